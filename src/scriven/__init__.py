@@ -1,0 +1,33 @@
+"""Scriven: your own text into your own GPT, on the machine you have.
+
+    import scriven
+    model = scriven.train("book.txt", budget="10m")
+    print(model.generate("It was", max_new_tokens=200))
+
+Importing this package loads nothing heavy; torch comes with the first use of a name below.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import GPT, Model, load, train
+    from .errors import ScrivenError
+
+__version__ = "0.1.0"
+__all__ = ["GPT", "Model", "ScrivenError", "__version__", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ScrivenError":
+        from .errors import ScrivenError
+
+        return ScrivenError
+    if name in __all__:
+        from . import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'scriven' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""`python -m scriven` is the `scriven` command."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,169 @@
+"""Settings as frozen dataclasses: one parser, one way to text and back.
+
+    defaults in the dataclass < preset TOML < --section.key=value
+
+Knows no setting by name: `settings.py` lists them, an architecture brings its own. Help is the
+string under each field, so the dataclass is the parser, the documentation and the JSON.
+"""
+
+import ast
+import dataclasses
+import inspect
+import itertools
+import json
+import textwrap
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import SettingError
+
+T = TypeVar("T")
+
+
+def replace(settings: T, changes: Mapping[str, object], section: str) -> T:
+    """A copy of a frozen dataclass with values changed by name.
+
+    Args:
+        settings: the dataclass instance.
+        changes: field name -> value; text (from a command line) is converted to the field's type.
+        section: the name before the dot in messages, as in `--optim.rate`.
+
+    Raises:
+        SettingError: an unknown name (the nearest is named) or a value of the wrong type.
+    """
+    kinds = typing.get_type_hints(type(settings))
+    known = [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
+    values = {}
+    for name, value in changes.items():
+        key = name.replace("-", "_")
+        if key not in known:
+            raise unknown(f"--{section}.{name}", [f"--{section}.{each}" for each in known])
+        values[key] = _convert(value, kinds[key], f"--{section}.{key}")
+    return dataclasses.replace(settings, **values)  # type: ignore[type-var]
+
+
+def unknown(name: str, known: list[str]) -> SettingError:
+    """The error for a name nobody knows, with the nearest known one."""
+    near = get_close_matches(name, known, 1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+    return SettingError(f"unknown setting {name}: {hint}")
+
+
+def sections(changes: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """`{"optim.rate": "1e-3"}` -> `{"optim": {"rate": "1e-3"}}`."""
+    grouped: dict[str, dict[str, object]] = {}
+    for name, value in changes.items():
+        section, _, key = name.lstrip("-").partition(".")
+        grouped.setdefault(section, {})[key] = value
+    return grouped
+
+
+def split_arguments(arguments: list[str]) -> tuple[list[str], dict[str, object]]:
+    """Separates `--section.key=value` (or `--section.key value`) from the other arguments.
+
+    A flag without a value means true. Everything after a bare `--` is left alone.
+    """
+    rest: list[str] = []
+    changes: dict[str, object] = {}
+    queue = list(arguments)
+    while queue:
+        item = queue.pop(0)
+        if item == "--":
+            rest += [item, *queue]
+            break
+        name, equals, value = item.partition("=")
+        if not (name.startswith("--") and "." in name):
+            rest.append(item)
+            continue
+        if not equals:
+            value = queue.pop(0) if queue and not queue[0].startswith("--") else "true"
+        changes[name[2:]] = value
+    return rest, changes
+
+
+def read_preset(path: Path) -> dict[str, object]:
+    """The dotted settings of a TOML preset, which holds only what differs from the defaults."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"preset {path} cannot be read: {error}") from error
+    flat: dict[str, object] = {}
+    for section, values in tables.items():
+        if not isinstance(values, dict):
+            flat[section] = values
+            continue
+        flat.update({f"{section}.{key}": value for key, value in values.items()})
+    return flat
+
+
+def to_dict(settings: object) -> dict[str, Any]:
+    """A dataclass as plain JSON values."""
+    plain = dataclasses.asdict(settings)  # type: ignore[call-overload]
+    return typing.cast(dict[str, Any], json.loads(json.dumps(plain)))
+
+
+def describe(kind: type) -> Iterator[tuple[str, object, str]]:
+    """(name, default, help) of each field; the help is the string written under the field."""
+    source = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    body = typing.cast(ast.ClassDef, source.body[0]).body
+    texts: dict[str, str] = {}
+    for line, after in itertools.pairwise(body):
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                texts[line.target.id] = " ".join(str(after.value.value).split())
+    for field in dataclasses.fields(kind):
+        default = None if field.default is dataclasses.MISSING else field.default
+        yield field.name, default, texts.get(field.name, "")
+
+
+def _convert(value: object, kind: Any, name: str) -> object:
+    """`value` as `kind`, where text is read the way a person writes it."""
+    options = typing.get_args(kind) if _is_union(kind) else (kind,)
+    if value is None or (isinstance(value, str) and value.lower() in ("none", "auto")):
+        if type(None) in options:
+            return None
+    for option in options:
+        if option is type(None):
+            continue
+        converted = _read(value, option)
+        if converted is not None:
+            return converted
+    wanted = " or ".join(_name(option) for option in options)
+    raise SettingError(f"{name} wants {wanted}, not {value!r}")
+
+
+def _read(value: object, kind: Any) -> object | None:
+    """`value` read as one plain type, or None when it is not one."""
+    if typing.get_origin(kind) is typing.Literal:
+        return value if value in typing.get_args(kind) else None
+    if kind is bool:
+        words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+        return value if isinstance(value, bool) else words.get(str(value).lower())
+    if isinstance(value, bool):
+        return None
+    try:
+        if kind is int:
+            number = float(str(value).replace("_", ""))
+            return int(number) if number == int(number) else None
+        if kind is float:
+            return float(str(value))
+    except (ValueError, OverflowError):
+        return None
+    return str(value) if kind is str else None
+
+
+def _is_union(kind: Any) -> bool:
+    return typing.get_origin(kind) in (types.UnionType, typing.Union)
+
+
+def _name(kind: Any) -> str:
+    if kind is type(None):
+        return "none"
+    if typing.get_origin(kind) is typing.Literal:
+        return " or ".join(str(value) for value in typing.get_args(kind))
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]

@@ -1,0 +1,55 @@
+"""The folder is the registry: a name is looked up as a file of a package folder, or as a path.
+
+Used for architectures, tasks, data formats, corpora and commands: adding one is adding a file.
+"""
+
+import importlib
+import importlib.util
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+
+from .errors import InputError
+
+
+def names(package: str) -> list[str]:
+    """Names of the public modules in a package folder, sorted; nothing is imported.
+
+    `base` holds what the files of a folder share, so it is not one of them.
+    """
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.submodule_search_locations, f"{package} is not a package"
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    stems = (file.stem for file in folder.glob("*.py"))
+    return sorted(stem for stem in stems if not stem.startswith("_") and stem != "base")
+
+
+def module(package: str, name: str) -> ModuleType:
+    """The module `name` of `package`, or the user's own file when `name` ends in .py.
+
+    A path is run as code, so it only ever comes from the command line, never from a run folder.
+
+    Raises:
+        InputError: no such name; the text lists the nearest and all known ones.
+    """
+    kind = package.rsplit(".", 1)[-1].rstrip("s")
+    if name.endswith(".py"):
+        return _from_path(kind, Path(name))
+    known = names(package)
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise InputError(f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}")
+    return importlib.import_module(f"{package}.{name}")
+
+
+def _from_path(kind: str, path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"{kind} file {path} does not exist")
+    spec = importlib.util.spec_from_file_location(f"scriven_user_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = found  # dataclasses look their module up by name
+    spec.loader.exec_module(found)
+    return found
