@@ -1,0 +1,193 @@
+"""The default: Llama's block (Touvron et al. 2023) with Qwen3's query/key norm.
+
+RMSNorm before each sublayer, rotary positions, grouped key/value heads, SwiGLU, no biases. With
+`qk_norm` it is Qwen3ForCausalLM to Hugging Face, vLLM and llama.cpp, without it LlamaForCausalLM.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+
+from ..errors import SettingError
+from ..nn.attention import Attention
+from ..nn.block import Block
+from ..nn.embed import Embedding
+from ..nn.init import initialise, normal, ones, zeros
+from ..nn.mlp import GatedMLP
+from ..nn.norm import RMSNorm
+from ..nn.positions import Rotary
+from ..nn.residual import pre_norm
+from ..nn.visibility import Visibility
+from .shared.backbone import Backbone, check
+from .shared.names import Name
+
+
+@dataclass(frozen=True)
+class Config:
+    """The shape of the model."""
+
+    vocabulary: int = 0
+    """Number of tokens; set from the tokenizer."""
+    context: int = 256
+    """Longest sequence the model sees at once, in tokens."""
+    layers: int = 4
+    """Blocks."""
+    heads: int = 4
+    """Query heads per block."""
+    kv_heads: int | None = None
+    """Key/value heads; fewer than heads shrink the cache. auto: as many as heads."""
+    width: int = 128
+    """Size of a token's vector."""
+    head_width: int | None = None
+    """Size of a head; auto: width / heads."""
+    hidden: int | None = None
+    """Size of the feed-forward layer; auto: 8/3 of the width, in steps of 32."""
+    dropout: float = 0.0
+    """Share of sublayer outputs dropped while training."""
+    qk_norm: bool = True
+    """RMSNorm of queries and keys (Qwen3)."""
+    tied: bool = True
+    """One matrix for reading and for writing tokens."""
+    rope_base: float = 10000.0
+    """Base of the rotary frequencies."""
+    norm_eps: float = 1e-6
+    """Added under the root of a norm."""
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            context=self.context,
+            layers=self.layers,
+            heads=self.heads,
+            width=self.width,
+            kv_heads=self.kv_heads,
+            head_width=self.head_width,
+            hidden=self.hidden,
+        )
+        if self.heads % (self.kv_heads or self.heads):
+            raise SettingError(
+                f"--model.kv_heads={self.kv_heads} must divide --model.heads={self.heads}"
+            )
+        if self.size_of_head % 2:
+            raise SettingError(
+                f"rotary positions need heads of even size, not {self.size_of_head}: "
+                "change --model.width, --model.heads or --model.head_width"
+            )
+
+    @property
+    def size_of_head(self) -> int:
+        """D."""
+        return self.head_width or self.width // self.heads
+
+    @property
+    def size_of_hidden(self) -> int:
+        """The feed-forward size in use."""
+        return self.hidden or -(-8 * self.width // 3 // 32) * 32
+
+
+def block(config: Config) -> Block:
+    """One layer."""
+    eps = config.norm_eps
+    attention = Attention(
+        config.width,
+        config.heads,
+        kv_heads=config.kv_heads,
+        head_width=config.size_of_head,
+        bias=False,
+        visibility=Visibility(causal=True),
+        position=Rotary(config.size_of_head, config.context, config.rope_base),
+        query_norm=RMSNorm(config.size_of_head, eps) if config.qk_norm else None,
+        key_norm=RMSNorm(config.size_of_head, eps) if config.qk_norm else None,
+        dropout=config.dropout,
+    )
+    mlp = GatedMLP(config.width, config.size_of_hidden, F.silu, dropout=config.dropout)
+    norms = RMSNorm(config.width, eps), RMSNorm(config.width, eps)
+    return Block(pre_norm, attention, norms[0], mlp, norms[1])
+
+
+class Model(Backbone):
+    """A Llama-shaped decoder."""
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        embed = Embedding(config.vocabulary, config.width)
+        blocks = [block(config) for _ in range(config.layers)]
+        super().__init__(config, embed, blocks, RMSNorm(config.width, config.norm_eps))
+
+    def initialise(self) -> None:
+        """Output projections start at zero, so every block starts as the identity."""
+        table = [
+            ("norm.weight", ones),
+            ("out.weight", zeros),
+            ("down.weight", zeros),
+            ("token.weight", normal(0.02)),
+            ("weight", normal(self.config.width**-0.5)),
+        ]
+        initialise(self, table)
+
+
+NAMES = (
+    Name("backbone.embed.token.weight", "model.embed_tokens.weight"),
+    Name("backbone.blocks.{n}.attention_norm.weight", "model.layers.{n}.input_layernorm.weight"),
+    Name(
+        "backbone.blocks.{n}.attention.qkv.weight",
+        (
+            "model.layers.{n}.self_attn.q_proj.weight",
+            "model.layers.{n}.self_attn.k_proj.weight",
+            "model.layers.{n}.self_attn.v_proj.weight",
+        ),
+        parts="qkv",
+    ),
+    Name(
+        "backbone.blocks.{n}.attention.query_norm.weight",
+        "model.layers.{n}.self_attn.q_norm.weight",
+    ),
+    Name(
+        "backbone.blocks.{n}.attention.key_norm.weight",
+        "model.layers.{n}.self_attn.k_norm.weight",
+    ),
+    Name("backbone.blocks.{n}.attention.out.weight", "model.layers.{n}.self_attn.o_proj.weight"),
+    Name("backbone.blocks.{n}.mlp_norm.weight", "model.layers.{n}.post_attention_layernorm.weight"),
+    Name(
+        "backbone.blocks.{n}.mlp.gate_up.weight",
+        ("model.layers.{n}.mlp.gate_proj.weight", "model.layers.{n}.mlp.up_proj.weight"),
+        parts="gate_up",
+    ),
+    Name("backbone.blocks.{n}.mlp.down.weight", "model.layers.{n}.mlp.down_proj.weight"),
+    Name("backbone.norm.weight", "model.norm.weight"),
+    Name("head.weight", "lm_head.weight"),
+)
+
+
+def sizes(config: Config) -> dict[str, list[int]]:
+    """Where fused matrices are cut for NAMES."""
+    queries = config.heads * config.size_of_head
+    keys = (config.kv_heads or config.heads) * config.size_of_head
+    return {"qkv": [queries, keys, keys], "gate_up": [config.size_of_hidden] * 2}
+
+
+def foreign(config: Config) -> dict[str, Any]:
+    """Hugging Face's config.json; old and new names where readers differ."""
+    return {
+        "architectures": ["Qwen3ForCausalLM" if config.qk_norm else "LlamaForCausalLM"],
+        "model_type": "qwen3" if config.qk_norm else "llama",
+        "vocab_size": config.vocabulary,
+        "hidden_size": config.width,
+        "intermediate_size": config.size_of_hidden,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv_heads or config.heads,
+        "head_dim": config.size_of_head,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.norm_eps,
+        "max_position_embeddings": config.context,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "mlp_bias": False,
+        "use_sliding_window": False,
+        "tie_word_embeddings": config.tied,
+        "rope_theta": config.rope_base,
+        "rope_parameters": {"rope_theta": config.rope_base, "rope_type": "default"},
+    }

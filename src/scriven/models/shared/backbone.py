@@ -1,0 +1,106 @@
+"""What every architecture shares: the contract that training, generation and exchange rely on.
+
+An architecture file holds
+    Config      a frozen dataclass with help under each field
+    Model       a Backbone: tokens in, hidden states out; it has no head and no loss
+    NAMES       parameter names here -> Hugging Face, as data (names.py), with sizes for its cuts
+    foreign     the Hugging Face config.json of a Config, or None where no twin exists
+"""
+
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import SettingError
+from ...nn.block import Block
+from ...nn.embed import Embedding
+from ...nn.state import NOTHING, KVCache, LayerState, State
+from ...nn.visibility import frame
+
+
+class DecoderConfig(Protocol):
+    """The fields every decoder's Config has."""
+
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def tied(self) -> bool: ...
+
+
+class Backbone(nn.Module):
+    """A stack of blocks between an embedding and a last norm."""
+
+    def __init__(
+        self, config: DecoderConfig, embed: Embedding, blocks: list[Block], norm: nn.Module
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = embed
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = norm
+
+    def forward(
+        self, tokens: Tensor, state: State | None = None, at: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states of tokens.
+
+        Args:
+            tokens: (B, T) int64.
+            state: what earlier calls left behind (`new_state`); extended by this call.
+            at: (T,) or (B, T) positions; by default they follow those in `state`. A negative
+                position is padding on the left.
+
+        Returns:
+            (B, T, W), after the last norm.
+        """
+        where = frame(tokens, at, state.length if state else 0)
+        x = self.embed(tokens, where.at)
+        for index, block in enumerate(self.blocks):
+            x = block(x, where, state.layers[index] if state else NOTHING)
+        if state:
+            state.length += tokens.size(1)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def new_state(self, batch: int, capacity: int) -> State:
+        """An empty key/value cache for `batch` rows of up to `capacity` positions."""
+        weight = self.embed.token.weight
+        kind = weight.device.type
+        dtype = weight.dtype
+        if torch.is_autocast_enabled(kind):
+            dtype = torch.get_autocast_dtype(kind)
+        layers = []
+        for block in self.blocks:
+            attention = cast(Block, block).attention
+            heads, size = attention.kv_heads, attention.head_width
+            cache = KVCache(batch, capacity, heads, size, dtype, weight.device)
+            layers.append(LayerState(own=cache))
+        return State(layers)
+
+
+def check(config: Any, **positive: int | None) -> None:
+    """Refuses shapes that cannot be built, before anything is allocated.
+
+    Raises:
+        SettingError: names the flag and the possible range.
+    """
+    for name, value in positive.items():
+        if value is not None and not 1 <= value <= 2**31:
+            raise SettingError(f"--model.{name}={value}: a whole number from 1 upwards is needed")
+    if config.layers > 10_000:
+        raise SettingError(f"--model.layers={config.layers}: at most 10,000")
+    if not 0 <= config.dropout < 1:
+        raise SettingError(f"--model.dropout={config.dropout}: from 0 up to (not including) 1")
+    if config.width % config.heads and getattr(config, "head_width", None) is None:
+        raise SettingError(
+            f"--model.width={config.width} cannot be divided into --model.heads={config.heads}: "
+            f"use a width of {config.heads * max(1, round(config.width / config.heads))}"
+        )

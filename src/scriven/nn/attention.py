@@ -1,0 +1,112 @@
+"""Multi-head attention: the projections around `attend`.
+
+Self-attention when no source is given, cross-attention when one is; a memory decides which keys
+come from earlier calls.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attend import attend
+from .positions import Position
+from .state import Memory
+from .visibility import Frame, Visibility
+
+
+class Attention(nn.Module):
+    """softmax(Q K^T) V with H query heads and K key/value heads (Ainslie et al. 2023: grouped).
+
+    Query, key and value weights are one matrix `qkv`, in this order, so that self-attention is one
+    product; cross-attention uses its slices.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        kv_heads: int | None = None,
+        head_width: int | None = None,
+        bias: bool = True,
+        visibility: Visibility,
+        position: Position | None = None,
+        query_norm: nn.Module | None = None,
+        key_norm: nn.Module | None = None,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.heads, self.kv_heads = heads, kv_heads or heads
+        self.head_width = head_width or width // heads
+        self.query_width = self.heads * self.head_width
+        key_width = self.kv_heads * self.head_width
+        self.qkv = nn.Linear(width, self.query_width + 2 * key_width, bias)
+        self.out = nn.Linear(self.query_width, width, bias)
+        self.query_norm, self.key_norm = query_norm, key_norm
+        self.position = position or Position()
+        self.visibility = visibility
+        self.dropout, self.attention_dropout = dropout, attention_dropout
+
+    def forward(
+        self,
+        x: Tensor,
+        frame: Frame,
+        memory: Memory | None = None,
+        source: Tensor | None = None,
+        source_at: Tensor | None = None,
+    ) -> Tensor:
+        """x (B, T, W), and for cross-attention source (B, S, W) at source_at (S,) or (B, S)."""
+        if source is None and memory is None:
+            q, k, v = self._project_all(x, frame.at)
+            key_at = frame.at
+        else:
+            q = self._shape_queries(self._linear(x, 0, self.query_width), frame.at)
+            own = source is None
+            inputs = x if source is None else source
+            at = frame.at if own else source_at
+            assert at is not None, "a source needs its positions"
+            if memory is None:
+                k, v = self._project_source(inputs, at)
+                key_at = at
+            else:
+                k, v, key_at = memory.extend(inputs, at, self._project_source)
+        q, bias = self.position.score(q, frame.at, key_at)
+        if memory is None and source is None and frame.plain and self.visibility.window is None:
+            causal, allowed = self.visibility.causal, None
+        else:
+            causal = False
+            allowed = (
+                frame.allowed(self.visibility, key_at)
+                if source is None
+                else self.visibility.allowed(frame.at, key_at)
+            )
+        dropout = self.attention_dropout if self.training else 0.0
+        y = attend(q, k, v, causal=causal, allowed=allowed, bias=bias, dropout=dropout)
+        y = self.out(y.transpose(1, 2).flatten(2))
+        return F.dropout(y, self.dropout, self.training) if self.dropout else y
+
+    def _project_all(self, x: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        qkv = self.qkv(x)
+        q = self._shape_queries(qkv[..., : self.query_width], at)
+        k, v = self._shape_keys(qkv[..., self.query_width :], at)
+        return q, k, v
+
+    def _project_source(self, source: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        return self._shape_keys(self._linear(source, self.query_width, None), at)
+
+    def _linear(self, x: Tensor, start: int, end: int | None) -> Tensor:
+        """A slice of the joint projection."""
+        bias = None if self.qkv.bias is None else self.qkv.bias[start:end]
+        return F.linear(x, self.qkv.weight[start:end], bias)
+
+    def _shape_queries(self, q: Tensor, at: Tensor) -> Tensor:
+        q = q.view(*q.shape[:-1], self.heads, self.head_width)
+        if self.query_norm is not None:
+            q = self.query_norm(q)
+        return self.position.rotate(q.transpose(1, 2), at)
+
+    def _shape_keys(self, kv: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        k, v = kv.view(*kv.shape[:-1], 2, self.kv_heads, self.head_width).unbind(-3)
+        if self.key_norm is not None:
+            k = self.key_norm(k)
+        return self.position.rotate(k.transpose(1, 2), at), v.transpose(1, 2)

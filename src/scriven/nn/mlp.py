@@ -1,0 +1,53 @@
+"""The feed-forward sublayer: each position by itself."""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Activation = Callable[[Tensor], Tensor]
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU in the tanh form of GPT-2 (Hendrycks and Gimpel 2016, section 2)."""
+    return F.gelu(x, approximate="tanh")
+
+
+class MLP(nn.Module):
+    """activation(x U) D: two layers (Vaswani et al. 2017, section 3.3)."""
+
+    def __init__(
+        self, width: int, hidden: int, activation: Activation, bias: bool = True, dropout: float = 0
+    ) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, hidden, bias)
+        self.down = nn.Linear(hidden, width, bias)
+        self.activation, self.dropout = activation, dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, W) -> (B, T, W)"""
+        x = self.down(self.activation(self.up(x)))
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+class GatedMLP(nn.Module):
+    """(activation(x G) * x U) D: with SiLU it is SwiGLU (Shazeer 2020, equation 6)."""
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        activation: Activation,
+        bias: bool = False,
+        dropout: float = 0,
+    ) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(width, 2 * hidden, bias)  # gate first, then up: one product
+        self.down = nn.Linear(hidden, width, bias)
+        self.activation, self.dropout = activation, dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, W) -> (B, T, W)"""
+        gate, up = self.gate_up(x).chunk(2, -1)
+        x = self.down(self.activation(gate) * up)
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x

@@ -1,0 +1,105 @@
+"""What one attention layer remembers between calls.
+
+One method, `extend(source, at, project)`: `source` (B, T, W) are the new inputs, `project` turns
+inputs and positions into keys and values (B, K, T, D), and what comes back are the keys, values
+and positions to attend to, old and new together.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Project = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Memory(Protocol):
+    """What attention asks of a memory."""
+
+    def extend(self, source: Tensor, at: Tensor, project: Project) -> tuple[Tensor, Tensor, Tensor]:
+        """(keys (B, K, S, D), values (B, K, S, D), positions (S,) or (B, S))."""
+        ...
+
+
+class KVCache:
+    """Projected keys and values in buffers of fixed capacity: for decoding."""
+
+    def __init__(
+        self,
+        batch: int,
+        capacity: int,
+        heads: int,
+        head_width: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.keys = torch.zeros(batch, heads, capacity, head_width, dtype=dtype, device=device)
+        self.values = torch.zeros_like(self.keys)
+        self.at = torch.zeros(batch, capacity, dtype=torch.int64, device=device)
+        self.length = 0
+
+    def extend(self, source: Tensor, at: Tensor, project: Project) -> tuple[Tensor, Tensor, Tensor]:
+        k, v = project(source, at)
+        start, end = self.length, self.length + source.size(1)
+        assert end <= self.keys.size(2), "the cache is full; the engine must make room first"
+        self.keys[:, :, start:end] = k
+        self.values[:, :, start:end] = v
+        self.at[:, start:end] = at
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end], self.at[:, :end]
+
+
+class SegmentMemory:
+    """The inputs of earlier segments, projected again each time (Transformer-XL, section 3.2).
+
+    The gradient reaches the key and value weights, never the old segment.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.source: Tensor | None = None
+        self.at: Tensor | None = None
+
+    def extend(self, source: Tensor, at: Tensor, project: Project) -> tuple[Tensor, Tensor, Tensor]:
+        whole, whole_at = source, at
+        if self.source is not None and self.at is not None:
+            whole = torch.cat((self.source.to(source.dtype), source), 1)
+            whole_at = torch.cat((self.at, at), -1)
+        k, v = project(whole, whole_at)
+        keep = max(0, whole.size(1) - self.length)
+        self.source, self.at = whole[:, keep:].detach(), whole_at[..., keep:]
+        return k, v, whole_at
+
+
+class CrossCache:
+    """Keys and values of an encoded source, projected once for a whole decoding."""
+
+    def __init__(self) -> None:
+        self.kept: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def extend(self, source: Tensor, at: Tensor, project: Project) -> tuple[Tensor, Tensor, Tensor]:
+        if self.kept is None:
+            self.kept = (*project(source, at), at)
+        return self.kept
+
+
+@dataclass
+class LayerState:
+    """What one block remembers: of its own past, and of an encoded source."""
+
+    own: Memory | None = None
+    cross: Memory | None = None
+
+
+@dataclass
+class State:
+    """What a whole model remembers; handed in with every call, and extended by it."""
+
+    layers: list[LayerState]
+    length: int = 0
+    """Positions seen so far, the same for every row (shorter rows are padded on the left)."""
+
+
+NOTHING = LayerState()

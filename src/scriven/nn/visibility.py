@@ -1,0 +1,58 @@
+"""Who may see whom, from positions alone: causal, a local window, padding."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """The rule of one attention layer."""
+
+    causal: bool = True
+    window: int | None = None
+    """Only the last `window` positions, the query's own included (banded attention)."""
+
+    def allowed(self, query_at: Tensor, key_at: Tensor) -> Tensor:
+        """Positions (T,) or (B, T) and (S,) or (B, S) -> bool (T, S) or (B, 1, T, S)."""
+        q, k = query_at.unsqueeze(-1), key_at.unsqueeze(-2)
+        seen = k >= 0
+        if self.causal:
+            seen = seen & (k <= q)
+        if self.window is not None:
+            seen = seen & (q - k < self.window)
+        if seen.dim() == 2:
+            return seen.expand(query_at.size(-1), key_at.size(-1))
+        return seen.unsqueeze(1)
+
+
+@dataclass
+class Frame:
+    """Where the queries of one forward pass stand, shared by all its layers."""
+
+    at: Tensor
+    """(T,) or (B, T) positions of the queries."""
+    plain: bool
+    """All rows without padding, in order: the fast paths of `allowed` may be taken."""
+    known: dict[tuple[Visibility, int], Tensor] = field(default_factory=dict)
+
+    def allowed(self, rule: Visibility, key_at: Tensor) -> Tensor | None:
+        """The mask for keys at `key_at`; None when every query may see every key.
+
+        All layers of one pass see the same positions, so a mask is computed once per rule.
+        """
+        one_query = self.at.size(-1) == 1
+        if self.plain and rule.window is None and (one_query or not rule.causal):
+            return None
+        key = (rule, key_at.size(-1))
+        if key not in self.known:
+            self.known[key] = rule.allowed(self.at, key_at)
+        return self.known[key]
+
+
+def frame(tokens: Tensor, at: Tensor | None, start: int) -> Frame:
+    """The frame of tokens (B, T) that follow `start` earlier ones, unless `at` says otherwise."""
+    if at is not None:
+        return Frame(at, plain=False)
+    return Frame(torch.arange(start, start + tokens.size(1), device=tokens.device), plain=True)
