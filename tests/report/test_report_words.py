@@ -1,0 +1,173 @@
+"""Verdict and advice: the sentence that fits the figures, in every case there is."""
+
+import pytest
+
+from scriven.report.figures import Figures, measure
+from scriven.report.history import History, Moment, Saying
+from scriven.report.words import advice, verdict
+
+
+def run(results=None, evaluations=(), steps=(), notes=(), **record):
+    """A history with (step, loss) lists for evaluations and steps."""
+
+    def moments(pairs):
+        return [Moment(s, s * 100.0, s / 10, v, 0.5, 0.01, 2.0, 1000.0) for s, v in pairs]
+
+    content = {
+        "task": "language",
+        "tokenizer": {"kind": "char", "vocabulary": 65},
+        "data": {"train_tokens": 10_000},
+        "results": results,
+        **record,
+    }
+    return History(
+        "run",
+        content,
+        moments(steps),
+        moments(evaluations),
+        notes=[Saying(1, 1.0, n) for n in notes],
+    )
+
+
+def results(**changes):
+    return {
+        "val_loss": 1.47,
+        "ngram_loss": 1.669,
+        "ngram_order": 5,
+        "best_step": 1900,
+        "steps": 2000,
+        "tokens": 21_000,
+        "finished": True,
+        **changes,
+    }
+
+
+def say(history: History) -> str:
+    return verdict(measure(history))
+
+
+def advise(history: History) -> str:
+    return " ".join(advice(history, measure(history)))
+
+
+def test_a_good_run_writes():
+    assert say(run(results())) == (
+        "It writes: 1.47 nats per character against 1.67 for counting 5-grams; "
+        "best at step 1,900 of 2,000, 2.1 passes through the training text."
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "opening"),
+    [
+        (1.64, "It writes: 1.64 nats"),
+        (1.66, "It writes about as well as counting 5-grams: 1.66 nats per character against 1.67"),
+        (1.68, "It writes about as well as counting 5-grams: 1.68"),
+        (1.80, "It does not write yet: 1.80 nats per character, and counting 5-grams reaches 1.67"),
+    ],
+)
+def test_the_verdict_compares_with_counting(loss, opening):
+    assert say(run(results(val_loss=loss))).startswith(opening)
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit"), [("char", "character"), ("byte", "byte"), ("word", "word"), ("bpe", "token")]
+)
+def test_the_verdict_names_what_a_token_is(kind, unit):
+    history = run(results(), tokenizer={"kind": kind, "vocabulary": 300})
+    assert f"nats per {unit} against" in say(history)
+
+
+def test_without_a_baseline_the_verdict_says_so():
+    assert say(run(results(ngram_loss=None))).startswith(
+        "It reaches 1.47 nats per character, with no counting baseline to compare; best at"
+    )
+
+
+def test_an_unfinished_run_is_called_unfinished():
+    history = run(None, [(100, 2.0), (200, 1.9)], [(210, 1.8)])
+    assert say(history).startswith("Unfinished, after 210 steps. It reaches 1.90 nats")
+    assert "the same command again continues it" in advise(history)
+
+
+def test_a_stopped_run_is_unfinished_although_it_has_results():
+    assert say(run(results(finished=False))).startswith("Unfinished, after 2,000 steps. It writes")
+
+
+def test_nothing_measured_and_nothing_usable_are_told_apart():
+    assert say(run()) == "Nothing has been measured yet."
+    history = run(None, [(100, None)], [(100, None)])
+    assert say(history) == (
+        "Unfinished, after 100 steps. No usable validation loss has been measured."
+    )
+    assert advise(history)
+
+
+def test_other_tasks_are_not_compared_with_counting():
+    history = run(results(val_accuracy=0.913), task="classify")
+    assert say(history).startswith("91.3\u00a0% right, validation loss 1.470; best at step 1,900")
+    assert "ounting" not in say(history) + advise(history)
+
+
+def test_one_pass_is_singular():
+    assert "1.0 pass through" in say(run(results(tokens=10_000)))
+
+
+def falling(last: float) -> list[tuple[int, float]]:
+    return [(200 * i, 2.0 - 0.01 * i) for i in range(1, 10)] + [(2000, last)]
+
+
+def test_a_loss_that_still_falls_asks_for_a_longer_budget():
+    history = run(results(), falling(1.85), [(2000, 1.8)])
+    # From 1.92 at step 1,600 to 1.85 at step 2,000.
+    assert "still fell by 3.6\u00a0%" in advise(history)
+
+
+def test_a_loss_that_has_levelled_off_asks_for_nothing():
+    history = run(results(), [(200 * i, 1.47) for i in range(1, 11)], [(2000, 1.4)])
+    assert advise(history).startswith("Nothing stands out")
+
+
+def test_overfitting_names_the_step_and_the_rise():
+    curve = [(500, 1.6), (1000, 1.5), (1500, 1.6), (2000, 1.65)]
+    history = run(results(val_loss=1.5, best_step=1000), curve, [(2000, 0.9)])
+    text = advise(history)
+    assert "It overfits: after step 1,000 the validation loss rose by 10.0\u00a0%" in text
+    assert "training loss went down to 0.900" in text
+    assert "longer" not in text
+
+
+def test_a_rise_with_a_training_loss_that_is_no_lower_is_not_called_overfitting():
+    curve = [(500, 1.6), (1000, 1.5), (1500, 2.5), (2000, 3.0)]
+    assert "overfits" not in advise(run(results(), curve, [(2000, 3.1)]))
+
+
+def test_a_model_that_knows_its_text_by_heart_is_told_apart_from_one_that_still_learns():
+    curve = falling(1.85)
+    text = advise(run(results(), curve, [(2000, 1.2)]))
+    assert "by heart" in text
+    assert "still fell" not in text
+    assert "by heart" not in advise(run(results(), curve, [(2000, 1.7)]))
+
+
+def test_a_run_worse_than_counting_hears_it():
+    assert "Counting is still 10.0\u00a0% better" in advise(run(results(val_loss=1.8359)))
+
+
+def test_a_run_that_has_not_read_its_text_once_hears_it():
+    history = run(results(tokens=4000), [(100, 2.0), (200, 2.0)])
+    assert "read 40\u00a0% of the training text" in advise(history)
+
+
+def test_a_loss_that_was_often_not_a_number_asks_for_a_lower_rate():
+    note = "loss was not a number: update skipped"
+    assert "learning rate" in advise(run(results(), notes=[note, note, note]))
+    assert "learning rate" not in advise(run(results(), notes=[note]))
+
+
+def test_a_planted_error_of_sign_turns_the_verdict_around(monkeypatch):
+    monkeypatch.setattr(
+        Figures, "gain", property(lambda self: (self.loss or 0) / (self.baseline or 1) - 1)
+    )
+    with pytest.raises(AssertionError):
+        test_a_good_run_writes()
