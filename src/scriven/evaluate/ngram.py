@@ -1,0 +1,162 @@
+"""The n-gram baseline: what counting alone reaches on the same split.
+
+Interpolated Witten-Bell smoothing (Bell, Cleary & Witten 1990; method C of Witten & Bell 1991):
+
+    p(w | h) = (count(h w) + kinds(h) · p(w | h')) / (count(h) + kinds(h))
+
+where h' is h without its oldest token, kinds(h) is the number of different tokens seen after h,
+and the lowest level is uniform over the vocabulary. A history never seen leaves p(w | h') as it is.
+
+Knows token ids only: no text, no torch, no model.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+LARGEST = 20_000_000
+"""Tokens that are counted at most: the last ones, those nearest to the validation part."""
+
+PIECE = 1 << 20
+"""Tokens that are scored at once, so that memory does not grow with the validation part."""
+
+
+def usual_order(kind: str) -> int:
+    """The order for a kind of tokenizer, fixed beforehand and never tuned on validation text."""
+    return 5 if kind in ("char", "byte") else 3
+
+
+@dataclass(frozen=True)
+class Level:
+    """All grams of one length, as one level of a tree in sorted arrays.
+
+    A gram is named by its row in `grams`; its entry there is `parent · vocabulary + last token`,
+    the parent being the row of the same gram without its last token, one level down.
+    So names are exact (no hashing) and small, whatever the order.
+    """
+
+    grams: Ids
+    counts: Ids
+    totals: Ids
+    """Of each gram one level down: how often it was continued."""
+    kinds: Ids
+    """Of each gram one level down: by how many different tokens."""
+
+    def find(self, keys: Ids, known: npt.NDArray[np.bool_]) -> Ids:
+        """The row of each key, -1 for those that are not there or not `known`."""
+        rows = np.searchsorted(self.grams, keys)
+        rows[rows == len(self.grams)] = 0
+        return np.where(known & (self.grams[rows] == keys), rows, -1)
+
+
+@dataclass(frozen=True)
+class NGram:
+    """Counts of a training text; made by `NGram.fit`."""
+
+    order: int
+    vocabulary: int
+    tokens: int
+    """How many tokens were counted."""
+    levels: tuple[Level, ...]
+
+    @classmethod
+    def fit(cls, tokens: npt.NDArray[np.integer], *, vocabulary: int, order: int = 5) -> Self:
+        """Counts the grams of 1 to `order` tokens in the last `LARGEST` tokens.
+
+        Args:
+            tokens: (n,) token ids, each below `vocabulary`.
+            vocabulary: number of different ids there can be.
+            order: longest gram, so `order - 1` tokens of history.
+        """
+        assert order >= 1, order
+        assert vocabulary >= 1, vocabulary
+        tokens = tokens[-LARGEST:]
+        ids = _checked(tokens, vocabulary)
+        names = np.zeros(len(ids) + 1, dtype=np.int64)  # the empty gram, before each token
+        levels: list[Level] = []
+        below = 1
+        for length in range(1, order + 1):
+            # Gram i of this length is the shorter gram that ends before token i, plus token i.
+            keys = names[:-1] * vocabulary + ids[length - 1 :]
+            if not len(keys):  # the text is shorter than this
+                break
+            if length < order:
+                grams, names, counts = np.unique(keys, return_inverse=True, return_counts=True)
+            else:
+                grams, counts = np.unique(keys, return_counts=True)
+            parents = grams // vocabulary
+            totals = np.bincount(parents, weights=counts, minlength=below).astype(np.int64)
+            kinds = np.bincount(parents, minlength=below)
+            levels.append(Level(grams, counts, totals, kinds))
+            below = len(grams)
+        return cls(order, vocabulary, len(ids), tuple(levels))
+
+    def probabilities(
+        self,
+        tokens: npt.NDArray[np.integer],
+        first_context: npt.NDArray[np.integer] | None = None,
+    ) -> Floats:
+        """The probability of every token after those before it.
+
+        Args:
+            tokens: (n,) token ids.
+            first_context: what came before the first one; without it the first tokens
+                are judged by the shorter histories they have.
+
+        Returns:
+            (n,) float64, each above 0.
+        """
+        before = np.empty(0, np.int64) if first_context is None else first_context
+        before = before[max(0, len(before) - self.order + 1) :]
+        ids = _checked(np.concatenate([before, tokens]), self.vocabulary)
+        result = np.full(len(ids), 1.0 / self.vocabulary)
+        names = np.zeros(len(ids), dtype=np.int64)  # of the history right before each token
+        for level in self.levels:
+            known = names >= 0
+            rows = level.find(names * self.vocabulary + ids, known)
+            parents = np.where(known, names, 0)
+            kinds = np.where(known, level.kinds[parents], 0)
+            seen = np.where(rows >= 0, level.counts[rows], 0)
+            total = level.totals[parents] + kinds
+            # kinds is 0 where the history is unknown or was never continued.
+            mixed = (seen + kinds * result) / np.maximum(total, 1)
+            result = np.where(kinds > 0, mixed, result)
+            names = np.concatenate([[-1], rows[:-1]])
+        return result[len(before) :]
+
+    def loss(
+        self,
+        tokens: npt.NDArray[np.integer],
+        first_context: npt.NDArray[np.integer] | None = None,
+    ) -> float:
+        """Mean negative log-likelihood in nats over every one of the tokens.
+
+        Args and meaning as `probabilities`.
+
+        Raises:
+            InputError: there are no tokens to score.
+        """
+        if not len(tokens):
+            raise InputError("no validation tokens to score: give a longer text")
+        total = 0.0
+        context = first_context
+        for start in range(0, len(tokens), PIECE):
+            piece = tokens[start : start + PIECE]
+            total -= float(np.log(self.probabilities(piece, context)).sum())
+            context = piece
+        return total / len(tokens)
+
+
+def _checked(tokens: npt.NDArray[np.integer], vocabulary: int) -> Ids:
+    """As int64; an id outside the vocabulary is a mistake of ours."""
+    ids = tokens.astype(np.int64, copy=False)
+    assert ids.ndim == 1, ids.shape
+    assert not len(ids) or (ids.min() >= 0 and ids.max() < vocabulary), vocabulary
+    return ids

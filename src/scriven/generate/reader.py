@@ -1,0 +1,104 @@
+"""Reads rows of tokens through a model and says how likely each token is to come next.
+
+Keeps the key/value cache, pads rows of different lengths on the left, and makes room when a row
+has filled the model's context. Knows token ids only.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..nn.state import State
+from ..tasks.language import Language
+
+
+def kept_when_full(context: int) -> int:
+    """How many of its last tokens a row keeps when it has outgrown the context: half of it.
+
+    These are read again from position 0, which costs one token read for each one written, however
+    long the text becomes. It depends on the row alone, so a text is the same in any batch.
+    """
+    return context - context // 2
+
+
+class Reader:
+    """A model with what it has read so far."""
+
+    def __init__(
+        self,
+        task: Language,
+        vocabulary: int,
+        banned: Sequence[int],
+        autocast: Callable[[], AbstractContextManager[object]],
+    ) -> None:
+        """Gives logits for the ids below `vocabulary`, -inf for the `banned` ones."""
+        self.task = task
+        self.context = task.backbone.config.context
+        self.device = next(task.parameters()).device
+        self._vocabulary = vocabulary
+        self._banned = torch.tensor(banned, dtype=torch.int64, device=self.device)
+        self._autocast = autocast
+        self._state: State
+        self._capacity = 0
+        self._padding: Tensor | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether the rows must be read again before another token fits."""
+        return self._state.length >= self._capacity
+
+    @torch.inference_mode()
+    def read(self, windows: Sequence[list[int]], more: int) -> Tensor:
+        """Reads rows from their beginning, and forgets everything read before.
+
+        A window longer than the context loses its oldest tokens, in place.
+
+        Args:
+            windows: the token ids of each row, at least one.
+            more: how many tokens may follow by `step`.
+
+        Returns:
+            (rows, vocabulary) logits of the token after each row.
+
+        Raises:
+            InputError: the model's weights give numbers that are not finite.
+        """
+        for window in windows:
+            if len(window) > self.context:
+                del window[: -kept_when_full(self.context)]
+        longest = max(len(window) for window in windows)
+        gaps = [longest - len(window) for window in windows]
+        filled = [[0] * gap + window for gap, window in zip(gaps, windows, strict=True)]
+        tokens = torch.tensor(filled, device=self.device)
+        at = None
+        self._padding = None
+        if any(gaps):  # a padded position is negative: nobody looks at it
+            self._padding = torch.tensor(gaps, device=self.device)[:, None]
+            at = torch.arange(longest, device=self.device) - self._padding
+        self._capacity = min(self.context, longest + more)
+        with self._autocast():
+            self._state = self.task.backbone.new_state(len(windows), self._capacity)
+            logits = self._logits(tokens, at)
+        if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
+            raise InputError(
+                "the model's weights give numbers that are not finite: "
+                "use an earlier checkpoint of the run"
+            )
+        return logits
+
+    @torch.inference_mode()
+    def step(self, ids: Tensor) -> Tensor:
+        """Reads one more token in each row: (rows,) ids -> (rows, vocabulary) logits."""
+        at = None if self._padding is None else self._state.length - self._padding
+        with self._autocast():
+            return self._logits(ids.to(self.device)[:, None], at)
+
+    def _logits(self, tokens: Tensor, at: Tensor | None) -> Tensor:
+        hidden = self.task.backbone(tokens, self._state, at)
+        logits = self.task.logits(hidden[:, -1:])[:, 0, : self._vocabulary]
+        logits.index_fill_(1, self._banned, -torch.inf)
+        # Drawing needs float64, which Apple's GPUs lack.
+        return logits.cpu() if logits.device.type == "mps" else logits

@@ -1,0 +1,75 @@
+"""One text in the making: the tokens the model still sees, and the text that came out so far.
+
+Knows nothing of the model or of other rows.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from ..text.base import Tokenizer
+from ..text.stream import StreamDecoder
+from .stop import StopFilter
+
+FinishReason = Literal["stop", "length", "eos"]
+
+
+class Row:
+    """Takes one token after the other until its text is finished."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        window: list[int],
+        *,
+        limit: int,
+        stops: Sequence[str],
+        seed: int,
+    ) -> None:
+        """A text after the tokens `window`, of at most `limit` tokens."""
+        self.window = window
+        """What the model sees; the reader shortens it when the context is full."""
+        self.generator = torch.Generator().manual_seed(seed)
+        self.tokens = 0
+        self.finish_reason: FinishReason | None = None if limit else "length"
+        self._limit = limit
+        self._eos = tokenizer.eos
+        self._decoder = StreamDecoder(tokenizer)
+        self._stops = StopFilter(stops)
+        self._news: list[str] = []
+
+    @property
+    def left(self) -> int:
+        """How many tokens it may still take."""
+        return self._limit - self.tokens
+
+    def take(self, token: int) -> None:
+        """One more token; nothing happens once the text is finished."""
+        if self.finish_reason is not None:
+            return
+        self.tokens += 1
+        self.window.append(token)
+        if token == self._eos:
+            self._finish("eos")
+            return
+        self._add(self._decoder.push(token))
+        if self.tokens == self._limit and self.finish_reason is None:
+            self._finish("length")
+
+    def news(self) -> str:
+        """The text that came out since this was asked last."""
+        text = "".join(self._news)
+        self._news.clear()
+        return text
+
+    def _add(self, text: str) -> None:
+        self._news.append(self._stops.push(text))
+        if self._stops.hit:
+            self.finish_reason = "stop"
+
+    def _finish(self, reason: FinishReason) -> None:
+        self._add(self._decoder.flush())  # an unfinished character; may complete a stop string
+        if self.finish_reason is None:
+            self._news.append(self._stops.flush())
+            self.finish_reason = reason

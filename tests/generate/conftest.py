@@ -1,0 +1,118 @@
+"""Small models with random weights, a byte tokenizer, and a model that recites a given script."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scriven.generate.row import Row
+from scriven.models import gpt2, llama
+from scriven.settings import TokenizerSettings
+from scriven.tasks.language import Language
+from scriven.text.base import Tokenizer
+from scriven.text.kinds import byte, char
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """One token per byte, so that characters beyond ASCII take several."""
+    return byte.train([], TokenizerSettings(kind="byte"))
+
+
+@pytest.fixture(scope="session", params=[gpt2, llama], ids=["gpt2", "llama"])
+def make_task(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> Callable[[int], Language]:
+    """From a context to a model with weights so large that every token matters to the next.
+
+    In float64, where reading in pieces or in batches changes nothing visible.
+    """
+
+    def make(context: int) -> Language:
+        architecture: ModuleType = request.param
+        config = architecture.Config(
+            vocabulary=tokenizer.vocabulary + 7,  # as if padded to a round size
+            context=context,
+            layers=2,
+            heads=2,
+            width=16,
+        )
+        task = Language(architecture.Model(config)).double()
+        generator = torch.Generator().manual_seed(11)
+        with torch.no_grad():
+            for weight in task.parameters():
+                weight.copy_(torch.randn(weight.shape, generator=generator, dtype=torch.float64))
+        return task
+
+    return make
+
+
+@pytest.fixture
+def random_task(make_task: Callable[[int], Language]) -> Language:
+    """A model with a context of 16 tokens."""
+    return make_task(16)
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> dict[Row, list[int]]:
+    """The ids that each row took from now on: bytes say more than broken characters."""
+    ids: dict[Row, list[int]] = {}
+    take = Row.take
+
+    def record(row: Row, token: int) -> None:
+        if row.finish_reason is None:
+            ids.setdefault(row, []).append(token)
+        take(row, token)
+
+    monkeypatch.setattr(Row, "take", record)
+    return ids
+
+
+@dataclass
+class Spoken:
+    """The state of `Reciter`: how much it has read."""
+
+    length: int = 0
+
+
+class Script(nn.Module):
+    """A backbone whose hidden state is the id of the token to come."""
+
+    def __init__(self, script: list[int]) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(context=10_000)
+        self.script = script
+
+    def new_state(self, batch: int, capacity: int) -> Spoken:
+        return Spoken()
+
+    def forward(self, tokens: Tensor, state: Spoken, at: Tensor | None) -> Tensor:
+        state.length += tokens.shape[1]
+        return torch.full((*tokens.shape, 1), self.script[state.length - 1])
+
+
+class Reciter(nn.Module):
+    """Stands in for a task: whatever is read, the next token is the script's next one."""
+
+    def __init__(self, script: list[int], vocabulary: int) -> None:
+        super().__init__()
+        self.backbone = Script(script)
+        self.vocabulary = vocabulary
+        self.anything = nn.Parameter(torch.zeros(1))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return nn.functional.one_hot(hidden[..., 0], self.vocabulary).float() * 1000
+
+
+@pytest.fixture(scope="session")
+def letters() -> Tokenizer:
+    """Characters, of which it knows three."""
+    return char.train(["abc"], TokenizerSettings(kind="char"))
+
+
+@pytest.fixture(scope="session")
+def recite(tokenizer: Tokenizer) -> Callable[[list[int]], Any]:
+    """A task that writes the given ids after a prompt of one token."""
+    return lambda script: Reciter(script, tokenizer.vocabulary)

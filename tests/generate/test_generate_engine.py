@@ -1,0 +1,186 @@
+"""What the engine writes, against reading everything again without a cache for every token."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from scriven.generate import engine as engine_module
+from scriven.generate.engine import PLAIN, Engine
+from scriven.generate.reader import Reader, kept_when_full
+from scriven.generate.row import Row
+from scriven.generate.sample import choose
+from scriven.generate.sampling import Sampling
+from scriven.runtime import Runtime
+from scriven.tasks.language import Language
+from scriven.text.base import Tokenizer
+
+PROMPTS = ["", "It was", "a", "A dark and stormy night, and", "é🙂", "It was", "x" * 40, " "]
+SETTINGS = [
+    Sampling(temperature=0),
+    Sampling(temperature=1.2),
+    Sampling(temperature=0, repetition_penalty=1.5),
+    Sampling(temperature=0.8, top_k=30, top_p=0.9, min_p=0.01, repetition_penalty=1.1),
+]
+
+
+def write_slowly(
+    task: Language, tokenizer: Tokenizer, prompt: str, sampling: Sampling, limit: int, seed: int
+) -> list[int]:
+    """One row, no cache, no padding: the documented rules and nothing else."""
+    context = task.backbone.config.context
+    window = tokenizer.encode(prompt) or [tokenizer.eos]
+    if len(window) > context:
+        window = window[-(context - context // 4) :]
+    seen = torch.zeros(1, tokenizer.vocabulary, dtype=torch.bool)
+    seen[0, window] = True
+    generator = torch.Generator().manual_seed(seed)
+    written: list[int] = []
+    while len(written) < limit and tokenizer.eos not in written:
+        if len(window) > context:
+            window = window[-kept_when_full(context) :]
+        with torch.no_grad():
+            hidden = task.backbone(torch.tensor([window]))
+            logits = task.logits(hidden)[:, -1, : tokenizer.vocabulary]
+        logits[:, tokenizer.pad] = -torch.inf
+        token = int(choose(logits, sampling, [generator], seen))
+        seen[0, token] = True
+        window = [*window, token]
+        written.append(token)
+    return written
+
+
+@pytest.mark.parametrize("sampling", SETTINGS)
+def test_a_batch_equals_every_row_alone_and_without_a_cache(
+    random_task: Language, tokenizer: Tokenizer, sampling: Sampling, written: dict[Row, list[int]]
+) -> None:
+    engine = Engine(random_task, tokenizer)
+    together = engine.generate(PROMPTS, sampling, 70, seed=3)  # four times round the context
+    assert len(written) == len(PROMPTS)
+    for row, (found, ids) in enumerate(zip(together, written.values(), strict=True)):
+        truth = write_slowly(random_task, tokenizer, PROMPTS[row], sampling, 70, 3 + row)
+        assert ids == truth
+        assert (found.text, found.tokens) == (tokenizer.decode(truth), len(truth))
+
+
+def test_rows_that_end_early_change_nothing_for_the_others(
+    random_task: Language, tokenizer: Tokenizer
+) -> None:
+    engine = Engine(random_task, tokenizer)
+    stop = tuple("abcdefgh")
+    together = engine.generate(PROMPTS, Sampling(temperature=3), 60, stop=stop, seed=3)
+    for row, (prompt, found) in enumerate(zip(PROMPTS, together, strict=True)):
+        alone = engine.generate([prompt], Sampling(temperature=3), 60, stop=stop, seed=3 + row)[0]
+        assert (found.text, found.tokens) == (alone.text, alone.tokens)
+        assert found.finish_reason == alone.finish_reason
+    assert len({found.tokens for found in together}) > 4
+
+
+def test_the_comparison_notices_a_wrong_rule(
+    random_task: Language,
+    tokenizer: Tokenizer,
+    written: dict[Row, list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    truth = write_slowly(random_task, tokenizer, "a", Sampling(), 40, 0)
+    monkeypatch.setattr("scriven.generate.reader.kept_when_full", lambda context: context // 2 - 1)
+    Engine(random_task, tokenizer).generate(["a"], Sampling(), 40)
+    assert list(written.values()) != [truth]
+
+
+def test_the_comparison_notices_a_lost_padding(
+    random_task: Language,
+    tokenizer: Tokenizer,
+    written: dict[Row, list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step = Reader.step
+
+    def without_padding(self: Reader, ids: torch.Tensor) -> torch.Tensor:
+        self._padding = None
+        return step(self, ids)
+
+    monkeypatch.setattr(Reader, "step", without_padding)
+    truth = write_slowly(random_task, tokenizer, "a", Sampling(), 5, 0)
+    Engine(random_task, tokenizer).generate(["a", "A dark and"], Sampling(), 5)
+    assert next(iter(written.values())) != truth
+
+
+def test_many_prompts_are_written_in_turns_with_the_same_result(
+    random_task: Language, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(random_task, tokenizer)
+    whole = [found.text for found in engine.generate(PROMPTS, Sampling(), 20)]
+    monkeypatch.setattr(engine_module, "TOGETHER", 3)
+    assert [found.text for found in engine.generate(PROMPTS, Sampling(), 20)] == whole
+
+
+def test_D16_a_stream_joined_equals_the_text(random_task: Language, tokenizer: Tokenizer) -> None:
+    engine = Engine(random_task, tokenizer)
+    for prompt in PROMPTS:
+        for stop in ((), ("a", "\n"), ("e\ufffd",)):
+            for seed in range(2):
+                whole = engine.generate([prompt], Sampling(), 40, stop=stop, seed=seed)[0]
+                steps = list(engine.stream(prompt, Sampling(), 40, stop=stop, seed=seed))
+                assert "".join(step.text for step in steps) == whole.text
+                last = steps[-1]
+                assert (last.tokens, last.finish_reason) == (whole.tokens, whole.finish_reason)
+                assert last.prompt_truncated == whole.prompt_truncated
+                assert all(step.finish_reason is None and step.text for step in steps[:-1])
+
+
+def test_the_same_seed_gives_the_same_text_and_another_seed_another(
+    random_task: Language, tokenizer: Tokenizer
+) -> None:
+    engine = Engine(random_task, tokenizer)
+    state = torch.get_rng_state()
+    first, second = (engine.generate(["It was"] * 3, Sampling(), 30, seed=7) for _ in range(2))
+    assert [found.text for found in first] == [found.text for found in second]
+    assert len({found.text for found in first}) == 3
+    assert first[1].text == engine.generate(["It was"], Sampling(), 30, seed=8)[0].text
+    assert torch.equal(torch.get_rng_state(), state), "training's random numbers were moved"
+
+
+def test_more_tokens_only_make_the_text_longer(random_task: Language, tokenizer: Tokenizer) -> None:
+    engine = Engine(random_task, tokenizer)
+    for prompt in PROMPTS:
+        short, long = (
+            "".join(s.text for s in list(engine.stream(prompt, Sampling(), n, seed=1))[:-1])
+            for n in (25, 60)
+        )
+        assert long.startswith(short)
+
+
+def test_training_mode_is_given_back(random_task: Language, tokenizer: Tokenizer) -> None:
+    engine = Engine(random_task, tokenizer)
+    for mode in (True, False):
+        random_task.train(mode)
+        engine.generate(["a"], Sampling(), 3)
+        assert random_task.training is mode
+        stream = engine.stream("a", Sampling(), 30)
+        next(stream)
+        stream.close()
+        assert random_task.training is mode
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+
+
+def test_the_runtime_sets_the_precision_but_on_a_cpu_the_weights_do(
+    random_task: Language, tokenizer: Tokenizer
+) -> None:
+    task = random_task.float()
+    seen: list[torch.dtype] = []
+    task.backbone.register_forward_hook(lambda _module, _tokens, hidden: seen.append(hidden.dtype))
+    task.backbone.norm = torch.nn.Linear(16, 16)  # autocast shows in the type of a product
+    half = Runtime(torch.device("cpu"), torch.bfloat16, 1, {})
+    elsewhere: Any = SimpleNamespace(device=torch.device("cuda"), autocast=half.autocast)
+    for runtime, dtype in (
+        (None, torch.float32),
+        (half, torch.float32),
+        (elsewhere, torch.bfloat16),
+    ):
+        seen.clear()
+        found = Engine(task, tokenizer, runtime).generate(PROMPTS, PLAIN, 40, ignore_eos=True)
+        assert [text.tokens for text in found] == [40] * len(PROMPTS)
+        assert set(seen) == {dtype}

@@ -1,0 +1,233 @@
+"""The choice of the next token against exact distributions and against transformers."""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from scriven.errors import SettingError
+from scriven.generate import sample
+from scriven.generate.sample import candidates, choose, penalise
+from scriven.generate.sampling import Sampling
+
+
+def generators(count: int, seed: int = 0) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed + i) for i in range(count)]
+
+
+def distribution(logits: Tensor, sampling: Sampling) -> Tensor:
+    """(rows, vocabulary) probabilities that `choose` draws from."""
+    scores, ids = candidates(logits, sampling)
+    probabilities = scores.softmax(-1)
+    if ids is None:
+        return probabilities
+    return torch.zeros(logits.shape, dtype=torch.float64).scatter(-1, ids, probabilities)
+
+
+# --- the distribution, against an independent truth ---------------------------------------------
+
+SETTINGS = [
+    Sampling(),
+    Sampling(temperature=0.7),
+    Sampling(temperature=3.0, top_k=5),
+    Sampling(top_p=0.6),
+    Sampling(temperature=1.4, top_p=0.9, top_k=20),
+    Sampling(min_p=0.2),
+    Sampling(temperature=0.8, top_k=30, top_p=0.95, min_p=0.05),
+    Sampling(top_k=10_000, top_p=0.01),
+    Sampling(temperature=5.0, top_p=0.999),
+]
+
+
+@pytest.mark.parametrize("vocabulary", [40, 3000])
+@pytest.mark.parametrize("sampling", SETTINGS)
+def test_the_distribution_equals_transformers(sampling: Sampling, vocabulary: int) -> None:
+    transformers = pytest.importorskip("transformers", reason="the hf extra is not installed")
+    generator = torch.Generator().manual_seed(5)
+    logits = 3 * torch.randn(6, vocabulary, generator=generator, dtype=torch.float64)
+    prompt = torch.randint(0, vocabulary, (6, 12), generator=generator)
+    steps = [transformers.RepetitionPenaltyLogitsProcessor(1.3)]
+    steps.append(transformers.TemperatureLogitsWarper(sampling.temperature))
+    if sampling.top_k:
+        steps.append(transformers.TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        steps.append(transformers.TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p:
+        steps.append(transformers.MinPLogitsWarper(sampling.min_p))
+    expected = transformers.LogitsProcessorList(steps)(prompt, logits.clone()).softmax(-1)
+    seen = torch.zeros(6, vocabulary, dtype=torch.bool).scatter(1, prompt, True)
+    found = distribution(penalise(logits, seen, 1.3), sampling)
+    assert torch.equal(found > 0, expected > 0)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_few_or_all_sorted_gives_the_same_nucleus(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = 4 * torch.randn(8, 900, generator=torch.Generator().manual_seed(1))
+    found = []
+    for size in (1, 30, 10_000):
+        monkeypatch.setattr(sample, "SHORT", size)
+        found.append(distribution(logits, Sampling(top_p=0.9)))
+    torch.testing.assert_close(found[0], found[2], rtol=1e-12, atol=0)
+    torch.testing.assert_close(found[1], found[2], rtol=1e-12, atol=0)
+
+
+def p_of_draws(choose: Callable[..., Tensor], sampling: Sampling, exact: Tensor) -> float:
+    """p-value of Pearson's chi-square of 100,000 draws from one row of logits."""
+    draws, rows = 100_000, 1000
+    logits = EXAMPLE.expand(rows, -1)
+    dice = generators(rows)
+    counts = torch.zeros(len(exact), dtype=torch.float64)
+    for _ in range(draws // rows):
+        counts += torch.bincount(choose(logits, sampling, dice), minlength=len(exact))
+    if counts[exact == 0].any():
+        return 0.0
+    expected = exact[exact > 0] * draws
+    statistic = ((counts[exact > 0] - expected) ** 2 / expected).sum()
+    freedom = torch.tensor((len(expected) - 1) / 2, dtype=torch.float64)
+    return float(torch.special.gammaincc(freedom, statistic / 2))
+
+
+EXAMPLE = torch.tensor([[2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0]])
+
+
+def exact(sampling: Sampling) -> Tensor:
+    """The distribution by plain arithmetic, in the documented order."""
+    weights = {i: math.exp(x / sampling.temperature) for i, x in enumerate(EXAMPLE[0].tolist())}
+    ranked = sorted(weights, key=lambda i: -weights[i])
+    ranked = ranked[: sampling.top_k or None]
+    total, before, nucleus = sum(weights[i] for i in ranked), 0.0, []
+    for i in ranked:
+        if before / total < sampling.top_p:
+            nucleus.append(i)
+        before += weights[i]
+    kept = [i for i in nucleus if weights[i] >= sampling.min_p * weights[nucleus[0]]]
+    result = torch.zeros(len(weights), dtype=torch.float64)
+    for i in kept:
+        result[i] = weights[i]
+    return result / result.sum()
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(),
+        Sampling(temperature=2.0, top_k=4),
+        Sampling(top_p=0.8),
+        Sampling(temperature=1.5, top_k=7, top_p=0.95, min_p=0.1),
+    ],
+)
+def test_draws_follow_the_exact_distribution(sampling: Sampling) -> None:
+    assert p_of_draws(choose, sampling, exact(sampling)) > 1e-6
+
+
+def test_a_planted_bug_in_the_draw_is_noticed() -> None:
+    def order_swapped(logits: Tensor, sampling: Sampling, dice: list[torch.Generator]) -> Tensor:
+        """top-p before the temperature."""
+        logits, _ = logits.sort(descending=True)
+        kept = logits.softmax(-1).cumsum(-1) - logits.softmax(-1) < sampling.top_p
+        cut = logits.masked_fill(~kept, -math.inf)
+        return choose(cut, Sampling(temperature=sampling.temperature), dice)
+
+    def biased(logits: Tensor, sampling: Sampling, dice: list[torch.Generator]) -> Tensor:
+        """A temperature that is five percent off."""
+        return choose(logits * 1.05, sampling, dice)
+
+    hot = Sampling(temperature=2.0, top_p=0.8)
+    assert p_of_draws(choose, hot, exact(hot)) > 1e-6
+    assert p_of_draws(order_swapped, hot, exact(hot)) < 1e-6
+    assert p_of_draws(biased, Sampling(), exact(Sampling())) < 1e-6
+
+
+def test_first_draws_of_neighbouring_seeds_are_independent() -> None:
+    rows = 20_000
+    first = choose(torch.zeros(rows, 10), Sampling(), generators(rows))
+    counts = torch.bincount(first, minlength=10).double()
+    pairs = torch.bincount(first[1:] * 10 + first[:-1], minlength=100).double()
+    for found, cells in ((counts, 10), (pairs, 100)):
+        expected = found.sum() / cells
+        statistic = ((found - expected) ** 2 / expected).sum()
+        freedom = torch.tensor((cells - 1) / 2, dtype=torch.float64)
+        assert float(torch.special.gammaincc(freedom, statistic / 2)) > 1e-6
+
+
+# --- single pieces ------------------------------------------------------------------------------
+
+
+def test_greedy_takes_the_likeliest_and_draws_nothing() -> None:
+    logits = torch.tensor([[0.0, 3.0, 1.0], [5.0, -1.0, 2.0]])
+    dice = generators(2)
+    before = [g.get_state() for g in dice]
+    assert choose(logits, Sampling(temperature=0), dice).tolist() == [1, 0]
+    assert choose(logits, Sampling(top_k=1), dice).tolist() == [1, 0]
+    assert all(torch.equal(g.get_state(), b) for g, b in zip(dice, before, strict=True))
+
+
+def test_the_penalty_divides_above_zero_and_multiplies_below() -> None:
+    logits = torch.tensor([[2.0, -2.0, 2.0, -2.0]])
+    seen = torch.tensor([[True, True, False, False]])
+    assert penalise(logits, seen, 2.0).tolist() == [[1.0, -4.0, 2.0, -2.0]]
+    assert penalise(logits, seen, 0.5).tolist() == [[4.0, -1.0, 2.0, -2.0]]
+
+
+def test_a_row_is_drawn_alike_alone_and_among_others() -> None:
+    logits = torch.randn(16, 200, generator=torch.Generator().manual_seed(3))
+    for sampling in (Sampling(), Sampling(top_p=0.7), Sampling(top_k=9, min_p=0.1)):
+        together = choose(logits, sampling, generators(16)).tolist()
+        alone = [int(choose(logits[i : i + 1], sampling, generators(1, seed=i))) for i in range(16)]
+        assert together == alone
+
+
+def test_C8_what_is_banned_is_never_drawn_by_any_setting() -> None:
+    logits = torch.randn(64, 12, generator=torch.Generator().manual_seed(4))
+    logits[:, 3] = -math.inf
+    seen = torch.ones(64, 12, dtype=torch.bool)
+    for temperature, top_k, top_p, min_p, penalty in itertools.product(
+        (0, 1e-320, 0.5, 100), (0, 1, 12, 99), (5e-324, 0.5, 1), (0, 1), (5e-324, 1, 1000)
+    ):
+        sampling = Sampling(temperature, top_k, top_p, min_p, penalty)
+        found = choose(logits, sampling, generators(64), seen)
+        assert 3 not in found.tolist(), sampling
+        assert int(found.min()) >= 0
+        assert int(found.max()) < 12
+
+
+def test_D3_extreme_logits_do_not_crash_and_keep_the_best() -> None:
+    logits = torch.tensor([[3e38, -3e38, 0.0, -math.inf]])
+    seen = torch.tensor([[True, True, False, False]])
+    for temperature, penalty in itertools.product((1e-4, 1, 100), (0.001, 1.2)):
+        sampling = Sampling(temperature=temperature, repetition_penalty=penalty, top_p=0.5)
+        assert choose(logits, sampling, generators(1), seen).tolist() == [0]
+
+
+# --- the settings -------------------------------------------------------------------------------
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("name", "flag", "values"),
+    [
+        ("temperature", "--temperature=", [-1, -1e-9, 100.1, 1e6, NAN, INFINITE, "1", None, True]),
+        ("top_k", "--top-k=", [-1, 0.5, NAN, INFINITE, "5", None]),
+        ("top_p", "--top-p=", [-1, 0, 1.0001, 2, NAN, "0.5"]),
+        ("min_p", "--min-p=", [-0.1, 1.1, NAN, -INFINITE]),
+        ("repetition_penalty", "--repetition-penalty=", [0, -1, NAN, INFINITE, 1e300]),
+    ],
+)
+def test_D3_a_setting_out_of_range_is_refused_by_name(
+    name: str, flag: str, values: list[Any]
+) -> None:
+    for value in values:
+        with pytest.raises(SettingError) as caught:
+            Sampling(**{name: value})
+        assert str(caught.value).startswith(f"{flag}{value}:")
+        assert "\n" not in str(caught.value)
+
+
+def test_D3_the_limits_themselves_are_allowed() -> None:
+    Sampling(temperature=0, top_k=0, top_p=1, min_p=0)
+    Sampling(temperature=100, top_k=10**9, top_p=1e-9, min_p=1, repetition_penalty=1000)
