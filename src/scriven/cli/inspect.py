@@ -1,0 +1,46 @@
+"""`scriven inspect`: what a run or a preset consists of, without building it."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from .base import emit, table
+
+
+def inspect(
+    target: str,
+    *,
+    arch: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
+) -> None:
+    """Parameters by part, arithmetic per token and memory, of a run or a preset.
+
+    Parameters
+    ----------
+    target
+        A run, a preset's name or TOML file, or an architecture's name.
+    arch
+        The architecture, where the preset names none.
+    json
+        One JSON object on standard output.
+    """
+    from ..api import inspect as look
+    from ..models.shared.cost import gigabytes
+
+    data = look(target, arch=arch, settings=settings or {})
+    rows = [("architecture", str(data["architecture"]))]
+    rows += [(name, str(value)) for name, value in data["model"].items() if value is not None]
+    rows.append(("", ""))
+    rows += [(part, f"{count:,} parameters") for part, count in data["parts"].items()]
+    rows += [
+        ("all", f"{data['parameters']:,} parameters"),
+        ("", ""),
+        (
+            "FLOPs per token",
+            f"{data['flops_forward']:,} forward, {data['flops_training']:,} training",
+        ),
+        ("training memory", f"about {gigabytes(data['training_bytes'])} at 2,048 tokens at once"),
+        ("cache memory", f"{gigabytes(data['cache_bytes'])} per text at full context"),
+    ]
+    emit(data, table(rows), json)

@@ -1,0 +1,24 @@
+"""`scriven report`: the HTML report of a run, made again."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from .base import emit
+
+
+def report(run: str, *, json: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """Write the report of a run, finished or not, and say where it is.
+
+    Parameters
+    ----------
+    run
+        A run folder, a name under runs/, or latest.
+    json
+        One JSON object on standard output.
+    """
+    from ..report import write_report
+    from ..run.folder import resolve
+
+    path = write_report(resolve(run))
+    emit({"report": str(path)}, str(path), json)

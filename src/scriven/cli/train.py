@@ -1,0 +1,98 @@
+"""`scriven train`: text in, a finished model out."""
+
+import time
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from .base import emit
+
+BEGAN = time.monotonic()
+"""A wall-clock budget counts from here: this file is the first thing the command imports."""
+
+
+def train(
+    *sources: str,
+    budget: str | None = None,
+    size: str | None = None,
+    out: str | None = None,
+    seed: int | None = None,
+    arch: str | None = None,
+    preset: str | None = None,
+    resume: str | None = None,
+    explain: bool = False,
+    quiet: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    help_all: Annotated[bool, Parameter(negative=())] = False,
+    settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
+) -> None:
+    """Train a language model on your own text.
+
+    The same command on an interrupted run goes on with it.
+
+    Parameters
+    ----------
+    sources
+        Files, folders, globs, - for standard input, or a built-in corpus (shakespeare,
+        tinyshakespeare).
+    budget
+        How long: 10m (the default), 2h, 2000steps, 3epochs or 50Mtokens.
+    size
+        tiny, small, medium, base, large, or a number of parameters such as 12M; chosen for the
+        machine by default.
+    out
+        The run folder; runs/NAME by default.
+    seed
+        Of all random numbers (0 by default).
+    arch
+        The architecture, or a .py file of your own (llama by default).
+    preset
+        A TOML file, or the name of a built-in one, with settings that differ from the defaults.
+    resume
+        Go on with this run, with its own text and settings.
+    explain
+        Print every setting with the reason for it, then train.
+    quiet
+        No progress on standard error.
+    json
+        One JSON object on standard output.
+    help_all
+        List every setting.
+    """
+    if help_all:
+        from ._help import all_settings
+
+        print(all_settings(arch or "llama"))
+        return
+    from ..api import train as start
+
+    model = start(
+        *sources,
+        budget=budget,
+        size=size,
+        out=out,
+        seed=seed,
+        arch=arch,
+        preset=preset,
+        resume=resume,
+        explain=explain,
+        quiet=quiet,
+        settings=settings or {},
+        began=BEGAN,
+    )
+    emit(model.results, finished(model.results), json)
+
+
+def finished(results: dict[str, Any]) -> str:
+    """What a person wants to read at the end."""
+    better = results["val_loss"] < results["ngram_loss"]
+    verdict = "better than" if better else "not yet better than"
+    run = results["run"]
+    return (
+        f"\n{results['sample'].strip()}\n\n"
+        f"validation loss {results['val_loss']:.3f} ({results['val_bits_per_byte']:.3f} bits per "
+        f"byte, accuracy {results['val_accuracy']:.1%}): {verdict} counting "
+        f"{results['ngram_order']}-grams ({results['ngram_loss']:.3f})\n"
+        f"report    {run}/report.html\n"
+        f'write     scriven generate {run} "Your words"'
+    )

@@ -1,0 +1,1 @@
+"""Built-in corpora, one file each: `read(settings) -> Iterator[Piece]`."""

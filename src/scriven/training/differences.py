@@ -1,0 +1,115 @@
+"""Going on with a run: which settings may change, and which would make it another run."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import config, find
+from ..errors import InputError
+from ..settings import (
+    DataSettings,
+    OptimSettings,
+    RuntimeSettings,
+    Settings,
+    TokenizerSettings,
+    TrainSettings,
+)
+from .budget import Budget, parse_budget
+from .plan import Plan
+
+FREE = {
+    "train.save_every", "train.save_steps", "train.keep", "train.log_every", "train.sample_every",
+    "train.micro_batch", "train.patience", "train.bad_steps", "runtime.threads",
+}  # fmt: skip
+"""What may change without changing what is learnt."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a command asks for, preset and command line together; None was not asked for."""
+
+    sections: dict[str, dict[str, object]]
+    arch: str | None = None
+    budget: str | None = None
+    size: str | None = None
+    seed: int | None = None
+
+    def apply(self, settings: Settings) -> Settings:
+        """Settings with everything asked for; the model's section is left to its architecture."""
+        changed = {
+            name: config.replace(getattr(settings, name), changes, name)
+            for name, changes in self.sections.items()
+            if name != "model"
+        }
+        return Settings(**{**vars(settings), **changed})
+
+
+def recorded(record: Mapping[str, Any]) -> Plan:
+    """The plan that a record was made from."""
+    kept = record["settings"]
+    settings = Settings(
+        config.replace(DataSettings(), kept["data"], "data"),
+        config.replace(TokenizerSettings(), kept["tokenizer"], "tokenizer"),
+        config.replace(OptimSettings(), kept["optim"], "optim"),
+        config.replace(TrainSettings(), kept["train"], "train"),
+        config.replace(RuntimeSettings(), kept["runtime"], "runtime"),
+    )
+    module = find.module("scriven.models", record["architecture"])
+    model = config.replace(module.Config(), record["model"], "model")
+    budget = Budget(**kept["budget"])
+    return Plan(
+        record["architecture"], model, settings, budget, kept["seed"],
+        settings.optim.rate or 0.0, kept["steps"], dict(record["reasons"]),
+    )  # fmt: skip
+
+
+def compare(record: Mapping[str, Any], asked: Wishes, folder: Path) -> tuple[Plan, list[str]]:
+    """The recorded plan with harmless changes, and a sentence for each of them.
+
+    Raises:
+        InputError: a change that would make it another run; names the setting and both values.
+    """
+    plan = recorded(record)
+    changes: list[str] = []
+    if asked.arch is not None and asked.arch != plan.architecture:
+        raise _other(folder, "--arch", plan.architecture, asked.arch)
+    if asked.seed is not None and asked.seed != plan.seed:
+        raise _other(folder, "--seed", plan.seed, asked.seed)
+    sections: dict[str, Any] = {}
+    for name, values in asked.sections.items():
+        before = plan.model if name == "model" else getattr(plan.settings, name)
+        after = config.replace(before, values, name)
+        for field in dataclasses.fields(after):
+            old, new = getattr(before, field.name), getattr(after, field.name)
+            key = f"{name}.{field.name}"
+            if old == new or new is None:
+                continue  # "auto" was resolved when the run began
+            if key not in FREE:
+                raise _other(folder, f"--{key}", old, new)
+            changes.append(f"changed: --{key}={new} (was {old})")
+            sections.setdefault(name, {})[field.name] = new
+    settings = dataclasses.replace(
+        plan.settings,
+        **{
+            name: dataclasses.replace(getattr(plan.settings, name), **values)
+            for name, values in sections.items()
+        },
+    )
+    plan = dataclasses.replace(plan, settings=settings)
+    if asked.budget is not None and parse_budget(asked.budget) != plan.budget:
+        if record["results"] is not None:
+            raise _other(folder, "--budget", "another one", asked.budget)
+        tokens = (settings.train.batch or 1) * plan.model.context
+        plan.budget = parse_budget(asked.budget)
+        plan.steps = plan.budget.total_steps(tokens, record["data"]["train_tokens"])
+        changes.append(f"changed: --budget {asked.budget}")
+    return plan, changes
+
+
+def _other(folder: Path, name: str, old: object, new: object) -> InputError:
+    return InputError(
+        f"{folder} was begun with {name} {old}, not {new}: use the same value to go on, or "
+        "--out NEW for a new run"
+    )

@@ -1,0 +1,385 @@
+"""The training loop: the only one, for every architecture and task.
+
+Reads batches by number, updates, looks at the validation part now and then, saves, and stops when
+the budget is spent, when nothing improves any more, or when somebody asks it to. It knows no
+files: what to do with a checkpoint or with better weights is handed in (`Hooks`).
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from ..data.batch import Batch
+from ..errors import ScrivenError
+from ..evaluate.loss import Score
+from ..runtime import keep_random_state, random_state, restore_random_state
+from ..settings import OptimSettings, TrainSettings
+from .budget import Horizon
+from .log import Line, Log, Stopwatch
+from .optim import Optimizers
+from .schedule import rate_share
+from .stop import Stop
+from .update import Update, Updater
+
+ROLLBACKS = 3
+"""Returns to the last good state before a run gives up."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved with every checkpoint."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    samples: int = 0
+    """Number of the next window; runs ahead of the steps after a rollback."""
+    best_loss: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    """Evaluations in a row without a better one."""
+    bad: int = 0
+    """Updates in a row that were skipped."""
+    rollbacks: int = 0
+    caution: float = 1.0
+    """Factor on the learning rate, halved at each rollback."""
+    shortened: float = 1.0
+    """See `Horizon.shortened`."""
+    evaluated: float = 0.0
+    """Seconds at the last evaluation, for wall-clock budgets."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop asks of its surroundings."""
+
+    batch: Callable[[int], Batch]
+    """The batch whose first window has this number."""
+    evaluate: Callable[[Callable[[], bool]], Score | None]
+    """Score on the whole validation part; gives up with None when the argument says so."""
+    save: Callable[[Progress], None]
+    """Writes a checkpoint."""
+    better: Callable[[Progress, Score], None]
+    """Keeps the present weights as the best so far."""
+    restore: Callable[[], Progress | None]
+    """Goes back to the last healthy checkpoint."""
+    sample: Callable[[], str]
+    """A little of the model's writing."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    progress: Progress
+    reason: str
+    """budget, converged or interrupted."""
+    tokens_per_second: float
+    score: Score | None
+    """The last evaluation."""
+
+
+class Loop:
+    """One run. Call `run` once."""
+
+    def __init__(
+        self,
+        updater: Updater,
+        optimizers: Optimizers,
+        hooks: Hooks,
+        horizon: Horizon,
+        optim: OptimSettings,
+        settings: TrainSettings,
+        rows: tuple[int, int],
+        log: Log,
+        stop: Stop,
+        watch: Stopwatch,
+        progress: Progress,
+    ) -> None:
+        self.updater, self.optimizers, self.hooks, self.horizon = (
+            updater,
+            optimizers,
+            hooks,
+            horizon,
+        )
+        self.optim, self.settings, self.log, self.stop = optim, settings, log, stop
+        self.batch_rows, self.micro_rows = rows
+        self.watch, self.progress = watch, progress
+        self.horizon.shortened = progress.shortened
+        self.score: Score | None = None
+        self.evaluation_seconds = 0.0
+        self.window = Window(watch.seconds)
+        self.total = Window(watch.seconds)
+        self.saved = self.sampled = watch.seconds
+
+    def run(self) -> Outcome:
+        """Trains until the budget is spent; the last state is saved whatever happens."""
+        progress, reason = self.progress, "budget"
+        while self._share() < 1 and not self.stop:
+            self._update()
+            if self._evaluation_due() and not self._look():
+                reason = "converged"
+                break
+            self._sample_if_due()
+            self._save_if_due()
+        if self.stop:
+            reason = "interrupted"
+        elif self.score is None or self.score_step != progress.step:
+            self._look(last=True)
+            if self.stop:
+                reason = "interrupted"
+        self._save()
+        return Outcome(progress, reason, self.total.rate(self.watch.seconds), self.score)
+
+    def _share(self) -> float:
+        return self.horizon.progress(self.progress.step, self.watch.seconds)
+
+    def _update(self) -> None:
+        progress, share = self.progress, self._share()
+        batch = self.hooks.batch(progress.samples)
+        rate = rate_share(self.optim, share) * progress.caution
+        update = self.updater(batch, self.micro_rows, rate)
+        progress.step += 1
+        progress.samples += self.batch_rows
+        progress.tokens += batch.tokens.numel()
+        progress.seconds = self.watch.seconds
+        if update.applied:
+            progress.bad = 0
+        else:
+            self._skipped(update)
+        self.window.add(update, batch.tokens.numel())
+        self.total.add(update, batch.tokens.numel())
+        self._report(share)
+
+    def _report(self, share: float) -> None:
+        now, progress = self.watch.seconds, self.progress
+        first = progress.step == 1
+        due = first or now - self.window.began >= self.settings.log_every
+        if not due and self.log.bar is None:
+            return
+        line = Line(
+            seconds=now,
+            step=progress.step,
+            steps=self.horizon.steps,
+            left=self._left(share, now),
+            tokens_per_second=self.window.rate(now),
+            train_loss=self.window.loss,
+            train_accuracy=self.window.accuracy,
+            val_loss=self.score.loss if self.score else None,
+            val_accuracy=self.score.accuracy if self.score else None,
+        )
+        self.log.progress(line, share, shown=due)
+        if due:
+            self.log.event(
+                "step",
+                step=progress.step,
+                tokens=progress.tokens,
+                seconds=round(now, 3),
+                loss=self.window.loss,
+                accuracy=self.window.accuracy,
+                rate=self.optimizers.rate,
+                tokens_per_second=round(line.tokens_per_second),
+            )
+            self.window = Window(now)
+
+    def _left(self, share: float, now: float) -> float | None:
+        """Seconds to the end, from the pace of this session's steps."""
+        if self.horizon.steps is None:
+            return max(0.0, self.horizon.seconds * self.horizon.shortened - now)
+        pace = (now - self.total.began) / max(1, self.total.updates)
+        return pace * (self.horizon.steps * self.horizon.shortened - self.progress.step)
+
+    def _evaluation_due(self) -> bool:
+        progress, settings = self.progress, self.settings
+        if settings.evaluate_every:
+            return progress.step % settings.evaluate_every == 0
+        # wall clock: not more than a twenty-fifth of the time, and none just before the end
+        wait = max(10.0, 25 * self.evaluation_seconds)
+        ending = self.horizon.seconds - self.horizon.reserve - self.watch.seconds < wait / 2
+        return self.watch.seconds - progress.evaluated >= wait and not ending
+
+    def _look(self, last: bool = False) -> bool:
+        """Evaluates; False when the run should end because nothing improves any more."""
+        began, progress = self.watch.seconds, self.progress
+        with keep_random_state(self.updater.runtime.device):
+            score = self.hooks.evaluate(lambda: bool(self.stop))
+        if score is None:
+            return True  # interrupted: the loop sees the signal itself
+        self.score, self.score_step = score, progress.step
+        progress.seconds = progress.evaluated = self.watch.seconds
+        self.evaluation_seconds = progress.seconds - began
+        # what the end of a wall-clock budget must pay for: one evaluation and the last save
+        self.horizon.reserve = 1.5 * self.evaluation_seconds + 1.0
+        better = progress.best_loss is None or score.loss < progress.best_loss
+        self.log.event(
+            "evaluation",
+            step=progress.step,
+            tokens=progress.tokens,
+            seconds=round(progress.seconds, 3),
+            loss=score.loss,
+            accuracy=score.accuracy,
+            bits_per_byte=score.bits_per_byte,
+            best=better,
+            metrics=score.metrics or None,
+        )
+        if better:
+            progress.best_loss, progress.best_step, progress.stale = score.loss, progress.step, 0
+            self.hooks.better(progress, score)
+            self._save()
+        else:
+            progress.stale += 1
+        self.window.began += self.watch.seconds - began  # evaluation is not training time
+        self.total.began += self.watch.seconds - began
+        return last or not self._stalled()
+
+    def _stalled(self) -> bool:
+        """Whether to end now. A flat schedule is first led to its decay, which helps most."""
+        progress, patience = self.progress, self.settings.patience
+        if not patience or progress.stale < patience:
+            return False
+        share = self._share()
+        if self.optim.schedule != "wsd":
+            self._note(f"no better validation loss in {patience} evaluations: stopping")
+            return True
+        if share < 1 - self.optim.decay:
+            self.horizon.finish_from(share, self.optim.decay)
+            progress.shortened, progress.stale = self.horizon.shortened, 0
+            self._note(
+                f"no better validation loss in {patience} evaluations: "
+                "the learning rate falls from here, and the run ends early"
+            )
+        return False
+
+    def _skipped(self, update: Update) -> None:
+        """An update with a loss or gradient that is no number: after a few, go back."""
+        progress = self.progress
+        progress.bad += 1
+        what = (
+            "loss" if update.loss != update.loss or abs(update.loss) == float("inf") else "gradient"
+        )
+        self._note(
+            f"step {progress.step}: the {what} is not a finite number; update skipped "
+            f"({progress.bad} in a row)"
+        )
+        if progress.bad < self.settings.bad_steps:
+            return
+        if progress.rollbacks >= ROLLBACKS:
+            raise ScrivenError(
+                f"step {progress.step}, windows {progress.samples - self.batch_rows} to "
+                f"{progress.samples - 1}: the loss stays not a number after {ROLLBACKS} returns to "
+                "a good state; lower --optim.rate and --optim.matrix_rate"
+            )
+        restored = self.hooks.restore()
+        if restored is None:
+            raise ScrivenError("the loss is not a number and there is no good state to go back to")
+        rollbacks, samples, step = progress.rollbacks + 1, progress.samples, progress.step
+        self.progress = restored
+        restored.rollbacks, restored.samples, restored.bad = rollbacks, samples, 0
+        restored.caution = progress.caution / 2
+        self.log.event(
+            "note",
+            step=restored.step,
+            seconds=round(self.watch.seconds, 3),
+            text=f"back from step {step} to step {restored.step}, at half the learning rate",
+        )
+        self.log.say(
+            f"back from step {step} to the good state of step {restored.step}, at half "
+            "the learning rate and with the next part of the text"
+        )
+
+    def _sample_if_due(self) -> None:
+        every = self.settings.sample_every
+        if not every or self.watch.seconds - self.sampled < every:
+            return
+        began = self.watch.seconds
+        with keep_random_state(self.updater.runtime.device):
+            text = self.hooks.sample()
+        self.sampled = self.watch.seconds
+        self.window.began += self.sampled - began
+        self.total.began += self.sampled - began
+        progress = self.progress
+        self.log.event(
+            "sample", step=progress.step, seconds=round(self.sampled, 3), prompt="", text=text
+        )
+        self.log.say(f"--- the model writes (step {progress.step}) ---\n{text}\n---")
+
+    def _save_if_due(self) -> None:
+        settings, progress = self.settings, self.progress
+        if settings.save_steps:
+            due = progress.step % settings.save_steps == 0
+        else:
+            due = self.watch.seconds - self.saved >= settings.save_every
+        if due and progress.bad == 0:  # a state that may be bad is never the last healthy one
+            self._save()
+
+    def _save(self) -> None:
+        self.progress.seconds = self.watch.seconds
+        self.hooks.save(self.progress)
+        self.saved = self.watch.seconds
+
+    def _note(self, text: str) -> None:
+        self.log.event(
+            "note", step=self.progress.step, seconds=round(self.watch.seconds, 3), text=text
+        )
+        self.log.say(text)
+
+
+class Window:
+    """Averages over the updates since a moment."""
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.updates = self.tokens = self.counted = 0
+        self.losses = self.accuracies = 0.0
+
+    def add(self, update: Update, tokens: int) -> None:
+        """One update; a bad one counts as time but never hides in the mean."""
+        self.updates += 1
+        self.tokens += tokens
+        if update.applied:
+            self.counted += 1
+            self.losses += update.loss
+            self.accuracies += update.accuracy
+
+    @property
+    def loss(self) -> float | None:
+        """Mean loss of the updates that were applied."""
+        return self.losses / self.counted if self.counted else None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean accuracy of the updates that were applied."""
+        return self.accuracies / self.counted if self.counted else None
+
+    def rate(self, now: float) -> float:
+        """Tokens per second of training."""
+        return self.tokens / max(1e-9, now - self.began)
+
+
+def state_of(
+    task: torch.nn.Module, optimizers: Optimizers, progress: Progress, device: torch.device
+) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
+    """Everything a run needs to go on: (tensors by file, JSON values)."""
+    tensors, numbers = optimizers.state()
+    files = {
+        "model": dict(task.state_dict()),
+        "optimizer": tensors,
+        "random": random_state(device),
+    }
+    return files, {"progress": asdict(progress), "optimizer": numbers}
+
+
+def restore_state(
+    task: torch.nn.Module,
+    optimizers: Optimizers,
+    files: dict[str, dict[str, torch.Tensor]],
+    state: dict[str, Any],
+    device: torch.device,
+) -> Progress:
+    """The inverse of `state_of`."""
+    task.load_state_dict(files["model"])
+    optimizers.restore(files["optimizer"], state["optimizer"])
+    restore_random_state(files["random"], device)
+    return Progress(**state["progress"])

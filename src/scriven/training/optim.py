@@ -1,0 +1,137 @@
+"""Which optimizer moves which weight, and the optimizers' state as plain tensors."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import DamagedError, SettingError
+from ..settings import OptimSettings
+from .muon import Muon
+
+Custom = Callable[[list[Tensor]], torch.optim.Optimizer] | torch.optim.Optimizer
+
+
+def roles(task: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """(matrices inside the blocks, other matrices, vectors), by parameter name."""
+    matrices: dict[str, Tensor] = {}
+    tables: dict[str, Tensor] = {}
+    vectors: dict[str, Tensor] = {}
+    for name, weight in task.named_parameters():
+        if not weight.requires_grad:
+            continue
+        if weight.dim() < 2:
+            vectors[name] = weight
+        elif ".blocks." in name:
+            matrices[name] = weight
+        else:
+            tables[name] = weight
+    return matrices, tables, vectors
+
+
+class Optimizers:
+    """One or two optimizers that step together under one schedule."""
+
+    def __init__(
+        self, task: nn.Module, settings: OptimSettings, rate: float, custom: Custom | None = None
+    ) -> None:
+        matrices, tables, vectors = roles(task)
+        self.names = [*matrices, *tables, *vectors]
+        self.parameters = [*matrices.values(), *tables.values(), *vectors.values()]
+        self.parts: list[torch.optim.Optimizer] = []
+        decay = settings.weight_decay
+        if custom is not None:
+            self.parts = [_custom(custom, self.parameters)]
+        elif settings.optimizer == "muon":
+            if matrices:
+                muon = Muon(matrices.values(), lr=settings.matrix_rate, weight_decay=decay)
+                self.parts.append(muon)
+            rest = [{"params": [*tables.values(), *vectors.values()], "weight_decay": 0.0}]
+            self.parts.append(_adamw(rest, settings, rate))
+        elif settings.optimizer == "adamw":
+            decayed = {"params": [*matrices.values(), *tables.values()], "weight_decay": decay}
+            rest = [decayed, {"params": list(vectors.values()), "weight_decay": 0.0}]
+            self.parts.append(_adamw([group for group in rest if group["params"]], settings, rate))
+        else:
+            sgd = torch.optim.SGD(
+                self.parameters, lr=rate, momentum=settings.beta1, weight_decay=decay
+            )
+            self.parts.append(sgd)
+        self.peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
+
+    def step(self, share: float) -> None:
+        """One update at `share` of the peak rates; gradients are cleared after it."""
+        for part, peaks in zip(self.parts, self.peaks, strict=True):
+            for group, peak in zip(part.param_groups, peaks, strict=True):
+                group["lr"] = peak * share
+            part.step()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets the gradients."""
+        for weight in self.parameters:
+            weight.grad = None
+
+    @property
+    def rate(self) -> float:
+        """The rate of the last update, of the first optimizer."""
+        return float(self.parts[0].param_groups[0]["lr"])
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """(tensors, numbers) under keys `part.parameter.entry`, parameters by position."""
+        tensors: dict[str, Tensor] = {}
+        numbers: dict[str, float] = {}
+        for index, part in enumerate(self.parts):
+            for parameter, entries in part.state_dict()["state"].items():
+                for entry, value in entries.items():
+                    key = f"{index}.{parameter}.{entry}"
+                    if isinstance(value, Tensor):
+                        tensors[key] = value
+                    elif value is not None:
+                        numbers[key] = float(value)
+        return tensors, numbers
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, float]) -> None:
+        """The inverse of `state`.
+
+        Raises:
+            DamagedError: the state belongs to another set of weights.
+        """
+        for index, part in enumerate(self.parts):
+            plain = part.state_dict()
+            plain["state"] = {}
+            for key, value in [*tensors.items(), *numbers.items()]:
+                place, parameter, entry = key.split(".", 2)
+                if int(place) == index:
+                    plain["state"].setdefault(int(parameter), {})[entry] = value
+            try:
+                part.load_state_dict(plain)
+            except (ValueError, KeyError) as error:
+                raise DamagedError(f"the optimizer's state does not fit: {error}") from error
+
+
+def _adamw(groups: list[dict[str, Any]], settings: OptimSettings, rate: float) -> Any:
+    betas = (settings.beta1, settings.beta2)
+    return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=1e-10, fused=True)
+
+
+def _custom(custom: Custom, parameters: list[Tensor]) -> torch.optim.Optimizer:
+    """The user's own: a torch optimizer, or something that makes one from parameters."""
+    if isinstance(custom, torch.optim.Optimizer):
+        mine = {id(weight) for weight in parameters}
+        theirs = {id(weight) for group in custom.param_groups for weight in group["params"]}
+        if not theirs <= mine:
+            raise SettingError(
+                "the optimizer moves weights of another model: hand over a function of the "
+                "parameters instead, such as lambda weights: torch.optim.SGD(weights, lr=0.1)"
+            )
+        return custom
+    if not callable(custom):
+        raise SettingError(f"optimizer {custom!r} is neither a name, a function nor an optimizer")
+    made = custom(parameters)
+    if not isinstance(made, torch.optim.Optimizer):
+        kind = "class" if inspect.isclass(custom) else "function"
+        raise SettingError(f"the optimizer {kind} returned {type(made).__name__}, not an optimizer")
+    return made

@@ -1,0 +1,279 @@
+"""Every setting a person left open, chosen for the text, the budget and the machine, with a reason.
+
+A plan is a pure function of its inputs: no clock and no probe decides, so the same command on the
+same machine plans the same run.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from .. import config, find
+from ..errors import InputError, SettingError
+from ..models.shared.cost import check_fits
+from ..runtime import Runtime, memory_available
+from ..settings import Settings, TokenizerSettings
+from .budget import Budget
+
+CONTEXT_SMALLEST = 8
+
+
+@dataclass(frozen=True)
+class TextSize:
+    """What the plan needs to know of the text."""
+
+    vocabulary: int
+    tokenizer: TokenizerSettings
+    """As resolved when the text was prepared."""
+    train_tokens: int
+    validation_tokens: int
+
+
+@dataclass
+class Plan:
+    """A run, fully decided."""
+
+    architecture: str
+    model: Any
+    """The architecture's Config."""
+    settings: Settings
+    budget: Budget
+    seed: int
+    rate: float
+    """Peak rate of AdamW or SGD."""
+    steps: int | None
+    """Total updates; None for wall clock."""
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A shape and what it is for."""
+
+    layers: int
+    heads: int
+    width: int
+
+
+SIZES = {
+    "tiny": Size(2, 2, 64),
+    "small": Size(4, 4, 128),
+    "medium": Size(6, 6, 192),
+    "base": Size(6, 6, 384),
+    "large": Size(12, 12, 768),
+}
+
+
+def make_plan(
+    architecture: str,
+    model_changes: Mapping[str, object],
+    settings: Settings,
+    budget: Budget,
+    seed: int,
+    text: TextSize,
+    runtime: Runtime,
+    size: str | None = None,
+) -> Plan:
+    """Fills in everything that was left open.
+
+    Args:
+        architecture: a file name in `models/`, or a path.
+        model_changes: fields of its Config that were asked for.
+        settings: what was asked for; None fields are filled.
+        size: a name in SIZES or a number of parameters such as `12M`.
+
+    Raises:
+        SettingError: an impossible shape. ResourceError: it does not fit into memory.
+        InputError: the text is too short for any window.
+    """
+    reasons = dict(runtime.reasons)
+    module = find.module("scriven.models", architecture)
+    asked = dict(model_changes)
+    gpu = runtime.device.type != "cpu"
+    _choose_shape(module, asked, size, budget, text, gpu, reasons)
+    _choose_context(asked, budget, text, gpu, reasons)
+    passes = _passes(budget, text, gpu)
+    if "dropout" not in asked:
+        share = 0.1 if passes > 40 else 0.0
+        asked["dropout"] = share
+        reasons["model.dropout"] = f"about {passes:.0f} passes through the text" + (
+            ": enough to learn it by heart" if share else ""
+        )
+    asked["vocabulary"] = text.vocabulary
+    reasons["model.vocabulary"] = "from the tokenizer"
+    model = config.replace(module.Config(), asked, "model")
+    if text.train_tokens <= model.context:
+        raise InputError(
+            f"--model.context={model.context} is longer than the training text "
+            f"({text.train_tokens:,} tokens): lower it or give more text"
+        )
+    train = settings.train
+    rows, why = _rows(model.context, text, gpu)
+    batch = train.batch or rows
+    reasons["train.batch"] = "asked for" if train.batch else why
+    micro = min(batch, train.micro_batch or batch)
+    for name, value in (("batch", batch), ("micro_batch", micro)):
+        if value < 1:
+            raise SettingError(f"--train.{name}={value}: at least 1")
+    check_fits(model, micro * model.context, memory_available())
+    steps = budget.total_steps(batch * model.context, text.train_tokens)
+    every = train.evaluate_every
+    if every is None and steps is not None:
+        every = max(1, steps // 20)
+        reasons["train.evaluate_every"] = "twenty looks at the validation part"
+    patience = train.patience
+    if patience is None:
+        patience = 8
+        reasons["train.patience"] = "the validation loss is noisy, but not that noisy"
+    rate = settings.optim.rate
+    if rate is None:
+        rate = _rate(settings, model.width)
+        reasons["optim.rate"] = f"for {settings.optim.optimizer} at width {model.width}"
+    compiled = settings.runtime.compile
+    if compiled is None:
+        compiled = gpu and (budget.unit != "seconds" or budget.amount >= 600)
+        reasons["runtime.compile"] = (
+            "pays back within this budget"
+            if compiled
+            else "starting at once beats faster steps here"
+        )
+    _check(settings)
+    filled = dataclasses.replace(
+        settings,
+        tokenizer=text.tokenizer,
+        train=dataclasses.replace(
+            train, batch=batch, micro_batch=micro, evaluate_every=every, patience=patience
+        ),
+        optim=dataclasses.replace(settings.optim, rate=rate),
+        runtime=dataclasses.replace(
+            settings.runtime,
+            device=str(runtime.device),
+            dtype=str(runtime.dtype).removeprefix("torch."),  # type: ignore[arg-type]
+            compile=compiled,
+            threads=runtime.threads,
+        ),
+    )
+    return Plan(architecture, model, filled, budget, seed, rate, steps, reasons)
+
+
+def _choose_shape(
+    module: ModuleType,
+    asked: dict[str, object],
+    size: str | None,
+    budget: Budget,
+    text: TextSize,
+    gpu: bool,
+    reasons: dict[str, str],
+) -> None:
+    """Layers, heads and width, unless asked for."""
+    if size is None:
+        if gpu:
+            name = "base" if text.train_tokens < 20_000_000 else "large"
+            why = "a GPU has time for it"
+        else:
+            long = budget.unit == "seconds" and budget.amount >= 1500
+            name = "medium" if long else "small"
+            why = "small models learn most per minute on a CPU"
+        if text.train_tokens < 50_000:
+            name, why = "tiny", "a short text"
+        chosen = SIZES[name]
+    elif size in SIZES:
+        chosen, why = SIZES[size], "--size"
+    else:
+        chosen, why = _by_parameters(size), "--size"
+    for key in ("layers", "heads", "width"):
+        if key not in asked:
+            asked[key] = getattr(chosen, key)
+            reasons[f"model.{key}"] = why
+
+
+def _by_parameters(size: str) -> Size:
+    """A shape of about so many parameters in its blocks, 12 layers width^2, in fixed proportion."""
+    factors = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}
+    try:
+        wanted = float(size[:-1]) * factors[size[-1].lower()]
+    except (KeyError, ValueError, IndexError) as error:
+        names = ", ".join(SIZES)
+        raise SettingError(f"--size {size!r} is not a size: use {names}, or 12M") from error
+    if not 1e3 <= wanted <= 1e13:
+        raise SettingError(f"--size {size!r}: from 1k to 10000B parameters")
+    return min(
+        (Size(max(2, round(width / 64)), width // 32, width) for width in range(32, 32768, 32)),
+        key=lambda each: abs(12 * each.layers * each.width**2 - wanted),
+    )
+
+
+def _choose_context(
+    asked: dict[str, object],
+    budget: Budget,
+    text: TextSize,
+    gpu: bool,
+    reasons: dict[str, str],
+) -> None:
+    """Window length: longer helps when there is time to learn from it."""
+    if "context" in asked:
+        return
+    quick = not gpu and budget.unit == "seconds" and budget.amount < 120
+    wanted = 128 if quick else 256
+    if gpu and text.train_tokens > 20_000_000:
+        wanted = 1024
+    room = max(CONTEXT_SMALLEST, min(text.train_tokens // 4, wanted))
+    while wanted > room:
+        wanted //= 2
+    asked["context"] = max(CONTEXT_SMALLEST, wanted)
+    reasons["model.context"] = (
+        "the text is short" if wanted < 128 else "a short budget" if quick else "the usual window"
+    )
+
+
+def _rows(context: int, text: TextSize, gpu: bool) -> tuple[int, str]:
+    """Sequences per update."""
+    tokens = 32768 if gpu else 2048
+    most = max(1, text.train_tokens // (context * 4))
+    rows = max(1, min(tokens // context, most))
+    return rows, "many small updates learn fastest on a CPU" if not gpu else "fills a GPU"
+
+
+def _passes(budget: Budget, text: TextSize, gpu: bool) -> float:
+    """Roughly how often the text is read."""
+    if budget.unit == "epochs":
+        return budget.amount
+    pace = 1_000_000 if gpu else 25_000
+    each = {"seconds": pace, "tokens": 1, "steps": 2048}[budget.unit]
+    return budget.amount * each / max(1, text.train_tokens)
+
+
+def _rate(settings: Settings, width: int) -> float:
+    """Peak rate: smaller for wider models, as their sums have more terms."""
+    if settings.optim.optimizer == "sgd":
+        return 0.1
+    peak = 3e-3 if settings.optim.optimizer == "muon" else 2e-3
+    return peak * float(min(1.0, (128 / width) ** 0.5))
+
+
+def _check(settings: Settings) -> None:
+    """Ranges of what was asked for."""
+    optim, train = settings.optim, settings.train
+    limits: list[tuple[str, float | None, float, float]] = [
+        ("optim.rate", optim.rate, 0, 100),
+        ("optim.matrix_rate", optim.matrix_rate, 0, 100),
+        ("optim.weight_decay", optim.weight_decay, 0, 100),
+        ("optim.clip", optim.clip, 0, 1e9),
+        ("optim.warmup", optim.warmup, 0, 1),
+        ("optim.decay", optim.decay, 0, 1),
+        ("optim.beta1", optim.beta1, 0, 0.999999),
+        ("optim.beta2", optim.beta2, 0, 0.999999),
+        ("train.evaluate_every", train.evaluate_every, 1, 1e12),
+        ("train.save_steps", train.save_steps, 1, 1e12),
+        ("train.save_every", train.save_every, 0.01, 1e9),
+        ("train.log_every", train.log_every, 0, 1e9),
+        ("train.sample_every", train.sample_every, 0, 1e9),
+        ("train.keep", train.keep, 1, 1e6),
+        ("train.patience", train.patience, 0, 1e9),
+        ("train.bad_steps", train.bad_steps, 1, 1e9),
+    ]
+    for name, value, least, most in limits:
+        if value is not None and not least <= value <= most:
+            raise SettingError(f"--{name}={value}: from {least:g} to {most:g}")

@@ -1,0 +1,279 @@
+"""From what a person asked for to a trained run folder: a new run, one to go on with, or a
+finished one.
+
+The order matters: nothing is written before everything that can be refused has been refused.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import config, find
+from ..data.corpus import Corpus
+from ..data.prepare import prepare
+from ..errors import InputError, SettingError
+from ..run.folder import claim, resolve
+from ..run.lock import RunLock
+from ..run.record import read_record, write_record
+from ..runtime import Runtime, decide
+from ..settings import Settings, TokenizerSettings
+from ..text.choose import vocabulary_for
+from .budget import parse_budget
+from .differences import Wishes, compare
+from .log import Log, Stopwatch
+from .plan import Plan, TextSize, make_plan
+from .pretrain import Own, Run, new_record, pretrain
+from .stop import Stop, watch
+
+DEFAULT_BUDGET = "10m"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for; None and missing settings are chosen."""
+
+    sources: Sequence[str] = ()
+    budget: str | None = None
+    size: str | None = None
+    out: str | None = None
+    seed: int | None = None
+    arch: str | None = None
+    preset: str | None = None
+    resume: str | None = None
+    explain: bool = False
+    quiet: bool = False
+    settings: Mapping[str, object] = field(default_factory=dict)
+    began: float | None = None
+    """time.monotonic() when the command started: wall-clock budgets count from there."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run."""
+
+    folder: Path
+    results: dict[str, Any]
+
+
+def start(request: Request, own: Own | None = None) -> Trained:
+    """Trains a new run, or goes on with an interrupted one, to its end.
+
+    Raises:
+        ScrivenError: anything that cannot be done as asked. Interrupted: stopped by a signal,
+            after saving.
+    """
+    clock = Stopwatch(began=request.began)
+    with watch() as stop:
+        wishes = _wishes(request)
+        folder = _folder(request)
+        if folder is not None and (folder / "scriven.json").exists():
+            return _again(request, wishes, folder, stop, clock)
+        return _new(request, wishes, stop, clock, own or Own())
+
+
+def _wishes(request: Request) -> Wishes:
+    """Preset < command line; unknown sections are refused."""
+    preset = read_named_preset(request.preset) if request.preset else {}
+    top = {name: preset.pop(name) for name in list(preset) if "." not in name}
+    sections = config.sections({**preset, **request.settings})
+    known = ["model", *vars(Settings())]
+    for name, changes in sections.items():
+        if name not in known:
+            raise config.unknown(
+                f"--{name}.{next(iter(changes))}", [f"--{each}." for each in known]
+            )
+    for name in top:
+        if name not in ("arch", "budget", "size", "seed"):
+            raise config.unknown(name, ["arch", "budget", "size", "seed"])
+    seed = request.seed if request.seed is not None else top.get("seed")
+    return Wishes(
+        sections,
+        request.arch or _text(top.get("arch")),
+        request.budget or _text(top.get("budget")),
+        request.size or _text(top.get("size")),
+        None if seed is None else int(str(seed)),
+    )
+
+
+def read_named_preset(name: str) -> dict[str, object]:
+    """A TOML file, or a built-in preset by name.
+
+    Raises:
+        SettingError: neither; lists the built-in ones.
+    """
+    shipped = Path(__file__).parent.parent / "presets"
+    path = Path(name) if name.endswith(".toml") else shipped / f"{name}.toml"
+    if not path.is_file() or (not name.endswith(".toml") and Path(name).name != name):
+        names = ", ".join(sorted(file.stem for file in shipped.glob("*.toml")))
+        raise SettingError(f"preset {name!r} does not exist: use a .toml file or one of {names}")
+    return config.read_preset(path)
+
+
+def _folder(request: Request) -> Path | None:
+    """The run folder where it is known before the text is read."""
+    if request.resume:
+        if request.out:
+            raise SettingError("--resume RUN goes on in RUN: leave --out away")
+        return resolve(request.resume)
+    return Path(request.out) if request.out else None
+
+
+def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Own) -> Trained:
+    """A run that does not exist yet."""
+    if not request.sources:
+        raise InputError("no text: give files, folders, - for standard input, or shakespeare")
+    log = Log(None, quiet=request.quiet)
+    budget = parse_budget(wishes.budget or DEFAULT_BUDGET)
+    architecture = wishes.arch or "llama"
+    module = find.module("scriven.models", architecture)
+    config.replace(module.Config(), wishes.sections.get("model", {}), "model")  # refuses early
+    settings = wishes.apply(Settings())
+    if settings.tokenizer.vocabulary is not None and not 3 <= settings.tokenizer.vocabulary < 2**31:
+        raise SettingError(f"--tokenizer.vocabulary={settings.tokenizer.vocabulary}: at least 3")
+    runtime = decide(settings.runtime)
+    seed = 0 if wishes.seed is None else wishes.seed
+    corpus = prepare(request.sources, settings.data, settings.tokenizer, seed=seed, say=log.say)
+    folder = Path(request.out) if request.out else Path("runs") / corpus.name
+    if (folder / "scriven.json").exists():
+        return _again(request, wishes, folder, stop, clock, corpus)
+    text = TextSize(
+        corpus.tokenizer.vocabulary,
+        _resolved(settings.tokenizer, corpus),
+        len(corpus.train),
+        len(corpus.validation),
+    )
+    plan = make_plan(
+        architecture,
+        wishes.sections.get("model", {}),
+        settings,
+        budget,
+        seed,
+        text,
+        runtime,
+        wishes.size,
+    )
+    for sentence in corpus.notes:
+        log.say(sentence)
+    if request.explain:
+        log.say(explain(plan, corpus))
+    folder = claim(folder)
+    with RunLock(folder):
+        record = new_record(plan, corpus, folder.name, _command(request), runtime)
+        write_record(folder, record)
+        return _train(plan, corpus, folder, record, runtime, stop, clock, request, own)
+
+
+def _again(
+    request: Request,
+    wishes: Wishes,
+    folder: Path,
+    stop: Stop,
+    clock: Stopwatch,
+    corpus: Corpus | None = None,
+) -> Trained:
+    """A run that exists: go on with it, or give its results once more."""
+    log = Log(None, quiet=request.quiet)
+    record = read_record(folder)
+    plan, changes = compare(record, wishes, folder)
+    sources = list(request.sources) or record["data"]["sources"]
+    if corpus is None:
+        if sources == ["-"] and not request.sources:
+            raise InputError(
+                f"{folder} was trained on standard input: pipe the same text again, with "
+                f"`scriven train - --out {shlex.quote(str(folder))}`"
+            )
+        settings = plan.settings
+        corpus = prepare(sources, settings.data, settings.tokenizer, seed=plan.seed, say=log.say)
+    if corpus.fingerprint != record["data"]["fingerprint"]:
+        raise InputError(
+            f"{folder} was trained on another text, or the text has changed since: "
+            "use --out NEW for a new run"
+        )
+    if corpus.tokenizer.fingerprint != record["tokenizer"]["fingerprint"]:
+        raise InputError(f"{folder} was trained with another vocabulary: use --out NEW")
+    if record["results"] is not None:
+        log.say(f"{folder} is finished; use --out NEW for another run")
+        return Trained(folder, {**record["results"], "run": str(folder)})
+    runtime = decide(plan.settings.runtime)
+    if runtime.threads != record["environment"]["threads"]:
+        log.say("another number of threads than before: the numbers may differ in the last digits")
+    with RunLock(folder):
+        for sentence in changes:
+            log.say(sentence)
+        if request.explain:
+            log.say(explain(plan, corpus))
+        if changes:
+            record["settings"].update(config.to_dict(plan.settings))
+            record["settings"]["budget"] = config.to_dict(plan.budget)
+            record["settings"]["steps"] = plan.steps
+            write_record(folder, record)
+        return _train(plan, corpus, folder, record, runtime, stop, clock, request, Own())
+
+
+def _train(
+    plan: Plan,
+    corpus: Corpus,
+    folder: Path,
+    record: dict[str, Any],
+    runtime: Runtime,
+    stop: Stop,
+    clock: Stopwatch,
+    request: Request,
+    own: Own,
+) -> Trained:
+    log = Log(folder / "metrics.jsonl", quiet=request.quiet)
+    try:
+        run = Run(plan, corpus, folder, record, runtime, log, own)
+        count = sum(weight.numel() for weight in run.task.parameters())
+        model = plan.model
+        log.say(
+            f"{folder}: {plan.architecture}, {count:,} parameters ({model.layers} layers, width "
+            f"{model.width}, context {model.context}), {corpus.tokenizer.kind} tokenizer of "
+            f"{corpus.tokenizer.vocabulary:,}, {len(corpus.train):,} + "
+            f"{len(corpus.validation):,} tokens, {runtime.device} in "
+            f"{plan.settings.runtime.dtype}"
+        )
+        return Trained(folder, pretrain(run, stop, clock))
+    finally:
+        log.close()
+
+
+def _resolved(asked: TokenizerSettings, corpus: Corpus) -> TokenizerSettings:
+    """What `prepare` made of settings that were left open, so that it makes the same again."""
+    kind = corpus.tokenizer.kind
+    vocabulary = None
+    if kind in ("bpe", "word"):
+        vocabulary = asked.vocabulary or vocabulary_for(corpus.characters)
+    pattern = asked.pattern if kind == "bpe" else "llama3"
+    return config.replace(
+        asked, {"kind": kind, "vocabulary": vocabulary, "pattern": pattern}, "tokenizer"
+    )
+
+
+def explain(plan: Plan, corpus: Corpus) -> str:
+    """Every setting with its value and the reason for it."""
+    lines = [f"text: {corpus.characters:,} characters in {corpus.documents:,} documents"]
+    sections = {"model": plan.model, **vars(plan.settings)}
+    for section, values in sections.items():
+        for name, value in config.to_dict(values).items():
+            key = f"{section}.{name}"
+            shown = "auto" if value is None else value
+            lines.append(f"  {key} = {shown}  ({plan.reasons.get(key, 'default or asked for')})")
+    return "\n".join(lines)
+
+
+def _command(request: Request) -> str:
+    """The command that does this again."""
+    parts = ["scriven", "train", *request.sources]
+    for name in ("budget", "size", "out", "seed", "arch", "preset"):
+        value = getattr(request, name)
+        if value is not None:
+            parts += [f"--{name}", str(value)]
+    parts += [f"--{name}={value}" for name, value in request.settings.items()]
+    return shlex.join(parts)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,78 @@
+"""One update of the weights: forward, backward, clip, step, or skip when a number went bad."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..data.batch import Batch
+from ..runtime import Runtime
+from ..tasks.language import Output
+from .optim import Optimizers
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one update did."""
+
+    loss: float
+    """Mean nats per counted token, over all micro-batches."""
+    accuracy: float
+    norm: float
+    """Of the gradient of all weights together, before clipping."""
+    applied: bool
+    """False when loss or gradient was not a finite number: the weights are as before."""
+
+
+class Updater:
+    """Turns a batch into an update.
+
+    Micro-batches add up sums, divided once by the tokens of the whole batch, so their number
+    changes memory and speed but not the mathematics.
+    """
+
+    def __init__(
+        self,
+        task: nn.Module,
+        optimizers: Optimizers,
+        runtime: Runtime,
+        clip: float,
+        forward: Callable[[Batch], Output] | None = None,
+    ) -> None:
+        self.task, self.optimizers, self.runtime, self.clip = task, optimizers, runtime, clip
+        self.forward = forward or task
+        half = runtime.dtype == torch.float16
+        self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=half)
+
+    def __call__(self, batch: Batch, rows: int, share: float) -> Update:
+        """One update.
+
+        Args:
+            batch: all rows of this update.
+            rows: at most so many at once.
+            share: of the peak learning rate.
+        """
+        total = max(1, batch.counted())
+        loss, correct = 0.0, 0
+        for part in batch.split(rows):
+            with self.runtime.autocast():
+                output = self.forward(part)
+            self.scaler.scale(output.loss / total).backward()
+            loss += float(output.loss.detach())
+            correct += int(output.correct)
+        for part_of_step in self.optimizers.parts:
+            self.scaler.unscale_(part_of_step)
+        norm = float(self._clip())
+        applied = math.isfinite(loss) and math.isfinite(norm)
+        if applied:
+            self.optimizers.step(share)
+        else:
+            self.optimizers.clear()
+        self.scaler.update()
+        return Update(loss / total, correct / total, norm, applied)
+
+    def _clip(self) -> torch.Tensor:
+        limit = self.clip if self.clip > 0 else math.inf
+        return torch.nn.utils.clip_grad_norm_(self.optimizers.parameters, limit)

@@ -1,0 +1,22 @@
+"""What all tests share: the public test data, and a cache folder that is thrown away."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of public test sets beside the checkout, which the project never commits."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the public test sets are not at {folder}")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def temporary_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or fills the user's own cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("SCRIVEN_CACHE", str(folder))
+    return folder

@@ -1,0 +1,163 @@
+"""Readers: what comes out of each format, and the one line when nothing can."""
+
+import builtins
+import codecs
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scriven.data.formats import base, csv, jsonl, md, parquet, txt
+from scriven.errors import InputError, MissingExtra, SettingError
+from scriven.settings import DataSettings
+
+PLAIN = DataSettings()
+SKIP = DataSettings(skip_bad=True)
+
+
+def documents(pieces: Any) -> list[str]:
+    found = [""]
+    for piece in pieces:
+        found[-1] += piece.text
+        if piece.ends:
+            found.append("")
+    assert found.pop() == "", "the last document was not ended"
+    return found
+
+
+def write(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def test_C5_text_is_kept_character_by_character(tmp_path: Path) -> None:
+    text = "a\r\nb\rc\x00d\u2028e\x85f\n\n" + "é中😀" * 700_000
+    path = write(tmp_path, "a.txt", b"\xef\xbb\xbf" + text.encode())
+    assert documents(txt.read(path, PLAIN)) == [text]
+    assert documents(md.read(path, PLAIN)) == [text]
+    assert max(len(piece.text) for piece in txt.read(path, PLAIN)) <= base.BLOCK
+
+
+@pytest.mark.parametrize(
+    ("content", "offset", "looks"),
+    [
+        (codecs.BOM_UTF16_LE + "hello".encode("utf-16-le"), 0, "utf-16"),
+        ("naïve".encode("latin-1"), 2, "latin-1"),
+        (gzip.compress(b"hello" * 99), 1, "gzip"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), 0, "PNG"),
+        (b"abc\xe2\x82", 3, "latin-1"),
+        (b"a" * (1 << 20) + b"b\xffc", (1 << 20) + 1, "latin-1"),
+        (b"a" * ((1 << 20) - 1) + b"\xe2\x28\xa1", (1 << 20) - 1, "latin-1"),
+    ],
+)
+def test_C2_C3_wrong_bytes_are_named_with_their_offset(
+    content: bytes, offset: int, looks: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path, "a.txt", content)
+    with pytest.raises(InputError, match=f"offset {offset};.*{looks}.*--data.encoding") as caught:
+        documents(txt.read(path, PLAIN))
+    assert "\n" not in str(caught.value)
+
+
+def test_C2_the_encoding_named_in_the_message_works(tmp_path: Path) -> None:
+    wide = write(tmp_path, "a.txt", "hé😀".encode("utf-16"))
+    assert documents(txt.read(wide, DataSettings(encoding="utf-16"))) == ["hé😀"]
+    raw = write(tmp_path, "b.txt", bytes(range(256)))
+    assert documents(txt.read(raw, DataSettings(encoding="latin-1")))[0].encode(
+        "latin-1"
+    ) == bytes(range(256))
+    with pytest.raises(SettingError, match="no such encoding"):
+        documents(txt.read(raw, DataSettings(encoding="klingon")))
+
+
+def test_jsonl_rows_are_documents(tmp_path: Path) -> None:
+    rows = ['{"text": "one"}', "", "   ", '{"id": 1, "text": "two\\nlines \\ud83d"}']
+    path = write(tmp_path, "a.jsonl", "\r\n".join(rows).encode())
+    assert documents(jsonl.read(path, PLAIN)) == ["one", "two\nlines \ud83d"]
+
+
+BAD_ROWS = [
+    ("{oops", "row 3 is not JSON"),
+    ("[1]", "row 3 is not a JSON object"),
+    ('{"body": "x", "id": 1}', "row 3 has no column 'text': .* body, id"),
+    ('{"text": 5}', "row 3: 'text' holds a int"),
+    ("[" * 200_000, "row 3 is not"),
+]
+
+
+@pytest.mark.parametrize(("row", "message"), BAD_ROWS)
+def test_C12_a_bad_row_is_named_or_counted(row: str, message: str, tmp_path: Path) -> None:
+    content = '{"text": "one"}\n\n' + row + '\n{"text": "two"}\n'
+    path = write(tmp_path, "a.jsonl", content.encode())
+    with pytest.raises(InputError, match=message):
+        documents(jsonl.read(path, PLAIN))
+    pieces = list(jsonl.read(path, SKIP))
+    assert [piece.skipped for piece in pieces if piece.skipped]
+    assert documents(piece for piece in pieces if not piece.skipped) == ["one", "two"]
+
+
+def test_C12_a_huge_row_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "LARGEST_ROW", 1000)
+    huge = json.dumps({"text": "x" * 2000})
+    path = write(tmp_path, "a.jsonl", ('{"text": "one"}\n' + huge).encode())
+    with pytest.raises(InputError, match="row 2 is longer"):
+        documents(jsonl.read(path, PLAIN))
+
+
+def test_long_rows_come_in_pieces(tmp_path: Path) -> None:
+    text = "word " * 500_000
+    path = write(tmp_path, "a.jsonl", json.dumps({"text": text}).encode())
+    assert max(len(piece.text) for piece in jsonl.read(path, PLAIN)) <= base.BLOCK
+    assert documents(jsonl.read(path, PLAIN)) == [text]
+
+
+@pytest.mark.parametrize(("name", "mark"), [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t")])
+def test_tables_are_read_by_column(name: str, mark: str, tmp_path: Path) -> None:
+    rows = [["id", "text"], ["1", '"a ""quoted""\nline"'], ["2", "plain"], []]
+    content = "\ufeff" + "\r\n".join(mark.join(row) for row in rows)
+    path = write(tmp_path, name, content.encode())
+    assert documents(csv.read(path, PLAIN)) == ['a "quoted"\nline', "plain"]
+
+
+def test_C12_tables_name_what_is_wrong(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", b"id,body\n1,x\n")
+    with pytest.raises(InputError, match="no column 'text': choose with --data.field one of id, b"):
+        documents(csv.read(path, PLAIN))
+    assert documents(csv.read(path, DataSettings(field="body"))) == ["x"]
+    short = write(tmp_path, "b.csv", b"id,text\n1,x\n2\n3,y\n")
+    with pytest.raises(InputError, match="row 3 has 1 columns"):
+        documents(csv.read(short, PLAIN))
+    assert sum(bool(piece.skipped) for piece in csv.read(short, SKIP)) == 1
+
+
+def test_parquet_without_pyarrow_prints_the_install_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingExtra, match=r"scriven\[data\]"):
+        documents(parquet.read(tmp_path / "a.parquet", PLAIN))
+
+
+def test_parquet_rows_are_documents(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra `data` is not installed")
+    import pyarrow.parquet as writer
+
+    path = tmp_path / "a.parquet"
+    writer.write_table(pyarrow.table({"text": ["one", "two", None], "id": [1, 2, 3]}), path)
+    with pytest.raises(InputError, match="row 3"):
+        documents(parquet.read(path, PLAIN))
+    good = (piece for piece in parquet.read(path, SKIP) if not piece.skipped)
+    assert documents(good) == ["one", "two"]
+    with pytest.raises(InputError, match="no column 'body'"):
+        documents(parquet.read(path, DataSettings(field="body")))
+    with pytest.raises(InputError, match="not a readable parquet"):
+        documents(parquet.read(write(tmp_path, "b.parquet", b"PAR1junk"), PLAIN))

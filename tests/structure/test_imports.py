@@ -1,0 +1,47 @@
+"""Starting is cheap, and the public names are the ones we promise."""
+
+import subprocess
+import sys
+
+import pytest
+
+import scriven
+
+PROBE = """
+import sys, runpy
+sys.argv = {argv!r}
+try:
+    {code}
+except SystemExit:
+    pass
+heavy = [name for name in ("torch", "numpy", "transformers", "tokenizers") if name in sys.modules]
+print("HEAVY", heavy)
+"""
+
+
+def heavy(code: str, argv: list[str]) -> str:
+    script = PROBE.format(code=code, argv=argv)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    return done.stdout.splitlines()[-1] + done.stderr
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["scriven", "--help"], ["scriven", "train", "--help"], ["scriven", "generate", "--help"]],
+)
+def test_help_loads_no_torch(argv: list[str]) -> None:
+    assert heavy("from scriven.cli import main; main()", argv) == "HEAVY []"
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert heavy("import scriven", ["x"]) == "HEAVY []"
+
+
+def test_using_a_name_does_load_torch() -> None:
+    """The probe can see torch when it is there."""
+    assert "torch" in heavy("import scriven; scriven.train", ["x"])
+
+
+def test_public_names() -> None:
+    assert scriven.__all__ == ["GPT", "Model", "ScrivenError", "__version__", "load", "train"]
+    assert all(hasattr(scriven, name) for name in scriven.__all__)

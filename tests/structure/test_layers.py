@@ -1,0 +1,105 @@
+"""The house: a file imports only from a lower layer, or from its own folder."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "src" / "scriven"
+
+LAYERS = {
+    "errors": 0, "find": 0, "config": 0, "settings": 0,
+    "runtime": 1, "text": 1, "nn": 1,
+    "data": 2, "models": 2,
+    "tasks": 3,
+    "run": 4,
+    "generate": 5,
+    "evaluate": 6, "exchange": 6,
+    "training": 7, "report": 7,
+    "api": 8, "serve": 8,
+    "cli": 9, "__init__": 9, "__main__": 9,
+}  # fmt: skip
+
+RUNS_CODE_BY_NAME = {"find"}
+"""The one module that may import by name."""
+
+
+def files() -> list[Path]:
+    return sorted(ROOT.rglob("*.py"))
+
+
+def place(path: Path) -> str:
+    """The room a file stands in: a folder of the package, or a file beside it."""
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def imports(path: Path, source: str | None = None) -> list[tuple[str, str]]:
+    """(room, dotted name) of every import of our own, those inside functions too."""
+    here = ("scriven", *path.relative_to(ROOT).with_suffix("").parts)
+    found = []
+    for node in ast.walk(ast.parse(path.read_text() if source is None else source)):
+        if isinstance(node, ast.ImportFrom):
+            base = here[: -node.level] if node.level else ()
+            dotted = (*base, *(node.module or "").split("."))
+            dotted = tuple(part for part in dotted if part)
+            names = [dotted] if len(dotted) > 1 else [(*dotted, each.name) for each in node.names]
+        elif isinstance(node, ast.Import):
+            names = [tuple(each.name.split(".")) for each in node.names]
+        else:
+            continue
+        found += [(name[1], ".".join(name)) for name in names if name[0] == "scriven" and name[1:]]
+    return found
+
+
+def wrong_arrows(path: Path, source: str | None = None) -> list[str]:
+    own = place(path)
+    if own in ("__init__", "__main__"):
+        return []
+    wrong = []
+    for room, name in imports(path, source):
+        if room == own or room.startswith("__"):
+            continue
+        if LAYERS[room] >= LAYERS[own]:
+            wrong.append(f"{path.relative_to(ROOT)} -> {name}")
+    return wrong
+
+
+def test_every_room_has_a_layer() -> None:
+    assert {place(path) for path in files()} <= set(LAYERS)
+
+
+def test_files_import_only_from_lower_layers() -> None:
+    assert [arrow for path in files() for arrow in wrong_arrows(path)] == []
+
+
+def test_an_upward_import_inside_a_function_is_found() -> None:
+    planted = "def f():\n    from ..training.loop import Loop\n"
+    assert wrong_arrows(ROOT / "nn" / "attend.py", planted) == ["nn/attend.py -> scriven.training.loop"]
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_small_and_say_what_they_are_for(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400, "one idea hides in two"
+    assert ast.get_docstring(ast.parse(text)), "no docstring"
+
+
+def test_no_loader_can_run_code() -> None:
+    """E1: no pickle, no eval, no torch.load anywhere; modules by name only in find.py."""
+    banned = {"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"}
+    calls = {"eval", "exec", "compile", "__import__"}
+    wrong = []
+    for path in files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                wrong += [(path.name, each.name) for each in node.names if each.name in banned]
+            if isinstance(node, ast.ImportFrom) and node.module in banned:
+                wrong.append((path.name, node.module))
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                if called in calls or called in ("torch.load", "np.load", "numpy.load"):
+                    wrong.append((path.name, called))
+                if called.endswith(("import_module", "exec_module")):
+                    if path.stem not in RUNS_CODE_BY_NAME:
+                        wrong.append((path.name, called))
+    assert wrong == []
