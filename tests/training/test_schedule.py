@@ -1,5 +1,6 @@
 """Schedules and budgets against closed forms."""
 
+import itertools
 import math
 
 import pytest
@@ -17,7 +18,7 @@ def test_a_schedule_ends_at_zero_and_never_exceeds_the_peak(name: str) -> None:
     assert values[-1] < 1e-9
     assert max(values) <= 1.0
     assert values[50] == pytest.approx(0.5, abs=2e-3)  # half-way through the warm-up
-    assert all(b <= a + 1e-12 for a, b in zip(values[100:], values[101:], strict=False))
+    assert all(b <= a + 1e-12 for a, b in itertools.pairwise(values[100:]))
 
 
 def test_shapes_equal_their_formulas() -> None:

@@ -134,14 +134,21 @@ def load(
 
     Args:
         run: which.
-        device, dtype: cpu, cuda or mps; float32 or bfloat16. Chosen for the machine by default.
+        device: cpu, cuda or mps; the fastest found by default.
+        dtype: float32, bfloat16 or float16; by default what it was trained in, where it can be.
         arch: the file of the user's own architecture, where the run was made with one.
 
     Raises:
         InputError: no such run. DamagedError: its files are not what was written.
     """
-    wanted = RuntimeSettings(device=device, dtype=dtype)  # type: ignore[arg-type]
-    return Model(load_run(resolve(str(run)), arch), decide(wanted))
+    loaded = load_run(resolve(str(run)), arch)
+    runtime = decide(RuntimeSettings(device=device, dtype=dtype))  # type: ignore[arg-type]
+    trained = loaded.record["environment"]
+    if dtype is None and runtime.device.type == trained["device"].split(":")[0]:
+        # the precision it was trained in, so that it measures the same
+        same = RuntimeSettings(device=device, dtype=trained["dtype"])
+        runtime = decide(same)
+    return Model(loaded, runtime)
 
 
 def train(
