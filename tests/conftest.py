@@ -15,7 +15,9 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def temporary_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def temporary_cache(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """No test reads or fills the user's own cache."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("SCRIVEN_CACHE", str(folder))

@@ -23,6 +23,9 @@ def __getattr__(name: str) -> Any:
 
         return ScrivenError
     if name in __all__:
+        from .process import settle
+
+        settle()
         from . import api
 
         return getattr(api, name)

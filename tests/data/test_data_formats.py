@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from scriven.data.formats import base, csv, jsonl, md, parquet, txt
 from scriven.errors import InputError, MissingExtra, SettingError
 from scriven.settings import DataSettings
@@ -65,9 +66,9 @@ def test_C2_the_encoding_named_in_the_message_works(tmp_path: Path) -> None:
     wide = write(tmp_path, "a.txt", "hé😀".encode("utf-16"))
     assert documents(txt.read(wide, DataSettings(encoding="utf-16"))) == ["hé😀"]
     raw = write(tmp_path, "b.txt", bytes(range(256)))
-    assert documents(txt.read(raw, DataSettings(encoding="latin-1")))[0].encode(
-        "latin-1"
-    ) == bytes(range(256))
+    assert documents(txt.read(raw, DataSettings(encoding="latin-1")))[0].encode("latin-1") == bytes(
+        range(256)
+    )
     with pytest.raises(SettingError, match="no such encoding"):
         documents(txt.read(raw, DataSettings(encoding="klingon")))
 
@@ -100,6 +101,7 @@ def test_C12_a_bad_row_is_named_or_counted(row: str, message: str, tmp_path: Pat
 
 def test_C12_a_huge_row_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "LARGEST_ROW", 1000)
+    monkeypatch.setattr(base, "BLOCK", 500)
     huge = json.dumps({"text": "x" * 2000})
     path = write(tmp_path, "a.jsonl", ('{"text": "one"}\n' + huge).encode())
     with pytest.raises(InputError, match="row 2 is longer"):
@@ -123,7 +125,9 @@ def test_tables_are_read_by_column(name: str, mark: str, tmp_path: Path) -> None
 
 def test_C12_tables_name_what_is_wrong(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", b"id,body\n1,x\n")
-    with pytest.raises(InputError, match="no column 'text': choose with --data.field one of id, b"):
+    with pytest.raises(
+        InputError, match=r"no column 'text': choose with --data.field one of id, b"
+    ):
         documents(csv.read(path, PLAIN))
     assert documents(csv.read(path, DataSettings(field="body"))) == ["x"]
     short = write(tmp_path, "b.csv", b"id,text\n1,x\n2\n3,y\n")

@@ -11,6 +11,7 @@ import torch
 
 from scriven.run import checkpoint
 
+NOBODY = 65534
 CALLS = ("open", "write", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir")
 
 
@@ -32,6 +33,20 @@ def child(action: Callable[[], None]) -> tuple[int, str]:
     with os.fdopen(reading, "rb") as pipe:
         text = pipe.read().decode()
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), text
+
+
+def as_nobody(action: Callable[[], None]) -> None:
+    """Runs in a child that has no special rights."""
+
+    def run() -> None:
+        if os.getuid() == 0:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+        action()
+
+    status, text = child(run)
+    assert status == 0, text
 
 
 @contextlib.contextmanager

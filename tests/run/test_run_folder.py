@@ -1,53 +1,25 @@
 """Finding runs and claiming folders: odd names, links, permissions, clocks, two at once."""
 
-import json
 import os
-import signal
 import stat
-import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from scriven.errors import BusyError, InputError, ScrivenError
+from scriven.errors import BusyError, DamagedError, InputError, ScrivenError
 from scriven.run import lock, record
 from scriven.run.folder import claim, resolve, runs
 from scriven.run.lock import RunLock
 from scriven.run.record import read_record, write_record
 
-from .faults import child, save
-
-NOBODY = 65534
+from .faults import NOBODY, as_nobody, save
 
 
 def _run(folder: Path, name: str) -> Path:
     made = claim(folder / name)
     write_record(made, {"name": name})
     return made
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user may enter, which those of pytest are not."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o777)
-        yield Path(name)
-
-
-def _as_nobody(action: Callable[[], None]) -> None:
-    """Runs in a child that has no special rights."""
-
-    def run() -> None:
-        if os.getuid() == 0:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-        action()
-
-    status, text = child(run)
-    assert status == 0, text
 
 
 def _refused(out: Path, *words: str) -> None:
@@ -103,20 +75,10 @@ def test_A18_a_folder_without_permission_is_refused(open_folder: Path) -> None:
         _refused(hidden / "new", "Permission denied")
         claim(open_folder / "fine")
 
-    _as_nobody(attempt)
+    as_nobody(attempt)
     assert os.listdir(closed) == []
     closed.chmod(0o700)
     hidden.chmod(0o700)
-
-
-def test_A18_a_lock_that_cannot_be_made_is_refused(open_folder: Path) -> None:
-    (open_folder / "closed").mkdir(mode=0o555)
-
-    def attempt() -> None:
-        with pytest.raises(InputError), RunLock(open_folder / "closed"):
-            pass
-
-    _as_nobody(attempt)
 
 
 def test_A18_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
@@ -240,91 +202,18 @@ def test_latest_is_not_stopped_by_a_damaged_neighbour(tmp_path: Path) -> None:
     assert resolve("latest", tmp_path) == tmp_path / "book"
 
 
-# --- lock
+def test_latest_never_passes_over_a_damaged_run_for_an_older_one(tmp_path: Path) -> None:
+    _run(tmp_path, "old")
+    path = _run(tmp_path, "new") / record.NAME
+    path.write_bytes(path.read_bytes().replace(b'"new"', b'"mew"'))
+    assert resolve("latest", tmp_path) == tmp_path / "new"
+    with pytest.raises(DamagedError):
+        read_record(resolve("latest", tmp_path))
 
 
-def _hold(folder: Path) -> tuple[int, int]:
-    """Starts a process that holds a folder: its number, and a pipe that ends when it does."""
-    reading, writing = os.pipe()
-    process = os.fork()
-    if process == 0:
-        try:
-            os.close(reading)
-            with RunLock(folder):
-                os.write(writing, b"x")
-                signal.pause()
-        finally:
-            os._exit(0)
-    os.close(writing)
-    assert os.read(reading, 1) == b"x"
-    return process, reading
-
-
-def test_A17_the_second_run_is_refused_at_once_and_a_dead_one_is_taken_over(tmp_path: Path) -> None:
-    process, pipe = _hold(tmp_path)
-    try:
-        began = time.monotonic()
-        with pytest.raises(BusyError) as error, RunLock(tmp_path):
-            pass
-        assert time.monotonic() - began < 1
-        assert f"process {process} on {os.uname().nodename}" in str(error.value)
-        assert "--out" in str(error.value)
-    finally:
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
-        os.close(pipe)
-    assert json.loads((tmp_path / lock.OWNER).read_text())["pid"] == process
-    with RunLock(tmp_path):
-        assert json.loads((tmp_path / lock.OWNER).read_text())["pid"] == os.getpid()
-    assert not (tmp_path / lock.OWNER).exists()
-
-
-def test_A17_a_child_that_outlives_its_run_does_not_keep_the_folder(tmp_path: Path) -> None:
-    reading, writing = os.pipe()
-    process = os.fork()
-    if process == 0:
-        try:
-            with RunLock(tmp_path):
-                worker = os.fork()
-                if worker == 0:
-                    time.sleep(20)
-                    os._exit(0)
-                os.write(writing, worker.to_bytes(8, "big"))
-                signal.pause()
-        finally:
-            os._exit(0)
-    worker = int.from_bytes(os.read(reading, 8), "big")
-    try:
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
-        time.sleep(0.1)
-        with RunLock(tmp_path):
-            pass
-    finally:
-        os.kill(worker, signal.SIGKILL)
-        os.close(reading)
-        os.close(writing)
-
-
-def test_A17_the_same_process_cannot_run_twice_in_one_folder(tmp_path: Path) -> None:
-    busy = pytest.raises(BusyError, match=f"process {os.getpid()}")
-    with RunLock(tmp_path), busy, RunLock(tmp_path):
-        pass
-    with RunLock(tmp_path):
-        pass
-
-
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"pid": "x"}', b'{"pid": 1e999, "host": 1}'])
-def test_A17_an_unreadable_owner_is_another_process(tmp_path: Path, text: bytes) -> None:
-    process, pipe = _hold(tmp_path)
-    try:
-        (tmp_path / lock.OWNER).write_bytes(text)
-        with pytest.raises(BusyError, match="in use by another process"), RunLock(tmp_path):
-            pass
-    finally:
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
-        os.close(pipe)
+def test_claim_keeps_a_relative_path_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert claim(Path("runs/book")) == Path("runs/book")
 
 
 def test_files_are_made_with_the_users_own_permissions(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One small tokenizer of each kind, trained once."""
 
 import pytest
+
 from scriven.settings import TokenizerSettings
 from scriven.text import Tokenizer, train_tokenizer
 

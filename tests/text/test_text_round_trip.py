@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from scriven.errors import InputError
 from scriven.text import EOS, PAD, StreamDecoder, Tokenizer, clean, patterns
 
@@ -59,7 +60,12 @@ def test_the_fast_path_is_found_out_when_it_is_wrong(tokenizers: dict[str, Token
 
 @pytest.mark.parametrize(
     ("given_text", "expected"),
-    [("\ud83d", "\ufffd"), ("a\udc00b", "a\ufffdb"), ("\ud83d\ude00", "😀"), ("\ud83dx", "\ufffdx")],
+    [
+        ("\ud83d", "\ufffd"),
+        ("a\udc00b", "a\ufffdb"),
+        ("\ud83d\ude00", "😀"),
+        ("\ud83dx", "\ufffdx"),
+    ],
 )
 def test_C6_lone_surrogates_become_the_replacement_character(
     tokenizer: Tokenizer, given_text: str, expected: str
@@ -117,11 +123,25 @@ def test_the_stream_holds_unfinished_characters_back(tokenizers: dict[str, Token
 
 
 TRICKY = ["a", "It's", " ", "  ", "\n", "\n\n", "\r\n", "\t", "12345", ".", "!!", "é", "e\u0301"]
-TRICKY += ["中文", "，", "\u2028", "\x85", "\x1c", "\u200b", "\u180e", "\u3000", "\u00a0", "😀", "_"]
+TRICKY += [
+    "中文",
+    "，",
+    "\u2028",
+    "\x85",
+    "\x1c",
+    "\u200b",
+    "\u180e",
+    "\u3000",
+    "\u00a0",
+    "😀",
+    "_",
+]
 
 
 @quick
-@given(words=st.lists(st.sampled_from(TRICKY), max_size=120), which=st.sampled_from(["bpe", "word"]))
+@given(
+    words=st.lists(st.sampled_from(TRICKY), max_size=120), which=st.sampled_from(["bpe", "word"])
+)
 def test_cutting_text_does_not_change_its_ids(
     tokenizers: dict[str, Tokenizer], words: list[str], which: str
 ) -> None:

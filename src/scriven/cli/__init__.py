@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError
 
 from .. import __version__, config, find
 from ..errors import ScrivenError, SettingError
+from ..process import settle
 
 ALIASES = {"--encoding": "--data.encoding", "--skip-bad": "--data.skip_bad"}
 
@@ -74,6 +75,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _execute(arguments: list[str]) -> None:
+    settle()
     arguments = [_unalias(item) for item in arguments]
     rest, settings = config.split_arguments(arguments)
     app = build()

@@ -42,7 +42,9 @@ def download(url: str, target: Path, sha256: str, size: int) -> Path:
             try:
                 _fetch(url, part, size)
             except (HTTPException, urllib.error.URLError, TimeoutError, ConnectionError) as error:
-                reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+                known = isinstance(error, urllib.error.HTTPError)  # its own text has the number
+                reason = "" if known else getattr(error, "reason", "")
+                reason = reason or str(error) or type(error).__name__
                 raise InputError(
                     f"{url} could not be downloaded ({reason}): {_remedy(target)}"
                 ) from error

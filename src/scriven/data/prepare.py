@@ -22,7 +22,7 @@ from ..settings import DataSettings, TokenizerSettings
 from ..text import Tokenizer, choose_kind, load_tokenizer, train_tokenizer
 from ..text.choose import vocabulary_for
 from .cache import cache_folder, disk_errors, make_folder, sync_file, sync_folder, write_whole
-from .corpus import FORMAT, MANIFEST, Corpus, entry, open_corpus, write_manifest
+from .corpus import FORMAT, Corpus, entry, open_corpus, write_manifest
 from .encode import chunked, encode, sample
 from .formats.base import Piece
 from .sources import Sources
@@ -217,7 +217,7 @@ def _clean(root: Path) -> None:
     """Removes what killed preparations left more than a day ago and nobody works on."""
     for work in root.glob("*.work"):
         with contextlib.suppress(OSError, Timeout):
-            if time.time() - work.stat().st_mtime < _OLD or (work / MANIFEST).is_symlink():
+            if time.time() - work.stat().st_mtime < _OLD:
                 continue
             with FileLock(work.with_suffix(".lock"), timeout=0):
                 shutil.rmtree(work)

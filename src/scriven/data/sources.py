@@ -17,7 +17,7 @@ from types import ModuleType, TracebackType
 from typing import BinaryIO
 
 from .. import find
-from ..errors import InputError
+from ..errors import InputError, ResourceError
 from ..settings import DataSettings
 from .formats.base import Piece
 
@@ -98,8 +98,14 @@ class Sources:
     def _spool(self, name: str, stream: BinaryIO) -> Source:
         folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="scriven-")))
         copy = folder / "standard-input.txt"
-        with copy.open("wb") as file:
-            shutil.copyfileobj(stream, file)
+        try:
+            with copy.open("wb") as file:
+                shutil.copyfileobj(stream, file)
+        except OSError as error:
+            raise ResourceError(
+                f"{name} could not be copied to {folder} ({error.strerror}): set TMPDIR to a"
+                " folder with more room"
+            ) from error
         return Source(name, partial(_format(".txt").read, copy))
 
 

@@ -36,8 +36,9 @@ class Part(NamedTuple):
 def decide(lengths: npt.NDArray[np.int64], share: float, seed: int) -> Split:
     """Holds out about `share` of the characters.
 
-    With ten documents or more, whole ones in the order of a seeded hash, until the share is met; with
-    fewer (or when none is short enough), the last characters: training keeps `int((1 - share) * characters)`.
+    With ten documents or more, whole ones in the order of a seeded hash, until the share is met;
+    with fewer, or when none is short enough, the last characters: training keeps
+    `int((1 - share) * characters)`.
 
     Raises:
         SettingError: a share that is not between 0 and 1.

@@ -11,6 +11,8 @@
     record      scriven.json and its bounds
     folder      finding a run, claiming an output folder
     lock        one process per run folder
+    huggingface what `from_pretrained` wants to find in it
+    load        a run folder back as a model
 
-Knows nothing of models, tasks and training. Nothing here can run code from a file.
+Only the last two know models; nothing knows training. Nothing here runs code from a run folder.
 """

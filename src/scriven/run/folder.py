@@ -19,7 +19,7 @@ def runs(folder: Path = RUNS) -> dict[str, Path]:
         names = sorted(os.listdir(folder))
     except OSError:
         return {}
-    return {name: folder / name for name in names if (folder / name / record.NAME).is_file()}
+    return {name: folder / name for name in names if os.path.isfile(folder / name / record.NAME)}
 
 
 def resolve(run: str, folder: Path = RUNS) -> Path:
@@ -41,13 +41,9 @@ def resolve(run: str, folder: Path = RUNS) -> Path:
             raise InputError(f"no runs in {disk.show(folder)} yet: scriven train FILE makes one")
         return max(known.values(), key=lambda path: (record.created(path), path.name))
     path = Path(run)
-    try:
-        if (path / record.NAME).is_file():
-            return path
-        there = path.exists()
-    except (OSError, ValueError):  # a name too long, a NUL
-        there = False
-    if there and run:
+    if os.path.isfile(path / record.NAME):
+        return path
+    if run and os.path.exists(path):
         raise InputError(f"{disk.show(run)} is no run folder: it has no {record.NAME}")
     near = get_close_matches(run, known, 3, cutoff=0.5)
     if near:
@@ -69,7 +65,7 @@ def claim(out: Path) -> Path:
         out: a new or empty folder, or one that holds a run.
 
     Returns:
-        The real path of the folder, which exists and can be written to.
+        The folder, which exists and can be written to; its real path where there is a link in it.
 
     Raises:
         InputError: it holds something else, is no folder, or cannot be made or written to.
@@ -96,7 +92,7 @@ def claim(out: Path) -> Path:
         )
     atomic.clean(real)
     _probe(real)
-    return real
+    return out if real == Path(os.path.abspath(out)) else real
 
 
 def _ours(name: str) -> bool:

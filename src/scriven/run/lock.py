@@ -43,9 +43,16 @@ class RunLock:
             ) from error
         except OSError as error:
             raise atomic.explain(error, self.folder / NAME) from error
+        try:
+            self._sign()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def _sign(self) -> None:
         about = {"pid": os.getpid(), "host": platform.node(), "since": int(time.time())}
         atomic.write_file(self.folder / OWNER, json.dumps(about).encode("ascii"))
-        return self
 
     def __exit__(
         self,

@@ -9,6 +9,7 @@ the other files do change (a later release describes a model in more words), the
 old and new content while they are replaced.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def publish_files(folder: Path, files: Mapping[str, bytes]) -> None:
     assert WEIGHTS not in files and manifest.NAME not in files
     assert all(Path(name).name == name for name in files), "plain names only"
     wanted = {name: manifest.entry(content) for name, content in files.items()}
-    listed = _listed(folder) if (folder / WEIGHTS).exists() else {}
+    listed = _listed(folder) if os.path.exists(folder / WEIGHTS) else {}
     for name in FIXED & listed.keys():
         if wanted.get(name) != listed[name]:
             raise InputError(

@@ -4,14 +4,16 @@ The names in it choose from what is known and are never joined to a path; the nu
 bounds, so that a folder from a stranger cannot ask for all the memory there is.
 """
 
+import json
 import math
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, ScrivenError
 from . import disk
 from .atomic import write_file
 from .sealed import FORMAT, release, seal, unseal
@@ -65,7 +67,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         DamagedError: the file is not what was written, or is from a later release.
     """
     path = folder / NAME
-    if not path.exists():
+    if not os.path.lexists(path):
         raise InputError(f"{disk.show(folder)} is no run folder: it has no {NAME}")
     record = unseal(disk.read(path, LONGEST), disk.show(path))
     check_size(record)
@@ -99,11 +101,14 @@ def check_size(record: Mapping[str, Any]) -> None:
 
 
 def created(folder: Path) -> int:
-    """When a run was made, as its record says, 0 where it does not; for ordering runs only."""
-    path = folder / NAME
+    """When a run was made, as its record says, 0 where it does not; for ordering runs only.
+
+    A damaged record still tells its place, so that the newest run is named as damaged and not
+    passed over.
+    """
     try:
-        made = unseal(disk.read(path, LONGEST), NAME).get("created")
-    except Exception:
+        made = json.loads(disk.read(folder / NAME, LONGEST))["created"]
+    except (ScrivenError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return 0
     return made if isinstance(made, int) and 0 < made < 1 << 53 else 0
 

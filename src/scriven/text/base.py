@@ -16,6 +16,7 @@ import tokenizers
 
 from ..errors import InputError
 from .alphabet import bytes_of_ids
+from .layout import config_text
 from .lookup import ByteLookup, CharacterLookup
 from .patterns import chunks
 from .special import EOS, PAD, clean
@@ -100,11 +101,27 @@ class Tokenizer:
             raise InputError(f"token id {number} is outside the vocabulary of {self.vocabulary}")
         return self.bytes_of[number]
 
-    def save(self, folder: Path) -> None:
-        """Writes tokenizer.json and tokenizer_config.json, as transformers reads them."""
-        from .files import save_tokenizer
+    def save(
+        self, folder: Path, *, context: int | None = None, template: str | None = None
+    ) -> None:
+        """Writes tokenizer.json and tokenizer_config.json, as transformers reads them.
 
-        save_tokenizer(self, folder)
+        Args:
+            folder: exists already.
+            context: the model's longest sequence, if it is known.
+            template: the chat template (Jinja), if there is one.
+        """
+        text = config_text(
+            kind=self.kind,
+            pattern=self.pattern,
+            eos=self.eos_token,
+            pad=self.pad_token,
+            context=context,
+            template=template,
+        )
+        whole = self.backend.to_str(pretty=True)
+        (folder / "tokenizer.json").write_text(whole, encoding="utf-8")
+        (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,4 +1,4 @@
-"""tokenizer.json and tokenizer_config.json: written for transformers too, read with care.
+"""tokenizer.json and tokenizer_config.json, read with care.
 
 A folder may come from anybody, so nothing in it is believed before it is checked; a vocabulary
 with gaps or a splitting pattern that we do not know would give a model other ids than it learnt.
@@ -18,37 +18,13 @@ from .patterns import PATTERNS
 from .special import EOS, PAD
 
 LARGEST_FILE = 256 * 1024 * 1024
-_UNLIMITED = 10**30  # transformers' way to write that the tokenizer itself sets no length
 
 
 def save_tokenizer(
     tokenizer: Tokenizer, folder: Path, *, context: int | None = None, template: str | None = None
 ) -> None:
-    """Writes tokenizer.json and tokenizer_config.json into a folder that exists.
-
-    Args:
-        context: the model's longest sequence, if it is known.
-        template: the chat template (Jinja), if there is one.
-    """
-    config: dict[str, Any] = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_input_names": ["input_ids", "attention_mask"],
-        "model_max_length": context or _UNLIMITED,
-        "bos_token": None,
-        "eos_token": tokenizer.eos_token,
-        "pad_token": tokenizer.pad_token,
-        "unk_token": None,
-        "add_bos_token": False,
-        "add_eos_token": False,
-        "clean_up_tokenization_spaces": False,
-        "scriven_kind": tokenizer.kind,
-        "scriven_pattern": tokenizer.pattern,
-    }
-    if template is not None:
-        config["chat_template"] = template
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    (folder / "tokenizer.json").write_text(tokenizer.backend.to_str(pretty=True), encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+    """`Tokenizer.save` as a function, the counterpart of `load_tokenizer`."""
+    tokenizer.save(folder, context=context, template=template)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

@@ -121,8 +121,10 @@ def make_plan(
     steps = budget.total_steps(batch * model.context, text.train_tokens)
     every = train.evaluate_every
     if every is None and steps is not None:
-        every = max(1, steps // 20)
-        reasons["train.evaluate_every"] = "twenty looks at the validation part"
+        # a forward pass is a third of a step's work; looking may cost a twentieth of the training
+        affordable = -(-20 * text.validation_tokens // (3 * batch * model.context))
+        every = min(steps, max(1, steps // 20, affordable))
+        reasons["train.evaluate_every"] = "looking costs at most a twentieth of the time"
     patience = train.patience
     if patience is None:
         patience = 8

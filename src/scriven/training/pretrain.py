@@ -158,7 +158,7 @@ class Run:
             return
         self.failed = None
         if progress.best_loss is None:
-            self._publish(progress)  # before the first evaluation the newest is the best there is
+            self._try_to_publish(progress)  # before the first evaluation the newest is the best there is
         keep = self.plan.settings.train.keep
         checkpoint.prune(self.folder, keep, best=progress.best_step, healthy=progress.step)
 
@@ -167,12 +167,17 @@ class Run:
 
     def keep_best(self, progress: Progress, score: Score) -> None:
         """Publishes the present weights at the top of the run folder."""
-        self._publish(progress)
+        self._try_to_publish(progress)
 
-    def _publish(self, progress: Progress) -> None:
+    def publish(self, step: int) -> None:
+        """Makes the present weights the model of the run folder."""
         weights = foreign_weights(self.architecture, self.plan.model, self.task.state_dict())
+        publish(self.folder, self.files, weights, {"step": str(step)})
+
+    def _try_to_publish(self, progress: Progress) -> None:
+        """A full disk costs this publication, never the run: the end publishes again."""
         try:
-            publish(self.folder, self.files, weights, {"step": str(progress.step)})
+            self.publish(progress.step)
         except ResourceError as error:
             self.log.say(f"best weights not published: {error}")
 
@@ -264,6 +269,7 @@ def _finish(run: Run, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
         run.task.load_state_dict(best.tensors["model"])
         score = run.evaluate()
     assert score is not None
+    run.publish(progress.best_step)
     text = run.sample()
     seconds = round(watch.seconds, 3)
     run.log.event("sample", step=progress.best_step, seconds=seconds, prompt="", text=text)

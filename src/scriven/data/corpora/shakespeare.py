@@ -18,7 +18,12 @@ from ...settings import DataSettings
 from ..formats.base import Piece, document
 
 _SPEAKER = re.compile(r"\*\*(.+?)\*\*\s*$")
-_DIRECTION = re.compile(r"(?<![\w\\])_[^_]+_(?!\w)")
+_DIRECTION = re.compile(
+    r"_*\\?\[[^]]*\]_*"  # in brackets
+    r"|_(?:[^_\n]|\n(?!\n))+_"  # in italics, as most plays write them
+    r"|(?<!\*)\*(?!\*)(?:[^*\n]|\n(?!\n))+\*(?!\*)"  # as Edward III does
+)
+_GHOST = re.compile(r"^(Ghosts?)\n\n\*\*of ", re.MULTILINE)  # a name set in two lines
 _ESCAPE = re.compile(r"\\([^\w\s])")
 
 
@@ -67,15 +72,16 @@ def render(source: str) -> str:
     A speech interrupted by a stage direction stays one speech.
     """
     speeches: list[tuple[str, list[str]]] = []
+    source = _DIRECTION.sub("", _GHOST.sub(r"**\1 of ", source)).replace("_", "")
     for line in source.splitlines():
         line = line.rstrip()
         if line.startswith("#") or not line:
             continue
         found = _SPEAKER.match(line)
         if found:
-            speeches.append((_plain(found[1]).rstrip(":"), []))
+            speeches.append((_plain(found[1]).replace(":", ""), []))
             continue
-        text = " ".join(_plain(_DIRECTION.sub("", line)).split())
+        text = " ".join(_plain(line.replace("*", "")).split())
         if text and speeches:
             speeches[-1][1].append(text)
     spoken = [(speaker, lines) for speaker, lines in speeches if lines]
