@@ -16,6 +16,12 @@ from ..process import settle
 
 ALIASES = {"--encoding": "--data.encoding", "--skip-bad": "--data.skip_bad"}
 
+STANDARD_INPUT = "\0-"
+"""A lone dash while the command line is parsed, where it would be taken for an option."""
+
+DASH = "\0-"
+"""Stands for `-`, standard input, which the parser would take for an option without a name."""
+
 ORDER = ("train", "generate", "evaluate", "inspect", "report", "doctor")
 """How the first help page lists the verbs people start with; others follow by name."""
 
@@ -78,8 +84,12 @@ def _execute(arguments: list[str]) -> None:
     settle()
     arguments = [_unalias(item) for item in arguments]
     rest, settings = config.split_arguments(arguments)
+    rest = [DASH if item == "-" else item for item in rest]
     app = build()
+    rest = [STANDARD_INPUT if item == "-" else item for item in rest]
     command, bound, ignored = app.parse_args(rest, exit_on_error=False, print_error=False)
+    bound.arguments.update({name: _dashes(value) for name, value in bound.arguments.items()})
+    _give_dashes_back(bound.arguments)
     if "settings" in ignored:
         bound.arguments["settings"] = settings
     elif settings:
@@ -88,9 +98,24 @@ def _execute(arguments: list[str]) -> None:
     _call(command, bound.args, bound.kwargs)
 
 
+def _give_dashes_back(bound: dict[str, Any]) -> None:
+    for name, value in bound.items():
+        if isinstance(value, tuple):
+            bound[name] = tuple("-" if item == DASH else item for item in value)
+        elif value == DASH:
+            bound[name] = "-"
+
+
 def _call(command: Callable[..., Any], args: Any, kwargs: Any) -> None:
     command(*args, **kwargs)
     sys.stdout.flush()  # so that a broken pipe shows here and not at exit
+
+
+def _dashes(value: Any) -> Any:
+    """Values with standard input spelt as the user spelt it."""
+    if isinstance(value, tuple):
+        return tuple(_dashes(each) for each in value)
+    return "-" if value == STANDARD_INPUT else value
 
 
 def _unalias(item: str) -> str:

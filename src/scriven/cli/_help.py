@@ -9,6 +9,17 @@ from ..settings import (
     TrainSettings,
 )
 
+CHOSEN = ("context", "layers", "heads", "width", "dropout")
+"""Fields of every architecture that the plan fills in when nobody asks for a value."""
+
+
+def shown_default(section: str, name: str, default: object) -> str | None:
+    """What a list of settings says of a default; None for what is not the user's to set."""
+    if section == "model" and name == "vocabulary":
+        return None
+    chosen = default is None or (section == "model" and name in CHOSEN)
+    return "auto" if chosen else str(default).lower()
+
 
 def all_settings(architecture: str) -> str:
     """The text of `scriven train --help-all`."""
@@ -26,8 +37,8 @@ def all_settings(architecture: str) -> str:
         title = f" of {architecture}" if section == "model" else ""
         lines.append(f"{section}{title}")
         for name, default, help_text in config.describe(kind):
-            shown = "auto" if default is None else default
-            lines.append(f"  --{section}.{name}={shown}")
-            lines.append(f"        {help_text}")
+            shown = shown_default(section, name, default)
+            if shown is not None:
+                lines += [f"  --{section}.{name}={shown}", f"        {help_text}"]
         lines.append("")
     return "\n".join(lines)

@@ -68,9 +68,10 @@ def generate(
         "stop": stop,
     }
     if samples == 1 and not json:
+        steps = model.stream(prompt, **knobs)  # refuses a wrong knob before anything is written
         sys.stdout.write(prompt)
         truncated = 0
-        for step in model.stream(prompt, **knobs):
+        for step in steps:
             sys.stdout.write(step.text)
             sys.stdout.flush()
             truncated = step.prompt_truncated

@@ -1,5 +1,6 @@
 """`scriven train`: text in, a finished model out."""
 
+import shlex
 import time
 from typing import Annotated, Any
 
@@ -88,11 +89,12 @@ def finished(results: dict[str, Any]) -> str:
     better = results["val_loss"] < results["ngram_loss"]
     verdict = "better than" if better else "not yet better than"
     run = results["run"]
+    name = run.removeprefix("runs/") if run.count("/") == 1 else run
     return (
         f"\n{results['sample'].strip()}\n\n"
         f"validation loss {results['val_loss']:.3f} ({results['val_bits_per_byte']:.3f} bits per "
         f"byte, accuracy {results['val_accuracy']:.1%}): {verdict} counting "
         f"{results['ngram_order']}-grams ({results['ngram_loss']:.3f})\n"
         f"report    {run}/report.html\n"
-        f'write     scriven generate {run} "Your words"'
+        f'write     scriven generate {shlex.quote(name)} "Your words"'
     )

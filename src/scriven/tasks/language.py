@@ -53,11 +53,11 @@ class Language(nn.Module):
         return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
 
     def forward(self, batch: Batch) -> Output:
-        """Loss of a batch."""
+        """Loss of a batch: the user's own while training, cross entropy when measured."""
         logits = self.logits(self.backbone(batch.tokens)).flatten(0, 1)
         targets = batch.targets.flatten()
         tokens = (targets != IGNORED).sum()
-        if self.criterion is None:
+        if self.criterion is None or not self.training:
             loss = F.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED)
         else:
             loss = self.criterion(logits, targets) * tokens

@@ -67,6 +67,8 @@ class Hooks:
     """Goes back to the last healthy checkpoint."""
     sample: Callable[[], str]
     """A little of the model's writing."""
+    baseline: Callable[[], None]
+    """Makes sure there is something to compare the score with; costs time only once."""
 
 
 @dataclass(frozen=True)
@@ -203,13 +205,15 @@ class Loop:
     def _look(self, last: bool = False) -> bool:
         """Evaluates; False when the run should end because nothing improves any more."""
         began, progress = self.watch.seconds, self.progress
+        self.hooks.baseline()
+        ready = self.watch.seconds
         with keep_random_state(self.updater.runtime.device):
             score = self.hooks.evaluate(lambda: bool(self.stop))
         if score is None:
             return True  # interrupted: the loop sees the signal itself
         self.score, self.score_step = score, progress.step
         progress.seconds = progress.evaluated = self.watch.seconds
-        self.evaluation_seconds = progress.seconds - began
+        self.evaluation_seconds = progress.seconds - ready
         # what the end of a wall-clock budget must pay for: one evaluation and the last save
         self.horizon.reserve = 1.5 * self.evaluation_seconds + 1.0
         better = progress.best_loss is None or score.loss < progress.best_loss

@@ -117,7 +117,13 @@ class Run:
     def hooks(self) -> Hooks:
         """What the loop calls."""
         return Hooks(
-            self.batch, self.evaluate, self.save, self.keep_best, self.restore, self.sample
+            self.batch,
+            self.evaluate,
+            self.save,
+            self.keep_best,
+            self.restore,
+            self.sample,
+            self.baseline,
         )
 
     def batch(self, sample: int) -> Batch:
@@ -128,15 +134,19 @@ class Run:
         window = window.to(self.runtime.device)
         return Batch(window[:, :-1], window[:, 1:])
 
+    def baseline(self) -> None:
+        """Finds what counting reaches, once in the life of a run."""
+        if "baseline" in self.record:
+            return
+        counted = self.record["baseline"] = fit_baseline(self.corpus)
+        write_record(self.folder, self.record)
+        self.log.say(
+            f"counting {counted['order']}-grams would give a validation loss of "
+            f"{counted['loss']:.3f}"
+        )
+
     def evaluate(self, pause: Callable[[], bool] = lambda: False) -> Score | None:
-        """Score on the whole validation part; the first time beside what counting reaches."""
-        if "baseline" not in self.record:
-            counted = self.record["baseline"] = fit_baseline(self.corpus)
-            write_record(self.folder, self.record)
-            self.log.say(
-                f"counting {counted['order']}-grams would give a validation loss of "
-                f"{counted['loss']:.3f}"
-            )
+        """Score on the whole validation part."""
         return evaluate_loss(
             self.task,
             self.corpus.validation,

@@ -77,6 +77,9 @@ def _wishes(request: Request) -> Wishes:
     """Preset < command line; unknown sections are refused."""
     preset = read_named_preset(request.preset) if request.preset else {}
     top = {name: preset.pop(name) for name in list(preset) if "." not in name}
+    if "model.vocabulary" in request.settings:
+        raise SettingError("--model.vocabulary is the tokenizer's: use --tokenizer.vocabulary")
+    preset.pop("model.vocabulary", None)  # there for `inspect`; a text brings its own
     sections = config.sections({**preset, **request.settings})
     known = ["model", *vars(Settings())]
     for name, changes in sections.items():
@@ -257,10 +260,12 @@ def explain(plan: Plan, corpus: Corpus) -> str:
     lines = [f"text: {corpus.characters:,} characters in {corpus.documents:,} documents"]
     sections = {"model": plan.model, **vars(plan.settings)}
     for section, values in sections.items():
+        usual = config.to_dict(type(values)())
         for name, value in config.to_dict(values).items():
             key = f"{section}.{name}"
             shown = "auto" if value is None else value
-            lines.append(f"  {key} = {shown}  ({plan.reasons.get(key, 'default or asked for')})")
+            why = plan.reasons.get(key, "default" if value == usual[name] else "asked for")
+            lines.append(f"  {key} = {shown}  ({why})")
     return "\n".join(lines)
 
 
