@@ -11,13 +11,10 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from .. import __version__, config, find
-from ..errors import ScrivenError, SettingError
+from ..errors import ResourceError, ScrivenError, SettingError
 from ..process import settle
 
 ALIASES = {"--encoding": "--data.encoding", "--skip-bad": "--data.skip_bad"}
-
-STANDARD_INPUT = "\0-"
-"""A lone dash while the command line is parsed, where it would be taken for an option."""
 
 DASH = "\0-"
 """Stands for `-`, standard input, which the parser would take for an option without a name."""
@@ -46,13 +43,28 @@ def build() -> App:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command and exits with its code."""
+    _open_streams()
     try:
         code = run(sys.argv[1:] if arguments is None else arguments)
     except BrokenPipeError:
-        # the reader of our output left (`| head`): quiet, as any command is
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # the reader of our output left (`| head`): quiet, as any command is, also when Python
+        # writes out at its end what is still in the buffers
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         code = 141
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Puts the null device where a standard stream was closed (`>&-`): Python has None there, and
+    the next file opened would take its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def run(arguments: list[str]) -> int:
@@ -63,21 +75,27 @@ def run(arguments: list[str]) -> int:
         return _fail(error, error.exit_code)
     except CycloptsError as error:
         return _fail(SettingError(_one_line(str(error))), 2)
-    except MemoryError:
-        text = "out of memory: lower --train.micro_batch, --model.context or --size"
-        return _fail(SettingError(text), 3)
     except KeyboardInterrupt:
         print("scriven: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        raise
     except BaseException as error:
-        code = getattr(error, "exit_code", None)  # train.stop.Interrupted, without importing torch
+        if _is_memory(error):
+            text = "out of memory: lower --train.micro_batch, --model.context or --size"
+            return _fail(ResourceError(text), 3)
+        code = getattr(error, "exit_code", None)  # training.stop.Interrupted, without torch
         if code is None:
             raise
         print(f"scriven: interrupted; {error}", file=sys.stderr)
         return int(code)
     return 0
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's, or what torch raises on the processor and on a GPU."""
+    if isinstance(error, RuntimeError):
+        words = ("out of memory", "can't allocate memory", "not enough memory")
+        return any(word in str(error).lower() for word in words)
+    return isinstance(error, MemoryError)
 
 
 def _execute(arguments: list[str]) -> None:
@@ -86,9 +104,7 @@ def _execute(arguments: list[str]) -> None:
     rest, settings = config.split_arguments(arguments)
     rest = [DASH if item == "-" else item for item in rest]
     app = build()
-    rest = [STANDARD_INPUT if item == "-" else item for item in rest]
     command, bound, ignored = app.parse_args(rest, exit_on_error=False, print_error=False)
-    bound.arguments.update({name: _dashes(value) for name, value in bound.arguments.items()})
     _give_dashes_back(bound.arguments)
     if "settings" in ignored:
         bound.arguments["settings"] = settings
@@ -109,13 +125,6 @@ def _give_dashes_back(bound: dict[str, Any]) -> None:
 def _call(command: Callable[..., Any], args: Any, kwargs: Any) -> None:
     command(*args, **kwargs)
     sys.stdout.flush()  # so that a broken pipe shows here and not at exit
-
-
-def _dashes(value: Any) -> Any:
-    """Values with standard input spelt as the user spelt it."""
-    if isinstance(value, tuple):
-        return tuple(_dashes(each) for each in value)
-    return "-" if value == STANDARD_INPUT else value
 
 
 def _unalias(item: str) -> str:

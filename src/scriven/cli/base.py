@@ -2,7 +2,10 @@
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..api import Model
 
 
 def emit(data: dict[str, Any], text: str, as_json: bool) -> None:
@@ -11,6 +14,16 @@ def emit(data: dict[str, Any], text: str, as_json: bool) -> None:
         print(json.dumps(data, ensure_ascii=False, allow_nan=False, default=str), flush=True)
     else:
         print(text, flush=True)
+
+
+def open_model(run: str, arch: str | None) -> "Model":
+    """A run, loaded; what the user should know about it goes to standard error."""
+    from ..api import load
+
+    model = load(run, arch=arch)
+    for warning in model.warnings:
+        note(warning)
+    return model
 
 
 def table(rows: list[tuple[str, str]]) -> str:

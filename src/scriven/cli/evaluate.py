@@ -4,12 +4,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .base import emit, table
+from .base import emit, open_model, table
 
 
 def evaluate(
     run: str,
     *data: str,
+    arch: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
 ) -> None:
@@ -21,12 +22,12 @@ def evaluate(
         A run folder, a name under runs/, or latest.
     data
         Texts, each as a whole; without any, the validation part of the run's own text.
+    arch
+        The file of your own architecture, where the run was made with one.
     json
         One JSON object on standard output.
     """
-    from ..api import load
-
-    result = load(run).evaluate(*data, settings=settings or {})
+    result = open_model(run, arch).evaluate(*data, settings=settings or {})
     rows = [
         ("loss", f"{result['loss']:.4f} nats per token"),
         ("perplexity", f"{result['perplexity']:.3f}"),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .base import emit, note
+from .base import emit, note, open_model
 
 
 def generate(
@@ -21,6 +21,7 @@ def generate(
     seed: int = 0,
     stop: tuple[str, ...] = (),
     samples: int = 1,
+    arch: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Write with a trained model.
@@ -49,12 +50,12 @@ def generate(
         End where this string would come; may be given several times.
     samples
         Number of texts.
+    arch
+        The file of your own architecture, where the run was made with one.
     json
         One JSON object on standard output.
     """
-    from ..api import load
-
-    model = load(run)
+    model = open_model(run, arch)
     if prompt == "-":
         prompt = sys.stdin.read()
     knobs = {

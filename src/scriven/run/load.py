@@ -59,7 +59,13 @@ def load_run(folder: Path, architecture: str | None = None) -> Loaded:
         )
     task = Language(module.Model(model))
     warnings: list[str] = []
-    task.load_state_dict(_weights(folder, module, model, warnings))
+    try:
+        task.load_state_dict(_weights(folder, module, model, warnings))
+    except RuntimeError as error:
+        raise DamagedError(
+            f"{folder}: the weights do not fit the model that scriven.json describes; they are "
+            "another run's, so put the original model.safetensors back"
+        ) from error
     if record.get("results") is None:
         warnings.append(f"{folder.name} is not finished: these are its best weights so far")
     return Loaded(folder, record, task.eval(), tokenizer, warnings)
