@@ -15,7 +15,7 @@ from .. import __version__, config, find
 from ..data.batch import Batch
 from ..data.corpus import Corpus
 from ..data.order import Order
-from ..errors import ResourceError, ScrivenError
+from ..errors import DamagedError, InputError, ResourceError, ScrivenError
 from ..evaluate.loss import Metric, Score, evaluate_loss
 from ..evaluate.ngram import LARGEST, NGram, usual_order
 from ..evaluate.surprise import surprise
@@ -139,7 +139,10 @@ class Run:
         if "baseline" in self.record:
             return
         counted = self.record["baseline"] = fit_baseline(self.corpus)
-        write_record(self.folder, self.record)
+        try:
+            write_record(self.folder, self.record)
+        except ResourceError as error:  # the end of the run writes it again
+            self.log.say(str(error))
         self.log.say(
             f"counting {counted['order']}-grams would give a validation loss of "
             f"{counted['loss']:.3f}"
@@ -158,7 +161,11 @@ class Run:
         )
 
     def save(self, progress: Progress) -> None:
-        """A checkpoint; a full disk costs this save, never the run."""
+        """A checkpoint; a full disk costs this save, never the run. Weights that went bad are not
+        saved, so that there is always a good state to go back to."""
+        if not all(bool(weight.isfinite().all()) for weight in self.task.parameters()):
+            self.log.say("not saved: there are weights that are not finite numbers")
+            return
         files, state = state_of(self.task, self.optimizers, progress, self.runtime.device)
         try:
             checkpoint.save(self.folder, progress.step, files, state)
@@ -166,14 +173,16 @@ class Run:
             self.failed = error
             self.log.say(f"not saved: {error}; the next save tries again")
             return
-        self.failed = None
-        if progress.best_loss is None:
-            self._try_to_publish(progress)  # before the first evaluation the newest is the best there is
+        self.failed, self.saved = None, progress.step
+        if progress.best_loss is None:  # before the first evaluation the newest is the best
+            self._try_to_publish(progress)
         keep = self.plan.settings.train.keep
         checkpoint.prune(self.folder, keep, best=progress.best_step, healthy=progress.step)
 
     failed: ScrivenError | None = None
     """Why the last save failed; None when it did not."""
+    saved: int | None = None
+    """The step of the last save."""
 
     def keep_best(self, progress: Progress, score: Score) -> None:
         """Publishes the present weights at the top of the run folder."""
@@ -198,6 +207,7 @@ class Run:
             return None
         for warning in found.warnings:
             self.log.say(warning)
+        self.saved = found.step
         return restore_state(
             self.task, self.optimizers, found.tensors, found.state, self.runtime.device
         )
@@ -223,8 +233,20 @@ def pretrain(run: Run, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
         The results, as written into scriven.json.
 
     Raises:
-        Interrupted: after saving, when `stop` said so.
+        Interrupted: after saving, when `stop` said so; at once, when it said so twice or before
+            or after the steps.
     """
+    try:
+        return _pretrain(run, stop, watch)
+    except Interrupted as stopped:
+        if run.saved is None:
+            raise
+        again = f"scriven train --resume {shlex.quote(str(run.folder))}"
+        text = f"saved at step {run.saved}; go on with: {again}"
+        raise Interrupted(stopped.exit_code - 128, text, run.folder) from None
+
+
+def _pretrain(run: Run, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
     plan, folder, log = run.plan, run.folder, run.log
     progress = run.restore()
     if progress is None:
@@ -237,7 +259,7 @@ def pretrain(run: Run, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
         watch = Stopwatch(used=progress.seconds, began=watch.began)
         log.event("note", step=progress.step, seconds=round(progress.seconds, 3), text="resumed")
         log.say(f"going on from step {progress.step}")
-    horizon = _horizon(plan, watch)
+    horizon = _horizon(plan, watch, progress)
     run.task.train()
     settings = plan.settings
     rows = (settings.train.batch or 1, settings.train.micro_batch or 1)
@@ -265,9 +287,7 @@ def pretrain(run: Run, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
         raise run.failed
     if outcome.reason == "interrupted":
         assert stop.number is not None
-        again = f"scriven train --resume {shlex.quote(str(folder))}"
-        text = f"saved at step {progress.step}; go on with: {again}"
-        raise Interrupted(stop.number, text, folder)
+        raise Interrupted(stop.number)
     return _finish(run, outcome, watch)
 
 
@@ -275,8 +295,13 @@ def _finish(run: Run, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
     """Puts the best weights back, and writes what the run achieved."""
     progress, score = outcome.progress, outcome.score
     if progress.best_step != progress.step or score is None:
-        best = checkpoint.load(run.folder, progress.best_step)
-        run.task.load_state_dict(best.tensors["model"])
+        try:
+            best = checkpoint.load(run.folder, progress.best_step)
+            run.task.load_state_dict(best.tensors["model"])
+        except (InputError, DamagedError) as error:  # its save failed, or the disk did
+            run.log.say(f"the best weights cannot be read, so the last ones stay: {error}")
+            run._publish(progress)
+            progress.best_step = progress.step
         score = run.evaluate()
     assert score is not None
     run.publish(progress.best_step)
@@ -338,13 +363,16 @@ def _compiled(task: Language, log: Log) -> Callable[[Batch], Output]:
     return forward
 
 
-def _horizon(plan: Plan, watch: Stopwatch) -> Horizon:
+def _horizon(plan: Plan, watch: Stopwatch, progress: Progress) -> Horizon:
     """The end of the run. Training gets at least half of a wall-clock budget, however long the
-    text took to prepare."""
+    text took to prepare; what that grants is kept with the run, which goes on with the same end."""
     if plan.budget.unit != "seconds":
         return Horizon(steps=plan.steps, seconds=0.0)
-    seconds = max(plan.budget.amount, watch.seconds + plan.budget.amount / 2)
-    return Horizon(steps=None, seconds=seconds, reserve=min(5.0, 0.1 * plan.budget.amount))
+    amount = plan.budget.amount
+    if progress.step == 0:
+        progress.granted = max(0.0, watch.seconds - amount / 2)
+    reserve = min(5.0, 0.1 * amount)
+    return Horizon(steps=None, seconds=amount + progress.granted, reserve=reserve)
 
 
 def fit_baseline(corpus: Corpus) -> dict[str, Any]:
