@@ -55,7 +55,7 @@ def decide(settings: RuntimeSettings) -> Runtime:
     reasons: dict[str, str] = {}
     device = _device(settings.device, reasons)
     dtype = _dtype(settings.dtype, device, reasons)
-    threads = settings.threads or torch.get_num_threads()
+    threads = torch.get_num_threads() if settings.threads is None else settings.threads
     if not 1 <= threads <= 1024:
         raise SettingError(f"--runtime.threads={threads}: between 1 and 1024")
     reasons["runtime.threads"] = "asked for" if settings.threads else "the processor's cores"

@@ -1,5 +1,6 @@
 """A trained model: writes, measures itself, and knows its run folder."""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from .. import config
 from ..data.prepare import prepare
 from ..data.whole import encode_sources
-from ..errors import InputError
+from ..errors import InputError, ScrivenError
 from ..evaluate.loss import Metric, Score, evaluate_loss
 from ..generate.engine import Engine, Generation, Step
 from ..generate.sampling import Sampling
@@ -208,7 +209,8 @@ def finish(request: Request, own: Own, arch: str | None = None) -> Model:
         trained = start(request, own)
     except Interrupted as stopped:
         if stopped.folder is not None:
-            write_report(stopped.folder)
+            with contextlib.suppress(ScrivenError):  # the exit code and the advice matter more
+                write_report(stopped.folder)
         raise
     write_report(trained.folder)
     model = load(trained.folder, arch=arch if arch and arch.endswith(".py") else None)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError
 
 from .. import __version__, config, find
 from ..errors import ResourceError, ScrivenError, SettingError
@@ -73,6 +73,8 @@ def run(arguments: list[str]) -> int:
         _execute(arguments)
     except ScrivenError as error:
         return _fail(error, error.exit_code)
+    except MissingArgumentError as error:
+        return _fail(SettingError(_missing(error)), 2)
     except CycloptsError as error:
         return _fail(SettingError(_one_line(str(error))), 2)
     except KeyboardInterrupt:
@@ -125,6 +127,14 @@ def _give_dashes_back(bound: dict[str, Any]) -> None:
 def _call(command: Callable[..., Any], args: Any, kwargs: Any) -> None:
     command(*args, **kwargs)
     sys.stdout.flush()  # so that a broken pipe shows here and not at exit
+
+
+def _missing(error: MissingArgumentError) -> str:
+    """`scriven generate` alone: names what belongs there, as the help page writes it."""
+    if error.keyword is not None or error.argument is None:
+        return str(error)
+    verb = " ".join(error.command_chain or ())
+    return f"`{verb}` needs {error.argument.name.lstrip('-').upper()}: see `scriven {verb} --help`"
 
 
 def _unalias(item: str) -> str:

@@ -32,6 +32,13 @@ def table(rows: list[tuple[str, str]]) -> str:
     return "\n".join(f"{left:<{width}}  {right}".rstrip() for left, right in rows)
 
 
+def for_terminal(text: str) -> str:
+    """What a model wrote, harmless where a terminal shows it; as it is for a file or a pipe."""
+    from ..text.special import visible
+
+    return visible(text) if sys.stdout.isatty() else text
+
+
 def note(text: str) -> None:
     """A sentence on standard error."""
     print(text, file=sys.stderr, flush=True)

@@ -5,7 +5,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .base import emit, note, open_model
+from .base import emit, for_terminal, note, open_model
+
+MOST_SAMPLES = 10_000
 
 
 def generate(
@@ -70,10 +72,10 @@ def generate(
     }
     if samples == 1 and not json:
         steps = model.stream(prompt, **knobs)  # refuses a wrong knob before anything is written
-        sys.stdout.write(prompt)
+        sys.stdout.write(for_terminal(prompt))
         truncated = 0
         for step in steps:
-            sys.stdout.write(step.text)
+            sys.stdout.write(for_terminal(step.text))
             sys.stdout.flush()
             truncated = step.prompt_truncated
         sys.stdout.write("\n")
@@ -96,4 +98,4 @@ def generate(
     ]
     data = rows[0] if samples == 1 else {**rows[0], "samples": rows}
     text = "\n---\n".join(prompt + each.text for each in made)
-    emit(data, text, json)
+    emit(data, for_terminal(text), json)

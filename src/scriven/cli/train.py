@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from .base import emit
+from .base import emit, for_terminal
 
 BEGAN = time.monotonic()
 """A wall-clock budget counts from here: this file is the first thing the command imports."""
@@ -91,7 +91,7 @@ def finished(results: dict[str, Any]) -> str:
     run = results["run"]
     name = run.removeprefix("runs/") if run.count("/") == 1 else run
     return (
-        f"\n{results['sample'].strip()}\n\n"
+        f"\n{for_terminal(results['sample'].strip())}\n\n"
         f"validation loss {results['val_loss']:.3f} ({results['val_bits_per_byte']:.3f} bits per "
         f"byte, accuracy {results['val_accuracy']:.1%}): {verdict} counting "
         f"{results['ngram_order']}-grams ({results['ngram_loss']:.3f})\n"

@@ -1,7 +1,20 @@
 """The two structural tokens every tokenizer of ours has, and text made safe for UTF-8."""
 
+import re
+
 EOS = "<|endoftext|>"
 PAD = "<|pad|>"
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def visible(text: str) -> str:
+    """Text as a terminal may show it: control characters but tab and line feed become U+FFFD.
+
+    An untrained model writes any bytes at all, and some of them would rule the terminal.
+    """
+    return _CONTROL.sub("\ufffd", text)
 
 
 def clean(text: str) -> str:

@@ -10,6 +10,7 @@ Unit = Literal["seconds", "steps", "epochs", "tokens"]
 
 SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 FACTORS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+MOST = 1e18
 EXAMPLES = "use for example 10m, 2h, 2000steps, 3epochs or 50Mtokens"
 
 
@@ -57,6 +58,8 @@ def parse_budget(text: str) -> Budget:
 def _positive(budget: Budget, text: str) -> Budget:
     if budget.amount <= 0 or (budget.unit == "steps" and budget.amount < 1):
         raise SettingError(f"--budget {text!r} leaves nothing to train: {EXAMPLES}")
+    if budget.amount > MOST:
+        raise SettingError(f"--budget {text!r} never ends: {EXAMPLES}")
     return budget
 
 

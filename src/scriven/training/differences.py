@@ -17,7 +17,7 @@ from ..settings import (
     TrainSettings,
 )
 from .budget import Budget, parse_budget
-from .plan import Plan
+from .plan import Plan, check_ranges, shape_of, usual_looks
 
 FREE = {
     "train.save_every", "train.save_steps", "train.keep", "train.log_every", "train.sample_every",
@@ -77,6 +77,12 @@ def compare(record: Mapping[str, Any], asked: Wishes, folder: Path) -> tuple[Pla
         raise _other(folder, "--arch", plan.architecture, asked.arch)
     if asked.seed is not None and asked.seed != plan.seed:
         raise _other(folder, "--seed", plan.seed, asked.seed)
+    if asked.size is not None:
+        given = asked.sections.get("model", {})
+        for key, value in vars(shape_of(asked.size)).items():
+            if key not in given and getattr(plan.model, key) != value:
+                before = f"of {key} {getattr(plan.model, key)}"
+                raise _other(folder, "a model", before, f"--size {asked.size} ({key} {value})")
     sections: dict[str, Any] = {}
     for name, values in asked.sections.items():
         before = plan.model if name == "model" else getattr(plan.settings, name)
@@ -97,13 +103,20 @@ def compare(record: Mapping[str, Any], asked: Wishes, folder: Path) -> tuple[Pla
             for name, values in sections.items()
         },
     )
+    check_ranges(settings)
     plan = dataclasses.replace(plan, settings=settings)
     if asked.budget is not None and parse_budget(asked.budget) != plan.budget:
         if record["results"] is not None:
-            raise _other(folder, "--budget", "another one", asked.budget)
+            raise _other(
+                folder, "--budget", f"{plan.budget.amount:g} {plan.budget.unit}", asked.budget
+            )
         tokens = (settings.train.batch or 1) * plan.model.context
         plan.budget = parse_budget(asked.budget)
         plan.steps = plan.budget.total_steps(tokens, record["data"]["train_tokens"])
+        if plan.steps is not None and settings.train.evaluate_every is None:
+            every = usual_looks(plan.steps, tokens, record["data"]["validation_tokens"])
+            train = dataclasses.replace(settings.train, evaluate_every=every)
+            plan.settings = dataclasses.replace(settings, train=train)
         changes.append(f"changed: --budget {asked.budget}")
     return plan, changes
 

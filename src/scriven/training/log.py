@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from ..run.atomic import write_file
+from ..text.special import visible
+
+BAR = 10
+"""Columns of the live bar."""
 
 
 def clock(seconds: float) -> str:
@@ -57,6 +62,17 @@ class Line:
             parts.append(f"left {clock(self.left)}")
         return " · ".join(parts)
 
+    def short(self) -> str:
+        """What matters most, for a terminal of 80 columns."""
+        parts = [f"step {self.step}"]
+        for name, value in (("train", self.train_loss), ("val", self.val_loss)):
+            if value is not None:
+                parts.append(f"{name} {value:.3f}")
+        parts.append(f"{thousands(self.tokens_per_second)} tok/s")
+        if self.left is not None:
+            parts.append(f"left {clock(self.left)}")
+        return " · ".join(parts)
+
 
 class Log:
     """Writes events to a file and progress to a stream, and survives the loss of either."""
@@ -66,9 +82,10 @@ class Log:
         self.stream = stream or sys.stderr
         self.broken = False
         self.bar: Progress | None = None
-        if not quiet and self.stream.isatty():
-            columns = (BarColumn(bar_width=20), TextColumn("{task.description}"))
-            self.bar = Progress(*columns, transient=True)
+        if path is not None and not quiet and self.stream.isatty():
+            columns = (BarColumn(BAR), TextColumn("{task.description}", markup=False))
+            # on our own stream: standard output may hold the JSON of --json
+            self.bar = Progress(*columns, console=Console(file=self.stream), transient=True)
             self.task = self.bar.add_task("", total=1.0)
             self.bar.start()
 
@@ -87,7 +104,9 @@ class Log:
     def progress(self, line: Line, share: float, shown: bool) -> None:
         """The live bar on a terminal; a plain line when `shown` elsewhere."""
         if self.bar is not None:
-            self.bar.update(self.task, completed=share, description=str(line))
+            room = self.bar.console.width - BAR - 1
+            text = str(line) if len(str(line)) <= room else line.short()
+            self.bar.update(self.task, completed=share, description=text)
         elif shown:
             self.say(str(line))
 
@@ -95,6 +114,7 @@ class Log:
         """A sentence for the person, on standard error."""
         if self.quiet:
             return
+        text = visible(text)
         try:
             if self.bar is not None:
                 self.bar.console.print(text, markup=False, highlight=False)

@@ -5,6 +5,7 @@ the budget is spent, when nothing improves any more, or when somebody asks it to
 files: what to do with a checkpoint or with better weights is handed in (`Hooks`).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -49,6 +50,12 @@ class Progress:
     """See `Horizon.shortened`."""
     evaluated: float = 0.0
     """Seconds at the last evaluation, for wall-clock budgets."""
+    looked: int = 0
+    """Step of the last evaluation."""
+    converged: bool = False
+    """Ended because nothing improved any more."""
+    granted: float = 0.0
+    """Seconds beyond a wall-clock budget, for a text that took long to prepare."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +107,8 @@ class Loop:
         watch: Stopwatch,
         progress: Progress,
     ) -> None:
-        self.updater, self.optimizers, self.hooks, self.horizon = (
-            updater,
-            optimizers,
-            hooks,
-            horizon,
-        )
+        self.updater, self.optimizers = updater, optimizers
+        self.hooks, self.horizon = hooks, horizon
         self.optim, self.settings, self.log, self.stop = optim, settings, log, stop
         self.batch_rows, self.micro_rows = rows
         self.watch, self.progress = watch, progress
@@ -119,16 +122,21 @@ class Loop:
     def run(self) -> Outcome:
         """Trains until the budget is spent; the last state is saved whatever happens."""
         progress, reason = self.progress, "budget"
-        while self._share() < 1 and not self.stop:
+        if progress.step and self._evaluation_due() and progress.looked != progress.step:
+            progress.converged = not self._look()  # the one that was interrupted
+        while self._share() < 1 and not self.stop and not progress.converged:
             self._update()
+            progress = self.progress  # another one after a return to a good state
             if self._evaluation_due() and not self._look():
-                reason = "converged"
+                progress.converged = True
                 break
             self._sample_if_due()
             self._save_if_due()
+        if progress.converged:
+            reason = "converged"
         if self.stop:
             reason = "interrupted"
-        elif self.score is None or self.score_step != progress.step:
+        elif progress.looked != progress.step:
             self._look(last=True)
             if self.stop:
                 reason = "interrupted"
@@ -211,12 +219,14 @@ class Loop:
             score = self.hooks.evaluate(lambda: bool(self.stop))
         if score is None:
             return True  # interrupted: the loop sees the signal itself
-        self.score, self.score_step = score, progress.step
+        self.score = score
         progress.seconds = progress.evaluated = self.watch.seconds
+        progress.looked = progress.step
         self.evaluation_seconds = progress.seconds - ready
         # what the end of a wall-clock budget must pay for: one evaluation and the last save
         self.horizon.reserve = 1.5 * self.evaluation_seconds + 1.0
-        better = progress.best_loss is None or score.loss < progress.best_loss
+        least = math.inf if progress.best_loss is None else progress.best_loss
+        better = score.loss < least  # never a loss that is not a number
         self.log.event(
             "evaluation",
             step=progress.step,
@@ -260,9 +270,7 @@ class Loop:
         """An update with a loss or gradient that is no number: after a few, go back."""
         progress = self.progress
         progress.bad += 1
-        what = (
-            "loss" if update.loss != update.loss or abs(update.loss) == float("inf") else "gradient"
-        )
+        what = "gradient" if math.isfinite(update.loss) else "loss"
         self._note(
             f"step {progress.step}: the {what} is not a finite number; update skipped "
             f"({progress.bad} in a row)"
@@ -279,7 +287,7 @@ class Loop:
         if restored is None:
             raise ScrivenError("the loss is not a number and there is no good state to go back to")
         rollbacks, samples, step = progress.rollbacks + 1, progress.samples, progress.step
-        self.progress = restored
+        self.progress, self.score = restored, None
         restored.rollbacks, restored.samples, restored.bad = rollbacks, samples, 0
         restored.caution = progress.caution / 2
         self.log.event(

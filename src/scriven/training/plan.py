@@ -88,6 +88,7 @@ def make_plan(
         SettingError: an impossible shape. ResourceError: it does not fit into memory.
         InputError: the text is too short for any window.
     """
+    check_ranges(settings)
     reasons = dict(runtime.reasons)
     module = find.module("scriven.models", architecture)
     asked = dict(model_changes)
@@ -114,16 +115,11 @@ def make_plan(
     batch = train.batch or rows
     reasons["train.batch"] = "asked for" if train.batch else why
     micro = min(batch, train.micro_batch or batch)
-    for name, value in (("batch", batch), ("micro_batch", micro)):
-        if value < 1:
-            raise SettingError(f"--train.{name}={value}: at least 1")
     check_fits(model, micro * model.context, memory_available())
     steps = budget.total_steps(batch * model.context, text.train_tokens)
     every = train.evaluate_every
     if every is None and steps is not None:
-        # a forward pass is a third of a step's work; looking may cost a twentieth of the training
-        affordable = -(-20 * text.validation_tokens // (3 * batch * model.context))
-        every = min(steps, max(1, steps // 20, affordable))
+        every = usual_looks(steps, batch * model.context, text.validation_tokens)
         reasons["train.evaluate_every"] = "looking costs at most a twentieth of the time"
     patience = train.patience
     if patience is None:
@@ -141,7 +137,6 @@ def make_plan(
             if compiled
             else "starting at once beats faster steps here"
         )
-    _check(settings)
     filled = dataclasses.replace(
         settings,
         tokenizer=text.tokenizer,
@@ -158,6 +153,13 @@ def make_plan(
         ),
     )
     return Plan(architecture, model, filled, budget, seed, rate, steps, reasons)
+
+
+def usual_looks(steps: int, tokens_per_step: int, validation_tokens: int) -> int:
+    """Updates between two evaluations, where nobody says."""
+    # a forward pass is a third of a step's work; looking may cost a twentieth of the training
+    affordable = -(-20 * validation_tokens // (3 * tokens_per_step))
+    return min(steps, max(1, steps // 20, affordable))
 
 
 def _choose_shape(
@@ -181,14 +183,21 @@ def _choose_shape(
         if text.train_tokens < 50_000:
             name, why = "tiny", "a short text"
         chosen = SIZES[name]
-    elif size in SIZES:
-        chosen, why = SIZES[size], "--size"
     else:
-        chosen, why = _by_parameters(size), "--size"
+        chosen, why = shape_of(size), "--size"
     for key in ("layers", "heads", "width"):
         if key not in asked:
             asked[key] = getattr(chosen, key)
             reasons[f"model.{key}"] = why
+
+
+def shape_of(size: str) -> Size:
+    """What a person means by --size.
+
+    Raises:
+        SettingError: neither a name nor a number of parameters.
+    """
+    return SIZES[size] if size in SIZES else _by_parameters(size)
 
 
 def _by_parameters(size: str) -> Size:
@@ -255,8 +264,12 @@ def _rate(settings: Settings, width: int) -> float:
     return peak * float(min(1.0, (128 / width) ** 0.5))
 
 
-def _check(settings: Settings) -> None:
-    """Ranges of what was asked for."""
+def check_ranges(settings: Settings) -> None:
+    """Refuses impossible numbers before any work is done.
+
+    Raises:
+        SettingError: names the setting and its range.
+    """
     optim, train = settings.optim, settings.train
     limits: list[tuple[str, float | None, float, float]] = [
         ("optim.rate", optim.rate, 0, 100),
@@ -267,6 +280,8 @@ def _check(settings: Settings) -> None:
         ("optim.decay", optim.decay, 0, 1),
         ("optim.beta1", optim.beta1, 0, 0.999999),
         ("optim.beta2", optim.beta2, 0, 0.999999),
+        ("train.batch", train.batch, 1, 1e7),
+        ("train.micro_batch", train.micro_batch, 1, 1e7),
         ("train.evaluate_every", train.evaluate_every, 1, 1e12),
         ("train.save_steps", train.save_steps, 1, 1e12),
         ("train.save_every", train.save_every, 0.01, 1e9),

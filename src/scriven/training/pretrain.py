@@ -300,7 +300,6 @@ def _finish(run: Run, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
             run.task.load_state_dict(best.tensors["model"])
         except (InputError, DamagedError) as error:  # its save failed, or the disk did
             run.log.say(f"the best weights cannot be read, so the last ones stay: {error}")
-            run._publish(progress)
             progress.best_step = progress.step
         score = run.evaluate()
     assert score is not None

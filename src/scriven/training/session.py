@@ -13,21 +13,23 @@ from typing import Any
 from .. import config, find
 from ..data.corpus import Corpus
 from ..data.prepare import prepare
-from ..errors import InputError, SettingError
+from ..errors import BusyError, InputError, SettingError
 from ..run.folder import claim, resolve
 from ..run.lock import RunLock
-from ..run.record import read_record, write_record
+from ..run.record import check_size, read_record, write_record
 from ..runtime import Runtime, decide
 from ..settings import Settings, TokenizerSettings
 from ..text.choose import vocabulary_for
 from .budget import parse_budget
 from .differences import Wishes, compare
 from .log import Log, Stopwatch
-from .plan import Plan, TextSize, make_plan
+from .plan import Plan, TextSize, check_ranges, make_plan, shape_of
 from .pretrain import Own, Run, new_record, pretrain
 from .stop import Stop, watch
 
 DEFAULT_BUDGET = "10m"
+LARGEST_SEED = 1 << 62
+"""As `generate` has it."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,9 @@ def _folder(request: Request) -> Path | None:
         if request.out:
             raise SettingError("--resume RUN goes on in RUN: leave --out away")
         return resolve(request.resume)
-    return Path(request.out) if request.out else None
+    if request.out == "":
+        raise SettingError("--out is empty: name a folder, or leave it away for runs/NAME")
+    return None if request.out is None else Path(request.out)
 
 
 def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Own) -> Trained:
@@ -133,12 +137,17 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
     module = find.module("scriven.models", architecture)
     config.replace(module.Config(), wishes.sections.get("model", {}), "model")  # refuses early
     settings = wishes.apply(Settings())
+    check_ranges(settings)
+    if wishes.size is not None:
+        shape_of(wishes.size)
     if settings.tokenizer.vocabulary is not None and not 3 <= settings.tokenizer.vocabulary < 2**31:
         raise SettingError(f"--tokenizer.vocabulary={settings.tokenizer.vocabulary}: at least 3")
     runtime = decide(settings.runtime)
     seed = 0 if wishes.seed is None else wishes.seed
+    if not 0 <= seed <= LARGEST_SEED:
+        raise SettingError(f"--seed={seed}: a whole number from 0 to {LARGEST_SEED:,}")
     corpus = prepare(request.sources, settings.data, settings.tokenizer, seed=seed, say=log.say)
-    folder = Path(request.out) if request.out else Path("runs") / corpus.name
+    folder = Path(request.out) if request.out is not None else Path("runs") / corpus.name
     if (folder / "scriven.json").exists():
         return _again(request, wishes, folder, stop, clock, corpus)
     text = TextSize(
@@ -157,12 +166,15 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
         runtime,
         wishes.size,
     )
+    check_size(new_record(plan, corpus, folder.name, "", runtime))
+    folder = claim(folder)
     for sentence in corpus.notes:
         log.say(sentence)
     if request.explain:
         log.say(explain(plan, corpus))
-    folder = claim(folder)
     with RunLock(folder):
+        if (folder / "scriven.json").exists():
+            raise BusyError(f"{folder} was made by another process just now: try again")
         record = new_record(plan, corpus, folder.name, _command(request), runtime)
         write_record(folder, record)
         return _train(plan, corpus, folder, record, runtime, stop, clock, request, own)

@@ -7,6 +7,8 @@ An architecture file holds
     foreign     the Hugging Face config.json of a Config, or None where no twin exists
 """
 
+import dataclasses
+import math
 from typing import Any, Protocol, cast
 
 import torch
@@ -95,6 +97,10 @@ def check(config: Any, **positive: int | None) -> None:
     for name, value in positive.items():
         if value is not None and not 1 <= value <= 2**31:
             raise SettingError(f"--model.{name}={value}: a whole number from 1 upwards is needed")
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name != "dropout" and isinstance(value, float) and not 0 < value < math.inf:
+            raise SettingError(f"--model.{field.name}={value}: a number above 0 is needed")
     if config.layers > 10_000:
         raise SettingError(f"--model.layers={config.layers}: at most 10,000")
     if not 0 <= config.dropout < 1:

@@ -75,7 +75,10 @@ def check_fits(config: Any, tokens: int, available: int | None) -> None:
     Raises:
         ResourceError: names what is needed, what is there, and the settings to lower.
     """
-    least = config.vocabulary * config.width + 8 * config.layers * config.width**2
+    heads = config.heads * (getattr(config, "head_width", None) or 0)
+    hidden = getattr(config, "hidden", None) or 3 * config.width
+    each = 2 * config.width * (max(config.width, heads) + hidden)
+    least = config.vocabulary * config.width + config.layers * each
     need = training_bytes(config, least, tokens)
     if available is not None and need > available:
         raise ResourceError(

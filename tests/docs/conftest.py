@@ -1,0 +1,54 @@
+"""The files that the documentation speaks of, small, in two kinds."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SENTENCE = "It was a dark and stormy night; she said nothing, and the rain fell on the town. "
+
+TEXTS = {
+    "a kilobyte": "\n".join([SENTENCE.strip()] * 12) + "\n",
+    "one long line": SENTENCE * 40,
+}
+"""About 1 kB in lines, and 3 kB as a single line that does not end."""
+
+PRESET = '[model]\nlayers = 1\n\n[optim]\noptimizer = "adamw"\n'
+
+
+def fill(folder: Path, text: str) -> None:
+    """Writes book.txt and everything else that a page may name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("book.txt", "other.txt", "notes.txt", "opening.txt"):
+        (folder / name).write_text(text, encoding="utf-8", newline="")
+    (folder / "old.txt").write_text(text + "\xe9", encoding="latin-1", newline="")
+    for name in ("poems/one.txt", "poems/more/two.md", "letters/may.txt"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="")
+    rows = [json.dumps({"text": SENTENCE}) for _ in range(12)]
+    (folder / "chats.jsonl").write_text("\n".join([*rows, "no row"]), encoding="utf-8")
+    lines = [f'{number},"{SENTENCE}"' for number in range(12)]
+    (folder / "reviews.csv").write_text("\n".join(["id,review", *lines]), encoding="utf-8")
+    (folder / "mine.toml").write_text(PRESET, encoding="utf-8")
+
+
+@pytest.fixture(params=list(TEXTS))
+def desk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files, which is where we are."""
+    fill(tmp_path, TEXTS[request.param])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def train_book() -> Callable[[], None]:
+    """Makes runs/book, for pages that only use it."""
+
+    def train() -> None:
+        from scriven.cli import run
+
+        assert run(["train", "book.txt", "--budget", "3steps", "--size", "tiny", "--quiet"]) == 0
+
+    return train

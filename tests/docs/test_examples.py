@@ -1,0 +1,37 @@
+"""The programs in examples/ run, each in seconds."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import docpages
+import pytest
+
+EXAMPLES = docpages.ROOT / "examples"
+
+TEXT = "It was a dark night.\n" + "She said nothing, and the rain fell on the town. " * 20
+
+ARGUMENTS = {
+    "train_and_write": ["book.txt", "--budget", "3steps"],
+    "keras_style": ["book.txt", "--epochs", "1"],
+    "compare_architectures": ["book.txt", "--steps", "2", "--size", "tiny"],
+    "perplexity_of_a_text": ["runs/book", "book.txt"],
+}
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(EXAMPLES.glob("*.py"))])
+def test_example_runs(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("book.txt").write_text(TEXT, encoding="utf-8")
+    if name == "perplexity_of_a_text":
+        import scriven
+
+        scriven.train("book.txt", budget="2steps", size="tiny", quiet=True)
+    monkeypatch.setattr(sys, "argv", [name, *ARGUMENTS[name]])
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert len(capsys.readouterr().out) > 100
