@@ -33,7 +33,8 @@ class Model:
         self.task = loaded.task.to(runtime.device)
         self.warnings = loaded.warnings
         self.runtime = runtime
-        self._engine = Engine(self.task, self.tokenizer, runtime)
+        opening = loaded.record["data"].get("opening")
+        self._engine = Engine(self.task, self.tokenizer, runtime, opening)
 
     @property
     def results(self) -> dict[str, Any]:
@@ -82,7 +83,9 @@ class Model:
         data = recorded(self.record).settings.data
         for section, changes in config.sections(settings or {}).items():
             if section != "data":
-                raise config.unknown(f"--{section}.{next(iter(changes))}", ["--data."])
+                raise config.unknown(
+                    f"--{section}.{next(iter(changes))}", [f"--data.{name}" for name in vars(data)]
+                )
             data = config.replace(data, changes, section)
         if not sources:
             return {**self._validate(data, metrics), **self._baseline()}

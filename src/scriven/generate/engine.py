@@ -1,7 +1,8 @@
 """Writes text with a trained model: one text as a stream, or many different ones at once.
 
 What happens at the edges:
-- An empty prompt starts from the end-of-document token, as if a document had just ended.
+- An empty prompt starts from `opening`: the end-of-document token, as if a document had just ended,
+  or what a text of a single document, in which no document ever ended, begins a line with.
 - A prompt longer than the context loses its beginning: its last three quarters of a context are
   read, so that there is room to write; `prompt_truncated` counts the tokens left out.
 - A text that outgrows the context goes on: the oldest half is forgotten (`reader.py`).
@@ -66,7 +67,11 @@ class Engine:
     """A model, its tokenizer and the machine."""
 
     def __init__(
-        self, task: Language, tokenizer: Tokenizer, runtime: Runtime | None = None
+        self,
+        task: Language,
+        tokenizer: Tokenizer,
+        runtime: Runtime | None = None,
+        opening: int | None = None,
     ) -> None:
         """Nothing is copied or moved.
 
@@ -85,6 +90,11 @@ class Engine:
             )
         self.task = task
         self.tokenizer = tokenizer
+        self.opening = tokenizer.eos if opening is None else opening
+        if not 0 <= self.opening < tokenizer.vocabulary:
+            raise InputError(
+                f"token {self.opening} cannot begin a text: it is not in the vocabulary"
+            )
         self._autocast: Callable[[], AbstractContextManager[object]] = (
             nullcontext if runtime is None or runtime.device.type == "cpu" else runtime.autocast
         )
@@ -157,7 +167,7 @@ class Engine:
         for number, prompt in enumerate(prompts):
             if not isinstance(prompt, str):
                 raise InputError(f"a prompt must be text, not {type(prompt).__name__}")
-            ids = self.tokenizer.encode(prompt) or [self.tokenizer.eos]
+            ids = self.tokenizer.encode(prompt) or [self.opening]
             kept = len(ids) if len(ids) <= context else context - context // 4
             cuts.append(len(ids) - kept)
             window = ids[len(ids) - kept :]

@@ -46,7 +46,9 @@ def describe_files(
         **written,
         "config.json": _json(shape),
         "generation_config.json": _json(generation),
-        "README.md": CARD.format(name=name, kind=shape["architectures"][0]).encode(),
+        "README.md": CARD.format(name=name, kind=shape["architectures"][0]).encode(
+            errors="replace"
+        ),
     }
 
 

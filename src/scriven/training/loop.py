@@ -205,8 +205,8 @@ class Loop:
         progress, settings = self.progress, self.settings
         if settings.evaluate_every:
             return progress.step % settings.evaluate_every == 0
-        # wall clock: not more than a twenty-fifth of the time, and none just before the end
-        wait = max(10.0, 25 * self.evaluation_seconds)
+        # wall clock: not more than a sixteenth of the time, and none just before the end
+        wait = max(10.0, 16 * self.evaluation_seconds)
         ending = self.horizon.seconds - self.horizon.reserve - self.watch.seconds < wait / 2
         return self.watch.seconds - progress.evaluated >= wait and not ending
 

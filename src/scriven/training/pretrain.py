@@ -77,6 +77,7 @@ def new_record(
             "train_tokens": len(corpus.train),
             "validation_tokens": len(corpus.validation),
             "validation_bytes": corpus.validation_bytes,
+            "opening": opening(corpus),
         },
         "tokenizer": {
             "kind": corpus.tokenizer.kind,
@@ -111,7 +112,7 @@ class Run:
         forward = _compiled(self.task, log) if settings.runtime.compile else None
         self.updater = Updater(self.task, self.optimizers, runtime, settings.optim.clip, forward)
         self.order = Order(len(corpus.train), plan.model.context + 1, plan.seed)
-        self.engine = Engine(self.task, corpus.tokenizer, runtime)
+        self.engine = Engine(self.task, corpus.tokenizer, runtime, opening(corpus))
         self.files = describe_files(architecture, plan.model, folder.name, corpus.tokenizer)
 
     def hooks(self) -> Hooks:
@@ -372,6 +373,20 @@ def _horizon(plan: Plan, watch: Stopwatch, progress: Progress) -> Horizon:
         progress.granted = max(0.0, watch.seconds - amount / 2)
     reserve = min(5.0, 0.1 * amount)
     return Horizon(steps=None, seconds=amount + progress.granted, reserve=reserve)
+
+
+def opening(corpus: Corpus) -> int:
+    """The token that an empty prompt stands for.
+
+    Between documents it is EOS. A single document has none, so its model never read one: there a
+    text begins as a line does, or, in a text without lines, as that text did.
+    """
+    tokenizer = corpus.tokenizer
+    if corpus.documents > 1:
+        return tokenizer.eos
+    line = tokenizer.encode("\n")
+    beginning = corpus.train.read(0, min(len(corpus.train), 1_000_000))
+    return line[0] if len(line) == 1 and line[0] in beginning else int(beginning[0])
 
 
 def fit_baseline(corpus: Corpus) -> dict[str, Any]:
