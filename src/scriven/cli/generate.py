@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ..errors import SettingError
 from .base import emit, for_terminal, note, open_model
 
 MOST_SAMPLES = 10_000
@@ -57,6 +58,8 @@ def generate(
     json
         One JSON object on standard output.
     """
+    if not 1 <= samples <= MOST_SAMPLES:
+        raise SettingError(f"--samples={samples}: from 1 to {MOST_SAMPLES:,}")
     model = open_model(run, arch)
     if prompt == "-":
         prompt = sys.stdin.read()

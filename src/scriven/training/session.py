@@ -71,7 +71,7 @@ def start(request: Request, own: Own | None = None) -> Trained:
         wishes = _wishes(request)
         folder = _folder(request)
         if folder is not None and (folder / "scriven.json").exists():
-            return _again(request, wishes, folder, stop, clock)
+            return _again(request, wishes, folder, stop, clock, own or Own())
         return _new(request, wishes, stop, clock, own or Own())
 
 
@@ -149,7 +149,7 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
     corpus = prepare(request.sources, settings.data, settings.tokenizer, seed=seed, say=log.say)
     folder = Path(request.out) if request.out is not None else Path("runs") / corpus.name
     if (folder / "scriven.json").exists():
-        return _again(request, wishes, folder, stop, clock, corpus)
+        return _again(request, wishes, folder, stop, clock, own, corpus)
     text = TextSize(
         corpus.tokenizer.vocabulary,
         _resolved(settings.tokenizer, corpus),
@@ -186,6 +186,7 @@ def _again(
     folder: Path,
     stop: Stop,
     clock: Stopwatch,
+    own: Own,
     corpus: Corpus | None = None,
 ) -> Trained:
     """A run that exists: go on with it, or give its results once more."""
@@ -224,7 +225,7 @@ def _again(
             record["settings"]["budget"] = config.to_dict(plan.budget)
             record["settings"]["steps"] = plan.steps
             write_record(folder, record)
-        return _train(plan, corpus, folder, record, runtime, stop, clock, request, Own())
+        return _train(plan, corpus, folder, record, runtime, stop, clock, request, own)
 
 
 def _train(

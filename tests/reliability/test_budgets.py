@@ -1,0 +1,107 @@
+"""A budget is kept: steps, epochs, tokens, wall clock also on a machine that slows down."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from scriven.errors import SettingError
+from scriven.training import update
+from scriven.training.budget import parse_budget
+from scriven.training.stop import Interrupted
+
+from .runs import after_each_step, events, request, stopping_at, train
+
+
+def test_steps_epochs_and_tokens_do_what_they_say(text: Path, tmp_path: Path) -> None:
+    assert train(text, tmp_path / "steps", "7steps").results["steps"] == 7
+    tokens = train(text, tmp_path / "tokens", "2ktokens").results["tokens"]
+    assert abs(tokens - 2000) <= 4 * 16 / 2
+    run = train(text, tmp_path / "epochs", "1.5epochs")
+    size = json.loads((run.folder / "scriven.json").read_text())["data"]["train_tokens"]
+    assert abs(run.results["tokens"] - 1.5 * size) <= 4 * 16 / 2
+
+
+def test_B10_one_step_is_a_run(text: Path, tmp_path: Path) -> None:
+    assert train(text, tmp_path / "run", "1step").results["steps"] == 1
+
+
+@pytest.mark.parametrize("schedule", ["wsd", "linear", "cosine"])
+def test_a_machine_that_slows_down_still_ends_decayed_at_the_deadline(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: str
+) -> None:
+    budget = 6.0
+    rates: list[float] = []
+    began = time.monotonic()
+    real = update.Updater.__call__
+
+    def slow(self: update.Updater, *batch: object) -> update.Update:
+        time.sleep(0.02 if time.monotonic() - began > budget / 2 else 0.001)
+        made = real(self, *batch)  # type: ignore[arg-type]
+        rates.append(self.optimizers.rate)
+        return made
+
+    monkeypatch.setattr(update.Updater, "__call__", slow)
+    run = train(text, tmp_path / "run", f"{budget}s", optim__schedule=schedule)
+    took = time.monotonic() - began
+    assert budget - 2.5 <= took <= budget + 2.0
+    assert rates[-1] < 0.02 * max(rates)
+    assert run.results["stopped"] == "budget"
+
+
+def test_a_wall_clock_run_goes_on_to_the_same_end(text: Path, tmp_path: Path) -> None:
+    """Not to a new budget, and never back to a higher rate."""
+    out = tmp_path / "run"
+    rates: list[float] = []
+
+    def note(loop: object) -> None:
+        rates.append(loop.optimizers.rate)  # type: ignore[attr-defined]
+        time.sleep(0.005)
+
+    with after_each_step(note):
+        with (
+            after_each_step(lambda loop: time.sleep(0.005)),
+            stopping_at(*range(200, 201)),
+            pytest.raises(Interrupted),
+        ):
+            train(text, out, "5s")
+        before = time.monotonic()
+        count = len(rates)
+        run = train(text, out, "5s")
+    assert time.monotonic() - before < 5.0
+    assert run.results["seconds"] < 7.0
+    assert rates[count] <= rates[count - 1] * 1.01
+    assert rates[-1] < 0.05 * max(rates)
+
+
+def test_a_finished_wall_clock_run_is_not_trained_again(text: Path, tmp_path: Path) -> None:
+    first = train(text, tmp_path / "run", "2s")
+    assert train(text, tmp_path / "run", "2s").results == first.results
+
+
+def test_early_stopping_leads_a_flat_schedule_to_its_decay(text: Path, tmp_path: Path) -> None:
+    rates: list[float] = []
+    with after_each_step(lambda loop: rates.append(loop.optimizers.rate)):
+        run = train(text, tmp_path / "run", "4000steps", train__patience=2,
+                    train__evaluate_every=10, optim__rate=0.02)  # fmt: skip
+    assert run.results["steps"] < 3900
+    assert rates[-1] < 0.02 * max(rates)
+    assert any("the learning rate falls" in event["text"] for event in events(run.folder, "note"))
+
+
+def test_early_stopping_elsewhere_ends_and_stays_ended(text: Path, tmp_path: Path) -> None:
+    settings = {"train__patience": 2, "train__evaluate_every": 10, "optim__schedule": "constant"}
+    run = train(text, tmp_path / "run", "4000steps", **settings)
+    assert run.results["stopped"] == "converged"
+    assert run.results["steps"] < 3900
+    assert request(text, tmp_path / "run").settings  # the same command says the same
+    assert train(text, tmp_path / "run", "4000steps", **settings).results == run.results
+
+
+@pytest.mark.parametrize(
+    "budget", ["", "0m", "-1m", "nan", "1e999steps", "inf", "1e30tokens", "ten", "0.5steps", "5"]
+)
+def test_B10_budgets_of_nothing_or_without_end_are_refused(budget: str) -> None:
+    with pytest.raises(SettingError, match="use for example"):
+        parse_budget(budget)

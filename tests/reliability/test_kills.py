@@ -1,0 +1,75 @@
+"""SIGKILL at any instant: the same command goes on, and ends as if nothing had happened."""
+
+import random
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from .runs import Child, after_each_step, newest, train, whole
+
+STEPS = 300
+EVERY = 10
+SETTINGS = {"train__save_steps": EVERY, "train__evaluate_every": 45, "model__dropout": 0.1}
+
+
+def go(text: Path, out: Path, slow: float = 0.0) -> None:
+    with after_each_step(lambda _: time.sleep(slow)):
+        train(text, out, f"{STEPS}steps", **SETTINGS)
+
+
+def kill_until_done(text: Path, folder: Path, kills: int) -> int:
+    """Kills runs at random instants, and compares each that comes to its end; kills made."""
+    go(text, folder / "straight")
+    expected = whole(folder / "straight")
+    chance = random.Random(0)
+    made, round_ = 0, 0
+    while made < kills:
+        out = folder / f"round-{round_}"
+        reached = folder / f"steps-{round_}"
+        before = -1
+        while made < kills:
+            child = Child(lambda out=out, reached=reached: _counted(text, out, reached))
+            child.pause(chance.uniform(0, chance.choice([0.1, 0.5, 2.0])))
+            child.kill()
+            status, said = child.wait()
+            if status == 0:
+                break
+            assert status == -9, said
+            made += 1
+            after = newest(out)
+            done = int(reached.read_text() or 0) if reached.exists() else 0
+            assert after >= before
+            assert after >= (done - 1) // EVERY * EVERY, "more than one interval was lost"
+            before = after
+        go(text, out)  # the same command once more, undisturbed
+        assert whole(out) == expected
+        shutil.rmtree(out)
+        reached.unlink(missing_ok=True)
+        round_ += 1
+    return made
+
+
+def _counted(text: Path, out: Path, reached: Path) -> None:
+    """A run that writes down each step it has made, as a witness outside the run folder."""
+    file = reached.open("w")
+
+    def write(loop: object) -> None:
+        file.seek(0)
+        file.write(str(loop.progress.step))  # type: ignore[attr-defined]
+        file.flush()
+        time.sleep(0.002)
+
+    with after_each_step(write):
+        train(text, out, f"{STEPS}steps", **SETTINGS)
+
+
+def test_A1_thirty_random_kills_lose_nothing(text: Path, tmp_path: Path) -> None:
+    assert kill_until_done(text, tmp_path, 30) >= 30
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_A1_three_hundred_random_kills_lose_nothing(text: Path, tmp_path: Path) -> None:
+    assert kill_until_done(text, tmp_path, 300) >= 300

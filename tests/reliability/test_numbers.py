@@ -1,0 +1,147 @@
+"""Numbers that go bad: skipped, undone, said, and given up on; good states are never lost."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from scriven.api import load
+from scriven.errors import ScrivenError
+from scriven.run import checkpoint
+from scriven.training.loop import Loop
+
+from .runs import after_each_step, arguments, events, refused, train
+
+
+def weights(loop: Loop) -> list[torch.Tensor]:
+    return list(loop.updater.task.parameters())
+
+
+def poison_weight(at: Callable[[int], bool]) -> Callable[[Loop], None]:
+    def action(loop: Loop) -> None:
+        if at(loop.progress.step):
+            with torch.no_grad():
+                weights(loop)[-1].view(-1)[0] = math.nan
+
+    return action
+
+
+def poisoned_gradient(steps: set[int]) -> Callable[[Loop], None]:
+    """Makes the gradient of these updates infinite, by a hook on one weight."""
+    seen: set[int] = set()
+
+    def action(loop: Loop) -> None:
+        if id(loop) in seen:
+            return
+        seen.add(id(loop))
+
+        def spoil(gradient: torch.Tensor) -> torch.Tensor:
+            bad = loop.progress.step + 1 in steps
+            return gradient * math.inf if bad else gradient
+
+        weights(loop)[0].register_hook(spoil)
+
+    return action
+
+
+def all_finite(folder: Path) -> bool:
+    return all(
+        bool(tensor.isfinite().all())
+        for step in checkpoint.steps(folder)
+        for group in checkpoint.load(folder, step).tensors.values()
+        for tensor in group.values()
+        if tensor.is_floating_point()
+    )
+
+
+def test_B5_a_bad_gradient_is_skipped_and_said(text: Path, tmp_path: Path) -> None:
+    with after_each_step(poisoned_gradient({10, 11})):
+        run = train(text, tmp_path / "run", train__log_every=0)
+    notes = [event["text"] for event in events(run.folder, "note")]
+    assert [note for note in notes if "gradient is not a finite number" in note] == [
+        f"step {step}: the gradient is not a finite number; update skipped ({row} in a row)"
+        for step, row in ((10, 1), (11, 2))
+    ]
+    logged = {event["step"]: event["loss"] for event in events(run.folder, "step")}
+    assert logged[10] is None, "a skipped update has no loss in the log"
+    assert logged[11] is None
+    assert logged[9] is not None
+    assert logged[12] is not None
+    assert math.isfinite(run.results["val_loss"])
+
+
+def test_B5_a_bad_weight_leads_back_to_the_last_good_state(text: Path, tmp_path: Path) -> None:
+    once = iter([True])
+    with after_each_step(poison_weight(lambda step: step == 20 and next(once, False))):
+        run = train(text, tmp_path / "run", train__save_steps=1, train__bad_steps=3)
+    notes = " ".join(event["text"] for event in events(run.folder, "note"))
+    assert "back from step 23 to step 19" in notes, "the bad state of step 20 was not saved"
+    assert run.results["steps"] == 40
+    assert all_finite(run.folder)
+    state = checkpoint.load(run.folder, 40).state["progress"]
+    assert state["caution"] == 0.5
+    assert state["samples"] == (40 + 4) * 4, "the windows that went bad are not read again"
+
+
+def test_B5_gives_up_after_a_few_and_names_step_and_windows(text: Path, tmp_path: Path) -> None:
+    with after_each_step(poison_weight(lambda step: step >= 10)):
+        line = refused(*arguments(text, tmp_path / "run", "--quiet", "--train.save_steps=5"))
+    assert "windows" in line
+    assert "step " in line
+    assert "--optim.rate" in line
+    assert all_finite(tmp_path / "run")
+
+
+@pytest.mark.parametrize("first", [1, 10, 33])
+def test_B7_best_and_last_healthy_outlive_bad_states(
+    text: Path, tmp_path: Path, first: int
+) -> None:
+    out = tmp_path / "run"
+    with (
+        after_each_step(poison_weight(lambda step: step >= first)),
+        pytest.raises(ScrivenError, match="not a number"),
+    ):
+        train(text, out, "200steps", train__save_steps=2, train__keep=1, train__evaluate_every=3)
+    steps = checkpoint.steps(out)
+    assert steps
+    assert max(steps) < first
+    assert all_finite(out)
+    looked = [event for event in events(out, "evaluation") if event["best"]]
+    if looked:
+        assert looked[-1]["step"] in steps
+    assert math.isfinite(load(out).evaluate()["loss"])
+
+
+def test_B5_a_run_that_ends_on_a_bad_state_gives_the_best(text: Path, tmp_path: Path) -> None:
+    with after_each_step(poison_weight(lambda step: step == 39)):
+        run = train(text, tmp_path / "run", train__evaluate_every=10)
+    assert run.results["best_step"] <= 30
+    assert math.isfinite(run.results["val_loss"])
+    assert load(run.folder).evaluate()["loss"] == pytest.approx(run.results["val_loss"], abs=1e-5)
+    assert all_finite(run.folder)
+
+
+def test_B5_the_log_never_holds_a_number_that_json_has_not(text: Path, tmp_path: Path) -> None:
+    with after_each_step(poison_weight(lambda step: step == 39)):
+        run = train(text, tmp_path / "run", train__evaluate_every=40)
+    for line in (run.folder / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} in the log"))
+
+
+@pytest.mark.parametrize("arch", ["llama", "gpt2"])
+def test_the_loss_begins_at_the_logarithm_of_the_vocabulary(
+    text: Path, tmp_path: Path, arch: str
+) -> None:
+    from dataclasses import replace
+
+    from scriven.training.session import start
+
+    from .runs import request
+
+    run = start(replace(request(text, tmp_path / arch, "2steps", train__log_every=0), arch=arch))
+    record = json.loads((run.folder / "scriven.json").read_text())
+    expected = math.log(record["tokenizer"]["vocabulary"])
+    assert events(run.folder, "step")[0]["loss"] == pytest.approx(expected, rel=0.05)
