@@ -159,3 +159,30 @@ def test_own_architecture_file_trains_and_must_be_given_again_to_load(text: Path
     assert again.generate("It", max_new_tokens=5, seed=1) == model.generate(
         "It", max_new_tokens=5, seed=1
     )
+
+
+def test_own_architecture_goes_on_and_measures_with_its_file(text: Path) -> None:
+    own = text.parent / "mine.py"
+    source = (Path(scriven.__file__).parent / "models" / "gpt2.py").read_text()
+    source = source.replace("from ..", "from scriven.").replace("from .", "from scriven.models.")
+    own.write_text(source)
+    first = train(text, arch=str(own))
+    again = train(text, arch=str(own))
+    assert again.results["val_loss"] == first.results["val_loss"]
+    assert again.evaluate()["loss"] == pytest.approx(first.results["val_loss"], abs=1e-6)
+    with pytest.raises(InputError, match=r"--arch mine\.py"):
+        train(text)
+    with pytest.raises(InputError, match="begun with --arch mine"):
+        train(text, arch="gpt2")
+
+
+def test_a_run_with_own_parts_goes_on_only_with_them(text: Path) -> None:
+    from scriven.run.record import read_record, write_record
+
+    gpt = scriven.GPT(**SHAPE)
+    gpt.compile(optimizer=lambda weights: torch.optim.SGD(weights, lr=0.1))
+    gpt.fit(text, budget="5steps", out=text.parent / "own")
+    folder = text.parent / "own"
+    write_record(folder, {**read_record(folder), "results": None})
+    with pytest.raises(InputError, match="optimizer of your own"):
+        scriven.train(resume=folder, quiet=True)

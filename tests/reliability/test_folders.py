@@ -15,7 +15,7 @@ import torch
 
 from scriven.run import checkpoint
 from scriven.run.folder import resolve
-from scriven.training import log, pretrain
+from scriven.training import log, trainer
 
 from .runs import Child, after_each_step, arguments, command, events, refused, spawn, train
 
@@ -213,10 +213,10 @@ def test_B8_half_precision_on_the_processor_is_refused(text: Path, tmp_path: Pat
 def test_a_failure_beyond_us_leaves_a_run_that_the_same_command_begins(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = pretrain._build
-    monkeypatch.setattr(pretrain, "_build", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    real = trainer._build
+    monkeypatch.setattr(trainer, "_build", lambda *_: (_ for _ in ()).throw(MemoryError()))
     refused(*arguments(text, tmp_path / "run", "--quiet"), code=3)
-    monkeypatch.setattr(pretrain, "_build", real)
+    monkeypatch.setattr(trainer, "_build", real)
     assert command(*arguments(text, tmp_path / "run", "--quiet"))[0] == 0
 
 

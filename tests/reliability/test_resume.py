@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scriven.training import loop
+from scriven.training import progress
 from scriven.training.session import start
 from scriven.training.stop import Interrupted
 
@@ -82,10 +82,10 @@ def test_the_comparison_would_notice_another_random_state(text: Path, tmp_path: 
     go(text, tmp_path / "straight", "llama-muon")
     with stopping_at(30), pytest.raises(Interrupted):
         go(text, tmp_path / "stopped", "llama-muon")
-    real = loop.restore_random_state
-    loop.restore_random_state = lambda *_: torch.manual_seed(7)
+    real = progress.restore_random_state
+    progress.restore_random_state = lambda *_: torch.manual_seed(7)
     try:
         go(text, tmp_path / "stopped", "llama-muon")
     finally:
-        loop.restore_random_state = real
+        progress.restore_random_state = real
     assert whole(tmp_path / "stopped") != whole(tmp_path / "straight")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from scriven.run import checkpoint
-from scriven.training import pretrain, session
+from scriven.training import pretrain, session, trainer
 
 from .runs import Child, after_each_step, arguments, command, newest, spawn, train, whole
 
@@ -78,13 +78,13 @@ PHASES: dict[str, tuple[Any, str, bool]] = {
     # phase: (owner, function, whether there is a state to save)
     "preparation": (session, "prepare", False),
     "fresh folder": (session, "new_record", False),
-    "building": (pretrain, "_build", False),
-    "step": (pretrain.Run, "batch", True),
-    "baseline": (pretrain, "fit_baseline", True),
-    "evaluation": (pretrain, "evaluate_loss", True),
-    "sampling": (pretrain.Run, "sample", True),
+    "building": (trainer, "_build", False),
+    "step": (trainer.Trainer, "batch", True),
+    "baseline": (trainer, "fit_baseline", True),
+    "evaluation": (trainer, "evaluate_loss", True),
+    "sampling": (trainer.Trainer, "sample", True),
     "save": (checkpoint.manifest, "build", True),
-    "publishing": (pretrain, "publish", True),
+    "publishing": (trainer, "publish", True),
     "surprise": (pretrain, "surprise", True),
     "results": (pretrain, "write_file", True),
 }
@@ -143,7 +143,7 @@ def test_B4_what_was_ignored_stays_ignored(text: Path, tmp_path: Path) -> None:
 
     def action() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        with before(pretrain.Run, "batch", signal_once(signal.SIGHUP)):
+        with before(trainer.Trainer, "batch", signal_once(signal.SIGHUP)):
             train(text, tmp_path / "run")
 
     assert Child(action).wait() == (0, "")

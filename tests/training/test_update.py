@@ -90,7 +90,7 @@ def test_clipping_limits_the_norm_over_all_weights() -> None:
     moved = torch.stack(
         [(w - b).norm() for w, b in zip(optimizers.parameters, before, strict=True)]
     ).norm()
-    assert float(moved) == pytest.approx(0.01, rel=1e-4)
+    assert moved.item() == pytest.approx(0.01, rel=1e-4)
 
 
 def test_C13_a_batch_without_targets_is_no_nan_and_no_step() -> None:

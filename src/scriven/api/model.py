@@ -18,9 +18,10 @@ from ..run.load import Loaded, load_run
 from ..runtime import Runtime, decide
 from ..settings import DataSettings, RuntimeSettings
 from ..training.differences import recorded
-from ..training.pretrain import Own
-from ..training.session import Request, start
+from ..training.request import Request
+from ..training.session import start
 from ..training.stop import Interrupted
+from ..training.trainer import Own
 
 
 class Model:
@@ -31,6 +32,7 @@ class Model:
         self.record = loaded.record
         self.tokenizer = loaded.tokenizer
         self.task = loaded.task.to(runtime.device)
+        self.architecture = loaded.architecture
         self.warnings = loaded.warnings
         self.runtime = runtime
         opening = loaded.record["data"].get("opening")
@@ -80,7 +82,7 @@ class Model:
         Raises:
             InputError: a text that cannot be read, or the run's own that has changed.
         """
-        data = recorded(self.record).settings.data
+        data = recorded(self.record, self.architecture).settings.data
         for section, changes in config.sections(settings or {}).items():
             if section != "data":
                 raise config.unknown(
@@ -99,7 +101,7 @@ class Model:
 
     def _validate(self, data: DataSettings, metrics: Mapping[str, Metric] | None) -> dict[str, Any]:
         known = self.record["data"]
-        plan = recorded(self.record)
+        plan = recorded(self.record, self.architecture)
         if known["sources"] == ["-"]:
             raise InputError("this run was trained on standard input: name a text to evaluate on")
         corpus = prepare(known["sources"], data, plan.settings.tokenizer, seed=plan.seed)

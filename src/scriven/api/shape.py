@@ -17,7 +17,7 @@ from ..run.folder import resolve
 from ..run.record import read_record
 from ..tasks.language import Language
 from ..training.plan import SIZES
-from ..training.session import read_named_preset
+from ..training.request import read_named_preset
 
 TOKENS_AT_ONCE = 2048
 VOCABULARY = 321

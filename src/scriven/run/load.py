@@ -1,5 +1,6 @@
 """A run folder back as a model: the newest good weights, the tokenizer and the record."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ class Loaded:
     record: dict[str, Any]
     task: Language
     tokenizer: Tokenizer
+    architecture: str
+    """Its name, or the user's own file."""
     warnings: list[str]
     """Sentences for the user: a damaged file that was passed over, an unfinished run."""
 
@@ -44,12 +47,8 @@ def load_run(folder: Path, architecture: str | None = None) -> Loaded:
             run of a user's own architecture without its file.
     """
     record = read_record(folder)
-    named = str(record["architecture"])
-    if architecture is None and named not in find.names("scriven.models"):
-        raise InputError(
-            f"{folder} was made with an architecture of your own: name its file, --arch {named}.py"
-        )
-    module = find.module("scriven.models", architecture or named)
+    named = architecture_of(record, architecture)
+    module = find.module("scriven.models", named)
     model = config.replace(module.Config(), record["model"], "model")
     tokenizer = load_tokenizer(folder)
     if tokenizer.fingerprint != record["tokenizer"]["fingerprint"]:
@@ -68,7 +67,21 @@ def load_run(folder: Path, architecture: str | None = None) -> Loaded:
         ) from error
     if record.get("results") is None:
         warnings.append(f"{folder.name} is not finished: these are its best weights so far")
-    return Loaded(folder, record, task.eval(), tokenizer, warnings)
+    return Loaded(folder, record, task.eval(), tokenizer, named, warnings)
+
+
+def architecture_of(record: Mapping[str, Any], given: str | None) -> str:
+    """The name or file of a run's architecture; a file must be given by the user each time.
+
+    Raises:
+        InputError: the run was made with a file that was not given.
+    """
+    named = str(record["architecture"])
+    if given is None and named not in find.names("scriven.models"):
+        raise InputError(
+            f"this run has an architecture of its own: name its file, --arch {named}.py"
+        )
+    return given or named
 
 
 def _weights(folder: Path, module: Any, model: Any, warnings: list[str]) -> dict[str, torch.Tensor]:

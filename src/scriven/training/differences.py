@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import config, find
 from ..errors import InputError
+from ..run.load import architecture_of
 from ..settings import (
     DataSettings,
     OptimSettings,
@@ -18,6 +18,7 @@ from ..settings import (
 )
 from .budget import Budget, parse_budget
 from .plan import Plan, check_ranges, shape_of, usual_looks
+from .request import Wishes
 
 FREE = {
     "train.save_every", "train.save_steps", "train.keep", "train.log_every", "train.sample_every",
@@ -26,28 +27,13 @@ FREE = {
 """What may change without changing what is learnt."""
 
 
-@dataclass(frozen=True)
-class Wishes:
-    """What a command asks for, preset and command line together; None was not asked for."""
+def recorded(record: Mapping[str, Any], arch: str | None = None) -> Plan:
+    """The plan that a record was made from.
 
-    sections: dict[str, dict[str, object]]
-    arch: str | None = None
-    budget: str | None = None
-    size: str | None = None
-    seed: int | None = None
-
-    def apply(self, settings: Settings) -> Settings:
-        """Settings with everything asked for; the model's section is left to its architecture."""
-        changed = {
-            name: config.replace(getattr(settings, name), changes, name)
-            for name, changes in self.sections.items()
-            if name != "model"
-        }
-        return Settings(**{**vars(settings), **changed})
-
-
-def recorded(record: Mapping[str, Any]) -> Plan:
-    """The plan that a record was made from."""
+    Args:
+        record: the content of scriven.json.
+        arch: the file of the user's own architecture, which a record cannot name.
+    """
     kept = record["settings"]
     settings = Settings(
         config.replace(DataSettings(), kept["data"], "data"),
@@ -56,11 +42,12 @@ def recorded(record: Mapping[str, Any]) -> Plan:
         config.replace(TrainSettings(), kept["train"], "train"),
         config.replace(RuntimeSettings(), kept["runtime"], "runtime"),
     )
-    module = find.module("scriven.models", record["architecture"])
+    architecture = architecture_of(record, arch)
+    module = find.module("scriven.models", architecture)
     model = config.replace(module.Config(), record["model"], "model")
     budget = Budget(**kept["budget"])
     return Plan(
-        record["architecture"], model, settings, budget, kept["seed"],
+        architecture, model, settings, budget, kept["seed"],
         settings.optim.rate or 0.0, kept["steps"], dict(record["reasons"]),
     )  # fmt: skip
 
@@ -71,10 +58,10 @@ def compare(record: Mapping[str, Any], asked: Wishes, folder: Path) -> tuple[Pla
     Raises:
         InputError: a change that would make it another run; names the setting and both values.
     """
-    plan = recorded(record)
+    if asked.arch is not None and Path(asked.arch).stem != record["architecture"]:
+        raise _other(folder, "--arch", record["architecture"], asked.arch)
+    plan = recorded(record, asked.arch)
     changes: list[str] = []
-    if asked.arch is not None and asked.arch != plan.architecture:
-        raise _other(folder, "--arch", plan.architecture, asked.arch)
     if asked.seed is not None and asked.seed != plan.seed:
         raise _other(folder, "--seed", plan.seed, asked.seed)
     if asked.size is not None:

@@ -5,8 +5,7 @@ The order matters: nothing is written before everything that can be refused has 
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +20,18 @@ from ..runtime import Runtime, decide
 from ..settings import Settings, TokenizerSettings
 from ..text.choose import vocabulary_for
 from .budget import parse_budget
-from .differences import Wishes, compare
+from .differences import compare
 from .log import Log, Stopwatch
 from .plan import Plan, TextSize, check_ranges, make_plan, shape_of
-from .pretrain import Own, Run, new_record, pretrain
+from .pretrain import pretrain
+from .record import new_record
+from .request import Request, Wishes, wishes_of
 from .stop import Stop, watch
+from .trainer import Own, Trainer
 
 DEFAULT_BUDGET = "10m"
 LARGEST_SEED = 1 << 62
 """As `generate` has it."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for; None and missing settings are chosen."""
-
-    sources: Sequence[str] = ()
-    budget: str | None = None
-    size: str | None = None
-    out: str | None = None
-    seed: int | None = None
-    arch: str | None = None
-    preset: str | None = None
-    resume: str | None = None
-    explain: bool = False
-    quiet: bool = False
-    settings: Mapping[str, object] = field(default_factory=dict)
-    began: float | None = None
-    """time.monotonic() when the command started: wall-clock budgets count from there."""
 
 
 @dataclass(frozen=True)
@@ -68,52 +51,11 @@ def start(request: Request, own: Own | None = None) -> Trained:
     """
     clock = Stopwatch(began=request.began)
     with watch() as stop:
-        wishes = _wishes(request)
+        wishes = wishes_of(request)
         folder = _folder(request)
         if folder is not None and (folder / "scriven.json").exists():
             return _again(request, wishes, folder, stop, clock, own or Own())
         return _new(request, wishes, stop, clock, own or Own())
-
-
-def _wishes(request: Request) -> Wishes:
-    """Preset < command line; unknown sections are refused."""
-    preset = read_named_preset(request.preset) if request.preset else {}
-    top = {name: preset.pop(name) for name in list(preset) if "." not in name}
-    if "model.vocabulary" in request.settings:
-        raise SettingError("--model.vocabulary is the tokenizer's: use --tokenizer.vocabulary")
-    preset.pop("model.vocabulary", None)  # there for `inspect`; a text brings its own
-    sections = config.sections({**preset, **request.settings})
-    known = ["model", *vars(Settings())]
-    for name, changes in sections.items():
-        if name not in known:
-            raise config.unknown(
-                f"--{name}.{next(iter(changes))}", [f"--{each}." for each in known]
-            )
-    for name in top:
-        if name not in ("arch", "budget", "size", "seed"):
-            raise config.unknown(name, ["arch", "budget", "size", "seed"])
-    seed = request.seed if request.seed is not None else top.get("seed")
-    return Wishes(
-        sections,
-        request.arch or _text(top.get("arch")),
-        request.budget or _text(top.get("budget")),
-        request.size or _text(top.get("size")),
-        None if seed is None else int(str(seed)),
-    )
-
-
-def read_named_preset(name: str) -> dict[str, object]:
-    """A TOML file, or a built-in preset by name.
-
-    Raises:
-        SettingError: neither; lists the built-in ones.
-    """
-    shipped = Path(__file__).parent.parent / "presets"
-    path = Path(name) if name.endswith(".toml") else shipped / f"{name}.toml"
-    if not path.is_file() or (not name.endswith(".toml") and Path(name).name != name):
-        names = ", ".join(sorted(file.stem for file in shipped.glob("*.toml")))
-        raise SettingError(f"preset {name!r} does not exist: use a .toml file or one of {names}")
-    return config.read_preset(path)
 
 
 def _folder(request: Request) -> Path | None:
@@ -166,7 +108,7 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
         runtime,
         wishes.size,
     )
-    check_size(new_record(plan, corpus, folder.name, "", runtime))
+    check_size(new_record(plan, corpus, folder.name, "", runtime, []))
     folder = claim(folder)
     for sentence in corpus.notes:
         log.say(sentence)
@@ -175,7 +117,7 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
     with RunLock(folder):
         if (folder / "scriven.json").exists():
             raise BusyError(f"{folder} was made by another process just now: try again")
-        record = new_record(plan, corpus, folder.name, _command(request), runtime)
+        record = new_record(plan, corpus, folder.name, _command(request), runtime, own.names())
         write_record(folder, record)
         return _train(plan, corpus, folder, record, runtime, stop, clock, request, own)
 
@@ -212,6 +154,11 @@ def _again(
     if record["results"] is not None:
         log.say(f"{folder} is finished; use --out NEW for another run")
         return Trained(folder, {**record["results"], "run": str(folder)})
+    missing = [name for name in record.get("own", []) if name not in own.names()]
+    if missing:
+        raise InputError(
+            f"{folder} was begun from Python with an {missing[0]} of your own: go on from there"
+        )
     runtime = decide(plan.settings.runtime)
     if runtime.threads != record["environment"]["threads"]:
         log.say("another number of threads than before: the numbers may differ in the last digits")
@@ -241,7 +188,7 @@ def _train(
 ) -> Trained:
     log = Log(folder / "metrics.jsonl", quiet=request.quiet)
     try:
-        run = Run(plan, corpus, folder, record, runtime, log, own)
+        run = Trainer(plan, corpus, folder, record, runtime, log, own)
         count = sum(weight.numel() for weight in run.task.parameters())
         model = plan.model
         log.say(
@@ -291,7 +238,3 @@ def _command(request: Request) -> str:
             parts += [f"--{name}", str(value)]
     parts += [f"--{name}={value}" for name, value in request.settings.items()]
     return shlex.join(parts)
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

@@ -1,0 +1,101 @@
+"""Where a run stands, what the loop asks of its surroundings, and how a run ended."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from ..data.batch import Batch
+from ..evaluate.loss import Score
+from ..runtime import random_state, restore_random_state
+from .optim import Optimizers
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved with every checkpoint."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    samples: int = 0
+    """Number of the next window; runs ahead of the steps after a rollback."""
+    best_loss: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    """Evaluations in a row without a better one."""
+    bad: int = 0
+    """Updates in a row that were skipped."""
+    rollbacks: int = 0
+    caution: float = 1.0
+    """Factor on the learning rate, halved at each rollback."""
+    shortened: float = 1.0
+    """See `Horizon.shortened`."""
+    evaluated: float = 0.0
+    """Seconds at the last evaluation, for wall-clock budgets."""
+    looked: int = 0
+    """Step of the last evaluation."""
+    converged: bool = False
+    """Ended because nothing improved any more."""
+    granted: float = 0.0
+    """Seconds beyond a wall-clock budget, for a text that took long to prepare."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop asks of its surroundings."""
+
+    batch: Callable[[int], Batch]
+    """The batch whose first window has this number."""
+    evaluate: Callable[[Callable[[], bool]], Score | None]
+    """Score on the whole validation part; gives up with None when the argument says so."""
+    save: Callable[[Progress], None]
+    """Writes a checkpoint."""
+    better: Callable[[Progress, Score], None]
+    """Keeps the present weights as the best so far."""
+    restore: Callable[[], Progress | None]
+    """Goes back to the last healthy checkpoint."""
+    sample: Callable[[], str]
+    """A little of the model's writing."""
+    baseline: Callable[[], None]
+    """Makes sure there is something to compare the score with; costs time only once."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    progress: Progress
+    reason: str
+    """budget, converged or interrupted."""
+    tokens_per_second: float
+    score: Score | None
+    """The last evaluation."""
+
+
+def state_of(
+    task: torch.nn.Module, optimizers: Optimizers, progress: Progress, device: torch.device
+) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
+    """Everything a run needs to go on: (tensors by file, JSON values)."""
+    tensors, numbers = optimizers.state()
+    files = {
+        "model": dict(task.state_dict()),
+        "optimizer": tensors,
+        "random": random_state(device),
+    }
+    return files, {"progress": asdict(progress), "optimizer": numbers}
+
+
+def restore_state(
+    task: torch.nn.Module,
+    optimizers: Optimizers,
+    files: dict[str, dict[str, torch.Tensor]],
+    state: dict[str, Any],
+    device: torch.device,
+) -> Progress:
+    """The inverse of `state_of`."""
+    task.load_state_dict(files["model"])
+    optimizers.restore(files["optimizer"], state["optimizer"])
+    restore_random_state(files["random"], device)
+    return Progress(**state["progress"])

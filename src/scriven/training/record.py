@@ -1,0 +1,80 @@
+"""What a run writes about itself: scriven.json before the first step, and what counting reaches."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, config
+from ..data.corpus import Corpus
+from ..evaluate.ngram import LARGEST, NGram, usual_order
+from ..runtime import Runtime
+from .plan import Plan
+
+
+def new_record(
+    plan: Plan,
+    corpus: Corpus,
+    name: str,
+    command: str,
+    runtime: Runtime,
+    own: list[str],
+) -> dict[str, Any]:
+    """The content of scriven.json before the first step; `own` names the user's own parts."""
+    return {
+        "scriven": __version__,
+        "name": name,
+        "architecture": Path(plan.architecture).stem,
+        "task": "language",
+        "model": config.to_dict(plan.model),
+        "settings": {
+            **config.to_dict(plan.settings),
+            "budget": {"unit": plan.budget.unit, "amount": plan.budget.amount},
+            "steps": plan.steps,
+            "seed": plan.seed,
+        },
+        "reasons": plan.reasons,
+        "command": command,
+        "environment": runtime.describe(),
+        "data": {
+            "fingerprint": corpus.fingerprint,
+            "sources": corpus.sources,
+            "characters": corpus.characters,
+            "documents": corpus.documents,
+            "train_tokens": len(corpus.train),
+            "validation_tokens": len(corpus.validation),
+            "validation_bytes": corpus.validation_bytes,
+            "opening": opening(corpus),
+        },
+        "tokenizer": {
+            "kind": corpus.tokenizer.kind,
+            "vocabulary": corpus.tokenizer.vocabulary,
+            "fingerprint": corpus.tokenizer.fingerprint,
+        },
+        "own": own,
+        "results": None,
+    }
+
+
+def opening(corpus: Corpus) -> int:
+    """The token that an empty prompt stands for.
+
+    Between documents it is EOS. A single document has none, so its model never read one: there a
+    text begins as a line does, or, in a text without lines, as that text did.
+    """
+    tokenizer = corpus.tokenizer
+    if corpus.documents > 1:
+        return tokenizer.eos
+    line = tokenizer.encode("\n")
+    beginning = corpus.train.read(0, min(len(corpus.train), 1_000_000))
+    return line[0] if len(line) == 1 and line[0] in beginning else int(beginning[0])
+
+
+def fit_baseline(corpus: Corpus) -> dict[str, Any]:
+    """What counting n-grams reaches on the same split."""
+    order = usual_order(corpus.tokenizer.kind)
+    used = min(len(corpus.train), LARGEST)
+    train = corpus.train.read(len(corpus.train) - used, used)
+    model = NGram.fit(train, order=order, vocabulary=corpus.tokenizer.vocabulary)
+    loss = model.loss(corpus.validation.read(0, len(corpus.validation)))
+    bits = loss * len(corpus.validation) / math.log(2) / max(1, corpus.validation_bytes)
+    return {"loss": loss, "order": order, "tokens": model.tokens, "bits_per_byte": bits}
