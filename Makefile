@@ -8,6 +8,7 @@ INSTALLED := $(VENV)/.installed
 
 demo: $(INSTALLED)
 	$(BIN)/scriven train shakespeare --budget 3m --out runs/shakespeare
+	@echo "first     . $(BIN)/activate"
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2
