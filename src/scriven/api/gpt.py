@@ -13,7 +13,7 @@ from .. import config, find
 from ..errors import InputError, SettingError
 from ..evaluate.loss import Metric
 from ..run.folder import claim
-from ..tasks.language import Criterion
+from ..tasks.base import Criterion
 from ..training.log import read_events
 from ..training.optim import Custom
 from ..training.request import Request

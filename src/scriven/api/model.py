@@ -114,8 +114,7 @@ class Model:
     def _score(self, shard: Any, size: int, metrics: Mapping[str, Metric] | None) -> Score:
         score = evaluate_loss(
             self.task,
-            shard,
-            eos=self.tokenizer.eos,
+            self.task.examine(shard, self.runtime.device),
             text_bytes=size,
             runtime=self.runtime,
             metrics=metrics,

@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import config, find
 from ..errors import InputError
+from ..models.shared.backbone import pretraining
 from ..models.shared.cost import (
     build_empty,
     cache_bytes,
@@ -15,7 +16,6 @@ from ..models.shared.cost import (
 )
 from ..run.folder import resolve
 from ..run.record import read_record
-from ..tasks.language import Language
 from ..training.plan import SIZES
 from ..training.request import read_named_preset
 
@@ -45,7 +45,8 @@ def inspect(
     module = find.module("scriven.models", architecture)
     fields = {"vocabulary": VOCABULARY, **fields, **changes.get("model", {})}
     model = config.replace(module.Config(), fields, "model")
-    parts = parameters_by_part(build_empty(module, model, Language))
+    task = find.module("scriven.tasks", pretraining(module)).Task
+    parts = parameters_by_part(build_empty(module, model, task))
     parameters = sum(parts.values())
     flops = flops_per_token(model, parts)
     return {

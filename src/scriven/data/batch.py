@@ -1,7 +1,7 @@
-"""The one thing models and tasks exchange: a batch of token ids and what should follow them."""
+"""The one thing models and tasks exchange: token ids, what should be predicted, and where from."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -16,7 +16,16 @@ class Batch:
     tokens: Tensor
     """(B, T) int64."""
     targets: Tensor
-    """(B, T) int64; the token that should follow, or IGNORED."""
+    """(B, T) int64; the token to predict at each place, or IGNORED."""
+    at: Tensor | None = None
+    """(T,) or (B, T) positions, negative for padding; None: 0, 1, 2 ..."""
+    source: Tensor | None = None
+    """(B, S) int64; the tokens an encoder reads."""
+    source_at: Tensor | None = None
+    """(B, S) positions of the source, negative for padding; None: 0, 1, 2 ..."""
+    fresh: bool = True
+    """False where each row goes on where it ended in the batch before, so that what a model
+    remembers of that batch stays true."""
 
     def counted(self) -> int:
         """Number of targets that count."""
@@ -24,6 +33,16 @@ class Batch:
 
     def split(self, rows: int) -> Iterator["Batch"]:
         """Micro-batches of at most `rows` rows."""
+        if rows >= self.tokens.size(0):
+            yield self
+            return
         for start in range(0, self.tokens.size(0), rows):
-            end = start + rows
-            yield Batch(self.tokens[start:end], self.targets[start:end])
+            part = slice(start, start + rows)
+            yield replace(
+                self,
+                tokens=self.tokens[part],
+                targets=self.targets[part],
+                at=self.at if self.at is None or self.at.dim() == 1 else self.at[part],
+                source=None if self.source is None else self.source[part],
+                source_at=None if self.source_at is None else self.source_at[part],
+            )

@@ -1,22 +1,20 @@
-"""Loss over a whole shard of text: every token once, in windows without overlap."""
+"""Loss over a whole text: every token once, as its task cuts it."""
 
+import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..data.batch import IGNORED, Batch
-from ..data.shards import Shard
+from ..nn.state import State
 from ..runtime import Runtime
-from ..tasks.language import Language
+from ..tasks.base import Objective
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 """The user's own: logits (N, V) and targets (N,) -> mean over the targets."""
-
-TOKENS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -39,46 +37,47 @@ class Score:
 
 
 def evaluate_loss(
-    task: Language,
-    shard: Shard,
+    task: Objective,
+    batches: Iterable[Batch],
     *,
-    eos: int,
     text_bytes: int,
     runtime: Runtime,
     metrics: Mapping[str, Metric] | None = None,
+    memory: int | None = None,
     pause: Callable[[], bool] = lambda: False,
 ) -> Score | None:
-    """Mean negative log-likelihood of every token of `shard`.
-
-    The text is cut into windows of the model's context that do not overlap; the first token is
-    predicted from the end-of-text token.
+    """Mean negative log-likelihood of every counted target.
 
     Args:
-        eos: id of the end-of-text token.
+        batches: as `task.examine` cuts a text; a model with a memory carries it from one batch to
+            the next where they follow each other.
         text_bytes: UTF-8 bytes of the text, for bits per byte.
         metrics: further means to compute, by name.
+        memory: positions of earlier text to remember, instead of the model's own number.
         pause: asked between batches; when it says yes, None is returned.
     """
-    if len(shard) == 0:
-        raise ValueError("no tokens to evaluate")
-    context = task.backbone.config.context
     loss, correct, seen = 0.0, 0, 0
     means = dict.fromkeys(metrics or {}, 0.0)
     training = task.training
     task.eval()
+    state: State | None = None
     try:
-        for batch in windows(shard, context, eos, runtime.device):
+        for batch in batches:
             if pause():
                 return None
             with torch.inference_mode(), runtime.autocast():
-                output = task(batch)
+                if batch.fresh:
+                    state = task.backbone.carried(batch.tokens.size(0), memory)
                 if metrics:
-                    _add(means, metrics, task, batch)
+                    _add(means, metrics, task, batch, state)
+                output = task(batch, state)
             loss += float(output.loss)
             correct += int(output.correct)
             seen += int(output.tokens)
     finally:
         task.train(training)
+    if not seen:
+        raise ValueError("no tokens to evaluate")
     return Score(
         loss=loss / seen,
         accuracy=correct / seen,
@@ -88,28 +87,15 @@ def evaluate_loss(
     )
 
 
-def windows(shard: Shard, context: int, eos: int, device: torch.device) -> Iterator[Batch]:
-    """All of a shard as batches (B, context); the last window may be shorter."""
-    rows = max(1, TOKENS_AT_ONCE // context)
-    for start in range(0, len(shard), rows * context):
-        count = min(rows * context, len(shard) - start)
-        targets = shard.read(start, count)
-        before = np.array([eos]) if start == 0 else shard.read(start - 1, 1)
-        tokens = np.concatenate((before, targets[:-1]))
-        whole = count // context * context
-        for begin, end, width in ((0, whole, context), (whole, count, count - whole)):
-            if end > begin:
-                yield Batch(
-                    torch.from_numpy(tokens[begin:end]).view(-1, width).to(device),
-                    torch.from_numpy(targets[begin:end]).view(-1, width).to(device),
-                )
-
-
 def _add(
-    means: dict[str, float], metrics: Mapping[str, Metric], task: Language, batch: Batch
+    means: dict[str, float],
+    metrics: Mapping[str, Metric],
+    task: Objective,
+    batch: Batch,
+    state: State | None,
 ) -> None:
     """Adds one batch to the user's own metrics."""
-    logits = task.logits(task.backbone(batch.tokens)).flatten(0, 1)
+    logits = task.logits(task.hidden(batch, copy.deepcopy(state))).flatten(0, 1)
     targets = batch.targets.flatten()
     count = int((targets != IGNORED).sum())
     for name, metric in metrics.items():

@@ -3,26 +3,35 @@
 import torch
 import torch.nn.functional as F
 
+from ..data.batch import IGNORED
 from ..data.shards import Shard
 from ..runtime import Runtime
-from ..tasks.language import Language
+from ..tasks.base import Objective
 from ..text import Tokenizer
-from .loss import windows
 
 
 def surprise(
-    task: Language, shard: Shard, tokenizer: Tokenizer, runtime: Runtime, count: int = 600
+    task: Objective, shard: Shard, tokenizer: Tokenizer, runtime: Runtime, count: int = 600
 ) -> list[tuple[str, float]]:
-    """(text, nats) of the first tokens of a shard, read as `evaluate_loss` reads them."""
+    """(text, nats) of the first tokens of a shard, each as `evaluate_loss` predicts it.
+
+    Empty for a task that does not predict the tokens in their order.
+    """
     found: list[tuple[str, float]] = []
+    if task.measure != "next token":
+        return found
     task.eval()
-    for batch in windows(shard, task.backbone.config.context, tokenizer.eos, runtime.device):
+    state = None
+    for batch in task.examine(shard, runtime.device):
         with torch.inference_mode(), runtime.autocast():
-            logits = task.logits(task.backbone(batch.tokens)).flatten(0, 1)
+            if batch.fresh:
+                state = task.backbone.carried(batch.tokens.size(0))
+            logits = task.logits(task.hidden(batch, state)).flatten(0, 1)
         targets = batch.targets.flatten()
-        nats = F.cross_entropy(logits, targets, reduction="none")
+        nats = F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORED)
         for token, value in zip(targets.tolist(), nats.tolist(), strict=True):
-            found.append((tokenizer.decode([token]), value))
+            if token != IGNORED:
+                found.append((tokenizer.decode([token]), value))
             if len(found) == count:
                 return found
     return found

@@ -19,9 +19,9 @@ import torch
 
 from ..errors import InputError, SettingError
 from ..runtime import Runtime
-from ..tasks.language import Language
+from ..tasks.base import Objective
 from ..text.base import Tokenizer
-from .reader import Reader
+from .reader import LONGEST, Reader
 from .row import FinishReason, Row
 from .sample import choose
 from .sampling import Sampling
@@ -68,7 +68,7 @@ class Engine:
 
     def __init__(
         self,
-        task: Language,
+        task: Objective,
         tokenizer: Tokenizer,
         runtime: Runtime | None = None,
         opening: int | None = None,
@@ -161,7 +161,7 @@ class Engine:
         _check_whole("max-new-tokens", limit, 2**63 - 1)
         _check_whole("seed", seed, 2**62)
         stops = check_stops(stop)
-        context = self.task.backbone.config.context
+        context = self.task.backbone.reach or LONGEST
         rows: list[Row] = []
         cuts: list[int] = []
         for number, prompt in enumerate(prompts):
@@ -216,6 +216,8 @@ class Engine:
     def _reader(self, ignore_eos: bool) -> Reader:
         eos, pad = self.tokenizer.eos, self.tokenizer.pad
         banned = {pad, eos} if ignore_eos else {pad} - {eos}
+        if self.tokenizer.mask is not None:
+            banned.add(self.tokenizer.mask)
         return Reader(self.task, self.tokenizer.vocabulary, sorted(banned), self._autocast)
 
 

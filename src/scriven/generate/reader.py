@@ -12,7 +12,11 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..nn.state import State
-from ..tasks.language import Language
+from ..tasks.base import Objective
+
+
+LONGEST = 1 << 20
+"""Tokens read at once by a model that has no limit of its own."""
 
 
 def kept_when_full(context: int) -> int:
@@ -29,14 +33,14 @@ class Reader:
 
     def __init__(
         self,
-        task: Language,
+        task: Objective,
         vocabulary: int,
         banned: Sequence[int],
         autocast: Callable[[], AbstractContextManager[object]],
     ) -> None:
         """Gives logits for the ids below `vocabulary`, -inf for the `banned` ones."""
         self.task = task
-        self.context = task.backbone.config.context
+        self.context = task.backbone.reach or LONGEST
         self.device = next(task.parameters()).device
         self._vocabulary = vocabulary
         self._banned = torch.tensor(banned, dtype=torch.int64, device=self.device)

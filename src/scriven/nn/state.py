@@ -100,6 +100,10 @@ class State:
     layers: list[LayerState]
     length: int = 0
     """Positions seen so far, the same for every row (shorter rows are padded on the left)."""
+    source: Tensor | None = None
+    """(B, S, W) what an encoder made of the text to read; None where there is no encoder."""
+    source_at: Tensor | None = None
+    """(B, S) its positions, negative for padding."""
 
 
 NOTHING = LayerState()

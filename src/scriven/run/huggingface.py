@@ -15,8 +15,13 @@ from ..text import Tokenizer, save_tokenizer
 def foreign_weights(
     architecture: ModuleType, model: Any, tensors: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Our weights under Hugging Face's names, in main memory; a tied head is not stored."""
+    """Our weights under Hugging Face's names, in main memory; a tied head is not stored.
+
+    Where Hugging Face has no twin of this model, under our own names.
+    """
     plain = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    if architecture.foreign(model) is None:
+        return plain
     return to_foreign(plain, architecture.NAMES, model.layers, architecture.sizes(model))
 
 
@@ -24,6 +29,8 @@ def own_weights(
     architecture: ModuleType, model: Any, tensors: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """The inverse of `foreign_weights`."""
+    if architecture.foreign(model) is None:
+        return tensors
     return from_foreign(tensors, architecture.NAMES, model.layers)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from .. import config, find
 from ..errors import DamagedError, InputError
-from ..tasks.language import Language
+from ..tasks.base import Objective
 from ..text import Tokenizer, load_tokenizer
 from . import checkpoint
 from .huggingface import own_weights
@@ -23,7 +23,7 @@ class Loaded:
 
     folder: Path
     record: dict[str, Any]
-    task: Language
+    task: Objective
     tokenizer: Tokenizer
     architecture: str
     """Its name, or the user's own file."""
@@ -56,7 +56,8 @@ def load_run(folder: Path, architecture: str | None = None) -> Loaded:
             f"{folder}/tokenizer.json is not the tokenizer this model was trained with: "
             "put the original file back"
         )
-    task = Language(module.Model(model))
+    kind = find.module("scriven.tasks", record["task"])
+    task: Objective = kind.Task(module.Model(model), special=tokenizer.structure)
     warnings: list[str] = []
     try:
         task.load_state_dict(_weights(folder, module, model, warnings))

@@ -19,7 +19,7 @@ from .alphabet import bytes_of_ids
 from .layout import config_text
 from .lookup import ByteLookup, CharacterLookup
 from .patterns import chunks
-from .special import EOS, PAD, clean
+from .special import EOS, MASK, PAD, clean
 
 Ids = npt.NDArray[np.int32]
 
@@ -32,6 +32,7 @@ class Tokenizer:
         kind: char, byte, word or bpe.
         pattern: the name of the splitting pattern, `none` for char and byte.
         eos, pad: the special tokens that end a document and fill a batch.
+        mask: the special token that stands for hidden text, where there is one.
     """
 
     def __init__(
@@ -41,16 +42,18 @@ class Tokenizer:
         pattern: str = "none",
         eos: str = EOS,
         pad: str = PAD,
+        mask: str | None = None,
     ) -> None:
         # Only the template may write special tokens; in a user's text they are plain characters.
         backend.encode_special_tokens = True
         self.backend = backend
         self.kind = kind
         self.pattern = pattern
-        self.eos_token, self.pad_token = eos, pad
+        self.eos_token, self.pad_token, self.mask_token = eos, pad, mask
         whole = backend.get_vocab(with_added_tokens=True)
         self.eos: int = whole[eos]
         self.pad: int = whole[pad]
+        self.mask: int | None = None if mask is None else whole[mask]
         self.special = {
             token.content: number
             for number, token in backend.get_added_tokens_decoder().items()
@@ -63,6 +66,21 @@ class Tokenizer:
             self._lookup = CharacterLookup(backend.get_vocab(with_added_tokens=False))
         elif kind == "byte":
             self._lookup = ByteLookup(backend.get_vocab(with_added_tokens=False))
+
+    def with_mask(self) -> "Tokenizer":
+        """The same tokenizer with one more id, at the end, for hidden text."""
+        if self.mask is not None:
+            return self
+        backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
+        backend.decoder = self.backend.decoder
+        backend.add_special_tokens([tokenizers.AddedToken(MASK, special=True, normalized=False)])
+        return Tokenizer(backend, self.kind, self.pattern, self.eos_token, self.pad_token, MASK)
+
+    @property
+    def structure(self) -> dict[str, int]:
+        """The ids of the tokens that are no text, by what they are for: eos, pad, mask."""
+        ids = {"eos": self.eos, "pad": self.pad}
+        return ids if self.mask is None else {**ids, "mask": self.mask}
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text. Text that spells a special token is plain text; lone surrogates become
@@ -116,6 +134,7 @@ class Tokenizer:
             pattern=self.pattern,
             eos=self.eos_token,
             pad=self.pad_token,
+            mask=self.mask_token,
             context=context,
             template=template,
         )

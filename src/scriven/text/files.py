@@ -56,7 +56,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         backend = tokenizers.Tokenizer.from_str(text)
         if kind == "char":
             backend.decoder = Sequence([ByteFallback(), Fuse()])
-        return Tokenizer(backend, kind, pattern, eos, pad)
+        mask = _special(config, "mask_token", ids)
+        return Tokenizer(backend, kind, pattern, eos, pad, mask)
     except Exception as error:  # the library raises plain Exception for whatever it dislikes
         raise DamagedError(f"{path} is no tokenizer: {_one_line(error)}") from error
 

@@ -7,7 +7,14 @@ _UNLIMITED = 10**30  # transformers' way to write that the tokenizer itself sets
 
 
 def config_text(
-    *, kind: str, pattern: str, eos: str, pad: str, context: int | None, template: str | None
+    *,
+    kind: str,
+    pattern: str,
+    eos: str,
+    pad: str,
+    mask: str | None,
+    context: int | None,
+    template: str | None,
 ) -> str:
     """The content of tokenizer_config.json.
 
@@ -29,6 +36,8 @@ def config_text(
         "scriven_kind": kind,
         "scriven_pattern": pattern,
     }
+    if mask is not None:
+        config["mask_token"] = mask
     if template is not None:
         config["chat_template"] = template
     return json.dumps(config, indent=2, ensure_ascii=False) + "\n"

@@ -1,9 +1,11 @@
-"""The two structural tokens every tokenizer of ours has, and text made safe for UTF-8."""
+"""The structural tokens of our tokenizers, and text made safe for UTF-8."""
 
 import re
 
 EOS = "<|endoftext|>"
 PAD = "<|pad|>"
+MASK = "<mask>"
+"""Stands for hidden text; only tokenizers of models that fill gaps have it."""
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

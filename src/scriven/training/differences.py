@@ -48,7 +48,7 @@ def recorded(record: Mapping[str, Any], arch: str | None = None) -> Plan:
     budget = Budget(**kept["budget"])
     return Plan(
         architecture, model, settings, budget, kept["seed"],
-        settings.optim.rate or 0.0, kept["steps"], dict(record["reasons"]),
+        settings.optim.rate or 0.0, kept["steps"], record["task"], dict(record["reasons"]),
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def compare(record: Mapping[str, Any], asked: Wishes, folder: Path) -> tuple[Pla
     if asked.size is not None:
         given = asked.sections.get("model", {})
         for key, value in vars(shape_of(asked.size)).items():
-            if key not in given and getattr(plan.model, key) != value:
+            if key not in given and getattr(plan.model, key, value) != value:
                 before = f"of {key} {getattr(plan.model, key)}"
                 raise _other(folder, "a model", before, f"--size {asked.size} ({key} {value})")
     sections: dict[str, Any] = {}

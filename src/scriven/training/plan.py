@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import config, find
 from ..errors import InputError, SettingError
+from ..models.shared.backbone import pretraining
 from ..models.shared.cost import check_fits
 from ..runtime import Runtime, memory_available
 from ..settings import Settings, TokenizerSettings
@@ -45,6 +46,8 @@ class Plan:
     """Peak rate of AdamW or SGD."""
     steps: int | None
     """Total updates; None for wall clock."""
+    task: str
+    """What it is trained for: a file of tasks/."""
     reasons: dict[str, str] = field(default_factory=dict)
 
 
@@ -152,7 +155,9 @@ def make_plan(
             threads=runtime.threads,
         ),
     )
-    return Plan(architecture, model, filled, budget, seed, rate, steps, reasons)
+    return Plan(
+        architecture, model, filled, budget, seed, rate, steps, pretraining(module), reasons
+    )
 
 
 def usual_looks(steps: int, tokens_per_step: int, validation_tokens: int) -> int:
@@ -185,8 +190,9 @@ def _choose_shape(
         chosen = SIZES[name]
     else:
         chosen, why = shape_of(size), "--size"
+    fields = {field.name for field in dataclasses.fields(module.Config)}
     for key in ("layers", "heads", "width"):
-        if key not in asked:
+        if key in fields and key not in asked:
             asked[key] = getattr(chosen, key)
             reasons[f"model.{key}"] = why
 

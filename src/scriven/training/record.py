@@ -24,7 +24,7 @@ def new_record(
         "scriven": __version__,
         "name": name,
         "architecture": Path(plan.architecture).stem,
-        "task": "language",
+        "task": plan.task,
         "model": config.to_dict(plan.model),
         "settings": {
             **config.to_dict(plan.settings),

@@ -4,6 +4,7 @@ finished one.
 The order matters: nothing is written before everything that can be refused has been refused.
 """
 
+import dataclasses
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from .. import config, find
 from ..data.corpus import Corpus
 from ..data.prepare import prepare
 from ..errors import BusyError, InputError, SettingError
+from ..models.shared.backbone import pretraining
 from ..run.folder import claim, resolve
 from ..run.lock import RunLock
 from ..run.record import check_size, read_record, write_record
@@ -89,6 +91,7 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
     if not 0 <= seed <= LARGEST_SEED:
         raise SettingError(f"--seed={seed}: a whole number from 0 to {LARGEST_SEED:,}")
     corpus = prepare(request.sources, settings.data, settings.tokenizer, seed=seed, say=log.say)
+    corpus = with_marks(corpus, pretraining(module))
     folder = Path(request.out) if request.out is not None else Path("runs") / corpus.name
     if (folder / "scriven.json").exists():
         return _again(request, wishes, folder, stop, clock, own, corpus)
@@ -144,6 +147,7 @@ def _again(
             )
         settings = plan.settings
         corpus = prepare(sources, settings.data, settings.tokenizer, seed=plan.seed, say=log.say)
+        corpus = with_marks(corpus, plan.task)
     if corpus.fingerprint != record["data"]["fingerprint"]:
         raise InputError(
             f"{folder} was trained on another text, or the text has changed since: "
@@ -201,6 +205,13 @@ def _train(
         return Trained(folder, pretrain(run, stop, clock))
     finally:
         log.close()
+
+
+def with_marks(corpus: Corpus, task: str) -> Corpus:
+    """The text with a tokenizer that has the special tokens a task needs."""
+    if "mask" not in find.module("scriven.tasks", task).Task.EXTRA:
+        return corpus
+    return dataclasses.replace(corpus, tokenizer=corpus.tokenizer.with_mask())
 
 
 def _resolved(asked: TokenizerSettings, corpus: Corpus) -> TokenizerSettings:

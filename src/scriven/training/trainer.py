@@ -11,17 +11,19 @@ import torch
 from .. import find
 from ..data.batch import Batch
 from ..data.corpus import Corpus
-from ..data.order import Order
 from ..errors import ResourceError, ScrivenError
 from ..evaluate.loss import Metric, Score, evaluate_loss
 from ..generate.engine import Engine
 from ..generate.sampling import Sampling
+from ..models.shared.backbone import pretraining
 from ..run import checkpoint
 from ..run.huggingface import describe_files, foreign_weights
 from ..run.publish import publish
 from ..run.record import write_record
 from ..runtime import Runtime, seed_everything
-from ..tasks.language import Criterion, Language, Output
+from ..tasks.base import Criterion, Objective, Output
+from ..text import Tokenizer
+from .feed import feed_for
 from .log import Log
 from .optim import Custom, Optimizers
 from .plan import Plan
@@ -66,19 +68,20 @@ class Trainer:
         seed_everything(plan.seed)
         architecture = find.module("scriven.models", plan.architecture)
         self.architecture = architecture
-        self.task = _build(architecture, plan, own, runtime)
+        self.task = _build(architecture, plan, own, runtime, corpus.tokenizer)
         settings = plan.settings
         self.optimizers = Optimizers(self.task, settings.optim, plan.rate, own.optimizer)
         forward = _compiled(self.task, log) if settings.runtime.compile else None
         self.updater = Updater(self.task, self.optimizers, runtime, settings.optim.clip, forward)
-        self.order = Order(len(corpus.train), plan.model.context + 1, plan.seed)
+        rows = settings.train.batch or 1
+        self.feed = feed_for(corpus, self.task, plan.seed, rows, runtime.device)
         self.engine = Engine(self.task, corpus.tokenizer, runtime, opening(corpus))
         self.files = describe_files(architecture, plan.model, folder.name, corpus.tokenizer)
 
     def hooks(self) -> Hooks:
         """What the loop calls."""
         return Hooks(
-            self.batch,
+            self.feed.batch,
             self.evaluate,
             self.save,
             self.keep_best,
@@ -86,14 +89,6 @@ class Trainer:
             self.sample,
             self.baseline,
         )
-
-    def batch(self, sample: int) -> Batch:
-        """The batch whose first window has this number."""
-        rows = self.plan.settings.train.batch or 1
-        starts = self.order.starts(sample, rows)
-        window = torch.from_numpy(self.corpus.train.windows(starts, self.order.length))
-        window = window.to(self.runtime.device)
-        return Batch(window[:, :-1], window[:, 1:])
 
     def baseline(self) -> None:
         """Finds what counting reaches, once in the life of a run."""
@@ -113,8 +108,7 @@ class Trainer:
         """Score on the whole validation part."""
         return evaluate_loss(
             self.task,
-            self.corpus.validation,
-            eos=self.corpus.tokenizer.eos,
+            self.feed.examine(),
             text_bytes=self.corpus.validation_bytes,
             runtime=self.runtime,
             metrics=self.own.metrics,
@@ -175,6 +169,12 @@ class Trainer:
 
     def sample(self) -> str:
         """A little of the model's writing; the same seed each time, so that samples compare."""
+        if not self.task.writes:
+            from ..generate.fill import show
+
+            count = min(SAMPLE_TOKENS, self.plan.model.context, len(self.corpus.validation))
+            ids = self.corpus.validation.read(0, count).tolist()
+            return show(self.task, self.corpus.tokenizer, ids, self.plan.seed)
         made = self.engine.generate(
             [""], Sampling(temperature=0.8), SAMPLE_TOKENS, seed=self.plan.seed, ignore_eos=True
         )
@@ -182,16 +182,19 @@ class Trainer:
         return made[0].text
 
 
-def _build(architecture: ModuleType, plan: Plan, own: Own, runtime: Runtime) -> Language:
+def _build(
+    architecture: ModuleType, plan: Plan, own: Own, runtime: Runtime, tokenizer: Tokenizer
+) -> Objective:
     """The model with fresh weights, on its device."""
-    task = Language(architecture.Model(plan.model), own.criterion)
+    kind = find.module("scriven.tasks", pretraining(architecture))
+    task: Objective = kind.Task(architecture.Model(plan.model), own.criterion, tokenizer.structure)
     task.initialise()
     if own.weights is not None:
         task.load_state_dict(own.weights)
     return task.to(runtime.device)
 
 
-def _compiled(task: Language, log: Log) -> Callable[[Batch], Output]:
+def _compiled(task: Objective, log: Log) -> Callable[[Batch], Output]:
     """The task through torch.compile; eager, with one sentence, where that fails (B8)."""
     compiled = torch.compile(task, dynamic=False)
     chosen: list[Callable[[Batch], Output]] = [compiled]

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..data.batch import Batch
 from ..runtime import Runtime
-from ..tasks.language import Output
+from ..tasks.base import Output
 from .optim import Optimizers
 
 

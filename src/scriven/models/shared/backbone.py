@@ -5,10 +5,12 @@ An architecture file holds
     Model       a Backbone: tokens in, hidden states out; it has no head and no loss
     NAMES       parameter names here -> Hugging Face, as data (names.py), with sizes for its cuts
     foreign     the Hugging Face config.json of a Config, or None where no twin exists
+    TASK        what it is pre-trained for, a file of tasks/; `language` where it says nothing
 """
 
 import dataclasses
 import math
+from types import ModuleType
 from typing import Any, Protocol, cast
 
 import torch
@@ -21,8 +23,8 @@ from ...nn.state import NOTHING, KVCache, LayerState, State
 from ...nn.visibility import frame
 
 
-class DecoderConfig(Protocol):
-    """The fields every decoder's Config has."""
+class Shape(Protocol):
+    """The fields every Config has."""
 
     @property
     def vocabulary(self) -> int: ...
@@ -30,8 +32,6 @@ class DecoderConfig(Protocol):
     def context(self) -> int: ...
     @property
     def layers(self) -> int: ...
-    @property
-    def heads(self) -> int: ...
     @property
     def width(self) -> int: ...
     @property
@@ -42,7 +42,7 @@ class Backbone(nn.Module):
     """A stack of blocks between an embedding and a last norm."""
 
     def __init__(
-        self, config: DecoderConfig, embed: Embedding, blocks: list[Block], norm: nn.Module
+        self, config: Shape, embed: Embedding, blocks: list[Block], norm: nn.Module
     ) -> None:
         super().__init__()
         self.config = config
@@ -72,6 +72,20 @@ class Backbone(nn.Module):
             state.length += tokens.size(1)
         return self.norm(x)  # type: ignore[no-any-return]
 
+    @property
+    def reach(self) -> int | None:
+        """The longest text it can read at once, in tokens; None: there is no limit."""
+        return self.config.context
+
+    def carried(self, batch: int, memory: int | None = None) -> State | None:
+        """What is handed on from one window of a text to the next; None: nothing is.
+
+        Args:
+            batch: rows.
+            memory: positions to keep, instead of the number in the config.
+        """
+        return None
+
     def new_state(self, batch: int, capacity: int) -> State:
         """An empty key/value cache for `batch` rows of up to `capacity` positions."""
         weight = self.embed.token.weight
@@ -86,6 +100,11 @@ class Backbone(nn.Module):
             cache = KVCache(batch, capacity, heads, size, dtype, weight.device)
             layers.append(LayerState(own=cache))
         return State(layers)
+
+
+def pretraining(architecture: ModuleType) -> str:
+    """The task an architecture is pre-trained for: a file name in tasks/."""
+    return str(getattr(architecture, "TASK", "language"))
 
 
 def check(config: Any, **positive: int | None) -> None:
@@ -105,8 +124,9 @@ def check(config: Any, **positive: int | None) -> None:
         raise SettingError(f"--model.layers={config.layers}: at most 10,000")
     if not 0 <= config.dropout < 1:
         raise SettingError(f"--model.dropout={config.dropout}: from 0 up to (not including) 1")
-    if config.width % config.heads and getattr(config, "head_width", None) is None:
+    heads = getattr(config, "heads", 1)
+    if config.width % heads and getattr(config, "head_width", None) is None:
         raise SettingError(
-            f"--model.width={config.width} cannot be divided into --model.heads={config.heads}: "
-            f"use a width of {config.heads * max(1, round(config.width / config.heads))}"
+            f"--model.width={config.width} cannot be divided into --model.heads={heads}: "
+            f"use a width of {heads * max(1, round(config.width / heads))}"
         )

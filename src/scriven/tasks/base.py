@@ -1,0 +1,122 @@
+"""What every task shares: a backbone, a head that scores tokens, and a loss that adds up.
+
+A task file holds a class `Task` that says which rows a model trains on (`exercise`), which ones
+measure it (`examine`), and what a text looks like to the model that goes on with it (`arrange`).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..data.batch import IGNORED, Batch
+from ..data.shards import Shard
+from ..models.shared.backbone import Backbone
+from ..nn.init import zeros
+from ..nn.state import State
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""The user's own loss: logits (N, V) and targets (N,) -> mean over the targets."""
+
+
+@dataclass
+class Output:
+    """Sums over a batch, so that batches of any size add up to the same mean."""
+
+    loss: Tensor
+    """Nats, summed over the counted targets."""
+    tokens: Tensor
+    """Counted targets."""
+    correct: Tensor
+    """Targets that were the likeliest token."""
+
+
+class Objective(nn.Module):
+    """A backbone with a head that scores every token of the vocabulary.
+
+    Args:
+        backbone: of an architecture.
+        criterion: the user's own loss, used while training.
+        special: ids of the tokenizer's special tokens, by name: eos, pad, and those in EXTRA.
+    """
+
+    EXTRA: tuple[str, ...] = ()
+    """Special tokens it needs beyond eos and pad."""
+    measure = "next token"
+    """What its loss means; losses of different meaning are never ranked together."""
+    writes = True
+    """Whether it can go on with a text, token by token."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        criterion: Criterion | None = None,
+        special: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.criterion = backbone, criterion
+        self.special = dict(special or {"eos": 0})
+        self.vocabulary = backbone.config.vocabulary
+        self.head = None
+        if not backbone.config.tied:
+            self.head = nn.Linear(backbone.config.width, self.vocabulary, bias=False)
+
+    def initialise(self) -> None:
+        """Fresh weights."""
+        backbone: Any = self.backbone
+        backbone.initialise()
+        if self.head is not None:
+            zeros(self.head.weight)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(B, T, W) -> (B, T, V), in float32 or better."""
+        weight = self.backbone.embed.token.weight if self.head is None else self.head.weight
+        scores = F.linear(hidden, weight)
+        return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
+
+    def hidden(self, batch: Batch, state: State | None = None) -> Tensor:
+        """(B, T, W) of a batch; `state` is what the rows' earlier windows left behind."""
+        return self.backbone(batch.tokens, state, batch.at)  # type: ignore[no-any-return]
+
+    def forward(self, batch: Batch, state: State | None = None) -> Output:
+        """Loss of a batch: the user's own while training, cross entropy when measured."""
+        logits = self.logits(self.hidden(batch, state)).flatten(0, 1)
+        targets = batch.targets.flatten()
+        tokens = (targets != IGNORED).sum()
+        if self.criterion is None or not self.training:
+            loss = F.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED)
+        else:
+            loss = self.criterion(logits, targets) * tokens
+        correct = (logits.detach().argmax(-1) == targets).sum()
+        return Output(loss, tokens, correct)
+
+    @property
+    def window(self) -> int:
+        """Tokens cut out of the text for one training row."""
+        raise NotImplementedError
+
+    def exercise(self, windows: Tensor, first: int, seed: int) -> Batch:
+        """Training rows.
+
+        Args:
+            windows: (B, window) int64, pieces of the text.
+            first: number of the first row's sample; row i is sample `first + i`.
+            seed: of the run. Anything random is a pure function of it and the sample's number.
+        """
+        raise NotImplementedError
+
+    def examine(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
+        """Batches that together count every token of a shard exactly once."""
+        raise NotImplementedError
+
+    def arrange(self, window: list[int], written: int) -> tuple[list[int] | None, list[int]]:
+        """(source, tokens) a model reads to go on with a text.
+
+        Args:
+            window: the text so far.
+            written: how many of its last tokens the model wrote since it last read all of it.
+        """
+        return None, window
