@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# PyTorch's fused CPU kernel has a slow bf16 backward; below this length plain batched products
-# win a whole training step by up to 1.8x (bench/results.jsonl), beyond it their T x T memory hurts.
+# PyTorch's fused CPU kernel has a slow bf16 backward and refuses dropout; below this length plain
+# batched products win a whole training step by up to 1.8x (bench/results.jsonl), beyond it their
+# T x T memory hurts. In float32 the fused kernel is the faster one at every length.
 PLAIN_TRAINING_LENGTH = 512
 
 
@@ -36,7 +37,9 @@ def attend(
     Returns:
         (B, H, T, D)
     """
-    if q.device.type == "cpu" and torch.is_grad_enabled() and k.size(2) <= PLAIN_TRAINING_LENGTH:
+    slow = q.dtype == torch.bfloat16 or dropout > 0
+    short = k.size(2) <= PLAIN_TRAINING_LENGTH
+    if slow and short and q.device.type == "cpu" and torch.is_grad_enabled():
         return attend_plainly(q, k, v, causal=causal, allowed=allowed, bias=bias, dropout=dropout)
     grouped = q.size(1) != k.size(1)
     mask: Tensor | None = allowed
