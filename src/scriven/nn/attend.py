@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .dropout import drop
+
 # PyTorch's fused CPU kernel has a slow bf16 backward and refuses dropout; below this length plain
 # batched products win a whole training step by up to 1.8x (bench/results.jsonl), beyond it their
 # T x T memory hurts. In float32 the fused kernel is the faster one at every length.
@@ -71,7 +73,7 @@ def attend_plainly(
     if mask is not None:
         scores = scores + mask.to(scores.dtype)
     weights = scores.softmax(-1)
-    return F.dropout(weights, dropout) @ v if dropout else weights @ v
+    return drop(weights, dropout) @ v
 
 
 def _triangle(q: Tensor) -> Tensor:

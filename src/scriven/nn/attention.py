@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attend import attend
+from .dropout import drop
 from .positions import Position
 from .state import Memory
 from .visibility import Frame, Visibility
@@ -83,7 +84,7 @@ class Attention(nn.Module):
         dropout = self.attention_dropout if self.training else 0.0
         y = attend(q, k, v, causal=causal, allowed=allowed, bias=bias, dropout=dropout)
         y = self.out(y.transpose(1, 2).flatten(2))
-        return F.dropout(y, self.dropout, self.training) if self.dropout else y
+        return drop(y, self.dropout, self.training)
 
     def _project_all(self, x: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         qkv = self.qkv(x)

@@ -1,23 +1,39 @@
 """Tokens to vectors, with positions where they act on the embedding."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .dropout import drop
 
 
 class Embedding(nn.Module):
-    """Token vectors, plus position vectors when a position module is given."""
+    """Token vectors, plus position vectors when a position module is given.
+
+    Args:
+        scale: what token vectors are multiplied by (Vaswani et al. 2017, section 3.4: sqrt(W)).
+        norm: of the sum, before dropout (BERT).
+    """
 
     def __init__(
-        self, vocabulary: int, width: int, position: nn.Module | None = None, dropout: float = 0.0
+        self,
+        vocabulary: int,
+        width: int,
+        position: nn.Module | None = None,
+        dropout: float = 0.0,
+        scale: float = 1.0,
+        norm: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.token = nn.Embedding(vocabulary, width)
-        self.position = position
-        self.dropout = dropout
+        self.position, self.norm = position, norm
+        self.dropout, self.scale = dropout, scale
 
     def forward(self, tokens: Tensor, at: Tensor) -> Tensor:
         """tokens (B, T) at positions (T,) or (B, T) -> (B, T, W)"""
         x: Tensor = self.token(tokens)
+        if self.scale != 1:
+            x = x * self.scale
         if self.position is not None:
             x = x + self.position(at)
-        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+        if self.norm is not None:
+            x = self.norm(x)
+        return drop(x, self.dropout, self.training)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .dropout import drop
+
 Activation = Callable[[Tensor], Tensor]
 
 
@@ -27,7 +29,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, W) -> (B, T, W)"""
         x = self.down(self.activation(self.up(x)))
-        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+        return drop(x, self.dropout, self.training)
 
 
 class GatedMLP(nn.Module):
@@ -50,4 +52,4 @@ class GatedMLP(nn.Module):
         """(B, T, W) -> (B, T, W)"""
         gate, up = self.gate_up(x).chunk(2, -1)
         x = self.down(self.activation(gate) * up)
-        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+        return drop(x, self.dropout, self.training)
