@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from scriven.generate.row import Row
 from scriven.models import gpt2, llama
 from scriven.settings import TokenizerSettings
+from scriven.tasks.base import Objective
 from scriven.tasks.language import Language
 from scriven.text.base import Tokenizer
 from scriven.text.kinds import byte, char
@@ -82,6 +83,7 @@ class Script(nn.Module):
 
     def __init__(self, script: list[int]) -> None:
         super().__init__()
+        self.reach = 10_000
         self.config = SimpleNamespace(context=10_000)
         self.script = script
 
@@ -93,11 +95,11 @@ class Script(nn.Module):
         return torch.full((*tokens.shape, 1), self.script[state.length - 1])
 
 
-class Reciter(nn.Module):
+class Reciter(Objective):
     """Stands in for a task: whatever is read, the next token is the script's next one."""
 
     def __init__(self, script: list[int], vocabulary: int) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.backbone = Script(script)
         self.vocabulary = vocabulary
         self.anything = nn.Parameter(torch.zeros(1))

@@ -1,106 +1,125 @@
 """Our models against transformers': same weights, outputs and every gradient."""
 
-from types import MethodType, ModuleType
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from scriven.data.batch import Batch
-from scriven.models import gpt2, llama
-from scriven.models.shared.names import to_foreign
-from scriven.nn.positions import Rotary
-from scriven.tasks.language import Language
+pytest.importorskip("transformers", reason="the hf extra is not installed")
 
-transformers = pytest.importorskip("transformers", reason="the hf extra is not installed")
+import parity
 
-BASE: dict[str, Any] = {"vocabulary": 37, "context": 20, "layers": 2, "heads": 4, "width": 32}
+from scriven.models import gpt1, gpt2, gpt3, llama, roberta
+from scriven.nn.positions import Sinusoidal
+from scriven.nn.visibility import Visibility
+from scriven.tasks.base import Objective
 
 CASES = [
+    (gpt1, {}),
+    (gpt1, {"tied": False}),
     (gpt2, {}),
     (gpt2, {"tied": False, "hidden": 40}),
+    (gpt2, {"positions": "sinusoidal"}),
+    (gpt3, {"window": None}),
+    (gpt3, {"window": 20, "tied": False}),
     (llama, {}),
     (llama, {"kv_heads": 2}),
     (llama, {"kv_heads": 1, "head_width": 6, "tied": False, "rope_base": 500.0}),
     (llama, {"qk_norm": False}),
     (llama, {"qk_norm": False, "kv_heads": 2, "tied": False}),
+    (roberta, {}),
+    (roberta, {"tied": False, "hidden": 40}),
 ]
 
 
-def pair(module: ModuleType, changes: dict[str, Any], dtype: torch.dtype) -> tuple[Language, Any]:
-    """Ours with random weights, and theirs with the same."""
-    torch.manual_seed(0)
-    model = module.Config(**{**BASE, **changes})
-    task = Language(module.Model(model))
-    with torch.no_grad():
-        for weight in task.parameters():
-            weight.normal_(0, 0.1)
-    task = task.to(dtype)
-    settings = {**module.foreign(model), "bos_token_id": None, "eos_token_id": None}
-    kind = getattr(transformers, settings["architectures"][0])
-    theirs = kind(kind.config_class(**settings, attn_implementation="sdpa")).to(dtype)
-    names = to_foreign(dict(task.state_dict()), module.NAMES, model.layers, module.sizes(model))
-    missing, extra = theirs.load_state_dict(names, strict=False)
-    assert not extra
-    assert set(missing) <= {"lm_head.weight"}
-    theirs.tie_weights()
-    for part in theirs.modules():
-        if type(part).__name__.endswith("RMSNorm"):  # theirs computes in float32 always
-            part.forward = MethodType(exact_norm, part)
-    for part in task.modules():
-        if isinstance(part, Rotary):  # theirs are float32 always; ours are tested on their own
-            at = torch.arange(model.context)[None]
-            cos, sin = theirs.model.rotary_emb(torch.zeros(1, dtype=dtype), at)
-            first, second = sin[0].chunk(2, -1)
-            assert (part.cos - cos[0]).abs().max() < 1e-6
-            part.cos, part.sin = cos[0], torch.cat((-first, second), -1)
-    return task, theirs
+def name(case: object) -> str:
+    if isinstance(case, ModuleType):
+        return case.__name__.rsplit(".", 1)[-1]
+    return ",".join(f"{key}={value}" for key, value in case.items()) or "plain"  # type: ignore
 
 
-def exact_norm(self: Any, x: torch.Tensor) -> torch.Tensor:
-    """transformers' RMSNorm without its rounding."""
-    return self.weight * x * (x.square().mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
-
-
-def differences(task: Language, theirs: Any, rows: torch.Tensor) -> dict[str, float]:
-    """Largest difference of logits, loss and each gradient, by name."""
-    ours = task.logits(task.backbone(rows))
-    output = task(Batch(rows[:, :-1], rows[:, 1:]))
-    loss = output.loss / output.tokens
-    reference = theirs(rows).logits
-    # not their own loss, which rounds to float32
-    wanted = F.cross_entropy(reference[:, :-1].flatten(0, 1), rows[:, 1:].flatten())
-    found = {
-        "logits": float((ours - reference).detach().abs().max()),
-        "loss": float((loss - wanted).detach().abs()),
-    }
-    loss.backward()
-    wanted.backward()
-    settings = task.backbone.config
-    module = {"gpt2": gpt2, "llama": llama}[type(task.backbone).__module__.rsplit(".", 1)[-1]]
-    gradients = {name: weight.grad for name, weight in task.named_parameters()}
-    named = to_foreign(gradients, module.NAMES, settings.layers, module.sizes(settings))
-    for name, weight in theirs.named_parameters():
-        found[name] = float((named[name] - weight.grad).abs().max())
-    return found
-
-
+@pytest.mark.parametrize("side", ["", "left", "right"])
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-@pytest.mark.parametrize(("module", "changes"), CASES)
+@pytest.mark.parametrize(("module", "changes"), CASES, ids=name)
 def test_logits_loss_and_gradients_equal(
-    module: ModuleType, changes: dict[str, Any], dtype: torch.dtype, limit: float
+    module: ModuleType, changes: dict[str, Any], dtype: torch.dtype, limit: float, side: str
 ) -> None:
-    task, theirs = pair(module, changes, dtype)
-    rows = torch.randint(37, (3, 20))
-    found = differences(task, theirs, rows)
+    task, theirs = parity.pair(module, changes, dtype)
+    found = parity.differences(task, theirs, side)
+    assert len(found) > 20
     assert max(found.values()) < limit, found
 
 
-@pytest.mark.parametrize("module", [gpt2, llama])
-def test_a_planted_error_is_noticed(module: ModuleType) -> None:
-    task, theirs = pair(module, {}, torch.float64)
+def weights(task: Objective) -> None:
+    """One norm is off by a millionth."""
     with torch.no_grad():
-        norm = task.backbone.blocks[0].mlp_norm.weight
-        norm.add_(1e-6)
-    assert max(differences(task, theirs, torch.randint(37, (3, 20))).values()) > 1e-9
+        task.backbone.blocks[0].mlp_norm.weight.add_(1e-6)
+
+
+def activation(task: Objective) -> None:
+    """The other GELU; for the gated layer a GELU at all."""
+    exact = task.backbone.blocks[1].mlp.activation is F.gelu
+    other = "tanh" if exact else "none"
+    task.backbone.blocks[1].mlp.activation = lambda x: F.gelu(x, approximate=other)
+
+
+def visibility(task: Objective) -> None:
+    """One layer sees a token more, or one less."""
+    attention = task.backbone.blocks[1].attention
+    causal = attention.visibility.causal
+    attention.visibility = Visibility(causal, window=19) if causal else Visibility(True)
+
+
+def order(task: Objective) -> None:
+    """Positions begin at 1."""
+    inner = task.backbone.forward
+    task.backbone.forward = lambda tokens, state=None, at=None: inner(
+        tokens, state, torch.arange(1, 21).clamp(max=19)
+    )
+
+
+@pytest.mark.parametrize("plant", [weights, activation, visibility, order])
+@pytest.mark.parametrize("module", [gpt1, gpt2, gpt3, llama, roberta], ids=name)
+def test_a_planted_error_is_noticed(module: ModuleType, plant: Callable[[Objective], None]) -> None:
+    changes = {"window": None} if module is gpt3 else {}
+    task, theirs = parity.pair(module, changes, torch.float64)
+    plant(task)
+    assert max(parity.differences(task, theirs).values()) > 1e-8
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_that_is_seen_is_noticed(side: str) -> None:
+    task, theirs = parity.pair(roberta, {}, torch.float64)
+    for block in task.backbone.blocks:
+        block.attention.visibility = Everything(causal=False)
+    assert max(parity.differences(task, theirs, side).values()) > 1e-6
+
+
+class Everything(Visibility):
+    """Forgets that some positions are padding."""
+
+    def allowed(self, query_at: torch.Tensor, key_at: torch.Tensor) -> torch.Tensor:
+        return torch.ones_like(super().allowed(query_at, key_at))
+
+
+def test_a_table_of_other_sines_is_noticed() -> None:
+    task, theirs = parity.pair(gpt2, {"positions": "sinusoidal"}, torch.float64)
+    other = Sinusoidal(20, 32, halves=True)
+    task.backbone.embed.position = other.double()
+    assert parity.differences(task, theirs)["logits"] > 1e-6
+
+
+def test_the_encoder_alone_equals_robertamodel() -> None:
+    from transformers import RobertaModel
+
+    task, theirs = parity.pair(roberta, {}, torch.float64)
+    bare = RobertaModel(theirs.config, add_pooling_layer=False).double()
+    bare.load_state_dict(theirs.roberta.state_dict())
+    batch = parity.batch_of("right", masked=True)
+    assert batch.at is not None
+    there = batch.at >= 0
+    reference = bare(batch.tokens, attention_mask=there.long()).last_hidden_state
+    assert (task.hidden(batch) - reference)[there].abs().max() < 1e-10

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from scriven.nn.positions import Learned, Rotary, Sinusoidal
+from scriven.nn.positions import Distances, Learned, Rotary, Sinusoidal
 
 
 def test_rotary_turns_pairs_by_angles_that_grow_with_position() -> None:
@@ -67,3 +67,15 @@ def test_learned_positions_are_looked_up_and_padding_is_harmless() -> None:
     torch.nn.init.normal_(learned.weight)
     assert torch.equal(learned(torch.tensor([2, 0])), learned.weight[[2, 0]])
     assert learned(torch.tensor([-3, 1])).isfinite().all()
+
+
+def test_distances_equal_the_paper_within_and_beyond_the_table() -> None:
+    distances = Distances(6, length=4)
+    for count in (3, 4, 9):
+        vectors = distances(count)
+        assert vectors.shape == (count, 6)
+        for n in range(count):
+            angles = [n / 10000 ** (2 * i / 6) for i in range(3)]
+            wanted = [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+            assert torch.allclose(vectors[n], torch.tensor(wanted), atol=1e-6)
+    assert torch.equal(distances(9)[:4], distances(4))

@@ -35,6 +35,8 @@ class Corpus:
     """UTF-8 bytes of the validation text, for bits per byte."""
     fingerprint: str
     """SHA-256 over the content of the sources and every setting that changes the ids."""
+    pairs: bool = False
+    """Whether its documents alternate: the source of a pair, then its target (`pairs.py`)."""
     notes: list[str] = field(default_factory=list)
     """Sentences for the user: skipped rows, overlap, why this tokenizer."""
 

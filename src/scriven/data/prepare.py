@@ -6,6 +6,7 @@ Memory stays flat: the text is read as a stream, once to look and once or twice 
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from .cache import cache_folder, disk_errors, make_folder, sync_file, sync_folde
 from .corpus import FORMAT, Corpus, entry, open_corpus, write_manifest
 from .encode import chunked, encode, sample
 from .formats.base import Piece
+from .pairs import Pairs, PairSources, decide_pairs
 from .sources import Sources
 from .split import FEWEST_DOCUMENTS, Split, assign, decide
 from .survey import Digest, Survey, cleaned, look
@@ -41,6 +43,7 @@ def prepare(
     tokenizer: TokenizerSettings,
     *,
     seed: int,
+    pairs: bool = False,
     cache: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Corpus:
@@ -51,6 +54,7 @@ def prepare(
     Args:
         sources: files, folders, globs, `-` or names of built-in corpora.
         seed: draws the documents that are held out; a text split by position does not use it.
+        pairs: whether the sources are tables of pairs.
         cache: the cache folder, `cache_folder()` by default.
         say: told how far it is, one sentence at a time.
 
@@ -60,16 +64,19 @@ def prepare(
         ResourceError: the disk is full.
     """
     root = make_folder((cache or cache_folder()) / "prepared")
-    with Sources(sources) as found:
+    with PairSources(sources) if pairs else Sources(sources) as found:
         survey = look(found.read(data), say)
         if not survey.characters:
             raise InputError(f"{found.label} holds no text: give a file that has some")
         lengths = np.frombuffer(survey.lengths, dtype=np.uint64).astype(np.int64)
-        split = decide(lengths, data.validation, seed)
+        if pairs:
+            split = decide_pairs(len(lengths), data.validation)
+        else:
+            split = decide(lengths, data.validation, seed)
         chosen, notes = _choose(survey, tokenizer)
         if survey.skipped:
             notes.append(f"{survey.skipped:,} rows were skipped, first {survey.first_skipped}")
-        fingerprint = _fingerprint(survey, data, chosen, seed)
+        fingerprint = _fingerprint(survey, data, chosen, seed, pairs)
         folder = root / fingerprint[:32]
         with disk_errors(root, 2 * survey.characters, "preparing the text"):
             _clean(root)
@@ -77,7 +84,12 @@ def prepare(
                 job = _Job(found, survey, split, data, chosen, fingerprint, folder, say)
                 if not job.is_whole():
                     job.run()
-    return open_corpus(folder, name=found.name, sources=list(sources), notes=notes)
+    corpus = open_corpus(folder, name=found.name, sources=list(sources), notes=notes)
+    if not pairs:
+        return corpus
+    held_out = Pairs(corpus.validation, corpus.tokenizer.eos)
+    size = held_out.target_bytes(corpus.tokenizer)
+    return dataclasses.replace(corpus, pairs=True, validation_bytes=size)
 
 
 class _Job:
@@ -194,15 +206,16 @@ def _choose(survey: Survey, asked: TokenizerSettings) -> tuple[TokenizerSettings
 
 
 def _fingerprint(
-    survey: Survey, data: DataSettings, tokenizer: TokenizerSettings, seed: int
+    survey: Survey, data: DataSettings, tokenizer: TokenizerSettings, seed: int, pairs: bool
 ) -> str:
-    drawn = survey.documents >= FEWEST_DOCUMENTS
+    drawn = survey.documents >= FEWEST_DOCUMENTS and not pairs
     facts = {
         "format": FORMAT,
         "content": survey.digest,
         "validation": data.validation,
         "seed": seed if drawn else None,
         "tokenizer": [tokenizer.kind, tokenizer.vocabulary, tokenizer.pattern],
+        **({"pairs": True} if pairs else {}),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

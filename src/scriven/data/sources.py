@@ -31,6 +31,8 @@ class Source:
 
     label: str
     read: Callable[[DataSettings], Iterator[Piece]]
+    path: Path | None = None
+    """Where it stands, if it is a file that stays."""
 
 
 class Sources:
@@ -122,7 +124,7 @@ def _folder(path: Path) -> list[Source]:
 
 
 def _file(path: Path) -> Source:
-    return Source(str(path), partial(_format(path.suffix.lower()).read, path))
+    return Source(str(path), partial(_format(path.suffix.lower()).read, path), path)
 
 
 @cache

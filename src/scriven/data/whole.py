@@ -11,6 +11,7 @@ from ..settings import DataSettings
 from ..text import Tokenizer
 from .cache import disk_errors
 from .encode import FILES, encode
+from .pairs import Pairs, PairSources
 from .shards import Shard
 from .sources import Sources
 from .split import VALIDATION, Part
@@ -28,9 +29,11 @@ class WholeText:
 
 @contextmanager
 def encode_sources(
-    sources: Sequence[str], data: DataSettings, tokenizer: Tokenizer
+    sources: Sequence[str], data: DataSettings, tokenizer: Tokenizer, *, pairs: bool = False
 ) -> Iterator[WholeText]:
     """The texts one after the other, each ended by EOS where there are several.
+
+    With `pairs` the sources are tables of them, and the bytes those of the targets.
 
     The ids live in a temporary folder for the length of the block, so memory stays flat.
 
@@ -38,7 +41,8 @@ def encode_sources(
         InputError: a source cannot be used, or holds no text.
         ResourceError: the disk is full.
     """
-    with tempfile.TemporaryDirectory(prefix="scriven-") as place, Sources(sources) as found:
+    kind = PairSources if pairs else Sources
+    with tempfile.TemporaryDirectory(prefix="scriven-") as place, kind(sources) as found:
         folder = Path(place)
         pieces = [*_two_documents(found, data)]
         with disk_errors(folder, 0, "encoding the text"):
@@ -56,8 +60,11 @@ def encode_sources(
         if tokens == 0:
             raise InputError(f"{found.label} holds no text: give a file that has some")
         shard = Shard(folder / FILES[VALIDATION], str(facts["dtype"]), tokens)
+        size = int(str(facts["validation_bytes"]))
+        if pairs:
+            size = Pairs(shard, tokenizer.eos).target_bytes(tokenizer)
         try:
-            yield WholeText(shard, int(str(facts["validation_bytes"])))
+            yield WholeText(shard, size)
         finally:
             shard.close()
 

@@ -26,8 +26,10 @@ def surprise(
         with torch.inference_mode(), runtime.autocast():
             if batch.fresh:
                 state = task.backbone.carried(batch.tokens.size(0))
-            logits = task.logits(task.hidden(batch, state)).flatten(0, 1)
-        targets = batch.targets.flatten()
+            logits = task.logits(task.hidden(batch, state))
+        # rows that go on in the next batch do not follow each other: the first is the beginning
+        rows = slice(0, 1) if task.backbone.remembers else slice(None)
+        logits, targets = logits[rows].flatten(0, 1), batch.targets[rows].flatten()
         nats = F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORED)
         for token, value in zip(targets.tolist(), nats.tolist(), strict=True):
             if token != IGNORED:

@@ -3,9 +3,11 @@
 What happens at the edges:
 - An empty prompt starts from `opening`: the end-of-document token, as if a document had just ended,
   or what a text of a single document, in which no document ever ended, begins a line with.
-- A prompt longer than the context loses its beginning: its last three quarters of a context are
-  read, so that there is room to write; `prompt_truncated` counts the tokens left out.
-- A text that outgrows the context goes on: the oldest half is forgotten (`reader.py`).
+- A prompt longer than the context loses its beginning (`Objective.shorten`): of a decoder's, the
+  last three quarters of a context are read, so that there is room to write; `prompt_truncated`
+  counts the tokens left out.
+- A text that outgrows the context goes on: the oldest half is forgotten (`reader.py`). A model with
+  an encoder reads all that fits again as its source; one trained on pairs has come to its end.
 - The end-of-document token ends a text, unless it is ignored; then it is never chosen.
 - Row i of a batch draws from the seed `seed + i`, and equals what it gives alone with that seed.
 """
@@ -21,7 +23,7 @@ from ..errors import InputError, SettingError
 from ..runtime import Runtime
 from ..tasks.base import Objective
 from ..text.base import Tokenizer
-from .reader import LONGEST, Reader
+from .reader import Reader
 from .row import FinishReason, Row
 from .sample import choose
 from .sampling import Sampling
@@ -44,7 +46,7 @@ class Step:
     finish_reason: FinishReason | None = None
     """Set in the last step only, which may have no text."""
     prompt_truncated: int = 0
-    """Tokens at the beginning of the prompt that did not fit."""
+    """Tokens of the prompt that did not fit."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Generation:
     finish_reason: FinishReason
     """stop (a stop string), length (max_new_tokens) or eos (the model ended the document)."""
     prompt_truncated: int
-    """Tokens at the beginning of the prompt that did not fit."""
+    """Tokens of the prompt that did not fit."""
 
 
 class Engine:
@@ -161,16 +163,16 @@ class Engine:
         _check_whole("max-new-tokens", limit, 2**63 - 1)
         _check_whole("seed", seed, 2**62)
         stops = check_stops(stop)
-        context = self.task.backbone.reach or LONGEST
+        if self.task.longest is not None:
+            limit = min(limit, self.task.longest)
         rows: list[Row] = []
         cuts: list[int] = []
         for number, prompt in enumerate(prompts):
             if not isinstance(prompt, str):
                 raise InputError(f"a prompt must be text, not {type(prompt).__name__}")
             ids = self.tokenizer.encode(prompt) or [self.opening]
-            kept = len(ids) if len(ids) <= context else context - context // 4
-            cuts.append(len(ids) - kept)
-            window = ids[len(ids) - kept :]
+            window = self.task.shorten(ids)
+            cuts.append(len(ids) - len(window))
             rows.append(Row(self.tokenizer, window, limit=limit, stops=stops, seed=seed + number))
         return rows, cuts
 
@@ -189,7 +191,7 @@ class Engine:
         training = self.task.training
         self.task.eval()
         try:
-            logits = reader.read([row.window for row in live], max(row.left for row in live))
+            logits = _read(reader, live)
             seen = _seen(live, logits) if sampling.repetition_penalty != 1 else None
             while True:
                 ids = choose(logits, sampling, [row.generator for row in live], seen)
@@ -206,8 +208,7 @@ class Engine:
                 if reader.full or 2 * len(keep) <= len(live):
                     live = [live[i] for i in keep]
                     seen = None if seen is None else seen[keep]
-                    more = max(row.left for row in live)
-                    logits = reader.read([row.window for row in live], more)
+                    logits = _read(reader, live)
                 else:
                     logits = reader.step(ids)
         finally:
@@ -219,6 +220,12 @@ class Engine:
         if self.tokenizer.mask is not None:
             banned.add(self.tokenizer.mask)
         return Reader(self.task, self.tokenizer.vocabulary, sorted(banned), self._autocast)
+
+
+def _read(reader: Reader, rows: list[Row]) -> torch.Tensor:
+    """Logits of the token after each row, read from its beginning."""
+    more = max(row.left for row in rows)
+    return reader.read([row.window for row in rows], more, [row.tokens for row in rows])
 
 
 def _seen(rows: list[Row], logits: torch.Tensor) -> torch.Tensor:

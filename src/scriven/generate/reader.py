@@ -6,6 +6,7 @@ has filled the model's context. Knows token ids only.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +14,6 @@ from torch import Tensor
 from ..errors import InputError
 from ..nn.state import State
 from ..tasks.base import Objective
-
-
-LONGEST = 1 << 20
-"""Tokens read at once by a model that has no limit of its own."""
 
 
 def kept_when_full(context: int) -> int:
@@ -40,7 +37,6 @@ class Reader:
     ) -> None:
         """Gives logits for the ids below `vocabulary`, -inf for the `banned` ones."""
         self.task = task
-        self.context = task.backbone.reach or LONGEST
         self.device = next(task.parameters()).device
         self._vocabulary = vocabulary
         self._banned = torch.tensor(banned, dtype=torch.int64, device=self.device)
@@ -55,7 +51,9 @@ class Reader:
         return self._state.length >= self._capacity
 
     @torch.inference_mode()
-    def read(self, windows: Sequence[list[int]], more: int) -> Tensor:
+    def read(
+        self, windows: Sequence[list[int]], more: int, written: Sequence[int] | None = None
+    ) -> Tensor:
         """Reads rows from their beginning, and forgets everything read before.
 
         A window longer than the context loses its oldest tokens, in place.
@@ -63,6 +61,7 @@ class Reader:
         Args:
             windows: the token ids of each row, at least one.
             more: how many tokens may follow by `step`.
+            written: how many of each row's tokens the model wrote; none by default.
 
         Returns:
             (rows, vocabulary) logits of the token after each row.
@@ -70,21 +69,23 @@ class Reader:
         Raises:
             InputError: the model's weights give numbers that are not finite.
         """
-        for window in windows:
-            if len(window) > self.context:
-                del window[: -kept_when_full(self.context)]
-        longest = max(len(window) for window in windows)
-        gaps = [longest - len(window) for window in windows]
-        filled = [[0] * gap + window for gap, window in zip(gaps, windows, strict=True)]
-        tokens = torch.tensor(filled, device=self.device)
-        at = None
-        self._padding = None
-        if any(gaps):  # a padded position is negative: nobody looks at it
-            self._padding = torch.tensor(gaps, device=self.device)[:, None]
-            at = torch.arange(longest, device=self.device) - self._padding
-        self._capacity = min(self.context, longest + more)
+        reach = self.task.reach
+        counts = written or [0] * len(windows)
+        arranged = [self.task.arrange(*row) for row in zip(windows, counts, strict=True)]
+        texts = [text for _, text in arranged]
+        for text in texts:
+            if len(text) > reach:
+                del text[: -kept_when_full(reach)]
+        tokens, at = self._padded(texts)
+        longest = tokens.size(1)
+        self._padding = None if at is None else longest - 1 - at[:, -1:]
+        self._capacity = min(reach, longest + more)
+        sources = [source for source, _ in arranged if source is not None]
         with self._autocast():
             self._state = self.task.backbone.new_state(len(windows), self._capacity)
+            if sources:
+                reading: Any = self.task.backbone
+                reading.read(*self._padded(sources), self._state)
             logits = self._logits(tokens, at)
         if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
             raise InputError(
@@ -99,6 +100,19 @@ class Reader:
         at = None if self._padding is None else self._state.length - self._padding
         with self._autocast():
             return self._logits(ids.to(self.device)[:, None], at)
+
+    def _padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor | None]:
+        """Ids (rows, longest), padded on the left, and their positions where any is."""
+        longest = max(len(row) for row in rows)
+        gaps = [longest - len(row) for row in rows]
+        filled = [[0] * gap + row for gap, row in zip(gaps, rows, strict=True)]
+        tokens = torch.tensor(filled, device=self.device)
+        if not any(gaps):
+            return tokens, None
+        # a padded position is negative: nobody looks at it
+        return tokens, torch.arange(longest, device=self.device) - torch.tensor(
+            gaps, device=self.device
+        ).unsqueeze(1)
 
     def _logits(self, tokens: Tensor, at: Tensor | None) -> Tensor:
         hidden = self.task.backbone(tokens, self._state, at)

@@ -1,22 +1,26 @@
 """GPT-2 (Radford et al. 2019): LayerNorm before each sublayer, learned positions, GELU, biases.
 
-Loads in Hugging Face as GPT2LMHeadModel.
+Loads in Hugging Face as GPT2LMHeadModel. With sinusoidal positions too: that class keeps a table of
+positions whatever is in it.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from ..nn.attention import Attention
+from torch import Tensor
+
 from ..nn.block import Block
 from ..nn.embed import Embedding
 from ..nn.init import initialise, normal, ones, zeros
-from ..nn.mlp import MLP, gelu_tanh
+from ..nn.mlp import gelu_tanh
 from ..nn.norm import LayerNorm
-from ..nn.positions import Learned
+from ..nn.positions import Learned, Sinusoidal
 from ..nn.residual import pre_norm
 from ..nn.visibility import Visibility
 from .shared.backbone import Backbone, check
+from .shared.classic import classic_block
 from .shared.names import Name
+from .shared.theirs import Theirs, flag, is_kind, number, only, whole
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Config:
     """Share of embeddings, attention weights and sublayer outputs dropped while training."""
     tied: bool = True
     """One matrix for reading and for writing tokens."""
+    positions: Literal["learned", "sinusoidal"] = "learned"
+    """A vector learned for each position, or the fixed sines of Vaswani et al. 2017."""
     norm_eps: float = 1e-5
     """Added under the root of a norm."""
 
@@ -55,18 +61,13 @@ class Config:
 
 def block(config: Config) -> Block:
     """One layer."""
-    attention = Attention(
-        config.width,
-        config.heads,
-        visibility=Visibility(causal=True),
-        dropout=config.dropout,
-        attention_dropout=config.dropout,
-    )
-    hidden = config.hidden or 4 * config.width
-    mlp = MLP(config.width, hidden, gelu_tanh, dropout=config.dropout)
-    eps = config.norm_eps
-    norms = LayerNorm(config.width, eps), LayerNorm(config.width, eps)
-    return Block(pre_norm, attention, norms[0], mlp, norms[1])
+    return classic_block(config, pre_norm, gelu_tanh, Visibility(causal=True))
+
+
+def sines(config: Config) -> Sinusoidal:
+    """Sines divided by the root of the width: Vaswani et al. multiply token vectors by it instead
+    (section 3.4). Sines of full size drown the tokens, and training finds no words for long."""
+    return Sinusoidal(config.context, config.width, scale=config.width**-0.5)
 
 
 class Model(Backbone):
@@ -75,7 +76,8 @@ class Model(Backbone):
     config: Config
 
     def __init__(self, config: Config) -> None:
-        position = Learned(config.context, config.width)
+        learned = config.positions == "learned"
+        position = Learned(config.context, config.width) if learned else sines(config)
         embed = Embedding(config.vocabulary, config.width, position, config.dropout)
         blocks = [block(config) for _ in range(config.layers)]
         super().__init__(config, embed, blocks, LayerNorm(config.width, config.norm_eps))
@@ -93,9 +95,7 @@ class Model(Backbone):
         initialise(self, table)
 
 
-NAMES = (
-    Name("backbone.embed.token.weight", "transformer.wte.weight"),
-    Name("backbone.embed.position.weight", "transformer.wpe.weight"),
+BLOCK_NAMES = (
     Name("backbone.blocks.{n}.attention_norm.weight", "transformer.h.{n}.ln_1.weight"),
     Name("backbone.blocks.{n}.attention_norm.bias", "transformer.h.{n}.ln_1.bias"),
     Name(
@@ -120,10 +120,30 @@ NAMES = (
         transposed=True,
     ),
     Name("backbone.blocks.{n}.mlp.down.bias", "transformer.h.{n}.mlp.c_proj.bias"),
+)
+
+NAMES = (
+    Name("backbone.embed.token.weight", "transformer.wte.weight"),
+    Name("backbone.embed.position.weight", "transformer.wpe.weight"),
+    *BLOCK_NAMES,
     Name("backbone.norm.weight", "transformer.ln_f.weight"),
     Name("backbone.norm.bias", "transformer.ln_f.bias"),
     Name("head.weight", "lm_head.weight"),
 )
+
+
+def complete(config: Config, theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Adds what the twin stores and this file computes: fixed positions."""
+    if config.positions == "learned":
+        return theirs
+    return {**theirs, "transformer.wpe.weight": sines(config).table}
+
+
+def reduce(config: Config, theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `complete`."""
+    if config.positions == "learned":
+        return theirs
+    return {name: theirs[name] for name in theirs if name != "transformer.wpe.weight"}
 
 
 def sizes(config: Config) -> dict[str, list[int]]:
@@ -150,4 +170,32 @@ def foreign(config: Config) -> dict[str, Any]:
         "attn_pdrop": config.dropout,
         "resid_pdrop": config.dropout,
         "tie_word_embeddings": config.tied,
+    }
+
+
+def adopt(theirs: Theirs) -> dict[str, Any] | None:
+    """The fields of Config that a Hugging Face config.json asks for; None where it is no GPT-2.
+
+    Raises:
+        SettingError: names the field that this file cannot express.
+    """
+    if not is_kind(theirs, "GPT2LMHeadModel", "gpt2"):
+        return None
+    only(
+        theirs,
+        activation_function=("gelu_new", "gelu_pytorch_tanh"),
+        scale_attn_weights=(True,),
+        scale_attn_by_inverse_layer_idx=(False,),
+        add_cross_attention=(False,),
+    )
+    return {
+        "vocabulary": whole(theirs, "vocab_size"),
+        "context": whole(theirs, "n_positions", "n_ctx"),
+        "layers": whole(theirs, "n_layer"),
+        "heads": whole(theirs, "n_head"),
+        "width": whole(theirs, "n_embd"),
+        "hidden": None if theirs.get("n_inner") is None else whole(theirs, "n_inner"),
+        "dropout": number(theirs, "resid_pdrop", default=0.1),
+        "tied": flag(theirs, "tie_word_embeddings", True),
+        "norm_eps": number(theirs, "layer_norm_epsilon", default=1e-5),
     }

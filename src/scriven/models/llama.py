@@ -21,6 +21,7 @@ from ..nn.residual import pre_norm
 from ..nn.visibility import Visibility
 from .shared.backbone import Backbone, check
 from .shared.names import Name
+from .shared.theirs import Theirs, flag, is_kind, number, only, rope_base, whole
 
 
 @dataclass(frozen=True)
@@ -190,4 +191,45 @@ def foreign(config: Config) -> dict[str, Any]:
         "tie_word_embeddings": config.tied,
         "rope_theta": config.rope_base,
         "rope_parameters": {"rope_theta": config.rope_base, "rope_type": "default"},
+    }
+
+
+def adopt(theirs: Theirs) -> dict[str, Any] | None:
+    """The fields of Config that a Hugging Face config.json asks for; None for another architecture.
+
+    Raises:
+        SettingError: names the field that this file cannot express.
+    """
+    qwen = is_kind(theirs, "Qwen3ForCausalLM", "qwen3")
+    if not qwen and not is_kind(theirs, "LlamaForCausalLM", "llama"):
+        return None
+    only(
+        theirs,
+        hidden_act=("silu",),
+        attention_bias=(False,),
+        mlp_bias=(False,),
+        use_sliding_window=(False,),
+    )
+    layers = whole(theirs, "num_hidden_layers")
+    if theirs.get("layer_types") not in (None, ["full_attention"] * layers):
+        raise SettingError(
+            "config.json: layer_types has layers other than full_attention, which this "
+            "architecture does not have here"
+        )
+    heads, width = whole(theirs, "num_attention_heads"), whole(theirs, "hidden_size")
+    usual = 128 if qwen else width // max(1, heads)  # what a missing head_dim means to each
+    return {
+        "vocabulary": whole(theirs, "vocab_size"),
+        "context": whole(theirs, "max_position_embeddings"),
+        "layers": layers,
+        "heads": heads,
+        "kv_heads": whole(theirs, "num_key_value_heads", default=heads),
+        "width": width,
+        "head_width": whole(theirs, "head_dim", default=usual),
+        "hidden": whole(theirs, "intermediate_size"),
+        "dropout": 0.0,
+        "qk_norm": qwen,
+        "tied": flag(theirs, "tie_word_embeddings", False),
+        "rope_base": rope_base(theirs),
+        "norm_eps": number(theirs, "rms_norm_eps", default=1e-6),
     }

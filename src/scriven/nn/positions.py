@@ -1,7 +1,7 @@
 """How a model knows the order of its tokens, as small objects.
 
 Two hooks act inside attention: `rotate` changes queries and keys before they meet, `score` may
-add a bias after. Learned and sinusoidal positions act once, on the embedding.
+add a bias after (relative positions). Learned and sinusoidal ones act once, on the embedding.
 """
 
 import torch
@@ -68,11 +68,17 @@ class Learned(nn.Module):
 
 
 class Sinusoidal(nn.Module):
-    """Fixed sines (even dimensions) and cosines (odd); Vaswani et al. 2017, section 3.5."""
+    """Fixed sines (even dimensions) and cosines (odd); Vaswani et al. 2017, section 3.5.
 
-    def __init__(self, context: int, width: int) -> None:
+    With `halves` all sines come first, then all cosines: the same numbers in another order, which
+    a trained model cannot tell apart, and the order Marian has. All are multiplied by `scale`.
+    """
+
+    def __init__(
+        self, context: int, width: int, *, halves: bool = False, scale: float = 1.0
+    ) -> None:
         super().__init__()
-        self.context, self.width = context, width
+        self.context, self.width, self.halves, self.scale = context, width, halves, scale
         self.register_buffer("table", torch.empty(0), persistent=False)
         self.build()
 
@@ -80,9 +86,91 @@ class Sinusoidal(nn.Module):
         """Fills the table (context, W)."""
         even = torch.arange(0, self.width, 2, dtype=torch.float64) / self.width
         angle = torch.arange(self.context, dtype=torch.float64)[:, None] / 10000.0**even
-        table = torch.stack((angle.sin(), angle.cos()), -1).flatten(1)[:, : self.width]
-        self.table: Tensor = table.to(torch.get_default_dtype())
+        if self.halves:
+            table = torch.cat((angle.sin(), angle.cos()), -1)[:, : self.width]
+        else:
+            table = torch.stack((angle.sin(), angle.cos()), -1).flatten(1)[:, : self.width]
+        self.table: Tensor = (table * self.scale).to(torch.get_default_dtype())
 
     def forward(self, at: Tensor) -> Tensor:
         """Positions (T,) or (B, T) -> vectors (T, W) or (B, T, W)."""
         return self.table[at.clamp(min=0)]
+
+
+class Distances(nn.Module):
+    """Sinusoidal vectors of distances 0, 1, 2 ...: sines first, then cosines (Dai et al. 2019).
+
+    Shared by the layers of a model. Distances beyond `length` are computed when they are asked for.
+    """
+
+    def __init__(self, width: int, length: int) -> None:
+        super().__init__()
+        self.width, self.length = width, length
+        self.register_buffer("table", torch.empty(0), persistent=False)
+        self.build()
+
+    def build(self) -> None:
+        """Fills the table (length, W)."""
+        self.table: Tensor = self._vectors(self.length, None)
+
+    def forward(self, count: int) -> Tensor:
+        """Vectors (count, W) of the distances 0 .. count - 1."""
+        if count <= self.length:
+            return self.table[:count]
+        return self._vectors(count, self.table.device).to(self.table.dtype)
+
+    def _vectors(self, count: int, device: torch.device | None) -> Tensor:
+        exact = torch.float32 if device is not None and device.type == "mps" else torch.float64
+        half = torch.arange(0, self.width, 2, dtype=exact, device=device) / self.width
+        angle = torch.arange(count, dtype=exact, device=device)[:, None] / 10000.0**half
+        return torch.cat((angle.sin(), angle.cos()), -1).to(torch.get_default_dtype())
+
+
+class Relative(Position):
+    """Positions as distances between query and key (Dai et al. 2019, section 3.3).
+
+    With keys k_j, R_n the vector of distance n and W its own projection, the score of query i is
+
+        ((q_i + u) k_j + (q_i + v) W R_(i-j)) / sqrt(D)
+
+    As no key knows its place, keys can be kept while positions move on.
+    """
+
+    def __init__(self, distances: Distances, heads: int, head_width: int) -> None:
+        super().__init__()
+        self.distances, self.heads, self.head_width = distances, heads, head_width
+        self.key = nn.Linear(distances.width, heads * head_width, bias=False)
+        # u and v, flat: optimizers tell biases from matrices by their shape
+        self.content_bias = nn.Parameter(torch.zeros(heads * head_width))
+        self.distance_bias = nn.Parameter(torch.zeros(heads * head_width))
+
+    def score(self, q: Tensor, query_at: Tensor, key_at: Tensor) -> tuple[Tensor, Tensor]:
+        """(q + u, bias (B, H, T, S)); positions follow each other, the queries are the last T."""
+        count, size = key_at.size(-1), q.size(2)
+        u, v = (
+            bias.view(self.heads, 1, self.head_width).to(q.dtype)
+            for bias in (self.content_bias, self.distance_bias)
+        )
+        vectors = self.distances(count + 1).flip(0).to(q.dtype)  # S ... 0
+        bias = _shift(self._meet((q + v) * self.head_width**-0.5, vectors), size, count)
+        return q + u, bias
+
+    def _meet(self, q: Tensor, vectors: Tensor) -> Tensor:
+        """Queries (B, H, T, D) times projected vectors (N, W): (B, H, T, N)."""
+        few, count = q.size(0) * q.size(2), vectors.size(0)
+        if few * (count + self.head_width) < count * self.head_width:
+            # a step of decoding: projecting the query back is less work than all the vectors
+            weight = self.key.weight.view(self.heads, self.head_width, -1)
+            return (q @ weight) @ vectors.mT
+        keys: Tensor = self.key(vectors)
+        return q @ keys.view(count, self.heads, self.head_width).permute(1, 2, 0)
+
+
+def _shift(scores: Tensor, size: int, count: int) -> Tensor:
+    """Scores (B, H, T, S + 1) of distances S ... 0 -> (B, H, T, S) of keys 0 ... S - 1.
+
+    Row t begins at distance S - T + t, one place later than row t + 1: reading the same numbers in
+    rows one shorter moves each row by one (Dai et al. 2019, appendix B). What lands on keys after
+    the query means nothing.
+    """
+    return scores.flatten(2)[..., size:].view(*scores.shape[:2], size, count)

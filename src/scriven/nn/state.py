@@ -5,7 +5,7 @@ inputs and positions into keys and values (B, K, T, D), and what comes back are 
 and positions to attend to, old and new together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -72,6 +72,38 @@ class SegmentMemory:
         self.source, self.at = whole[:, keep:].detach(), whole_at[..., keep:]
         return k, v, whole_at
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What is remembered, by name; the inverse of `restore`."""
+        if self.source is None or self.at is None:
+            return {}
+        return {"source": self.source, "at": self.at}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Remembers `tensors` and nothing else."""
+        self.source, self.at = tensors.get("source"), tensors.get("at")
+
+
+class Recurrent:
+    """What a recurrent layer remembers: its last output, and the LSTM's cell beside it.
+
+    Zeros until something was read. The gradient never reaches an earlier segment.
+    """
+
+    def __init__(self) -> None:
+        self.parts: tuple[Tensor, ...] = ()
+
+    def keep(self, parts: tuple[Tensor, ...]) -> None:
+        """Remembers (B, W) tensors: the output, and the cell of an LSTM."""
+        self.parts = tuple(part.detach() for part in parts)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is remembered, by name; the inverse of `restore`."""
+        return dict(zip(("output", "cell"), self.parts, strict=False))
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Remembers `tensors` and nothing else."""
+        self.parts = tuple(tensors[name] for name in ("output", "cell") if name in tensors)
+
 
 class CrossCache:
     """Keys and values of an encoded source, projected once for a whole decoding."""
@@ -91,6 +123,13 @@ class LayerState:
 
     own: Memory | None = None
     cross: Memory | None = None
+    recurrent: Recurrent | None = None
+    """In place of both, in a network without attention."""
+
+    @property
+    def carried(self) -> SegmentMemory | Recurrent | None:
+        """What is handed on from one segment of a text to the next."""
+        return self.own if isinstance(self.own, SegmentMemory) else self.recurrent
 
 
 @dataclass
@@ -104,6 +143,28 @@ class State:
     """(B, S, W) what an encoder made of the text to read; None where there is no encoder."""
     source_at: Tensor | None = None
     """(B, S) its positions, negative for padding."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is handed on from segment to segment, by name: for a checkpoint."""
+        found = {"length": torch.tensor(self.length)}
+        for number, layer in enumerate(self.layers):
+            if layer.carried is not None:
+                for name, tensor in layer.carried.tensors().items():
+                    found[f"{number}.{name}"] = tensor
+        return found
+
+    def restore(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        """The inverse of `tensors`."""
+        self.length = int(tensors["length"])
+        for number, layer in enumerate(self.layers):
+            if layer.carried is not None:
+                start = f"{number}."
+                mine = {
+                    name.removeprefix(start): tensor.to(device)
+                    for name, tensor in tensors.items()
+                    if name.startswith(start)
+                }
+                layer.carried.restore(mine)
 
 
 NOTHING = LayerState()

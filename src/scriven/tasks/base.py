@@ -18,6 +18,9 @@ from ..models.shared.backbone import Backbone
 from ..nn.init import zeros
 from ..nn.state import State
 
+LONGEST = 1 << 20
+"""Tokens read at once by a model that has no limit of its own."""
+
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """The user's own loss: logits (N, V) and targets (N,) -> mean over the targets."""
 
@@ -49,6 +52,8 @@ class Objective(nn.Module):
     """What its loss means; losses of different meaning are never ranked together."""
     writes = True
     """Whether it can go on with a text, token by token."""
+    continues = True
+    """Whether what it writes goes on from the prompt, or answers it."""
 
     def __init__(
         self,
@@ -60,9 +65,13 @@ class Objective(nn.Module):
         self.backbone, self.criterion = backbone, criterion
         self.special = dict(special or {"eos": 0})
         self.vocabulary = backbone.config.vocabulary
-        self.head = None
-        if not backbone.config.tied:
-            self.head = nn.Linear(backbone.config.width, self.vocabulary, bias=False)
+        self.head: Any = self.make_head()
+
+    def make_head(self) -> nn.Module | None:
+        """What scores tokens, beside the embedding's own vectors; None: they alone do."""
+        if self.backbone.config.tied:
+            return None
+        return nn.Linear(self.backbone.config.width, self.vocabulary, bias=False)
 
     def initialise(self) -> None:
         """Fresh weights."""
@@ -112,11 +121,33 @@ class Objective(nn.Module):
         """Batches that together count every token of a shard exactly once."""
         raise NotImplementedError
 
+    @property
+    def reach(self) -> int:
+        """The most tokens `arrange` may give the model at once."""
+        return self.backbone.reach or LONGEST
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens it can write to one prompt; None: there is no limit."""
+        return None
+
+    def shorten(self, prompt: list[int]) -> list[int]:
+        """What is read of a prompt: one longer than the context loses its beginning.
+
+        Its last three quarters of a context are read, so that there is room to write.
+        """
+        context = self.reach
+        if len(prompt) <= context:
+            return prompt
+        return prompt[-(context - context // 4) :]
+
     def arrange(self, window: list[int], written: int) -> tuple[list[int] | None, list[int]]:
         """(source, tokens) a model reads to go on with a text.
 
+        A pure function of the text, so that a text is the same beside any others.
+
         Args:
             window: the text so far.
-            written: how many of its last tokens the model wrote since it last read all of it.
+            written: how many of its last tokens the model wrote.
         """
         return None, window

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..data.batch import Batch
 from ..data.shards import Shard
+from ..data.stream import streams
 from ..data.windows import windows
 from .base import Objective
 
@@ -24,7 +25,9 @@ class Language(Objective):
         return Batch(windows[:, :-1], windows[:, 1:])
 
     def examine(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
-        """Windows of the context without overlap."""
+        """Windows of the context without overlap; in a few long rows for a model that remembers."""
+        if self.backbone.remembers:
+            return streams(shard, self.backbone.config.context, self.special["eos"], device)
         return windows(shard, self.backbone.config.context, self.special["eos"], device)
 
 

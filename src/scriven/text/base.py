@@ -73,7 +73,10 @@ class Tokenizer:
             return self
         backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
         backend.decoder = self.backend.decoder
-        backend.add_special_tokens([tokenizers.AddedToken(MASK, special=True, normalized=False)])
+        # a token that is a word brings the space before it, so the mask in its place does too
+        spaced = self.kind in ("bpe", "word")
+        token = tokenizers.AddedToken(MASK, special=True, normalized=False, lstrip=spaced)
+        backend.add_special_tokens([token])
         return Tokenizer(backend, self.kind, self.pattern, self.eos_token, self.pad_token, MASK)
 
     @property

@@ -12,8 +12,8 @@ from typing import Any
 
 from .. import config, find
 from ..errors import InputError, SettingError
-from ..models.shared.backbone import pretraining
-from ..models.shared.cost import check_fits
+from ..models.shared.backbone import Backbone, pretraining
+from ..models.shared.cost import build_empty, check_fits
 from ..runtime import Runtime, memory_available
 from ..settings import Settings, TokenizerSettings
 from .budget import Budget
@@ -30,6 +30,8 @@ class TextSize:
     """As resolved when the text was prepared."""
     train_tokens: int
     validation_tokens: int
+    longest: int | None = None
+    """Tokens of the longest side of a pair, where the text is pairs."""
 
 
 @dataclass
@@ -78,6 +80,7 @@ def make_plan(
     text: TextSize,
     runtime: Runtime,
     size: str | None = None,
+    task: str | None = None,
 ) -> Plan:
     """Fills in everything that was left open.
 
@@ -86,6 +89,7 @@ def make_plan(
         model_changes: fields of its Config that were asked for.
         settings: what was asked for; None fields are filled.
         size: a name in SIZES or a number of parameters such as `12M`.
+        task: a file of tasks/; what the architecture is pre-trained for by default.
 
     Raises:
         SettingError: an impossible shape. ResourceError: it does not fit into memory.
@@ -108,11 +112,9 @@ def make_plan(
     asked["vocabulary"] = text.vocabulary
     reasons["model.vocabulary"] = "from the tokenizer"
     model = config.replace(module.Config(), asked, "model")
-    if text.train_tokens <= model.context:
-        raise InputError(
-            f"--model.context={model.context} is longer than the training text "
-            f"({text.train_tokens:,} tokens): lower it or give more text"
-        )
+    kind = task or pretraining(module)
+    if text.longest is None:
+        _check_window(module, model, kind, text)
     train = settings.train
     rows, why = _rows(model.context, text, gpu)
     batch = train.batch or rows
@@ -140,6 +142,12 @@ def make_plan(
             if compiled
             else "starting at once beats faster steps here"
         )
+    if compiled and module.Model.carried is not Backbone.carried:
+        compiled = False
+        reasons["runtime.compile"] = "off: what the model remembers changes its shape"
+    if compiled and text.longest is not None:
+        compiled = False
+        reasons["runtime.compile"] = "off: batches of pairs have many shapes"
     filled = dataclasses.replace(
         settings,
         tokenizer=text.tokenizer,
@@ -155,9 +163,17 @@ def make_plan(
             threads=runtime.threads,
         ),
     )
-    return Plan(
-        architecture, model, filled, budget, seed, rate, steps, pretraining(module), reasons
-    )
+    return Plan(architecture, model, filled, budget, seed, rate, steps, kind, reasons)
+
+
+def _check_window(module: ModuleType, model: Any, task: str, text: TextSize) -> None:
+    """Refuses a text that is shorter than one training row."""
+    empty: Any = build_empty(module, model, find.module("scriven.tasks", task).Task)
+    if text.train_tokens < empty.window:
+        raise InputError(
+            f"--model.context={model.context} is longer than the training text "
+            f"({text.train_tokens:,} tokens): lower it or give more text"
+        )
 
 
 def usual_looks(steps: int, tokens_per_step: int, validation_tokens: int) -> int:
@@ -236,6 +252,10 @@ def _choose_context(
     wanted = 128 if quick else 256
     if gpu and text.train_tokens > 20_000_000:
         wanted = 1024
+    if text.longest is not None:
+        asked["context"] = max(CONTEXT_SMALLEST, min(wanted, 1 << (text.longest - 1).bit_length()))
+        reasons["model.context"] = f"the longest side of a pair has {text.longest:,} tokens"
+        return
     room = max(CONTEXT_SMALLEST, min(text.train_tokens // 4, wanted))
     while wanted > room:
         wanted //= 2

@@ -8,6 +8,8 @@ from ..errors import DamagedError, InputError
 from ..evaluate.surprise import surprise
 from ..run import checkpoint
 from ..run.atomic import write_file
+from ..run.card import read_curve
+from ..run.publish import publish_files
 from ..run.record import write_record
 from .budget import Horizon
 from .log import Stopwatch, forget_after
@@ -109,6 +111,7 @@ def _finish(run: Trainer, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
     write_file(run.folder / "surprise.json", content.encode())
     results = {
         "run": str(run.folder),
+        "measure": run.task.measure,
         "val_loss": score.loss,
         "val_perplexity": score.perplexity,
         "val_bits_per_byte": score.bits_per_byte,
@@ -128,6 +131,7 @@ def _finish(run: Trainer, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
     }
     run.record["results"] = results
     write_record(run.folder, run.record)
+    publish_files(run.folder, run.describe(read_curve(run.folder)))  # the card tells it all now
     return results
 
 

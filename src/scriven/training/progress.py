@@ -9,6 +9,7 @@ import torch
 from ..data.batch import Batch
 from ..evaluate.loss import Score
 from ..runtime import random_state, restore_random_state
+from .carry import Carry
 from .optim import Optimizers
 
 
@@ -75,7 +76,11 @@ class Outcome:
 
 
 def state_of(
-    task: torch.nn.Module, optimizers: Optimizers, progress: Progress, device: torch.device
+    task: torch.nn.Module,
+    optimizers: Optimizers,
+    carry: Carry,
+    progress: Progress,
+    device: torch.device,
 ) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
     """Everything a run needs to go on: (tensors by file, JSON values)."""
     tensors, numbers = optimizers.state()
@@ -84,12 +89,16 @@ def state_of(
         "optimizer": tensors,
         "random": random_state(device),
     }
+    carried = carry.tensors()
+    if carried:
+        files["carried"] = carried
     return files, {"progress": asdict(progress), "optimizer": numbers}
 
 
 def restore_state(
     task: torch.nn.Module,
     optimizers: Optimizers,
+    carry: Carry,
     files: dict[str, dict[str, torch.Tensor]],
     state: dict[str, Any],
     device: torch.device,
@@ -97,5 +106,6 @@ def restore_state(
     """The inverse of `state_of`."""
     task.load_state_dict(files["model"])
     optimizers.restore(files["optimizer"], state["optimizer"])
+    carry.restore(files.get("carried", {}))
     restore_random_state(files["random"], device)
     return Progress(**state["progress"])

@@ -4,8 +4,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, config
+from .. import __version__, config, find
 from ..data.corpus import Corpus
+from ..data.pairs import targets_of
 from ..evaluate.ngram import LARGEST, NGram, usual_order
 from ..runtime import Runtime
 from .plan import Plan
@@ -25,6 +26,7 @@ def new_record(
         "name": name,
         "architecture": Path(plan.architecture).stem,
         "task": plan.task,
+        "measure": find.module("scriven.tasks", plan.task).Task.measure,
         "model": config.to_dict(plan.model),
         "settings": {
             **config.to_dict(plan.settings),
@@ -74,7 +76,10 @@ def fit_baseline(corpus: Corpus) -> dict[str, Any]:
     order = usual_order(corpus.tokenizer.kind)
     used = min(len(corpus.train), LARGEST)
     train = corpus.train.read(len(corpus.train) - used, used)
+    validation = corpus.validation.read(0, len(corpus.validation))
+    if corpus.pairs:  # what is counted is the targets, each after the one before it
+        train, validation = (targets_of(ids, corpus.tokenizer.eos) for ids in (train, validation))
     model = NGram.fit(train, order=order, vocabulary=corpus.tokenizer.vocabulary)
-    loss = model.loss(corpus.validation.read(0, len(corpus.validation)))
-    bits = loss * len(corpus.validation) / math.log(2) / max(1, corpus.validation_bytes)
+    loss = model.loss(validation)
+    bits = loss * len(validation) / math.log(2) / max(1, corpus.validation_bytes)
     return {"loss": loss, "order": order, "tokens": model.tokens, "bits_per_byte": bits}

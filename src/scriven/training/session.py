@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import config, find
 from ..data.corpus import Corpus
+from ..data.pairs import Pairs, hold_pairs
 from ..data.prepare import prepare
 from ..errors import BusyError, InputError, SettingError
 from ..models.shared.backbone import pretraining
@@ -90,8 +91,18 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
     seed = 0 if wishes.seed is None else wishes.seed
     if not 0 <= seed <= LARGEST_SEED:
         raise SettingError(f"--seed={seed}: a whole number from 0 to {LARGEST_SEED:,}")
-    corpus = prepare(request.sources, settings.data, settings.tokenizer, seed=seed, say=log.say)
-    corpus = with_marks(corpus, pretraining(module))
+    task = pretraining(module)
+    if task == "seq2seq" and hold_pairs(request.sources, settings.data):
+        task = "pairs"
+    corpus = prepare(
+        request.sources,
+        settings.data,
+        settings.tokenizer,
+        seed=seed,
+        pairs=task == "pairs",
+        say=log.say,
+    )
+    corpus = with_marks(corpus, task)
     folder = Path(request.out) if request.out is not None else Path("runs") / corpus.name
     if (folder / "scriven.json").exists():
         return _again(request, wishes, folder, stop, clock, own, corpus)
@@ -100,6 +111,7 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
         _resolved(settings.tokenizer, corpus),
         len(corpus.train),
         len(corpus.validation),
+        int(Pairs(corpus.train, corpus.tokenizer.eos).lengths.max()) if corpus.pairs else None,
     )
     plan = make_plan(
         architecture,
@@ -110,6 +122,7 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
         text,
         runtime,
         wishes.size,
+        task,
     )
     check_size(new_record(plan, corpus, folder.name, "", runtime, []))
     folder = claim(folder)
@@ -146,7 +159,14 @@ def _again(
                 f"`scriven train - --out {shlex.quote(str(folder))}`"
             )
         settings = plan.settings
-        corpus = prepare(sources, settings.data, settings.tokenizer, seed=plan.seed, say=log.say)
+        corpus = prepare(
+            sources,
+            settings.data,
+            settings.tokenizer,
+            seed=plan.seed,
+            pairs=plan.task == "pairs",
+            say=log.say,
+        )
         corpus = with_marks(corpus, plan.task)
     if corpus.fingerprint != record["data"]["fingerprint"]:
         raise InputError(

@@ -11,18 +11,20 @@ import torch
 from .. import find
 from ..data.batch import Batch
 from ..data.corpus import Corpus
+from ..data.pairs import Pairs
 from ..errors import ResourceError, ScrivenError
 from ..evaluate.loss import Metric, Score, evaluate_loss
 from ..generate.engine import Engine
 from ..generate.sampling import Sampling
-from ..models.shared.backbone import pretraining
 from ..run import checkpoint
+from ..run.card import Curve
 from ..run.huggingface import describe_files, foreign_weights
 from ..run.publish import publish
 from ..run.record import write_record
 from ..runtime import Runtime, seed_everything
 from ..tasks.base import Criterion, Objective, Output
 from ..text import Tokenizer
+from .carry import Carry
 from .feed import feed_for
 from .log import Log
 from .optim import Custom, Optimizers
@@ -72,16 +74,32 @@ class Trainer:
         settings = plan.settings
         self.optimizers = Optimizers(self.task, settings.optim, plan.rate, own.optimizer)
         forward = _compiled(self.task, log) if settings.runtime.compile else None
-        self.updater = Updater(self.task, self.optimizers, runtime, settings.optim.clip, forward)
-        rows = settings.train.batch or 1
+        self.carry = Carry(self.task.backbone)
+        self.updater = Updater(
+            self.task, self.optimizers, runtime, settings.optim.clip, forward, self.carry
+        )
+        rows, context = settings.train.batch or 1, plan.model.context
         self.feed = feed_for(corpus, self.task, plan.seed, rows, runtime.device)
+        if corpus.pairs and (cut := Pairs(corpus.train, corpus.tokenizer.eos).cut(context)):
+            log.say(f"{cut:,} pairs have a side longer than {context} tokens, which loses its end")
         self.engine = Engine(self.task, corpus.tokenizer, runtime, opening(corpus))
-        self.files = describe_files(architecture, plan.model, folder.name, corpus.tokenizer)
+        self.files = self.describe()
+
+    def describe(self, curve: Curve = ()) -> dict[str, bytes]:
+        """The files beside the weights; the model card tells what is known by now."""
+        return describe_files(
+            self.architecture,
+            self.plan.model,
+            self.folder.name,
+            self.corpus.tokenizer,
+            self.record,
+            curve,
+        )
 
     def hooks(self) -> Hooks:
         """What the loop calls."""
         return Hooks(
-            self.feed.batch,
+            self.batch,
             self.evaluate,
             self.save,
             self.keep_best,
@@ -89,6 +107,10 @@ class Trainer:
             self.sample,
             self.baseline,
         )
+
+    def batch(self, sample: int) -> Batch:
+        """The batch whose first row has this number."""
+        return self.carry.follow(sample, self.feed.batch(sample))
 
     def baseline(self) -> None:
         """Finds what counting reaches, once in the life of a run."""
@@ -121,7 +143,8 @@ class Trainer:
         if not all(bool(weight.isfinite().all()) for weight in self.task.parameters()):
             self.log.say("not saved: there are weights that are not finite numbers")
             return
-        files, state = state_of(self.task, self.optimizers, progress, self.runtime.device)
+        device = self.runtime.device
+        files, state = state_of(self.task, self.optimizers, self.carry, progress, device)
         try:
             checkpoint.save(self.folder, progress.step, files, state)
         except ScrivenError as error:
@@ -163,8 +186,9 @@ class Trainer:
         for warning in found.warnings:
             self.log.say(warning)
         self.saved = found.step
+        device = self.runtime.device
         return restore_state(
-            self.task, self.optimizers, found.tensors, found.state, self.runtime.device
+            self.task, self.optimizers, self.carry, found.tensors, found.state, device
         )
 
     def sample(self) -> str:
@@ -175,18 +199,31 @@ class Trainer:
             count = min(SAMPLE_TOKENS, self.plan.model.context, len(self.corpus.validation))
             ids = self.corpus.validation.read(0, count).tolist()
             return show(self.task, self.corpus.tokenizer, ids, self.plan.seed)
+        if not self.task.continues:
+            return self._answers()
         made = self.engine.generate(
             [""], Sampling(temperature=0.8), SAMPLE_TOKENS, seed=self.plan.seed, ignore_eos=True
         )
         self.task.train()
         return made[0].text
 
+    def _answers(self) -> str:
+        """A few sources of the validation part with what the model makes of them."""
+        tokenizer = self.corpus.tokenizer
+        pairs = Pairs(self.corpus.validation, tokenizer.eos)
+        sources = [tokenizer.decode(ids) for ids in pairs.read(range(min(3, len(pairs))))[0]]
+        made = self.engine.generate(sources, Sampling(temperature=0), SAMPLE_TOKENS)
+        self.task.train()
+        return "\n\n".join(
+            f"{source}\n-> {each.text}" for source, each in zip(sources, made, strict=True)
+        )
+
 
 def _build(
     architecture: ModuleType, plan: Plan, own: Own, runtime: Runtime, tokenizer: Tokenizer
 ) -> Objective:
     """The model with fresh weights, on its device."""
-    kind = find.module("scriven.tasks", pretraining(architecture))
+    kind = find.module("scriven.tasks", plan.task)
     task: Objective = kind.Task(architecture.Model(plan.model), own.criterion, tokenizer.structure)
     task.initialise()
     if own.weights is not None:

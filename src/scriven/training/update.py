@@ -10,6 +10,7 @@ from torch import nn
 from ..data.batch import Batch
 from ..runtime import Runtime
 from ..tasks.base import Output
+from .carry import Carry
 from .optim import Optimizers
 
 
@@ -30,7 +31,8 @@ class Updater:
     """Turns a batch into an update.
 
     Micro-batches add up sums, divided once by the tokens of the whole batch, so their number
-    changes memory and speed but not the mathematics.
+    changes memory and speed but not the mathematics. A model with a memory finds in `carry` what
+    its rows remember; an update that went bad makes it forget, as that may have gone bad as well.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class Updater:
         runtime: Runtime,
         clip: float,
         forward: Callable[[Batch], Output] | None = None,
+        carry: Carry | None = None,
     ) -> None:
         self.task, self.optimizers, self.runtime, self.clip = task, optimizers, runtime, clip
-        self.forward = forward or task
+        self.forward, self.carry = forward or task, carry
         half = runtime.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=half)
 
@@ -56,9 +59,10 @@ class Updater:
         """
         total = max(1, batch.counted())
         loss, correct = 0.0, 0
-        for part in batch.split(rows):
+        for number, part in enumerate(batch.split(rows)):
+            state = self.carry.state(number * rows, part.tokens.size(0)) if self.carry else None
             with self.runtime.autocast():
-                output = self.forward(part)
+                output = self.forward(part) if state is None else self.task(part, state)
             self.scaler.scale(output.loss / total).backward()
             loss += float(output.loss.detach())
             correct += int(output.correct)
@@ -70,6 +74,8 @@ class Updater:
             self.optimizers.step(share)
         else:
             self.optimizers.clear()
+            if self.carry is not None:
+                self.carry.clear()
         self.scaler.update()
         return Update(loss / total, correct / total, norm, applied)
 

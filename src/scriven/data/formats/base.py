@@ -4,7 +4,7 @@ Bytes become characters here and nowhere else, so a wrong encoding is refused in
 """
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +33,14 @@ class Piece(NamedTuple):
     """Whether the document ends with this piece."""
     skipped: str = ""
     """Why a row was left out, when this piece stands for one that was (`skip_bad`)."""
+
+
+class Fields(NamedTuple):
+    """Some columns of one row of a table."""
+
+    texts: tuple[str, ...]
+    skipped: str = ""
+    """Why the row was left out (`skip_bad`); it has no texts then."""
 
 
 def decoded(path: Path, encoding: str) -> Iterator[str]:
@@ -104,10 +112,29 @@ def document(text: str) -> Iterator[Piece]:
         yield Piece(text[start : start + BLOCK], start + BLOCK >= len(text))
 
 
-def missing_column(path: Path, row: int, field: str, found: Iterable[str]) -> str:
-    """The message for a row without the text column."""
+def documents(rows: Iterable[Fields]) -> Iterator[Piece]:
+    """Rows of one column, each a document."""
+    for row in rows:
+        if row.skipped:
+            yield Piece("", False, row.skipped)
+        else:
+            yield from document(row.texts[0])
+
+
+def missing_column(
+    path: Path, row: int, field: str, found: Iterable[str], fields: Sequence[str] = ()
+) -> str:
+    """The message for a row without the text column, or without one of several."""
     have = ", ".join(found) or "none"
+    if len(fields) > 1:
+        needed = " and ".join(fields)
+        return f"{path} row {row} has no column {field!r}: it needs {needed}, and has {have}"
     return f"{path} row {row} has no column {field!r}: choose with --data.field one of {have}"
+
+
+def bad_fields(message: str, skip: bool) -> Fields:
+    """A row of a table that cannot be used; raises as `bad_row`."""
+    return Fields((), bad_row(message, skip).skipped)
 
 
 def bad_row(message: str, skip: bool) -> Piece:

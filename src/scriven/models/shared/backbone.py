@@ -86,6 +86,11 @@ class Backbone(nn.Module):
         """
         return None
 
+    @property
+    def remembers(self) -> bool:
+        """Whether something is handed on, so that a text must be read in its order."""
+        return type(self).carried is not Backbone.carried
+
     def new_state(self, batch: int, capacity: int) -> State:
         """An empty key/value cache for `batch` rows of up to `capacity` positions."""
         weight = self.embed.token.weight

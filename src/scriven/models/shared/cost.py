@@ -1,6 +1,11 @@
-"""What a model costs, before it is built: parameters, arithmetic and memory."""
+"""What a model costs, before it is built: parameters, arithmetic and memory.
 
-from collections.abc import Mapping
+Counted on a task made on torch's `meta` device, whose tensors have shapes and take no memory. Where
+weights and attention layers do not tell all, the file of an architecture has
+    mixing(config)      forward FLOPs per token beyond one product with each weight
+    remembered(config)  numbers kept of one text while going on with it
+"""
+
 from types import ModuleType
 from typing import Any
 
@@ -8,13 +13,12 @@ import torch
 from torch import nn
 
 from ...errors import ResourceError
+from ...nn.attention import Attention
+from ...nn.visibility import Visibility
 
 
 def parameters_by_part(task: nn.Module) -> dict[str, int]:
-    """Parameters of embedding, positions, attention, feed-forward, norms and head.
-
-    Works on a model made on torch's `meta` device, which allocates nothing.
-    """
+    """Parameters of embedding, positions, attention, feed-forward, norms and head."""
     parts: dict[str, int] = {}
     for name, weight in task.named_parameters():
         parts[_part(name)] = parts.get(_part(name), 0) + weight.numel()
@@ -23,6 +27,7 @@ def parameters_by_part(task: nn.Module) -> dict[str, int]:
 
 def _part(name: str) -> str:
     for end, part in (
+        ("head", "head"),
         ("norm.", "norms"),
         (".attention.", "attention"),
         (".cross.", "attention"),
@@ -30,30 +35,73 @@ def _part(name: str) -> str:
         ("embed.token", "embedding"),
         ("embed.position", "positions"),
     ):
-        if end in name:
+        if name.startswith(end) or (end != "head" and end in name):
             return part
-    return "head" if name.startswith("head") else "other"
+    return "recurrence" if "blocks." in name else "other"
 
 
-def flops_per_token(config: Any, parts: Mapping[str, int]) -> dict[str, int]:
+def flops_per_token(architecture: ModuleType, task: nn.Module) -> dict[str, int]:
     """Floating-point operations per token, forward and for a training step.
 
-    Two per weight that multiplies (embedding look-ups do not, the head does), plus attention to
-    half the context on average; backward costs twice the forward (Kaplan et al. 2020, section 2.1).
+    Two for each weight that multiplies (embedding look-ups do not, the head does), plus those of
+    attention between positions; backward costs twice the forward (Kaplan et al. 2020, section 2.1).
+    Attention is counted where a query may look, on average over a text of full length: half the
+    context when causal, all of it when not. A kernel that computes the hidden half too does more.
+    For an encoder-decoder: per token of the target, with a source as long as the target.
+
+    Args:
+        architecture: the file of models/.
+        task: of that architecture.
     """
-    head = parts.get("head", 0) or config.vocabulary * config.width
-    weights = parts.get("attention", 0) + parts.get("feed-forward", 0) + head
-    size = getattr(config, "head_width", None) or config.width // config.heads
-    attention = 2 * config.layers * config.heads * size * config.context
-    forward = 2 * weights + attention
+    backbone: Any = task.backbone
+    config = backbone.config
+    weights = config.vocabulary * config.width if config.tied else 0
+    for name, weight in task.named_parameters():
+        if weight.dim() > 1 and "weight" in name.rpartition(".")[2] and ".embed." not in name:
+            weights += weight.numel()
+    mixing = getattr(architecture, "mixing", None)
+    between = mixing(config) if mixing else _between(backbone)
+    forward = 2 * weights + between
     return {"forward": forward, "training": 3 * forward}
 
 
-def cache_bytes(config: Any, bytes_per_number: int = 4) -> int:
-    """Key/value cache of one row at full context."""
-    size = getattr(config, "head_width", None) or config.width // config.heads
-    heads = getattr(config, "kv_heads", None) or config.heads
-    return int(2 * config.layers * heads * size * config.context * bytes_per_number)
+def _between(backbone: nn.Module) -> int:
+    """FLOPs per token of all attention layers: a query meets a key, and takes of its value."""
+    config: Any = backbone.config
+    total = 0
+    for name, layer in backbone.named_modules():
+        if isinstance(layer, Attention):
+            rule = Visibility(causal=False) if name.endswith(".cross") else layer.visibility
+            total += 4 * layer.query_width * pairs(rule, config.context) // config.context
+    return total
+
+
+def pairs(rule: Visibility, context: int) -> int:
+    """How many (query, key) pairs see each other in a text of `context` tokens."""
+    if not rule.causal:
+        assert rule.window is None, "no architecture has a band that looks ahead"
+        return context * context
+    band = min(rule.window or context, context)
+    return band * (band + 1) // 2 + (context - band) * band
+
+
+def cache_bytes(architecture: ModuleType, task: nn.Module, bytes_per_number: int = 4) -> int:
+    """What generation keeps of one text at full length; 0 for a model that does not write."""
+    if not getattr(task, "writes", True):
+        return 0
+    backbone: Any = task.backbone
+    config = backbone.config
+    remembered = getattr(architecture, "remembered", None)
+    if remembered:
+        return int(remembered(config) * bytes_per_number)
+    numbers = 0
+    for name, layer in backbone.named_modules():
+        if isinstance(layer, Attention) and (layer.visibility.causal or name.endswith(".cross")):
+            length = config.context if name.endswith(".cross") else backbone.reach
+            numbers += 2 * layer.kv_heads * layer.head_width * length
+        if name.endswith(".cross") and name.rpartition(".")[0].endswith(".0"):
+            numbers += config.width * config.context  # what the encoder made of the source
+    return int(numbers * bytes_per_number)
 
 
 def training_bytes(config: Any, parameters: int, tokens: int) -> int:
@@ -64,9 +112,17 @@ def training_bytes(config: Any, parameters: int, tokens: int) -> int:
         parameters: their number.
         tokens: in one micro-batch.
     """
-    per_token = config.layers * (24 * config.width + 3 * config.heads * min(config.context, 512))
+    seen = min(config.context + getattr(config, "trained_memory", 0), 512)
+    per_layer = 24 * config.width + 3 * getattr(config, "heads", 0) * seen
     logits = 3 * config.vocabulary
-    return int(16 * parameters + 4 * tokens * (per_token + logits))
+    return int(16 * parameters + 4 * tokens * (_layers(config) * per_layer + logits))
+
+
+def _layers(config: Any) -> int:
+    """Of the decoder and, where there is one, of the encoder."""
+    if not hasattr(config, "encoder_layers"):
+        return int(config.layers)
+    return int(config.layers + (config.encoder_layers or config.layers))
 
 
 def check_fits(config: Any, tokens: int, available: int | None) -> None:
@@ -75,10 +131,10 @@ def check_fits(config: Any, tokens: int, available: int | None) -> None:
     Raises:
         ResourceError: names what is needed, what is there, and the settings to lower.
     """
-    heads = config.heads * (getattr(config, "head_width", None) or 0)
+    heads = getattr(config, "heads", 0) * (getattr(config, "head_width", None) or 0)
     hidden = getattr(config, "hidden", None) or 3 * config.width
     each = 2 * config.width * (max(config.width, heads) + hidden)
-    least = config.vocabulary * config.width + config.layers * each
+    least = config.vocabulary * config.width + _layers(config) * each
     need = training_bytes(config, least, tokens)
     if available is not None and need > available:
         raise ResourceError(

@@ -2,10 +2,16 @@
 
 A row of a table says which of our parameters becomes which foreign ones. `{n}` stands for the
 layer. Several foreign names mean our matrix is cut along its rows into those parts.
+
+What no table can say, an architecture does in two functions of its own, where it has them:
+`complete(config, theirs)` adds tensors that its twin stores and ours computes or leaves out, and
+`reduce(config, theirs)` takes them away again.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +32,35 @@ class Name:
 
 
 Sizes = Mapping[str, Sequence[int]]
+
+
+def to_twin(
+    architecture: ModuleType, config: Any, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Our tensors as the Hugging Face twin of an architecture stores them."""
+    theirs = to_foreign(tensors, architecture.NAMES, deepest(config), architecture.sizes(config))
+    if hasattr(architecture, "complete"):
+        theirs = architecture.complete(config, theirs)
+    return theirs
+
+
+def from_twin(
+    architecture: ModuleType, config: Any, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The inverse of `to_twin`.
+
+    Raises:
+        DamagedError: as `from_foreign`.
+    """
+    theirs = dict(tensors)
+    if hasattr(architecture, "reduce"):
+        theirs = architecture.reduce(config, theirs)
+    return from_foreign(theirs, architecture.NAMES, deepest(config))
+
+
+def deepest(config: Any) -> int:
+    """Layers of a model's deepest stack: an encoder may have more than its decoder."""
+    return int(max(config.layers, getattr(config, "encoder_layers", None) or 0))
 
 
 def to_foreign(

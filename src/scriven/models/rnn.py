@@ -1,0 +1,142 @@
+"""A recurrent network: plain RNN, GRU or LSTM (Elman 1990; Cho et al. 2014; Hochreiter and
+Schmidhuber 1997), with dropout between its layers (Zaremba et al. 2014). The baseline of the field.
+
+What it knows of a text is one vector for each layer, so it reads texts of any length. No other
+library of today can load this model.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from ..errors import SettingError
+from ..nn.dropout import drop
+from ..nn.embed import Embedding
+from ..nn.init import initialise, normal, zeros
+from ..nn.recurrent import RecurrentLayer
+from ..nn.state import LayerState, Recurrent, State
+from ..nn.visibility import frame
+from .shared.backbone import Backbone, check
+from .shared.names import Name
+
+
+@dataclass(frozen=True)
+class Config:
+    """The shape of the model."""
+
+    vocabulary: int = 0
+    """Number of tokens; set from the tokenizer."""
+    context: int = 256
+    """Length of a segment, in tokens; gradients stay within it, what is remembered does not."""
+    cell: Literal["rnn", "gru", "lstm"] = "lstm"
+    """Kind of layer: plain, with two gates, or with three gates and a cell."""
+    layers: int = 2
+    """Recurrent layers."""
+    width: int = 128
+    """Size of what each layer remembers."""
+    embedding: int | None = None
+    """Size of a token's vector; another one than the width needs tied=false. auto: the width."""
+    dropout: float = 0.0
+    """Share of embeddings and of each layer's outputs dropped while training."""
+    tied: bool = True
+    """One matrix for reading and for writing tokens."""
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            context=self.context,
+            layers=self.layers,
+            width=self.width,
+            embedding=self.embedding,
+        )
+        if self.tied and self.embedding not in (None, self.width):
+            raise SettingError(
+                f"--model.embedding={self.embedding} is not --model.width={self.width}: "
+                "one matrix cannot read and write then, so add --model.tied=false"
+            )
+
+
+class Model(Backbone):
+    """A stack of recurrent layers."""
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        size = config.embedding or config.width
+        embed = Embedding(config.vocabulary, size, dropout=config.dropout)
+        super().__init__(config, embed, [], nn.Identity())
+        self.blocks = nn.ModuleList(
+            RecurrentLayer(config.cell, config.width if number else size, config.width)
+            for number in range(config.layers)
+        )
+
+    def forward(
+        self, tokens: Tensor, state: State | None = None, at: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states (B, T, W) of tokens (B, T).
+
+        Args:
+            tokens: int64.
+            state: what earlier calls left behind; extended by this call.
+            at: (T,) or (B, T) positions. Only their sign matters: negative ones are padding on
+                the left, where nothing is remembered.
+        """
+        rows = tokens.size(0)
+        gaps = [] if at is None else (at < 0).sum(-1).expand(rows).tolist()
+        x = self.embed(tokens, frame(tokens, at, 0).at)
+        for number, layer in enumerate(self.blocks):
+            x = layer(x, gaps, state.layers[number].recurrent if state else None)
+            x = drop(x, self.config.dropout, self.training)
+        if state:
+            state.length += tokens.size(1)
+        return x  # type: ignore[no-any-return]
+
+    @property
+    def reach(self) -> int | None:
+        """No limit."""
+        return None
+
+    def carried(self, batch: int, memory: int | None = None) -> State | None:
+        """An empty state, whose size is fixed; with a `memory` of 0 there is none."""
+        return None if memory == 0 else self.new_state(batch, 0)
+
+    def new_state(self, batch: int, capacity: int) -> State:
+        """An empty state; its size does not depend on the length of the text."""
+        return State([LayerState(recurrent=Recurrent()) for _ in self.blocks])
+
+    def initialise(self) -> None:
+        """Signals keep their size on the way through, also where an LSTM's gates damp them.
+
+        Found by trial, among them an open forget gate (Jozefowicz et al. 2015), which learned
+        more slowly on characters.
+        """
+        lstm = self.config.cell == "lstm"
+        token, deeper = (0.5, 3.0) if lstm else (0.1, 1.0)
+        inputs = self.config.embedding or self.config.width
+        table = [
+            ("token.weight", normal(token)),
+            ("blocks.0.cell.weight_ih_l0", normal(inputs**-0.5 / token)),
+            ("weight_ih_l0", normal(deeper * self.config.width**-0.5)),
+            ("weight_hh_l0", nn.init.orthogonal_),
+            ("_l0", zeros),
+        ]
+        initialise(self, table)
+
+
+NAMES: tuple[Name, ...] = ()
+
+
+def sizes(config: Config) -> dict[str, list[int]]:
+    """Nothing is cut."""
+    return {}
+
+
+def foreign(config: Config) -> dict[str, Any] | None:
+    """No other library has this architecture."""
+    return None
+
+
+def remembered(config: Config) -> int:
+    """Numbers kept of one text, however long."""
+    return config.layers * config.width * (2 if config.cell == "lstm" else 1)

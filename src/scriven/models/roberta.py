@@ -1,0 +1,210 @@
+"""RoBERTa (Liu et al. 2019): an encoder that fills gaps, each token seeing all others.
+
+BERT's layers (Devlin et al. 2018): LayerNorm after each sum and on the embedding, learned
+positions, GELU. There is one segment, so the vector of token types is part of the positions. Its
+task is `masked`, which owns the head. Loads in Hugging Face as RobertaForMaskedLM.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import DamagedError
+from ..nn.block import Block
+from ..nn.embed import Embedding
+from ..nn.init import initialise, normal, ones, zeros
+from ..nn.norm import LayerNorm
+from ..nn.positions import Learned
+from ..nn.residual import post_norm
+from ..nn.visibility import Visibility
+from .shared.backbone import Backbone, check
+from .shared.classic import classic_block
+from .shared.names import Name
+from .shared.theirs import Theirs, flag, is_kind, number, only, whole
+
+TASK = "masked"
+
+
+@dataclass(frozen=True)
+class Config:
+    """The shape of the model."""
+
+    vocabulary: int = 0
+    """Number of tokens, the mask included; set from the tokenizer."""
+    context: int = 256
+    """Longest sequence the model sees at once, in tokens."""
+    layers: int = 4
+    """Blocks."""
+    heads: int = 4
+    """Attention heads per block."""
+    width: int = 128
+    """Size of a token's vector."""
+    hidden: int | None = None
+    """Size of the feed-forward layer; auto: four times the width."""
+    dropout: float = 0.0
+    """Share of embeddings, attention weights and sublayer outputs dropped while training."""
+    tied: bool = True
+    """One matrix for reading and for writing tokens."""
+    padding: int | None = None
+    """Id of the token that fills a batch; auto: the last but one, as in tokenizers made here."""
+    norm_eps: float = 1e-5
+    """Added under the root of a norm."""
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            context=self.context,
+            layers=self.layers,
+            heads=self.heads,
+            width=self.width,
+            hidden=self.hidden,
+        )
+
+    @property
+    def unused(self) -> int:
+        """Rows before the first position in the twin's table: it counts from its padding id + 1."""
+        padding = self.vocabulary - 2 if self.padding is None else self.padding
+        return max(0, padding) + 1
+
+
+def block(config: Config) -> Block:
+    """One layer; the GELU is the exact one."""
+    return classic_block(config, post_norm, F.gelu, Visibility(causal=False))
+
+
+class Model(Backbone):
+    """A RoBERTa-shaped encoder."""
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        position = Learned(config.context, config.width)
+        norm = LayerNorm(config.width, config.norm_eps)
+        embed = Embedding(config.vocabulary, config.width, position, config.dropout, norm=norm)
+        blocks = [block(config) for _ in range(config.layers)]
+        super().__init__(config, embed, blocks, nn.Identity())
+
+    def initialise(self) -> None:
+        """BERT's: 0.02 everywhere."""
+        initialise(self, [("norm.weight", ones), ("bias", zeros), ("weight", normal(0.02))])
+
+
+LAYER = "roberta.encoder.layer.{n}."
+POSITIONS = "roberta.embeddings.position_embeddings.weight"
+TYPES = "roberta.embeddings.token_type_embeddings.weight"
+
+NAMES = (
+    Name("backbone.embed.token.weight", "roberta.embeddings.word_embeddings.weight"),
+    Name("backbone.embed.position.weight", POSITIONS),
+    Name("backbone.embed.norm.weight", "roberta.embeddings.LayerNorm.weight"),
+    Name("backbone.embed.norm.bias", "roberta.embeddings.LayerNorm.bias"),
+    *(
+        Name(
+            f"backbone.blocks.{{n}}.attention.qkv.{kind}",
+            tuple(f"{LAYER}attention.self.{part}.{kind}" for part in ("query", "key", "value")),
+            parts="qkv",
+        )
+        for kind in ("weight", "bias")
+    ),
+    *(
+        Name(f"backbone.blocks.{{n}}.{ours}.{kind}", f"{LAYER}{theirs}.{kind}")
+        for ours, theirs in (
+            ("attention.out", "attention.output.dense"),
+            ("attention_norm", "attention.output.LayerNorm"),
+            ("mlp.up", "intermediate.dense"),
+            ("mlp.down", "output.dense"),
+            ("mlp_norm", "output.LayerNorm"),
+        )
+        for kind in ("weight", "bias")
+    ),
+    Name("head.dense.weight", "lm_head.dense.weight"),
+    Name("head.dense.bias", "lm_head.dense.bias"),
+    Name("head.norm.weight", "lm_head.layer_norm.weight"),
+    Name("head.norm.bias", "lm_head.layer_norm.bias"),
+    Name("head.weight", "lm_head.decoder.weight"),
+    Name("head.bias", "lm_head.bias"),
+)
+
+
+def complete(config: Config, theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Adds what the twin stores beside ours: unused rows of positions, one token type of zeros,
+    and, untied, the head's bias under the name that is read then."""
+    positions = theirs[POSITIONS]
+    zeros = positions.new_zeros(config.unused, config.width)
+    found = {**theirs, POSITIONS: torch.cat((zeros, positions)), TYPES: zeros[:1].clone()}
+    if not config.tied:
+        found["lm_head.decoder.bias"] = theirs["lm_head.bias"].clone()
+    return found
+
+
+def reduce(config: Config, theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `complete`; the one token type is added to every position."""
+    found = dict(theirs)
+    for name in (POSITIONS, TYPES):
+        if name not in found:
+            raise DamagedError(f"weights lack {name}")
+    found[POSITIONS] = found[POSITIONS][config.unused :] + found.pop(TYPES)
+    if "lm_head.decoder.bias" in found:
+        found["lm_head.bias"] = found.pop("lm_head.decoder.bias")
+    return found
+
+
+def sizes(config: Config) -> dict[str, list[int]]:
+    """Where fused matrices are cut for NAMES."""
+    return {"qkv": [config.width] * 3}
+
+
+def foreign(config: Config) -> dict[str, Any]:
+    """Hugging Face's config.json."""
+    return {
+        "architectures": ["RobertaForMaskedLM"],
+        "model_type": "roberta",
+        "vocab_size": config.vocabulary,
+        "max_position_embeddings": config.unused + config.context,
+        "type_vocab_size": 1,
+        "pad_token_id": config.unused - 1,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.hidden or 4 * config.width,
+        "hidden_act": "gelu",
+        "layer_norm_eps": config.norm_eps,
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.dropout,
+        "tie_word_embeddings": config.tied,
+    }
+
+
+def adopt(theirs: Theirs) -> dict[str, Any] | None:
+    """The fields of Config that a Hugging Face config.json asks for; None where it is no RoBERTa.
+
+    Raises:
+        SettingError: names the field that this file cannot express.
+    """
+    if not is_kind(theirs, "RobertaForMaskedLM", "roberta"):
+        return None
+    usual = {"type_vocab_size": 2, **theirs}
+    only(
+        usual,
+        hidden_act=("gelu",),
+        type_vocab_size=(1,),
+        position_embedding_type=("absolute",),
+        is_decoder=(False,),
+        add_cross_attention=(False,),
+    )
+    padding = whole(theirs, "pad_token_id", default=1)
+    return {
+        "vocabulary": whole(theirs, "vocab_size"),
+        "context": whole(theirs, "max_position_embeddings") - padding - 1,
+        "layers": whole(theirs, "num_hidden_layers"),
+        "heads": whole(theirs, "num_attention_heads"),
+        "width": whole(theirs, "hidden_size"),
+        "hidden": whole(theirs, "intermediate_size"),
+        "dropout": number(theirs, "hidden_dropout_prob", default=0.1),
+        "tied": flag(theirs, "tie_word_embeddings", True),
+        "padding": padding,
+        "norm_eps": number(theirs, "layer_norm_eps", default=1e-12),
+    }

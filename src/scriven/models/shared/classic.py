@@ -1,0 +1,46 @@
+"""The block of 2018 to 2020: attention and a GELU layer, both with biases, and LayerNorm.
+
+GPT-1, GPT-2, GPT-3 and RoBERTa differ in what they hand in here and in nothing else. Knows no
+embedding, no positions and no initial weights.
+"""
+
+from typing import Protocol
+
+from ...nn.attention import Attention
+from ...nn.block import Block
+from ...nn.mlp import MLP, Activation
+from ...nn.norm import LayerNorm
+from ...nn.residual import Residual
+from ...nn.visibility import Visibility
+
+
+class Shape(Protocol):
+    """The fields of a Config that the block needs."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def hidden(self) -> int | None: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def norm_eps(self) -> float: ...
+
+
+def classic_block(
+    config: Shape, residual: Residual, activation: Activation, visibility: Visibility
+) -> Block:
+    """One layer; a feed-forward size of None is four times the width."""
+    attention = Attention(
+        config.width,
+        config.heads,
+        visibility=visibility,
+        dropout=config.dropout,
+        attention_dropout=config.dropout,
+    )
+    hidden = config.hidden or 4 * config.width
+    mlp = MLP(config.width, hidden, activation, dropout=config.dropout)
+    norms = LayerNorm(config.width, config.norm_eps), LayerNorm(config.width, config.norm_eps)
+    return Block(residual, attention, norms[0], mlp, norms[1])

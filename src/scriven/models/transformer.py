@@ -1,0 +1,300 @@
+"""The encoder-decoder of "Attention Is All You Need" (Vaswani et al. 2017, section 3).
+
+Norm after each residual sum, sinusoidal positions, ReLU, and one matrix that reads source and
+target and writes the target. Loads in Hugging Face as MarianMTModel.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import SettingError
+from ..nn.attention import Attention
+from ..nn.block import Block
+from ..nn.embed import Embedding
+from ..nn.init import initialise, normal, ones, zeros
+from ..nn.mlp import MLP
+from ..nn.norm import LayerNorm
+from ..nn.positions import Sinusoidal
+from ..nn.residual import post_norm, pre_norm
+from ..nn.state import NOTHING, CrossCache, State
+from ..nn.visibility import Visibility, frame
+from .shared.backbone import Backbone, check
+from .shared.names import Name
+from .shared.theirs import Theirs, flag, is_kind, number, only, whole
+
+TASK = "seq2seq"
+
+
+@dataclass(frozen=True)
+class Config:
+    """The shape of the model."""
+
+    vocabulary: int = 0
+    """Number of tokens, of source and target together; set from the tokenizer."""
+    context: int = 256
+    """Longest source, and longest target, in tokens."""
+    layers: int = 4
+    """Blocks of the decoder."""
+    encoder_layers: int | None = None
+    """Blocks of the encoder; auto: as many as the decoder has."""
+    heads: int = 4
+    """Attention heads per block."""
+    width: int = 128
+    """Size of a token's vector."""
+    hidden: int | None = None
+    """Size of the feed-forward layer; auto: four times the width."""
+    activation: Literal["relu", "gelu"] = "relu"
+    """Between the two feed-forward layers."""
+    norm: Literal["post", "pre"] = "post"
+    """Norm after each residual sum (the paper), or before each sublayer and once at the end."""
+    dropout: float = 0.0
+    """Share of embeddings and sublayer outputs dropped while training."""
+    tied: bool = True
+    """One matrix for reading and for writing tokens."""
+
+    def __post_init__(self) -> None:
+        names = ("context", "layers", "encoder_layers", "heads", "width", "hidden")
+        check(self, **{name: getattr(self, name) for name in names})
+        if self.context < 4:  # room for a start, a mark and two tokens
+            raise SettingError(f"--model.context={self.context}: at least 4")
+        if self.size_of_encoder > 10_000:
+            raise SettingError(f"--model.encoder_layers={self.encoder_layers}: at most 10,000")
+
+    @property
+    def size_of_hidden(self) -> int:
+        """The feed-forward size in use."""
+        return self.hidden or 4 * self.width
+
+    @property
+    def size_of_encoder(self) -> int:
+        """Blocks of the encoder."""
+        return self.encoder_layers or self.layers
+
+
+def block(config: Config, *, decoder: bool) -> Block:
+    """One layer; a decoder's sees only what came before, and all of the source."""
+
+    def attention(*, causal: bool) -> Attention:
+        rule = Visibility(causal=causal)
+        return Attention(config.width, config.heads, visibility=rule, dropout=config.dropout)
+
+    activation = F.relu if config.activation == "relu" else F.gelu
+    mlp = MLP(config.width, config.size_of_hidden, activation, dropout=config.dropout)
+    return Block(
+        post_norm if config.norm == "post" else pre_norm,
+        attention(causal=decoder),
+        LayerNorm(config.width),
+        mlp,
+        LayerNorm(config.width),
+        attention(causal=False) if decoder else None,
+        LayerNorm(config.width) if decoder else None,
+    )
+
+
+def last_norm(config: Config) -> nn.Module:
+    """Pre-norm leaves the residual sum as it is, so a last norm follows its stack."""
+    return LayerNorm(config.width) if config.norm == "pre" else nn.Identity()
+
+
+class Encoder(nn.Module):
+    """The stack that reads the source, all of it at once."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        blocks = [block(config, decoder=False) for _ in range(config.size_of_encoder)]
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = last_norm(config)
+
+
+class Model(Backbone):
+    """An encoder, and a decoder (`blocks`, `norm`) that looks at what it made."""
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        position = Sinusoidal(config.context, config.width, halves=True)
+        scale = config.width**0.5
+        embed = Embedding(config.vocabulary, config.width, position, config.dropout, scale)
+        blocks = [block(config, decoder=True) for _ in range(config.layers)]
+        super().__init__(config, embed, blocks, last_norm(config))
+        self.encoder = Encoder(config)
+
+    def encode(self, source: Tensor, source_at: Tensor | None = None) -> Tensor:
+        """Source tokens (B, S) at (S,) or (B, S), negative for padding -> (B, S, W)."""
+        where = frame(source, source_at, 0)
+        x = self.embed(source, where.at)
+        for layer in self.encoder.blocks:
+            x = layer(x, where)
+        return self.encoder.norm(x)  # type: ignore[no-any-return]
+
+    def forward(
+        self,
+        tokens: Tensor,
+        state: State | None = None,
+        at: Tensor | None = None,
+        source: Tensor | None = None,
+        source_at: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states of target tokens.
+
+        Args:
+            tokens, state, at: as for every Backbone; a state holds what `read` left behind.
+            source: (B, S) int64, where there is no state.
+            source_at: (S,) or (B, S) its positions, negative for padding; None: 0, 1, 2 ...
+
+        Returns:
+            (B, T, W), after the last norm.
+        """
+        if state is not None:
+            encoded, source_at = state.source, state.source_at
+        else:
+            assert source is not None, "an encoder-decoder needs a source"
+            encoded = self.encode(source, source_at)
+            source_at = _places(encoded, source_at)
+        where = frame(tokens, at, state.length if state else 0)
+        x = self.embed(tokens, where.at)
+        for index, layer in enumerate(self.blocks):
+            memory = state.layers[index] if state else NOTHING
+            x = layer(x, where, memory, encoded, source_at)
+        if state:
+            state.length += tokens.size(1)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def read(self, source: Tensor, source_at: Tensor | None, state: State) -> None:
+        """Encodes a source (B, S) once for all tokens that will be written with `state`."""
+        state.source = self.encode(source, source_at)
+        state.source_at = _places(state.source, source_at)
+        for layer in state.layers:
+            layer.cross = CrossCache()
+
+    def initialise(self) -> None:
+        """Output projections start at zero, so each block starts as its norms alone.
+
+        Post-norm otherwise needs a long warm-up (Xiong et al. 2020, section 3.3). Token vectors
+        are short enough for a first loss near that of a guess, and long enough to be heard beside
+        the positions.
+        """
+        table = [
+            ("norm.weight", ones),
+            ("bias", zeros),
+            ("out.weight", zeros),
+            ("down.weight", zeros),
+            ("token.weight", normal(0.4 * self.config.width**-0.5)),
+            ("weight", normal(self.config.width**-0.5)),
+        ]
+        initialise(self, table)
+
+
+def _places(encoded: Tensor, source_at: Tensor | None) -> Tensor:
+    """Positions of a source whose caller left them open."""
+    if source_at is not None:
+        return source_at
+    return torch.arange(encoded.size(1), device=encoded.device)
+
+
+def _linear(ours: str, theirs: str) -> list[Name]:
+    return [Name(f"{ours}.{part}", f"{theirs}.{part}") for part in ("weight", "bias")]
+
+
+def _attention(ours: str, theirs: str) -> list[Name]:
+    """Their queries, keys and values are three layers, ours one."""
+    names = _linear(f"{ours}.out", f"{theirs}.out_proj")
+    for part in ("weight", "bias"):
+        cut = tuple(f"{theirs}.{which}_proj.{part}" for which in "qkv")
+        names.append(Name(f"{ours}.qkv.{part}", cut, parts="qkv"))
+    return names
+
+
+def _stack(ours: str, theirs: str) -> list[Name]:
+    return [
+        *_attention(f"{ours}.attention", f"{theirs}.self_attn"),
+        *_linear(f"{ours}.attention_norm", f"{theirs}.self_attn_layer_norm"),
+        *_linear(f"{ours}.mlp.up", f"{theirs}.fc1"),
+        *_linear(f"{ours}.mlp.down", f"{theirs}.fc2"),
+        *_linear(f"{ours}.mlp_norm", f"{theirs}.final_layer_norm"),
+    ]
+
+
+NAMES = (
+    Name("backbone.embed.token.weight", "model.shared.weight"),
+    *_stack("backbone.encoder.blocks.{n}", "model.encoder.layers.{n}"),
+    *_stack("backbone.blocks.{n}", "model.decoder.layers.{n}"),
+    *_attention("backbone.blocks.{n}.cross", "model.decoder.layers.{n}.encoder_attn"),
+    *_linear("backbone.blocks.{n}.cross_norm", "model.decoder.layers.{n}.encoder_attn_layer_norm"),
+)
+
+
+def sizes(config: Config) -> dict[str, list[int]]:
+    """Where fused matrices are cut for NAMES."""
+    return {"qkv": [config.width] * 3}
+
+
+def foreign(config: Config) -> dict[str, Any] | None:
+    """Hugging Face's config.json; Marian knows neither pre-norm nor an untied head."""
+    if config.norm == "pre" or not config.tied:
+        return None
+    return {
+        "architectures": ["MarianMTModel"],
+        "model_type": "marian",
+        "is_encoder_decoder": True,
+        "vocab_size": config.vocabulary,
+        "decoder_vocab_size": config.vocabulary,
+        "max_position_embeddings": config.context,
+        "d_model": config.width,
+        "encoder_layers": config.size_of_encoder,
+        "decoder_layers": config.layers,
+        "encoder_attention_heads": config.heads,
+        "decoder_attention_heads": config.heads,
+        "encoder_ffn_dim": config.size_of_hidden,
+        "decoder_ffn_dim": config.size_of_hidden,
+        "activation_function": config.activation,
+        "normalize_before": False,
+        "static_position_embeddings": True,
+        "scale_embedding": True,
+        "share_encoder_decoder_embeddings": True,
+        "dropout": config.dropout,
+        "attention_dropout": 0.0,
+        "activation_dropout": 0.0,
+        "forced_eos_token_id": None,
+        "tie_word_embeddings": True,
+    }
+
+
+def adopt(theirs: Theirs) -> dict[str, Any] | None:
+    """The fields of Config that a Hugging Face config.json asks for; None where it is no Marian.
+
+    Raises:
+        SettingError: names the field that this file cannot express.
+    """
+    if not is_kind(theirs, "MarianMTModel", "marian"):
+        return None
+    heads, hidden = whole(theirs, "decoder_attention_heads"), whole(theirs, "decoder_ffn_dim")
+    only(
+        {"scale_embedding": False, **theirs},  # as its class has it where the file is silent
+        encoder_attention_heads=(heads,),
+        encoder_ffn_dim=(hidden,),
+        activation_function=("relu", "gelu"),
+        scale_embedding=(True,),
+        share_encoder_decoder_embeddings=(True,),
+        decoder_vocab_size=(whole(theirs, "vocab_size"),),
+        normalize_before=(False,),
+        normalize_embedding=(False,),
+        add_final_layer_norm=(False,),
+        tie_word_embeddings=(True,),
+    )
+    return {
+        "vocabulary": whole(theirs, "vocab_size"),
+        "context": whole(theirs, "max_position_embeddings", default=1024),
+        "layers": whole(theirs, "decoder_layers"),
+        "encoder_layers": whole(theirs, "encoder_layers"),
+        "heads": heads,
+        "width": whole(theirs, "d_model"),
+        "hidden": hidden,
+        "activation": theirs.get("activation_function", "gelu"),
+        "dropout": number(theirs, "dropout", default=0.1),
+        "tied": flag(theirs, "tie_word_embeddings", True),
+    }

@@ -1,0 +1,58 @@
+"""Training on pairs: read a source, write its target, as in translation.
+
+Sutskever et al. 2014, section 2; Vaswani et al. 2017, section 3. A target ends with the
+end-of-document token, which the model learns to write.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from ..data.batch import Batch
+from ..data.padding import Ids, padded
+from ..data.pairs import Pairs as Rows
+from ..data.shards import Shard
+from ..data.windows import TOKENS_AT_ONCE
+from .seq2seq import EncoderDecoder
+
+
+class Pairs(EncoderDecoder):
+    """Targets, each predicted from its source."""
+
+    measure = "target token"
+    continues = False
+
+    @property
+    def longest(self) -> int:
+        """A target ends where the decoder's context does."""
+        return self.backbone.config.context
+
+    def examine(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
+        """All pairs of a shard, in order; a target that is cut counts as far as it is read."""
+        pairs = Rows(shard, self.special["eos"])
+        at_once = max(1, TOKENS_AT_ONCE // self.backbone.config.context)
+        for start in range(0, len(pairs), at_once):
+            numbers = range(start, min(start + at_once, len(pairs)))
+            yield self.batch(*pairs.read(numbers), device)
+
+    def batch(self, sources: Sequence[Ids], targets: Sequence[Ids], device: torch.device) -> Batch:
+        """Pairs of token ids as rows; what is longer than the context loses its end."""
+        context = self.backbone.config.context
+        return padded(
+            [source[:context] for source in sources],
+            [target[:context] for target in targets],
+            pad=self.special["pad"],
+            device=device,
+        )
+
+    def shorten(self, prompt: list[int]) -> list[int]:
+        """As much of a source as was read in training: its beginning."""
+        return prompt[: self.backbone.config.context]
+
+    def arrange(self, window: list[int], written: int) -> tuple[list[int] | None, list[int]]:
+        """The prompt is the source, everything written is the target."""
+        border = len(window) - written
+        return window[:border], [self.special["pad"], *window[border:]]
+
+
+Task = Pairs

@@ -1,0 +1,146 @@
+"""Ours and transformers' with the same weights, and how far apart they are."""
+
+from types import MethodType, ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import Tensor
+
+from scriven import find
+from scriven.data.batch import IGNORED, Batch
+from scriven.models.shared.backbone import pretraining
+from scriven.models.shared.names import to_twin
+from scriven.nn.positions import Rotary
+from scriven.tasks.base import Objective
+
+V, T = 37, 20
+BASE: dict[str, Any] = {"vocabulary": V, "context": T, "layers": 2, "heads": 4, "width": 32}
+PAD, MASK = V - 2, V - 1
+LENGTHS = (20, 13, 1)
+"""Of the three rows, where they are padded."""
+
+
+def make(module: ModuleType, changes: dict[str, Any], dtype: torch.dtype) -> Objective:
+    """Ours, with random weights that hide nothing."""
+    torch.manual_seed(0)
+    kind = find.module("scriven.tasks", pretraining(module)).Task
+    special = {"eos": V - 3, "pad": PAD, "mask": MASK}
+    task: Objective = kind(module.Model(module.Config(**{**BASE, **changes})), special=special)
+    with torch.no_grad():
+        for weight in task.parameters():
+            weight.normal_(0, 0.1)
+    return task.to(dtype)
+
+
+def twin(module: ModuleType, config: Any, dtype: torch.dtype) -> Any:
+    """The Hugging Face class that `foreign` names, in the shape it describes."""
+    ids = {"bos_token_id": None, "eos_token_id": None}
+    settings = {**module.foreign(config), **ids}
+    kind = getattr(transformers, settings["architectures"][0])
+    return kind(kind.config_class(**settings, attn_implementation=_attention(kind))).to(dtype)
+
+
+def _attention(kind: type) -> str:
+    return "eager" if kind.__name__ == "OpenAIGPTLMHeadModel" else "sdpa"
+
+
+def pair(module: ModuleType, changes: dict[str, Any], dtype: torch.dtype) -> tuple[Objective, Any]:
+    """Ours with random weights, and theirs with the same."""
+    task = make(module, changes, dtype)
+    config = task.backbone.config
+    theirs = twin(module, config, dtype)
+    missing, extra = theirs.load_state_dict(to_twin(module, config, task.state_dict()), False)
+    assert not extra
+    assert set(missing) <= {"lm_head.weight", "lm_head.decoder.weight", "lm_head.decoder.bias"}
+    theirs.tie_weights()
+    for part in theirs.modules():
+        if type(part).__name__.endswith("RMSNorm"):  # theirs computes in float32 always
+            part.forward = MethodType(exact_norm, part)
+    for part in task.modules():
+        if isinstance(part, Rotary):  # theirs are float32 always; ours are tested on their own
+            at = torch.arange(config.context)[None]
+            cos, sin = theirs.model.rotary_emb(torch.zeros(1, dtype=dtype), at)
+            first, second = sin[0].chunk(2, -1)
+            assert (part.cos - cos[0]).abs().max() < 1e-6
+            part.cos, part.sin = cos[0], torch.cat((-first, second), -1)
+    return task, theirs
+
+
+def exact_norm(self: Any, x: Tensor) -> Tensor:
+    """transformers' RMSNorm without its rounding."""
+    return self.weight * x * (x.square().mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
+
+
+def batch_of(side: str, masked: bool) -> Batch:
+    """Three rows of text, whole (side ""), or shorter ones with padding on the left or right."""
+    generator = torch.Generator().manual_seed(3)
+    tokens = torch.randint(PAD - 1, (3, T), generator=generator)
+    at = torch.arange(T).expand(3, T).clone()
+    for row, length in enumerate(LENGTHS if side else ()):
+        begin = T - length if side == "left" else 0
+        at[row] = torch.arange(T) - begin
+        outside = (at[row] < 0) | (at[row] >= length)
+        at[row, outside] = -1
+        tokens[row, outside] = PAD
+    if masked:
+        hidden = (torch.rand(3, T, generator=generator) < 0.3) & (at >= 0)
+        targets = torch.where(hidden, tokens, IGNORED)
+        tokens = torch.where(hidden, MASK, tokens)
+    else:
+        after = tokens.roll(-1, 1)
+        there = (at >= 0) & (at.roll(-1, 1) > at)
+        there[:, -1] = False
+        targets = torch.where(there, after, IGNORED)
+    return Batch(tokens, targets, at=at if side else None)
+
+
+def differences(task: Objective, theirs: Any, side: str = "") -> dict[str, float]:
+    """Largest difference of logits, loss and each gradient, by name.
+
+    Every parameter of theirs is compared but those that ours computes: `derived`.
+    """
+    batch = batch_of(side, masked=not task.writes)
+    there = torch.ones_like(batch.tokens, dtype=torch.bool) if batch.at is None else batch.at >= 0
+    ours = task.logits(task.hidden(batch))
+    output = task(batch)
+    loss = output.loss / output.tokens
+    given: dict[str, Tensor] = {}
+    if batch.at is not None:
+        given["attention_mask"] = there.long()
+        if task.writes:
+            given["position_ids"] = batch.at.clamp(min=0)
+    reference = theirs(batch.tokens, **given).logits
+    # not their own loss, which rounds to float32
+    targets = batch.targets.flatten()
+    wanted = F.cross_entropy(reference.flatten(0, 1), targets, ignore_index=IGNORED)
+    found = {
+        "logits": float((ours - reference)[there].detach().abs().max()),
+        "loss": float((loss - wanted).detach().abs()),
+    }
+    loss.backward()
+    wanted.backward()
+    module = find.module("scriven.models", type(task.backbone).__module__.rsplit(".", 1)[-1])
+    config = task.backbone.config
+    gradients = {
+        name: torch.zeros_like(weight) if weight.grad is None else weight.grad
+        for name, weight in task.named_parameters()
+    }
+    named = to_twin(module, config, gradients)
+    for name, weight in theirs.named_parameters():
+        if name not in derived(config, gradients):
+            found[name] = float((named[name] - weight.grad).abs().max())
+    return found
+
+
+def derived(config: Any, ours: dict[str, Tensor]) -> set[str]:
+    """What theirs stores as a parameter and ours computes or leaves out."""
+    names = set()
+    if "backbone.embed.position.weight" not in ours:
+        names.add("transformer.wpe.weight")
+    if "head.dense.weight" in ours:
+        names.add("roberta.embeddings.token_type_embeddings.weight")
+        if not config.tied:
+            names.add("lm_head.bias")  # theirs reads lm_head.decoder.bias then
+    return names
