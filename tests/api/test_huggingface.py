@@ -20,18 +20,24 @@ TRIALS = [
 
 
 @pytest.fixture(
-    scope="module", params=["llama-char", "llama-bpe", "gpt2-bpe", "gpt2-word", "llama-byte"]
-)
+    scope="module",
+    params=[
+        "llama-char", "llama-bpe", "gpt2-bpe", "gpt2-word", "llama-byte",
+        "gpt1-bpe", "gpt2-char-sinusoidal", "gpt3-char",
+    ],
+)  # fmt: skip
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> scriven.Model:
     folder = tmp_path_factory.mktemp("hf")
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
-    arch, kind = request.param.split("-")
+    arch, kind, *positions = request.param.split("-")
     settings = {
         "tokenizer.kind": kind, "model.layers": 2, "model.width": 32, "model.heads": 2,
         "model.context": 16, "runtime.dtype": "float32", "train.sample_every": 0,
     }  # fmt: skip
     if kind in ("bpe", "word"):
         settings["tokenizer.vocabulary"] = 300
+    if positions:
+        settings["model.positions"] = positions[0]
     return scriven.train(
         folder / "text.txt",
         out=folder / "run",

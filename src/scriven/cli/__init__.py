@@ -37,7 +37,7 @@ def build() -> App:
     ranked = [verb for verb in ORDER if verb in verbs]
     for rank, verb in enumerate([*ranked, *(verb for verb in verbs if verb not in ORDER)]):
         command = getattr(find.module("scriven.cli", verb), verb)
-        app.command(command, name=verb, sort_key=rank)
+        app.command(command, name=verb.rstrip("_"), sort_key=rank)
     return app
 
 

@@ -11,6 +11,7 @@ def evaluate(
     run: str,
     *data: str,
     arch: str | None = None,
+    memory: int | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
 ) -> None:
@@ -24,10 +25,12 @@ def evaluate(
         Texts, each as a whole; without any, the validation part of the run's own text.
     arch
         The file of your own architecture, where the run was made with one.
+    memory
+        Positions of earlier text that a model with a memory keeps; 0 for none.
     json
         One JSON object on standard output.
     """
-    result = open_model(run, arch).evaluate(*data, settings=settings or {})
+    result = open_model(run, arch).evaluate(*data, settings=settings or {}, memory=memory)
     rows = [
         ("loss", f"{result['loss']:.4f} nats per token"),
         ("perplexity", f"{result['perplexity']:.3f}"),

@@ -1,12 +1,17 @@
 """`scriven generate`: the model writes."""
 
 import sys
-from typing import Annotated
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from ..errors import SettingError
-from .base import emit, for_terminal, note, open_model
+from .base import emit, for_terminal, note, open_model, table
+
+if TYPE_CHECKING:
+    from ..api import Model
 
 MOST_SAMPLES = 10_000
 
@@ -16,7 +21,7 @@ def generate(
     prompt: str = "",
     *,
     max_new_tokens: int = 200,
-    temperature: float = 0.8,
+    temperature: float | None = None,
     top_k: int = 0,
     top_p: float = 1.0,
     min_p: float = 0.0,
@@ -34,11 +39,13 @@ def generate(
     run
         A run folder, a name under runs/, or latest.
     prompt
-        What the text begins with; - reads it from standard input.
+        What the text begins with; - reads it from standard input. For a model that fills gaps, a
+        text with <mask> in their places.
     max_new_tokens
         Longest text, in tokens.
     temperature
-        0 always takes the likeliest token; 1 draws as the model believes.
+        0 always takes the likeliest token; 1 draws as the model believes. 0.8 by default, 0 where
+        gaps are filled or a target is written.
     top_k
         Draw from the k likeliest tokens only; 0 for all.
     top_p
@@ -63,7 +70,7 @@ def generate(
     model = open_model(run, arch)
     if prompt == "-":
         prompt = sys.stdin.read()
-    knobs = {
+    knobs: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "top_k": top_k,
@@ -73,9 +80,15 @@ def generate(
         "seed": seed,
         "stop": stop,
     }
+    if temperature is None:
+        knobs["temperature"] = 0.8 if model.task.continues else 0.0
+    if not model.task.writes:
+        _fill(model, prompt, {**knobs, "temperature": temperature or 0.0}, json)
+        return
+    shown = prompt if model.task.continues else ""
     if samples == 1 and not json:
         steps = model.stream(prompt, **knobs)  # refuses a wrong knob before anything is written
-        sys.stdout.write(for_terminal(prompt))
+        sys.stdout.write(for_terminal(shown))
         truncated = 0
         for step in steps:
             sys.stdout.write(for_terminal(step.text))
@@ -83,8 +96,10 @@ def generate(
             truncated = step.prompt_truncated
         sys.stdout.write("\n")
         if truncated:
+            part = "first" if model.task.continues else "last"
             note(
-                f"the prompt is longer than the context: its first {truncated} tokens were left out"
+                f"the prompt is longer than the context: its {part} {truncated} tokens were "
+                "left out"
             )
         return
     made = model.generate_many([prompt] * samples, **knobs)
@@ -100,5 +115,25 @@ def generate(
         for each in made
     ]
     data = rows[0] if samples == 1 else {**rows[0], "samples": rows}
-    text = "\n---\n".join(prompt + each.text for each in made)
+    text = "\n---\n".join(shown + each.text for each in made)
     emit(data, for_terminal(text), json)
+
+
+def _fill(model: "Model", prompt: str, knobs: dict[str, Any], as_json: bool) -> None:
+    """The text with its gaps filled, and what else could have stood there."""
+    began = time.perf_counter()
+    text, guesses = model.fill(prompt, **knobs)
+    seconds = time.perf_counter() - began
+    data = {
+        "text": text,
+        "tokens": len(guesses),
+        "seconds": round(seconds, 4),
+        "tokens_per_second": round(len(guesses) / seconds, 1),
+        "finish_reason": "filled",
+        "gaps": [asdict(guess) for guess in guesses],
+    }
+    rows = [
+        (repr(guess.text), ", ".join(f"{text!r} {share:.0%}" for text, share in guess.likeliest))
+        for guess in guesses
+    ]
+    emit(data, for_terminal(text + "\n\n" + table(rows)), as_json)

@@ -41,6 +41,8 @@ def inspect(
             f"{data['flops_forward']:,} forward, {data['flops_training']:,} training",
         ),
         ("training memory", f"about {gigabytes(data['training_bytes'])} at 2,048 tokens at once"),
-        ("cache memory", f"{gigabytes(data['cache_bytes'])} per text at full context"),
+        ("cache memory", f"{gigabytes(data['cache_bytes'])} per text at full length"),
     ]
+    if not data["cache_bytes"]:
+        rows[-1] = ("cache memory", "none: it does not go on with a text")
     emit(data, table(rows), json)

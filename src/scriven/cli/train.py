@@ -86,15 +86,26 @@ def train(
 
 def finished(results: dict[str, Any]) -> str:
     """What a person wants to read at the end."""
-    better = results["val_loss"] < results["ngram_loss"]
-    verdict = "better than" if better else "not yet better than"
     run = results["run"]
-    name = run.removeprefix("runs/") if run.count("/") == 1 else run
+    name = shlex.quote(run.removeprefix("runs/") if run.count("/") == 1 else run)
+    prompts = {"hidden token": '"Your <mask> words"', "target token": '"A source"'}
+    words = prompts.get(results.get("measure", ""), '"Your words"')
     return (
         f"\n{for_terminal(results['sample'].strip())}\n\n"
         f"validation loss {results['val_loss']:.3f} ({results['val_bits_per_byte']:.3f} bits per "
-        f"byte, accuracy {results['val_accuracy']:.1%}): {verdict} counting "
-        f"{results['ngram_order']}-grams ({results['ngram_loss']:.3f})\n"
+        f"byte, accuracy {results['val_accuracy']:.1%}): {_verdict(results)}\n"
         f"report    {run}/report.html\n"
-        f'write     scriven generate {shlex.quote(name)} "Your words"'
+        f"write     scriven generate {name} {words}"
+    )
+
+
+def _verdict(results: dict[str, Any]) -> str:
+    """How good that is; counting reads from left to right, so it is no match for others."""
+    measure = results.get("measure", "next token")
+    if measure not in ("next token", "target token"):
+        return f"of each {measure}, not comparable with losses of the next token"
+    better = results["val_loss"] < results["ngram_loss"]
+    return (
+        f"{'better than' if better else 'not yet better than'} counting "
+        f"{results['ngram_order']}-grams ({results['ngram_loss']:.3f})"
     )

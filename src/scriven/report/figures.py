@@ -67,7 +67,7 @@ def measure(history: History) -> Figures:
     order = history.figure("results", "ngram_order")
     steps = history.figure("results", "steps")
     tokens = _first(history, "tokens", last)
-    task = history.word("task") or "language"
+    meaning = history.word("measure") or "next token"
     kind = history.word("tokenizer", "kind")
     results = history.pick("results")
     return Figures(
@@ -85,7 +85,7 @@ def measure(history: History) -> Figures:
         tokens_per_second=_first(history, "tokens_per_second", last),
         passes=tokens / train_tokens if tokens is not None and train_tokens else None,
         finished=isinstance(results, dict) and results.get("finished", True) is True,
-        language=task == "language",
+        language=meaning == "next token",
         unit={"char": "character", "byte": "byte", "word": "word"}.get(kind, "token"),
     )
 

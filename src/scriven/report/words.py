@@ -65,6 +65,8 @@ def advice(history: History, figures: Figures) -> list[str]:
             f"{plural(skipped, 'note')} below tell of a loss that was not a number: half the "
             "learning rate (--optim.matrix_rate, --optim.rate) would be steadier."
         )
+    if figures.loss is None and history.pick("imported"):
+        return ["It was trained elsewhere: `scriven evaluate` measures it on a text of yours."]
     if figures.loss is None:
         return found or ["Train for longer: the first evaluation has not come yet."]
     if figures.language and figures.gain is not None and figures.gain < -SAME:

@@ -1,0 +1,46 @@
+"""`scriven import`: a Hugging Face folder in, a run folder out."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..errors import SettingError
+from .base import emit, note, table
+
+
+def import_(
+    path: str,
+    *,
+    out: str | None = None,
+    convert: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Make a run of a Hugging Face folder.
+
+    Parameters
+    ----------
+    path
+        A folder with config.json, model.safetensors and tokenizer.json.
+    out
+        The run folder; runs/NAME by default.
+    convert
+        Take the tensors out of pickled weights (.bin, .pt), in a process that can do nothing else.
+    json
+        One JSON object on standard output.
+    """
+    from ..exchange.incoming.check import UNCHECKED
+    from ..exchange.incoming.huggingface import as_json, import_folder
+    from ..report import write_report
+
+    for name, value in (("PATH", path), ("--out", out)):
+        if value == "":
+            raise SettingError(f"{name} is empty: name a folder")
+    made = import_folder(Path(path), None if out is None else Path(out), convert=convert, say=note)
+    write_report(made.folder)
+    compared = made.comparison
+    rows = [("checked in", UNCHECKED)] if compared is None else compared.rows()
+    word = shlex.quote(str(made.folder))
+    text = f"{table(rows)}\n\nsaved as {made.folder}; next: scriven generate {word} PROMPT"
+    emit(as_json(made), text, json)

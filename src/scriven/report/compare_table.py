@@ -1,0 +1,214 @@
+"""Rows of runs as tables: on a terminal of any width, and in Markdown. Computes no figure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+
+from .compare_fold import MEASURED
+from .compare_row import Row, Value
+from .numbers import ABSENT, decimal, duration, percent, short, whole
+
+Show = Callable[[float | None], str]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One thing that is said of each run."""
+
+    key: str
+    title: str
+    show: Show = whole
+    """How a number is written; text stands as it is."""
+
+
+def _loss(value: float | None) -> str:
+    return decimal(value, 4)
+
+
+def _printable(text: str) -> str:
+    """Text that can neither rule a terminal nor turn its writing round."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+
+
+def _plain(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:g}"
+
+
+COLUMNS = (
+    Column("architecture", "architecture"),
+    Column("parameters", "parameters"),
+    Column("layers", "layers"),
+    Column("heads", "heads"),
+    Column("width", "width"),
+    Column("vocabulary", "vocabulary"),
+    Column("context", "context"),
+    Column("positions", "positions"),
+    Column("dropout", "dropout", _plain),
+    Column("batch", "batch"),
+    Column("optimizer", "optimizer"),
+    Column("rate", "learning rate", _plain),
+    Column("matrix_rate", "matrix rate", _plain),
+    Column("seed", "seed"),
+    Column("steps", "steps"),
+    Column("tokens", "tokens read", short),
+    Column("train_loss", "train loss", _loss),
+    Column("val_loss", "val loss", _loss),
+    Column("train_accuracy", "train accuracy", percent),
+    Column("val_accuracy", "val accuracy", percent),
+    Column("bits_per_byte", "bits per byte", _loss),
+    Column("ngram_loss", "n-gram loss", _loss),
+    Column("seconds", "time", duration),
+    Column("tokens_per_second", "tokens/s", short),
+)
+
+FEW = 4
+"""Runs that stand side by side as columns where there is room."""
+LONGEST = 28
+"""Columns of a terminal for a run's name."""
+GAP = "  "
+LEGEND = "* the lowest validation loss among runs that may be compared"
+
+
+def cell(row: Row, column: Column) -> str:
+    """A value as people write it, with the spread of its seeds."""
+    value: Value = row.values[column.key]
+    if isinstance(value, str):
+        return _printable(value)
+    text = column.show(value)
+    spread = row.spread.get(column.key)
+    if not spread:
+        return text
+    number, unit = _cut(text)
+    half, same = _cut(column.show(spread))
+    # 50.0 ± 0.4 %, not 50.0 % ± 0.4 %
+    return f"{number} ± {half}{unit}" if unit == same else f"{text} ± {half}{same}"
+
+
+def _cut(text: str) -> tuple[str, str]:
+    """A number and its unit, if it has exactly one."""
+    number, space, unit = text.partition("\u00a0")
+    return (number, space + unit) if " " not in text and "\u00a0" not in unit else (text, "")
+
+
+def known(rows: Sequence[Row]) -> list[Column]:
+    """The columns that at least one run has a value for."""
+    return [each for each in COLUMNS if any(row.values[each.key] is not None for row in rows)]
+
+
+def terminal(rows: Sequence[Row], notes: Sequence[str], width: int, bold: bool) -> str:
+    """A few runs as columns; many as lines, if what differs between them fits.
+
+    Args:
+        width: columns of the terminal.
+        bold: the terminal understands escape codes.
+    """
+    columns, lines = known(rows), []
+    if len(rows) > FEW:
+        settings = [each for each in columns if each.key not in MEASURED]
+        equal = [each for each in settings if len({cell(row, each) for row in rows}) == 1]
+        columns = [each for each in columns if each not in equal]
+        if equal:
+            same = " · ".join(f"{each.title} {cell(rows[0], each)}" for each in equal)
+            lines += [*_wrap(f"all: {same}", width), ""]
+    heads = [""] + [_title(row) for row in rows]
+    body = [[each.title, *(_marked(row, each) for row in rows)] for each in columns]
+    lying = [list(line) for line in zip(heads, *body, strict=True)]
+    best = {place for place, row in enumerate(rows, 1) if row.best}
+    value = next((n for n, each in enumerate(columns, 1) if each.key == "val_loss"), 0)
+    if len(rows) > FEW and sum(_widths(lying)) + len(GAP) * len(columns) <= width:
+        strong = {(place, value) for place in best}
+        lines += _aligned(lying, strong if bold else set())
+    else:
+        for places in _blocks([heads, *body], width):
+            part = [[line[0], *(line[place] for place in places)] for line in [heads, *body]]
+            strong = {(value, n) for n, place in enumerate(places, 1) if place in best}
+            lines += [*_aligned(part, strong if bold else set()), ""]
+    lines = lines[:-1] if lines and not lines[-1] else lines
+    under = [LEGEND] if best else []
+    under += [f"[{number}] {_printable(text)}" for number, text in enumerate(notes, 1)]
+    return "\n".join(
+        [*lines, *([""] if under else []), *(x for t in under for x in _wrap(t, width))]
+    )
+
+
+def markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
+    """One line per run, every column, the best loss in bold."""
+    columns = known(rows)
+    lines = [
+        "| run | " + " | ".join(each.title for each in columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for row in rows:
+        cells = [_escape(_printable(row.name)) + _sup(row.notes)]
+        for each in columns:
+            text = _escape(cell(row, each))
+            cells.append(f"**{text}**" if row.best and each.key == "val_loss" else text)
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "Bold: the lowest validation loss among runs that may be compared."]
+    lines += [f"\n<sup>{number}</sup> {_escape(text)}" for number, text in enumerate(notes, 1)]
+    return "\n".join(lines) + "\n"
+
+
+def _title(row: Row) -> str:
+    marks = f" [{','.join(str(each) for each in row.notes)}]" if row.notes else ""
+    name = _printable(row.name)
+    while cell_len(name) > LONGEST:  # the end of a name tells runs apart
+        name = "…" + name.lstrip("…")[1:]
+    return name + marks
+
+
+def _marked(row: Row, column: Column) -> str:
+    return cell(row, column) + (" *" if row.best and column.key == "val_loss" else "")
+
+
+def _widths(table: Sequence[Sequence[str]]) -> list[int]:
+    return [max(cell_len(each) for each in column) for column in zip(*table, strict=True)]
+
+
+def _blocks(table: Sequence[Sequence[str]], width: int) -> list[list[int]]:
+    """Which runs stand side by side, so that no line is wider than the terminal."""
+    sizes = _widths(table)
+    blocks: list[list[int]] = [[]]
+    used = sizes[0]
+    for place, size in enumerate(sizes[1:], 1):
+        if blocks[-1] and used + len(GAP) + size > width:
+            blocks.append([])
+            used = sizes[0]
+        blocks[-1].append(place)
+        used += len(GAP) + size
+    return blocks
+
+
+def _aligned(table: Sequence[Sequence[str]], strong: set[tuple[int, int]]) -> list[str]:
+    """Lines with the first column to the left and the others to the right."""
+    widths = _widths(table)
+    lines = []
+    for at, line in enumerate(table):
+        cells = [set_cell_size(line[0], widths[0])]
+        for n, text in enumerate(line[1:], 1):
+            space = " " * (widths[n] - cell_len(text))
+            cells.append(space + (f"\x1b[1m{text}\x1b[0m" if (at, n) in strong else text))
+        lines.append(GAP.join(cells).rstrip())
+    return lines
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    """A sentence in lines of at most `width` columns; later ones are set in a little."""
+    lines, line = [], ""
+    for word in text.split(" "):
+        if line.strip() and cell_len(f"{line} {word}") > max(20, width):
+            lines.append(line)
+            line = "   "
+        line = f"{line} {word}" if line else word
+    return [*lines, line]
+
+
+def _sup(numbers: Sequence[int]) -> str:
+    return f" <sup>{','.join(str(each) for each in numbers)}</sup>" if numbers else ""
+
+
+def _escape(text: str) -> str:
+    for sign in "\\|<>*_`[]":
+        text = text.replace(sign, f"\\{sign}")
+    return " ".join(text.split("\n"))
