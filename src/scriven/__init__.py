@@ -10,11 +10,22 @@ Importing this package loads nothing heavy; torch comes with the first use of a 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import GPT, Model, load, train
+    from .api import GPT, Model, bench, compare, export, import_run, load, train
     from .errors import ScrivenError
 
 __version__ = "0.1.0"
-__all__ = ["GPT", "Model", "ScrivenError", "__version__", "load", "train"]
+__all__ = [
+    "GPT",
+    "Model",
+    "ScrivenError",
+    "__version__",
+    "bench",
+    "compare",
+    "export",
+    "import_run",
+    "load",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -31,6 +31,8 @@ def fill(folder: Path, text: str) -> None:
     (folder / "chats.jsonl").write_text("\n".join([*rows, "no row"]), encoding="utf-8")
     lines = [f'{number},"{SENTENCE}"' for number in range(12)]
     (folder / "reviews.csv").write_text("\n".join(["id,review", *lines]), encoding="utf-8")
+    pairs = [f"Ein Hund {number}.\tA dog {number}." for number in range(20)]
+    (folder / "pairs.tsv").write_text("\n".join(["source\ttarget", *pairs]), encoding="utf-8")
     (folder / "mine.toml").write_text(PRESET, encoding="utf-8")
 
 

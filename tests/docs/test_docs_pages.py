@@ -82,8 +82,13 @@ def test_gpt2_presets_have_the_published_size(
     assert json.loads(capsys.readouterr().out)["parameters"] == count
 
 
+def test_the_page_of_presets_is_up_to_date() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_presets.py"))
+    assert (ROOT / "docs" / "presets.md").read_text(encoding="utf-8") == made["page"]()
+
+
 def test_every_preset_can_be_inspected_and_is_documented() -> None:
-    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "presets.md").read_text(encoding="utf-8")
     presets = sorted((ROOT / "src" / "scriven" / "presets").glob("*.toml"))
     assert presets
     for preset in presets:

@@ -26,6 +26,9 @@ GROUND = {"errors", "find", "config", "settings", "process"}
 RUNS_CODE_BY_NAME = {"find"}
 """The one module that may import by name."""
 
+READS_PICKLES = {"exchange/incoming/confined.py"}
+"""The one file that may: tensors alone, in a process of its own that can do nothing else."""
+
 
 def files() -> list[Path]:
     return sorted(ROOT.rglob("*.py"))
@@ -102,6 +105,9 @@ def test_no_loader_can_run_code() -> None:
                 wrong.append((path.name, node.module))
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
+                if called == "torch.load" and path.relative_to(ROOT).as_posix() in READS_PICKLES:
+                    keys = {key.arg: ast.unparse(key.value) for key in node.keywords}
+                    called = "" if keys.get("weights_only") == "True" else called
                 if called in calls or called in ("torch.load", "np.load", "numpy.load"):
                     wrong.append((path.name, called))
                 if called.endswith(("import_module", "exec_module")):

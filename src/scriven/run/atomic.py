@@ -92,6 +92,35 @@ def write_folder(path: Path, files: Mapping[str, Content]) -> None:
     _try(attempt, path, sum(length(content) for content in files.values()))
 
 
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which gets its name when the block ends, and is gone when it fails.
+
+    For what has to be looked at before it counts. It has its last name already, inside another
+    folder, so nobody looking through the folder above takes it for finished.
+
+    Raises:
+        ResourceError, InputError: as `write_file`; also when something has that name by then,
+            unless it is an empty folder.
+    """
+    make_folder(path.parent)
+    clean(path.parent)
+    with _temporary(path) as temporary:
+        try:
+            os.makedirs(temporary / path.name)
+        except OSError as error:
+            raise explain(error, path) from error
+        yield temporary / path.name
+        try:
+            sync_folder(temporary / path.name)
+            if path.exists():
+                os.rmdir(path)
+            os.rename(temporary / path.name, path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise explain(error, path) from error
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder and those above it, if they are not there.
 

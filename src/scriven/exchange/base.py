@@ -1,0 +1,108 @@
+"""What the targets of an export share: the questions put to both sides, and a run as a target
+sees it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from .. import find
+from ..errors import ScrivenError, SettingError
+from ..run.huggingface import foreign_weights
+from ..run.load import Loaded
+
+Floats = npt.NDArray[np.float32]
+
+SPELLINGS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "q8": "q8_0"}
+"""Other names of dtypes that people type."""
+
+
+class CheckFailed(ScrivenError):
+    """The exported files do not compute what the run does; they have been removed."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the program and the run are both asked."""
+
+    texts: Sequence[str]
+    """To be turned into ids."""
+    prompts: Sequence[Sequence[int]]
+    """To be continued; for an encoder-decoder the source."""
+    counts: Sequence[int]
+    """Tokens to write after each prompt; 0 asks for the logits of the prompt itself."""
+    eos: int
+    """Never to be written, so that every continuation has its full length."""
+    pad: int
+    task: str
+    """language, masked or seq2seq."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the program said."""
+
+    ids: Sequence[Sequence[int]]
+    """Of each text."""
+    tokens: Sequence[Sequence[int]]
+    """The likeliest continuation of each prompt, token by token."""
+    logits: Sequence[Floats]
+    """(count, V) before each of these tokens; of the prompt's own positions where count is 0."""
+    normalised: bool = False
+    """Whether these are logarithms of probabilities, all that some programs give."""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A run under Hugging Face's names, from which most formats are made."""
+
+    config: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+
+    @property
+    def kind(self) -> str:
+        """The class of transformers that computes the same."""
+        return str(self.config["architectures"][0])
+
+
+def describe(loaded: Loaded) -> Mapping[str, Any] | None:
+    """The config of the run's twin in transformers, None where it has none."""
+    found: Mapping[str, Any] | None = architecture(loaded).foreign(loaded.task.backbone.config)
+    return found
+
+
+def twin(loaded: Loaded) -> Twin:
+    """The run under Hugging Face's names; only where `describe` gives something."""
+    config = describe(loaded)
+    assert config is not None, "refuse() comes first"
+    model = loaded.task.backbone.config
+    return Twin(config, foreign_weights(architecture(loaded), model, loaded.task.state_dict()))
+
+
+def architecture(loaded: Loaded) -> ModuleType:
+    """The file of the run's architecture."""
+    return find.module("scriven.models", loaded.architecture)
+
+
+def why_no_twin(loaded: Loaded, program: str) -> str:
+    """The reason, where `describe` gives nothing."""
+    if getattr(loaded.task.backbone.config, "band", None):
+        return f"no model of {program} alternates dense and banded attention"
+    return f"no model of {program} computes what this {loaded.architecture} does"
+
+
+def choose_dtype(target: ModuleType, name: str, asked: str | None) -> str:
+    """The dtype to write.
+
+    Raises:
+        SettingError: this target cannot be written so; the text lists what can.
+    """
+    known: tuple[str, ...] = target.DTYPES
+    dtype = known[0] if asked is None else SPELLINGS.get(asked.lower(), asked.lower())
+    if dtype not in known:
+        raise SettingError(f"--dtype={asked}: {name} can be written as {', '.join(known)}")
+    return dtype

@@ -1,0 +1,149 @@
+"""ONNX: a graph of tokens -> logits for onnxruntime, browsers and phones.
+
+PyTorch traces the model itself, so every architecture that reads its whole text at once works, with
+any number of rows and any length up to the context. The tokenizer lies beside it.
+"""
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import MissingExtra
+from ..nn.positions import Rotary
+from ..run.load import Loaded
+from .base import Answer, Floats, Question
+
+DTYPES = ("f32",)
+BOUNDS = {"f32": 1e-4}
+WRITES, CHECKS, EXTRA = ("onnx", "onnxscript"), ("onnxruntime", "tokenizers"), "onnx"
+RUNTIME, LIBRARY = "onnxruntime", "onnx"
+
+OPSET = 20
+MODEL = "model.onnx"
+SINGLE = 1_900_000_000
+"""Bytes of weights that fit into the file itself: protobuf ends at 2 GB."""
+FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+def refuse(loaded: Loaded, dtype: str) -> str | None:
+    """Why one graph of tokens -> logits cannot be this run."""
+    task = str(loaded.record.get("task", "language"))
+    if task == "seq2seq":
+        return "an encoder-decoder is two graphs and a loop: use --to hf or --to ctranslate2"
+    if task not in ("language", "masked"):
+        return f"the graph gives the logits of tokens, and {task} asks for something else"
+    backbone = loaded.task.backbone
+    if backbone.reach is None or backbone.carried(1) is not None:
+        return f"{loaded.architecture} remembers, and the graph has no place for a memory"
+    return None
+
+
+class Graph(nn.Module):
+    """What is traced."""
+
+    def __init__(self, task: Any) -> None:
+        super().__init__()
+        self.task = copy.deepcopy(task).eval()
+        for part in self.task.modules():
+            if isinstance(part, Rotary):
+                part.context = -1  # its short cut for a full context would fix the length
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T) -> (B, T, V)"""
+        logits: Tensor = self.task.logits(self.task.backbone(tokens))
+        return logits
+
+
+def write(loaded: Loaded, folder: Path, dtype: str) -> None:
+    """model.onnx, above 2 GB with its weights in a file beside it, and the tokenizer."""
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("onnxscript", EXTRA, "writing ONNX") from error
+
+    graph = Graph(loaded.task)
+    rows = torch.export.Dim("batch")
+    length = torch.export.Dim("length", max=loaded.task.backbone.config.context)
+    example = torch.zeros(2, min(7, loaded.task.backbone.config.context), dtype=torch.int64)
+    # the exporter reports its progress, and packages it could have used, to a person who waits
+    with torch.no_grad(), _silence():
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["tokens"],
+            output_names=["logits"],
+            dynamic_shapes={"tokens": {0: rows, 1: length}},
+            verbose=False,
+        )
+    assert program is not None
+    size = sum(weight.numel() * weight.element_size() for weight in graph.parameters())
+    program.save(folder / MODEL, external_data=size > SINGLE)
+    for name in FILES:
+        (folder / name).write_bytes((loaded.folder / name).read_bytes())
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def answer(folder: Path, question: Question) -> Answer:
+    """onnxruntime's logits; a loop over the graph writes greedily."""
+    import onnxruntime
+    import tokenizers
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(folder / MODEL, options)
+    backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    backend.encode_special_tokens = True
+    ids = [backend.encode(text, add_special_tokens=False).ids for text in question.texts]
+    tokens, logits = [], []
+    for prompt, count in zip(question.prompts, question.counts, strict=True):
+        row, steps = list(prompt), []
+        for _ in range(count):
+            # twice the same row: the graph takes any number of them
+            scores = session.run(None, {"tokens": np.array([row, row])})[0][1, -1]
+            steps.append(scores)
+            allowed = scores.copy()
+            allowed[question.eos] = -np.inf
+            row.append(int(allowed.argmax()))
+        whole = session.run(None, {"tokens": np.array([row])})[0][0]
+        tokens.append(row[len(prompt) :])
+        logits.append(_agreed(np.array(steps), whole[len(prompt) - 1 : -1]) if count else whole)
+    return Answer(ids, tokens, logits)
+
+
+def _agreed(steps: Floats, whole: Floats) -> Floats:
+    """The logits met while writing, unless reading the whole text gives others: then neither."""
+    return np.where(np.abs(steps - whole) < 1e-3 * (1 + np.abs(whole)), steps, np.nan)
+
+
+def usage(loaded: Loaded, dtype: str) -> str:
+    """How to compute with it."""
+    return """```
+import numpy, onnxruntime, tokenizers
+session = onnxruntime.InferenceSession("model.onnx")
+tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
+ids = tokenizer.encode("It was", add_special_tokens=False).ids
+logits = session.run(None, {"tokens": numpy.array([ids])})[0]  # (rows, length, vocabulary)
+```
+"""

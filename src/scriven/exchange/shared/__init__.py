@@ -1,0 +1,1 @@
+"""What lies around the targets: questions, comparison, child processes, model cards."""
