@@ -104,7 +104,7 @@ def test_nothing_measured_and_nothing_usable_are_told_apart():
 
 
 def test_other_tasks_are_not_compared_with_counting():
-    history = run(results(val_accuracy=0.913), task="classify")
+    history = run(results(val_accuracy=0.913), task="classify", measure="label")
     assert say(history).startswith("91.3\u00a0% right, validation loss 1.470; best at step 1,900")
     assert "ounting" not in say(history) + advise(history)
 

@@ -17,7 +17,7 @@ from ..nn.block import Block
 from ..nn.embed import Embedding
 from ..nn.init import initialise, normal, ones, zeros
 from ..nn.norm import LayerNorm
-from ..nn.positions import Learned
+from ..nn.positions import Learned, Sinusoidal
 from ..nn.residual import post_norm
 from ..nn.visibility import Visibility
 from .shared.backbone import Backbone, check
@@ -87,9 +87,17 @@ class Model(Backbone):
         blocks = [block(config) for _ in range(config.layers)]
         super().__init__(config, embed, blocks, nn.Identity())
 
+    @torch.no_grad()
     def initialise(self) -> None:
-        """BERT's: 0.02 everywhere."""
+        """BERT's, 0.02 everywhere, but for positions: they begin as sines (and are learned on).
+
+        A hidden token says nothing about itself, so nothing can be learned before attention finds
+        its neighbours; with random positions a small model looked for them for a whole short
+        budget (LOG.md).
+        """
         initialise(self, [("norm.weight", ones), ("bias", zeros), ("weight", normal(0.02))])
+        sines = Sinusoidal(self.config.context, self.config.width, scale=0.06)
+        self.embed.position.weight.copy_(sines.table)  # type: ignore[union-attr,operator]
 
 
 LAYER = "roberta.encoder.layer.{n}."
