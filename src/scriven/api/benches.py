@@ -194,6 +194,11 @@ def _drain(stream: IO[bytes] | None) -> str:
 
 
 def _failed(heat: Heat, code: int, said: str) -> InputError | ResourceError:
+    if code < 0:
+        return ResourceError(
+            f"{heat.arch} with seed {heat.seed} was ended by signal {-code}: if memory ran out, "
+            "free some and give the same command again, or lower --size with another --out"
+        )
     last = said.strip().splitlines()[-1:]
     why = last[0].removeprefix("scriven: ") if last else "what it said stands above"
     text = f"{heat.arch} with seed {heat.seed} ended with exit code {code}: {why}"

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Callable
 from difflib import get_close_matches
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from .. import __version__, find
 from ..errors import InputError, SettingError
-from ..exchange.base import CheckFailed, choose_dtype, describe
+from ..exchange.base import ASKED_AS, CheckFailed, choose_dtype, describe
 from ..exchange.shared import child
 from ..exchange.shared.card import export_card
 from ..exchange.shared.compare import Comparison, compare, make_question
@@ -18,11 +18,10 @@ from ..exchange.shared.stage import MARK, stage
 from ..run.card import model_card, read_curve
 from ..run.folder import resolve
 from ..run.load import Loaded, load_run
+from .machine import version_of
 
 FOLDER = "exports"
 """Where exports go in a run folder, each as TARGET-DTYPE."""
-TASKS = ("language", "masked", "seq2seq")
-"""Those whose answers other programs can give."""
 
 
 def export(
@@ -62,8 +61,8 @@ def export(
     loaded = load_run(resolve(str(run)), arch)
     task = str(loaded.record["task"])
     reason = target.refuse(loaded, chosen)
-    if reason is None and task not in TASKS:
-        reason = f"the task {task} has a head of its own that is not written yet"
+    if reason is None and task not in ASKED_AS:
+        reason = f"other programs cannot be asked what a model for {task} answers"
     if reason is not None:
         raise InputError(f"{loaded.folder.name} cannot be exported to {to}: {reason}")
     place = loaded.folder / FOLDER / f"{to}-{chosen}" if out is None else Path(out).absolute()
@@ -112,7 +111,7 @@ def _check(
         return None, f"not checked: pip install 'scriven[{target.EXTRA}]'"
     question = make_question(loaded, task)
     answer = child.ask(name, folder, question)
-    runtime = f"{target.RUNTIME} ({target.CHECKS[0]} {metadata.version(target.CHECKS[0])})"
+    runtime = f"{target.RUNTIME} ({target.CHECKS[0]} {version_of(target.CHECKS[0])})"
     return compare(loaded, question, answer, runtime, target.BOUNDS.get(dtype)), None
 
 

@@ -38,7 +38,10 @@ def examine() -> dict[str, Any]:
         "memory_free": gigabytes(memory) if memory else "unknown",
         "disk_free": gigabytes(free),
         "compiler": shutil.which("c++") or shutil.which("g++") or "none (only for compile)",
-        **{f"extra_{extra}": _version(name, extra) for extra, name in EXTRAS.items()},
+        **{
+            f"extra_{extra}": version_of(name) or f"not installed: pip install 'scriven[{extra}]'"
+            for extra, name in EXTRAS.items()
+        },
         "self_test": "passed" if difference(runtime) <= TOLERANCE[runtime.dtype] else "failed",
     }
 
@@ -63,15 +66,9 @@ def _loss(task: Language, tokens: torch.Tensor) -> float:
     return float(output.loss / output.tokens)
 
 
-def _version(name: str, extra: str) -> str:
-    if util.find_spec(name) is None and not _installed(name):
-        return f"not installed: pip install 'scriven[{extra}]'"
-    return metadata.version(name)
-
-
-def _installed(name: str) -> bool:
+def version_of(package: str) -> str | None:
+    """Which version of a package is installed; None where it is not."""
     try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # it may have come under another name: onnxruntime-gpu
+        return "of unknown version" if util.find_spec(package) is not None else None

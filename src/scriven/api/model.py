@@ -9,7 +9,7 @@ from .. import config
 from ..data.prepare import prepare
 from ..data.whole import encode_sources
 from ..errors import InputError, ScrivenError, SettingError
-from ..evaluate.loss import Metric, Score, evaluate_loss
+from ..evaluate.loss import Metric, Score, bytes_measured, evaluate_loss
 from ..generate.engine import Engine, Generation, Step
 from ..generate.fill import Guess, fill
 from ..generate.sampling import Sampling
@@ -45,12 +45,12 @@ class Model:
         return dict(self.record.get("results") or {})
 
     def generate(self, prompt: str = "", **knobs: Any) -> str:
-        """Prompt and continuation.
+        """Prompt and continuation; of a model trained on pairs the target alone.
 
         Args:
-            prompt: what the text begins with.
-            knobs: max_new_tokens (200), temperature (0.8; 0 is greedy), top_k, top_p, min_p,
-                repetition_penalty, seed, stop.
+            prompt: what the text begins with, a source, or a text with gaps (`fill`).
+            knobs: max_new_tokens (200), temperature (0.8, for targets and gaps 0; 0 is greedy),
+                top_k, top_p, min_p, repetition_penalty, seed, stop.
 
         Raises:
             SettingError: a knob out of its range.
@@ -135,7 +135,7 @@ class Model:
         if not self.task.writes:
             raise InputError(
                 f"{self.record['architecture']} fills gaps and goes on with no text: "
-                'give one with gaps, as in "To <mask> or not to <mask>"'
+                'use fill with a text that has some, as in fill("To <mask> or not to <mask>")'
             )
 
     def _check_memory(self, memory: int) -> None:
@@ -179,7 +179,7 @@ class Model:
         score = evaluate_loss(
             self.task,
             self.task.examine(shard, self.runtime.device),
-            text_bytes=size,
+            text_bytes=bytes_measured(self.task, shard, self.tokenizer, size),
             runtime=self.runtime,
             metrics=metrics,
             memory=memory,
@@ -189,7 +189,7 @@ class Model:
 
     def _baseline(self) -> dict[str, Any]:
         baseline = self.record.get("baseline")
-        if not baseline:
+        if not baseline or self.task.measure == "hidden token":  # counting sees one side only
             return {}
         return {"ngram_loss": baseline["loss"], "ngram_order": baseline["order"]}
 

@@ -19,7 +19,10 @@ ALIASES = {"--encoding": "--data.encoding", "--skip-bad": "--data.skip_bad"}
 DASH = "\0-"
 """Stands for `-`, standard input, which the parser would take for an option without a name."""
 
-ORDER = ("train", "generate", "evaluate", "inspect", "report", "doctor")
+ORDER = (
+    "train", "generate", "evaluate", "compare", "bench", "export", "import_", "inspect", "report",
+    "doctor",
+)  # fmt: skip
 """How the first help page lists the verbs people start with; others follow by name."""
 
 

@@ -30,14 +30,16 @@ def evaluate(
     json
         One JSON object on standard output.
     """
-    result = open_model(run, arch).evaluate(*data, settings=settings or {}, memory=memory)
+    model = open_model(run, arch)
+    result = model.evaluate(*data, settings=settings or {}, memory=memory)
+    unit = model.task.measure.removeprefix("next ")
     rows = [
-        ("loss", f"{result['loss']:.4f} nats per token"),
+        ("loss", f"{result['loss']:.4f} nats per {unit}"),
         ("perplexity", f"{result['perplexity']:.3f}"),
         ("bits per byte", f"{result['bits_per_byte']:.4f}"),
         ("accuracy", f"{result['accuracy']:.2%}"),
         ("tokens", f"{result['tokens']:,}"),
     ]
     if result.get("ngram_loss") is not None:
-        rows.insert(1, ("counting n-grams", f"{result['ngram_loss']:.4f} nats per token"))
+        rows.insert(1, ("counting n-grams", f"{result['ngram_loss']:.4f} nats per {unit}"))
     emit(result, table(rows), json)

@@ -83,6 +83,13 @@ def generate(
     if temperature is None:
         knobs["temperature"] = 0.8 if model.task.continues else 0.0
     if not model.task.writes:
+        if samples != 1:
+            raise SettingError(
+                f"--samples={samples}: gaps are filled once; for another text ask again with a "
+                "--temperature above 0 and another --seed"
+            )
+        if stop:
+            raise SettingError("--stop: a text with gaps has its end already, so leave it away")
         _fill(model, prompt, {**knobs, "temperature": temperature or 0.0}, json)
         return
     shown = prompt if model.task.continues else ""

@@ -23,6 +23,8 @@ class Batch:
     """(B, S) int64; the tokens an encoder reads."""
     source_at: Tensor | None = None
     """(B, S) positions of the source, negative for padding; None: 0, 1, 2 ..."""
+    text: int | None = None
+    """Tokens of the text that all these rows together read; None: those of `tokens`."""
     fresh: bool = True
     """False where each row goes on where it ended in the batch before, so that what a model
     remembers of that batch stays true."""
@@ -30,6 +32,11 @@ class Batch:
     def counted(self) -> int:
         """Number of targets that count."""
         return int((self.targets != IGNORED).sum())
+
+    @property
+    def read(self) -> int:
+        """Tokens of the text that were read for it, padding and marks not among them."""
+        return self.tokens.numel() if self.text is None else self.text
 
     def split(self, rows: int) -> Iterator["Batch"]:
         """Micro-batches of at most `rows` rows."""

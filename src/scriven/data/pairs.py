@@ -82,7 +82,8 @@ def decide_pairs(documents: int, share: float) -> Split:
     pairs = documents // 2
     kept = int((1 - share) * pairs)
     if not 0 < kept < pairs:
-        raise InputError(f"{pairs} pairs cannot be split: give at least 2")
+        remedy = "give at least 2" if pairs < 2 else "give more, or a smaller share"
+        raise InputError(f"{pairs} pairs cannot be split by --data.validation={share:g}: {remedy}")
     return Split(None, np.arange(documents) >= 2 * kept)
 
 
@@ -123,11 +124,14 @@ class Pairs:
         """How many pairs have a side that is longer than the context."""
         return int((self.lengths.max(1) > context).sum())
 
-    def target_bytes(self, tokenizer: Tokenizer) -> int:
-        """UTF-8 bytes of all targets, for bits per byte."""
+    def target_bytes(self, tokenizer: Tokenizer, longest: int | None = None) -> int:
+        """UTF-8 bytes of all targets, for bits per byte; of each its first `longest` tokens."""
         sizes = np.array([len(each) for each in tokenizer.bytes_of])
-        ids = self.shard.read(0, len(self.shard))
-        return int(sizes[targets_of(ids, tokenizer.eos)].sum())
+        total = 0
+        for start, end in zip(self._starts[1::2], self._ends[1::2], strict=True):
+            count = int(end - start) if longest is None else min(longest, int(end - start))
+            total += int(sizes[self.shard.read(int(start), count)].sum())
+        return total
 
 
 def targets_of(ids: Ids, eos: int) -> Ids:

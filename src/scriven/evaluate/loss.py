@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 
 from ..data.batch import IGNORED, Batch
+from ..data.pairs import Pairs as Rows
+from ..data.shards import Shard
 from ..nn.state import State
 from ..runtime import Runtime
 from ..tasks.base import Objective
+from ..tasks.pairs import Pairs
+from ..text import Tokenizer
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 """The user's own: logits (N, V) and targets (N,) -> mean over the targets."""
@@ -87,6 +91,14 @@ def evaluate_loss(
     )
 
 
+def bytes_measured(task: Objective, shard: Shard, tokenizer: Tokenizer, size: int) -> int:
+    """UTF-8 bytes of what `task.examine` counts of a shard of `size` bytes: all, but for pairs."""
+    if not isinstance(task, Pairs):
+        return size
+    rows = Rows(shard, tokenizer.eos)
+    return rows.target_bytes(tokenizer, task.backbone.config.context)
+
+
 def _add(
     means: dict[str, float],
     metrics: Mapping[str, Metric],
@@ -97,6 +109,11 @@ def _add(
     """Adds one batch to the user's own metrics."""
     logits = task.logits(task.hidden(batch, copy.deepcopy(state))).flatten(0, 1)
     targets = batch.targets.flatten()
-    count = int((targets != IGNORED).sum())
+    kept = targets != IGNORED
+    count = int(kept.sum())
+    if count < len(targets):  # a function of the user's own knows nothing of IGNORED
+        logits, targets = logits[kept], targets[kept]
+    if not count:
+        return
     for name, metric in metrics.items():
         means[name] += float(metric(logits, targets)) * count

@@ -20,6 +20,14 @@ Floats = npt.NDArray[np.float32]
 SPELLINGS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "q8": "q8_0"}
 """Other names of dtypes that people type."""
 
+ASKED_AS = {
+    "language": "language",
+    "masked": "masked",
+    "seq2seq": "seq2seq",
+    "pairs": "seq2seq",
+}
+"""Tasks whose answers other programs can give -> how they are asked."""
+
 
 class CheckFailed(ScrivenError):
     """The exported files do not compute what the run does; they have been removed."""

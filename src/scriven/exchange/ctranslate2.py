@@ -154,7 +154,7 @@ def has(package: str) -> bool:
 
 def usage(loaded: Loaded, dtype: str) -> str:
     """How to write with it."""
-    if loaded.record.get("task") == "seq2seq":
+    if loaded.record.get("task") in ("seq2seq", "pairs"):
         return """```
 import ctranslate2, tokenizers
 tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")

@@ -102,7 +102,8 @@ def _floats(logits: torch.Tensor) -> Floats:
 
 def usage(loaded: Loaded, dtype: str) -> str:
     """How to load it."""
-    auto = {"masked": "AutoModelForMaskedLM", "seq2seq": "AutoModelForSeq2SeqLM"}
+    pairs = "AutoModelForSeq2SeqLM"
+    auto = {"masked": "AutoModelForMaskedLM", "seq2seq": pairs, "pairs": pairs}
     kind = auto.get(str(loaded.record.get("task")), "AutoModelForCausalLM")
     return f"""```
 from transformers import AutoTokenizer, {kind}

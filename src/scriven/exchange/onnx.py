@@ -37,7 +37,7 @@ FILES = ("tokenizer.json", "tokenizer_config.json")
 def refuse(loaded: Loaded, dtype: str) -> str | None:
     """Why one graph of tokens -> logits cannot be this run."""
     task = str(loaded.record.get("task", "language"))
-    if task == "seq2seq":
+    if task in ("seq2seq", "pairs"):
         return "an encoder-decoder is two graphs and a loop: use --to hf or --to ctranslate2"
     if task not in ("language", "masked"):
         return f"the graph gives the logits of tokens, and {task} asks for something else"

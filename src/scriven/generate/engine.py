@@ -19,14 +19,14 @@ from dataclasses import dataclass
 
 import torch
 
-from ..errors import InputError, SettingError
+from ..errors import InputError
 from ..runtime import Runtime
 from ..tasks.base import Objective
 from ..text.base import Tokenizer
 from .reader import Reader
 from .row import FinishReason, Row
 from .sample import choose
-from .sampling import Sampling
+from .sampling import LARGEST_SEED, Sampling, check_whole
 from .stop import check_stops
 
 PLAIN = Sampling()
@@ -160,8 +160,8 @@ class Engine:
         """Checks what is asked for; the rows, and how much of each prompt did not fit."""
         if isinstance(prompts, str):
             raise InputError("prompts: give a list of texts")
-        _check_whole("max-new-tokens", limit, 2**63 - 1)
-        _check_whole("seed", seed, 2**62)
+        check_whole("max-new-tokens", limit, 2**63 - 1)
+        check_whole("seed", seed, LARGEST_SEED)
         stops = check_stops(stop)
         if self.task.longest is not None:
             limit = min(limit, self.task.longest)
@@ -234,9 +234,3 @@ def _seen(rows: list[Row], logits: torch.Tensor) -> torch.Tensor:
     for number, row in enumerate(rows):
         seen[number, row.window] = True
     return seen
-
-
-def _check_whole(flag: str, value: object, largest: int) -> None:
-    """Refuses what is not a whole number from 0 to `largest`."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
-        raise SettingError(f"--{flag}={value}: a whole number from 0 to {largest:,}")

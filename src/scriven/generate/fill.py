@@ -19,7 +19,7 @@ from ..tasks.masked import choose_hidden
 from ..text.base import Tokenizer
 from ..text.special import visible
 from .sample import choose
-from .sampling import Sampling
+from .sampling import LARGEST_SEED, Sampling, check_whole
 
 LIKELIEST = Sampling(temperature=0)
 OTHERS = 5
@@ -53,8 +53,9 @@ def fill(
         seed: for drawing.
 
     Raises:
-        InputError: there is no `<mask>` in the text.
+        InputError: there is no `<mask>` in the text. SettingError: a seed out of its range.
     """
+    check_whole("seed", seed, LARGEST_SEED)
     name, mask = tokenizer.mask_token, tokenizer.mask
     assert name is not None and mask is not None, "a tokenizer without a mask fills no gaps"
     if name not in text:

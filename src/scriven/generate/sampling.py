@@ -46,6 +46,19 @@ class Sampling:
         return self.temperature < 1e-5 or self.top_k == 1
 
 
+LARGEST_SEED = 2**62
+
+
+def check_whole(flag: str, value: object, largest: int) -> None:
+    """Refuses what is not a whole number from 0 to `largest`.
+
+    Raises:
+        SettingError: names the flag and the range.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
+        raise SettingError(f"--{flag}={value}: a whole number from 0 to {largest:,}")
+
+
 def _number(value: object) -> bool:
     """A finite number; True and False are not."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -145,7 +145,8 @@ def markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
             text = _escape(cell(row, each))
             cells.append(f"**{text}**" if row.best and each.key == "val_loss" else text)
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "Bold: the lowest validation loss among runs that may be compared."]
+    if any(row.best for row in rows):
+        lines += ["", "Bold: the lowest validation loss among runs that may be compared."]
     lines += [f"\n<sup>{number}</sup> {_escape(text)}" for number, text in enumerate(notes, 1)]
     return "\n".join(lines) + "\n"
 

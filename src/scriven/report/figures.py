@@ -35,7 +35,8 @@ class Figures:
     language: bool
     """The run learned to write: losses are per token and comparable with n-grams."""
     unit: str
-    """What a token is, for people: character, byte, word or token."""
+    """What the loss is per, for people: character, byte, word or token; hidden token, target token
+    and the like where it is not of each next one."""
 
     @property
     def perplexity(self) -> float | None:
@@ -70,6 +71,8 @@ def measure(history: History) -> Figures:
     meaning = history.word("measure") or "next token"
     kind = history.word("tokenizer", "kind")
     results = history.pick("results")
+    language = meaning in ("next token", "target token")
+    unit = {"char": "character", "byte": "byte", "word": "word"}.get(kind, "token")
     return Figures(
         loss=result if result is not None or best is None else best.loss,
         accuracy=_first(history, "val_accuracy", best, "accuracy"),
@@ -85,8 +88,8 @@ def measure(history: History) -> Figures:
         tokens_per_second=_first(history, "tokens_per_second", last),
         passes=tokens / train_tokens if tokens is not None and train_tokens else None,
         finished=isinstance(results, dict) and results.get("finished", True) is True,
-        language=meaning == "next token",
-        unit={"char": "character", "byte": "byte", "word": "word"}.get(kind, "token"),
+        language=language,
+        unit=unit if meaning == "next token" else meaning,
     )
 
 

@@ -114,7 +114,6 @@ def _figures(figures: Figures) -> Markup:
     ]
     if not figures.language:
         rows = [row for row in rows if row[0] not in (baseline, "Perplexity", "Bits per byte")]
-        rows[0] = ("Validation loss", decimal(figures.loss), "nats per example")
         rows[1] = ("Accuracy", percent(figures.accuracy), "of the validation part")
     tiles = [
         element(
@@ -173,7 +172,7 @@ def _curves(history: History, figures: Figures) -> Markup:
         ]
 
     loss = chart(
-        f"Loss, nats per {figures.unit if figures.language else 'example'}",
+        f"Loss, nats per {figures.unit}",
         lines("loss"),
         show=decimal,
         level=level,

@@ -58,7 +58,7 @@ def model_card(record: Mapping[str, Any], shape: Mapping[str, Any], curve: Curve
         "## Text",
         _text(record),
         "## Results",
-        _results(record, curve),
+        _results(record, curve, task),
         "## Use",
         _use(record, kind, task),
         "## Limits",
@@ -145,7 +145,7 @@ def _text(record: Mapping[str, Any]) -> str:
     return _table(rows)
 
 
-def _results(record: Mapping[str, Any], curve: Curve) -> str:
+def _results(record: Mapping[str, Any], curve: Curve, task: str) -> str:
     results = record.get("results") or {}
     if results.get("val_loss") is None:
         if record.get("imported"):
@@ -160,7 +160,7 @@ def _results(record: Mapping[str, Any], curve: Curve) -> str:
     ):
         if results.get(name) is not None:
             rows.append((label, form.format(results[name])))
-    baseline = results.get("ngram_loss")
+    baseline = None if task == "masked" else results.get("ngram_loss")  # counting sees one side
     if baseline is not None:
         rows.append((f"counting {results.get('ngram_order')}-grams", f"{baseline:.4f} nats"))
     for name in ("steps", "tokens"):
@@ -186,8 +186,10 @@ def _curve(curve: Curve) -> str:
 
 def _use(record: Mapping[str, Any], kind: str | None, task: str) -> str:
     own = "With Scriven: `scriven generate FOLDER`, or `scriven.load(FOLDER)` in Python."
-    if task != "language":
-        own = "With Scriven: `scriven.load(FOLDER)` in Python."
+    if task == "masked":
+        own = (
+            'With Scriven: `scriven generate FOLDER "To <mask> or not"`, or `scriven.load(FOLDER)`.'
+        )
     if record.get("architecture") and record["architecture"] not in find.names("scriven.models"):
         own += f" It needs its author's file, `--arch {_plain(str(record['architecture']))}.py`."
     if kind is None:

@@ -1,6 +1,7 @@
 """checkpoints/step-N: everything a run needs to go on, whole or absent.
 
     model.safetensors  optimizer.safetensors  random.safetensors  state.json  manifest.json
+    carried.safetensors, where the model has a memory
 
 Knows neither what the tensors mean nor when to save. The newest is the one with the highest step:
 a clock may jump, and a copied folder has new times.
@@ -24,7 +25,7 @@ _NAME = re.compile(rf"(?:{re.escape(atomic.ASIDE)})?step-(0|[1-9][0-9]{{0,17}})"
 _SUFFIX = ".safetensors"
 
 Tensors = dict[str, dict[str, torch.Tensor]]
-"""Group (`model`, `optimizer`, `random`) -> name -> tensor."""
+"""Group (`model`, `optimizer`, `random`, `carried`) -> name -> tensor."""
 
 
 class Checkpoint(NamedTuple):

@@ -107,6 +107,11 @@ class Objective(nn.Module):
         """Tokens cut out of the text for one training row."""
         raise NotImplementedError
 
+    @classmethod
+    def progress(cls, context: int) -> int:
+        """Tokens by which one training row goes on in the text, with this context."""
+        return context
+
     def exercise(self, windows: Tensor, first: int, seed: int) -> Batch:
         """Training rows.
 

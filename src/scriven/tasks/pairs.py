@@ -5,6 +5,7 @@ end-of-document token, which the model learns to write.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -38,12 +39,14 @@ class Pairs(EncoderDecoder):
     def batch(self, sources: Sequence[Ids], targets: Sequence[Ids], device: torch.device) -> Batch:
         """Pairs of token ids as rows; what is longer than the context loses its end."""
         context = self.backbone.config.context
-        return padded(
+        made = padded(
             [source[:context] for source in sources],
             [target[:context] for target in targets],
             pad=self.special["pad"],
             device=device,
         )
+        # with the EOS that closes each source in the prepared text
+        return replace(made, text=sum(map(len, sources)) + sum(map(len, targets)) + len(sources))
 
     def shorten(self, prompt: list[int]) -> list[int]:
         """As much of a source as was read in training: its beginning."""

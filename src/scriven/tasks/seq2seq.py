@@ -7,6 +7,7 @@ hides a tail is what writing and measuring look like.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -56,6 +57,11 @@ class Seq2Seq(EncoderDecoder):
         """The longest head, and the longest tail."""
         return self.backbone.config.context - 1 + self.chunk
 
+    @classmethod
+    def progress(cls, context: int) -> int:
+        """A head and a tail; rows share a token."""
+        return context - 2 + context // 2
+
     @property
     def reach(self) -> int:
         """A start, the mark, and a tail without its last token."""
@@ -68,13 +74,14 @@ class Seq2Seq(EncoderDecoder):
             # Philox is a function of its key: any row can be drawn without those before it
             draw = np.random.Generator(np.random.Philox(key=[seed, first + number]))
             rows.append(self._spans(text, draw) if draw.random() < 0.5 else self._tail(text, draw))
-        return padded(
+        made = padded(
             [source for source, _ in rows],
             [target for _, target in rows],
             pad=self.special["pad"],
             device=windows.device,
             shape=(self.backbone.config.context, self.chunk + 1),
         )
+        return replace(made, text=len(rows) * self.progress(self.backbone.config.context))
 
     def examine(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
         """Tails of half a context, each after as much of the text before it as the source holds.

@@ -17,7 +17,7 @@ from ..settings import (
     TrainSettings,
 )
 from .budget import Budget, parse_budget
-from .plan import Plan, check_ranges, shape_of, usual_looks
+from .plan import Plan, check_ranges, shape_of, tokens_by_row, usual_looks
 from .request import Wishes
 
 FREE = {
@@ -77,7 +77,7 @@ def compare(record: Mapping[str, Any], asked: Wishes, folder: Path) -> tuple[Pla
         for field in dataclasses.fields(after):
             old, new = getattr(before, field.name), getattr(after, field.name)
             key = f"{name}.{field.name}"
-            if old == new or new is None:
+            if old == new or (new is None and field.default is None):
                 continue  # "auto" was resolved when the run began
             if key not in FREE:
                 raise _other(folder, f"--{key}", old, new)
@@ -97,11 +97,13 @@ def compare(record: Mapping[str, Any], asked: Wishes, folder: Path) -> tuple[Pla
             raise _other(
                 folder, "--budget", f"{plan.budget.amount:g} {plan.budget.unit}", asked.budget
             )
-        tokens = (settings.train.batch or 1) * plan.model.context
+        data = record["data"]
+        row = tokens_by_row(plan.task, plan.model, data["train_tokens"], data.get("rows"))
+        tokens = (settings.train.batch or 1) * row
         plan.budget = parse_budget(asked.budget)
-        plan.steps = plan.budget.total_steps(tokens, record["data"]["train_tokens"])
+        plan.steps = plan.budget.total_steps(tokens, data["train_tokens"])
         if plan.steps is not None and settings.train.evaluate_every is None:
-            every = usual_looks(plan.steps, tokens, record["data"]["validation_tokens"])
+            every = usual_looks(plan.steps, tokens, data["validation_tokens"])
             train = dataclasses.replace(settings.train, evaluate_every=every)
             plan.settings = dataclasses.replace(settings, train=train)
         changes.append(f"changed: --budget {asked.budget}")

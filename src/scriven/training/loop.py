@@ -87,14 +87,14 @@ class Loop:
         update = self.updater(batch, self.micro_rows, rate)
         progress.step += 1
         progress.samples += self.batch_rows
-        progress.tokens += batch.tokens.numel()
+        progress.tokens += batch.read
         progress.seconds = self.watch.seconds
         if update.applied:
             progress.bad = 0
         else:
             self._skipped(update)
-        self.window.add(update, batch.tokens.numel())
-        self.total.add(update, batch.tokens.numel())
+        self.window.add(update, batch.read)
+        self.total.add(update, batch.read)
         self._report(share)
 
     def _report(self, share: float) -> None:

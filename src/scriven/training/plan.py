@@ -32,6 +32,8 @@ class TextSize:
     validation_tokens: int
     longest: int | None = None
     """Tokens of the longest side of a pair, where the text is pairs."""
+    rows: int | None = None
+    """Training pairs, where it is."""
 
 
 @dataclass
@@ -121,10 +123,11 @@ def make_plan(
     reasons["train.batch"] = "asked for" if train.batch else why
     micro = min(batch, train.micro_batch or batch)
     check_fits(model, micro * model.context, memory_available())
-    steps = budget.total_steps(batch * model.context, text.train_tokens)
+    tokens = batch * tokens_by_row(kind, model, text.train_tokens, text.rows)
+    steps = budget.total_steps(tokens, text.train_tokens)
     every = train.evaluate_every
     if every is None and steps is not None:
-        every = usual_looks(steps, batch * model.context, text.validation_tokens)
+        every = usual_looks(steps, tokens, text.validation_tokens)
         reasons["train.evaluate_every"] = "looking costs at most a twentieth of the time"
     patience = train.patience
     if patience is None:
@@ -174,6 +177,19 @@ def _check_window(module: ModuleType, model: Any, task: str, text: TextSize) -> 
             f"--model.context={model.context} is longer than the training text "
             f"({text.train_tokens:,} tokens): lower it or give more text"
         )
+
+
+def tokens_by_row(task: str, model: Any, train_tokens: int, rows: int | None) -> int:
+    """Tokens of the text that one training row reads, so that budgets in passes are true.
+
+    Args:
+        task: a file of tasks/.
+        rows: of the training part, where the text is rows already.
+    """
+    if rows is not None:
+        return max(1, round(train_tokens / rows))
+    found: int = find.module("scriven.tasks", task).Task.progress(model.context)
+    return found
 
 
 def usual_looks(steps: int, tokens_per_step: int, validation_tokens: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import __version__, config, find
 from ..data.corpus import Corpus
-from ..data.pairs import targets_of
+from ..data.pairs import Pairs, targets_of
 from ..evaluate.ngram import LARGEST, NGram, usual_order
 from ..runtime import Runtime
 from .plan import Plan
@@ -42,6 +42,7 @@ def new_record(
             "sources": corpus.sources,
             "characters": corpus.characters,
             "documents": corpus.documents,
+            "rows": len(Pairs(corpus.train, corpus.tokenizer.eos)) if corpus.pairs else None,
             "train_tokens": len(corpus.train),
             "validation_tokens": len(corpus.validation),
             "validation_bytes": corpus.validation_bytes,

@@ -15,6 +15,7 @@ from ..data.corpus import Corpus
 from ..data.pairs import Pairs, hold_pairs
 from ..data.prepare import prepare
 from ..errors import BusyError, InputError, SettingError
+from ..generate.sampling import LARGEST_SEED, check_whole
 from ..models.shared.backbone import pretraining
 from ..run.folder import claim, resolve
 from ..run.lock import RunLock
@@ -33,8 +34,6 @@ from .stop import Stop, watch
 from .trainer import Own, Trainer
 
 DEFAULT_BUDGET = "10m"
-LARGEST_SEED = 1 << 62
-"""As `generate` has it."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,7 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
         raise SettingError(f"--tokenizer.vocabulary={settings.tokenizer.vocabulary}: at least 3")
     runtime = decide(settings.runtime)
     seed = 0 if wishes.seed is None else wishes.seed
-    if not 0 <= seed <= LARGEST_SEED:
-        raise SettingError(f"--seed={seed}: a whole number from 0 to {LARGEST_SEED:,}")
+    check_whole("seed", seed, LARGEST_SEED)
     task = pretraining(module)
     if task == "seq2seq" and hold_pairs(request.sources, settings.data):
         task = "pairs"
@@ -106,12 +104,14 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
     folder = Path(request.out) if request.out is not None else Path("runs") / corpus.name
     if (folder / "scriven.json").exists():
         return _again(request, wishes, folder, stop, clock, own, corpus)
+    pairs = Pairs(corpus.train, corpus.tokenizer.eos) if corpus.pairs else None
     text = TextSize(
         corpus.tokenizer.vocabulary,
         _resolved(settings.tokenizer, corpus),
         len(corpus.train),
         len(corpus.validation),
-        int(Pairs(corpus.train, corpus.tokenizer.eos).lengths.max()) if corpus.pairs else None,
+        None if pairs is None else int(pairs.lengths.max()),
+        None if pairs is None else len(pairs),
     )
     plan = make_plan(
         architecture,

@@ -13,7 +13,7 @@ from ..data.batch import Batch
 from ..data.corpus import Corpus
 from ..data.pairs import Pairs
 from ..errors import ResourceError, ScrivenError
-from ..evaluate.loss import Metric, Score, evaluate_loss
+from ..evaluate.loss import Metric, Score, bytes_measured, evaluate_loss
 from ..generate.engine import Engine
 from ..generate.sampling import Sampling
 from ..run import checkpoint
@@ -80,6 +80,10 @@ class Trainer:
         )
         rows, context = settings.train.batch or 1, plan.model.context
         self.feed = feed_for(corpus, self.task, plan.seed, rows, runtime.device)
+        held_out = corpus.validation
+        self.measured = bytes_measured(
+            self.task, held_out, corpus.tokenizer, corpus.validation_bytes
+        )
         if corpus.pairs and (cut := Pairs(corpus.train, corpus.tokenizer.eos).cut(context)):
             log.say(f"{cut:,} pairs have a side longer than {context} tokens, which loses its end")
         self.engine = Engine(self.task, corpus.tokenizer, runtime, opening(corpus))
@@ -121,17 +125,18 @@ class Trainer:
             write_record(self.folder, self.record)
         except ResourceError as error:  # the end of the run writes it again
             self.log.say(str(error))
-        self.log.say(
-            f"counting {counted['order']}-grams would give a validation loss of "
-            f"{counted['loss']:.3f}"
-        )
+        if self.task.writes:  # counting sees one side of a gap only
+            self.log.say(
+                f"counting {counted['order']}-grams would give a validation loss of "
+                f"{counted['loss']:.3f}"
+            )
 
     def evaluate(self, pause: Callable[[], bool] = lambda: False) -> Score | None:
         """Score on the whole validation part."""
         return evaluate_loss(
             self.task,
             self.feed.examine(),
-            text_bytes=self.corpus.validation_bytes,
+            text_bytes=self.measured,
             runtime=self.runtime,
             metrics=self.own.metrics,
             pause=pause,

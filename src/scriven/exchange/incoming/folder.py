@@ -41,6 +41,13 @@ class Foreign:
     """Its Config, of this shape."""
     tokenizer: Tokenizer
 
+    @property
+    def task(self) -> str:
+        """What it was trained for. An encoder-decoder without a mask has never seen a gap, so it
+        was trained on pairs."""
+        usual = pretraining(self.module)
+        return "pairs" if usual == "seq2seq" and self.tokenizer.mask is None else usual
+
 
 def open_foreign(path: Path) -> Foreign:
     """Reads the small files of a folder and refuses what cannot be used.
@@ -63,13 +70,16 @@ def open_foreign(path: Path) -> Foreign:
         text = str(error).removeprefix(f"{record.NAME}: ")
         raise InputError(f"{where}/{CONFIG} cannot be used: {text}") from error
     tokenizer = load_tokenizer(path)
-    task = find.module("scriven.tasks", pretraining(module)).Task
-    for each in task.EXTRA:
-        if each not in tokenizer.structure:
-            raise InputError(f"{where}/tokenizer_config.json names no {each}_token")
     _check_tokenizer(tokenizer, theirs, model, path)
     kind = str(module.foreign(model)["architectures"][0])
-    return Foreign(path, theirs, kind, name, module, model, tokenizer)
+    found = Foreign(path, theirs, kind, name, module, model, tokenizer)
+    for each in find.module("scriven.tasks", found.task).Task.EXTRA:
+        if each not in tokenizer.structure:
+            raise InputError(
+                f"{where}/tokenizer_config.json names no {each}_token: add "
+                "the one that the model was trained with"
+            )
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:

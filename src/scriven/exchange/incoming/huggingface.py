@@ -16,7 +16,6 @@ from typing import Any
 
 from ... import __version__, config
 from ...errors import DamagedError, InputError
-from ...models.shared.backbone import pretraining
 from ...run import atomic, disk, folder, record
 from ...run.huggingface import describe_files, foreign_weights, own_weights
 from ...run.load import load_run
@@ -127,7 +126,7 @@ def _record(foreign: Foreign, name: str, path: Path, out: Path, parameters: int)
         "created": max(int(time.time()), 1 + max(map(record.created, others), default=0)),
         "name": name,
         "architecture": foreign.name,
-        "task": pretraining(foreign.module),
+        "task": foreign.task,
         "model": config.to_dict(foreign.model),
         "settings": {
             **config.to_dict(Settings(runtime=RuntimeSettings(dtype="float32"))),

@@ -69,7 +69,10 @@ def convert(source: Path, target: Path) -> None:
     try:
         size = disk.regular_size(source)
         if shutil.disk_usage(target.parent).free < 2 * size:
-            raise ResourceError(f"{where} needs {disk.size_text(2 * size)} in {target.parent}")
+            raise ResourceError(
+                f"{where} needs {disk.size_text(2 * size)} of room in {target.parent}: free some, "
+                "or set TMPDIR to a folder with more"
+            )
         with source.open("rb") as given, target.open("wb") as wanted:
             done = subprocess.run(  # noqa: S603 (our own file, no shell)
                 command, stdin=given, stdout=wanted, stderr=subprocess.PIPE, timeout=SECONDS,

@@ -14,7 +14,7 @@ from ...generate.engine import Engine
 from ...generate.sampling import Sampling
 from ...run.load import Loaded
 from ...text import Tokenizer
-from ..base import Answer, Question
+from ..base import ASKED_AS, Answer, Question
 
 TOKENS = 64
 """Written after each prompt, where the context has room for them."""
@@ -115,8 +115,7 @@ def make_question(loaded: Loaded, task: str) -> Question:
     prompts = []
     for text, length in zip(written, lengths, strict=True):
         ids = tokenizer.encode(text)[:length] or [tokenizer.eos]
-        if task == "seq2seq":
-            assert tokenizer.mask is not None
+        if ASKED_AS[task] == "seq2seq" and tokenizer.mask is not None:  # a source that breaks off
             ids = [*ids, tokenizer.mask]
         prompts.append(ids)
     return Question(
@@ -125,7 +124,7 @@ def make_question(loaded: Loaded, task: str) -> Question:
         counts=[room if task != "masked" else 0] * len(prompts),
         eos=tokenizer.eos,
         pad=tokenizer.pad,
-        task=task,
+        task=ASKED_AS[task],
     )
 
 

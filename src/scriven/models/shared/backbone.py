@@ -5,6 +5,7 @@ An architecture file holds
     Model       a Backbone: tokens in, hidden states out; it has no head and no loss
     NAMES       parameter names here -> Hugging Face, as data (names.py), with sizes for its cuts
     foreign     the Hugging Face config.json of a Config, or None where no twin exists
+    adopt       the inverse of foreign, for imports; a file may lack it (theirs.py)
     TASK        what it is pre-trained for, a file of tasks/; `language` where it says nothing
 """
 
