@@ -206,3 +206,9 @@ def test_a_run_folder_fills_masks_in_transformers(
         assert max(ratios) / min(ratios) == pytest.approx(1, abs=1e-4)
         assert 0.9 < ratios[0] <= 1 + 1e-6
         assert answers[0]["sequence"].split() == filled.split()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1 << 200])
+def test_an_absurd_seed_is_refused_in_one_line(letters: Tokenizer, seed: int) -> None:
+    with pytest.raises(InputError, match="seed"):
+        fill(Speller(letters), letters, "a<mask>b", seed=seed)

@@ -91,3 +91,27 @@ def test_pairs_are_learnt(tmp_path: Path) -> None:
     )  # fmt: skip
     print(model.results["val_loss"], model.results["ngram_loss"])
     assert model.results["val_loss"] < 0.8 * model.results["ngram_loss"]
+
+
+def test_a_budget_in_passes_reads_every_pair_so_often(tmp_path: Path) -> None:
+    model = scriven.train(
+        table(tmp_path), arch="transformer", budget="4epochs", out=str(tmp_path / "run"),
+        quiet=True, settings=SETTINGS,
+    )  # fmt: skip
+    pairs = model.record["data"]["rows"]
+    assert pairs == 54
+    assert abs(model.results["steps"] * 8 - 4 * pairs) <= 8
+    read = model.results["tokens"] / model.record["data"]["train_tokens"]
+    assert read == pytest.approx(model.results["steps"] * 8 / pairs, rel=0.02)
+
+
+def test_its_folder_is_written_for_transformers_and_read_again(
+    run: tuple[str, scriven.Model], tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers", reason="the hf extra is not installed")
+    _, model = run
+    made = scriven.export(model.folder, "hf", out=tmp_path / "out")
+    assert made["check"]["passed"]
+    back = scriven.import_run(tmp_path / "out", out=tmp_path / "back")
+    assert back.record["task"] == "pairs"
+    assert back.generate("123", max_new_tokens=5) == model.generate("123", max_new_tokens=5)

@@ -199,3 +199,9 @@ def test_a_prompt_keeps_as_much_as_the_source_holds() -> None:
     task = make()
     assert task.shorten(list(range(30))) == list(range(7, 30))
     assert task.shorten([1, 2]) == [1, 2]
+
+
+@pytest.mark.parametrize("context", [4, 9, 32, 255])
+def test_a_row_goes_on_by_what_it_shares_with_no_other(context: int) -> None:
+    task = make(context)
+    assert Seq2Seq.progress(context) == task.window - 1  # rows overlap by one token

@@ -1,0 +1,58 @@
+"""Evaluation counts every token once, whatever the task, and hands users' metrics only those."""
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from scriven import find
+from scriven.data.shards import Shard, ShardWriter
+from scriven.evaluate.loss import evaluate_loss
+from scriven.models.shared.backbone import pretraining
+from scriven.runtime import decide
+from scriven.settings import RuntimeSettings
+from scriven.tasks.base import Objective
+
+V, CONTEXT = 31, 8
+SPECIAL = {"eos": V - 3, "pad": V - 2, "mask": V - 1}
+RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))
+
+
+def make(module: ModuleType) -> Objective:
+    torch.manual_seed(0)
+    config = module.Config(vocabulary=V, context=CONTEXT, layers=2, width=16)
+    task = find.module("scriven.tasks", pretraining(module)).Task(
+        module.Model(config), special=SPECIAL
+    )
+    with torch.no_grad():
+        for weight in task.parameters():
+            weight.normal_(0, 0.3)
+    made: Objective = task.double().eval()
+    return made
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Shard:
+    ids = np.random.default_rng(0).integers(0, V - 3, 3 * CONTEXT + 5)
+    with ShardWriter(tmp_path / "ids.bin", "<u2") as writer:
+        writer.write(ids)
+    return Shard(tmp_path / "ids.bin", "<u2", len(ids))
+
+
+@pytest.mark.parametrize("name", find.names("scriven.models"))
+def test_every_token_counts_once_and_a_metric_sees_the_same(name: str, shard: Shard) -> None:
+    task = make(find.module("scriven.models", name))
+    score = evaluate_loss(
+        task,
+        task.examine(shard, torch.device("cpu")),
+        text_bytes=100,
+        runtime=RUNTIME,
+        metrics={"mine": F.cross_entropy, "targets": lambda _, targets: targets.double().mean()},
+    )
+    assert score is not None
+    assert score.tokens == len(shard)
+    assert score.metrics["mine"] == pytest.approx(score.loss, abs=1e-9)
+    assert score.metrics["targets"] == pytest.approx(shard.read(0, len(shard)).mean(), abs=1e-9)
