@@ -37,8 +37,9 @@ def make(module: ModuleType) -> Objective:
 @pytest.fixture
 def shard(tmp_path: Path) -> Shard:
     ids = np.random.default_rng(0).integers(0, V - 3, 3 * CONTEXT + 5)
-    with ShardWriter(tmp_path / "ids.bin", "<u2") as writer:
-        writer.write(ids)
+    writer = ShardWriter(tmp_path / "ids.bin", "<u2")
+    writer.append(ids)
+    writer.finish()
     return Shard(tmp_path / "ids.bin", "<u2", len(ids))
 
 
