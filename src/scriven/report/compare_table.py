@@ -32,7 +32,7 @@ def _printable(text: str) -> str:
 
 
 def _plain(value: float | None) -> str:
-    return ABSENT if value is None else f"{value:g}"
+    return ABSENT if value is None else f"{value:.3g}"
 
 
 COLUMNS = (
