@@ -22,12 +22,12 @@ REQUIRED = [
 ]
 OTHERS = [
     ("qwen", "gguf", "f16"),
-    ("transformer", "ctranslate2", "f32"),
     ("banded", "onnx", "f32"),
-    ("qwen2", "gguf", "bf16"),
-    ("dense", "gguf", "f32"),
 ]
 SLOW = [
+    ("transformer", "ctranslate2", "f32"),
+    ("qwen2", "gguf", "bf16"),
+    ("dense", "gguf", "f32"),
     ("bytes", "gguf", "bf16"),
     ("qwen", "ctranslate2", "f16"),
     ("roberta", "hf", "f32"),
