@@ -139,6 +139,7 @@ def test_a_run_that_fails_ends_the_bench_with_its_own_words(
     assert "--model.context" in said
 
 
+@pytest.mark.slow  # in a shell's background, where SIGINT is ignored, it waits in vain
 def test_an_interrupted_bench_saves_its_run_and_goes_on(desk: Path) -> None:
     words = ["bench", "book.txt", "--arch", "gpt2", "--seeds", "1", "--quiet", *TINY]
     words += [
