@@ -139,7 +139,6 @@ def test_a_run_that_fails_ends_the_bench_with_its_own_words(
     assert "--model.context" in said
 
 
-@pytest.mark.slow  # in a shell's background, where SIGINT is ignored, it waits in vain
 def test_an_interrupted_bench_saves_its_run_and_goes_on(desk: Path) -> None:
     words = ["bench", "book.txt", "--arch", "gpt2", "--seeds", "1", "--quiet", *TINY]
     words += [
@@ -151,7 +150,12 @@ def test_an_interrupted_bench_saves_its_run_and_goes_on(desk: Path) -> None:
         "--train.patience=0",
     ]
     command = [sys.executable, "-m", "scriven", *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(  # a job in the background is born deaf to SIGINT, and stays so
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     log = Path("runs/stopped/gpt2-0/metrics.jsonl")
     until = time.monotonic() + 120
     while not (log.exists() and '"evaluation"' in log.read_text(encoding="utf-8")):
