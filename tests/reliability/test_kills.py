@@ -1,11 +1,15 @@
 """SIGKILL at any instant: the same command goes on, and ends as if nothing had happened."""
 
+import os
 import random
 import shutil
+import signal
 import time
 from pathlib import Path
 
 import pytest
+
+from scriven.training.log import Log
 
 from .runs import Child, after_each_step, newest, train, whole
 
@@ -73,3 +77,26 @@ def test_A1_thirty_random_kills_lose_nothing(text: Path, tmp_path: Path) -> None
 @pytest.mark.timeout(900)
 def test_A1_three_hundred_random_kills_lose_nothing(text: Path, tmp_path: Path) -> None:
     assert kill_until_done(text, tmp_path, 300) >= 300
+
+
+def test_a_kill_between_the_last_evaluation_and_its_save_writes_it_once(
+    text: Path, tmp_path: Path
+) -> None:
+    go(text, tmp_path / "straight")
+
+    def killed_there() -> None:
+        real = Log.event
+
+        def event(self: Log, kind: str, **values: object) -> None:
+            real(self, kind, **values)
+            if kind == "evaluation" and values["step"] == STEPS:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        Log.event = event  # type: ignore[method-assign]
+        go(text, tmp_path / "killed")
+
+    status, said = Child(killed_there).wait()
+    assert status == -9, said
+    assert newest(tmp_path / "killed") == STEPS
+    go(text, tmp_path / "killed")
+    assert whole(tmp_path / "killed") == whole(tmp_path / "straight")

@@ -155,9 +155,19 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     return events
 
 
-def forget_after(path: Path, step: int) -> None:
-    """Drops the events after `step`: a resumed run writes them again."""
-    kept = [event for event in read_events(path) if event.get("step", 0) <= step]
+def forget_after(path: Path, step: int, looked: int) -> None:
+    """Drops the events that a run which goes on from a checkpoint writes again.
+
+    Args:
+        step: of the checkpoint.
+        looked: step of the last evaluation that the checkpoint knows of. A run that was killed
+            between an evaluation and the save after it had written one more.
+    """
+    kept = [
+        event
+        for event in read_events(path)
+        if event.get("step", 0) <= (looked if event.get("event") == "evaluation" else step)
+    ]
     text = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in kept)
     write_file(path, text.encode())
 

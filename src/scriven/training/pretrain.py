@@ -54,7 +54,7 @@ def _pretrain(run: Trainer, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
         if run.failed:
             raise run.failed
     else:
-        forget_after(folder / "metrics.jsonl", progress.step)
+        forget_after(folder / "metrics.jsonl", progress.step, progress.looked)
         watch = Stopwatch(used=progress.seconds, began=watch.began)
         log.event("note", step=progress.step, seconds=round(progress.seconds, 3), text="resumed")
         log.say(f"going on from step {progress.step}")
