@@ -1,0 +1,144 @@
+"""Scores of labels against scikit-learn, in whole and in every resample."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+from scriven.errors import InputError
+from scriven.evaluate.scores import Labels, difference, score_labels
+from scriven.evaluate.scores.labels import UNKNOWN, Table
+from scriven.evaluate.scores.resample import draws
+
+
+def rows(seed: int, count: int, labels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Right in about half of the cases, with rare and frequent labels."""
+    random = np.random.default_rng(seed)
+    truth = (random.integers(0, labels, count) * random.random(count)).astype(np.int64)
+    return truth, np.where(random.random(count) < 0.5, truth, random.integers(0, labels, count))
+
+
+def theirs(truth: np.ndarray, predicted: np.ndarray) -> list[float]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn warns where a label is missing
+        return [
+            accuracy_score(truth, predicted),
+            f1_score(truth, predicted, average="macro"),
+            matthews_corrcoef(truth, predicted),
+        ]
+
+
+@pytest.mark.parametrize("labels", [2, 3, 40])
+@pytest.mark.parametrize("count", [1, 7, 300])
+def test_scores_equal_those_of_scikit_learn(labels: int, count: int) -> None:
+    truth, predicted = rows(labels + count, count, labels)
+    found = score_labels(truth, predicted, labels)
+    assert [each.name for each in found] == ["accuracy", "macro_f1", "matthews"]
+    assert [each.value for each in found] == pytest.approx(theirs(truth, predicted), abs=1e-12)
+
+
+def test_every_resample_is_scored_as_scikit_learn_scores_those_rows() -> None:
+    truth, predicted = rows(3, 60, 9)
+    pairs, counts = np.unique(truth * 9 + predicted, return_counts=True)
+    drawn = np.concatenate(list(draws(counts)))[:100]
+    table = Table(pairs // 9, pairs % 9)
+    f1, matthews = table.macro_f1(drawn), table.matthews(drawn)
+    for i, numbers in enumerate(drawn.astype(int)):
+        again = np.repeat(pairs, numbers)
+        expected = theirs(again // 9, again % 9)
+        assert [f1[i], matthews[i]] == pytest.approx(expected[1:], abs=1e-12)
+
+
+def test_a_mean_over_labels_that_are_not_there_is_noticed() -> None:
+    """The planted bug: dividing by all labels that a model knows."""
+    truth, predicted = rows(3, 20, 9)
+    wrong = f1_score(truth, predicted, average="macro", labels=range(12), zero_division=0)
+    assert score_labels(truth, predicted, 12)[1].value > wrong + 0.01
+
+
+def test_batches_give_what_all_rows_at_once_give() -> None:
+    truth, predicted = rows(4, 100, 5)
+    labels = Labels(5)
+    for start in range(0, 100, 7):
+        labels.add(truth[start : start + 7].tolist(), predicted[start : start + 7])
+    assert len(labels) == 100
+    assert labels.figures() == score_labels(truth, predicted, 5)
+    assert (labels.correct == (truth == predicted)).all()
+
+
+def test_a_label_never_seen_in_training_is_never_right() -> None:
+    """C10: nor is an answer that is missing."""
+    labels = Labels(2)
+    labels.add([0, 1, UNKNOWN, UNKNOWN, 0], [0, 1, 1, UNKNOWN, UNKNOWN])
+    assert labels.correct.tolist() == [True, True, False, False, False]
+    assert labels.figures()[0].value == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "expected"),
+    [
+        ([0], [0], (1.0, 1.0, 0.0)),  # one row
+        ([0], [1], (0.0, 0.0, 0.0)),
+        ([1, 1, 1], [1, 1, 1], (1.0, 1.0, 0.0)),  # one class only
+        ([0, 1, 1], [1, 1, 1], (2 / 3, 0.4, 0.0)),  # one answer for all
+        ([0, 1], [1, 0], (0.0, 0.0, -1.0)),
+    ],
+)
+def test_what_has_no_spread_has_the_documented_value(
+    truth: list[int], predicted: list[int], expected: tuple[float, float, float]
+) -> None:
+    found = score_labels(truth, predicted, 2)
+    assert [each.value for each in found] == pytest.approx(expected)
+
+
+def test_no_rows_are_refused_in_one_line() -> None:
+    with pytest.raises(InputError, match="no rows to score"):
+        Labels(3).figures()
+    with pytest.raises(InputError, match="no rows to score"):
+        difference([], [])
+
+
+ids = st.lists(st.tuples(st.integers(-1, 3), st.integers(-1, 3)), min_size=1, max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ids)
+def test_any_labels_give_sound_figures(pairs: list[tuple[int, int]]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = score_labels([a for a, _ in pairs], [b for _, b in pairs], 4)
+    for each in found:
+        assert -1 <= each.low <= each.value <= each.high <= 1
+
+
+def test_pairing_the_rows_makes_a_small_difference_sure() -> None:
+    """Resampling each side alone, the planted bug, would leave it in doubt."""
+    random = np.random.default_rng(0)
+    b = random.random(500) < 0.7
+    a = b | (np.arange(500) % 25 == 0)
+    found = difference(a, b)
+    assert found.value == pytest.approx(a.mean() - b.mean())
+    assert found.low > 0
+    alone = [
+        a[random.integers(0, 500, 500)].mean() - b[random.integers(0, 500, 500)].mean()
+        for _ in range(1000)
+    ]
+    assert np.percentile(alone, 2.5) < 0
+
+
+def test_the_paired_interval_is_that_of_resampled_rows() -> None:
+    random = np.random.default_rng(1)
+    a, b = random.random(200) < 0.8, random.random(200) < 0.7
+    found = difference(a, b)
+    picks = random.integers(0, 200, (20_000, 200))
+    low, high = np.percentile(a[picks].mean(1) - b[picks].mean(1), [2.5, 97.5])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.012)
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    right = np.arange(50) % 3 == 0
+    found = difference(right, right)
+    assert (found.low, found.value, found.high) == (0.0, 0.0, 0.0)

@@ -1,0 +1,116 @@
+"""Scores of numbers against scipy, in whole and in every resample."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from scriven.errors import InputError
+from scriven.evaluate.scores import Numbers, score_numbers
+from scriven.evaluate.scores.numbers import Rows
+from scriven.evaluate.scores.resample import draws
+
+
+def rows(seed: int, count: int, places: int) -> tuple[np.ndarray, np.ndarray]:
+    """Related numbers; few places make many of them equal."""
+    random = np.random.default_rng(seed)
+    truth = random.normal(size=count)
+    return truth.round(places), (truth + random.normal(size=count) ** 3).round(places)
+
+
+def theirs(truth: np.ndarray, predicted: np.ndarray) -> list[float]:
+    return [
+        stats.pearsonr(truth, predicted).statistic,
+        stats.spearmanr(truth, predicted).statistic,
+        float(((truth - predicted) ** 2).mean()),
+    ]
+
+
+@pytest.mark.parametrize("places", [0, 1, 6])
+@pytest.mark.parametrize("count", [3, 50, 2000])
+def test_scores_equal_those_of_scipy(places: int, count: int) -> None:
+    truth, predicted = rows(places + count, count, places)
+    found = score_numbers(truth, predicted)
+    assert [each.name for each in found] == ["pearson", "spearman", "mean_squared_error"]
+    assert [each.value for each in found] == pytest.approx(theirs(truth, predicted), abs=1e-11)
+
+
+@pytest.mark.parametrize("places", [0, 6])
+def test_every_resample_is_scored_as_scipy_scores_those_rows(places: int) -> None:
+    truth, predicted = rows(7, 40, places)
+    order = np.argsort(truth)
+    truth, predicted = truth[order], predicted[order]
+    drawn = next(draws(np.ones(40, np.int64)))[:100]
+    found = Rows.of(truth, predicted).scores(drawn)
+    for scores, numbers in zip(found, drawn.astype(int), strict=True):
+        again = np.repeat(truth, numbers), np.repeat(predicted, numbers)
+        assert scores.tolist() == pytest.approx(theirs(*again), abs=1e-11)
+
+
+def test_ranks_that_break_ties_by_place_are_noticed() -> None:
+    """The planted bug: Spearman without averaging the ranks of equal numbers."""
+    truth, predicted = rows(8, 200, 0)
+    ordinal = [stats.rankdata(each, method="ordinal") for each in (truth, predicted)]
+    wrong = stats.pearsonr(*ordinal).statistic
+    assert abs(score_numbers(truth, predicted)[1].value - wrong) > 0.01
+
+
+def test_scale_and_place_change_no_correlation() -> None:
+    truth, predicted = rows(9, 100, 6)
+    near = score_numbers(truth, predicted)
+    far = score_numbers(truth * 1e-30, predicted * 1e30 + 1e33)
+    for one, other in zip(near[:2], far[:2], strict=True):
+        assert (one.low, one.value, one.high) == pytest.approx(
+            (other.low, other.value, other.high), abs=1e-9
+        )
+
+
+def test_batches_give_what_all_rows_at_once_give() -> None:
+    truth, predicted = rows(10, 64, 2)
+    numbers = Numbers()
+    for start in range(0, 64, 10):
+        numbers.add(truth[start : start + 10], predicted[start : start + 10].tolist())
+    assert len(numbers) == 64
+    assert numbers.figures() == score_numbers(truth, predicted)
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "error"),
+    [
+        ([2.0], [3.0], 1.0),
+        ([1.0, 2.0, 3.0], [0.1, 0.1, 0.1], 4.276667),
+        ([5.0, 5.0], [1.0, 9.0], 16),
+    ],
+)
+def test_a_constant_side_correlates_with_nothing(
+    truth: list[float], predicted: list[float], error: float
+) -> None:
+    found = score_numbers(truth, predicted)
+    assert [each.value for each in found] == pytest.approx([0.0, 0.0, error], abs=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -1e200])
+def test_a_number_that_is_none_names_its_row(wrong: float) -> None:
+    numbers = Numbers()
+    numbers.add([1.0], [1.0])
+    with pytest.raises(InputError, match=r"^row 3: the predicted score is .*finite"):
+        numbers.add([1.0, 2.0], [1.0, wrong])
+    with pytest.raises(InputError, match="no rows to score"):
+        score_numbers([], [])
+
+
+finite = st.floats(-1e99, 1e99)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(finite, finite), min_size=1, max_size=20))
+def test_any_numbers_give_sound_figures(pairs: list[tuple[float, float]]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = score_numbers([a for a, _ in pairs], [b for _, b in pairs])
+    for each in found[:2]:
+        assert -1 <= each.low <= each.value <= each.high <= 1
+    assert 0 <= found[2].low <= found[2].value <= found[2].high < float("inf")
