@@ -40,7 +40,7 @@ def make_task(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> Callable[
             heads=2,
             width=16,
         )
-        task = Language(architecture.Model(config)).double()
+        task = Language(architecture.Model(config), special=tokenizer.structure).double()
         generator = torch.Generator().manual_seed(11)
         with torch.no_grad():
             for weight in task.parameters():

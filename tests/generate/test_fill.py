@@ -24,13 +24,13 @@ WORDS = "to be or not to be that is the question whether it is nobler in the min
 
 @pytest.fixture(scope="module")
 def letters() -> Tokenizer:
-    return char.train(["abcdefgh \n"], TokenizerSettings(kind="char")).with_mask()
+    return char.train(["abcdefgh \n"], TokenizerSettings(kind="char")).with_special("mask")
 
 
 @pytest.fixture(scope="module")
 def words() -> Tokenizer:
     settings = TokenizerSettings(kind="bpe", vocabulary=330)
-    return bpe.train([WORDS * 20], settings).with_mask()
+    return bpe.train([WORDS * 20], settings).with_special("mask")
 
 
 class Book(nn.Module):

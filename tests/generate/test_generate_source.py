@@ -11,8 +11,9 @@ from scriven.generate.row import Row
 from scriven.generate.sample import choose
 from scriven.generate.sampling import Sampling
 from scriven.models import transformer
+from scriven.tasks.base import Objective
 from scriven.tasks.pairs import Pairs
-from scriven.tasks.seq2seq import EncoderDecoder, Seq2Seq
+from scriven.tasks.seq2seq import Seq2Seq
 from scriven.text.base import Tokenizer
 
 CONTEXT = 12
@@ -26,10 +27,10 @@ SETTINGS = [
 
 @pytest.fixture(scope="session")
 def masked(tokenizer: Tokenizer) -> Tokenizer:
-    return tokenizer.with_mask()
+    return tokenizer.with_special("mask")
 
 
-def make(kind: type[EncoderDecoder], tokenizer: Tokenizer) -> EncoderDecoder:
+def make(kind: type[Objective], tokenizer: Tokenizer) -> Objective:
     """With weights so large that source, place and every token matter to the next, in float64."""
     config = transformer.Config(tokenizer.vocabulary, CONTEXT, layers=2, heads=2, width=16)
     task = kind(transformer.Model(config), special=tokenizer.structure).double()
@@ -46,7 +47,7 @@ def make(kind: type[EncoderDecoder], tokenizer: Tokenizer) -> EncoderDecoder:
 
 
 @pytest.fixture
-def task(masked: Tokenizer) -> EncoderDecoder:
+def task(masked: Tokenizer) -> Objective:
     return make(Seq2Seq, masked)
 
 
@@ -65,7 +66,7 @@ def on_pairs(text: list[int], written: int, tokenizer: Tokenizer) -> tuple[list[
 
 
 def write_slowly(
-    task: EncoderDecoder,
+    task: Objective,
     tokenizer: Tokenizer,
     rule: Callable[[list[int], int, Tokenizer], tuple[list[int], list[int]]],
     prompt: str,
@@ -94,7 +95,7 @@ def write_slowly(
 
 @pytest.mark.parametrize("sampling", SETTINGS)
 def test_a_batch_equals_every_row_alone_and_without_a_cache(
-    task: EncoderDecoder, masked: Tokenizer, sampling: Sampling, written: dict[Row, list[int]]
+    task: Objective, masked: Tokenizer, sampling: Sampling, written: dict[Row, list[int]]
 ) -> None:
     together = Engine(task, masked).generate(PROMPTS, sampling, 40, seed=3)  # several sources long
     for row, (found, ids) in enumerate(zip(together, written.values(), strict=True)):
@@ -120,7 +121,7 @@ def test_a_target_of_a_pair_is_written_from_its_own_source(
 
 @pytest.mark.parametrize("spoiled", ["source", "position"])
 def test_the_comparison_notices_a_lost_padding(
-    task: EncoderDecoder,
+    task: Objective,
     masked: Tokenizer,
     written: dict[Row, list[int]],
     monkeypatch: pytest.MonkeyPatch,
@@ -141,7 +142,7 @@ def test_the_comparison_notices_a_lost_padding(
 
 
 def test_the_comparison_notices_a_source_that_is_not_read_again(
-    task: EncoderDecoder,
+    task: Objective,
     masked: Tokenizer,
     written: dict[Row, list[int]],
     monkeypatch: pytest.MonkeyPatch,
@@ -153,7 +154,7 @@ def test_the_comparison_notices_a_source_that_is_not_read_again(
 
 
 def test_rows_that_end_early_change_nothing_for_the_others(
-    task: EncoderDecoder, masked: Tokenizer
+    task: Objective, masked: Tokenizer
 ) -> None:
     engine = Engine(task, masked)
     stop = tuple("abcdefghijklmnopqrstuv")
@@ -164,7 +165,7 @@ def test_rows_that_end_early_change_nothing_for_the_others(
     assert len({found.tokens for found in together}) > 4
 
 
-def test_D16_a_stream_joined_equals_the_text(task: EncoderDecoder, masked: Tokenizer) -> None:
+def test_D16_a_stream_joined_equals_the_text(task: Objective, masked: Tokenizer) -> None:
     engine = Engine(task, masked)
     for prompt in PROMPTS:
         whole = engine.generate([prompt], Sampling(), 30)[0]
@@ -174,7 +175,7 @@ def test_D16_a_stream_joined_equals_the_text(task: EncoderDecoder, masked: Token
 
 
 def test_marks_and_padding_are_never_written(
-    task: EncoderDecoder, masked: Tokenizer, written: dict[Row, list[int]]
+    task: Objective, masked: Tokenizer, written: dict[Row, list[int]]
 ) -> None:
     with torch.no_grad():  # nothing is likelier than these two
         task.backbone.embed.token.weight[[masked.pad, masked.mask]] *= 100

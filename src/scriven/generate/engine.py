@@ -8,61 +8,39 @@ What happens at the edges:
   counts the tokens left out.
 - A text that outgrows the context goes on: the oldest half is forgotten (`reader.py`). A model with
   an encoder reads all that fits again as its source; one trained on pairs has come to its end.
-- The end-of-document token ends a text, unless it is ignored; then it is never chosen.
+- The end-of-document token, or what else ends a text in the model's task, ends it, unless that is
+  ignored; then it is never chosen.
+- A prompt that is a list of token ids is read as it is.
 - Row i of a batch draws from the seed `seed + i`, and equals what it gives alone with that seed.
 """
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, SettingError
 from ..runtime import Runtime
 from ..tasks.base import Objective
 from ..text.base import Tokenizer
+from .beam import Hypothesis, Plan, search
+from .prompt import Prompt, prompt_ids
 from .reader import Reader
-from .row import FinishReason, Row
+from .row import Row, stops_on
 from .sample import choose
-from .sampling import LARGEST_SEED, Sampling, check_whole
+from .sampling import LARGEST_SEED, MOST_BEAMS, Sampling, check_beams, check_whole
 from .stop import check_stops
+from .written import Generation, Step
+
+__all__ = ["PLAIN", "TOGETHER", "Engine", "Generation", "Step"]
 
 PLAIN = Sampling()
 """Draws from the model's own distribution."""
 
 TOGETHER = 32
 """Prompts that are written at once; more are taken in turns, so memory stays bounded."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A piece of a streamed text."""
-
-    text: str
-    tokens: int
-    """Tokens written so far."""
-    finish_reason: FinishReason | None = None
-    """Set in the last step only, which may have no text."""
-    prompt_truncated: int = 0
-    """Tokens of the prompt that did not fit."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """A finished text, without its prompt."""
-
-    text: str
-    tokens: int
-    """Tokens written, an end-of-document token included."""
-    seconds: float
-    """Wall clock of the batch this text was written in."""
-    tokens_per_second: float
-    finish_reason: FinishReason
-    """stop (a stop string), length (max_new_tokens) or eos (the model ended the document)."""
-    prompt_truncated: int
-    """Tokens of the prompt that did not fit."""
 
 
 class Engine:
@@ -93,6 +71,7 @@ class Engine:
         self.task = task
         self.tokenizer = tokenizer
         self.opening = tokenizer.eos if opening is None else opening
+        self.ends: frozenset[int] = getattr(task, "ends", None) or frozenset({tokenizer.eos})
         if not 0 <= self.opening < tokenizer.vocabulary:
             raise InputError(
                 f"token {self.opening} cannot begin a text: it is not in the vocabulary"
@@ -103,7 +82,7 @@ class Engine:
 
     def stream(
         self,
-        prompt: str,
+        prompt: Prompt,
         sampling: Sampling = PLAIN,
         max_new_tokens: int = 200,
         *,
@@ -125,7 +104,7 @@ class Engine:
 
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         sampling: Sampling = PLAIN,
         max_new_tokens: int = 200,
         *,
@@ -154,8 +133,64 @@ class Engine:
                 )
         return result
 
+    def beam(
+        self,
+        prompts: Sequence[Prompt],
+        beams: int = 4,
+        max_new_tokens: int = 200,
+        *,
+        length_penalty: float = 1.0,
+        stop: str | Sequence[str] = (),
+        ignore_eos: bool = False,
+        best: int = 1,
+    ) -> list[Generation]:
+        """The likeliest text for each prompt that a beam search finds (`beam.py`).
+
+        Args:
+            prompts: as for `generate`.
+            beams: beginnings that are kept at each turn; 1 is greedy.
+            max_new_tokens: longest text.
+            length_penalty: texts are ranked by log-probability / tokens ** length_penalty.
+            stop, ignore_eos: as for `generate`.
+            best: how many texts of each prompt are asked for; those after the first are `others`.
+
+        Raises:
+            SettingError: a setting out of its range.
+        """
+        check_beams(beams, length_penalty)
+        if not 1 <= best <= beams:
+            raise SettingError(f"best={best}: from 1 to the {beams} beams")
+        rows, cuts = self._rows(prompts, max_new_tokens, stop, 0)
+        together = max(1, MOST_BEAMS // beams)
+        result: list[Generation] = []
+        for start in range(0, len(rows), together):
+            batch = rows[start : start + together]
+            stops, limit = check_stops(stop), batch[0].left
+            plan = Plan(
+                beams, limit, length_penalty, self.ends, stops_on(self.tokenizer, stops), best
+            )
+            begin = time.perf_counter()
+            with self._writing():
+                found = search(self._reader(ignore_eos), [row.window for row in batch], plan)
+            seconds = max(time.perf_counter() - begin, 1e-9)
+            for hypotheses, cut in zip(found, cuts[start:], strict=False):
+                made = [self._told(each, limit, stops, seconds, cut) for each in hypotheses]
+                result.append(replace(made[0], others=tuple(made[1:])))
+        return result
+
+    def _told(
+        self, found: Hypothesis, limit: int, stops: tuple[str, ...], seconds: float, cut: int
+    ) -> Generation:
+        """A hypothesis as a text, just as if its tokens had been written one by one."""
+        row = Row(self.tokenizer, [], limit=limit, stops=stops, seed=0, ends=self.ends)
+        for token in found.ids:
+            row.take(token)
+        assert row.finish_reason is not None
+        rate, reason = row.tokens / seconds, row.finish_reason
+        return Generation(row.news(), row.tokens, seconds, rate, reason, cut, found.score)
+
     def _rows(
-        self, prompts: Sequence[str], limit: int, stop: str | Sequence[str], seed: int
+        self, prompts: Sequence[Prompt], limit: int, stop: str | Sequence[str], seed: int
     ) -> tuple[list[Row], list[int]]:
         """Checks what is asked for; the rows, and how much of each prompt did not fit."""
         if isinstance(prompts, str):
@@ -168,12 +203,18 @@ class Engine:
         rows: list[Row] = []
         cuts: list[int] = []
         for number, prompt in enumerate(prompts):
-            if not isinstance(prompt, str):
-                raise InputError(f"a prompt must be text, not {type(prompt).__name__}")
-            ids = self.tokenizer.encode(prompt) or [self.opening]
+            ids = prompt_ids(self.task, self.tokenizer, prompt) or [self.opening]
             window = self.task.shorten(ids)
-            cuts.append(len(ids) - len(window))
-            rows.append(Row(self.tokenizer, window, limit=limit, stops=stops, seed=seed + number))
+            cuts.append(max(0, len(ids) - len(window)))  # what a task adds fits beside the rest
+            row = Row(
+                self.tokenizer,
+                window,
+                limit=limit,
+                stops=stops,
+                seed=seed + number,
+                ends=self.ends,
+            )
+            rows.append(row)
         return rows, cuts
 
     def _stream(self, row: Row, cut: int, sampling: Sampling, ignore_eos: bool) -> Generator[Step]:
@@ -188,9 +229,7 @@ class Engine:
         if not live:
             return
         reader = self._reader(ignore_eos)
-        training = self.task.training
-        self.task.eval()
-        try:
+        with self._writing():
             logits = _read(reader, live)
             seen = _seen(live, logits) if sampling.repetition_penalty != 1 else None
             while True:
@@ -211,14 +250,21 @@ class Engine:
                     logits = _read(reader, live)
                 else:
                     logits = reader.step(ids)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """The model without dropout; afterwards it trains on, if it did."""
+        training = self.task.training
+        self.task.eval()
+        try:
+            yield
         finally:
             self.task.train(training)
 
     def _reader(self, ignore_eos: bool) -> Reader:
-        eos, pad = self.tokenizer.eos, self.tokenizer.pad
-        banned = {pad, eos} if ignore_eos else {pad} - {eos}
-        if self.tokenizer.mask is not None:
-            banned.add(self.tokenizer.mask)
+        banned = set(self.tokenizer.structure.values()) - self.ends
+        if ignore_eos:
+            banned |= self.ends
         return Reader(self.task, self.tokenizer.vocabulary, sorted(banned), self._autocast)
 
 

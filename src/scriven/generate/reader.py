@@ -101,6 +101,21 @@ class Reader:
         with self._autocast():
             return self._logits(ids.to(self.device)[:, None], at)
 
+    @torch.inference_mode()
+    def select(self, rows: Sequence[int], *, sources: bool) -> None:
+        """Goes on with some of the rows, in a new order; one may come several times.
+
+        Args:
+            rows: their numbers.
+            sources: whether any row takes the place of one with another source.
+        """
+        if not sources and list(rows) == list(range(len(rows))):
+            return
+        chosen = torch.tensor(rows, dtype=torch.int64, device=self.device)
+        self._state.select(chosen, sources=sources)
+        if self._padding is not None:
+            self._padding = self._padding.index_select(0, chosen)
+
     def _padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor | None]:
         """Ids (rows, longest), padded on the left, and their positions where any is."""
         longest = max(len(row) for row in rows)

@@ -3,7 +3,7 @@
 Knows nothing of the model or of other rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import torch
@@ -26,15 +26,19 @@ class Row:
         limit: int,
         stops: Sequence[str],
         seed: int,
+        ends: Collection[int] | None = None,
     ) -> None:
-        """A text after the tokens `window`, of at most `limit` tokens."""
+        """A text after the tokens `window`, of at most `limit` tokens.
+
+        It is over with one of `ends`; by default the end-of-document token alone.
+        """
         self.window = window
         """What the model sees; the reader shortens it when the context is full."""
         self.generator = torch.Generator().manual_seed(seed)
         self.tokens = 0
         self.finish_reason: FinishReason | None = None if limit else "length"
         self._limit = limit
-        self._eos = tokenizer.eos
+        self._ends = {tokenizer.eos} if ends is None else ends
         self._decoder = StreamDecoder(tokenizer)
         self._stops = StopFilter(stops)
         self._news: list[str] = []
@@ -50,7 +54,7 @@ class Row:
             return
         self.tokens += 1
         self.window.append(token)
-        if token == self._eos:
+        if token in self._ends:
             self._finish("eos")
             return
         self._add(self._decoder.push(token))
@@ -73,3 +77,16 @@ class Row:
         if self.finish_reason is None:
             self._news.append(self._stops.flush())
             self.finish_reason = reason
+
+
+def stops_on(tokenizer: Tokenizer, stops: Sequence[str]) -> Callable[[list[int]], bool] | None:
+    """Says of the tokens of a text whether the newest completes a stop string; None for none."""
+    if not stops:
+        return None
+    longest = max(len(stop.encode(errors="replace")) for stop in stops)
+
+    def over(ids: list[int]) -> bool:
+        tail = tokenizer.decode(ids[-longest:])  # each of them has a byte at least
+        return any(stop in tail for stop in stops)
+
+    return over

@@ -48,6 +48,22 @@ class Sampling:
 
 LARGEST_SEED = 2**62
 
+MOST_BEAMS = 64
+
+
+def check_beams(beams: object, length_penalty: float) -> None:
+    """Refuses what no beam search can be asked for.
+
+    Raises:
+        SettingError: names the flag and the range.
+    """
+    if not isinstance(beams, int) or isinstance(beams, bool) or not 1 <= beams <= MOST_BEAMS:
+        raise _refused("beams", beams, f"a whole number from 1 (greedy) to {MOST_BEAMS}")
+    if not _number(length_penalty) or not -10 <= length_penalty <= 10:
+        raise _refused(
+            "length-penalty", length_penalty, "from -10 to 10; 0 is none, above prefers long texts"
+        )
+
 
 def check_whole(flag: str, value: object, largest: int) -> None:
     """Refuses what is not a whole number from 0 to `largest`.

@@ -3,6 +3,9 @@
 One method, `extend(source, at, project)`: `source` (B, T, W) are the new inputs, `project` turns
 inputs and positions into keys and values (B, K, T, D), and what comes back are the keys, values
 and positions to attend to, old and new together.
+
+`select(rows)` keeps some rows of a batch, in a new order; one may come several times. A beam search
+goes on with them.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +23,10 @@ class Memory(Protocol):
 
     def extend(self, source: Tensor, at: Tensor, project: Project) -> tuple[Tensor, Tensor, Tensor]:
         """(keys (B, K, S, D), values (B, K, S, D), positions (S,) or (B, S))."""
+        ...
+
+    def select(self, rows: Tensor) -> None:
+        """Keeps the rows (R,), in this order."""
         ...
 
 
@@ -50,6 +57,18 @@ class KVCache:
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end], self.at[:, :end]
 
+    def select(self, rows: Tensor) -> None:
+        """Keeps the rows (R,), in this order; only what is filled is copied."""
+        end = self.length
+        for name in ("keys", "values"):
+            buffer: Tensor = getattr(self, name)
+            kept = buffer[:, :, :end].index_select(0, rows)
+            if len(rows) != len(buffer):
+                buffer = buffer.new_zeros(len(rows), *buffer.shape[1:])
+                setattr(self, name, buffer)
+            buffer[:, :, :end] = kept
+        self.at = self.at.index_select(0, rows)
+
 
 class SegmentMemory:
     """The inputs of earlier segments, projected again each time (Transformer-XL, section 3.2).
@@ -71,6 +90,11 @@ class SegmentMemory:
         keep = max(0, whole.size(1) - self.length)
         self.source, self.at = whole[:, keep:].detach(), whole_at[..., keep:]
         return k, v, whole_at
+
+    def select(self, rows: Tensor) -> None:
+        """Keeps the rows (R,), in this order."""
+        if self.source is not None and self.at is not None:
+            self.source, self.at = self.source.index_select(0, rows), _rows_of(self.at, rows)
 
     def tensors(self) -> dict[str, Tensor]:
         """What is remembered, by name; the inverse of `restore`."""
@@ -96,6 +120,10 @@ class Recurrent:
         """Remembers (B, W) tensors: the output, and the cell of an LSTM."""
         self.parts = tuple(part.detach() for part in parts)
 
+    def select(self, rows: Tensor) -> None:
+        """Keeps the rows (R,), in this order."""
+        self.parts = tuple(part.index_select(0, rows) for part in self.parts)
+
     def tensors(self) -> dict[str, Tensor]:
         """What is remembered, by name; the inverse of `restore`."""
         return dict(zip(("output", "cell"), self.parts, strict=False))
@@ -116,6 +144,16 @@ class CrossCache:
             self.kept = (*project(source, at), at)
         return self.kept
 
+    def select(self, rows: Tensor) -> None:
+        """Keeps the rows (R,), in this order."""
+        if self.kept is not None:
+            keys, values, at = self.kept
+            self.kept = (
+                keys.index_select(0, rows),
+                values.index_select(0, rows),
+                _rows_of(at, rows),
+            )
+
 
 @dataclass
 class LayerState:
@@ -130,6 +168,13 @@ class LayerState:
     def carried(self) -> SegmentMemory | Recurrent | None:
         """What is handed on from one segment of a text to the next."""
         return self.own if isinstance(self.own, SegmentMemory) else self.recurrent
+
+    def select(self, rows: Tensor, *, sources: bool) -> None:
+        """Keeps the rows (R,), in this order; what is known of the sources only if asked to."""
+        cross = self.cross if sources else None
+        for part in (self.own, self.recurrent, cross):
+            if part is not None:
+                part.select(rows)
 
 
 @dataclass
@@ -165,6 +210,26 @@ class State:
                     if name.startswith(start)
                 }
                 layer.carried.restore(mine)
+
+    def select(self, rows: Tensor, *, sources: bool = True) -> None:
+        """Keeps some rows, in a new order: row i goes on from what row `rows[i]` has read.
+
+        Args:
+            rows: (R,) int64; one may come several times.
+            sources: False where row i has the same source as row `rows[i]`, so that what is known
+                of the sources, which is the most, can stay where it is.
+        """
+        for layer in self.layers:
+            layer.select(rows, sources=sources)
+        if sources and self.source is not None:
+            self.source = self.source.index_select(0, rows)
+        if sources and self.source_at is not None:
+            self.source_at = _rows_of(self.source_at, rows)
+
+
+def _rows_of(at: Tensor, rows: Tensor) -> Tensor:
+    """Positions (S,) are those of every row."""
+    return at if at.dim() == 1 else at.index_select(0, rows)
 
 
 NOTHING = LayerState()

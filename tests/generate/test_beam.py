@@ -1,0 +1,259 @@
+"""Beam search against every possible text, against greedy writing, and against itself."""
+
+import itertools
+import math
+from contextlib import nullcontext
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from scriven.errors import SettingError
+from scriven.generate.beam import Hypothesis, Plan, search
+from scriven.generate.engine import Engine
+from scriven.generate.reader import Reader
+from scriven.generate.row import stops_on
+from scriven.generate.sampling import Sampling
+from scriven.models import gpt3, llama, rnn, transformer, transformer_xl
+from scriven.nn.state import CrossCache, KVCache, Recurrent, State
+from scriven.tasks.base import Objective
+from scriven.tasks.language import Language
+from scriven.tasks.pairs import Pairs
+from scriven.tasks.seq2seq import Seq2Seq
+from scriven.text.base import Tokenizer
+
+VOCABULARY, EOS, PAD, MASK = 5, 0, 3, 4
+SPECIAL = {"eos": EOS, "pad": PAD, "mask": MASK}
+PROMPTS = [[1, 2, 1], [2], [1, 1, 2, 2, 1]]
+KINDS: dict[str, tuple[ModuleType, type[Objective]]] = {
+    "llama": (llama, Language),
+    "gpt3": (gpt3, Language),
+    "rnn": (rnn, Language),
+    "transformer_xl": (transformer_xl, Language),
+    "pairs": (transformer, Pairs),
+    "seq2seq": (transformer, Seq2Seq),
+}
+
+
+def make(kind: str, context: int = 10, vocabulary: int = VOCABULARY) -> Objective:
+    """Weights so large that every token matters to the next, in float64."""
+    architecture, task = KINDS[kind]
+    heads = {} if kind == "rnn" else {"heads": 2}
+    config = architecture.Config(vocabulary, context=context, layers=2, width=16, **heads)
+    made = task(architecture.Model(config), special=SPECIAL).double()
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, weight in made.named_parameters():
+            drawn = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+            weight.copy_(drawn if "norm" not in name or "bias" in name else 1 + 0.1 * drawn)
+            if "token" in name:
+                weight.mul_(0.4)
+    return made.eval()
+
+
+def reader(task: Objective, vocabulary: int = VOCABULARY) -> Reader:
+    return Reader(task, vocabulary, [PAD, MASK], nullcontext)
+
+
+@torch.no_grad()
+def said(task: Objective, prompt: list[int], ids: list[int]) -> list[float]:
+    """Log-probability of each of `ids` after a prompt, without caches or batches."""
+    found = []
+    for written in range(len(ids)):
+        source, tokens = task.arrange([*prompt, *ids[:written]], written)
+        backbone: Any = task.backbone
+        more = {} if source is None else {"source": torch.tensor([source])}
+        logits = task.logits(backbone(torch.tensor([tokens]), **more))[0, -1].clone()
+        logits[[PAD, MASK]] = -math.inf
+        found.append(float(logits.log_softmax(-1)[ids[written]]))
+    return found
+
+
+def every(task: Objective, prompt: list[int], limit: int, penalty: float) -> list[Hypothesis]:
+    """All texts there are, the best first."""
+    texts = []
+    for length in range(1, limit + 1):
+        for begin in itertools.product((1, 2), repeat=length - 1):
+            texts += [[*begin, last] for last in ((EOS, 1, 2) if length == limit else (EOS,))]
+    scored = [Hypothesis(ids, sum(said(task, prompt, ids)) / len(ids) ** penalty) for ids in texts]
+    return sorted(scored, key=lambda each: -each.score)
+
+
+def same(found: list[Hypothesis], truth: list[Hypothesis]) -> bool:
+    close = all(abs(a.score - b.score) < 1e-9 for a, b in zip(found, truth, strict=True))
+    return close and [a.ids for a in found] == [b.ids for b in truth]
+
+
+@pytest.mark.parametrize("penalty", [-1.0, 0.0, 1.0, 2.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wide_beam_finds_the_best_of_all_texts(kind: str, penalty: float) -> None:
+    task, limit = make(kind), 4
+    plan = Plan(40, limit, penalty, frozenset({EOS}), best=6)
+    for prompt, found in zip(PROMPTS, search(reader(task), PROMPTS, plan), strict=True):
+        assert same(found, every(task, prompt, limit, penalty)[:6])
+
+
+def spoil_rows(state: State, rows: torch.Tensor, *, sources: bool = True) -> None:
+    """Every beam takes another's place."""
+    select(state, rows.flip(0), sources=sources)
+
+
+select = State.select
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_comparison_notices_caches_of_another_beam(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, plan = make(kind), Plan(40, 4, 1.0, frozenset({EOS}), best=6)
+    monkeypatch.setattr(State, "select", spoil_rows)
+    found = search(reader(task), PROMPTS[:1], plan)[0]
+    assert not same(found, every(task, PROMPTS[0], 4, 1.0)[:6])
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [("llama", KVCache), ("rnn", Recurrent), ("pairs", CrossCache)]
+)
+def test_the_comparison_notices_a_part_that_keeps_its_rows(
+    kind: str, part: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are as many as before, so nothing fails: they are only those of others."""
+    task, plan = make(kind), Plan(2, 5, 1.0, frozenset({EOS}), best=2)
+    truth = [search(reader(task), [prompt], plan)[0] for prompt in PROMPTS]
+    kept = part.select
+
+    def first(self: Any, rows: torch.Tensor) -> None:
+        kept(self, torch.arange(len(rows)) % (int(rows.max()) + 1))
+
+    monkeypatch.setattr(part, "select", first)
+    found = search(reader(task), PROMPTS, plan)
+    assert not all(same(a, b) for a, b in zip(found, truth, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_prompt_among_others_gives_what_it_gives_alone(kind: str, beams: int) -> None:
+    task = make(kind)
+    plan = Plan(beams, 25, 0.7, frozenset({EOS}), best=beams)  # more than a context
+    together = search(reader(task), PROMPTS, plan)
+    for prompt, found in zip(PROMPTS, together, strict=True):
+        assert same(found, search(reader(task), [prompt], plan)[0])
+
+
+class Counting(Reader):
+    """Counts its steps."""
+
+    def __init__(self, task: Objective) -> None:
+        super().__init__(task, VOCABULARY, [PAD, MASK], nullcontext)
+        self.steps = 0
+
+    def step(self, ids: torch.Tensor) -> torch.Tensor:
+        self.steps += 1
+        return super().step(ids)
+
+
+def test_the_search_ends_as_soon_as_nothing_better_can_come() -> None:
+    """Never later than the bound allows, and never before: the result is that of a full search."""
+    task = make("llama", context=64)
+    for penalty in (-1.0, 0.0, 0.5, 1.0):
+        quick = Plan(3, 30, penalty, frozenset({EOS}))
+        full = Plan(3, 30, penalty, frozenset({EOS}), best=3)
+        object.__setattr__(full, "bound", lambda total, length: math.inf)
+        mine, whole = Counting(task), Counting(task)
+        found, last = search(mine, PROMPTS, quick), search(whole, PROMPTS, full)
+        assert all(same(a, b[:1]) for a, b in zip(found, last, strict=True))
+        assert whole.steps == 29
+        assert mine.steps < 29 or penalty > 0
+
+
+@pytest.mark.parametrize("limit", [0, 1, 40])
+def test_one_beam_is_greedy(random_task: Language, tokenizer: Tokenizer, limit: int) -> None:
+    engine = Engine(random_task, tokenizer)
+    prompts = ["", "It was", "é🙂", "x" * 40]
+    stop = tuple("abcdefg")
+    greedy = engine.generate(prompts, Sampling(temperature=0), limit, stop=stop)
+    for one, other in zip(greedy, engine.beam(prompts, 1, limit, stop=stop), strict=True):
+        assert (one.text, one.tokens, one.finish_reason) == (
+            other.text,
+            other.tokens,
+            other.finish_reason,
+        )
+        assert one.prompt_truncated == other.prompt_truncated
+
+
+def test_more_beams_never_give_less_likely_texts_here(
+    random_task: Language, tokenizer: Tokenizer
+) -> None:
+    engine = Engine(random_task, tokenizer)
+    scores = [engine.beam(["It was"], beams, 8)[0].score for beams in (1, 4, 16)]
+    assert scores[0] is not None
+    assert scores == sorted(scores)
+    assert scores[0] < scores[-1]
+
+
+def test_the_next_best_come_with_their_scores(random_task: Language, tokenizer: Tokenizer) -> None:
+    engine = Engine(random_task, tokenizer)
+    first = engine.beam(["It was"], 4, 8, best=4)[0]
+    scores = [first.score, *(other.score for other in first.others)]
+    assert len(scores) == 4
+    assert scores == sorted(scores, reverse=True)
+    assert len({first.text, *(other.text for other in first.others)}) == 4
+
+
+def test_an_ignored_end_and_stop_strings(random_task: Language, tokenizer: Tokenizer) -> None:
+    engine = Engine(random_task, tokenizer)
+    made = engine.beam(["It was", "a"], 4, 12, ignore_eos=True)
+    assert {(each.tokens, each.finish_reason) for each in made} == {(12, "length")}
+    letters = [chr(code) for code in range(128)]
+    stopped = engine.beam(["It was", "a", "x", " "], 4, 30, stop=letters)
+    assert any(each.finish_reason == "stop" for each in stopped)
+    assert not any(letter in each.text for each in stopped for letter in letters)
+
+
+def test_a_stop_string_is_noticed_with_its_last_byte(tokenizer: Tokenizer) -> None:
+    over = stops_on(tokenizer, ("é🙂", "ab"))
+    assert over is not None
+    for text in ("xé🙂", "é🙂", "aab", "ab"):
+        ids = tokenizer.encode(text)
+        assert [over(ids[:end]) for end in range(1, len(ids) + 1)] == [
+            *[False] * (len(ids) - 1),
+            True,
+        ]
+    assert not over(tokenizer.encode("é🙃ba"))
+    assert stops_on(tokenizer, ()) is None
+
+
+def test_token_ids_are_a_prompt(random_task: Language, tokenizer: Tokenizer) -> None:
+    engine = Engine(random_task, tokenizer)
+    ids = tokenizer.encode("It was")
+    assert engine.beam([ids], 2, 5)[0].text == engine.beam(["It was"], 2, 5)[0].text
+    plain = Sampling(temperature=0)
+    assert engine.generate([ids], plain, 5)[0].text == engine.generate(["It was"], plain, 5)[0].text
+    with pytest.raises(Exception, match="-1"):
+        engine.beam([[-1]], 2, 5)
+
+
+def test_several_ends_end_a_text(random_task: Language, tokenizer: Tokenizer) -> None:
+    engine = Engine(random_task, tokenizer)
+    engine.ends = frozenset(range(tokenizer.vocabulary - 1))  # whatever comes first
+    greedy = engine.generate(["It was"], Sampling(temperature=0), 12)[0]
+    for made in (greedy, engine.beam(["It was"], 4, 12)[0]):
+        assert (made.finish_reason, made.tokens) == ("eos", 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"beams": 0}, "--beams=0"),
+        ({"beams": 65}, "--beams=65"),
+        ({"length_penalty": 11}, "--length-penalty=11"),
+        ({"length_penalty": math.nan}, "--length-penalty=nan"),
+        ({"best": 5}, "best=5"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(
+    random_task: Language, tokenizer: Tokenizer, settings: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(SettingError, match=named):
+        Engine(random_task, tokenizer).beam(["a"], **settings)
