@@ -25,6 +25,12 @@ def names(package: str) -> list[str]:
     return sorted(stem for stem in stems if not stem.startswith("_") and stem != "base")
 
 
+def spelled(package: str, name: str) -> str | None:
+    """The file that a user calls `name`, with dashes for its underscores; None for none."""
+    stem = name.replace("-", "_")
+    return stem if stem in names(package) else None
+
+
 def module(package: str, name: str) -> ModuleType:
     """The module `name` of `package`, or the user's own file when `name` ends in .py.
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from scriven.data.batch import IGNORED
 from scriven.data.corpus import Corpus
-from scriven.data.pairs import Pairs, drawn, hold_pairs, targets_of
+from scriven.data.order import drawn
+from scriven.data.pairs import Pairs, hold_pairs, targets_of
 from scriven.data.prepare import prepare
 from scriven.data.whole import encode_sources
 from scriven.errors import InputError

@@ -77,8 +77,9 @@ class Sources:
         if name == "-":
             return [self._spool(name, sys.stdin.buffer)]
         path = Path(name)
-        if path.name == name and not path.suffix and name in find.names(_CORPORA):
-            return [Source(name, find.module(_CORPORA, name).read)]
+        corpus = find.spelled(_CORPORA, name)
+        if path.name == name and not path.suffix and corpus:
+            return [Source(name, find.module(_CORPORA, corpus).read)]
         with _readable(name):
             if path.is_dir():
                 return _folder(path)
@@ -139,7 +140,7 @@ def _format(suffix: str) -> ModuleType:
 
 
 def _missing(path: Path) -> str:
-    corpora = find.names(_CORPORA)
+    corpora = [name.replace("_", "-") for name in find.names(_CORPORA)]
     try:
         beside = [each.name for each in path.parent.iterdir()]
     except OSError:

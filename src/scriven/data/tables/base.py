@@ -1,0 +1,119 @@
+"""What the tables made from the plays share: which play is in which part, and seeded choice.
+
+Plays are divided, never passages, so that no person, plot or phrase of a test play is seen in
+training. Nothing here depends on the machine or on Python's own random numbers.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from hashlib import sha256
+from typing import Literal
+
+from ..corpora import shakespeare
+from ..corpora.shakespeare import Play, Speech
+
+Part = Literal["train", "validation", "test"]
+
+SEED = "plays"
+
+BOUND = (
+    "henry-vi-part-1", "henry-vi-part-2", "henry-vi-part-3", "richard-iii",
+    "richard-ii", "henry-iv-part-1", "henry-iv-part-2", "henry-v", "the-merry-wives-of-windsor",
+    "julius-caesar", "antony-and-cleopatra",
+)  # fmt: skip
+"""Plays that share their persons with another one; all of them are for training."""
+
+VALIDATION = (
+    "all-s-well-that-ends-well", "measure-for-measure", "edward-iii", "titus-andronicus", "macbeth",
+)  # fmt: skip
+TEST = (
+    "the-tempest", "the-comedy-of-errors", "henry-viii", "king-john", "hamlet",
+    "troilus-and-cressida",
+)  # fmt: skip
+"""Of each label the plays that come first by `rank`, those of BOUND left aside: two for the test,
+the next two for validation (of the histories one, as no more are free)."""
+
+TRAGEDIES = (
+    "antony-and-cleopatra", "coriolanus", "cymbeline", "hamlet", "julius-caesar", "king-lear",
+    "macbeth", "othello", "romeo-and-juliet", "timon-of-athens", "titus-andronicus",
+    "troilus-and-cressida",
+)  # fmt: skip
+"""As the First Folio (1623) and its printers class them."""
+
+SHORT = 8
+"""Words; a shorter speech (`What is the matter?`) may stand in several plays by chance."""
+
+
+def part_of(play: Play) -> Part:
+    """The part a play belongs to."""
+    return "test" if play.name in TEST else "validation" if play.name in VALIDATION else "train"
+
+
+def plays(part: Part) -> Iterator[Play]:
+    """The plays of a part, in the order of the corpus.
+
+    Raises:
+        MissingExtra, DamagedError: as `shakespeare.plays`.
+    """
+    assert part in ("train", "validation", "test"), part
+    return (play for play in _all() if part_of(play) == part)
+
+
+def label(play: Play) -> str:
+    """comedy, history or tragedy: the division of the First Folio.
+
+    Of the two plays it lacks, Edward III is a history and Pericles a comedy.
+    """
+    if play.name in TRAGEDIES:
+        return "tragedy"
+    return "history" if play.genre == "histories" else "comedy"
+
+
+def rank(name: str) -> str:
+    """What the plays are sorted by to draw the parts."""
+    return sha256(f"{SEED}/{name}".encode()).hexdigest()
+
+
+def pick(key: str, below: int) -> int:
+    """A number from 0 to below - 1 that follows from the key alone."""
+    return int.from_bytes(sha256(f"{SEED}/{key}".encode()).digest()[:8], "little") % below
+
+
+def words(text: str) -> int:
+    """How many words a text has, by blanks."""
+    return len(text.split())
+
+
+def plain(text: str) -> str:
+    """The words alone, in small letters: two texts with the same ones are the same text."""
+    return " ".join(re.findall(r"[^\W_]+", text.lower()))
+
+
+def seen(part: Part) -> frozenset[str]:
+    """`plain` speeches of the parts before this one: of train for validation, of both for test."""
+    before = {"train": (), "validation": ("train",), "test": ("train", "validation")}[part]
+    return frozenset().union(*(_spoken(each) for each in before))
+
+
+def scenes(play: Play) -> Iterator[list[Speech]]:
+    """The speeches scene by scene, so that nothing reaches over the end of one."""
+    found: list[Speech] = []
+    for speech in play.speeches:
+        if found and found[-1].scene != speech.scene:
+            yield found
+            found = []
+        found.append(speech)
+    if found:
+        yield found
+
+
+@cache
+def _all() -> tuple[Play, ...]:
+    """Parsed once per process: 38 plays, about 5 MB."""
+    return tuple(shakespeare.plays())
+
+
+@cache
+def _spoken(part: Part) -> frozenset[str]:
+    return frozenset(plain(speech.text) for play in plays(part) for speech in play.speeches)

@@ -1,0 +1,71 @@
+"""Passages of the plays and their genre: `text` and `label` (comedy, history or tragedy).
+
+A passage is a run of whole speeches within one scene, of 60 to 120 words, as the corpus writes
+them but without the speakers' names: these give the play away, and with it the genre. A speech of
+more than 120 words is cut at the ends of lines. Passages do not overlap; what is left of a scene
+and does not reach 60 words is dropped. Names that are spoken stay.
+
+The label is the First Folio's, from the whole play: a comic scene of Hamlet is a tragedy here, so
+no reader can be right about every passage.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..corpora.shakespeare import Speech
+from . import base
+from .base import Part
+
+COLUMNS = ("text", "label")
+FEWEST, MOST = 60, 120
+
+
+def read(part: Part) -> Iterator[dict[str, Any]]:
+    """The rows of a part, play by play.
+
+    Raises:
+        MissingExtra, DamagedError: as `shakespeare.plays`.
+    """
+    seen = base.seen(part)
+    for play in base.plays(part):
+        for scene in base.scenes(play):
+            fresh = [speech for speech in scene if not _known(speech.text, seen)]
+            for text in passages(fresh):
+                yield {"text": text, "label": base.label(play)}
+
+
+def passages(speeches: list[Speech]) -> Iterator[str]:
+    """The passages of one scene."""
+    held: list[str] = []
+    count = 0
+    for speech in speeches:
+        for piece in pieces(speech.text):
+            size = base.words(piece)
+            if count + size > MOST:
+                held, count = [], 0  # too short to be one, too long with what follows
+            held.append(piece)
+            count += size
+            if count >= FEWEST:
+                yield "\n\n".join(held)
+                held, count = [], 0
+
+
+def pieces(text: str) -> Iterator[str]:
+    """A speech, or where it is too long its lines in groups; a line that is too long is dropped."""
+    if base.words(text) <= MOST:
+        yield text
+        return
+    held: list[str] = []
+    for line in text.split("\n"):
+        if held and base.words("\n".join([*held, line])) > MOST:
+            yield "\n".join(held)
+            held = []
+        if base.words(line) <= MOST:
+            held.append(line)
+    if held:
+        yield "\n".join(held)
+
+
+def _known(text: str, seen: frozenset[str]) -> bool:
+    """Whether an earlier part has this speech, and not by chance."""
+    return base.words(text) >= base.SHORT and base.plain(text) in seen

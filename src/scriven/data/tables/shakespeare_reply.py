@@ -1,0 +1,42 @@
+"""A cue and its reply as a chat: `messages` with a user's and an assistant's turn.
+
+Two speeches that follow each other in a scene, by two speakers, of 2 to 60 words each and without
+names. Every speech can be a reply once and a cue once. A pair that was there before is left out,
+and one of two speeches that earlier parts have too; a short reply (`Ay, my lord.`) may answer many
+cues.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from ..corpora.shakespeare import Speech
+from . import base
+from .base import Part
+
+COLUMNS = ("messages",)
+FEWEST, MOST = 2, 60
+
+
+def read(part: Part) -> Iterator[dict[str, Any]]:
+    """The rows of a part, play by play.
+
+    Raises:
+        MissingExtra, DamagedError: as `shakespeare.plays`.
+    """
+    seen = base.seen(part)
+    told: set[tuple[str, str]] = set()
+    for play in base.plays(part):
+        for scene in base.scenes(play):
+            for cue, reply in pairwise(scene):
+                words = (base.plain(cue.text), base.plain(reply.text))
+                known = words in told or (words[0] in seen and words[1] in seen)
+                if cue.speaker == reply.speaker or known or not (_fits(cue) and _fits(reply)):
+                    continue
+                told.add(words)
+                turns = (("user", cue.text), ("assistant", reply.text))
+                yield {"messages": [{"role": role, "content": text} for role, text in turns]}
+
+
+def _fits(speech: Speech) -> bool:
+    return FEWEST <= base.words(speech.text) <= MOST
