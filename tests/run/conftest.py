@@ -1,12 +1,16 @@
 """Shared by the tests of the run folder."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from scriven.run import atomic
+
+if TYPE_CHECKING:
+    from .twin_case import Case
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +25,11 @@ def open_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o777)
         yield Path(name)
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> "Callable[..., Case]":
+    """(architecture, changes of its Config) -> a base model, here and as a Hugging Face folder."""
+    from .twin_case import Case  # loads transformers
+
+    return lambda name, changes=None, **more: Case(tmp_path, name, changes or {}, **more)

@@ -10,8 +10,9 @@ import pytest
 from scriven import config, find
 from scriven.models.shared.backbone import pretraining
 from scriven.run.card import model_card, read_curve
-from scriven.run.huggingface import describe_files, foreign_weights
+from scriven.run.huggingface import describe_files
 from scriven.run.publish import publish, publish_files, verify_published
+from scriven.run.twin import foreign_weights
 from scriven.settings import TokenizerSettings
 from scriven.text import Tokenizer, train_tokenizer
 
@@ -38,7 +39,7 @@ RECORD: dict[str, Any] = {
 
 def tokens(mask: bool) -> Tokenizer:
     made = train_tokenizer("byte", iter(["a b"]), TokenizerSettings(kind="byte"))
-    return made.with_mask() if mask else made
+    return made.with_special("mask") if mask else made
 
 
 def test_a_finished_run_says_what_it_is_and_how_good() -> None:

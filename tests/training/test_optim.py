@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from scriven.data.batch import Batch
 from scriven.errors import SettingError
 from scriven.models import gpt2, llama
 from scriven.settings import OptimSettings
@@ -124,3 +125,99 @@ def test_a_users_own_optimizer_is_taken_and_nonsense_refused() -> None:
     for nonsense in (foreign, 3, lambda w: "adamw"):
         with pytest.raises(SettingError):
             Optimizers(made, OptimSettings(), 0, nonsense)
+
+
+OPTIMIZERS = ["muon", "adamw", "sgd"]
+
+
+def frozen(which: str) -> Language:
+    """A task of which only the weights learn that have `which` in their name."""
+    made = task()
+    for name, weight in made.named_parameters():
+        weight.requires_grad_(which in name)
+    return made
+
+
+def learn(model: Language, optimizers: Optimizers, steps: int) -> None:
+    """Updates by real gradients."""
+    for number in range(steps):
+        generator = torch.Generator().manual_seed(number)
+        tokens = torch.randint(11, (2, 8), generator=generator)
+        model(Batch(tokens, tokens.roll(-1, 1))).loss.backward()
+        optimizers.step(0.5)
+
+
+@pytest.mark.parametrize("which", [".blocks.0.mlp", "norm", "token", ".attention."])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_frozen_weights_are_left_out(name: str, which: str) -> None:
+    """Also where no matrix, or nothing but matrices, is left."""
+    made = frozen(which)
+    before = {each: weight.clone() for each, weight in made.state_dict().items()}
+    optimizers = Optimizers(made, OptimSettings(optimizer=name, weight_decay=0.3), 1e-2)
+    assert optimizers.names
+    assert all(which in each for each in optimizers.names)
+    learn(made, optimizers, 3)
+    moved = {each for each, w in made.state_dict().items() if not torch.equal(w, before[each])}
+    assert moved
+    assert moved <= set(optimizers.names)
+
+
+@pytest.mark.parametrize("which", [".blocks.", "token"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_state_of_a_partly_frozen_model_goes_there_and_back(name: str, which: str) -> None:
+    one = frozen(which)
+    first = Optimizers(one, OptimSettings(optimizer=name), 1e-2)
+    learn(one, first, 3)
+    other = frozen(which)
+    other.load_state_dict(one.state_dict())
+    second = Optimizers(other, OptimSettings(optimizer=name), 1e-2)
+    tensors, numbers = first.state()
+    second.restore({key: value.clone() for key, value in tensors.items()}, numbers)
+    learn(one, first, 2)
+    learn(other, second, 2)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+TABLE = "backbone.embed.token.weight"
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_held_rows_stay_bit_for_bit_and_count_for_nothing(name: str) -> None:
+    """The others learn exactly as they would if the held ones were no weights at all."""
+    made, free = task(), task()
+    before = made.get_parameter(TABLE).clone()
+    settings = OptimSettings(optimizer=name, weight_decay=0.3)
+    optimizers, plain = Optimizers(made, settings, 1e-2), Optimizers(free, settings, 1e-2)
+    optimizers.hold(TABLE, 7)
+    tokens = torch.arange(11).repeat(2, 1)[:, :8]
+    batch = Batch(tokens, tokens.roll(-1, 1))
+    made(batch).loss.backward()
+    made(batch).loss.backward()  # as micro-batches do
+    for _ in range(2):
+        free(batch).loss.backward()
+    grad, whole = made.get_parameter(TABLE).grad, free.get_parameter(TABLE).grad
+    assert grad is not None
+    assert whole is not None
+    assert not grad[:7].any()
+    assert torch.equal(grad[7:], whole[7:])
+    whole[:7] = 0
+    optimizers.step(0.5)
+    plain.step(0.5)
+    after = made.get_parameter(TABLE)
+    assert torch.equal(after[:7], before[:7])
+    assert torch.equal(after[7:], free.get_parameter(TABLE)[7:])
+    assert not torch.equal(after[7:], before[7:])
+    learn(made, optimizers, 3)
+    assert torch.equal(made.get_parameter(TABLE)[:7], before[:7])
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_a_gradient_of_zero_alone_does_not_hold_rows(name: str) -> None:
+    """Planted: without writing them back, decay moves them."""
+    made = task()
+    before = made.get_parameter(TABLE).clone()
+    optimizers = Optimizers(made, OptimSettings(optimizer=name, weight_decay=0.3), 1e-2)
+    optimizers.hold(TABLE, 7)
+    optimizers.held.clear()
+    learn(made, optimizers, 3)
+    assert not torch.equal(made.get_parameter(TABLE)[:7], before[:7])

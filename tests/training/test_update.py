@@ -97,8 +97,11 @@ def test_C13_a_batch_without_targets_is_no_nan_and_no_step() -> None:
     made = task()
     data = batch(False)
     empty = Batch(data.tokens, torch.full_like(data.targets, IGNORED))
-    optimizers = Optimizers(made, OptimSettings(optimizer="sgd", weight_decay=0, beta1=0), 1.0)
+    optimizers = Optimizers(made, OptimSettings(weight_decay=0.5), 1e-2)
+    updater = Updater(made, optimizers, RUNTIME, clip=1.0)
+    updater(data, 4, 1.0)  # so that there is momentum
     before = copy.deepcopy(made.state_dict())
-    update = Updater(made, optimizers, RUNTIME, clip=1.0)(empty, 4, 1.0)
+    update = updater(empty, 4, 1.0)
     assert update.loss == 0
+    assert update.applied
     assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())

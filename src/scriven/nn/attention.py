@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .attend import attend
 from .dropout import drop
+from .lora import Lora
 from .positions import Position
 from .state import Memory
 from .visibility import Frame, Visibility
@@ -98,7 +99,8 @@ class Attention(nn.Module):
     def _linear(self, x: Tensor, start: int, end: int | None) -> Tensor:
         """A slice of the joint projection."""
         bias = None if self.qkv.bias is None else self.qkv.bias[start:end]
-        return F.linear(x, self.qkv.weight[start:end], bias)
+        y = F.linear(x, self.qkv.weight[start:end], bias)
+        return self.qkv.lora(x, y, start, end) if isinstance(self.qkv, Lora) else y
 
     def _shape_queries(self, q: Tensor, at: Tensor) -> Tensor:
         q = q.view(*q.shape[:-1], self.heads, self.head_width)

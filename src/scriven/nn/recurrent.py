@@ -4,12 +4,14 @@ A whole segment goes through torch's own layers, which are several times as fast
 tokens; a single token, as in writing, goes through the formulas below. Both share their weights.
 """
 
-from collections.abc import Callable
-from typing import Literal, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from .lora import Adapter
 from .state import Recurrent
 
 Cell = Literal["rnn", "gru", "lstm"]
@@ -93,7 +95,11 @@ class RecurrentLayer(nn.Module):
     def _segment(self, x: Tensor, parts: Parts) -> tuple[Tensor, Parts]:
         """(B, T, inputs) by torch's layer."""
         given = tuple(part[None].to(x.dtype) for part in parts)
-        out, after = self.cell(x, given if self.kind == "lstm" else given[0])
+        before = given if self.kind == "lstm" else given[0]
+        changed = adapted(self.cell)
+        out, after = (
+            functional_call(self.cell, changed, (x, before)) if changed else self.cell(x, before)
+        )
         parts = tuple(part[0] for part in (after if self.kind == "lstm" else (after,)))
         return out, parts
 
@@ -114,5 +120,21 @@ class RecurrentLayer(nn.Module):
 
 
 def weight(layer: nn.RNNBase, name: str) -> Tensor:
-    """A weight of one of torch's layers."""
-    return cast(Tensor, getattr(layer, name))
+    """A weight of one of torch's layers, with what an adapter adds to it."""
+    found = cast(Tensor, getattr(layer, name))
+    lora = loras(layer).get(name)
+    return found if lora is None else found + lora.full()
+
+
+def adapted(layer: nn.RNNBase) -> dict[str, Tensor]:
+    """Those weights of one of torch's layers that have an adapter, with what it adds to them.
+
+    The layer keeps its products to itself, so the sum is made before them.
+    """
+    return {name: weight(layer, name) for name in loras(layer)}
+
+
+def loras(layer: nn.RNNBase) -> Mapping[str, Adapter]:
+    """The adapters of a layer, by the name of their weight."""
+    found = layer._modules.get("lora")
+    return {} if found is None else cast(Mapping[str, Adapter], dict(cast(Any, found).items()))

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,25 +49,42 @@ class Optimizers:
             if matrices:
                 muon = Muon(matrices.values(), lr=settings.matrix_rate, weight_decay=decay)
                 self.parts.append(muon)
-            rest = [{"params": [*tables.values(), *vectors.values()], "weight_decay": 0.0}]
-            self.parts.append(_adamw(rest, settings, rate))
+            rest = [*tables.values(), *vectors.values()]
+            if rest:
+                self.parts.append(_adamw([{"params": rest, "weight_decay": 0.0}], settings, rate))
         elif settings.optimizer == "adamw":
             decayed = {"params": [*matrices.values(), *tables.values()], "weight_decay": decay}
-            rest = [decayed, {"params": list(vectors.values()), "weight_decay": 0.0}]
-            self.parts.append(_adamw([group for group in rest if group["params"]], settings, rate))
+            groups = [decayed, {"params": list(vectors.values()), "weight_decay": 0.0}]
+            groups = [group for group in groups if group["params"]]
+            self.parts.append(_adamw(groups, settings, rate))
         else:
             sgd = torch.optim.SGD(
                 self.parameters, lr=rate, momentum=settings.beta1, weight_decay=decay
             )
             self.parts.append(sgd)
         self.peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
+        self.held: list[tuple[Tensor, int]] = []
+
+    def hold(self, name: str, first: int) -> None:
+        """Of the weight `name`, moves only row `first` and those after it.
+
+        The gradient of the others is zero, so that it counts for nothing in its norm; neither
+        decay nor momentum moves them.
+        """
+        weight = self.parameters[self.names.index(name)]
+        clear = partial(_clear_rows, first)
+        weight.register_post_accumulate_grad_hook(clear)  # type: ignore[no-untyped-call]
+        self.held.append((weight, first))
 
     def step(self, share: float) -> None:
         """One update at `share` of the peak rates; gradients are cleared after it."""
+        kept = [weight.detach()[:first].clone() for weight, first in self.held]
         for part, peaks in zip(self.parts, self.peaks, strict=True):
             for group, peak in zip(part.param_groups, peaks, strict=True):
                 group["lr"] = peak * share
             part.step()
+        for (weight, first), rows in zip(self.held, kept, strict=True):
+            weight.detach()[:first].copy_(rows)
         self.clear()
 
     def clear(self) -> None:
@@ -110,6 +128,12 @@ class Optimizers:
                 part.load_state_dict(plain)
             except (ValueError, KeyError) as error:
                 raise DamagedError(f"the optimizer's state does not fit: {error}") from error
+
+
+def _clear_rows(first: int, weight: Tensor) -> None:
+    """Takes away the gradient of the rows before `first`."""
+    if weight.grad is not None:
+        weight.grad[:first].zero_()
 
 
 def _adamw(groups: list[dict[str, Any]], settings: OptimSettings, rate: float) -> Any:
