@@ -1,0 +1,39 @@
+"""Which questions of a local task does a model answer wrongly, and how sure was it?
+
+python examples/measure_with_harness.py runs/book examples/harness
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import scriven
+from scriven.api.harness import harness
+from scriven.evaluate.continuation import Scorer
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("run")
+parser.add_argument("tasks", help="a folder with spelling.yaml and spelling.jsonl")
+parser.add_argument("--limit", type=int, default=None, help="rows of each task")
+arguments = parser.parse_args()
+
+model = scriven.load(arguments.run)
+found = harness(model, arguments.tasks, limit=arguments.limit)
+for name, task in found["tasks"].items():
+    for metric, score in task["metrics"].items():
+        error = "" if score["stderr"] is None else f" ± {score['stderr']:.3f}"
+        chance = "" if task["chance"] is None else f" (guessing: {task['chance']:.3f})"
+        print(f"{name:<10} {metric:<16} {score['value']:.3f}{error}{chance}")
+
+# the same likelihoods without lm_eval: of each sentence with the right and with the wrong word
+lines = (Path(arguments.tasks) / "spelling.jsonl").read_text(encoding="utf-8").splitlines()
+rows = [json.loads(line) for line in lines[: arguments.limit]]
+scorer = Scorer(model.task, model.tokenizer, model.runtime)
+print("\nnats by which the right word is likelier, the worst first")
+margins = []
+for row in rows:
+    right, wrong = row["choices"][row["answer"]], row["choices"][1 - row["answer"]]
+    first, second = scorer.continuations([(row["text"], f" {word}") for word in (right, wrong)])
+    margins.append((first.nats - second.nats, f"{row['text']} {right} / {wrong}"))
+for margin, text in sorted(margins)[:10]:
+    print(f"{margin:8.2f}  {text}")

@@ -1,0 +1,73 @@
+"""`scriven harness`: a model on tasks in the format of lm-evaluation-harness."""
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from .base import emit, note, open_model
+
+
+def harness(
+    run: str,
+    place: Annotated[str, Parameter(name="TASKS")],
+    *,
+    tasks: str | None = None,
+    limit: int | None = None,
+    arch: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Measure a model with EleutherAI's lm-evaluation-harness, on task files of your own.
+
+    Nothing is downloaded: data stand beside the task's file.
+
+    Parameters
+    ----------
+    run
+        A run folder, a name under runs/, or latest.
+    place
+        A task's YAML file, or a folder of them.
+    tasks
+        Tasks, groups or tags in it, with commas between them; all tasks by default.
+    limit
+        Rows of each task, the first ones; all by default.
+    arch
+        The file of your own architecture, where the run was made with one.
+    json
+        One JSON object on standard output.
+    """
+    from ..api.harness import harness as measure
+
+    names = [name.strip() for name in (tasks or "").split(",") if name.strip()]
+    found = measure(open_model(run, arch), place, names, limit, tell=note)
+    if found["cut"]:
+        note(
+            f"{found['cut']:,} of {found['requests']:,} texts are longer than the context: "
+            "their beginning was not read"
+        )
+    emit(found, _table(found), json)
+
+
+def _table(found: dict[str, Any]) -> str:
+    """One line for each task and metric."""
+    lines = [("task", "metric", "score", "chance", "rows")]
+    for name, task in [*found["tasks"].items(), *found["groups"].items()]:
+        for metric, score in task["metrics"].items():
+            lines.append((name, metric, _score(**score), _plain(task.get("chance")), _rows(task)))
+            name = ""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _score(value: float | None, stderr: float | None) -> str:
+    return _plain(value) + (f" ± {stderr:.4f}" if stderr is not None else "")
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _rows(task: dict[str, Any]) -> str:
+    return f"{task['rows']:,}" if "rows" in task else ""

@@ -1,0 +1,213 @@
+"""Task files of lm-evaluation-harness, read so that nothing leaves this machine and no code runs.
+
+There, a task file may name Python functions, download data and metrics by name, and its templates
+can call anything. Here data are local files, metrics are lm_eval's own, and templates run in
+Jinja's sandbox. Knows no model.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, MissingExtra
+
+READERS = ("json", "csv", "text", "parquet")
+"""Readers of local files in the package `datasets`; others unpickle or download."""
+CODE = ("class", "custom_dataset", "use_prompt", "unsafe_code")
+"""Fields of a task that have Python run, or that fetch."""
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_EVALUATE_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "DISABLE_MULTIPROC": "1",  # bootstrapping would fork a process with torch's threads in it
+}
+
+
+def go_offline() -> None:
+    """No library of Hugging Face asks the network in this process from now on.
+
+    Raises:
+        MissingExtra: lm_eval is not installed.
+    """
+    os.environ.update(OFFLINE)
+    try:
+        import datasets
+        import huggingface_hub.constants
+        import lm_eval.tasks  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingExtra("lm_eval", "harness", "lm-evaluation-harness") from error
+    # they read the environment once, and somebody may have imported them before
+    huggingface_hub.constants.HF_HUB_OFFLINE = True
+    datasets.config.HF_HUB_OFFLINE = True
+    datasets.disable_progress_bars()
+
+
+@contextmanager
+def sandbox() -> Iterator[None]:
+    """Templates of tasks cannot reach Python's insides within the block."""
+    from jinja2 import BaseLoader, StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+    from lm_eval import utils
+
+    theirs = utils.env
+    utils.env = SandboxedEnvironment(
+        loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    utils.env.filters.update(theirs.filters)
+    try:
+        yield
+    finally:
+        utils.env = theirs
+
+
+def load_tasks(place: Path, names: Sequence[str], work: Path) -> dict[str, Any]:
+    """Tasks of a folder or of one YAML file, as lm_eval's own objects.
+
+    Args:
+        place: the folder, searched with all folders below it, or the file.
+        names: tasks, groups or tags; all tasks by default.
+        work: an empty folder for caches; must outlive the tasks.
+
+    Raises:
+        InputError: names the file, and what in it cannot be used here.
+    """
+    import yaml
+    from lm_eval.tasks import TaskManager
+
+    files = [place] if place.is_file() else sorted([*place.rglob("*.yaml"), *place.rglob("*.yml")])
+    plain = work / "tasks"
+    plain.mkdir()
+    for number, path in enumerate(files):
+        config = read_yaml(path)
+        if "task" in config or "group" in config:
+            ready = _local(config, path, work)
+            (plain / f"{number:06}.yaml").write_text(yaml.safe_dump(ready), encoding="utf-8")
+    manager = TaskManager(include_path=str(plain), include_defaults=False)
+    if not manager.all_tasks:
+        raise InputError(
+            f"{place} holds no task: give a YAML file, or a folder of them, with a field `task`"
+        )
+    wanted = list(names) or manager.all_subtasks or manager.all_groups
+    for name in wanted:
+        if name not in manager.all_tasks:
+            near = get_close_matches(name, manager.all_tasks, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            known = ", ".join(manager.all_tasks[:20])
+            raise InputError(f"{place} holds no task {name!r}: {hint}known are {known}")
+    try:
+        found: dict[str, Any] = manager.load(wanted)
+    except Exception as error:  # whatever is wrong with a task, lm_eval raises anything
+        raise unusable(", ".join(wanted), error) from error
+    for task in found["tasks"].values():
+        if task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=1234)
+    return found
+
+
+def unusable(what: str, error: BaseException) -> InputError:
+    """The innermost reason, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or ["no reason given"]
+    return InputError(f"lm_eval cannot use {what}: {type(error).__name__}: {lines[0][:300]}")
+
+
+def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A task file with what it includes; its own fields win.
+
+    Raises:
+        InputError: it is no YAML, names Python code, or includes itself.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        """Plain values only."""
+
+    def refuse(_: Any, node: Any) -> None:
+        raise InputError(
+            f"{path} names Python code (!function {node.value}), which is not run here: "
+            "express it as a template, or prepare the data beforehand"
+        )
+
+    Loader.add_constructor("!function", refuse)
+    path = path.resolve()
+    if path in above:
+        raise InputError(f"{path} includes itself: take the `include` out")
+    try:
+        with path.open("rb") as file:
+            config = yaml.load(file, Loader=Loader)  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} is no task file: {' '.join(str(error).split())[:300]}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} is no task file: its fields are missing")
+    includes = config.pop("include", [])
+    merged: dict[str, Any] = {}
+    for name in [includes] if isinstance(includes, str) else includes:
+        merged |= read_yaml(path.parent / str(name), (*above, path))
+    merged.pop("task_list", None)
+    return merged | config
+
+
+def _local(config: Mapping[str, Any], path: Path, work: Path, inside: bool = False) -> Any:
+    """The same task with its data found beside its file; a group with all that it spells out."""
+    config = dict(config)
+    name = str(config.get("task", config.get("group")))
+    for field in CODE:
+        if config.get(field):
+            raise InputError(f"{path}: `{field}` of task {name} has code run: leave it out")
+    for metric in config.get("metric_list") or ():
+        _check_metric(metric, path)
+    if isinstance(config.get("task"), list):
+        children = config["task"]
+        config["task"] = [
+            _local(child, path, work, True) if isinstance(child, dict) else child
+            for child in children
+        ]
+        inside = True
+    if "dataset_path" not in config:
+        if not inside:
+            raise InputError(f"{path}: task {name} names no data: add dataset_path: json")
+        return config
+    reader = config["dataset_path"]
+    if reader not in READERS:
+        raise InputError(
+            f"{path}: task {name} takes its data from {reader!r}, which is not on this machine: "
+            f"use one of {', '.join(READERS)} with files of your own (dataset_kwargs: data_files)"
+        )
+    given = dict(config.get("dataset_kwargs") or {})
+    if "data_files" not in given:
+        raise InputError(f"{path}: task {name} names no files: add dataset_kwargs: data_files")
+    given["data_files"] = _found(given["data_files"], path)
+    given["cache_dir"] = str(work / "cache")
+    config["dataset_kwargs"] = given
+    return config
+
+
+def _found(files: Any, path: Path) -> Any:
+    """Names of files made absolute: they stand beside the task's own file."""
+    if isinstance(files, dict):
+        return {split: _found(part, path) for split, part in files.items()}
+    if isinstance(files, list):
+        return [_found(part, path) for part in files]
+    found = path.resolve().parent / str(files)
+    if not found.is_file():
+        raise InputError(f"{path}: there is no file {found}: data_files are sought beside the task")
+    return str(found)
+
+
+def _check_metric(metric: Any, path: Path) -> None:
+    """Only what lm_eval itself computes: others are programs fetched from a hub."""
+    import lm_eval.api.metrics  # noqa: F401 - fills the registry
+    from lm_eval.api.registry import METRIC_REGISTRY
+
+    name = metric.get("metric") if isinstance(metric, dict) else metric
+    if not isinstance(metric, dict) or metric.get("hf_evaluate") or name not in METRIC_REGISTRY:
+        known = ", ".join(sorted(METRIC_REGISTRY))
+        raise InputError(f"{path}: metric {name!r} is not lm_eval's own: known are {known}")
