@@ -1,0 +1,244 @@
+"""`scriven chat`: a conversation with a model that was fine-tuned for it."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from ..errors import InputError, ScrivenError
+from .base import emit, for_terminal, note, open_model
+
+if TYPE_CHECKING:
+    from ..generate.conversation import Conversation
+    from ..generate.engine import Step
+
+COMMANDS = """/regenerate   another answer to the last question
+/undo         take the last question and its answer back
+/reset        forget everything but the system's message
+/save FILE    write the conversation, for --load
+/system TEXT  tell the model something before everything else; without TEXT nothing
+/help         this list
+/quit         leave, as Ctrl-D does
+Ctrl-C stops an answer; // at the beginning of a message stands for /"""
+
+PROMPT = "> "
+
+
+def chat(
+    run: str,
+    *,
+    system: str | None = None,
+    load: str | None = None,
+    max_new_tokens: int = 500,
+    temperature: float = 0.8,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    seed: int = 0,
+    stop: tuple[str, ...] = (),
+    arch: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Talk with a model that was fine-tuned for chat.
+
+    On a terminal it asks for one message after the other; /help lists what else can be done.
+    Otherwise each line of standard input is a message, and the answers go to standard output.
+
+    Parameters
+    ----------
+    run
+        A run folder, a name under runs/, or latest.
+    system
+        What the model is told before everything else.
+    load
+        Go on with a conversation that /save has written.
+    max_new_tokens
+        Longest answer, in tokens.
+    temperature
+        0 always takes the likeliest token; 1 draws as the model believes.
+    top_k
+        Draw from the k likeliest tokens only; 0 for all.
+    top_p
+        Draw from the likeliest tokens that together have this probability.
+    min_p
+        Leave out tokens less likely than this share of the likeliest one.
+    repetition_penalty
+        Above 1, tokens already there become less likely.
+    seed
+        The same seed and the same messages give the same answers.
+    stop
+        End an answer where this string would come; may be given several times.
+    arch
+        The file of your own architecture, where the run was made with one.
+    json
+        One JSON object for each answer on standard output.
+    """
+    knobs: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+        "stop": stop,
+    }
+    talk = _open(run, arch, knobs)
+    if load is not None:
+        talk.load(Path(load))
+    if system is not None:
+        talk.system = system
+    if sys.stdin.isatty():
+        _Session(talk, knobs, json).run()
+        return
+    for line in _lines():
+        _show(talk, talk.ask(line, **knobs), json)
+
+
+def _open(run: str, arch: str | None, knobs: dict[str, Any]) -> "Conversation":
+    """An empty conversation with the model of a run.
+
+    Raises:
+        InputError: it was not fine-tuned for conversations. SettingError: a knob out of its range.
+    """
+    from ..generate.conversation import Conversation
+    from ..text.chat import TASKS
+
+    model = open_model(run, arch)
+    task = model.record["task"]
+    if task not in TASKS:
+        raise InputError(
+            f"{model.folder.name} was trained for {task} and has not learnt to answer: "
+            f"scriven finetune {run} DATA --task chat"
+        )
+    model.stream("", **knobs)  # refuses a wrong knob before anybody types a message
+    # an encoder reads the conversation by itself, and leaves the decoder all its room
+    room = 0 if model.task.backbone.kind == "encoder-decoder" else None
+    return Conversation(model.stream, model.tokenizer, model.task.reach, room=room)
+
+
+def _lines() -> Iterator[str]:
+    """The messages on standard input, one a line; lines of white space only are none."""
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            text = line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise InputError(f"standard input, line {number} is not UTF-8: convert it") from error
+        if text.strip():
+            yield text
+
+
+def _show(talk: "Conversation", steps: "Generator[Step]", as_json: bool) -> None:
+    """Prints an answer while it is written; closes it when that is interrupted."""
+    began, pieces, last = time.perf_counter(), [], None
+    _warn(talk)
+    with contextlib.closing(steps):
+        for last in steps:
+            pieces.append(last.text)
+            if not as_json:
+                sys.stdout.write(for_terminal(last.text))
+                sys.stdout.flush()
+    assert last is not None
+    if not as_json:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+        return
+    seconds = max(time.perf_counter() - began, 1e-9)
+    data = {
+        "text": "".join(pieces),
+        "tokens": last.tokens,
+        "seconds": round(seconds, 4),
+        "tokens_per_second": round(last.tokens / seconds, 1),
+        "finish_reason": last.finish_reason,
+        "prompt_truncated": talk.cut,
+        "messages_left_out": talk.left_out,
+    }
+    emit(data, "", True)
+
+
+def _warn(talk: "Conversation") -> None:
+    """Says what the model does not see of the conversation."""
+    if talk.cut:
+        note(f"the message is longer than the context: its first {talk.cut} tokens were left out")
+    if talk.left_out:
+        note(
+            f"the conversation outgrew the context: its first {talk.left_out} messages are left out"
+        )
+
+
+class _Session:
+    """A conversation on a terminal."""
+
+    def __init__(self, talk: "Conversation", knobs: dict[str, Any], as_json: bool) -> None:
+        self.talk, self.knobs, self.as_json = talk, knobs, as_json
+
+    def run(self) -> None:
+        """Reads lines until /quit or Ctrl-D."""
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401  arrow keys and history for input()
+        note("/help lists what can be done; Ctrl-D leaves")
+        while True:
+            try:
+                line = self._read()
+            except EOFError:
+                note("")
+                return
+            except KeyboardInterrupt:
+                note("\n(Ctrl-D or /quit leaves)")
+                continue
+            except UnicodeError:
+                note("that was not UTF-8")
+                continue
+            try:
+                if not self._obey(line):
+                    return
+            except ScrivenError as error:
+                note(str(error))
+            except KeyboardInterrupt:
+                note("\n(stopped)")
+
+    def _read(self) -> str:
+        """A line of the person's. The prompt stays out of a file that the answers go to."""
+        if sys.stdout.isatty() and not self.as_json:
+            return input(PROMPT)
+        sys.stderr.write(PROMPT)
+        sys.stderr.flush()
+        return input()
+
+    def _obey(self, line: str) -> bool:
+        """Answers a message, or does what a command says; False when it is over."""
+        if not line.startswith("/") or line.startswith("//"):
+            if line.strip():
+                text = line[1:] if line.startswith("/") else line
+                _show(self.talk, self.talk.ask(text, **self.knobs), self.as_json)
+            return True
+        command, _, rest = line.strip().partition(" ")
+        rest = rest.strip()
+        if command == "/quit":
+            return False
+        if command == "/regenerate":
+            _show(self.talk, self.talk.regenerate(**self.knobs), self.as_json)
+        elif command == "/undo":
+            self.talk.undo()
+            note("taken back")
+        elif command == "/reset":
+            self.talk.reset()
+            note("forgotten")
+        elif command == "/save":
+            if not rest:
+                raise InputError("/save needs the name of a file")
+            self.talk.save(Path(rest))
+            note(f"saved {len(self.talk.messages)} messages in {rest}")
+        elif command == "/system":
+            self.talk.system = rest or None
+            note("the model is told that from now on" if rest else "the model is told nothing")
+        elif command == "/help":
+            note(COMMANDS)
+        else:
+            raise InputError(f"{command} is no command: /help lists them")
+        return True

@@ -1,0 +1,181 @@
+"""Conversations as text and as ids, in ChatML: `<|im_start|>role`, a line end, the content,
+`<|im_end|>` and a line end for each message.
+
+Only the template writes the tokens that begin and end a turn; a content that spells one of them is
+plain text. Knows no model and no files.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ..errors import InputError
+from .base import Tokenizer
+from .special import MARKS
+
+Message = Mapping[str, str]
+"""One turn: `role` and `content`."""
+
+ROLES = ("system", "user", "assistant")
+TASKS = ("chat", "instruct")
+"""Tasks whose models have learnt to answer such conversations."""
+NEEDS = ("turn", "end")
+"""Special tokens that a tokenizer needs for them, by their names in `Tokenizer.structure`."""
+
+_TURN, _END = MARKS["turn"], MARKS["end"]
+
+TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '" + _TURN + "' + message['role'] + '\\n' + message['content'] + '" + _END + "' + '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '" + _TURN + "assistant\\n' }}{% endif %}"
+)
+"""The same as a Jinja template, which other programs read from the folder of a model. They take a
+content that spells a special token for that token; `render_ids` does not."""
+TEMPLATE_FILE = "chat_template.jinja"
+"""Where they look for it, beside tokenizer_config.json."""
+
+
+class Rendered(NamedTuple):
+    """A conversation as a model learns it."""
+
+    ids: list[int]
+    answers: list[bool]
+    """Which of the ids the assistant writes: its contents, and the `<|im_end|>` after each."""
+
+
+def check_messages(
+    value: object, where: str = "the conversation", *, learn: bool = False
+) -> list[dict[str, str]]:
+    """The messages of a conversation: perhaps one of the system, then user and assistant in turn.
+
+    Args:
+        value: what a file or a caller gives.
+        where: what an error calls it, such as `talks.jsonl, row 3`.
+        learn: whether there must be an answer to learn from.
+
+    Raises:
+        InputError: it is no conversation; the text names the message and the remedy.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise InputError(
+            f"{where}: messages must be a list of objects with role and content, not "
+            f"{type(value).__name__}"
+        )
+    messages = [_check_message(each, f"{where}, message {i}") for i, each in enumerate(value, 1)]
+    if not messages:
+        raise InputError(f"{where}: there are no messages: give at least one of the user")
+    spoken = messages[1:] if messages[0]["role"] == "system" else messages
+    first = 1 + len(messages) - len(spoken)
+    for number, message in enumerate(spoken):
+        wanted = ("user", "assistant")[number % 2]
+        if message["role"] != wanted:
+            raise InputError(
+                f"{where}, message {first + number} is of the {message['role']} where one of the "
+                f"{wanted} belongs: after an optional first one of the system, user and assistant "
+                "take turns, and the user begins"
+            )
+    if not spoken:
+        raise InputError(f"{where}: there is a system message only: add one of the user")
+    if learn and len(spoken) < 2:
+        raise InputError(f"{where}: no message of the assistant to learn from: add the answer")
+    return messages
+
+
+def _check_message(value: object, where: str) -> dict[str, str]:
+    """Role and content of one message; other fields are left out."""
+    if not isinstance(value, Mapping):
+        raise InputError(
+            f"{where}: an object with role and content is needed, not {type(value).__name__}"
+        )
+    for field in ("role", "content"):
+        if field not in value:
+            found = ", ".join(str(name)[:40] for name in list(value)[:10]) or "nothing"
+            raise InputError(
+                f"{where} has no {field}: name the fields role and content, not {found}"
+            )
+    role, content = value["role"], value["content"]
+    if role not in ROLES:
+        raise InputError(f"{where}: the role {str(role)[:40]!r} is none of {', '.join(ROLES)}")
+    if not isinstance(content, str):
+        raise InputError(f"{where}: the content must be text, not {type(content).__name__}")
+    return {"role": role, "content": content}
+
+
+def from_prompt(
+    prompt: object, completion: object, where: str = "the row", system: str | None = None
+) -> list[dict[str, str]]:
+    """A question and its answer as messages.
+
+    Raises:
+        InputError: one of them is not text.
+    """
+    for name, value in (("prompt", prompt), ("completion", completion)):
+        if not isinstance(value, str):
+            raise InputError(f"{where}: the {name} must be text, not {type(value).__name__}")
+    messages = [("user", prompt), ("assistant", completion)]
+    if system is not None:
+        messages.insert(0, ("system", system))
+    return [{"role": role, "content": str(content)} for role, content in messages]
+
+
+def render_text(messages: Sequence[Message], *, answer: bool = False) -> str:
+    """The conversation as the template writes it; with `answer` up to where the answer begins."""
+    turns = [f"{_TURN}{each['role']}\n{each['content']}{_END}\n" for each in messages]
+    return "".join(turns) + (f"{_TURN}assistant\n" if answer else "")
+
+
+def render_ids(
+    tokenizer: Tokenizer, messages: Sequence[Message], *, answer: bool = False
+) -> list[int]:
+    """The ids of a conversation; with `answer` up to where the answer begins.
+
+    The ids are those of `render_text` wherever no content spells a special token.
+
+    Raises:
+        InputError: the tokenizer has no tokens for turns.
+    """
+    ids = render(tokenizer, messages).ids
+    if answer:
+        ids += [tokenizer.structure["turn"], *tokenizer.encode("assistant\n")]
+    return ids
+
+
+def render(tokenizer: Tokenizer, messages: Sequence[Message]) -> Rendered:
+    """The ids of a conversation, and which of them a model should learn to write.
+
+    Other programs cut text at special tokens only, so role, line end and content are encoded as
+    one piece here too. Where a merge joins the line end with the beginning of an answer, that token
+    is not learnt: a prompt ends with the line end, so nobody will ever ask for it.
+
+    Raises:
+        InputError: the tokenizer has no tokens for turns.
+    """
+    structure = tokenizer.structure
+    if any(name not in structure for name in NEEDS):
+        raise InputError(
+            f"the tokenizer has no tokens {_TURN} and {_END}: only a model fine-tuned for chat has"
+        )
+    after = tokenizer.encode("\n")
+    found = Rendered([], [])
+    for message in messages:
+        heading = message["role"] + "\n"
+        piece = tokenizer.encode(heading + message["content"])
+        wrote = message["role"] == "assistant"
+        found.ids.extend([structure["turn"], *piece, structure["end"], *after])
+        inside = _beyond(tokenizer, piece, len(heading)) if wrote else [False] * len(piece)
+        found.answers.extend([False, *inside, wrote, *[False] * len(after)])
+    return found
+
+
+def _beyond(tokenizer: Tokenizer, ids: list[int], start: int) -> list[bool]:
+    """Which ids begin at byte `start` of their text or later."""
+    at, beyond = 0, []
+    for number in ids:
+        beyond.append(at >= start)
+        at += len(tokenizer.spell(number))
+    return beyond
+
+
+def answer_mask(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[bool]:
+    """Which of `render_ids(tokenizer, messages)` are answers, each with its `<|im_end|>`."""
+    return render(tokenizer, messages).answers
