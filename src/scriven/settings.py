@@ -86,6 +86,18 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
+class TuneSettings:
+    """What of a trained model a fine-tuning changes."""
+
+    weights: Literal["full", "head", "lora"] = "full"
+    """full (all), head (only the new ones), or lora (low-rank adapters and the new ones)."""
+    rank: int = 8
+    """Rank of the adapters; 0 adds none."""
+    auxiliary: float = 0.5
+    """Weight of the loss of learning the text itself beside its label; 0 for none."""
+
+
+@dataclass(frozen=True)
 class RuntimeSettings:
     """The machine."""
 
@@ -108,3 +120,4 @@ class Settings:
     optim: OptimSettings = field(default_factory=OptimSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    tune: TuneSettings = field(default_factory=TuneSettings)

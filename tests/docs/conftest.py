@@ -1,6 +1,7 @@
 """The files that the documentation speaks of, small, in two kinds."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,7 +34,16 @@ def fill(folder: Path, text: str) -> None:
     (folder / "reviews.csv").write_text("\n".join(["id,review", *lines]), encoding="utf-8")
     pairs = [f"Ein Hund {number}.\tA dog {number}." for number in range(20)]
     (folder / "pairs.tsv").write_text("\n".join(["source\ttarget", *pairs]), encoding="utf-8")
+    talks = [
+        [{"role": "user", "content": f"Who {i}?"}, {"role": "assistant", "content": f"Nobody {i}."}]
+        for i in range(20)
+    ]
+    lines = [json.dumps({"messages": talk}) for talk in talks]
+    (folder / "talks.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "questions.txt").write_text("Who are you?\nWho else?\n", encoding="utf-8")
     (folder / "mine.toml").write_text(PRESET, encoding="utf-8")
+    samples = Path(__file__).parents[2] / "examples" / "harness"
+    shutil.copytree(samples, folder / "examples" / "harness")
 
 
 @pytest.fixture(params=list(TEXTS))

@@ -75,7 +75,7 @@ def quick(line: str) -> Command:
         place = words.index("<")
         stdin = words[place + 1]
         del words[place : place + 2]
-    if not words or words[0] != "train" or "--help-all" in words:
+    if not words or words[0] not in ("train", "finetune") or "--help-all" in words:
         return Command(words, stdin)
     if "--budget" in words:
         place = words.index("--budget") + 1
@@ -84,7 +84,7 @@ def quick(line: str) -> Command:
     elif "--resume" not in words:
         words += ["--budget", QUICK]
     corpora = find.names("scriven.data.corpora")
-    if words[1] in corpora:
+    if words[1].replace("-", "_") in corpora:
         if "--out" not in words:
             words += ["--out", f"runs/{words[1]}"]
         words[1] = "book.txt"

@@ -20,6 +20,8 @@ ARGUMENTS = {
     "fill_gaps": ["book.txt", "She said <mask>, and the <mask> fell", "--budget", "2steps"],
     "take_a_model_out": ["runs/book"],
     "perplexity_of_a_text": ["runs/book", "book.txt"],
+    "measure_with_harness": ["runs/book", str(EXAMPLES / "harness"), "--limit", "4"],
+    "talk": ["runs/book", str(EXAMPLES / "talks.jsonl"), "--budget", "2steps"],
 }  # fmt: skip
 
 

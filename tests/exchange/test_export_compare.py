@@ -21,7 +21,7 @@ def loaded(run_of: RunOf) -> Loaded:
 
 @pytest.fixture(scope="module")
 def question(loaded: Loaded) -> Question:
-    return make_question(loaded, "language")
+    return make_question(loaded)
 
 
 def greedy(loaded: Loaded, question: Question, flip: int | None = None) -> Answer:
@@ -31,7 +31,7 @@ def greedy(loaded: Loaded, question: Question, flip: int | None = None) -> Answe
         written: list[int] = []
         for step in range(count):
             scores = read(loaded, question, list(prompt), [*written, 0])[-1]
-            scores[question.eos] = -np.inf
+            scores[list(question.never)] = -np.inf
             best = scores.topk(2).indices.tolist()
             written.append(best[1] if step == flip else best[0])
         tokens.append(written)

@@ -14,9 +14,11 @@ from scriven.data.batch import IGNORED, Batch
 from scriven.errors import SettingError
 from scriven.models import transformer
 from scriven.models.shared.names import from_foreign, to_foreign
-from scriven.run.huggingface import describe_files, foreign_weights, own_weights
+from scriven.run.huggingface import describe_files
+from scriven.run.twin import foreign_weights, own_weights
 from scriven.settings import TokenizerSettings
-from scriven.tasks.seq2seq import EncoderDecoder, Seq2Seq
+from scriven.tasks.base import Objective
+from scriven.tasks.seq2seq import Seq2Seq
 from scriven.text.kinds import byte
 
 V, PAD = 37, 5
@@ -34,9 +36,9 @@ PADDING = {
 }
 
 
-def make(dtype: torch.dtype, **changes: Any) -> EncoderDecoder:
+def make(dtype: torch.dtype, **changes: Any) -> Objective:
     torch.manual_seed(0)
-    task = EncoderDecoder(transformer.Model(transformer.Config(**{**BASE, **changes})))
+    task = Objective(transformer.Model(transformer.Config(**{**BASE, **changes})))
     with torch.no_grad():
         for weight in task.parameters():
             weight.normal_(0, 0.2)
@@ -58,7 +60,7 @@ def example(padding: str) -> Batch:
     return Batch(tokens, targets, source=source, source_at=source_at.clamp(min=-1))
 
 
-def marian(task: EncoderDecoder) -> Any:
+def marian(task: Objective) -> Any:
     """Theirs with our weights."""
     transformers = pytest.importorskip("transformers", reason="the hf extra is not installed")
     model = task.backbone.config
@@ -84,7 +86,7 @@ def marian(task: EncoderDecoder) -> Any:
     return theirs
 
 
-def differences(task: EncoderDecoder, theirs: Any, batch: Batch) -> dict[str, float]:
+def differences(task: Objective, theirs: Any, batch: Batch) -> dict[str, float]:
     """Largest difference of logits, loss and each gradient, by name."""
     counted = batch.targets != IGNORED
     logits = task.logits(task.hidden(batch))
@@ -171,7 +173,7 @@ def copy(ours: Any, theirs: Any) -> None:
     ours.mlp.down.load_state_dict(theirs.linear2.state_dict())
 
 
-def torchs(task: EncoderDecoder) -> tuple[nn.TransformerEncoder, nn.TransformerDecoder]:
+def torchs(task: Objective) -> tuple[nn.TransformerEncoder, nn.TransformerDecoder]:
     """PyTorch's stacks with random weights, which ours then get too."""
     model = task.backbone.config
     first = model.norm == "pre"
@@ -194,7 +196,7 @@ def torchs(task: EncoderDecoder) -> tuple[nn.TransformerEncoder, nn.TransformerD
     return encoder, decoder
 
 
-def torch_says(task: EncoderDecoder, stacks: tuple[nn.Module, nn.Module], batch: Batch) -> Tensor:
+def torch_says(task: Objective, stacks: tuple[nn.Module, nn.Module], batch: Batch) -> Tensor:
     encoder, decoder = stacks
     embed = task.backbone.embed
     hidden = batch.source_at < 0
@@ -305,9 +307,9 @@ def test_impossible_shapes_are_refused_by_name(change: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[EncoderDecoder, Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Objective, Path]:
     """A model, and the folder a run would publish it in."""
-    tokenizer = byte.train([], TokenizerSettings(kind="byte")).with_mask()
+    tokenizer = byte.train([], TokenizerSettings(kind="byte")).with_special("mask")
     config = transformer.Config(tokenizer.vocabulary, 24, 1, 3, 2, 16)
     torch.manual_seed(0)
     task = Seq2Seq(transformer.Model(config), special=tokenizer.structure).eval()
@@ -324,7 +326,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[EncoderDecoder, Pa
     return task, place
 
 
-def test_a_run_folder_is_a_marian_model_as_it_stands(folder: tuple[EncoderDecoder, Path]) -> None:
+def test_a_run_folder_is_a_marian_model_as_it_stands(folder: tuple[Objective, Path]) -> None:
     transformers = pytest.importorskip("transformers", reason="the hf extra is not installed")
     task, place = folder
     theirs, report = transformers.AutoModelForSeq2SeqLM.from_pretrained(
@@ -349,7 +351,7 @@ def test_a_run_folder_is_a_marian_model_as_it_stands(folder: tuple[EncoderDecode
 
 def test_what_marian_cannot_hold_is_published_under_our_names() -> None:
     config = transformer.Config(**BASE, norm="pre")
-    task = EncoderDecoder(transformer.Model(config))
+    task = Objective(transformer.Model(config))
     weights = foreign_weights(transformer, config, task.state_dict())
     assert weights.keys() == task.state_dict().keys()
 

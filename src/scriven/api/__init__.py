@@ -4,6 +4,7 @@ compile-and-fit style."""
 from ..report.compare import compare
 from .benches import bench
 from .exports import export
+from .finetuning import finetune
 from .gpt import GPT, History
 from .incoming import import_run
 from .machine import examine
@@ -18,6 +19,7 @@ __all__ = [
     "compare",
     "examine",
     "export",
+    "finetune",
     "import_run",
     "inspect",
     "load",

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import __version__, find
 from ..errors import InputError, SettingError
-from ..exchange.base import ASKED_AS, CheckFailed, choose_dtype, describe
+from ..exchange.base import CheckFailed, asked_as, choose_dtype, describe
 from ..exchange.shared import child
 from ..exchange.shared.card import export_card
 from ..exchange.shared.compare import Comparison, compare, make_question
@@ -61,7 +61,7 @@ def export(
     loaded = load_run(resolve(str(run)), arch)
     task = str(loaded.record["task"])
     reason = target.refuse(loaded, chosen)
-    if reason is None and task not in ASKED_AS:
+    if reason is None and asked_as(loaded) is None:
         reason = f"other programs cannot be asked what a model for {task} answers"
     if reason is not None:
         raise InputError(f"{loaded.folder.name} cannot be exported to {to}: {reason}")
@@ -71,7 +71,7 @@ def export(
             tell(warning)
     with stage(place) as folder:
         target.write(loaded, folder, chosen)
-        found, note = _check(loaded, target, to, chosen, folder, task)
+        found, note = _check(loaded, target, to, chosen, folder)
         if tell is not None:
             tell(_table(found) if found is not None else str(note))
         if found is not None and found.problem is not None:
@@ -104,12 +104,12 @@ def targets() -> list[str]:
 
 
 def _check(
-    loaded: Loaded, target: ModuleType, name: str, dtype: str, folder: Path, task: str
+    loaded: Loaded, target: ModuleType, name: str, dtype: str, folder: Path
 ) -> tuple[Comparison | None, str | None]:
     """The comparison, or why there is none."""
     if any(util.find_spec(package) is None for package in target.CHECKS):
         return None, f"not checked: pip install 'scriven[{target.EXTRA}]'"
-    question = make_question(loaded, task)
+    question = make_question(loaded)
     answer = child.ask(name, folder, question)
     runtime = f"{target.RUNTIME} ({target.CHECKS[0]} {version_of(target.CHECKS[0])})"
     return compare(loaded, question, answer, runtime, target.BOUNDS.get(dtype)), None

@@ -16,8 +16,8 @@ from ..run.folder import claim
 from ..tasks.base import Criterion
 from ..training.log import read_events
 from ..training.optim import Custom
+from ..training.own import Own
 from ..training.request import Request
-from ..training.trainer import Own
 from .model import Model, finish
 
 OPTIMIZERS = ("muon", "adamw", "sgd")

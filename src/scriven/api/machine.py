@@ -21,6 +21,7 @@ EXTRAS = {
     "gguf": "gguf",
     "onnx": "onnxruntime",
     "ct2": "ctranslate2",
+    "harness": "lm_eval",
 }
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}

@@ -1,7 +1,7 @@
 """A trained model: writes, measures itself, and knows its run folder."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,20 @@ from ..errors import InputError, ScrivenError, SettingError
 from ..evaluate.loss import Metric, Score, bytes_measured, evaluate_loss
 from ..generate.engine import Engine, Generation, Step
 from ..generate.fill import Guess, fill
-from ..generate.sampling import Sampling
+from ..generate.sampling import Sampling, check_beams
 from ..report import write_report
 from ..run.folder import resolve
 from ..run.load import Loaded, load_run
 from ..runtime import Runtime, decide
 from ..settings import DataSettings, RuntimeSettings
+from ..tasks.shared.examples import TableTask
 from ..training.differences import recorded
+from ..training.own import Own
 from ..training.request import Request
 from ..training.session import start
 from ..training.stop import Interrupted
-from ..training.trainer import Own
+from .answers import Answers, as_rows, predictor, task_of
+from .scoring import evaluate_rows
 
 
 class Model:
@@ -37,7 +40,7 @@ class Model:
         self.warnings = loaded.warnings
         self.runtime = runtime
         opening = loaded.record["data"].get("opening")
-        self._engine = Engine(self.task, self.tokenizer, runtime, opening)
+        self.engine = Engine(self.task, self.tokenizer, runtime, opening)
 
     @property
     def results(self) -> dict[str, Any]:
@@ -50,12 +53,13 @@ class Model:
         Args:
             prompt: what the text begins with, a source, or a text with gaps (`fill`).
             knobs: max_new_tokens (200), temperature (0.8, for targets and gaps 0; 0 is greedy),
-                top_k, top_p, min_p, repetition_penalty, seed, stop.
+                top_k, top_p, min_p, repetition_penalty, seed, stop; for a beam search, which draws
+                nothing, beams (1) and length_penalty (1.0).
 
         Raises:
             SettingError: a knob out of its range.
         """
-        if not self.task.writes:
+        if self.task.fills:
             return self.fill(prompt, **knobs)[0]
         made = self.generate_many([prompt], **knobs)[0].text
         return prompt + made if self.task.continues else made
@@ -71,7 +75,7 @@ class Model:
         Raises:
             InputError: a text without a gap, or a model that does not fill gaps.
         """
-        if self.task.writes:
+        if not self.task.fills:
             raise InputError(
                 f"{self.record['architecture']} goes on with a text and fills no gaps: "
                 "train one that does, with --arch roberta"
@@ -82,14 +86,25 @@ class Model:
     def generate_many(self, prompts: Sequence[str], **knobs: Any) -> list[Generation]:
         """A continuation for each prompt, with its figures; knobs as in `generate`."""
         self._check_writes()
-        sampling, tokens, rest = _knobs(knobs if self.task.continues else _GREEDY | knobs)
-        return self._engine.generate(prompts, sampling, tokens, **rest)
+        beams, penalty = knobs.pop("beams", 1), knobs.pop("length_penalty", 1.0)
+        check_beams(beams, penalty)
+        greedy = beams > 1 or not self.task.continues
+        sampling, tokens, rest = _knobs(_GREEDY | knobs if greedy else knobs)
+        if beams == 1:
+            return self.engine.generate(prompts, sampling, tokens, **rest)
+        if not sampling.greedy or sampling.repetition_penalty != 1:
+            raise SettingError(
+                f"--beams={beams}: a beam search draws nothing and knows no repetition penalty: "
+                "leave --temperature and --repetition-penalty away"
+            )
+        rest.pop("seed", None)
+        return self.engine.beam(prompts, beams, tokens, length_penalty=penalty, **rest)
 
     def stream(self, prompt: str = "", **knobs: Any) -> Iterator[Step]:
         """The continuation piece by piece; knobs as in `generate`."""
         self._check_writes()
         sampling, tokens, rest = _knobs(knobs if self.task.continues else _GREEDY | knobs)
-        return self._engine.stream(prompt, sampling, tokens, **rest)
+        return self.engine.stream(prompt, sampling, tokens, **rest)
 
     def evaluate(
         self,
@@ -113,13 +128,9 @@ class Model:
         """
         if memory is not None:
             self._check_memory(memory)
-        data = recorded(self.record, self.architecture).settings.data
-        for section, changes in config.sections(settings or {}).items():
-            if section != "data":
-                raise config.unknown(
-                    f"--{section}.{next(iter(changes))}", [f"--data.{name}" for name in vars(data)]
-                )
-            data = config.replace(data, changes, section)
+        data = self._data(settings)
+        if isinstance(self.task, TableTask):
+            return evaluate_rows(self, sources, data)
         if not sources:
             return {**self._validate(data, metrics, memory), **self._baseline()}
         pairs = self.record["task"] == "pairs"
@@ -127,11 +138,53 @@ class Model:
             score = self._score(text.shard, text.bytes, metrics, memory)
         return _figures(score)
 
+    def predict(self, inputs: Iterable[Any], **knobs: Any) -> list[tuple[str, float | None]]:
+        """The answer to each input, with its probability where it is a label or a choice.
+
+        Args:
+            inputs: texts, tuples in the order of the task's columns, or dicts by column.
+            knobs: beams, length_penalty, longest, for written answers.
+
+        Raises:
+            InputError: an input that cannot be used, or a model that is not fine-tuned.
+        """
+        rows = list(as_rows(task_of(self), inputs))
+        answers = predictor(self, **knobs).answer(rows)
+        return [(answer.text, max(answer.chances, default=None)) for answer in answers]
+
+    def predict_table(
+        self, *sources: str, settings: Mapping[str, object] | None = None, **knobs: Any
+    ) -> Answers:
+        """The rows of tables with their answers, one after the other, in constant memory."""
+        return Answers(self, sources, self._data(settings), **knobs)
+
+    def finetune(self, *data: str | Path, **options: Any) -> "Model":
+        """A new model for a task, taught by a table; options as in `scriven.finetune`."""
+        from .finetuning import finetune
+
+        return finetune(self.folder, *data, **options)
+
     def report(self) -> Path:
         """Writes report.html again and returns its path."""
         return write_report(self.folder)
 
+    def _data(self, settings: Mapping[str, object] | None) -> DataSettings:
+        """The run's data settings with changes."""
+        data = recorded(self.record, self.architecture).settings.data
+        for section, changes in config.sections(settings or {}).items():
+            if section != "data":
+                raise config.unknown(
+                    f"--{section}.{next(iter(changes))}", [f"--data.{name}" for name in vars(data)]
+                )
+            data = config.replace(data, changes, section)
+        return data
+
     def _check_writes(self) -> None:
+        if isinstance(self.task, TableTask) and not self.task.writes:
+            raise InputError(
+                f"{self.folder.name} is fine-tuned to {self.record['task']} and writes nothing: "
+                "use predict"
+            )
         if not self.task.writes:
             raise InputError(
                 f"{self.record['architecture']} fills gaps and goes on with no text: "

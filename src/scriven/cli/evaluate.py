@@ -1,10 +1,12 @@
-"""`scriven evaluate`: loss, perplexity, bits per byte and accuracy on a text."""
+"""`scriven evaluate`: loss, perplexity, bits per byte and accuracy on a text; of a fine-tuned model
+the scores of its task on a table."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from .base import emit, open_model, table
+from .base import emit, note, open_model, table
+from .finetune import scores_table
 
 
 def evaluate(
@@ -15,14 +17,15 @@ def evaluate(
     json: Annotated[bool, Parameter(negative=())] = False,
     settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
 ) -> None:
-    """Measure a trained model on its validation part, or on other texts.
+    """Measure a trained model on its validation part, or on other texts or tables.
 
     Parameters
     ----------
     run
         A run folder, a name under runs/, or latest.
     data
-        Texts, each as a whole; without any, the validation part of the run's own text.
+        Texts, each as a whole, or for a fine-tuned model tables with right answers; without any,
+        the validation part of the run's own.
     arch
         The file of your own architecture, where the run was made with one.
     memory
@@ -32,6 +35,9 @@ def evaluate(
     """
     model = open_model(run, arch)
     result = model.evaluate(*data, settings=settings or {}, memory=memory)
+    if "scores" in result:
+        _emit_scores(result, json)
+        return
     unit = model.task.measure.removeprefix("next ")
     rows = [
         ("loss", f"{result['loss']:.4f} nats per {unit}"),
@@ -43,3 +49,12 @@ def evaluate(
     if result.get("ngram_loss") is not None:
         rows.insert(1, ("counting n-grams", f"{result['ngram_loss']:.4f} nats per {unit}"))
     emit(result, table(rows), json)
+
+
+def _emit_scores(result: dict[str, Any], json: bool) -> None:
+    for sentence in result["notes"]:
+        note(sentence)
+    if result["cut"]:
+        note(f"{result['cut']:,} rows were longer than the context and were cut")
+    shown = {"val_scores": result["scores"], "baseline": result["baseline"]}
+    emit(result, f"{table(scores_table(shown))}\n\non {result['rows']:,} rows", json)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ..errors import SettingError
+from ..generate.sampling import check_beams
 from .base import emit, for_terminal, note, open_model, table
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def generate(
     seed: int = 0,
     stop: tuple[str, ...] = (),
     samples: int = 1,
+    beams: int = 1,
+    length_penalty: float | None = None,
     arch: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -60,6 +63,12 @@ def generate(
         End where this string would come; may be given several times.
     samples
         Number of texts.
+    beams
+        Keep this many beginnings and search for the likeliest text, instead of the likeliest token
+        each time.
+    length_penalty
+        For a beam search: texts are ranked by log-probability / tokens ** this. 1 by default;
+        above it long texts rank higher, below it short ones.
     arch
         The file of your own architecture, where the run was made with one.
     json
@@ -67,6 +76,7 @@ def generate(
     """
     if not 1 <= samples <= MOST_SAMPLES:
         raise SettingError(f"--samples={samples}: from 1 to {MOST_SAMPLES:,}")
+    searched = _searched(beams, length_penalty, temperature, samples)
     model = open_model(run, arch)
     if prompt == "-":
         prompt = sys.stdin.read()
@@ -80,9 +90,11 @@ def generate(
         "seed": seed,
         "stop": stop,
     }
-    if temperature is None:
+    if searched:
+        knobs |= searched | {"temperature": 0.0}
+    elif temperature is None:
         knobs["temperature"] = 0.8 if model.task.continues else 0.0
-    if not model.task.writes:
+    if model.task.fills:
         if samples != 1:
             raise SettingError(
                 f"--samples={samples}: gaps are filled once; for another text ask again with a "
@@ -90,10 +102,12 @@ def generate(
             )
         if stop:
             raise SettingError("--stop: a text with gaps has its end already, so leave it away")
+        if searched:
+            raise SettingError(f"--beams={beams}: gaps are filled one by one: leave it away")
         _fill(model, prompt, {**knobs, "temperature": temperature or 0.0}, json)
         return
     shown = prompt if model.task.continues else ""
-    if samples == 1 and not json:
+    if samples == 1 and not json and not searched:
         steps = model.stream(prompt, **knobs)  # refuses a wrong knob before anything is written
         sys.stdout.write(for_terminal(shown))
         truncated = 0
@@ -102,12 +116,7 @@ def generate(
             sys.stdout.flush()
             truncated = step.prompt_truncated
         sys.stdout.write("\n")
-        if truncated:
-            part = "first" if model.task.continues else "last"
-            note(
-                f"the prompt is longer than the context: its {part} {truncated} tokens were "
-                "left out"
-            )
+        _tell_truncated(model, truncated)
         return
     made = model.generate_many([prompt] * samples, **knobs)
     rows = [
@@ -124,6 +133,37 @@ def generate(
     data = rows[0] if samples == 1 else {**rows[0], "samples": rows}
     text = "\n---\n".join(shown + each.text for each in made)
     emit(data, for_terminal(text), json)
+    if searched and not json:
+        _tell_truncated(model, made[0].prompt_truncated)
+
+
+def _searched(
+    beams: int, length_penalty: float | None, temperature: float | None, samples: int
+) -> dict[str, Any]:
+    """The knobs of a beam search; none where nobody asked for one."""
+    check_beams(beams, 1.0 if length_penalty is None else length_penalty)
+    if beams == 1:
+        if length_penalty is not None:
+            raise SettingError(
+                f"--length-penalty={length_penalty}: ranks the texts of a beam search: add "
+                "--beams 4, or leave it away"
+            )
+        return {}
+    if temperature:
+        raise SettingError(
+            f"--temperature={temperature}: a beam search draws nothing: leave it or --beams away"
+        )
+    if samples != 1:
+        raise SettingError(
+            f"--samples={samples}: a beam search finds one text: leave it or --beams away"
+        )
+    return {"beams": beams, "length_penalty": 1.0 if length_penalty is None else length_penalty}
+
+
+def _tell_truncated(model: "Model", tokens: int) -> None:
+    if tokens:
+        part = "first" if model.task.continues else "last"
+        note(f"the prompt is longer than the context: its {part} {tokens} tokens were left out")
 
 
 def _fill(model: "Model", prompt: str, knobs: dict[str, Any], as_json: bool) -> None:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
 IGNORED = -100
@@ -25,13 +27,32 @@ class Batch:
     """(B, S) positions of the source, negative for padding; None: 0, 1, 2 ..."""
     text: int | None = None
     """Tokens of the text that all these rows together read; None: those of `tokens`."""
+    labels: Tensor | None = None
+    """(E,) the answer of each labelled example: int64, or floating point for a score. The rows of
+    an example follow each other, and each has as many, B / E."""
+    ends: Tensor | None = None
+    """(B,) int64; the place in each row whose hidden state stands for all of it, -1 for none."""
     fresh: bool = True
     """False where each row goes on where it ended in the batch before, so that what a model
     remembers of that batch stays true."""
 
     def counted(self) -> int:
-        """Number of targets that count."""
+        """What the loss is a mean over: labelled examples, or targets that count."""
+        if self.labels is not None:
+            return len(self.labels)
         return int((self.targets != IGNORED).sum())
+
+    @property
+    def rows_each(self) -> int:
+        """Rows of one example."""
+        return 1 if self.labels is None else self.tokens.size(0) // len(self.labels)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if torch.is_tensor(value)
+        }
+        return replace(self, **moved)
 
     @property
     def read(self) -> int:
@@ -39,12 +60,14 @@ class Batch:
         return self.tokens.numel() if self.text is None else self.text
 
     def split(self, rows: int) -> Iterator["Batch"]:
-        """Micro-batches of at most `rows` rows."""
-        if rows >= self.tokens.size(0):
+        """Micro-batches of at most `rows` rows, or labelled examples."""
+        size = rows * self.rows_each
+        if size >= self.tokens.size(0):
             yield self
             return
-        for start in range(0, self.tokens.size(0), rows):
-            part = slice(start, start + rows)
+        for start in range(0, self.tokens.size(0), size):
+            part = slice(start, start + size)
+            examples = slice(start // self.rows_each, start // self.rows_each + rows)
             yield replace(
                 self,
                 tokens=self.tokens[part],
@@ -52,4 +75,6 @@ class Batch:
                 at=self.at if self.at is None or self.at.dim() == 1 else self.at[part],
                 source=None if self.source is None else self.source[part],
                 source_at=None if self.source_at is None else self.source_at[part],
+                labels=None if self.labels is None else self.labels[examples],
+                ends=None if self.ends is None else self.ends[part],
             )

@@ -49,6 +49,38 @@ class Order:
         return int.from_bytes(digest[:8], "little")
 
 
+def drawn(first: int, count: int, rows: int, seed: int) -> NDArray[np.int64]:
+    """The rows of a table for samples number first .. first + count - 1: every one once per pass,
+    shuffled."""
+    sample = np.arange(first, first + count, dtype=np.int64)
+    numbers = np.empty(count, dtype=np.int64)
+    for each in np.unique(sample // rows):
+        chosen = sample // rows == each
+        digest = hashlib.sha256(f"{seed}/pairs/{each}".encode()).digest()
+        key = int.from_bytes(digest[:8], "little")
+        numbers[chosen] = shuffle(sample[chosen] % rows, rows, key)
+    return numbers
+
+
+ALIKE = 16
+"""Batches among which rows are sorted by length."""
+
+
+def drawn_alike(first: int, count: int, lengths: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """As `drawn`, but the rows of a batch are about as long as each other, which saves padding.
+
+    Sixteen batches are drawn at once, sorted by length, cut, and taken in a random order. A pure
+    function as well, of the number of the first sample in units of `count`.
+    """
+    together = max(1, min(ALIKE, len(lengths) // count))
+    block, place = divmod(first // count, together)
+    numbers = drawn(block * together * count, together * count, len(lengths), seed)
+    numbers = numbers[np.argsort(lengths[numbers], kind="stable")]
+    digest = hashlib.sha256(f"{seed}/alike/{block}".encode()).digest()
+    turn = shuffle(np.array([place]), together, int.from_bytes(digest[:8], "little"))[0]
+    return numbers[turn * count : (turn + 1) * count]
+
+
 def shuffle(index: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:
     """The places of `index` in a pseudo-random permutation of range(size), in constant memory.
 

@@ -4,7 +4,6 @@ A prepared pair is two documents, source and target, each closed by EOS, so ever
 of prepared texts is true of pairs. The last rows are held out, as a text keeps its end.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,6 @@ from ..errors import InputError, SettingError
 from ..settings import DataSettings
 from ..text import Tokenizer
 from .formats.base import Fields, Piece, document
-from .order import shuffle
 from .shards import Shard
 from .sources import Sources
 from .split import Split
@@ -143,21 +141,6 @@ def targets_of(ids: Ids, eos: int) -> Ids:
     after = np.cumsum(ids[::-1] == eos)[::-1]  # documents from here to the end
     found: Ids = ids[after % 2 == 1]
     return found
-
-
-def drawn(first: int, count: int, pairs: int, seed: int) -> Ids:
-    """The pairs of samples number first .. first + count - 1: every one once per pass, shuffled.
-
-    A pure function, as `order.py` has it.
-    """
-    sample = np.arange(first, first + count, dtype=np.int64)
-    numbers = np.empty(count, dtype=np.int64)
-    for each in np.unique(sample // pairs):
-        chosen = sample // pairs == each
-        digest = hashlib.sha256(f"{seed}/pairs/{each}".encode()).digest()
-        key = int.from_bytes(digest[:8], "little")
-        numbers[chosen] = shuffle(sample[chosen] % pairs, pairs, key)
-    return numbers
 
 
 def _rows(path: Path, settings: DataSettings) -> Iterator[Fields]:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from .. import find
 from ..errors import ScrivenError, SettingError
-from ..run.huggingface import foreign_weights
 from ..run.load import Loaded
+from ..run.twin import foreign_weights, shape_of_twin
+from ..tasks.shared.answering import Answering
 
 Floats = npt.NDArray[np.float32]
 
@@ -26,7 +27,7 @@ ASKED_AS = {
     "seq2seq": "seq2seq",
     "pairs": "seq2seq",
 }
-"""Tasks whose answers other programs can give -> how they are asked."""
+"""Tasks of pre-training whose answers other programs can give -> how they are asked."""
 
 
 class CheckFailed(ScrivenError):
@@ -43,8 +44,8 @@ class Question:
     """To be continued; for an encoder-decoder the source."""
     counts: Sequence[int]
     """Tokens to write after each prompt; 0 asks for the logits of the prompt itself."""
-    eos: int
-    """Never to be written, so that every continuation has its full length."""
+    never: Sequence[int]
+    """What ends a text; not to be written, so that every continuation has its full length."""
     pad: int
     task: str
     """language, masked or seq2seq."""
@@ -77,10 +78,19 @@ class Twin:
         return str(self.config["architectures"][0])
 
 
+def asked_as(loaded: Loaded) -> str | None:
+    """How other programs are asked what this run answers; None where they cannot be."""
+    if isinstance(loaded.task, Answering):
+        joint = loaded.task.backbone.kind == "decoder"
+        return "language" if joint else "seq2seq"
+    return ASKED_AS.get(str(loaded.record["task"]))
+
+
 def describe(loaded: Loaded) -> Mapping[str, Any] | None:
     """The config of the run's twin in transformers, None where it has none."""
-    found: Mapping[str, Any] | None = architecture(loaded).foreign(loaded.task.backbone.config)
-    return found
+    record = loaded.record
+    model = loaded.task.backbone.config
+    return shape_of_twin(architecture(loaded), model, record["task"], record.get("finetune"))
 
 
 def twin(loaded: Loaded) -> Twin:
@@ -88,7 +98,8 @@ def twin(loaded: Loaded) -> Twin:
     config = describe(loaded)
     assert config is not None, "refuse() comes first"
     model = loaded.task.backbone.config
-    return Twin(config, foreign_weights(architecture(loaded), model, loaded.task.state_dict()))
+    weights, task = loaded.task.state_dict(), loaded.record["task"]
+    return Twin(config, foreign_weights(architecture(loaded), model, weights, task))
 
 
 def architecture(loaded: Loaded) -> ModuleType:

@@ -98,20 +98,23 @@ def answer(folder: Path, question: Question) -> Answer:
     names = sorted(whole, key=lambda name: whole[name])
     forms = {"inter_threads": 1, "intra_threads": 1}
     pairs = question.task == "seq2seq"
+    never = [[names[number]] for number in question.never]
     model: Any = (ctranslate2.Translator if pairs else ctranslate2.Generator)(str(folder), **forms)
     tokens, logits = [], []
     for prompt, count in zip(question.prompts, question.counts, strict=True):
         spelt = [names[number] for number in prompt]
         if pairs:
-            written, scores = _translate(model, spelt, count, names[question.eos])
+            written, scores = _translate(model, spelt, count, never)
         else:
-            written, scores = _generate(model, spelt, count, names[question.eos])
+            written, scores = _generate(model, spelt, count, never)
         tokens.append([whole[name] for name in written])
         logits.append(scores)
     return Answer(ids, tokens, logits)
 
 
-def _generate(model: Any, prompt: list[str], count: int, eos: str) -> tuple[list[str], Floats]:
+def _generate(
+    model: Any, prompt: list[str], count: int, never: list[list[str]]
+) -> tuple[list[str], Floats]:
     made = model.generate_batch(
         [prompt],
         max_length=count,
@@ -119,20 +122,22 @@ def _generate(model: Any, prompt: list[str], count: int, eos: str) -> tuple[list
         sampling_topk=1,
         include_prompt_in_result=False,
         end_token=[],
-        suppress_sequences=[[eos]],
+        suppress_sequences=never,
     )
     written = list(made[0].sequences[0])
     return written, _floats(model.forward_batch([prompt + written]))[0, len(prompt) - 1 : -1]
 
 
-def _translate(model: Any, source: list[str], count: int, eos: str) -> tuple[list[str], Floats]:
+def _translate(
+    model: Any, source: list[str], count: int, never: list[list[str]]
+) -> tuple[list[str], Floats]:
     made = model.translate_batch(
         [source],
         beam_size=1,
         max_decoding_length=count,
         min_decoding_length=count,
         end_token=[],
-        suppress_sequences=[[eos]],
+        suppress_sequences=never,
         return_logits_vocab=True,
     )
     steps = [_floats(step) for step in made[0].logits[0]]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import MissingExtra
 from ..run.load import Loaded
+from ..text import chat
 from .base import Answer, Floats, Question, describe, twin, why_no_twin
 from .shared.ggml_vocabulary import add_vocabulary, why_no_vocabulary
 
@@ -89,6 +90,10 @@ def write(loaded: Loaded, folder: Path, dtype: str) -> None:
     writer.add_file_type(FILE_TYPES[dtype])
     _add_shape(writer, KINDS[source.kind], source.config)
     add_vocabulary(writer, loaded.tokenizer, source.config["vocab_size"])
+    talks = loaded.record["task"] in chat.TASKS
+    if talks:
+        writer.add_chat_template(chat.TEMPLATE)
+        writer.add_eot_token_id(loaded.tokenizer.structure["end"])
     for name_there, tensor in rename(KINDS[source.kind], source.config, source.weights):
         kind = _storage(name_there, tensor, dtype)
         quantised = gguf.GGMLQuantizationType[kind]
@@ -102,7 +107,8 @@ def write(loaded: Loaded, folder: Path, dtype: str) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    (folder / "Modelfile").write_text(MODELFILE.format(name=name), encoding="utf-8")
+    modelfile = (TALKING_MODELFILE if talks else MODELFILE).format(name=name)
+    (folder / "Modelfile").write_text(modelfile, encoding="utf-8")
 
 
 FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}
@@ -110,6 +116,15 @@ FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}
 
 MODELFILE = """FROM ./{name}
 TEMPLATE {{{{ .Prompt }}}}
+PARAMETER temperature 0.8
+"""
+
+TALKING_MODELFILE = """FROM ./{name}
+TEMPLATE \"\"\"{{{{- range .Messages }}}}<|im_start|>{{{{ .Role }}}}
+{{{{ .Content }}}}<|im_end|>
+{{{{ end }}}}<|im_start|>assistant
+\"\"\"
+PARAMETER stop <|im_end|>
 PARAMETER temperature 0.8
 """
 
@@ -253,7 +268,8 @@ def _post(server: Any, verb: str, request: dict[str, Any]) -> Any:
 def usage(loaded: Loaded, dtype: str) -> str:
     """How to write with it."""
     name = file_name(loaded, dtype)
-    return USAGE.format(name=name, model=name.removesuffix(".gguf").lower())
+    usage = TALKING_USAGE if loaded.record["task"] in chat.TASKS else USAGE
+    return usage.format(name=name, model=name.removesuffix(".gguf").lower())
 
 
 USAGE = """```
@@ -263,4 +279,13 @@ ollama create {model} -f Modelfile && ollama run {model} "It was"
 
 LM Studio, and everything else built on llama.cpp, opens `{name}` as it is. The model goes on with a
 text; it has learnt no chat.
+"""
+
+TALKING_USAGE = """```
+llama-cli -m {name} -cnv
+ollama create {model} -f Modelfile && ollama run {model}
+```
+
+LM Studio, and everything else built on llama.cpp, opens `{name}` as it is; how a conversation is
+written is in the file.
 """

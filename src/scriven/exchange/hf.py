@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..run.card import TALK
 from ..run.load import Loaded
 from ..run.publish import WEIGHTS
 from ..run.weights import save_tensors
+from ..text.chat import TASKS, TEMPLATE_FILE
 from .base import Answer, Floats, Question, describe, twin, why_no_twin
 
 DTYPES = ("f32", "f16", "bf16")
@@ -23,7 +25,7 @@ CHECKS, EXTRA = ("transformers",), "hf"
 RUNTIME, LIBRARY = "transformers", "transformers"
 
 TORCH = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
-FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", TEMPLATE_FILE)
 
 
 def refuse(loaded: Loaded, dtype: str) -> str | None:
@@ -86,7 +88,7 @@ def _write(
             eos_token_id=None,
             pad_token_id=question.pad,
             decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
-            suppress_tokens=[question.eos],
+            suppress_tokens=list(question.never),
             output_logits=True,
             return_dict_in_generate=True,
         ),
@@ -105,9 +107,10 @@ def usage(loaded: Loaded, dtype: str) -> str:
     pairs = "AutoModelForSeq2SeqLM"
     auto = {"masked": "AutoModelForMaskedLM", "seq2seq": pairs, "pairs": pairs}
     kind = auto.get(str(loaded.record.get("task")), "AutoModelForCausalLM")
+    talk = TALK if loaded.record.get("task") in TASKS else ""
     return f"""```
 from transformers import AutoTokenizer, {kind}
 model = {kind}.from_pretrained(".", dtype="auto")
 tokenizer = AutoTokenizer.from_pretrained(".")
-```
+{talk}```
 """

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..errors import MissingExtra
 from ..nn.positions import Rotary
 from ..run.load import Loaded
-from .base import Answer, Floats, Question
+from .base import Answer, Floats, Question, asked_as
 
 DTYPES = ("f32",)
 BOUNDS = {"f32": 1e-4}
@@ -36,10 +36,11 @@ FILES = ("tokenizer.json", "tokenizer_config.json")
 
 def refuse(loaded: Loaded, dtype: str) -> str | None:
     """Why one graph of tokens -> logits cannot be this run."""
-    task = str(loaded.record.get("task", "language"))
-    if task in ("seq2seq", "pairs"):
+    asked = asked_as(loaded)
+    if asked == "seq2seq":
         return "an encoder-decoder is two graphs and a loop: use --to hf or --to ctranslate2"
-    if task not in ("language", "masked"):
+    if asked is None:
+        task = loaded.record["task"]
         return f"the graph gives the logits of tokens, and {task} asks for something else"
     backbone = loaded.task.backbone
     if backbone.reach is None or backbone.carried(1) is not None:
@@ -124,7 +125,7 @@ def answer(folder: Path, question: Question) -> Answer:
             scores = session.run(None, {"tokens": np.array([row, row])})[0][1, -1]
             steps.append(scores)
             allowed = scores.copy()
-            allowed[question.eos] = -np.inf
+            allowed[list(question.never)] = -np.inf
             row.append(int(allowed.argmax()))
         whole = session.run(None, {"tokens": np.array([row])})[0][0]
         tokens.append(row[len(prompt) :])

@@ -78,6 +78,7 @@ def block(config: Config) -> Block:
 class Model(Backbone):
     """A RoBERTa-shaped encoder."""
 
+    kind = "encoder"
     config: Config
 
     def __init__(self, config: Config) -> None:

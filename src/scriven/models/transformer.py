@@ -113,6 +113,7 @@ class Encoder(nn.Module):
 class Model(Backbone):
     """An encoder, and a decoder (`blocks`, `norm`) that looks at what it made."""
 
+    kind = "encoder-decoder"
     config: Config
 
     def __init__(self, config: Config) -> None:

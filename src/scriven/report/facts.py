@@ -57,7 +57,10 @@ def data(history: History) -> Markup:
     listed = [str(each) for each in sources] if isinstance(sources, list) else []
     more = f" and {len(listed) - SOURCES:,} more" if len(listed) > SOURCES else ""
     rows: list[tuple[str, str]] = [("Sources", ", ".join(listed[:SOURCES]) + more)]
-    names = ("characters", "documents", "train_tokens", "validation_tokens", "validation_bytes")
+    names = (
+        "characters", "documents", "rows", "validation_rows",
+        "train_tokens", "validation_tokens", "validation_bytes",
+    )  # fmt: skip
     for name in names:
         if (count := history.figure("data", name)) is not None:
             rows.append((_title(name), whole(count)))

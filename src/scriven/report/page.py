@@ -8,7 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..run.atomic import write_file
-from . import facts
+from . import facts, tuned, words_tuned
+from .confusion import confusion
 from .curves import Level, Line, Point, chart
 from .figures import Figures, best_evaluation, measure
 from .heat import heat_map
@@ -48,12 +49,16 @@ def render(history: History) -> str:
     """The whole page as text."""
     figures = measure(history)
     found = facts.notes(history)
+    is_tuned = tuned.is_tuned(history)
+    standing = tuned.standing(history) if is_tuned else None
+    said = "Its answers over time" if is_tuned else "Its writing over time"
     sections = [
-        _section("Key figures", _figures(figures)),
+        _section("Key figures", _figures(figures, standing)),
         _section("Is it any good?", _ladder(figures)) if _rungs(figures) else "",
+        *(_of_task(history, standing) if is_tuned else ()),
         _section("Curves", _curves(history, figures)),
-        _section("What could help next", _advice(history, figures)),
-        _section("Its writing over time", _samples(history.samples)) if history.samples else "",
+        _section("What could help next", _advice(history, figures, standing)),
+        _section(said, _samples(history.samples)) if history.samples else "",
         _section("Where it was surprised", heat_map(history.surprise, figures.unit))
         if history.surprise
         else "",
@@ -76,20 +81,35 @@ def render(history: History) -> str:
     )
     body = element(
         "body",
-        _header(history, figures),
+        _header(history, figures, standing),
         element("main", *sections),
         element("footer", f"Scriven {history.word('scriven')} · made from this run folder alone"),
     )
     return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
 
 
-def _header(history: History, figures: Figures) -> Markup:
+def _of_task(history: History, standing: tuned.Standing | None) -> list[Markup]:
+    """What only a fine-tuned run has."""
+    mixed = confusion(history)
+    bars = standing is not None and standing.value is not None and bool(standing.others)
+    return [
+        _section("Is it any good?", tuned.ladder(standing)) if bars and standing else Markup(""),
+        _section("Scores", tuned.scores(history)),
+        _section("What it takes for what", mixed) if mixed else Markup(""),
+        _section("Task", tuned.facts(history)),
+    ]
+
+
+def _header(history: History, figures: Figures, standing: tuned.Standing | None) -> Markup:
+    said = verdict(figures)
+    if tuned.is_tuned(history):
+        said = words_tuned.verdict(history, figures, standing)
     kind = " · ".join(word for word in (history.word("architecture"), history.word("task")) if word)
     return element(
         "header",
         element("p", f"Scriven report{' · ' if kind else ''}{kind}", class_="kicker"),
         element("h1", element("bdi", history.name)),
-        element("p", verdict(figures), class_="verdict"),
+        element("p", said, class_="verdict"),
     )
 
 
@@ -98,7 +118,7 @@ def _section(title: str, content: Markup) -> Markup:
     return element("section", element("h2", title, id=name), content, aria_labelledby=name)
 
 
-def _figures(figures: Figures) -> Markup:
+def _figures(figures: Figures, standing: tuned.Standing | None = None) -> Markup:
     baseline = "n-gram counting" if figures.order is None else f"{figures.order}-gram counting"
     rows = [
         ("Validation loss", decimal(figures.loss), f"nats per {figures.unit}"),
@@ -114,7 +134,14 @@ def _figures(figures: Figures) -> Markup:
     ]
     if not figures.language:
         rows = [row for row in rows if row[0] not in (baseline, "Perplexity", "Bits per byte")]
-        rows[1] = ("Accuracy", percent(figures.accuracy), "of the validation part")
+        about = tuned.RIGHT.get(figures.unit, "of the validation part")
+        unit = tuned.LOSSES.get(figures.unit, f"nats per {figures.unit}")
+        rows[0] = ("Validation loss", decimal(figures.loss), unit)
+        rows[1] = ("Accuracy", percent(figures.accuracy), about)
+    if standing is not None and standing.value is not None:
+        ends = standing.text.partition("(")[2].rstrip(")")
+        rows.insert(0, (standing.name, standing.show(standing.value), ends))
+        rows = [row for row in rows if row[0] not in ("Tokens",)]
     tiles = [
         element(
             "div",
@@ -171,16 +198,17 @@ def _curves(history: History, figures: Figures) -> Markup:
             Line("validation", "held", points(history.evaluations, name, scale), dots=True),
         ]
 
+    note = words_tuned.loss_note(history) if tuned.is_tuned(history) else ""
     loss = chart(
-        f"Loss, nats per {figures.unit}",
-        lines("loss"),
+        f"Loss, {tuned.LOSSES.get(figures.unit, f'nats per {figures.unit}')}",
+        lines("loss")[1:] if note else lines("loss"),
         show=decimal,
         level=level,
         mark=(best.step, best.loss) if best is not None and best.loss is not None else None,
         cut="top",
     )
     accuracy = chart(
-        f"Accuracy, % of next {figures.unit}s" if figures.language else "Accuracy, %",
+        _accuracy(figures),
         lines("accuracy", 100.0),
         show=lambda value: percent(value / 100),
         cut="bottom",
@@ -192,7 +220,15 @@ def _curves(history: History, figures: Figures) -> Markup:
         show=significant,
         zero=True,
     )
-    return join(loss, element("div", accuracy, rates, class_="pair"))
+    under = element("p", note, class_="aside") if note else ""
+    return join(loss, under, element("div", accuracy, rates, class_="pair"))
+
+
+def _accuracy(figures: Figures) -> str:
+    if figures.language:
+        return f"Accuracy, % of next {figures.unit}s"
+    about = tuned.RIGHT.get(figures.unit)
+    return f"Accuracy, % {about}" if about else "Accuracy, %"
 
 
 def points(moments: Sequence[Moment], name: str, scale: float = 1.0) -> list[Point]:
@@ -201,8 +237,11 @@ def points(moments: Sequence[Moment], name: str, scale: float = 1.0) -> list[Poi
     return [(step, scale * value) for step, value in found if value is not None]
 
 
-def _advice(history: History, figures: Figures) -> Markup:
-    return element("ul", *(element("li", text) for text in advice(history, figures)), class_="next")
+def _advice(history: History, figures: Figures, standing: tuned.Standing | None) -> Markup:
+    said = advice(history, figures)
+    if tuned.is_tuned(history):
+        said = words_tuned.advice(history, figures, standing)
+    return element("ul", *(element("li", text) for text in said), class_="next")
 
 
 def _samples(samples: Sequence[Saying]) -> Markup:

@@ -105,7 +105,7 @@ def _from_curves(history: History, figures: Figures) -> list[str]:
             f"({decimal(best.loss)}): the model begins to know its text by heart. More text or "
             "dropout would help; a larger model would not."
         )
-    fall = _late_fall(measured)
+    fall = late_fall(measured)
     if not remembers and best.step >= 0.95 * last.step and fall is not None and fall > FALLING:
         found.append(
             f"The validation loss still fell by {percent(fall)} over the last fifth of the run: "
@@ -126,7 +126,7 @@ def _late_training_loss(steps: Sequence[Moment]) -> float | None:
     return sum(late) / len(late) if late else None
 
 
-def _late_fall(measured: Sequence[Moment]) -> float | None:
+def late_fall(measured: Sequence[Moment]) -> float | None:
     """Relative fall of the validation loss over the last fifth of the steps."""
     last = measured[-1]
     earlier = [moment for moment in measured if moment.step <= 0.8 * last.step]

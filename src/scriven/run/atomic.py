@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import InputError, ResourceError, ScrivenError
@@ -61,6 +61,26 @@ def write_file(path: Path, content: Content) -> None:
             sync_folder(path.parent)
 
     _try(attempt, path, length(content))
+
+
+def write_stream(path: Path, parts: Iterable[bytes]) -> None:
+    """Writes a file of any length as its parts come; it appears whole, or not at all.
+
+    Raises:
+        ResourceError: the disk is full or broken; what was there before is untouched.
+        InputError: the folder cannot be written to.
+    """
+    try:
+        with _temporary(path) as temporary:
+            with temporary.open("wb") as file:
+                for part in parts:
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+    except OSError as error:
+        raise explain(error, path) from error
 
 
 def write_folder(path: Path, files: Mapping[str, Content]) -> None:

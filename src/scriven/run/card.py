@@ -7,13 +7,13 @@ missing is left out, and no licence is made up. Knows no tensor.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from .. import find
-from .record import LONGEST
+from ..text import chat
+from . import card_task
+from .curve import Curve, read_curve
 
-LOG = "metrics.jsonl"
 SOURCES = 8
 """Names of texts that are listed; the others are counted."""
 CURVE = 10
@@ -24,6 +24,7 @@ PIPELINES = {
     "masked": "fill-mask",
     "seq2seq": "text2text-generation",
     "pairs": "text2text-generation",
+    **card_task.PIPELINES,
 }
 """Hugging Face's word for what a task does; for another task, none is given."""
 
@@ -32,12 +33,31 @@ PURPOSES = {
     "masked": "fills gaps in a text, knowing both sides of them",
     "seq2seq": "reads a text and writes what is missing in it",
     "pairs": "reads one text and writes another",
+    **card_task.PURPOSES,
 }
 
-_LABELS = ("layers", "heads", "kv_heads", "width", "hidden", "context")
+__all__ = ["Curve", "model_card", "read_curve"]
 
-Curve = Sequence[tuple[int, float]]
-"""(step, validation loss), in order."""
+TALK = """messages = [{"role": "user", "content": "Good morning."}]
+ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
+answer = model.generate(**ids)[0, ids["input_ids"].size(1) :]
+print(tokenizer.decode(answer, skip_special_tokens=True))
+"""
+"""How transformers asks a model that answers."""
+
+SIZES = (
+    "characters", "documents", "rows", "validation_rows", "train_tokens", "validation_tokens"
+)  # fmt: skip
+"""What is told of a text's or a table's size."""
+
+FIGURES = (
+    ("val_bits_per_byte", "bits per byte", "{:.4f}"),
+    ("val_perplexity", "perplexity", "{:,.3f}"),
+    ("val_accuracy", "accuracy", "{:.2%}"),
+)
+"""Of a text, with how each is called and written."""
+
+_LABELS = ("layers", "heads", "kv_heads", "width", "hidden", "context")
 
 
 def model_card(record: Mapping[str, Any], shape: Mapping[str, Any], curve: Curve = ()) -> str:
@@ -55,7 +75,7 @@ def model_card(record: Mapping[str, Any], shape: Mapping[str, Any], curve: Curve
         f"# {_plain(str(record.get('name', 'model')))}",
         _opening(record, task),
         _table(_shape(record, kind)),
-        "## Text",
+        "## Rows" if card_task.is_tuned(record) else "## Text",
         _text(record),
         "## Results",
         _results(record, curve, task),
@@ -65,28 +85,6 @@ def model_card(record: Mapping[str, Any], shape: Mapping[str, Any], curve: Curve
         _limits(record, task),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def read_curve(folder: Path) -> list[tuple[int, float]]:
-    """The validation losses that a run has logged; a line that cannot be read is passed over."""
-    found: dict[int, float] = {}
-    try:
-        with (folder / LOG).open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                if len(line) < LONGEST and '"evaluation"' in line:
-                    _add(found, line)
-    except OSError:
-        return []
-    return sorted(found.items())
-
-
-def _add(found: dict[int, float], line: str) -> None:
-    try:
-        event = json.loads(line)
-        if event["event"] == "evaluation" and abs(float(event["loss"])) < 1e6:
-            found[int(event["step"])] = float(event["loss"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return
 
 
 def _front(record: Mapping[str, Any], kind: str | None, task: str) -> str:
@@ -112,6 +110,10 @@ def _opening(record: Mapping[str, Any], task: str) -> str:
             f"{_code(imported.get('folder', ''))}. What its authors say of it counts, above all "
             "its licence."
         )
+    if card_task.is_tuned(record):
+        base = (record["finetune"].get("base") or {}).get("name")
+        begun = f" from {_code(base)}, which was trained from scratch," if base else ""
+        return f"A model that {purpose}, fine-tuned with Scriven{begun} on the rows named below."
     return f"A model that {purpose}, trained from scratch with Scriven on the text named below."
 
 
@@ -137,7 +139,10 @@ def _text(record: Mapping[str, Any]) -> str:
         return "Not known: this folder does not say what the model was trained on."
     more = f" and {len(names) - SOURCES} more" if len(names) > SOURCES else ""
     rows = [("sources", ", ".join(names[:SOURCES]) + more)]
-    for name in ("characters", "documents", "train_tokens", "validation_tokens"):
+    if card_task.is_tuned(record):
+        told = card_task.facts(record)
+        rows += [(_plain(name), ", ".join(_plain(each) for each in found)) for name, found in told]
+    for name in SIZES:
         if isinstance(data.get(name), int):
             rows.append((name.replace("_", " "), f"{data[name]:,}"))
     if data.get("fingerprint"):
@@ -152,12 +157,10 @@ def _results(record: Mapping[str, Any], curve: Curve, task: str) -> str:
             return "None here: `scriven evaluate` measures the model on a text of yours."
         return "Training is not finished; these are the best weights so far."
     unit = str(results.get("measure", "token")).removeprefix("next ")
-    rows = [("validation loss", f"{results['val_loss']:.4f} nats per {_plain(unit)}")]
-    for name, label, form in (
-        ("val_bits_per_byte", "bits per byte", "{:.4f}"),
-        ("val_perplexity", "perplexity", "{:,.3f}"),
-        ("val_accuracy", "accuracy", "{:.2%}"),
-    ):
+    tuned = card_task.is_tuned(record)
+    unit = card_task.UNITS.get(unit, f"nats per {_plain(unit)}")
+    rows = [("validation loss", f"{results['val_loss']:.4f} {unit}")]
+    for name, label, form in () if tuned else FIGURES:
         if results.get(name) is not None:
             rows.append((label, form.format(results[name])))
     baseline = None if task == "masked" else results.get("ngram_loss")  # counting sees one side
@@ -168,12 +171,32 @@ def _results(record: Mapping[str, Any], curve: Curve, task: str) -> str:
             rows.append((f"{name} of training", f"{results[name]:,}"))
     if results.get("seconds") is not None:
         rows.append(("time of training", f"{results['seconds']:,.0f} s"))
-    parts = [_table(rows)]
+    parts = [*_scores(record), _table(rows)]
     if baseline is not None and results["val_loss"] >= baseline:
         parts.append("**It predicts no better than counting does**, so it has learnt little.")
     if len(curve) > 1:
         parts.append(_curve(curve))
     return "\n\n".join(parts)
+
+
+def _scores(record: Mapping[str, Any]) -> list[str]:
+    """The scores of a fine-tuned model beside those of trivial baselines."""
+    if not card_task.is_tuned(record):
+        return []
+    heads, rows = card_task.scores(record)
+    if not rows:
+        return []
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    shown = "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+    count = record["results"].get("val_rows")
+    parts = [f"On {count:,} held-out rows, with 95 % intervals:"] if isinstance(count, int) else []
+    parts.append(shown)
+    signed = card_task.signatures(record)
+    return [*parts, "\n".join(f"- {_plain(each)}" for each in signed)] if signed else parts
+
+
+def _cell(text: str) -> str:
+    return text if set(text) <= set("-:") else _plain(text)
 
 
 def _curve(curve: Curve) -> str:
@@ -185,47 +208,59 @@ def _curve(curve: Curve) -> str:
 
 
 def _use(record: Mapping[str, Any], kind: str | None, task: str) -> str:
-    own = "With Scriven: `scriven generate FOLDER`, or `scriven.load(FOLDER)` in Python."
-    if task == "masked":
-        own = (
-            'With Scriven: `scriven generate FOLDER "To <mask> or not"`, or `scriven.load(FOLDER)`.'
-        )
-    if record.get("architecture") and record["architecture"] not in find.names("scriven.models"):
-        own += f" It needs its author's file, `--arch {_plain(str(record['architecture']))}.py`."
+    own = _own(record, task)
     if kind is None:
         return (
             f"{own} The architecture has no counterpart in transformers, so other programs "
             "cannot read it; the weights are plain safetensors under Scriven's names."
         )
+    code = card_task.usage(record, kind) if card_task.is_tuned(record) else ""
+    if code:
+        return f"```python\n{code}```\n\n{own}"
     auto = "AutoModelForCausalLM"
     if kind.endswith("ForMaskedLM"):
         auto = "AutoModelForMaskedLM"
-    elif _is_pair(kind):
+    elif card_task.is_pair(kind):
         auto = "AutoModelForSeq2SeqLM"
+    talk = TALK if task in chat.TASKS else ""
     return f"""```python
 from transformers import {auto}, AutoTokenizer
 
 model = {auto}.from_pretrained(".")
 tokenizer = AutoTokenizer.from_pretrained(".")
-```
+{talk}```
 
 {own}"""
 
 
-def _is_pair(kind: str) -> bool:
-    """Whether a class of transformers has an encoder and a decoder."""
-    return kind.endswith(("MTModel", "ForConditionalGeneration"))
+def _own(record: Mapping[str, Any], task: str) -> str:
+    """How Scriven itself uses it."""
+    commands = ["generate FOLDER", "scriven.load(FOLDER)` in Python"]
+    if task == "masked":
+        commands = ['generate FOLDER "To <mask> or not"', "scriven.load(FOLDER)`"]
+    elif task in chat.TASKS:
+        commands[0] = "chat FOLDER"
+    elif card_task.is_tuned(record):
+        commands = ["predict FOLDER IN.csv -o OUT.csv", "scriven.load(FOLDER).predict([...])`"]
+    own = f"With Scriven: `scriven {commands[0]}`, or `{commands[1]}."
+    if record.get("architecture") and record["architecture"] not in find.names("scriven.models"):
+        own += f" It needs its author's file, `--arch {_plain(str(record['architecture']))}.py`."
+    return own
 
 
 def _limits(record: Mapping[str, Any], task: str) -> str:
     if record.get("imported"):
         return "Those of the original model. Nothing was trained or measured here."
+    said = (
+        "It may repeat passages of that text word for word, and whatever is wrong or hurtful in it"
+    )
+    if task in card_task.LABELLED:
+        said = "It answers whatever it is given, also what is unlike anything it was taught with"
+    part = "rows of the same table" if card_task.is_tuned(record) else "a part of the same text"
     lines = [
         "It knows its training text and nothing else: no facts, no instructions, no judgement.",
-        "It may repeat passages of that text word for word, and whatever is wrong or hurtful in "
-        "it; nothing was filtered.",
-        "The results are of one run, on a held-out part of the same text; on other texts it will "
-        "do worse.",
+        f"{said}; nothing was filtered.",
+        f"The results are of one run, on {part} that was held out; on others it will do worse.",
         "No licence is given: whoever publishes it chooses one that the texts allow.",
     ]
     if task == "language":

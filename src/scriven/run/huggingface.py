@@ -7,34 +7,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torch import Tensor
-
 from .. import config
-from ..models.shared.names import from_twin, to_twin
-from ..text import Tokenizer, save_tokenizer
+from ..text import Tokenizer, chat, save_tokenizer
+from . import card_task
 from .card import Curve, model_card
-
-
-def foreign_weights(
-    architecture: ModuleType, model: Any, tensors: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """Our weights under Hugging Face's names, in main memory; a tied head is not stored.
-
-    Where Hugging Face has no twin of this model, under our own names.
-    """
-    plain = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
-    if architecture.foreign(model) is None:
-        return plain
-    return to_twin(architecture, model, plain)
-
-
-def own_weights(
-    architecture: ModuleType, model: Any, tensors: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """The inverse of `foreign_weights`."""
-    if architecture.foreign(model) is None:
-        return tensors
-    return from_twin(architecture, model, tensors)
+from .twin import describe_shape
 
 
 def describe_files(
@@ -59,25 +36,39 @@ def describe_files(
         "eos_token_id": tokenizer.eos,
         "pad_token_id": tokenizer.pad,
     }
-    twin = architecture.foreign(model)
-    if twin is None:
-        twin = {"model_type": f"scriven-{Path(architecture.__file__ or '').stem}"}
-        twin |= config.to_dict(model)
+    told = dict(record or {})
+    twin = describe_shape(architecture, model, told.get("task"), told.get("finetune"))
     if twin.get("is_encoder_decoder"):
         ids["decoder_start_token_id"] = tokenizer.pad
     # readers before transformers 5 look for torch_dtype, later ones for dtype
     shape = {**twin, **ids, "dtype": "float32", "torch_dtype": "float32"}
-    generation = {**ids, "do_sample": True, "temperature": 0.8, "max_new_tokens": 200}
+    generation: dict[str, Any] = {"do_sample": True, "temperature": 0.8, "max_new_tokens": 200}
+    template = chat.TEMPLATE if told.get("task") in chat.TASKS else None
     with tempfile.TemporaryDirectory() as folder:
-        save_tokenizer(tokenizer, Path(folder), context=model.context)
+        save_tokenizer(tokenizer, Path(folder), context=model.context, template=template)
         written = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-    about = {"name": name, "model": config.to_dict(model), **(record or {})}
+    if template is not None:
+        written[chat.TEMPLATE_FILE] = template.encode()
+        generation |= _answers(tokenizer, [tokenizer.structure["end"], tokenizer.eos])
+    elif told.get("task") in card_task.REWRITES:  # there is one right answer, so nothing is drawn
+        generation = {
+            "do_sample": False,
+            "max_new_tokens": 256,
+            **_answers(tokenizer, [tokenizer.eos]),
+        }
+    about = {"name": name, "model": config.to_dict(model), **told}
     return {
         **written,
         "config.json": _json(shape),
-        "generation_config.json": _json(generation),
+        "generation_config.json": _json({**ids, **generation}),
         "README.md": model_card(about, shape, curve).encode(errors="replace"),
     }
+
+
+def _answers(tokenizer: Tokenizer, ends: list[int]) -> dict[str, Any]:
+    """What ends an answer; no other special token is written."""
+    never = sorted(set(tokenizer.structure.values()) - set(ends))
+    return {"eos_token_id": ends, "suppress_tokens": never}
 
 
 def _json(content: dict[str, Any]) -> bytes:

@@ -12,8 +12,9 @@ from ..errors import DamagedError, InputError
 from ..tasks.base import Objective
 from ..text import Tokenizer, load_tokenizer
 from . import checkpoint
-from .huggingface import own_weights
+from .adapter import load_weights
 from .record import read_record
+from .twin import own_weights
 from .weights import load_tensors
 
 
@@ -57,10 +58,13 @@ def load_run(folder: Path, architecture: str | None = None) -> Loaded:
             "put the original file back"
         )
     kind = find.module("scriven.tasks", record["task"])
-    task: Objective = kind.Task(module.Model(model), special=tokenizer.structure)
+    backbone = module.Model(model)
+    facts = record.get("finetune")
+    task: Objective = kind.Task(backbone, special=tokenizer.structure, facts=facts)
     warnings: list[str] = []
     try:
-        task.load_state_dict(_weights(folder, module, model, warnings))
+        weights = _weights(folder, module, model, record["task"], warnings)
+        load_weights(task, weights, module, model, kind=record["task"])
     except RuntimeError as error:
         raise DamagedError(
             f"{folder}: the weights do not fit the model that scriven.json describes; they are "
@@ -85,11 +89,13 @@ def architecture_of(record: Mapping[str, Any], given: str | None) -> str:
     return given or named
 
 
-def _weights(folder: Path, module: Any, model: Any, warnings: list[str]) -> dict[str, torch.Tensor]:
+def _weights(
+    folder: Path, module: Any, model: Any, task: str, warnings: list[str]
+) -> dict[str, torch.Tensor]:
     path = folder / "model.safetensors"
     try:
         if path.exists():
-            return own_weights(module, model, load_tensors(path))
+            return own_weights(module, model, load_tensors(path), task)
     except DamagedError as error:
         warnings.append(f"{error}; the newest whole checkpoint is used instead")
     found = checkpoint.load_newest(folder)

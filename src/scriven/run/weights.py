@@ -71,12 +71,13 @@ def save_tensors(
     write_file(path, encode(tensors, metadata))
 
 
-def load_tensors(path: Path, *, sealed: bool = True) -> dict[str, torch.Tensor]:
+def load_tensors(path: Path, *, sealed: bool | None = True) -> dict[str, torch.Tensor]:
     """Reads a safetensors file onto the CPU, in one times its size of memory.
 
     Args:
         path: the file.
-        sealed: False for a file of another program, which has no digest.
+        sealed: False for a file of another program, which has no digest; None: check it if there
+            is one.
 
     Raises:
         DamagedError: the file is not what was written, or was made to do harm.
@@ -97,8 +98,10 @@ def load_tensors(path: Path, *, sealed: bool = True) -> dict[str, torch.Tensor]:
     return _tensors(text, memoryview(data)[:count], where, sealed)
 
 
-def _tensors(text: bytes, data: memoryview, where: str, sealed: bool) -> dict[str, torch.Tensor]:
-    if sealed:
+def _tensors(
+    text: bytes, data: memoryview, where: str, sealed: bool | None
+) -> dict[str, torch.Tensor]:
+    if text.startswith(_OPENING) if sealed is None else sealed:
         _check(text, data, where)
     entries = header.parse(text, len(data), where)
     return {name: _tensor(entry, data) for name, entry in entries.items()}

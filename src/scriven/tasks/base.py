@@ -17,6 +17,7 @@ from ..data.shards import Shard
 from ..models.shared.backbone import Backbone
 from ..nn.init import zeros
 from ..nn.state import State
+from ..text.base import Tokenizer
 
 LONGEST = 1 << 20
 """Tokens read at once by a model that has no limit of its own."""
@@ -44,6 +45,7 @@ class Objective(nn.Module):
         backbone: of an architecture.
         criterion: the user's own loss, used while training.
         special: ids of the tokenizer's special tokens, by name: eos, pad, and those in EXTRA.
+        facts: what a task needs to know of what it was fine-tuned on, as in scriven.json.
     """
 
     EXTRA: tuple[str, ...] = ()
@@ -52,6 +54,8 @@ class Objective(nn.Module):
     """What its loss means; losses of different meaning are never ranked together."""
     writes = True
     """Whether it can go on with a text, token by token."""
+    fills = False
+    """Whether it fills gaps."""
     continues = True
     """Whether what it writes goes on from the prompt, or answers it."""
 
@@ -60,10 +64,11 @@ class Objective(nn.Module):
         backbone: Backbone,
         criterion: Criterion | None = None,
         special: Mapping[str, int] | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.criterion = backbone, criterion
-        self.special = dict(special or {"eos": 0})
+        self.special, self.facts = dict(special or {"eos": 0}), dict(facts or {})
         self.vocabulary = backbone.config.vocabulary
         self.head: Any = self.make_head()
 
@@ -88,7 +93,13 @@ class Objective(nn.Module):
 
     def hidden(self, batch: Batch, state: State | None = None) -> Tensor:
         """(B, T, W) of a batch; `state` is what the rows' earlier windows left behind."""
-        return self.backbone(batch.tokens, state, batch.at)  # type: ignore[no-any-return]
+        if batch.source is None:
+            return self.backbone(batch.tokens, state, batch.at)  # type: ignore[no-any-return]
+        reading: Any = self.backbone
+        found: Tensor = reading(
+            batch.tokens, state, batch.at, source=batch.source, source_at=batch.source_at
+        )
+        return found
 
     def forward(self, batch: Batch, state: State | None = None) -> Output:
         """Loss of a batch: the user's own while training, cross entropy when measured."""
@@ -125,6 +136,15 @@ class Objective(nn.Module):
     def examine(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
         """Batches that together count every token of a shard exactly once."""
         raise NotImplementedError
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end what it writes."""
+        return frozenset({self.special["eos"]})
+
+    def prompt(self, tokenizer: Tokenizer, text: str) -> list[int]:
+        """What a person's text is to the model."""
+        return tokenizer.encode(text)
 
     @property
     def reach(self) -> int:

@@ -56,14 +56,16 @@ class Masked(Objective):
     EXTRA = ("mask",)
     measure = "hidden token"
     writes = False
+    fills = True
 
     def __init__(
         self,
         backbone: Backbone,
         criterion: Criterion | None = None,
         special: Mapping[str, int] | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(backbone, criterion, special)
+        super().__init__(backbone, criterion, special, facts)
         # a tokenizer's mask is its last token
         self.mask = self.special.get("mask", self.vocabulary - 1)
         self.plain = np.setdiff1d(np.arange(self.vocabulary), [self.mask, *self.special.values()])

@@ -14,10 +14,10 @@ from ..data.padding import Ids, padded
 from ..data.pairs import Pairs as Rows
 from ..data.shards import Shard
 from ..data.windows import TOKENS_AT_ONCE
-from .seq2seq import EncoderDecoder
+from .base import Objective
 
 
-class Pairs(EncoderDecoder):
+class Pairs(Objective):
     """Targets, each predicted from its source."""
 
     measure = "target token"

@@ -19,7 +19,6 @@ from ..data.batch import IGNORED, Batch
 from ..data.padding import Ids, padded
 from ..data.shards import Shard
 from ..data.windows import blocks
-from ..nn.state import State
 from .base import Objective
 
 HIDDEN = 0.15
@@ -28,18 +27,7 @@ SPAN = 3
 """Their mean length."""
 
 
-class EncoderDecoder(Objective):
-    """A model that reads a source and writes a target."""
-
-    def hidden(self, batch: Batch, state: State | None = None) -> Tensor:
-        """(B, T, W) of the targets."""
-        found: Tensor = self.backbone(
-            batch.tokens, state, batch.at, source=batch.source, source_at=batch.source_at
-        )
-        return found
-
-
-class Seq2Seq(EncoderDecoder):
+class Seq2Seq(Objective):
     """Hidden spans and hidden tails.
 
     A tail is at most half a context long, so a source can hold a whole context before it.

@@ -15,11 +15,12 @@ import numpy.typing as npt
 import tokenizers
 
 from ..errors import InputError
+from . import frame
 from .alphabet import bytes_of_ids
 from .layout import config_text
 from .lookup import ByteLookup, CharacterLookup
 from .patterns import chunks
-from .special import EOS, MASK, PAD, clean
+from .special import EOS, MARKS, MASK, PAD, clean
 
 Ids = npt.NDArray[np.int32]
 
@@ -67,22 +68,33 @@ class Tokenizer:
         elif kind == "byte":
             self._lookup = ByteLookup(backend.get_vocab(with_added_tokens=False))
 
-    def with_mask(self) -> "Tokenizer":
-        """The same tokenizer with one more id, at the end, for hidden text."""
-        if self.mask is not None:
+    def with_special(self, *names: str) -> "Tokenizer":
+        """The same tokenizer with more ids, at the end, for tokens of MARKS that it lacks.
+
+        Those of labelled inputs come with their frame (`frame.py`); any others end without one.
+        """
+        missing = [name for name in names if name not in self.structure]
+        framed = set(frame.NEEDS) <= set(names)
+        if not missing and framed == frame.has_frame(self.backend):
             return self
         backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
         backend.decoder = self.backend.decoder
-        # a token that is a word brings the space before it, so the mask in its place does too
-        spaced = self.kind in ("bpe", "word")
-        token = tokenizers.AddedToken(MASK, special=True, normalized=False, lstrip=spaced)
-        backend.add_special_tokens([token])
-        return Tokenizer(backend, self.kind, self.pattern, self.eos_token, self.pad_token, MASK)
+        for name in missing:
+            # a token that is a word brings the space before it, so the mask in its place does too
+            spaced = name == "mask" and self.kind in ("bpe", "word")
+            token = tokenizers.AddedToken(
+                MARKS[name], special=True, normalized=False, lstrip=spaced
+            )
+            backend.add_special_tokens([token])
+        frame.set_frame(backend, framed)
+        mask = MASK if "mask" in missing else self.mask_token
+        return Tokenizer(backend, self.kind, self.pattern, self.eos_token, self.pad_token, mask)
 
     @property
     def structure(self) -> dict[str, int]:
-        """The ids of the tokens that are no text, by what they are for: eos, pad, mask."""
-        ids = {"eos": self.eos, "pad": self.pad}
+        """The ids of the tokens that are no text, by what they are for: eos, pad, and MARKS."""
+        known = {name: self.special[mark] for name, mark in MARKS.items() if mark in self.special}
+        ids = {**known, "eos": self.eos, "pad": self.pad}
         return ids if self.mask is None else {**ids, "mask": self.mask}
 
     def encode(self, text: str) -> list[int]:

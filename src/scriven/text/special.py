@@ -8,6 +8,19 @@ MASK = "<mask>"
 """Stands for hidden text; only tokenizers of models that fill gaps have it."""
 
 
+MARKS = {
+    "mask": MASK,
+    "start": "<|start|>",
+    "delimiter": "<|delimiter|>",
+    "extract": "<|extract|>",
+    "turn": "<|im_start|>",
+    "end": "<|im_end|>",
+}
+"""Special tokens that a task may need, by what they are for: hidden text; the beginning, the border
+between two parts and the end of a labelled input (GPT-1 paper, section 3.3); the beginning and the
+end of a turn in a dialogue (ChatML)."""
+
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 

@@ -15,6 +15,7 @@ from ..settings import (
     Settings,
     TokenizerSettings,
     TrainSettings,
+    TuneSettings,
 )
 from .budget import Budget, parse_budget
 from .plan import Plan, check_ranges, shape_of, tokens_by_row, usual_looks
@@ -41,6 +42,7 @@ def recorded(record: Mapping[str, Any], arch: str | None = None) -> Plan:
         config.replace(OptimSettings(), kept["optim"], "optim"),
         config.replace(TrainSettings(), kept["train"], "train"),
         config.replace(RuntimeSettings(), kept["runtime"], "runtime"),
+        config.replace(TuneSettings(), kept.get("tune", {}), "tune"),
     )
     architecture = architecture_of(record, arch)
     module = find.module("scriven.models", architecture)

@@ -1,19 +1,21 @@
 """Where training rows and validation batches come from: one object for each way to read a text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from ..data.batch import Batch
 from ..data.corpus import Corpus
-from ..data.order import Order
+from ..data.order import Order, drawn, drawn_alike
 from ..data.pairs import Pairs as PairRows
-from ..data.pairs import drawn
 from ..data.stream import Stream
 from ..tasks.base import Objective
 from ..tasks.pairs import Pairs
+from ..tasks.shared.examples import Example, TableTask
+from ..tasks.shared.portions import portions
 
 
 class Feed(Protocol):
@@ -62,22 +64,50 @@ class Streams(Windows):
         return replace(made, fresh=fresh)
 
 
-class Paired(Windows):
+class Paired:
     """Pairs of a source and a target in random order, every one once per pass."""
 
     def __init__(
         self, corpus: Corpus, task: Pairs, seed: int, rows: int, device: torch.device
     ) -> None:
         self.corpus, self.task, self.seed, self.rows, self.device = corpus, task, seed, rows, device
-        self.pairs, self.make = PairRows(corpus.train, corpus.tokenizer.eos), task.batch
+        self.pairs = PairRows(corpus.train, corpus.tokenizer.eos)
 
     def batch(self, sample: int) -> Batch:
         numbers = drawn(sample, self.rows, len(self.pairs), self.seed)
-        return self.make(*self.pairs.read(numbers), self.device)
+        return self.task.batch(*self.pairs.read(numbers), self.device)
+
+    def examine(self) -> Iterator[Batch]:
+        return self.task.examine(self.corpus.validation, self.device)
+
+
+class Drawn:
+    """Rows of a table in random order, every one once per pass, about as long as each other."""
+
+    def __init__(
+        self,
+        task: TableTask,
+        train: Sequence[Example],
+        validation: Sequence[Example],
+        seed: int,
+        rows: int,
+        device: torch.device,
+    ) -> None:
+        self.task, self.train, self.validation = task, train, validation
+        self.seed, self.rows, self.device = seed, rows, device
+        self.lengths = np.array([example.length for example in train], dtype=np.int64)
+
+    def batch(self, sample: int) -> Batch:
+        numbers = drawn_alike(sample, self.rows, self.lengths, self.seed)
+        return self.task.collate([self.train[number] for number in numbers], self.device)
+
+    def examine(self) -> Iterator[Batch]:
+        for numbers in portions(self.validation):
+            yield self.task.collate([self.validation[number] for number in numbers], self.device)
 
 
 def feed_for(corpus: Corpus, task: Objective, seed: int, rows: int, device: torch.device) -> Feed:
-    """The way that fits the model and the data."""
+    """The way to read a text that fits the model."""
     if isinstance(task, Pairs):
         return Paired(corpus, task, seed, rows, device)
     kind = Streams if task.backbone.remembers else Windows

@@ -1,13 +1,10 @@
 """One pre-training run from its first step, or from where it stopped, to a finished run folder."""
 
-import json
 import shlex
 from typing import Any
 
 from ..errors import DamagedError, InputError
-from ..evaluate.surprise import surprise
 from ..run import checkpoint
-from ..run.atomic import write_file
 from ..run.card import read_curve
 from ..run.publish import publish_files
 from ..run.record import write_record
@@ -41,6 +38,8 @@ def pretrain(run: Trainer, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
         if run.saved is None:
             raise
         again = f"scriven train --resume {shlex.quote(str(run.folder))}"
+        if "finetune" in run.record:
+            again = run.record["command"]
         text = f"saved at step {run.saved}; go on with: {again}"
         raise Interrupted(stopped.exit_code - 128, text, run.folder) from None
 
@@ -106,15 +105,10 @@ def _finish(run: Trainer, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
     text = run.sample()
     seconds = round(watch.seconds, 3)
     run.log.event("sample", step=progress.best_step, seconds=seconds, prompt="", text=text)
-    tokens = surprise(run.task, run.corpus.validation, run.corpus.tokenizer, run.runtime)
-    content = json.dumps({"tokens": tokens}, ensure_ascii=False)
-    write_file(run.folder / "surprise.json", content.encode())
     results = {
         "run": str(run.folder),
         "measure": run.task.measure,
         "val_loss": score.loss,
-        "val_perplexity": score.perplexity,
-        "val_bits_per_byte": score.bits_per_byte,
         "val_accuracy": score.accuracy,
         "val_metrics": score.metrics,
         "best_step": progress.best_step,
@@ -123,11 +117,10 @@ def _finish(run: Trainer, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
         "seconds": seconds,
         "tokens_per_second": round(outcome.tokens_per_second, 1),
         "parameters": sum(weight.numel() for weight in run.task.parameters()),
-        "ngram_loss": run.record["baseline"]["loss"],
-        "ngram_order": run.record["baseline"]["order"],
         "finished": True,
         "stopped": outcome.reason,
         "sample": text,
+        **run.material.results(run, score),
     }
     run.record["results"] = results
     write_record(run.folder, run.record)

@@ -1,6 +1,7 @@
 """What a run writes about itself: scriven.json before the first step, and what counting reaches."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,27 @@ from ..data.corpus import Corpus
 from ..data.pairs import Pairs, targets_of
 from ..evaluate.ngram import LARGEST, NGram, usual_order
 from ..runtime import Runtime
+from ..text import Tokenizer
 from .plan import Plan
 
 
 def new_record(
     plan: Plan,
-    corpus: Corpus,
+    tokenizer: Tokenizer,
+    data: Mapping[str, Any],
     name: str,
     command: str,
     runtime: Runtime,
     own: list[str],
+    finetune: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of scriven.json before the first step; `own` names the user's own parts."""
+    """The content of scriven.json before the first step.
+
+    Args:
+        data: what it is trained on, as `about_text` tells it of a text.
+        own: names of the user's own parts.
+        finetune: what the task needs to know again, of a fine-tuning.
+    """
     return {
         "scriven": __version__,
         "name": name,
@@ -37,24 +47,30 @@ def new_record(
         "reasons": plan.reasons,
         "command": command,
         "environment": runtime.describe(),
-        "data": {
-            "fingerprint": corpus.fingerprint,
-            "sources": corpus.sources,
-            "characters": corpus.characters,
-            "documents": corpus.documents,
-            "rows": len(Pairs(corpus.train, corpus.tokenizer.eos)) if corpus.pairs else None,
-            "train_tokens": len(corpus.train),
-            "validation_tokens": len(corpus.validation),
-            "validation_bytes": corpus.validation_bytes,
-            "opening": opening(corpus),
-        },
+        "data": dict(data),
         "tokenizer": {
-            "kind": corpus.tokenizer.kind,
-            "vocabulary": corpus.tokenizer.vocabulary,
-            "fingerprint": corpus.tokenizer.fingerprint,
+            "kind": tokenizer.kind,
+            "vocabulary": tokenizer.vocabulary,
+            "fingerprint": tokenizer.fingerprint,
         },
+        **({} if finetune is None else {"finetune": dict(finetune)}),
         "own": own,
         "results": None,
+    }
+
+
+def about_text(corpus: Corpus) -> dict[str, Any]:
+    """What scriven.json tells of a text."""
+    return {
+        "fingerprint": corpus.fingerprint,
+        "sources": corpus.sources,
+        "characters": corpus.characters,
+        "documents": corpus.documents,
+        "rows": len(Pairs(corpus.train, corpus.tokenizer.eos)) if corpus.pairs else None,
+        "train_tokens": len(corpus.train),
+        "validation_tokens": len(corpus.validation),
+        "validation_bytes": corpus.validation_bytes,
+        "opening": opening(corpus),
     }
 
 

@@ -6,9 +6,7 @@ The order matters: nothing is written before everything that can be refused has 
 
 import dataclasses
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .. import config, find
 from ..data.corpus import Corpus
@@ -20,28 +18,21 @@ from ..models.shared.backbone import pretraining
 from ..run.folder import claim, resolve
 from ..run.lock import RunLock
 from ..run.record import check_size, read_record, write_record
-from ..runtime import Runtime, decide
+from ..runtime import decide
 from ..settings import Settings, TokenizerSettings
 from ..text.choose import vocabulary_for
 from .budget import parse_budget
+from .conduct import Trained, run_plan
 from .differences import compare
 from .log import Log, Stopwatch
+from .own import Own
 from .plan import Plan, TextSize, check_ranges, make_plan, shape_of
-from .pretrain import pretrain
-from .record import new_record
+from .record import about_text, new_record
 from .request import Request, Wishes, wishes_of
 from .stop import Stop, watch
-from .trainer import Own, Trainer
+from .texts import Texts
 
 DEFAULT_BUDGET = "10m"
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A finished run."""
-
-    folder: Path
-    results: dict[str, Any]
 
 
 def start(request: Request, own: Own | None = None) -> Trained:
@@ -124,7 +115,8 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
         wishes.size,
         task,
     )
-    check_size(new_record(plan, corpus, folder.name, "", runtime, []))
+    data, tokenizer = about_text(corpus), corpus.tokenizer
+    check_size(new_record(plan, tokenizer, data, folder.name, "", runtime, []))
     folder = claim(folder)
     for sentence in corpus.notes:
         log.say(sentence)
@@ -133,9 +125,12 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
     with RunLock(folder):
         if (folder / "scriven.json").exists():
             raise BusyError(f"{folder} was made by another process just now: try again")
-        record = new_record(plan, corpus, folder.name, _command(request), runtime, own.names())
+        command = _command(request)
+        record = new_record(plan, tokenizer, data, folder.name, command, runtime, own.names())
         write_record(folder, record)
-        return _train(plan, corpus, folder, record, runtime, stop, clock, request, own)
+        return run_plan(
+            plan, Texts(corpus), folder, record, runtime, stop, clock, own, request.quiet
+        )
 
 
 def _again(
@@ -150,6 +145,8 @@ def _again(
     """A run that exists: go on with it, or give its results once more."""
     log = Log(None, quiet=request.quiet)
     record = read_record(folder)
+    if "finetune" in record:
+        raise InputError(f"{folder} is a fine-tuning: go on with `{record['command']}`")
     plan, changes = compare(record, wishes, folder)
     sources = list(request.sources) or record["data"]["sources"]
     if corpus is None:
@@ -196,42 +193,15 @@ def _again(
             record["settings"]["budget"] = config.to_dict(plan.budget)
             record["settings"]["steps"] = plan.steps
             write_record(folder, record)
-        return _train(plan, corpus, folder, record, runtime, stop, clock, request, own)
-
-
-def _train(
-    plan: Plan,
-    corpus: Corpus,
-    folder: Path,
-    record: dict[str, Any],
-    runtime: Runtime,
-    stop: Stop,
-    clock: Stopwatch,
-    request: Request,
-    own: Own,
-) -> Trained:
-    log = Log(folder / "metrics.jsonl", quiet=request.quiet)
-    try:
-        run = Trainer(plan, corpus, folder, record, runtime, log, own)
-        count = sum(weight.numel() for weight in run.task.parameters())
-        model = plan.model
-        log.say(
-            f"{folder}: {plan.architecture}, {count:,} parameters ({model.layers} layers, width "
-            f"{model.width}, context {model.context}), {corpus.tokenizer.kind} tokenizer of "
-            f"{corpus.tokenizer.vocabulary:,}, {len(corpus.train):,} + "
-            f"{len(corpus.validation):,} tokens, {runtime.device} in "
-            f"{plan.settings.runtime.dtype}"
+        return run_plan(
+            plan, Texts(corpus), folder, record, runtime, stop, clock, own, request.quiet
         )
-        return Trained(folder, pretrain(run, stop, clock))
-    finally:
-        log.close()
 
 
 def with_marks(corpus: Corpus, task: str) -> Corpus:
     """The text with a tokenizer that has the special tokens a task needs."""
-    if "mask" not in find.module("scriven.tasks", task).Task.EXTRA:
-        return corpus
-    return dataclasses.replace(corpus, tokenizer=corpus.tokenizer.with_mask())
+    extra = find.module("scriven.tasks", task).Task.EXTRA
+    return dataclasses.replace(corpus, tokenizer=corpus.tokenizer.with_special(*extra))
 
 
 def _resolved(asked: TokenizerSettings, corpus: Corpus) -> TokenizerSettings:

@@ -1,55 +1,36 @@
 """A run in progress: model, optimizers, folder, and the hooks between loop and files."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 
 from .. import find
 from ..data.batch import Batch
-from ..data.corpus import Corpus
-from ..data.pairs import Pairs
 from ..errors import ResourceError, ScrivenError
-from ..evaluate.loss import Metric, Score, bytes_measured, evaluate_loss
+from ..evaluate.loss import Score, evaluate_loss
 from ..generate.engine import Engine
-from ..generate.sampling import Sampling
+from ..nn.lora import adapters, merged
 from ..run import checkpoint
+from ..run.adapter import write_adapter
 from ..run.card import Curve
-from ..run.huggingface import describe_files, foreign_weights
+from ..run.huggingface import describe_files
 from ..run.publish import publish
 from ..run.record import write_record
+from ..run.twin import foreign_weights
 from ..runtime import Runtime, seed_everything
-from ..tasks.base import Criterion, Objective, Output
-from ..text import Tokenizer
+from ..tasks.base import Objective, Output
+from ..tasks.shared.examples import TableTask
+from .build import build_task, prepare_weights
 from .carry import Carry
-from .feed import feed_for
 from .log import Log
-from .optim import Custom, Optimizers
+from .material import Material
+from .optim import Optimizers
+from .own import Own
 from .plan import Plan
 from .progress import Hooks, Progress, restore_state, state_of
-from .record import fit_baseline, opening
 from .update import Updater
-
-SAMPLE_TOKENS = 200
-
-
-@dataclass(frozen=True)
-class Own:
-    """The user's own parts, from Python."""
-
-    optimizer: Custom | None = None
-    criterion: Criterion | None = None
-    metrics: Mapping[str, Metric] | None = None
-    weights: dict[str, torch.Tensor] | None = None
-    """To start from, instead of fresh ones."""
-
-    def names(self) -> list[str]:
-        """Which parts are the user's own; a run begun with them goes on only with them."""
-        parts = {"optimizer": self.optimizer, "loss": self.criterion}
-        return [name for name, part in parts.items() if part is not None]
 
 
 class Trainer:
@@ -58,35 +39,42 @@ class Trainer:
     def __init__(
         self,
         plan: Plan,
-        corpus: Corpus,
+        material: Material,
         folder: Path,
         record: dict[str, Any],
         runtime: Runtime,
         log: Log,
         own: Own,
     ) -> None:
-        self.plan, self.corpus, self.folder, self.record = plan, corpus, folder, record
+        self.plan, self.material, self.folder, self.record = plan, material, folder, record
         self.runtime, self.log, self.own = runtime, log, own
         seed_everything(plan.seed)
         architecture = find.module("scriven.models", plan.architecture)
         self.architecture = architecture
-        self.task = _build(architecture, plan, own, runtime, corpus.tokenizer)
+        self.task = build_task(architecture, plan, own, runtime, material.tokenizer, record)
         settings = plan.settings
+        partly = prepare_weights(self.task, architecture, plan, record)
         self.optimizers = Optimizers(self.task, settings.optim, plan.rate, own.optimizer)
+        for name, first in partly.items():
+            self.optimizers.hold(name, first)
         forward = _compiled(self.task, log) if settings.runtime.compile else None
         self.carry = Carry(self.task.backbone)
+        # the rows of a table do not follow each other
+        self.flows = not isinstance(self.task, TableTask)
         self.updater = Updater(
-            self.task, self.optimizers, runtime, settings.optim.clip, forward, self.carry
+            self.task,
+            self.optimizers,
+            runtime,
+            settings.optim.clip,
+            forward,
+            self.carry if self.flows else None,
         )
-        rows, context = settings.train.batch or 1, plan.model.context
-        self.feed = feed_for(corpus, self.task, plan.seed, rows, runtime.device)
-        held_out = corpus.validation
-        self.measured = bytes_measured(
-            self.task, held_out, corpus.tokenizer, corpus.validation_bytes
-        )
-        if corpus.pairs and (cut := Pairs(corpus.train, corpus.tokenizer.eos).cut(context)):
-            log.say(f"{cut:,} pairs have a side longer than {context} tokens, which loses its end")
-        self.engine = Engine(self.task, corpus.tokenizer, runtime, opening(corpus))
+        rows = settings.train.batch or 1
+        self.feed = material.feed(self.task, plan.seed, rows, runtime.device)
+        self.measured = material.measured(self.task)
+        for sentence in material.warnings(self.task):
+            log.say(sentence)
+        self.engine = Engine(self.task, material.tokenizer, runtime, material.opening)
         self.files = self.describe()
 
     def describe(self, curve: Curve = ()) -> dict[str, bytes]:
@@ -95,7 +83,7 @@ class Trainer:
             self.architecture,
             self.plan.model,
             self.folder.name,
-            self.corpus.tokenizer,
+            self.material.tokenizer,
             self.record,
             curve,
         )
@@ -114,22 +102,20 @@ class Trainer:
 
     def batch(self, sample: int) -> Batch:
         """The batch whose first row has this number."""
-        return self.carry.follow(sample, self.feed.batch(sample))
+        batch = self.feed.batch(sample)
+        return self.carry.follow(sample, batch) if self.flows else batch
 
     def baseline(self) -> None:
         """Finds what counting reaches, once in the life of a run."""
         if "baseline" in self.record:
             return
-        counted = self.record["baseline"] = fit_baseline(self.corpus)
+        self.record["baseline"], sentence = self.material.baseline()
         try:
             write_record(self.folder, self.record)
         except ResourceError as error:  # the end of the run writes it again
             self.log.say(str(error))
-        if self.task.writes:  # counting sees one side of a gap only
-            self.log.say(
-                f"counting {counted['order']}-grams would give a validation loss of "
-                f"{counted['loss']:.3f}"
-            )
+        if not self.task.fills:  # counting sees one side of a gap only
+            self.log.say(sentence)
 
     def evaluate(self, pause: Callable[[], bool] = lambda: False) -> Score | None:
         """Score on the whole validation part."""
@@ -173,7 +159,11 @@ class Trainer:
 
     def publish(self, step: int) -> None:
         """Makes the present weights the model of the run folder."""
-        weights = foreign_weights(self.architecture, self.plan.model, self.task.state_dict())
+        plan, architecture = self.plan, self.architecture
+        weights = foreign_weights(architecture, plan.model, merged(self.task), plan.task)
+        if adapters(self.task):
+            folder, base = self.folder / "adapter", self.record["finetune"]["base"]["run"]
+            write_adapter(folder, self.task, architecture, plan.model, base, kind=plan.task)
         publish(self.folder, self.files, weights, {"step": str(step)})
 
     def _try_to_publish(self, progress: Progress) -> None:
@@ -197,43 +187,11 @@ class Trainer:
         )
 
     def sample(self) -> str:
-        """A little of the model's writing; the same seed each time, so that samples compare."""
-        if not self.task.writes:
-            from ..generate.fill import show
-
-            count = min(SAMPLE_TOKENS, self.plan.model.context, len(self.corpus.validation))
-            ids = self.corpus.validation.read(0, count).tolist()
-            return show(self.task, self.corpus.tokenizer, ids, self.plan.seed)
-        if not self.task.continues:
-            return self._answers()
-        made = self.engine.generate(
-            [""], Sampling(temperature=0.8), SAMPLE_TOKENS, seed=self.plan.seed, ignore_eos=True
-        )
+        """A little of what the model makes of the validation part; the same seed each time, so that
+        samples compare."""
+        text = self.material.sample(self)
         self.task.train()
-        return made[0].text
-
-    def _answers(self) -> str:
-        """A few sources of the validation part with what the model makes of them."""
-        tokenizer = self.corpus.tokenizer
-        pairs = Pairs(self.corpus.validation, tokenizer.eos)
-        sources = [tokenizer.decode(ids) for ids in pairs.read(range(min(3, len(pairs))))[0]]
-        made = self.engine.generate(sources, Sampling(temperature=0), SAMPLE_TOKENS)
-        self.task.train()
-        return "\n\n".join(
-            f"{source}\n-> {each.text}" for source, each in zip(sources, made, strict=True)
-        )
-
-
-def _build(
-    architecture: ModuleType, plan: Plan, own: Own, runtime: Runtime, tokenizer: Tokenizer
-) -> Objective:
-    """The model with fresh weights, on its device."""
-    kind = find.module("scriven.tasks", plan.task)
-    task: Objective = kind.Task(architecture.Model(plan.model), own.criterion, tokenizer.structure)
-    task.initialise()
-    if own.weights is not None:
-        task.load_state_dict(own.weights)
-    return task.to(runtime.device)
+        return text
 
 
 def _compiled(task: Objective, log: Log) -> Callable[[Batch], Output]:

@@ -24,7 +24,8 @@ class Update:
     norm: float
     """Of the gradient of all weights together, before clipping."""
     applied: bool
-    """False when loss or gradient was not a finite number: the weights are as before."""
+    """False when loss or gradient was not a finite number: the weights are as before. A batch in
+    which nothing counts moves nothing either, but is no reason to worry."""
 
 
 class Updater:
@@ -57,7 +58,9 @@ class Updater:
             rows: at most so many at once.
             share: of the peak learning rate.
         """
-        total = max(1, batch.counted())
+        total = batch.counted()
+        if not total:  # decay and momentum would move the weights without anything learnt
+            return Update(0.0, 0.0, 0.0, applied=True)
         loss, correct = 0.0, 0
         for number, part in enumerate(batch.split(rows)):
             state = self.carry.state(number * rows, part.tokens.size(0)) if self.carry else None

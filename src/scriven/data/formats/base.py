@@ -6,7 +6,7 @@ Bytes become characters here and nowhere else, so a wrong encoding is refused in
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...errors import InputError, SettingError
 
@@ -41,6 +41,17 @@ class Fields(NamedTuple):
     texts: tuple[str, ...]
     skipped: str = ""
     """Why the row was left out (`skip_bad`); it has no texts then."""
+
+
+class Record(NamedTuple):
+    """One row of a table, whole."""
+
+    values: dict[str, Any]
+    """By column."""
+    number: int
+    """Of the row in its file."""
+    skipped: str = ""
+    """Why the row was left out (`skip_bad`); it has no values then."""
 
 
 def decoded(path: Path, encoding: str) -> Iterator[str]:
@@ -135,6 +146,11 @@ def missing_column(
 def bad_fields(message: str, skip: bool) -> Fields:
     """A row of a table that cannot be used; raises as `bad_row`."""
     return Fields((), bad_row(message, skip).skipped)
+
+
+def bad_record(message: str, number: int, skip: bool) -> Record:
+    """A row of a table that cannot be read; raises as `bad_row`."""
+    return Record({}, number, bad_row(message, skip).skipped)
 
 
 def bad_row(message: str, skip: bool) -> Piece:

@@ -11,7 +11,9 @@ from .base import (
     LARGEST_ROW,
     Fields,
     Piece,
+    Record,
     bad_fields,
+    bad_record,
     decoded,
     documents,
     lines,
@@ -34,10 +36,35 @@ def read(path: Path, settings: DataSettings) -> Iterator[Piece]:
 def rows(path: Path, settings: DataSettings, fields: Sequence[str]) -> Iterator[Fields]:
     """The columns `fields` row by row; the header is row 1.
 
+    Raises:
+        InputError: as `records`, or a column is missing.
+    """
+    width = 0
+    for record in records(path, settings):
+        lacking = next((field for field in fields if field not in record.values), None)
+        if record.number == 1:
+            width = len(record.values)
+            if lacking is not None:
+                raise InputError(missing_column(path, 1, lacking, record.values, fields))
+        elif record.skipped:
+            yield Fields((), record.skipped)
+        elif lacking is not None:
+            message = (
+                f"{path} row {record.number} has {len(record.values)} columns, the header {width}"
+            )
+            yield bad_fields(message, settings.skip_bad)
+        else:
+            yield Fields(tuple(record.values[field] for field in fields))
+
+
+def records(path: Path, settings: DataSettings) -> Iterator[Record]:
+    """Every row; the first is the header, with its names as values. A short row lacks columns, one
+    that is too long is no row of this table.
+
     The separator of a .csv is the one that occurs most often in its header.
 
     Raises:
-        InputError: no header, a column is missing, or a row that is no table row.
+        InputError: no header, or a row that is no table row.
     """
     source = lines(decoded(path, settings.encoding), path)
     head = next(source, "")
@@ -49,10 +76,7 @@ def rows(path: Path, settings: DataSettings, fields: Sequence[str]) -> Iterator[
         header = [name.strip() for name in next(table, [])]
     except csv.Error as error:
         raise InputError(f"{path} row 1 is not a table header ({error})") from error
-    for field in fields:
-        if field not in header:
-            raise InputError(missing_column(path, 1, field, header, fields))
-    columns = [header.index(field) for field in fields]
+    yield Record({name: name for name in header}, 1)
     number = 1
     while True:
         number += 1
@@ -60,14 +84,12 @@ def rows(path: Path, settings: DataSettings, fields: Sequence[str]) -> Iterator[
             row = next(table, None)
         except csv.Error as error:
             message = f"{path} row {number} is not a table row ({error})"
-            yield bad_fields(message, settings.skip_bad)
+            yield bad_record(message, number, settings.skip_bad)
             continue
         if row is None:
             return
-        if not row:
-            continue
-        if max(columns) >= len(row):
+        if any(row[len(header) :]):  # an unquoted separator would put texts into wrong columns
             message = f"{path} row {number} has {len(row)} columns, the header {len(header)}"
-            yield bad_fields(message, settings.skip_bad)
-        else:
-            yield Fields(tuple(row[column] for column in columns))
+            yield bad_record(message, number, settings.skip_bad)
+        elif row:
+            yield Record(dict(zip(header, row, strict=False)), number)

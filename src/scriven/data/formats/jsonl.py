@@ -5,7 +5,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...settings import DataSettings
-from .base import Fields, Piece, bad_fields, decoded, documents, lines, missing_column
+from .base import (
+    Fields,
+    Piece,
+    Record,
+    bad_fields,
+    bad_record,
+    decoded,
+    documents,
+    lines,
+    missing_column,
+)
 
 SUFFIXES = (".jsonl", ".ndjson")
 
@@ -26,25 +36,39 @@ def rows(path: Path, settings: DataSettings, fields: Sequence[str]) -> Iterator[
     Raises:
         InputError: a row that is no JSON object, or has no text in one of the fields.
     """
-    found = lines(decoded(path, settings.encoding), path)
-    for number, line in enumerate(found, 1):
-        if not line.strip():
+    for record in records(path, settings):
+        if record.skipped:
+            yield Fields((), record.skipped)
             continue
-        texts, wrong = _texts(path, number, line, fields)
+        texts, wrong = _texts(path, record, fields)
         yield bad_fields(wrong, settings.skip_bad) if wrong else Fields(texts)
 
 
-def _texts(
-    path: Path, number: int, line: str, fields: Sequence[str]
-) -> tuple[tuple[str, ...], str]:
+def records(path: Path, settings: DataSettings) -> Iterator[Record]:
+    """Every row.
+
+    Raises:
+        InputError: a row that is no JSON object.
+    """
+    for number, line in enumerate(lines(decoded(path, settings.encoding), path), 1):
+        if not line.strip():
+            continue
+        wrong, row = "", None
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", "nested too deeply")
+            wrong = f"{path} row {number} is not JSON ({reason})"
+        if isinstance(row, dict):
+            yield Record(row, number)
+        else:
+            wrong = wrong or f"{path} row {number} is not a JSON object"
+            yield bad_record(wrong, number, settings.skip_bad)
+
+
+def _texts(path: Path, record: Record, fields: Sequence[str]) -> tuple[tuple[str, ...], str]:
     """(texts, "") or ((), what is wrong)."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", "nested too deeply")
-        return (), f"{path} row {number} is not JSON ({reason})"
-    if not isinstance(row, dict):
-        return (), f"{path} row {number} is not a JSON object"
+    row, number = record.values, record.number
     for field in fields:
         if field not in row:
             return (), missing_column(path, number, field, map(str, row), fields)

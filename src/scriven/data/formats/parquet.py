@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ...errors import InputError, MissingExtra
 from ...settings import DataSettings
-from .base import LARGEST_ROW, Piece, bad_row, document, missing_column
+from .base import LARGEST_ROW, Piece, Record, bad_row, document, missing_column
 
 SUFFIXES = (".parquet",)
 _ROWS = 1000
@@ -15,8 +15,24 @@ def read(path: Path, settings: DataSettings) -> Iterator[Piece]:
     """The texts row by row, counted from 1.
 
     Raises:
+        InputError: as `records`, no column `settings.field`, or a row without a text.
         MissingExtra: pyarrow is not installed.
-        InputError: no parquet file, no column `settings.field`, or a row without a text.
+    """
+    for record in records(path, settings, settings.field):
+        text = record.values[settings.field]
+        if not isinstance(text, str) or len(text) > LARGEST_ROW:
+            message = f"{path} row {record.number}: {settings.field!r} holds no usable text"
+            yield bad_row(message, settings.skip_bad)
+        else:
+            yield from document(text)
+
+
+def records(path: Path, settings: DataSettings, field: str | None = None) -> Iterator[Record]:
+    """Every row, of all columns or of one.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+        InputError: no parquet file, or no such column.
     """
     try:
         import pyarrow
@@ -26,17 +42,13 @@ def read(path: Path, settings: DataSettings) -> Iterator[Piece]:
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
             names = table.schema_arrow.names
-            if settings.field not in names:
-                raise InputError(missing_column(path, 1, settings.field, names))
-            number = 0
-            for batch in table.iter_batches(batch_size=_ROWS, columns=[settings.field]):
-                for text in batch.column(0).to_pylist():
+            if field is not None and field not in names:
+                raise InputError(missing_column(path, 1, field, names))
+            number, chosen = 0, None if field is None else [field]
+            for batch in table.iter_batches(batch_size=_ROWS, columns=chosen):
+                for row in batch.to_pylist():
                     number += 1
-                    if not isinstance(text, str) or len(text) > LARGEST_ROW:
-                        message = f"{path} row {number}: {settings.field!r} holds no usable text"
-                        yield bad_row(message, settings.skip_bad)
-                    else:
-                        yield from document(text)
+                    yield Record(row, number)
     except (pyarrow.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:150]
         raise InputError(f"{path} is not a readable parquet file: {reason}") from error

@@ -36,7 +36,7 @@ def check(loaded: Loaded, foreign: Foreign) -> Comparison | None:
     """
     if find_spec("transformers") is None:
         return None
-    question = make_question(loaded, loaded.record["task"])
+    question = make_question(loaded)
     with _links(foreign) as folder:
         answer = ask("hf", folder, question)
     found = compare(loaded, question, answer, "transformers", SHARE)

@@ -15,7 +15,7 @@ from ... import config, find
 from ...errors import InputError, SettingError
 from ...models.shared.backbone import pretraining
 from ...run import disk, record
-from ...text import Tokenizer, load_tokenizer
+from ...text import Tokenizer, chat, load_tokenizer
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
@@ -40,12 +40,16 @@ class Foreign:
     model: Any
     """Its Config, of this shape."""
     tokenizer: Tokenizer
+    talks: bool
+    """Whether it comes with our template for conversations, so that it has learnt to answer."""
 
     @property
     def task(self) -> str:
         """What it was trained for. An encoder-decoder without a mask has never seen a gap, so it
         was trained on pairs."""
         usual = pretraining(self.module)
+        if self.talks and usual != "masked":
+            return "chat"
         return "pairs" if usual == "seq2seq" and self.tokenizer.mask is None else usual
 
 
@@ -72,7 +76,8 @@ def open_foreign(path: Path) -> Foreign:
     tokenizer = load_tokenizer(path)
     _check_tokenizer(tokenizer, theirs, model, path)
     kind = str(module.foreign(model)["architectures"][0])
-    found = Foreign(path, theirs, kind, name, module, model, tokenizer)
+    talks = _template(path) == chat.TEMPLATE and set(chat.NEEDS) <= tokenizer.structure.keys()
+    found = Foreign(path, theirs, kind, name, module, model, tokenizer, talks)
     for each in find.module("scriven.tasks", found.task).Task.EXTRA:
         if each not in tokenizer.structure:
             raise InputError(
@@ -80,6 +85,14 @@ def open_foreign(path: Path) -> Foreign:
                 "the one that the model was trained with"
             )
     return found
+
+
+def _template(path: Path) -> object:
+    """What the folder says of writing a conversation; it is compared, and never run."""
+    alone = path / chat.TEMPLATE_FILE
+    if alone.is_file():
+        return disk.read(alone, LONGEST).decode("utf-8", "replace")
+    return read_json(path / "tokenizer_config.json").get("chat_template")
 
 
 def read_json(path: Path) -> dict[str, Any]:

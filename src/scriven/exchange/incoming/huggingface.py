@@ -17,9 +17,10 @@ from typing import Any
 from ... import __version__, config
 from ...errors import DamagedError, InputError
 from ...run import atomic, disk, folder, record
-from ...run.huggingface import describe_files, foreign_weights, own_weights
+from ...run.huggingface import describe_files
 from ...run.load import load_run
 from ...run.publish import publish
+from ...run.twin import foreign_weights, own_weights
 from ...runtime import decide
 from ...settings import RuntimeSettings, Settings
 from ..shared.compare import Comparison

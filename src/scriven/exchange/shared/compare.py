@@ -13,8 +13,9 @@ from torch import Tensor
 from ...generate.engine import Engine
 from ...generate.sampling import Sampling
 from ...run.load import Loaded
+from ...tasks.shared.answering import Answering
 from ...text import Tokenizer
-from ..base import ASKED_AS, Answer, Question
+from ..base import Answer, Question, asked_as
 
 TOKENS = 64
 """Written after each prompt, where the context has room for them."""
@@ -101,30 +102,35 @@ class Comparison:
         return {**vars(self), "passed": self.problem is None}
 
 
-def make_question(loaded: Loaded, task: str) -> Question:
+def make_question(loaded: Loaded) -> Question:
     """Texts of every sort, and prompts that the model itself has written.
 
     A model is judged where it is sure of itself: on its own kind of text a greedy choice is no
     toss of a coin. One prompt is short, one longer, one fills the context but for what is written.
     """
-    tokenizer = loaded.tokenizer
+    tokenizer, asked = loaded.tokenizer, asked_as(loaded)
+    assert asked is not None
     context = min(loaded.task.backbone.config.context, LONGEST + TOKENS)
     room = min(TOKENS, max(1, context // 2))
     lengths = [min(length, context - room - 1) for length in (8, 24, context)]
     written = _write(loaded, max(lengths)) if loaded.task.writes else list(TEXTS[:3])
     prompts = []
     for text, length in zip(written, lengths, strict=True):
-        ids = tokenizer.encode(text)[:length] or [tokenizer.eos]
-        if ASKED_AS[task] == "seq2seq" and tokenizer.mask is not None:  # a source that breaks off
+        if isinstance(loaded.task, Answering):
+            ids = loaded.task.prompt(tokenizer, text)[-length:]
+        else:
+            ids = tokenizer.encode(text)[:length]
+        ids = ids or [tokenizer.eos]
+        if asked == "seq2seq" and tokenizer.mask is not None:  # a source that breaks off
             ids = [*ids, tokenizer.mask]
         prompts.append(ids)
     return Question(
         texts=[*TEXTS, *written, _vocabulary(tokenizer)],
         prompts=prompts,
-        counts=[room if task != "masked" else 0] * len(prompts),
-        eos=tokenizer.eos,
+        counts=[room if asked != "masked" else 0] * len(prompts),
+        never=sorted(loaded.task.ends),
         pad=tokenizer.pad,
-        task=ASKED_AS[task],
+        task=asked,
     )
 
 
@@ -146,8 +152,9 @@ def compare(
         spreads.append(float(ours.std()))
         other = torch.from_numpy(theirs)
         # some programs forbid a token by writing the lowest number over its logit
-        forbidden = other[:, question.eos] < LOWEST
-        other[forbidden, question.eos] = ours[forbidden, question.eos]
+        for token in question.never:
+            forbidden = other[:, token] < LOWEST
+            other[forbidden, token] = ours[forbidden, token]
         reference = ours
         if answer.normalised:
             reference = ours.log_softmax(-1).clamp(min=IMPOSSIBLE)
@@ -156,7 +163,7 @@ def compare(
             difference, float((reference - other).abs().nan_to_num(torch.inf, torch.inf).max())
         )
         if tokens:
-            ours[:, question.eos] = -torch.inf
+            ours[:, list(question.never)] = -torch.inf
             chosen = ours.gather(1, torch.tensor(tokens)[:, None])[:, 0]
             gaps = ours.max(1).values - chosen
             total += len(tokens)

@@ -12,7 +12,7 @@ An architecture file holds
 import dataclasses
 import math
 from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,10 @@ class Shape(Protocol):
 
 class Backbone(nn.Module):
     """A stack of blocks between an embedding and a last norm."""
+
+    kind: Literal["decoder", "encoder", "encoder-decoder"] = "decoder"
+    """Whether it reads from left to right, in both directions, or a source in both and a target
+    from left to right."""
 
     def __init__(
         self, config: Shape, embed: Embedding, blocks: list[Block], norm: nn.Module

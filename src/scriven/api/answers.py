@@ -1,0 +1,194 @@
+"""What a fine-tuned model makes of the rows of a table."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data.table import Table, TableRow
+from ..errors import InputError
+from ..generate.predict import Answer, Predictor
+from ..run.atomic import write_stream
+from ..settings import DataSettings
+from ..tasks.shared.columns import BadValue, Row, missing, resolve, values
+from ..tasks.shared.examples import TableTask
+
+if TYPE_CHECKING:
+    from .model import Model
+
+AT_ONCE = 2048
+"""Rows that are answered together."""
+
+
+def task_of(model: "Model") -> TableTask:
+    """The task of a fine-tuned model.
+
+    Raises:
+        InputError: it is not fine-tuned.
+    """
+    if not isinstance(model.task, TableTask):
+        raise InputError(
+            f"{model.folder} is not fine-tuned for a task: use scriven finetune "
+            f"{model.folder.name} DATA first"
+        )
+    return model.task
+
+
+def as_rows(task: TableTask, inputs: Iterable[Any]) -> Iterator[Row]:
+    """What a person gives in Python: texts, tuples in the order of the task's columns, or dicts.
+
+    Raises:
+        InputError: names the input by its number and what is wrong with it.
+    """
+    asked = {name: column for name, column in task.COLUMNS.items() if not column.answer}
+    for number, value in enumerate(inputs, 1):
+        if isinstance(value, str):
+            value = (value,) if "messages" not in asked else ([{"role": "user", "content": value}],)
+        if isinstance(value, Mapping):
+            chosen = resolve(asked, value)
+        else:
+            value = dict(zip(asked, value, strict=False))
+            chosen = resolve(asked, value)
+        try:
+            if chosen is None:
+                raise BadValue(f"needs {' and '.join(asked)}")
+            yield values(asked, chosen, dict(value))
+        except BadValue as error:
+            raise InputError(f"input {number} {error}") from error
+
+
+def predictor(model: "Model", **knobs: Any) -> Predictor:
+    """Answers with a model's own engine."""
+    return Predictor(task_of(model), model.tokenizer, model.engine, model.runtime, **knobs)
+
+
+class Answers:
+    """Rows of a table with the model's answers, one after the other, in constant memory.
+
+    Args:
+        sources: tables, `-`, or a built-in one.
+        data: encoding, and whether bad rows are skipped.
+        part: of a built-in table.
+    """
+
+    def __init__(
+        self,
+        model: "Model",
+        sources: Sequence[str],
+        data: DataSettings,
+        part: str = "test",
+        **knobs: Any,
+    ) -> None:
+        self.model, self.sources, self.data, self.part = model, sources, data, part
+        self.task, self.predictor = task_of(model), predictor(model, **knobs)
+        self.rows = self.skipped = self.cut = 0
+        self.first_skipped = ""
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Any], Answer]]:
+        """(the row as it stands in the table, the answer)"""
+        task = self.task
+        asked = {name: column for name, column in task.COLUMNS.items() if not column.answer}
+        with Table(self.sources, self.data, self.part) as table:
+            chosen = chosen_columns(self.model, table.columns, answers=False)
+            for block in _blocks(table):
+                kept: list[tuple[dict[str, Any], Row]] = []
+                for row in block:
+                    try:
+                        if row.skipped:
+                            self._skip(row)
+                            continue
+                        kept.append((row.values, values(asked, chosen, row.values)))
+                    except BadValue as error:
+                        self._skip(row.bad(str(error), self.data))
+                answers = self.predictor.answer([row for _, row in kept])
+                for (raw, _), answer in zip(kept, answers, strict=True):
+                    self.rows += 1
+                    self.cut += answer.cut > 0
+                    yield raw, answer
+
+    def _skip(self, row: TableRow) -> None:
+        self.skipped += 1
+        self.first_skipped = self.first_skipped or row.skipped
+
+
+def chosen_columns(model: "Model", found: Sequence[str], answers: bool) -> dict[str, str]:
+    """Which columns of another table are the task's: named as in training, or as usual.
+
+    Raises:
+        InputError: one is missing; the text lists those found.
+    """
+    task = task_of(model)
+    trained = dict(model.record["finetune"]["columns"])
+    columns = {
+        name: column for name, column in task.COLUMNS.items() if answers or not column.answer
+    }
+    given = {name: other for name, other in trained.items() if other in found and name in columns}
+    chosen = resolve(columns, found, given)
+    if chosen is None:
+        name = model.record["task"]
+        raise InputError(missing(name, columns, found, {}).partition(": name them")[0])
+    return chosen
+
+
+def write_answers(answers: Answers, out: Path | None, show: Any) -> None:
+    """Answers as a table: to a file, whole or not at all, or line by line to `show`.
+
+    Args:
+        out: .csv, .tsv or .jsonl; None shows JSON lines.
+    """
+    suffix = ".jsonl" if out is None else out.suffix.lower()
+    if suffix not in (".csv", ".tsv", ".jsonl"):
+        raise InputError(f"{out} is no table: name a .csv, .tsv or .jsonl file with -o")
+    lines = _lines(answers, suffix)
+    if out is None:
+        for line in lines:
+            show(line)
+        return
+    write_stream(out, (line.encode(errors="replace") for line in lines))
+
+
+def told(answers: Answers, raw: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
+    """A row with its answer: `prediction`, and the probability of it and of each label."""
+    found = {**raw, "prediction": answer.text}
+    if answer.chances:
+        found["probability"] = round(max(answer.chances), 6)
+        labels = answers.model.record["finetune"].get("labels")
+        names = labels or [str(number) for number in range(len(answer.chances))]
+        for name, chance in zip(names, answer.chances, strict=True):
+            found[f"p({name})"] = round(chance, 6)
+    return found
+
+
+def _lines(answers: Answers, suffix: str) -> Iterator[str]:
+    header: list[str] | None = None
+    for raw, answer in answers:
+        found = told(answers, raw, answer)
+        if suffix == ".jsonl":
+            yield json.dumps(found, ensure_ascii=False, default=str) + "\n"
+            continue
+        text = io.StringIO()
+        writer = csv.writer(text, delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n")
+        if header is None:
+            header = list(found)
+            writer.writerow(header)
+        writer.writerow([_cell(found.get(name, "")) for name in header])
+        yield text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """What stands in a cell: what is more than a text or a number as JSON."""
+    nested = isinstance(value, list | dict)
+    return json.dumps(value, ensure_ascii=False, default=str) if nested else value
+
+
+def _blocks(table: Table) -> Iterator[list[TableRow]]:
+    block: list[TableRow] = []
+    for row in table:
+        block.append(row)
+        if len(block) == AT_ONCE:
+            yield block
+            block = []
+    if block:
+        yield block

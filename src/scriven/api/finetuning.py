@@ -1,0 +1,105 @@
+"""Fine-tuning from Python: a trained model and a table in, a model for a task out."""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import ScrivenError
+from ..report import write_report
+from ..run.record import read_record, write_record
+from ..training.conduct import Trained
+from ..training.finetune import Tuning, command
+from ..training.finetune import finetune as start
+from ..training.stop import Interrupted
+from .model import Model, load
+
+CONTROL = "control"
+"""The folder, inside the run's, of the same model without its pre-training."""
+
+
+def finetune(
+    run: str | Path,
+    *data: str | Path,
+    task: str | None = None,
+    columns: str = "",
+    validation: str | Path | None = None,
+    budget: str | None = None,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    control: bool = False,
+    arch: str | None = None,
+    quiet: bool = False,
+    settings: Mapping[str, object] | None = None,
+    began: float | None = None,
+) -> Model:
+    """Fine-tunes a trained model and returns the new one; the same call on an interrupted
+    fine-tuning goes on with it.
+
+    Args:
+        run: the model to start from, by path, by name under runs/, or `latest`.
+        data: tables, or a built-in one.
+        task: classify, entail, similarity, choice, chat, instruct, translate or summarize; by
+            default what the columns say.
+        columns: which column is which, as in "text=review,label=stars".
+        validation: a table to measure on; by default a tenth of the rows is held out.
+        budget: 10epochs (the default), 10m, 2000steps.
+        out: the new run folder; runs/RUN-TASK by default.
+        seed: of all random numbers.
+        control: train the same model without its pre-training too, for comparison.
+        arch: the file of the user's own architecture, where the run was made with one.
+        quiet: say nothing.
+        settings: any other setting, as in {"tune.weights": "lora"}.
+        began: time.monotonic() from which a wall-clock budget counts; now by default.
+
+    Raises:
+        ScrivenError: anything that cannot be done as asked, in one line.
+        KeyboardInterrupt-like Interrupted: stopped by a signal, after saving.
+    """
+    asked = Tuning(
+        base=str(run),
+        sources=[str(source) for source in data],
+        task=task,
+        columns=columns,
+        validation=None if validation is None else str(validation),
+        budget=budget,
+        out=None if out is None else str(out),
+        seed=seed,
+        arch=arch,
+        quiet=quiet,
+        settings=settings or {},
+        began=began,
+        control=control,
+    )
+    try:
+        trained = start(asked)
+        if control:
+            inside = replace(
+                asked,
+                out=str(trained.folder / CONTROL),
+                fresh=True,
+                began=None,
+                again=command(asked),
+            )
+            trained = _beside(trained, start(inside))
+    except Interrupted as stopped:
+        if stopped.folder is not None:
+            with contextlib.suppress(ScrivenError):  # the exit code and the advice matter more
+                write_report(stopped.folder)
+        raise
+    write_report(trained.folder)
+    model = load(trained.folder, arch=arch if arch and arch.endswith(".py") else None)
+    model.record["results"] = trained.results
+    return model
+
+
+def _beside(trained: Trained, control: Trained) -> Trained:
+    """Results with those of the control run among them, also in scriven.json."""
+    kept = ("val_loss", "val_scores", "val_rows", "steps", "seconds")
+    found: dict[str, Any] = {name: control.results[name] for name in kept}
+    results = {**trained.results, "control": found}
+    record = read_record(trained.folder)
+    record["results"] = results
+    write_record(trained.folder, record)
+    return Trained(trained.folder, results)

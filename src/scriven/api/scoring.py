@@ -1,0 +1,105 @@
+"""Scores of a fine-tuned model on a table with right answers, beside trivial baselines."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..data.table import Table
+from ..errors import InputError, ScrivenError
+from ..evaluate.tables import baselines, score_rows
+from ..settings import DataSettings
+from ..tasks.shared.columns import BadValue, Row, values
+from ..training.ground import read_ground
+from .answers import chosen_columns, predictor, task_of
+
+if TYPE_CHECKING:
+    from .model import Model
+
+
+def evaluate_rows(
+    model: "Model",
+    sources: Sequence[str],
+    data: DataSettings,
+    **knobs: Any,
+) -> dict[str, Any]:
+    """Scores on a table with right answers, beside baselines fitted to the training rows.
+
+    Args:
+        sources: tables, or a built-in one, of which the test part is read; without any, the
+            validation part of the run.
+
+    Raises:
+        InputError: a table that cannot be used, or labels that training never saw.
+    """
+    task, record = task_of(model), model.record
+    about = {name: record["finetune"].get(name) for name in ("labels", "mean", "spread")}
+    notes: list[str] = []
+    train, rows = _training_rows(model, data, notes)
+    if sources:
+        rows = _rows_of(model, sources, data, notes)
+    elif not rows:
+        raise InputError(f"{notes[-1]}; name a table to evaluate on")
+    answers = predictor(model, **knobs).answer(rows)
+    found: dict[str, Any] = {
+        "task": record["task"],
+        "rows": len(rows),
+        "scores": score_rows(type(task), rows, answers, about),
+        "cut": sum(answer.cut > 0 for answer in answers),
+        "baseline": {},
+        "notes": notes,
+    }
+    if train:
+        found["baseline"] = baselines(record["task"], type(task), train, rows, about)
+    return found
+
+
+def _training_rows(
+    model: "Model", data: DataSettings, notes: list[str]
+) -> tuple[list[Row], list[Row]]:
+    """(training, validation) rows of the run; empty, with a note, where they cannot be had."""
+    record = model.record
+    tuned, known = record["finetune"], record["data"]
+    if "-" in (*known["sources"], tuned.get("validation")):
+        notes.append("no baselines, since the training rows came from standard input")
+        return [], []
+    words = ",".join(f"{own}={name}" for own, name in tuned["columns"].items())
+    try:
+        ground = read_ground(
+            known["sources"],
+            data,
+            task=record["task"],
+            columns=words,
+            validation=tuned.get("validation"),
+            seed=record["settings"]["seed"],
+        )
+    except ScrivenError as error:
+        notes.append(f"no baselines, since the training rows cannot be read: {error}")
+        return [], []
+    if ground.fingerprint != known["fingerprint"]:
+        notes.append("no baselines, since the training rows have changed")
+        return [], []
+    return ground.train, ground.validation
+
+
+def _rows_of(
+    model: "Model", sources: Sequence[str], data: DataSettings, notes: list[str]
+) -> list[Row]:
+    """All rows of a table with right answers that the model can give."""
+    task = task_of(model)
+    rows, skipped, first = [], 0, ""
+    with Table(sources, data, "test") as table:
+        chosen = chosen_columns(model, table.columns, answers=True)
+        for row in table:
+            wrong = row
+            if not row.skipped:
+                try:
+                    found = values(task.COLUMNS, chosen, row.values)
+                    task.check_answer(found)
+                    task.encode(model.tokenizer, found)  # refuses a label that is not known
+                    rows.append(found)
+                    continue
+                except BadValue as error:
+                    wrong = row.bad(str(error), data)
+            skipped, first = skipped + 1, first or wrong.skipped
+    if skipped:
+        notes.append(f"{skipped:,} rows were skipped, first {first}")
+    return rows

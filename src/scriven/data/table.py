@@ -1,0 +1,140 @@
+"""Tables: rows with named columns out of files, standard input, or a built-in table.
+
+Rows are plain dicts, read one after the other, so a table may be of any length. What their columns
+mean is for the tasks to say.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import find
+from ..errors import InputError
+from ..settings import DataSettings
+from .formats.base import bad_row, lines
+from .sources import Source, Sources
+from .tables import builtin
+
+_READERS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row, and where it stands."""
+
+    values: dict[str, Any]
+    where: str
+    """Such as `reviews.csv row 12`."""
+    skipped: str = ""
+    """Why it is left out (`skip_bad`); it has no values then."""
+
+    def bad(self, why: str, settings: DataSettings) -> "TableRow":
+        """This row as one that cannot be used.
+
+        Raises:
+            InputError: rows may not be skipped.
+        """
+        return TableRow({}, self.where, bad_row(f"{self.where} {why}", settings.skip_bad).skipped)
+
+
+class Table:
+    """One or several tables, read as one; use it in a `with` block.
+
+    Args:
+        names: files, folders, globs, `-` for JSON lines or a line of text each on standard input,
+            or a built-in table.
+        settings: encoding, and whether bad rows are skipped.
+        part: of a built-in table: train, validation or test.
+
+    Raises:
+        InputError: a source that is no table, or does not exist.
+    """
+
+    def __init__(self, names: Sequence[str], settings: DataSettings, part: str = "train") -> None:
+        self.settings, self.part = settings, part
+        self.built_in = [name for name in names if builtin(name) is not None]
+        rest = [name for name in names if builtin(name) is None]
+        if self.built_in and rest:
+            raise InputError(f"{self.built_in[0]} is built in: use it alone, or files alone")
+        self.sources = None if self.built_in else Sources(rest)
+        self.label = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        self.name = self.built_in[0] if self.sources is None else self.sources.name
+
+    def __enter__(self) -> "Table":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.sources is not None:
+            self.sources.__exit__(None, None, None)
+
+    def __iter__(self) -> Iterator[TableRow]:
+        if self.sources is None:
+            for name in self.built_in:
+                module: Any = builtin(name)
+                for number, values in enumerate(module.read(self.part), 1):
+                    yield TableRow(values, f"{name} row {number}")
+            return
+        for source in self.sources.found:
+            yield from self._rows(source)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the first row.
+
+        Raises:
+            InputError: there is no row.
+        """
+        for row in self:
+            if not row.skipped:
+                return [str(name) for name in row.values]
+        raise InputError(f"{self.label} has no rows: give a table that has some")
+
+    def _rows(self, source: Source) -> Iterator[TableRow]:
+        if source.path is None:
+            yield from self._lines(source)
+            return
+        reader = _READERS.get(source.path.suffix.lower())
+        if reader is None:
+            raise InputError(
+                f"{source.label} is no table: give a .csv, .tsv, .jsonl or .parquet file with "
+                "named columns"
+            )
+        module = find.module(f"{__package__}.formats", reader)
+        for record in module.records(source.path, self.settings):
+            if reader == "csv" and record.number == 1:
+                continue
+            yield TableRow(record.values, f"{source.label} row {record.number}", record.skipped)
+
+    def _lines(self, source: Source) -> Iterator[TableRow]:
+        """Standard input: each line an object, or, where it is none, the column `text`."""
+        pieces = (piece.text for piece in source.read(self.settings))
+        for number, line in enumerate(lines(pieces, Path(source.label)), 1):
+            if not line.strip():
+                continue
+            values: Any = None
+            if line.lstrip().startswith("{"):
+                try:
+                    values = json.loads(line)
+                except ValueError as error:
+                    yield TableRow({}, f"line {number}").bad(
+                        f"is not JSON ({error})", self.settings
+                    )
+                    continue
+            yield TableRow(values or {"text": line.rstrip("\r\n")}, f"line {number}")
+
+
+def fingerprint(rows: Sequence[dict[str, Any]]) -> str:
+    """SHA-256 over the rows' contents."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,123 @@
+"""Dialogue: learn the assistant's turns of conversations in ChatML.
+
+A conversation that is too long for the context loses its oldest exchanges, then the beginning of
+its last question, then the end of its answer. An encoder-decoder reads the conversation as its
+source and learns the last answer.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from ..data.batch import IGNORED
+from ..errors import InputError
+from ..text.base import Tokenizer
+from ..text.chat import Message, Rendered, check_messages, render, render_ids
+from .shared.answering import Answering
+from .shared.columns import BadValue, Column, Row
+from .shared.examples import Example, Ids
+
+
+def _messages(value: Any) -> list[dict[str, str]]:
+    try:
+        return check_messages(value, "messages")
+    except InputError as error:
+        raise BadValue(str(error).removeprefix("messages").lstrip(":, ")) from None
+
+
+class Chat(Answering):
+    """messages -> the assistant's answers."""
+
+    EXTRA = ("turn", "end")
+    COLUMNS: ClassVar = {"messages": Column(("messages", "conversation"), _messages)}
+    SCORES = "turns"
+    TRUTH = "messages"
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The end of a turn, and of everything."""
+        return frozenset({self.special["end"], self.special["eos"]})
+
+    def prompt(self, tokenizer: Tokenizer, text: str) -> Ids:
+        """A text as the user's only message."""
+        return render_ids(tokenizer, [{"role": "user", "content": text}], answer=True)
+
+    def shorten(self, prompt: Ids) -> Ids:
+        """As much of a conversation as fits: its end."""
+        return prompt[-self.question_room :]
+
+    @classmethod
+    def check_answer(cls, row: Row) -> None:
+        """There must be an answer at the end, as it is what is learned and measured."""
+        if row["messages"][-1]["role"] != "assistant":
+            raise BadValue("has no answer of the assistant at its end to learn from")
+
+    @classmethod
+    def without_answer(cls, row: Row) -> Row:
+        """A conversation up to where its last answer begins."""
+        messages = row["messages"]
+        return {"messages": messages[:-1] if messages[-1]["role"] == "assistant" else messages}
+
+    @classmethod
+    def truth(cls, row: Row) -> str:
+        """The last answer."""
+        return str(row["messages"][-1]["content"])
+
+    @classmethod
+    def show(cls, row: Row) -> str:
+        """What was said before the last answer."""
+        before = cls.without_answer(row)["messages"]
+        return "\n".join(f"{each['role']}: {each['content']}" for each in before)
+
+    def conversation(self, row: Row) -> list[dict[str, str]]:
+        """The messages of a row."""
+        found: list[dict[str, str]] = row["messages"]
+        return found
+
+    def encode(self, tokenizer: Tokenizer, row: Row) -> Example:
+        """All answers of a conversation, or as many of its last exchanges as fit; without an
+        answer at its end, the conversation up to where it begins."""
+        messages: list[Message] = list(self.conversation(row))
+        if self.backbone.kind == "decoder" and messages[-1]["role"] == "assistant":
+            made, lost = shortened(messages, self.whole, lambda kept: render(tokenizer, kept))
+            if len(made.ids) <= self.whole:
+                told = zip(made.ids[1:], made.answers[1:], strict=True)
+                targets = [*(token if answer else IGNORED for token, answer in told), IGNORED]
+                return Example((made.ids,), (targets,), cut=lost)
+        answer = None
+        if messages[-1]["role"] == "assistant":
+            answer = [*tokenizer.encode(messages[-1]["content"]), self.special["end"]]
+            messages = messages[:-1]
+        asked, lost = shortened(
+            messages,
+            self.question_room,
+            lambda kept: Rendered(render_ids(tokenizer, kept, answer=True), []),
+        )
+        found = self.pair(asked.ids, answer)
+        return replace(found, cut=found.cut + lost)
+
+
+def shortened(
+    messages: Sequence[Message], room: int, put: Callable[[Sequence[Message]], Rendered]
+) -> tuple[Rendered, int]:
+    """A conversation without its oldest exchanges, as far as it must lose them to have at most
+    `room` tokens, and how many tokens were lost; the last exchange stays, whatever its length."""
+    made = put(messages)
+    first = len(made.ids)
+    while len(made.ids) > room:
+        shorter = without_oldest(messages)
+        if len(shorter) == len(messages):
+            break
+        messages, made = shorter, put(shorter)
+    return made, first - len(made.ids)
+
+
+def without_oldest(messages: Sequence[Message]) -> list[Message]:
+    """A conversation without its oldest question and answer, where there is more than one."""
+    first = 1 if messages[0]["role"] == "system" else 0
+    if len(messages) - first <= 2:
+        return list(messages)
+    return [*messages[:first], *messages[first + 2 :]]
+
+
+Task = Chat

@@ -1,0 +1,103 @@
+"""Multiple choice, which is also how questions with given answers are asked: the context with each
+answer is a row, and the rows' numbers go through a softmax (GPT-1 paper, section 3.3).
+
+Only the row with the right answer teaches how the text goes on. A context that is too long loses
+its beginning, an answer its end.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..data.batch import Batch
+from ..text.base import Tokenizer
+from .shared.columns import BadValue, Column, Row, text, texts
+from .shared.examples import Example
+from .shared.labelled import Labelled
+
+
+def _answer(value: Any) -> int | str:
+    """The place of the right answer, from 0, or its text."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else text(value)
+
+
+class Choice(Labelled):
+    """context, choices -> answer."""
+
+    COLUMNS: ClassVar = {
+        "context": Column(("context", "question", "premise", "prompt"), text),
+        "choices": Column(("choices", "options", "answers", "endings"), texts),
+        "answer": Column(("answer", "label", "correct"), _answer, answer=True),
+    }
+    SCORES = "choices"
+    TRUTH = "answer"
+
+    def encode(self, tokenizer: Tokenizer, row: Row) -> Example:
+        """Start, context, delimiter, answer, extract; for each answer."""
+        room, context = self.room(2), tokenizer.encode(row["context"])
+        rows, lost = [], 0
+        for choice in row["choices"]:
+            ids = tokenizer.encode(choice)
+            kept = ids[: max(room // 2, room - len(context))]
+            before = context[max(0, len(context) - (room - len(kept))) :]
+            lost = max(lost, len(ids) - len(kept) + len(context) - len(before))
+            rows.append(self.framed([before, kept])[0])
+        return Example(tuple(rows), label=place_of(row.get("answer"), row["choices"]), cut=lost)
+
+    def teaching(self, examples: Sequence[Example], each: int) -> Tensor:
+        """The rows with the right answers."""
+        return torch.tensor(
+            [number == example.label for example in examples for number in range(each)]
+        )
+
+    def gather(self, last: Tensor, batch: Batch) -> Tensor:
+        """A number for each answer; never one that an example does not have."""
+        assert batch.ends is not None
+        found = self.head(last).squeeze(-1)
+        return found.masked_fill(batch.ends.view_as(found) < 0, -torch.inf)  # type: ignore[no-any-return]
+
+    @classmethod
+    def check_answer(cls, row: Row) -> None:
+        """The answer must be one of the choices."""
+        place_of(row["answer"], row["choices"])
+
+    @classmethod
+    def truth(cls, row: Row) -> int:
+        """The place of the right answer."""
+        found = place_of(row["answer"], row["choices"])
+        assert found is not None
+        return found
+
+    @classmethod
+    def show(cls, row: Row) -> str:
+        """Context and choices, one below the other."""
+        return "\n".join([row["context"], *(f"- {choice}" for choice in row["choices"])])
+
+    def name(self, said: Sequence[float], row: Row) -> tuple[str, float, tuple[float, ...]]:
+        """The likeliest choice; of what `answers` says, only as much as the row has choices."""
+        chances = tuple(said[: len(row["choices"])])
+        place = max(range(len(chances)), key=chances.__getitem__)
+        return row["choices"][place], float(place), chances
+
+
+def place_of(answer: int | str | None, choices: Sequence[str]) -> int | None:
+    """The place of the right answer among the choices; None where it is not known.
+
+    Raises:
+        BadValue: it is none of them.
+    """
+    if answer is None:
+        return None
+    if isinstance(answer, str) and answer in choices:
+        return choices.index(answer)
+    if isinstance(answer, str) and not answer.strip().isdecimal():
+        raise BadValue(f"has the answer {answer[:60]!r}, which is none of its choices")
+    answer = int(answer)
+    if not 0 <= answer < len(choices):
+        raise BadValue(f"has the answer {answer}: from 0 to {len(choices) - 1}")
+    return answer
+
+
+Task = Choice

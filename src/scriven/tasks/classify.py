@@ -1,0 +1,39 @@
+"""Classification: a text gets one of several labels (GPT-1 paper, section 3.3)."""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from ..text.base import Tokenizer
+from .shared.columns import Column, Row, label, text
+from .shared.examples import Example
+from .shared.labelled import Labelled
+from .shared.names import number_of, survey_labels
+
+
+class Classify(Labelled):
+    """text -> label."""
+
+    COLUMNS: ClassVar = {
+        "text": Column(("text", "sentence", "review", "content"), text),
+        "label": Column(("label", "class", "category", "sentiment", "topic"), label, answer=True),
+    }
+    SCORES = "labels"
+    TRUTH = "label"
+
+    @classmethod
+    def survey(cls, rows: Iterable[Row]) -> dict[str, Any]:
+        """The names of the labels."""
+        return {"labels": survey_labels(rows)}
+
+    @property
+    def outputs(self) -> int:
+        """One for each label."""
+        return len(self.facts["labels"])
+
+    def encode(self, tokenizer: Tokenizer, row: Row) -> Example:
+        """Start, text, extract."""
+        ids, cut = self.inputs(tokenizer, row["text"])
+        return Example((ids,), label=number_of(row.get("label"), self.facts["labels"]), cut=cut)
+
+
+Task = Classify

@@ -1,0 +1,40 @@
+"""Entailment: does a hypothesis follow from a premise? (GPT-1 paper, section 3.3)."""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from ..text.base import Tokenizer
+from .shared.columns import Column, Row, label, text
+from .shared.examples import Example
+from .shared.labelled import Labelled
+from .shared.names import number_of, survey_labels
+
+
+class Entail(Labelled):
+    """premise, hypothesis -> label."""
+
+    COLUMNS: ClassVar = {
+        "premise": Column(("premise", "sentence1", "sentence_A"), text),
+        "hypothesis": Column(("hypothesis", "sentence2", "sentence_B"), text),
+        "label": Column(("label", "gold_label", "entailment_label"), label, answer=True),
+    }
+    SCORES = "labels"
+    TRUTH = "label"
+
+    @classmethod
+    def survey(cls, rows: Iterable[Row]) -> dict[str, Any]:
+        """The names of the labels."""
+        return {"labels": survey_labels(rows)}
+
+    @property
+    def outputs(self) -> int:
+        """One for each label."""
+        return len(self.facts["labels"])
+
+    def encode(self, tokenizer: Tokenizer, row: Row) -> Example:
+        """Start, premise, delimiter, hypothesis, extract."""
+        ids, cut = self.inputs(tokenizer, row["premise"], row["hypothesis"])
+        return Example((ids,), label=number_of(row.get("label"), self.facts["labels"]), cut=cut)
+
+
+Task = Entail

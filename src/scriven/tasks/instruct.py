@@ -1,0 +1,47 @@
+"""Instructions and questions with one answer each: a conversation of two messages, which is also
+how a question without given answers is asked."""
+
+from typing import ClassVar
+
+from ..text.chat import from_prompt
+from .chat import Chat
+from .shared.columns import Column, Row, text
+
+
+class Instruct(Chat):
+    """prompt -> completion."""
+
+    COLUMNS: ClassVar = {
+        "prompt": Column(("prompt", "instruction", "question"), text),
+        "completion": Column(("completion", "response", "output", "answer"), text, answer=True),
+    }
+    SCORES = "texts"
+    TRUTH = "completion"
+
+    @classmethod
+    def check_answer(cls, row: Row) -> None:
+        """A completion is an answer."""
+
+    @classmethod
+    def without_answer(cls, row: Row) -> Row:
+        """The prompt alone."""
+        return {"prompt": row["prompt"]}
+
+    @classmethod
+    def truth(cls, row: Row) -> str:
+        """The completion."""
+        return str(row["completion"])
+
+    @classmethod
+    def show(cls, row: Row) -> str:
+        """The prompt."""
+        return str(row["prompt"])
+
+    def conversation(self, row: Row) -> list[dict[str, str]]:
+        """The prompt as the user's message, the completion as the assistant's."""
+        if "completion" not in row:
+            return [{"role": "user", "content": row["prompt"]}]
+        return from_prompt(row["prompt"], row["completion"])
+
+
+Task = Instruct

@@ -1,0 +1,1 @@
+"""What fine-tuning tasks share: the columns they read, labelled inputs, and written answers."""

@@ -1,0 +1,111 @@
+"""Tasks whose answer is a text: the loss is that of the answers' tokens alone.
+
+A decoder reads the question, then writes the answer after it in the same row; an encoder-decoder
+reads the question as its source. An answer ends with a token that the model learns to write.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from ...data.batch import IGNORED, Batch
+from ...data.padding import padded
+from ...text.base import Tokenizer
+from ..base import LONGEST
+from .columns import BadValue
+from .examples import Example, Ids, TableTask, check_reach, filled, read_once
+
+
+class Answering(TableTask):
+    """Texts that answer texts. A task file adds columns and how a question is put."""
+
+    KINDS: ClassVar = ("decoder", "encoder-decoder")
+    SCORES = "texts"
+    measure = "answer token"
+    continues = False
+
+    @property
+    def whole(self) -> int:
+        """Tokens of a question and its answer together, or of each in an encoder-decoder."""
+        return self.backbone.reach or LONGEST
+
+    @property
+    def border(self) -> Ids:
+        """What stands between question and answer in a decoder's row."""
+        return []
+
+    @property
+    def question_room(self) -> int:
+        """The most tokens of a question: a decoder keeps a quarter of its context to answer."""
+        check_reach(self.whole, 8, "with written answers")
+        if self.backbone.kind == "encoder-decoder":
+            return self.whole
+        return self.whole - self.whole // 4 - len(self.border)
+
+    @property
+    def longest(self) -> int:
+        """The most tokens of an answer."""
+        return self.whole if self.backbone.kind == "encoder-decoder" else self.whole // 4
+
+    def shorten(self, prompt: Ids) -> Ids:
+        """As much of a question as fits: its beginning."""
+        return prompt[: self.question_room]
+
+    def arrange(self, window: Ids, written: int) -> tuple[Ids | None, Ids]:
+        """The prompt is the question, everything written is the answer."""
+        place = len(window) - written
+        if self.backbone.kind == "encoder-decoder":
+            return window[:place], [self.special["pad"], *window[place:]]
+        return None, [*window[:place], *self.border, *window[place:]]
+
+    def asked(self, example: Example) -> Ids:
+        """The question, as the engine is given it."""
+        if example.source is not None:
+            return example.source
+        return example.rows[0][: len(example.rows[0]) - len(self.border)]
+
+    def pair(self, question: Ids, answer: Ids | None) -> Example:
+        """A question, and its answer with what ends it; without an answer only the question."""
+        asked = self.shorten(question)
+        told = (answer or [])[: self.longest]
+        cut = max(0, len(question) - len(asked)) + len(answer or []) - len(told)
+        if self.backbone.kind == "decoder":
+            row = [*asked, *self.border, *told]
+            before = len(row) - len(told)
+            targets = [*[IGNORED] * (before - 1), *told, IGNORED]
+            return Example((row,), (targets,), cut=cut)
+        return Example((told,), (told,), source=asked, cut=cut)
+
+    def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
+        """Rows padded on the right; a decoder reads no token that has nothing to predict after."""
+        pad, read = self.special["pad"], read_once(examples)
+        if self.backbone.kind == "encoder-decoder":
+            sources = [np.array(example.source, dtype=np.int64) for example in examples]
+            answers = [np.array(example.rows[0], dtype=np.int64) for example in examples]
+            made = padded(sources, answers, pad=pad, device=device)
+            return replace(made, text=read)
+        tokens = filled([example.rows[0] for example in examples], pad)
+        targets = filled([(example.targets or ((),))[0] for example in examples], IGNORED)
+        return Batch(tokens, targets, text=read).to(device)
+
+
+class Rewriting(Answering):
+    """One text becomes another: a delimiter stands between them in a decoder's row."""
+
+    EXTRA = ("delimiter",)
+
+    @property
+    def border(self) -> Ids:
+        """The delimiter."""
+        return [self.special["delimiter"]]
+
+    def encode(self, tokenizer: Tokenizer, row: dict[str, str]) -> Example:
+        """Source and target, which ends with EOS."""
+        source, target = tokenizer.encode(row["source"]), row.get("target")
+        if not source:
+            raise BadValue("has an empty source")
+        answer = None if target is None else [*tokenizer.encode(target), self.special["eos"]]
+        return self.pair(source, answer)

@@ -1,0 +1,194 @@
+"""Tasks whose answer is a label or a number: a linear layer on the last position.
+
+GPT-1 paper, sections 3.2 and 3.3: an input is start token, text, extract token, with a delimiter
+between its parts; what the model makes of the extract token goes through a linear layer; learning
+the text itself goes on beside it, as an auxiliary loss. The loss of that is a mean over the tokens
+of each example, and examples count equally, so a batch can be cut anywhere between them.
+
+An encoder reads the same input in both directions and learns no text beside it. An
+encoder-decoder reads it as the source, and its decoder the extract token alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...data.batch import Batch
+from ...models.shared.backbone import Backbone
+from ...nn.dropout import drop
+from ...nn.init import zeros
+from ...nn.state import State
+from ...text.base import Tokenizer
+from ..base import LONGEST, Criterion, Output
+from .columns import Row
+from .examples import IGNORED, Example, Ids, TableTask, check_reach, filled, fit, places, read_once
+
+AUXILIARY = 0.5
+"""Weight of the auxiliary loss (GPT-1 paper, section 4.1)."""
+
+
+class Labelled(TableTask):
+    """A head on the last position. A task file adds columns, encoding and loss."""
+
+    EXTRA = ("start", "delimiter", "extract")
+    measure = "label"
+    writes = False
+    continues = False
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        criterion: Criterion | None = None,
+        special: Mapping[str, int] | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(backbone, criterion, special, facts)
+        learns_text = backbone.kind == "decoder"
+        self.auxiliary = float(self.facts.get("auxiliary", AUXILIARY)) if learns_text else 0.0
+        config: Any = backbone.config
+        untied = self.auxiliary > 0 and not config.tied
+        self.words = nn.Linear(config.width, self.vocabulary, bias=False) if untied else None
+        """What scores tokens for the auxiliary loss, where the embedding's vectors do not."""
+
+    @property
+    def outputs(self) -> int:
+        """Numbers the linear layer gives for each example, or for each of its rows."""
+        return 1
+
+    def make_head(self) -> nn.Module:
+        """The linear layer."""
+        return nn.Linear(self.backbone.config.width, self.outputs, bias=False)
+
+    def initialise(self) -> None:
+        """Fresh weights: every answer is equally likely at first."""
+        backbone: Any = self.backbone
+        backbone.initialise()
+        zeros(self.head.weight)
+        if self.words is not None:
+            zeros(self.words.weight)
+
+    # ------------------------------------------------------------------ inputs
+
+    def inputs(self, tokenizer: Tokenizer, *parts: str) -> tuple[Ids, int]:
+        """Start, the parts with delimiters between them, extract; and how many tokens were lost.
+
+        Of what is longer than the context, the longest part loses its end first.
+        """
+        return self.framed([tokenizer.encode(part) for part in parts])
+
+    def framed(self, parts: Sequence[Ids]) -> tuple[Ids, int]:
+        """As `inputs`, of parts in ids."""
+        kept, lost = fit(parts, self.room(len(parts)))
+        ids = [self.special["start"]]
+        for number, part in enumerate(kept):
+            ids += [self.special["delimiter"]] * (number > 0) + part
+        return [*ids, self.special["extract"]], lost
+
+    def room(self, parts: int) -> int:
+        """Tokens that fit beside the special ones."""
+        reach = self.backbone.reach or LONGEST
+        check_reach(reach, 8, "with labels")
+        return reach - parts - 1
+
+    def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
+        """Rows padded on the right; an example with fewer rows than another gets empty ones."""
+        each = max(len(example.rows) for example in examples)
+        rows: list[Ids] = []
+        for example in examples:
+            rows += [*example.rows, *[[]] * (each - len(example.rows))]
+        ends = torch.tensor([len(row) - 1 for row in rows])
+        pad = self.special["pad"]
+        known = [example.label for example in examples if example.label is not None]
+        labels = torch.tensor(known) if len(known) == len(examples) else torch.zeros(len(examples))
+        tokens, read = filled(rows, pad), read_once(examples)
+        if self.backbone.kind == "encoder-decoder":
+            extract = torch.full((len(rows), 1), self.special["extract"])
+            made = Batch(
+                extract,
+                torch.full_like(extract, IGNORED),
+                source=tokens,
+                source_at=places([row or [pad] for row in rows]),
+                text=read,
+                labels=labels,
+                ends=ends.clamp(max=0),
+            )
+            return made.to(device)
+        targets = torch.full_like(tokens, IGNORED)
+        if self.auxiliary:
+            targets[:, :-1] = tokens[:, 1:]
+            targets[torch.arange(tokens.size(1)) >= ends[:, None]] = IGNORED
+            targets[~self.teaching(examples, each)] = IGNORED
+        at = places([row or [pad] for row in rows]) if self.backbone.kind == "encoder" else None
+        return Batch(tokens, targets, at, text=read, labels=labels, ends=ends).to(device)
+
+    def teaching(self, examples: Sequence[Example], each: int) -> Tensor:
+        """(B,) bool: the rows whose text is worth learning."""
+        return torch.tensor(
+            [number < len(example.rows) for example in examples for number in range(each)]
+        )
+
+    # ------------------------------------------------------------------ answers
+
+    def forward(self, batch: Batch, state: State | None = None) -> Output:
+        """Loss of a batch, summed over its examples; the auxiliary one only while training."""
+        assert batch.labels is not None
+        hidden = self.hidden(batch, state)
+        scores = self.scores(hidden, batch)
+        loss, correct = self.judge(scores, batch.labels)
+        if self.training and self.auxiliary:
+            loss = loss + self.auxiliary * self._of_text(hidden, batch)
+        count = torch.tensor(len(batch.labels), device=loss.device)
+        return Output(loss, count, correct)
+
+    def scores(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """(B, T, W) -> (E, L) what the linear layer says of each example, float32 or better."""
+        assert batch.ends is not None
+        rows = torch.arange(hidden.size(0), device=hidden.device)
+        last = hidden[rows, batch.ends.clamp(min=0)]
+        config: Any = self.backbone.config
+        last = drop(last, config.dropout, self.training)
+        found = self.gather(last.view(-1, batch.rows_each, last.size(-1)), batch)
+        return found.float() if found.dtype in (torch.bfloat16, torch.float16) else found
+
+    def gather(self, last: Tensor, batch: Batch) -> Tensor:
+        """(E, rows of each, W) -> (E, L)"""
+        return self.head(last.sum(1))  # type: ignore[no-any-return]
+
+    def judge(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(loss, number of right answers), summed over the examples."""
+        if self.criterion is None or not self.training:
+            loss = F.cross_entropy(scores, labels, reduction="sum")
+        else:
+            loss = self.criterion(scores, labels) * len(labels)
+        return loss, (scores.detach().argmax(-1) == labels).sum()
+
+    @torch.inference_mode()
+    def answers(self, batch: Batch) -> Tensor:
+        """(E, L) probabilities of the labels of each example; a task with scores overrides it."""
+        return self.scores(self.hidden(batch), batch).softmax(-1)
+
+    def name(self, said: Sequence[float], row: Row) -> tuple[str, float, tuple[float, ...]]:
+        """(answer for a person, its place or value, probabilities) of what `answers` says of one
+        row."""
+        place = max(range(len(said)), key=said.__getitem__)
+        return self.facts["labels"][place], float(place), tuple(said)
+
+    def _of_text(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """The loss of the next token: a mean over each example's tokens, summed over examples."""
+        counted = batch.targets != IGNORED
+        weight = self.words.weight if self.words is not None else self.backbone.embed.token.weight
+        logits = F.linear(hidden[counted], weight)
+        if logits.dtype in (torch.bfloat16, torch.float16):
+            logits = logits.float()
+        losses = F.cross_entropy(logits, batch.targets[counted], reduction="none")
+        tokens = counted.sum(1).view(-1, batch.rows_each).sum(1)
+        share = 1 / tokens.clamp(min=1).to(losses.dtype)
+        weights = share.repeat_interleave(batch.rows_each)[:, None].expand_as(counted)[counted]
+        total: Tensor = (losses * weights).sum()
+        return total
+
+
+__all__ = ["AUXILIARY", "Example", "Labelled"]

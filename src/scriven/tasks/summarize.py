@@ -1,0 +1,19 @@
+"""Summaries and headlines: a long text becomes a short one (Rush et al. 2015, section 2)."""
+
+from typing import ClassVar
+
+from .shared.answering import Rewriting
+from .shared.columns import Column, text
+
+
+class Summarize(Rewriting):
+    """text -> summary; a text that is too long loses its end, as what matters stands first."""
+
+    COLUMNS: ClassVar = {
+        "source": Column(("document", "article", "text"), text, also=("source",)),
+        "target": Column(("summary", "title", "headline"), text, also=("target",), answer=True),
+    }
+    TRUTH = "target"
+
+
+Task = Summarize

@@ -1,0 +1,54 @@
+"""The model a run trains, on its device: fresh weights, or those of another model; which of them
+stay as they are."""
+
+from types import ModuleType
+from typing import Any
+
+from .. import find
+from ..run.adapter import add_adapters
+from ..runtime import Runtime
+from ..tasks.base import Objective
+from ..tasks.shared.inherit import inherit
+from ..text import Tokenizer
+from .freeze import freeze
+from .own import Own
+from .plan import Plan
+
+
+def build_task(
+    architecture: ModuleType,
+    plan: Plan,
+    own: Own,
+    runtime: Runtime,
+    tokenizer: Tokenizer,
+    record: dict[str, Any],
+) -> Objective:
+    """The model with fresh weights or those it starts from."""
+    kind = find.module("scriven.tasks", plan.task)
+    backbone = architecture.Model(plan.model)
+    facts = record.get("finetune")
+    task: Objective = kind.Task(backbone, own.criterion, tokenizer.structure, facts)
+    task.initialise()
+    if own.weights is not None:
+        task.load_state_dict(own.weights)
+    if own.learned is not None:
+        same = facts is not None and facts["base"]["same_answers"]
+        inherit(task, own.learned, same)
+    return task.to(runtime.device)
+
+
+def prepare_weights(
+    task: Objective, architecture: ModuleType, plan: Plan, record: dict[str, Any]
+) -> dict[str, int]:
+    """Adds adapters and freezes weights, as a fine-tuning asks for.
+
+    Returns:
+        The weights of which only some rows are trained, with the first of these.
+    """
+    facts = record.get("finetune")
+    if facts is None:
+        return {}
+    tune = plan.settings.tune
+    if tune.weights == "lora":
+        add_adapters(task, architecture, plan.model, tune.rank, kind=plan.task)
+    return freeze(task, tune.weights, facts["base"]["vocabulary"])

@@ -1,0 +1,50 @@
+"""A planned run on its way: the model is built, named to the person, and trained to its end."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..runtime import Runtime
+from .log import Log, Stopwatch
+from .material import Material
+from .own import Own
+from .plan import Plan
+from .pretrain import pretrain
+from .stop import Stop
+from .trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run."""
+
+    folder: Path
+    results: dict[str, Any]
+
+
+def run_plan(
+    plan: Plan,
+    material: Material,
+    folder: Path,
+    record: dict[str, Any],
+    runtime: Runtime,
+    stop: Stop,
+    clock: Stopwatch,
+    own: Own,
+    quiet: bool,
+) -> Trained:
+    """Trains what was planned, in a folder that is locked and has its record, to its end."""
+    log = Log(folder / "metrics.jsonl", quiet=quiet)
+    try:
+        run = Trainer(plan, material, folder, record, runtime, log, own)
+        count = sum(weight.numel() for weight in run.task.parameters())
+        model = plan.model
+        log.say(
+            f"{folder}: {plan.architecture}, {count:,} parameters ({model.layers} layers, width "
+            f"{model.width}, context {model.context}), {material.tokenizer.kind} tokenizer of "
+            f"{material.tokenizer.vocabulary:,}, {material.size}, {runtime.device} in "
+            f"{plan.settings.runtime.dtype}"
+        )
+        return Trained(folder, pretrain(run, stop, clock))
+    finally:
+        log.close()

@@ -1,0 +1,298 @@
+"""From a trained model and a table to a fine-tuned run folder: a new one, or one to go on with.
+
+The order matters: nothing is written before everything that can be refused has been refused.
+"""
+
+import glob
+import hashlib
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import config, find
+from ..errors import BusyError, InputError, ScrivenError, SettingError
+from ..generate.sampling import LARGEST_SEED, check_whole
+from ..models.shared.cost import build_empty
+from ..run import checkpoint
+from ..run.folder import claim, resolve
+from ..run.load import Loaded, load_run
+from ..run.lock import RunLock
+from ..run.record import check_size, read_record, write_record
+from ..runtime import decide
+from ..settings import Settings
+from .budget import parse_budget
+from .conduct import Trained, run_plan
+from .differences import compare
+from .ground import Ground, encoded, read_ground
+from .log import Log, Stopwatch
+from .own import Own
+from .record import new_record
+from .request import Request, Wishes, wishes_of
+from .rows import Rows
+from .stop import Stop, watch
+from .tune import BUDGET, USUAL, plan_tuning, tuned_shape
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was asked for; None and missing settings are chosen."""
+
+    base: str
+    """The run to start from: a path, a name under runs/, or latest."""
+    sources: Sequence[str]
+    task: str | None = None
+    columns: str = ""
+    """Which column is which, as in text=review,label=stars."""
+    validation: str | None = None
+    """A table to measure on, instead of rows held out."""
+    budget: str | None = None
+    out: str | None = None
+    seed: int | None = None
+    arch: str | None = None
+    fresh: bool = False
+    """Start from fresh weights: the same model without its pre-training."""
+    control: bool = False
+    """Whether that is made as well, after this; for the command that goes on."""
+    again: str | None = None
+    """The command that does this again, where it is part of another one."""
+    quiet: bool = False
+    settings: Mapping[str, object] = field(default_factory=dict)
+    began: float | None = None
+
+
+def finetune(asked: Tuning, own: Own | None = None) -> Trained:
+    """Fine-tunes a model, or goes on with an interrupted fine-tuning, to its end.
+
+    Raises:
+        ScrivenError: anything that cannot be done as asked. Interrupted: stopped by a signal,
+            after saving.
+    """
+    if not asked.sources:
+        raise InputError("no data: give a .csv, .tsv, .jsonl or .parquet file, or a built-in table")
+    clock = Stopwatch(began=asked.began)
+    own = own or Own()
+    log = Log(None, quiet=asked.quiet)
+    with watch() as stop:
+        wishes = wishes_of(Request(settings=asked.settings, budget=asked.budget, seed=asked.seed))
+        settings = wishes.apply(USUAL)
+        seed = 0 if wishes.seed is None else wishes.seed
+        check_whole("seed", seed, LARGEST_SEED)
+        budget = parse_budget(asked.budget or BUDGET)
+        runtime = decide(settings.runtime)
+        base = _base(asked)
+        ground = read_ground(
+            asked.sources,
+            settings.data,
+            task=asked.task,
+            columns=asked.columns,
+            validation=asked.validation,
+            seed=seed,
+        )
+        folder = _folder(asked, ground.name)
+        if (folder / "scriven.json").exists():
+            return _again(asked, wishes, folder, ground, base, stop, clock, own, log)
+        if isinstance(base, ScrivenError):
+            raise base
+        _check_kind(base, ground.name)
+        rows, facts = _rows(base, ground, asked, settings)
+        model = tuned_shape(base, rows.tokenizer, wishes.sections.get("model", {}))
+        longest = max(example.length for example in rows.train_examples)
+        plan = plan_tuning(
+            base, model, settings, budget, seed, ground.name,
+            len(rows.train), rows.tokens, longest, runtime,
+        )  # fmt: skip
+        parts = (plan, rows.tokenizer, rows.data, folder.name)
+        check_size(new_record(*parts, "", runtime, [], facts))
+        folder = claim(folder)
+        for sentence in rows.notes:
+            log.say(sentence)
+        with RunLock(folder):
+            if (folder / "scriven.json").exists():
+                raise BusyError(f"{folder} was made by another process just now: try again")
+            record = new_record(*parts, command(asked), runtime, own.names(), facts)
+            write_record(folder, record)
+            own = replace(own, learned=None if asked.fresh else base.task.state_dict())
+            return run_plan(plan, rows, folder, record, runtime, stop, clock, own, asked.quiet)
+
+
+def _again(
+    asked: Tuning,
+    wishes: Wishes,
+    folder: Path,
+    ground: Ground,
+    base: Loaded | ScrivenError,
+    stop: Stop,
+    clock: Stopwatch,
+    own: Own,
+    log: Log,
+) -> Trained:
+    """A run that exists: go on with it, or give its results once more."""
+    record = read_record(folder)
+    if record.get("task") != ground.name or "finetune" not in record:
+        raise InputError(
+            f"{folder} is a run for {record.get('task')}, not {ground.name}: use --out NEW"
+        )
+    plan, changes = compare(record, wishes, folder)
+    if ground.fingerprint != record["data"]["fingerprint"]:
+        raise InputError(
+            f"{folder} was fine-tuned on other rows, or the table has changed since: use --out NEW"
+        )
+    if isinstance(base, ScrivenError):  # what it has learnt since is in its checkpoints
+        if not checkpoint.steps(folder):
+            raise base
+        log.say(f"{base}; going on without it")
+        base, learned = load_run(folder, asked.arch), None
+    else:
+        before = record["finetune"]["base"]
+        if (before["weights"], before["fresh"]) != (_digest(base), asked.fresh):
+            raise InputError(f"{folder} was fine-tuned from another model: use --out NEW")
+        learned = None if asked.fresh else base.task.state_dict()
+    if record["results"] is not None:
+        log.say(f"{folder} is finished; use --out NEW for another run")
+        return Trained(folder, {**record["results"], "run": str(folder)})
+    rows, _ = _rows(base, ground, asked, plan.settings)
+    if record["tokenizer"]["fingerprint"] != rows.tokenizer.fingerprint:
+        raise InputError(f"{folder} was fine-tuned from another model: use --out NEW")
+    runtime = decide(plan.settings.runtime)
+    if runtime.threads != record["environment"]["threads"]:
+        log.say("another number of threads than before: the numbers may differ in the last digits")
+    own = replace(own, learned=learned)
+    with RunLock(folder):
+        for sentence in changes:
+            log.say(sentence)
+        if changes:
+            record["settings"].update(config.to_dict(plan.settings))
+            record["settings"]["budget"] = config.to_dict(plan.budget)
+            record["settings"]["steps"] = plan.steps
+            record["command"] = command(asked)
+            write_record(folder, record)
+        return run_plan(plan, rows, folder, record, runtime, stop, clock, own, asked.quiet)
+
+
+def _base(asked: Tuning) -> Loaded | ScrivenError:
+    """The model to start from, or why it cannot be had, where a run made from it may go on.
+
+    Raises:
+        ScrivenError: it cannot be had, and there is nothing to go on with.
+    """
+    try:
+        return load_run(resolve(asked.base), asked.arch)
+    except ScrivenError as error:
+        name = Path(asked.base).name
+        begun = [Path(asked.out)] if asked.out else Path("runs").glob(f"{glob.escape(name)}-*")
+        if not any((folder / "scriven.json").exists() for folder in begun):
+            raise
+        return error
+
+
+def _digest(base: Loaded) -> str:
+    """SHA-256 of a model's weights."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(base.task.state_dict().items()):
+        digest.update(name.encode() + b"\n")
+        digest.update(weight.detach().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _folder(asked: Tuning, task: str) -> Path:
+    if asked.out == "":
+        raise SettingError("--out is empty: name a folder, or leave it away for runs/NAME")
+    if asked.out is not None:
+        return Path(asked.out)
+    try:
+        name = resolve(asked.base).name
+    except ScrivenError:  # it is gone; its fine-tuning may go on
+        name = Path(asked.base).name
+    return Path("runs") / f"{name}-{task}"
+
+
+def _check_kind(base: Loaded, name: str) -> None:
+    """Refuses a task that the base model cannot do.
+
+    Raises:
+        InputError: names the architecture and what can do it.
+    """
+    kinds = find.module("scriven.tasks", name).Task.KINDS
+    if base.task.backbone.kind not in kinds:
+        raise InputError(
+            f"{base.folder.name} ({base.record['architecture']}) reads in both directions and "
+            f"writes nothing, so it cannot {name}: start from a run of llama or transformer"
+        )
+
+
+def _rows(
+    base: Loaded, ground: Ground, asked: Tuning, settings: Settings
+) -> tuple[Rows, dict[str, Any]]:
+    """The rows in token ids, and what scriven.json says of the fine-tuning."""
+    kind = ground.task
+    about = kind.survey(ground.train)
+    tokenizer = base.tokenizer.with_special(*kind.EXTRA)
+    before = base.record.get("finetune") or {}
+    same = base.record["task"] == ground.name and all(
+        before.get(name) == value for name, value in about.items()
+    )
+    facts = {
+        **about,
+        "auxiliary": settings.tune.auxiliary,
+        "columns": ground.columns,
+        "validation": asked.validation,
+        "base": {
+            "run": str(asked.base),
+            "name": base.folder.name,
+            "vocabulary": base.tokenizer.vocabulary,
+            "weights": _digest(base),
+            "fresh": asked.fresh,
+            "same_answers": same and not asked.fresh,
+        },
+    }
+    module = find.module("scriven.models", base.architecture)
+    model = tuned_shape(base, tokenizer, {})
+    empty: Any = build_empty(module, model, find.module("scriven.tasks", "language").Task)
+    train, validation = (
+        encoded(kind, empty.backbone, tokenizer, facts, part)
+        for part in (ground.train, ground.validation)
+    )
+    answers = [kind.truth(row) for row in ground.validation] if kind.writes else []
+    rows = Rows(
+        tokenizer=tokenizer,
+        name=ground.name,
+        task=kind,
+        train=ground.train,
+        validation=ground.validation,
+        train_examples=train,
+        validation_examples=validation,
+        about=about,
+        data={},
+        bytes=sum(len(str(answer).encode(errors="replace")) for answer in answers),
+        notes=ground.notes,
+    )
+    first, second = rows.tokens
+    rows.data.update(
+        fingerprint=ground.fingerprint,
+        sources=list(asked.sources),
+        rows=len(ground.train),
+        validation_rows=len(ground.validation),
+        train_tokens=first,
+        validation_tokens=second,
+        opening=tokenizer.eos,
+    )
+    return rows, facts
+
+
+def command(asked: Tuning) -> str:
+    """The command that does this again."""
+    if asked.again is not None:
+        return asked.again
+    parts = ["scriven", "finetune", asked.base, *asked.sources]
+    for name in ("task", "columns", "validation", "budget", "out", "seed", "arch"):
+        value = getattr(asked, name)
+        if value not in (None, ""):
+            parts += [f"--{name}", str(value)]
+    if asked.control:
+        parts.append("--control")
+    parts += [f"--{name}={value}" for name, value in asked.settings.items()]
+    return shlex.join(parts)

@@ -1,0 +1,116 @@
+"""Every setting of a fine-tuning that a person left open, chosen for the model and the table."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from .. import config
+from ..errors import SettingError
+from ..models.shared.cost import check_fits
+from ..run.load import Loaded
+from ..runtime import Runtime, memory_available
+from ..settings import OptimSettings, Settings
+from ..text import Tokenizer
+from .budget import Budget
+from .plan import Plan, check_ranges
+
+USUAL = Settings(
+    optim=OptimSettings(optimizer="adamw", schedule="linear", warmup=0.1, weight_decay=0.01)
+)
+"""Where a fine-tuning begins, before anything is asked for."""
+
+BUDGET = "10epochs"
+BATCH = 32
+DROPOUT = 0.1
+PATIENCE = 4
+"""Evaluations, one in each pass through the rows."""
+
+
+def tuned_shape(base: Loaded, tokenizer: Tokenizer, asked: Mapping[str, object]) -> Any:
+    """The base model's Config with the vocabulary of the new tokenizer and the dropout of a
+    fine-tuning.
+
+    Raises:
+        SettingError: another field was asked for, which would make it another model.
+    """
+    for name in asked:
+        if name != "dropout":
+            raise SettingError(
+                f"--model.{name}: the model keeps the shape it was trained with; only "
+                "--model.dropout may change"
+            )
+    before = base.task.backbone.config
+    fields = {field.name for field in dataclasses.fields(before)}  # type: ignore[arg-type]
+    changes: dict[str, object] = {"vocabulary": tokenizer.vocabulary, "dropout": DROPOUT, **asked}
+    if "padding" in fields:  # its twin counts positions from there, wherever the vocabulary ends
+        changes["padding"] = tokenizer.pad
+    return config.replace(before, changes, "model")
+
+
+def plan_tuning(
+    base: Loaded,
+    model: Any,
+    settings: Settings,
+    budget: Budget,
+    seed: int,
+    task: str,
+    rows: int,
+    tokens: tuple[int, int],
+    longest: int,
+    runtime: Runtime,
+) -> Plan:
+    """A fine-tuning, fully decided.
+
+    Args:
+        rows: of the training part.
+        tokens: of the training and of the validation part.
+        longest: tokens of the longest row.
+
+    Raises:
+        SettingError: an impossible number. ResourceError: it does not fit into memory.
+    """
+    check_ranges(settings)
+    reasons = dict(runtime.reasons)
+    train = settings.train
+    batch = train.batch or min(BATCH, rows)
+    micro = min(batch, train.micro_batch or batch)
+    check_fits(model, micro * longest, memory_available())
+    each = max(1, round(tokens[0] / rows))
+    steps = budget.total_steps(batch * each, rows * each)
+    a_pass = max(1, round(rows / batch))
+    every, patience, rate = train.evaluate_every, train.patience, settings.optim.rate
+    if every is None and steps is not None:
+        every = min(steps, a_pass)
+        reasons["train.evaluate_every"] = "once in each pass through the rows"
+    if patience is None:
+        patience = PATIENCE
+        reasons["train.patience"] = "passes through the rows"
+    if rate is None:
+        rate = _rate(settings, model.width)
+        reasons["optim.rate"] = f"for {settings.optim.optimizer} at width {model.width}"
+    reasons["model.dropout"] = "few rows are learned by heart without it"
+    filled = dataclasses.replace(
+        settings,
+        tokenizer=config.replace(
+            settings.tokenizer, {"kind": base.record["tokenizer"]["kind"]}, "tokenizer"
+        ),
+        train=dataclasses.replace(
+            train, batch=batch, micro_batch=micro, evaluate_every=every, patience=patience
+        ),
+        optim=dataclasses.replace(settings.optim, rate=rate),
+        runtime=dataclasses.replace(
+            settings.runtime,
+            device=str(runtime.device),
+            dtype=str(runtime.dtype).removeprefix("torch."),  # type: ignore[arg-type]
+            compile=bool(settings.runtime.compile),
+            threads=runtime.threads,
+        ),
+    )
+    return Plan(base.architecture, model, filled, budget, seed, rate, steps, task, reasons)
+
+
+def _rate(settings: Settings, width: int) -> float:
+    if settings.optim.optimizer == "sgd":
+        return 0.02
+    peak = 1e-2 if settings.tune.weights == "lora" else 1e-3  # adapters start from nothing
+    return peak * float(min(1.0, (128 / width) ** 0.5))

@@ -1,0 +1,106 @@
+"""Every task that reads tables with every architecture that can do it: tiny, random, in float64."""
+
+import dataclasses
+import random
+from typing import Any
+
+import torch
+
+from scriven import config, find
+from scriven.data.batch import Batch
+from scriven.settings import TokenizerSettings
+from scriven.tasks.shared.columns import BadValue, Column, Row
+from scriven.tasks.shared.examples import Example, TableTask
+from scriven.text import Tokenizer
+from scriven.text.kinds import char
+
+CPU = torch.device("cpu")
+CONTEXT = 64
+SHAPE = {"context": CONTEXT, "layers": 1, "heads": 2, "width": 16}
+LETTERS = "abcdefg hijk.\n"
+LABELS = ["a b", "no", "🎭"]
+
+TASKS: dict[str, type[TableTask]] = {
+    name: kind
+    for name in find.names("scriven.tasks")
+    if issubclass(kind := find.module("scriven.tasks", name).Task, TableTask)
+}
+MODELS = {name: find.module("scriven.models", name) for name in find.names("scriven.models")}
+ABLE = [
+    (task, model)
+    for task, kind in TASKS.items()
+    for model, module in MODELS.items()
+    if module.Model.kind in kind.KINDS
+]
+"""(task, architecture)"""
+
+
+def tokenizer(task: str) -> Tokenizer:
+    """Characters, with the special tokens of a task."""
+    words = LETTERS + "systemuserassistant"
+    made = char.train([words], TokenizerSettings(kind="char"))
+    return made.with_special(*TASKS[task].EXTRA)
+
+
+def make(task: str, model: str, **changes: object) -> Any:
+    """A model with large random weights, so that every token matters; in training mode."""
+    known, module, kind = tokenizer(task), MODELS[model], TASKS[task]
+    fields = {field.name for field in dataclasses.fields(module.Config)}
+    shape = {**SHAPE, "vocabulary": known.vocabulary, "padding": known.pad, **changes}
+    chosen = {name: value for name, value in shape.items() if name in fields}
+    facts = {"labels": LABELS, "mean": 2.5, "spread": 2.0, "low": 1.0, "high": 5.0}
+    made = config.replace(module.Config(), chosen, "model")
+    torch.manual_seed(1)
+    task_made = kind(module.Model(made), None, known.structure, facts)
+    with torch.no_grad():
+        for weight in task_made.parameters():
+            weight.normal_(0, 0.3)
+    return task_made.double().train()
+
+
+def rows(task: str, count: int, longest: int = 14, seed: int = 0) -> list[Row]:
+    """Rows of very different lengths, whatever the task's columns are."""
+    draw, kind = random.Random(f"{seed}/{task}"), TASKS[task]
+    return [
+        {
+            name: _value(kind, name, column, draw, 1 + (number * 5 + place) % longest)
+            for place, (name, column) in enumerate(kind.COLUMNS.items())
+        }
+        for number in range(count)
+    ]
+
+
+def encode(task: Any, name: str, table: list[Row]) -> list[Example]:
+    """Rows in token ids."""
+    known = tokenizer(name)
+    return [task.encode(known, row) for row in table]
+
+
+def batch(task: Any, name: str, table: list[Row]) -> Batch:
+    """Rows as one batch."""
+    made: Batch = task.collate(encode(task, name, table), CPU)
+    return made
+
+
+def sentence(draw: random.Random, length: int) -> str:
+    """Text of exactly so many tokens, not blank."""
+    return "".join(draw.choice(LETTERS) for _ in range(length - 1)) + draw.choice("abcdef")
+
+
+def _value(kind: type[TableTask], name: str, column: Column, draw: random.Random, size: int) -> Any:
+    if column.answer and kind.SCORES != "texts":
+        return {"labels": draw.choice(LABELS), "numbers": draw.randrange(8, 41) / 8, "choices": 1}[
+            kind.SCORES
+        ]
+    turns = [
+        {"role": role, "content": sentence(draw, size)}
+        for role in ("user", "assistant") * draw.choice((1, 2))
+    ]
+    texts = [sentence(draw, size + n) for n in range(draw.choice((2, 3)))]
+    for value in (turns, texts, sentence(draw, size)):
+        try:
+            column.read(value)
+        except BadValue:
+            continue
+        return value
+    raise AssertionError(f"no value is known for the column {name}")
