@@ -7,9 +7,9 @@ multi30k, and OUT/NAME/corpus.jsonl, the text to pre-train on: of the train part
 that a dev or test part has too is left out of it, and counted; the parts themselves stay as they
 were published, and what they share is printed.
 
-SICK pairs the same sentences anew in every part, so little is left of its corpus. The sentences of
-its train part as they are, those of test pairs included, stand beside it as sentences.jsonl: what
-fine-tuning on the train part reads anyway. A result that used it must say so.
+SICK pairs the same sentences anew in every part, so little is left of its corpus. The pairs of its
+train part, each in both orders as one document, stand beside it as pairs.jsonl: what fine-tuning on
+that part reads anyway. No pair of a later part is among them; single sentences are.
 
 AG News comes with the remains of HTML; `clean` mends them, the same for every use.
 """
@@ -132,6 +132,13 @@ def texts(made: dict[str, Rows], parts: Sequence[str], columns: int) -> Iterator
             yield from row[:columns]
 
 
+def joined(made: dict[str, Rows]) -> Iterator[str]:
+    """The pairs of the train part, in both orders."""
+    for one, other, *_ in made["train"]:
+        yield f"{one}\n{other}"
+        yield f"{other}\n{one}"
+
+
 def main(shared: Path, out: Path) -> None:
     """Writes everything."""
     held, train = ("dev", "test"), ("train",)
@@ -152,7 +159,7 @@ def main(shared: Path, out: Path) -> None:
     write_corpus(out / "sst2" / "corpus.jsonl", both, unseen)
     for name in ("sick-entail", "sick-similarity"):
         write_corpus(out / name / "corpus.jsonl", texts(pairs, train, 2), texts(pairs, held, 2))
-        write_corpus(out / name / "sentences.jsonl", texts(pairs, train, 2), ())
+        write_corpus(out / name / "pairs.jsonl", joined(pairs), ())
     write_corpus(out / "multi30k" / "corpus.jsonl", texts(german, train, 2), texts(german, held, 2))
 
 

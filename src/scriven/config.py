@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import itertools
 import json
+import re
 import textwrap
 import tomllib
 import types
@@ -23,6 +24,8 @@ from typing import Any, TypeVar
 from .errors import SettingError
 
 T = TypeVar("T")
+_FLAG = re.compile(r"--|-[a-zA-Z]")
+"""How another flag begins; a negative number is a value."""
 
 
 def replace(settings: T, changes: Mapping[str, object], section: str) -> T:
@@ -81,7 +84,7 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], dict[str, object]]
             rest.append(item)
             continue
         if not equals:
-            value = queue.pop(0) if queue and not queue[0].startswith("--") else "true"
+            value = "true" if not queue or _FLAG.match(queue[0]) else queue.pop(0)
         changes[name[2:]] = value
     return rest, changes
 

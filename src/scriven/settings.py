@@ -93,6 +93,10 @@ class TuneSettings:
     """full (all), head (only the new ones), or lora (low-rank adapters and the new ones)."""
     rank: int = 8
     """Rank of the adapters; 0 adds none."""
+    smoothing: float = 0.0
+    """Share of the probability that the right answer should leave to all others."""
+    copy: bool | None = None
+    """Let an encoder-decoder copy tokens of what it reads; auto does so for summaries."""
     auxiliary: float = 0.5
     """Weight of the loss of learning the text itself beside its label; 0 for none."""
 

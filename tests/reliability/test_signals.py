@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from scriven.run import checkpoint
-from scriven.training import pretrain, session, trainer
+from scriven.training import session, texts, trainer
 
 from .runs import Child, after_each_step, arguments, command, newest, spawn, train, whole
 
@@ -78,15 +78,15 @@ PHASES: dict[str, tuple[Any, str, bool]] = {
     # phase: (owner, function, whether there is a state to save)
     "preparation": (session, "prepare", False),
     "fresh folder": (session, "new_record", False),
-    "building": (trainer, "_build", False),
+    "building": (trainer, "build_task", False),
     "step": (trainer.Trainer, "batch", True),
-    "baseline": (trainer, "fit_baseline", True),
+    "baseline": (texts, "fit_baseline", True),
     "evaluation": (trainer, "evaluate_loss", True),
     "sampling": (trainer.Trainer, "sample", True),
     "save": (checkpoint.manifest, "build", True),
     "publishing": (trainer, "publish", True),
-    "surprise": (pretrain, "surprise", True),
-    "results": (pretrain, "write_file", True),
+    "surprise": (texts, "surprise", True),
+    "results": (texts, "write_file", True),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ScrivenError
 from ..report import write_report
+from ..run.huggingface import rewrite_card
 from ..run.record import read_record, write_record
 from ..training.conduct import Trained
 from ..training.finetune import Tuning, command
@@ -102,4 +103,5 @@ def _beside(trained: Trained, control: Trained) -> Trained:
     record = read_record(trained.folder)
     record["results"] = results
     write_record(trained.folder, record)
+    rewrite_card(trained.folder, record)
     return Trained(trained.folder, results)

@@ -1,6 +1,7 @@
 """A trained model: writes, measures itself, and knows its run folder."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ class Model:
         """
         if memory is not None:
             self._check_memory(memory)
-        data = self._data(settings)
+        data = self.data_settings(settings)
         if isinstance(self.task, TableTask):
             return evaluate_rows(self, sources, data)
         if not sources:
@@ -156,7 +157,7 @@ class Model:
         self, *sources: str, settings: Mapping[str, object] | None = None, **knobs: Any
     ) -> Answers:
         """The rows of tables with their answers, one after the other, in constant memory."""
-        return Answers(self, sources, self._data(settings), **knobs)
+        return Answers(self, sources, self.data_settings(settings), **knobs)
 
     def finetune(self, *data: str | Path, **options: Any) -> "Model":
         """A new model for a task, taught by a table; options as in `scriven.finetune`."""
@@ -168,9 +169,12 @@ class Model:
         """Writes report.html again and returns its path."""
         return write_report(self.folder)
 
-    def _data(self, settings: Mapping[str, object] | None) -> DataSettings:
-        """The run's data settings with changes."""
+    def data_settings(self, settings: Mapping[str, object] | None) -> DataSettings:
+        """The run's data settings with changes; answers to rows of a table are left out only where
+        that is asked for anew."""
         data = recorded(self.record, self.architecture).settings.data
+        if isinstance(self.task, TableTask):
+            data = dataclasses.replace(data, skip_bad=False)
         for section, changes in config.sections(settings or {}).items():
             if section != "data":
                 raise config.unknown(
@@ -183,7 +187,7 @@ class Model:
         if isinstance(self.task, TableTask) and not self.task.writes:
             raise InputError(
                 f"{self.folder.name} is fine-tuned to {self.record['task']} and writes nothing: "
-                "use predict"
+                f"use scriven predict {self.folder.name} TABLE, or predict in Python"
             )
         if not self.task.writes:
             raise InputError(

@@ -8,6 +8,7 @@ from ..errors import InputError, ScrivenError
 from ..evaluate.tables import baselines, score_rows
 from ..settings import DataSettings
 from ..tasks.shared.columns import BadValue, Row, values
+from ..training.differences import recorded
 from ..training.ground import read_ground
 from .answers import chosen_columns, predictor, task_of
 
@@ -33,7 +34,7 @@ def evaluate_rows(
     task, record = task_of(model), model.record
     about = {name: record["finetune"].get(name) for name in ("labels", "mean", "spread")}
     notes: list[str] = []
-    train, rows = _training_rows(model, data, notes)
+    train, rows = _training_rows(model, notes)
     if sources:
         rows = _rows_of(model, sources, data, notes)
     elif not rows:
@@ -52,9 +53,7 @@ def evaluate_rows(
     return found
 
 
-def _training_rows(
-    model: "Model", data: DataSettings, notes: list[str]
-) -> tuple[list[Row], list[Row]]:
+def _training_rows(model: "Model", notes: list[str]) -> tuple[list[Row], list[Row]]:
     """(training, validation) rows of the run; empty, with a note, where they cannot be had."""
     record = model.record
     tuned, known = record["finetune"], record["data"]
@@ -65,7 +64,7 @@ def _training_rows(
     try:
         ground = read_ground(
             known["sources"],
-            data,
+            recorded(record, model.architecture).settings.data,
             task=record["task"],
             columns=words,
             validation=tuned.get("validation"),

@@ -142,6 +142,8 @@ def _missing(error: MissingArgumentError) -> str:
 
 def _unalias(item: str) -> str:
     name, equals, value = item.partition("=")
+    if item == "--skip-bad":  # a file may follow it
+        equals, value = "=", "true"
     return ALIASES.get(name, name) + equals + value
 
 

@@ -33,6 +33,20 @@ class Score:
     bits_per_byte: float
     """Independent of the tokenizer: total bits over the UTF-8 bytes of the text."""
     metrics: dict[str, float] = field(default_factory=dict)
+    by_accuracy: bool = False
+    """Whether the best model is the one that is right most often."""
+
+    @property
+    def rank(self) -> float:
+        """The better of two models has less of it: the loss; or the share of wrong answers, and of
+        equal shares the loss.
+
+        A model that learns labels by heart becomes sure of its mistakes, so that its loss rises
+        while it still learns to make fewer of them.
+        """
+        if not self.by_accuracy or not math.isfinite(self.loss):
+            return self.loss
+        return 1 - self.accuracy + 1e-6 * min(self.loss, 1e3)
 
     @property
     def perplexity(self) -> float:
@@ -88,6 +102,7 @@ def evaluate_loss(
         tokens=seen,
         bits_per_byte=loss / math.log(2) / max(1, text_bytes),
         metrics={name: total / seen for name, total in means.items()},
+        by_accuracy=task.by_accuracy,
     )
 
 

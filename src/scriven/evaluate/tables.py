@@ -80,12 +80,13 @@ def main_score(task: type[TableTask], name: str) -> str:
     return usual.get(task.SCORES, "bleu" if name == "translate" else "rouge_l")
 
 
-def tell(found: Mapping[str, Any]) -> str:
-    """The baselines in a sentence; empty where there are none."""
+def tell(found: Mapping[str, Any], score: str) -> str:
+    """The baselines in a sentence, by one score; empty where there are none."""
     parts = []
     for name, each in found.items():
-        score, figure = next(iter(each["scores"].items()))
-        parts.append(f"{name.replace('_', ' ')} {score.replace('_', ' ')} {figure['value']:.3f}")
+        if score in each["scores"]:
+            value = each["scores"][score]["value"]
+            parts.append(f"{name.replace('_', ' ')} {score.replace('_', ' ')} {value:.3f}")
     return f"trivial baselines: {', '.join(parts)}" if parts else ""
 
 

@@ -14,7 +14,10 @@ from .. import find
 from ..errors import ScrivenError, SettingError
 from ..run.load import Loaded
 from ..run.twin import foreign_weights, shape_of_twin
-from ..tasks.shared.answering import Answering
+from ..tasks.shared.answering import Answering, Rewriting, spaced
+from ..tasks.shared.labelled import Labelled
+from ..text import chat
+from ..text.special import MARKS
 
 Floats = npt.NDArray[np.float32]
 
@@ -48,7 +51,7 @@ class Question:
     """What ends a text; not to be written, so that every continuation has its full length."""
     pad: int
     task: str
-    """language, masked or seq2seq."""
+    """language, masked, seq2seq, or labels for what a linear layer says of a whole input."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class Answer:
     tokens: Sequence[Sequence[int]]
     """The likeliest continuation of each prompt, token by token."""
     logits: Sequence[Floats]
-    """(count, V) before each of these tokens; of the prompt's own positions where count is 0."""
+    """(count, V) before each of these tokens; of the prompt's own positions where count is 0, and
+    of its last one alone, (1, L), where there are labels."""
     normalised: bool = False
     """Whether these are logarithms of probabilities, all that some programs give."""
 
@@ -80,6 +84,8 @@ class Twin:
 
 def asked_as(loaded: Loaded) -> str | None:
     """How other programs are asked what this run answers; None where they cannot be."""
+    if isinstance(loaded.task, Labelled):
+        return "labels" if loaded.task.backbone.kind != "encoder-decoder" else None
     if isinstance(loaded.task, Answering):
         joint = loaded.task.backbone.kind == "decoder"
         return "language" if joint else "seq2seq"
@@ -107,10 +113,35 @@ def architecture(loaded: Loaded) -> ModuleType:
     return find.module("scriven.models", loaded.architecture)
 
 
+def example(loaded: Loaded) -> str:
+    """A text as the run's task puts it to the model, for whoever calls it from a program."""
+    task = loaded.task
+    if loaded.record["task"] in chat.TASKS:
+        return chat.render_text([{"role": "user", "content": "Good morning."}], answer=True)
+    if isinstance(task, Rewriting) and task.backbone.kind == "decoder":
+        return f"{spaced(loaded.tokenizer, 'A text.')}{MARKS['delimiter']}"
+    return "It was"
+
+
+def only_writes(loaded: Loaded, program: str) -> str | None:
+    """Why a program that writes texts cannot take this run, where it gives labels."""
+    if not isinstance(loaded.task, Labelled):
+        return None
+    return (
+        f"{program} writes texts, and a model for {loaded.record['task']} gives labels or scores: "
+        "use --to hf or --to onnx"
+    )
+
+
 def why_no_twin(loaded: Loaded, program: str) -> str:
     """The reason, where `describe` gives nothing."""
     if getattr(loaded.task.backbone.config, "band", None):
         return f"no model of {program} alternates dense and banded attention"
+    if isinstance(loaded.task, Labelled):
+        instead = "use --to onnx" if asked_as(loaded) else "keep it as it is"
+        return f"no model of {program} ends a {loaded.architecture} with labels: {instead}"
+    if (loaded.record.get("finetune") or {}).get("copy"):
+        return f"no model of {program} copies tokens of its source as this one does"
     return f"no model of {program} computes what this {loaded.architecture} does"
 
 

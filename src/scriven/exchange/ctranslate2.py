@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import MissingExtra
 from ..run.load import Loaded
 from . import hf
-from .base import Answer, Floats, Question, describe, why_no_twin
+from .base import Answer, Floats, Question, asked_as, describe, example, only_writes, why_no_twin
 from .shared import child
 
 DTYPES = ("f32", "f16", "bf16", "int8")
@@ -26,6 +26,8 @@ FILES = ("tokenizer.json", "tokenizer_config.json")
 def refuse(loaded: Loaded, dtype: str) -> str | None:
     """Why CTranslate2 cannot compute this run."""
     config = describe(loaded)
+    if reason := only_writes(loaded, RUNTIME):
+        return reason
     if config is None:
         return why_no_twin(loaded, RUNTIME)
     kind = config["architectures"][0]
@@ -159,7 +161,7 @@ def has(package: str) -> bool:
 
 def usage(loaded: Loaded, dtype: str) -> str:
     """How to write with it."""
-    if loaded.record.get("task") in ("seq2seq", "pairs"):
+    if asked_as(loaded) == "seq2seq":
         return """```
 import ctranslate2, tokenizers
 tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
@@ -168,11 +170,14 @@ made = ctranslate2.Translator(".").translate_batch([source])
 print(made[0].hypotheses[0])
 ```
 """
-    return """```
+    ends = [name for name, number in loaded.tokenizer.special.items() if number in loaded.task.ends]
+    return f"""```
 import ctranslate2, tokenizers
 tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
-prompt = tokenizer.encode("It was", add_special_tokens=False).tokens
-made = ctranslate2.Generator(".").generate_batch([prompt], max_length=100, sampling_topk=50)
+prompt = tokenizer.encode({example(loaded)!r}, add_special_tokens=False).tokens
+made = ctranslate2.Generator(".").generate_batch(
+    [prompt], max_length=100, sampling_topk=50, end_token={ends!r}, include_prompt_in_result=False
+)
 print(tokenizer.decode(made[0].sequences_ids[0]))
 ```
 """

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import MissingExtra
 from ..run.load import Loaded
 from ..text import chat
-from .base import Answer, Floats, Question, describe, twin, why_no_twin
+from .base import Answer, Floats, Question, describe, example, only_writes, twin, why_no_twin
 from .shared.ggml_vocabulary import add_vocabulary, why_no_vocabulary
 
 DTYPES = ("f16", "f32", "bf16", "q8_0")
@@ -66,6 +66,8 @@ IN_BLOCK = {
 def refuse(loaded: Loaded, dtype: str) -> str | None:
     """Why llama.cpp cannot compute this run."""
     config = describe(loaded)
+    if reason := only_writes(loaded, RUNTIME):
+        return reason
     if config is None:
         return why_no_twin(loaded, RUNTIME)
     kind = config["architectures"][0]
@@ -107,7 +109,8 @@ def write(loaded: Loaded, folder: Path, dtype: str) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    modelfile = (TALKING_MODELFILE if talks else MODELFILE).format(name=name)
+    border = example(loaded).rpartition(".")[2] if not talks and "." in example(loaded) else ""
+    modelfile = (TALKING_MODELFILE if talks else MODELFILE).format(name=name, border=border)
     (folder / "Modelfile").write_text(modelfile, encoding="utf-8")
 
 
@@ -115,7 +118,7 @@ FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}
 """general.file_type, as ggml numbers them."""
 
 MODELFILE = """FROM ./{name}
-TEMPLATE {{{{ .Prompt }}}}
+TEMPLATE {{{{ .Prompt }}}}{border}
 PARAMETER temperature 0.8
 """
 
@@ -269,16 +272,18 @@ def usage(loaded: Loaded, dtype: str) -> str:
     """How to write with it."""
     name = file_name(loaded, dtype)
     usage = TALKING_USAGE if loaded.record["task"] in chat.TASKS else USAGE
-    return usage.format(name=name, model=name.removesuffix(".gguf").lower())
+    model = name.removesuffix(".gguf").lower()
+    said = "makes one text of another" if not loaded.task.continues else "goes on with a text"
+    return usage.format(name=name, model=model, prompt=example(loaded), said=said)
 
 
 USAGE = """```
-llama-completion -m {name} -no-cnv -p "It was"
+llama-completion -m {name} -no-cnv -p "{prompt}"
 ollama create {model} -f Modelfile && ollama run {model} "It was"
 ```
 
-LM Studio, and everything else built on llama.cpp, opens `{name}` as it is. The model goes on with a
-text; it has learnt no chat.
+LM Studio, and everything else built on llama.cpp, opens `{name}` as it is. The model {said}; it
+has learnt no chat.
 """
 
 TALKING_USAGE = """```

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from ..run.card import TALK
+from ..run.card_task import is_tuned
+from ..run.card_task import usage as task_usage
 from ..run.load import Loaded
 from ..run.publish import WEIGHTS
 from ..run.weights import save_tensors
@@ -56,6 +58,7 @@ def answer(folder: Path, question: Question) -> Answer:
         "language": transformers.AutoModelForCausalLM,
         "masked": transformers.AutoModelForMaskedLM,
         "seq2seq": transformers.AutoModelForSeq2SeqLM,
+        "labels": transformers.AutoModelForSequenceClassification,
     }[question.task]
     model = kind.from_pretrained(folder, local_files_only=True, dtype="auto").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -78,7 +81,8 @@ def _write(
     """(tokens, logits before each); of the prompt's own positions where count is 0."""
     source = torch.tensor([prompt])
     if count == 0:
-        return [], _floats(model(source).logits[0])
+        logits = model(source).logits
+        return [], _floats(logits if question.task == "labels" else logits[0])
     made = model.generate(
         source,
         attention_mask=torch.ones_like(source),
@@ -104,6 +108,11 @@ def _floats(logits: torch.Tensor) -> Floats:
 
 def usage(loaded: Loaded, dtype: str) -> str:
     """How to load it."""
+    config = describe(loaded) or {}
+    if is_tuned(loaded.record) and config.get("architectures"):
+        code = task_usage(loaded.record, config["architectures"][0])
+        if code:
+            return f"```python\n{code}```\n"
     pairs = "AutoModelForSeq2SeqLM"
     auto = {"masked": "AutoModelForMaskedLM", "seq2seq": pairs, "pairs": pairs}
     kind = auto.get(str(loaded.record.get("task")), "AutoModelForCausalLM")

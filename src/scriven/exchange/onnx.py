@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from ..errors import MissingExtra
 from ..nn.positions import Rotary
 from ..run.load import Loaded
-from .base import Answer, Floats, Question, asked_as
+from ..tasks.shared.labelled import Labelled
+from .base import Answer, Floats, Question, asked_as, example
 
 DTYPES = ("f32",)
 BOUNDS = {"f32": 1e-4}
@@ -41,6 +42,8 @@ def refuse(loaded: Loaded, dtype: str) -> str | None:
         return "an encoder-decoder is two graphs and a loop: use --to hf or --to ctranslate2"
     if asked is None:
         task = loaded.record["task"]
+        if isinstance(loaded.task, Labelled):
+            return f"a {loaded.architecture} with labels is two graphs: keep it as it is"
         return f"the graph gives the logits of tokens, and {task} asks for something else"
     backbone = loaded.task.backbone
     if backbone.reach is None or backbone.carried(1) is not None:
@@ -54,14 +57,16 @@ class Graph(nn.Module):
     def __init__(self, task: Any) -> None:
         super().__init__()
         self.task = copy.deepcopy(task).eval()
+        self.labels = isinstance(task, Labelled)
         for part in self.task.modules():
             if isinstance(part, Rotary):
                 part.context = -1  # its short cut for a full context would fix the length
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T) -> (B, T, V)"""
-        logits: Tensor = self.task.logits(self.task.backbone(tokens))
-        return logits
+        """(B, T) -> (B, T, V), or (B, T, L) with labels: that of the extract token counts."""
+        hidden = self.task.backbone(tokens)
+        scores: Tensor = self.task.head(hidden) if self.labels else self.task.logits(hidden)
+        return scores
 
 
 def write(loaded: Loaded, folder: Path, dtype: str) -> None:
@@ -128,6 +133,8 @@ def answer(folder: Path, question: Question) -> Answer:
             allowed[list(question.never)] = -np.inf
             row.append(int(allowed.argmax()))
         whole = session.run(None, {"tokens": np.array([row])})[0][0]
+        if question.task == "labels":
+            whole = whole[-1:]
         tokens.append(row[len(prompt) :])
         logits.append(_agreed(np.array(steps), whole[len(prompt) - 1 : -1]) if count else whole)
     return Answer(ids, tokens, logits)
@@ -140,11 +147,23 @@ def _agreed(steps: Floats, whole: Floats) -> Floats:
 
 def usage(loaded: Loaded, dtype: str) -> str:
     """How to compute with it."""
-    return """```
+    if isinstance(loaded.task, Labelled):
+        return LABELS_USAGE
+    return f"""```
 import numpy, onnxruntime, tokenizers
 session = onnxruntime.InferenceSession("model.onnx")
 tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
-ids = tokenizer.encode("It was", add_special_tokens=False).ids
-logits = session.run(None, {"tokens": numpy.array([ids])})[0]  # (rows, length, vocabulary)
+ids = tokenizer.encode({example(loaded)!r}, add_special_tokens=False).ids
+logits = session.run(None, {{"tokens": numpy.array([ids])}})[0]  # (rows, length, vocabulary)
+```
+"""
+
+
+LABELS_USAGE = """```
+import numpy, onnxruntime, tokenizers
+session = onnxruntime.InferenceSession("model.onnx")
+tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
+ids = tokenizer.encode("A text.").ids  # with start and extract; a second text after the first
+scores = session.run(None, {"tokens": numpy.array([ids])})[0][0, -1]  # one for each label
 ```
 """

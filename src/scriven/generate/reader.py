@@ -131,7 +131,7 @@ class Reader:
 
     def _logits(self, tokens: Tensor, at: Tensor | None) -> Tensor:
         hidden = self.task.backbone(tokens, self._state, at)
-        logits = self.task.logits(hidden[:, -1:])[:, 0, : self._vocabulary]
+        logits = self.task.next_logits(hidden[:, -1:], self._state)[:, 0, : self._vocabulary]
         logits.index_fill_(1, self._banned, -torch.inf)
         # Drawing needs float64, which Apple's GPUs lack.
         return logits.cpu() if logits.device.type == "mps" else logits

@@ -139,6 +139,7 @@ class Model(Backbone):
         at: Tensor | None = None,
         source: Tensor | None = None,
         source_at: Tensor | None = None,
+        encoded: Tensor | None = None,
     ) -> Tensor:
         """Hidden states of target tokens.
 
@@ -146,6 +147,7 @@ class Model(Backbone):
             tokens, state, at: as for every Backbone; a state holds what `read` left behind.
             source: (B, S) int64, where there is no state.
             source_at: (S,) or (B, S) its positions, negative for padding; None: 0, 1, 2 ...
+            encoded: (B, S, W) of `encode`, for a caller who needs it too.
 
         Returns:
             (B, T, W), after the last norm.
@@ -153,8 +155,9 @@ class Model(Backbone):
         if state is not None:
             encoded, source_at = state.source, state.source_at
         else:
-            assert source is not None, "an encoder-decoder needs a source"
-            encoded = self.encode(source, source_at)
+            if encoded is None:
+                assert source is not None, "an encoder-decoder needs a source"
+                encoded = self.encode(source, source_at)
             source_at = _places(encoded, source_at)
         where = frame(tokens, at, state.length if state else 0)
         x = self.embed(tokens, where.at)
@@ -167,7 +170,7 @@ class Model(Backbone):
 
     def read(self, source: Tensor, source_at: Tensor | None, state: State) -> None:
         """Encodes a source (B, S) once for all tokens that will be written with `state`."""
-        state.source = self.encode(source, source_at)
+        state.source, state.source_ids = self.encode(source, source_at), source
         state.source_at = _places(state.source, source_at)
         for layer in state.layers:
             layer.cross = CrossCache()

@@ -188,6 +188,8 @@ class State:
     """(B, S, W) what an encoder made of the text to read; None where there is no encoder."""
     source_at: Tensor | None = None
     """(B, S) its positions, negative for padding."""
+    source_ids: Tensor | None = None
+    """(B, S) int64; its tokens, for a model that copies them."""
 
     def tensors(self) -> dict[str, Tensor]:
         """What is handed on from segment to segment, by name: for a checkpoint."""
@@ -225,6 +227,8 @@ class State:
             self.source = self.source.index_select(0, rows)
         if sources and self.source_at is not None:
             self.source_at = _rows_of(self.source_at, rows)
+        if sources and self.source_ids is not None:
+            self.source_ids = _rows_of(self.source_ids, rows)
 
 
 def _rows_of(at: Tensor, rows: Tensor) -> Tensor:

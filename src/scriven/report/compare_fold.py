@@ -6,7 +6,7 @@ from .compare_row import Row, Value
 
 MEASURED = (
     "steps", "train_loss", "val_loss", "train_accuracy", "val_accuracy", "bits_per_byte",
-    "ngram_loss", "tokens", "seconds", "tokens_per_second",
+    "ngram_loss", "tokens", "seconds", "tokens_per_second", "score", "control",
 )  # fmt: skip
 """Columns that are results; the others are settings, equal in all folded runs."""
 
@@ -35,6 +35,8 @@ def _folded(rows: list[Row]) -> Row:
             continue
         values[name] = sum(found) / len(found)
         spread[name] = (max(found) - min(found)) / 2
+    for name in ("interval", "baseline"):  # those of one seed
+        values[name] = None
     values["seed"] = f"{len(rows)} seeds"
     return replace(
         rows[0],

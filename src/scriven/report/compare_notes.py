@@ -24,7 +24,8 @@ def add_notes(rows: Sequence[Row]) -> list[str]:
     for group in groups.values():
         _mark_best(group)
     for row in rows:
-        if row.measure != NEXT_TOKEN:
+        alone = row.judged == "score" and len({each.measure for each in rows}) == 1
+        if row.measure != NEXT_TOKEN and not alone:
             text = f"the loss is that of {row.measure}: not comparable with losses of {NEXT_TOKEN}"
             _note(row, text, notes)
         if usual is not None and row.text != usual.text:
@@ -51,6 +52,8 @@ def _usual(groups: dict[tuple[object, ...], list[Row]]) -> Row | None:
 
 
 def _other_text(row: Row, usual: Row) -> str:
+    if row.judged == usual.judged == "score":
+        return "other rows or another split than most of these runs: the scores are not comparable"
     mine, theirs = (_number(each.values["vocabulary"]) for each in (row, usual))
     sizes = "" if mine == theirs else f" (vocabulary {whole(mine)} against {whole(theirs)})"
     return (
@@ -64,15 +67,16 @@ def _number(value: object) -> float | None:
 
 
 def _mark_best(group: list[Row]) -> None:
-    """The lowest loss, where there is something to be better than."""
+    """The lowest loss or the highest score, where there is something to be better than."""
     measured = [
-        (loss, row) for row in group if (loss := _number(row.values["val_loss"])) is not None
+        (figure, row) for row in group if (figure := _number(row.values[row.judged])) is not None
     ]
     if len(measured) < 2:
         return
     finished = [pair for pair in measured if pair[1].finished]
     if finished:
-        min(finished, key=lambda pair: pair[0])[1].best = True
+        sign = -1 if finished[0][1].judged == "score" else 1
+        min(finished, key=lambda pair: sign * pair[0])[1].best = True
 
 
 def _note(row: Row, text: str, notes: list[str]) -> None:

@@ -1,9 +1,10 @@
 """One run as a row of figures. Knows where scriven.json keeps them, and no table."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+from . import tuned
 from .figures import measure
 from .history import History, Moment, finite, read_history
 
@@ -30,6 +31,10 @@ MANY_DOCUMENTS = 10
 """From so many documents on, the held-out ones are drawn by the seed (data/split.py)."""
 
 
+SCORED = ("task", "base", "scored_by", "score", "interval", "baseline", "control")
+"""Columns that only fine-tuned runs have."""
+
+
 @dataclass
 class Row:
     """A run, or several that differ in their seed only."""
@@ -51,7 +56,9 @@ class Row:
     notes: list[int] = field(default_factory=list)
     """Numbers of the footnotes, from 1."""
     best: bool = False
-    """The lowest validation loss of those it may be compared with."""
+    """The best of those it may be compared with."""
+    judged: str = "val_loss"
+    """By which column: the lower the better of a loss, the higher the better of a score."""
 
     def data(self, notes: list[str]) -> dict[str, Any]:
         """Plain JSON values."""
@@ -106,17 +113,45 @@ def read_row(folder: Path) -> Row:
     if values["optimizer"] == "muon":
         values["matrix_rate"] = history.figure("settings", "optim", "matrix_rate")
     task = history.word("task") or "language"
+    is_tuned = tuned.is_tuned(history)
+    values |= _judged(history) if is_tuned else dict.fromkeys(SCORED)
+    if is_tuned:
+        values["bits_per_byte"] = values["ngram_loss"] = None
+        if tuned.learns_text(history):  # it holds the loss of the text as well
+            values["train_loss"] = None
     return Row(
         name=history.name,
         folder=folder,
         values=values,
         text=_text(history),
         same=_same(history),
-        measure=MEASURES.get(task, NEXT_TOKEN),
+        measure=f"the answers of {task}" if is_tuned else MEASURES.get(task, NEXT_TOKEN),
+        judged="score" if is_tuned else "val_loss",
         finished=figures.finished,
         best_step=figures.best_step,
         runs=[folder],
     )
+
+
+def _judged(history: History) -> dict[str, Value]:
+    """The main score of a fine-tuned run, and what it stands beside."""
+    found: dict[str, Value] = dict.fromkeys(SCORED)
+    found["task"] = history.word("task")
+    base = history.word("finetune", "base", "name")
+    fresh = history.pick("finetune", "base", "fresh") is True
+    found["base"] = f"none, shaped as {base}" if base and fresh else base or None
+    standing = tuned.standing(history)
+    if standing is None:
+        return found
+    found["scored_by"], found["score"] = standing.name, standing.value
+    if standing.low is not None and standing.high is not None:
+        found["interval"] = f"{standing.show(standing.low)} to {standing.show(standing.high)}"
+    trivial = {name: each for name, each in standing.others.items() if name != tuned.CONTROL}
+    if trivial:
+        name, value = max(trivial.items(), key=lambda pair: pair[1])
+        found["baseline"] = f"{standing.show(value)} {name}"
+    found["control"] = standing.others.get(tuned.CONTROL)
+    return found
 
 
 def _count(history: History, *path: str) -> int | None:
@@ -143,6 +178,8 @@ def _text(history: History) -> tuple[Value, ...]:
     Where the seed draws the documents that are held out, the fingerprint is another for each seed,
     and the text is known by its size.
     """
+    if tuned.is_tuned(history):
+        return _table(history)
     documents = history.figure("data", "documents")
     if documents is None or documents < MANY_DOCUMENTS:
         return (history.word("data", "fingerprint"),)
@@ -155,9 +192,25 @@ def _text(history: History) -> tuple[Value, ...]:
     )
 
 
+def _table(history: History) -> tuple[Value, ...]:
+    """Which rows a fine-tuned run is scored on. Where the seed draws those that are held out, the
+    fingerprint is another for each seed, and the table is known by its name and its size."""
+    held = history.word("finetune", "validation")
+    sources = history.pick("data", "sources")
+    names = [str(each) for each in sources] if isinstance(sources, list) else []
+    drawn = not held and any("." in name for name in names)
+    if not drawn:
+        return (history.word("data", "fingerprint"),)
+    parts = [history.figure("data", name) or 0.0 for name in ("rows", "validation_rows")]
+    share = history.figure("settings", "data", "validation")
+    return (*(PurePath(name).name for name in names), sum(parts), share)
+
+
 def _same(history: History) -> str:
     """Everything that was decided, but the seed."""
     settings = history.pick("settings")
     kept = {key: value for key, value in settings.items() if key != "seed"} if settings else {}
     parts = [history.word("architecture"), history.word("task"), history.pick("model"), kept]
+    if tuned.is_tuned(history):
+        parts += [history.word("finetune", "base", name) for name in ("name", "fresh")]
     return repr([*parts, _text(history), history.pick("own")])

@@ -52,6 +52,13 @@ COLUMNS = (
     Column("seed", "seed"),
     Column("steps", "steps"),
     Column("tokens", "tokens read", short),
+    Column("task", "task"),
+    Column("base", "base model"),
+    Column("scored_by", "scored by"),
+    Column("score", "score", decimal),
+    Column("interval", "95 % interval"),
+    Column("baseline", "best baseline"),
+    Column("control", "no pre-training", decimal),
     Column("train_loss", "train loss", _loss),
     Column("val_loss", "val loss", _loss),
     Column("train_accuracy", "train accuracy", percent),
@@ -67,7 +74,8 @@ FEW = 4
 LONGEST = 28
 """Columns of a terminal for a run's name."""
 GAP = "  "
-LEGEND = "* the lowest validation loss among runs that may be compared"
+LOWEST = "the lowest validation loss among runs that may be compared"
+HIGHEST = "the highest score among runs that may be compared"
 
 
 def cell(row: Row, column: Column) -> str:
@@ -115,17 +123,18 @@ def terminal(rows: Sequence[Row], notes: Sequence[str], width: int, bold: bool) 
     body = [[each.title, *(_marked(row, each) for row in rows)] for each in columns]
     lying = [list(line) for line in zip(heads, *body, strict=True)]
     best = {place for place, row in enumerate(rows, 1) if row.best}
-    value = next((n for n, each in enumerate(columns, 1) if each.key == "val_loss"), 0)
+    value = {each.key: n for n, each in enumerate(columns, 1)}
+    judged = {place: value.get(row.judged, 0) for place, row in enumerate(rows, 1)}
     if len(rows) > FEW and sum(_widths(lying)) + len(GAP) * len(columns) <= width:
-        strong = {(place, value) for place in best}
+        strong = {(place, judged[place]) for place in best}
         lines += _aligned(lying, strong if bold else set())
     else:
         for places in _blocks([heads, *body], width):
             part = [[line[0], *(line[place] for place in places)] for line in [heads, *body]]
-            strong = {(value, n) for n, place in enumerate(places, 1) if place in best}
+            strong = {(judged[place], n) for n, place in enumerate(places, 1) if place in best}
             lines += [*_aligned(part, strong if bold else set()), ""]
     lines = lines[:-1] if lines and not lines[-1] else lines
-    under = [LEGEND] if best else []
+    under = [f"* {', '.join(_legend(rows))}"] if best else []
     under += [f"[{number}] {_printable(text)}" for number, text in enumerate(notes, 1)]
     return "\n".join(
         [*lines, *([""] if under else []), *(x for t in under for x in _wrap(t, width))]
@@ -143,12 +152,18 @@ def markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
         cells = [_escape(_printable(row.name)) + _sup(row.notes)]
         for each in columns:
             text = _escape(cell(row, each))
-            cells.append(f"**{text}**" if row.best and each.key == "val_loss" else text)
+            cells.append(f"**{text}**" if row.best and each.key == row.judged else text)
         lines.append("| " + " | ".join(cells) + " |")
     if any(row.best for row in rows):
-        lines += ["", "Bold: the lowest validation loss among runs that may be compared."]
+        lines += ["", f"Bold: {', '.join(_legend(rows))}."]
     lines += [f"\n<sup>{number}</sup> {_escape(text)}" for number, text in enumerate(notes, 1)]
     return "\n".join(lines) + "\n"
+
+
+def _legend(rows: Sequence[Row]) -> list[str]:
+    """What a mark means, for those that are there."""
+    judged = {row.judged for row in rows if row.best}
+    return [text for key, text in (("val_loss", LOWEST), ("score", HIGHEST)) if key in judged]
 
 
 def _title(row: Row) -> str:
@@ -160,7 +175,7 @@ def _title(row: Row) -> str:
 
 
 def _marked(row: Row, column: Column) -> str:
-    return cell(row, column) + (" *" if row.best and column.key == "val_loss" else "")
+    return cell(row, column) + (" *" if row.best and column.key == row.judged else "")
 
 
 def _widths(table: Sequence[Sequence[str]]) -> list[int]:

@@ -44,15 +44,14 @@ def confusion(history: History) -> Markup:
                 element("td", found, class_="number"),
             )
         )
-    caption = "A row for each label as it is, a column for each as the model says"
     table = element(
         "table",
-        element("caption", caption),
         element("thead", head),
         element("tbody", *body),
         class_="confusion",
     )
-    return element("div", element("p", _mistake(counts, names)), table, class_="scroll")
+    told = f"{_mistake(counts, names)} A row for each label as it is, a column as the model says."
+    return element("div", element("p", told), table, class_="scroll")
 
 
 def _counts(found: object, labels: object) -> list[list[int]]:

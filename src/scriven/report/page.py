@@ -53,7 +53,7 @@ def render(history: History) -> str:
     standing = tuned.standing(history) if is_tuned else None
     said = "Its answers over time" if is_tuned else "Its writing over time"
     sections = [
-        _section("Key figures", _figures(figures, standing)),
+        _section("Key figures", _figures(history, figures, standing)),
         _section("Is it any good?", _ladder(figures)) if _rungs(figures) else "",
         *(_of_task(history, standing) if is_tuned else ()),
         _section("Curves", _curves(history, figures)),
@@ -118,7 +118,7 @@ def _section(title: str, content: Markup) -> Markup:
     return element("section", element("h2", title, id=name), content, aria_labelledby=name)
 
 
-def _figures(figures: Figures, standing: tuned.Standing | None = None) -> Markup:
+def _figures(history: History, figures: Figures, standing: tuned.Standing | None) -> Markup:
     baseline = "n-gram counting" if figures.order is None else f"{figures.order}-gram counting"
     rows = [
         ("Validation loss", decimal(figures.loss), f"nats per {figures.unit}"),
@@ -134,14 +134,9 @@ def _figures(figures: Figures, standing: tuned.Standing | None = None) -> Markup
     ]
     if not figures.language:
         rows = [row for row in rows if row[0] not in (baseline, "Perplexity", "Bits per byte")]
-        about = tuned.RIGHT.get(figures.unit, "of the validation part")
-        unit = tuned.LOSSES.get(figures.unit, f"nats per {figures.unit}")
-        rows[0] = ("Validation loss", decimal(figures.loss), unit)
-        rows[1] = ("Accuracy", percent(figures.accuracy), about)
-    if standing is not None and standing.value is not None:
-        ends = standing.text.partition("(")[2].rstrip(")")
-        rows.insert(0, (standing.name, standing.show(standing.value), ends))
-        rows = [row for row in rows if row[0] not in ("Tokens",)]
+        rows[1] = ("Accuracy", percent(figures.accuracy), "of the validation part")
+    if tuned.is_tuned(history):
+        rows = tuned.tiles(history, figures, standing)
     tiles = [
         element(
             "div",

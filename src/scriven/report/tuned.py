@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..run import card_task
+from .figures import Figures
 from .history import History, finite
 from .markup import Markup, element, join
-from .numbers import whole
+from .numbers import decimal, duration, percent, short, whole
 
 LONGEST = 400  # characters of a value
 LOSSES = {
@@ -63,26 +64,65 @@ def is_tuned(history: History) -> bool:
     return isinstance(history.pick("finetune"), dict)
 
 
-def standing(history: History) -> Standing | None:
-    """The main score; None while there is none, or where it is damaged."""
+def standing(history: History, asked: str | None = None) -> Standing | None:
+    """The main score, or the one asked for; None while there is none, or where it is damaged."""
     record = plain(history)
     found = record["results"].get("val_scores") or {}
     others = card_task.beside(record)
     known = found or next(iter(others.values()), {})
-    key = record["results"].get("main_score")
+    key = asked or record["results"].get("main_score")
     key = key if key in known else next(iter(known), None)
     if key is None:
         return None
     mine = found.get(key, {})
     beside = {name: scores[key]["value"] for name, scores in others.items() if key in scores}
     return Standing(
-        name=key.replace("_", " "),
+        name=card_task.title(key),
         key=key,
         value=mine.get("value"),
         low=mine.get("low"),
         high=mine.get("high"),
         others=beside,
     )
+
+
+def tiles(history: History, figures: Figures, found: Standing | None) -> list[tuple[str, str, str]]:
+    """(name, value, unit) of the key figures."""
+    unit = LOSSES.get(figures.unit, f"nats per {figures.unit}")
+    first = [] if found is None or found.value is None else [_tile(found)]
+    if first:
+        first += _second(history, figures, found)
+    return [
+        *first,
+        ("Validation loss", decimal(figures.loss), unit),
+        ("Parameters", short(figures.parameters), "weights learned"),
+        ("Rows", whole(history.figure("data", "rows")), "taught with"),
+        ("Held-out rows", whole(history.figure("data", "validation_rows")), "never taught with"),
+        ("Passes", decimal(figures.passes, 1), "through the rows"),
+        ("Tokens", short(figures.tokens), "read in training"),
+        ("Time", duration(figures.seconds), "wall clock"),
+        ("Speed", short(figures.tokens_per_second), "tokens per second"),
+    ]
+
+
+def _tile(found: Standing) -> tuple[str, str, str]:
+    assert found.value is not None
+    name = found.name[:1].upper() + found.name[1:]
+    return name, found.show(found.value), found.text.partition("(")[2].rstrip(")")
+
+
+def _second(
+    history: History, figures: Figures, found: Standing | None
+) -> list[tuple[str, str, str]]:
+    """What stands beside the main score: another one, else a share of tokens, else a baseline."""
+    assert found is not None
+    others = [name for name in plain(history)["results"]["val_scores"] if name != found.key]
+    if others:
+        other = standing(history, others[0])
+        return [] if other is None else [_tile(other)]
+    if figures.unit == "answer token":
+        return [("Accuracy", percent(figures.accuracy), RIGHT[figures.unit])]
+    return [(name, found.show(value), "for comparison") for name, value in found.others.items()][:1]
 
 
 def plain(history: History) -> dict[str, Any]:
@@ -191,7 +231,10 @@ def ladder(found: Standing) -> Markup:
 
 def facts(history: History) -> Markup:
     """The task with its base model, columns and labels."""
-    rows = card_task.facts({**history.record, "finetune": _facts(history)})
+    tune = history.pick("settings", "tune")
+    known = {"tune": tune if isinstance(tune, dict) else {}}
+    about = {"task": history.word("task"), "settings": known, "finetune": _facts(history)}
+    rows = card_task.facts(about)
     pairs = [
         element(
             "div",

@@ -47,7 +47,7 @@ def _against(found: Standing, value: float) -> str:
     high = found.value if found.high is None else found.high
     if low > value:
         return "better than"
-    return "worse than" if high < value else "no surer than"
+    return "worse than" if high < value else "not surely better than"
 
 
 def advice(history: History, figures: Figures, found: Standing | None) -> list[str]:

@@ -70,6 +70,7 @@ def write_stream(path: Path, parts: Iterable[bytes]) -> None:
         ResourceError: the disk is full or broken; what was there before is untouched.
         InputError: the folder cannot be written to.
     """
+    clean(path.parent, path.name)
     try:
         with _temporary(path) as temporary:
             with temporary.open("wb") as file:
@@ -175,19 +176,22 @@ def discard(path: Path) -> bool:
     return True
 
 
-def clean(folder: Path) -> None:
-    """Removes what processes that died in the middle of a save have left in a folder."""
+def clean(folder: Path, name: str | None = None) -> None:
+    """Removes what processes that died in the middle of a save have left in a folder: of all
+    files, or of the one called `name`."""
     try:
         names = os.listdir(folder)
     except OSError:
         return
-    for name in names:
-        found = _LEFTOVER.fullmatch(name)
-        if found is None or folder / name in _busy:
+    for each in names:
+        found = _LEFTOVER.fullmatch(each)
+        if found is None or folder / each in _busy:
             continue
         process = int(found[1])
+        if name is not None and each != _temporary_name(name, process):
+            continue
         if process == os.getpid() or not alive(process):
-            _remove(folder / name)
+            _remove(folder / each)
 
 
 def sync_folder(folder: Path) -> None:
@@ -236,11 +240,15 @@ def _try(attempt: Callable[[], None], path: Path, size: int) -> None:
     return None
 
 
+def _temporary_name(name: str, process: int) -> str:
+    # A name may have 255 bytes; the first 50 characters, of up to 4 bytes, say enough.
+    return f"{TEMPORARY}{name[:50]}-{process}"
+
+
 @contextlib.contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
     """A free temporary name beside `path`; whatever is still there at the end is removed."""
-    # A name may have 255 bytes; the first 50 characters, of up to 4 bytes, say enough.
-    temporary = path.with_name(f"{TEMPORARY}{path.name[:50]}-{os.getpid()}")
+    temporary = path.with_name(_temporary_name(path.name, os.getpid()))
     _remove(temporary)
     _busy.add(temporary)
     try:

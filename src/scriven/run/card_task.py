@@ -7,7 +7,6 @@ Knows no tensor, and makes plain values only; `card.py` makes Markdown of them.
 from collections.abc import Mapping
 from typing import Any
 
-
 LABELS = 30
 """Names of labels that are listed."""
 
@@ -48,12 +47,26 @@ REWRITES = ("translate", "summarize")
 HUNDREDS = ("bleu", "chrf", "rouge_l")
 """Scores from 0 to 100."""
 
+NAMES = {
+    "macro_f1": "macro F1",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "rouge_l": "ROUGE-L",
+    "ended": "ended by themselves",
+}
+"""Scores that people write otherwise than we do."""
+
 Scores = Mapping[str, Mapping[str, Any]]
 
 
 def is_tuned(record: Mapping[str, Any]) -> bool:
     """Whether a run is a fine-tuning."""
     return isinstance(record.get("finetune"), dict)
+
+
+def title(name: str) -> str:
+    """The name of a score for a person."""
+    return NAMES.get(name, name.replace("_", " "))
 
 
 def figure(name: str, value: float) -> str:
@@ -92,7 +105,7 @@ def scores(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     for name, each in found.items():
         if each.get("value") is None:
             continue
-        cells = [name.replace("_", " "), figure(name, each["value"]), interval(name, each)]
+        cells = [title(name), figure(name, each["value"]), interval(name, each)]
         for score in others.values():
             value = (score.get(name) or {}).get("value")
             cells.append("" if value is None else figure(name, value))
@@ -104,7 +117,7 @@ def signatures(record: Mapping[str, Any]) -> list[str]:
     """How scores were computed, where they have a signature."""
     found: Scores = (record.get("results") or {}).get("val_scores") or {}
     return [
-        f"{name.replace('_', ' ')}: {each['signature']}"
+        f"{title(name)}: {each['signature']}"
         for name, each in found.items()
         if each.get("signature")
     ]
@@ -143,12 +156,14 @@ def usage(record: Mapping[str, Any], kind: str) -> str:
         return _classifier(name, record["finetune"])
     if name not in REWRITES:
         return ""
+    words = (record.get("tokenizer") or {}).get("kind") in ("bpe", "word")
+    text = " A text." if words else "A text."  # as a word in the middle of a text
     if is_pair(kind):
-        return WRITES.format(auto="AutoModelForSeq2SeqLM", border="", cut="")
+        return WRITES.format(auto="AutoModelForSeq2SeqLM", text=text, border="", cut="")
     from ..text.special import MARKS  # whoever only reads scores loads no tokenizer for it
 
     border, cut = f' + "{MARKS["delimiter"]}"', '[:, ids["input_ids"].size(1) :]'
-    return WRITES.format(auto="AutoModelForCausalLM", border=border, cut=cut)
+    return WRITES.format(auto="AutoModelForCausalLM", text=text, border=border, cut=cut)
 
 
 def is_pair(kind: str) -> bool:
@@ -195,7 +210,7 @@ WRITES = """from transformers import {auto}, AutoTokenizer
 
 model = {auto}.from_pretrained(".")
 tokenizer = AutoTokenizer.from_pretrained(".")
-ids = tokenizer("A text."{border}, return_tensors="pt")
+ids = tokenizer("{text}"{border}, return_tensors="pt")
 made = model.generate(**ids, do_sample=False, max_new_tokens=100){cut}
 print(tokenizer.decode(made[0], skip_special_tokens=True))
 """

@@ -9,9 +9,13 @@ from typing import Any
 
 from .. import config
 from ..text import Tokenizer, chat, save_tokenizer
-from . import card_task
-from .card import Curve, model_card
+from . import card_task, manifest
+from .card import Curve, model_card, read_curve
+from .publish import publish_files, read_published
 from .twin import describe_shape
+
+
+CARD = "README.md"
 
 
 def describe_files(
@@ -61,8 +65,16 @@ def describe_files(
         **written,
         "config.json": _json(shape),
         "generation_config.json": _json({**ids, **generation}),
-        "README.md": model_card(about, shape, curve).encode(errors="replace"),
+        CARD: model_card(about, shape, curve).encode(errors="replace"),
     }
+
+
+def rewrite_card(folder: Path, record: Mapping[str, Any]) -> None:
+    """The model card anew, of a run that has more to tell than when it was published."""
+    names = [name for name in manifest.read(folder) if name != CARD]
+    files = {name: read_published(folder, name) for name in names}
+    card = model_card(record, json.loads(files["config.json"]), read_curve(folder))
+    publish_files(folder, {**files, CARD: card.encode(errors="replace")})
 
 
 def _answers(tokenizer: Tokenizer, ends: list[int]) -> dict[str, Any]:

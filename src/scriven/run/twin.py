@@ -43,6 +43,8 @@ def shape_of_twin(
         facts: of a fine-tuning, with the names of its labels.
     """
     twin: dict[str, Any] | None = architecture.foreign(model)
+    if (facts or {}).get("copy"):
+        return None
     if twin is None or task is None or not is_labelled(task):
         return twin
     kind = CLASSIFIERS.get(twin["architectures"][0])
@@ -78,7 +80,7 @@ def foreign_weights(
     Where Hugging Face has no twin of this model, under our own names.
     """
     plain = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
-    if shape_of_twin(architecture, model, task) is None:
+    if _copies(plain) or shape_of_twin(architecture, model, task) is None:
         return plain
     if task is None or not is_labelled(task):
         return to_twin(architecture, model, plain)
@@ -96,7 +98,7 @@ def own_weights(
     Raises:
         DamagedError: tensors that are missing or belong to another model.
     """
-    if shape_of_twin(architecture, model, task) is None:
+    if _copies(tensors) or shape_of_twin(architecture, model, task) is None:
         return tensors
     if task is None or not is_labelled(task) or SCORE not in tensors:
         return from_twin(architecture, model, tensors)
@@ -105,3 +107,8 @@ def own_weights(
     if "head.weight" in found:
         found["words.weight"] = found.pop("head.weight")
     return {**found, "head.weight": tensors[SCORE]}
+
+
+def _copies(tensors: dict[str, Tensor]) -> bool:
+    """Whether a model copies from its source, which no twin does."""
+    return "pointer.query.weight" in tensors

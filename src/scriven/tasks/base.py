@@ -52,6 +52,8 @@ class Objective(nn.Module):
     """Special tokens it needs beyond eos and pad."""
     measure = "next token"
     """What its loss means; losses of different meaning are never ranked together."""
+    by_accuracy = False
+    """Whether the best weights are those that are right most often, not those of the least loss."""
     writes = True
     """Whether it can go on with a text, token by token."""
     fills = False
@@ -69,6 +71,7 @@ class Objective(nn.Module):
         super().__init__()
         self.backbone, self.criterion = backbone, criterion
         self.special, self.facts = dict(special or {"eos": 0}), dict(facts or {})
+        self.smoothing = float(self.facts.get("smoothing") or 0.0)
         self.vocabulary = backbone.config.vocabulary
         self.head: Any = self.make_head()
 
@@ -91,6 +94,10 @@ class Objective(nn.Module):
         scores = F.linear(hidden, weight)
         return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
 
+    def next_logits(self, hidden: Tensor, state: State) -> Tensor:
+        """As `logits`, while a text is written: `state` is what the model has read."""
+        return self.logits(hidden)
+
     def hidden(self, batch: Batch, state: State | None = None) -> Tensor:
         """(B, T, W) of a batch; `state` is what the rows' earlier windows left behind."""
         if batch.source is None:
@@ -101,13 +108,20 @@ class Objective(nn.Module):
         )
         return found
 
+    def predict(self, batch: Batch, state: State | None = None) -> Tensor:
+        """(B, T, V) logits of a batch."""
+        return self.logits(self.hidden(batch, state))
+
     def forward(self, batch: Batch, state: State | None = None) -> Output:
         """Loss of a batch: the user's own while training, cross entropy when measured."""
-        logits = self.logits(self.hidden(batch, state)).flatten(0, 1)
+        logits = self.predict(batch, state).flatten(0, 1)
         targets = batch.targets.flatten()
         tokens = (targets != IGNORED).sum()
         if self.criterion is None or not self.training:
-            loss = F.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED)
+            smooth = self.smoothing if self.training else 0.0
+            loss = F.cross_entropy(
+                logits, targets, reduction="sum", ignore_index=IGNORED, label_smoothing=smooth
+            )
         else:
             loss = self.criterion(logits, targets) * tokens
         correct = (logits.detach().argmax(-1) == targets).sum()

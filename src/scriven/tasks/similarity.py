@@ -30,6 +30,7 @@ class Similarity(Labelled):
     SCORES = "numbers"
     TRUTH = "score"
     measure = "score"
+    by_accuracy = False
 
     @classmethod
     def survey(cls, rows: Iterable[Row]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 
 from ..data.batch import Batch
 from ..data.corpus import Corpus
-from ..data.order import Order, drawn, drawn_alike
+from ..data.order import Order, drawn_alike
 from ..data.pairs import Pairs as PairRows
 from ..data.stream import Stream
 from ..tasks.base import Objective
@@ -65,16 +65,17 @@ class Streams(Windows):
 
 
 class Paired:
-    """Pairs of a source and a target in random order, every one once per pass."""
+    """Pairs in random order, every one once per pass, about as long as each other."""
 
     def __init__(
         self, corpus: Corpus, task: Pairs, seed: int, rows: int, device: torch.device
     ) -> None:
         self.corpus, self.task, self.seed, self.rows, self.device = corpus, task, seed, rows, device
         self.pairs = PairRows(corpus.train, corpus.tokenizer.eos)
+        self.lengths = self.pairs.lengths.max(1)  # the longer side leaves the least padding on both
 
     def batch(self, sample: int) -> Batch:
-        numbers = drawn(sample, self.rows, len(self.pairs), self.seed)
+        numbers = drawn_alike(sample, self.rows, self.lengths, self.seed)
         return self.task.batch(*self.pairs.read(numbers), self.device)
 
     def examine(self) -> Iterator[Batch]:
@@ -95,7 +96,7 @@ class Drawn:
     ) -> None:
         self.task, self.train, self.validation = task, train, validation
         self.seed, self.rows, self.device = seed, rows, device
-        self.lengths = np.array([example.length for example in train], dtype=np.int64)
+        self.lengths = np.array([example.widest for example in train], dtype=np.int64)
 
     def batch(self, sample: int) -> Batch:
         numbers = drawn_alike(sample, self.rows, self.lengths, self.seed)

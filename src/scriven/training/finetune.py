@@ -34,7 +34,7 @@ from .record import new_record
 from .request import Request, Wishes, wishes_of
 from .rows import Rows
 from .stop import Stop, watch
-from .tune import BUDGET, USUAL, plan_tuning, tuned_shape
+from .tune import BUDGET, plan_tuning, tuned_shape, usual_settings
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def finetune(asked: Tuning, own: Own | None = None) -> Trained:
     log = Log(None, quiet=asked.quiet)
     with watch() as stop:
         wishes = wishes_of(Request(settings=asked.settings, budget=asked.budget, seed=asked.seed))
-        settings = wishes.apply(USUAL)
+        settings = wishes.apply(Settings())
         seed = 0 if wishes.seed is None else wishes.seed
         check_whole("seed", seed, LARGEST_SEED)
         budget = parse_budget(asked.budget or BUDGET)
@@ -98,6 +98,7 @@ def finetune(asked: Tuning, own: Own | None = None) -> Trained:
         if isinstance(base, ScrivenError):
             raise base
         _check_kind(base, ground.name)
+        settings = wishes.apply(usual_settings(ground.name, settings.tune.weights))
         rows, facts = _rows(base, ground, asked, settings)
         model = tuned_shape(base, rows.tokenizer, wishes.sections.get("model", {}))
         longest = max(example.length for example in rows.train_examples)
@@ -238,6 +239,8 @@ def _rows(
     facts = {
         **about,
         "auxiliary": settings.tune.auxiliary,
+        "smoothing": settings.tune.smoothing,
+        "copy": _copies(base, ground.name, settings),
         "columns": ground.columns,
         "validation": asked.validation,
         "base": {
@@ -296,3 +299,15 @@ def command(asked: Tuning) -> str:
         parts.append("--control")
     parts += [f"--{name}={value}" for name, value in asked.settings.items()]
     return shlex.join(parts)
+
+
+def _copies(base: Loaded, task: str, settings: Settings) -> bool:
+    """Whether the model copies from its source.
+
+    Raises:
+        SettingError: it was asked to, and cannot.
+    """
+    can = base.task.backbone.kind == "encoder-decoder" and task in ("translate", "summarize")
+    if settings.tune.copy and not can:
+        raise SettingError("--tune.copy: only an encoder-decoder can, in translate and summarize")
+    return (task == "summarize" if settings.tune.copy is None else settings.tune.copy) and can

@@ -47,6 +47,9 @@ def freeze(task: Objective, what: What, known: int) -> dict[str, int]:
         one.requires_grad_(what == "lora")
     if task.head is not None and (what == "head" or not task.writes):
         task.head.requires_grad_(True)
+    for name, weight in task.named_parameters():
+        if name.startswith("pointer."):  # what copies is new as well
+            weight.requires_grad_(True)
     rows: dict[str, int] = {}
     if known < task.vocabulary:
         tables = {"backbone.embed.token.weight", "words.weight", "head.weight"}

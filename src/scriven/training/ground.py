@@ -124,6 +124,7 @@ def read_ground(
     else:
         rows, held_out = split(rows, data.validation, seed)
         if kind.SCORES == "labels":
+            kind.survey([*rows, *held_out])  # tells what is no column of labels
             rows, held_out = keep_rare(kind, rows, held_out, notes)
     if not rows or not held_out:
         raise InputError(

@@ -159,8 +159,8 @@ class Loop:
         self.evaluation_seconds = progress.seconds - ready
         # what the end of a wall-clock budget must pay for: one evaluation and the last save
         self.horizon.reserve = 1.5 * self.evaluation_seconds + 1.0
-        least = math.inf if progress.best_loss is None else progress.best_loss
-        better = score.loss < least  # never a loss that is not a number
+        least = math.inf if progress.best_rank is None else progress.best_rank
+        better = score.rank < least  # never a loss that is not a number
         self.log.event(
             "evaluation",
             step=progress.step,
@@ -173,7 +173,7 @@ class Loop:
             metrics=score.metrics or None,
         )
         if better:
-            progress.best_loss, progress.best_step, progress.stale = score.loss, progress.step, 0
+            progress.best_rank, progress.best_step, progress.stale = score.rank, progress.step, 0
             self.hooks.better(progress, score)
             self._save()
         else:
@@ -188,14 +188,15 @@ class Loop:
         if not patience or progress.stale < patience:
             return False
         share = self._share()
+        what = "accuracy" if self.score and self.score.by_accuracy else "loss"
         if self.optim.schedule != "wsd":
-            self._note(f"no better validation loss in {patience} evaluations: stopping")
+            self._note(f"no better validation {what} in {patience} evaluations: stopping")
             return True
         if share < 1 - self.optim.decay:
             self.horizon.finish_from(share, self.optim.decay)
             progress.shortened, progress.stale = self.horizon.shortened, 0
             self._note(
-                f"no better validation loss in {patience} evaluations: "
+                f"no better validation {what} in {patience} evaluations: "
                 "the learning rate falls from here, and the run ends early"
             )
         return False

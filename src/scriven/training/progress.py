@@ -22,7 +22,8 @@ class Progress:
     seconds: float = 0.0
     samples: int = 0
     """Number of the next window; runs ahead of the steps after a rollback."""
-    best_loss: float | None = None
+    best_rank: float | None = None
+    """`Score.rank` of the best evaluation."""
     best_step: int = 0
     stale: int = 0
     """Evaluations in a row without a better one."""

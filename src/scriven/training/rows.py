@@ -85,7 +85,7 @@ class Rows:
 
     def baseline(self) -> tuple[dict[str, Any], str]:
         found = baselines(self.name, self.task, self.train, self.answered, self.about)
-        return found, tell(found)
+        return found, tell(found, main_score(self.task, self.name))
 
     def sample(self, run: "Trainer") -> str:
         predictor = Predictor(run.task, self.tokenizer, run.engine, run.runtime)

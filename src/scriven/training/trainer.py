@@ -143,7 +143,7 @@ class Trainer:
             self.log.say(f"not saved: {error}; the next save tries again")
             return
         self.failed, self.saved = None, progress.step
-        if progress.best_loss is None:  # before the first evaluation the newest is the best
+        if progress.best_rank is None:  # before the first evaluation the newest is the best
             self._try_to_publish(progress)
         keep = self.plan.settings.train.keep
         checkpoint.prune(self.folder, keep, best=progress.best_step, healthy=progress.step)

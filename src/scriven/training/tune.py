@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from .. import config
+from .. import config, find
 from ..errors import SettingError
 from ..models.shared.cost import check_fits
 from ..run.load import Loaded
@@ -14,16 +14,31 @@ from ..text import Tokenizer
 from .budget import Budget
 from .plan import Plan, check_ranges
 
-USUAL = Settings(
+LABELLING = Settings(
     optim=OptimSettings(optimizer="adamw", schedule="linear", warmup=0.1, weight_decay=0.01)
 )
-"""Where a fine-tuning begins, before anything is asked for."""
+WRITING = Settings(optim=OptimSettings(matrix_rate=0.01))
+"""Where a fine-tuning begins, before anything is asked for: a head for labels learns in a few
+careful passes, as adapters do; writing is learned as in pre-training, at half the rate."""
 
 BUDGET = "10epochs"
 BATCH = 32
+"""Rows of an update, with labels."""
+TOKENS = 4096
+"""Tokens of an update, of written answers."""
 DROPOUT = 0.1
 PATIENCE = 4
 """Evaluations, one in each pass through the rows."""
+
+
+def writes(task: str) -> bool:
+    """Whether a task, a file of tasks/, answers with texts."""
+    return bool(find.module("scriven.tasks", task).Task.writes)
+
+
+def usual_settings(task: str, weights: str) -> Settings:
+    """Where a fine-tuning for a task begins; `weights` as in TuneSettings."""
+    return WRITING if writes(task) and weights != "lora" else LABELLING
 
 
 def tuned_shape(base: Loaded, tokenizer: Tokenizer, asked: Mapping[str, object]) -> Any:
@@ -72,10 +87,11 @@ def plan_tuning(
     check_ranges(settings)
     reasons = dict(runtime.reasons)
     train = settings.train
-    batch = train.batch or min(BATCH, rows)
+    each = max(1, round(tokens[0] / rows))
+    usual = max(8, min(128, TOKENS // each)) if writes(task) else BATCH
+    batch = train.batch or min(usual, rows)
     micro = min(batch, train.micro_batch or batch)
     check_fits(model, micro * longest, memory_available())
-    each = max(1, round(tokens[0] / rows))
     steps = budget.total_steps(batch * each, rows * each)
     a_pass = max(1, round(rows / batch))
     every, patience, rate = train.evaluate_every, train.patience, settings.optim.rate

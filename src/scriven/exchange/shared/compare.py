@@ -14,6 +14,7 @@ from ...generate.engine import Engine
 from ...generate.sampling import Sampling
 from ...run.load import Loaded
 from ...tasks.shared.answering import Answering
+from ...tasks.shared.labelled import Labelled
 from ...text import Tokenizer
 from ..base import Answer, Question, asked_as
 
@@ -116,19 +117,15 @@ def make_question(loaded: Loaded) -> Question:
     written = _write(loaded, max(lengths)) if loaded.task.writes else list(TEXTS[:3])
     prompts = []
     for text, length in zip(written, lengths, strict=True):
-        if isinstance(loaded.task, Answering):
-            ids = loaded.task.prompt(tokenizer, text)[-length:]
-        else:
-            ids = tokenizer.encode(text)[:length]
-        ids = ids or [tokenizer.eos]
+        ids = _put(loaded, text, length)
         if asked == "seq2seq" and tokenizer.mask is not None:  # a source that breaks off
             ids = [*ids, tokenizer.mask]
         prompts.append(ids)
     return Question(
         texts=[*TEXTS, *written, _vocabulary(tokenizer)],
         prompts=prompts,
-        counts=[room if asked != "masked" else 0] * len(prompts),
-        never=sorted(loaded.task.ends),
+        counts=[room if loaded.task.writes else 0] * len(prompts),
+        never=sorted(loaded.task.ends) if loaded.task.writes else [],
         pad=tokenizer.pad,
         task=asked,
     )
@@ -146,10 +143,12 @@ def compare(
         share: of the spread of the logits that a difference may have; None for no bound.
     """
     difference, total, equal, unexplained = 0.0, 0, 0, []
-    spreads = []
+    spreads, scores = [], []
     for prompt, tokens, theirs in zip(question.prompts, answer.tokens, answer.logits, strict=True):
         ours = read(loaded, question, list(prompt), list(tokens))
-        spreads.append(float(ours.std()))
+        if question.task == "labels":
+            scores.append(ours)
+        spreads.append(float(ours.std(correction=0)))
         other = torch.from_numpy(theirs)
         # some programs forbid a token by writing the lowest number over its logit
         for token in question.never:
@@ -176,6 +175,8 @@ def compare(
         if list(ids) != loaded.tokenizer.encode(text)
     ]
     scale = sum(spreads) / len(spreads)
+    if question.task == "labels":  # there may be one number for each prompt
+        scale = float(torch.cat(scores).std(correction=0))
     return Comparison(
         runtime=runtime,
         texts=len(question.texts),
@@ -201,8 +202,23 @@ def read(loaded: Loaded, question: Question, prompt: list[int], tokens: list[int
         hidden = task.backbone(decoder, source=source)
         return task.logits(hidden)[0].float()
     row = torch.tensor([[*prompt, *tokens]])
+    if question.task == "labels":
+        return task.head(task.backbone(row)[:, -1]).float()  # type: ignore[no-any-return]
     logits = task.logits(task.backbone(row))[0].float()
     return logits[len(prompt) - 1 : -1] if tokens else logits
+
+
+def _put(loaded: Loaded, text: str, length: int) -> list[int]:
+    """A text as the run's task puts it to the model, of about this many tokens."""
+    task, tokenizer = loaded.task, loaded.tokenizer
+    if isinstance(task, Labelled):
+        two = sum(not column.answer for column in task.COLUMNS.values()) > 1
+        return task.inputs(tokenizer, *[text, TEXTS[-1]][: 1 + two])[0]
+    if isinstance(task, Answering):
+        asked = task.shorten(task.prompt(tokenizer, text)) or [tokenizer.eos]
+        source, row = task.arrange(asked[-length:], 0)
+        return row if source is None else source
+    return tokenizer.encode(text)[:length] or [tokenizer.eos]
 
 
 def _write(loaded: Loaded, length: int) -> list[str]:

@@ -4,17 +4,21 @@ A decoder reads the question, then writes the answer after it in the same row; a
 reads the question as its source. An answer ends with a token that the model learns to write.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...data.batch import IGNORED, Batch
 from ...data.padding import padded
+from ...models.shared.backbone import Backbone
+from ...nn.pointer import Pointer
+from ...nn.state import State
 from ...text.base import Tokenizer
-from ..base import LONGEST
+from ..base import LONGEST, Criterion
 from .columns import BadValue
 from .examples import Example, Ids, TableTask, check_reach, filled, read_once
 
@@ -93,9 +97,59 @@ class Answering(TableTask):
 
 
 class Rewriting(Answering):
-    """One text becomes another: a delimiter stands between them in a decoder's row."""
+    """One text becomes another: a delimiter stands between them in a decoder's row.
+
+    An encoder-decoder may copy tokens of its source (`facts["copy"]`).
+    """
 
     EXTRA = ("delimiter",)
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        criterion: Criterion | None = None,
+        special: Mapping[str, int] | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(backbone, criterion, special, facts)
+        copies = bool(self.facts.get("copy")) and backbone.kind == "encoder-decoder"
+        self.pointer = Pointer(backbone.config.width) if copies else None
+
+    def initialise(self) -> None:
+        """Fresh weights."""
+        super().initialise()
+        if self.pointer is not None:
+            self.pointer.initialise()
+
+    def predict(self, batch: Batch, state: State | None = None) -> Tensor:
+        """(B, T, V) logits of a batch, or logarithms of probabilities where tokens are copied."""
+        if self.pointer is None or state is not None:
+            return super().predict(batch, state)
+        assert batch.source is not None and batch.source_at is not None
+        reading: Any = self.backbone
+        encoded = reading.encode(batch.source, batch.source_at)
+        hidden = reading(batch.tokens, None, batch.at, source_at=batch.source_at, encoded=encoded)
+        return self._mixed(hidden, encoded, batch.source, batch.source_at)
+
+    def next_logits(self, hidden: Tensor, state: State) -> Tensor:
+        """As `predict`, of what is being written."""
+        if self.pointer is None:
+            return self.logits(hidden)
+        assert state.source is not None and state.source_at is not None
+        assert state.source_ids is not None
+        at = state.source_at.expand(len(state.source), -1)
+        return self._mixed(hidden, state.source, state.source_ids, at)
+
+    def _mixed(self, hidden: Tensor, encoded: Tensor, source: Tensor, at: Tensor) -> Tensor:
+        assert self.pointer is not None
+        embed: Any = self.backbone.embed
+        vectors = embed.token(source) * embed.scale
+        found: Tensor = self.pointer(hidden, self.logits(hidden), encoded, vectors, source, at)
+        return found
+
+    def prompt(self, tokenizer: Tokenizer, text: str) -> Ids:
+        """A source as it was read in training."""
+        return tokenizer.encode(spaced(tokenizer, text))
 
     @property
     def border(self) -> Ids:
@@ -104,8 +158,22 @@ class Rewriting(Answering):
 
     def encode(self, tokenizer: Tokenizer, row: dict[str, str]) -> Example:
         """Source and target, which ends with EOS."""
-        source, target = tokenizer.encode(row["source"]), row.get("target")
+        source, target = self.prompt(tokenizer, row["source"]), row.get("target")
         if not source:
             raise BadValue("has an empty source")
-        answer = None if target is None else [*tokenizer.encode(target), self.special["eos"]]
+        answer = (
+            None
+            if target is None
+            else [
+                *tokenizer.encode(spaced(tokenizer, target)),
+                self.special["eos"],
+            ]
+        )
         return self.pair(source, answer)
+
+
+def spaced(tokenizer: Tokenizer, text: str) -> str:
+    """A text that begins with a space, where words have other tokens with one before them: the
+    first word of a title is then the same token as in the middle of the source."""
+    bare = tokenizer.kind in ("bpe", "word") and not text[:1].isspace()
+    return f" {text}" if bare else text

@@ -20,6 +20,10 @@ from .columns import Column, Row
 Ids = list[int]
 
 
+ROUND = 8
+"""Rows are filled up to a multiple of so many tokens."""
+
+
 @dataclass(frozen=True)
 class Example:
     """A row of a table, encoded."""
@@ -39,6 +43,11 @@ class Example:
     def length(self) -> int:
         """Tokens to read."""
         return sum(map(len, self.rows)) + len(self.source or ())
+
+    @property
+    def widest(self) -> int:
+        """Tokens of its longest row or source, which the padding of a batch goes by."""
+        return max(len(self.source or ()), *map(len, self.rows))
 
 
 class TableTask(Objective):
@@ -103,8 +112,9 @@ class TableTask(Objective):
 
 
 def filled(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    """(B, longest) int64, filled on the right."""
-    longest = max(1, *map(len, rows)) if rows else 1
+    """(B, longest) int64, filled on the right; the longest is rounded up, since each new length
+    costs new kernels."""
+    longest = -(-max(1, *map(len, rows)) // ROUND) * ROUND
     return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
 
 

@@ -35,6 +35,7 @@ class Labelled(TableTask):
 
     EXTRA = ("start", "delimiter", "extract")
     measure = "label"
+    by_accuracy = True
     writes = False
     continues = False
 
@@ -160,7 +161,8 @@ class Labelled(TableTask):
     def judge(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(loss, number of right answers), summed over the examples."""
         if self.criterion is None or not self.training:
-            loss = F.cross_entropy(scores, labels, reduction="sum")
+            smooth = self.smoothing if self.training else 0.0
+            loss = F.cross_entropy(scores, labels, reduction="sum", label_smoothing=smooth)
         else:
             loss = self.criterion(scores, labels) * len(labels)
         return loss, (scores.detach().argmax(-1) == labels).sum()
@@ -179,15 +181,16 @@ class Labelled(TableTask):
     def _of_text(self, hidden: Tensor, batch: Batch) -> Tensor:
         """The loss of the next token: a mean over each example's tokens, summed over examples."""
         counted = batch.targets != IGNORED
+        rows = counted.any(1)
+        # whole rows: a new number of tokens at each step would cost a new kernel each time
         weight = self.words.weight if self.words is not None else self.backbone.embed.token.weight
-        logits = F.linear(hidden[counted], weight)
+        logits = F.linear(hidden[rows], weight)
         if logits.dtype in (torch.bfloat16, torch.float16):
             logits = logits.float()
-        losses = F.cross_entropy(logits, batch.targets[counted], reduction="none")
+        losses = F.cross_entropy(logits.mT, batch.targets[rows], reduction="none")
         tokens = counted.sum(1).view(-1, batch.rows_each).sum(1)
-        share = 1 / tokens.clamp(min=1).to(losses.dtype)
-        weights = share.repeat_interleave(batch.rows_each)[:, None].expand_as(counted)[counted]
-        total: Tensor = (losses * weights).sum()
+        share = (1 / tokens.clamp(min=1)).to(losses.dtype).repeat_interleave(batch.rows_each)
+        total: Tensor = (losses.sum(1) * share[rows]).sum()
         return total
 
 

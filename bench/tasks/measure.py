@@ -1,0 +1,116 @@
+"""Measures the tasks of docs/results.md: pre-training, fine-tuning, and scores on the test part.
+
+    python bench/tasks/data.py SHARED DATA
+    python bench/tasks/measure.py sentiment DATA OUT --seed 0 --threads 2
+
+Each row goes to bench/tasks/results.jsonl with its commands, seed, seconds, scores and intervals,
+those of trivial baselines beside it and, where the recipe asks for it, those of the same model
+without pre-training, with the interval of their difference.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # bench/ is no package
+
+from recipes import RECIPES, Recipe
+from rows import machine
+
+import scriven
+from scriven.api.scoring import evaluate_rows
+from scriven.evaluate.scores import difference
+
+RESULTS = Path(__file__).with_name("results.jsonl")
+
+
+def run(arguments: Sequence[str]) -> float:
+    """Runs a command; its seconds."""
+    print("$ scriven " + shlex.join(arguments), flush=True)
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", "scriven", *arguments], check=True)
+    return round(time.monotonic() - began, 1)
+
+
+def measure(name: str, data: Path, out: Path, seed: int, threads: int) -> dict[str, Any]:
+    """One row."""
+    recipe = RECIPES[name]
+    known = {"data": str(data), "out": str(out)}
+    dials = [f"--seed={seed}", f"--runtime.threads={threads}", "--quiet"]
+    base, tuned = out / f"{name}-{seed}-base", out / f"{name}-{seed}"
+    first = ["train", *_words(recipe.pretrain, known), "--out", str(base), *dials]
+    second = ["finetune", str(base), *_words(recipe.finetune, known), "--out", str(tuned), *dials]
+    if recipe.control:
+        second.append("--control")
+    row: dict[str, Any] = {
+        "task": name,
+        "seed": seed,
+        "threads": threads,
+        "commands": [shlex.join(["scriven", *words]) for words in (first, second)],
+        "pretrain_seconds": run(first),
+        "finetune_seconds": run(second),
+        **machine(),
+    }
+    test = recipe.test.format(**known)
+    model = scriven.load(tuned)
+    results = model.results
+    row["pretrain_loss"] = scriven.load(base).results["val_loss"]
+    row["val_loss"], row["parameters"] = results["val_loss"], results["parameters"]
+    found = evaluate(model, test, recipe)
+    row |= {key: found[key] for key in ("rows", "scores", "baseline")}
+    if recipe.control:
+        other = scriven.load(tuned / "control")
+        row["control"] = evaluate(other, test, recipe)["scores"]
+        gain = difference(right(model, test), right(other, test))
+        row["gain"] = gain.to_dict()
+    return row
+
+
+def evaluate(model: scriven.Model, test: str, recipe: Recipe) -> dict[str, Any]:
+    """Scores on the test part."""
+    words = iter(shlex.split(recipe.answer))
+    pairs = dict(zip(words, words, strict=True))
+    knobs = {
+        "beams": int(pairs.get("--beams", 1)),
+        "length_penalty": float(pairs.get("--length-penalty", 1.0)),
+    }
+    return evaluate_rows(model, [test], model.data_settings(None), **knobs)
+
+
+def right(model: scriven.Model, test: str) -> list[bool]:
+    """Which rows of the test part a model answers rightly."""
+    found = []
+    for raw, answer in model.predict_table(test):
+        truth = raw.get("label", raw.get("answer"))
+        found.append(truth in (answer.text, int(answer.value)))
+    return found
+
+
+def _words(arguments: str, known: dict[str, str]) -> list[str]:
+    return shlex.split(arguments.format(**known))
+
+
+def main() -> None:
+    """Measures what is asked for, and writes each row down."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("task", choices=[*RECIPES, "all"])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    asked = parser.parse_args()
+    for name in RECIPES if asked.task == "all" else [asked.task]:
+        row = measure(name, asked.data, asked.out, asked.seed, asked.threads)
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row["scores"], indent=2), flush=True)
+
+
+if __name__ == "__main__":
+    main()

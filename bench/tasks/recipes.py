@@ -1,0 +1,88 @@
+"""How each task is measured: what is read before, what is taught, and with which dials.
+
+Everything is a `scriven` command. {data} is the folder that bench/tasks/data.py fills, {out} the
+folder of the runs.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One row of the table in docs/results.md."""
+
+    pretrain: str
+    """Arguments of `scriven train`, up to the dials of the machine."""
+    finetune: str
+    """Arguments of `scriven finetune`, after the run."""
+    test: str
+    """The table, of which nothing was seen before."""
+    control: bool = False
+    """Whether the same model is taught without its pre-training too."""
+    answer: str = ""
+    """Dials of writing, for written answers."""
+
+
+RECIPES = {
+    "sentiment": Recipe(
+        "{data}/sst2/corpus.jsonl --budget 14m --model.layers=3 --model.heads=4 --model.width=160 "
+        "--model.context=128 --model.dropout=0.15 --tokenizer.kind=bpe --tokenizer.vocabulary=4000",
+        "{data}/sst2/train.csv --validation {data}/sst2/dev.csv --budget 4epochs "
+        "--model.dropout=0.2",
+        "{data}/sst2/test.csv",
+        control=True,
+    ),
+    "topic": Recipe(
+        "{data}/agnews/corpus.jsonl --budget 10m --model.layers=3 --model.heads=4 "
+        "--model.width=160 --model.context=128 --model.dropout=0.15 --tokenizer.kind=bpe "
+        "--tokenizer.vocabulary=4000",
+        "{data}/agnews/train.csv --validation {data}/agnews/dev.csv --budget 4epochs "
+        "--model.dropout=0.2",
+        "{data}/agnews/test.csv",
+        control=True,
+    ),
+    "entailment": Recipe(
+        "{data}/sick-entail/pairs.jsonl --budget 4m --model.layers=3 --model.heads=4 "
+        "--model.width=128 --model.context=96 --tokenizer.kind=bpe --tokenizer.vocabulary=2000",
+        "{data}/sick-entail/train.csv --validation {data}/sick-entail/dev.csv --budget 10epochs",
+        "{data}/sick-entail/test.csv",
+    ),
+    "similarity": Recipe(
+        "{data}/sick-entail/pairs.jsonl --budget 4m --model.layers=3 --model.heads=4 "
+        "--model.width=128 --model.context=96 --tokenizer.kind=bpe --tokenizer.vocabulary=2000",
+        "{data}/sick-similarity/train.csv --validation {data}/sick-similarity/dev.csv "
+        "--budget 10epochs",
+        "{data}/sick-similarity/test.csv",
+    ),
+    "choice": Recipe(
+        "shakespeare-train --budget 15m --model.layers=4 --model.heads=4 --model.width=128 "
+        "--model.context=160 --tokenizer.kind=bpe --tokenizer.vocabulary=3000",
+        "shakespeare-next --budget 15m",
+        "shakespeare-next",
+        control=True,
+    ),
+    "translation": Recipe(
+        "{data}/multi30k/corpus.jsonl --arch transformer --budget 3m --model.layers=3 "
+        "--model.heads=4 --model.width=256 --model.hidden=512 --model.context=128 "
+        "--model.dropout=0.15 --tokenizer.kind=bpe --tokenizer.vocabulary=4000",
+        "{data}/multi30k/train.csv --task translate --validation {data}/multi30k/dev.csv "
+        "--budget 12m --train.batch=128 --tune.smoothing=0.1 --model.dropout=0.15",
+        "{data}/multi30k/test.csv",
+        answer="--beams 5 --length-penalty 1.5",
+    ),
+    "headlines": Recipe(
+        "{data}/headlines/corpus.jsonl --arch transformer --budget 3m --model.layers=2 "
+        "--model.heads=4 --model.width=192 --model.hidden=512 --model.context=128 "
+        "--model.dropout=0.2 --tokenizer.kind=bpe --tokenizer.vocabulary=6000",
+        "{data}/headlines/train.csv --task summarize --validation {data}/headlines/dev.csv "
+        "--budget 5m --train.batch=64 --tune.smoothing=0.05 --model.dropout=0.2",
+        "{data}/headlines/test.csv",
+    ),
+    "chat": Recipe(
+        "shakespeare-train --budget 10m --model.layers=4 --model.heads=4 --model.width=128 "
+        "--model.context=160 --tokenizer.kind=bpe --tokenizer.vocabulary=3000",
+        "shakespeare-reply --budget 5m",
+        "shakespeare-reply",
+    ),
+}
+"""By the name of the row."""

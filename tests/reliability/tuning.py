@@ -1,0 +1,75 @@
+"""Tiny fine-tunings for tests of what they withstand."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scriven.training.session import start
+
+from .runs import command, refused, request, write_text
+
+QUICK = (
+    "--budget=6steps", "--train.batch=4", "--train.sample_every=0", "--runtime.dtype=float32",
+    "--runtime.threads=1",
+)  # fmt: skip
+WORDS = "rain fell came see what done where went with him".split()  # noqa: SIM905
+
+
+def base_run(folder: Path, arch: str = "llama") -> Path:
+    """A model with a context of 32, trained for no time at all."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SCRIVEN_CACHE", str(folder / "cache"))
+    made = request(write_text(folder), folder / arch, "2steps", model__context=32)
+    vars(made)["arch"] = arch
+    start(made)
+    patch.undo()
+    return folder / arch
+
+
+def sentence(number: int) -> str:
+    """A text that is like no other."""
+    return f"{WORDS[number % 10]} {WORDS[number // 10 % 10]} {number}"
+
+
+def labelled(count: int = 24, labels: Sequence[str] = ("good", "bad")) -> list[dict[str, Any]]:
+    """Rows of a table for classify."""
+    return [{"text": sentence(n), "label": labels[n % len(labels)]} for n in range(count)]
+
+
+def write_lines(path: Path, rows: Sequence[dict[str, Any] | str]) -> Path:
+    """JSON lines; a text is a line as it stands."""
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """JSON lines back as rows."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def tuned(base: Path, *parts: object, out: Path) -> dict[str, Any]:
+    """Results of a fine-tuning that must succeed, with what it said as `said`."""
+    words = ["finetune", str(base), *map(str, parts), f"--out={out}", *QUICK, "--json"]
+    code, found, err = command(*words)
+    assert code == 0, err
+    return {**json.loads(found), "said": err}
+
+
+def refuses(base: Path, *parts: object, out: Path) -> str:
+    """The one line of a fine-tuning that must be refused, with nothing written."""
+    before = sorted(os.listdir(out.parent))
+    line = refused("finetune", str(base), *map(str, parts), f"--out={out}", *QUICK, "--json")
+    assert sorted(os.listdir(out.parent)) == before
+    return line
+
+
+def done(*parts: object) -> dict[str, Any]:
+    """The JSON of any other command that must succeed, with what it said as `said`."""
+    code, out, err = command(*map(str, parts), "--json")
+    assert code == 0, err
+    return {**json.loads(out), "said": err}
