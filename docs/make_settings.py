@@ -13,6 +13,7 @@ from scriven.settings import (
     RuntimeSettings,
     TokenizerSettings,
     TrainSettings,
+    TuneSettings,
 )
 
 PAGE = Path(__file__).with_name("settings.md")
@@ -34,6 +35,10 @@ SECTIONS = {
     "runtime": RuntimeSettings,
 }
 
+TUNE = """What of a trained model `scriven finetune` changes. It has other defaults than `scriven train` for
+some of the settings above ([finetuning.md](finetuning.md#what-is-chosen-for-you)).
+"""
+
 
 def page() -> str:
     """The whole page."""
@@ -42,6 +47,8 @@ def page() -> str:
         kind = find.module("scriven.models", architecture).Config
         parts.append(section(f"model, with `--arch {architecture}`", "model", kind))
     parts += [section(name, name, kind) for name, kind in SECTIONS.items()]
+    head, _, rows = section("tune, of `scriven finetune`", "tune", TuneSettings).partition("\n\n")
+    parts.append(f"{head}\n\n{TUNE}\n{rows}")
     return "\n".join(parts)
 
 

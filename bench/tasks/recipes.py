@@ -44,14 +44,15 @@ RECIPES = {
     "entailment": Recipe(
         "{data}/sick-entail/pairs.jsonl --budget 4m --model.layers=3 --model.heads=4 "
         "--model.width=128 --model.context=96 --tokenizer.kind=bpe --tokenizer.vocabulary=2000",
-        "{data}/sick-entail/train.csv --validation {data}/sick-entail/dev.csv --budget 10epochs",
+        "{data}/sick-entail/train.csv --validation {data}/sick-entail/dev.csv --budget 16epochs "
+        "--optim.rate=3e-4",
         "{data}/sick-entail/test.csv",
     ),
     "similarity": Recipe(
         "{data}/sick-entail/pairs.jsonl --budget 4m --model.layers=3 --model.heads=4 "
         "--model.width=128 --model.context=96 --tokenizer.kind=bpe --tokenizer.vocabulary=2000",
         "{data}/sick-similarity/train.csv --validation {data}/sick-similarity/dev.csv "
-        "--budget 10epochs",
+        "--budget 16epochs --optim.rate=3e-4",
         "{data}/sick-similarity/test.csv",
     ),
     "choice": Recipe(
@@ -66,7 +67,8 @@ RECIPES = {
         "--model.heads=4 --model.width=256 --model.hidden=512 --model.context=128 "
         "--model.dropout=0.15 --tokenizer.kind=bpe --tokenizer.vocabulary=4000",
         "{data}/multi30k/train.csv --task translate --validation {data}/multi30k/dev.csv "
-        "--budget 12m --train.batch=128 --tune.smoothing=0.1 --model.dropout=0.15",
+        "--budget 12m --train.batch=128 --tune.smoothing=0.1 --model.dropout=0.15 "
+        "--optim.matrix_rate=0.02 --optim.rate=1.5e-3",
         "{data}/multi30k/test.csv",
         answer="--beams 5 --length-penalty 1.5",
     ),

@@ -120,7 +120,6 @@ def test_from_pretrained_gives_the_same_logits(made: Made) -> None:
         ours = torch.stack(
             [model.task.head(model.task.backbone(torch.tensor([ids]))[0, -1]) for ids in framed]
         )
-    print("STD", ours.std(), (found - ours).abs().max())
     assert (found - ours).abs().max() < 1e-5
     assert ours.std() > 1e-2  # not the agreement of zeros
 
@@ -188,6 +187,7 @@ def test_the_frame_leaves_with_the_labels(made: Made) -> None:
 
 
 def test_a_folder_says_how_it_is_used(made: Made) -> None:
-    _, model = made
+    task, model = made
     card = (Path(model.folder) / "README.md").read_text(encoding="utf-8")
-    assert "AutoModelForSequenceClassification" in card
+    asked = {"similarity": "AutoModelForSequenceClassification", "choice": "choices["}
+    assert asked.get(task, 'pipeline("text-classification", model=".")') in card

@@ -18,6 +18,31 @@ TEXTS = {
 PRESET = '[model]\nlayers = 1\n\n[optim]\noptimizer = "adamw"\n'
 
 
+Row = dict[str, object]
+TABLES: dict[str, Callable[[int], Row]] = {
+    "films.csv": lambda i: {"text": f"Film {i}.", "label": ("bad", "good")[i % 2]},
+    "more-films.csv": lambda i: {"text": f"Another film, {i}.", "label": ("bad", "good")[i % 2]},
+    "new.csv": lambda i: {"text": f"A new film, {i}."},
+    "stars.csv": lambda i: {"id": i, "review": f"Film {i}.", "stars": i % 3},
+    "follows.csv": lambda i: {
+        "premise": f"Dog {i} runs.", "hypothesis": "It runs.", "label": ("no", "yes")[i % 2],
+    },
+    "alike.csv": lambda i: {"first": f"Dog {i}.", "second": f"Hound {i}.", "score": i % 4},
+    "quiz.jsonl": lambda i: {"question": f"{i}, and then?", "choices": ["a", "b"], "answer": i % 2},
+    "answers.jsonl": lambda i: {"prompt": f"Who is {i}?", "completion": f"Number {i}."},
+    "news.csv": lambda i: {"article": f"It rained in town {i}. A lot.", "headline": f"Rain in {i}"},
+}  # fmt: skip
+"""Small tables for fine-tuning, by name: what stands in row i."""
+
+
+def table(name: str, rows: list[Row]) -> str:
+    """The content of a .csv or .jsonl file."""
+    if name.endswith(".jsonl"):
+        return "\n".join(json.dumps(row) for row in rows)
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    return "\n".join(",".join(f'"{cell}"' for cell in line) for line in lines)
+
+
 def fill(folder: Path, text: str) -> None:
     """Writes book.txt and everything else that a page may name."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,6 +66,8 @@ def fill(folder: Path, text: str) -> None:
     lines = [json.dumps({"messages": talk}) for talk in talks]
     (folder / "talks.jsonl").write_text("\n".join(lines), encoding="utf-8")
     (folder / "questions.txt").write_text("Who are you?\nWho else?\n", encoding="utf-8")
+    for name, row in TABLES.items():
+        (folder / name).write_text(table(name, [row(i) for i in range(20)]), encoding="utf-8")
     (folder / "mine.toml").write_text(PRESET, encoding="utf-8")
     samples = Path(__file__).parents[2] / "examples" / "harness"
     shutil.copytree(samples, folder / "examples" / "harness")

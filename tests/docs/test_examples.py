@@ -11,6 +11,8 @@ EXAMPLES = docpages.ROOT / "examples"
 
 TEXT = "It was a dark night.\n" + "She said nothing, and the rain fell on the town. " * 20
 
+QUICK = ["--pretrain", "2steps", "--budget", "2steps", "--rows", "60"]
+
 ARGUMENTS = {
     "train_and_write": ["book.txt", "--budget", "3steps"],
     "keras_style": ["book.txt", "--epochs", "1"],
@@ -21,6 +23,13 @@ ARGUMENTS = {
     "take_a_model_out": ["runs/book"],
     "perplexity_of_a_text": ["runs/book", "book.txt"],
     "measure_with_harness": ["runs/book", str(EXAMPLES / "harness"), "--limit", "4"],
+    "classify_reviews": QUICK,
+    "entail": QUICK,
+    "similarity": QUICK,
+    "multiple_choice": QUICK,
+    "answer_questions": QUICK,
+    "translate": QUICK,
+    "write_headlines": QUICK,
     "talk": ["runs/book", str(EXAMPLES / "talks.jsonl"), "--budget", "2steps"],
 }  # fmt: skip
 

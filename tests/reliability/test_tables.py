@@ -147,7 +147,7 @@ def test_C12_a_score_that_is_no_number_is_refused(base: Path, tmp_path: Path, sc
         json.dumps({"first": sentence(n), "second": sentence(n + 3), "score": n % 5})
         for n in range(12)
     ]
-    bad = '{"first": "a", "second": "b", "score": %s}' % score
+    bad = '{"first": "a", "second": "b", "score": ' + score + "}"
     table = write_lines(tmp_path / "t.jsonl", [*good, bad])
     assert "row 13 'score' holds" in refuses(base, table, out=tmp_path / "run")
     found = tuned(base, table, "--skip-bad", out=tmp_path / "run")
@@ -593,7 +593,7 @@ def test_no_rows_are_left_after_skipping(judge: Path, tmp_path: Path) -> None:
 # ------------------------------------------------------------------ settings
 
 IMPOSSIBLE = """
---lora=-1 --lora=x --lora=1e9 --lora=0.5 --tune.rank=-1 --tune.weights=none --tune.auxiliary=-1
+--lora=-1 --lora=x --lora=1e9 --tune.rank=-1 --tune.weights=none --tune.auxiliary=-1
 --tune.auxiliary=nan --tune.auxiliary=inf --model.width=64 --model.layers=2 --model.context=64
 --model.dropout=1 --model.dropout=nan --train.batch=0 --train.micro_batch=0 --optim.rate=nan
 --optim.rate=-1 --budget=0steps --budget=soon --seed=-1 --out= --arch=none --arch=gpt2 --nothing
@@ -621,3 +621,88 @@ def test_B9_nothing_to_train_is_refused_with_nothing_written(
 ) -> None:
     rows = [{"source": sentence(n), "target": sentence(n + 3)} for n in range(12)]
     refuses(writer, write_lines(tmp_path / "t.jsonl", rows), *more, out=tmp_path / "run")
+
+
+# ------------------------------------------------------------------ what is measured
+
+
+@pytest.mark.parametrize("rows", [labelled(1), labelled(5, ["good"]), labelled(5)])
+def test_scores_of_few_rows_or_one_class_are_numbers_or_nothing(
+    judge: Path, tmp_path: Path, rows: list[Any]
+) -> None:
+    scores = done("evaluate", judge, write_lines(tmp_path / "t.jsonl", rows))["scores"]
+    assert 0 <= scores["accuracy"]["value"] <= 1
+    for each in scores.values():
+        assert all(math.isfinite(each[key]) for key in ("value", "low", "high"))
+
+
+def alike(count: int) -> list[dict[str, Any]]:
+    return [{"first": sentence(n), "second": sentence(n + 3), "score": n % 5} for n in range(count)]
+
+
+@pytest.mark.parametrize("score", [None, 2])
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_equal_or_few_scores_are_measured_without_nonsense(
+    base: Path, tmp_path: Path, score: int | None, count: int
+) -> None:
+    tuned(base, write_lines(tmp_path / "t.jsonl", alike(20)), out=tmp_path / "run")
+    rows = alike(count) if score is None else [{**row, "score": score} for row in alike(count)]
+    code, out, err = command("evaluate", str(tmp_path / "run"),
+                             str(write_lines(tmp_path / "v.jsonl", rows)), "--json")  # fmt: skip
+    assert code == 0, err
+    assert "NaN" not in out
+    assert "Infinity" not in out
+    for name in ("pearson", "spearman"):
+        value = json.loads(out)["scores"][name]["value"]
+        assert value is None or -1 <= value <= 1
+    assert command("evaluate", str(tmp_path / "run"), str(tmp_path / "v.jsonl"))[0] == 0
+
+
+def test_a_block_of_nothing_but_bad_rows_is_passed_over(
+    writer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scriven.api import answers
+
+    monkeypatch.setattr(answers, "AT_ONCE", 3)
+    pairs = [{"source": sentence(n), "target": sentence(n + 3)} for n in range(12)]
+    tuned(writer, write_lines(tmp_path / "t.jsonl", pairs), out=tmp_path / "run")
+    bad = [{"source": "", "target": "a"}] * 7
+    table = write_lines(tmp_path / "p.jsonl", [pairs[0], *bad, pairs[1]])
+    counts = done("predict", tmp_path / "run", table, "--skip-bad", "-o", tmp_path / "out.csv",
+                  "--max-new-tokens=3")  # fmt: skip
+    assert (counts["rows"], counts["skipped"]) == (2, 7)
+
+
+def test_two_columns_of_one_name_are_refused(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label,text\na,b,c\nd,e,f\n")
+    assert "two columns 'text'" in refuses(base, tmp_path / "t.csv", out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "given", [5, None, ("a", "b"), (), {"body": "a"}, {"text": ""}, "", {"text": 3}, [["a"]]]
+)
+def test_what_python_gives_is_used_or_refused(judge: Path, given: Any) -> None:
+    import scriven
+
+    model = scriven.load(judge)
+    assert len(model.predict(["rain", ("rain",), {"text": "rain"}, {"sentence": "rain"}])) == 4
+    with pytest.raises(scriven.ScrivenError, match=r"^input 2 "):
+        model.predict(["rain", given])
+
+
+# ------------------------------------------------------------------ from one task to the next
+
+
+def test_a_fine_tuned_model_is_fine_tuned_again(base: Path, judge: Path, tmp_path: Path) -> None:
+    more = write_lines(tmp_path / "more.jsonl", labelled(30)[4:])
+    same = tuned(judge, more, out=tmp_path / "same")
+    assert same["task"] == "classify"
+    before = done("evaluate", judge, more)["scores"]["accuracy"]["value"]
+    assert 0 <= before <= 1
+    other = write_lines(tmp_path / "other.jsonl", labelled(24, ["x", "y", "z"]))
+    assert tuned(judge, other, out=tmp_path / "labels")["task"] == "classify"
+    talk = write_lines(tmp_path / "talks.jsonl", talks())
+    assert tuned(judge, talk, out=tmp_path / "chat")["task"] == "chat"
+    assert tuned(tmp_path / "chat", other, "--lora=2", out=tmp_path / "back")["task"] == "classify"
+    assert tuned(tmp_path / "back", talk, out=tmp_path / "again")["task"] == "chat"
+    done("evaluate", tmp_path / "again", talk)

@@ -19,11 +19,11 @@ QUICK = (
 WORDS = "rain fell came see what done where went with him".split()  # noqa: SIM905
 
 
-def base_run(folder: Path, arch: str = "llama") -> Path:
+def base_run(folder: Path, arch: str = "llama", steps: int = 2) -> Path:
     """A model with a context of 32, trained for no time at all."""
     patch = pytest.MonkeyPatch()
     patch.setenv("SCRIVEN_CACHE", str(folder / "cache"))
-    made = request(write_text(folder), folder / arch, "2steps", model__context=32)
+    made = request(write_text(folder), folder / arch, f"{steps}steps", model__context=32)
     vars(made)["arch"] = arch
     start(made)
     patch.undo()

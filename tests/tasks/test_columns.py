@@ -77,7 +77,7 @@ def test_what_fits_several_tasks_is_asked_for(found: list[str]) -> None:
     assert all(name in str(caught.value) for name in found)
 
 
-@pytest.mark.parametrize("found", [["a", "b"], ["text"], ["label"], ["Text", "Label"], []])
+@pytest.mark.parametrize("found", [["a", "b"], ["text"], ["label"], ["Texts", "Labels"], []])
 def test_what_fits_no_task_is_told_with_what_there_is(found: list[str]) -> None:
     with pytest.raises(InputError) as caught:
         choose_task(None, found, "")
@@ -132,11 +132,12 @@ GOOD: list[tuple[Any, Any, Any]] = [
     (number, " 2.5 ", 2.5), (texts, ["a", "b"], ["a", "b"]),
 ]  # fmt: skip
 BAD: list[tuple[Any, Any, str]] = [
-    (text, "", "is empty"), (text, " \n", "is empty"), (text, 3, "a number"), (text, 2.5, "number"),
-    (text, None, "nothing"), (text, ["a"], "a list"), (text, {}, "an object"), (text, b"a", "bytes"),
-    (label, "", "is empty"), (label, 2.5, "number"), (label, None, "nothing"),
-    (label, ["a"], "a list"), (number, "nan", "'nan', not a number"), (number, math.nan, "nan"),
-    (number, math.inf, "inf"), (number, "", "''"), (number, None, "nothing"), (number, [1], "list"),
+    (text, "", "is empty"), (text, " \n", "is empty"), (text, 3, "a number"),
+    (text, 2.5, "number"), (text, None, "nothing"), (text, ["a"], "a list"),
+    (text, {}, "an object"), (text, b"a", "bytes"), (label, "", "is empty"),
+    (label, 2.5, "number"), (label, None, "nothing"), (label, ["a"], "a list"),
+    (number, "nan", "'nan', not a number"), (number, math.nan, "nan"), (number, math.inf, "inf"),
+    (number, "", "''"), (number, None, "nothing"), (number, [1], "list"),
     (number, True, "true or false"), (number, "1,5", "'1,5'"), (texts, "ab", "two texts"),
     (texts, ["a"], "two texts"), (texts, ["a", 3], "a number"), (texts, ["a", " "], "is empty"),
 ]  # fmt: skip

@@ -62,9 +62,9 @@ def scores_of(task: Any, name: str, row: dict[str, Any]) -> list[float]:
     matrix: Tensor = task.head.weight
     states = [pooled(task, name, ids) for ids in ordered(name, row)]
     if name == "choice":
-        return [float(matrix[0] @ state) for state in states]
+        return [(matrix[0] @ state).item() for state in states]
     total = sum(states[1:], states[0])
-    return [float(line @ total) for line in matrix]
+    return [(line @ total).item() for line in matrix]
 
 
 def log_share(numbers: list[float], place: int) -> float:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.table import Table, TableRow
-from ..errors import InputError
+from ..errors import InputError, SettingError
 from ..generate.predict import Answer, Predictor
 from ..run.atomic import write_stream
 from ..settings import DataSettings
-from ..tasks.shared.columns import BadValue, Row, missing, resolve, values
+from ..tasks.shared.columns import BadValue, Row, missing, resolve, there, values
 from ..tasks.shared.examples import TableTask
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 2048
 """Rows that are answered together."""
+KNOBS = ("beams", "length_penalty", "longest")
+"""What a person may choose for written answers."""
 
 
 def task_of(model: "Model") -> TableTask:
@@ -43,24 +45,42 @@ def as_rows(task: TableTask, inputs: Iterable[Any]) -> Iterator[Row]:
         InputError: names the input by its number and what is wrong with it.
     """
     asked = {name: column for name, column in task.COLUMNS.items() if not column.answer}
+    needed = [name for name, column in asked.items() if not column.joins]
+    if isinstance(inputs, str | Mapping):
+        raise InputError("give a list of inputs, as in predict([...]), also for one")
     for number, value in enumerate(inputs, 1):
+        if (
+            "messages" in asked
+            and isinstance(value, list)
+            and value
+            and isinstance(value[0], Mapping)
+        ):
+            value = (value,)  # a conversation
         if isinstance(value, str):
             value = (value,) if "messages" not in asked else ([{"role": "user", "content": value}],)
-        if isinstance(value, Mapping):
-            chosen = resolve(asked, value)
-        else:
-            value = dict(zip(asked, value, strict=False))
-            chosen = resolve(asked, value)
         try:
+            if (
+                isinstance(value, Sequence)
+                and not isinstance(value, str)
+                and len(needed) <= len(value) <= len(asked)
+            ):
+                value = dict(zip(asked, value, strict=False))
+            chosen = resolve(asked, value) if isinstance(value, Mapping) else None
             if chosen is None:
-                raise BadValue(f"needs {' and '.join(asked)}")
+                raise BadValue(f"is not {' and '.join(needed)}: give them as a tuple or a dict")
             yield values(asked, chosen, dict(value))
         except BadValue as error:
             raise InputError(f"input {number} {error}") from error
 
 
 def predictor(model: "Model", **knobs: Any) -> Predictor:
-    """Answers with a model's own engine."""
+    """Answers with a model's own engine.
+
+    Raises:
+        SettingError: an unknown knob.
+    """
+    for name in knobs.keys() - set(KNOBS):
+        raise SettingError(f"unknown knob {name}: known are {', '.join(KNOBS)}")
     return Predictor(task_of(model), model.tokenizer, model.engine, model.runtime, **knobs)
 
 
@@ -122,9 +142,13 @@ def chosen_columns(model: "Model", found: Sequence[str], answers: bool) -> dict[
     task = task_of(model)
     trained = dict(model.record["finetune"]["columns"])
     columns = {
-        name: column for name, column in task.COLUMNS.items() if answers or not column.answer
+        name: column
+        for name, column in task.COLUMNS.items()
+        if (answers or not column.answer) and (name in trained or not column.joins)
     }
-    given = {name: other for name, other in trained.items() if other in found and name in columns}
+    given = {
+        name: other for name, other in trained.items() if there(other, found) and name in columns
+    }
     chosen = resolve(columns, found, given)
     if chosen is None:
         name = model.record["task"]

@@ -11,9 +11,9 @@ from ..report import write_report
 from ..run.huggingface import rewrite_card
 from ..run.record import read_record, write_record
 from ..training.conduct import Trained
-from ..training.finetune import Tuning, command
 from ..training.finetune import finetune as start
 from ..training.stop import Interrupted
+from ..training.tuning import Tuning, command
 from .model import Model, load
 
 CONTROL = "control"

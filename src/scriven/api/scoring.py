@@ -1,15 +1,16 @@
 """Scores of a fine-tuned model on a table with right answers, beside trivial baselines."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..data.table import Table
 from ..errors import InputError, ScrivenError
 from ..evaluate.tables import baselines, score_rows
 from ..settings import DataSettings
-from ..tasks.shared.columns import BadValue, Row, values
+from ..tasks.shared.columns import Row
 from ..training.differences import recorded
-from ..training.ground import read_ground
+from ..training.ground import checked, read_ground, shared
 from .answers import chosen_columns, predictor, task_of
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ def evaluate_rows(
     train, rows = _training_rows(model, notes)
     if sources:
         rows = _rows_of(model, sources, data, notes)
+        if seen := shared(train, rows):
+            notes.append(
+                f"{seen:,} of {len(rows):,} rows are training rows: scores on them say little"
+            )
     elif not rows:
         raise InputError(f"{notes[-1]}; name a table to evaluate on")
     answers = predictor(model, **knobs).answer(rows)
@@ -84,21 +89,8 @@ def _rows_of(
 ) -> list[Row]:
     """All rows of a table with right answers that the model can give."""
     task = task_of(model)
-    rows, skipped, first = [], 0, ""
     with Table(sources, data, "test") as table:
         chosen = chosen_columns(model, table.columns, answers=True)
-        for row in table:
-            wrong = row
-            if not row.skipped:
-                try:
-                    found = values(task.COLUMNS, chosen, row.values)
-                    task.check_answer(found)
-                    task.encode(model.tokenizer, found)  # refuses a label that is not known
-                    rows.append(found)
-                    continue
-                except BadValue as error:
-                    wrong = row.bad(str(error), data)
-            skipped, first = skipped + 1, first or wrong.skipped
-    if skipped:
-        notes.append(f"{skipped:,} rows were skipped, first {first}")
-    return rows
+        # encoding refuses a label that is not known
+        known = partial(task.encode, model.tokenizer)
+        return checked(table, type(task), chosen, data, notes, also=known)

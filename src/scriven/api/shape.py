@@ -1,6 +1,7 @@
 """What a run or a preset consists of, counted on a model that takes no memory."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def inspect(
     Raises:
         InputError: nothing of that name.
     """
-    architecture, fields = _shape(target, arch)
+    architecture, fields, tuned = _shape(target, arch)
     changes = config.sections(settings or {})
     others = [name for name in changes if name != "model"]
     if others:
@@ -45,7 +46,9 @@ def inspect(
     module = find.module("scriven.models", architecture)
     fields = {"vocabulary": VOCABULARY, **fields, **changes.get("model", {})}
     model = config.replace(module.Config(), fields, "model")
-    task = find.module("scriven.tasks", pretraining(module)).Task
+    task = find.module("scriven.tasks", tuned.get("task", pretraining(module))).Task
+    if tuned:
+        task = partial(task, facts=tuned["finetune"])  # how many labels its head has
     empty = build_empty(module, model, task)
     parts = parameters_by_part(empty)
     parameters = sum(parts.values())
@@ -63,24 +66,25 @@ def inspect(
     }
 
 
-def _shape(target: str, arch: str | None) -> tuple[str, dict[str, object]]:
-    """(architecture, fields of its Config) of whatever was named."""
+def _shape(target: str, arch: str | None) -> tuple[str, dict[str, object], dict[str, Any]]:
+    """(architecture, fields of its Config, the record of a fine-tuned run) of what was named."""
     if target in SIZES:
         size = SIZES[target]
-        return arch or "llama", dict(vars(size))
+        return arch or "llama", dict(vars(size)), {}
     shipped = Path(__file__).parent.parent / "presets" / f"{target}.toml"
     if target.endswith(".toml") or shipped.is_file():  # `gpt1` is a preset before an architecture
         preset = read_named_preset(target)
         fields = config.sections({key: preset[key] for key in preset if "." in key})
-        return arch or str(preset.get("arch", "llama")), fields.get("model", {})
+        return arch or str(preset.get("arch", "llama")), fields.get("model", {}), {}
     if target in find.names("scriven.models") or _is_code(target):
-        return target, {}
+        return target, {}, {}
     try:
         record = read_record(resolve(target))
     except InputError as error:
         presets = sorted(file.stem for file in shipped.parent.glob("*.toml"))
         raise InputError(f"{error}; presets are {', '.join([*SIZES, *presets])}") from error
-    return arch or str(record["architecture"]), record["model"]
+    tuned = record if isinstance(record.get("finetune"), dict) else {}
+    return arch or str(record["architecture"]), record["model"], tuned
 
 
 def _is_code(target: str) -> bool:

@@ -20,8 +20,8 @@ DASH = "\0-"
 """Stands for `-`, standard input, which the parser would take for an option without a name."""
 
 ORDER = (
-    "train", "generate", "finetune", "predict", "chat", "evaluate", "compare", "bench", "export",
-    "import_", "inspect", "report", "doctor",
+    "train", "generate", "finetune", "predict", "chat", "evaluate", "harness", "compare", "bench",
+    "export", "import_", "inspect", "report", "doctor",
 )  # fmt: skip
 """How the first help page lists the verbs people start with; others follow by name."""
 

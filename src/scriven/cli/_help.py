@@ -7,6 +7,7 @@ from ..settings import (
     RuntimeSettings,
     TokenizerSettings,
     TrainSettings,
+    TuneSettings,
 )
 
 CHOSEN = ("context", "layers", "heads", "width", "dropout")
@@ -31,10 +32,12 @@ def all_settings(architecture: str) -> str:
         "optim": OptimSettings,
         "train": TrainSettings,
         "runtime": RuntimeSettings,
+        "tune": TuneSettings,
     }
     lines = [f"architectures: {', '.join(find.names('scriven.models'))} (--arch)", ""]
     for section, kind in sections.items():
         title = f" of {architecture}" if section == "model" else ""
+        title += ", of scriven finetune alone" if section == "tune" else ""
         lines.append(f"{section}{title}")
         for name, default, help_text in config.describe(kind):
             shown = shown_default(section, name, default)

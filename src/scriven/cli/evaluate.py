@@ -24,8 +24,8 @@ def evaluate(
     run
         A run folder, a name under runs/, or latest.
     data
-        Texts, each as a whole, or for a fine-tuned model tables with right answers; without any,
-        the validation part of the run's own.
+        Texts, each as a whole. Of a fine-tuned model: tables with right answers, or a built-in
+        one (its test part). Without any, the validation part of the run's own.
     arch
         The file of your own architecture, where the run was made with one.
     memory

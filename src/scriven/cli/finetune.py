@@ -32,34 +32,38 @@ def finetune(
 ) -> None:
     """Teach a trained model a task, from the rows of a table.
 
-    The same command on an interrupted fine-tuning goes on with it.
+    The columns tell the task: text and label, premise and hypothesis, prompt and completion, ...
+    What comes out is a run like any other, for `scriven predict` or `scriven chat`. The same
+    command on an interrupted fine-tuning goes on with it.
 
     Parameters
     ----------
     run
         The model to start from: a run folder, a name under runs/, or latest.
     data
-        Tables (.csv, .tsv, .jsonl, .parquet), or a built-in one (shakespeare-genre,
-        shakespeare-next, shakespeare-reply).
+        Tables with right answers (.csv, .tsv, .jsonl, .parquet), or a built-in one
+        (shakespeare-genre, shakespeare-next, shakespeare-reply). A row that cannot be used stops
+        the command; --skip-bad leaves such rows out and counts them.
     task
         classify, entail, similarity, choice, chat, instruct, translate or summarize; by default
         what the columns say.
     columns
-        Which column is which, where the names differ: text=review,label=stars.
+        Which column is which, where the table has other names than the task, whose own come
+        first: text=review,label=stars. Needs --task.
     validation
         A table to measure on; by default a tenth of the rows is held out.
     budget
-        How long: 10epochs (the default), 10m, 2000steps.
+        How long: 10epochs (passes through the rows, the default), 10m, 2000steps.
     out
         The new run folder; runs/RUN-TASK by default.
     seed
         Of all random numbers (0 by default).
     lora
-        Train low-rank adapters of this rank instead of all weights.
+        Train low-rank adapters of this rank (8, say) instead of all weights.
     head_only
-        Train the new layer alone.
+        Train the layer that scores the answers alone, and leave the model as it is.
     control
-        Train the same model without its pre-training as well, and show both.
+        Train the same model without its pre-training as well, for comparison.
     arch
         The file of your own architecture, where the run was made with one.
     quiet

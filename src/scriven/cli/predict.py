@@ -23,15 +23,17 @@ def predict(
     """Answer the rows of a table with a fine-tuned model.
 
     Every column stays, and `prediction` comes after them; with labels and choices also
-    `probability` and the probability of each. Any number of rows, in constant memory.
+    `probability` and the probability of each. Any number of rows, in constant memory; right
+    answers may be there and are not looked at.
 
     Parameters
     ----------
     run
         A fine-tuned run: a folder, a name under runs/, or latest.
     data
-        Tables (.csv, .tsv, .jsonl, .parquet), a built-in one, or - for lines of text or JSON
-        objects on standard input.
+        Tables (.csv, .tsv, .jsonl, .parquet), a built-in one (its test part), or - for lines of
+        text or JSON objects on standard input. A row that cannot be used stops the command;
+        --skip-bad leaves such rows out and counts them.
     output
         The table to write (.csv, .tsv or .jsonl); JSON lines on standard output by default.
     beams

@@ -103,6 +103,10 @@ class Table:
             yield from self._lines(source)
             return
         reader = _READERS.get(source.path.suffix.lower())
+        if source.path.suffix.lower() == ".json":
+            raise InputError(
+                f"{source.label} is no table: write one object a line, as .jsonl (jq -c '.[]' does)"
+            )
         if reader is None:
             raise InputError(
                 f"{source.label} is no table: give a .csv, .tsv, .jsonl or .parquet file with "

@@ -15,7 +15,7 @@ from ..tasks.shared.labelled import Labelled
 from ..tasks.shared.portions import portions
 from ..text import Tokenizer
 from .engine import Engine
-from .sampling import Sampling
+from .sampling import Sampling, check_beams
 
 AT_ONCE = 2048
 """Rows that are read together, so that those of about the same length share a portion."""
@@ -47,6 +47,9 @@ class Predictor:
         runtime: precision of labels and scores.
         beams: 1 writes greedily; more search.
         longest: tokens of a written answer, at most.
+
+    Raises:
+        SettingError: an impossible number of beams, or length penalty.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Predictor:
         longest: int = LONGEST,
     ) -> None:
         assert isinstance(task, TableTask)
+        check_beams(beams, length_penalty)
         self.task, self.tokenizer, self.engine = task, tokenizer, engine
         self.runtime = runtime
         self.beams, self.length_penalty, self.longest = beams, length_penalty, longest

@@ -14,7 +14,6 @@ from .card import Curve, model_card, read_curve
 from .publish import publish_files, read_published
 from .twin import describe_shape
 
-
 CARD = "README.md"
 
 

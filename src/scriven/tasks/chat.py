@@ -14,22 +14,38 @@ from ..errors import InputError
 from ..text.base import Tokenizer
 from ..text.chat import Message, Rendered, check_messages, render, render_ids
 from .shared.answering import Answering
-from .shared.columns import BadValue, Column, Row
+from .shared.columns import BadValue, Column, Row, unfolded
 from .shared.examples import Example, Ids
+
+SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
+"""Roles by other names, in logs with `from` and `value` for `role` and `content`."""
 
 
 def _messages(value: Any) -> list[dict[str, str]]:
+    value = unfolded(value)
+    if isinstance(value, list):
+        value = [_message(each) for each in value]
     try:
         return check_messages(value, "messages")
     except InputError as error:
         raise BadValue(str(error).removeprefix("messages").lstrip(":, ")) from None
 
 
+def _message(value: Any) -> Any:
+    """A message with its usual fields, where it has the other ones."""
+    if not isinstance(value, dict) or not isinstance(value.get("from"), str):
+        return value
+    role = SPEAKERS.get(value["from"], value["from"])
+    return {"role": role, **({"content": value["value"]} if "value" in value else {})}
+
+
 class Chat(Answering):
     """messages -> the assistant's answers."""
 
     EXTRA = ("turn", "end")
-    COLUMNS: ClassVar = {"messages": Column(("messages", "conversation"), _messages)}
+    COLUMNS: ClassVar = {
+        "messages": Column(("messages", "conversation", "conversations"), _messages)
+    }
     SCORES = "turns"
     TRUTH = "messages"
 

@@ -1,8 +1,10 @@
 """Multiple choice, which is also how questions with given answers are asked: the context with each
 answer is a row, and the rows' numbers go through a softmax (GPT-1 paper, section 3.3).
 
-Only the row with the right answer teaches how the text goes on. A context that is too long loses
-its beginning, an answer its end.
+Where a table has a question beside its context, the question stands after it. The choices are a
+list in one column, or stand in columns of their own; the answer is a place from 0, a letter or a
+text. Only the row with the right answer teaches how the text goes on. A context that is too long
+loses its beginning, an answer its end.
 """
 
 from collections.abc import Sequence
@@ -17,6 +19,8 @@ from .shared.columns import BadValue, Column, Row, text, texts
 from .shared.examples import Example
 from .shared.labelled import Labelled
 
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
 
 def _answer(value: Any) -> int | str:
     """The place of the right answer, from 0, or its text."""
@@ -27,9 +31,10 @@ class Choice(Labelled):
     """context, choices -> answer."""
 
     COLUMNS: ClassVar = {
-        "context": Column(("context", "question", "premise", "prompt"), text),
-        "choices": Column(("choices", "options", "answers", "endings"), texts),
-        "answer": Column(("answer", "label", "correct"), _answer, answer=True),
+        "context": Column(("context", "passage", "article", "question", "premise", "prompt"), text),
+        "choices": Column(("choices", "options", "answers", "endings"), texts, series=True),
+        "answer": Column(("answer", "label", "correct", "answerKey"), _answer, answer=True),
+        "question": Column(("question",), text, joins="context"),
     }
     SCORES = "choices"
     TRUTH = "answer"
@@ -85,6 +90,9 @@ class Choice(Labelled):
 def place_of(answer: int | str | None, choices: Sequence[str]) -> int | None:
     """The place of the right answer among the choices; None where it is not known.
 
+    Args:
+        answer: a place from 0, the text of a choice, or a letter (`B`).
+
     Raises:
         BadValue: it is none of them.
     """
@@ -92,11 +100,16 @@ def place_of(answer: int | str | None, choices: Sequence[str]) -> int | None:
         return None
     if isinstance(answer, str) and answer in choices:
         return choices.index(answer)
+    letters = LETTERS[: len(choices)]
+    if isinstance(answer, str) and len(answer) == 1 and answer.upper() in letters:
+        return letters.index(answer.upper())
     if isinstance(answer, str) and not answer.strip().isdecimal():
         raise BadValue(f"has the answer {answer[:60]!r}, which is none of its choices")
     answer = int(answer)
     if not 0 <= answer < len(choices):
-        raise BadValue(f"has the answer {answer}: from 0 to {len(choices) - 1}")
+        raise BadValue(
+            f"has the answer {answer}: from 0 to {len(choices) - 1}, or from A to {letters[-1:]}"
+        )
     return answer
 
 

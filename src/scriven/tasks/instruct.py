@@ -1,5 +1,9 @@
 """Instructions and questions with one answer each: a conversation of two messages, which is also
-how a question without given answers is asked."""
+how a question without given answers is asked.
+
+An `input` stands below its instruction, a `context` above its question: of what is too long the
+question stays.
+"""
 
 from typing import ClassVar
 
@@ -14,6 +18,8 @@ class Instruct(Chat):
     COLUMNS: ClassVar = {
         "prompt": Column(("prompt", "instruction", "question"), text),
         "completion": Column(("completion", "response", "output", "answer"), text, answer=True),
+        "input": Column(("input",), text, joins="prompt"),
+        "context": Column(("context", "passage"), text, joins="prompt", before=True),
     }
     SCORES = "texts"
     TRUTH = "completion"

@@ -4,6 +4,8 @@ stay as they are."""
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from .. import find
 from ..run.adapter import add_adapters
 from ..runtime import Runtime
@@ -35,6 +37,20 @@ def build_task(
         same = facts is not None and facts["base"]["same_answers"]
         inherit(task, own.learned, same)
     return task.to(runtime.device)
+
+
+def check_weights(
+    architecture: ModuleType, plan: Plan, tokenizer: Tokenizer, facts: dict[str, Any]
+) -> None:
+    """Refuses a fine-tuning that has nothing to train, before anything is made or written.
+
+    Raises:
+        SettingError: says why, and what can be trained.
+    """
+    kind = find.module("scriven.tasks", plan.task)
+    with torch.device("meta"):
+        task = kind.Task(architecture.Model(plan.model), None, tokenizer.structure, facts)
+        prepare_weights(task, architecture, plan, {"finetune": facts})
 
 
 def prepare_weights(

@@ -5,9 +5,7 @@ The order matters: nothing is written before everything that can be refused has 
 
 import glob
 import hashlib
-import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from ..run.record import check_size, read_record, write_record
 from ..runtime import decide
 from ..settings import Settings
 from .budget import parse_budget
+from .build import check_weights
 from .conduct import Trained, run_plan
 from .differences import compare
 from .ground import Ground, encoded, read_ground
@@ -35,33 +34,7 @@ from .request import Request, Wishes, wishes_of
 from .rows import Rows
 from .stop import Stop, watch
 from .tune import BUDGET, plan_tuning, tuned_shape, usual_settings
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """What was asked for; None and missing settings are chosen."""
-
-    base: str
-    """The run to start from: a path, a name under runs/, or latest."""
-    sources: Sequence[str]
-    task: str | None = None
-    columns: str = ""
-    """Which column is which, as in text=review,label=stars."""
-    validation: str | None = None
-    """A table to measure on, instead of rows held out."""
-    budget: str | None = None
-    out: str | None = None
-    seed: int | None = None
-    arch: str | None = None
-    fresh: bool = False
-    """Start from fresh weights: the same model without its pre-training."""
-    control: bool = False
-    """Whether that is made as well, after this; for the command that goes on."""
-    again: str | None = None
-    """The command that does this again, where it is part of another one."""
-    quiet: bool = False
-    settings: Mapping[str, object] = field(default_factory=dict)
-    began: float | None = None
+from .tuning import Tuning, command
 
 
 def finetune(asked: Tuning, own: Own | None = None) -> Trained:
@@ -79,6 +52,8 @@ def finetune(asked: Tuning, own: Own | None = None) -> Trained:
     with watch() as stop:
         wishes = wishes_of(Request(settings=asked.settings, budget=asked.budget, seed=asked.seed))
         settings = wishes.apply(Settings())
+        for name in wishes.sections.get("tokenizer", {}):
+            raise SettingError(f"--tokenizer.{name}: the model keeps the one it was trained with")
         seed = 0 if wishes.seed is None else wishes.seed
         check_whole("seed", seed, LARGEST_SEED)
         budget = parse_budget(asked.budget or BUDGET)
@@ -106,6 +81,7 @@ def finetune(asked: Tuning, own: Own | None = None) -> Trained:
             base, model, settings, budget, seed, ground.name,
             len(rows.train), rows.tokens, longest, runtime,
         )  # fmt: skip
+        check_weights(find.module("scriven.models", plan.architecture), plan, rows.tokenizer, facts)
         parts = (plan, rows.tokenizer, rows.data, folder.name)
         check_size(new_record(*parts, "", runtime, [], facts))
         folder = claim(folder)
@@ -284,21 +260,6 @@ def _rows(
         opening=tokenizer.eos,
     )
     return rows, facts
-
-
-def command(asked: Tuning) -> str:
-    """The command that does this again."""
-    if asked.again is not None:
-        return asked.again
-    parts = ["scriven", "finetune", asked.base, *asked.sources]
-    for name in ("task", "columns", "validation", "budget", "out", "seed", "arch"):
-        value = getattr(asked, name)
-        if value not in (None, ""):
-            parts += [f"--{name}", str(value)]
-    if asked.control:
-        parts.append("--control")
-    parts += [f"--{name}={value}" for name, value in asked.settings.items()]
-    return shlex.join(parts)
 
 
 def _copies(base: Loaded, task: str, settings: Settings) -> bool:

@@ -4,14 +4,14 @@ Everything a person can get wrong in a table is refused here, before anything is
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from .. import find
-from ..data.table import Table, TableRow, fingerprint
+from ..data.table import Table, fingerprint
 from ..data.tables import builtin
 from ..errors import InputError, SettingError
 from ..models.shared.backbone import Backbone
@@ -54,8 +54,10 @@ def choose_task(
     """
     known = tasks()
     if asked is not None:
-        task = find.module("scriven.tasks", asked).Task
-        if not issubclass(task, TableTask):
+        task = known.get(asked)
+        if task is None and asked not in find.names("scriven.tasks"):
+            raise SettingError(f"--task {asked}: known are {', '.join(known)}")
+        if task is None:
             raise SettingError(f"--task {asked} reads texts, not tables: use {', '.join(known)}")
         given = parse_columns(words, task.COLUMNS)
         chosen = resolve(task.COLUMNS, columns, given)
@@ -131,7 +133,7 @@ def read_ground(
             f"{len(rows)} training and {len(held_out)} validation rows are too few: give more "
             "different rows, or a file with --validation"
         )
-    both = _shared(rows, held_out)
+    both = shared(rows, held_out)
     if both:
         notes.append(
             f"{both:,} of {len(held_out):,} validation rows are training rows too: scores on them "
@@ -147,8 +149,12 @@ def checked(
     chosen: Mapping[str, str],
     data: DataSettings,
     notes: list[str],
+    also: Callable[[Row], object] | None = None,
 ) -> list[Row]:
     """The rows as the task uses them; bad ones are counted in `notes`, where they may be skipped.
+
+    Args:
+        also: called with each row; raises BadValue where it cannot be used.
 
     Raises:
         InputError: a bad row.
@@ -160,6 +166,8 @@ def checked(
             try:
                 found = values(task.COLUMNS, chosen, row.values)
                 task.check_answer(found)
+                if also is not None:
+                    also(found)
                 rows.append(found)
                 continue
             except BadValue as error:
@@ -222,10 +230,10 @@ def _key(digest: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}/{digest}".encode()).hexdigest()
 
 
-def _shared(rows: list[Row], others: list[Row]) -> int:
+def shared(rows: Sequence[Row], others: Sequence[Row]) -> int:
     """How many of the others stand among the rows as well."""
     have = {fingerprint([row]) for row in rows}
     return sum(fingerprint([row]) in have for row in others)
 
 
-__all__ = ["Ground", "TableRow", "choose_task", "encoded", "read_ground", "tasks"]
+__all__ = ["Ground", "checked", "choose_task", "encoded", "read_ground", "shared", "tasks"]

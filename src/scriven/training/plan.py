@@ -312,7 +312,7 @@ def check_ranges(settings: Settings) -> None:
     Raises:
         SettingError: names the setting and its range.
     """
-    optim, train = settings.optim, settings.train
+    optim, train, tune = settings.optim, settings.train, settings.tune
     limits: list[tuple[str, float | None, float, float]] = [
         ("optim.rate", optim.rate, 0, 100),
         ("optim.matrix_rate", optim.matrix_rate, 0, 100),
@@ -332,6 +332,9 @@ def check_ranges(settings: Settings) -> None:
         ("train.keep", train.keep, 1, 1e6),
         ("train.patience", train.patience, 0, 1e9),
         ("train.bad_steps", train.bad_steps, 1, 1e9),
+        ("tune.rank", tune.rank, 0, 1e6),
+        ("tune.smoothing", tune.smoothing, 0, 0.99),
+        ("tune.auxiliary", tune.auxiliary, 0, 100),
     ]
     for name, value, least, most in limits:
         if value is not None and not least <= value <= most:

@@ -64,7 +64,7 @@ def records(path: Path, settings: DataSettings) -> Iterator[Record]:
     The separator of a .csv is the one that occurs most often in its header.
 
     Raises:
-        InputError: no header, or a row that is no table row.
+        InputError: no header, one that names a column twice, or a row that is no table row.
     """
     source = lines(decoded(path, settings.encoding), path)
     head = next(source, "")
@@ -76,6 +76,9 @@ def records(path: Path, settings: DataSettings) -> Iterator[Record]:
         header = [name.strip() for name in next(table, [])]
     except csv.Error as error:
         raise InputError(f"{path} row 1 is not a table header ({error})") from error
+    twice = next((name for name in header if name and header.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path} has two columns {twice!r}: rename or remove one of them")
     yield Record({name: name for name in header}, 1)
     number = 1
     while True:

@@ -117,7 +117,7 @@ def make_question(loaded: Loaded) -> Question:
     written = _write(loaded, max(lengths)) if loaded.task.writes else list(TEXTS[:3])
     prompts = []
     for text, length in zip(written, lengths, strict=True):
-        ids = _put(loaded, text, length)
+        ids = _put(loaded, text, length, max(lengths))
         if asked == "seq2seq" and tokenizer.mask is not None:  # a source that breaks off
             ids = [*ids, tokenizer.mask]
         prompts.append(ids)
@@ -208,16 +208,18 @@ def read(loaded: Loaded, question: Question, prompt: list[int], tokens: list[int
     return logits[len(prompt) - 1 : -1] if tokens else logits
 
 
-def _put(loaded: Loaded, text: str, length: int) -> list[int]:
-    """A text as the run's task puts it to the model, of about this many tokens."""
+def _put(loaded: Loaded, text: str, length: int, most: int) -> list[int]:
+    """A text as the task puts it to the model: of about `length` tokens, never over `most`."""
     task, tokenizer = loaded.task, loaded.tokenizer
     if isinstance(task, Labelled):
         two = sum(not column.answer for column in task.COLUMNS.values()) > 1
         return task.inputs(tokenizer, *[text, TEXTS[-1]][: 1 + two])[0]
     if isinstance(task, Answering):
-        asked = task.shorten(task.prompt(tokenizer, text)) or [tokenizer.eos]
-        source, row = task.arrange(asked[-length:], 0)
-        return row if source is None else source
+        room = max(1, length - len(task.prompt(tokenizer, "")))
+        part = tokenizer.decode(tokenizer.encode(text)[:room])
+        asked = task.shorten(task.prompt(tokenizer, part)) or [tokenizer.eos]
+        source, row = task.arrange(asked, 0)
+        return (row if source is None else source)[-most:]
     return tokenizer.encode(text)[:length] or [tokenizer.eos]
 
 

@@ -29,8 +29,9 @@ def inherit(task: Objective, learned: Mapping[str, Tensor], same_answers: bool =
         if name.startswith(BACKBONE):
             _copy(mine[name], weight)
     if same_answers:
-        for name, weight in learned.items():
-            _copy(mine[name], weight)
+        for name in mine.keys() & learned.keys():  # one may learn text or copy, the other not
+            if not name.startswith(BACKBONE):
+                _copy(mine[name], learned[name])
         return
     words = learned.get("words.weight", learned.get("head.weight"))
     place = "head.weight" if task.writes else "words.weight"

@@ -189,7 +189,8 @@ class Labelled(TableTask):
             logits = logits.float()
         losses = F.cross_entropy(logits.mT, batch.targets[rows], reduction="none")
         tokens = counted.sum(1).view(-1, batch.rows_each).sum(1)
-        share = (1 / tokens.clamp(min=1)).to(losses.dtype).repeat_interleave(batch.rows_each)
+        # converted first: a quotient of whole numbers is in single precision
+        share = (1 / tokens.clamp(min=1).to(losses.dtype)).repeat_interleave(batch.rows_each)
         total: Tensor = (losses.sum(1) * share[rows]).sum()
         return total
 

@@ -1,0 +1,62 @@
+"""Questions that are answered in writing: from nothing to answers, on questions of simple sums.
+
+python examples/answer_questions.py
+"""
+
+import argparse
+import csv
+import random
+from pathlib import Path
+
+import scriven
+
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+FORMS = ["What is {a} plus {b}?", "Add {b} to {a}.", "How much are {a} and {b}?", "{a} and {b}?"]
+
+
+def row(draw: random.Random) -> tuple[str, str]:
+    """A question and its answer."""
+    a = draw.randrange(9)
+    b = draw.randrange(11 - a)
+    question = draw.choice(FORMS).format(a=NUMBERS[a], b=NUMBERS[b])
+    return question, f"It is {NUMBERS[a + b]}."
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--pretrain", default="300steps", help="budget of learning the language")
+parser.add_argument("--budget", default="15epochs", help="budget of learning to answer")
+parser.add_argument("--rows", type=int, default=800)
+parser.add_argument("--folder", default="runs/questions")
+arguments = parser.parse_args()
+
+folder, draw = Path(arguments.folder), random.Random(0)
+folder.mkdir(parents=True, exist_ok=True)
+texts = []
+for _ in range(4000):
+    a = draw.randrange(9)
+    b = draw.randrange(11 - a)
+    asked = draw.choice(FORMS).format(a=NUMBERS[a], b=NUMBERS[b])
+    texts.append(f"{asked} {NUMBERS[a]} and {NUMBERS[b]}: It is {NUMBERS[a + b]}.")
+(folder / "text.txt").write_text("\n".join(texts), encoding="utf-8")
+with (folder / "questions.csv").open("w", newline="", encoding="utf-8") as file:
+    rows = [row(draw) for _ in range(arguments.rows)]
+    csv.writer(file).writerows([("prompt", "completion"), *rows])
+
+base = scriven.train(
+    folder / "text.txt",
+    budget=arguments.pretrain,
+    size="tiny",
+    out=folder / "base",
+    settings={"tokenizer.kind": "word", "model.context": 32, "train.batch": 32},
+    quiet=True,
+)
+pupil = base.finetune(
+    folder / "questions.csv", budget=arguments.budget, out=folder / "pupil", quiet=True
+)
+
+for name, score in pupil.results["val_scores"].items():
+    print(f"{name:<12} {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]")
+
+asked = ["What is two plus three?", "Add one to six.", "How much are four and four?"]
+for question, (answer, _) in zip(asked, pupil.predict(asked), strict=True):
+    print(f"{question} {answer}")

@@ -1,0 +1,166 @@
+"""Tables as people have them: headings in other letters, choices in columns of their own, a context
+beside the question, logs with other fields."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from scriven.api.answers import as_rows
+from scriven.errors import InputError, SettingError
+from scriven.tasks.choice import Choice, place_of
+from scriven.tasks.shared.columns import BadValue, parse_columns, resolve, values
+from scriven.training.ground import choose_task, tasks
+
+TASKS = tasks()
+
+
+def read(row: dict[str, Any], task: str | None = None, words: str = "") -> tuple[str, Any]:
+    """(the task that the columns tell, the row as it uses it)"""
+    name, chosen = choose_task(task, list(row), words)
+    return name, values(TASKS[name].COLUMNS, chosen, row)
+
+
+@pytest.mark.parametrize("heading", ["Text", "TEXT", " text ", "Review"])
+def test_headings_in_other_letters_are_the_usual_ones(heading: str) -> None:
+    assert read({heading: "fine", "Label": "1"}) == ("classify", {"text": "fine", "label": "1"})
+
+
+def test_words_of_a_heading_may_be_joined_in_other_ways() -> None:
+    row = {"Sentence1": "a", "Sentence2": "b", "Gold Label": "neutral"}
+    assert read(row)[1] == {"premise": "a", "hypothesis": "b", "label": "neutral"}
+
+
+def test_a_heading_as_it_is_usual_wins_over_other_letters() -> None:
+    assert resolve(TASKS["classify"].COLUMNS, ["Text", "review", "label"]) == {
+        "text": "review",
+        "label": "label",
+    }
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["choice1", "choice2", "choice3"],
+        ["Option A", "Option B", "Option C"],
+        ["ending0", "ending1", "ending2"],
+        ["A", "B", "C"],
+    ],
+)
+@pytest.mark.parametrize("answer", ["B", "b", "1", "two"])
+def test_choices_may_stand_in_columns_of_their_own(names: list[str], answer: str) -> None:
+    cells = dict(zip(names, ["one", "two", "three"], strict=True))
+    name, row = read({"question": "which?", **cells, "answer": answer})
+    assert name == "choice"
+    assert row["choices"] == ["one", "two", "three"]
+    assert Choice.truth(row) == 1
+
+
+def test_ten_choices_stand_in_the_order_of_their_numbers() -> None:
+    cells = {f"choice{number}": str(number) for number in (10, *range(1, 10))}
+    row = read({"question": "which?", **cells, "answer": "A"})[1]
+    assert row["choices"] == [str(number) for number in range(1, 11)]
+
+
+def test_a_row_may_have_fewer_choices_but_no_gap() -> None:
+    row = {"question": "which?", "A": "one", "B": "two", "C": "", "D": None, "answer": "A"}
+    assert read(row)[1]["choices"] == ["one", "two"]
+    with pytest.raises(BadValue, match=r"'A\+B\+C' is empty"):
+        read({"question": "which?", "A": "one", "B": "", "C": "three", "answer": "A"})
+
+
+def test_a_series_can_be_named_and_stays_what_it_was() -> None:
+    row = {"question": "which?", "yes": "one", "no": "two", "answer": "0"}
+    name, found = read(row, "choice", "context=question,choices=yes+no,answer=answer")
+    assert (name, found["choices"]) == ("choice", ["one", "two"])
+    with pytest.raises(InputError, match="found are question, yes, no, answer"):
+        read(row, "choice", "choices=yes+maybe")
+
+
+def test_a_letter_that_is_a_choice_is_that_choice() -> None:
+    assert place_of("A", ["B", "A"]) == 1
+    with pytest.raises(BadValue, match="from 0 to 1, or from A to B"):
+        place_of(2, ["x", "y"])
+    with pytest.raises(BadValue, match="none of its choices"):
+        place_of("C", ["x", "y"])
+
+
+def test_lists_are_read_out_of_the_cells_of_a_csv_file() -> None:
+    row = {"question": "which?", "choices": '["one", "two"]', "answer": "1"}
+    assert read(row)[1]["choices"] == ["one", "two"]
+    talk = '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]'
+    assert len(read({"messages": talk})[1]["messages"]) == 2
+    with pytest.raises(BadValue, match="needs a list"):
+        read({"question": "which?", "choices": "[one", "answer": "1"})
+
+
+def test_an_input_stands_below_its_instruction_and_a_context_above_its_question() -> None:
+    found = read({"instruction": "Add.", "input": "1 2", "output": "3"})
+    assert found == ("instruct", {"prompt": "Add.\n1 2", "completion": "3"})
+    found = read({"question": "Who?", "context": "Ann sings.", "answer": "Ann"})
+    assert found == ("instruct", {"prompt": "Ann sings.\nWho?", "completion": "Ann"})
+
+
+@pytest.mark.parametrize("empty", ["", None])
+def test_an_input_may_be_empty(empty: str | None) -> None:
+    row = {"instruction": "Add.", "input": empty, "output": "3"}
+    assert read(row)[1] == {"prompt": "Add.", "completion": "3"}
+
+
+def test_a_context_beside_a_question_and_its_choices_is_read_with_it() -> None:
+    row = {"context": "Ann sings.", "question": "Who?", "choices": ["Ann", "Bo"], "answer": 0}
+    name, found = read(row)
+    assert (name, found["context"]) == ("choice", "Ann sings.\nWho?")
+    assert set(found) == {"context", "choices", "answer"}
+
+
+def test_a_question_alone_is_read_once() -> None:
+    row = {"question": "Who?", "choices": ["Ann", "Bo"], "answer": 0}
+    assert read(row)[1]["context"] == "Who?"
+
+
+def test_a_joined_column_that_was_asked_for_must_be_there() -> None:
+    words = parse_columns("context=story", TASKS["instruct"].COLUMNS)
+    assert resolve(TASKS["instruct"].COLUMNS, ["prompt", "completion"], words) is None
+
+
+def test_logs_with_from_and_value_are_conversations() -> None:
+    log = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
+    name, row = read({"id": 1, "conversations": log})
+    assert name == "chat"
+    assert row["messages"] == [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "hello"},
+    ]
+    with pytest.raises(BadValue, match="the role 'tool' is none of"):
+        read({"conversations": [{"from": "tool", "value": "x"}]})
+
+
+def asked(task: str, inputs: Any) -> list[Any]:
+    kind: Any = SimpleNamespace(COLUMNS=TASKS[task].COLUMNS)
+    return list(as_rows(kind, inputs))
+
+
+def test_inputs_in_python_may_leave_away_what_is_joined() -> None:
+    assert asked("instruct", ["a?", ("a?",), {"question": "a?"}]) == [{"prompt": "a?"}] * 3
+    assert asked("choice", [("c", ["x", "y"]), ("c", ["x", "y"], "q?")]) == [
+        {"context": "c", "choices": ["x", "y"]},
+        {"context": "c\nq?", "choices": ["x", "y"]},
+    ]
+
+
+def test_a_conversation_in_python_is_one_input() -> None:
+    talk = [{"role": "user", "content": "hi"}]
+    for given in (talk, (talk,), {"messages": talk}, "hi"):
+        assert asked("chat", [given]) == [{"messages": talk}]
+
+
+@pytest.mark.parametrize("given", ["one text", {"text": "one"}])
+def test_one_input_that_is_no_list_is_refused(given: Any) -> None:
+    with pytest.raises(InputError, match=r"predict\(\[...\]\)"):
+        asked("classify", given)
+
+
+def test_an_unknown_task_is_told_with_those_that_read_tables() -> None:
+    with pytest.raises(SettingError, match="--task sentiment: known are chat, choice, classify"):
+        choose_task("sentiment", ["text", "label"], "")
