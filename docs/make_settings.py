@@ -35,8 +35,9 @@ SECTIONS = {
     "runtime": RuntimeSettings,
 }
 
-TUNE = """What of a trained model `scriven finetune` changes. It has other defaults than `scriven train` for
-some of the settings above ([finetuning.md](finetuning.md#what-is-chosen-for-you)).
+TUNE = """What of a trained model `scriven finetune` changes. It has other defaults than
+`scriven train` for some of the settings above
+([finetuning.md](finetuning.md#what-is-chosen-for-you)).
 """
 
 

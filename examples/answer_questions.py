@@ -24,7 +24,7 @@ def row(draw: random.Random) -> tuple[str, str]:
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--pretrain", default="300steps", help="budget of learning the language")
-parser.add_argument("--budget", default="15epochs", help="budget of learning to answer")
+parser.add_argument("--budget", default="400steps", help="budget of learning to answer")
 parser.add_argument("--rows", type=int, default=800)
 parser.add_argument("--folder", default="runs/questions")
 arguments = parser.parse_args()
@@ -51,7 +51,11 @@ base = scriven.train(
     quiet=True,
 )
 pupil = base.finetune(
-    folder / "questions.csv", budget=arguments.budget, out=folder / "pupil", quiet=True
+    folder / "questions.csv",
+    budget=arguments.budget,
+    out=folder / "pupil",
+    settings={"train.batch": 32, "train.patience": 0},
+    quiet=True,
 )
 
 for name, score in pupil.results["val_scores"].items():

@@ -1,5 +1,6 @@
 """Tiny fine-tunings for tests of what they withstand."""
 
+import csv
 import json
 import os
 from collections.abc import Sequence
@@ -73,3 +74,15 @@ def done(*parts: object) -> dict[str, Any]:
     code, out, err = command(*map(str, parts), "--json")
     assert code == 0, err
     return {**json.loads(out), "said": err}
+
+
+def changed(change: dict[str, Any], at: int = 5, rows: list[Any] | None = None) -> list[Any]:
+    """Good rows, of which one has other values."""
+    made: list[Any] = labelled() if rows is None else list(rows)
+    made[at] = {**made[at], **change}
+    return made
+
+
+def read_columns(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,6 +1,7 @@
 """Tables as people have them: headings in other letters, choices in columns of their own, a context
 beside the question, logs with other fields."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,8 @@ from scriven.api.answers import as_rows
 from scriven.errors import InputError, SettingError
 from scriven.tasks.choice import Choice, place_of
 from scriven.tasks.shared.columns import BadValue, parse_columns, resolve, values
-from scriven.training.ground import choose_task, tasks
+from scriven.settings import DataSettings
+from scriven.training.ground import choose_task, read_ground, tasks
 
 TASKS = tasks()
 
@@ -164,3 +166,30 @@ def test_one_input_that_is_no_list_is_refused(given: Any) -> None:
 def test_an_unknown_task_is_told_with_those_that_read_tables() -> None:
     with pytest.raises(SettingError, match="--task sentiment: known are chat, choice, classify"):
         choose_task("sentiment", ["text", "label"], "")
+
+
+def ground(folder: Path, table: str, validation: str, skip: bool) -> Any:
+    for name, content in (("rows.csv", table), ("held.csv", validation)):
+        (folder / name).write_text("text,label\n" + content)
+    return read_ground(
+        [str(folder / "rows.csv")],
+        DataSettings(skip_bad=skip),
+        task=None,
+        columns="",
+        validation=str(folder / "held.csv"),
+        seed=0,
+    )
+
+
+def test_C12_a_label_of_the_validation_table_alone_is_named_or_left_out(tmp_path: Path) -> None:
+    parts = ("a,yes\nb,no\n", "c,yes\nd,maybe\n")
+    with pytest.raises(InputError, match=r"held.csv row 3 has the label 'maybe'"):
+        ground(tmp_path, *parts, skip=False)
+    found = ground(tmp_path, *parts, skip=True)
+    assert found.validation == [{"text": "c", "label": "yes"}]
+    assert "1 rows were skipped" in found.notes[0]
+
+
+def test_C12_a_table_of_bad_rows_alone_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no row of rows can be used: 2 rows were skipped"):
+        ground(tmp_path, ",yes\n,no\n", "c,yes\n", skip=True)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,7 +191,7 @@ def _lines(answers: Answers, suffix: str) -> Iterator[str]:
     for raw, answer in answers:
         found = told(answers, raw, answer)
         if suffix == ".jsonl":
-            yield json.dumps(found, ensure_ascii=False, default=str) + "\n"
+            yield json.dumps(_finite(found), ensure_ascii=False, default=str) + "\n"
             continue
         text = io.StringIO()
         writer = csv.writer(text, delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n")
@@ -199,6 +200,15 @@ def _lines(answers: Answers, suffix: str) -> Iterator[str]:
             writer.writerow(header)
         writer.writerow([_cell(found.get(name, "")) for name in header])
         yield text.getvalue()
+
+
+def _finite(value: Any) -> Any:
+    """As it is, but null for what is no number: NaN is no JSON, though tables hold it."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Any) -> Any:

@@ -235,7 +235,6 @@ def _rows(
         encoded(kind, empty.backbone, tokenizer, facts, part)
         for part in (ground.train, ground.validation)
     )
-    answers = [kind.truth(row) for row in ground.validation] if kind.writes else []
     rows = Rows(
         tokenizer=tokenizer,
         name=ground.name,
@@ -246,7 +245,6 @@ def _rows(
         validation_examples=validation,
         about=about,
         data={},
-        bytes=sum(len(str(answer).encode(errors="replace")) for answer in answers),
         notes=ground.notes,
     )
     first, second = rows.tokens

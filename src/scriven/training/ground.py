@@ -18,6 +18,7 @@ from ..models.shared.backbone import Backbone
 from ..settings import DataSettings
 from ..tasks.shared.columns import BadValue, Row, missing, parse_columns, resolve, values
 from ..tasks.shared.examples import Example, TableTask
+from ..tasks.shared.names import number_of
 from ..text import Tokenizer
 
 
@@ -114,6 +115,8 @@ def read_ground(
         kind = tasks()[name]
         rows = checked(table, kind, chosen, data, notes)
         label = table.name
+    if not rows:
+        raise InputError(f"no row of {label} can be used: {notes[-1]}")
     if validation is None and len(sources) == 1 and builtin(sources[0]) is not None:
         with Table(sources, data, "validation") as table:
             held_out = checked(table, kind, chosen, data, notes)
@@ -122,7 +125,7 @@ def read_ground(
             there = resolve(kind.COLUMNS, table.columns, chosen)
             if there is None:
                 raise InputError(missing(name, kind.COLUMNS, table.columns, chosen))
-            held_out = checked(table, kind, there, data, notes)
+            held_out = checked(table, kind, there, data, notes, also=_knows(kind, rows))
     else:
         rows, held_out = split(rows, data.validation, seed)
         if kind.SCORES == "labels":
@@ -224,6 +227,14 @@ def encoded(
         except BadValue as error:
             raise InputError(f"the row {kind.show(row)[:60]!r} {error}") from error
     return found
+
+
+def _knows(task: type[TableTask], rows: list[Row]) -> Callable[[Row], object] | None:
+    """What refuses a row with a label that these rows have not."""
+    if task.SCORES != "labels":
+        return None
+    labels = task.survey(rows)["labels"]
+    return lambda row: number_of(task.truth(row), labels)
 
 
 def _key(digest: str, seed: int) -> str:

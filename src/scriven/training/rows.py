@@ -11,7 +11,7 @@ from ..evaluate.tables import baselines, confusion, main_score, score_rows, tell
 from ..generate.predict import Predictor
 from ..tasks.base import Objective
 from ..tasks.shared.columns import Row
-from ..tasks.shared.examples import Example, TableTask
+from ..tasks.shared.examples import IGNORED, Example, TableTask
 from ..text import Tokenizer
 from .feed import Drawn, Feed
 
@@ -41,8 +41,6 @@ class Rows:
     """Label names and the like, as the task surveyed them."""
     data: dict[str, Any]
     """What is written of the data into scriven.json."""
-    bytes: int
-    """UTF-8 bytes of the answers of the validation part."""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -65,7 +63,13 @@ class Rows:
         return Drawn(task, self.train_examples, self.validation_examples, seed, rows, device)
 
     def measured(self, task: Objective) -> int:
-        return self.bytes if task.writes else 0
+        """UTF-8 bytes of the answers' tokens that the loss counts, of all turns and as they were
+        cut."""
+        if not task.writes:
+            return 0
+        told = (ids for example in self.validation_examples for ids in example.targets or ())
+        spelled = self.tokenizer.bytes_of
+        return sum(len(spelled[number]) for ids in told for number in ids if number != IGNORED)
 
     def warnings(self, task: Objective) -> list[str]:
         every = [*self.train_examples, *self.validation_examples]
