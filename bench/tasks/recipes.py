@@ -28,7 +28,7 @@ RECIPES = {
         "{data}/sst2/corpus.jsonl --budget 14m --model.layers=3 --model.heads=4 --model.width=160 "
         "--model.context=128 --model.dropout=0.15 --tokenizer.kind=bpe --tokenizer.vocabulary=4000",
         "{data}/sst2/train.csv --validation {data}/sst2/dev.csv --budget 4epochs "
-        "--model.dropout=0.2",
+        "--model.dropout=0.3 --optim.rate=5e-4 --tune.auxiliary=0",
         "{data}/sst2/test.csv",
         control=True,
     ),
@@ -37,22 +37,22 @@ RECIPES = {
         "--model.width=160 --model.context=128 --model.dropout=0.15 --tokenizer.kind=bpe "
         "--tokenizer.vocabulary=4000",
         "{data}/agnews/train.csv --validation {data}/agnews/dev.csv --budget 4epochs "
-        "--model.dropout=0.2",
+        "--model.dropout=0.3 --optim.rate=5e-4 --tune.auxiliary=0",
         "{data}/agnews/test.csv",
         control=True,
     ),
     "entailment": Recipe(
         "{data}/sick-entail/pairs.jsonl --budget 4m --model.layers=3 --model.heads=4 "
         "--model.width=128 --model.context=96 --tokenizer.kind=bpe --tokenizer.vocabulary=2000",
-        "{data}/sick-entail/train.csv --validation {data}/sick-entail/dev.csv --budget 16epochs "
-        "--optim.rate=3e-4",
+        "{data}/sick-entail/train.csv --validation {data}/sick-entail/dev.csv --budget 12epochs "
+        "--optim.rate=5e-4 --tune.auxiliary=0 --model.dropout=0.2",
         "{data}/sick-entail/test.csv",
     ),
     "similarity": Recipe(
         "{data}/sick-entail/pairs.jsonl --budget 4m --model.layers=3 --model.heads=4 "
         "--model.width=128 --model.context=96 --tokenizer.kind=bpe --tokenizer.vocabulary=2000",
         "{data}/sick-similarity/train.csv --validation {data}/sick-similarity/dev.csv "
-        "--budget 16epochs --optim.rate=3e-4",
+        "--budget 12epochs --optim.rate=5e-4 --tune.auxiliary=0 --model.dropout=0.2",
         "{data}/sick-similarity/test.csv",
     ),
     "choice": Recipe(
@@ -70,7 +70,7 @@ RECIPES = {
         "--budget 12m --train.batch=128 --tune.smoothing=0.1 --model.dropout=0.15 "
         "--optim.matrix_rate=0.02 --optim.rate=1.5e-3",
         "{data}/multi30k/test.csv",
-        answer="--beams 5 --length-penalty 1.5",
+        answer="--beams 5 --length-penalty 1.0",
     ),
     "headlines": Recipe(
         "{data}/headlines/corpus.jsonl --arch transformer --budget 3m --model.layers=2 "

@@ -201,26 +201,39 @@ def pairs(count: int) -> list[dict[str, Any]]:
 
 def test_a_split_is_a_function_of_seed_and_rows_alone() -> None:
     table = pairs(200)
-    train, held_out = split(table, 0.1, 0)
+    train, held_out = split(TASKS["classify"], table, 0.1, 0)
     assert (len(train), len(held_out)) == (180, 20)
-    again = split(table[::-1], 0.1, 0)
+    again = split(TASKS["classify"], table[::-1], 0.1, 0)
     assert sorted(row["text"] for row in again[1]) == sorted(row["text"] for row in held_out)
-    assert split(table, 0.1, 1)[1] != held_out
+    assert split(TASKS["classify"], table, 0.1, 1)[1] != held_out
     assert [row for row in table if row in train] == train
 
 
 @pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
 def test_neither_part_of_a_split_is_empty(share: float) -> None:
     for count in (2, 3, 10):
-        train, held_out = split(pairs(count), share, 3)
+        train, held_out = split(TASKS["classify"], pairs(count), share, 3)
         assert train
         assert held_out
-    assert split(pairs(1) * 5, share, 3) == (pairs(1) * 5, [])
+    assert split(TASKS["classify"], pairs(1) * 5, share, 3) == (pairs(1) * 5, [])
 
 
 def test_C15_copies_of_a_row_stay_together() -> None:
-    train, held_out = split(pairs(20) * 3, 0.3, 0)
+    train, held_out = split(TASKS["classify"], pairs(20) * 3, 0.3, 0)
     assert not {row["text"] for row in train} & {row["text"] for row in held_out}
+
+
+def test_C15_what_is_asked_stays_on_one_side_whatever_the_answer() -> None:
+    table = [*pairs(40), *({**row, "label": "c"} for row in pairs(40))]
+    train, held_out = split(TASKS["classify"], table, 0.25, 0)
+    assert (len(train), len(held_out)) == (60, 20)
+    assert not {row["text"] for row in train} & {row["text"] for row in held_out}
+
+
+def test_the_share_that_is_held_out_is_one_of_rows() -> None:
+    table = [*pairs(50), *[{"text": "the same", "label": "a"}] * 50]
+    train, held_out = split(TASKS["classify"], table, 0.1, 0)
+    assert abs(len(held_out) - 10) <= 1 or len(held_out) >= 50  # all copies, or none
 
 
 def test_a_label_is_never_held_out_altogether() -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from scriven.api.answers import as_rows
 from scriven.errors import InputError, SettingError
+from scriven.settings import DataSettings
 from scriven.tasks.choice import Choice, place_of
 from scriven.tasks.shared.columns import BadValue, parse_columns, resolve, values
-from scriven.settings import DataSettings
 from scriven.training.ground import choose_task, read_ground, tasks
 
 TASKS = tasks()

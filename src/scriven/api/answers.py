@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 2048
 """Rows that are answered together."""
-KNOBS = ("beams", "length_penalty", "longest")
+KNOBS = ("beams", "length_penalty", "max_new_tokens")
 """What a person may choose for written answers."""
 
 
@@ -176,7 +176,8 @@ def write_answers(answers: Answers, out: Path | None, show: Any) -> None:
 
 def told(answers: Answers, raw: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
     """A row with its answer: `prediction`, and the probability of it and of each label."""
-    found = {**raw, "prediction": answer.text}
+    score = answers.task.SCORES == "numbers"
+    found = {**raw, "prediction": round(answer.value, 6) if score else answer.text}
     if answer.chances:
         found["probability"] = round(max(answer.chances), 6)
         labels = answers.model.record["finetune"].get("labels")

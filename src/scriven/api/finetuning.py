@@ -45,7 +45,7 @@ def finetune(
             default what the columns say.
         columns: which column is which, as in "text=review,label=stars".
         validation: a table to measure on; by default a tenth of the rows is held out.
-        budget: 10epochs (the default), 10m, 2000steps.
+        budget: 10epochs, 10m, 2000steps; ten passes and at least 400 updates by default.
         out: the new run folder; runs/RUN-TASK by default.
         seed: of all random numbers.
         control: train the same model without its pre-training too, for comparison.

@@ -113,8 +113,10 @@ class Model:
         settings: Mapping[str, object] | None = None,
         metrics: Mapping[str, Metric] | None = None,
         memory: int | None = None,
+        **knobs: Any,
     ) -> dict[str, Any]:
-        """Loss, perplexity, bits per byte and accuracy over every token.
+        """Loss, perplexity, bits per byte and accuracy over every token; of a fine-tuned model the
+        scores of its task.
 
         Args:
             sources: texts, each as a whole; without any, the validation part of the run's text.
@@ -131,7 +133,7 @@ class Model:
             self._check_memory(memory)
         data = self.data_settings(settings)
         if isinstance(self.task, TableTask):
-            return evaluate_rows(self, sources, data)
+            return evaluate_rows(self, sources, data, **knobs)
         if not sources:
             return {**self._validate(data, metrics, memory), **self._baseline()}
         pairs = self.record["task"] == "pairs"
@@ -144,7 +146,7 @@ class Model:
 
         Args:
             inputs: texts, tuples in the order of the task's columns, or dicts by column.
-            knobs: beams, length_penalty, longest, for written answers.
+            knobs: beams, length_penalty, max_new_tokens, for written answers.
 
         Raises:
             InputError: an input that cannot be used, or a model that is not fine-tuned.

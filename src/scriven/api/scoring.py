@@ -38,7 +38,7 @@ def evaluate_rows(
     train, rows = _training_rows(model, notes)
     if sources:
         rows = _rows_of(model, sources, data, notes)
-        if seen := shared(train, rows):
+        if seen := shared(type(task), train, rows):
             notes.append(
                 f"{seen:,} of {len(rows):,} rows are training rows: scores on them say little"
             )

@@ -14,6 +14,8 @@ def evaluate(
     *data: str,
     arch: str | None = None,
     memory: int | None = None,
+    beams: int = 1,
+    length_penalty: float = 1.0,
     json: Annotated[bool, Parameter(negative=())] = False,
     settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
 ) -> None:
@@ -30,11 +32,22 @@ def evaluate(
         The file of your own architecture, where the run was made with one.
     memory
         Positions of earlier text that a model with a memory keeps; 0 for none.
+    beams
+        For written answers of a fine-tuned model: beginnings that a beam search keeps; 1 always
+        takes the likeliest token.
+    length_penalty
+        For a beam search: above 1 favours long answers, below 1 short ones.
     json
         One JSON object on standard output.
     """
     model = open_model(run, arch)
-    result = model.evaluate(*data, settings=settings or {}, memory=memory)
+    result = model.evaluate(
+        *data,
+        settings=settings or {},
+        memory=memory,
+        beams=beams,
+        length_penalty=length_penalty,
+    )
     if "scores" in result:
         _emit_scores(result, json)
         return

@@ -53,7 +53,8 @@ def finetune(
     validation
         A table to measure on; by default a tenth of the rows is held out.
     budget
-        How long: 10epochs (passes through the rows, the default), 10m, 2000steps.
+        How long: 10epochs (passes through the rows), 10m, 2000steps; ten passes and at least 400
+        updates by default.
     out
         The new run folder; runs/RUN-TASK by default.
     seed

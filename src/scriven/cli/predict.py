@@ -61,7 +61,7 @@ def predict(
         settings=settings or {},
         beams=beams,
         length_penalty=length_penalty,
-        longest=max_new_tokens,
+        max_new_tokens=max_new_tokens,
     )
     write_answers(answers, None if output is None else Path(output), sys.stdout.write)
     if answers.skipped:

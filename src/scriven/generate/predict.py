@@ -46,7 +46,7 @@ class Predictor:
         task: fine-tuned. engine: of the same model, for written answers.
         runtime: precision of labels and scores.
         beams: 1 writes greedily; more search.
-        longest: tokens of a written answer, at most.
+        max_new_tokens: of a written answer, at most.
 
     Raises:
         SettingError: an impossible number of beams, or length penalty.
@@ -61,13 +61,13 @@ class Predictor:
         *,
         beams: int = 1,
         length_penalty: float = 1.0,
-        longest: int = LONGEST,
+        max_new_tokens: int = LONGEST,
     ) -> None:
         assert isinstance(task, TableTask)
         check_beams(beams, length_penalty)
         self.task, self.tokenizer, self.engine = task, tokenizer, engine
         self.runtime = runtime
-        self.beams, self.length_penalty, self.longest = beams, length_penalty, longest
+        self.beams, self.length_penalty, self.longest = beams, length_penalty, max_new_tokens
 
     def stream(self, rows: Iterable[Row]) -> Iterator[Answer]:
         """An answer to each row, in their order; any number of rows in constant memory.

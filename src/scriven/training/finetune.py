@@ -33,7 +33,7 @@ from .record import new_record
 from .request import Request, Wishes, wishes_of
 from .rows import Rows
 from .stop import Stop, watch
-from .tune import BUDGET, plan_tuning, tuned_shape, usual_settings
+from .tune import plan_tuning, tuned_shape, usual_settings
 from .tuning import Tuning, command
 
 
@@ -56,7 +56,7 @@ def finetune(asked: Tuning, own: Own | None = None) -> Trained:
             raise SettingError(f"--tokenizer.{name}: the model keeps the one it was trained with")
         seed = 0 if wishes.seed is None else wishes.seed
         check_whole("seed", seed, LARGEST_SEED)
-        budget = parse_budget(asked.budget or BUDGET)
+        budget = parse_budget(asked.budget) if asked.budget else None
         runtime = decide(settings.runtime)
         base = _base(asked)
         ground = read_ground(

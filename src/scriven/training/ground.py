@@ -4,6 +4,7 @@ Everything a person can get wrong in a table is refused here, before anything is
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -127,7 +128,7 @@ def read_ground(
                 raise InputError(missing(name, kind.COLUMNS, table.columns, chosen))
             held_out = checked(table, kind, there, data, notes, also=_knows(kind, rows))
     else:
-        rows, held_out = split(rows, data.validation, seed)
+        rows, held_out = split(kind, rows, data.validation, seed)
         if kind.SCORES == "labels":
             kind.survey([*rows, *held_out])  # tells what is no column of labels
             rows, held_out = keep_rare(kind, rows, held_out, notes)
@@ -136,7 +137,7 @@ def read_ground(
             f"{len(rows)} training and {len(held_out)} validation rows are too few: give more "
             "different rows, or a file with --validation"
         )
-    both = shared(rows, held_out)
+    both = shared(kind, rows, held_out)
     if both:
         notes.append(
             f"{both:,} of {len(held_out):,} validation rows are training rows too: scores on them "
@@ -181,16 +182,25 @@ def checked(
     return rows
 
 
-def split(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
-    """(training, validation) rows; a row's side depends on its content and the seed alone."""
+def split(
+    task: type[TableTask], rows: list[Row], share: float, seed: int
+) -> tuple[list[Row], list[Row]]:
+    """(training, validation) rows; a row's side depends on what it asks and the seed alone, so
+    nothing is asked on both sides."""
     if not 0 < share < 1:
         raise SettingError(f"--data.validation={share}: between 0 and 1, as 0.1")
-    different = sorted({fingerprint([row]) for row in rows}, key=lambda key: _key(key, seed))
-    count = min(len(different) - 1, max(1, round(share * len(different))))
-    held_out = set(different[:count])
+    keys = [fingerprint([task.without_answer(row)]) for row in rows]
+    times = Counter(keys)
+    order = sorted(times, key=lambda key: _key(key, seed))
+    wanted, held_out, count = share * len(rows), set[str](), 0
+    for key in order[:-1]:  # something is left to learn from
+        if held_out and count + times[key] / 2 > wanted:
+            break
+        held_out.add(key)
+        count += times[key]
     sides: tuple[list[Row], list[Row]] = ([], [])
-    for row in rows:
-        sides[fingerprint([row]) in held_out].append(row)
+    for key, row in zip(keys, rows, strict=True):
+        sides[key in held_out].append(row)
     return sides
 
 
@@ -241,10 +251,10 @@ def _key(digest: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}/{digest}".encode()).hexdigest()
 
 
-def shared(rows: Sequence[Row], others: Sequence[Row]) -> int:
-    """How many of the others stand among the rows as well."""
-    have = {fingerprint([row]) for row in rows}
-    return sum(fingerprint([row]) in have for row in others)
+def shared(task: type[TableTask], rows: Sequence[Row], others: Sequence[Row]) -> int:
+    """How many of the others ask what one of the rows asks."""
+    have = {fingerprint([task.without_answer(row)]) for row in rows}
+    return sum(fingerprint([task.without_answer(row)]) in have for row in others)
 
 
 __all__ = ["Ground", "checked", "choose_task", "encoded", "read_ground", "shared", "tasks"]

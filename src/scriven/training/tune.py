@@ -21,14 +21,17 @@ WRITING = Settings(optim=OptimSettings(matrix_rate=0.01))
 """Where a fine-tuning begins, before anything is asked for: a head for labels learns in a few
 careful passes, as adapters do; writing is learned as in pre-training, at half the rate."""
 
-BUDGET = "10epochs"
+PASSES, UPDATES = 10, 400
+"""Through the rows, and updates at least, where no budget is given."""
+LOOKS = 20
+"""Evaluations, at most."""
 BATCH = 32
 """Rows of an update, with labels."""
 TOKENS = 4096
 """Tokens of an update, of written answers."""
 DROPOUT = 0.1
 PATIENCE = 4
-"""Evaluations, one in each pass through the rows."""
+"""Evaluations without a better one."""
 
 
 def writes(task: str) -> bool:
@@ -66,7 +69,7 @@ def plan_tuning(
     base: Loaded,
     model: Any,
     settings: Settings,
-    budget: Budget,
+    budget: Budget | None,
     seed: int,
     task: str,
     rows: int,
@@ -77,6 +80,7 @@ def plan_tuning(
     """A fine-tuning, fully decided.
 
     Args:
+        budget: as asked for; chosen by the number of rows otherwise.
         rows: of the training part.
         tokens: of the training and of the validation part.
         longest: tokens of the longest row.
@@ -89,18 +93,22 @@ def plan_tuning(
     train = settings.train
     each = max(1, round(tokens[0] / rows))
     usual = max(8, min(128, TOKENS // each)) if writes(task) else BATCH
-    batch = train.batch or min(usual, rows)
+    batch = train.batch or min(usual, max(8, rows // 20), rows)  # twenty updates in a pass at least
     micro = min(batch, train.micro_batch or batch)
     check_fits(model, micro * longest, memory_available())
-    steps = budget.total_steps(batch * each, rows * each)
     a_pass = max(1, round(rows / batch))
+    if budget is None:
+        passes = max(PASSES, -(-UPDATES // a_pass))
+        budget = Budget("epochs", passes)
+        reasons["budget"] = f"{passes} passes, and at least {UPDATES} updates"
+    steps = budget.total_steps(batch * each, rows * each)
     every, patience, rate = train.evaluate_every, train.patience, settings.optim.rate
     if every is None and steps is not None:
-        every = min(steps, a_pass)
-        reasons["train.evaluate_every"] = "once in each pass through the rows"
+        every = min(steps, max(a_pass, -(-steps // LOOKS)))
+        reasons["train.evaluate_every"] = f"once in each pass, at most {LOOKS} times"
     if patience is None:
         patience = PATIENCE
-        reasons["train.patience"] = "passes through the rows"
+        reasons["train.patience"] = "few rows are soon learned by heart"
     if rate is None:
         rate = _rate(settings, model.width)
         reasons["optim.rate"] = f"for {settings.optim.optimizer} at width {model.width}"

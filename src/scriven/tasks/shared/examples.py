@@ -161,7 +161,7 @@ def check_reach(reach: int, needed: int, task: str) -> None:
     """
     if reach < needed:
         raise InputError(
-            f"a context of {reach} tokens is too short for the task {task}: start from a run "
+            f"a context of {reach} tokens is too short for a task {task}: start from a run "
             f"with --model.context={needed} or more"
         )
 
