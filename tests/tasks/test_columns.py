@@ -233,7 +233,7 @@ def test_C15_what_is_asked_stays_on_one_side_whatever_the_answer() -> None:
 def test_the_share_that_is_held_out_is_one_of_rows() -> None:
     table = [*pairs(50), *[{"text": "the same", "label": "a"}] * 50]
     train, held_out = split(TASKS["classify"], table, 0.1, 0)
-    assert abs(len(held_out) - 10) <= 1 or len(held_out) >= 50  # all copies, or none
+    assert (len(train), len(held_out)) == (90, 10)  # of the copies all, or none
 
 
 def test_a_label_is_never_held_out_altogether() -> None:

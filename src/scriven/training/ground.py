@@ -194,10 +194,11 @@ def split(
     order = sorted(times, key=lambda key: _key(key, seed))
     wanted, held_out, count = share * len(rows), set[str](), 0
     for key in order[:-1]:  # something is left to learn from
-        if held_out and count + times[key] / 2 > wanted:
-            break
-        held_out.add(key)
-        count += times[key]
+        if count + times[key] / 2 <= wanted:
+            held_out.add(key)
+            count += times[key]
+    if not held_out and len(order) > 1:
+        held_out.add(min(order, key=lambda key: times[key]))
     sides: tuple[list[Row], list[Row]] = ([], [])
     for key, row in zip(keys, rows, strict=True):
         sides[key in held_out].append(row)
