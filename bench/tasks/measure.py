@@ -52,7 +52,11 @@ def measure(name: str, data: Path, out: Path, seed: int, threads: int) -> dict[s
         "task": name,
         "seed": seed,
         "threads": threads,
-        "commands": [shlex.join(["scriven", *words]) for words in (first, second)],
+        "commands": [
+            f"scriven train {recipe.pretrain} --seed={seed} --out OUT/base",
+            f"scriven finetune OUT/base {recipe.finetune} --seed={seed} --out OUT/run",
+            f"scriven evaluate OUT/run {recipe.test} {recipe.answer}".rstrip(),
+        ],
         "pretrain_seconds": run(first),
         "finetune_seconds": run(second),
         **machine(),

@@ -9,6 +9,7 @@ import torch
 
 from ..runtime import Runtime
 from ..tasks.base import Objective
+from ..tasks.shared.answering import Answering
 from ..tasks.shared.columns import Row
 from ..tasks.shared.examples import Example, TableTask
 from ..tasks.shared.labelled import Labelled
@@ -107,6 +108,7 @@ class Predictor:
     def _written(self, examples: Sequence[Example]) -> list[Answer]:
         # those of about the same length together: less padding
         order = sorted(range(len(examples)), key=lambda number: (examples[number].length, number))
+        assert isinstance(self.task, Answering)
         questions = [self.task.asked(examples[number]) for number in order]
         if self.beams > 1:
             made = self.engine.beam(

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..data.batch import IGNORED
 from ..evaluate.loss import Score
 from ..evaluate.tables import baselines, confusion, main_score, score_rows, tell
 from ..generate.predict import Predictor
 from ..tasks.base import Objective
 from ..tasks.shared.columns import Row
-from ..tasks.shared.examples import IGNORED, Example, TableTask
+from ..tasks.shared.examples import Example, TableTask
 from ..text import Tokenizer
 from .feed import Drawn, Feed
 

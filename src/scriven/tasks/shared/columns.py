@@ -91,7 +91,6 @@ def resolve(
     columns: Mapping[str, Column],
     found: Iterable[str],
     given: Mapping[str, str] | None = None,
-    answers: bool = True,
     named: bool = True,
 ) -> dict[str, str] | None:
     """Which column of a table is which of the task's; None where one is missing. A name in other
@@ -101,7 +100,6 @@ def resolve(
         columns: of the task, by the name it uses.
         found: the columns of the table.
         given: names a person chose, which win.
-        answers: whether those that the model should find must be there.
         named: whether the task is known already.
     """
     have: list[str] = list(found)
@@ -115,7 +113,7 @@ def resolve(
             match = _among(usual, have) or (_series(have) if column.series else None)
         if match is not None and not (column.joins and not asked and match in chosen.values()):
             chosen[own] = match
-        elif (answers or not column.answer) and (asked or not column.joins):
+        elif asked or not column.joins:
             return None
     return chosen
 

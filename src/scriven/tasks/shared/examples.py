@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ...data.batch import IGNORED, Batch
+from ...data.batch import Batch
 from ...errors import InputError
 from ...text.base import Tokenizer
 from ..base import Objective
@@ -82,10 +82,6 @@ class TableTask(Objective):
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
         """Examples as a batch."""
         raise NotImplementedError
-
-    def asked(self, example: Example) -> Ids:
-        """What the engine is given, of an example without an answer, for it to be written."""
-        return example.rows[0] if example.source is None else example.source
 
     @classmethod
     def check_answer(cls, row: Row) -> None:
@@ -164,16 +160,3 @@ def check_reach(reach: int, needed: int, task: str) -> None:
             f"a context of {reach} tokens is too short for a task {task}: start from a run "
             f"with --model.context={needed} or more"
         )
-
-
-__all__ = [
-    "IGNORED",
-    "Example",
-    "Ids",
-    "TableTask",
-    "check_reach",
-    "filled",
-    "fit",
-    "places",
-    "read_once",
-]

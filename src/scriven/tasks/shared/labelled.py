@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...data.batch import Batch
+from ...data.batch import IGNORED, Batch
 from ...models.shared.backbone import Backbone
 from ...nn.dropout import drop
 from ...nn.init import zeros
@@ -24,7 +24,7 @@ from ...nn.state import State
 from ...text.base import Tokenizer
 from ..base import LONGEST, Criterion, Output
 from .columns import Row
-from .examples import IGNORED, Example, Ids, TableTask, check_reach, filled, fit, places, read_once
+from .examples import Example, Ids, TableTask, check_reach, filled, fit, places, read_once
 
 AUXILIARY = 0.5
 """Weight of the auxiliary loss (GPT-1 paper, section 4.1)."""
@@ -193,6 +193,3 @@ class Labelled(TableTask):
         share = (1 / tokens.clamp(min=1).to(losses.dtype)).repeat_interleave(batch.rows_each)
         total: Tensor = (losses.sum(1) * share[rows]).sum()
         return total
-
-
-__all__ = ["AUXILIARY", "Example", "Labelled"]
