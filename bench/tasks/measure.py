@@ -13,7 +13,6 @@ import json
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,12 +29,10 @@ from scriven.evaluate.scores import difference
 RESULTS = Path(__file__).with_name("results.jsonl")
 
 
-def run(arguments: Sequence[str]) -> float:
-    """Runs a command; its seconds."""
+def run(arguments: Sequence[str]) -> None:
+    """Runs a command; one that was run before says so and is done at once."""
     print("$ scriven " + shlex.join(arguments), flush=True)
-    began = time.monotonic()
     subprocess.run([sys.executable, "-m", "scriven", *arguments], check=True)
-    return round(time.monotonic() - began, 1)
 
 
 def measure(name: str, data: Path, out: Path, seed: int, threads: int) -> dict[str, Any]:
@@ -57,15 +54,17 @@ def measure(name: str, data: Path, out: Path, seed: int, threads: int) -> dict[s
             f"scriven finetune OUT/base {recipe.finetune} --seed={seed} --out OUT/run",
             f"scriven evaluate OUT/run {recipe.test} {recipe.answer}".rstrip(),
         ],
-        "pretrain_seconds": run(first),
-        "finetune_seconds": run(second),
         **machine(),
     }
+    run(first)
+    run(second)
     test = recipe.test.format(**known)
     model = scriven.load(tuned)
     results = model.results
-    row["pretrain_loss"] = scriven.load(base).results["val_loss"]
-    row["val_loss"], row["parameters"] = results["val_loss"], results["parameters"]
+    before = scriven.load(base).results
+    row["pretrain_seconds"], row["pretrain_loss"] = before["seconds"], before["val_loss"]
+    row["finetune_seconds"], row["val_loss"] = results["seconds"], results["val_loss"]
+    row["parameters"] = results["parameters"]
     found = evaluate(model, test, recipe)
     row |= {key: found[key] for key in ("rows", "scores", "baseline")}
     if recipe.control:
