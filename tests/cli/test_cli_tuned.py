@@ -67,7 +67,9 @@ def test_generate_gives_the_answer_alone(
     given = {"messages": [{"role": "user", "content": text}]} if task == "chat" else text
     assert code == 0
     assert out.rstrip("\n") == model.generate(text, max_new_tokens=12)
-    assert out.strip() == model.predict([given], longest=12)[0][0]  # the likeliest, as predict
+    assert (
+        out.strip() == model.predict([given], max_new_tokens=12)[0][0]
+    )  # the likeliest, as predict
     assert text not in out and "<|" not in out
     code, out, _ = said(capsys, "generate", run, text, "--max-new-tokens", "12", "--json")
     assert json.loads(out)["text"] == model.generate(text, max_new_tokens=12)

@@ -1,6 +1,7 @@
 """Every command and every Python block of the README and of docs/ runs, also on odd texts."""
 
 import io
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,11 +69,11 @@ def test_documented_commands_run(
 @pytest.mark.parametrize("page", docpages.PAGES, ids=name_of)
 def test_commands_inside_sentences_are_understood(page: Path) -> None:
     for line in docpages.inline(page.read_text(encoding="utf-8")):
-        words = docpages.quick(line).arguments
-        if len(words) == 1:
-            assert words[0] in [name.rstrip("_") for name in find.names("scriven.cli")], line
+        typed = shlex.split(line)[1:]
+        if len(typed) == 1:
+            assert typed[0] in [name.rstrip("_") for name in find.names("scriven.cli")], line
             continue
-        rest, settings = config.split_arguments(words)
+        rest, settings = config.split_arguments(docpages.quick(line).arguments)
         _, _, ignored = build().parse_args(rest, exit_on_error=False, print_error=False)
         assert not settings or "settings" in ignored, line
 

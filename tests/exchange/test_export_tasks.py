@@ -150,7 +150,7 @@ def test_the_code_of_the_card_writes_the_same_answers(tuned: Tuned) -> None:
         made = theirs.generate(**ids, do_sample=False, max_new_tokens=30)
         answer = tokenizer.decode(made[0, ids["input_ids"].size(1) :], skip_special_tokens=True)
         assert answer == model.generate(text, max_new_tokens=30)
-        assert answer.strip() == model.predict([text], longest=30)[0][0]
+        assert answer.strip() == model.predict([text], max_new_tokens=30)[0][0]
 
 
 REFUSED = [

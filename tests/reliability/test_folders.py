@@ -213,10 +213,10 @@ def test_B8_half_precision_on_the_processor_is_refused(text: Path, tmp_path: Pat
 def test_a_failure_beyond_us_leaves_a_run_that_the_same_command_begins(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = trainer._build
-    monkeypatch.setattr(trainer, "_build", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    real = trainer.build_task
+    monkeypatch.setattr(trainer, "build_task", lambda *_: (_ for _ in ()).throw(MemoryError()))
     refused(*arguments(text, tmp_path / "run", "--quiet"), code=3)
-    monkeypatch.setattr(trainer, "_build", real)
+    monkeypatch.setattr(trainer, "build_task", real)
     assert command(*arguments(text, tmp_path / "run", "--quiet"))[0] == 0
 
 

@@ -61,7 +61,7 @@ def test_answers_stand_in_the_order_of_the_rows(
             assert chance is None or chance == pytest.approx(row["probability"], abs=1e-5)
 
 
-SHORT = {"longest": 4}
+SHORT = {"max_new_tokens": 4}
 
 
 def chances(row: dict[str, Any]) -> bool:
@@ -107,7 +107,10 @@ def test_a_predictor_streams_rows_as_well(judge: Path, monkeypatch: pytest.Monke
     stream = predictor.stream(rows())
     first = next(stream)
     assert len(taken) == 8
-    assert [first, *stream] == predictor.answer([{"text": text} for text in lengths(30)])
+    streamed, whole = [first, *stream], predictor.answer([{"text": text} for text in lengths(30)])
+    assert [answer.text for answer in streamed] == [answer.text for answer in whole]
+    for one, other in zip(streamed, whole, strict=True):  # beside other rows: other last digits
+        assert one.chances == pytest.approx(other.chances, abs=1e-5)
     assert len(taken) == 30
 
 

@@ -190,6 +190,8 @@ def split(
     if not 0 < share < 1:
         raise SettingError(f"--data.validation={share}: between 0 and 1, as 0.1")
     keys = [fingerprint([task.without_answer(row)]) for row in rows]
+    if len(set(keys)) < 2:  # one question with many answers
+        keys = [fingerprint([row]) for row in rows]
     times = Counter(keys)
     order = sorted(times, key=lambda key: _key(key, seed))
     wanted, held_out, count = share * len(rows), set[str](), 0
