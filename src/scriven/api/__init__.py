@@ -8,8 +8,9 @@ from .finetuning import finetune
 from .gpt import GPT, History
 from .incoming import import_run
 from .machine import examine
-from .model import Model, load, train
+from .model import Model, load
 from .shape import inspect
+from .training import train
 
 __all__ = [
     "GPT",

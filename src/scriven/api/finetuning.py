@@ -1,20 +1,17 @@
 """Fine-tuning from Python: a trained model and a table in, a model for a task out."""
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ScrivenError
-from ..report import write_report
 from ..run.huggingface import rewrite_card
 from ..run.record import read_record, write_record
 from ..training.conduct import Trained
 from ..training.finetune import finetune as start
-from ..training.stop import Interrupted
 from ..training.tuning import Tuning, command
-from .model import Model, load
+from .model import Model
+from .training import finish
 
 CONTROL = "control"
 """The folder, inside the run's, of the same model without its pre-training."""
@@ -73,26 +70,16 @@ def finetune(
         began=began,
         control=control,
     )
-    try:
-        trained = start(asked)
-        if control:
-            inside = replace(
-                asked,
-                out=str(trained.folder / CONTROL),
-                fresh=True,
-                began=None,
-                again=command(asked),
-            )
-            trained = _beside(trained, start(inside))
-    except Interrupted as stopped:
-        if stopped.folder is not None:
-            with contextlib.suppress(ScrivenError):  # the exit code and the advice matter more
-                write_report(stopped.folder)
-        raise
-    write_report(trained.folder)
-    model = load(trained.folder, arch=arch if arch and arch.endswith(".py") else None)
-    model.record["results"] = trained.results
-    return model
+    return finish(lambda: _both(asked) if control else start(asked), arch)
+
+
+def _both(asked: Tuning) -> Trained:
+    """The fine-tuning, and the same without its pre-training, in a folder inside its own."""
+    trained = start(asked)
+    inside = replace(
+        asked, out=str(trained.folder / CONTROL), fresh=True, began=None, again=command(asked)
+    )
+    return _beside(trained, start(inside))
 
 
 def _beside(trained: Trained, control: Trained) -> Trained:

@@ -18,7 +18,9 @@ from ..training.log import read_events
 from ..training.optim import Custom
 from ..training.own import Own
 from ..training.request import Request
-from .model import Model, finish
+from ..training.session import start
+from .model import Model
+from .training import finish
 
 OPTIMIZERS = ("muon", "adamw", "sgd")
 
@@ -141,7 +143,7 @@ class GPT:
             settings={**chosen, **(settings or {})},
         )
         own = Own(self._own.optimizer, self._own.criterion, self._own.metrics, weights)
-        self.model = finish(request, own, self.arch)
+        self.model = finish(lambda: start(request, own), self.arch)
         return History(_history(self.model.folder))
 
     def evaluate(self, *sources: str | Path) -> dict[str, Any]:

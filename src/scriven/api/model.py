@@ -1,6 +1,5 @@
 """A trained model: writes, measures itself, and knows its run folder."""
 
-import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from .. import config
 from ..data.prepare import prepare
 from ..data.whole import encode_sources
-from ..errors import InputError, ScrivenError, SettingError
+from ..errors import InputError, SettingError
 from ..evaluate.loss import Metric, Score, bytes_measured, evaluate_loss
 from ..generate.engine import Engine, Generation, Step
 from ..generate.fill import Guess, fill
@@ -21,10 +20,6 @@ from ..runtime import Runtime, decide
 from ..settings import DataSettings, RuntimeSettings
 from ..tasks.shared.examples import TableTask
 from ..training.differences import recorded
-from ..training.own import Own
-from ..training.request import Request
-from ..training.session import start
-from ..training.stop import Interrupted
 from .answers import Answers, as_rows, predictor, task_of
 from .scoring import evaluate_rows
 
@@ -278,72 +273,6 @@ def load(
         same = RuntimeSettings(device=device, dtype=trained["dtype"])
         runtime = decide(same)
     return Model(loaded, runtime)
-
-
-def train(
-    *sources: str | Path,
-    budget: str | None = None,
-    size: str | None = None,
-    out: str | Path | None = None,
-    seed: int | None = None,
-    arch: str | None = None,
-    preset: str | None = None,
-    resume: str | Path | None = None,
-    explain: bool = False,
-    quiet: bool = False,
-    settings: Mapping[str, object] | None = None,
-    began: float | None = None,
-) -> Model:
-    """Trains a model on texts and returns it; the same call on an interrupted run goes on with it.
-
-    Args:
-        sources: files, folders, globs, - or a built-in corpus by name.
-        budget: 10m (the default), 2h, 2000steps, 3epochs or 50Mtokens.
-        size: tiny, small, medium, base, large, or a number of parameters such as 12M.
-        out: the run folder; runs/NAME by default.
-        seed: of all random numbers.
-        arch: the architecture, or a .py file.
-        preset: a TOML file or a built-in preset.
-        resume: a run to go on with, with its own text and settings.
-        explain: say every setting with its reason.
-        quiet: say nothing.
-        settings: any other setting, as in {"optim.rate": 1e-3}.
-        began: time.monotonic() from which a wall-clock budget counts; now by default.
-
-    Raises:
-        ScrivenError: anything that cannot be done as asked, in one line.
-        KeyboardInterrupt-like Interrupted: stopped by a signal, after saving.
-    """
-    request = Request(
-        [str(source) for source in sources],
-        budget,
-        size,
-        None if out is None else str(out),
-        seed,
-        arch,
-        preset,
-        None if resume is None else str(resume),
-        explain,
-        quiet,
-        settings or {},
-        began,
-    )
-    return finish(request, Own(), arch)
-
-
-def finish(request: Request, own: Own, arch: str | None = None) -> Model:
-    """Runs a request to its end, writes the report, also of an interrupted run, loads the model."""
-    try:
-        trained = start(request, own)
-    except Interrupted as stopped:
-        if stopped.folder is not None:
-            with contextlib.suppress(ScrivenError):  # the exit code and the advice matter more
-                write_report(stopped.folder)
-        raise
-    write_report(trained.folder)
-    model = load(trained.folder, arch=arch if arch and arch.endswith(".py") else None)
-    model.record["results"] = trained.results
-    return model
 
 
 _GREEDY: dict[str, Any] = {"temperature": 0.0}
