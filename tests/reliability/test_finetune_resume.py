@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from scriven.errors import InputError
-from scriven.run import checkpoint, publish
+from scriven.run import checkpoint
 from scriven.training import finetune as finetune_module
 from scriven.training import pretrain, rows, trainer
 from scriven.training.conduct import Trained
@@ -117,8 +117,11 @@ def test_A1_killed_at_random_instants_it_goes_on_bit_for_bit(
             child = Child(lambda: finetune(again))
         child.pause(chance.uniform(0.1, 0.4))
         child.kill()
-        assert child.wait()[0] == -signal.SIGKILL
+        status, said = child.wait()
         saves.append(newest(out))
+        if status == 0:
+            break  # it was faster than the kill
+        assert status == -signal.SIGKILL, said
     assert saves == sorted(saves)
     finetune(again)
     assert whole(out) == wanted
@@ -131,9 +134,7 @@ PHASES: dict[str, tuple[Any, str]] = {
     "baseline": (rows, "baselines"),
     "evaluation": (trainer, "evaluate_loss"),
     "save": (checkpoint.manifest, "build"),
-    "publishing": (publish, "write_file")
-    if hasattr(publish, "write_file")
-    else (trainer, "publish"),
+    "publishing": (trainer, "publish"),
     "results": (rows, "score_rows"),
     "record": (pretrain, "write_record"),
 }
