@@ -1,0 +1,18 @@
+"""The usual baseline of headlines: the first eight words of each text.
+
+python bench/tasks/lead.py DATA
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+from scriven.evaluate.scores import score_texts
+
+WORDS = 8
+
+if __name__ == "__main__":
+    with (Path(sys.argv[1]) / "headlines" / "test.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    first = [" ".join(row["source"].split()[:WORDS]) for row in rows]
+    print(*score_texts([row["target"] for row in rows], first), sep="\n")
