@@ -13,7 +13,7 @@ from scriven.api import answers as answers_module
 from scriven.data.table import Table, TableRow
 from scriven.generate.predict import Predictor
 
-from .runs import command, spawn
+from .runs import command, refused, spawn
 from .tuning import base_run, done, labelled, read_lines, sentence, tuned, write_lines
 
 PAIRS = [{"source": sentence(n), "target": sentence(n + 7)} for n in range(20)]
@@ -140,6 +140,23 @@ def test_standard_output_gets_a_line_for_each_row_and_nothing_else(
     assert [json.loads(line)["text"] for line in out.splitlines()] == [
         row["text"] for row in labelled(5)
     ]
+
+
+def test_a_column_of_the_table_is_never_overwritten(judge: Path, tmp_path: Path) -> None:
+    rows = [{**row, "prediction": "mine"} for row in labelled(3)]
+    first, second, third = (tmp_path / name for name in ("1.csv", "2.csv", "3.csv"))
+    done("predict", judge, write_lines(tmp_path / "t.jsonl", rows), "-o", first)
+    done("predict", judge, first, "-o", second)
+    with second.open(newline="") as file:
+        for row in csv.DictReader(file):
+            assert row["prediction"] == "mine"
+            assert row["prediction_2"] == row["prediction_3"]
+            assert row["probability"] == row["probability_2"]
+    uneven = write_lines(tmp_path / "u.jsonl", [*rows, {"text": "a", "later": 1}])
+    said = refused("predict", str(judge), str(uneven), "-o", str(third))
+    assert "later" in said
+    assert ".jsonl" in said
+    assert not third.exists()
 
 
 def test_B4_a_reader_that_leaves_costs_no_traceback(judge: Path, tmp_path: Path) -> None:

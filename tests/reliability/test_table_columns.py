@@ -72,3 +72,9 @@ def test_what_is_no_table_is_refused(base: Path, tmp_path: Path, name: str) -> N
     (tmp_path / "head.csv").write_text("text,label\n")
     (tmp_path / "folder").mkdir()
     refuses(base, tmp_path / name, out=tmp_path / "run")
+
+
+def test_a_table_that_is_not_there_is_told_with_the_nearest(base: Path, tmp_path: Path) -> None:
+    said = refuses(base, tmp_path / "shakespeare-genr", out=tmp_path / "run")
+    assert "did you mean shakespeare-genre" in said
+    assert "built-in tables: shakespeare-genre, shakespeare-next, shakespeare-reply" in said

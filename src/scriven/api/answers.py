@@ -5,6 +5,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,16 +176,24 @@ def write_answers(answers: Answers, out: Path | None, show: Any) -> None:
 
 
 def told(answers: Answers, raw: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
-    """A row with its answer: `prediction`, and the probability of it and of each label."""
+    """A row with its answer: `prediction`, and the probability of it and of each label.
+
+    A column of the row that has such a name stays, and the new one gets a number: `prediction_2`.
+    """
     score = answers.task.SCORES == "numbers"
-    found = {**raw, "prediction": round(answer.value, 6) if score else answer.text}
+    said: dict[str, Any] = {"prediction": round(answer.value, 6) if score else answer.text}
     if answer.chances:
-        found["probability"] = round(max(answer.chances), 6)
+        said["probability"] = round(max(answer.chances), 6)
         labels = answers.model.record["finetune"].get("labels")
         names = labels or [str(number) for number in range(len(answer.chances))]
         for name, chance in zip(names, answer.chances, strict=True):
-            found[f"p({name})"] = round(chance, 6)
-    return found
+            said[f"p({name})"] = round(chance, 6)
+    return {**raw, **{_free(name, raw): value for name, value in said.items()}}
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    numbered = (f"{name}_{number}" for number in count(2))
+    return name if name not in taken else next(each for each in numbered if each not in taken)
 
 
 def _lines(answers: Answers, suffix: str) -> Iterator[str]:
@@ -199,6 +208,11 @@ def _lines(answers: Answers, suffix: str) -> Iterator[str]:
         if header is None:
             header = list(found)
             writer.writerow(header)
+        for name in found.keys() - set(header):
+            raise InputError(
+                f"row {answers.rows} has a column {name} that the first one lacks: "
+                "name a .jsonl file with -o"
+            )
         writer.writerow([_cell(found.get(name, "")) for name in header])
         yield text.getvalue()
 

@@ -41,13 +41,19 @@ class Sources:
     A bare name of a built-in corpus is the corpus; a file of that name needs a separator or a
     suffix (`./shakespeare`). Standard input and pipes are copied to a file, to be read twice.
 
+    Args:
+        names: as a user types them.
+        kind: what is wanted, and the package of those that are built in: told when a name is
+            nothing of the kind.
+
     Raises:
         InputError: a name that is nothing of the kind; the nearest ones are named.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], kind: tuple[str, str] = ("corpora", _CORPORA)) -> None:
         if not names:
             raise InputError("no text given: name a file, a folder, or a built-in corpus")
+        self._kind = kind
         self._open = contextlib.ExitStack()
         self.label = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         try:
@@ -96,7 +102,7 @@ class Sources:
                 if not files:
                     raise InputError(f"no file matches {name}: check the path before the first *")
                 return [_file(match) for match in files]
-        raise InputError(_missing(path))
+        raise InputError(_missing(path, *self._kind))
 
     def _spool(self, name: str, stream: BinaryIO) -> Source:
         folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="scriven-")))
@@ -139,15 +145,15 @@ def _format(suffix: str) -> ModuleType:
     return _suffixes().get(suffix) or _suffixes()[".txt"]
 
 
-def _missing(path: Path) -> str:
-    corpora = [name.replace("_", "-") for name in find.names(_CORPORA)]
+def _missing(path: Path, kind: str, package: str) -> str:
+    known = [name.replace("_", "-") for name in find.names(package)]
     try:
         beside = [each.name for each in path.parent.iterdir()]
     except OSError:
         beside = []
-    near = get_close_matches(path.name, [*beside, *corpora], 3, cutoff=0.5)
+    near = get_close_matches(path.name, [*beside, *known], 3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "check the path"
-    return f"{path} does not exist: {hint} (built-in corpora: {', '.join(corpora)})"
+    return f"{path} does not exist: {hint} (built-in {kind}: {', '.join(known)})"
 
 
 @contextlib.contextmanager

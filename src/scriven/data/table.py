@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..settings import DataSettings
 from .formats.base import bad_row, lines
 from .sources import Source, Sources
+from . import tables
 from .tables import builtin
 
 _READERS = {
@@ -65,7 +66,7 @@ class Table:
         rest = [name for name in names if builtin(name) is None]
         if self.built_in and rest:
             raise InputError(f"{self.built_in[0]} is built in: use it alone, or files alone")
-        self.sources = None if self.built_in else Sources(rest)
+        self.sources = None if self.built_in else Sources(rest, ("tables", tables.__name__))
         self.label = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         self.name = self.built_in[0] if self.sources is None else self.sources.name
 
