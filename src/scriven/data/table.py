@@ -14,9 +14,9 @@ from typing import Any
 from .. import find
 from ..errors import InputError
 from ..settings import DataSettings
+from . import tables
 from .formats.base import bad_row, lines
 from .sources import Source, Sources
-from . import tables
 from .tables import builtin
 
 _READERS = {
