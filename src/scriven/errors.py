@@ -6,7 +6,8 @@
     ├── DamagedError    2      a file of ours whose content is not what was written
     ├── BusyError       2      another process is using this run folder
     ├── MissingExtra    2      an optional package is not installed
-    └── ResourceError   3      memory or disk
+    ├── ResourceError   3      memory or disk
+    └── LostError       3      another process of the same training is gone
 
 The text of an error names the input and the remedy. `assert` is for our own mistakes.
 """
@@ -43,5 +44,11 @@ class MissingExtra(ScrivenError):
 
 class ResourceError(ScrivenError):
     """Not enough memory or disk; names the settings to lower."""
+
+    exit_code = 3
+
+
+class LostError(ScrivenError):
+    """Another process of a training on several is gone, or answers no more."""
 
     exit_code = 3

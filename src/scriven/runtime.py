@@ -46,21 +46,37 @@ class Runtime:
         }
 
 
-def decide(settings: RuntimeSettings) -> Runtime:
+def decide(settings: RuntimeSettings, place: tuple[int, int] = (0, 1)) -> Runtime:
     """Chooses device, precision and thread count.
+
+    Args:
+        settings: what was asked for.
+        place: of this process among those of this computer, and their number.
 
     Raises:
         SettingError: a device or precision asked for by name that this machine does not have.
     """
     reasons: dict[str, str] = {}
     device = _device(settings.device, reasons)
+    if device.type == "cuda" and place[1] > 1:
+        device = torch.device("cuda", place[0])
     dtype = _dtype(settings.dtype, device, reasons)
-    threads = torch.get_num_threads() if settings.threads is None else settings.threads
+    threads = settings.threads
+    if threads is None:  # torchrun leaves one thread to each process
+        threads = torch.get_num_threads() if place[1] == 1 else max(1, cores() // place[1])
     if not 1 <= threads <= 1024:
         raise SettingError(f"--runtime.threads={threads}: between 1 and 1024")
     reasons["runtime.threads"] = "asked for" if settings.threads else "the processor's cores"
     torch.set_num_threads(threads)
     return Runtime(device, dtype, threads, reasons)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
 
 
 def seed_everything(seed: int) -> None:

@@ -112,7 +112,13 @@ class RuntimeSettings:
     compile: bool | None = None
     """torch.compile: a pause at the start, faster steps after it."""
     threads: int | None = None
-    """Threads on the CPU."""
+    """Threads on the CPU, of each process."""
+    parallel: Literal["ddp", "fsdp"] | None = None
+    """Where torchrun started several processes: each holds all weights (ddp), or a part (fsdp)."""
+    checkpointing: bool = False
+    """Compute activations again instead of keeping them: less memory, a third more time."""
+    timeout: float = 600.0
+    """Seconds that a process waits for the others before it gives up."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2] / "src" / "scriven"
 
 LAYERS = {
     "errors": 0, "find": 0, "config": 0, "settings": 0, "process": 0,
-    "runtime": 1, "text": 1, "nn": 1,
+    "runtime": 1, "world": 1, "text": 1, "nn": 1,
     "data": 2, "models": 2,
     "tasks": 3,
     "run": 4,

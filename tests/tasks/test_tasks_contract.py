@@ -16,6 +16,7 @@ from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.tasks.base import Output
 from scriven.tasks.shared.labelled import Labelled
 from scriven.training.optim import Optimizers
+from scriven.training.parallel import Parallel
 from scriven.training.update import Update, Updater
 
 RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))
@@ -35,7 +36,7 @@ def gradients(task: Any, whole: Batch, size: int) -> tuple[list[torch.Tensor], U
         kept.extend(weight.grad.clone() for weight in optimizers.parameters)
 
     optimizers.step = keep  # type: ignore[method-assign]
-    return kept, Updater(made, optimizers, RUNTIME, clip=0)(whole, size, 1.0)
+    return kept, Updater(Parallel(made), optimizers, RUNTIME, clip=0)(whole, size, 1.0)
 
 
 def far(task: Any, whole: Batch, size: int) -> float:
@@ -203,7 +204,7 @@ def test_C13_nothing_to_learn_is_no_nan_and_no_step(name: str, model: str) -> No
     assert empty.counted() == 0
     settings = OptimSettings(optimizer="adamw", weight_decay=0.5)
     optimizers = Optimizers(task, settings, 1e-2)
-    updater = Updater(task, optimizers, RUNTIME, clip=1.0)
+    updater = Updater(Parallel(task), optimizers, RUNTIME, clip=1.0)
     updater(whole, 2, 1.0)  # so that there is momentum
     before, state = copy.deepcopy(task.state_dict()), optimizers.state()
     state = copy.deepcopy(state)

@@ -9,6 +9,7 @@ from .gpt import GPT, History
 from .incoming import import_run
 from .machine import examine
 from .model import Model, load
+from .planning import plan
 from .shape import inspect
 from .training import train
 
@@ -24,5 +25,6 @@ __all__ = [
     "import_run",
     "inspect",
     "load",
+    "plan",
     "train",
 ]

@@ -17,8 +17,8 @@ from ..models.shared.cost import (
 )
 from ..run.folder import resolve
 from ..run.record import read_record
-from ..training.plan import SIZES
 from ..training.request import read_named_preset
+from ..training.scaling import SIZES
 
 TOKENS_AT_ONCE = 2048
 VOCABULARY = 323

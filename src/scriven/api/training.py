@@ -10,6 +10,7 @@ from ..training.conduct import Trained
 from ..training.request import Request
 from ..training.session import start
 from ..training.stop import Interrupted
+from ..world import speaks
 from .model import Model, load
 
 
@@ -73,11 +74,12 @@ def finish(run: Callable[[], Trained], arch: str | None = None) -> Model:
     try:
         trained = run()
     except Interrupted as stopped:
-        if stopped.folder is not None:
+        if stopped.folder is not None and speaks():
             with contextlib.suppress(ScrivenError):  # the exit code and the advice matter more
                 write_report(stopped.folder)
         raise
-    write_report(trained.folder)
+    if speaks():
+        write_report(trained.folder)
     model = load(trained.folder, arch=arch if arch and arch.endswith(".py") else None)
     model.record["results"] = trained.results
     return model

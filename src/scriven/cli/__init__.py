@@ -21,7 +21,7 @@ DASH = "\0-"
 
 ORDER = (
     "train", "generate", "finetune", "predict", "chat", "evaluate", "harness", "compare", "bench",
-    "export", "import_", "inspect", "report", "doctor",
+    "export", "import_", "prepare", "plan", "inspect", "report", "doctor",
 )  # fmt: skip
 """How the first help page lists the verbs people start with; others follow by name."""
 

@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -20,6 +20,7 @@ def train(
     seed: int | None = None,
     arch: str | None = None,
     preset: str | None = None,
+    parallel: Literal["ddp", "fsdp"] | None = None,
     resume: str | None = None,
     explain: bool = False,
     quiet: Annotated[bool, Parameter(negative=())] = False,
@@ -49,6 +50,9 @@ def train(
         The architecture, or a .py file of your own (llama by default).
     preset
         A TOML file, or the name of a built-in one, with settings that differ from the defaults.
+    parallel
+        Where torchrun started several processes: all weights in each (ddp), or a part (fsdp);
+        chosen by size.
     resume
         Go on with this run, with its own text and settings.
     explain
@@ -66,6 +70,7 @@ def train(
         print(all_settings(arch or "llama"))
         return
     from ..api import train as start
+    from ..world import speaks
 
     model = start(
         *sources,
@@ -78,10 +83,14 @@ def train(
         resume=resume,
         explain=explain,
         quiet=quiet,
-        settings=settings or {},
+        settings={
+            **({"runtime.parallel": parallel} if parallel else {}),
+            **(settings or {}),
+        },
         began=BEGAN,
     )
-    emit(model.results, finished(model.results), json)
+    if speaks():
+        emit(model.results, finished(model.results), json)
 
 
 def finished(results: dict[str, Any]) -> str:

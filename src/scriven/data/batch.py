@@ -66,15 +66,18 @@ class Batch:
             yield self
             return
         for start in range(0, self.tokens.size(0), size):
-            part = slice(start, start + size)
-            examples = slice(start // self.rows_each, start // self.rows_each + rows)
-            yield replace(
-                self,
-                tokens=self.tokens[part],
-                targets=self.targets[part],
-                at=self.at if self.at is None or self.at.dim() == 1 else self.at[part],
-                source=None if self.source is None else self.source[part],
-                source_at=None if self.source_at is None else self.source_at[part],
-                labels=None if self.labels is None else self.labels[examples],
-                ends=None if self.ends is None else self.ends[part],
-            )
+            yield self.rows(slice(start, start + size))
+
+    def rows(self, part: slice) -> "Batch":
+        """Some of its rows; of labelled ones whole examples."""
+        examples = slice(part.start // self.rows_each, part.stop // self.rows_each)
+        return replace(
+            self,
+            tokens=self.tokens[part],
+            targets=self.targets[part],
+            at=self.at if self.at is None or self.at.dim() == 1 else self.at[part],
+            source=None if self.source is None else self.source[part],
+            source_at=None if self.source_at is None else self.source_at[part],
+            labels=None if self.labels is None else self.labels[examples],
+            ends=None if self.ends is None else self.ends[part],
+        )

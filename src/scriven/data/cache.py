@@ -38,7 +38,12 @@ def make_folder(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def disk_errors(folder: Path, needed: int, purpose: str) -> Iterator[None]:
+def disk_errors(
+    folder: Path,
+    needed: int,
+    purpose: str,
+    remedy: str = "set SCRIVEN_CACHE to a folder with more room",
+) -> Iterator[None]:
     """Turns a full or unwritable disk into one line that says how much room is needed.
 
     Raises:
@@ -51,13 +56,13 @@ def disk_errors(folder: Path, needed: int, purpose: str) -> Iterator[None]:
         if error.errno in _FULL:
             with contextlib.suppress(OSError):
                 free = shutil.disk_usage(folder).free
+                needs = f"needs about {size(needed)}, " if needed else ""
                 raise ResourceError(
-                    f"disk full while {purpose}: needs about {size(needed)}, {folder} has"
-                    f" {size(free)} free; set SCRIVEN_CACHE to a folder with more room"
+                    f"disk full while {purpose}: {needs}{folder} has {size(free)} free; {remedy}"
                 ) from error
         raise InputError(
             f"{purpose} failed in {folder} ({error.strerror or error}):"
-            " set SCRIVEN_CACHE to another folder"
+            f" {remedy.replace(' with more room', '')}"
         ) from error
 
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import DamagedError, InputError
 from ..text import Tokenizer, load_tokenizer
 from .cache import write_whole
+from .segments import SegmentedShard
 from .shards import Shard
 
 FORMAT = 1
@@ -51,7 +54,8 @@ def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The facts of a prepared folder, once its files are what they were.
 
-    Sizes are always compared, digests of files up to 256 MB.
+    Sizes are always compared, digests of files up to 256 MB; of the shards of `scriven prepare`,
+    which may be many, only sizes.
 
     Raises:
         InputError: the folder holds no prepared text, or one of a newer version.
@@ -68,8 +72,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise DamagedError(f"{path} was changed: prepare the text again")
     if facts["format"] != FORMAT:
         raise InputError(f"{folder} has format {facts['format']}, this version reads {FORMAT}")
+    many = "segments" in facts
     for name, entry in facts["files"].items():
-        _check(folder / name, entry["size"], entry["sha256"])
+        hashed = entry["size"] <= _LARGEST_HASHED and not (many and name.endswith(".bin"))
+        _check(folder / name, entry["size"], entry["sha256"] if hashed else None)
     return facts
 
 
@@ -95,17 +101,69 @@ def open_corpus(folder: Path, *, name: str, sources: list[str], notes: list[str]
     )
 
 
+def is_prepared(folder: Path) -> bool:
+    """Whether `scriven prepare` made or began this folder."""
+    return (folder / "plan.json").is_file() and (
+        (folder / MANIFEST).is_file() or (folder / "shards").is_dir()
+    )
+
+
+def open_prepared(folder: Path, *, name: str) -> Corpus:
+    """A folder that `scriven prepare` made, at once, whatever its size.
+
+    Raises:
+        InputError: it is not finished. DamagedError: as `read_manifest`.
+    """
+    if not (folder / MANIFEST).exists():
+        raise InputError(f"{folder} is not finished: run the same `scriven prepare` again")
+    facts = read_manifest(folder)
+    if "segments" not in facts:
+        raise InputError(f"{folder} was not made by `scriven prepare`: name its texts instead")
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.fingerprint != facts["tokenizer"]:
+        raise DamagedError(f"{folder / 'tokenizer.json'} was changed: prepare the text again")
+    width = np.dtype(facts["dtype"]).itemsize
+    sizes = {name: made["size"] // width for name, made in facts["files"].items()}
+    train, validation = (
+        SegmentedShard(folder, facts["dtype"], [tuple(each) for each in segments], sizes)
+        for segments in (facts["segments"]["train"], facts["segments"]["validation"])
+    )
+    return Corpus(
+        folder=folder,
+        tokenizer=tokenizer,
+        train=train,
+        validation=validation,
+        name=name,
+        sources=[str(folder)],
+        characters=facts["characters"],
+        bytes=facts["bytes"],
+        documents=facts["documents"],
+        validation_bytes=facts["validation_bytes"],
+        fingerprint=facts["fingerprint"],
+        notes=_notes(facts),
+    )
+
+
+def _notes(facts: dict[str, Any]) -> list[str]:
+    """What a user should know of a prepared folder."""
+    repeated = [each for each in facts["sources"] if each["rounds"] > 1]
+    notes = [f"{each['name']} is read {each['rounds']:g} times in a pass" for each in repeated]
+    if facts["skipped"]:
+        notes.append(f"{facts['skipped']:,} rows were skipped, first {facts['first_skipped']}")
+    return notes
+
+
 def entry(path: Path) -> dict[str, object]:
     """The manifest's entry of a file as it is now."""
     return {"size": path.stat().st_size, "sha256": _file_digest(path)}
 
 
-def _check(path: Path, size: int, digest: str) -> None:
+def _check(path: Path, size: int, digest: str | None) -> None:
     try:
         found = path.stat().st_size
         if found != size:
             raise DamagedError(f"{path} has {found} bytes, not {size}: prepare the text again")
-        if size <= _LARGEST_HASHED and _file_digest(path) != digest:
+        if digest is not None and _file_digest(path) != digest:
             raise DamagedError(f"{path} was changed: prepare the text again")
     except OSError as error:
         raise DamagedError(f"{path} cannot be read: prepare the text again") from error

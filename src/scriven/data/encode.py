@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ..text import Tokenizer
+from ..text.fast import Encoder
 from ..text.patterns import CHUNK, cut
 from .overlap import Overlap
 from .shards import ShardWriter, id_type
@@ -75,11 +77,15 @@ def encode(
     characters: int,
     close_documents: bool,
     say: Callable[[str], None],
+    encoder: Encoder | None = None,
+    compare: bool = True,
 ) -> dict[str, object]:
     """Writes `train.bin` and `validation.bin`.
 
     Args:
         close_documents: whether EOS follows each document.
+        encoder: makes the ids; the tokenizer itself by default.
+        compare: whether to look for lines that are in both parts.
 
     Returns:
         facts for the manifest: files, tokens of each part, UTF-8 bytes of the validation text,
@@ -89,6 +95,7 @@ def encode(
         OSError: the disk is full or the folder cannot be written.
     """
     overlap = Overlap(characters)
+    encoder = encoder or tokenizer.encode_chunks
     dtype = id_type(tokenizer.vocabulary)
     eos = np.array([tokenizer.eos], dtype=np.int32)
     validation_bytes = read = told = 0
@@ -98,15 +105,20 @@ def encode(
     ):
         writers = {TRAIN: train, VALIDATION: validation}
         for group in batched(chunked(parts)):
-            ids = tokenizer.encode_chunks([chunk.text for chunk in group])
+            made: dict[int, list[npt.NDArray[np.int32]]] = {TRAIN: [], VALIDATION: []}
+            ids = encoder([chunk.text for chunk in group])
             for (part, text, ends), found in zip(group, ids, strict=True):
-                writers[part].append(found)
+                made[part].append(found)
                 if ends and close_documents:
-                    writers[part].append(eos)
+                    made[part].append(eos)
                 if part == VALIDATION:
                     validation_bytes += len(text.encode("utf-8"))
-                overlap.add(part, text)
+                if compare:
+                    overlap.add(part, text)
                 read += len(text)
+            for part, arrays in made.items():
+                if arrays:
+                    writers[part].append(np.concatenate(arrays))
             if read - told >= 50_000_000:
                 told = read
                 say(f"encoded {read / max(1, characters):.0%} of {characters:,} characters")

@@ -15,6 +15,7 @@ from .. import find
 from ..errors import InputError, SettingError
 from ..settings import DataSettings
 from ..text import Tokenizer
+from .corpus import is_prepared
 from .formats.base import Fields, Piece, document
 from .shards import Shard
 from .sources import Sources
@@ -29,8 +30,8 @@ Ids = NDArray[np.int64]
 
 def hold_pairs(names: Sequence[str], settings: DataSettings) -> bool:
     """Whether all sources are tables with the columns `source` and `target`."""
-    if any(name == "-" or Path(name).is_fifo() for name in names):
-        return False  # can be read only once
+    if any(name == "-" or Path(name).is_fifo() or is_prepared(Path(name)) for name in names):
+        return False  # can be read only once, or are ids already
     with Sources(names) as found:
         for each in found.found:
             if each.path is None or each.path.suffix.lower() not in _READERS:

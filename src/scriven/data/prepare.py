@@ -23,11 +23,19 @@ from ..settings import DataSettings, TokenizerSettings
 from ..text import Tokenizer, choose_kind, load_tokenizer, train_tokenizer
 from ..text.choose import vocabulary_for
 from .cache import cache_folder, disk_errors, make_folder, sync_file, sync_folder, write_whole
-from .corpus import FORMAT, Corpus, entry, open_corpus, write_manifest
+from .corpus import (
+    FORMAT,
+    Corpus,
+    entry,
+    is_prepared,
+    open_corpus,
+    open_prepared,
+    write_manifest,
+)
 from .encode import chunked, encode, sample
 from .formats.base import Piece
 from .pairs import Pairs, PairSources, decide_pairs
-from .sources import Sources
+from .sources import Sources, run_name
 from .split import FEWEST_DOCUMENTS, Split, assign, decide
 from .survey import Digest, Survey, cleaned, look
 
@@ -52,7 +60,8 @@ def prepare(
     A text of a single document has no EOS, since nothing follows it; of several, EOS ends each.
 
     Args:
-        sources: files, folders, globs, `-` or names of built-in corpora.
+        sources: files, folders, globs, `-` or names of built-in corpora; or one folder that
+            `scriven prepare` made, which is opened as it is.
         seed: draws the documents that are held out; a text split by position does not use it.
         pairs: whether the sources are tables of pairs.
         cache: the cache folder, `cache_folder()` by default.
@@ -63,6 +72,11 @@ def prepare(
         MissingExtra: a source needs a package that is not installed.
         ResourceError: the disk is full.
     """
+    ready = [source for source in sources if is_prepared(Path(source))]
+    if ready:
+        if len(sources) > 1:
+            raise InputError(f"{ready[0]} is prepared already: give it alone, or all its sources")
+        return _ready(Path(ready[0]), tokenizer, pairs)
     root = make_folder((cache or cache_folder()) / "prepared")
     with PairSources(sources) if pairs else Sources(sources) as found:
         survey = look(found.read(data), say)
@@ -73,7 +87,7 @@ def prepare(
             split = decide_pairs(len(lengths), data.validation)
         else:
             split = decide(lengths, data.validation, seed)
-        chosen, notes = _choose(survey, tokenizer)
+        chosen, notes = choose(survey, tokenizer)
         if survey.skipped:
             notes.append(f"{survey.skipped:,} rows were skipped, first {survey.first_skipped}")
         fingerprint = _fingerprint(survey, data, chosen, seed, pairs)
@@ -90,6 +104,21 @@ def prepare(
     held_out = Pairs(corpus.validation, corpus.tokenizer.eos)
     size = held_out.target_bytes(corpus.tokenizer)
     return dataclasses.replace(corpus, pairs=True, validation_bytes=size)
+
+
+def _ready(folder: Path, asked: TokenizerSettings, pairs: bool) -> Corpus:
+    """A folder that `scriven prepare` made; settings it was not made with are refused."""
+    if pairs:
+        raise InputError(f"{folder} holds texts, not pairs: give tables of pairs")
+    corpus = open_prepared(folder, name=run_name([str(folder)]))
+    found = corpus.tokenizer
+    sizes = (None, found.vocabulary, vocabulary_for(corpus.characters))
+    if asked.kind not in (None, found.kind) or asked.vocabulary not in sizes:
+        raise InputError(
+            f"{folder} was prepared with a {found.kind} tokenizer of {found.vocabulary} tokens:"
+            " leave --tokenizer settings away, or prepare again"
+        )
+    return corpus
 
 
 class _Job:
@@ -190,7 +219,7 @@ class _Job:
         return made
 
 
-def _choose(survey: Survey, asked: TokenizerSettings) -> tuple[TokenizerSettings, list[str]]:
+def choose(survey: Survey, asked: TokenizerSettings) -> tuple[TokenizerSettings, list[str]]:
     """The settings with kind and vocabulary filled in, and why."""
     kind, vocabulary, reason = choose_kind(survey.characters, len(survey.alphabet))
     notes = [f"tokenizer {reason}"]

@@ -99,7 +99,7 @@ class ShardWriter:
 
     def append(self, ids: npt.NDArray[np.int32]) -> None:
         """Ids of shape (n,), each smaller than the storage type can hold."""
-        raw = ids.astype(self._dtype).tobytes()
+        raw = ids.astype(self._dtype).view(np.uint8).data
         self._file.write(raw)
         self._digest.update(raw)
         self.tokens += len(ids)

@@ -19,7 +19,9 @@ from typing import BinaryIO
 from .. import find
 from ..errors import InputError, ResourceError
 from ..settings import DataSettings
+from . import hub
 from .formats.base import Piece
+from .opened import inner
 
 _FORMATS = f"{__package__}.formats"
 _CORPORA = f"{__package__}.corpora"
@@ -61,7 +63,7 @@ class Sources:
         except BaseException:
             self._open.close()
             raise
-        self.name = _run_name(names)
+        self.name = run_name(names)
 
     def read(self, settings: DataSettings) -> Iterator[Piece]:
         """All pieces of all sources, in order."""
@@ -82,6 +84,9 @@ class Sources:
     def _find(self, name: str) -> list[Source]:
         if name == "-":
             return [self._spool(name, sys.stdin.buffer)]
+        if name.startswith(hub.PREFIX):
+            hub.parse(name)
+            return [Source(name, partial(hub.read, name))]
         path = Path(name)
         corpus = find.spelled(_CORPORA, name)
         if path.name == name and not path.suffix and corpus:
@@ -124,14 +129,14 @@ def _folder(path: Path) -> list[Source]:
     for top, folders, files in os.walk(path):
         folders[:] = [each for each in folders if not each.startswith(".")]
         shown = [Path(top, name) for name in files if not name.startswith(".")]
-        found += [file for file in shown if file.suffix.lower() in known]
+        found += [file for file in shown if inner(file).suffix.lower() in known]
     if not found:
         raise InputError(f"the folder {path} holds no text: known are {', '.join(sorted(known))}")
     return [_file(file) for file in sorted(found)]
 
 
 def _file(path: Path) -> Source:
-    return Source(str(path), partial(_format(path.suffix.lower()).read, path), path)
+    return Source(str(path), partial(_format(inner(path).suffix.lower()).read, path), path)
 
 
 @cache
@@ -164,15 +169,17 @@ def _readable(name: str) -> Iterator[None]:
         raise InputError(f"{name!r} cannot be read: {error}") from error
 
 
-def _run_name(names: Sequence[str]) -> str:
+def run_name(names: Sequence[str]) -> str:
     """A folder name for a run: the file's stem, the folder, the corpus, or `stdin`."""
     first = names[0]
     if first == "-":
         stem = "stdin"
+    elif first.startswith(hub.PREFIX):
+        stem = Path(hub.parse(first).path).name
     elif glob.has_magic(first) and not Path(first).exists():
         stem = Path(first.split("*")[0].split("?")[0].split("[")[0]).name or "texts"
     else:
         path = Path(first).resolve()
-        stem = path.name if path.is_dir() else path.stem
+        stem = path.name if path.is_dir() else inner(path).stem
     name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:80] or "text"
     return name if len(names) == 1 else f"{name}-and-{len(names) - 1}-more"

@@ -2,8 +2,9 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from ..runtime import Runtime
 from ..tasks.base import Objective
 from ..tasks.pairs import Pairs
 from ..text import Tokenizer
+from ..world import ALONE, World
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 """The user's own: logits (N, V) and targets (N,) -> mean over the targets."""
@@ -63,6 +65,7 @@ def evaluate_loss(
     metrics: Mapping[str, Metric] | None = None,
     memory: int | None = None,
     pause: Callable[[], bool] = lambda: False,
+    world: World = ALONE,
 ) -> Score | None:
     """Mean negative log-likelihood of every counted target.
 
@@ -73,14 +76,15 @@ def evaluate_loss(
         metrics: further means to compute, by name.
         memory: positions of earlier text to remember, instead of the model's own number.
         pause: asked between batches; when it says yes, None is returned.
+        world: of several processes each measures its share.
     """
-    loss, correct, seen = 0.0, 0, 0
+    loss = correct = seen = 0.0
     means = dict.fromkeys(metrics or {}, 0.0)
     training = task.training
     task.eval()
     state: State | None = None
     try:
-        for batch in batches:
+        for batch in shared(task, batches, world):
             if pause():
                 return None
             with torch.inference_mode(), runtime.autocast():
@@ -94,16 +98,41 @@ def evaluate_loss(
             seen += int(output.tokens)
     finally:
         task.train(training)
+    names = list(means)
+    loss, correct, seen, *totals = world.sum([loss, correct, seen, *means.values()])
+    means = dict(zip(names, totals, strict=True))
     if not seen:
         raise ValueError("no tokens to evaluate")
     return Score(
         loss=loss / seen,
         accuracy=correct / seen,
-        tokens=seen,
+        tokens=int(seen),
         bits_per_byte=loss / math.log(2) / max(1, text_bytes),
         metrics={name: total / seen for name, total in means.items()},
         by_accuracy=task.by_accuracy,
     )
+
+
+def shared(task: Objective, batches: Iterable[Batch], world: World) -> Iterator[Batch]:
+    """This process's share of batches; as many for each, the last ones perhaps without targets.
+
+    Where a text is read in its order, the rows of each batch are shared out; elsewhere batches are.
+    """
+    if world.size == 1:
+        yield from batches
+    elif task.backbone.remembers:
+        for batch in batches:
+            rows = world.share(batch.tokens.size(0))
+            yield batch.rows(rows) if rows.start < rows.stop else _empty(batch.rows(slice(0, 1)))
+    else:
+        source = iter(batches)
+        while turn := list(islice(source, world.size)):
+            yield turn[world.rank] if world.rank < len(turn) else _empty(turn[0])
+
+
+def _empty(batch: Batch) -> Batch:
+    """One that counts nothing: a pass of the model that other processes wait for."""
+    return replace(batch, targets=torch.full_like(batch.targets, IGNORED))
 
 
 def bytes_measured(task: Objective, shard: Shard, tokenizer: Tokenizer, size: int) -> int:

@@ -116,7 +116,7 @@ class Tokenizer:
         Long texts must have been cut by `patterns.chunks`, and cleaned of lone surrogates.
         """
         if self._lookup is not None:
-            return [self._lookup(text) for text in texts]
+            return self._lookup.many(texts)
         found = self.backend.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(each.ids, dtype=np.int32) for each in found]
 

@@ -50,6 +50,21 @@ def cut(text: str, start: int = 0) -> int:
     return end
 
 
+def boundary(text: str) -> int | None:
+    """The first place where a text may be cut in two and encoded apart; None for none."""
+    found = _BOUNDARY.search(text)
+    return None if found is None else found.start()
+
+
+def cut_finely(text: str, size: int) -> Iterator[str]:
+    """The text in parts of `size` characters and more, cut only at boundaries (see `cut`)."""
+    start = 0
+    while found := _BOUNDARY.search(text, start + size):
+        yield text[start : found.start()]
+        start = found.start()
+    yield text[start:]
+
+
 def chunks(text: str) -> Iterator[str]:
     """The text in parts of at most `CHUNK` characters, cut at word boundaries."""
     start = 0

@@ -38,6 +38,8 @@ def clean(text: str) -> str:
     A Python string may hold half a surrogate pair (JSON's "\\ud83d" makes one), which no UTF-8
     file can. Text that is already fine is returned as it is.
     """
+    if text.isascii():  # a quick look that spares most texts the next one
+        return text
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

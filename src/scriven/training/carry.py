@@ -11,17 +11,19 @@ from torch import Tensor
 from ..data.batch import Batch
 from ..models.shared.backbone import Backbone
 from ..nn.state import State
+from ..world import ALONE, World
+from .feed import Share
 
 
 class Carry:
     """The states of a model with a memory; for any other, nothing.
 
-    Each micro-batch has its own state. In a checkpoint they are one, so that a run can go on with
-    micro-batches of another size.
+    Each micro-batch has its own state, in the process that reads its rows. In a checkpoint they are
+    one, so that a run can go on with micro-batches of another size, on another number of processes.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
-        self.backbone = backbone
+    def __init__(self, backbone: Backbone, share: Share) -> None:
+        self.backbone, self.share = backbone, share
         self.next = 0
         """Number of the sample that the rows go on with."""
         self.states: dict[int, State | None] = {}
@@ -30,7 +32,7 @@ class Carry:
 
     def follow(self, sample: int, batch: Batch) -> Batch:
         """The batch, marked as fresh where it is not the one that follows."""
-        follows, self.next = sample == self.next, sample + batch.tokens.size(0)
+        follows, self.next = sample == self.next, sample + self.share.of
         if not follows or batch.fresh:
             self.clear()
             return replace(batch, fresh=True)
@@ -54,8 +56,9 @@ class Carry:
         """Forgets everything: a text begins, or numbers went bad."""
         self.states, self.saved = {}, {}
 
-    def tensors(self) -> dict[str, Tensor]:
-        """For a checkpoint: rows of all micro-batches one after the other. Empty without memory."""
+    def tensors(self, world: World = ALONE) -> dict[str, Tensor]:
+        """For a checkpoint: rows of all micro-batches one after the other, of all processes. Empty
+        without memory."""
         found: dict[str, Tensor] = dict(self.saved)
         parts = [state.tensors() for state in self.states.values() if state is not None]
         if parts:
@@ -65,10 +68,19 @@ class Carry:
                 else tensor.clone()
                 for name, tensor in parts[0].items()
             }
-        return {**found, "next": torch.tensor(self.next)} if found else {}
+        if not found:
+            return {}
+        together = {
+            name: world.joined(tensor) if tensor.dim() > 1 else tensor
+            for name, tensor in found.items()
+        }
+        return {**together, "next": torch.tensor(self.next)}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of `tensors`."""
         self.clear()
-        self.saved = dict(tensors)
+        self.saved = {
+            name: tensor[self.share.slice] if tensor.dim() > 1 else tensor
+            for name, tensor in tensors.items()
+        }
         self.next = int(self.saved.pop("next", torch.tensor(0)))

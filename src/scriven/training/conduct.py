@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runtime import Runtime
+from ..world import ALONE, World
 from .log import Log, Stopwatch
 from .material import Material
 from .own import Own
@@ -32,11 +33,13 @@ def run_plan(
     clock: Stopwatch,
     own: Own,
     quiet: bool,
+    world: World = ALONE,
 ) -> Trained:
-    """Trains what was planned, in a folder that is locked and has its record, to its end."""
-    log = Log(folder / "metrics.jsonl", quiet=quiet)
+    """Trains what was planned, in a folder that is locked and has its record, to its end; with
+    several processes each calls it, and the first one writes."""
+    log = Log(folder / "metrics.jsonl" if world.first else None, quiet=quiet or not world.first)
     try:
-        run = Trainer(plan, material, folder, record, runtime, log, own)
+        run = Trainer(plan, material, folder, record, runtime, log, own, world)
         count = sum(weight.numel() for weight in run.task.parameters())
         model = plan.model
         log.say(
@@ -44,6 +47,7 @@ def run_plan(
             f"{model.width}, context {model.context}), {material.tokenizer.kind} tokenizer of "
             f"{material.tokenizer.vocabulary:,}, {material.size}, {runtime.device} in "
             f"{plan.settings.runtime.dtype}"
+            + (f", {world.size} processes ({run.parallel.mode})" if world.size > 1 else "")
         )
         return Trained(folder, pretrain(run, stop, clock))
     finally:

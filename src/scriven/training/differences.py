@@ -24,6 +24,7 @@ from .request import Wishes
 FREE = {
     "train.save_every", "train.save_steps", "train.keep", "train.log_every", "train.sample_every",
     "train.micro_batch", "train.patience", "train.bad_steps", "runtime.threads",
+    "runtime.parallel", "runtime.checkpointing", "runtime.timeout",
 }  # fmt: skip
 """What may change without changing what is learnt."""
 

@@ -1,7 +1,7 @@
 """Where training rows and validation batches come from: one object for each way to read a text."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -18,11 +18,31 @@ from ..tasks.shared.examples import Example, TableTask
 from ..tasks.shared.portions import portions
 
 
+@dataclass(frozen=True)
+class Share:
+    """The rows of every batch that this process reads: all of them, where it is alone."""
+
+    of: int
+    """Rows of the whole batch, whose samples follow each other."""
+    start: int = 0
+    stop: int | None = None
+
+    @property
+    def slice(self) -> slice:
+        """Of the whole batch."""
+        return slice(self.start, self.of if self.stop is None else self.stop)
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return self.slice.stop - self.slice.start  # type: ignore[no-any-return]
+
+
 class Feed(Protocol):
     """What a run reads."""
 
     def batch(self, sample: int) -> Batch:
-        """The training batch whose first row has this number."""
+        """This process's rows of the training batch whose first row has this number."""
         ...
 
     def examine(self) -> Iterator[Batch]:
@@ -34,15 +54,17 @@ class Windows:
     """Pieces of the text in random order, every one once per pass."""
 
     def __init__(
-        self, corpus: Corpus, task: Objective, seed: int, rows: int, device: torch.device
+        self, corpus: Corpus, task: Objective, seed: int, share: Share, device: torch.device
     ) -> None:
-        self.corpus, self.task, self.seed, self.rows, self.device = corpus, task, seed, rows, device
+        self.corpus, self.task, self.seed, self.share = corpus, task, seed, share
+        self.device = device
         self.order = Order(len(corpus.train), task.window, seed)
 
     def batch(self, sample: int) -> Batch:
-        starts = self.order.starts(sample, self.rows)
+        first = sample + self.share.start
+        starts = self.order.starts(first, self.share.rows)
         pieces = torch.from_numpy(self.corpus.train.windows(starts, self.order.length))
-        return self.task.exercise(pieces.to(self.device), sample, self.seed)
+        return self.task.exercise(pieces.to(self.device), first, self.seed)
 
     def examine(self) -> Iterator[Batch]:
         return self.task.examine(self.corpus.validation, self.device)
@@ -52,15 +74,16 @@ class Streams(Windows):
     """The text in its own order, for a model that remembers."""
 
     def __init__(
-        self, corpus: Corpus, task: Objective, seed: int, rows: int, device: torch.device
+        self, corpus: Corpus, task: Objective, seed: int, share: Share, device: torch.device
     ) -> None:
-        super().__init__(corpus, task, seed, rows, device)
-        self.stream = Stream(len(corpus.train), task.window, rows, seed)
+        super().__init__(corpus, task, seed, share, device)
+        self.stream = Stream(len(corpus.train), task.window, share.of, seed)
 
     def batch(self, sample: int) -> Batch:
         starts, fresh = self.stream.starts(sample)
-        pieces = torch.from_numpy(self.corpus.train.windows(starts, self.stream.length))
-        made = self.task.exercise(pieces.to(self.device), sample, self.seed)
+        mine = starts[self.share.slice]
+        pieces = torch.from_numpy(self.corpus.train.windows(mine, self.stream.length))
+        made = self.task.exercise(pieces.to(self.device), sample + self.share.start, self.seed)
         return replace(made, fresh=fresh)
 
 
@@ -68,15 +91,16 @@ class Paired:
     """Pairs in random order, every one once per pass, about as long as each other."""
 
     def __init__(
-        self, corpus: Corpus, task: Pairs, seed: int, rows: int, device: torch.device
+        self, corpus: Corpus, task: Pairs, seed: int, share: Share, device: torch.device
     ) -> None:
-        self.corpus, self.task, self.seed, self.rows, self.device = corpus, task, seed, rows, device
+        self.corpus, self.task, self.seed, self.share = corpus, task, seed, share
+        self.device = device
         self.pairs = PairRows(corpus.train, corpus.tokenizer.eos)
         self.lengths = self.pairs.lengths.max(1)  # the longer side leaves the least padding on both
 
     def batch(self, sample: int) -> Batch:
-        numbers = drawn_alike(sample, self.rows, self.lengths, self.seed)
-        return self.task.batch(*self.pairs.read(numbers), self.device)
+        numbers = drawn_alike(sample, self.share.of, self.lengths, self.seed)
+        return self.task.batch(*self.pairs.read(numbers[self.share.slice]), self.device)
 
     def examine(self) -> Iterator[Batch]:
         return self.task.examine(self.corpus.validation, self.device)
@@ -91,25 +115,28 @@ class Drawn:
         train: Sequence[Example],
         validation: Sequence[Example],
         seed: int,
-        rows: int,
+        share: Share,
         device: torch.device,
     ) -> None:
         self.task, self.train, self.validation = task, train, validation
-        self.seed, self.rows, self.device = seed, rows, device
+        self.seed, self.share, self.device = seed, share, device
         self.lengths = np.array([example.widest for example in train], dtype=np.int64)
 
     def batch(self, sample: int) -> Batch:
-        numbers = drawn_alike(sample, self.rows, self.lengths, self.seed)
-        return self.task.collate([self.train[number] for number in numbers], self.device)
+        numbers = drawn_alike(sample, self.share.of, self.lengths, self.seed)
+        mine = numbers[self.share.slice]
+        return self.task.collate([self.train[number] for number in mine], self.device)
 
     def examine(self) -> Iterator[Batch]:
         for numbers in portions(self.validation):
             yield self.task.collate([self.validation[number] for number in numbers], self.device)
 
 
-def feed_for(corpus: Corpus, task: Objective, seed: int, rows: int, device: torch.device) -> Feed:
+def feed_for(
+    corpus: Corpus, task: Objective, seed: int, share: Share, device: torch.device
+) -> Feed:
     """The way to read a text that fits the model."""
     if isinstance(task, Pairs):
-        return Paired(corpus, task, seed, rows, device)
+        return Paired(corpus, task, seed, share, device)
     kind = Streams if task.backbone.remembers else Windows
-    return kind(corpus, task, seed, rows, device)
+    return kind(corpus, task, seed, share, device)

@@ -49,9 +49,11 @@ class Loop:
         self.horizon.shortened = progress.shortened
         self.score: Score | None = None
         self.evaluation_seconds = 0.0
-        self.window = Window(watch.seconds)
-        self.total = Window(watch.seconds)
-        self.saved = self.sampled = watch.seconds
+        self.now = watch.seconds
+        """The clock as it was last read: once in each update, so that all that depends on it is
+        decided by one figure."""
+        self.window, self.total = Window(self.now), Window(self.now)
+        self.saved = self.sampled = self.now
 
     def run(self) -> Outcome:
         """Trains until the budget is spent; the last state is saved whatever happens."""
@@ -75,10 +77,14 @@ class Loop:
             if self.stop:
                 reason = "interrupted"
         self._save()
-        return Outcome(progress, reason, self.total.rate(self.watch.seconds), self.score)
+        return Outcome(progress, reason, self.total.rate(self.now), self.score)
 
     def _share(self) -> float:
-        return self.horizon.progress(self.progress.step, self.watch.seconds)
+        return self.horizon.progress(self.progress.step, self.now)
+
+    def _read(self) -> float:
+        self.now = self.watch.seconds
+        return self.now
 
     def _update(self) -> None:
         progress, share = self.progress, self._share()
@@ -87,18 +93,18 @@ class Loop:
         update = self.updater(batch, self.micro_rows, rate)
         progress.step += 1
         progress.samples += self.batch_rows
-        progress.tokens += batch.read
-        progress.seconds = self.watch.seconds
+        progress.tokens += update.read
+        progress.seconds = self._read()
         if update.applied:
             progress.bad = 0
         else:
             self._skipped(update)
-        self.window.add(update, batch.read)
-        self.total.add(update, batch.read)
+        self.window.add(update)
+        self.total.add(update)
         self._report(share)
 
     def _report(self, share: float) -> None:
-        now, progress = self.watch.seconds, self.progress
+        now, progress = self.now, self.progress
         first = progress.step == 1
         due = first or now - self.window.began >= self.settings.log_every
         if not due and self.log.bar is None:
@@ -141,20 +147,20 @@ class Loop:
             return progress.step % settings.evaluate_every == 0
         # wall clock: not more than a sixteenth of the time, and none just before the end
         wait = max(10.0, 16 * self.evaluation_seconds)
-        ending = self.horizon.seconds - self.horizon.reserve - self.watch.seconds < wait / 2
-        return self.watch.seconds - progress.evaluated >= wait and not ending
+        ending = self.horizon.seconds - self.horizon.reserve - self.now < wait / 2
+        return self.now - progress.evaluated >= wait and not ending
 
     def _look(self, last: bool = False) -> bool:
         """Evaluates; False when the run should end because nothing improves any more."""
-        began, progress = self.watch.seconds, self.progress
+        began, progress = self._read(), self.progress
         self.hooks.baseline()
-        ready = self.watch.seconds
+        ready = self._read()
         with keep_random_state(self.updater.runtime.device):
             score = self.hooks.evaluate(lambda: bool(self.stop))
         if score is None:
             return True  # interrupted: the loop sees the signal itself
         self.score = score
-        progress.seconds = progress.evaluated = self.watch.seconds
+        progress.seconds = progress.evaluated = self._read()
         progress.looked = progress.step
         self.evaluation_seconds = progress.seconds - ready
         # what the end of a wall-clock budget must pay for: one evaluation and the last save
@@ -178,8 +184,9 @@ class Loop:
             self._save()
         else:
             progress.stale += 1
-        self.window.began += self.watch.seconds - began  # evaluation is not training time
-        self.total.began += self.watch.seconds - began
+        spent = self._read() - began  # evaluation is not training time
+        self.window.began += spent
+        self.total.began += spent
         return last or not self._stalled()
 
     def _stalled(self) -> bool:
@@ -228,7 +235,7 @@ class Loop:
         self.log.event(
             "note",
             step=restored.step,
-            seconds=round(self.watch.seconds, 3),
+            seconds=round(self.now, 3),
             text=f"back from step {step} to step {restored.step}, at half the learning rate",
         )
         self.log.say(
@@ -238,12 +245,12 @@ class Loop:
 
     def _sample_if_due(self) -> None:
         every = self.settings.sample_every
-        if not every or self.watch.seconds - self.sampled < every:
+        if not every or self.now - self.sampled < every:
             return
-        began = self.watch.seconds
+        began = self.now
         with keep_random_state(self.updater.runtime.device):
             text = self.hooks.sample()
-        self.sampled = self.watch.seconds
+        self.sampled = self._read()
         self.window.began += self.sampled - began
         self.total.began += self.sampled - began
         progress = self.progress
@@ -257,17 +264,15 @@ class Loop:
         if settings.save_steps:
             due = progress.step % settings.save_steps == 0
         else:
-            due = self.watch.seconds - self.saved >= settings.save_every
+            due = self.now - self.saved >= settings.save_every
         if due and progress.bad == 0:  # a state that may be bad is never the last healthy one
             self._save()
 
     def _save(self) -> None:
-        self.progress.seconds = self.watch.seconds
+        self.progress.seconds = self._read()
         self.hooks.save(self.progress)
-        self.saved = self.watch.seconds
+        self.saved = self._read()
 
     def _note(self, text: str) -> None:
-        self.log.event(
-            "note", step=self.progress.step, seconds=round(self.watch.seconds, 3), text=text
-        )
+        self.log.event("note", step=self.progress.step, seconds=round(self.now, 3), text=text)
         self.log.say(text)

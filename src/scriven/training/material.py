@@ -7,7 +7,7 @@ import torch
 from ..evaluate.loss import Score
 from ..tasks.base import Objective
 from ..text import Tokenizer
-from .feed import Feed
+from .feed import Feed, Share
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -29,7 +29,7 @@ class Material(Protocol):
         """How much there is, in a person's words."""
         ...
 
-    def feed(self, task: Objective, seed: int, rows: int, device: torch.device) -> Feed:
+    def feed(self, task: Objective, seed: int, share: Share, device: torch.device) -> Feed:
         """Where batches come from."""
         ...
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import DamagedError, SettingError
 from ..settings import OptimSettings
 from .muon import Muon
+from .parallel import like
 
 Custom = Callable[[list[Tensor]], torch.optim.Optimizer] | torch.optim.Optimizer
 
@@ -36,7 +37,12 @@ class Optimizers:
     """One or two optimizers that step together under one schedule."""
 
     def __init__(
-        self, task: nn.Module, settings: OptimSettings, rate: float, custom: Custom | None = None
+        self,
+        task: nn.Module,
+        settings: OptimSettings,
+        rate: float,
+        custom: Custom | None = None,
+        precision: torch.dtype = torch.bfloat16,
     ) -> None:
         matrices, tables, vectors = roles(task)
         self.names = [*matrices, *tables, *vectors]
@@ -47,7 +53,12 @@ class Optimizers:
             self.parts = [_custom(custom, self.parameters)]
         elif settings.optimizer == "muon":
             if matrices:
-                muon = Muon(matrices.values(), lr=settings.matrix_rate, weight_decay=decay)
+                muon = Muon(
+                    matrices.values(),
+                    lr=settings.matrix_rate,
+                    weight_decay=decay,
+                    precision=precision,
+                )
                 self.parts.append(muon)
             rest = [*tables.values(), *vectors.values()]
             if rest:
@@ -125,9 +136,19 @@ class Optimizers:
                 if int(place) == index:
                     plain["state"].setdefault(int(parameter), {})[entry] = value
             try:
+                _spread(part, plain)
                 part.load_state_dict(plain)
             except (ValueError, KeyError) as error:
                 raise DamagedError(f"the optimizer's state does not fit: {error}") from error
+
+
+def _spread(part: torch.optim.Optimizer, plain: dict[str, Any]) -> None:
+    """Cuts whole tensors of a state as the weights lie on the processes."""
+    weights = [weight for group in part.param_groups for weight in group["params"]]
+    for number, entries in plain["state"].items():
+        for name, value in entries.items():
+            if isinstance(value, Tensor) and number < len(weights):
+                entries[name] = like(value, weights[number])
 
 
 def _clear_rows(first: int, weight: Tensor) -> None:

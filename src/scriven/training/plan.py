@@ -17,6 +17,8 @@ from ..models.shared.cost import build_empty, check_fits
 from ..runtime import Runtime, memory_available
 from ..settings import Settings, TokenizerSettings
 from .budget import Budget
+from .scaling import GPU_TOKENS, SIZES, batch_tokens, peak_rate, rows_of, usual_context
+from .scaling import shape_of as shape_of
 
 CONTEXT_SMALLEST = 8
 
@@ -55,24 +57,6 @@ class Plan:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Size:
-    """A shape and what it is for."""
-
-    layers: int
-    heads: int
-    width: int
-
-
-SIZES = {
-    "tiny": Size(2, 2, 64),
-    "small": Size(4, 4, 128),
-    "medium": Size(6, 6, 192),
-    "base": Size(6, 6, 384),
-    "large": Size(12, 12, 768),
-}
-
-
 def make_plan(
     architecture: str,
     model_changes: Mapping[str, object],
@@ -83,6 +67,7 @@ def make_plan(
     runtime: Runtime,
     size: str | None = None,
     task: str | None = None,
+    processes: int = 1,
 ) -> Plan:
     """Fills in everything that was left open.
 
@@ -92,6 +77,7 @@ def make_plan(
         settings: what was asked for; None fields are filled.
         size: a name in SIZES or a number of parameters such as `12M`.
         task: a file of tasks/; what the architecture is pre-trained for by default.
+        processes: that share each batch.
 
     Raises:
         SettingError: an impossible shape. ResourceError: it does not fit into memory.
@@ -118,10 +104,12 @@ def make_plan(
     if text.longest is None:
         _check_window(module, model, kind, text)
     train = settings.train
-    rows, why = _rows(model.context, text, gpu)
-    batch = train.batch or rows
+    rows, why = _rows(model.context, budget, text, gpu)
+    batch = train.batch or -(-rows // processes) * processes
+    each = max(1, batch // processes)
     reasons["train.batch"] = "asked for" if train.batch else why
-    micro = min(batch, train.micro_batch or batch)
+    usual = train.batch or max(1, GPU_TOKENS // model.context)  # a grown batch comes in portions
+    micro = min(each, train.micro_batch or usual)
     check_fits(model, micro * model.context, memory_available())
     tokens = batch * tokens_by_row(kind, model, text.train_tokens, text.rows)
     steps = budget.total_steps(tokens, text.train_tokens)
@@ -135,7 +123,7 @@ def make_plan(
         reasons["train.patience"] = "the validation loss is noisy, but not that noisy"
     rate = settings.optim.rate
     if rate is None:
-        rate = _rate(settings, model.width)
+        rate = peak_rate(settings.optim.optimizer, model.width)
         reasons["optim.rate"] = f"for {settings.optim.optimizer} at width {model.width}"
     compiled = settings.runtime.compile
     if compiled is None:
@@ -229,31 +217,6 @@ def _choose_shape(
             reasons[f"model.{key}"] = why
 
 
-def shape_of(size: str) -> Size:
-    """What a person means by --size.
-
-    Raises:
-        SettingError: neither a name nor a number of parameters.
-    """
-    return SIZES[size] if size in SIZES else _by_parameters(size)
-
-
-def _by_parameters(size: str) -> Size:
-    """A shape of about so many parameters in its blocks, 12 layers width^2, in fixed proportion."""
-    factors = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}
-    try:
-        wanted = float(size[:-1]) * factors[size[-1].lower()]
-    except (KeyError, ValueError, IndexError) as error:
-        names = ", ".join(SIZES)
-        raise SettingError(f"--size {size!r} is not a size: use {names}, or 12M") from error
-    if not 1e3 <= wanted <= 1e13:
-        raise SettingError(f"--size {size!r}: from 1k to 10000B parameters")
-    return min(
-        (Size(max(2, round(width / 64)), width // 32, width) for width in range(32, 32768, 32)),
-        key=lambda each: abs(12 * each.layers * each.width**2 - wanted),
-    )
-
-
 def _choose_context(
     asked: dict[str, object],
     budget: Budget,
@@ -265,9 +228,7 @@ def _choose_context(
     if "context" in asked:
         return
     quick = not gpu and budget.unit == "seconds" and budget.amount < 120
-    wanted = 128 if quick else 256
-    if gpu and text.train_tokens > 20_000_000:
-        wanted = 1024
+    wanted = usual_context(gpu, quick, text.train_tokens)
     if text.longest is not None:
         asked["context"] = max(CONTEXT_SMALLEST, min(wanted, 1 << (text.longest - 1).bit_length()))
         reasons["model.context"] = f"the longest side of a pair has {text.longest:,} tokens"
@@ -281,12 +242,15 @@ def _choose_context(
     )
 
 
-def _rows(context: int, text: TextSize, gpu: bool) -> tuple[int, str]:
+def _rows(context: int, budget: Budget, text: TextSize, gpu: bool) -> tuple[int, str]:
     """Sequences per update."""
-    tokens = 32768 if gpu else 2048
-    most = max(1, text.train_tokens // (context * 4))
-    rows = max(1, min(tokens // context, most))
-    return rows, "many small updates learn fastest on a CPU" if not gpu else "fills a GPU"
+    each = {"tokens": 1, "epochs": text.train_tokens}
+    horizon = budget.amount * each[budget.unit] if budget.unit in each else None
+    tokens = batch_tokens(gpu, horizon, text.train_tokens)
+    why = "fills a GPU" if gpu else "many small updates learn fastest on a CPU"
+    if tokens > GPU_TOKENS:
+        why = "grows with the tokens of the budget"
+    return rows_of(tokens, context, text.train_tokens), why
 
 
 def _passes(budget: Budget, text: TextSize, gpu: bool) -> float:
@@ -296,14 +260,6 @@ def _passes(budget: Budget, text: TextSize, gpu: bool) -> float:
     pace = 1_000_000 if gpu else 25_000
     each = {"seconds": pace, "tokens": 1, "steps": 2048}[budget.unit]
     return budget.amount * each / max(1, text.train_tokens)
-
-
-def _rate(settings: Settings, width: int) -> float:
-    """Peak rate: smaller for wider models, as their sums have more terms."""
-    if settings.optim.optimizer == "sgd":
-        return 0.1
-    peak = 3e-3 if settings.optim.optimizer == "muon" else 2e-3
-    return peak * float(min(1.0, (128 / width) ** 0.5))
 
 
 def check_ranges(settings: Settings) -> None:

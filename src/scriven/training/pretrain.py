@@ -14,6 +14,7 @@ from .loop import Loop
 from .plan import Plan
 from .progress import Outcome, Progress
 from .stop import Interrupted, Stop
+from .together import shared
 from .trainer import Trainer
 
 
@@ -53,11 +54,13 @@ def _pretrain(run: Trainer, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
         if run.failed:
             raise run.failed
     else:
-        forget_after(folder / "metrics.jsonl", progress.step, progress.looked)
+        if run.world.first:
+            forget_after(folder / "metrics.jsonl", progress.step, progress.looked)
         watch = Stopwatch(used=progress.seconds, began=watch.began)
         log.event("note", step=progress.step, seconds=round(progress.seconds, 3), text="resumed")
         log.say(f"going on from step {progress.step}")
-    horizon = _horizon(plan, watch, progress)
+    clock, halt = shared(run.world, watch, stop)
+    horizon = _horizon(plan, clock, progress)
     run.task.train()
     settings = plan.settings
     rows = (settings.train.batch or 1, settings.train.micro_batch or 1)
@@ -70,8 +73,8 @@ def _pretrain(run: Trainer, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
         settings.train,
         rows,
         log,
-        stop,
-        watch,
+        halt,
+        clock,
         progress,
     )
     stop.gently = True
@@ -84,8 +87,9 @@ def _pretrain(run: Trainer, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
     if run.failed:
         raise run.failed
     if outcome.reason == "interrupted":
-        assert stop.number is not None
-        raise Interrupted(stop.number)
+        number = halt.number
+        assert number is not None
+        raise Interrupted(number)
     return _finish(run, outcome, watch)
 
 
@@ -95,14 +99,17 @@ def _finish(run: Trainer, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
     if progress.best_step != progress.step or score is None:
         try:
             best = checkpoint.load(run.folder, progress.best_step)
-            run.task.load_state_dict(best.tensors["model"])
+            run.parallel.load(best.tensors["model"])
         except (InputError, DamagedError) as error:  # its save failed, or the disk did
             run.log.say(f"the best weights cannot be read, so the last ones stay: {error}")
             progress.best_step = progress.step
         score = run.evaluate()
     assert score is not None
+    text = run.sample()  # brings the weights together that are published
+    if not run.world.first:
+        run.world.wait()
+        return {}
     run.publish(progress.best_step)
-    text = run.sample()
     seconds = round(watch.seconds, 3)
     run.log.event("sample", step=progress.best_step, seconds=seconds, prompt="", text=text)
     results = {
@@ -116,7 +123,7 @@ def _finish(run: Trainer, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
         "tokens": progress.tokens,
         "seconds": seconds,
         "tokens_per_second": round(outcome.tokens_per_second, 1),
-        "parameters": sum(weight.numel() for weight in run.task.parameters()),
+        "parameters": sum(weight.numel() for weight in run.shown.parameters()),
         "finished": True,
         "stopped": outcome.reason,
         "sample": text,
@@ -125,6 +132,7 @@ def _finish(run: Trainer, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
     run.record["results"] = results
     write_record(run.folder, run.record)
     publish_files(run.folder, run.describe(read_curve(run.folder)))  # the card tells it all now
+    run.world.wait()
     return results
 
 

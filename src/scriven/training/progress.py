@@ -11,6 +11,7 @@ from ..evaluate.loss import Score
 from ..runtime import random_state, restore_random_state
 from .carry import Carry
 from .optim import Optimizers
+from .parallel import Parallel
 
 
 @dataclass
@@ -77,27 +78,30 @@ class Outcome:
 
 
 def state_of(
-    task: torch.nn.Module,
+    parallel: Parallel,
     optimizers: Optimizers,
     carry: Carry,
     progress: Progress,
     device: torch.device,
 ) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
-    """Everything a run needs to go on: (tensors by file, JSON values)."""
+    """Everything a run needs to go on, on any number of processes: (tensors by file, JSON values).
+
+    All processes must ask.
+    """
     tensors, numbers = optimizers.state()
     files = {
-        "model": dict(task.state_dict()),
-        "optimizer": tensors,
+        "model": parallel.gathered(parallel.task.state_dict()),
+        "optimizer": parallel.gathered(tensors),
         "random": random_state(device),
     }
-    carried = carry.tensors()
+    carried = carry.tensors(parallel.world)
     if carried:
         files["carried"] = carried
     return files, {"progress": asdict(progress), "optimizer": numbers}
 
 
 def restore_state(
-    task: torch.nn.Module,
+    parallel: Parallel,
     optimizers: Optimizers,
     carry: Carry,
     files: dict[str, dict[str, torch.Tensor]],
@@ -105,7 +109,7 @@ def restore_state(
     device: torch.device,
 ) -> Progress:
     """The inverse of `state_of`."""
-    task.load_state_dict(files["model"])
+    parallel.load(files["model"])
     optimizers.restore(files["optimizer"], state["optimizer"])
     carry.restore(files.get("carried", {}))
     restore_random_state(files["random"], device)

@@ -14,7 +14,7 @@ from ..tasks.base import Objective
 from ..tasks.shared.columns import Row
 from ..tasks.shared.examples import Example, TableTask
 from ..text import Tokenizer
-from .feed import Drawn, Feed
+from .feed import Drawn, Feed, Share
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -59,9 +59,9 @@ class Rows:
         first, second = (sum(example.length for example in part) for part in parts)
         return first, second
 
-    def feed(self, task: Objective, seed: int, rows: int, device: torch.device) -> Feed:
+    def feed(self, task: Objective, seed: int, share: Share, device: torch.device) -> Feed:
         assert isinstance(task, TableTask)
-        return Drawn(task, self.train_examples, self.validation_examples, seed, rows, device)
+        return Drawn(task, self.train_examples, self.validation_examples, seed, share, device)
 
     def measured(self, task: Objective) -> int:
         """UTF-8 bytes of the answers' tokens that the loss counts, of all turns and as they were

@@ -21,9 +21,10 @@ from ..run.record import check_size, read_record, write_record
 from ..runtime import decide
 from ..settings import Settings, TokenizerSettings
 from ..text.choose import vocabulary_for
+from ..world import join
 from .budget import parse_budget
 from .conduct import Trained, run_plan
-from .differences import compare
+from .differences import compare, recorded
 from .log import Log, Stopwatch
 from .own import Own
 from .plan import Plan, TextSize, check_ranges, make_plan, shape_of
@@ -31,6 +32,8 @@ from .record import about_text, new_record
 from .request import Request, Wishes, wishes_of
 from .stop import Stop, watch
 from .texts import Texts
+from .together import Meeting, gathering
+from .trainer import share_of
 
 DEFAULT_BUDGET = "10m"
 
@@ -45,10 +48,14 @@ def start(request: Request, own: Own | None = None) -> Trained:
     clock = Stopwatch(began=request.began)
     with watch() as stop:
         wishes = wishes_of(request)
-        folder = _folder(request)
-        if folder is not None and (folder / "scriven.json").exists():
-            return _again(request, wishes, folder, stop, clock, own or Own())
-        return _new(request, wishes, stop, clock, own or Own())
+        patience = wishes.apply(Settings()).runtime.timeout
+        with gathering(join(patience)) as meeting:
+            if not meeting.world.first:
+                return _follow(request, stop, clock, own or Own(), meeting)
+            folder = _folder(request)
+            if folder is not None and (folder / "scriven.json").exists():
+                return _again(request, wishes, folder, stop, clock, own or Own(), meeting)
+            return _new(request, wishes, stop, clock, own or Own(), meeting)
 
 
 def _folder(request: Request) -> Path | None:
@@ -62,7 +69,9 @@ def _folder(request: Request) -> Path | None:
     return None if request.out is None else Path(request.out)
 
 
-def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Own) -> Trained:
+def _new(
+    request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Own, meeting: Meeting
+) -> Trained:
     """A run that does not exist yet."""
     if not request.sources:
         raise InputError("no text: give files, folders, - for standard input, or shakespeare")
@@ -77,7 +86,13 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
         shape_of(wishes.size)
     if settings.tokenizer.vocabulary is not None and not 3 <= settings.tokenizer.vocabulary < 2**31:
         raise SettingError(f"--tokenizer.vocabulary={settings.tokenizer.vocabulary}: at least 3")
-    runtime = decide(settings.runtime)
+    world = meeting.world
+    if settings.runtime.parallel is not None and world.size == 1:
+        raise SettingError(
+            f"--parallel {settings.runtime.parallel} is for several processes: start them with "
+            "torchrun --nproc-per-node 2 -m scriven train ..."
+        )
+    runtime = decide(settings.runtime, world.place)
     seed = 0 if wishes.seed is None else wishes.seed
     check_whole("seed", seed, LARGEST_SEED)
     task = pretraining(module)
@@ -94,7 +109,7 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
     corpus = with_marks(corpus, task)
     folder = Path(request.out) if request.out is not None else Path("runs") / corpus.name
     if (folder / "scriven.json").exists():
-        return _again(request, wishes, folder, stop, clock, own, corpus)
+        return _again(request, wishes, folder, stop, clock, own, meeting, corpus)
     pairs = Pairs(corpus.train, corpus.tokenizer.eos) if corpus.pairs else None
     text = TextSize(
         corpus.tokenizer.vocabulary,
@@ -114,7 +129,9 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
         runtime,
         wishes.size,
         task,
+        world.size,
     )
+    share_of(plan.settings.train.batch or 1, world)  # refuses early
     data, tokenizer = about_text(corpus), corpus.tokenizer
     check_size(new_record(plan, tokenizer, data, folder.name, "", runtime, []))
     folder = claim(folder)
@@ -127,9 +144,11 @@ def _new(request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Ow
             raise BusyError(f"{folder} was made by another process just now: try again")
         command = _command(request)
         record = new_record(plan, tokenizer, data, folder.name, command, runtime, own.names())
+        record["environment"]["processes"] = world.size
         write_record(folder, record)
+        meeting.begin(folder, request.sources)
         return run_plan(
-            plan, Texts(corpus), folder, record, runtime, stop, clock, own, request.quiet
+            plan, Texts(corpus), folder, record, runtime, stop, clock, own, request.quiet, world
         )
 
 
@@ -140,6 +159,7 @@ def _again(
     stop: Stop,
     clock: Stopwatch,
     own: Own,
+    meeting: Meeting,
     corpus: Corpus | None = None,
 ) -> Trained:
     """A run that exists: go on with it, or give its results once more."""
@@ -174,13 +194,23 @@ def _again(
         raise InputError(f"{folder} was trained with another vocabulary: use --out NEW")
     if record["results"] is not None:
         log.say(f"{folder} is finished; use --out NEW for another run")
+        meeting.begin(folder, sources, finished=True)
         return Trained(folder, {**record["results"], "run": str(folder)})
     missing = [name for name in record.get("own", []) if name not in own.names()]
     if missing:
         raise InputError(
             f"{folder} was begun from Python with an {missing[0]} of your own: go on from there"
         )
-    runtime = decide(plan.settings.runtime)
+    world, environment = meeting.world, record["environment"]
+    share_of(plan.settings.train.batch or 1, world)
+    runtime = decide(plan.settings.runtime, world.place)
+    before = environment.get("processes", 1)
+    if world.size != before:
+        changes.append(
+            f"on {world.size} processes, not {before}: the same text in the same order; dropout "
+            "draws other random numbers"
+        )
+        environment["processes"] = world.size
     if runtime.threads != record["environment"]["threads"]:
         log.say("another number of threads than before: the numbers may differ in the last digits")
     with RunLock(folder):
@@ -193,9 +223,38 @@ def _again(
             record["settings"]["budget"] = config.to_dict(plan.budget)
             record["settings"]["steps"] = plan.steps
             write_record(folder, record)
+        meeting.begin(folder, sources)
         return run_plan(
-            plan, Texts(corpus), folder, record, runtime, stop, clock, own, request.quiet
+            plan, Texts(corpus), folder, record, runtime, stop, clock, own, request.quiet, world
         )
+
+
+def _follow(request: Request, stop: Stop, clock: Stopwatch, own: Own, meeting: Meeting) -> Trained:
+    """Any process but the first: trains what that one has planned and written down."""
+    told = meeting.listen()
+    if not told:
+        raise SystemExit(2)  # the first process has said why
+    folder = Path(told["folder"])
+    record = read_record(folder)
+    if told["finished"]:
+        return Trained(folder, {**record["results"], "run": str(folder)})
+    plan = recorded(record, request.arch)
+    settings = plan.settings
+    corpus = prepare(
+        told["sources"],
+        settings.data,
+        settings.tokenizer,
+        seed=plan.seed,
+        pairs=plan.task == "pairs",
+        say=lambda text: None,
+    )
+    corpus = with_marks(corpus, plan.task)
+    if corpus.fingerprint != record["data"]["fingerprint"]:
+        raise InputError(f"{', '.join(told['sources'])}: another text here than in process 0")
+    runtime = decide(settings.runtime, meeting.world.place)
+    return run_plan(
+        plan, Texts(corpus), folder, record, runtime, stop, clock, own, True, meeting.world
+    )
 
 
 def with_marks(corpus: Corpus, task: str) -> Corpus:

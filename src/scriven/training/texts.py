@@ -14,7 +14,7 @@ from ..generate.sampling import Sampling
 from ..run.atomic import write_file
 from ..tasks.base import Objective
 from ..text import Tokenizer
-from .feed import Feed, feed_for
+from .feed import Feed, Share, feed_for
 from .record import fit_baseline, opening
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class Texts:
     def size(self) -> str:
         return f"{len(self.corpus.train):,} + {len(self.corpus.validation):,} tokens"
 
-    def feed(self, task: Objective, seed: int, rows: int, device: torch.device) -> Feed:
-        return feed_for(self.corpus, task, seed, rows, device)
+    def feed(self, task: Objective, seed: int, share: Share, device: torch.device) -> Feed:
+        return feed_for(self.corpus, task, seed, share, device)
 
     def measured(self, task: Objective) -> int:
         corpus = self.corpus
@@ -67,7 +67,7 @@ class Texts:
         )
 
     def sample(self, run: "Trainer") -> str:
-        task, seed = run.task, run.plan.seed
+        task, seed = run.shown, run.plan.seed
         if task.fills:
             count = min(SAMPLE_TOKENS, run.plan.model.context, len(self.corpus.validation))
             ids = self.corpus.validation.read(0, count).tolist()
@@ -81,7 +81,7 @@ class Texts:
 
     def results(self, run: "Trainer", score: Score) -> dict[str, Any]:
         """Bits per byte and the n-grams' loss; how surprising each token was goes into a file."""
-        tokens = surprise(run.task, self.corpus.validation, self.tokenizer, run.runtime)
+        tokens = surprise(run.shown, self.corpus.validation, self.tokenizer, run.runtime)
         content = json.dumps({"tokens": tokens}, ensure_ascii=False)
         write_file(run.folder / "surprise.json", content.encode())
         return {

@@ -1,14 +1,16 @@
 """A run in progress: model, optimizers, folder, and the hooks between loop and files."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import find
 from ..data.batch import Batch
-from ..errors import ResourceError, ScrivenError
+from ..errors import ResourceError, ScrivenError, SettingError
 from ..evaluate.loss import Score, evaluate_loss
 from ..generate.engine import Engine
 from ..nn.lora import adapters, merged
@@ -20,14 +22,17 @@ from ..run.publish import publish
 from ..run.record import write_record
 from ..run.twin import foreign_weights
 from ..runtime import Runtime, seed_everything
-from ..tasks.base import Objective, Output
+from ..tasks.base import Output
 from ..tasks.shared.examples import TableTask
+from ..world import ALONE, World
 from .build import build_task, prepare_weights
 from .carry import Carry
+from .feed import Share
 from .log import Log
 from .material import Material
 from .optim import Optimizers
 from .own import Own
+from .parallel import Parallel
 from .plan import Plan
 from .progress import Hooks, Progress, restore_state, state_of
 from .update import Updater
@@ -45,36 +50,44 @@ class Trainer:
         runtime: Runtime,
         log: Log,
         own: Own,
+        world: World = ALONE,
     ) -> None:
         self.plan, self.material, self.folder, self.record = plan, material, folder, record
-        self.runtime, self.log, self.own = runtime, log, own
+        self.runtime, self.log, self.own, self.world = runtime, log, own, world
         seed_everything(plan.seed)
         architecture = find.module("scriven.models", plan.architecture)
         self.architecture = architecture
         self.task = build_task(architecture, plan, own, runtime, material.tokenizer, record)
         settings = plan.settings
         partly = prepare_weights(self.task, architecture, plan, record)
-        self.optimizers = Optimizers(self.task, settings.optim, plan.rate, own.optimizer)
+        compiled = partial(_compiled, log=log) if settings.runtime.compile else None
+        self.parallel = Parallel(self.task, world, runtime, settings.runtime, compiled)
+        half = runtime.dtype in (torch.bfloat16, torch.float16)
+        precision = torch.bfloat16 if half else next(self.task.parameters()).dtype
+        self.optimizers = Optimizers(self.task, settings.optim, plan.rate, own.optimizer, precision)
         for name, first in partly.items():
             self.optimizers.hold(name, first)
-        forward = _compiled(self.task, log) if settings.runtime.compile else None
-        self.carry = Carry(self.task.backbone)
+        share = share_of(settings.train.batch or 1, world)
+        self.carry = Carry(self.task.backbone, share)
         # the rows of a table do not follow each other
         self.flows = not isinstance(self.task, TableTask)
         self.updater = Updater(
-            self.task,
+            self.parallel,
             self.optimizers,
             runtime,
             settings.optim.clip,
-            forward,
             self.carry if self.flows else None,
         )
-        rows = settings.train.batch or 1
-        self.feed = material.feed(self.task, plan.seed, rows, runtime.device)
+        self.feed = material.feed(self.task, plan.seed, share, runtime.device)
         self.measured = material.measured(self.task)
         for sentence in material.warnings(self.task):
             log.say(sentence)
-        self.engine = Engine(self.task, material.tokenizer, runtime, material.opening)
+        self.shown = self.task
+        """The model as it is published and writes: a whole one, where the trained one is in
+        parts."""
+        if self.parallel.mode == "fsdp" and world.first:
+            self.shown = build_task(architecture, plan, own, runtime, material.tokenizer, record)
+        self.engine = Engine(self.shown, material.tokenizer, runtime, material.opening)
         self.files = self.describe()
 
     def describe(self, curve: Curve = ()) -> dict[str, bytes]:
@@ -107,7 +120,7 @@ class Trainer:
 
     def baseline(self) -> None:
         """Finds what counting reaches, once in the life of a run."""
-        if "baseline" in self.record:
+        if "baseline" in self.record or not self.world.first:
             return
         self.record["baseline"], sentence = self.material.baseline()
         try:
@@ -126,16 +139,23 @@ class Trainer:
             runtime=self.runtime,
             metrics=self.own.metrics,
             pause=pause,
+            world=self.world,
         )
 
     def save(self, progress: Progress) -> None:
         """A checkpoint; a full disk costs this save, never the run. Weights that went bad are not
-        saved, so that there is always a good state to go back to."""
-        if not all(bool(weight.isfinite().all()) for weight in self.task.parameters()):
+        saved, so that there is always a good state to go back to. All processes hand over what they
+        hold, and the first one writes."""
+        if self.world.largest(float(not self.parallel.finite())):
             self.log.say("not saved: there are weights that are not finite numbers")
             return
         device = self.runtime.device
-        files, state = state_of(self.task, self.optimizers, self.carry, progress, device)
+        files, state = state_of(self.parallel, self.optimizers, self.carry, progress, device)
+        self._draw_anew(progress.step)
+        if not self.world.first:
+            self.saved = progress.step
+            return
+        self._show(files["model"])
         try:
             checkpoint.save(self.folder, progress.step, files, state)
         except ScrivenError as error:
@@ -155,15 +175,32 @@ class Trainer:
 
     def keep_best(self, progress: Progress, score: Score) -> None:
         """Publishes the present weights at the top of the run folder."""
-        self._try_to_publish(progress)
+        self.look()
+        if self.world.first:
+            self._try_to_publish(progress)
+
+    def look(self) -> None:
+        """Makes the model that is shown equal to the one that is trained; all processes must."""
+        if self.parallel.mode == "fsdp":
+            self._show(self.parallel.gathered(self.task.state_dict()))
+
+    def _show(self, weights: dict[str, Tensor]) -> None:
+        if self.shown is not self.task:
+            self.shown.load_state_dict(weights)
+
+    def _draw_anew(self, step: int) -> None:
+        """Other random numbers for each process but the first, whose own are in the checkpoint: a
+        function of the step, so that a run that goes on from here draws the same."""
+        if not self.world.first:
+            seed_everything((self.plan.seed * 1_000_003 + step * 1009 + self.world.rank) % 2**63)
 
     def publish(self, step: int) -> None:
-        """Makes the present weights the model of the run folder."""
+        """Makes the weights that are shown the model of the run folder."""
         plan, architecture = self.plan, self.architecture
-        weights = foreign_weights(architecture, plan.model, merged(self.task), plan.task)
-        if adapters(self.task):
+        weights = foreign_weights(architecture, plan.model, merged(self.shown), plan.task)
+        if adapters(self.shown):
             folder, base = self.folder / "adapter", self.record["finetune"]["base"]["run"]
-            write_adapter(folder, self.task, architecture, plan.model, base, kind=plan.task)
+            write_adapter(folder, self.shown, architecture, plan.model, base, kind=plan.task)
         publish(self.folder, self.files, weights, {"step": str(step)})
 
     def _try_to_publish(self, progress: Progress) -> None:
@@ -176,34 +213,65 @@ class Trainer:
     def restore(self) -> Progress | None:
         """Goes back to the newest whole checkpoint, or to nothing."""
         found = checkpoint.load_newest(self.folder)
+        if self.world.size > 1:  # a save may end between two looks
+            found = self._same(found)
         if found is None:
             return None
         for warning in found.warnings:
             self.log.say(warning)
         self.saved = found.step
         device = self.runtime.device
-        return restore_state(
-            self.task, self.optimizers, self.carry, found.tensors, found.state, device
+        progress = restore_state(
+            self.parallel, self.optimizers, self.carry, found.tensors, found.state, device
         )
+        self._draw_anew(found.step)
+        return progress
+
+    def _same(self, found: checkpoint.Checkpoint | None) -> checkpoint.Checkpoint | None:
+        """The checkpoint that the first process found."""
+        step = int(self.world.of_first(-1 if found is None else found.step))
+        if found is None or found.step != step:
+            found = None if step < 0 else checkpoint.load(self.folder, step)
+        self.world.wait()
+        return found
 
     def sample(self) -> str:
         """A little of what the model makes of the validation part; the same seed each time, so that
         samples compare."""
+        self.look()
+        if not self.world.first:
+            return ""
         text = self.material.sample(self)
         self.task.train()
         return text
 
 
-def _compiled(task: Objective, log: Log) -> Callable[[Batch], Output]:
+def share_of(rows: int, world: World) -> Share:
+    """The rows of each batch that a process reads.
+
+    Raises:
+        SettingError: they cannot be shared out evenly.
+    """
+    if rows % world.size:
+        near = max(1, round(rows / world.size)) * world.size
+        raise SettingError(
+            f"--train.batch={rows} rows cannot be shared out evenly to {world.size} processes: "
+            f"use {near}"
+        )
+    mine = world.share(rows)
+    return Share(rows, mine.start, mine.stop)
+
+
+def _compiled(task: Any, log: Log) -> Callable[[Batch], Output]:
     """The task through torch.compile; eager, with one sentence, where that fails (B8)."""
     compiled = torch.compile(task, dynamic=False)
     chosen: list[Callable[[Batch], Output]] = [compiled]
 
     def forward(batch: Batch) -> Output:
         if chosen[0] is task:
-            return task(batch)  # type: ignore[no-any-return]
+            return task(batch)
         try:
-            return compiled(batch)  # type: ignore[no-any-return]
+            return compiled(batch)  # type: ignore[no-any-return,no-untyped-call]
         except Exception as error:  # whatever a compiler can raise; eager is always there
             reason = str(error).strip().splitlines()
             log.say(f"torch.compile failed ({reason[0] if reason else error!r}): going on without")

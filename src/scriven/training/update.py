@@ -1,17 +1,17 @@
 """One update of the weights: forward, backward, clip, step, or skip when a number went bad."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from ..data.batch import Batch
 from ..runtime import Runtime
 from ..tasks.base import Output
+from ..world import contact
 from .carry import Carry
 from .optim import Optimizers
+from .parallel import Parallel, whole
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Update:
     applied: bool
     """False when loss or gradient was not a finite number: the weights are as before. A batch in
     which nothing counts moves nothing either, but is no reason to worry."""
+    read: int
+    """Tokens of the text."""
 
 
 class Updater:
@@ -34,19 +36,19 @@ class Updater:
     Micro-batches add up sums, divided once by the tokens of the whole batch, so their number
     changes memory and speed but not the mathematics. A model with a memory finds in `carry` what
     its rows remember; an update that went bad makes it forget, as that may have gone bad as well.
+    Several processes take each their rows of a batch and divide by the tokens of all of it.
     """
 
     def __init__(
         self,
-        task: nn.Module,
+        parallel: Parallel,
         optimizers: Optimizers,
         runtime: Runtime,
         clip: float,
-        forward: Callable[[Batch], Output] | None = None,
         carry: Carry | None = None,
     ) -> None:
-        self.task, self.optimizers, self.runtime, self.clip = task, optimizers, runtime, clip
-        self.forward, self.carry = forward or task, carry
+        self.parallel, self.optimizers = parallel, optimizers
+        self.runtime, self.clip, self.carry = runtime, clip, carry
         half = runtime.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=half)
 
@@ -54,24 +56,27 @@ class Updater:
         """One update.
 
         Args:
-            batch: all rows of this update.
+            batch: all rows of this process for this update.
             rows: at most so many at once.
             share: of the peak learning rate.
         """
-        total = batch.counted()
+        world = self.parallel.world
+        total, read = world.sum([batch.counted(), batch.read])
         if not total:  # decay and momentum would move the weights without anything learnt
-            return Update(0.0, 0.0, 0.0, applied=True)
+            return Update(0.0, 0.0, 0.0, applied=True, read=int(read))
         loss, correct = 0.0, 0
-        for number, part in enumerate(batch.split(rows)):
-            state = self.carry.state(number * rows, part.tokens.size(0)) if self.carry else None
-            with self.runtime.autocast():
-                output = self.forward(part) if state is None else self.task(part, state)
-            self.scaler.scale(output.loss / total).backward()
+        parts = list(batch.split(rows))
+        for number, part in enumerate(parts):
+            with contact(), self.parallel.part(last=number == len(parts) - 1):
+                output = self._forward(part, number * rows)
+                self.scaler.scale(output.loss / (total / world.size)).backward()  # type: ignore[no-untyped-call]
             loss += float(output.loss.detach())
             correct += int(output.correct)
+        loss, right = world.sum([loss, correct])
         for part_of_step in self.optimizers.parts:
             self.scaler.unscale_(part_of_step)
-        norm = float(self._clip())
+        with contact():
+            norm = float(self._clip())
         applied = math.isfinite(loss) and math.isfinite(norm)
         if applied:
             self.optimizers.step(share)
@@ -80,8 +85,16 @@ class Updater:
             if self.carry is not None:
                 self.carry.clear()
         self.scaler.update()
-        return Update(loss / total, correct / total, norm, applied)
+        return Update(loss / total, right / total, norm, applied, int(read))
+
+    def _forward(self, part: Batch, start: int) -> Output:
+        """A forward pass over the rows from `start` on."""
+        state = self.carry.state(start, part.tokens.size(0)) if self.carry else None
+        with self.runtime.autocast():
+            if state is None:
+                return self.parallel.forward(part)
+            return self.parallel.forward(part, state)
 
     def _clip(self) -> torch.Tensor:
         limit = self.clip if self.clip > 0 else math.inf
-        return torch.nn.utils.clip_grad_norm_(self.optimizers.parameters, limit)
+        return whole(torch.nn.utils.clip_grad_norm_(self.optimizers.parameters, limit))

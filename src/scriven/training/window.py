@@ -11,10 +11,10 @@ class Window:
         self.updates = self.tokens = self.counted = 0
         self.losses = self.accuracies = 0.0
 
-    def add(self, update: Update, tokens: int) -> None:
+    def add(self, update: Update) -> None:
         """One update; a bad one counts as time but never hides in the mean."""
         self.updates += 1
-        self.tokens += tokens
+        self.tokens += update.read
         if update.applied:
             self.counted += 1
             self.losses += update.loss

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import InputError, SettingError
+from ..opened import opened
 
 BLOCK = 1 << 20
 LARGEST_ROW = 64 << 20
@@ -54,8 +55,11 @@ class Record(NamedTuple):
     """Why the row was left out (`skip_bad`); it has no values then."""
 
 
-def decoded(path: Path, encoding: str) -> Iterator[str]:
+def decoded(path: Path, encoding: str, start: int = 0, end: int | None = None) -> Iterator[str]:
     """The text of a file in blocks; line ends and NUL as they are, without a byte order mark.
+
+    Args:
+        start, end: bytes of the file to read, all by default; both lie between two characters.
 
     Raises:
         InputError: the file cannot be read, or is not in this encoding: the offset of the first
@@ -68,11 +72,13 @@ def decoded(path: Path, encoding: str) -> Iterator[str]:
         raise SettingError(
             f"--data.encoding={encoding}: no such encoding; try utf-8, utf-16 or latin-1"
         ) from error
-    read, block, first = 0, b"", True
+    read, block, first = start, b"", start == 0
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
+            if start:
+                file.seek(start)
             while True:
-                block = file.read(BLOCK)
+                block = file.read(BLOCK if end is None else min(BLOCK, end - read))
                 text = decoder.decode(block, final=not block)
                 read += len(block)
                 if first and text:
@@ -165,7 +171,7 @@ def bad_row(message: str, skip: bool) -> Piece:
 
 
 def _wrong_bytes(path: Path, encoding: str, offset: int, error: UnicodeDecodeError) -> str:
-    with path.open("rb") as file:
+    with opened(path) as file:
         head = file.read(4096)
     wrong = f"byte 0x{error.object[error.start]:02x}" if error.start < len(error.object) else "end"
     start = f"{path} is not {encoding} text: {wrong} at offset {offset}"

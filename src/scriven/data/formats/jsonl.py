@@ -20,37 +20,50 @@ from .base import (
 SUFFIXES = (".jsonl", ".ndjson")
 
 
-def read(path: Path, settings: DataSettings) -> Iterator[Piece]:
-    """The texts row by row.
+def read(
+    path: Path, settings: DataSettings, start: int = 0, end: int | None = None
+) -> Iterator[Piece]:
+    """The texts row by row, of the whole file or of the lines in the bytes `start` to `end`.
 
     Raises:
         InputError: as `rows`.
     """
-    return documents(rows(path, settings, (settings.field,)))
+    return documents(rows(path, settings, (settings.field,), start, end))
 
 
-def rows(path: Path, settings: DataSettings, fields: Sequence[str]) -> Iterator[Fields]:
+def rows(
+    path: Path,
+    settings: DataSettings,
+    fields: Sequence[str],
+    start: int = 0,
+    end: int | None = None,
+) -> Iterator[Fields]:
     """The columns `fields` row by row. Blank lines are passed over; rows are counted from 1 with
-    them.
+    them, from `start` on.
 
     Raises:
         InputError: a row that is no JSON object, or has no text in one of the fields.
     """
-    for record in records(path, settings):
+    told = path if not start else path.with_name(f"{path.name} after byte {start:,}")
+    for record in records(path, settings, start, end):
         if record.skipped:
             yield Fields((), record.skipped)
             continue
-        texts, wrong = _texts(path, record, fields)
+        texts, wrong = _texts(told, record, fields)
         yield bad_fields(wrong, settings.skip_bad) if wrong else Fields(texts)
 
 
-def records(path: Path, settings: DataSettings) -> Iterator[Record]:
+def records(
+    path: Path, settings: DataSettings, start: int = 0, end: int | None = None
+) -> Iterator[Record]:
     """Every row.
 
     Raises:
         InputError: a row that is no JSON object.
     """
-    for number, line in enumerate(lines(decoded(path, settings.encoding), path), 1):
+    told = path if not start else path.with_name(f"{path.name} after byte {start:,}")
+    source = lines(decoded(path, settings.encoding, start, end), told)
+    for number, line in enumerate(source, 1):
         if not line.strip():
             continue
         wrong, row = "", None
@@ -58,11 +71,11 @@ def records(path: Path, settings: DataSettings) -> Iterator[Record]:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             reason = getattr(error, "msg", "nested too deeply")
-            wrong = f"{path} row {number} is not JSON ({reason})"
+            wrong = f"{told} row {number} is not JSON ({reason})"
         if isinstance(row, dict):
             yield Record(row, number)
         else:
-            wrong = wrong or f"{path} row {number} is not a JSON object"
+            wrong = wrong or f"{told} row {number} is not a JSON object"
             yield bad_record(wrong, number, settings.skip_bad)
 
 

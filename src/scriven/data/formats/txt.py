@@ -9,12 +9,15 @@ from .base import Piece, decoded
 SUFFIXES = (".txt", ".text")
 
 
-def read(path: Path, settings: DataSettings) -> Iterator[Piece]:
-    """The text in pieces; the last one ends the document."""
+def read(
+    path: Path, settings: DataSettings, start: int = 0, end: int | None = None, ends: bool = True
+) -> Iterator[Piece]:
+    """The text, or the bytes `start` to `end` of it, in pieces; the last one ends the document,
+    unless more of it follows (`ends` is false)."""
     held: str | None = None
-    for text in decoded(path, settings.encoding):
+    for text in decoded(path, settings.encoding, start, end):
         if held is not None:
             yield Piece(held, False)
         held = text
     if held is not None:
-        yield Piece(held, True)
+        yield Piece(held, ends)

@@ -16,6 +16,9 @@ from ...errors import ResourceError
 from ...nn.attention import Attention
 from ...nn.visibility import Visibility
 
+KEPT = 24
+"""Numbers that backward needs of a token in a layer, in widths: inputs of norms and of products."""
+
 
 def parameters_by_part(task: nn.Module) -> dict[str, int]:
     """Parameters of embedding, positions, attention, feed-forward, norms and head."""
@@ -41,7 +44,8 @@ def _part(name: str) -> str:
 
 
 def flops_per_token(architecture: ModuleType, task: nn.Module) -> dict[str, int]:
-    """Floating-point operations per token, forward and for a training step.
+    """Floating-point operations per token: forward, for a training step, and, as a part of forward,
+    between positions.
 
     Two for each weight that multiplies (embedding look-ups do not, the head does), plus those of
     attention between positions; backward costs twice the forward (Kaplan et al. 2020, section 2.1).
@@ -62,7 +66,7 @@ def flops_per_token(architecture: ModuleType, task: nn.Module) -> dict[str, int]
     mixing = getattr(architecture, "mixing", None)
     between = mixing(config) if mixing else _between(backbone)
     forward = 2 * weights + between
-    return {"forward": forward, "training": 3 * forward}
+    return {"forward": forward, "training": 3 * forward, "between": between}
 
 
 def _between(backbone: nn.Module) -> int:
@@ -112,13 +116,23 @@ def training_bytes(config: Any, parameters: int, tokens: int) -> int:
         parameters: their number.
         tokens: in one micro-batch.
     """
-    seen = min(config.context + getattr(config, "trained_memory", 0), 512)
-    per_layer = 24 * config.width + 3 * getattr(config, "heads", 0) * seen
     logits = 3 * config.vocabulary
-    return int(16 * parameters + 4 * tokens * (_layers(config) * per_layer + logits))
+    return int(16 * parameters + 4 * tokens * (kept_per_token(config) + logits))
 
 
-def _layers(config: Any) -> int:
+def kept_per_token(config: Any, fused: bool = False) -> int:
+    """Numbers that backward needs of one token, without its logits.
+
+    Args:
+        config: of the model.
+        fused: whether attention is one kernel that keeps no weights between positions.
+    """
+    seen = 0 if fused else min(config.context + getattr(config, "trained_memory", 0), 512)
+    per_layer = KEPT * config.width + 3 * getattr(config, "heads", 0) * seen
+    return layers_of(config) * int(per_layer)
+
+
+def layers_of(config: Any) -> int:
     """Of the decoder and, where there is one, of the encoder."""
     if not hasattr(config, "encoder_layers"):
         return int(config.layers)
@@ -134,7 +148,7 @@ def check_fits(config: Any, tokens: int, available: int | None) -> None:
     heads = getattr(config, "heads", 0) * (getattr(config, "head_width", None) or 0)
     hidden = getattr(config, "hidden", None) or 3 * config.width
     each = 2 * config.width * (max(config.width, heads) + hidden)
-    least = config.vocabulary * config.width + _layers(config) * each
+    least = config.vocabulary * config.width + layers_of(config) * each
     need = training_bytes(config, least, tokens)
     if available is not None and need > available:
         raise ResourceError(

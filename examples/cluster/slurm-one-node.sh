@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# One computer under Slurm: sbatch slurm-one-node.sh
+# Edit what stands between the lines. The job saves before its time is over, and comes back by itself
+# until the training is finished.
+#SBATCH --job-name=scriven
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=64
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:USR1@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%j.log
+set -euo pipefail
+
+# ----------------------------------------------------------------------------------------------
+shared=${SHARED:-$HOME/scriven}   # a folder that lasts longer than the job
+text=$shared/corpus
+run=$shared/runs/one-node
+train=(train "$text" --size 1B --budget 21.3Gtokens --out "$run")
+# shellcheck source=/dev/null
+source "$shared/venv/bin/activate"
+# ----------------------------------------------------------------------------------------------
+
+# Slurm tells this shell five minutes before the end; the training saves and leaves with 143
+ending=0
+trap 'ending=1; kill -TERM "$training" || true' USR1
+
+srun --kill-on-bad-exit=1 torchrun --standalone \
+    --nproc-per-node "${SLURM_GPUS_ON_NODE:-8}" --max-restarts 3 --shutdown-timeout 240 \
+    -m scriven "${train[@]}" &
+training=$!
+
+status=0
+wait "$training" || status=$?
+if [ "$ending" = 1 ]; then
+    wait "$training" || true   # the first wait was cut short by the signal
+    scontrol requeue "$SLURM_JOB_ID"
+    exit 0
+fi
+exit "$status"

@@ -1,0 +1,178 @@
+"""`scriven plan`: what a training would take, by calculation."""
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from .base import emit, table
+
+
+def plan(
+    *,
+    size: str | None = None,
+    budget: str | None = None,
+    gpus: int = 1,
+    device: str | None = None,
+    tokens: str | None = None,
+    arch: str | None = None,
+    peak: float | None = None,
+    network: float | None = None,
+    utilisation: float = 0.4,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
+) -> None:
+    """Shape, batch, rates, memory, time and bottleneck of a training, before it is begun.
+
+    Parameters
+    ----------
+    size
+        As train takes it: small, 12M, 1B; by default what suits the budget.
+    budget
+        As train takes it; 20 tokens for each parameter by default, or one pass through the text.
+    gpus
+        How many devices train together.
+    device
+        a100, h100, h200 or cpu; by default what this machine has, measured.
+    tokens
+        Of the text, as in 9B, or its bytes, as in 40GB.
+    arch
+        The architecture (llama by default).
+    peak
+        TFLOPs per second of a device that is not in the table.
+    network
+        Gigabytes per second from one computer to others.
+    utilisation
+        Share of the peak that matrix products reach.
+    json
+        One JSON object on standard output.
+    """
+    from ..api import plan as calculate
+
+    data = calculate(
+        size,
+        budget=budget,
+        gpus=gpus,
+        arch=arch,
+        tokens=tokens,
+        device=device,
+        peak=peak,
+        network=network,
+        utilisation=utilisation,
+        settings=settings or {},
+    )
+    emit(data, words(data), json)
+
+
+def words(data: dict[str, Any]) -> str:
+    """For a person."""
+    parts = [table(_what(data)), _memory(data), table(_time(data)), data["command"]]
+    return "\n\n".join(parts)
+
+
+def _what(data: dict[str, Any]) -> list[tuple[str, str]]:
+    model, rates = data["model"], data["rates"]
+    shape = ", ".join(
+        f"{name} {model[name]:,}"
+        for name in ("layers", "heads", "width", "context", "vocabulary")
+        if model.get(name) is not None
+    )
+    passes = f", {data['passes']:.3g} passes through the text" if data["passes"] else ""
+    between = data["flops_between"]
+    return [
+        ("size", f"{data['size']}: {data['architecture']}, {shape}"),
+        ("parameters", f"{data['parameters']:,}"),
+        ("batch", f"{data['batch']:,} sequences, {data['batch_tokens']:,} tokens"),
+        (
+            "peak rates",
+            f"{data['optimizer']}: matrices {rates['matrices']:.3g}, the rest {rates['rest']:.3g}",
+        ),
+        (
+            "horizon",
+            f"{scaled(data['tokens'])} tokens, {data['tokens_per_parameter']:.3g} for each "
+            f"parameter, {data['steps']:,} updates{passes}",
+        ),
+        (
+            "FLOPs of a token",
+            f"{scaled(data['flops_per_token'])} = 6 x "
+            f"{scaled((data['flops_per_token'] - between) / 6)} weights + {scaled(between)} "
+            "between positions",
+        ),
+        ("FLOPs in all", f"{data['flops']:.3g}"),
+    ]
+
+
+def _memory(data: dict[str, Any]) -> str:
+    """Of one device, with one sequence at a time."""
+    from ..models.shared.cost import gigabytes
+    from ..training.forecast import peak
+
+    names = list(next(iter(data["memory"].values())))
+    head = ["memory per device", *names, "peak"]
+    rows = [
+        [layout, *(gigabytes(parts[name]) for name in names), gigabytes(peak(parts))]
+        for layout, parts in data["memory"].items()
+    ]
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    lines = [
+        "  ".join(
+            f"{cell:<{width}}" if column == 0 else f"{cell:>{width}}"
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (head, *rows)
+    ]
+    return "\n".join(lines)
+
+
+def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
+    from ..training.forecast import PARTS
+
+    machine = data["device"]
+    rows = [
+        (
+            "machine",
+            f"{data['gpus']:,} x {machine['name']}: {scaled(machine['peak'])}FLOP/s "
+            f"({machine['source']}), {machine['memory'] / 1e9:.3g} GB; "
+            f"{data['utilisation']:.0%} of it for products",
+        )
+    ]
+    for layout, sent in data["bytes_sent_per_token"].items():
+        rows.append((f"sent, {layout}", f"{scaled(sent)}B for each token that a device reads"))
+    if data["layout"] is None:
+        needed = data["gpus_needed"]
+        how = f"{needed:,} of them would hold it" if needed else "no number of them holds it"
+        return [*rows, ("bottleneck", f"memory: it does not fit; {how}")]
+    parts, share = data["seconds_of_an_update"], data["share_of_peak"]
+    hours = data["seconds"] * data["gpus"] / 3600
+    places = 0 if hours >= 100 else 2
+    rows += [
+        ("layout", f"{data['layout']}, micro-batch {data['micro_batch']}"),
+        *(
+            (PARTS[name], f"{lasting(value)} of an update")
+            for name, value in parts.items()
+            if value
+        ),
+        ("speed", f"{scaled(data['tokens_per_second'])} tokens/s, {share:.1%} of the peak"),
+        ("time", f"{lasting(data['seconds'])}, {hours:,.{places}f} device hours"),
+    ]
+    if data["idle"]:
+        rows.append(
+            ("idle", f"{data['idle']:,} devices: an update has {data['batch']:,} sequences")
+        )
+    return [*rows, ("bottleneck", PARTS[data["bottleneck"]])]
+
+
+def scaled(number: float) -> str:
+    """1.2e9 -> `1.2 G`."""
+    for size, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {letter}"
+    return f"{number:.3g} "
+
+
+def lasting(seconds: float) -> str:
+    """`3.2 h`, `12 ms`."""
+    for size, name in ((172_800, "days"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms")):
+        if seconds >= size:
+            amount = seconds / (86400 if name == "days" else size)
+            return f"{amount:,.0f} {name}" if amount >= 100 else f"{amount:.3g} {name}"
+    return f"{seconds * 1e6:.3g} µs"

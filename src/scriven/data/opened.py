@@ -1,0 +1,53 @@
+"""Files as they are or compressed (`.gz`, `.zst`), read as one stream of bytes.
+
+Knows nothing of what the bytes mean. zstd comes with pyarrow (extra `data`), gzip with Python.
+"""
+
+import contextlib
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from ..errors import InputError, MissingExtra
+
+COMPRESSED = (".gz", ".zst")
+
+
+def inner(path: Path) -> Path:
+    """The name without the suffix of a compression: a.jsonl.zst -> a.jsonl."""
+    return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a file, decompressed where its suffix says so.
+
+    Raises:
+        InputError: a compressed file is damaged or ends too early; says how far it was read.
+        MissingExtra: a .zst file without pyarrow. OSError: as `open`.
+    """
+    suffix = path.suffix.lower()
+    with path.open("rb") as raw:
+        if suffix not in COMPRESSED:
+            yield raw
+            return
+        size = path.stat().st_size
+        stream = gzip.GzipFile(fileobj=raw) if suffix == ".gz" else _zstd(raw, path)
+        try:
+            yield cast(BinaryIO, stream)
+        except (EOFError, OSError, zlib.error) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise InputError(
+                f"{path} is damaged at about byte {raw.tell():,} of {size:,} ({reason}): get the"
+                " file again"
+            ) from error
+
+
+def _zstd(raw: BinaryIO, path: Path) -> object:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise MissingExtra("pyarrow", "data", f"reading {path}") from error
+    return pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, mode="r"), "zstd")

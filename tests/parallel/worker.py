@@ -1,0 +1,57 @@
+"""One process of several that train: does a list of trainings, one after the other.
+
+    torchrun --nproc-per-node 2 worker.py JOBS.json
+
+Each job is the arguments of `scriven.train`, `double` for double precision, and `until`, a step
+before which the first process gets a signal to stop. What each process reads goes to
+RUN-read-RANK.jsonl: the number of the first sample with the tokens of its rows.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import scriven
+from scriven.data.batch import Batch
+from scriven.training.stop import Interrupted
+from scriven.training.trainer import Trainer
+
+RANK = int(os.environ.get("RANK", "0"))
+
+
+def listen(out: Path, until: int | None) -> None:
+    """Writes down what is read."""
+    batch = Trainer.batch
+
+    def heard(run: Trainer, sample: int) -> Batch:
+        made = batch(run, sample)
+        line = {"sample": sample, "rows": made.tokens.tolist()}
+        with (out.parent / f"{out.name}-read-{RANK}.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        if until and RANK == 0 and sample == (until - 1) * run.plan.settings.train.batch:
+            os.kill(os.getpid(), signal.SIGTERM)  # noted; the update is done first
+        return made
+
+    Trainer.batch = heard  # type: ignore[method-assign]
+
+
+def main() -> None:
+    usual = Trainer.batch
+    for job in json.loads(Path(sys.argv[1]).read_text()):
+        torch.set_default_dtype(torch.float64 if job.pop("double") else torch.float32)
+        Trainer.batch = usual  # type: ignore[method-assign]
+        listen(Path(job["out"]), job.pop("until", None))
+        arguments: dict[str, Any] = job
+        source = arguments.pop("source")
+        with contextlib.suppress(Interrupted):
+            scriven.train(source, quiet=True, **arguments)
+
+
+if __name__ == "__main__":
+    main()
