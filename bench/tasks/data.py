@@ -23,6 +23,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from copies import copies
+
+ROUNDS = 8
+"""Rows that copies.py makes of each sentence."""
 PARTS = ("train", "dev", "test")
 Rows = list[tuple[str, ...]]
 _LOST = re.compile(r"(?: |(?<![&\w]))(#\d{2,4}|quot|amp|lt|gt);")
@@ -139,6 +143,15 @@ def joined(made: dict[str, Rows]) -> Iterator[str]:
         yield f"{other}\n{one}"
 
 
+def write_copies(folder: Path, made: dict[str, Rows]) -> None:
+    """The task of copies.py, of the sentences of the train part; some are kept for its dev part."""
+    sentences = list(dict.fromkeys(texts(made, ("train",), 2)))
+    for part, chosen, rounds in (("dev", sentences[:400], 1), ("train", sentences[400:], ROUNDS)):
+        with (folder / f"copies-{part}.jsonl").open("w", encoding="utf-8", newline="\n") as file:
+            rows = copies(chosen, rounds, seed=0)
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
 def main(shared: Path, out: Path) -> None:
     """Writes everything."""
     held, train = ("dev", "test"), ("train",)
@@ -160,6 +173,7 @@ def main(shared: Path, out: Path) -> None:
     for name in ("sick-entail", "sick-similarity"):
         write_corpus(out / name / "corpus.jsonl", texts(pairs, train, 2), texts(pairs, held, 2))
         write_corpus(out / name / "pairs.jsonl", joined(pairs), ())
+        write_copies(out / name, pairs)
     write_corpus(out / "multi30k" / "corpus.jsonl", texts(german, train, 2), texts(german, held, 2))
 
 

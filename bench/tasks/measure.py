@@ -41,22 +41,23 @@ def measure(name: str, data: Path, out: Path, seed: int, threads: int) -> dict[s
     known = {"data": str(data), "out": str(out)}
     dials = [f"--seed={seed}", f"--runtime.threads={threads}", "--quiet"]
     base, tuned = out / f"{name}-{seed}-base", out / f"{name}-{seed}"
+    middle = out / f"{name}-{seed}-between" if recipe.between else base
     first = ["train", *_words(recipe.pretrain, known), "--out", str(base), *dials]
-    second = ["finetune", str(base), *_words(recipe.finetune, known), "--out", str(tuned), *dials]
+    between = ["finetune", str(base), *_words(recipe.between, known), "--out", str(middle), *dials]
+    second = ["finetune", str(middle), *_words(recipe.finetune, known), "--out", str(tuned), *dials]
     if recipe.control:
         second.append("--control")
     row: dict[str, Any] = {
         "task": name,
         "seed": seed,
         "threads": threads,
-        "commands": [
-            f"scriven train {recipe.pretrain} --seed={seed} --out OUT/base",
-            f"scriven finetune OUT/base {recipe.finetune} --seed={seed} --out OUT/run",
-            f"scriven evaluate OUT/run {recipe.test} {recipe.answer}".rstrip(),
-        ],
+        "commands": commands(recipe, seed),
         **machine(),
     }
     run(first)
+    if recipe.between:
+        run(between)
+        row["between_seconds"] = scriven.load(middle).results["seconds"]
     run(second)
     test = recipe.test.format(**known)
     model = scriven.load(tuned)
@@ -73,6 +74,18 @@ def measure(name: str, data: Path, out: Path, seed: int, threads: int) -> dict[s
         gain = difference(right(model, test), right(other, test))
         row["gain"] = gain.to_dict()
     return row
+
+
+def commands(recipe: Recipe, seed: int) -> list[str]:
+    """What a reader would type, with {data} for the folder of the tables."""
+    base = "OUT/between" if recipe.between else "OUT/base"
+    first = f"scriven finetune OUT/base {recipe.between} --seed={seed} --out OUT/between"
+    return [
+        f"scriven train {recipe.pretrain} --seed={seed} --out OUT/base",
+        *([first] if recipe.between else []),
+        f"scriven finetune {base} {recipe.finetune} --seed={seed} --out OUT/run",
+        f"scriven evaluate OUT/run {recipe.test} {recipe.answer}".rstrip(),
+    ]
 
 
 def evaluate(model: scriven.Model, test: str, recipe: Recipe) -> dict[str, Any]:

@@ -19,9 +19,24 @@ class Recipe:
     """The table, of which nothing was seen before."""
     control: bool = False
     """Whether the same model is taught without its pre-training too."""
+    between: str = ""
+    """Arguments of a first `scriven finetune`, on a task without labels; the second goes on from
+    it."""
     answer: str = ""
     """Dials of writing, for written answers."""
 
+
+PAIRED = (
+    "{data}/sick-entail/pairs.jsonl --arch transformer --budget 5000steps --model.layers=2 "
+    "--model.heads=4 --model.width=128 --model.context=64 --tokenizer.kind=bpe "
+    "--tokenizer.vocabulary=2000 --train.batch=32"
+)
+COMPARED = (
+    "{data}/sick-entail/copies-train.jsonl --task choice "
+    "--validation {data}/sick-entail/copies-dev.jsonl --budget 4epochs --optim.rate=5e-4 "
+    "--model.dropout=0.1"
+)
+"""SICK: its pairs, then a task out of its sentences (copies.py)."""
 
 RECIPES = {
     "sentiment": Recipe(
@@ -42,23 +57,23 @@ RECIPES = {
         control=True,
     ),
     "entailment": Recipe(
-        "{data}/sick-entail/pairs.jsonl --budget 4m --model.layers=3 --model.heads=4 "
-        "--model.width=128 --model.context=96 --tokenizer.kind=bpe --tokenizer.vocabulary=2000",
-        "{data}/sick-entail/train.csv --validation {data}/sick-entail/dev.csv --budget 12epochs "
-        "--optim.rate=5e-4 --tune.auxiliary=0 --model.dropout=0.2",
+        PAIRED,
+        "{data}/sick-entail/train.csv --validation {data}/sick-entail/dev.csv --budget 10epochs "
+        "--optim.rate=5e-4 --model.dropout=0.2",
         "{data}/sick-entail/test.csv",
+        between=COMPARED,
     ),
     "similarity": Recipe(
-        "{data}/sick-entail/pairs.jsonl --budget 4m --model.layers=3 --model.heads=4 "
-        "--model.width=128 --model.context=96 --tokenizer.kind=bpe --tokenizer.vocabulary=2000",
+        PAIRED,
         "{data}/sick-similarity/train.csv --validation {data}/sick-similarity/dev.csv "
-        "--budget 12epochs --optim.rate=5e-4 --tune.auxiliary=0 --model.dropout=0.2",
+        "--budget 10epochs --optim.rate=5e-4 --model.dropout=0.2",
         "{data}/sick-similarity/test.csv",
+        between=COMPARED,
     ),
     "choice": Recipe(
         "shakespeare-train --budget 15m --model.layers=4 --model.heads=4 --model.width=128 "
         "--model.context=160 --tokenizer.kind=bpe --tokenizer.vocabulary=3000",
-        "shakespeare-next --budget 15m",
+        "shakespeare-next --budget 15m --optim.rate=5e-4 --tune.auxiliary=0",
         "shakespeare-next",
         control=True,
     ),

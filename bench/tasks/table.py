@@ -20,6 +20,8 @@ MAIN = {
 }
 """The score of each row."""
 
+PARTS = ("pretrain_seconds", "between_seconds", "finetune_seconds")
+
 
 def shown(figure: dict[str, Any] | None, places: int) -> str:
     """`35.5 (33.9 to 36.9)`"""
@@ -45,7 +47,7 @@ def line(row: dict[str, Any]) -> str:
         shown((row.get("control") or {}).get(score), places),
         shown(row.get("gain"), 3),
         str(row["seed"]),
-        f"{row['pretrain_seconds'] / 60:.0f} + {row['finetune_seconds'] / 60:.0f} min",
+        " + ".join(f"{row[part] / 60:.0f}" for part in PARTS if part in row) + " min",
         f"{row['rows']:,}",
     ]
     return f"| {' | '.join(cells)} |"
