@@ -90,7 +90,8 @@ def run(arguments: list[str]) -> int:
         code = getattr(error, "exit_code", None)  # training.stop.Interrupted, without torch
         if code is None:
             raise
-        print(f"scriven: interrupted; {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+            print(f"scriven: interrupted; {error}", file=sys.stderr)
         return int(code)
     return 0
 

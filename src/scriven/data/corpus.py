@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,9 @@ def open_corpus(folder: Path, *, name: str, sources: list[str], notes: list[str]
 
 def is_prepared(folder: Path) -> bool:
     """Whether `scriven prepare` made or began this folder."""
-    return (folder / "plan.json").is_file() and (
-        (folder / MANIFEST).is_file() or (folder / "shards").is_dir()
+    # os.path says no of what may not be looked at; who reads it will say why
+    return os.path.isfile(folder / "plan.json") and (
+        os.path.isfile(folder / MANIFEST) or os.path.isdir(folder / "shards")
     )
 
 

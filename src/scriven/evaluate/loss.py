@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -87,7 +88,7 @@ def evaluate_loss(
         for batch in shared(task, batches, world):
             if pause():
                 return None
-            with torch.inference_mode(), runtime.autocast():
+            with no_gradient(world), runtime.autocast():
                 if batch.fresh:
                     state = task.backbone.carried(batch.tokens.size(0), memory)
                 if metrics:
@@ -111,6 +112,12 @@ def evaluate_loss(
         metrics={name: total / seen for name, total in means.items()},
         by_accuracy=task.by_accuracy,
     )
+
+
+def no_gradient(world: World) -> AbstractContextManager[None]:
+    """Inference mode, but where weights lie in parts: those put together in a pass are kept, and
+    training could not use them after it."""
+    return torch.inference_mode() if world.size == 1 else torch.no_grad()
 
 
 def shared(task: Objective, batches: Iterable[Batch], world: World) -> Iterator[Batch]:

@@ -35,7 +35,7 @@ _TRAPS = (
 _PART = 1024
 """Characters that go to the library at once, where one of them asks for it."""
 
-_RENEWED = 1 << 28
+_RENEWED = 1 << 25
 """Characters after which an encoder is made anew, since what it remembers grows with the text."""
 
 Encoder = Callable[[list[str]], list[Ids]]

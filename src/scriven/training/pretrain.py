@@ -36,11 +36,13 @@ def pretrain(run: Trainer, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
     try:
         return _pretrain(run, stop, watch)
     except Interrupted as stopped:
-        if run.saved is None:
+        if run.saved is None or not run.world.first:
             raise
         again = f"scriven train --resume {shlex.quote(str(run.folder))}"
         if "finetune" in run.record:
             again = run.record["command"]
+        if run.world.size > 1:
+            again = "the same command"
         text = f"saved at step {run.saved}; go on with: {again}"
         raise Interrupted(stopped.exit_code - 128, text, run.folder) from None
 

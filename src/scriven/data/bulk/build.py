@@ -8,8 +8,7 @@
 Whatever is there was finished, so a command that was killed goes on with what is missing.
 """
 
-import hashlib
-import json
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -24,11 +23,11 @@ from ...errors import BusyError, InputError, SettingError
 from ...settings import DataSettings, TokenizerSettings
 from ...text import Tokenizer, load_tokenizer
 from ..cache import disk_errors, size
-from ..corpus import MANIFEST, entry, read_manifest, write_manifest
-from ..segments import Segment
+from ..corpus import MANIFEST, read_manifest
 from ..sources import run_name
 from . import mix, vocabulary
 from .crew import work
+from .finish import close
 from .piece import FOLDER, Left, Record, records
 from .plan import NAME, PIECE, Plan, check_unchanged, make_plan, read_plan, write_plan
 
@@ -135,12 +134,17 @@ def _plan(wanted: Wanted, asked: dict[str, Any]) -> Plan:
     begun = read_plan(out)
     there = any(not path.name.startswith(".") for path in (out / FOLDER).glob("*"))
     if begun is not None and (there or (out / MANIFEST).exists()):
+        finished = (out / MANIFEST).exists()
         for name, value in asked.items():
+            if name == "weights" and not finished:
+                continue  # pieces are the same with any weights
             if begun.asked.get(name) != value:
                 what = "another tokenizer" if name == "tokenizer" else f"other {name}"
                 raise InputError(f"{out} was begun with {what}: use the same, or another --out")
-        if not (out / MANIFEST).exists():
+        if not finished:
             check_unchanged(begun)
+            begun = dataclasses.replace(begun, asked=asked)
+            write_plan(out, begun)
         return begun
     for name in vocabulary.FILES:
         (out / name).unlink(missing_ok=True)
@@ -190,89 +194,7 @@ def _fill(
         progress.add(piece)
     check_unchanged(plan)
     pieces = [piece for pieces in records(out, plan) for piece in pieces]
-    _close(plan, out, tokenizer, pieces, shares, names)
-
-
-def _close(
-    plan: Plan,
-    out: Path,
-    tokenizer: Tokenizer,
-    pieces: list[Record],
-    shares: list[float] | None,
-    names: list[str],
-) -> None:
-    """Writes the manifest."""
-    totals = {
-        name: sum(piece[name] for piece in pieces)
-        for name in ("characters", "bytes", "documents", "skipped", "validation_bytes")
-    }
-    count = [
-        sum(piece["train_tokens"] for piece in pieces if piece["source"] == number)
-        for number in range(len(names))
-    ]
-    empty = [name for name, tokens in zip(names, count, strict=True) if not tokens]
-    if shares and empty:
-        raise InputError(f"--weights: {empty[0]} has no text to train on: leave it out")
-    often = mix.rounds(count, shares) if shares else [1.0] * len(names)
-    for name, times in zip(names, often, strict=True):
-        if times > mix.MOST:
-            raise SettingError(
-                f"--weights: {name} would be read {times:,.0f} times: give it a smaller share"
-            )
-    dtype = pieces[0]["dtype"]
-    paths = [f"{FOLDER}/{piece['name']}" for piece in pieces]
-    train: list[Segment]
-    if shares:
-        train = mix.mix(pieces, often, plan.seed, out, dtype, tokenizer.eos)
-    else:
-        train = [(f"{path}/train.bin", 0, piece["train_tokens"])
-                 for path, piece in zip(paths, pieces, strict=True)]  # fmt: skip
-    held = [(f"{path}/validation.bin", 0, piece["validation_tokens"])
-            for path, piece in zip(paths, pieces, strict=True)]  # fmt: skip
-    tokens = {"train": sum(each[2] for each in train), "validation": sum(each[2] for each in held)}
-    for part, found in tokens.items():
-        if found < 2:
-            raise InputError(
-                f"the {part} part has fewer than 2 tokens: give more documents, or another"
-                " --data.validation"
-            )
-    files = {
-        f"{path}/{name}": made
-        for path, piece in zip(paths, pieces, strict=True)
-        for name, made in piece["files"].items()
-    }
-    digest = json.dumps([tokenizer.fingerprint, train, held, files], sort_keys=True)
-    about = [
-        {
-            "name": names[number],
-            "documents": sum(piece["documents"] for piece in pieces if piece["source"] == number),
-            "bytes": sum(piece["bytes"] for piece in pieces if piece["source"] == number),
-            "train_tokens": count[number],
-            "weight": None if shares is None else round(shares[number], 6),
-            "rounds": round(often[number], 4),
-        }
-        for number in range(len(names))
-    ]
-    skipped = [piece["first_skipped"] for piece in pieces if piece["skipped"]]
-    write_manifest(
-        out,
-        {
-            "files": files | {name: entry(out / name) for name in vocabulary.FILES},
-            "dtype": dtype,
-            "segments": {"train": train, "validation": held},
-            "train_tokens": tokens["train"],
-            "validation_tokens": tokens["validation"],
-            **totals,
-            "first_skipped": skipped[0] if skipped else "",
-            "sources": about,
-            "shards": len(pieces),
-            "tokenizer": tokenizer.fingerprint,
-            "tokenizer_kind": tokenizer.kind,
-            "vocabulary": tokenizer.vocabulary,
-            "fingerprint": hashlib.sha256(digest.encode()).hexdigest(),
-            "overlap": None,
-        },
-    )
+    close(plan, out, tokenizer, pieces, shares, names)
 
 
 class _Progress:

@@ -76,6 +76,8 @@ class _Crew:
                 worker.stdin.write(json.dumps(each) + "\n")
                 worker.stdin.flush()
                 for line in worker.stdout:
+                    if not line.startswith("{"):  # printed before our own code began
+                        continue
                     said = json.loads(line)
                     if "done" in said:
                         break
@@ -88,6 +90,7 @@ class _Crew:
         except queue.Empty:
             self._said.put(None)
         except (OSError, ValueError):
+            worker.kill()
             self._said.put({"died": worker.wait()})
 
 
@@ -107,8 +110,8 @@ def _start(out: Path) -> "subprocess.Popen[str]":
 def _error(said: dict[str, Any]) -> Exception:
     if "died" in said:
         return ResourceError(
-            f"a process that encodes ended with code {said['died']}: perhaps memory is short, so"
-            " try again with fewer --processes; nothing finished is lost"
+            f"a process that encodes ended with code {said['died']}: where memory is short, try"
+            " again with fewer --processes; nothing finished is lost"
         )
     if "errno" in said:
         return OSError(said["errno"], said["error"])

@@ -1,0 +1,162 @@
+"""What several processes withstand: a signal to one, one that dies, one that hangs, a restart."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scriven.run import checkpoint
+
+from .conftest import environment, torchrun
+
+SHAPE = [
+    "--model.layers=1", "--model.heads=2", "--model.width=16", "--model.context=16",
+    "--tokenizer.kind=char", "--train.batch=4", "--train.sample_every=0", "--train.log_every=1",
+    "--train.save_steps=20", "--runtime.dtype=float32",
+]  # fmt: skip
+
+
+class Run:
+    """A training on two processes that would never end by itself."""
+
+    def __init__(self, words: Path, out: Path, *more: str, patience: int = 8) -> None:
+        self.out, self.said = out, out.with_suffix(".log")  # a pipe that nobody reads would fill
+        train = ["-m", "scriven", "train", str(words), f"--out={out}", "--budget=1000000steps"]
+        self.process = subprocess.Popen(
+            torchrun(2, *more, *train, *SHAPE, f"--runtime.timeout={patience}"),
+            stderr=self.said.open("w"), stdout=subprocess.DEVNULL, text=True, env=environment(),
+            start_new_session=True,
+        )  # fmt: skip
+
+    def wait_for(self, step: int) -> None:
+        """Until there is a checkpoint of this step or a later one."""
+        for _ in range(1200):
+            if any(found >= step for found in checkpoint.steps(self.out)):
+                return
+            assert self.process.poll() is None, self.said.read_text()[:3000]
+            time.sleep(0.1)
+        raise AssertionError("the run does not get on")
+
+    def workers(self) -> list[int]:
+        """The process ids by rank."""
+        found: dict[int, int] = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if f"--out={self.out}".encode() not in (path / "cmdline").read_bytes():
+                    continue
+                values = (path / "environ").read_bytes().split(b"\0")
+                for value in values:
+                    if value.startswith(b"RANK="):
+                        found[int(value[5:])] = int(path.name)
+        return [found[rank] for rank in sorted(found)]
+
+    def end(self, seconds: float = 60) -> tuple[int, str]:
+        code = self.process.wait(timeout=seconds)
+        return code, self.said.read_text()
+
+
+@pytest.fixture
+def run(words: Path, tmp_path: Path) -> Iterator[Run]:
+    made = Run(words, tmp_path / "run")
+    yield made
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(made.process.pid, signal.SIGKILL)
+    made.process.wait()
+
+
+def whole(run: Run) -> int:
+    """The step of the newest checkpoint, which must be whole."""
+    found = checkpoint.load_newest(run.out)
+    assert found is not None
+    assert not found.warnings
+    return found.step
+
+
+def test_B3_a_signal_to_one_process_stops_all_at_the_same_step(run: Run) -> None:
+    run.wait_for(20)
+    os.kill(run.workers()[1], signal.SIGTERM)
+    code, said = run.end()
+    assert code != 0
+    assert f"saved at step {whole(run)}; go on with" in said
+    assert 'Traceback (most recent call last):\n  File "/' not in said.split("saved at step")[0]
+
+
+def test_A25_one_that_dies_ends_the_others_without_a_half_save(run: Run) -> None:
+    run.wait_for(20)
+    os.kill(run.workers()[1], signal.SIGKILL)
+    code, _ = run.end()
+    assert code != 0
+    assert whole(run) % 20 == 0
+
+
+def test_A25_one_that_hangs_ends_the_others_within_the_timeout(run: Run) -> None:
+    run.wait_for(20)
+    stuck = run.workers()[1]
+    os.kill(stuck, signal.SIGSTOP)
+    began = time.monotonic()
+    while run.workers()[0:1] and Path(f"/proc/{run.workers()[0]}").exists():
+        assert time.monotonic() - began < 40
+        time.sleep(0.2)
+        if len(run.workers()) < 2:
+            break
+    os.kill(stuck, signal.SIGCONT)
+    code, said = run.end()
+    assert code != 0
+    assert "is gone or hangs" in said
+    assert whole(run) % 20 == 0
+
+
+def test_a_restart_of_torchrun_goes_on_by_itself(words: Path, tmp_path: Path) -> None:
+    run = Run(words, tmp_path / "run", "--max-restarts=1", patience=60)
+    try:
+        run.wait_for(20)
+        os.kill(run.workers()[1], signal.SIGKILL)
+        before = whole(run)
+        run.wait_for(before + 40)
+        os.killpg(run.process.pid, signal.SIGTERM)
+        run.end()
+        lines = (run.out / "metrics.jsonl").read_text().splitlines()
+        notes = [event for event in map(json.loads, lines) if event["event"] == "note"]
+        assert notes[0]["text"] == "resumed"
+        assert notes[0]["step"] >= before
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.process.pid, signal.SIGKILL)
+
+
+def test_E14_on_one_computer_nothing_listens_to_others(run: Run) -> None:
+    run.wait_for(20)
+    for worker in run.workers():
+        assert listening(worker) <= {"127.0.0.1", "::1"}
+
+
+def listening(process: int) -> set[str]:
+    """The addresses at which a process waits for connections."""
+    sockets = set()
+    for descriptor in Path(f"/proc/{process}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            sockets.add(os.readlink(descriptor))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{process}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                found.add(_address(fields[1].partition(":")[0]))
+    return found
+
+
+def _address(text: str) -> str:
+    raw = bytes.fromhex(text)
+    words = [raw[start : start + 4][::-1] for start in range(0, len(raw), 4)]
+    packed = b"".join(words)
+    if len(packed) == 4:
+        return ".".join(map(str, packed))
+    if packed[:12] == bytes(10) + b"\xff\xff":
+        return ".".join(map(str, packed[12:]))
+    return "::1" if packed == bytes(15) + b"\x01" else packed.hex()
