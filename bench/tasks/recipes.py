@@ -40,7 +40,7 @@ COMPARED = (
 
 RECIPES = {
     "sentiment": Recipe(
-        "{data}/sst2/corpus.jsonl --budget 14m --model.layers=3 --model.heads=4 --model.width=160 "
+        "{data}/sst2/corpus.jsonl --budget 18m --model.layers=3 --model.heads=4 --model.width=160 "
         "--model.context=128 --model.dropout=0.15 --tokenizer.kind=bpe --tokenizer.vocabulary=4000",
         "{data}/sst2/train.csv --validation {data}/sst2/dev.csv --budget 4epochs "
         "--model.dropout=0.3 --optim.rate=5e-4 --tune.auxiliary=0",

@@ -1,0 +1,228 @@
+"""What the contestants are given: a run folder with weights, the same batches, the same prompts.
+
+The weights are those of a short training. Such a model, and one with small random weights too,
+writes the same few letters again and again, whatever it is; for contests in writing the matrices of
+its blocks are therefore drawn anew and large, so that every letter depends on all before it, and
+equal texts mean equal models.
+"""
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import gates
+import numpy as np
+import torch
+
+from scriven import find
+from scriven.generate.engine import Engine
+from scriven.generate.sampling import Sampling
+from scriven.run.load import load_run
+from scriven.run.publish import publish_weights
+from scriven.run.twin import foreign_weights
+from scriven.text import Tokenizer, load_tokenizer
+
+GATE_TOKENS = 16
+"""Of a text by which programs are compared."""
+SEEDS = 20
+"""Random weights that are tried until their texts differ."""
+VALIDATION = 0.1
+"""The end of the text, which nobody trains on."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model, and how long it is trained beforehand."""
+
+    name: str
+    layers: int
+    heads: int
+    width: int
+    context: int
+    steps: int
+    batch: int
+    vocabulary: int | None = None
+    """Of a BPE tokenizer on a made-up text; None: the characters of the given one."""
+
+
+TINY = Shape("tiny", 2, 2, 64, 64, 20, 8)
+BABY = Shape("10.6M", 6, 6, 384, 256, 12, 8)
+SMALL = Shape("124M", 12, 12, 768, 1024, 4, 1, vocabulary=50257)
+SHAPES = {shape.name: shape for shape in (TINY, BABY, SMALL)}
+
+
+def find_text(named: str) -> Path:
+    """A file, or tiny Shakespeare, which is downloaded once."""
+    if Path(named).is_file():
+        return Path(named).resolve()
+    if named == "tinyshakespeare":
+        from scriven.data.corpora.tinyshakespeare import path
+
+        return path()
+    raise SystemExit(f"{named}: no such file; give a text, or tinyshakespeare")
+
+
+def make_run(shape: Shape, arch: str, text: Path, work: Path) -> Path:
+    """A run folder of this shape; one made before with the same command is used again."""
+    folder = work / f"{arch}-{shape.name}"
+    tokenizer = ["--tokenizer.kind", "char"]
+    if shape.vocabulary is not None:
+        text = make_words(shape.vocabulary, work)
+        tokenizer = ["--tokenizer.kind", "bpe", "--tokenizer.vocabulary", str(shape.vocabulary)]
+    command = [
+        sys.executable, "-m", "scriven", "train", str(text), "--arch", arch, *tokenizer,
+        "--model.layers", str(shape.layers), "--model.heads", str(shape.heads),
+        "--model.width", str(shape.width), "--model.context", str(shape.context),
+        "--model.dropout", "0", "--optim.optimizer", "adamw", "--data.validation", "0.02",
+        "--train.batch", str(shape.batch), "--seed", "1",
+        "--budget", f"{shape.steps}steps", "--runtime.compile=false", "--train.sample_every", "0",
+        "--out", str(folder), "--quiet", "--json",
+    ]  # fmt: skip
+    stamp = work / f"{folder.name}.command"
+    if not stamp.exists() or stamp.read_text() != " ".join(command):
+        for old in (folder, folder.with_name(f"{folder.name}-lively")):
+            shutil.rmtree(old, ignore_errors=True)
+        call(command)
+        stamp.write_text(" ".join(command))
+    return folder
+
+
+def enliven(run: Path, text: Path) -> Path:
+    """A copy of the run with large random matrices in its blocks, such that the texts of the gate
+    differ from each other; one made before is used again.
+
+    Args:
+        text: what its tokenizer was made from, for prompts.
+    """
+    folder = run.with_name(f"{run.name}-lively")
+    if folder.exists():
+        return folder
+    asked = gate_prompts(encode(run, text))
+    loaded = load_run(run)
+    weights = loaded.task.state_dict()
+    engine = Engine(loaded.task, loaded.tokenizer)
+    for seed in range(SEEDS):
+        _draw(weights, loaded.tokenizer, seed)
+        made = engine.generate(asked, Sampling(temperature=0), GATE_TOKENS, ignore_eos=True)
+        if gates.tell([each.text for each in made]):
+            break
+    architecture = find.module("scriven.models", loaded.architecture)
+    model, task = loaded.task.backbone.config, loaded.record["task"]
+    work = run.with_name(f"{run.name}-making")
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(run, work, ignore=shutil.ignore_patterns("exports", "checkpoints"))
+    publish_weights(work, foreign_weights(architecture, model, weights, task))
+    return work.rename(folder)
+
+
+def _draw(weights: dict[str, torch.Tensor], tokenizer: Tokenizer, seed: int) -> None:
+    """Random weights in place of the trained ones; only tokens that are letters are ever chosen."""
+    chance = torch.Generator().manual_seed(seed)
+    for name, weight in weights.items():
+        if ".blocks." in name and weight.dim() == 2:
+            weight.normal_(0, weight.size(1) ** -0.5, generator=chance)
+        if name.endswith("embed.token.weight"):  # the output matrix as well
+            weight.normal_(0, 0.05, generator=chance)
+            for number in range(tokenizer.vocabulary):
+                if not _is_letters(tokenizer.spell(number)):
+                    weight[number] = 0
+
+
+def _is_letters(spelling: bytes) -> bool:
+    """Whether a token is a text of its own: pieces of characters, side by side, are shown as one
+    sign or as several."""
+    try:
+        return spelling.decode().isprintable() and bool(spelling)
+    except UnicodeDecodeError:
+        return False
+
+
+class CallFailed(SystemExit):
+    """A command of ours failed; the text is the last line of its errors."""
+
+
+def call(command: list[str]) -> str:
+    """Its standard output; where it fails and nobody minds, this program ends with the reason.
+
+    Raises:
+        CallFailed: the command did.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = done.stderr.strip().splitlines() or ["without a word"]
+        raise CallFailed(f"{' '.join(command[1:4])} failed: {last[-1]}")
+    return done.stdout
+
+
+def make_words(vocabulary: int, work: Path) -> Path:
+    """A text of made-up words, rich enough for a BPE vocabulary of this size."""
+    path = work / f"words-{vocabulary}.txt"
+    if not path.exists():
+        chance = random.Random(0)
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        words = ["".join(chance.choices(letters, k=7)) for _ in range(vocabulary // 2)]
+        twice = words * 2
+        chance.shuffle(twice)
+        path.write_text(" ".join(twice) + "\n", encoding="utf-8")
+    return path
+
+
+def export(run: Path, target: str, dtype: str) -> Path:
+    """The run for another program; `scriven export` compares it there before it is done."""
+    place = run / "exports" / f"{target}-{dtype}"
+    if not place.exists():
+        command = [sys.executable, "-m", "scriven", "export", str(run), "--to", target]
+        call([*command, "--dtype", dtype])
+    return place
+
+
+@dataclass(frozen=True)
+class Written:
+    """The tokens of a text under a run's tokenizer."""
+
+    tokenizer: Tokenizer
+    ids: np.ndarray
+    split: int
+    """Where the held-out part begins."""
+
+
+def encode(run: Path, text: Path) -> Written:
+    """The whole text."""
+    tokenizer = load_tokenizer(run)
+    ids = np.array(tokenizer.encode(text.read_text(encoding="utf-8")), dtype=np.uint16)
+    return Written(tokenizer, ids, int(len(ids) * (1 - VALIDATION)))
+
+
+def write_batches(
+    written: Written, context: int, rows: int, steps: int, windows: int, seed: int, folder: Path
+) -> Path:
+    """Batches for training and windows for the gates, as rivals/shared/batches.py reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chance = np.random.default_rng(seed)
+    starts = chance.integers(0, written.split - context - 1, (steps, rows))
+    examined = np.linspace(written.split, len(written.ids) - context - 1, windows).astype(np.int64)
+    np.save(folder / "tokens.npy", written.ids)
+    np.save(folder / "starts.npy", starts)
+    np.save(folder / "examined.npy", examined)
+    (folder / "context.json").write_text(json.dumps(context))
+    return folder
+
+
+def gate_prompts(written: Written) -> list[list[int]]:
+    """Always the same ones, of GATE_TOKENS at most."""
+    return prompts(written, 8, 8, GATE_TOKENS, seed=0)
+
+
+def prompts(written: Written, count: int, least: int, most: int, seed: int) -> list[list[int]]:
+    """Pieces of the held-out part, of mixed lengths."""
+    chance = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        length = int(chance.integers(least, most + 1))
+        start = int(chance.integers(written.split, len(written.ids) - length))
+        found.append([int(number) for number in written.ids[start : start + length]])
+    return found

@@ -1,0 +1,149 @@
+"""Scriven in the same seat as its rivals: its own updater and its own engine."""
+
+import time
+from functools import partial
+from typing import Any
+
+import torch
+from shared import recipe, weights
+from shared.batches import Batches
+from shared.child import serve
+
+from scriven import __version__, config, find, process
+from scriven.api import load
+from scriven.data.batch import Batch
+from scriven.generate.sampling import Sampling
+from scriven.models.shared.cost import flops_per_token
+from scriven.run.folder import resolve
+from scriven.run.load import load_run
+from scriven.runtime import decide, seed_everything
+from scriven.settings import OptimSettings, RuntimeSettings
+from scriven.training.optim import Optimizers
+from scriven.training.parallel import Parallel
+from scriven.training.update import Updater
+from scriven.world import ALONE
+
+process.settle()
+
+
+class Noise:
+    """Random tokens, for measuring time alone."""
+
+    def __init__(self, rows: int, shape: dict[str, int]) -> None:
+        self.size, self.vocabulary = (rows, shape["context"]), shape["vocabulary"]
+
+    def batch(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        made = torch.randint(self.vocabulary, (2, *self.size))
+        return made[0], made[1]
+
+
+class Scriven:
+    """A run folder, trained on or written with."""
+
+    batches: Batches | Noise
+
+    def prepare(
+        self,
+        folder: str,
+        data: str | None = None,
+        micro: int = 0,
+        dropout: float = 0.0,
+        compile: bool = False,
+        dtype: str | None = None,
+        seed: int = 0,
+        optimizer: str = "adamw",
+        **others: Any,
+    ) -> dict[str, Any]:
+        seed_everything(seed)
+        self.runtime = decide(RuntimeSettings(dtype=dtype, device="cpu"))  # type: ignore[arg-type]
+        if data is None:
+            self._prepare_writing(folder)
+        else:
+            self._prepare_training(folder, data, micro, dropout, compile, optimizer)
+        return {
+            "parameters": weights.count(self.task),
+            "versions": {"scriven": __version__, "torch": torch.__version__},
+            "dtype": str(self.runtime.dtype).removeprefix("torch."),
+        }
+
+    def prepare_fresh(
+        self, arch: str, shape: dict[str, int], rows: int, dtype: str | None = None,
+        optimizer: str = "adamw",
+    ) -> dict[str, Any]:  # fmt: skip
+        """A model of this shape with fresh weights, to be trained on random tokens.
+
+        Returns:
+            parameters, dtype, and flops: of one update.
+        """
+        seed_everything(0)
+        self.runtime = decide(RuntimeSettings(dtype=dtype, device="cpu"))  # type: ignore[arg-type]
+        module = find.module("scriven.models", arch)
+        model = config.replace(module.Config(), shape, "model")
+        self.task = find.module("scriven.tasks", "language").Task(module.Model(model))
+        self.task.initialise()
+        self._make_updater(compile=False, optimizer=optimizer)
+        self.batches, self.number, self.micro = Noise(rows, shape), 0, rows
+        each = flops_per_token(module, self.task)["training"]
+        return {
+            "parameters": weights.count(self.task),
+            "dtype": str(self.runtime.dtype).removeprefix("torch."),
+            "flops": each * rows * shape["context"],
+        }
+
+    def _prepare_training(
+        self, folder: str, data: str, micro: int, dropout: float, compile: bool, optimizer: str
+    ) -> None:
+        loaded = load_run(resolve(folder))
+        module = find.module("scriven.models", loaded.architecture)
+        wanted = {**loaded.record["model"], "dropout": dropout}
+        shape = config.replace(module.Config(), wanted, "model")
+        kind = find.module("scriven.tasks", loaded.record["task"])
+        task = kind.Task(module.Model(shape), special=loaded.tokenizer.structure)
+        task.load_state_dict(loaded.task.state_dict())
+        self.task = task
+        self._make_updater(compile, optimizer)
+        self.batches, self.number, self.micro = Batches(data), 0, micro
+
+    def _make_updater(self, compile: bool, optimizer: str) -> None:
+        settings = OptimSettings(
+            optimizer=optimizer,  # type: ignore[arg-type]
+            beta1=recipe.BETAS[0],
+            beta2=recipe.BETAS[1],
+            weight_decay=recipe.DECAY,
+            clip=recipe.CLIP,
+        )
+        optimizers = Optimizers(self.task, settings, recipe.RATE)
+        compiled = partial(torch.compile, dynamic=False) if compile else None
+        parallel = Parallel(self.task, ALONE, self.runtime, RuntimeSettings(), compiled)
+        self.updater = Updater(parallel, optimizers, self.runtime, recipe.CLIP)
+
+    def _prepare_writing(self, folder: str) -> None:
+        dtype = str(self.runtime.dtype).removeprefix("torch.")
+        self.model = load(folder, device="cpu", dtype=dtype)
+        self.task = self.model.task.to(self.runtime.dtype)
+
+    def step(self, count: int) -> dict[str, Any]:
+        self.task.train()
+        losses = []
+        began = time.perf_counter()
+        for _ in range(count):
+            update = self.updater(Batch(*self.batches.batch(self.number)), self.micro, 1.0)
+            assert update.applied, "an update was skipped"
+            self.number += 1
+            losses.append(update.loss)
+        return {"seconds": time.perf_counter() - began, "losses": losses}
+
+    @torch.no_grad()
+    def loss(self) -> dict[str, Any]:
+        self.task.eval()
+        parts = [Batch(*window) for window in self.batches.windows()]
+        return {"losses": [float(self.task(part).loss) / part.counted() for part in parts]}
+
+    def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
+        began = time.perf_counter()
+        made = self.model.engine.generate(prompts, Sampling(temperature=0), tokens, ignore_eos=True)
+        return {"seconds": time.perf_counter() - began, "texts": [each.text for each in made]}
+
+
+if __name__ == "__main__":
+    serve(Scriven())
