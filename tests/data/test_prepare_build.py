@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from scriven.data import prepare
 from scriven.data.bulk import vocabulary
 from scriven.data.bulk.build import Wanted, build
 from scriven.data.bulk.plan import make_plan
-from scriven.errors import BusyError, DamagedError, InputError, SettingError
+from scriven.errors import BusyError, DamagedError, InputError, ResourceError, SettingError
 from scriven.settings import DataSettings, TokenizerSettings
 
 BPE = TokenizerSettings("bpe", 400)
@@ -247,3 +248,25 @@ def test_prints_of_a_library_are_no_records(source: Path, tmp_path: Path) -> Non
         prepared(source, tmp_path / "out", tokenizer=BPE, processes=2)
     finally:
         patch.undo()
+
+
+def test_a_process_that_dies_is_told_and_nothing_is_lost(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scriven.data.bulk import crew
+
+    with monkeypatch.context() as patch:
+        started = crew._start
+
+        def start(out: Path) -> Any:
+            worker = started(out)
+            worker.kill()
+            worker.wait()
+            return worker
+
+        patch.setattr(crew, "_start", start)
+        with pytest.raises(ResourceError, match=r"ended with code -9: .* fewer --processes"):
+            prepared(source, tmp_path / "out", tokenizer=BPE, processes=2)
+    prepared(source, tmp_path / "out", tokenizer=BPE, processes=2)
+    prepared(source, tmp_path / "straight", tokenizer=BPE)
+    assert digests(tmp_path / "out") == digests(tmp_path / "straight")

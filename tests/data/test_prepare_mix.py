@@ -10,7 +10,7 @@ from bulky import digests, prepared
 
 from scriven.data.bulk.mix import document_end, parse_weights, rounds
 from scriven.data.corpus import Corpus
-from scriven.errors import SettingError
+from scriven.errors import InputError, SettingError
 from scriven.settings import DataSettings, TokenizerSettings
 
 BYTES = TokenizerSettings("byte")
@@ -130,3 +130,19 @@ def test_sources_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> No
     weights = f"{names[0]}=1,{names[1]}=3"
     corpus = prepared(names, tmp_path / "out", tokenizer=BYTES, weights=weights, data=data)
     assert shares(corpus)[1] == pytest.approx(0.75, abs=0.02)
+
+
+def test_other_weights_need_no_new_encoding_until_the_folder_is_finished(
+    sources: list[str], tmp_path: Path
+) -> None:
+    out, named = tmp_path / "out", {"tokenizer": BYTES, "piece": 3000}
+    with pytest.raises(SettingError, match="would be read"):
+        prepared(sources, out, weights="wiki=0.000001,books=1", **named)
+    first = {path: path.stat().st_mtime_ns for path in out.rglob("*.bin")}
+    assert len(first) > 4
+    prepared(sources, out, weights="wiki=1,books=1", **named)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.bin")} == first
+    prepared(sources, tmp_path / "straight", weights="wiki=1,books=1", **named)
+    assert digests(out) == digests(tmp_path / "straight")
+    with pytest.raises(InputError, match="begun with other weights"):
+        prepared(sources, out, weights="wiki=1,books=2", **named)

@@ -56,6 +56,14 @@ class Run:
                         found[int(value[5:])] = int(path.name)
         return [found[rank] for rank in sorted(found)]
 
+    def kill(self) -> None:
+        """All of it; torchrun's workers outlive it."""
+        workers = self.workers()
+        for process in (self.process.pid, *workers):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self.process.wait()
+
     def end(self, seconds: float = 60) -> tuple[int, str]:
         code = self.process.wait(timeout=seconds)
         return code, self.said.read_text()
@@ -65,9 +73,7 @@ class Run:
 def run(words: Path, tmp_path: Path) -> Iterator[Run]:
     made = Run(words, tmp_path / "run")
     yield made
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(made.process.pid, signal.SIGKILL)
-    made.process.wait()
+    made.kill()
 
 
 def whole(run: Run) -> int:
@@ -126,8 +132,7 @@ def test_a_restart_of_torchrun_goes_on_by_itself(words: Path, tmp_path: Path) ->
         assert notes[0]["text"] == "resumed"
         assert notes[0]["step"] >= before
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(run.process.pid, signal.SIGKILL)
+        run.kill()
 
 
 def test_E14_on_one_computer_nothing_listens_to_others(run: Run) -> None:
