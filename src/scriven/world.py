@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import torch
@@ -76,21 +76,25 @@ class World:
             torch.distributed.broadcast(letters, 0)
         return bytes(letters.tolist()).decode()
 
-    def joined(self, rows: Tensor) -> Tensor:
-        """(rows of this process, ...) of all processes, one after the other."""
+    def joined(self, mine: Tensor, rows: int) -> Tensor:
+        """(rows of this process's share, ...) of all processes, one after the other: (rows, ...).
+
+        Where they lie: on the processors or on the devices.
+        """
         if self.size == 1:
-            return rows
-        mine = [float(rows.size(0)) * (rank == self.rank) for rank in range(self.size)]
-        sizes = [int(each) for each in self.sum(mine)]
+            return mine
+        shares = [replace(self, rank=rank).share(rows) for rank in range(self.size)]
+        sizes = [share.stop - share.start for share in shares]
+        assert mine.size(0) == sizes[self.rank]
         # bytes, as not every backend carries every type
-        plain = rows.detach().cpu().reshape(rows.size(0), -1).contiguous().view(torch.uint8)
+        plain = mine.detach().contiguous().view(mine.size(0), -1).view(torch.uint8)
         padded = plain.new_zeros(max(sizes), plain.size(1))
-        padded[: rows.size(0)] = plain
+        padded[: mine.size(0)] = plain
         found = [torch.empty_like(padded) for _ in sizes]
         with contact():
             torch.distributed.all_gather(found, padded)
         together = torch.cat([each[:size] for each, size in zip(found, sizes, strict=True)])
-        return together.view(rows.dtype).reshape(-1, *rows.shape[1:]).to(rows.device)
+        return together.view(mine.dtype).view(rows, *mine.shape[1:])
 
     def wait(self) -> None:
         """Until all processes are here."""

@@ -71,7 +71,7 @@ class Carry:
         if not found:
             return {}
         together = {
-            name: world.joined(tensor) if tensor.dim() > 1 else tensor
+            name: world.joined(tensor, self.share.of) if tensor.dim() > 1 else tensor
             for name, tensor in found.items()
         }
         return {**together, "next": torch.tensor(self.next)}

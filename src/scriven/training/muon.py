@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..world import ALONE, World
 from .parallel import like, whole
 
 # quintic Newton-Schulz coefficients chosen for a steep slope at zero (Jordan et al. 2024)
@@ -50,6 +51,7 @@ class Muon(torch.optim.Optimizer):
         weight_decay: decoupled.
         precision: of the products. In bfloat16 a difference in the last digit of a gradient, as
             another number of processes makes it, is soon one in the fourth digit of the loss.
+        world: processes that share the products among them.
     """
 
     def __init__(
@@ -59,8 +61,9 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         precision: torch.dtype = torch.bfloat16,
+        world: World = ALONE,
     ) -> None:
-        self.precision = precision
+        self.precision, self.world = precision, world
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(parameters, defaults)
 
@@ -83,13 +86,21 @@ class Muon(torch.optim.Optimizer):
         momenta = [self._momentum(weight) for weight in weights]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        whole_updates = torch.stack([whole(each) for each in nesterov])
-        update = orthogonalise(whole_updates, precision=self.precision).to(weights[0].dtype)
+        update = self._orthogonal(torch.stack([whole(each) for each in nesterov]))
+        update = update.to(weights[0].dtype)
         if group["weight_decay"]:
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         scale = -group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
         parts = [like(each, weight) for each, weight in zip(update, weights, strict=True)]
         torch._foreach_add_(weights, parts, alpha=scale)
+
+    def _orthogonal(self, updates: Tensor) -> Tensor:
+        """As `orthogonalise`; of several processes each does some of the matrices."""
+        count = len(updates)
+        if self.world.size > count:  # too few to share: gathering would cost more than it saves
+            return orthogonalise(updates, precision=self.precision)
+        mine = updates[self.world.share(count)]
+        return self.world.joined(orthogonalise(mine, precision=self.precision), count)
 
     def _momentum(self, weight: Tensor) -> Tensor:
         state = self.state[weight]

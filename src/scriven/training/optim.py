@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import DamagedError, SettingError
 from ..settings import OptimSettings
+from ..world import ALONE, World
 from .muon import Muon
 from .parallel import like
 
@@ -43,6 +44,7 @@ class Optimizers:
         rate: float,
         custom: Custom | None = None,
         precision: torch.dtype = torch.bfloat16,
+        world: World = ALONE,
     ) -> None:
         matrices, tables, vectors = roles(task)
         self.names = [*matrices, *tables, *vectors]
@@ -58,6 +60,7 @@ class Optimizers:
                     lr=settings.matrix_rate,
                     weight_decay=decay,
                     precision=precision,
+                    world=world,
                 )
                 self.parts.append(muon)
             rest = [*tables.values(), *vectors.values()]

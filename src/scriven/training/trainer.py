@@ -64,7 +64,9 @@ class Trainer:
         self.parallel = Parallel(self.task, world, runtime, settings.runtime, compiled)
         half = runtime.dtype in (torch.bfloat16, torch.float16)
         precision = torch.bfloat16 if half else next(self.task.parameters()).dtype
-        self.optimizers = Optimizers(self.task, settings.optim, plan.rate, own.optimizer, precision)
+        self.optimizers = Optimizers(
+            self.task, settings.optim, plan.rate, own.optimizer, precision, world
+        )
         for name, first in partly.items():
             self.optimizers.hold(name, first)
         share = share_of(settings.train.batch or 1, world)
