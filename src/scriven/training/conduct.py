@@ -1,11 +1,12 @@
 """A planned run on its way: the model is built, named to the person, and trained to its end."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..runtime import Runtime
-from ..world import ALONE, World
+from ..world import ALONE, World, contact
 from .log import Log, Stopwatch
 from .material import Material
 from .own import Own
@@ -39,16 +40,22 @@ def run_plan(
     several processes each calls it, and the first one writes."""
     log = Log(folder / "metrics.jsonl" if world.first else None, quiet=quiet or not world.first)
     try:
-        run = Trainer(plan, material, folder, record, runtime, log, own, world)
-        count = sum(weight.numel() for weight in run.task.parameters())
-        model = plan.model
-        log.say(
-            f"{folder}: {plan.architecture}, {count:,} parameters ({model.layers} layers, width "
-            f"{model.width}, context {model.context}), {material.tokenizer.kind} tokenizer of "
-            f"{material.tokenizer.vocabulary:,}, {material.size}, {runtime.device} in "
-            f"{plan.settings.runtime.dtype}"
-            + (f", {world.size} processes ({run.parallel.mode})" if world.size > 1 else "")
-        )
-        return Trained(folder, pretrain(run, stop, clock))
+        with contact() if world.size > 1 else nullcontext():
+            run = Trainer(plan, material, folder, record, runtime, log, own, world)
+            log.say(introduction(run))
+            return Trained(folder, pretrain(run, stop, clock))
     finally:
         log.close()
+
+
+def introduction(run: Trainer) -> str:
+    """What is trained, on what, and where."""
+    plan, model, material, world = run.plan, run.plan.model, run.material, run.world
+    count = sum(weight.numel() for weight in run.task.parameters())
+    several = f", {world.size} processes ({run.parallel.mode})" if world.size > 1 else ""
+    return (
+        f"{run.folder}: {plan.architecture}, {count:,} parameters ({model.layers} layers, width "
+        f"{model.width}, context {model.context}), {material.tokenizer.kind} tokenizer of "
+        f"{material.tokenizer.vocabulary:,}, {material.size}, {run.runtime.device} in "
+        f"{plan.settings.runtime.dtype}{several}"
+    )

@@ -8,7 +8,6 @@ import torch
 from ..data.batch import Batch
 from ..runtime import Runtime
 from ..tasks.base import Output
-from ..world import contact
 from .carry import Carry
 from .optim import Optimizers
 from .parallel import Parallel, whole
@@ -67,7 +66,7 @@ class Updater:
         loss, correct = 0.0, 0
         parts = list(batch.split(rows))
         for number, part in enumerate(parts):
-            with contact(), self.parallel.part(last=number == len(parts) - 1):
+            with self.parallel.part(last=number == len(parts) - 1):
                 output = self._forward(part, number * rows)
                 self.scaler.scale(output.loss / (total / world.size)).backward()  # type: ignore[no-untyped-call]
             loss += float(output.loss.detach())
@@ -75,8 +74,7 @@ class Updater:
         loss, right = world.sum([loss, correct])
         for part_of_step in self.optimizers.parts:
             self.scaler.unscale_(part_of_step)
-        with contact():
-            norm = float(self._clip())
+        norm = float(self._clip())
         applied = math.isfinite(loss) and math.isfinite(norm)
         if applied:
             self.optimizers.step(share)
