@@ -60,7 +60,7 @@ N parameters, L layers, width W, context T, vocabulary V, n devices, B tokens of
 | logits | 12 V bytes for each token of a micro-batch |
 | sent, ddp | 8 N (n - 1) / n bytes from each device for an update: gradients go round a ring twice |
 | sent, fsdp | 8 N (n - 1) / n bytes for each micro-batch: weights in bfloat16 for forward and for backward, gradients in float32 |
-| Muon | 5 rounds of 4 r² c + 2 r³ FLOPs for each matrix of r x c, on every device; fsdp gathers them first, 4 r c bytes. At once up to 2^27 numbers, 20 bytes each, when activations are gone |
+| Muon | 5 rounds of 4 r² c + 2 r³ FLOPs for each matrix of r x c; those of one shape are divided among devices, and go round after it, 2 r c bytes; fsdp gathers them first, 4 r c bytes. At once up to 2^27 numbers, 20 bytes each, when activations are gone |
 | starts | 5 µs for each of about 125 operations of a layer and a micro-batch, forward and backward, without compilation |
 | an update | the longest of arithmetic, communication and starts, which run side by side, then Muon's part and the reading and writing of 28 N bytes by the optimizer |
 
@@ -211,8 +211,9 @@ tokens for each parameter; 20 for each are {21.3e9 / data["tokens"]:.2g} passes.
 {table(head, rows)}
 An update has {data["batch"]} sequences, so more than {data["batch"]} devices cannot share it: the
 others have nothing to do. A larger batch (`--train.batch`) would use them, at more tokens for the
-same loss. What Muon does once for an update does not become less with more devices, so it is in the
-way first; AdamW has nothing like it, and needs more tokens for the same loss (Jordan et al. 2024).
+same loss. What Muon does once for an update is divided among as many devices as there are matrices
+of a shape, and becomes no less beyond; AdamW has nothing like it, and needs more tokens for the
+same loss (Jordan et al. 2024).
 """
 
 

@@ -6,6 +6,7 @@ there are several processes.
 """
 
 import atexit
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -87,7 +88,8 @@ class World:
         sizes = [share.stop - share.start for share in shares]
         assert mine.size(0) == sizes[self.rank]
         # bytes, as not every backend carries every type
-        plain = mine.detach().contiguous().view(mine.size(0), -1).view(torch.uint8)
+        columns = math.prod(mine.shape[1:])  # -1 would be anything where there are no rows
+        plain = mine.detach().reshape(mine.size(0), columns).view(torch.uint8)
         padded = plain.new_zeros(max(sizes), plain.size(1))
         padded[: mine.size(0)] = plain
         found = [torch.empty_like(padded) for _ in sizes]

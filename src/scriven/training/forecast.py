@@ -5,6 +5,7 @@ and commands. docs/scaling.md has the formulas and compares them with published 
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -39,7 +40,7 @@ PARTS = {
     "arithmetic": "arithmetic",
     "communication": "communication between devices",
     "starts": "starting small operations one by one",
-    "orthogonalisation": "Muon's orthogonalisation, on every device",
+    "orthogonalisation": "Muon's orthogonalisation",
     "weights": "reading and writing weights and moments",
 }
 
@@ -150,18 +151,30 @@ def seconds(
     way = machine.link if devices <= machine.per_node else min(machine.link, machine.network)
     sent = traffic(job, layout, machine, devices, micro) if devices > 1 else 0.0
     shards = devices if layout.parallel == "fsdp" else 1
-    # a round is three products: r x c with its transpose, r x r with itself, and r x r with r x c;
-    # matrices that are cut are gathered first
-    work = sum(ROUNDS * (4 * low * low * high + 2 * low**3) for low, high in job.matrices)
-    gathered = FULL * sum(low * high for low, high in job.matrices) * (shards - 1) / shards / way
     portions = math.ceil(rows / micro)
     return {
         "arithmetic": again * job.flops * rows * job.context / rate,
         "communication": sent / way,
         "starts": START * portions * (STARTS * job.layers + STARTS_APART),
-        "orthogonalisation": work / rate + gathered,
+        "orthogonalisation": _orthogonal(job, devices, shards, rate, way),
         "weights": MOVED * job.parameters / shards / machine.bandwidth,
     }
+
+
+def _orthogonal(job: Job, devices: int, shards: int, rate: float, way: float) -> float:
+    """Seconds of Muon's part of an update.
+
+    A round is three products: r x c with its transpose, r x r with itself, and r x r with r x c.
+    Matrices that are cut are gathered first. Those of one shape are divided among devices, and the
+    outcome goes round in bfloat16.
+    """
+    work = sent = 0.0
+    for (low, high), count in Counter(job.matrices).items():
+        work += math.ceil(count / devices) * ROUNDS * (4 * low * low * high + 2 * low**3)
+        numbers = low * high * count
+        sent += FULL * numbers * (shards - 1) / shards
+        sent += HALF * numbers * (devices - 1) / devices
+    return work / rate + sent / way
 
 
 def forecast(job: Job, machine: Machine, devices: int, utilisation: float) -> Forecast | None:

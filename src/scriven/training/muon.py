@@ -96,11 +96,8 @@ class Muon(torch.optim.Optimizer):
 
     def _orthogonal(self, updates: Tensor) -> Tensor:
         """As `orthogonalise`; of several processes each does some of the matrices."""
-        count = len(updates)
-        if self.world.size > count:  # too few to share: gathering would cost more than it saves
-            return orthogonalise(updates, precision=self.precision)
-        mine = updates[self.world.share(count)]
-        return self.world.joined(orthogonalise(mine, precision=self.precision), count)
+        mine = updates[self.world.share(len(updates))]
+        return self.world.joined(orthogonalise(mine, precision=self.precision), len(updates))
 
     def _momentum(self, weight: Tensor) -> Tensor:
         state = self.state[weight]
