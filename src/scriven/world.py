@@ -140,9 +140,17 @@ def join(patience: float = PATIENCE) -> World:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(world.local_rank)
+    wait = timedelta(seconds=patience)
     with contact():
+        store, _, _ = next(torch.distributed.rendezvous("env://", timeout=wait))  # type: ignore[attr-defined]
+        # a restart by torchrun finds the addresses of those before it in the same store
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         torch.distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=patience)
+            "cpu:gloo,cuda:nccl" if cuda else "gloo",
+            store=torch.distributed.PrefixStore(f"scriven-{attempt}", store),  # type: ignore[attr-defined]
+            rank=world.rank,
+            world_size=size,
+            timeout=wait,
         )
     atexit.register(torch.distributed.destroy_process_group)
     return world

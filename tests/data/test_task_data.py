@@ -3,6 +3,8 @@
 import csv
 import json
 import runpy
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,12 @@ LABELS = {
 
 
 @pytest.fixture(scope="module")
-def script() -> dict[str, Any]:
-    return runpy.run_path(str(SCRIPT))
+def script() -> Iterator[dict[str, Any]]:
+    sys.path.insert(0, str(SCRIPT.parent))  # where it finds its neighbour when it is run
+    try:
+        yield runpy.run_path(str(SCRIPT))
+    finally:
+        sys.path.remove(str(SCRIPT.parent))
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ def test_a_rollback_forgets_what_belongs_to_another_place(text: Path, tmp_path: 
         if loop.progress.step == 12 and not poisoned:
             poisoned.append(True)
             with torch.no_grad():
-                loop.updater.task.backbone.embed.token.weight[:] = float("nan")
+                loop.updater.parallel.task.backbone.embed.token.weight[:] = float("nan")
 
     with after_each_step(poison):
         go(text, tmp_path / "run", "transformer_xl", train__save_steps=10, train__bad_steps=2)

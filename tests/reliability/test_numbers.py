@@ -17,7 +17,7 @@ from .runs import after_each_step, arguments, events, refused, train
 
 
 def weights(loop: Loop) -> list[torch.Tensor]:
-    return list(loop.updater.task.parameters())
+    return list(loop.updater.parallel.task.parameters())
 
 
 def poison_weight(at: Callable[[int], bool]) -> Callable[[Loop], None]:
