@@ -115,6 +115,11 @@ class World:
 ALONE = World()
 
 
+def several() -> bool:
+    """Whether torchrun started more than one process."""
+    return _number("WORLD_SIZE", 1) > 1
+
+
 def speaks() -> bool:
     """Whether this process is the first of those that torchrun started, or the only one."""
     return os.environ.get("RANK", "0") == "0"

@@ -165,3 +165,29 @@ def _address(text: str) -> str:
     if packed[:12] == bytes(10) + b"\xff\xff":
         return ".".join(map(str, packed[12:]))
     return "::1" if packed == bytes(15) + b"\x01" else packed.hex()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "-"], "reaches one process only"),
+        (["train", "BOOK", "--train.batch=3"], "cannot be shared out evenly to 2 processes: use 4"),
+        (["train", "BOOK", "--runtime.timeout=0"], "--runtime.timeout=0"),
+        (["finetune", "RUN", "TABLE"], "one process"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_refused_before_anything_is_written(
+    words: Path, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    asked = [str(words) if each == "BOOK" else each for each in arguments]
+    out = tmp_path / "run"
+    done = subprocess.run(
+        torchrun(2, "-m", "scriven", *asked, f"--out={out}", "--tokenizer.kind=char")
+        if arguments[0] == "train"
+        else torchrun(2, "-m", "scriven", *asked, f"--out={out}"),
+        capture_output=True, text=True, timeout=120, env=environment(), check=False,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert not (out / "scriven.json").exists()

@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 worker.py JOBS.json
 
-Each job is the arguments of `scriven.train`, `double` for double precision, and `until`, a step
+Each job is the arguments of a `Request`, `double` for double precision, and `until`, a step
 before which the first process gets a signal to stop. What each process reads goes to
 RUN-read-RANK.jsonl: the number of the first sample with the tokens of its rows.
 """
@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 
-import scriven
 from scriven.data.batch import Batch
+from scriven.training.request import Request
+from scriven.training.session import start
 from scriven.training.stop import Interrupted
 from scriven.training.trainer import Trainer
 
@@ -50,7 +51,7 @@ def main() -> None:
         arguments: dict[str, Any] = job
         source = arguments.pop("source")
         with contextlib.suppress(Interrupted):
-            scriven.train(source, quiet=True, **arguments)
+            start(Request([source], quiet=True, **arguments))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from ..run.lock import RunLock
 from ..run.record import check_size, read_record, write_record
 from ..runtime import decide
 from ..settings import Settings
+from ..world import several
 from .budget import parse_budget
 from .build import check_weights
 from .conduct import Trained, run_plan
@@ -49,6 +50,8 @@ def finetune(asked: Tuning, own: Own | None = None) -> Trained:
     clock = Stopwatch(began=asked.began)
     own = own or Own()
     log = Log(None, quiet=asked.quiet)
+    if several():
+        raise SettingError("finetune is the work of one process: start it without torchrun")
     with watch() as stop:
         wishes = wishes_of(Request(settings=asked.settings, budget=asked.budget, seed=asked.seed))
         settings = wishes.apply(Settings())

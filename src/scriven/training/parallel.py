@@ -95,7 +95,7 @@ class Parallel:
 
         mesh = init_device_mesh(runtime.device.type, (self.world.size,))
         policy = MixedPrecisionPolicy()
-        if runtime.dtype != torch.float32:  # weights travel in the precision they are used in
+        if runtime.dtype != torch.float32:  # a block's weights travel in the precision of products
             policy = MixedPrecisionPolicy(runtime.dtype, torch.float32, cast_forward_inputs=False)
         for block in blocks(self.task):
             if compiled:

@@ -48,8 +48,11 @@ def start(request: Request, own: Own | None = None) -> Trained:
     clock = Stopwatch(began=request.began)
     with watch() as stop:
         wishes = wishes_of(request)
-        patience = wishes.apply(Settings()).runtime.timeout
-        with gathering(join(patience)) as meeting:
+        asked = wishes.apply(Settings())
+        check_ranges(asked)
+        with gathering(join(asked.runtime.timeout)) as meeting:
+            if meeting.world.size > 1 and "-" in request.sources:
+                raise InputError("- (standard input) reaches one process only: give a file")
             if not meeting.world.first:
                 return _follow(request, stop, clock, own or Own(), meeting)
             folder = _folder(request)

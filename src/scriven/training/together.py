@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, LostError
+from ..errors import LostError
 from ..world import World
 from .log import Stopwatch
 from .stop import Stop
@@ -74,9 +74,6 @@ class Meeting:
         if self.told:
             return
         self.told = True
-        if "-" in sources:
-            self.world.tell("{}")
-            raise InputError("- (standard input) reaches one process only: give a file")
         about = {"folder": str(folder), "sources": list(sources), "finished": finished}
         self.world.tell(json.dumps(about))
 
