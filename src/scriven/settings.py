@@ -99,6 +99,10 @@ class TuneSettings:
     """Let an encoder-decoder copy tokens of what it reads; auto does so for summaries."""
     auxiliary: float = 0.5
     """Weight of the loss of learning the text itself beside its label; 0 for none."""
+    token_dropout: float = 0.0
+    """Share of the tokens hidden while learning labels, others each time."""
+    likelihood: float = 0.0
+    """Choice: weight of how much likelier the context makes an answer, to a decoder."""
 
 
 @dataclass(frozen=True)

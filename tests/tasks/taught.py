@@ -42,13 +42,19 @@ def tokenizer(task: str) -> Tokenizer:
     return made.with_special(*TASKS[task].EXTRA)
 
 
-def make(task: str, model: str, **changes: object) -> Any:
-    """A model with large random weights, so that every token matters; in training mode."""
+def make(task: str, model: str, more: dict[str, Any] | None = None, **changes: object) -> Any:
+    """A model with large random weights, so that every token matters; in training mode.
+
+    Args:
+        more: facts of the fine-tuning.
+        changes: fields of the Config.
+    """
     known, module, kind = tokenizer(task), MODELS[model], TASKS[task]
     fields = {field.name for field in dataclasses.fields(module.Config)}
     shape = {**SHAPE, "vocabulary": known.vocabulary, "padding": known.pad, **changes}
     chosen = {name: value for name, value in shape.items() if name in fields}
     facts = {"labels": LABELS, "mean": 2.5, "spread": 2.0, "low": 1.0, "high": 5.0}
+    facts |= more or {}
     made = config.replace(module.Config(), chosen, "model")
     torch.manual_seed(1)
     task_made = kind(module.Model(made), None, known.structure, facts)

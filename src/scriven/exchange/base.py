@@ -85,7 +85,8 @@ class Twin:
 def asked_as(loaded: Loaded) -> str | None:
     """How other programs are asked what this run answers; None where they cannot be."""
     if isinstance(loaded.task, Labelled):
-        return "labels" if loaded.task.backbone.kind != "encoder-decoder" else None
+        alone = loaded.task.backbone.kind != "encoder-decoder" and not loaded.task.likelihood
+        return "labels" if alone else None
     if isinstance(loaded.task, Answering):
         joint = loaded.task.backbone.kind == "decoder"
         return "language" if joint else "seq2seq"
@@ -137,6 +138,8 @@ def why_no_twin(loaded: Loaded, program: str) -> str:
     """The reason, where `describe` gives nothing."""
     if getattr(loaded.task.backbone.config, "band", None):
         return f"no model of {program} alternates dense and banded attention"
+    if isinstance(loaded.task, Labelled) and loaded.task.likelihood:
+        return f"no model of {program} weighs how likely a text is: teach without --tune.likelihood"
     if isinstance(loaded.task, Labelled):
         instead = "use --to onnx" if asked_as(loaded) else "keep it as it is"
         return f"no model of {program} ends a {loaded.architecture} with labels: {instead}"

@@ -43,7 +43,7 @@ def shape_of_twin(
         facts: of a fine-tuning, with the names of its labels.
     """
     twin: dict[str, Any] | None = architecture.foreign(model)
-    if (facts or {}).get("copy"):
+    if (facts or {}).get("copy") or (facts or {}).get("likelihood"):
         return None
     if twin is None or task is None or not is_labelled(task):
         return twin

@@ -5,12 +5,18 @@ Where a table has a question beside its context, the question stands after it. T
 list in one column, or stand in columns of their own; the answer is a place from 0, a letter or a
 text. Only the row with the right answer teaches how the text goes on. A context that is too long
 loses its beginning, an answer its end.
+
+With `likelihood` a decoder starts from what it knows: the number of an answer is that of the linear
+layer, plus how much likelier the context makes the answer than it is by itself, in nats times that
+weight (pointwise mutual information: Holtzman et al. 2021, section 3). As the layer starts at zero,
+an untrained choice is the one that scoring without any training makes.
 """
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import Batch
@@ -18,6 +24,7 @@ from ..text.base import Tokenizer
 from .shared.columns import BadValue, Column, Row, text, texts
 from .shared.examples import Example
 from .shared.labelled import Labelled
+from .shared.span import Span
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -56,6 +63,28 @@ class Choice(Labelled):
         return torch.tensor(
             [number == example.label for example in examples for number in range(each)]
         )
+
+    def scores(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """(B, T, W) -> (E, choices)"""
+        found = super().scores(hidden, batch)
+        if not self.likelihood:
+            return found
+        assert batch.ends is not None
+        mark = (batch.tokens == self.special["delimiter"]).int().argmax(1)
+        answer = Span(mark, batch.ends)
+        alone, there = answer.alone(batch.tokens, self.special["start"])
+        gained = self._nats(hidden, batch.tokens, answer)
+        gained = gained - self._nats(self.backbone(alone), alone, there)
+        return found + self.likelihood * gained.view_as(found).to(found.dtype)
+
+    def _nats(self, hidden: Tensor, tokens: Tensor, answer: Span) -> Tensor:
+        """(B,) the logarithm of the probability of each row's answer."""
+        at, counted = answer.places(tokens)
+        rows = torch.arange(len(tokens), device=tokens.device)[:, None]
+        logits = self.of_words(hidden[rows, at])
+        losses = F.cross_entropy(logits.mT, tokens[rows, at + 1], reduction="none")
+        found: Tensor = -(losses * counted).sum(1)
+        return found
 
     def gather(self, last: Tensor, batch: Batch) -> Tensor:
         """A number for each answer; never one that an example does not have."""

@@ -219,6 +219,8 @@ def _rows(
         **about,
         "auxiliary": settings.tune.auxiliary,
         "smoothing": settings.tune.smoothing,
+        "token_dropout": settings.tune.token_dropout,
+        "likelihood": _likelihood(base, ground.name, settings),
         "copy": _copies(base, ground.name, settings),
         "columns": ground.columns,
         "validation": asked.validation,
@@ -261,6 +263,21 @@ def _rows(
         opening=tokenizer.eos,
     )
     return rows, facts
+
+
+def _likelihood(base: Loaded, name: str, settings: Settings) -> float:
+    """How much what the model makes of an answer as text counts.
+
+    Raises:
+        SettingError: it is asked for where there is none.
+    """
+    weight = settings.tune.likelihood
+    if weight and (name != "choice" or base.task.backbone.kind != "decoder"):
+        raise SettingError(
+            f"--tune.likelihood={weight:g}: only for choice, and only a decoder says how likely an "
+            "answer is"
+        )
+    return weight
 
 
 def _copies(base: Loaded, task: str, settings: Settings) -> bool:

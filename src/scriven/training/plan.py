@@ -292,6 +292,8 @@ def check_ranges(settings: Settings) -> None:
         ("tune.rank", tune.rank, 0, 1e6),
         ("tune.smoothing", tune.smoothing, 0, 0.99),
         ("tune.auxiliary", tune.auxiliary, 0, 100),
+        ("tune.token_dropout", tune.token_dropout, 0, 0.9),
+        ("tune.likelihood", tune.likelihood, 0, 100),
     ]
     for name, value, least, most in limits:
         if value is not None and not least <= value <= most:

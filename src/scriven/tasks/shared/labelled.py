@@ -7,9 +7,13 @@ of each example, and examples count equally, so a batch can be cut anywhere betw
 
 An encoder reads the same input in both directions and learns no text beside it. An
 encoder-decoder reads it as the source, and its decoder the extract token alone.
+
+Few rows are learned by heart word by word; `token_dropout` hides another share of the tokens each
+time (word dropout: Iyyer et al. 2015, section 3.2).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -50,9 +54,11 @@ class Labelled(TableTask):
         learns_text = backbone.kind == "decoder"
         self.auxiliary = float(self.facts.get("auxiliary", AUXILIARY)) if learns_text else 0.0
         config: Any = backbone.config
-        untied = self.auxiliary > 0 and not config.tied
+        self.likelihood = float(self.facts.get("likelihood") or 0.0) if learns_text else 0.0
+        untied = self.auxiliary + self.likelihood > 0 and not config.tied
         self.words = nn.Linear(config.width, self.vocabulary, bias=False) if untied else None
-        """What scores tokens for the auxiliary loss, where the embedding's vectors do not."""
+        """What scores tokens as text, where the embedding's vectors do not."""
+        self.token_dropout = float(self.facts.get("token_dropout") or 0.0)
 
     @property
     def outputs(self) -> int:
@@ -131,12 +137,23 @@ class Labelled(TableTask):
             [number < len(example.rows) for example in examples for number in range(each)]
         )
 
+    def _noised(self, batch: Batch) -> Batch:
+        """While training, without a share of the tokens of its texts (`token_dropout`)."""
+        if not self.training or not self.token_dropout:
+            return batch
+        tokens = batch.tokens if batch.source is None else batch.source
+        marks = torch.tensor(sorted(self.special.values()), device=tokens.device)
+        gone = torch.rand(tokens.shape, device=tokens.device) < self.token_dropout
+        blank = self.special.get("mask", self.special["pad"])
+        kept = tokens.masked_fill(gone & ~torch.isin(tokens, marks), blank)
+        return replace(batch, tokens=kept) if batch.source is None else replace(batch, source=kept)
+
     # ------------------------------------------------------------------ answers
 
     def forward(self, batch: Batch, state: State | None = None) -> Output:
         """Loss of a batch, summed over its examples; the auxiliary one only while training."""
         assert batch.labels is not None
-        hidden = self.hidden(batch, state)
+        hidden = self.hidden(self._noised(batch), state)
         scores = self.scores(hidden, batch)
         loss, correct = self.judge(scores, batch.labels)
         if self.training and self.auxiliary:
@@ -183,13 +200,16 @@ class Labelled(TableTask):
         counted = batch.targets != IGNORED
         rows = counted.any(1)
         # whole rows: a new number of tokens at each step would cost a new kernel each time
-        weight = self.words.weight if self.words is not None else self.backbone.embed.token.weight
-        logits = F.linear(hidden[rows], weight)
-        if logits.dtype in (torch.bfloat16, torch.float16):
-            logits = logits.float()
+        logits = self.of_words(hidden[rows])
         losses = F.cross_entropy(logits.mT, batch.targets[rows], reduction="none")
         tokens = counted.sum(1).view(-1, batch.rows_each).sum(1)
         # converted first: a quotient of whole numbers is in single precision
         share = (1 / tokens.clamp(min=1).to(losses.dtype)).repeat_interleave(batch.rows_each)
         total: Tensor = (losses.sum(1) * share[rows]).sum()
         return total
+
+    def of_words(self, hidden: Tensor) -> Tensor:
+        """(..., W) -> (..., V) the scores of tokens as the next one, float32 or better."""
+        weight = self.words.weight if self.words is not None else self.backbone.embed.token.weight
+        logits = F.linear(hidden, weight)
+        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
