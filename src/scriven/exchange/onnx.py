@@ -44,7 +44,7 @@ def refuse(loaded: Loaded, dtype: str) -> str | None:
         task = loaded.record["task"]
         if isinstance(loaded.task, Labelled):
             if loaded.task.likelihood:
-                return "one graph cannot weigh how likely a text is: teach without --tune.likelihood"
+                return "a graph weighs no text by its likelihood: teach without --tune.likelihood"
             return f"a {loaded.architecture} with labels is two graphs: keep it as it is"
         return f"the graph gives the logits of tokens, and {task} asks for something else"
     backbone = loaded.task.backbone
