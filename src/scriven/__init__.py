@@ -10,7 +10,7 @@ Importing this package loads nothing heavy; torch comes with the first use of a 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import GPT, Model, bench, compare, export, finetune, import_run, load, train
+    from .api import GPT, Model, bench, compare, export, finetune, import_run, load, prepare, train
     from .errors import ScrivenError
 
 __version__ = "0.1.0"
@@ -25,6 +25,7 @@ __all__ = [
     "finetune",
     "import_run",
     "load",
+    "prepare",
     "train",
 ]
 

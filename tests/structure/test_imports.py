@@ -45,6 +45,6 @@ def test_using_a_name_does_load_torch() -> None:
 def test_public_names() -> None:
     assert scriven.__all__ == [
         "GPT", "Model", "ScrivenError", "__version__", "bench", "compare", "export", "finetune",
-        "import_run", "load", "train",
+        "import_run", "load", "prepare", "train",
     ]  # fmt: skip
     assert all(hasattr(scriven, name) for name in scriven.__all__)

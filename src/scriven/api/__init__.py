@@ -10,6 +10,7 @@ from .incoming import import_run
 from .machine import examine
 from .model import Model, load
 from .planning import plan
+from .preparing import prepare
 from .shape import inspect
 from .training import train
 
@@ -26,5 +27,6 @@ __all__ = [
     "inspect",
     "load",
     "plan",
+    "prepare",
     "train",
 ]

@@ -1,11 +1,10 @@
 """`scriven prepare`: corpora larger than memory into a folder of shards."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from .base import emit, note, table
+from .base import emit, table
 
 
 def prepare(
@@ -46,42 +45,13 @@ def prepare(
     json
         One JSON object on standard output.
     """
-    from .. import config
-    from ..data.bulk.build import Wanted, build
-    from ..errors import InputError, SettingError
-    from ..settings import DataSettings, TokenizerSettings
+    from ..api import prepare as start
 
-    if not sources:
-        raise InputError("no text: name files, folders, or hf:NAME")
-    if not out:
-        raise SettingError("name the folder to write: --out FOLDER")
-    sections = config.sections(settings or {})
-    for name, changes in sections.items():
-        if name not in ("data", "tokenizer"):
-            raise config.unknown(f"--{name}.{next(iter(changes))}", ["--data.", "--tokenizer."])
-    wanted = Wanted(
-        sources=sources,
-        out=Path(out),
-        data=config.replace(DataSettings(), sections.get("data", {}), "data"),
-        tokenizer=config.replace(TokenizerSettings(), sections.get("tokenizer", {}), "tokenizer"),
-        tokenizer_from=None if tokenizer is None else _tokenizer(tokenizer),
-        weights=weights,
-        processes=processes,
-        seed=seed,
-        format=format,
-        bounded="validation" not in sections.get("data", {}),
-    )
-    made = build(wanted, (lambda _: None) if quiet else note)
+    made = start(
+        *sources, out=out, tokenizer=tokenizer, weights=weights, processes=processes, seed=seed,
+        format=format, quiet=quiet, settings=settings,
+    )  # fmt: skip
     emit(made, _told(made), json)
-
-
-def _tokenizer(name: str) -> Path:
-    """What a person means by --tokenizer: a path, or a run by its name."""
-    if Path(name).exists():
-        return Path(name)
-    from ..run.folder import resolve
-
-    return resolve(name)
 
 
 def _told(made: dict[str, Any]) -> str:

@@ -1,0 +1,74 @@
+"""`scriven.prepare`: corpora larger than memory into a folder of shards."""
+
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .. import config
+from ..data.bulk.build import Wanted, build
+from ..errors import InputError, SettingError
+from ..run.folder import resolve
+from ..settings import DataSettings, TokenizerSettings
+
+
+def prepare(
+    *sources: str | Path,
+    out: str | Path | None,
+    tokenizer: str | Path | None = None,
+    weights: str | None = None,
+    processes: int | None = None,
+    seed: int = 0,
+    format: str | None = None,
+    quiet: bool = False,
+    settings: Mapping[str, object] | None = None,
+) -> dict[str, Any]:
+    """Encodes texts of any size once, in parallel; the same call on an unfinished folder goes on
+    with it.
+
+    Args:
+        sources: files, folders and globs, a built-in corpus, or hf:NAME[/CONFIG][:SPLIT][#COLUMN].
+        out: the folder to write, which `scriven.train` reads.
+        tokenizer: a tokenizer.json, a run or a prepared folder; learned from a sample by default.
+        weights: shares of the sources in the training text, as "wiki=0.7,books=0.3".
+        processes: how many; one for each core by default. The outcome is the same.
+        seed: of the draw of documents that are held out, and of the order of weighted sources.
+        format: "datatrove": the sources are folders of token files that it wrote.
+        quiet: no progress on standard error.
+        settings: `data.*` and `tokenizer.*`, by name.
+
+    Returns:
+        What was made: documents, bytes, tokens of both parts, shards, seconds, and the folder.
+
+    Raises:
+        InputError, SettingError: say what is wrong and how to mend it, before anything is written.
+    """
+    if not sources:
+        raise InputError("no text: name files, folders, or hf:NAME")
+    if not out:
+        raise SettingError("name the folder to write: --out FOLDER")
+    sections = config.sections(settings or {})
+    for name, changes in sections.items():
+        if name not in ("data", "tokenizer"):
+            raise config.unknown(f"--{name}.{next(iter(changes))}", ["--data.", "--tokenizer."])
+    wanted = Wanted(
+        sources=tuple(map(str, sources)),
+        out=Path(out),
+        data=config.replace(DataSettings(), sections.get("data", {}), "data"),
+        tokenizer=config.replace(TokenizerSettings(), sections.get("tokenizer", {}), "tokenizer"),
+        tokenizer_from=None if tokenizer is None else _tokenizer(tokenizer),
+        weights=weights,
+        processes=processes,
+        seed=seed,
+        format=format,
+        bounded="validation" not in sections.get("data", {}),
+    )
+    if quiet:
+        return build(wanted)
+    return build(wanted, partial(print, file=sys.stderr, flush=True))
+
+
+def _tokenizer(name: str | Path) -> Path:
+    """What a person means: a path, or a run by its name."""
+    return Path(name) if Path(name).exists() else resolve(str(name))
