@@ -1,0 +1,182 @@
+"""One GPU, one table: training, seconds to 1.4697 on tiny Shakespeare, and writing.
+
+    python bench/gpu.py tinyshakespeare.txt
+
+- Training: tokens a second and model FLOP utilisation, the arithmetic of the model's products over
+  that of the measured bf16 product; eager and compiled, shapes of 10.6 and 124 M parameters.
+- Seconds to 1.4697: `scriven train` with the shortest budget of a ladder that reaches it, whole
+  process, without compile.
+- Writing: greedy tokens a second of one stream.
+
+Without a GPU it says so and ends well. `--device cpu --tiny` tries the program.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import rows
+import torch
+from material import find_text
+from race_to_loss import Ours
+
+from scriven import config, find
+from scriven.data.batch import Batch
+from scriven.models.shared.cost import flops_per_token
+from scriven.runtime import Runtime, decide, seed_everything
+from scriven.settings import OptimSettings, RuntimeSettings
+from scriven.training.optim import Optimizers
+from scriven.training.parallel import Parallel
+from scriven.training.update import Updater
+from scriven.world import ALONE
+
+TARGET = 1.4697
+LADDER = [8, 12, 16, 20, 25, 32, 40, 60, 90, 150]
+"""Seconds to try."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A llama, and the rows of one update."""
+
+    name: str
+    layers: int
+    heads: int
+    width: int
+    context: int
+    vocabulary: int
+    rows: int
+
+    def build(self) -> Any:
+        """The task, with fresh weights."""
+        module = find.module("scriven.models", "llama")
+        fields = ("layers", "heads", "width", "context", "vocabulary")
+        model = config.replace(module.Config(), {f: getattr(self, f) for f in fields}, "model")
+        task = find.module("scriven.tasks", "language").Task(module.Model(model))
+        task.initialise()
+        return task
+
+
+SHAPES = (Shape("10.6M", 6, 6, 384, 256, 65, 256), Shape("124M", 12, 12, 768, 1024, 50304, 32))
+TINY = (Shape("tiny", 2, 2, 32, 32, 65, 4),)
+
+
+def clock(device: torch.device, work: Callable[[], object], repeats: int) -> float:
+    """Median seconds of a piece of work, waited for to its end."""
+    found = []
+    for _ in range(repeats):
+        _wait(device)
+        began = time.perf_counter()
+        work()
+        _wait(device)
+        found.append(time.perf_counter() - began)
+    return statistics.median(found)
+
+
+def product_rate(device: torch.device, size: int) -> float:
+    """FLOP/s of a square product in bfloat16."""
+    left, right = (torch.randn(size, size, device=device).bfloat16() for _ in range(2))
+    left @ right
+    return 2 * size**3 / clock(device, lambda: left @ right, 20)
+
+
+def training(shape: Shape, runtime: Runtime, compiled: bool, repeats: int) -> dict[str, Any]:
+    """Tokens a second of an update on random tokens, and the arithmetic of it."""
+    seed_everything(0)
+    task = shape.build().to(runtime.device).train()
+    settings = OptimSettings(optimizer="adamw")
+    compiler = partial(torch.compile, dynamic=False) if compiled else None
+    parallel = Parallel(task, ALONE, runtime, RuntimeSettings(), compiler)
+    updater = Updater(parallel, Optimizers(task, settings, 1e-4), runtime, settings.clip)
+    tokens = torch.randint(shape.vocabulary, (shape.rows, shape.context + 1), device=runtime.device)
+    batch = Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+    for _ in range(3):
+        updater(batch, shape.rows, 1.0)
+    seconds = clock(runtime.device, lambda: updater(batch, shape.rows, 1.0), repeats)
+    each = flops_per_token(find.module("scriven.models", "llama"), task)["training"]
+    rate = shape.rows * shape.context / seconds
+    return {"tokens_per_second": round(rate), "flops_per_second": each * rate}
+
+
+def writing(shape: Shape, runtime: Runtime, tokens: int) -> float:
+    """Greedy tokens a second after a short prompt."""
+    seed_everything(0)
+    task = shape.build().to(runtime.device).eval()
+    prompt = torch.zeros(1, 8, dtype=torch.int64, device=runtime.device)
+
+    @torch.inference_mode()
+    def write() -> None:
+        with runtime.autocast():  # which also tells the precision of the cache
+            state, now = task.backbone.new_state(1, 8 + tokens), prompt
+        for _ in range(tokens):
+            with runtime.autocast():
+                hidden = task.backbone(now, state)
+            now = task.logits(hidden[:, -1:]).argmax(-1)
+
+    write()
+    return tokens / clock(runtime.device, write, 3)
+
+
+def seconds_to_loss(text: Path, work: Path) -> dict[str, Any] | None:
+    """The shortest budget with which the first seed reaches TARGET; None: not one of them."""
+    ours = Ours(text, work)
+    for seconds in LADDER:
+        ours.begin(seconds)
+        whole = ours.turn()
+        if ours.losses[0] <= TARGET:
+            return {"budget": seconds, "seconds": round(whole, 1), "loss": ours.losses[0]}
+    return None
+
+
+def main() -> None:
+    asked = _arguments()
+    if asked.results is not None:
+        rows.RESULTS = asked.results
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        print("no GPU here: nothing is measured (--device cpu --tiny tries the program)")
+        return
+    runtime = decide(RuntimeSettings(device=asked.device, dtype="bfloat16"))
+    name = torch.cuda.get_device_name() if runtime.device.type == "cuda" else "cpu"
+    limit = product_rate(runtime.device, 256 if asked.tiny else 8192)
+    here = {**rows.machine(), "device": name, "product_tflops": round(limit / 1e12, 2)}
+    for shape in TINY if asked.tiny else SHAPES:
+        for compiled in (False, True) if asked.compile else (False,):
+            found = training(shape, runtime, compiled, asked.repeats)
+            share = round(found.pop("flops_per_second") / limit, 4)
+            rows.write(
+                "one GPU, training", here, shape=shape.name, compiled=compiled, utilisation=share,
+                **found,
+            )  # fmt: skip
+        speed = writing(shape, runtime, min(256, shape.context - 8))
+        rows.write("one GPU, writing", here, shape=shape.name, tokens_per_second=round(speed, 1))
+    if not asked.tiny:
+        reached = seconds_to_loss(find_text(asked.text), asked.work.absolute())
+        rows.write(
+            "one GPU, seconds to a loss", here, target=TARGET, **(reached or {"budget": None})
+        )
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("text", nargs="?", default="tinyshakespeare")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--tiny", action="store_true", help="a tiny shape, to try the program")
+    parser.add_argument("--work", type=Path, default=Path("runs") / "gpu")
+    parser.add_argument("--results", type=Path, help="instead of bench/results.jsonl")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
