@@ -1,0 +1,89 @@
+"""Two processes against one process with two threads: tokens a second at the same global batch.
+
+    python bench/processes.py tinyshakespeare.txt
+
+Both are `scriven train` as a person types it; they take turns. Counted is the second half of the
+updates, from the times in metrics.jsonl, so that neither start nor evaluation weighs.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import rows
+import torch
+from contest import interleave, ratios, summarise
+from material import find_text
+
+SHAPES = {
+    "0.8M": ("--model.layers=4", "--model.heads=4", "--model.width=128"),
+    "10.6M": ("--model.layers=6", "--model.heads=6", "--model.width=384"),
+}
+BATCH = {"0.8M": 32, "10.6M": 32}
+"""Rows of 256 characters in an update."""
+
+
+def rate(metrics: Path) -> float:
+    """Tokens a second over the second half of a run's updates."""
+    events = map(json.loads, metrics.read_text(encoding="utf-8").splitlines())
+    steps = [event for event in events if event["event"] == "step"]
+    first, last = steps[len(steps) // 2], steps[-1]
+    tokens, seconds = (last[key] - first[key] for key in ("tokens", "seconds"))
+    return float(tokens / seconds)
+
+
+def train(text: Path, shape: str, steps: int, processes: int, mode: str) -> float:
+    """Tokens a second of a run."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [
+            "-m", "scriven", "train", str(text), "--out", f"{folder}/run", *SHAPES[shape],
+            "--model.context=256", "--tokenizer.kind=char", f"--train.batch={BATCH[shape]}",
+            f"--budget={steps}steps", "--train.evaluate_every=1000000", "--train.sample_every=0",
+            "--train.log_every=0.01", "--runtime.compile=false", "--seed=1", "--quiet",
+        ]  # fmt: skip
+        command, environment = [sys.executable, *arguments], dict(os.environ)
+        if processes > 1:
+            start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+            command = [sys.executable, *start, *arguments, f"--parallel={mode}"]
+            environment["OMP_NUM_THREADS"] = "1"
+        subprocess.run(command, check=True, env=environment, capture_output=True)
+        return rate(Path(folder) / "run" / "metrics.jsonl")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("text", nargs="?", default="tinyshakespeare")
+    parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--results", type=Path, help="instead of bench/results.jsonl")
+    asked = parser.parse_args()
+    if asked.results is not None:
+        rows.RESULTS = asked.results
+    text, here = find_text(asked.text), rows.machine()
+    for shape in asked.shapes:
+        turns: dict[str, Callable[[], float]] = {}
+        for name, processes, mode in (("threads", 1, ""), ("ddp", 2, "ddp"), ("fsdp", 2, "fsdp")):
+            turns[name] = _turn(text, shape, asked.steps, processes, mode)
+        found = interleave(turns, asked.repeats)
+        against: dict[str, Any] = ratios(found, "threads")
+        rows.write(
+            "two processes against two threads", here, shape=shape, steps=asked.steps,
+            tokens_per_second={name: summarise(values) for name, values in found.items()},
+            ratio={name: round(value, 3) for name, value in against.items()},
+            batch=BATCH[shape], contest_threads=torch.get_num_threads(), seed=1,
+        )  # fmt: skip
+
+
+def _turn(text: Path, shape: str, steps: int, processes: int, mode: str) -> Callable[[], float]:
+    return lambda: train(text, shape, steps, processes, mode)
+
+
+if __name__ == "__main__":
+    main()
