@@ -71,9 +71,10 @@ RECIPES = {
         between=COMPARED,
     ),
     "choice": Recipe(
-        "shakespeare-train --budget 15m --model.layers=4 --model.heads=4 --model.width=128 "
-        "--model.context=160 --tokenizer.kind=bpe --tokenizer.vocabulary=3000",
-        "shakespeare-next --budget 15m --optim.rate=5e-4 --tune.auxiliary=0",
+        "shakespeare-train --budget 5000steps --model.layers=4 --model.heads=4 --model.width=128 "
+        "--model.context=96 --tokenizer.kind=bpe --tokenizer.vocabulary=3000",
+        "shakespeare-next --budget 25m --optim.rate=3e-4 --tune.auxiliary=0 --tune.likelihood=0.5 "
+        "--train.micro_batch=8 --train.evaluate_every=120",
         "shakespeare-next",
         control=True,
     ),

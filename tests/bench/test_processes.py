@@ -38,7 +38,7 @@ def test_memory_is_that_of_the_whole_family() -> None:
         done.communicate(b"\n")
 
 
-def test_one_speech_more_or_less_makes_another_text(tmp_path: Path) -> None:
+def test_no_two_documents_are_the_same(tmp_path: Path) -> None:
     first = preparing.material(tmp_path / "a.jsonl", 1, "jsonl")
     rows = [json.loads(line)["text"] for line in first.read_text().splitlines()]
     assert len(set(rows)) == len(rows)
