@@ -40,10 +40,11 @@ COMPARED = (
 
 RECIPES = {
     "sentiment": Recipe(
-        "{data}/sst2/corpus.jsonl --budget 18m --model.layers=3 --model.heads=4 --model.width=160 "
-        "--model.context=128 --model.dropout=0.15 --tokenizer.kind=bpe --tokenizer.vocabulary=4000",
-        "{data}/sst2/train.csv --validation {data}/sst2/dev.csv --budget 4epochs "
-        "--model.dropout=0.3 --optim.rate=5e-4 --tune.auxiliary=0",
+        "{data}/sst2/corpus.jsonl --arch rnn --budget 5500steps --model.layers=2 "
+        "--model.width=256 --model.dropout=0.3 --model.context=128 --tokenizer.kind=bpe "
+        "--tokenizer.vocabulary=4000",
+        "{data}/sst2/train.csv --validation {data}/sst2/dev.csv --budget 10epochs "
+        "--model.dropout=0.5 --optim.rate=3e-3 --tune.auxiliary=0 --tune.token_dropout=0.3",
         "{data}/sst2/test.csv",
         control=True,
     ),
