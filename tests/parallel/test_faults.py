@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import scriven
+from scriven.errors import SettingError
 from scriven.run import checkpoint
 
 from .conftest import environment, torchrun
@@ -170,10 +172,8 @@ def _address(text: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["train", "-"], "reaches one process only"),
-        (["train", "BOOK", "--train.batch=3"], "cannot be shared out evenly to 2 processes: use 4"),
-        (["train", "BOOK", "--runtime.timeout=0"], "--runtime.timeout=0"),
-        (["finetune", "RUN", "TABLE"], "one process"),
+        (["-"], "reaches one process only"),
+        (["BOOK", "--train.batch=3"], "cannot be shared out evenly to 2 processes: use 4"),
     ],
 )
 def test_what_several_processes_cannot_do_is_refused_before_anything_is_written(
@@ -182,12 +182,25 @@ def test_what_several_processes_cannot_do_is_refused_before_anything_is_written(
     asked = [str(words) if each == "BOOK" else each for each in arguments]
     out = tmp_path / "run"
     done = subprocess.run(
-        torchrun(2, "-m", "scriven", *asked, f"--out={out}", "--tokenizer.kind=char")
-        if arguments[0] == "train"
-        else torchrun(2, "-m", "scriven", *asked, f"--out={out}"),
+        torchrun(2, "-m", "scriven", "train", *asked, f"--out={out}", "--tokenizer.kind=char"),
         capture_output=True, text=True, timeout=120, env=environment(), check=False,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode != 0
     assert said in done.stderr
     assert not (out / "scriven.json").exists()
+
+
+def test_a_fine_tuning_is_the_work_of_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SettingError, match="one process"):
+        scriven.finetune(tmp_path / "run", tmp_path / "table.csv", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_patience_of_nothing_is_refused(words: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"--runtime\.timeout=0"):
+        scriven.train(words, out=tmp_path / "run", settings={"runtime.timeout": 0})
+    assert not (tmp_path / "run").exists()
