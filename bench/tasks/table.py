@@ -56,6 +56,7 @@ def line(row: dict[str, Any]) -> str:
 def main() -> None:
     """Prints it."""
     rows = [json.loads(text) for text in RESULTS.read_text(encoding="utf-8").splitlines()]
+    rows = list({(row["task"], row["seed"]): row for row in rows}.values())  # the last of each
     rows.sort(key=lambda row: (list(MAIN).index(row["task"]), row["seed"]))
     print(
         "| task | test score (95 %) | trivial | without pre-training | gain | seed "
