@@ -109,8 +109,10 @@ def keep_random_state(device: torch.device) -> Iterator[None]:
         restore_random_state(state, device)
 
 
-def memory_available() -> int | None:
-    """Bytes of main memory that can still be used, where the system tells."""
+def memory_available(device: torch.device | None = None) -> int | None:
+    """Bytes that can still be used, where the system tells: a GPU's own, or of main memory."""
+    if device is not None and device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):

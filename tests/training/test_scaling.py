@@ -112,7 +112,7 @@ def test_other_amounts_are_refused(text: str) -> None:
 @pytest.fixture(autouse=True)
 def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The GPU that is planned for is not this machine, whose memory therefore says nothing."""
-    monkeypatch.setattr("scriven.training.plan.memory_available", lambda: None)
+    monkeypatch.setattr("scriven.training.plan.memory_available", lambda _: None)
 
 
 def trained(size: str, budget: str, tokens: float, device: str) -> Plan:

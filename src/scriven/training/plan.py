@@ -110,7 +110,7 @@ def make_plan(
     reasons["train.batch"] = "asked for" if train.batch else why
     usual = train.batch or max(1, GPU_TOKENS // model.context)  # a grown batch comes in portions
     micro = min(each, train.micro_batch or usual)
-    check_fits(model, micro * model.context, memory_available())
+    check_fits(model, micro * model.context, memory_available(runtime.device))
     tokens = batch * tokens_by_row(kind, model, text.train_tokens, text.rows)
     steps = budget.total_steps(tokens, text.train_tokens)
     every = train.evaluate_every

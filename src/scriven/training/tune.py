@@ -95,7 +95,7 @@ def plan_tuning(
     usual = max(8, min(128, TOKENS // each)) if writes(task) else BATCH
     batch = train.batch or min(usual, max(8, rows // 20), rows)  # twenty updates in a pass at least
     micro = min(batch, train.micro_batch or batch)
-    check_fits(model, micro * longest, memory_available())
+    check_fits(model, micro * longest, memory_available(runtime.device))
     a_pass = max(1, round(rows / batch))
     if budget is None:
         passes = max(PASSES, -(-UPDATES // a_pass))
