@@ -67,3 +67,20 @@ def test_another_task_has_no_use_for_it(base: scriven.Model, tmp_path: Path) -> 
             tmp_path / "a.csv", out=tmp_path / "run", quiet=True, settings={"tune.likelihood": "1"}
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_many_long_rows_are_read_a_few_at_once(base: scriven.Model, tmp_path: Path) -> None:
+    rows = [
+        {
+            "context": f"{n} the baker sells " + "and sells " * 4,
+            "choices": [f"bread {choice}" for choice in range(20)],
+            "answer": n % 20,
+        }
+        for n in range(30)
+    ]
+    path = tmp_path / "long.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    model = base.finetune(path, out=tmp_path / "run", budget="1steps", quiet=True)
+    train = model.record["settings"]["train"]
+    assert train["batch"] == 8
+    assert train["micro_batch"] == 4  # 20 answers of about 60 tokens in each row

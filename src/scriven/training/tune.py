@@ -29,6 +29,9 @@ BATCH = 32
 """Rows of an update, with labels."""
 TOKENS = 4096
 """Tokens of an update, of written answers."""
+AT_ONCE = 5120
+"""Tokens of a micro-batch on a processor: what does not fit into its caches takes a quarter longer
+(LOG.md)."""
 DROPOUT = 0.1
 PATIENCE = 4
 """Evaluations without a better one."""
@@ -94,7 +97,8 @@ def plan_tuning(
     each = max(1, round(tokens[0] / rows))
     usual = max(8, min(128, TOKENS // each)) if writes(task) else BATCH
     batch = train.batch or min(usual, max(8, rows // 20), rows)  # twenty updates in a pass at least
-    micro = min(batch, train.micro_batch or batch)
+    at_once = max(1, AT_ONCE // each) if runtime.device.type == "cpu" else batch
+    micro = min(batch, train.micro_batch or at_once)
     check_fits(model, micro * longest, memory_available(runtime.device))
     a_pass = max(1, round(rows / batch))
     if budget is None:
