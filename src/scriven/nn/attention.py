@@ -61,6 +61,9 @@ class Attention(nn.Module):
         if source is None and memory is None:
             q, k, v = self._project_all(x, frame.at)
             key_at = frame.at
+        elif source is None and memory is not None and memory.only_new:
+            q, *new = self._project_all(x, frame.at)
+            k, v, key_at = memory.extend(x, frame.at, lambda *_: (new[0], new[1]))
         else:
             q = self._shape_queries(self._linear(x, 0, self.query_width), frame.at)
             own = source is None

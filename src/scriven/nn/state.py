@@ -21,6 +21,9 @@ Project = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 class Memory(Protocol):
     """What attention asks of a memory."""
 
+    only_new: bool
+    """Whether it has nothing projected but the new inputs, so that one product makes queries too."""
+
     def extend(self, source: Tensor, at: Tensor, project: Project) -> tuple[Tensor, Tensor, Tensor]:
         """(keys (B, K, S, D), values (B, K, S, D), positions (S,) or (B, S))."""
         ...
@@ -32,6 +35,8 @@ class Memory(Protocol):
 
 class KVCache:
     """Projected keys and values in buffers of fixed capacity: for decoding."""
+
+    only_new = True
 
     def __init__(
         self,
@@ -75,6 +80,8 @@ class SegmentMemory:
 
     The gradient reaches the key and value weights, never the old segment.
     """
+
+    only_new = False
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -135,6 +142,8 @@ class Recurrent:
 
 class CrossCache:
     """Keys and values of an encoded source, projected once for a whole decoding."""
+
+    only_new = False
 
     def __init__(self) -> None:
         self.kept: tuple[Tensor, Tensor, Tensor] | None = None
