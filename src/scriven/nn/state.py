@@ -22,7 +22,7 @@ class Memory(Protocol):
     """What attention asks of a memory."""
 
     only_new: bool
-    """Whether it has nothing projected but the new inputs, so that one product makes queries too."""
+    """Whether it projects nothing but new inputs, so that one product makes queries too."""
 
     def extend(self, source: Tensor, at: Tensor, project: Project) -> tuple[Tensor, Tensor, Tensor]:
         """(keys (B, K, S, D), values (B, K, S, D), positions (S,) or (B, S))."""
