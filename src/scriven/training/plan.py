@@ -288,7 +288,7 @@ def check_ranges(settings: Settings) -> None:
         ("train.keep", train.keep, 1, 1e6),
         ("train.patience", train.patience, 0, 1e9),
         ("train.bad_steps", train.bad_steps, 1, 1e9),
-        ("runtime.timeout", settings.runtime.timeout, 1, 1e7),
+        ("runtime.timeout", settings.runtime.timeout, 0.1, 1e7),
         ("tune.rank", tune.rank, 0, 1e6),
         ("tune.smoothing", tune.smoothing, 0, 0.99),
         ("tune.auxiliary", tune.auxiliary, 0, 100),
