@@ -15,7 +15,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,14 @@ LADDERS = {
 """Seconds to try."""
 
 
-def train(text: Path, budget: str, seed: int, folder: Path) -> tuple[float, dict[str, Any]]:
+def train(
+    text: Path, budget: str, seed: int, folder: Path, dials: Sequence[str] = ()
+) -> tuple[float, dict[str, Any]]:
     """(seconds of the whole process, its results)."""
     command = [
         sys.executable, "-m", "scriven", "train", str(text), "--budget", budget, "--seed",
         str(seed), "--tokenizer.kind", "char", "--out", str(folder), "--json", "--quiet",
+        *dials,
     ]  # fmt: skip
     began = time.perf_counter()
     told = call(command)
@@ -49,8 +52,8 @@ def train(text: Path, budget: str, seed: int, folder: Path) -> tuple[float, dict
 class Ours:
     """A run with a new seed at each turn; remembers what it reached."""
 
-    def __init__(self, text: Path, work: Path) -> None:
-        self.text, self.work, self.budget = text, work, ""
+    def __init__(self, text: Path, work: Path, dials: Sequence[str] = ()) -> None:
+        self.text, self.work, self.dials, self.budget = text, work, dials, ""
         self.seed, self.results = 0, list[dict[str, Any]]()
         work.mkdir(parents=True, exist_ok=True)
 
@@ -61,7 +64,7 @@ class Ours:
     def turn(self) -> float:
         self.seed += 1
         stamp = f"{self.budget}-{self.seed}-{time.time_ns()}"
-        seconds, result = train(self.text, self.budget, self.seed, self.work / stamp)
+        seconds, result = train(self.text, self.budget, self.seed, self.work / stamp, self.dials)
         self.results.append(result)
         return seconds
 
