@@ -96,14 +96,13 @@ BITS = {"float32": ("f32", "f32"), "bfloat16": ("bf16", None), "int8": ("q8_0", 
 
 
 def writing(house: House, arch: str, dtype: str, exports: Mapping[str, Path]) -> Iterator[Entry]:
-    """One stream. Ours has no int8 yet, so bfloat16 stands in for it there.
+    """One stream.
 
     Args:
         exports: the folders of `scriven export`, by target.
     """
-    plain = "bfloat16" if dtype == "int8" else dtype
-    yield Entry(OURS, house.own(), [{"dtype": plain}])
     alone = [{"dtype": dtype}]
+    yield Entry(OURS, house.own(), alone)
     if dtype != "int8":
         if house.has("transformers"):
             command = house.theirs("transformers_.py")

@@ -87,8 +87,7 @@ def race(
 
 def _share(one: Contestant, dtype: str, passes: float, here: dict[str, Any]) -> float:
     """Weights read per second over what memory gives; above 1 they lie in a cache."""
-    held = BYTES["bfloat16" if dtype == "int8" and one.entry.name == OURS else dtype]
-    read = one.facts["parameters"] * held * passes / 1e9
+    read = one.facts["parameters"] * BYTES[dtype] * passes / 1e9
     return round(read / float(here["memory_gb_per_second"]["read"]), 3)
 
 

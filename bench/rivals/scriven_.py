@@ -55,15 +55,18 @@ class Scriven:
         **others: Any,
     ) -> dict[str, Any]:
         seed_everything(seed)
-        self.runtime = decide(RuntimeSettings(dtype=dtype, device="cpu"))  # type: ignore[arg-type]
         if data is None:
-            self._prepare_writing(folder)
+            self.model = load(folder, device="cpu", dtype=dtype)
+            assert self.model.engine, "packed before a clock is started"
+            task, used = self.model.task, dtype
         else:
+            self.runtime = decide(RuntimeSettings(dtype=dtype, device="cpu"))  # type: ignore[arg-type]
             self._prepare_training(folder, data, micro, dropout, compile, optimizer)
+            task, used = self.task, str(self.runtime.dtype).removeprefix("torch.")
         return {
-            "parameters": weights.count(self.task),
+            "parameters": weights.count(task),
             "versions": {"scriven": __version__, "torch": torch.__version__},
-            "dtype": str(self.runtime.dtype).removeprefix("torch."),
+            "dtype": used,
         }
 
     def prepare_fresh(
@@ -116,11 +119,6 @@ class Scriven:
         compiled = partial(torch.compile, dynamic=False) if compile else None
         parallel = Parallel(self.task, ALONE, self.runtime, RuntimeSettings(), compiled)
         self.updater = Updater(parallel, optimizers, self.runtime, recipe.CLIP)
-
-    def _prepare_writing(self, folder: str) -> None:
-        dtype = str(self.runtime.dtype).removeprefix("torch.")
-        self.model = load(folder, device="cpu", dtype=dtype)
-        self.task = self.model.task.to(self.runtime.dtype)
 
     def step(self, count: int) -> dict[str, Any]:
         self.task.train()

@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from scriven.generate.reader import kept_when_full
 from scriven.generate.row import Row
+from scriven.generate.sample import choose
+from scriven.generate.sampling import Sampling
 from scriven.models import gpt2, llama
 from scriven.settings import TokenizerSettings
 from scriven.tasks.base import Objective
@@ -76,6 +79,7 @@ class Spoken:
     """The state of `Reciter`: how much it has read."""
 
     length: int = 0
+    rewinds: bool = False
 
 
 class Script(nn.Module):
@@ -118,3 +122,35 @@ def letters() -> Tokenizer:
 def recite(tokenizer: Tokenizer) -> Callable[[list[int]], Any]:
     """A task that writes the given ids after a prompt of one token."""
     return lambda script: Reciter(script, tokenizer.vocabulary)
+
+
+def slowly(
+    task: Language, tokenizer: Tokenizer, prompt: str, sampling: Sampling, limit: int, seed: int
+) -> list[int]:
+    """One row, no cache, no padding: the documented rules and nothing else."""
+    context = task.backbone.config.context
+    window = tokenizer.encode(prompt) or [tokenizer.eos]
+    if len(window) > context:
+        window = window[-(context - context // 4) :]
+    seen = torch.zeros(1, tokenizer.vocabulary, dtype=torch.bool)
+    seen[0, window] = True
+    generator = torch.Generator().manual_seed(seed)
+    written: list[int] = []
+    while len(written) < limit and tokenizer.eos not in written:
+        if len(window) > context:
+            window = window[-kept_when_full(context) :]
+        with torch.no_grad():
+            hidden = task.backbone(torch.tensor([window]))
+            logits = task.logits(hidden)[:, -1, : tokenizer.vocabulary]
+        logits[:, tokenizer.pad] = -torch.inf
+        token = int(choose(logits, sampling, [generator], seen))
+        seen[0, token] = True
+        window = [*window, token]
+        written.append(token)
+    return written
+
+
+@pytest.fixture
+def write_slowly() -> Callable[..., list[int]]:
+    """`slowly`, the truth that an engine is compared with."""
+    return slowly

@@ -1,5 +1,6 @@
 """What the engine writes, against reading everything again without a cache for every token."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,14 +9,14 @@ import torch
 
 from scriven.generate import engine as engine_module
 from scriven.generate.engine import PLAIN, Engine
-from scriven.generate.reader import Reader, kept_when_full
+from scriven.generate.reader import Reader
 from scriven.generate.row import Row
-from scriven.generate.sample import choose
 from scriven.generate.sampling import Sampling
 from scriven.runtime import Runtime
 from scriven.tasks.language import Language
 from scriven.text.base import Tokenizer
 
+Slowly = Callable[..., list[int]]
 PROMPTS = ["", "It was", "a", "A dark and stormy night, and", "é🙂", "It was", "x" * 40, " "]
 SETTINGS = [
     Sampling(temperature=0),
@@ -25,35 +26,13 @@ SETTINGS = [
 ]
 
 
-def write_slowly(
-    task: Language, tokenizer: Tokenizer, prompt: str, sampling: Sampling, limit: int, seed: int
-) -> list[int]:
-    """One row, no cache, no padding: the documented rules and nothing else."""
-    context = task.backbone.config.context
-    window = tokenizer.encode(prompt) or [tokenizer.eos]
-    if len(window) > context:
-        window = window[-(context - context // 4) :]
-    seen = torch.zeros(1, tokenizer.vocabulary, dtype=torch.bool)
-    seen[0, window] = True
-    generator = torch.Generator().manual_seed(seed)
-    written: list[int] = []
-    while len(written) < limit and tokenizer.eos not in written:
-        if len(window) > context:
-            window = window[-kept_when_full(context) :]
-        with torch.no_grad():
-            hidden = task.backbone(torch.tensor([window]))
-            logits = task.logits(hidden)[:, -1, : tokenizer.vocabulary]
-        logits[:, tokenizer.pad] = -torch.inf
-        token = int(choose(logits, sampling, [generator], seen))
-        seen[0, token] = True
-        window = [*window, token]
-        written.append(token)
-    return written
-
-
 @pytest.mark.parametrize("sampling", SETTINGS)
 def test_a_batch_equals_every_row_alone_and_without_a_cache(
-    random_task: Language, tokenizer: Tokenizer, sampling: Sampling, written: dict[Row, list[int]]
+    random_task: Language,
+    tokenizer: Tokenizer,
+    sampling: Sampling,
+    written: dict[Row, list[int]],
+    write_slowly: Slowly,
 ) -> None:
     engine = Engine(random_task, tokenizer)
     together = engine.generate(PROMPTS, sampling, 70, seed=3)  # four times round the context
@@ -82,6 +61,7 @@ def test_the_comparison_notices_a_wrong_rule(
     tokenizer: Tokenizer,
     written: dict[Row, list[int]],
     monkeypatch: pytest.MonkeyPatch,
+    write_slowly: Slowly,
 ) -> None:
     truth = write_slowly(random_task, tokenizer, "a", Sampling(), 40, 0)
     monkeypatch.setattr("scriven.generate.reader.kept_when_full", lambda context: context // 2 - 1)
@@ -94,6 +74,7 @@ def test_the_comparison_notices_a_lost_padding(
     tokenizer: Tokenizer,
     written: dict[Row, list[int]],
     monkeypatch: pytest.MonkeyPatch,
+    write_slowly: Slowly,
 ) -> None:
     step = Reader.step
 

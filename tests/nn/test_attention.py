@@ -13,7 +13,7 @@ from scriven.nn.block import Block
 from scriven.nn.mlp import MLP
 from scriven.nn.norm import LayerNorm, RMSNorm
 from scriven.nn.residual import post_norm, pre_norm
-from scriven.nn.state import CrossCache, KVCache, LayerState, SegmentMemory
+from scriven.nn.state import CrossCache, KVCache, LayerState, Places, SegmentMemory
 from scriven.nn.visibility import Frame, Visibility, frame
 
 
@@ -163,7 +163,7 @@ def test_decoding_step_by_step_with_cross_attention_equals_the_whole() -> None:
     x, source = torch.randn(2, 6, 16).double(), torch.randn(2, 4, 16).double()
     at = torch.arange(4)
     whole = block(x, where(6), source=source, source_at=at)
-    own = KVCache(2, 6, 4, 4, torch.float64, torch.device("cpu"))
+    own = KVCache(2, 6, 4, 4, torch.float64, Places(2, 6, torch.device("cpu")))
     state = LayerState(own=own, cross=CrossCache())
     with torch.no_grad():
         steps = [

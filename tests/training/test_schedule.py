@@ -4,11 +4,13 @@ import itertools
 import math
 
 import pytest
+import torch
 
+from scriven.data.batch import Batch
 from scriven.errors import SettingError
 from scriven.settings import OptimSettings
 from scriven.training.budget import Budget, Horizon, parse_budget
-from scriven.training.schedule import SHAPES, rate_share
+from scriven.training.schedule import SHAPES, pieces, rate_share
 
 
 @pytest.mark.parametrize("name", ["wsd", "linear", "cosine"])
@@ -70,3 +72,19 @@ def test_epochs_and_tokens_become_steps() -> None:
     assert Budget("tokens", 5000).total_steps(100, 1000) == 50
     assert Budget("seconds", 60).total_steps(100, 1000) is None
     assert Budget("tokens", 3).total_steps(100, 1000) == 1
+
+
+def test_windows_grow_in_equal_stages_and_are_whole_for_the_second_half() -> None:
+    found = [pieces(512, 128, share) for share in (0, 0.24, 0.25, 0.49, 0.5, 1)]
+    assert found == [4, 4, 2, 2, 1, 1]
+    assert pieces(512, None, 0) == pieces(512, 512, 0) == pieces(512, 4096, 0) == 1
+    assert pieces(96, 10, 0) == 8, "pieces of 12 tokens: no shorter than asked for"
+    assert pieces(81, 9, 0) == 1, "an odd window has no equal halves"
+
+
+def test_pieces_of_a_batch_are_its_rows_cut() -> None:
+    tokens = torch.arange(24).view(2, 12)
+    cut = Batch(tokens, tokens + 1).cut(3)
+    assert cut.tokens.tolist()[1] == [4, 5, 6, 7]
+    assert cut.targets.tolist()[5] == [21, 22, 23, 24]
+    assert (cut.counted(), cut.read) == (24, 24)

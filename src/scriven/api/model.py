@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..errors import InputError, SettingError
 from ..evaluate.loss import Metric, Score, bytes_measured, evaluate_loss
 from ..generate.engine import Engine, Generation, Step
 from ..generate.fill import Guess, fill
+from ..generate.ready import ready
 from ..generate.sampling import Sampling, check_beams
 from ..report import write_report
 from ..run.folder import resolve
@@ -27,7 +29,7 @@ from .scoring import evaluate_rows
 class Model:
     """A run folder, loaded."""
 
-    def __init__(self, loaded: Loaded, runtime: Runtime) -> None:
+    def __init__(self, loaded: Loaded, runtime: Runtime, writing: str | None = None) -> None:
         self.folder = loaded.folder
         self.record = loaded.record
         self.tokenizer = loaded.tokenizer
@@ -35,8 +37,14 @@ class Model:
         self.architecture = loaded.architecture
         self.warnings = loaded.warnings
         self.runtime = runtime
-        opening = loaded.record["data"].get("opening")
-        self.engine = Engine(self.task, self.tokenizer, runtime, opening)
+        self._writing = writing
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What writes, with weights laid out for it."""
+        opening = self.record["data"].get("opening")
+        twin = ready(self.task, self.runtime, self._writing)
+        return Engine(twin, self.tokenizer, self.runtime, opening)
 
     @property
     def results(self) -> dict[str, Any]:
@@ -260,19 +268,23 @@ def load(
         run: which.
         device: cpu, cuda or mps; the fastest found by default.
         dtype: float32, bfloat16 or float16; by default what it was trained in, where it can be.
+            int8 is for writing alone, on a processor.
         arch: the file of the user's own architecture, where the run was made with one.
 
     Raises:
         InputError: no such run. DamagedError: its files are not what was written.
     """
     loaded = load_run(resolve(str(run)), arch)
+    writing = dtype
+    if dtype == "int8":
+        dtype = None
     runtime = decide(RuntimeSettings(device=device, dtype=dtype))  # type: ignore[arg-type]
     trained = loaded.record["environment"]
     if dtype is None and runtime.device.type == trained["device"].split(":")[0]:
         # the precision it was trained in, so that it measures the same
         same = RuntimeSettings(device=device, dtype=trained["dtype"])
         runtime = decide(same)
-    return Model(loaded, runtime)
+    return Model(loaded, runtime, writing)
 
 
 _GREEDY: dict[str, Any] = {"temperature": 0.0}

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from ..api import Model
@@ -16,11 +16,15 @@ def emit(data: dict[str, Any], text: str, as_json: bool) -> None:
         print(text, flush=True)
 
 
-def open_model(run: str, arch: str | None) -> "Model":
+Precision = Literal["float32", "bfloat16", "int8"]
+"""Of the products while a model writes."""
+
+
+def open_model(run: str, arch: str | None, dtype: str | None = None) -> "Model":
     """A run, loaded; what the user should know about it goes to standard error."""
     from ..api import load
 
-    model = load(run, arch=arch)
+    model = load(run, arch=arch, dtype=dtype)
     for warning in model.warnings:
         note(warning)
     return model

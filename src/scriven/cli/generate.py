@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from ..errors import SettingError
 from ..generate.sampling import check_beams
-from .base import emit, for_terminal, note, open_model, table
+from .base import Precision, emit, for_terminal, note, open_model, table
 
 if TYPE_CHECKING:
     from ..api import Model
@@ -32,6 +32,7 @@ def generate(
     samples: int = 1,
     beams: int = 1,
     length_penalty: float | None = None,
+    dtype: Precision | None = None,
     arch: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -69,6 +70,9 @@ def generate(
     length_penalty
         For a beam search: texts are ranked by log-probability / tokens ** this. 1 by default;
         above it long texts rank higher, below it short ones.
+    dtype
+        Precision of the products. By default bfloat16 for models of more than four million weights
+        where the processor is fast at it; int8 is the fastest, and rounds most.
     arch
         The file of your own architecture, where the run was made with one.
     json
@@ -77,7 +81,7 @@ def generate(
     if not 1 <= samples <= MOST_SAMPLES:
         raise SettingError(f"--samples={samples}: from 1 to {MOST_SAMPLES:,}")
     searched = _searched(beams, length_penalty, temperature, samples)
-    model = open_model(run, arch)
+    model = open_model(run, arch, dtype)
     if prompt == "-":
         prompt = sys.stdin.read()
     knobs: dict[str, Any] = {

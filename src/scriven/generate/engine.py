@@ -26,6 +26,7 @@ from ..runtime import Runtime
 from ..tasks.base import Objective
 from ..text.base import Tokenizer
 from .beam import Hypothesis, Plan, search
+from .draft import Draft
 from .prompt import Prompt, prompt_ids
 from .reader import Reader
 from .row import Row, stops_on
@@ -229,6 +230,10 @@ class Engine:
         if not live:
             return
         reader = self._reader(ignore_eos)
+        if len(live) == 1 and sampling.repetition_penalty == 1:
+            with self._writing():
+                yield from _write_alone(reader, live[0], sampling)
+            return
         with self._writing():
             logits = _read(reader, live)
             seen = _seen(live, logits) if sampling.repetition_penalty != 1 else None
@@ -266,6 +271,35 @@ class Engine:
         if ignore_eos:
             banned |= self.ends
         return Reader(self.task, self.tokenizer.vocabulary, sorted(banned), self._autocast)
+
+
+def _write_alone(reader: Reader, row: Row, sampling: Sampling) -> Iterator[None]:
+    """As `_write` for a single row, with guesses at several tokens that are read at once.
+
+    Each token is chosen as if it had been alone, with the random number that is its own.
+    """
+    draft, generators = Draft(row.window), [row.generator]
+    logits, guess = _read(reader, [row]), list[int]()
+    while True:
+        right = 0
+        while True:
+            token = int(choose(logits[right : right + 1], sampling, generators))
+            draft.add(token)
+            row.take(token)
+            yield
+            if row.finish_reason is not None:
+                return
+            if right == len(guess) or token != guess[right]:
+                break
+            right += 1
+        reader.take_back(len(guess) - right)
+        if guess:
+            draft.learn(len(guess), right)
+        guess = draft.guess(min(reader.room, row.left) - 1)
+        if reader.full:
+            logits, guess = _read(reader, [row]), []
+        else:
+            logits = reader.look_ahead([token, *guess])
 
 
 def _read(reader: Reader, rows: list[Row]) -> torch.Tensor:

@@ -101,6 +101,22 @@ class Reader:
         with self._autocast():
             return self._logits(ids.to(self.device)[:, None], at)
 
+    @property
+    def room(self) -> int:
+        """Tokens that fit; none for a model that cannot take any back."""
+        return self._capacity - self._state.length if self._state.rewinds else 0
+
+    @torch.inference_mode()
+    def look_ahead(self, ids: Sequence[int]) -> Tensor:
+        """Reads several tokens of a single row: (len(ids), vocabulary) logits after each."""
+        with self._autocast():
+            return self._logits(torch.tensor([ids], device=self.device), None, last=len(ids))
+
+    def take_back(self, tokens: int) -> None:
+        """Forgets the last tokens that were read."""
+        if tokens:
+            self._state.rewind(tokens)
+
     @torch.inference_mode()
     def select(self, rows: Sequence[int], *, sources: bool) -> None:
         """Goes on with some of the rows, in a new order; one may come several times.
@@ -129,9 +145,11 @@ class Reader:
             gaps, device=self.device
         ).unsqueeze(1)
 
-    def _logits(self, tokens: Tensor, at: Tensor | None) -> Tensor:
+    def _logits(self, tokens: Tensor, at: Tensor | None, last: int = 1) -> Tensor:
+        """After the last token of each row, or after the `last` tokens of a single one."""
         hidden = self.task.backbone(tokens, self._state, at)
-        logits = self.task.next_logits(hidden[:, -1:], self._state)[:, 0, : self._vocabulary]
+        found = self.task.next_logits(hidden[:, -last:], self._state)
+        logits = found.flatten(0, 1)[:, : self._vocabulary]
         logits.index_fill_(1, self._banned, -torch.inf)
         # Drawing needs float64, which Apple's GPUs lack.
         return logits.cpu() if logits.device.type == "mps" else logits

@@ -4,12 +4,15 @@ Self-attention when no source is given, cross-attention when one is; a memory de
 come from earlier calls.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attend import attend
 from .dropout import drop
 from .lora import Lora
+from .norm import RMSNorm, rms_norm
+from .packed import Packed
 from .positions import Position
 from .state import Memory
 from .visibility import Frame, Visibility
@@ -32,8 +35,8 @@ class Attention(nn.Module):
         bias: bool = True,
         visibility: Visibility,
         position: Position | None = None,
-        query_norm: nn.Module | None = None,
-        key_norm: nn.Module | None = None,
+        query_norm: RMSNorm | None = None,
+        key_norm: RMSNorm | None = None,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
     ) -> None:
@@ -42,12 +45,18 @@ class Attention(nn.Module):
         self.head_width = head_width or width // heads
         self.query_width = self.heads * self.head_width
         key_width = self.kv_heads * self.head_width
-        self.qkv = nn.Linear(width, self.query_width + 2 * key_width, bias)
+        self.qkv: nn.Linear | Packed = nn.Linear(width, self.query_width + 2 * key_width, bias)
         self.out = nn.Linear(self.query_width, width, bias)
         self.query_norm, self.key_norm = query_norm, key_norm
         self.position = position or Position()
         self.visibility = visibility
         self.dropout, self.attention_dropout = dropout, attention_dropout
+        self.fixed: Tensor | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its keys and values."""
+        return self.qkv.dtype if isinstance(self.qkv, Packed) else self.qkv.weight.dtype
 
     def forward(
         self,
@@ -59,10 +68,10 @@ class Attention(nn.Module):
     ) -> Tensor:
         """x (B, T, W), and for cross-attention source (B, S, W) at source_at (S,) or (B, S)."""
         if source is None and memory is None:
-            q, k, v = self._project_all(x, frame.at)
+            q, k, v = self._project_all(x, frame)
             key_at = frame.at
         elif source is None and memory is not None and memory.only_new:
-            q, *new = self._project_all(x, frame.at)
+            q, *new = self._project_all(x, frame)
             k, v, key_at = memory.extend(x, frame.at, lambda *_: (new[0], new[1]))
         else:
             q = self._shape_queries(self._linear(x, 0, self.query_width), frame.at)
@@ -90,17 +99,38 @@ class Attention(nn.Module):
         y = self.out(y.transpose(1, 2).flatten(2))
         return drop(y, self.dropout, self.training)
 
-    def _project_all(self, x: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        qkv = self.qkv(x)
-        q = self._shape_queries(qkv[..., : self.query_width], at)
-        k, v = self._shape_keys(qkv[..., self.query_width :], at)
-        return q, k, v
+    def _project_all(self, x: Tensor, frame: Frame) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values; norms and rotations of the first two are one operation."""
+        batch, length, _ = x.shape
+        turned = [self.heads, self.kv_heads]
+        heads = self.qkv(x).view(batch, length, -1, self.head_width)
+        qk, v = torch.split(heads, [sum(turned), self.kv_heads], 2)
+        if self.query_norm is not None:
+            qk = rms_norm(qk, self._norm_weights(), self.query_norm.eps)
+        qk = self.position.rotate(qk.transpose(1, 2), frame.at, frame.known)
+        q, k = torch.split(qk, turned, 1)
+        return q, k, v.transpose(1, 2)
+
+    def _norm_weights(self) -> Tensor:
+        """(H + K, D): what the norms of queries and keys multiply each head by."""
+        assert self.query_norm is not None and self.key_norm is not None
+        if self.fixed is not None:
+            return self.fixed
+        queries = self.query_norm.weight.expand(self.heads, -1)
+        return torch.cat((queries, self.key_norm.weight.expand(self.kv_heads, -1)))
+
+    def fix(self) -> None:
+        """Prepares for weights that never change again."""
+        if self.query_norm is not None:
+            self.fixed = self._norm_weights().detach()
 
     def _project_source(self, source: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
         return self._shape_keys(self._linear(source, self.query_width, None), at)
 
     def _linear(self, x: Tensor, start: int, end: int | None) -> Tensor:
         """A slice of the joint projection."""
+        if isinstance(self.qkv, Packed):
+            return self.qkv.rows(x, start, end)
         bias = None if self.qkv.bias is None else self.qkv.bias[start:end]
         y = F.linear(x, self.qkv.weight[start:end], bias)
         return self.qkv.lora(x, y, start, end) if isinstance(self.qkv, Lora) else y

@@ -1,5 +1,6 @@
 """Layer normalisation and its root-mean-square form, as the formulas."""
 
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -31,10 +32,37 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., W) -> (..., W)"""
-        weight = self.weight.to(x.dtype)
-        if x.device.type == "cpu" and not torch.compiler.is_compiling():
-            return cast(Tensor, _Scaled.apply(x, weight, self.eps))  # type: ignore[no-untyped-call]
-        return F.rms_norm(x, weight.shape, weight, self.eps)
+        return rms_norm(x, self.weight, self.eps)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight, the mean over the last dimension.
+
+    Args:
+        x: (..., W).
+        weight: (W,), or (H, W) where each of H heads has its own.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        weight = weight.to(x.dtype)
+        own = weight.dim() > 1
+        normed = F.rms_norm(x, x.shape[-1:], None if own else weight, eps)
+        return normed * weight if own else normed
+    if torch.is_grad_enabled():
+        return cast(Tensor, _Scaled.apply(x, weight.to(x.dtype), eps))  # type: ignore[no-untyped-call]
+    return (x * _scale(x, eps)).mul_(weight).to(x.dtype)
+
+
+def _scale(x: Tensor, eps: float) -> Tensor:
+    """1 / sqrt(mean(x^2) + eps), (..., 1), in float32 or better."""
+    wide = torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
+    return torch.addcmul(_scalar(eps, wide), length, length, value=1 / x.size(-1)).rsqrt_()
+
+
+@cache
+def _scalar(value: float, dtype: torch.dtype) -> Tensor:
+    """A number as a tensor; PyTorch makes one of each number it meets, and takes its time."""
+    return torch.tensor(value, dtype=dtype)
 
 
 class _Scaled(torch.autograd.Function):
@@ -46,18 +74,19 @@ class _Scaled(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        wide = torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
-        scale = (length.square() / x.size(-1) + eps).rsqrt().to(x.dtype)
+        scale = _scale(x, eps).to(x.dtype)
         normed = x * scale
         ctx.save_for_backward(normed, scale, weight)
-        return cast(Tensor, normed * weight)
+        return normed * weight
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         normed, scale, weight = ctx.saved_tensors
         product = grad * normed
         # d/dx of x * s(x): s * (g - normed * mean(g * normed)), with g = grad * weight
-        mean = (product @ weight).unsqueeze(-1) / normed.size(-1)
+        if weight.dim() == 1:
+            mean = (product @ weight).unsqueeze(-1) / normed.size(-1)
+        else:
+            mean = (product * weight).mean(-1, keepdim=True)
         inner = torch.addcmul(grad * weight, normed, mean, value=-1).mul_(scale)
-        return inner, product.flatten(0, -2).sum(0), None
+        return inner, product.flatten(0, -1 - weight.dim()).sum(0), None

@@ -4,15 +4,24 @@ Two hooks act inside attention: `rotate` changes queries and keys before they me
 add a bias after (relative positions). Learned and sinusoidal ones act once, on the embedding.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+Known = dict[Any, Any]
+"""What the layers of one forward pass share, by a key of who computed it."""
 
 
 class Position(nn.Module):
     """No position inside attention; the base of those that have one."""
 
-    def rotate(self, x: Tensor, at: Tensor) -> Tensor:
-        """Queries or keys (B, H, T, D) at positions (T,) or (B, T)."""
+    def rotate(self, x: Tensor, at: Tensor, known: Known | None = None) -> Tensor:
+        """Queries or keys (B, H, T, D) at positions (T,) or (B, T).
+
+        Args:
+            known: what other layers have computed of the same positions; extended.
+        """
         return x
 
     def score(self, q: Tensor, query_at: Tensor, key_at: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -43,7 +52,19 @@ class Rotary(Position):
         # the minus of the first half lives in the table: one product less at every step
         self.sin = torch.cat((-angle.sin(), angle.sin()), -1).to(dtype)
 
-    def rotate(self, x: Tensor, at: Tensor) -> Tensor:
+    def rotate(self, x: Tensor, at: Tensor, known: Known | None = None) -> Tensor:
+        key = ("rotary", self.base, self.head_width, x.dtype)
+        if known is None or torch.compiler.is_compiling():
+            cos, sin = self._turns(at, x.dtype)
+        else:
+            if key not in known:
+                known[key] = self._turns(at, x.dtype)
+            cos, sin = known[key]
+        first, second = x.chunk(2, -1)
+        return torch.addcmul(x * cos, torch.cat((second, first), -1), sin)
+
+    def _turns(self, at: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (T, D) or (B, 1, T, D) of positions."""
         if at.dim() == 1 and at.size(0) == self.context:
             cos, sin = self.cos, self.sin
         else:
@@ -51,8 +72,7 @@ class Rotary(Position):
             cos, sin = self.cos[at], self.sin[at]
         if at.dim() == 2:
             cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
-        first, second = x.chunk(2, -1)
-        return x * cos.to(x.dtype) + torch.cat((second, first), -1) * sin.to(x.dtype)
+        return cos.to(dtype), sin.to(dtype)
 
 
 class Learned(nn.Module):
@@ -160,7 +180,7 @@ class Relative(Position):
         few, count = q.size(0) * q.size(2), vectors.size(0)
         if few * (count + self.head_width) < count * self.head_width:
             # a step of decoding: projecting the query back is less work than all the vectors
-            weight = self.key.weight.view(self.heads, self.head_width, -1)
+            weight = self.key.weight.view(self.heads, self.head_width, -1).to(q.dtype)
             return (q @ weight) @ vectors.mT
         keys: Tensor = self.key(vectors)
         return q @ keys.view(count, self.heads, self.head_width).permute(1, 2, 0)

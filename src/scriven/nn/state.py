@@ -33,6 +33,22 @@ class Memory(Protocol):
         ...
 
 
+class Places:
+    """The positions of what is kept in the caches of all layers, written down once for them all."""
+
+    def __init__(self, batch: int, capacity: int, device: torch.device) -> None:
+        self.at = torch.zeros(batch, capacity, dtype=torch.int64, device=device)
+        self.length = 0
+
+    def extend(self, start: int, at: Tensor) -> Tensor:
+        """Positions (B, end) once those at `start` are `at`, which other layers may have said."""
+        end = start + at.size(-1)
+        if self.length < end:
+            self.at[:, start:end] = at
+            self.length = end
+        return self.at[:, :end]
+
+
 class KVCache:
     """Projected keys and values in buffers of fixed capacity: for decoding."""
 
@@ -45,22 +61,23 @@ class KVCache:
         heads: int,
         head_width: int,
         dtype: torch.dtype,
-        device: torch.device,
+        places: Places,
     ) -> None:
-        self.keys = torch.zeros(batch, heads, capacity, head_width, dtype=dtype, device=device)
+        shape = (batch, heads, capacity, head_width)
+        self.keys = torch.zeros(shape, dtype=dtype, device=places.at.device)
         self.values = torch.zeros_like(self.keys)
-        self.at = torch.zeros(batch, capacity, dtype=torch.int64, device=device)
+        self.places = places
         self.length = 0
 
     def extend(self, source: Tensor, at: Tensor, project: Project) -> tuple[Tensor, Tensor, Tensor]:
         k, v = project(source, at)
-        start, end = self.length, self.length + source.size(1)
+        start, new = self.length, source.size(1)
+        end = self.length = start + new
         assert end <= self.keys.size(2), "the cache is full; the engine must make room first"
-        self.keys[:, :, start:end] = k
-        self.values[:, :, start:end] = v
-        self.at[:, start:end] = at
-        self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end], self.at[:, :end]
+        self.keys.narrow(2, start, new).copy_(k)
+        self.values.narrow(2, start, new).copy_(v)
+        keys, values = self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
+        return keys, values, self.places.extend(start, at)
 
     def select(self, rows: Tensor) -> None:
         """Keeps the rows (R,), in this order; only what is filled is copied."""
@@ -72,7 +89,6 @@ class KVCache:
                 buffer = buffer.new_zeros(len(rows), *buffer.shape[1:])
                 setattr(self, name, buffer)
             buffer[:, :, :end] = kept
-        self.at = self.at.index_select(0, rows)
 
 
 class SegmentMemory:
@@ -191,6 +207,8 @@ class State:
     """What a whole model remembers; handed in with every call, and extended by it."""
 
     layers: list[LayerState]
+    places: Places | None = None
+    """Of what the layers' caches keep; None where they keep something else."""
     length: int = 0
     """Positions seen so far, the same for every row (shorter rows are padded on the left)."""
     source: Tensor | None = None
@@ -222,6 +240,20 @@ class State:
                 }
                 layer.carried.restore(mine)
 
+    @property
+    def rewinds(self) -> bool:
+        """Whether the last tokens can be taken back."""
+        return self.places is not None and self.source is None
+
+    def rewind(self, tokens: int) -> None:
+        """Takes the last tokens back, as if they had never been read."""
+        assert self.places is not None
+        self.length -= tokens
+        self.places.length -= tokens
+        for layer in self.layers:
+            assert isinstance(layer.own, KVCache)
+            layer.own.length -= tokens
+
     def select(self, rows: Tensor, *, sources: bool = True) -> None:
         """Keeps some rows, in a new order: row i goes on from what row `rows[i]` has read.
 
@@ -232,6 +264,8 @@ class State:
         """
         for layer in self.layers:
             layer.select(rows, sources=sources)
+        if self.places is not None:
+            self.places.at = self.places.at.index_select(0, rows)
         if sources and self.source is not None:
             self.source = self.source.index_select(0, rows)
         if sources and self.source_at is not None:

@@ -1,6 +1,7 @@
 """Who may see whom, from positions alone: causal, a local window, padding."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,8 @@ class Frame:
     """(T,) or (B, T) positions of the queries."""
     plain: bool
     """All rows without padding, in order: the fast paths of `allowed` may be taken."""
-    known: dict[tuple[Visibility, int], Tensor] = field(default_factory=dict)
+    known: dict[Any, Any] = field(default_factory=dict)
+    """What one layer computed of these positions, for the others: masks, rotations."""
 
     def allowed(self, rule: Visibility, key_at: Tensor) -> Tensor | None:
         """The mask for keys at `key_at`; None when every query may see every key.
@@ -50,7 +52,8 @@ class Frame:
         key = (rule, key_at.size(-1))
         if key not in self.known:
             self.known[key] = rule.allowed(self.at, key_at)
-        return self.known[key]
+        mask: Tensor = self.known[key]
+        return mask
 
 
 def frame(tokens: Tensor, at: Tensor | None, start: int) -> Frame:

@@ -90,8 +90,10 @@ class Objective(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B, T, W) -> (B, T, V), in float32 or better."""
-        weight = self.backbone.embed.token.weight if self.head is None else self.head.weight
-        scores = F.linear(hidden, weight)
+        if self.head is None:
+            scores = F.linear(hidden, self.backbone.embed.token.weight)
+        else:
+            scores = self.head(hidden)
         return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
 
     def next_logits(self, hidden: Tensor, state: State) -> Tensor:

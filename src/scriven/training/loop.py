@@ -15,7 +15,7 @@ from .budget import Horizon
 from .log import Line, Log, Stopwatch
 from .optim import Optimizers
 from .progress import Hooks, Outcome, Progress
-from .schedule import rate_share
+from .schedule import pieces, rate_share
 from .stop import Stop
 from .update import Update, Updater
 from .window import Window
@@ -36,6 +36,7 @@ class Loop:
         optim: OptimSettings,
         settings: TrainSettings,
         rows: tuple[int, int],
+        context: int,
         log: Log,
         stop: Stop,
         watch: Stopwatch,
@@ -45,6 +46,7 @@ class Loop:
         self.hooks, self.horizon = hooks, horizon
         self.optim, self.settings, self.log, self.stop = optim, settings, log, stop
         self.batch_rows, self.micro_rows = rows
+        self.context = context
         self.watch, self.progress = watch, progress
         self.horizon.shortened = progress.shortened
         self.score: Score | None = None
@@ -88,9 +90,10 @@ class Loop:
 
     def _update(self) -> None:
         progress, share = self.progress, self._share()
-        batch = self.hooks.batch(progress.samples)
+        parts = pieces(self.context, self.settings.first_context, share)
+        batch = self.hooks.batch(progress.samples).cut(parts)
         rate = rate_share(self.optim, share) * progress.caution
-        update = self.updater(batch, self.micro_rows, rate)
+        update = self.updater(batch, self.micro_rows * parts, rate)
         progress.step += 1
         progress.samples += self.batch_rows
         progress.tokens += update.read

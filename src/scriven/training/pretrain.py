@@ -74,6 +74,7 @@ def _pretrain(run: Trainer, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
         settings.optim,
         settings.train,
         rows,
+        plan.model.context,
         log,
         halt,
         clock,

@@ -1,4 +1,5 @@
-"""Learning-rate schedules: progress through the budget -> share of the peak rate.
+"""What changes while a run goes on: progress through the budget -> share of the peak rate, and
+pieces that windows are cut into.
 
 Progress runs from 0 to 1 in whatever the budget counts, seconds included, so a schedule is
 finished when the budget is, on a fast machine or a slow one.
@@ -41,3 +42,27 @@ def rate_share(settings: OptimSettings, progress: float) -> float:
     shape = SHAPES[settings.schedule](progress, settings.decay)
     rising = progress / settings.warmup if settings.warmup > 0 else 1.0
     return min(shape, rising + 1e-3)  # the first step of a warm-up is small, not empty
+
+
+WHOLE_FROM = 0.5
+"""Progress from which windows are whole."""
+
+
+def pieces(context: int, first: int | None, progress: float) -> int:
+    """How many pieces each window of `context` tokens is cut into, a power of two.
+
+    Short windows first: a token costs less there, and what is near teaches most at the beginning
+    (Li et al. 2022, "The Stability-Efficiency Dilemma: Sequence Length Warmup").
+
+    Args:
+        context: tokens of a window.
+        first: tokens of a piece when training begins; None: windows are never cut.
+        progress: through the budget, from 0 to 1.
+    """
+    if first is None or progress >= WHOLE_FROM:
+        return 1
+    most = 1
+    while context % (2 * most) == 0 and context // (2 * most) >= first:
+        most *= 2
+    stages = most.bit_length() - 1
+    return most >> int(progress / WHOLE_FROM * stages)

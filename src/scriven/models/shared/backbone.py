@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ...errors import SettingError
 from ...nn.block import Block
 from ...nn.embed import Embedding
-from ...nn.state import NOTHING, KVCache, LayerState, State
+from ...nn.state import NOTHING, KVCache, LayerState, Places, State
 from ...nn.visibility import frame
 
 
@@ -98,18 +98,17 @@ class Backbone(nn.Module):
 
     def new_state(self, batch: int, capacity: int) -> State:
         """An empty key/value cache for `batch` rows of up to `capacity` positions."""
-        weight = self.embed.token.weight
-        kind = weight.device.type
-        dtype = weight.dtype
-        if torch.is_autocast_enabled(kind):
-            dtype = torch.get_autocast_dtype(kind)
+        device = self.embed.token.weight.device
+        mixed = torch.is_autocast_enabled(device.type)
+        places = Places(batch, capacity, device)
         layers = []
         for block in self.blocks:
             attention = cast(Block, block).attention
+            dtype = torch.get_autocast_dtype(device.type) if mixed else attention.dtype
             heads, size = attention.kv_heads, attention.head_width
-            cache = KVCache(batch, capacity, heads, size, dtype, weight.device)
+            cache = KVCache(batch, capacity, heads, size, dtype, places)
             layers.append(LayerState(own=cache))
-        return State(layers)
+        return State(layers, places)
 
 
 def pretraining(architecture: ModuleType) -> str:

@@ -1,0 +1,141 @@
+"""Weights laid out for writing: the same products, as far as their precision goes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from scriven.errors import SettingError
+from scriven.generate import ready as ready_module
+from scriven.generate.ready import ready
+from scriven.models import gpt2, llama, transformer, transformer_xl
+from scriven.nn.lora import adapt
+from scriven.nn.packed import LAYOUTS, Packed, check_layout
+from scriven.runtime import Runtime
+from scriven.tasks.base import Objective
+from scriven.tasks.language import Language
+from scriven.tasks.seq2seq import Task as Seq2seq
+
+PLAIN = Runtime(torch.device("cpu"), torch.float32, 1, {})
+ALL = {"gpt2": gpt2, "llama": llama, "transformer_xl": transformer_xl, "transformer": transformer}
+
+
+def make(name: str) -> Objective:
+    module = ALL[name]
+    torch.manual_seed(3)
+    model = module.Model(
+        module.Config(vocabulary=50, context=32, layers=2, heads=2, width=64, dropout=0.0)
+    )
+    task = (Seq2seq if name == "transformer" else Language)(
+        model, special={"eos": 0, "pad": 1, "mask": 2, "unk": 3}
+    )
+    with torch.no_grad():
+        for weight in task.parameters():
+            weight.normal_(0, 0.08)
+    return task.eval()
+
+
+def logits(task: Objective, tokens: torch.Tensor) -> torch.Tensor:
+    """Read in two parts, the second one token after the other."""
+    found = []
+    with torch.inference_mode():
+        state = task.backbone.new_state(len(tokens), 32)
+        if hasattr(task.backbone, "read"):
+            task.backbone.read(tokens.flip(1), None, state)
+        for part in (tokens[:, :9], *tokens[:, 9:].split(1, 1)):
+            found.append(task.next_logits(task.backbone(part, state), state))
+    return torch.cat(found, 1)
+
+
+@pytest.mark.parametrize("precision", list(LAYOUTS))
+@pytest.mark.parametrize("inputs", [1, 4, 40])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_product_is_that_of_the_float_weights(precision: str, inputs: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    weight, x = torch.randn(96, 64), torch.randn(inputs, 2, 64)
+    added = torch.randn(96) if bias else None
+    layer = check_layout(precision)(weight, added)
+    true = F.linear(x, weight, added)
+    bound = 0.006 if precision == "bfloat16" else 0.02
+    for found, part in ((layer(x), slice(None)), (layer.rows(x, 10, 50), slice(10, 50))):
+        error = (found.float() - true[..., part]).norm() / true[..., part].norm()
+        assert found.dtype == layer.dtype
+        assert 0 < error < bound
+
+
+@pytest.mark.parametrize("precision", list(LAYOUTS))
+@pytest.mark.parametrize("name", list(ALL))
+def test_a_twin_says_about_the_same(name: str, precision: str) -> None:
+    task = make(name)
+    tokens = torch.randint(4, 50, (3, 20))
+    before = logits(task, tokens)
+    twin = ready(task, PLAIN, precision)
+    assert any(isinstance(each, Packed) for each in twin.modules())
+    after = logits(twin, tokens)
+    assert 0 < (after - before).norm() / before.norm() < 0.05
+    assert torch.equal(logits(task, tokens), before), "the task itself changed"
+
+
+@pytest.mark.parametrize("name", list(ALL))
+def test_in_float32_nothing_changes_and_nothing_is_copied(name: str) -> None:
+    task = make(name)
+    tokens = torch.randint(4, 50, (3, 20))
+    twin = ready(task, PLAIN, "float32")
+    torch.testing.assert_close(logits(twin, tokens), logits(task, tokens), rtol=0, atol=1e-6)
+    mine = {id(weight) for weight in task.parameters()}
+    assert {id(weight) for weight in twin.parameters()} == mine
+
+
+def test_planted_bug_another_scale_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make("llama")
+    tokens = torch.randint(4, 50, (3, 20))
+    before = logits(task, tokens)
+    lay_out = Packed._lay_out
+    monkeypatch.setattr(
+        Packed, "_lay_out", lambda layer, weight, bias: lay_out(layer, 1.2 * weight, bias)
+    )
+    after = logits(ready(task, PLAIN, "bfloat16"), tokens)
+    assert (after - before).norm() / before.norm() > 0.05
+
+
+def test_adapters_are_part_of_the_weights() -> None:
+    task = make("llama")
+    adapt(task, 4)
+    with torch.no_grad():
+        for name, weight in task.named_parameters():
+            if "lora" in name:
+                weight.normal_(0, 0.3)
+    tokens = torch.randint(4, 50, (3, 20))
+    before = logits(task, tokens)
+    after = logits(ready(task, PLAIN, "bfloat16"), tokens)
+    assert (after - before).norm() / before.norm() < 0.05
+
+
+def test_small_models_keep_their_digits_and_large_ones_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task, half = make("llama"), replace(PLAIN, dtype=torch.bfloat16)
+
+    def packed() -> bool:
+        return any(isinstance(each, Packed) for each in ready(task, half).modules())
+
+    assert not packed()
+    monkeypatch.setattr(ready_module, "LARGE", 1000)
+    assert packed()
+    monkeypatch.setattr(ready_module, "WORTH_IT", 1000)
+    assert isinstance(ready(task, half).head, Packed), "the tied output matrix too"
+
+
+def test_what_a_processor_lacks_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(layer: Packed, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        raise NotImplementedError("no such kernel")
+
+    monkeypatch.setattr(Packed, "_lay_out", lacking)
+    with pytest.raises(SettingError, match="--dtype=bfloat16"):
+        ready(make("llama"), PLAIN, "bfloat16")
+    monkeypatch.setattr(ready_module, "LARGE", 1000)
+    half = replace(PLAIN, dtype=torch.bfloat16)
+    assert not any(isinstance(each, Packed) for each in ready(make("llama"), half).modules())
+    with pytest.raises(SettingError, match="for processors"):
+        ready(make("llama"), replace(PLAIN, device=torch.device("cuda")), "int8")
