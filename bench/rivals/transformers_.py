@@ -169,9 +169,11 @@ class Transformers:
     @torch.no_grad()
     def loss(self) -> dict[str, Any]:
         self.model.eval()
+        # accelerate wraps the model in autocast once training has begun; the gate is in float32
+        forward = getattr(self.model, "_original_forward", self.model)
         found = []
         for tokens, targets in self.batches.windows():
-            logits = self.model(tokens).logits.float()
+            logits = forward(tokens).logits.float()
             found.append(float(torch.nn.functional.cross_entropy(logits[0], targets[0])))
         return {"losses": found}
 
