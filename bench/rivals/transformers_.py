@@ -52,8 +52,10 @@ class Turns(TrainerCallback):
         self.allowed: queue.Queue[bool] = queue.Queue()
         self.done: queue.Queue[float | Exception] = queue.Queue()
         self.loss = 0.0
+        self.began = threading.Event()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        self.began.set()
         self.allowed.get()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
@@ -138,6 +140,7 @@ class Transformers:
         trainer.turns, trainer.model_accepts_loss_kwargs = self.turns, False
         self.thread = threading.Thread(target=self._train, args=(trainer, self.turns), daemon=True)
         self.thread.start()
+        self.turns.began.wait(60)  # from now on the model is wrapped
 
     thread: threading.Thread | None = None
 
@@ -169,7 +172,7 @@ class Transformers:
     @torch.no_grad()
     def loss(self) -> dict[str, Any]:
         self.model.eval()
-        # accelerate wraps the model in autocast once training has begun; the gate is in float32
+        # accelerate has wrapped the model in autocast, and the gate is in float32
         forward = getattr(self.model, "_original_forward", self.model)
         found = []
         for tokens, targets in self.batches.windows():
