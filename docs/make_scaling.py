@@ -61,7 +61,7 @@ N parameters, L layers, width W, context T, vocabulary V, n devices, B tokens of
 | sent, ddp | 8 N (n - 1) / n bytes from each device for an update: gradients go round a ring twice |
 | sent, fsdp | 8 N (n - 1) / n bytes for each micro-batch: weights in bfloat16 for forward and for backward, gradients in float32 |
 | Muon | 5 rounds of 4 r² c + 2 r³ FLOPs for each matrix of r x c; those of one shape are divided among devices, and go round after it, 2 r c bytes; fsdp gathers them first, 4 r c bytes. At once up to 2^27 numbers, 20 bytes each, when activations are gone |
-| starts | 5 µs for each of about 125 operations of a layer and a micro-batch, forward and backward, without compilation |
+| starts | 5 µs for each of about 92 operations of a layer and a micro-batch, forward and backward, without compilation |
 | an update | the longest of arithmetic, communication and starts, which run side by side, then Muon's part and the reading and writing of 28 N bytes by the optimizer |
 
 fsdp divides weights, gradients and optimizer by n, and is reckoned with weights that are gathered in

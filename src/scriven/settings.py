@@ -68,8 +68,9 @@ class TrainSettings:
     micro_batch: int | None = None
     """Sequences at once; the rest of a batch is accumulated. Lower it when memory is short."""
     first_context: int | None = None
-    """Tokens a model sees at once when training begins; doubled in stages up to the whole context,
-    which it sees for the second half of the budget."""
+    """Tokens a model sees at once when training begins, doubled in stages up to the whole context,
+    which it sees for the second half of the budget; auto: a quarter of the context for llama on a
+    CPU."""
     evaluate_every: int | None = None
     """Updates between two looks at the whole validation part."""
     save_every: float = 60.0

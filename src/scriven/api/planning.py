@@ -153,7 +153,7 @@ class _Search:
         quick = not machine.gpu and self._unit == "seconds" and self._seconds < 120
         usual: dict[str, object] = {
             "vocabulary": vocabulary_for(int(text * scaling.BYTES_PER_TOKEN)),
-            "context": scaling.usual_context(machine.gpu, quick, int(text)),
+            "context": scaling.usual_context(machine.gpu, quick, not machine.gpu, int(text)),
             **vars(scaling.shape_of(self.size)),
         }
         known = {name: value for name, value in usual.items() if hasattr(self.start, name)}

@@ -6,17 +6,21 @@ Everything else is shared with the task. Knows no architecture.
 import copy
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..errors import SettingError
 from ..nn.attention import Attention
 from ..nn.lora import Lora
+from ..nn.mlp import MLP, Activation, gelu_tanh
 from ..nn.packed import LAYOUTS, Packed, check_layout
 from ..runtime import Runtime
 from ..tasks.base import Objective
 
 LAYERS = ("qkv", "out", "gate_up", "up", "down", "key")
 """Names of the layers that are laid out anew: the matrices of attention and feed-forward."""
+FUSED: dict[Activation, tuple[str, str]] = {gelu_tanh: ("gelu", "tanh"), F.relu: ("relu", "")}
+"""Activations that a product may end with."""
 WORTH_IT = 1 << 18
 """Weights of an output matrix from which it is laid out anew; a small one keeps all its digits."""
 LARGE = 4_000_000
@@ -45,7 +49,12 @@ def ready(task: Objective, runtime: Runtime, asked: str | None = None) -> Object
                 if large and child.weight.numel() < WORTH_IT:
                     continue
                 added = child.lora.full() if isinstance(child, Lora) else 0
-                setattr(module, name, layer(child.weight + added, child.bias))
+                after = ("none", "")
+                if isinstance(module, MLP) and name == "up" and layer.fuses:
+                    after = FUSED.get(module.activation, after)
+                if after[0] != "none":
+                    module.activation = nn.Identity()
+                setattr(module, name, layer(child.weight + added, child.bias, after))
         if isinstance(module, Attention):
             module.fix()
     table = twin.backbone.embed.token.weight

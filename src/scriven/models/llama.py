@@ -162,6 +162,9 @@ NAMES = (
 )
 
 
+GROWS = True
+
+
 def sizes(config: Config) -> dict[str, list[int]]:
     """Where fused matrices are cut for NAMES."""
     queries = config.heads * config.size_of_head

@@ -23,13 +23,19 @@ class Packed(nn.Module):
 
     Args:
         weight: (out, in), kept for slices of it; bias: (out,).
+        after: what oneDNN calls the activation that follows, and its form; none by default.
     """
 
     dtype = torch.bfloat16
     """Of what it gives."""
+    fuses = True
+    """Whether an activation can follow within the product."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None = None, after: tuple[str, str] = ("none", "")
+    ) -> None:
         super().__init__()
+        self.after = after
         self.weight, self.bias = weight.detach(), bias if bias is None else bias.detach()
         self._slices: dict[tuple[int, int | None], Product] = {}
         self._product = self._lay_out(self.weight, self.bias)
@@ -50,9 +56,10 @@ class Packed(nn.Module):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16(), 1)
         small = None if bias is None else bias.bfloat16()
         product = torch.ops.mkldnn._linear_pointwise.default
+        name, form = self.after
 
         def multiply(x: Tensor) -> Tensor:
-            found: Tensor = product(x.bfloat16(), packed, small, "none", [], "")
+            found: Tensor = product(x.bfloat16(), packed, small, name, [], form)
             return found
 
         return multiply
@@ -64,6 +71,8 @@ class Quantized(Packed):
     A few inputs meet a small matrix as they are; otherwise they are rounded to int8 as they come,
     each row of them with its own scale.
     """
+
+    fuses = False
 
     def _lay_out(self, weight: Tensor, bias: Tensor | None) -> Product:
         exact = weight.float()

@@ -10,7 +10,7 @@ Residual = Callable[[Tensor, Sublayer, Sublayer], Tensor]
 
 def pre_norm(x: Tensor, norm: Sublayer, sublayer: Sublayer) -> Tensor:
     """Norm first, residual untouched (GPT-2, Llama)."""
-    return x + sublayer(norm(x))
+    return x + sublayer(norm(x)).to(x.dtype)
 
 
 def post_norm(x: Tensor, norm: Sublayer, sublayer: Sublayer) -> Tensor:

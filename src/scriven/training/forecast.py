@@ -20,7 +20,7 @@ FULL, HALF = 4, 2
 """Bytes of a number in float32, and of one in bfloat16."""
 KEPT_HALF = 2.4
 """Bytes of a number that backward needs where products are in bfloat16: norms keep float32."""
-STARTS, STARTS_APART = 125, 40
+STARTS, STARTS_APART = 92, 40
 """Operations of a step, forward and backward, per layer and beside the layers, started one by
 one."""
 START = 5e-6

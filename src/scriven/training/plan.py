@@ -17,7 +17,15 @@ from ..models.shared.cost import build_empty, check_fits
 from ..runtime import Runtime, memory_available
 from ..settings import Settings, TokenizerSettings
 from .budget import Budget
-from .scaling import GPU_TOKENS, SIZES, batch_tokens, peak_rate, rows_of, usual_context
+from .scaling import (
+    GPU_TOKENS,
+    SIZES,
+    batch_tokens,
+    first_context,
+    peak_rate,
+    rows_of,
+    usual_context,
+)
 from .scaling import shape_of as shape_of
 
 CONTEXT_SMALLEST = 8
@@ -89,7 +97,9 @@ def make_plan(
     asked = dict(model_changes)
     gpu = runtime.device.type != "cpu"
     _choose_shape(module, asked, size, budget, text, gpu, reasons)
-    _choose_context(asked, budget, text, gpu, reasons)
+    kind = task or pretraining(module)
+    grows = not gpu and kind == "language" and getattr(module, "GROWS", False)
+    _choose_context(asked, budget, text, gpu, grows, reasons)
     passes = _passes(budget, text, gpu)
     if "dropout" not in asked:
         share = 0.1 if passes > 40 else 0.0
@@ -100,7 +110,6 @@ def make_plan(
     asked["vocabulary"] = text.vocabulary
     reasons["model.vocabulary"] = "from the tokenizer"
     model = config.replace(module.Config(), asked, "model")
-    kind = task or pretraining(module)
     if text.longest is None:
         _check_window(module, model, kind, text)
     train = settings.train
@@ -125,6 +134,16 @@ def make_plan(
     if rate is None:
         rate = peak_rate(settings.optim.optimizer, model.width)
         reasons["optim.rate"] = f"for {settings.optim.optimizer} at width {model.width}"
+    first = train.first_context
+    if first is not None and (kind != "language" or module.Model.carried is not Backbone.carried):
+        raise SettingError(
+            f"--train.first_context={first} is for models that read windows of a text one by one: "
+            f"leave it away for {architecture}"
+        )
+    if first is None and grows and settings.runtime.compile is not True:
+        first = first_context(model.context)
+        if first:
+            reasons["train.first_context"] = "short windows cost less, and teach what is near first"
     compiled = settings.runtime.compile
     if compiled is None:
         compiled = gpu and (budget.unit != "seconds" or budget.amount >= 600)
@@ -143,7 +162,12 @@ def make_plan(
         settings,
         tokenizer=text.tokenizer,
         train=dataclasses.replace(
-            train, batch=batch, micro_batch=micro, evaluate_every=every, patience=patience
+            train,
+            batch=batch,
+            micro_batch=micro,
+            first_context=first,
+            evaluate_every=every,
+            patience=patience,
         ),
         optim=dataclasses.replace(settings.optim, rate=rate),
         runtime=dataclasses.replace(
@@ -222,13 +246,14 @@ def _choose_context(
     budget: Budget,
     text: TextSize,
     gpu: bool,
+    grows: bool,
     reasons: dict[str, str],
 ) -> None:
     """Window length: longer helps when there is time to learn from it."""
     if "context" in asked:
         return
     quick = not gpu and budget.unit == "seconds" and budget.amount < 120
-    wanted = usual_context(gpu, quick, text.train_tokens)
+    wanted = usual_context(gpu, quick, grows, text.train_tokens)
     if text.longest is not None:
         asked["context"] = max(CONTEXT_SMALLEST, min(wanted, 1 << (text.longest - 1).bit_length()))
         reasons["model.context"] = f"the longest side of a pair has {text.longest:,} tokens"
@@ -280,6 +305,7 @@ def check_ranges(settings: Settings) -> None:
         ("optim.beta2", optim.beta2, 0, 0.999999),
         ("train.batch", train.batch, 1, 1e7),
         ("train.micro_batch", train.micro_batch, 1, 1e7),
+        ("train.first_context", train.first_context, 1, 1e9),
         ("train.evaluate_every", train.evaluate_every, 1, 1e12),
         ("train.save_steps", train.save_steps, 1, 1e12),
         ("train.save_every", train.save_every, 0.01, 1e9),

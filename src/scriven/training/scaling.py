@@ -26,6 +26,9 @@ BATCH_GROWTH = 0.383
 """The best batch grows with this power of the tokens of a training, whatever the size of the model
 (Bergsma et al. 2025)."""
 
+SHORTEST_PIECE = 32
+"""Tokens of the shortest window that teaches anything."""
+
 WIDE = 25e6
 """Parameters in blocks from which shapes are made for a GPU's matrix units."""
 
@@ -104,16 +107,22 @@ def _two_digits(number: float) -> str:
     return f"{round(number, digits):.10g}"
 
 
-def usual_context(gpu: bool, quick: bool, tokens: int) -> int:
+def usual_context(gpu: bool, quick: bool, grows: bool, tokens: int) -> int:
     """Window length for a text of so many tokens: longer helps when there is time to learn from it.
 
     Args:
         gpu: whether it trains on one.
         quick: under two minutes on a processor.
+        grows: whether windows are short at first, which pays for twice the length.
     """
     if gpu and tokens > 20_000_000:
         return 1024
-    return 128 if quick else 256
+    return (128 if quick else 256) * (2 if grows else 1)
+
+
+def first_context(context: int) -> int | None:
+    """Tokens of a window when training begins, where windows grow; None: too short to be cut."""
+    return context // 4 if context >= 4 * SHORTEST_PIECE and context % 4 == 0 else None
 
 
 def batch_tokens(gpu: bool, horizon: float | None, text: float) -> int:

@@ -94,6 +94,10 @@ def plan_tuning(
     check_ranges(settings)
     reasons = dict(runtime.reasons)
     train = settings.train
+    if train.first_context is not None:
+        raise SettingError(
+            f"--train.first_context={train.first_context} is for pre-training: leave it away"
+        )
     each = max(1, round(tokens[0] / rows))
     usual = max(8, min(128, TOKENS // each)) if writes(task) else BATCH
     batch = train.batch or min(usual, max(8, rows // 20), rows)  # twenty updates in a pass at least

@@ -6,6 +6,8 @@ An architecture file holds
     NAMES       parameter names here -> Hugging Face, as data (names.py), with sizes for its cuts
     foreign     the Hugging Face config.json of a Config, or None where no twin exists
     adopt       the inverse of foreign, for imports; a file may lack it (theirs.py)
+    GROWS       True where windows may be short when training begins and grow: rotations teach long
+                distances by short ones, learned positions do not; False where it says nothing
     TASK        what it is pre-trained for, a file of tasks/; `language` where it says nothing
 """
 
