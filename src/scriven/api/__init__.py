@@ -12,6 +12,7 @@ from .model import Model, load
 from .planning import plan
 from .preparing import prepare
 from .shape import inspect
+from .speed import measure
 from .training import train
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "import_run",
     "inspect",
     "load",
+    "measure",
     "plan",
     "prepare",
     "train",

@@ -1,12 +1,12 @@
-"""`scriven bench`: architectures side by side, on the same text for the same time."""
+"""`scriven bench`: what this machine does; or architectures side by side, for the same time."""
 
 import shutil
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from .base import emit
+from .base import emit, table
 
 
 def bench(
@@ -20,14 +20,16 @@ def bench(
     json: Annotated[bool, Parameter(negative=())] = False,
     settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
 ) -> None:
-    """Train architectures for the same time on the same text, and compare what they reach.
+    """Measure this machine; or, with a text, train architectures for the same time and compare.
 
-    The same command again goes on where it was stopped; a finished run is not repeated.
+    Without a text it takes half a minute: products, memory, and tokens a second of training and of
+    writing. With one, the same command again goes on where it was stopped; a finished run is not
+    repeated.
 
     Parameters
     ----------
     sources
-        Files, folders, globs, or a built-in corpus.
+        Files, folders, globs, or a built-in corpus; none to measure the machine.
     arch
         Architectures with commas between them, or .py files of your own; all by default.
     budget
@@ -43,6 +45,12 @@ def bench(
     json
         One JSON object on standard output.
     """
+    if not sources and (arch, size, out, settings or None) == (None, None, None, None):
+        from ..api import measure
+
+        data = measure()
+        emit(data, _told(data), json)
+        return
     from ..api import bench as run
 
     names = [name.strip() for name in (arch or "").split(",") if name.strip()]
@@ -58,3 +66,24 @@ def bench(
     )
     width = shutil.get_terminal_size((100, 24)).columns
     emit(found.data(), found.text(width, bold=sys.stdout.isatty()), json)
+
+
+def _told(data: dict[str, Any]) -> str:
+    """The machine's figures for a person."""
+    rates = ", ".join(f"{name} {rate:,.0f} GFLOP/s" for name, rate in data["gflops"].items())
+    facts = [
+        ("machine", f"{data['processor']}, {data['device']}, {data['threads']} threads"),
+        ("products", rates),
+    ]
+    if data["memory_gb_per_second"]:
+        facts.append(("memory", f"{data['memory_gb_per_second']:g} GB/s read"))
+    for each in data["sizes"]:
+        name = f"{each['size']}, {each['parameters'] / 1e6:.1f}M"
+        share = f"{each['training_share']:.0%} of the products' rate"
+        facts.append((name, f"trains {each['training']:,.0f} tokens/s, {share}"))
+        alone = f"writes {each['writing']:,.0f} tokens/s"
+        if each["writing_share"]:
+            alone += f", reading weights at {each['writing_share']:.0%} of the memory's rate"
+        many = f"       {each['writing_together']:,.0f} in {data['texts']} texts at once"
+        facts += [("", alone), ("", many)]
+    return table(facts)

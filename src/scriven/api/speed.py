@@ -1,0 +1,155 @@
+"""How fast this machine is: its products and its memory, and what Scriven makes of them.
+
+Models have fresh weights and read random tokens, so nothing is downloaded and nothing is learnt.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..data.batch import Batch
+from ..generate.engine import Engine
+from ..generate.ready import ready
+from ..generate.sampling import Sampling
+from ..models import llama
+from ..models.shared.cost import flops_per_token
+from ..runtime import Runtime, decide
+from ..settings import OptimSettings, RuntimeSettings, TokenizerSettings
+from ..tasks.language import Language
+from ..text.kinds import byte
+from ..training.optim import Optimizers
+from ..training.parallel import Parallel
+from ..training.scaling import CPU_TOKENS, GPU_TOKENS, SIZES, rates
+from ..training.update import Updater
+from ..world import ALONE
+
+SHAPES = ("small", "base")
+"""Of the sizes that --size knows."""
+CONTEXT = 256
+WRITTEN = 100
+"""Tokens of a text that is timed."""
+TOGETHER = 32
+PATIENCE = 3.0
+"""Seconds that each figure may take."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one shape does."""
+
+    size: str
+    parameters: int
+    training: float
+    """Tokens per second, 2,048 in each update (32,768 on a GPU)."""
+    training_share: float
+    """Of the measured rate of products."""
+    writing: float
+    """Tokens per second of one text that is drawn, with guesses ahead."""
+    writing_share: float
+    """Of the measured rate of reading, if each token reads every weight once."""
+    writing_together: float
+    """Tokens per second of 32 texts at once."""
+
+
+def measure() -> dict[str, Any]:
+    """Products, memory, training and writing; about half a minute."""
+    runtime = decide(RuntimeSettings())
+    device, dtype = runtime.device, str(runtime.dtype).removeprefix("torch.")
+    products = {
+        name: matmul_rate(getattr(torch, name), device=device) for name in {"float32", dtype}
+    }
+    read = bandwidth(1024)["read"] if device.type == "cpu" else 0.0
+    found = [_speed(size, runtime, products[dtype], read) for size in SHAPES]
+    return {
+        **runtime.describe(),
+        "gflops": products,
+        "memory_gb_per_second": read,
+        "texts": TOGETHER,
+        "sizes": [vars(each) for each in found],
+    }
+
+
+def matmul_rate(
+    dtype: torch.dtype, seconds: float = 0.5, device: torch.device | None = None
+) -> float:
+    """GFLOP/s of a square product."""
+    size = 1024 if device is None or device.type == "cpu" else 8192
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    (left @ right).sum().item()
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        last = left @ right
+        count += 1
+        if size > 1024:
+            last[0, 0].item()  # waits for the device
+    return round(2 * size**3 * count / (time.perf_counter() - began) / 1e9, 1)
+
+
+def bandwidth(megabytes: int, repeats: int = 5) -> dict[str, float]:
+    """GB/s of reading an array (its sum) and of copying it, both directions counted; the best of
+    some. Arrays beyond the caches tell what memory gives, small ones what the caches do."""
+    source = torch.ones(megabytes * (1 << 18))
+    target = torch.empty_like(source)
+    size, rounds = source.nbytes / 1e9, max(1, 64 // megabytes)
+    best = {"read": 0.0, "copy": 0.0}
+    for _ in range(repeats + 1):
+        for name, times in (("read", 1), ("copy", 2)):
+            began = time.perf_counter()
+            for _ in range(rounds):
+                source.sum() if name == "read" else target.copy_(source)
+            rate = times * size * rounds / (time.perf_counter() - began)
+            best[name] = max(best[name], round(rate, 1))
+    return best
+
+
+def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
+    torch.manual_seed(0)
+    tokenizer = byte.train([], TokenizerSettings(kind="byte"))
+    shape = llama.Config(vocabulary=tokenizer.vocabulary, context=CONTEXT, **vars(SIZES[size]))
+    task = Language(llama.Model(shape), special=tokenizer.structure)
+    task.initialise()
+    task = task.to(runtime.device)
+    parameters = sum(weight.numel() for weight in task.parameters())
+    tokens = CPU_TOKENS if runtime.device.type == "cpu" else GPU_TOKENS
+    settings = OptimSettings()
+    optimizers = Optimizers(task, settings, rates(settings, shape.width)["rest"])
+    parallel = Parallel(task, ALONE, runtime, RuntimeSettings(), None)
+    updater = Updater(parallel, optimizers, runtime, settings.clip)
+    rows = tokens // CONTEXT
+    draws = torch.randint(shape.vocabulary, (rows, CONTEXT + 1), device=runtime.device)
+    batch = Batch(draws[:, :-1], draws[:, 1:])
+    update = _seconds(lambda: updater(batch, rows, 1.0))
+    task.eval()
+    engine = Engine(ready(task, runtime), tokenizer, runtime)
+    drawn = Sampling(temperature=1.0)
+
+    def write(texts: int) -> Callable[[], object]:
+        prompts = ["It was"] * texts
+        return lambda: engine.generate(prompts, drawn, WRITTEN, ignore_eos=True)
+
+    one, many = _seconds(write(1)), _seconds(write(TOGETHER))
+    width = 2 if any(hasattr(each, "after") for each in engine.task.modules()) else 4
+    flops = flops_per_token(llama, task)["training"]
+    return Speed(
+        size=size,
+        parameters=parameters,
+        training=round(tokens / update, 1),
+        training_share=round(flops * tokens / update / 1e9 / gflops, 3),
+        writing=round(WRITTEN / one, 1),
+        writing_share=round(parameters * width * WRITTEN / one / 1e9 / read, 3) if read else 0.0,
+        writing_together=round(TOGETHER * WRITTEN / many, 1),
+    )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The middle one of some times, after a first that is thrown away."""
+    work()
+    times: list[float] = []
+    while len(times) < 3 or (sum(times) < PATIENCE and len(times) < 30):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return sorted(times)[len(times) // 2]

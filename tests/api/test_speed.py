@@ -1,0 +1,61 @@
+"""The machine's report: rates against a clock that is known, and a page that a person can read."""
+
+import itertools
+import json
+
+import pytest
+
+from scriven.api import speed
+from scriven.cli import run
+from scriven.models import llama
+from scriven.models.shared.cost import flops_per_token
+from scriven.tasks.language import Language
+from scriven.training.scaling import SIZES
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One tiny shape, and no time for repetitions."""
+    monkeypatch.setattr(speed, "SHAPES", ("tiny",))
+    monkeypatch.setattr(speed, "PATIENCE", 0.0)
+    monkeypatch.setattr(speed, "WRITTEN", 3)
+    monkeypatch.setattr(speed, "TOGETHER", 2)
+    monkeypatch.setattr(speed, "bandwidth", lambda megabytes: {"read": 20.0})
+
+
+def test_bandwidth_counts_bytes_and_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count(0, 2.0)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(ticks))
+    found = speed.bandwidth(1, repeats=1)
+    read = 64 * (1 << 20) / 1e9 / 2.0  # a MiB of float32, 64 times in two seconds
+    assert found == {"read": round(read, 1), "copy": round(2 * read, 1)}
+
+
+def test_shares_follow_from_the_rates(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "matmul_rate", lambda dtype, device: 100.0)
+    (found,) = speed.measure()["sizes"]
+    shape = llama.Config(vocabulary=258, context=speed.CONTEXT, **vars(SIZES["tiny"]))
+    task = Language(llama.Model(shape))
+    flops = flops_per_token(llama, task)["training"]
+    assert found["parameters"] == sum(weight.numel() for weight in task.parameters())
+    assert found["training_share"] == pytest.approx(found["training"] * flops / 1e11, abs=1e-3)
+    expected = found["writing"] * found["parameters"] * 4 / 20e9
+    assert found["writing_share"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_person_and_a_program_can_read_it(
+    quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["bench"]) == 0
+    page = capsys.readouterr().out
+    assert "GFLOP/s" in page and "tiny, 0.1M" in page and "2 texts" in page
+    assert run(["bench", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["sizes"][0]["size"] == "tiny" and told["sizes"][0]["training"] > 0
+
+
+def test_a_bench_of_architectures_still_needs_a_text(
+    quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["bench", "--arch", "llama"]) == 2
+    assert "no text" in capsys.readouterr().err
