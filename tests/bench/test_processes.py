@@ -1,10 +1,12 @@
 """bench/processes.py and bench/preparing.py: the parts that make a figure."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import busy
 import preparing
 import processes
 import pytest
@@ -43,3 +45,14 @@ def test_no_two_documents_are_the_same(tmp_path: Path) -> None:
     rows = [json.loads(line)["text"] for line in first.read_text().splitlines()]
     assert len(set(rows)) == len(rows)
     assert first.stat().st_size >= 1_000_000
+
+
+def test_others_are_busy_while_they_should_be_and_gone_afterwards() -> None:
+    def children() -> int:
+        me = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+        return len(me.read_text().split())
+
+    before = children()
+    with busy.busy(2):
+        assert children() == before + 2
+    assert children() == before
