@@ -31,7 +31,8 @@ def main() -> int:
     text, work = find_text(asked.text), asked.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     quick = asked.short or asked.tiny
-    house = House(asked.rivals, asked.nanogpt, compile=not quick or asked.compile)
+    compile = asked.compile or not (quick or asked.eager)
+    house = House(asked.rivals, asked.nanogpt, compile)
     here = rows.machine()
     made: list[dict[str, Any]] = []
     failures: list[str] = []
@@ -46,6 +47,8 @@ def main() -> int:
             made, failures = made + found[0], failures + found[1]
     if asked.only != "training":
         for shape, arch, dtype, together in _writing_contests(asked):
+            if asked.shape not in (None, shape.name):
+                continue
             race_terms = _writing_terms(asked, shape, quick, together)
             found = writing_race.race(house, shape, arch, dtype, race_terms, **common)
             made, failures = made + found[0], failures + found[1]
@@ -106,6 +109,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="about two minutes")
     parser.add_argument("--tiny", action="store_true", help="tiny shapes, to try the programs")
     parser.add_argument("--compile", action="store_true", help="torch.compile in a short run too")
+    parser.add_argument("--eager", action="store_true", help="no torch.compile at all")
+    parser.add_argument("--shape", help="of the models that write: 10.6M or 124M; both by default")
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--threads", type=int, default=2, help="of each contestant")
     parser.add_argument("--seed", type=int, default=1)
