@@ -1,0 +1,39 @@
+"""Windows that grow: what a run records of them, and where they are refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scriven.cli import run
+
+SMALL = [
+    "--model.layers=1", "--model.heads=2", "--model.width=16", "--model.context=64",
+    "--train.batch=2", "--budget=8steps", "--quiet",
+]  # fmt: skip
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    path = tmp_path / "book.txt"
+    path.write_text("It was a dark and stormy night.\n" * 80, encoding="utf-8")
+    return path
+
+
+def test_a_cut_window_is_the_same_number_of_tokens(book: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run(["train", str(book), "--out", str(out), "--train.first_context=16", *SMALL]) == 0
+    record = json.loads((out / "scriven.json").read_text(encoding="utf-8"))
+    assert record["settings"]["train"]["first_context"] == 16
+    assert record["results"]["tokens"] == 8 * 2 * 64
+
+
+@pytest.mark.parametrize("arch", ["rnn", "roberta", "transformer_xl"])
+def test_models_that_read_otherwise_refuse_them(
+    arch: str, book: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    asked = ["train", str(book), "--arch", arch, "--out", str(out), "--train.first_context=16"]
+    assert run([*asked, "--budget=2steps"]) == 2
+    assert "--train.first_context=16" in capsys.readouterr().err
+    assert not out.exists()
