@@ -78,30 +78,20 @@ def test_every_token_is_the_one_that_is_written_without_guesses(
     assert max(reads) > 1, "nothing was guessed"
 
 
-def test_planted_bug_a_guess_that_is_not_taken_back_shows(
+@pytest.mark.parametrize("taken_back", [True, False], ids=["taken back", "planted bug: kept"])
+def test_wrong_guesses_change_nothing_if_they_are_taken_back(
     make_task: MakeTask,
     tokenizer: Tokenizer,
     written: dict[Row, list[int]],
     monkeypatch: pytest.MonkeyPatch,
     write_slowly: Slowly,
+    taken_back: bool,
 ) -> None:
-    monkeypatch.setattr(State, "rewind", lambda state, tokens: None)
     monkeypatch.setattr(Draft, "guess", lambda draft, most: [1, 2][: max(0, most)])
+    if not taken_back:
+        monkeypatch.setattr(State, "rewind", lambda state, tokens: None)
     task, greedy = make_task(48), Sampling(temperature=0)
     Engine(task, tokenizer).generate([PROMPT], greedy, 100)
     (ids,) = written.values()
-    assert ids != write_slowly(task, tokenizer, PROMPT, greedy, 100, 0)
-
-
-def test_wrong_guesses_change_nothing(
-    make_task: MakeTask,
-    tokenizer: Tokenizer,
-    written: dict[Row, list[int]],
-    monkeypatch: pytest.MonkeyPatch,
-    write_slowly: Slowly,
-) -> None:
-    monkeypatch.setattr(Draft, "guess", lambda draft, most: [1, 2, 3][: max(0, most)])
-    task, greedy = make_task(48), Sampling(temperature=0)
-    Engine(task, tokenizer).generate([PROMPT], greedy, 100)
-    (ids,) = written.values()
-    assert ids == write_slowly(task, tokenizer, PROMPT, greedy, 100, 0)
+    truth = write_slowly(task, tokenizer, PROMPT, greedy, 100, 0)
+    assert (ids == truth) == taken_back

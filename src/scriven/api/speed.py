@@ -16,6 +16,7 @@ from ..generate.ready import ready
 from ..generate.sampling import Sampling
 from ..models import llama
 from ..models.shared.cost import flops_per_token
+from ..nn.packed import Packed
 from ..runtime import Runtime, decide
 from ..settings import OptimSettings, RuntimeSettings, TokenizerSettings
 from ..tasks.language import Language
@@ -59,7 +60,8 @@ def measure() -> dict[str, Any]:
     runtime = decide(RuntimeSettings())
     device, dtype = runtime.device, str(runtime.dtype).removeprefix("torch.")
     products = {
-        name: matmul_rate(getattr(torch, name), device=device) for name in {"float32", dtype}
+        name: matmul_rate(getattr(torch, name), device=device)
+        for name in dict.fromkeys(("float32", dtype))
     }
     read = bandwidth(1024)["read"] if device.type == "cpu" else 0.0
     found = [_speed(size, runtime, products[dtype], read) for size in SHAPES]
@@ -131,7 +133,8 @@ def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
         return lambda: engine.generate(prompts, drawn, WRITTEN, ignore_eos=True)
 
     one, many = _seconds(write(1)), _seconds(write(TOGETHER))
-    width = 2 if any(hasattr(each, "after") for each in engine.task.modules()) else 4
+    packed = any(isinstance(each, Packed) for each in engine.task.modules())
+    width = 2 if packed else 4
     flops = flops_per_token(llama, task)["training"]
     return Speed(
         size=size,
