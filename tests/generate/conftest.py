@@ -79,7 +79,7 @@ class Spoken:
     """The state of `Reciter`: how much it has read."""
 
     length: int = 0
-    rewinds: bool = False
+    slotted: bool = False
 
 
 class Script(nn.Module):
@@ -143,7 +143,8 @@ def slowly(
             hidden = task.backbone(torch.tensor([window]))
             logits = task.logits(hidden)[:, -1, : tokenizer.vocabulary]
         logits[:, tokenizer.pad] = -torch.inf
-        token = int(choose(logits, sampling, [generator], seen))
+        number = float(torch.rand((), generator=generator, dtype=torch.float64))
+        token = int(choose(logits, sampling, [number], seen))
         seen[0, token] = True
         window = [*window, token]
         written.append(token)

@@ -10,7 +10,6 @@ from scriven.generate.engine import Engine
 from scriven.generate.reader import Reader
 from scriven.generate.row import Row
 from scriven.generate.sampling import Sampling
-from scriven.nn.state import State
 from scriven.tasks.language import Language
 from scriven.text.base import Tokenizer
 
@@ -47,13 +46,13 @@ def test_what_fails_is_asked_for_less() -> None:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Tokens of each look ahead from now on."""
     counts: list[int] = []
-    look = Reader.look_ahead
+    look = Reader.look
 
-    def count(reader: Reader, ids: list[int]) -> torch.Tensor:
-        counts.append(len(ids))
+    def count(reader: Reader, ids: torch.Tensor) -> torch.Tensor:
+        counts.append(ids.size(1))
         return look(reader, ids)
 
-    monkeypatch.setattr(Reader, "look_ahead", count)
+    monkeypatch.setattr(Reader, "look", count)
     return counts
 
 
@@ -89,7 +88,7 @@ def test_wrong_guesses_change_nothing_if_they_are_taken_back(
 ) -> None:
     monkeypatch.setattr(Draft, "guess", lambda draft, most: [1, 2][: max(0, most)])
     if not taken_back:
-        monkeypatch.setattr(State, "rewind", lambda state, tokens: None)
+        monkeypatch.setattr(Reader, "take_back", lambda reader, tokens: None)
     task, greedy = make_task(48), Sampling(temperature=0)
     Engine(task, tokenizer).generate([PROMPT], greedy, 100)
     (ids,) = written.values()

@@ -69,20 +69,14 @@ def test_the_comparison_notices_a_wrong_rule(
     assert list(written.values()) != [truth]
 
 
-def test_the_comparison_notices_a_lost_padding(
+def test_the_comparison_notices_a_lost_position(
     random_task: Language,
     tokenizer: Tokenizer,
     written: dict[Row, list[int]],
     monkeypatch: pytest.MonkeyPatch,
     write_slowly: Slowly,
 ) -> None:
-    step = Reader.step
-
-    def without_padding(self: Reader, ids: torch.Tensor) -> torch.Tensor:
-        self._padding = None
-        return step(self, ids)
-
-    monkeypatch.setattr(Reader, "step", without_padding)
+    monkeypatch.setattr(Reader, "_next", lambda self, count: None)
     truth = write_slowly(random_task, tokenizer, "a", Sampling(), 5, 0)
     Engine(random_task, tokenizer).generate(["a", "A dark and"], Sampling(), 5)
     assert next(iter(written.values())) != truth

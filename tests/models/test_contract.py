@@ -141,6 +141,28 @@ def test_a_state_that_forgets_one_position_is_noticed(writer: ModuleType) -> Non
         assert (task.backbone(x[:, 7:], state) - whole[:, 7:]).abs().max() > 1e-6
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["slots", "planted bug: one position"])
+def test_rows_stand_at_positions_of_their_own(writer: ModuleType, kept: bool) -> None:
+    """What follows a shorter row, and what was taken back, is never seen."""
+    task, x = make(writer), tokens()
+    state, lengths = start(task, 3), torch.tensor([7, 3, 5])
+    if not state.slotted:
+        return
+    with torch.no_grad():
+        whole = read(task, x)
+        task.backbone(x[:, :7], state)
+        for step in range(0, 12, 3):
+            at = lengths[:, None] + step + torch.arange(5)
+            right = torch.stack([row[place] for row, place in zip(x, at, strict=True)])
+            tried = right.clone()
+            tried[:, 3:] = 1  # two wrong guesses
+            found = task.backbone(tried, state, at if kept else at[:1].expand(3, 5))
+            wanted = torch.stack([row[place] for row, place in zip(whole, at, strict=True)])
+            equal = (found - wanted)[:, :3].abs().max() < 1e-12
+            assert equal == kept
+            state.rewind(7 + step + 3)
+
+
 @pytest.mark.parametrize("sizes", [(6, 6, 6, 6), (8, 8, 8), (1, 5, 2, 16)])
 def test_segment_by_segment_equals_the_whole(writer: ModuleType, sizes: tuple[int, ...]) -> None:
     """With a memory of the whole text; the others keep it in their cache."""

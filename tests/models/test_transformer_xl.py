@@ -14,7 +14,7 @@ from scriven.models import transformer_xl
 from scriven.models.transformer_xl import Config, Model
 from scriven.nn.attention import Attention
 from scriven.nn.positions import Distances, Relative
-from scriven.nn.state import KVCache, Places, SegmentMemory, State
+from scriven.nn.state import KVCache, SegmentMemory, State
 from scriven.nn.visibility import Frame, Visibility, frame
 
 GOLDEN = Path(__file__).parent / "golden" / "transformer_xl.safetensors"
@@ -113,9 +113,7 @@ def test_keys_that_are_kept_equal_the_formula(rows: int) -> None:
     """Step by step, by way of either order of the products."""
     layer, x = attention(), torch.randn(rows, 12, WIDTH)
     wanted = by_loops(layer, x, 0, [0] * rows)
-    cache = KVCache(
-        rows, 12, HEADS, HEAD_WIDTH, torch.float64, Places(rows, 12, torch.device("cpu"))
-    )
+    cache = KVCache(rows, 12, HEADS, HEAD_WIDTH, torch.float64, torch.device("cpu"))
     with torch.no_grad():
         parts = [layer(x[:, :7], frame(x[:, :7, 0], None, 0), cache)]
         parts += [layer(x[:, t : t + 1], frame(x[:, :1, 0], None, t), cache) for t in range(7, 12)]

@@ -13,8 +13,8 @@ from scriven.nn.block import Block
 from scriven.nn.mlp import MLP
 from scriven.nn.norm import LayerNorm, RMSNorm
 from scriven.nn.residual import post_norm, pre_norm
-from scriven.nn.state import CrossCache, KVCache, LayerState, Places, SegmentMemory
-from scriven.nn.visibility import Frame, Visibility, frame
+from scriven.nn.state import CrossCache, KVCache, LayerState, SegmentMemory
+from scriven.nn.visibility import Frame, Visibility, frame, hidden
 
 
 def by_loops(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -68,8 +68,10 @@ def test_attention_equals_the_formula(kernel, case: str, monkeypatch) -> None:
     bias = torch.randn(2, 4, 5, 5, dtype=torch.float64)
     for extra in (None, bias):
         wanted = by_loops(q, k, v, seen, extra)
-        arguments = {"causal": True} if case == "causal" else {"allowed": seen}
-        got = kernel(q, k, v, bias=extra, **arguments)
+        mask = None if case == "causal" else hidden(seen, q.dtype)
+        if extra is not None:
+            mask = extra if mask is None else mask + extra
+        got = kernel(q, k, v, causal=case == "causal", mask=mask)
         assert (got - wanted).abs().max() < 1e-12
         grads = torch.autograd.grad(got.square().sum(), (q, k, v))
         expected = torch.autograd.grad(wanted.square().sum(), (q, k, v))
@@ -87,7 +89,7 @@ def test_a_planted_scale_error_is_noticed() -> None:
 def test_a_query_that_may_see_nothing_is_not_nan(kernel) -> None:
     q, k, v = inputs()
     seen = torch.ones(5, 5).tril(-1).bool()  # the first row sees nothing
-    out = kernel(q, k, v, allowed=seen)
+    out = kernel(q, k, v, mask=hidden(seen, q.dtype))
     assert out.isfinite().all()
     assert torch.autograd.grad(out.sum(), q)[0].isfinite().all()
 
@@ -163,7 +165,7 @@ def test_decoding_step_by_step_with_cross_attention_equals_the_whole() -> None:
     x, source = torch.randn(2, 6, 16).double(), torch.randn(2, 4, 16).double()
     at = torch.arange(4)
     whole = block(x, where(6), source=source, source_at=at)
-    own = KVCache(2, 6, 4, 4, torch.float64, Places(2, 6, torch.device("cpu")))
+    own = KVCache(2, 6, 4, 4, torch.float64, torch.device("cpu"))
     state = LayerState(own=own, cross=CrossCache())
     with torch.no_grad():
         steps = [

@@ -15,6 +15,9 @@ LONGEST = 8
 HOPEFUL = 0.75
 """Tokens right per guess, lately, below which only the longest likeness is trusted."""
 FORGETTING = 0.8
+PASS, ROW, AHEAD = 80, 5, 2
+"""Time of a pass through a model, of each row in it, and of each that reads ahead, in units of the
+time of one more token; measured with 10.6 M parameters and 1 to 32 rows in bfloat16."""
 
 
 class Draft:
@@ -24,6 +27,7 @@ class Draft:
         self.ids: list[int] = []
         self._after: list[dict[tuple[int, ...], int]] = [{} for _ in ORDERS]
         self._length, self._right = 4, 1.0
+        self._kept, self._lost = 1.0, 1.0
         for token in ids:
             self.add(token)
 
@@ -49,10 +53,34 @@ class Draft:
                 return found
         return []
 
+    @property
+    def chance(self) -> float:
+        """That the next token of a guess is right, if those before it were."""
+        return self._kept / (self._kept + self._lost)
+
     def learn(self, guessed: int, right: int) -> None:
         """How a guess went."""
+        self._kept = FORGETTING * self._kept + right
+        self._lost = FORGETTING * self._lost + (right < guessed)
         self._right = FORGETTING * self._right + (1 - FORGETTING) * right
         if right == guessed:
             self._length = min(LONGEST, 2 * self._length)
         elif right < guessed // 2:
             self._length = max(2, self._length // 2)
+
+
+def agree(drafts: Sequence[Draft], most: int) -> list[list[int]]:
+    """Guesses for texts that are written together, of the length that promises most tokens a time.
+
+    All texts are read as far as the longest guess, so one that is rarely right costs them all.
+    """
+    guesses = [draft.guess(most) for draft in drafts]
+    hoped = float(len(drafts))
+    best, rate = 0, hoped / (PASS + len(drafts) * ROW)
+    for length in range(1, max(map(len, guesses)) + 1):
+        rows = zip(drafts, guesses, strict=True)
+        hoped += sum(draft.chance**length for draft, guess in rows if len(guess) >= length)
+        now = hoped / (PASS + len(drafts) * (ROW + AHEAD + length))
+        if now > rate:
+            best, rate = length, now
+    return [guess[:best] for guess in guesses]

@@ -19,20 +19,17 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
-import torch
-
 from ..errors import InputError, SettingError
 from ..runtime import Runtime
 from ..tasks.base import Objective
 from ..text.base import Tokenizer
 from .beam import Hypothesis, Plan, search
-from .draft import Draft
 from .prompt import Prompt, prompt_ids
 from .reader import Reader
 from .row import Row, stops_on
-from .sample import choose
 from .sampling import LARGEST_SEED, MOST_BEAMS, Sampling, check_beams, check_whole
 from .stop import check_stops
+from .write import write
 from .written import Generation, Step
 
 __all__ = ["PLAIN", "TOGETHER", "Engine", "Generation", "Step"]
@@ -225,36 +222,12 @@ class Engine:
         yield Step(row.news(), row.tokens, row.finish_reason, cut)
 
     def _write(self, rows: list[Row], sampling: Sampling, ignore_eos: bool) -> Iterator[None]:
-        """Adds a token to every unfinished row at each turn, until all are finished."""
+        """Adds tokens to unfinished rows until there are none; comes back after each token."""
         live = [row for row in rows if row.finish_reason is None]
-        if not live:
-            return
-        reader = self._reader(ignore_eos)
-        if len(live) == 1 and sampling.repetition_penalty == 1:
+        if live:
+            reader = self._reader(ignore_eos)
             with self._writing():
-                yield from _write_alone(reader, live[0], sampling)
-            return
-        with self._writing():
-            logits = _read(reader, live)
-            seen = _seen(live, logits) if sampling.repetition_penalty != 1 else None
-            while True:
-                ids = choose(logits, sampling, [row.generator for row in live], seen)
-                if seen is not None:
-                    seen.scatter_(1, ids[:, None], True)
-                for row, token in zip(live, ids.tolist(), strict=True):
-                    row.take(token)
-                yield
-                keep = [i for i, row in enumerate(live) if row.finish_reason is None]
-                if not keep:
-                    return
-                # Finished rows run along unread until half of the batch is finished, or
-                # everything has to be read again anyway.
-                if reader.full or 2 * len(keep) <= len(live):
-                    live = [live[i] for i in keep]
-                    seen = None if seen is None else seen[keep]
-                    logits = _read(reader, live)
-                else:
-                    logits = reader.step(ids)
+                yield from write(reader, live, sampling)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -271,46 +244,3 @@ class Engine:
         if ignore_eos:
             banned |= self.ends
         return Reader(self.task, self.tokenizer.vocabulary, sorted(banned), self._autocast)
-
-
-def _write_alone(reader: Reader, row: Row, sampling: Sampling) -> Iterator[None]:
-    """As `_write` for a single row, with guesses at several tokens that are read at once.
-
-    Each token is chosen as if it had been alone, with the random number that is its own.
-    """
-    draft, generators = Draft(row.window), [row.generator]
-    logits, guess = _read(reader, [row]), list[int]()
-    while True:
-        right = 0
-        while True:
-            token = int(choose(logits[right : right + 1], sampling, generators))
-            draft.add(token)
-            row.take(token)
-            yield
-            if row.finish_reason is not None:
-                return
-            if right == len(guess) or token != guess[right]:
-                break
-            right += 1
-        reader.take_back(len(guess) - right)
-        if guess:
-            draft.learn(len(guess), right)
-        guess = draft.guess(min(reader.room, row.left) - 1)
-        if reader.full:
-            logits, guess = _read(reader, [row]), []
-        else:
-            logits = reader.look_ahead([token, *guess])
-
-
-def _read(reader: Reader, rows: list[Row]) -> torch.Tensor:
-    """Logits of the token after each row, read from its beginning."""
-    more = max(row.left for row in rows)
-    return reader.read([row.window for row in rows], more, [row.tokens for row in rows])
-
-
-def _seen(rows: list[Row], logits: torch.Tensor) -> torch.Tensor:
-    """(rows, vocabulary) bool: the tokens of each prompt, as far as it was read."""
-    seen = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
-    for number, row in enumerate(rows):
-        seen[number, row.window] = True
-    return seen

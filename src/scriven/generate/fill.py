@@ -75,7 +75,8 @@ def fill(
             row = int(scores.log_softmax(-1).amax(-1).argmax())
         seen = torch.zeros_like(scores[:1], dtype=torch.bool)
         seen[0, [id for id in window if id != mask]] = True
-        id = int(choose(scores[row : row + 1], sampling, [generator], seen))
+        number = float(torch.rand((), generator=generator, dtype=torch.float64))
+        id = int(choose(scores[row : row + 1], sampling, [number], seen))
         ids[left[row]] = id
         guesses[left[row]] = _guess(tokenizer, scores[row], id)
     return tokenizer.decode(ids), [guesses[place] for place in gaps]

@@ -1,7 +1,8 @@
 """Reads rows of tokens through a model and says how likely each token is to come next.
 
-Keeps the key/value cache, pads rows of different lengths on the left, and makes room when a row
-has filled the model's context. Knows token ids only.
+Keeps the key/value cache, in which rows of different lengths stand at positions of their own, and
+makes room when a row has filled the model's context. Where a model has no such cache, shorter rows
+are padded on the left. Knows token ids only.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,12 +44,18 @@ class Reader:
         self._autocast = autocast
         self._state: State
         self._capacity = 0
+        self._lengths: list[int] = []
         self._padding: Tensor | None = None
 
     @property
     def full(self) -> bool:
         """Whether the rows must be read again before another token fits."""
         return self._state.length >= self._capacity
+
+    @property
+    def room(self) -> int:
+        """Tokens of each row that may be read together by `look`."""
+        return self._capacity - self._state.length if self._state.slotted else 1
 
     @torch.inference_mode()
     def read(
@@ -76,17 +83,16 @@ class Reader:
         for text in texts:
             if len(text) > reach:
                 del text[: -kept_when_full(reach)]
-        tokens, at = self._padded(texts)
-        longest = tokens.size(1)
-        self._padding = None if at is None else longest - 1 - at[:, -1:]
+        longest = max(len(text) for text in texts)
         self._capacity = min(reach, longest + more)
         sources = [source for source, _ in arranged if source is not None]
         with self._autocast():
-            self._state = self.task.backbone.new_state(len(windows), self._capacity)
+            state = self.task.backbone.new_state(len(windows), self._capacity)
             if sources:
                 reading: Any = self.task.backbone
-                reading.read(*self._padded(sources), self._state)
-            logits = self._logits(tokens, at)
+                reading.read(*self._padded(sources), state)
+            hidden = self._begin(texts, state)
+            logits = self._logits(hidden)[:, 0]
         if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
             raise InputError(
                 "the model's weights give numbers that are not finite: "
@@ -95,27 +101,30 @@ class Reader:
         return logits
 
     @torch.inference_mode()
+    def look(self, ids: Tensor) -> Tensor:
+        """Reads more tokens in each row: (rows, T) ids -> (rows, T, vocabulary) logits after each.
+
+        T is at most `room`.
+        """
+        with self._autocast():
+            at = self._next(ids.size(1))
+            found = self._logits(self.task.backbone(ids.to(self.device), self._state, at))
+        self._lengths = [length + ids.size(1) for length in self._lengths]
+        return found
+
     def step(self, ids: Tensor) -> Tensor:
         """Reads one more token in each row: (rows,) ids -> (rows, vocabulary) logits."""
-        at = None if self._padding is None else self._state.length - self._padding
-        with self._autocast():
-            return self._logits(ids.to(self.device)[:, None], at)
+        return self.look(ids[:, None])[:, 0]
 
-    @property
-    def room(self) -> int:
-        """Tokens that fit; none for a model that cannot take any back."""
-        return self._capacity - self._state.length if self._state.rewinds else 0
+    def take_back(self, tokens: Sequence[int]) -> None:
+        """Forgets the last tokens that were read, so many of each row.
 
-    @torch.inference_mode()
-    def look_ahead(self, ids: Sequence[int]) -> Tensor:
-        """Reads several tokens of a single row: (len(ids), vocabulary) logits after each."""
-        with self._autocast():
-            return self._logits(torch.tensor([ids], device=self.device), None, last=len(ids))
-
-    def take_back(self, tokens: int) -> None:
-        """Forgets the last tokens that were read."""
-        if tokens:
-            self._state.rewind(tokens)
+        Nothing happens in a model without slots for positions: it reads one at a time.
+        """
+        if self._state.slotted and any(tokens):
+            counts = zip(self._lengths, tokens, strict=True)
+            self._lengths = [length - count for length, count in counts]
+            self._state.rewind(max(self._lengths))
 
     @torch.inference_mode()
     def select(self, rows: Sequence[int], *, sources: bool) -> None:
@@ -129,8 +138,37 @@ class Reader:
             return
         chosen = torch.tensor(rows, dtype=torch.int64, device=self.device)
         self._state.select(chosen, sources=sources)
+        self._lengths = [self._lengths[row] for row in rows]
+        if self._state.slotted:
+            self._state.rewind(max(self._lengths))
         if self._padding is not None:
             self._padding = self._padding.index_select(0, chosen)
+
+    def _begin(self, texts: Sequence[list[int]], state: State) -> Tensor:
+        """Reads rows into an empty state: (rows, 1, W) hidden states after each."""
+        self._state, self._padding = state, None
+        if not state.slotted:
+            tokens, at = self._padded(texts)
+            longest = tokens.size(1)
+            self._padding = None if at is None else longest - 1 - at[:, -1:]
+            self._lengths = [longest] * len(texts)
+            return self.task.backbone(tokens, state, at)[:, -1:]  # type: ignore[no-any-return]
+        # what follows a shorter row lies beyond its position: nobody sees it
+        self._lengths = [len(text) for text in texts]
+        longest = max(self._lengths)
+        filled = [text + [0] * (longest - len(text)) for text in texts]
+        hidden = self.task.backbone(torch.tensor(filled, device=self.device), state, None)
+        last = torch.tensor(self._lengths, device=self.device) - 1
+        return hidden[torch.arange(len(texts), device=self.device), last].unsqueeze(1)  # type: ignore[no-any-return]
+
+    def _next(self, count: int) -> Tensor | None:
+        """(rows, count) positions of the tokens to come; None: those that follow in all rows."""
+        if self._padding is not None:
+            return self._state.length - self._padding
+        if min(self._lengths) == self._state.length:
+            return None
+        starts = torch.tensor(self._lengths, device=self.device)
+        return starts[:, None] + torch.arange(count, device=self.device)
 
     def _padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor | None]:
         """Ids (rows, longest), padded on the left, and their positions where any is."""
@@ -145,11 +183,9 @@ class Reader:
             gaps, device=self.device
         ).unsqueeze(1)
 
-    def _logits(self, tokens: Tensor, at: Tensor | None, last: int = 1) -> Tensor:
-        """After the last token of each row, or after the `last` tokens of a single one."""
-        hidden = self.task.backbone(tokens, self._state, at)
-        found = self.task.next_logits(hidden[:, -last:], self._state)
-        logits = found.flatten(0, 1)[:, : self._vocabulary]
-        logits.index_fill_(1, self._banned, -torch.inf)
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """(rows, T, W) hidden states -> (rows, T, vocabulary) logits of the token after each."""
+        found = self.task.next_logits(hidden, self._state)[..., : self._vocabulary]
+        found.index_fill_(-1, self._banned, -torch.inf)
         # Drawing needs float64, which Apple's GPUs lack.
-        return logits.cpu() if logits.device.type == "mps" else logits
+        return found.cpu() if found.device.type == "mps" else found

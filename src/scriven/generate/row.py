@@ -14,6 +14,9 @@ from .stop import StopFilter
 
 FinishReason = Literal["stop", "length", "eos"]
 
+BLOCK = 64
+"""Random numbers that are drawn at once; they are the same in any number."""
+
 
 class Row:
     """Takes one token after the other until its text is finished."""
@@ -34,10 +37,11 @@ class Row:
         """
         self.window = window
         """What the model sees; the reader shortens it when the context is full."""
-        self.generator = torch.Generator().manual_seed(seed)
         self.tokens = 0
         self.finish_reason: FinishReason | None = None if limit else "length"
         self._limit = limit
+        self._generator = torch.Generator().manual_seed(seed)
+        self._numbers: list[float] = []
         self._ends = {tokenizer.eos} if ends is None else ends
         self._decoder = StreamDecoder(tokenizer)
         self._stops = StopFilter(stops)
@@ -47,6 +51,13 @@ class Row:
     def left(self) -> int:
         """How many tokens it may still take."""
         return self._limit - self.tokens
+
+    def numbers(self, count: int) -> list[float]:
+        """The random numbers of its next tokens, from [0, 1); `take` goes on to the next one."""
+        while len(self._numbers) < self.tokens + count:
+            more = torch.rand(BLOCK, generator=self._generator, dtype=torch.float64)
+            self._numbers += more.tolist()
+        return self._numbers[self.tokens : self.tokens + count]
 
     def take(self, token: int) -> None:
         """One more token; nothing happens once the text is finished."""

@@ -19,18 +19,19 @@ SHORT = 512
 def choose(
     logits: Tensor,
     sampling: Sampling,
-    generators: Sequence[torch.Generator],
+    numbers: Sequence[float],
     seen: Tensor | None = None,
 ) -> Tensor:
     """The next token of each row.
 
-    A row's choice depends on its own logits and its own generator alone, and takes exactly one
-    random number, so a text does not depend on which others are written beside it.
+    A row's choice depends on its own logits and its own random number alone, so a text does not
+    depend on which others are written beside it.
 
     Args:
         logits: (rows, vocabulary); -inf for what must never be chosen.
         sampling: the dials.
-        generators: one for each row, on the CPU; not touched when greedy.
+        numbers: for each row one drawn evenly from [0, 1), in double precision; not needed when
+            greedy.
         seen: (rows, vocabulary) bool, the tokens already in the text; for the penalty only.
 
     Returns:
@@ -43,8 +44,8 @@ def choose(
     scores, ids = candidates(logits, sampling)
     cumulative = scores.softmax(dim=-1).cumsum(dim=-1)
     # One uniform number against the cumulative probabilities: the first entry above it.
-    uniform = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators])
-    threshold = uniform.to(logits.device)[:, None] * cumulative[:, -1:]
+    uniform = torch.tensor(numbers, dtype=torch.float64, device=logits.device)
+    threshold = uniform[:, None] * cumulative[:, -1:]
     at = torch.searchsorted(cumulative, threshold, right=True)
     at = at.clamp_(max=scores.shape[-1] - 1)
     return (at if ids is None else ids.gather(-1, at))[:, 0]

@@ -15,7 +15,7 @@ from .norm import RMSNorm, rms_norm
 from .packed import Packed
 from .positions import Position
 from .state import Memory
-from .visibility import Frame, Visibility
+from .visibility import Frame, Visibility, hidden
 
 
 class Attention(nn.Module):
@@ -86,16 +86,20 @@ class Attention(nn.Module):
                 k, v, key_at = memory.extend(inputs, at, self._project_source)
         q, bias = self.position.score(q, frame.at, key_at)
         if memory is None and source is None and frame.plain and self.visibility.window is None:
-            causal, allowed = self.visibility.causal, None
+            causal, mask = self.visibility.causal, bias
         else:
             causal = False
-            allowed = (
-                frame.allowed(self.visibility, key_at)
+            mask = (
+                frame.mask(self.visibility, key_at, q.dtype)
                 if source is None
-                else self.visibility.allowed(frame.at, key_at)
+                else hidden(self.visibility.allowed(frame.at, key_at), q.dtype)
             )
+            if mask is None:
+                mask = bias
+            elif bias is not None:
+                mask = mask + bias
         dropout = self.attention_dropout if self.training else 0.0
-        y = attend(q, k, v, causal=causal, allowed=allowed, bias=bias, dropout=dropout)
+        y = attend(q, k, v, causal=causal, mask=mask, dropout=dropout)
         y = self.out(y.transpose(1, 2).flatten(2))
         return drop(y, self.dropout, self.training)
 

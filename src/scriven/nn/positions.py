@@ -165,15 +165,22 @@ class Relative(Position):
         self.distance_bias = nn.Parameter(torch.zeros(heads * head_width))
 
     def score(self, q: Tensor, query_at: Tensor, key_at: Tensor) -> tuple[Tensor, Tensor]:
-        """(q + u, bias (B, H, T, S)); positions follow each other, the queries are the last T."""
+        """(q + u, bias (B, H, T, S)).
+
+        Positions of keys follow each other. The queries are the last T, unless keys have the same
+        positions in all rows, and queries have not.
+        """
         count, size = key_at.size(-1), q.size(2)
         u, v = (
             bias.view(self.heads, 1, self.head_width).to(q.dtype)
             for bias in (self.content_bias, self.distance_bias)
         )
         vectors = self.distances(count + 1).flip(0).to(q.dtype)  # S ... 0
-        bias = _shift(self._meet((q + v) * self.head_width**-0.5, vectors), size, count)
-        return q + u, bias
+        met = self._meet((q + v) * self.head_width**-0.5, vectors)
+        if query_at.dim() > key_at.dim():
+            places = (count - query_at.unsqueeze(-1) + key_at).clamp(0, count)
+            return q + u, met.gather(-1, places.unsqueeze(1).expand(-1, self.heads, -1, -1))
+        return q + u, _shift(met, size, count)
 
     def _meet(self, q: Tensor, vectors: Tensor) -> Tensor:
         """Queries (B, H, T, D) times projected vectors (N, W): (B, H, T, N)."""

@@ -33,24 +33,12 @@ class Memory(Protocol):
         ...
 
 
-class Places:
-    """The positions of what is kept in the caches of all layers, written down once for them all."""
-
-    def __init__(self, batch: int, capacity: int, device: torch.device) -> None:
-        self.at = torch.zeros(batch, capacity, dtype=torch.int64, device=device)
-        self.length = 0
-
-    def extend(self, start: int, at: Tensor) -> Tensor:
-        """Positions (B, end) once those at `start` are `at`, which other layers may have said."""
-        end = start + at.size(-1)
-        if self.length < end:
-            self.at[:, start:end] = at
-            self.length = end
-        return self.at[:, :end]
-
-
 class KVCache:
-    """Projected keys and values in buffers of fixed capacity: for decoding."""
+    """Projected keys and values, each in the slot of its position: for decoding.
+
+    Rows may stand at different positions. What lies beyond a row's own position is never seen, and
+    is written over when the row gets there; so tokens are taken back by going on before them.
+    """
 
     only_new = True
 
@@ -61,32 +49,42 @@ class KVCache:
         heads: int,
         head_width: int,
         dtype: torch.dtype,
-        places: Places,
+        device: torch.device,
     ) -> None:
         shape = (batch, heads, capacity, head_width)
-        self.keys = torch.zeros(shape, dtype=dtype, device=places.at.device)
-        self.values = torch.zeros_like(self.keys)
-        self.places = places
+        self.keys = torch.empty(shape, dtype=dtype, device=device)
+        self.values = torch.empty_like(self.keys)
         self.length = 0
+        """Slots in use by the row that is farthest."""
+        self._filled = 0
 
     def extend(self, source: Tensor, at: Tensor, project: Project) -> tuple[Tensor, Tensor, Tensor]:
         k, v = project(source, at)
         start, new = self.length, source.size(1)
         end = self.length = start + new
         assert end <= self.keys.size(2), "the cache is full; the engine must make room first"
-        self.keys.narrow(2, start, new).copy_(k)
-        self.values.narrow(2, start, new).copy_(v)
+        if at.dim() == 1:
+            self.keys.narrow(2, start, new).copy_(k)
+            self.values.narrow(2, start, new).copy_(v)
+        else:
+            # a slot that is hidden from a row must hold numbers all the same
+            for buffer in (self.keys, self.values):
+                buffer[:, :, self._filled : end] = 0
+            rows = torch.arange(len(at), device=at.device)[:, None]
+            self.keys[rows, :, at] = k.transpose(1, 2)
+            self.values[rows, :, at] = v.transpose(1, 2)
+        self._filled = max(self._filled, end)
         keys, values = self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
-        return keys, values, self.places.extend(start, at)
+        return keys, values, torch.arange(end, device=at.device)
 
     def select(self, rows: Tensor) -> None:
         """Keeps the rows (R,), in this order; only what is filled is copied."""
-        end = self.length
+        end = self._filled = self.length
         for name in ("keys", "values"):
             buffer: Tensor = getattr(self, name)
             kept = buffer[:, :, :end].index_select(0, rows)
             if len(rows) != len(buffer):
-                buffer = buffer.new_zeros(len(rows), *buffer.shape[1:])
+                buffer = buffer.new_empty(len(rows), *buffer.shape[1:])
                 setattr(self, name, buffer)
             buffer[:, :, :end] = kept
 
@@ -207,10 +205,8 @@ class State:
     """What a whole model remembers; handed in with every call, and extended by it."""
 
     layers: list[LayerState]
-    places: Places | None = None
-    """Of what the layers' caches keep; None where they keep something else."""
     length: int = 0
-    """Positions seen so far, the same for every row (shorter rows are padded on the left)."""
+    """Positions seen so far by the row that has seen the most."""
     source: Tensor | None = None
     """(B, S, W) what an encoder made of the text to read; None where there is no encoder."""
     source_at: Tensor | None = None
@@ -241,18 +237,16 @@ class State:
                 layer.carried.restore(mine)
 
     @property
-    def rewinds(self) -> bool:
-        """Whether the last tokens can be taken back."""
-        return self.places is not None and self.source is None
+    def slotted(self) -> bool:
+        """Whether rows may stand at different positions, and go back to earlier ones."""
+        return all(isinstance(layer.own, KVCache) for layer in self.layers)
 
-    def rewind(self, tokens: int) -> None:
-        """Takes the last tokens back, as if they had never been read."""
-        assert self.places is not None
-        self.length -= tokens
-        self.places.length -= tokens
+    def rewind(self, length: int) -> None:
+        """Goes on after the first `length` positions, as if no row had read more."""
+        self.length = length
         for layer in self.layers:
             assert isinstance(layer.own, KVCache)
-            layer.own.length -= tokens
+            layer.own.length = length
 
     def select(self, rows: Tensor, *, sources: bool = True) -> None:
         """Keeps some rows, in a new order: row i goes on from what row `rows[i]` has read.
@@ -264,8 +258,6 @@ class State:
         """
         for layer in self.layers:
             layer.select(rows, sources=sources)
-        if self.places is not None:
-            self.places.at = self.places.at.index_select(0, rows)
         if sources and self.source is not None:
             self.source = self.source.index_select(0, rows)
         if sources and self.source_at is not None:

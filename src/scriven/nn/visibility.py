@@ -39,8 +39,9 @@ class Frame:
     known: dict[Any, Any] = field(default_factory=dict)
     """What one layer computed of these positions, for the others: masks, rotations."""
 
-    def allowed(self, rule: Visibility, key_at: Tensor) -> Tensor | None:
-        """The mask for keys at `key_at`; None when every query may see every key.
+    def mask(self, rule: Visibility, key_at: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """The mask for keys at `key_at`, as it is added to scores; None where there is nothing to
+        hide.
 
         All layers of one pass see the same positions, so a mask is computed once per rule.
         """
@@ -48,12 +49,21 @@ class Frame:
         if self.plain and rule.window is None and (one_query or not rule.causal):
             return None
         if torch.compiler.is_exporting():  # lengths are symbols there, and no keys
-            return rule.allowed(self.at, key_at)
-        key = (rule, key_at.size(-1))
+            return hidden(rule.allowed(self.at, key_at), dtype)
+        key = (rule, key_at.size(-1), dtype)
         if key not in self.known:
-            self.known[key] = rule.allowed(self.at, key_at)
+            self.known[key] = hidden(rule.allowed(self.at, key_at), dtype)
         mask: Tensor = self.known[key]
         return mask
+
+
+def hidden(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores: 0 where a query may see a key, and next to nothing elsewhere."""
+    # the lowest finite number, not -inf: a row without any allowed key must not become NaN
+    lowest = torch.finfo(dtype).min / 2
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
+        ~allowed, lowest
+    )
 
 
 def frame(tokens: Tensor, at: Tensor | None, start: int) -> Frame:

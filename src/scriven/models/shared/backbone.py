@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ...errors import SettingError
 from ...nn.block import Block
 from ...nn.embed import Embedding
-from ...nn.state import NOTHING, KVCache, LayerState, Places, State
+from ...nn.state import NOTHING, KVCache, LayerState, State
 from ...nn.visibility import frame
 
 
@@ -66,7 +66,7 @@ class Backbone(nn.Module):
             tokens: (B, T) int64.
             state: what earlier calls left behind (`new_state`); extended by this call.
             at: (T,) or (B, T) positions; by default they follow those in `state`. A negative
-                position is padding on the left.
+                position is padding on the left, where the state has no slots for positions.
 
         Returns:
             (B, T, W), after the last norm.
@@ -102,15 +102,14 @@ class Backbone(nn.Module):
         """An empty key/value cache for `batch` rows of up to `capacity` positions."""
         device = self.embed.token.weight.device
         mixed = torch.is_autocast_enabled(device.type)
-        places = Places(batch, capacity, device)
         layers = []
         for block in self.blocks:
             attention = cast(Block, block).attention
             dtype = torch.get_autocast_dtype(device.type) if mixed else attention.dtype
             heads, size = attention.kv_heads, attention.head_width
-            cache = KVCache(batch, capacity, heads, size, dtype, places)
+            cache = KVCache(batch, capacity, heads, size, dtype, device)
             layers.append(LayerState(own=cache))
-        return State(layers, places)
+        return State(layers)
 
 
 def pretraining(architecture: ModuleType) -> str:

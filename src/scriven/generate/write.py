@@ -1,0 +1,115 @@
+"""Writes rows together: reads, chooses, and keeps what was guessed right.
+
+Each token is chosen as if it had been alone, with the random number that is its own. Knows token
+ids only.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from .draft import Draft, agree
+from .reader import Reader
+from .row import Row
+from .sample import choose
+from .sampling import Sampling
+
+
+def write(reader: Reader, rows: Sequence[Row], sampling: Sampling) -> Iterator[None]:
+    """Adds tokens to each row until all are finished; comes back after each turn.
+
+    Raises:
+        InputError: the model's weights give numbers that are not finite.
+    """
+    lines = [_Line(row) for row in rows]
+    penalised = sampling.repetition_penalty != 1
+    logits = _read(reader, lines)
+    seen = _seen(lines, logits) if penalised else None
+    while True:
+        ids = _choose(logits, sampling, lines, seen)
+        if seen is not None:
+            seen.scatter_(1, ids, True)
+        read = ids.size(1)
+        wrong = [read - line.take(chosen) for line, chosen in zip(lines, ids.tolist(), strict=True)]
+        yield
+        keep = [i for i, line in enumerate(lines) if line.row.finish_reason is None]
+        if not keep:
+            return
+        reader.take_back(wrong)
+        # Finished rows run along unread until half of the batch is finished, or everything has to
+        # be read again anyway.
+        if reader.full or 2 * len(keep) <= len(lines):
+            lines = [lines[i] for i in keep]
+            seen = None if seen is None else seen[keep]
+            if reader.full:
+                logits = _read(reader, lines)
+                continue
+            reader.select(keep, sources=True)
+        left = max(line.row.left for line in lines)
+        # a penalty would change with each guess
+        most = 0 if penalised else min(reader.room, left) - 1
+        guesses = agree([line.draft for line in lines], most)
+        for line, guess in zip(lines, guesses, strict=True):
+            line.guess = guess
+        logits = reader.look(_filled(lines))
+
+
+class _Line:
+    """A row, and what is guessed of it."""
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self.draft = Draft(row.window)
+        self.guess: list[int] = []
+
+    def take(self, chosen: list[int]) -> int:
+        """Adds what was chosen after its last token and after each guess; how many of them.
+
+        A choice holds where all guesses before it were right.
+        """
+        right = 0
+        for token, guessed in zip(chosen, [*self.guess, None], strict=False):
+            if self.row.finish_reason is not None:
+                self.draft = Draft([])  # there is nothing more to guess
+                break
+            self.row.take(token)
+            self.draft.add(token)
+            right += 1
+            if token != guessed:
+                break
+        if self.guess:
+            self.draft.learn(len(self.guess), right - 1)
+            self.guess = []
+        return right
+
+
+def _read(reader: Reader, lines: list[_Line]) -> Tensor:
+    """(rows, 1, vocabulary) logits of the token after each row, read from its beginning."""
+    rows = [line.row for line in lines]
+    more = max(row.left for row in rows)
+    logits = reader.read([row.window for row in rows], more, [row.tokens for row in rows])
+    return logits.unsqueeze(1)
+
+
+def _choose(logits: Tensor, sampling: Sampling, lines: list[_Line], seen: Tensor | None) -> Tensor:
+    """(rows, T, vocabulary) -> (rows, T) tokens."""
+    count = logits.size(1)
+    numbers = [] if sampling.greedy else [n for line in lines for n in line.row.numbers(count)]
+    return choose(logits.flatten(0, 1), sampling, numbers, seen).view(-1, count)
+
+
+def _filled(lines: list[_Line]) -> Tensor:
+    """(rows, T): the last token of each and its guess; anything where nothing is guessed."""
+    longest = max(len(line.guess) for line in lines)
+    return torch.tensor(
+        [[line.row.window[-1], *line.guess, *[0] * (longest - len(line.guess))] for line in lines]
+    )
+
+
+def _seen(lines: list[_Line], logits: Tensor) -> Tensor:
+    """(rows, vocabulary) bool: the tokens of each prompt, as far as it was read."""
+    seen = torch.zeros(len(lines), logits.size(-1), dtype=torch.bool, device=logits.device)
+    for number, line in enumerate(lines):
+        seen[number, line.row.window] = True
+    return seen
