@@ -37,17 +37,19 @@ def main() -> int:
     made: list[dict[str, Any]] = []
     failures: list[str] = []
     common = {"text": text, "work": work, "here": here}
-    if asked.only != "writing":
+    if asked.only in (None, "training"):
         terms = _training_terms(asked, quick)
         for arch, dropout in [("gpt2", 0.0), ("gpt2", 0.2), ("llama", 0.0)]:
-            if asked.short and dropout:
+            if (asked.short and dropout) or asked.arch not in (None, arch):
                 continue
             shape = TINY if asked.tiny else BABY
             found = training_race.race(house, shape, arch, dropout, terms, **common)
             made, failures = made + found[0], failures + found[1]
     if asked.only != "training":
         for shape, arch, dtype, together in _writing_contests(asked):
-            if asked.shape not in (None, shape.name):
+            if asked.shape not in (None, shape.name) or asked.arch not in (None, arch):
+                continue
+            if asked.only not in (None, "together" if together else "writing"):
                 continue
             race_terms = _writing_terms(asked, shape, quick, together)
             found = writing_race.race(house, shape, arch, dtype, race_terms, **common)
@@ -105,7 +107,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("text", nargs="?", default="tinyshakespeare")
     parser.add_argument("--nanogpt", type=Path, help="a folder with nanoGPT's model.py")
     parser.add_argument("--rivals", type=Path, default=RIVALS, help="their Python interpreter")
-    parser.add_argument("--only", choices=["training", "writing"])
+    parser.add_argument(
+        "--only", choices=["training", "writing", "together"], help="together: 32 prompts at once"
+    )
+    parser.add_argument("--arch", help="gpt2 or llama; both by default")
     parser.add_argument("--short", action="store_true", help="about two minutes")
     parser.add_argument("--tiny", action="store_true", help="tiny shapes, to try the programs")
     parser.add_argument("--compile", action="store_true", help="torch.compile in a short run too")

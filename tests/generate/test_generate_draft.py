@@ -1,11 +1,12 @@
 """Guessing ahead changes how often the model is asked, and nothing that it writes."""
 
+import random
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from scriven.generate.draft import LONGEST, Draft
+from scriven.generate.draft import Draft, agree
 from scriven.generate.engine import Engine
 from scriven.generate.reader import Reader
 from scriven.generate.row import Row
@@ -29,17 +30,39 @@ def test_a_circle_is_followed_beyond_the_end_of_the_text() -> None:
     assert Draft([7, 1, 2, 3, 1, 2, 3, 1, 2, 3]).guess(4) == [1, 2, 3, 1]
 
 
-def test_what_fails_is_asked_for_less() -> None:
-    draft = Draft([1, 2, 3, 4, 5] * 2)
-    for _ in range(5):
-        draft.learn(4, 0)
-    assert draft.guess(8) == [], "only eight tokens alike would be trusted now"
-    for token in [1, 2, 3]:
-        draft.add(token)
-    assert len(draft.guess(8)) == 2
-    for _ in range(5):
-        draft.learn(2, 2)
-    assert len(draft.guess(20)) == LONGEST
+def test_what_was_guessed_wrong_has_less_of_a_chance_also_if_nobody_asked() -> None:
+    right, wrong = Draft([1, 2, 3, 4, 5] * 3), Draft([1, 2, 3, 4, 5] * 3)
+    chances = []
+    for turn in range(6):
+        for draft in (right, wrong):
+            assert draft.guess(0) == []
+        chances.append((right.chance, wrong.chance))
+        right.add(1 + turn % 5)
+        for token in (10 + turn, 1, 2, 3, 4, 5):  # never what came last time
+            wrong.add(token)
+    assert chances[0] == (0.5, 0.5)
+    assert chances[-1][0] > 0.8
+    assert chances[-1][1] < 0.5
+
+
+def sure(times: int) -> Draft:
+    """Of a text that goes in circles and was always guessed right, so many times."""
+    draft = Draft([1, 2, 3, 4, 5] * 3)
+    for turn in range(times):
+        draft.guess(0)
+        draft.add(1 + turn % 5)
+    return draft
+
+
+def test_texts_that_are_read_together_agree_on_a_length() -> None:
+    new = [Draft([number, number + 1]) for number in range(31)]
+    assert agree(new, 8) == [[]] * 31, "nothing is known"
+    assert agree([sure(20)], 8) == [[1, 2, 3, 4, 5, 1, 2, 3]]
+    assert agree([sure(20)], 2) == [[1, 2]]
+    assert agree([sure(20), *new], 8) == [[]] * 32, "31 would pay for one"
+    most = agree([*(sure(20) for _ in range(31)), new[0]], 8)
+    assert most[-1] == []
+    assert len(most[0]) > 2
 
 
 @pytest.fixture
@@ -77,6 +100,11 @@ def test_every_token_is_the_one_that_is_written_without_guesses(
     assert max(reads) > 1, "nothing was guessed"
 
 
+def guess_one_and_two(drafts: list[Draft], most: int) -> list[list[int]]:
+    """Wrong more often than not."""
+    return [[1, 2][: max(0, most)] for _ in drafts]
+
+
 @pytest.mark.parametrize("taken_back", [True, False], ids=["taken back", "planted bug: kept"])
 def test_wrong_guesses_change_nothing_if_they_are_taken_back(
     make_task: MakeTask,
@@ -86,7 +114,7 @@ def test_wrong_guesses_change_nothing_if_they_are_taken_back(
     write_slowly: Slowly,
     taken_back: bool,
 ) -> None:
-    monkeypatch.setattr(Draft, "guess", lambda draft, most: [1, 2][: max(0, most)])
+    monkeypatch.setattr("scriven.generate.write.agree", guess_one_and_two)
     if not taken_back:
         monkeypatch.setattr(Reader, "take_back", lambda reader, tokens: None)
     task, greedy = make_task(48), Sampling(temperature=0)
@@ -94,3 +122,28 @@ def test_wrong_guesses_change_nothing_if_they_are_taken_back(
     (ids,) = written.values()
     truth = write_slowly(task, tokenizer, PROMPT, greedy, 100, 0)
     assert (ids == truth) == taken_back
+
+
+def test_rows_that_guess_together_write_what_each_writes_alone(
+    make_task: MakeTask,
+    tokenizer: Tokenizer,
+    written: dict[Row, list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    write_slowly: Slowly,
+) -> None:
+    """At a pace of their own, through several contexts, however the guesses are."""
+    draw = random.Random(1)
+
+    def anything(drafts: list[Draft], most: int) -> list[list[int]]:
+        return [
+            draft.guess(min(draw.randrange(5), max(0, most))) or [7] * min(draw.randrange(3), most)
+            for draft in drafts
+        ]
+
+    monkeypatch.setattr("scriven.generate.write.agree", anything)
+    task, prompts = make_task(32), [PROMPT, "a", "", "a longer one than", "round"]
+    Engine(task, tokenizer).generate(prompts, Sampling(temperature=0.5), 120, seed=4)
+    for row, ids in enumerate(written.values()):
+        assert ids == write_slowly(
+            task, tokenizer, prompts[row], Sampling(temperature=0.5), 120, 4 + row
+        )

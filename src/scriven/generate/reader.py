@@ -116,6 +116,33 @@ class Reader:
         """Reads one more token in each row: (rows,) ids -> (rows, vocabulary) logits."""
         return self.look(ids[:, None])[:, 0]
 
+    @torch.inference_mode()
+    def make_room(self, windows: Sequence[list[int]], written: Sequence[int]) -> bool:
+        """Has rows that are full forget their oldest half; the others keep what they have read.
+
+        Args:
+            windows, written: of all rows, as for `read`; the last token of each was not read yet.
+
+        Returns:
+            False where that cannot be, and all must be read anew.
+        """
+        if not self._state.slotted or self._state.source is not None:
+            return False
+        full = [row for row, length in enumerate(self._lengths) if length >= self._capacity]
+        texts = [self.task.arrange(windows[row], written[row])[1] for row in full]
+        left = kept_when_full(self.task.reach) - 1
+        for text in texts:
+            del text[: -left - 1]
+        if left:
+            with self._autocast():
+                state = self.task.backbone.new_state(len(full), left)
+                read = torch.tensor([text[:-1] for text in texts], device=self.device)
+                self.task.backbone(read, state, None)
+            self._state.put(torch.tensor(full, device=self.device), state)
+        self._lengths = [left if row in full else at for row, at in enumerate(self._lengths)]
+        self._state.rewind(max(self._lengths))
+        return True
+
     def take_back(self, tokens: Sequence[int]) -> None:
         """Forgets the last tokens that were read, so many of each row.
 

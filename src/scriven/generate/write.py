@@ -33,19 +33,17 @@ def write(reader: Reader, rows: Sequence[Row], sampling: Sampling) -> Iterator[N
         read = ids.size(1)
         wrong = [read - line.take(chosen) for line, chosen in zip(lines, ids.tolist(), strict=True)]
         yield
-        keep = [i for i, line in enumerate(lines) if line.row.finish_reason is None]
-        if not keep:
+        order = _closed_up([line.row.finish_reason is None for line in lines])
+        if not order:
             return
+        if len(order) < len(lines):
+            lines, wrong = [lines[i] for i in order], [wrong[i] for i in order]
+            seen = None if seen is None else seen[order]
+            reader.select(order, sources=True)
         reader.take_back(wrong)
-        # Finished rows run along unread until half of the batch is finished, or everything has to
-        # be read again anyway.
-        if reader.full or 2 * len(keep) <= len(lines):
-            lines = [lines[i] for i in keep]
-            seen = None if seen is None else seen[keep]
-            if reader.full:
-                logits = _read(reader, lines)
-                continue
-            reader.select(keep, sources=True)
+        if reader.full and not reader.make_room(*_texts(lines)):
+            logits = _read(reader, lines)
+            continue
         left = max(line.row.left for line in lines)
         # a penalty would change with each guess
         most = 0 if penalised else min(reader.room, left) - 1
@@ -68,28 +66,36 @@ class _Line:
 
         A choice holds where all guesses before it were right.
         """
-        right = 0
-        for token, guessed in zip(chosen, [*self.guess, None], strict=False):
-            if self.row.finish_reason is not None:
-                self.draft = Draft([])  # there is nothing more to guess
-                break
+        guess, self.guess = self.guess, []
+        taken = 0
+        for token, guessed in zip(chosen, [*guess, None], strict=False):
             self.row.take(token)
             self.draft.add(token)
-            right += 1
-            if token != guessed:
+            taken += 1
+            if token != guessed or self.row.finish_reason is not None:
                 break
-        if self.guess:
-            self.draft.learn(len(self.guess), right - 1)
-            self.guess = []
-        return right
+        return taken
+
+
+def _closed_up(going: list[bool]) -> list[int]:
+    """The numbers of the rows that go on: the last ones take the places of those that do not."""
+    left = [number for number, goes in enumerate(going) if goes]
+    order = list(range(len(left)))
+    for place in order:
+        if not going[place]:
+            order[place] = left.pop()
+    return order
 
 
 def _read(reader: Reader, lines: list[_Line]) -> Tensor:
     """(rows, 1, vocabulary) logits of the token after each row, read from its beginning."""
-    rows = [line.row for line in lines]
-    more = max(row.left for row in rows)
-    logits = reader.read([row.window for row in rows], more, [row.tokens for row in rows])
-    return logits.unsqueeze(1)
+    windows, written = _texts(lines)
+    return reader.read(windows, max(line.row.left for line in lines), written).unsqueeze(1)
+
+
+def _texts(lines: list[_Line]) -> tuple[list[list[int]], list[int]]:
+    """The tokens of each row, and how many of them the model wrote."""
+    return [line.row.window for line in lines], [line.row.tokens for line in lines]
 
 
 def _choose(logits: Tensor, sampling: Sampling, lines: list[_Line], seen: Tensor | None) -> Tensor:

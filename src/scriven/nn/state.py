@@ -52,11 +52,11 @@ class KVCache:
         device: torch.device,
     ) -> None:
         shape = (batch, heads, capacity, head_width)
-        self.keys = torch.empty(shape, dtype=dtype, device=device)
-        self.values = torch.empty_like(self.keys)
+        # a slot that is hidden from a row must hold numbers all the same
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros_like(self.keys)
         self.length = 0
         """Slots in use by the row that is farthest."""
-        self._filled = 0
 
     def extend(self, source: Tensor, at: Tensor, project: Project) -> tuple[Tensor, Tensor, Tensor]:
         k, v = project(source, at)
@@ -67,26 +67,16 @@ class KVCache:
             self.keys.narrow(2, start, new).copy_(k)
             self.values.narrow(2, start, new).copy_(v)
         else:
-            # a slot that is hidden from a row must hold numbers all the same
-            for buffer in (self.keys, self.values):
-                buffer[:, :, self._filled : end] = 0
             rows = torch.arange(len(at), device=at.device)[:, None]
             self.keys[rows, :, at] = k.transpose(1, 2)
             self.values[rows, :, at] = v.transpose(1, 2)
-        self._filled = max(self._filled, end)
         keys, values = self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
         return keys, values, torch.arange(end, device=at.device)
 
     def select(self, rows: Tensor) -> None:
-        """Keeps the rows (R,), in this order; only what is filled is copied."""
-        end = self._filled = self.length
-        for name in ("keys", "values"):
-            buffer: Tensor = getattr(self, name)
-            kept = buffer[:, :, :end].index_select(0, rows)
-            if len(rows) != len(buffer):
-                buffer = buffer.new_empty(len(rows), *buffer.shape[1:])
-                setattr(self, name, buffer)
-            buffer[:, :, :end] = kept
+        """Keeps the rows (R,), in this order."""
+        self.keys = _moved(self.keys, rows, self.length)
+        self.values = _moved(self.values, rows, self.length)
 
 
 class SegmentMemory:
@@ -171,11 +161,8 @@ class CrossCache:
         """Keeps the rows (R,), in this order."""
         if self.kept is not None:
             keys, values, at = self.kept
-            self.kept = (
-                keys.index_select(0, rows),
-                values.index_select(0, rows),
-                _rows_of(at, rows),
-            )
+            end = keys.size(2)
+            self.kept = (_moved(keys, rows, end), _moved(values, rows, end), _rows_of(at, rows))
 
 
 @dataclass
@@ -248,6 +235,13 @@ class State:
             assert isinstance(layer.own, KVCache)
             layer.own.length = length
 
+    def put(self, rows: Tensor, other: "State") -> None:
+        """Has rows (R,) go on from what the R rows of another state have read."""
+        for layer, theirs in zip(self.layers, other.layers, strict=True):
+            assert isinstance(layer.own, KVCache) and isinstance(theirs.own, KVCache)
+            layer.own.keys[rows, :, : other.length] = theirs.own.keys[:, :, : other.length]
+            layer.own.values[rows, :, : other.length] = theirs.own.values[:, :, : other.length]
+
     def select(self, rows: Tensor, *, sources: bool = True) -> None:
         """Keeps some rows, in a new order: row i goes on from what row `rows[i]` has read.
 
@@ -264,6 +258,21 @@ class State:
             self.source_at = _rows_of(self.source_at, rows)
         if sources and self.source_ids is not None:
             self.source_ids = _rows_of(self.source_ids, rows)
+
+
+def _moved(buffer: Tensor, rows: Tensor, end: int) -> Tensor:
+    """(R, K, S, D) of (B, K, S, D): row i was row `rows[i]`; only `end` positions matter.
+
+    Rows that stay are not copied, unless there are more than before.
+    """
+    if len(rows) > len(buffer):
+        larger = buffer.new_zeros(len(rows), *buffer.shape[1:])
+        larger[:, :, :end] = buffer[:, :, :end].index_select(0, rows)
+        return larger
+    to = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(1)
+    if len(to):
+        buffer[to, :, :end] = buffer[rows[to], :, :end]
+    return buffer[: len(rows)]
 
 
 def _rows_of(at: Tensor, rows: Tensor) -> Tensor:
