@@ -4,7 +4,8 @@ arithmetic it does.
     python bench/growth.py
 
 Every size trains on as many tokens a step; the sizes take turns. In a row, `against_best` is the
-time per floating-point operation over that of the size that does best: 1 is proportional.
+time per floating-point operation over that of the size that does best, and `growth` over that of
+the smaller size that does best: 1 is proportional, less is cheaper than that.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import torch
 from contest import Rival, interleave, summarise
 from entries import PROGRAMS, ROOT
 
-SHAPES = [(4, 4, 128), (6, 6, 192), (6, 6, 384), (8, 8, 512), (12, 12, 640), (12, 12, 832)]
+SHAPES = [(4, 4, 128), (6, 6, 192), (6, 6, 384), (8, 8, 512), (12, 10, 640), (12, 13, 832)]
 """Layers, heads, width: 0.8, 2.7, 10.6, 25, 60 and 100 million parameters."""
 TINY = [(1, 2, 32), (2, 2, 64)]
 VOCABULARY = 323
@@ -49,14 +50,17 @@ def main() -> None:
         found = interleave(turns, asked.repeats)
     seconds = {name: summarise(values) for name, values in found.items()}
     each = {name: seconds[name]["median"] / about[name]["flops"] for name in found}
+    best = float("inf")
     for name in found:
+        growth, best = each[name] / best, min(best, each[name])
         gflop = about[name]["flops"] / 1e9
         rows.write(
             "growth", here, shape=name, arch=asked.arch, optimizer=asked.optimizer,
             parameters=about[name]["parameters"], dtype=about[name]["dtype"],
             tokens=asked.tokens, gflop=round(gflop, 1), seconds=seconds[name],
             gflops=round(gflop / seconds[name]["median"], 1), repeats=asked.repeats,
-            against_best=round(each[name] / min(each.values()), 3), seed=0,
+            against_best=round(each[name] / min(each.values()), 3),
+            growth=round(growth, 3) or None, seed=0,
             contest_threads=asked.threads,
         )  # fmt: skip
 
