@@ -1,5 +1,6 @@
 """Tokens to vectors, with positions where they act on the embedding."""
 
+import torch
 from torch import Tensor, nn
 
 from .dropout import drop
@@ -23,7 +24,9 @@ class Embedding(nn.Module):
         norm: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.token = nn.Embedding(vocabulary, width)
+        # drawn by `initialise`; to draw here as well makes PyTorch load its compiler where a model
+        # is built without memory, which takes a second
+        self.token = nn.Embedding.from_pretrained(torch.zeros(vocabulary, width), freeze=False)
         self.position, self.norm = position, norm
         self.dropout, self.scale = dropout, scale
 

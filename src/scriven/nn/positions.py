@@ -13,6 +13,14 @@ Known = dict[Any, Any]
 """What the layers of one forward pass share, by a key of who computed it."""
 
 
+def without_memory() -> bool:
+    """Whether models are built without memory now, only for their shapes.
+
+    To calculate there makes PyTorch load its compiler, which takes a second.
+    """
+    return torch.get_default_device().type == "meta"
+
+
 class Position(nn.Module):
     """No position inside attention; the base of those that have one."""
 
@@ -45,6 +53,9 @@ class Rotary(Position):
 
     def build(self) -> None:
         """Fills the tables, (context, D) each; again after a model was made without memory."""
+        if without_memory():
+            self.cos = self.sin = torch.empty(self.context, self.head_width)
+            return
         half = torch.arange(0, self.head_width, 2, dtype=torch.float64) / self.head_width
         angle = torch.arange(self.context, dtype=torch.float64)[:, None] / self.base**half
         dtype = torch.get_default_dtype()
@@ -99,18 +110,22 @@ class Sinusoidal(nn.Module):
     ) -> None:
         super().__init__()
         self.context, self.width, self.halves, self.scale = context, width, halves, scale
+        self.table: Tensor
         self.register_buffer("table", torch.empty(0), persistent=False)
         self.build()
 
     def build(self) -> None:
         """Fills the table (context, W)."""
+        if without_memory():
+            self.table = torch.empty(self.context, self.width)
+            return
         even = torch.arange(0, self.width, 2, dtype=torch.float64) / self.width
         angle = torch.arange(self.context, dtype=torch.float64)[:, None] / 10000.0**even
         if self.halves:
             table = torch.cat((angle.sin(), angle.cos()), -1)[:, : self.width]
         else:
             table = torch.stack((angle.sin(), angle.cos()), -1).flatten(1)[:, : self.width]
-        self.table: Tensor = (table * self.scale).to(torch.get_default_dtype())
+        self.table = (table * self.scale).to(torch.get_default_dtype())
 
     def forward(self, at: Tensor) -> Tensor:
         """Positions (T,) or (B, T) -> vectors (T, W) or (B, T, W)."""
@@ -126,12 +141,16 @@ class Distances(nn.Module):
     def __init__(self, width: int, length: int) -> None:
         super().__init__()
         self.width, self.length = width, length
+        self.table: Tensor
         self.register_buffer("table", torch.empty(0), persistent=False)
         self.build()
 
     def build(self) -> None:
         """Fills the table (length, W)."""
-        self.table: Tensor = self._vectors(self.length, None)
+        if without_memory():
+            self.table = torch.empty(self.length, self.width)
+        else:
+            self.table = self._vectors(self.length, None)
 
     def forward(self, count: int) -> Tensor:
         """Vectors (count, W) of the distances 0 .. count - 1."""
