@@ -26,7 +26,7 @@ class Embedding(nn.Module):
         super().__init__()
         # drawn by `initialise`; to draw here as well makes PyTorch load its compiler where a model
         # is built without memory, which takes a second
-        self.token = nn.Embedding.from_pretrained(torch.zeros(vocabulary, width), freeze=False)
+        self.token = nn.Embedding(vocabulary, width, _weight=torch.zeros(vocabulary, width))
         self.position, self.norm = position, norm
         self.dropout, self.scale = dropout, scale
 
