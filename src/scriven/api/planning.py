@@ -150,10 +150,10 @@ class _Search:
     def _build(self, horizon: float) -> tuple[Any, Job, Forecast | None]:
         """Model, job and forecast for so many tokens."""
         text, machine = self.asked.text or horizon, self.asked.machine
-        quick = not machine.gpu and self._unit == "seconds" and self._seconds < 120
+        seconds = self._seconds if self._unit == "seconds" else math.inf
         usual: dict[str, object] = {
             "vocabulary": vocabulary_for(int(text * scaling.BYTES_PER_TOKEN)),
-            "context": scaling.usual_context(machine.gpu, quick, not machine.gpu, int(text)),
+            "context": scaling.usual_context(machine.gpu, seconds, not machine.gpu, int(text)),
             **vars(scaling.shape_of(self.size)),
         }
         known = {name: value for name, value in usual.items() if hasattr(self.start, name)}

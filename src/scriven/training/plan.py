@@ -5,6 +5,7 @@ same machine plans the same run.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -19,6 +20,9 @@ from ..settings import Settings, TokenizerSettings
 from .budget import Budget
 from .scaling import (
     GPU_TOKENS,
+    HURRIED,
+    QUICK,
+    SHAPE_IN_A_HURRY,
     SIZES,
     batch_tokens,
     first_context,
@@ -96,6 +100,7 @@ def make_plan(
     module = find.module("scriven.models", architecture)
     asked = dict(model_changes)
     gpu = runtime.device.type != "cpu"
+    seconds = budget.amount if budget.unit == "seconds" and not gpu else math.inf
     _choose_shape(module, asked, size, budget, text, gpu, reasons)
     kind = task or pretraining(module)
     grows = not gpu and kind == "language" and getattr(module, "GROWS", False)
@@ -132,7 +137,7 @@ def make_plan(
         reasons["train.patience"] = "the validation loss is noisy, but not that noisy"
     rate = settings.optim.rate
     if rate is None:
-        rate = peak_rate(settings.optim.optimizer, model.width)
+        rate = peak_rate(settings.optim.optimizer, model.width, seconds)
         reasons["optim.rate"] = f"for {settings.optim.optimizer} at width {model.width}"
     first = train.first_context
     if first is not None and (kind != "language" or module.Model.carried is not Backbone.carried):
@@ -232,6 +237,8 @@ def _choose_shape(
         if text.train_tokens < 50_000:
             name, why = "tiny", "a short text"
         chosen = SIZES[name]
+        if not gpu and budget.unit == "seconds" and budget.amount < HURRIED and name != "tiny":
+            chosen, why = SHAPE_IN_A_HURRY, "the fastest learn most in seconds"
     else:
         chosen, why = shape_of(size), "--size"
     fields = {field.name for field in dataclasses.fields(module.Config)}
@@ -252,8 +259,9 @@ def _choose_context(
     """Window length: longer helps when there is time to learn from it."""
     if "context" in asked:
         return
-    quick = not gpu and budget.unit == "seconds" and budget.amount < 120
-    wanted = usual_context(gpu, quick, grows, text.train_tokens)
+    seconds = budget.amount if budget.unit == "seconds" else math.inf
+    quick = not gpu and seconds < QUICK
+    wanted = usual_context(gpu, seconds, grows, text.train_tokens)
     if text.longest is not None:
         asked["context"] = max(CONTEXT_SMALLEST, min(wanted, 1 << (text.longest - 1).bit_length()))
         reasons["model.context"] = f"the longest side of a pair has {text.longest:,} tokens"

@@ -147,5 +147,5 @@ def _horizon(plan: Plan, watch: Stopwatch, progress: Progress) -> Horizon:
     amount = plan.budget.amount
     if progress.step == 0:
         progress.granted = max(0.0, watch.seconds - amount / 2)
-    reserve = min(5.0, 0.1 * amount)
+    reserve = min(3.0, 0.2 * amount)
     return Horizon(steps=None, seconds=amount + progress.granted, reserve=reserve)

@@ -50,6 +50,11 @@ SIZES = {
     "large": Size(12, 12, 768),
 }
 
+QUICK = 120
+"""Seconds on a processor below which windows of half the length learn more."""
+HURRIED, SHAPE_IN_A_HURRY = 40, Size(2, 3, 96)
+"""Seconds on a processor that suffice for few updates only, and what then learns most (LOG.md)."""
+
 
 def shape_of(size: str) -> Size:
     """What a person means by --size.
@@ -107,17 +112,18 @@ def _two_digits(number: float) -> str:
     return f"{round(number, digits):.10g}"
 
 
-def usual_context(gpu: bool, quick: bool, grows: bool, tokens: int) -> int:
+def usual_context(gpu: bool, seconds: float, grows: bool, tokens: int) -> int:
     """Window length for a text of so many tokens: longer helps when there is time to learn from it.
 
     Args:
         gpu: whether it trains on one.
-        quick: under two minutes on a processor.
+        seconds: of a budget in wall clock; infinite for another.
         grows: whether windows are short at first, which pays for twice the length.
     """
-    if gpu and tokens > 20_000_000:
-        return 1024
-    return (128 if quick else 256) * (2 if grows else 1)
+    if gpu:
+        return 1024 if tokens > 20_000_000 else 256
+    usual = 64 if seconds < HURRIED else 128 if seconds < QUICK else 256
+    return usual * (2 if grows else 1)
 
 
 def first_context(context: int) -> int | None:
@@ -149,11 +155,17 @@ def rows_of(tokens: int, context: int, text: float) -> int:
     return max(1, min(tokens // context, most))
 
 
-def peak_rate(optimizer: str, width: int) -> float:
-    """Peak rate of AdamW or SGD: smaller for wider models, as their sums have more terms."""
+def peak_rate(optimizer: str, width: int, seconds: float = math.inf) -> float:
+    """Peak rate of AdamW or SGD: smaller for wider models, as their sums have more terms.
+
+    Args:
+        seconds: of a budget in wall clock on a processor.
+    """
     if optimizer == "sgd":
         return 0.1
     peak = 3e-3 if optimizer == "muon" else 2e-3
+    if seconds < HURRIED:
+        peak *= 2  # few updates
     return peak * float(min(1.0, (128 / width) ** 0.5))
 
 
