@@ -106,6 +106,15 @@ def test_what_is_missing_is_made_again(source: Path, tmp_path: Path) -> None:
     assert digests(out) == before
 
 
+def test_what_a_killed_process_half_wrote_is_gone(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepared(source, out, tokenizer=BPE)
+    (out / "manifest.json").rename(out / "manifest.json.123.tmp")
+    (out / "mine.tmp").write_text("not ours")
+    prepared(source, out, tokenizer=BPE)
+    assert sorted(path.name for path in out.glob("*.tmp")) == ["mine.tmp"]
+
+
 def test_another_tokenizer_than_the_folder_was_begun_with_is_refused(
     source: Path, tmp_path: Path
 ) -> None:

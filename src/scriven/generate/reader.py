@@ -67,7 +67,7 @@ class Reader:
 
         Args:
             windows: the token ids of each row, at least one.
-            more: how many tokens may follow by `step`.
+            more: how many tokens may follow, by `look` or `step`.
             written: how many of each row's tokens the model wrote; none by default.
 
         Returns:

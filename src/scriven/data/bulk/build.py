@@ -79,6 +79,7 @@ def build(wanted: Wanted, say: Callable[[str], None] = lambda _: None) -> dict[s
         _claim(out)
         try:
             with FileLock(out / _LOCK, timeout=0):
+                _tidy(out)
                 plan = _plan(wanted, asked)
                 if not (out / MANIFEST).exists():
                     _fill(plan, wanted, given, shares, names, say)
@@ -126,6 +127,13 @@ def _claim(out: Path) -> None:
     ]
     if others:
         raise InputError(f"{out} holds something else ({others[0]}): choose another --out")
+
+
+def _tidy(out: Path) -> None:
+    """Removes what a process that was killed had not written to its end."""
+    for name in (NAME, MANIFEST, *vocabulary.FILES):
+        for half_written in out.glob(f"{name}.*.tmp"):
+            half_written.unlink()
 
 
 def _plan(wanted: Wanted, asked: dict[str, Any]) -> Plan:
