@@ -115,7 +115,7 @@ def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scriven.training.plan.memory_available", lambda _: None)
 
 
-def trained(size: str, budget: str, tokens: float, device: str) -> Plan:
+def trained(size: str | None, budget: str, tokens: float, device: str) -> Plan:
     """What `train` would do with a text of so many tokens."""
     kind = torch.device("cuda" if device != "cpu" else "cpu")
     text = TextSize(16384, TokenizerSettings(), int(tokens), int(tokens) // 10)
@@ -149,3 +149,22 @@ def test_a_gpu_with_little_text_trains_as_before(size: str) -> None:
     made = trained(size, "10m", 1e6, "h100")
     assert made.settings.train.batch == made.settings.train.micro_batch == 128
     assert made.model.context == 256
+
+
+@pytest.mark.parametrize(
+    ("size", "budget", "shape", "context", "rate"),
+    [
+        (None, "39s", (2, 3, 96), 128, 6e-3),
+        (None, "40s", (4, 4, 128), 256, 3e-3),
+        (None, "120s", (4, 4, 128), 512, 3e-3),
+        (None, "39steps", (4, 4, 128), 512, 3e-3),
+        ("small", "39s", (4, 4, 128), 128, 3e-3),
+    ],
+)
+def test_seconds_alone_have_a_shape_windows_and_a_rate_of_their_own(
+    size: str | None, budget: str, shape: tuple[int, ...], context: int, rate: float
+) -> None:
+    made = trained(size, budget, 1e6, "cpu")
+    assert (made.model.layers, made.model.heads, made.model.width) == shape
+    assert made.model.context == context
+    assert made.settings.optim.rate == rate

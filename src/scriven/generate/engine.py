@@ -222,7 +222,7 @@ class Engine:
         yield Step(row.news(), row.tokens, row.finish_reason, cut)
 
     def _write(self, rows: list[Row], sampling: Sampling, ignore_eos: bool) -> Iterator[None]:
-        """Adds tokens to unfinished rows until there are none; comes back after each token."""
+        """Adds tokens to unfinished rows until there are none; comes back after each turn."""
         live = [row for row in rows if row.finish_reason is None]
         if live:
             reader = self._reader(ignore_eos)

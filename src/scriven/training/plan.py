@@ -101,10 +101,10 @@ def make_plan(
     asked = dict(model_changes)
     gpu = runtime.device.type != "cpu"
     seconds = budget.amount if budget.unit == "seconds" and not gpu else math.inf
-    _choose_shape(module, asked, size, budget, text, gpu, reasons)
+    hurried = _choose_shape(module, asked, size, seconds, text, gpu, reasons)
     kind = task or pretraining(module)
     grows = not gpu and kind == "language" and getattr(module, "GROWS", False)
-    _choose_context(asked, budget, text, gpu, grows, reasons)
+    _choose_context(asked, seconds, text, gpu, grows, reasons)
     passes = _passes(budget, text, gpu)
     if "dropout" not in asked:
         share = 0.1 if passes > 40 else 0.0
@@ -137,7 +137,8 @@ def make_plan(
         reasons["train.patience"] = "the validation loss is noisy, but not that noisy"
     rate = settings.optim.rate
     if rate is None:
-        rate = peak_rate(settings.optim.optimizer, model.width, seconds)
+        # measured for the default architecture and this shape alone
+        rate = peak_rate(settings.optim.optimizer, model.width, hurried and grows)
         reasons["optim.rate"] = f"for {settings.optim.optimizer} at width {model.width}"
     first = train.first_context
     if first is not None and (kind != "language" or module.Model.carried is not Backbone.carried):
@@ -220,24 +221,26 @@ def _choose_shape(
     module: ModuleType,
     asked: dict[str, object],
     size: str | None,
-    budget: Budget,
+    seconds: float,
     text: TextSize,
     gpu: bool,
     reasons: dict[str, str],
-) -> None:
-    """Layers, heads and width, unless asked for."""
+) -> bool:
+    """Layers, heads and width, unless asked for; whether they are those for a few seconds."""
+    hurried = False
     if size is None:
         if gpu:
             name = "base" if text.train_tokens < 20_000_000 else "large"
             why = "a GPU has time for it"
         else:
-            long = budget.unit == "seconds" and budget.amount >= 1500
-            name = "medium" if long else "small"
+            name = "medium" if 1500 <= seconds < math.inf else "small"
             why = "small models learn most per minute on a CPU"
         if text.train_tokens < 50_000:
             name, why = "tiny", "a short text"
         chosen = SIZES[name]
-        if not gpu and budget.unit == "seconds" and budget.amount < HURRIED and name != "tiny":
+        own = asked.keys() & {"layers", "heads", "width"}
+        hurried = seconds < HURRIED and name != "tiny" and not own
+        if hurried:
             chosen, why = SHAPE_IN_A_HURRY, "the fastest learn most in seconds"
     else:
         chosen, why = shape_of(size), "--size"
@@ -246,11 +249,12 @@ def _choose_shape(
         if key in fields and key not in asked:
             asked[key] = getattr(chosen, key)
             reasons[f"model.{key}"] = why
+    return hurried
 
 
 def _choose_context(
     asked: dict[str, object],
-    budget: Budget,
+    seconds: float,
     text: TextSize,
     gpu: bool,
     grows: bool,
@@ -259,19 +263,21 @@ def _choose_context(
     """Window length: longer helps when there is time to learn from it."""
     if "context" in asked:
         return
-    seconds = budget.amount if budget.unit == "seconds" else math.inf
-    quick = not gpu and seconds < QUICK
     wanted = usual_context(gpu, seconds, grows, text.train_tokens)
     if text.longest is not None:
         asked["context"] = max(CONTEXT_SMALLEST, min(wanted, 1 << (text.longest - 1).bit_length()))
         reasons["model.context"] = f"the longest side of a pair has {text.longest:,} tokens"
         return
-    room = max(CONTEXT_SMALLEST, min(text.train_tokens // 4, wanted))
+    usual, room = wanted, max(CONTEXT_SMALLEST, min(text.train_tokens // 4, wanted))
     while wanted > room:
         wanted //= 2
     asked["context"] = max(CONTEXT_SMALLEST, wanted)
     reasons["model.context"] = (
-        "the text is short" if wanted < 128 else "a short budget" if quick else "the usual window"
+        "the text is short"
+        if wanted < usual
+        else "a short budget"
+        if seconds < QUICK
+        else "the usual window"
     )
 
 

@@ -155,17 +155,17 @@ def rows_of(tokens: int, context: int, text: float) -> int:
     return max(1, min(tokens // context, most))
 
 
-def peak_rate(optimizer: str, width: int, seconds: float = math.inf) -> float:
+def peak_rate(optimizer: str, width: int, hurried: bool = False) -> float:
     """Peak rate of AdamW or SGD: smaller for wider models, as their sums have more terms.
 
     Args:
-        seconds: of a budget in wall clock on a processor.
+        hurried: whether there is time for few updates only.
     """
     if optimizer == "sgd":
         return 0.1
     peak = 3e-3 if optimizer == "muon" else 2e-3
-    if seconds < HURRIED:
-        peak *= 2  # few updates
+    if hurried:
+        peak *= 2
     return peak * float(min(1.0, (128 / width) ** 0.5))
 
 
