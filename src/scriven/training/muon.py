@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..world import ALONE, World
 from .parallel import like, whole
+from .plain import Plain
 
 # quintic Newton-Schulz coefficients chosen for a steep slope at zero (Jordan et al. 2024)
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -41,7 +42,7 @@ def orthogonalise(
     return x.mT if tall else x
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Plain):
     """For the matrices between embedding and head; everything else belongs to AdamW.
 
     Args:

@@ -13,6 +13,7 @@ from ..settings import OptimSettings
 from ..world import ALONE, World
 from .muon import Muon
 from .parallel import like
+from .plain import SGD, AdamW
 
 Custom = Callable[[list[Tensor]], torch.optim.Optimizer] | torch.optim.Optimizer
 
@@ -72,9 +73,7 @@ class Optimizers:
             groups = [group for group in groups if group["params"]]
             self.parts.append(_adamw(groups, settings, rate))
         else:
-            sgd = torch.optim.SGD(
-                self.parameters, lr=rate, momentum=settings.beta1, weight_decay=decay
-            )
+            sgd = SGD(self.parameters, lr=rate, momentum=settings.beta1, weight_decay=decay)
             self.parts.append(sgd)
         self.peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
         self.held: list[tuple[Tensor, int]] = []
@@ -162,7 +161,7 @@ def _clear_rows(first: int, weight: Tensor) -> None:
 
 def _adamw(groups: list[dict[str, Any]], settings: OptimSettings, rate: float) -> Any:
     betas = (settings.beta1, settings.beta2)
-    return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=1e-10, fused=True)
+    return AdamW(groups, lr=rate, betas=betas, eps=1e-10, fused=True)
 
 
 def _custom(custom: Custom, parameters: list[Tensor]) -> torch.optim.Optimizer:
