@@ -225,7 +225,7 @@ def test_a_damaged_folder_is_prepared_anew(name: str, book: Path) -> None:
 def test_A6_a_full_disk_is_said_and_leaves_nothing(
     book: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: object, ids: object) -> None:
+    def full(self: object, *ids: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:

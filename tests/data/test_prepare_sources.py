@@ -88,7 +88,7 @@ def test_a_full_disk_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 
     path = make(tmp_path, ".jsonl")
 
-    def full(self: object, ids: object) -> None:
+    def full(self: object, *ids: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:

@@ -118,7 +118,7 @@ def encode(
                 read += len(text)
             for part, arrays in made.items():
                 if arrays:
-                    writers[part].append(np.concatenate(arrays))
+                    writers[part].append(*arrays)
             if read - told >= 50_000_000:
                 told = read
                 say(f"encoded {read / max(1, characters):.0%} of {characters:,} characters")

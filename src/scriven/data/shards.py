@@ -97,12 +97,13 @@ class ShardWriter:
         self._digest = hashlib.sha256()
         self._file = path.open("wb")
 
-    def append(self, ids: npt.NDArray[np.int32]) -> None:
-        """Ids of shape (n,), each smaller than the storage type can hold."""
-        raw = ids.astype(self._dtype).view(np.uint8).data
+    def append(self, *ids: npt.NDArray[np.int32]) -> None:
+        """Arrays of ids, each of shape (n,) and smaller than the storage type can hold."""
+        stored = np.concatenate(ids, dtype=self._dtype, casting="unsafe")
+        raw = stored.view(np.uint8).data
         self._file.write(raw)
         self._digest.update(raw)
-        self.tokens += len(ids)
+        self.tokens += len(stored)
 
     def finish(self) -> dict[str, object]:
         """Puts the file on the disk; its entry in the manifest."""

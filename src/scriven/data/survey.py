@@ -57,7 +57,7 @@ def cleaned(pieces: Iterable[Piece]) -> Iterator[Piece]:
     """Pieces that can be written as UTF-8, without rows that were skipped."""
     for piece in pieces:
         if not piece.skipped:
-            yield piece._replace(text=clean(piece.text))
+            yield Piece(clean(piece.text), piece.ends)
 
 
 def look(pieces: Iterable[Piece], say: Callable[[str], None]) -> Survey:
@@ -70,7 +70,7 @@ def look(pieces: Iterable[Piece], say: Callable[[str], None]) -> Survey:
             survey.skipped += 1
             survey.first_skipped = survey.first_skipped or piece.skipped
             continue
-        piece = piece._replace(text=clean(piece.text))
+        piece = Piece(clean(piece.text), piece.ends)
         survey.bytes += len(digest.add(piece))
         seen[np.frombuffer(piece.text.encode("utf-32-le"), dtype="<u4")] = True
         length += len(piece.text)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import DamagedError
-from ...text import Tokenizer
+from ...text import Tokenizer, clean
 from ...text.fast import Encoder
 from ..cache import sync_folder, write_whole
 from ..encode import encode
@@ -24,7 +24,6 @@ from ..formats.jsonl import read as read_lines
 from ..formats.txt import read as read_text
 from ..sources import Sources
 from ..split import TRAIN, VALIDATION, Part
-from ..survey import cleaned
 from . import datatrove
 from .plan import Plan
 
@@ -200,13 +199,12 @@ class _Reading:
                 self._first = self._first or piece.skipped
                 part = self._part(self._rows)
                 continue
-            (piece,) = cleaned([piece])
-            filled = filled or bool(piece.text)
-            self._characters += len(piece.text)
-            text = piece.text
+            text = clean(piece.text)
+            filled = filled or bool(text)
+            self._characters += len(text)
             self._bytes += len(text) if text.isascii() else len(text.encode("utf-8"))
             if filled:
-                yield Part(part, piece.text, piece.ends)
+                yield Part(part, text, piece.ends)
             if piece.ends:
                 self._rows += 1
                 self._documents += filled

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ScrivenError
+from ...process import settle
 from ...text import load_tokenizer
 from ...text.fast import fast_encoder
 from .piece import Left, run_job
@@ -21,6 +22,7 @@ from .plan import read_plan
 
 def main() -> None:
     """Works until standard input ends."""
+    settle()
     out = Path(sys.argv[1])
     told = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no record

@@ -125,6 +125,9 @@ def lines(blocks: Iterable[str], path: Path) -> Iterator[str]:
 
 def document(text: str) -> Iterator[Piece]:
     """One whole document in pieces."""
+    if 0 < len(text) <= BLOCK:  # most are
+        yield Piece(text, True)
+        return
     for start in range(0, len(text), BLOCK):
         yield Piece(text[start : start + BLOCK], start + BLOCK >= len(text))
 

@@ -64,7 +64,7 @@ def records(
     told = path if not start else path.with_name(f"{path.name} after byte {start:,}")
     source = lines(decoded(path, settings.encoding, start, end), told)
     for number, line in enumerate(source, 1):
-        if not line.strip():
+        if line.isspace():
             continue
         wrong, row = "", None
         try:
