@@ -88,7 +88,7 @@ def family(process: int) -> Iterator[int]:
 
 def memory(process: int) -> float:
     """Megabytes of its own: what is mapped from files counts once for all and is left out."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, IndexError):  # one that has ended has no memory
         status = Path(f"/proc/{process}/status").read_text()
         return int(status.split("RssAnon:")[1].split()[0]) / 1000
     return 0.0
