@@ -155,7 +155,9 @@ def test_a_gpu_with_little_text_trains_as_before(size: str) -> None:
     ("size", "budget", "shape", "context", "rate"),
     [
         (None, "39s", (2, 3, 96), 128, 6e-3),
-        (None, "40s", (4, 4, 128), 256, 3e-3),
+        (None, "40s", (3, 4, 128), 256, 3e-3),
+        (None, "89s", (3, 4, 128), 256, 3e-3),
+        (None, "90s", (4, 4, 128), 256, 3e-3),
         (None, "120s", (4, 4, 128), 512, 3e-3),
         (None, "39steps", (4, 4, 128), 512, 3e-3),
         ("small", "39s", (4, 4, 128), 128, 3e-3),

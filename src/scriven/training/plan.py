@@ -21,8 +21,8 @@ from .budget import Budget
 from .scaling import (
     GPU_TOKENS,
     HURRIED,
+    IN_A_HURRY,
     QUICK,
-    SHAPE_IN_A_HURRY,
     SIZES,
     batch_tokens,
     first_context,
@@ -239,9 +239,11 @@ def _choose_shape(
             name, why = "tiny", "a short text"
         chosen = SIZES[name]
         own = asked.keys() & {"layers", "heads", "width"}
-        hurried = seconds < HURRIED and name != "tiny" and not own
-        if hurried:
-            chosen, why = SHAPE_IN_A_HURRY, "the fastest learn most in seconds"
+        if name != "tiny" and not own:
+            hurried = seconds < HURRIED
+            quickest = next((shape for below, shape in IN_A_HURRY if seconds < below), None)
+            if quickest:
+                chosen, why = quickest, "fewer layers learn more in so short a time"
     else:
         chosen, why = shape_of(size), "--size"
     fields = {field.name for field in dataclasses.fields(module.Config)}

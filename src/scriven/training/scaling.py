@@ -52,8 +52,10 @@ SIZES = {
 
 QUICK = 120
 """Seconds on a processor below which windows of half the length learn more."""
-HURRIED, SHAPE_IN_A_HURRY = 40, Size(2, 3, 96)
-"""Seconds on a processor that suffice for few updates only, and what then learns most (LOG.md)."""
+HURRIED = 40
+"""Seconds on a processor that suffice for few updates only."""
+IN_A_HURRY = ((HURRIED, Size(2, 3, 96)), (90, Size(3, 4, 128)))
+"""Seconds on a processor, and the shape that learns most in fewer (LOG.md)."""
 
 
 def shape_of(size: str) -> Size:
