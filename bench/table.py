@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import alone
+
 RESULTS = Path(__file__).with_name("results.jsonl")
 MARKS = ("<!-- results -->", "<!-- end of results -->")
 NOTHING = "Nothing has been measured yet."
@@ -92,7 +94,8 @@ def growth(found: Sequence[Mapping[str, Any]]) -> str:
 
 def page(found: Sequence[Mapping[str, Any]]) -> str:
     """All tables."""
-    return "\n\n".join(part for part in (contests(found), races(found), growth(found)) if part)
+    parts = (contests(found), races(found), *alone.page(found), growth(found))
+    return "\n\n".join(part for part in parts if part)
 
 
 def put(text: str, made: str) -> str:

@@ -5,7 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import decoding
+import gpu
 import pytest
+import torch
+
+from scriven.runtime import decide
+from scriven.settings import RuntimeSettings
 
 PROGRAM = Path(__file__).parents[2] / "bench" / "gpu.py"
 
@@ -25,6 +31,36 @@ def test_it_measures_training_and_writing(tmp_path: Path) -> None:
     out = tmp_path / "rows.jsonl"
     run("--device", "cpu", "--tiny", "--no-compile", "--repeats", "2", "--results", str(out))
     found = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [row["what"] for row in found] == ["one GPU, training", "one GPU, writing"]
+    assert [row["what"] for row in found] == ["one GPU, training", *2 * ["one GPU, writing"]]
+    assert [row["way"] for row in found[1:]] == ["growing", "still"]
     assert all(row["tokens_per_second"] > 0 for row in found)
     assert 0 < found[0]["utilisation"] < 1
+
+
+def written(way: str, prompt: list[int]) -> list[list[int]]:
+    """Two texts of a lively model, one after the other."""
+    torch.manual_seed(0)
+    task = gpu.TINY[0].build().eval()
+    for weight in task.parameters():
+        if weight.dim() == 2:
+            torch.nn.init.normal_(weight, std=0.3)
+    runtime = decide(RuntimeSettings(device="cpu", dtype="float32"))
+    write = decoding.writer(way, task, runtime, torch.tensor([prompt]), 24)
+    return [torch.cat(write(), 1)[0].tolist() for _ in range(2)]
+
+
+@pytest.mark.parametrize("prompt", [[1], [5, 60, 7]])
+def test_steps_of_one_shape_write_the_same_text(prompt: list[int]) -> None:
+    first, second = written("still", prompt)
+    assert first == second == written("growing", prompt)[0]
+    assert len(set(first)) > 3, "a text that could be told from another"
+
+
+def test_a_text_that_goes_on_from_another_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(self: decoding.Still) -> torch.Tensor:
+        self.at.copy_(self.begin)
+        return self.first
+
+    monkeypatch.setattr(decoding.Still, "restart", forgetful)
+    first, second = written("still", [1])
+    assert first != second

@@ -1,0 +1,54 @@
+"""Tables of what has no rival: the newest rows, and their figures."""
+
+import json
+from typing import Any
+
+import alone
+import table
+
+LOSS: dict[str, Any] = {
+    "what": "time to loss", "text": "a.txt", "budget": "3m", "seed": 1,
+    "whole_process_seconds": 179.4, "val_loss": 1.4546, "ngram_loss": 1.669,
+    "parameters": 845568, "tokens_per_second": 28232.8, "commit": "abc",
+}  # fmt: skip
+PREPARED = {
+    "what": "prepare", "tokenizer": "char", "form": "txt", "megabytes": 1000,
+    "megabytes_per_second": 122.2, "peak_megabytes": 321, "kills": 10, "equal": True,
+}  # fmt: skip
+
+
+def cells(made: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in made.splitlines()[2:]]
+
+
+def test_losses_are_those_of_the_newest_run_of_each_seed() -> None:
+    rows = [
+        LOSS,
+        {**LOSS, "seed": 2, "val_loss": 1.47},
+        {**LOSS, "budget": "1m", "val_loss": 1.53, "whole_process_seconds": 59.0},
+        {**LOSS, "val_loss": 1.45, "commit": "def"},
+    ]
+    first, second = cells(alone.losses(rows))
+    assert first[:3] == ["a.txt", "1m", "1.530"]
+    assert second == ["a.txt", "3m", "1.450, 1.470", "1.669", "845,568", "28,233", "def, abc"]
+
+
+def test_a_preparation_that_differs_is_shouted() -> None:
+    assert cells(alone.preparing([PREPARED])) == [[".txt, char", "122", "321 MB", "10, the same"]]
+    assert "DIFFERENT" in alone.preparing([{**PREPARED, "equal": False}])
+    assert cells(alone.preparing([{**PREPARED, "megabytes": 50}])) == []
+
+
+def test_every_kind_of_the_file_has_its_table() -> None:
+    lines = table.RESULTS.read_text(encoding="utf-8").splitlines()
+    found = [json.loads(line) for line in lines]
+    made = alone.page(found)
+    assert len(made) == len(alone.KINDS)
+    for each in made:
+        heads, dashes, *rest = each.splitlines()
+        assert rest and all(line.count("|") == heads.count("|") for line in (dashes, *rest))
+
+
+def test_kinds_without_rows_have_none() -> None:
+    assert alone.page([LOSS]) == [alone.losses([LOSS])]
+    assert alone.page([]) == []
