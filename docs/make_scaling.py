@@ -1,8 +1,9 @@
-"""Writes docs/scaling.md, by calculation alone: `python docs/make_scaling.py`.
+"""Writes docs/scaling.md, by calculation and from our own fits: `python docs/make_scaling.py`.
 
 A test compares the file with what this makes, so the page cannot fall behind the code.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from scriven.cli.plan import lasting, scaled
 from scriven.training.forecast import PARTS, peak
 
 PAGE = Path(__file__).with_name("scaling.md")
+RESULTS = Path(__file__).parents[1] / "bench" / "results.jsonl"
 
 HEAD = """# Scaling
 
@@ -29,7 +31,7 @@ Without a device it takes what this machine has, and measures it for half a seco
 last is the command that does what was planned.
 
 Everything on this page is a calculation from stated rates, made by `python docs/make_scaling.py`;
-nothing on it was measured here. [Below](#against-published-figures) it stands beside trainings that
+only [our own fits](#fits-of-our-own) were measured here. [Below](#against-published-figures) it stands beside trainings that
 others published.
 
 ## The rules
@@ -81,24 +83,7 @@ SIZES = {
 
 COUNTS = (1, 8, 64, 256, 1024)
 
-OWN = """
-## Fits of our own
-
-There are none yet. They need trainings of several sizes at 20 tokens for each parameter, each with
-the batch and the rates above, with half and with twice as much, and several seeds:
-
-```
-scriven train book.txt --size 250k --budget 12Mtokens --out runs/fit-250k
-scriven train book.txt --size 1M --budget 58Mtokens --out runs/fit-1M
-scriven train book.txt --size 250k --budget 12Mtokens --optim.matrix_rate 0.04 --out runs/fit-fast
-scriven compare 'fit-*'
-```
-
-and so on to 4M on a processor, and to 350M on a GPU.
-
-Until they are here, take the batch and the rates of large models for what they are: figures of
-others, carried over. `--optim.rate`, `--optim.matrix_rate` and `--train.batch` are yours.
-
+CLUSTER = """
 ## On a cluster
 
 [examples/cluster](../examples/cluster) has launch files for Slurm and Kubernetes.
@@ -107,7 +92,7 @@ others, carried over. `--optim.rate`, `--optim.matrix_rate` and `--train.batch` 
 
 def page() -> str:
     """The whole page."""
-    return HEAD + sizes() + layouts() + bottlenecks() + corpus() + published() + OWN
+    return HEAD + sizes() + layouts() + bottlenecks() + corpus() + published() + fits() + CLUSTER
 
 
 def sizes() -> str:
@@ -265,6 +250,69 @@ LLAMA3 = LLAMA2 | {
 GPT2 = {"model.context": 1024, "model.vocabulary": 50257, "optim.optimizer": "adamw"}
 SMALL = GPT2 | {"model.layers": 12, "model.heads": 12, "model.width": 768, "train.batch": 480}
 XL = GPT2 | {"model.layers": 48, "model.heads": 25, "model.width": 1600, "train.batch": 1024}
+
+
+def fits() -> str:
+    """Losses of small trainings, the law through them, and what other rates and batches do."""
+    grid: dict[float, dict[float, float]] = {}
+    for row in measured("loss by size"):
+        grid.setdefault(row["parameters"], {})[row["tokens"]] = row["loss"]
+    tokens = sorted({each for losses in grid.values() for each in losses})
+    head = "parameters in blocks | " + " | ".join(f"{each / 1e6:.1f} M tokens" for each in tokens)
+    losses = [
+        [f"{size:,.0f}", *(f"{found[each]:.3f}" for each in tokens)]
+        for size, found in sorted(grid.items())
+    ]
+    law = measured("law of loss")[-1]
+    a, b = law["size_power"], law["data_power"]
+    rows = []
+    for flops in (1e13, 1e14):
+        ratio = a * law["size"] / (b * law["data"])
+        best = ratio ** (1 / (a + b)) * (flops / 6) ** (b / (a + b))
+        rows.append([f"{flops:.0e}", f"{best:,.0f}", f"{flops / 6 / best:,.0f}",
+                     f"{flops / 6 / best**2:,.1f}"])  # fmt: skip
+    dials: dict[tuple[str, str], list[str]] = {}
+    for row in measured("loss around a dial"):
+        dials.setdefault((row["dial"], row["shape"]), []).append(
+            f"{row['value']:g}: {row['loss']:.3f}"
+        )
+    around = [[NAMES[dial], shape, ", ".join(found)] for (dial, shape), found in dials.items()]
+    return f"""
+## Fits of our own
+
+`python bench/fits.py` trains four shapes on the built-in plays, letter by letter, each letter once
+at most, with the recipe of `train` and one seed. Loss in nats for each letter:
+
+{table(head, losses)}
+
+Through them goes the law of Hoffmann et al. 2022 (equation 2), N the parameters in blocks, D the
+tokens, with a root mean square error of {law["error"]:.3f} nats:
+
+    L = {law["floor"]:.2f} + {law["size"]:.3g} / N^{a:.2f} + {law["data"]:.3g} / D^{b:.2f}
+
+By it the least loss for 6 N D operations is at
+
+{table("operations | parameters in blocks | tokens | tokens for each parameter", rows)}
+
+Other rates of the matrices and other batches, in windows of 256, after a million tokens; the usual
+one in the middle:
+
+{table("dial | shape | loss of each value", around)}
+
+Four small sizes, letters instead of words, one corpus and one seed: this says how loss falls on a
+processor, and nothing of a billion parameters. The batch and the rates of large models are figures
+of others, carried over. `--optim.rate`, `--optim.matrix_rate` and `--train.batch` are yours.
+"""
+
+
+def measured(what: str) -> list[dict[str, Any]]:
+    """The newest rows of a measurement: those of the commit that measured it last."""
+    lines = map(json.loads, RESULTS.read_text(encoding="utf-8").splitlines())
+    found = [row for row in lines if row["what"] == what]
+    return [row for row in found if row["commit"] == found[-1]["commit"]]
+
+
+NAMES = {"matrix_rate": "rate of matrices", "batch": "windows of an update"}
 
 
 def timed() -> list[tuple[str, str, float, dict[str, Any]]]:
