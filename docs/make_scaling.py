@@ -31,8 +31,8 @@ Without a device it takes what this machine has, and measures it for half a seco
 last is the command that does what was planned.
 
 Everything on this page is a calculation from stated rates, made by `python docs/make_scaling.py`;
-only [our own fits](#fits-of-our-own) were measured here. [Below](#against-published-figures) it stands beside trainings that
-others published.
+only [our own fits](#fits-of-our-own) were measured here. [Below](#against-published-figures) it
+stands beside trainings that others published.
 
 ## The rules
 
@@ -258,7 +258,7 @@ def fits() -> str:
     for row in measured("loss by size"):
         grid.setdefault(row["parameters"], {})[row["tokens"]] = row["loss"]
     tokens = sorted({each for losses in grid.values() for each in losses})
-    head = "parameters in blocks | " + " | ".join(f"{each / 1e6:.1f} M tokens" for each in tokens)
+    head = "parameters_in_blocks " + " ".join(f"{each / 1e6:.1f}_M_tokens" for each in tokens)
     losses = [
         [f"{size:,.0f}", *(f"{found[each]:.3f}" for each in tokens)]
         for size, found in sorted(grid.items())
@@ -284,7 +284,6 @@ def fits() -> str:
 at most, with the recipe of `train` and one seed. Loss in nats for each letter:
 
 {table(head, losses)}
-
 Through them goes the law of Hoffmann et al. 2022 (equation 2), N the parameters in blocks, D the
 tokens, with a root mean square error of {law["error"]:.3f} nats:
 
@@ -292,16 +291,15 @@ tokens, with a root mean square error of {law["error"]:.3f} nats:
 
 By it the least loss for 6 N D operations is at
 
-{table("operations | parameters in blocks | tokens | tokens for each parameter", rows)}
-
+{table("operations parameters_in_blocks tokens tokens_for_each_parameter", rows)}
 Other rates of the matrices and other batches, in windows of 256, after a million tokens; the usual
 one in the middle:
 
-{table("dial | shape | loss of each value", around)}
-
-Four small sizes, letters instead of words, one corpus and one seed: this says how loss falls on a
-processor, and nothing of a billion parameters. The batch and the rates of large models are figures
-of others, carried over. `--optim.rate`, `--optim.matrix_rate` and `--train.batch` are yours.
+{table("dial shape loss_of_each_value", around)}
+Smaller updates learn more from each token, and need more time for it. Four small sizes, letters
+instead of words, one corpus and one seed: this says how loss falls on a processor, and nothing of a
+billion parameters. The batch and the rates of large models are figures of others, carried over.
+`--optim.rate`, `--optim.matrix_rate` and `--train.batch` are yours.
 """
 
 
