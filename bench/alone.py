@@ -1,4 +1,7 @@
-"""Tables of what is measured without a rival: losses of a budget, guesses, other work, corpora."""
+"""Tables of what is measured without a rival: losses of a budget, guesses, other work, corpora.
+
+Rows of different processors stand apart in all of them.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -8,13 +11,15 @@ Cells = tuple[str, Callable[[Row], str]]
 
 
 def _table(rows: Iterable[Row], *columns: Cells) -> str:
+    columns = (*columns, ("machine", lambda row: row["processor"]))
     lines = [" | ".join(cell(row) for _, cell in columns) for row in rows]
     head = " | ".join(name for name, _ in columns)
     return "\n".join(f"| {line} |" for line in (head, " | ".join("---" for _ in columns), *lines))
 
 
 def _newest(found: Sequence[Row], what: str, *names: str) -> list[Row]:
-    """The last row of each value of these names."""
+    """The last row of each value of these names, on each processor."""
+    names = (*names, "processor")
     kept = {str([row[name] for name in names]): row for row in found if row["what"] == what}
     return list(kept.values())
 
@@ -22,17 +27,17 @@ def _newest(found: Sequence[Row], what: str, *names: str) -> list[Row]:
 def losses(found: Sequence[Row]) -> str:
     """Whole process: the newest run of each seed; earlier recipes stay in the file."""
     rows = _newest(found, "time to loss", "text", "budget", "seed")
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in sorted(rows, key=lambda row: (round(row["whole_process_seconds"], -1), row["seed"])):
-        groups.setdefault((row["text"], row["budget"]), []).append(row)
+        groups.setdefault((row["processor"], row["text"], row["budget"]), []).append(row)
     return _table(
-        [{"text": text, "budget": budget, "rows": same} for (text, budget), same in groups.items()],
+        [{**same[-1], "rows": same} for same in groups.values()],
         ("characters of", lambda each: each["text"]),
         ("after", lambda each: each["budget"]),
         ("loss of each seed", lambda each: ", ".join(f"{r['val_loss']:.3f}" for r in each["rows"])),
-        ("5-grams", lambda each: f"{each['rows'][-1]['ngram_loss']:.3f}"),
-        ("parameters", lambda each: f"{each['rows'][-1]['parameters']:,}"),
-        ("tokens/s", lambda each: f"{each['rows'][-1]['tokens_per_second']:,.0f}"),
+        ("5-grams", lambda each: f"{each['ngram_loss']:.3f}"),
+        ("parameters", lambda each: f"{each['parameters']:,}"),
+        ("tokens/s", lambda each: f"{each['tokens_per_second']:,.0f}"),
         ("commits", lambda each: ", ".join(dict.fromkeys(r["commit"] for r in each["rows"]))),
     )
 

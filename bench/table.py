@@ -81,12 +81,13 @@ def growth(found: Sequence[Mapping[str, Any]]) -> str:
     if not chosen:
         return ""
     lines = [
-        "| parameters | GFLOP a step | seconds | GFLOP/s | seconds per FLOP against the best |",
-        "|---|---|---|---|---|",
+        "| parameters | GFLOP a step | seconds | GFLOP/s | seconds per FLOP against the best "
+        "| machine |",
+        "|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {row['parameters']:,} | {row['gflop']:,.0f} | {row['seconds']['median']:.3f} "
-        f"| {row['gflops']:,.0f} | {row['against_best']:.2f}× |"
+        f"| {row['gflops']:,.0f} | {row['against_best']:.2f}× | {row['processor']} |"
         for row in chosen
     ]
     return "\n".join(lines)

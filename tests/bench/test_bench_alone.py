@@ -10,10 +10,12 @@ LOSS: dict[str, Any] = {
     "what": "time to loss", "text": "a.txt", "budget": "3m", "seed": 1,
     "whole_process_seconds": 179.4, "val_loss": 1.4546, "ngram_loss": 1.669,
     "parameters": 845568, "tokens_per_second": 28232.8, "commit": "abc",
+    "processor": "P",
 }  # fmt: skip
 PREPARED = {
     "what": "prepare", "tokenizer": "char", "form": "txt", "megabytes": 1000,
     "megabytes_per_second": 122.2, "peak_megabytes": 321, "kills": 10, "equal": True,
+    "processor": "P",
 }  # fmt: skip
 
 
@@ -27,14 +29,18 @@ def test_losses_are_those_of_the_newest_run_of_each_seed() -> None:
         {**LOSS, "seed": 2, "val_loss": 1.47},
         {**LOSS, "budget": "1m", "val_loss": 1.53, "whole_process_seconds": 59.0},
         {**LOSS, "val_loss": 1.45, "commit": "def"},
+        {**LOSS, "val_loss": 1.52, "processor": "Q"},
     ]
-    first, second = cells(alone.losses(rows))
+    first, second, third = cells(alone.losses(rows))
     assert first[:3] == ["a.txt", "1m", "1.530"]
-    assert second == ["a.txt", "3m", "1.450, 1.470", "1.669", "845,568", "28,233", "def, abc"]
+    assert second == ["a.txt", "3m", "1.450, 1.470", "1.669", "845,568", "28,233", "def, abc", "P"]
+    assert third[2] == "1.520" and third[-1] == "Q"
 
 
 def test_a_preparation_that_differs_is_shouted() -> None:
-    assert cells(alone.preparing([PREPARED])) == [[".txt, char", "122", "321 MB", "10, the same"]]
+    assert cells(alone.preparing([PREPARED])) == [
+        [".txt, char", "122", "321 MB", "10, the same", "P"]
+    ]
     assert "DIFFERENT" in alone.preparing([{**PREPARED, "equal": False}])
     assert cells(alone.preparing([{**PREPARED, "megabytes": 50}])) == []
 
