@@ -47,7 +47,8 @@ def main() -> int:
             made, failures = made + found[0], failures + found[1]
     if asked.only != "training":
         for shape, arch, dtype, together in _writing_contests(asked):
-            if asked.shape not in (None, shape.name) or asked.arch not in (None, arch):
+            wanted = (asked.shape, shape.name), (asked.arch, arch), (asked.bits, dtype)
+            if any(name not in (None, own) for name, own in wanted):
                 continue
             if asked.only not in (None, "together" if together else "writing"):
                 continue
@@ -116,6 +117,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="torch.compile in a short run too")
     parser.add_argument("--eager", action="store_true", help="no torch.compile at all")
     parser.add_argument("--shape", help="of the models that write: 10.6M or 124M; both by default")
+    parser.add_argument("--bits", help="of the models that write: float32, bfloat16 or int8")
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--threads", type=int, default=2, help="of each contestant")
     parser.add_argument("--seed", type=int, default=1)

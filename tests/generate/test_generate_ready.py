@@ -1,6 +1,7 @@
 """Weights laid out for writing: the same products, as far as their precision goes."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from scriven.errors import SettingError
 from scriven.generate import ready as ready_module
 from scriven.generate.ready import ready
 from scriven.models import gpt2, llama, transformer, transformer_xl
+from scriven.nn import packed
 from scriven.nn.lora import adapt
 from scriven.nn.packed import LAYOUTS, Packed, check_layout
 from scriven.runtime import Runtime
@@ -51,8 +53,11 @@ def logits(task: Objective, tokens: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("precision", list(LAYOUTS))
 @pytest.mark.parametrize("inputs", [1, 4, 40])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_product_is_that_of_the_float_weights(precision: str, inputs: int, bias: bool) -> None:
+def test_a_product_is_that_of_the_float_weights(
+    precision: str, inputs: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
+    monkeypatch.setattr(packed, "FEW", 10 * 96 * 64)
     weight, x = torch.randn(96, 64), torch.randn(inputs, 2, 64)
     added = torch.randn(96) if bias else None
     layer = check_layout(precision)(weight, added)
@@ -62,6 +67,33 @@ def test_a_product_is_that_of_the_float_weights(precision: str, inputs: int, bia
         error = (found.float() - true[..., part]).norm() / true[..., part].norm()
         assert found.dtype == layer.dtype
         assert 0 < error < bound
+
+
+def test_inputs_are_not_rounded_where_bytes_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of bytes that stop at 32,767, as those of older processors do."""
+
+    def overflowing(weight: torch.Tensor, scale: torch.Tensor) -> packed.Product:
+        def multiply(x: torch.Tensor) -> torch.Tensor:
+            products = (x.float()[:, None] * weight.float()).unflatten(-1, (-1, 2))
+            sums = products.sum(-1).clamp(-32768, 32767).sum(-1)
+            return (sums - packed.ZERO * weight.float().sum(1)) * scale
+
+        return multiply
+
+    def error() -> float:
+        found: torch.Tensor = LAYOUTS["int8"](weight)(x).float()
+        return float((found - true).norm() / true.norm())
+
+    torch.manual_seed(0)
+    weight, x = torch.randn(96, 64), torch.rand(40, 64)
+    true = F.linear(x, weight)
+    monkeypatch.setattr(packed, "FEW", 0)
+    monkeypatch.setattr(packed, "_bytes_are_exact", cache(packed._bytes_are_exact.__wrapped__))
+    rounded = error()
+    monkeypatch.setattr(packed, "_by_bytes", overflowing)
+    assert error() > 0.1, "the processor was asked before"
+    packed._bytes_are_exact.cache_clear()
+    assert error() < rounded
 
 
 @pytest.mark.parametrize("precision", list(LAYOUTS))

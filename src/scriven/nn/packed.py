@@ -6,6 +6,7 @@ they are a quarter. Knows no architecture.
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,10 @@ from ..errors import SettingError
 
 Product = Callable[[Tensor], Tensor]
 
-FEW, SMALL = 4, 4_000_000
-"""Rows of inputs, and weights of a matrix, up to which int8 weights meet unrounded inputs."""
+FEW = 8_000_000
+"""Multiplications up to which int8 weights meet unrounded inputs, which is then the faster way."""
+ZERO = 128
+"""The byte that stands for zero."""
 
 
 class Packed(nn.Module):
@@ -68,8 +71,10 @@ class Packed(nn.Module):
 class Quantized(Packed):
     """The same in int8, each row of the matrix with a scale of its own.
 
-    A few inputs meet a small matrix as they are; otherwise they are rounded to int8 as they come,
-    each row of them with its own scale.
+    A few inputs meet a small matrix as they are. Otherwise they are rounded to eight bits as they
+    come, each row of them with its own scale, and moved to what is above zero: a processor without
+    a matrix unit multiplies bytes without a sign by bytes with one, and PyTorch is a thousand times
+    slower at any others. Where eight bits would overflow, no input is rounded.
     """
 
     fuses = False
@@ -78,30 +83,58 @@ class Quantized(Packed):
         exact = weight.float()
         scale = exact.abs().amax(1).clamp(min=1e-12) / 127
         small = (exact / scale[:, None]).round().to(torch.int8)
-        short, none = scale.bfloat16(), torch.zeros(len(scale), dtype=torch.int32)
-        added = None if bias is None else bias.bfloat16()
-        packed = torch.ops.onednn.qlinear_prepack(small, None)
-        whole = torch.ops.onednn.qlinear_pointwise.default
+        short, added = scale.bfloat16(), None if bias is None else bias.bfloat16()
         by_weights = torch.ops.aten._weight_int8pack_mm.default
-        few = FEW if weight.numel() <= SMALL else 0
+        by_bytes = _by_bytes(small, scale) if _bytes_are_exact() else None
+        few = FEW // weight.numel()
 
         def multiply(x: Tensor) -> Tensor:
             flat = x.view(-1, x.size(-1))
-            if flat.size(0) <= few:
+            if by_bytes is None or flat.size(0) <= few:
                 found: Tensor = by_weights(flat.bfloat16(), small, short)
             else:
                 size = flat.abs().amax(-1, keepdim=True).float().div_(127).clamp_(min=1e-12)
-                rounded = (flat / size).round_().to(torch.int8)
-                kind = torch.float32
-                found = whole(
-                    rounded, 1.0, 0, packed, scale, none, None, 1.0, 0, kind, "none", [], ""
-                )
-                found = found.mul_(size).bfloat16()
+                moved = (flat / size).round_().add_(ZERO).to(torch.uint8)
+                found = by_bytes(moved).mul_(size).bfloat16()
             if added is not None:
                 found = found + added
             return found.view(*x.shape[:-1], -1)
 
         return multiply
+
+
+def _by_bytes(weight: Tensor, scale: Tensor) -> Product:
+    """The product of inputs (rows, in) of bytes around ZERO with weights (out, in) of int8.
+
+    Args:
+        scale: (out,), what each row of the matrix is multiplied with.
+    """
+    packed = torch.ops.onednn.qlinear_prepack(weight, None)
+    product = torch.ops.onednn.qlinear_pointwise.default
+    none, kind = torch.zeros(len(scale), dtype=torch.int32), torch.float32
+
+    def multiply(x: Tensor) -> Tensor:
+        found: Tensor = product(
+            x, 1.0, ZERO, packed, scale, none, None, 1.0, 0, kind, "none", [], ""
+        )
+        return found
+
+    return multiply
+
+
+@cache
+def _bytes_are_exact() -> bool:
+    """Whether the greatest bytes there are give their product.
+
+    Processors without dot products of bytes add pairs of them in sixteen bits, which overflow.
+    """
+    rows, size = 4, 64
+    try:
+        product = _by_bytes(torch.full((size, size), 127, dtype=torch.int8), torch.ones(size))
+        found = product(torch.full((rows, size), 255, dtype=torch.uint8))
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
+    return bool((found == 127 * 127 * size).all())
 
 
 LAYOUTS: dict[str, type[Packed]] = {"bfloat16": Packed, "int8": Quantized}
