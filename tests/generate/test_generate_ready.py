@@ -11,9 +11,10 @@ from scriven.errors import SettingError
 from scriven.generate import ready as ready_module
 from scriven.generate.ready import ready
 from scriven.models import gpt2, llama, transformer, transformer_xl
-from scriven.nn import packed
+from scriven.nn import attention, packed
 from scriven.nn.lora import adapt
 from scriven.nn.packed import LAYOUTS, Packed, check_layout
+from scriven.nn.state import KVCache
 from scriven.runtime import Runtime
 from scriven.tasks.base import Objective
 from scriven.tasks.language import Language
@@ -107,6 +108,21 @@ def test_a_twin_says_about_the_same(name: str, precision: str) -> None:
     after = logits(twin, tokens)
     assert 0 < (after - before).norm() / before.norm() < 0.05
     assert torch.equal(logits(task, tokens), before), "the task itself changed"
+
+
+@pytest.mark.parametrize("kept", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("name", list(ALL))
+def test_keys_are_kept_as_the_processor_wants_them(
+    name: str, kept: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "keys_dtype", lambda: kept)
+    task = make(name)
+    tokens = torch.randint(4, 50, (3, 20))
+    before = logits(task, tokens)
+    twin = ready(task, PLAIN, "bfloat16")
+    own = twin.backbone.new_state(3, 32).layers[0].own
+    assert not isinstance(own, KVCache) or own.keys.dtype == kept
+    assert 0 < (logits(twin, tokens) - before).norm() / before.norm() < 0.05
 
 
 @pytest.mark.parametrize("name", list(ALL))

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attend import attend
+from .attend import attend, keys_dtype
 from .dropout import drop
 from .lora import Lora
 from .norm import RMSNorm, rms_norm
@@ -52,11 +52,12 @@ class Attention(nn.Module):
         self.visibility = visibility
         self.dropout, self.attention_dropout = dropout, attention_dropout
         self.fixed: Tensor | None = None
+        self.kept: torch.dtype | None = None
 
     @property
     def dtype(self) -> torch.dtype:
         """Of its keys and values."""
-        return self.qkv.dtype if isinstance(self.qkv, Packed) else self.qkv.weight.dtype
+        return self.kept or self.qkv.weight.dtype
 
     def forward(
         self,
@@ -107,7 +108,7 @@ class Attention(nn.Module):
         """Queries, keys and values; norms and rotations of the first two are one operation."""
         batch, length, _ = x.shape
         turned = [self.heads, self.kv_heads]
-        heads = self.qkv(x).view(batch, length, -1, self.head_width)
+        heads = self._kept(self.qkv(x)).view(batch, length, -1, self.head_width)
         qk, v = torch.split(heads, [sum(turned), self.kv_heads], 2)
         if self.query_norm is not None:
             qk = rms_norm(qk, self._norm_weights(), self.query_norm.eps)
@@ -124,7 +125,9 @@ class Attention(nn.Module):
         return torch.cat((queries, self.key_norm.weight.expand(self.kv_heads, -1)))
 
     def fix(self) -> None:
-        """Prepares for weights that never change again."""
+        """Prepares for weights that never change again, which `qkv` may have laid out."""
+        if isinstance(self.qkv, Packed):
+            self.kept = keys_dtype()
         if self.query_norm is not None:
             self.fixed = self._norm_weights().detach()
 
@@ -134,10 +137,13 @@ class Attention(nn.Module):
     def _linear(self, x: Tensor, start: int, end: int | None) -> Tensor:
         """A slice of the joint projection."""
         if isinstance(self.qkv, Packed):
-            return self.qkv.rows(x, start, end)
+            return self._kept(self.qkv.rows(x, start, end))
         bias = None if self.qkv.bias is None else self.qkv.bias[start:end]
         y = F.linear(x, self.qkv.weight[start:end], bias)
         return self.qkv.lora(x, y, start, end) if isinstance(self.qkv, Lora) else y
+
+    def _kept(self, y: Tensor) -> Tensor:
+        return y if self.kept is None else y.to(self.kept)
 
     def _shape_queries(self, q: Tensor, at: Tensor) -> Tensor:
         q = q.view(*q.shape[:-1], self.heads, self.head_width)

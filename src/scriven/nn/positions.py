@@ -208,7 +208,7 @@ class Relative(Position):
             # a step of decoding: projecting the query back is less work than all the vectors
             weight = self.key.weight.view(self.heads, self.head_width, -1).to(q.dtype)
             return (q @ weight) @ vectors.mT
-        keys: Tensor = self.key(vectors)
+        keys: Tensor = self.key(vectors).to(q.dtype)
         return q @ keys.view(count, self.heads, self.head_width).permute(1, 2, 0)
 
 
