@@ -1,0 +1,97 @@
+"""Causal attention in blocks against the formula, and where it is taken."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from scriven.nn import attend as attend_module
+from scriven.nn import causal
+from scriven.nn.attend import attend, attend_plainly
+from scriven.nn.causal import attend_causally
+
+LENGTHS = (1, 3, 4, 5, 8, 11)
+"""Shorter than a block of four, as long, and several with and without a rest."""
+
+
+def inputs(length: int, dtype: torch.dtype = torch.float64, kv_heads: int = 2) -> list[Tensor]:
+    draw = torch.Generator().manual_seed(length)
+    shapes = [(3, heads, length, 6) for heads in (2, kv_heads, kv_heads)]
+    return [torch.randn(s, generator=draw).to(dtype).requires_grad_() for s in shapes]
+
+
+def results(kernel, given: list[Tensor]) -> list[Tensor]:
+    """Outputs and gradients."""
+    out = kernel(*given)
+    weights = torch.arange(out.numel()).view_as(out).sin().to(out.dtype)
+    return [out, *torch.autograd.grad((out * weights).sum(), given)]
+
+
+def by_formula(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = torch.einsum("bhtd,bhsd->bhts", q, k) / q.size(-1) ** 0.5
+    seen = torch.ones(q.size(2), q.size(2)).tril().bool()
+    return scores.masked_fill(~seen, float("-inf")).softmax(-1) @ v
+
+
+def apart(kernel, length: int) -> float:
+    given = inputs(length)
+    pairs = zip(results(kernel, given), results(by_formula, given), strict=True)
+    return max(float((one - other).detach().abs().max()) for one, other in pairs)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_blocks_equal_the_formula(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(causal, "BLOCK", 4)
+    assert apart(attend_causally, length) < 1e-12
+
+
+def test_a_block_that_sees_too_little_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(causal, "BLOCK", 4)
+    whole = list(causal._blocks(11))
+    monkeypatch.setattr(causal, "_blocks", lambda _: [*whole[:1], (4, 7), (7, 11)])
+    assert apart(attend_causally, 11) < 1e-12, "other blocks are right as well"
+    monkeypatch.setattr(causal, "hidden", lambda seen, dtype: torch.zeros(seen.shape, dtype=dtype))
+    assert apart(attend_causally, 11) > 1e-3
+
+
+def test_training_in_bfloat16_takes_it_and_has_the_same_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(causal, "BLOCK", 4)
+    monkeypatch.setattr(attend_module, "CAUSAL_TRAINING_LENGTHS", range(5, 20))
+    taken = []
+
+    def spy(*given: Tensor) -> Tensor:
+        taken.append(len(given))
+        return attend_causally(*given)
+
+    monkeypatch.setattr(attend_module, "attend_causally", spy)
+    given = inputs(11, torch.bfloat16, kv_heads=1)
+    got = results(lambda *each: attend(*each, causal=True), given)
+    wanted = results(
+        lambda *each: attend_plainly(*each, causal=True),
+        [each.detach().double().requires_grad_() for each in given],
+    )
+    assert taken == [3]
+    for one, other in zip(got, wanted, strict=True):
+        assert one.dtype == torch.bfloat16
+        assert (one - other).norm() < 0.02 * other.norm()
+
+
+CASES = {"taken": 257, "float32": 257, "short": 256, "long": 1025, "not causal": 257, "mask": 257,
+         "dropout": 257}  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "length"), CASES.items())
+def test_it_is_taken_where_it_is_faster(
+    case: str, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+    monkeypatch.setattr(attend_module, "attend_causally", lambda *_: taken.append(case))
+    dtype = torch.float32 if case == "float32" else torch.bfloat16
+    mask = torch.zeros(length, length, dtype=dtype) if case == "mask" else None
+    dropout = 0.5 if case == "dropout" else 0.0
+    given = inputs(length, dtype)
+    attend(*given, causal=case != "not causal", mask=mask, dropout=dropout)
+    with torch.no_grad():
+        attend(*given, causal=True)
+    assert taken == ([case] if case == "taken" else [])
