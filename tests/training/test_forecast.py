@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scriven import config, find
 from scriven.data.batch import Batch
+from scriven.nn import attend
 from scriven.settings import OptimSettings
 from scriven.tasks.language import Language
 from scriven.training import forecast as forecasts
@@ -33,6 +34,13 @@ DDP, FSDP = Layout("ddp", False), Layout("fsdp", False)
 PLAIN = replace(A100, half=False)
 
 
+@pytest.fixture(autouse=True)
+def one_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention as on a GPU, which a forecast is for."""
+    monkeypatch.setattr(attend, "PLAIN_TRAINING_LENGTH", 0)
+    monkeypatch.setattr(attend, "CAUSAL_TRAINING_LENGTHS", range(0))
+
+
 def shape(architecture: str = "llama", **fields: object) -> Any:
     usual = {"vocabulary": 64, "context": 1024, "layers": 2, "heads": 2, "width": 64}
     start = find.module("scriven.models", architecture).Config()
@@ -52,7 +60,7 @@ def built(architecture: str, **fields: object) -> Language:
 
 
 def step(task: Language, dtype: torch.dtype) -> torch.Tensor:
-    """Loss of one sequence of 1024 tokens, long enough for attention as one kernel."""
+    """Loss of one sequence of 1024 tokens."""
     tokens = torch.randint(64, (1, 1024))
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         return task(Batch(tokens, tokens)).loss
