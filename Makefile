@@ -11,10 +11,10 @@ demo: $(INSTALLED)
 	@echo "first     . $(BIN)/activate"
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

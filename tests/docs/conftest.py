@@ -73,7 +73,7 @@ def fill(folder: Path, text: str) -> None:
     shutil.copytree(samples, folder / "examples" / "harness")
 
 
-@pytest.fixture(params=list(TEXTS))
+@pytest.fixture(params=["a kilobyte", pytest.param("one long line", marks=pytest.mark.slow)])
 def desk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files, which is where we are."""
     fill(tmp_path, TEXTS[request.param])
