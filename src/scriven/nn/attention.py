@@ -53,6 +53,7 @@ class Attention(nn.Module):
         self.dropout, self.attention_dropout = dropout, attention_dropout
         self.fixed: Tensor | None = None
         self.kept: torch.dtype | None = None
+        """What keys and values are turned into; None: they stay as the product makes them."""
 
     @property
     def dtype(self) -> torch.dtype:

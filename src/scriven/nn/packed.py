@@ -19,18 +19,18 @@ FEW = 8_000_000
 """Multiplications up to which int8 weights meet unrounded inputs, which is then the faster way."""
 ZERO = 128
 """The byte that stands for zero."""
+LACKING = (RuntimeError, AttributeError)
+"""What PyTorch raises for a product that it has not, or not for this processor."""
 
 
 class Packed(nn.Module):
-    """A linear layer in bfloat16.
+    """A linear layer in bfloat16, which is also the type of what it gives.
 
     Args:
         weight: (out, in), kept for slices of it; bias: (out,).
         after: what oneDNN calls the activation that follows, and its form; none by default.
     """
 
-    dtype = torch.bfloat16
-    """Of what it gives."""
     fuses = True
     """Whether an activation can follow within the product."""
 
@@ -132,7 +132,7 @@ def _bytes_are_exact() -> bool:
     try:
         product = _by_bytes(torch.full((size, size), 127, dtype=torch.int8), torch.ones(size))
         found = product(torch.full((rows, size), 255, dtype=torch.uint8))
-    except (RuntimeError, AttributeError, NotImplementedError):
+    except LACKING:  # whole inputs do then, which any processor can multiply
         return False
     return bool((found == 127 * 127 * size).all())
 
@@ -150,7 +150,7 @@ def check_layout(name: str) -> type[Packed]:
     layer = LAYOUTS[name]
     try:
         layer(torch.ones(16, 16))(torch.ones(1, 16))
-    except (RuntimeError, AttributeError, NotImplementedError) as error:
+    except LACKING as error:
         raise SettingError(
             f"--dtype={name}: this PyTorch has no such product for this processor: leave it away"
         ) from error
