@@ -27,8 +27,8 @@ SHAPES = {"100k": (2, 2, 64), "330k": (3, 3, 96), "790k": (4, 4, 128), "2.7M": (
 """Layers, heads, width."""
 TOKENS = (500_000, 1_000_000, 2_000_000)
 AROUND = {
-    "matrix_rate": ("--optim.matrix_rate", (0.01, 0.02, 0.04), ("100k", "790k")),
-    "batch": ("--train.batch", (4, 8, 16), ("330k",)),
+    "matrix_rate": ("--optim.muon_lr", (0.01, 0.02, 0.04), ("100k", "790k")),
+    "batch": ("--train.batch_size", (4, 8, 16), ("330k",)),
 }
 """A dial, values of it (the usual one in the middle), and at which sizes."""
 EXPONENTS = np.arange(0.1, 1.5, 0.02)
@@ -78,9 +78,9 @@ def fit(points: Sequence[Point]) -> Law:
 def measure(shape: str, tokens: int, seed: int, *dials: str) -> dict[str, Any]:
     """The results of one training."""
     layers, heads, width = SHAPES[shape]
-    model = [f"--model.layers={layers}", f"--model.heads={heads}", f"--model.width={width}"]
+    model = [f"--model.layers={layers}", f"--model.heads={heads}", f"--model.d_model={width}"]
     with tempfile.TemporaryDirectory() as folder:
-        model += ["--model.context=256", "--runtime.compile=false", *dials]
+        model += ["--model.context_length=256", "--runtime.compile=false", *dials]
         _, told = train(Path("shakespeare"), f"{tokens}tokens", seed, Path(folder) / "run", model)
     return told
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from rows import machine, write
 
-from scriven.run.folder import resolve
-from scriven.run.record import read_record
+from scriven.runs.folder import resolve
+from scriven.runs.record import read_record
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("what", help="the name of the measurement")

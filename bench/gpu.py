@@ -26,15 +26,15 @@ import torch
 from material import find_text
 from race_to_loss import Ours
 
-from scriven import config, find
+from scriven import config, registry
 from scriven.data.batch import Batch
+from scriven.distributed import ALONE
 from scriven.models.shared.cost import flops_per_token
 from scriven.runtime import Runtime, decide, seed_everything
 from scriven.settings import OptimSettings, RuntimeSettings
-from scriven.training.optim import Optimizers
-from scriven.training.parallel import Parallel
-from scriven.training.update import Updater
-from scriven.world import ALONE
+from scriven.train.optim import Optimizers
+from scriven.train.parallel import Parallel
+from scriven.train.update import Updater
 
 TARGET = 1.4697
 LADDER = [8, 12, 16, 20, 25, 32, 40, 60, 90, 150]
@@ -48,17 +48,17 @@ class Shape:
     name: str
     layers: int
     heads: int
-    width: int
+    d_model: int
     context: int
-    vocabulary: int
+    vocab_size: int
     rows: int
 
     def build(self) -> Any:
         """The task, with fresh weights."""
-        module = find.module("scriven.models", "llama")
-        fields = ("layers", "heads", "width", "context", "vocabulary")
+        module = registry.module("scriven.models", "llama")
+        fields = ("layers", "heads", "d_model", "context_length", "vocab_size")
         model = config.replace(module.Config(), {f: getattr(self, f) for f in fields}, "model")
-        task = find.module("scriven.tasks", "language").Task(module.Model(model))
+        task = registry.module("scriven.tasks", "language").Task(module.Model(model))
         task.initialise()
         return task
 
@@ -94,13 +94,15 @@ def training(shape: Shape, runtime: Runtime, compiled: bool, repeats: int) -> di
     compiler = partial(torch.compile, dynamic=False) if compiled else None
     parallel = Parallel(task, ALONE, runtime, RuntimeSettings(), compiler)
     updater = Updater(parallel, Optimizers(task, settings, 1e-4), runtime, settings.clip)
-    tokens = torch.randint(shape.vocabulary, (shape.rows, shape.context + 1), device=runtime.device)
+    tokens = torch.randint(
+        shape.vocab_size, (shape.rows, shape.context_length + 1), device=runtime.device
+    )
     batch = Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
     for _ in range(3):
         updater(batch, shape.rows, 1.0)
     seconds = clock(runtime.device, lambda: updater(batch, shape.rows, 1.0), repeats)
-    each = flops_per_token(find.module("scriven.models", "llama"), task)["training"]
-    rate = shape.rows * shape.context / seconds
+    each = flops_per_token(registry.module("scriven.models", "llama"), task)["training"]
+    rate = shape.rows * shape.context_length / seconds
     return {"tokens_per_second": round(rate), "flops_per_second": each * rate}
 
 
@@ -145,7 +147,7 @@ def main() -> None:
                 **found,
             )  # fmt: skip
         for way in decoding.WAYS[: 3 if runtime.device.type == "cuda" else 2]:
-            speed = writing(shape, runtime, min(256, shape.context - 8), way)
+            speed = writing(shape, runtime, min(256, shape.context_length - 8), way)
             rows.write(
                 "one GPU, writing", here, shape=shape.name, way=way,
                 tokens_per_second=round(speed, 1),

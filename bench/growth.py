@@ -39,11 +39,11 @@ def main() -> None:
             name = f"{layers}x{width}"
             log = asked.work / f"growth-{name}.log"
             rival = stack.enter_context(Rival(name, command, log, asked.threads))
-            shape = {"layers": layers, "heads": heads, "width": width, "vocabulary": VOCABULARY}
-            shape["context"] = asked.context
+            shape = {"layers": layers, "heads": heads, "d_model": width, "vocab_size": VOCABULARY}
+            shape["context_length"] = asked.context_length
             about[name] = rival.ask(
                 "prepare_fresh", arch=asked.arch, shape=shape, optimizer=asked.optimizer,
-                rows=max(1, asked.tokens // asked.context),
+                rows=max(1, asked.tokens // asked.context_length),
             )  # fmt: skip
             rival.ask("step", count=1)
             turns[name] = _turn(rival)

@@ -18,13 +18,13 @@ import gates
 import numpy as np
 import torch
 
-from scriven import find
+from scriven import registry
 from scriven.generate.engine import Engine
 from scriven.generate.sampling import Sampling
-from scriven.run.load import load_run
-from scriven.run.publish import publish_weights
-from scriven.run.twin import foreign_weights
-from scriven.text import Tokenizer, load_tokenizer
+from scriven.runs.load import load_run
+from scriven.runs.publish import publish_weights
+from scriven.runs.twin import foreign_weights
+from scriven.tokenizers import Tokenizer, load_tokenizer
 
 GATE_TOKENS = 16
 """Of a text by which programs are compared."""
@@ -41,17 +41,17 @@ class Shape:
     name: str
     layers: int
     heads: int
-    width: int
+    d_model: int
     context: int
     steps: int
     batch: int
-    vocabulary: int | None = None
+    vocab_size: int | None = None
     """Of a BPE tokenizer on a made-up text; None: the characters of the given one."""
 
 
 TINY = Shape("tiny", 2, 2, 64, 64, 20, 8)
 BABY = Shape("10.6M", 6, 6, 384, 256, 12, 8)
-SMALL = Shape("124M", 12, 12, 768, 1024, 4, 1, vocabulary=50257)
+SMALL = Shape("124M", 12, 12, 768, 1024, 4, 1, vocab_size=50257)
 SHAPES = {shape.name: shape for shape in (TINY, BABY, SMALL)}
 
 
@@ -70,16 +70,16 @@ def make_run(shape: Shape, arch: str, text: Path, work: Path) -> Path:
     """A run folder of this shape; one made before with the same command is used again."""
     folder = work / f"{arch}-{shape.name}"
     tokenizer = ["--tokenizer.kind", "char"]
-    if shape.vocabulary is not None:
-        text = make_words(shape.vocabulary, work)
-        tokenizer = ["--tokenizer.kind", "bpe", "--tokenizer.vocabulary", str(shape.vocabulary)]
+    if shape.vocab_size is not None:
+        text = make_words(shape.vocab_size, work)
+        tokenizer = ["--tokenizer.kind", "bpe", "--tokenizer.vocab_size", str(shape.vocab_size)]
     command = [
         sys.executable, "-m", "scriven", "train", str(text), "--arch", arch, *tokenizer,
         "--model.layers", str(shape.layers), "--model.heads", str(shape.heads),
-        "--model.width", str(shape.width), "--model.context", str(shape.context),
-        "--model.dropout", "0", "--optim.optimizer", "adamw", "--data.validation", "0.02",
-        "--train.batch", str(shape.batch), "--seed", "1",
-        "--budget", f"{shape.steps}steps", "--runtime.compile=false", "--train.sample_every", "0",
+        "--model.d_model", str(shape.d_model), "--model.context_length", str(shape.context_length),
+        "--model.dropout", "0", "--optim.optimizer", "adamw", "--data.val_fraction", "0.02",
+        "--train.batch_size", str(shape.batch), "--seed", "1",
+        "--budget", f"{shape.steps}steps", "--runtime.compile=false", "--train.sample_seconds", "0",
         "--out", str(folder), "--quiet", "--json",
     ]  # fmt: skip
     stamp = work / f"{folder.name}.command"
@@ -110,7 +110,7 @@ def enliven(run: Path, text: Path) -> Path:
         made = engine.generate(asked, Sampling(temperature=0), GATE_TOKENS, ignore_eos=True)
         if gates.tell([each.text for each in made]):
             break
-    architecture = find.module("scriven.models", loaded.architecture)
+    architecture = registry.module("scriven.models", loaded.architecture)
     model, task = loaded.task.backbone.config, loaded.record["task"]
     work = run.with_name(f"{run.name}-making")
     shutil.rmtree(work, ignore_errors=True)
@@ -127,7 +127,7 @@ def _draw(weights: dict[str, torch.Tensor], tokenizer: Tokenizer, seed: int) -> 
             weight.normal_(0, weight.size(1) ** -0.5, generator=chance)
         if name.endswith("embed.token.weight"):  # the output matrix as well
             weight.normal_(0, 0.05, generator=chance)
-            for number in range(tokenizer.vocabulary):
+            for number in range(tokenizer.vocab_size):
                 if not _is_letters(tokenizer.spell(number)):
                     weight[number] = 0
 
@@ -158,13 +158,13 @@ def call(command: list[str]) -> str:
     return done.stdout
 
 
-def make_words(vocabulary: int, work: Path) -> Path:
+def make_words(vocab_size: int, work: Path) -> Path:
     """A text of made-up words, rich enough for a BPE vocabulary of this size."""
-    path = work / f"words-{vocabulary}.txt"
+    path = work / f"words-{vocab_size}.txt"
     if not path.exists():
         chance = random.Random(0)
         letters = "abcdefghijklmnopqrstuvwxyz"
-        words = ["".join(chance.choices(letters, k=7)) for _ in range(vocabulary // 2)]
+        words = ["".join(chance.choices(letters, k=7)) for _ in range(vocab_size // 2)]
         twice = words * 2
         chance.shuffle(twice)
         path.write_text(" ".join(twice) + "\n", encoding="utf-8")

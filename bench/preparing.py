@@ -26,7 +26,7 @@ from typing import Any
 import rows
 
 KINDS = {
-    "bpe": ("--tokenizer.kind=bpe", "--tokenizer.vocabulary=16384"),
+    "bpe": ("--tokenizer.kind=bpe", "--tokenizer.vocab_size=16384"),
     "char": ("--tokenizer.kind=char",),
     "byte": ("--tokenizer.kind=byte",),
 }

@@ -22,8 +22,8 @@ from contest import interleave, ratios, summarise
 from material import find_text
 
 SHAPES = {
-    "0.8M": ("--model.layers=4", "--model.heads=4", "--model.width=128"),
-    "10.6M": ("--model.layers=6", "--model.heads=6", "--model.width=384"),
+    "0.8M": ("--model.layers=4", "--model.heads=4", "--model.d_model=128"),
+    "10.6M": ("--model.layers=6", "--model.heads=6", "--model.d_model=384"),
 }
 BATCH = {"0.8M": 32, "10.6M": 32}
 """Rows of 256 characters in an update."""
@@ -42,11 +42,24 @@ def train(text: Path, shape: str, steps: int, processes: int, mode: str) -> floa
     """Tokens a second of a run."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = [
-            "-m", "scriven", "train", str(text), "--out", f"{folder}/run", *SHAPES[shape],
-            "--model.context=256", "--tokenizer.kind=char", f"--train.batch={BATCH[shape]}",
-            f"--budget={steps}steps", "--train.evaluate_every=1000000", "--train.sample_every=0",
-            "--train.log_every=0.01", "--runtime.compile=false", "--seed=1", "--quiet",
-        ]  # fmt: skip
+            "-m",
+            "scriven",
+            "train",
+            str(text),
+            "--out",
+            f"{folder}/run",
+            *SHAPES[shape],
+            "--model.context_length=256",
+            "--tokenizer.kind=char",
+            f"--train.batch_size={BATCH[shape]}",
+            f"--budget={steps}steps",
+            "--train.eval_interval=1000000",
+            "--train.sample_seconds=0",
+            "--train.log_seconds=0.01",
+            "--runtime.compile=false",
+            "--seed=1",
+            "--quiet",
+        ]
         command, environment = [sys.executable, *arguments], dict(os.environ)
         if processes > 1:
             start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]

@@ -161,7 +161,9 @@ def _nanogpt(
     shape = TINY if asked.tiny else BABY
     run = make_run(shape, "gpt2", text, work)
     total = 64
-    data = write_batches(encode(run, text), shape.context, total, 50, 1, 1, work / "time-batches")
+    data = write_batches(
+        encode(run, text), shape.context_length, total, 50, 1, 1, work / "time-batches"
+    )
     micro = total if asked.tiny else asked.micro
     rival.ask("prepare", folder=str(run), data=str(data), micro=micro, dropout=0.2, seed=1)
     rival.ask("step", count=1)

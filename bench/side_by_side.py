@@ -91,12 +91,12 @@ def _writing_contests(asked: argparse.Namespace) -> list[tuple[Shape, str, str, 
 def _writing_terms(
     asked: argparse.Namespace, shape: Shape, quick: bool, together: bool
 ) -> writing_race.Terms:
-    room = shape.context - 16
+    room = shape.context_length - 16
     tokens = min(room, 48 if quick else 240 if shape is not SMALL else 128)
     repeats = asked.repeats or (3 if asked.short else 5)
     plain = {"repeats": repeats, "threads": asked.threads, "seed": asked.seed}
     if together:
-        tokens = min(tokens, shape.context - 40)
+        tokens = min(tokens, shape.context_length - 40)
         return writing_race.Terms(tokens, least=8, most=40, count=32, **plain)
     return writing_race.Terms(tokens, **plain)
 

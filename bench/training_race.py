@@ -17,10 +17,10 @@ from material import Shape, encode, make_run, write_batches
 from racing import Contest, Contestant
 from rows import write
 
-from scriven import find
+from scriven import registry
 from scriven.config import replace
 from scriven.models.shared.cost import build_empty, flops_per_token
-from scriven.run.record import read_record
+from scriven.runs.record import read_record
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Terms:
 def flops(run: Path) -> int:
     """Floating-point operations of training on one token."""
     record = read_record(run)
-    module = find.module("scriven.models", record["architecture"])
+    module = registry.module("scriven.models", record["architecture"])
     config = replace(module.Config(), record["model"], "model")
-    task = find.module("scriven.tasks", record["task"]).Task
+    task = registry.module("scriven.tasks", record["task"]).Task
     return flops_per_token(module, build_empty(module, config, task))["training"]
 
 
@@ -57,8 +57,8 @@ def race(
     run = make_run(shape, arch, text, work)
     updates = terms.gate_steps + 2 + terms.steps * (terms.repeats + 1)
     data = write_batches(
-        encode(run, text), shape.context, terms.rows, updates, terms.windows, terms.seed,
-        work / f"batches-{shape.context}-{terms.rows}",
+        encode(run, text), shape.context_length, terms.rows, updates, terms.windows, terms.seed,
+        work / f"batches-{shape.context_length}-{terms.rows}",
     )  # fmt: skip
     request = {"data": str(data), "dropout": dropout, "seed": terms.seed, "threads": terms.threads}
     with ExitStack() as stack:
@@ -69,7 +69,7 @@ def race(
         turns = {one.entry.name: _turn(one, terms.steps) for one in contest.field}
         found = interleave(turns, terms.repeats)
     times = ratios(found, contest.ours.entry.name)
-    tokens, cost = terms.rows * shape.context, flops(run)
+    tokens, cost = terms.rows * shape.context_length, flops(run)
     made = []
     for one in contest.field:
         seconds = summarise(found[one.entry.name])

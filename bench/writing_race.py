@@ -54,7 +54,7 @@ def race(
     here: dict[str, Any],
 ) -> tuple[list[dict[str, Any]], list[str]]:  # fmt: skip
     """Rows, one for each that passed, and why others did not."""
-    source = text if shape.vocabulary is None else make_words(shape.vocabulary, work)
+    source = text if shape.vocab_size is None else make_words(shape.vocab_size, work)
     run = enliven(make_run(shape, arch, text, work), source)
     written = encode(run, source)
     asked = prompts(written, terms.count, terms.least, terms.most, terms.seed)

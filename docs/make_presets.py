@@ -6,8 +6,9 @@ A test compares the file with what this makes, so the page cannot fall behind th
 from pathlib import Path
 from typing import Any
 
-from scriven.api import inspect
 from scriven.training.request import read_named_preset
+
+from scriven.api import inspect
 
 PAGE = Path(__file__).with_name("presets.md")
 PRESETS = Path(__file__).parents[1] / "src" / "scriven" / "presets"
@@ -81,8 +82,8 @@ Three models of Shakespeare, with the settings of their authors. The first with 
 
 ```
 scriven train book.txt --preset shakegpt-v1 --out runs/v1 --optim.optimizer=muon \\
-    --optim.rate=auto --optim.schedule=wsd --optim.beta2=0.95 --optim.clip=1 \\
-    --optim.warmup=0.02 --train.batch=auto --model.dropout=0
+    --optim.lr=auto --optim.lr_schedule=wsd --optim.beta2=0.95 --optim.grad_clip=1 \\
+    --optim.warmup_fraction=0.02 --train.batch_size=auto --model.dropout=0
 ```
 
 | | their formula | counted here | in blocks | rows beside the blocks, theirs | ours |

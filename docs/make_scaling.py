@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from scriven.training.forecast import PARTS, peak
+
 from scriven.api import inspect, plan
 from scriven.cli.plan import lasting, scaled
-from scriven.training.forecast import PARTS, peak
 
 PAGE = Path(__file__).with_name("scaling.md")
 RESULTS = Path(__file__).parents[1] / "bench" / "results.jsonl"
@@ -194,9 +195,9 @@ tokens for each parameter; 20 for each are {21.3e9 / data["tokens"]:.2g} passes.
 `--optim.optimizer adamw`:
 
 {table(head, rows)}
-An update has {data["batch"]} sequences, so more than {data["batch"]} devices cannot share it: the
-others have nothing to do. A larger batch (`--train.batch`) would use them, at more tokens for the
-same loss. What Muon does once for an update is divided among as many devices as there are matrices
+A step has {data["batch_size"]} sequences, so at most {data["batch_size"]} devices can
+share it and the others idle. A larger batch (`--train.batch_size`) would use them, at more tokens
+for the same loss. What Muon does once for an update is divided among as many devices as there are matrices
 of a shape, and becomes no less beyond; AdamW has nothing like it, and needs more tokens for the
 same loss (Jordan et al. 2024).
 """
@@ -239,17 +240,32 @@ program is known, `--utilisation` takes its share.
 
 
 LLAMA2 = {
-    "model.layers": 32, "model.heads": 32, "model.width": 4096, "model.hidden": 11008,
-    "model.context": 4096, "model.vocabulary": 32000, "model.tied": False, "model.qk_norm": False,
-    "train.batch": 1024, "optim.optimizer": "adamw",
-}  # fmt: skip
+    "model.layers": 32,
+    "model.heads": 32,
+    "model.d_model": 4096,
+    "model.d_ff": 11008,
+    "model.context_length": 4096,
+    "model.vocab_size": 32000,
+    "model.tie_embeddings": False,
+    "model.qk_norm": False,
+    "train.batch_size": 1024,
+    "optim.optimizer": "adamw",
+}
 LLAMA3 = LLAMA2 | {
-    "model.kv_heads": 8, "model.hidden": 14336, "model.context": 8192, "model.vocabulary": 128256,
-    "train.batch": 64,
-}  # fmt: skip
-GPT2 = {"model.context": 1024, "model.vocabulary": 50257, "optim.optimizer": "adamw"}
-SMALL = GPT2 | {"model.layers": 12, "model.heads": 12, "model.width": 768, "train.batch": 480}
-XL = GPT2 | {"model.layers": 48, "model.heads": 25, "model.width": 1600, "train.batch": 1024}
+    "model.kv_heads": 8,
+    "model.d_ff": 14336,
+    "model.context_length": 8192,
+    "model.vocab_size": 128256,
+    "train.batch_size": 64,
+}
+GPT2 = {"model.context_length": 1024, "model.vocab_size": 50257, "optim.optimizer": "adamw"}
+SMALL = GPT2 | {
+    "model.layers": 12,
+    "model.heads": 12,
+    "model.d_model": 768,
+    "train.batch_size": 480,
+}
+XL = GPT2 | {"model.layers": 48, "model.heads": 25, "model.d_model": 1600, "train.batch_size": 1024}
 
 
 def fits() -> str:
@@ -299,7 +315,7 @@ one in the middle:
 Smaller updates learn more from each token, and need more time for it. Four small sizes, letters
 instead of words, one corpus and one seed: this says how loss falls on a processor, and nothing of a
 billion parameters. The batch and the rates of large models are figures of others, carried over.
-`--optim.rate`, `--optim.matrix_rate` and `--train.batch` are yours.
+`--optim.lr`, `--optim.muon_lr` and `--train.batch_size` are yours.
 """
 
 
@@ -327,7 +343,7 @@ def timed() -> list[tuple[str, str, float, dict[str, Any]]]:
          "nanoGPT, README and config/train_gpt2.py", 8 * 96,
          plan("124M", tokens="294.912G", settings=SMALL, **eight, **a100)),
         ("GPT-2 124M, 10 G tokens, about 90 minutes on 8 A100", "llm.c, discussion 481", 12,
-         plan("124M", tokens="10G", settings=SMALL | {"train.batch": 512}, **eight, **a100)),
+         plan("124M", tokens="10G", settings=SMALL | {"train.batch_size": 512}, **eight, **a100)),
         ("GPT-2 1558M, 32,000 updates of 1,048,576 tokens, 24 hours on 8 H100",
          "llm.c, discussion 677", 192,
          plan("1.5B", tokens="33.55G", settings=XL, **eight, **h100)),

@@ -47,14 +47,14 @@ base = scriven.train(
     budget=arguments.pretrain,
     size="tiny",
     out=folder / "base",
-    settings={"tokenizer.kind": "word", "model.context": 32, "train.batch": 32},
+    settings={"tokenizer.kind": "word", "model.context_length": 32, "train.batch_size": 32},
     quiet=True,
 )
 pupil = base.finetune(
     folder / "questions.csv",
     budget=arguments.budget,
     out=folder / "pupil",
-    settings={"train.batch": 32, "train.patience": 0},
+    settings={"train.batch_size": 32, "train.patience": 0},
     quiet=True,
 )
 

@@ -50,7 +50,7 @@ base = scriven.train(
     budget=arguments.pretrain,
     size="tiny",
     out=folder / "base",
-    settings={"tokenizer.kind": "word", "model.context": 32, "train.batch": 32},
+    settings={"tokenizer.kind": "word", "model.context_length": 32, "train.batch_size": 32},
     quiet=True,
 )
 critic = base.finetune(

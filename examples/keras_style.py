@@ -28,7 +28,7 @@ parser.add_argument("text")
 parser.add_argument("--epochs", type=float, default=3)
 arguments = parser.parse_args()
 
-gpt = scriven.GPT(layers=3, heads=3, width=96, context=64, tokenizer="char")
+gpt = scriven.GPT(layers=3, heads=3, d_model=96, context_length=64, tokenizer="char")
 gpt.compile(
     optimizer=lambda weights: torch.optim.RAdam(weights, lr=2e-3),
     loss=focal,

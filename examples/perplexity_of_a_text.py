@@ -20,7 +20,7 @@ model = scriven.load(arguments.run)
 whole = model.evaluate(arguments.text)
 print(f"perplexity {whole['perplexity']:.2f}, {whole['bits_per_byte']:.3f} bits per byte\n")
 
-context = model.task.backbone.config.context
+context = model.task.backbone.config.context_length
 scored = []
 lines = Path(arguments.text).read_text(encoding="utf-8").splitlines()
 for line in dict.fromkeys(lines):  # each once

@@ -53,14 +53,14 @@ base = scriven.train(
     budget=arguments.pretrain,
     size="tiny",
     out=folder / "base",
-    settings={"tokenizer.kind": "word", "model.context": 32, "train.batch": 32},
+    settings={"tokenizer.kind": "word", "model.context_length": 32, "train.batch_size": 32},
     quiet=True,
 )
 judge = base.finetune(
     folder / "pairs.csv",
     budget=arguments.budget,
     out=folder / "judge",
-    settings={"optim.rate": 3e-3, "model.dropout": 0.0, "train.patience": 0},
+    settings={"optim.lr": 3e-3, "model.dropout": 0.0, "train.patience": 0},
     quiet=True,
 )
 

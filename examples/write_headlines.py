@@ -59,9 +59,9 @@ base = scriven.train(
     out=folder / "base",
     settings={
         "tokenizer.kind": "bpe",
-        "tokenizer.vocabulary": 500,
-        "model.context": 64,
-        "train.batch": 16,
+        "tokenizer.vocab_size": 500,
+        "model.context_length": 64,
+        "train.batch_size": 16,
     },
     quiet=True,
 )

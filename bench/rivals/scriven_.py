@@ -9,19 +9,19 @@ from shared import recipe, weights
 from shared.batches import Batches
 from shared.child import serve
 
-from scriven import __version__, config, find, process
+from scriven import __version__, config, process, registry
 from scriven.api import load
 from scriven.data.batch import Batch
+from scriven.distributed import ALONE
 from scriven.generate.sampling import Sampling
 from scriven.models.shared.cost import flops_per_token
-from scriven.run.folder import resolve
-from scriven.run.load import load_run
+from scriven.runs.folder import resolve
+from scriven.runs.load import load_run
 from scriven.runtime import decide, seed_everything
 from scriven.settings import OptimSettings, RuntimeSettings
-from scriven.training.optim import Optimizers
-from scriven.training.parallel import Parallel
-from scriven.training.update import Updater
-from scriven.world import ALONE
+from scriven.train.optim import Optimizers
+from scriven.train.parallel import Parallel
+from scriven.train.update import Updater
 
 process.settle()
 
@@ -30,10 +30,10 @@ class Noise:
     """Random tokens, for measuring time alone."""
 
     def __init__(self, rows: int, shape: dict[str, int]) -> None:
-        self.size, self.vocabulary = (rows, shape["context"]), shape["vocabulary"]
+        self.size, self.vocab_size = (rows, shape["context_length"]), shape["vocab_size"]
 
     def batch(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        made = torch.randint(self.vocabulary, (2, *self.size))
+        made = torch.randint(self.vocab_size, (2, *self.size))
         return made[0], made[1]
 
 
@@ -80,9 +80,9 @@ class Scriven:
         """
         seed_everything(0)
         self.runtime = decide(RuntimeSettings(dtype=dtype, device="cpu"))  # type: ignore[arg-type]
-        module = find.module("scriven.models", arch)
+        module = registry.module("scriven.models", arch)
         model = config.replace(module.Config(), shape, "model")
-        self.task = find.module("scriven.tasks", "language").Task(module.Model(model))
+        self.task = registry.module("scriven.tasks", "language").Task(module.Model(model))
         self.task.initialise()
         self._make_updater(compile=False, optimizer=optimizer)
         self.batches, self.number, self.micro = Noise(rows, shape), 0, rows
@@ -90,17 +90,17 @@ class Scriven:
         return {
             "parameters": weights.count(self.task),
             "dtype": str(self.runtime.dtype).removeprefix("torch."),
-            "flops": each * rows * shape["context"],
+            "flops": each * rows * shape["context_length"],
         }
 
     def _prepare_training(
         self, folder: str, data: str, micro: int, dropout: float, compile: bool, optimizer: str
     ) -> None:
         loaded = load_run(resolve(folder))
-        module = find.module("scriven.models", loaded.architecture)
+        module = registry.module("scriven.models", loaded.architecture)
         wanted = {**loaded.record["model"], "dropout": dropout}
         shape = config.replace(module.Config(), wanted, "model")
-        kind = find.module("scriven.tasks", loaded.record["task"])
+        kind = registry.module("scriven.tasks", loaded.record["task"])
         task = kind.Task(module.Model(shape), special=loaded.tokenizer.structure)
         task.load_state_dict(loaded.task.state_dict())
         self.task = task

@@ -2,7 +2,7 @@
 
     defaults in the dataclass < preset TOML < --section.key=value
 
-Knows no setting by name: `settings.py` lists them, an architecture brings its own. Help is the
+`settings.py` lists the settings, an architecture brings its own. Help is the
 string under each field, so the dataclass is the parser, the documentation and the JSON.
 """
 
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import SettingError
+from .settings import RENAMED
 
 T = TypeVar("T")
 _FLAG = re.compile(r"--|-[a-zA-Z]")
@@ -34,7 +35,7 @@ def replace(settings: T, changes: Mapping[str, object], section: str) -> T:
     Args:
         settings: the dataclass instance.
         changes: field name -> value; text (from a command line) is converted to the field's type.
-        section: the name before the dot in messages, as in `--optim.rate`.
+        section: the name before the dot in messages, as in `--optim.lr`.
 
     Raises:
         SettingError: an unknown name (the nearest is named) or a value of the wrong type.
@@ -51,14 +52,17 @@ def replace(settings: T, changes: Mapping[str, object], section: str) -> T:
 
 
 def unknown(name: str, known: list[str]) -> SettingError:
-    """The error for a name nobody knows, with the nearest known one."""
+    """The error for an unknown name: says its new name where it was renamed, else the nearest."""
+    renamed = RENAMED.get(name.removeprefix("--"))
+    if renamed is not None:
+        return SettingError(f"{name} is now called --{renamed}")
     near = get_close_matches(name, known, 1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
     return SettingError(f"unknown setting {name}: {hint}")
 
 
 def sections(changes: Mapping[str, object]) -> dict[str, dict[str, object]]:
-    """`{"optim.rate": "1e-3"}` -> `{"optim": {"rate": "1e-3"}}`."""
+    """`{"optim.lr": "1e-3"}` -> `{"optim": {"lr": "1e-3"}}`."""
     grouped: dict[str, dict[str, object]] = {}
     for name, value in changes.items():
         section, _, key = name.lstrip("-").partition(".")

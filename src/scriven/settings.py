@@ -1,6 +1,6 @@
-"""Every dial of a run that is not the architecture's own, with its help under it.
+"""All settings of a run that do not belong to an architecture, with the help text under each field.
 
-None means: chosen for this text and this machine (`training/plan.py`), and `--explain` says why.
+None means: chosen for this text and this machine (`train/autoconfig.py`); `--explain` prints why.
 """
 
 from dataclasses import dataclass, field
@@ -9,13 +9,13 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What is read, and what is held out."""
+    """What is read, and what is held out for validation."""
 
-    validation: float = 0.1
-    """Share of the characters held out for validation: the end of a single text."""
+    val_fraction: float = 0.1
+    """Fraction of the characters held out for validation; of a single text, its end."""
     encoding: str = "utf-8"
     """Character encoding of text files; latin-1 reads any bytes at all."""
-    field: str = "text"
+    text_column: str = "text"
     """The column that holds the text in jsonl, csv, tsv and parquet files."""
     skip_bad: bool = False
     """Skip malformed rows and count them, instead of stopping at the first one."""
@@ -23,25 +23,25 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class TokenizerSettings:
-    """How text becomes numbers."""
+    """How text becomes token ids."""
 
     kind: Literal["char", "byte", "word", "bpe"] | None = None
-    """char, byte, word or bpe (byte-level BPE); auto goes by the size of the text."""
-    vocabulary: int | None = None
-    """Size of the vocabulary, for bpe and word."""
+    """char, byte, word or bpe (byte-level BPE); auto: chosen by the size of the text."""
+    vocab_size: int | None = None
+    """Number of tokens, for bpe and word."""
     pattern: Literal["llama3", "gpt2", "qwen2"] = "llama3"
-    """How bpe cuts text into words before merging; one that other engines recognise."""
+    """Pre-tokenizer of bpe: the split pattern, which other engines recognise by name."""
 
 
 @dataclass(frozen=True)
 class OptimSettings:
-    """How weights are moved."""
+    """Optimizer and learning rate."""
 
     optimizer: Literal["muon", "adamw", "sgd"] = "muon"
-    """muon (matrices by Muon, the rest by AdamW), adamw, or sgd."""
-    rate: float | None = None
+    """muon (Muon for matrices, AdamW for the rest), adamw, or sgd."""
+    lr: float | None = None
     """Peak learning rate of AdamW or SGD."""
-    matrix_rate: float = 0.02
+    muon_lr: float = 0.02
     """Peak learning rate of Muon."""
     beta1: float = 0.9
     """AdamW: decay of the first moment; SGD: momentum."""
@@ -49,83 +49,84 @@ class OptimSettings:
     """AdamW: decay of the second moment."""
     weight_decay: float = 0.1
     """Decoupled weight decay of the matrices."""
-    clip: float = 1.0
-    """Largest norm of the gradient of all weights together; 0 turns clipping off."""
-    schedule: Literal["wsd", "linear", "cosine", "constant"] = "wsd"
-    """wsd (flat, then linear to zero), linear, cosine, or constant."""
-    warmup: float = 0.02
-    """Share of the budget in which the rate rises from zero."""
-    decay: float = 0.5
-    """wsd: share of the budget in which the rate falls to zero."""
+    grad_clip: float = 1.0
+    """Largest norm of the whole gradient; 0 turns clipping off."""
+    lr_schedule: Literal["wsd", "linear", "cosine", "constant"] = "wsd"
+    """wsd (warmup, stable, linear decay to zero), linear, cosine, or constant."""
+    warmup_fraction: float = 0.02
+    """Fraction of the budget in which the learning rate rises from zero."""
+    decay_fraction: float = 0.5
+    """wsd: fraction of the budget in which the learning rate falls to zero."""
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How long, in which portions, and what is kept."""
+    """Batch size, evaluation, checkpoints and logging."""
 
-    batch: int | None = None
-    """Sequences per update."""
-    micro_batch: int | None = None
-    """Sequences at once; the rest of a batch is accumulated. Lower it when memory is short."""
-    first_context: int | None = None
-    """Tokens a model sees at once when training begins, doubled in stages up to the whole context,
-    which it sees for the second half of the budget; auto: a quarter of the context for llama on a
-    CPU."""
-    evaluate_every: int | None = None
-    """Updates between two looks at the whole validation part."""
-    save_every: float = 60.0
+    batch_size: int | None = None
+    """Sequences per optimizer step."""
+    micro_batch_size: int | None = None
+    """Sequences per forward pass; gradients of the rest of the batch are accumulated. Lower it when
+    memory is short."""
+    initial_context_length: int | None = None
+    """Context length at the start of training, doubled in stages up to the full context length,
+    which holds for the second half of the budget; auto: a quarter of it for llama on a CPU."""
+    eval_interval: int | None = None
+    """Steps between two evaluations on the whole validation set."""
+    save_seconds: float = 60.0
     """Seconds between two checkpoints."""
-    save_steps: int | None = None
-    """Updates between two checkpoints, instead of seconds."""
-    keep: int = 2
+    save_interval: int | None = None
+    """Steps between two checkpoints, instead of seconds."""
+    keep_checkpoints: int = 2
     """Checkpoints kept besides the best one."""
-    log_every: float = 5.0
+    log_seconds: float = 5.0
     """Seconds between two progress lines."""
-    sample_every: float = 60.0
-    """Seconds between two samples of the model's writing; 0 for none."""
+    sample_seconds: float = 60.0
+    """Seconds between two generated samples; 0 for none."""
     patience: int | None = None
-    """Evaluations without a better one before stopping early; 0 never stops early."""
-    bad_steps: int = 5
-    """Updates skipped in a row for a loss or gradient that is not a number, before going back."""
+    """Early stopping: evaluations without improvement before training ends; 0 turns it off."""
+    max_nonfinite_steps: int = 5
+    """Consecutive steps skipped for a NaN or infinite loss or gradient before training returns to
+    the last good checkpoint."""
 
 
 @dataclass(frozen=True)
-class TuneSettings:
-    """What of a trained model a fine-tuning changes."""
+class FinetuneSettings:
+    """What fine-tuning changes of a trained model."""
 
     weights: Literal["full", "head", "lora"] = "full"
-    """full (all), head (only the new ones), or lora (low-rank adapters and the new ones)."""
-    rank: int = 8
-    """Rank of the adapters; 0 adds none."""
-    smoothing: float = 0.0
-    """Share of the probability that the right answer should leave to all others."""
-    copy: bool | None = None
-    """Let an encoder-decoder copy tokens of what it reads; auto does so for summaries."""
-    auxiliary: float = 0.5
-    """Weight of the loss of learning the text itself beside its label; 0 for none."""
+    """full (all weights), head (only the new ones), or lora (adapters and the new weights)."""
+    lora_rank: int = 8
+    """Rank of the LoRA adapters; 0 adds none."""
+    label_smoothing: float = 0.0
+    """Probability that the target distribution spreads over the wrong answers."""
+    copy_head: bool | None = None
+    """Let an encoder-decoder copy source tokens (pointer-generator); auto: for summaries."""
+    lm_loss_weight: float = 0.5
+    """Weight of the language modelling loss beside the loss of the label; 0 for none."""
     token_dropout: float = 0.0
-    """Share of the tokens hidden while learning labels, others each time."""
-    likelihood: float = 0.0
-    """Choice: weight of how much likelier the context makes an answer, to a decoder."""
+    """Fraction of the input tokens hidden while training on labels, chosen anew each time."""
+    lm_score_weight: float = 0.0
+    """Task choice: weight of how much likelier the context makes an answer, for decoders."""
 
 
 @dataclass(frozen=True)
 class RuntimeSettings:
-    """The machine."""
+    """Device, precision, threads and processes."""
 
     device: str | None = None
     """cpu, cuda or mps."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Precision of the matrix products; weights and optimizer state stay float32."""
+    """Precision of the matrix multiplications; weights and optimizer state stay float32."""
     compile: bool | None = None
-    """torch.compile: a pause at the start, faster steps after it."""
+    """torch.compile: slower to start, faster steps."""
     threads: int | None = None
-    """Threads on the CPU, of each process."""
+    """CPU threads of each process."""
     parallel: Literal["ddp", "fsdp"] | None = None
-    """Where torchrun started several processes: each holds all weights (ddp), or a part (fsdp)."""
-    checkpointing: bool = False
-    """Compute activations again instead of keeping them: less memory, a third more time."""
-    timeout: float = 600.0
+    """With several processes under torchrun: replicate the weights (ddp) or shard them (fsdp)."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    distributed_timeout: float = 600.0
     """Seconds that a process waits for the others before it gives up."""
 
 
@@ -138,4 +139,44 @@ class Settings:
     optim: OptimSettings = field(default_factory=OptimSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
-    tune: TuneSettings = field(default_factory=TuneSettings)
+    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+
+
+RENAMED = {
+    "model.context": "model.context_length",
+    "model.width": "model.d_model",
+    "model.head_width": "model.head_dim",
+    "model.hidden": "model.d_ff",
+    "model.vocabulary": "tokenizer.vocab_size",
+    "model.tied": "model.tie_embeddings",
+    "model.rope_base": "model.rope_theta",
+    "data.validation": "data.val_fraction",
+    "data.field": "data.text_column",
+    "tokenizer.vocabulary": "tokenizer.vocab_size",
+    "optim.rate": "optim.lr",
+    "optim.matrix_rate": "optim.muon_lr",
+    "optim.clip": "optim.grad_clip",
+    "optim.schedule": "optim.lr_schedule",
+    "optim.warmup": "optim.warmup_fraction",
+    "optim.decay": "optim.decay_fraction",
+    "train.batch": "train.batch_size",
+    "train.micro_batch": "train.micro_batch_size",
+    "train.first_context": "train.initial_context_length",
+    "train.evaluate_every": "train.eval_interval",
+    "train.save_every": "train.save_seconds",
+    "train.save_steps": "train.save_interval",
+    "train.keep": "train.keep_checkpoints",
+    "train.log_every": "train.log_seconds",
+    "train.sample_every": "train.sample_seconds",
+    "train.bad_steps": "train.max_nonfinite_steps",
+    "runtime.checkpointing": "runtime.activation_checkpointing",
+    "runtime.timeout": "runtime.distributed_timeout",
+    "tune.weights": "finetune.weights",
+    "tune.rank": "finetune.lora_rank",
+    "tune.smoothing": "finetune.label_smoothing",
+    "tune.copy": "finetune.copy_head",
+    "tune.auxiliary": "finetune.lm_loss_weight",
+    "tune.token_dropout": "finetune.token_dropout",
+    "tune.likelihood": "finetune.lm_score_weight",
+}
+"""Old names of settings and what they are called now, for the error message only."""

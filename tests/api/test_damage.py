@@ -14,7 +14,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("damage")
     (folder / "a.txt").write_text("It was a dark and stormy night. " * 60)
     (folder / "b.txt").write_text("Zwölf Boxkämpfer jagen Viktor quer über den Deich. " * 60)
-    shape = {"model.layers": 1, "model.heads": 2, "model.width": 32, "model.context": 16}
+    shape = {"model.layers": 1, "model.heads": 2, "model.d_model": 32, "model.context_length": 16}
     for name in "ab":
         scriven.train(
             folder / f"{name}.txt", out=folder / name, budget="12steps", settings=shape, quiet=True
@@ -79,7 +79,7 @@ def test_A11_a_missing_description_is_one_clear_line(run: Path) -> None:
 
 
 def test_unfinished_runs_say_so(run: Path) -> None:
-    from scriven.run.record import read_record, write_record
+    from scriven.runs.record import read_record, write_record
 
     write_record(run, {**read_record(run), "results": None})
     assert any("not finished" in warning for warning in scriven.load(run).warnings)

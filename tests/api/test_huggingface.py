@@ -31,11 +31,11 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
     arch, kind, *positions = request.param.split("-")
     settings = {
-        "tokenizer.kind": kind, "model.layers": 2, "model.width": 32, "model.heads": 2,
-        "model.context": 16, "runtime.dtype": "float32", "train.sample_every": 0,
+        "tokenizer.kind": kind, "model.layers": 2, "model.d_model": 32, "model.heads": 2,
+        "model.context_length": 16, "runtime.dtype": "float32", "train.sample_seconds": 0,
     }  # fmt: skip
     if kind in ("bpe", "word"):
-        settings["tokenizer.vocabulary"] = 300
+        settings["tokenizer.vocab_size"] = 300
     if positions:
         settings["model.positions"] = positions[0]
     return scriven.train(
@@ -50,7 +50,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 def test_from_pretrained_gives_the_same_logits(run: scriven.Model) -> None:
     theirs = transformers.AutoModelForCausalLM.from_pretrained(run.folder)
-    tokens = torch.randint(run.tokenizer.vocabulary, (3, 16))
+    tokens = torch.randint(run.tokenizer.vocab_size, (3, 16))
     with torch.no_grad():
         ours = run.task.logits(run.task.backbone(tokens))
         difference = (ours - theirs(tokens).logits).abs().max()

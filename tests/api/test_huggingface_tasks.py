@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import scriven
-from scriven.text import load_tokenizer
+from scriven.tokenizers import load_tokenizer
 
 transformers = pytest.importorskip("transformers", reason="the hf extra is not installed")
 
@@ -28,7 +28,7 @@ RUNS = [
     ("classify", "llama", "char", {}),
     ("entail", "gpt2", "bpe", {}),
     ("similarity", "gpt1", "word", {}),
-    ("choice", "llama", "byte", {"model.tied": False, "model.kv_heads": 1}),
+    ("choice", "llama", "byte", {"model.tie_embeddings": False, "model.kv_heads": 1}),
     ("classify", "gpt2", "word", {}),
     ("entail", "gpt1", "byte", {}),
 ]
@@ -64,11 +64,17 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     lines = (json.dumps(row, ensure_ascii=False) for row in rows(task))
     (folder / "table.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     settings = {
-        "tokenizer.kind": kind, "model.layers": 2, "model.width": 32, "model.heads": 2,
-        "model.context": 64, "runtime.dtype": "float32", "train.sample_every": 0, **changes,
-    }  # fmt: skip
+        "tokenizer.kind": kind,
+        "model.layers": 2,
+        "model.d_model": 32,
+        "model.heads": 2,
+        "model.context_length": 64,
+        "runtime.dtype": "float32",
+        "train.sample_seconds": 0,
+        **changes,
+    }
     if kind in ("bpe", "word"):
-        settings["tokenizer.vocabulary"] = 300
+        settings["tokenizer.vocab_size"] = 300
     base = scriven.train(
         folder / "text.txt", out=folder / "base", arch=arch, budget="2steps",
         settings=settings, quiet=True,
@@ -76,8 +82,8 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     tuned = scriven.finetune(
         base.folder, folder / "table.jsonl", task=task, out=folder / "tuned", budget="60steps",
         quiet=True,
-        settings={"runtime.dtype": "float32", "optim.rate": 1e-2, "train.sample_every": 0,
-                  "train.evaluate_every": 20},
+        settings={"runtime.dtype": "float32", "optim.lr": 1e-2, "train.sample_seconds": 0,
+                  "train.eval_interval": 20},
     )  # fmt: skip
     return task, tuned
 

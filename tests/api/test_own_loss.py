@@ -14,7 +14,7 @@ def test_a_loss_of_ones_own_trains_but_does_not_measure(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("book.txt").write_text("It was a dark and stormy night. " * 60, encoding="utf-8")
-    gpt = scriven.GPT(layers=1, heads=2, width=32, context=16, tokenizer="char")
+    gpt = scriven.GPT(layers=1, heads=2, d_model=32, context_length=16, tokenizer="char")
     entropy = torch.nn.functional.cross_entropy
     gpt.compile(optimizer="adamw", loss=lambda logits, targets: 1000 * entropy(logits, targets))
     history = gpt.fit("book.txt", budget="3steps").history

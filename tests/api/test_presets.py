@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from scriven import config, find
+from scriven import config, registry
 from scriven.api import inspect
 from scriven.cli import run
 from scriven.settings import Settings
-from scriven.training.plan import check_ranges
-from scriven.training.request import Request, read_named_preset, wishes_of
+from scriven.train.plan import check_ranges
+from scriven.train.request import Request, read_named_preset, wishes_of
 
 PRESETS = sorted(
     path.stem for path in (Path(__file__).parents[2] / "src" / "scriven" / "presets").glob("*.toml")
@@ -65,7 +65,7 @@ def twin_parameters(preset: str, **changes: object) -> tuple[int, int]:
     transformers = pytest.importorskip("transformers")
     settings = {f"model.{name}": value for name, value in changes.items()}
     data = inspect(preset, settings=settings)
-    module = find.module("scriven.models", data["architecture"])
+    module = registry.module("scriven.models", data["architecture"])
     shape = config.replace(module.Config(), data["model"], "model")
     theirs: dict[str, Any] = module.foreign(shape)
     kind = getattr(transformers, theirs["architectures"][0])
@@ -96,7 +96,7 @@ def test_a_table_of_sines_is_no_parameter_here_and_one_in_transformers() -> None
     assert theirs - ours == 256 * 384
 
 
-@pytest.mark.parametrize(("preset", "width"), [("roberta-base", 768), ("roberta-large", 1024)])
+@pytest.mark.parametrize(("preset", "d_model"), [("roberta-base", 768), ("roberta-large", 1024)])
 def test_roberta_lacks_three_rows_that_transformers_has(preset: str, width: int) -> None:
     ours, theirs = twin_parameters(preset, padding=1)
     assert theirs - ours == 3 * width  # two unused positions, one token type
@@ -131,7 +131,7 @@ def test_the_largest_preset_is_inspected_at_once() -> None:
 def test_presets_name_settings_that_exist(preset: str) -> None:
     wishes = wishes_of(Request(preset=preset))
     check_ranges(wishes.apply(Settings()))
-    module = find.module("scriven.models", wishes.arch or "llama")
+    module = registry.module("scriven.models", wishes.arch or "llama")
     config.replace(module.Config(), wishes.sections["model"], "model")
 
 
@@ -149,5 +149,5 @@ def test_presets_hold_only_what_differs_from_the_defaults(preset: str) -> None:
 def test_small_presets_train(preset: str, tmp_path: Path) -> None:
     text = tmp_path / "book.txt"
     text.write_text("It was a dark and stormy night, and nobody came.\n" * 60, encoding="utf-8")
-    line = ["train", str(text), "--preset", preset, "--budget", "1steps", "--train.batch", "2"]
+    line = ["train", str(text), "--preset", preset, "--budget", "1steps", "--train.batch_size", "2"]
     assert run([*line, "--out", str(tmp_path / "run"), "--quiet"]) == 0

@@ -9,7 +9,7 @@ import torch
 import scriven
 from scriven.errors import InputError, SettingError
 
-SHAPE = {"layers": 1, "heads": 2, "width": 32, "context": 16}
+SHAPE = {"layers": 1, "heads": 2, "d_model": 32, "context_length": 16}
 SMALL = {f"model.{name}": value for name, value in SHAPE.items()} | {"runtime.dtype": "float32"}
 
 
@@ -69,7 +69,7 @@ def test_evaluating_a_text_equals_the_mean_by_hand(text: Path, tmp_path: Path) -
     other.write_text("a dark night; and the rain fell on and on and on")
     ids = model.tokenizer.encode(other.read_text())
     total = 0.0
-    context = model.task.backbone.config.context
+    context = model.task.backbone.config.context_length
     for start in range(0, len(ids), context):
         window = ids[start : start + context]
         before = [model.tokenizer.eos] if start == 0 else [ids[start - 1]]
@@ -139,7 +139,7 @@ def test_using_a_model_before_fit_is_one_clear_line() -> None:
 def test_unknown_knobs_and_shapes_are_refused(text: Path) -> None:
     with pytest.raises(InputError, match="known are max_new_tokens"):
         train(text).generate("x", temprature=1)
-    with pytest.raises(SettingError, match=r"did you mean --model\.width"):
+    with pytest.raises(SettingError, match=r"did you mean --model\.d_model"):
         scriven.GPT(widht=3)
 
 
@@ -177,7 +177,7 @@ def test_own_architecture_goes_on_and_measures_with_its_file(text: Path) -> None
 
 
 def test_a_run_with_own_parts_goes_on_only_with_them(text: Path) -> None:
-    from scriven.run.record import read_record, write_record
+    from scriven.runs.record import read_record, write_record
 
     gpt = scriven.GPT(**SHAPE)
     gpt.compile(optimizer=lambda weights: torch.optim.SGD(weights, lr=0.1))

@@ -10,7 +10,7 @@ from scriven.cli import run
 from scriven.models import llama
 from scriven.models.shared.cost import flops_per_token
 from scriven.tasks.language import Language
-from scriven.training.scaling import SIZES
+from scriven.train.scaling import SIZES
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_bandwidth_counts_bytes_and_seconds(monkeypatch: pytest.MonkeyPatch) -> 
 def test_shares_follow_from_the_rates(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "matmul_rate", lambda dtype, device: 100.0)
     (found,) = speed.measure()["sizes"]
-    shape = llama.Config(vocabulary=258, context=speed.CONTEXT, **vars(SIZES["tiny"]))
+    shape = llama.Config(vocab_size=258, context_length=speed.CONTEXT, **vars(SIZES["tiny"]))
     task = Language(llama.Model(shape))
     flops = flops_per_token(llama, task)["training"]
     assert found["parameters"] == sum(weight.numel() for weight in task.parameters())

@@ -14,7 +14,7 @@ from material import TINY, encode, enliven, make_run, write_batches
 
 HOUSE = House(Path(sys.executable), None, compile=False)
 """transformers is in our own environment too."""
-SHAPE = replace(TINY, layers=1, width=32, context=32, steps=3)
+SHAPE = replace(TINY, layers=1, d_model=32, context_length=32, steps=3)
 TERMS = training_race.Terms(
     rows=4, micro=[2], gate_steps=2, steps=1, repeats=1, windows=4, threads=1, seed=1
 )

@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from scriven import __version__, config, find
-from scriven.run.huggingface import describe_files
-from scriven.run.publish import publish
-from scriven.run.record import write_record
-from scriven.run.twin import foreign_weights
+from scriven import __version__, config, registry
+from scriven.runs.huggingface import describe_files
+from scriven.runs.publish import publish
+from scriven.runs.record import write_record
+from scriven.runs.twin import foreign_weights
 from scriven.settings import Settings, TokenizerSettings
-from scriven.text import train_tokenizer
-from scriven.text.chat import from_prompt, render
+from scriven.tokenizers import train_tokenizer
+from scriven.tokenizers.chat import from_prompt, render
 
 TALKS = [
     ("Who are you?", "I am a fool, my lord.\nA poor one."),
@@ -27,13 +27,13 @@ def make_talker(folder: Path, kind: str = "bpe", context: int = CONTEXT) -> Path
     """The folder of a small chat model that has learnt TALKS, alone and after each other."""
     torch.manual_seed(3)
     text = "\n\n".join(part for talk in TALKS for part in talk) * 20
-    settings = TokenizerSettings(vocabulary=300)
+    settings = TokenizerSettings(vocab_size=300)
     tokenizer = train_tokenizer(kind, iter([text]), settings).with_special("turn", "end")
-    architecture = find.module("scriven.models", "llama")
+    architecture = registry.module("scriven.models", "llama")
     shape = architecture.Config(
-        vocabulary=tokenizer.vocabulary, context=context, layers=2, heads=2, width=48
+        vocab_size=tokenizer.vocab_size, context_length=context, layers=2, heads=2, d_model=48
     )
-    module: Any = find.module("scriven.tasks", "chat")
+    module: Any = registry.module("scriven.tasks", "chat")
     with torch.random.fork_rng():
         task = module.Task(architecture.Model(shape), special=tokenizer.structure)
         task.initialise()
@@ -50,7 +50,7 @@ def make_talker(folder: Path, kind: str = "bpe", context: int = CONTEXT) -> Path
         "data": {"fingerprint": None, "sources": []},
         "tokenizer": {
             "kind": tokenizer.kind,
-            "vocabulary": tokenizer.vocabulary,
+            "vocab_size": tokenizer.vocab_size,
             "fingerprint": tokenizer.fingerprint,
         },
         "finetune": {},

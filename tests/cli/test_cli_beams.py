@@ -17,7 +17,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / "pairs.tsv").write_text("\n".join(["source\ttarget", *rows]), encoding="utf-8")
     made = folder / "run"
     asked = ["train", str(folder / "pairs.tsv"), "--arch", "transformer", "--out", str(made)]
-    shape = ["--model.layers=1", "--model.width=16", "--model.heads=2", "--quiet"]
+    shape = ["--model.layers=1", "--model.d_model=16", "--model.heads=2", "--quiet"]
     assert run([*asked, "--budget", "3steps", *shape]) == 0
     return str(made)
 

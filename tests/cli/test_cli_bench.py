@@ -12,12 +12,18 @@ from pathlib import Path
 import pytest
 
 from scriven.cli import run
-from scriven.run.record import read_record
+from scriven.runs.record import read_record
 
 TINY = [
-    "--model.layers=1", "--model.heads=2", "--model.width=16", "--model.context=16",
-    "--train.batch=4", "--train.sample_every=0", "--runtime.threads=1", "--runtime.dtype=float32",
-]  # fmt: skip
+    "--model.layers=1",
+    "--model.heads=2",
+    "--model.d_model=16",
+    "--model.context_length=16",
+    "--train.batch_size=4",
+    "--train.sample_seconds=0",
+    "--runtime.threads=1",
+    "--runtime.dtype=float32",
+]
 TEXT = "It was a dark and stormy night; the rain fell, and nobody came to see what it did.\n"
 
 
@@ -85,8 +91,8 @@ def test_other_settings_on_finished_runs_are_refused(
 ) -> None:
     assert run([*line("--seeds", "2"), "--budget=6steps"]) == 2
     assert "--budget" in capsys.readouterr().err
-    assert run(line("--seeds", "2", "--optim.rate", "0.5")) == 2
-    assert "--optim.rate" in capsys.readouterr().err
+    assert run(line("--seeds", "2", "--optim.lr", "0.5")) == 2
+    assert "--optim.lr" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -98,7 +104,7 @@ def test_other_settings_on_finished_runs_are_refused(
         (["--budget", "soon"], "--budget"),
         (["--seeds", "0"], "--seeds"),
         (["--size", "huge"], "--size"),
-        (["--optim.clip=-1"], "--optim.clip"),
+        (["--optim.grad_clip=-1"], "--optim.grad_clip"),
         (["--out", "runs/bench-book/gpt2-0"], "--out"),
     ],
 )
@@ -132,11 +138,11 @@ def test_a_text_that_cannot_be_read_again_is_refused(
 def test_a_run_that_fails_ends_the_bench_with_its_own_words(
     desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    more = ["--out", "runs/failing", "--seeds", "1", "--model.context=1000000"]
+    more = ["--out", "runs/failing", "--seeds", "1", "--model.context_length=1000000"]
     assert run([*line(*more, arch="llama")]) in (2, 3)
     said = capsys.readouterr().err
     assert said.startswith("scriven: llama with seed 0 ended with exit code")
-    assert "--model.context" in said
+    assert "--model.context_length" in said
 
 
 def test_an_interrupted_bench_saves_its_run_and_goes_on(desk: Path) -> None:
@@ -146,7 +152,7 @@ def test_an_interrupted_bench_saves_its_run_and_goes_on(desk: Path) -> None:
         "runs/stopped",
         "--budget",
         "100000steps",
-        "--train.evaluate_every=2",
+        "--train.eval_interval=2",
         "--train.patience=0",
     ]
     command = [sys.executable, "-m", "scriven", *words]

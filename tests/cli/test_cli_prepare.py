@@ -9,7 +9,7 @@ from scriven import load
 from scriven.cli import run
 
 STORY = "It was a dark and stormy night; she said nothing, and the rain fell on the town. "
-SHAPE = ["--model.layers=1", "--model.heads=2", "--model.width=32", "--model.context=16"]
+SHAPE = ["--model.layers=1", "--model.heads=2", "--model.d_model=32", "--model.context_length=16"]
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_what_cannot_be_done_is_one_line(desk: Path, capsys: pytest.CaptureFixtu
         (["b.txt", "--out", "b.txt"], "is a file"),
         (["b.txt", "--out", "d", "--tokenizer", "nothing"], "no run nothing"),
         (["b.txt", "--out", "d", "--tokenizer.kind", "wordpiece"], "--tokenizer.kind"),
-        (["b.txt", "--out", "d", "--optim.rate", "1"], "--optim.rate"),
+        (["b.txt", "--out", "d", "--optim.lr", "1"], "--optim.lr"),
         (["b.txt", "--out", "d", "--weights", "c=1"], "names no source"),
         (["b.txt", "--out", "d", "--format", "x"], "--format x"),
         (["hf:", "--out", "d"], "write hf:NAME"),

@@ -29,8 +29,14 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     """task -> a run folder."""
     folder = tmp_path_factory.mktemp("tuned")
     (folder / "text.txt").write_text("the fox says a thing, and more of it.\n" * 60)
-    settings = {"model.layers": 1, "model.width": 16, "model.heads": 2, "model.context": 64,
-                "runtime.dtype": "float32", "train.sample_every": 0}  # fmt: skip
+    settings = {
+        "model.layers": 1,
+        "model.d_model": 16,
+        "model.heads": 2,
+        "model.context_length": 64,
+        "runtime.dtype": "float32",
+        "train.sample_seconds": 0,
+    }
     base = scriven.train(
         folder / "text.txt", out=folder / "base", budget="2steps", settings=settings, quiet=True
     )
@@ -41,7 +47,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
             table.write_text("".join(json.dumps(row) + "\n" for row in TABLES[task]))
             scriven.finetune(
                 base.folder, table, task=task, out=folder / task, budget="4steps", quiet=True,
-                settings={"runtime.dtype": "float32", "train.sample_every": 0},
+                settings={"runtime.dtype": "float32", "train.sample_seconds": 0},
             )  # fmt: skip
         return folder / task
 

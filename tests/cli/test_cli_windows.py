@@ -8,8 +8,8 @@ import pytest
 from scriven.cli import run
 
 SMALL = [
-    "--model.layers=1", "--model.heads=2", "--model.width=16", "--model.context=64",
-    "--train.batch=2", "--budget=8steps", "--quiet",
+    "--model.layers=1", "--model.heads=2", "--model.d_model=16", "--model.context_length=64",
+    "--train.batch_size=2", "--budget=8steps", "--quiet",
 ]  # fmt: skip
 
 
@@ -22,9 +22,12 @@ def book(tmp_path: Path) -> Path:
 
 def test_a_cut_window_is_the_same_number_of_tokens(book: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert run(["train", str(book), "--out", str(out), "--train.first_context=16", *SMALL]) == 0
+    assert (
+        run(["train", str(book), "--out", str(out), "--train.initial_context_length=16", *SMALL])
+        == 0
+    )
     record = json.loads((out / "scriven.json").read_text(encoding="utf-8"))
-    assert record["settings"]["train"]["first_context"] == 16
+    assert record["settings"]["train"]["initial_context_length"] == 16
     assert record["results"]["tokens"] == 8 * 2 * 64
 
 
@@ -33,7 +36,15 @@ def test_models_that_read_otherwise_refuse_them(
     arch: str, book: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    asked = ["train", str(book), "--arch", arch, "--out", str(out), "--train.first_context=16"]
+    asked = [
+        "train",
+        str(book),
+        "--arch",
+        arch,
+        "--out",
+        str(out),
+        "--train.initial_context_length=16",
+    ]
     assert run([*asked, "--budget=2steps"]) == 2
-    assert "--train.first_context=16" in capsys.readouterr().err
+    assert "--train.initial_context_length=16" in capsys.readouterr().err
     assert not out.exists()

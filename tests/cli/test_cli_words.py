@@ -66,8 +66,8 @@ def test_the_vocabulary_is_set_by_the_tokenizer(
     book: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = str(book.parent / "book.txt")
-    assert run(["train", text, "--model.vocabulary", "7", "--out", str(book.parent / "new")]) == 2
-    assert "--tokenizer.vocabulary" in capsys.readouterr().err
+    assert run(["train", text, "--model.vocab_size", "7", "--out", str(book.parent / "new")]) == 2
+    assert "--tokenizer.vocab_size" in capsys.readouterr().err
     assert not (book.parent / "new").exists()
 
 
@@ -76,8 +76,8 @@ def test_explain_tells_defaults_from_wishes(
 ) -> None:
     text = str(book.parent / "book.txt")
     line = ["train", text, "--out", str(tmp_path / "new"), "--budget", "1steps", "--explain"]
-    assert run([*line, "--optim.clip", "0.5"]) == 0
+    assert run([*line, "--optim.grad_clip", "0.5"]) == 0
     said = capsys.readouterr().err
-    assert "optim.clip = 0.5  (asked for)" in said
-    assert "optim.warmup = 0.02  (default)" in said
-    assert "model.width = 64  (a short text)" in said
+    assert "optim.grad_clip = 0.5  (asked for)" in said
+    assert "optim.warmup_fraction = 0.02  (default)" in said
+    assert "model.d_model = 64  (a short text)" in said

@@ -20,8 +20,8 @@ def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
 def test_a_size_on_a_gpu_is_planned_whole(capsys: pytest.CaptureFixture[str]) -> None:
     data = planned(capsys, "--size", "1B", "--gpus", "8", "--device", "h100")
     assert data["model"]["layers"] == 26
-    assert data["model"]["width"] == 1792
-    assert data["batch_tokens"] == data["batch"] * data["model"]["context"] == 524_288
+    assert data["model"]["d_model"] == 1792
+    assert data["batch_tokens"] == data["batch_size"] * data["model"]["context_length"] == 524_288
     assert data["tokens_per_parameter"] == pytest.approx(20, rel=0.01)
     assert data["flops"] == pytest.approx(6 * data["parameters"] * data["tokens"], rel=0.06)
     assert set(data["memory"]) == {
@@ -46,8 +46,13 @@ def test_the_words_name_every_part(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_parameters_and_flops_are_those_of_inspect() -> None:
-    fields = {"model.layers": 12, "model.heads": 12, "model.width": 768, "model.context": 1024,
-              "model.vocabulary": 50257}  # fmt: skip
+    fields = {
+        "model.layers": 12,
+        "model.heads": 12,
+        "model.d_model": 768,
+        "model.context_length": 1024,
+        "model.vocab_size": 50257,
+    }
     ours = plan("124M", arch="gpt2", device="a100", settings=fields)
     counted = inspect("gpt2-small")
     assert ours["parameters"] == counted["parameters"] == 124_439_808
@@ -131,9 +136,9 @@ def test_what_does_not_fit_says_what_would(capsys: pytest.CaptureFixture[str]) -
     [
         {"size": "12M"},
         {"size": "7B", "gpus": 32},
-        {"size": "1B", "gpus": 2, "settings": {"optim.optimizer": "adamw", "train.batch": 64}},
+        {"size": "1B", "gpus": 2, "settings": {"optim.optimizer": "adamw", "train.batch_size": 64}},
         {"size": "12M", "arch": "gpt2", "budget": "500steps"},
-        {"size": "12M", "settings": {"model.vocabulary": 5000, "model.context": 512}},
+        {"size": "12M", "settings": {"model.vocab_size": 5000, "model.context_length": 512}},
     ],
 )
 def test_the_command_it_ends_with_is_understood(asked: dict[str, Any]) -> None:
@@ -143,20 +148,44 @@ def test_the_command_it_ends_with_is_understood(asked: dict[str, Any]) -> None:
     _, bound, ignored = build().parse_args(rest, exit_on_error=False, print_error=False)
     assert bound.arguments["size"] == asked["size"]
     assert "settings" in ignored
-    known = {f"{name}.{key}" for name, key in (
-        ("train", "micro_batch"), ("train", "batch"), ("optim", "optimizer"), ("model", "context"),
-        ("tokenizer", "vocabulary"), ("runtime", "parallel"), ("runtime", "checkpointing"),
-    )}  # fmt: skip
+    known = {
+        f"{name}.{key}"
+        for name, key in (
+            ("train", "micro_batch_size"),
+            ("train", "batch_size"),
+            ("optim", "optimizer"),
+            ("model", "context_length"),
+            ("tokenizer", "vocab_size"),
+            ("runtime", "parallel"),
+            ("runtime", "activation_checkpointing"),
+        )
+    }
     assert set(settings) <= known
 
 
 @pytest.mark.parametrize(
     "words",
-    ["--size huge", "--size 1", "--gpus 0", "--gpus 10000000", "--device tpu", "--utilisation 0",
-     "--utilisation 2", "--peak -1", "--network 0", "--tokens many", "--budget soon",
-     "--budget 100steps", "--budget 2epochs", "--arch none", "--optim.rate=-1",
-     "--nothing.at_all=1", "--model.width=7 --size 1M", "--train.batch=0 --size 1M"],
-)  # fmt: skip
+    [
+        "--size huge",
+        "--size 1",
+        "--gpus 0",
+        "--gpus 10000000",
+        "--device tpu",
+        "--utilisation 0",
+        "--utilisation 2",
+        "--peak -1",
+        "--network 0",
+        "--tokens many",
+        "--budget soon",
+        "--budget 100steps",
+        "--budget 2epochs",
+        "--arch none",
+        "--optim.lr=-1",
+        "--nothing.at_all=1",
+        "--model.d_model=7 --size 1M",
+        "--train.batch_size=0 --size 1M",
+    ],
+)
 def test_the_impossible_is_refused_in_one_line(
     words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,7 +126,7 @@ def test_tables_are_read_by_column(name: str, mark: str, tmp_path: Path) -> None
 def test_C12_tables_name_what_is_wrong(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", b"id,body\n1,x\n")
     with pytest.raises(
-        InputError, match=r"no column 'text': choose with --data.field one of id, b"
+        InputError, match=r"no column 'text': choose with --data.text_column one of id, b"
     ):
         documents(csv.read(path, PLAIN))
     assert documents(csv.read(path, DataSettings(field="body"))) == ["x"]

@@ -23,13 +23,13 @@ from scriven.data.split import TRAIN, VALIDATION, Part, assign, decide, smallest
 from scriven.data.survey import look
 from scriven.errors import DamagedError, InputError, ResourceError, SettingError
 from scriven.settings import DataSettings, TokenizerSettings
-from scriven.text import patterns, train_tokenizer
+from scriven.tokenizers import patterns, train_tokenizer
 
 TEXT = "The quick brown fox, it's said, jumps over 12345 lazy dogs.\n" * 400
 
 
 def run(path: Path | str, kind: Any = None, *, seed: int = 1, share: float = 0.1) -> Corpus:
-    tokenizer = TokenizerSettings(kind=kind, vocabulary=300 if kind in ("bpe", "word") else None)
+    tokenizer = TokenizerSettings(kind=kind, vocab_size=300 if kind in ("bpe", "word") else None)
     return prepare([str(path)], DataSettings(validation=share), tokenizer, seed=seed)
 
 
@@ -175,11 +175,11 @@ def test_C15_text_that_repeats_in_validation_is_told(book: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("vocabulary", "kind"), [(65_535, "<u2"), (65_536, "<u2"), (65_537, "<u4")]
+    ("vocab_size", "kind"), [(65_535, "<u2"), (65_536, "<u2"), (65_537, "<u4")]
 )
-def test_C9_storage_is_as_wide_as_the_ids(vocabulary: int, kind: str, tmp_path: Path) -> None:
-    assert shards.id_type(vocabulary) == kind
-    ids = np.array([0, 5, vocabulary - 1], dtype=np.int32)
+def test_C9_storage_is_as_wide_as_the_ids(vocab_size: int, kind: str, tmp_path: Path) -> None:
+    assert shards.id_type(vocab_size) == kind
+    ids = np.array([0, 5, vocab_size - 1], dtype=np.int32)
     with shards.ShardWriter(tmp_path / "a.bin", kind) as writer:
         writer.append(ids)
         writer.finish()
@@ -228,7 +228,7 @@ def test_A6_a_full_disk_is_said_and_leaves_nothing(
     def full(self: object, *ids: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context_length() as patch:
         patch.setattr(shards.ShardWriter, "append", full)
         with pytest.raises(ResourceError, match=r"disk full .*needs about .*free"):
             run(book)

@@ -128,8 +128,8 @@ def test_targets_are_told_apart_from_the_end_however_the_beginning_is_cut() -> N
 
 def task_for(corpus: Corpus, context: int) -> Task:
     torch.manual_seed(0)
-    vocabulary = corpus.tokenizer.vocabulary
-    config = transformer.Config(vocabulary, context, layers=1, heads=2, width=16)
+    vocab_size = corpus.tokenizer.vocab_size
+    config = transformer.Config(vocab_size, context, layers=1, heads=2, d_model=16)
     task = Task(transformer.Model(config), special=corpus.tokenizer.structure)
     with torch.no_grad():
         for weight in task.parameters():

@@ -9,7 +9,7 @@ import pytest
 from bulky import digests, document, prepared, texts, write_texts
 
 from scriven.data import prepare
-from scriven.data.bulk import vocabulary
+from scriven.data.bulk import vocab_size
 from scriven.data.bulk.build import Wanted, build
 from scriven.data.bulk.plan import make_plan
 from scriven.errors import BusyError, DamagedError, InputError, ResourceError, SettingError
@@ -187,10 +187,10 @@ def test_a_damaged_folder_is_refused(name: str, source: Path, tmp_path: Path) ->
 
 def test_the_sample_is_bounded_and_has_no_held_out_text(source: Path) -> None:
     plan = make_plan([str(source)], DataSettings(), {}, seed=0, bounded=False, piece=20_000)
-    all_of_it = "".join(vocabulary.sample(plan))
-    some = "".join(vocabulary.sample(plan, 30_000))
+    all_of_it = "".join(vocab_size.sample(plan))
+    some = "".join(vocab_size.sample(plan, 30_000))
     assert 1000 < len(some) <= 30_000 < len(all_of_it)
-    assert some == "".join(vocabulary.sample(plan, 30_000))
+    assert some == "".join(vocab_size.sample(plan, 30_000))
     corpus = prepared(source, source.parent / "out", tokenizer=BPE, bounded=False)
     train, validation = texts(corpus)
     assert not any(text in all_of_it for text in validation)
@@ -204,7 +204,7 @@ def test_bad_wishes_are_refused(source: Path, tmp_path: Path) -> None:
         ({"format": "datatrove"}, "--tokenizer"),
         ({"processes": 0}, "--processes"),
         ({"tokenizer_from": tmp_path / "none.json"}, "does not exist"),
-        ({"data": DataSettings(validation=2.0)}, "--data.validation"),
+        ({"data": DataSettings(validation=2.0)}, "--data.val_fraction"),
         ({"data": DataSettings(field="body")}, "no column 'body'"),
     ]:
         with pytest.raises((InputError, SettingError), match=message):
@@ -264,7 +264,7 @@ def test_a_process_that_dies_is_told_and_nothing_is_lost(
 ) -> None:
     from scriven.data.bulk import crew
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context_length() as patch:
         started = crew._start
 
         def start(out: Path) -> Any:

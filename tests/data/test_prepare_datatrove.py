@@ -8,7 +8,7 @@ from bulky import digests, document, prepared, texts
 
 from scriven.errors import InputError, SettingError
 from scriven.settings import TokenizerSettings
-from scriven.text import Tokenizer, train_tokenizer
+from scriven.tokenizers import Tokenizer, train_tokenizer
 
 DOCUMENTS = [document(number) for number in range(200)]
 

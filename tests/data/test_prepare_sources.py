@@ -18,7 +18,7 @@ from scriven.data.bulk.build import Wanted, build
 from scriven.data.opened import opened
 from scriven.errors import InputError, ResourceError
 from scriven.settings import DataSettings, TokenizerSettings
-from scriven.text import load_tokenizer, train_tokenizer
+from scriven.tokenizers import load_tokenizer, train_tokenizer
 
 BYTES = TokenizerSettings("byte")
 
@@ -91,7 +91,7 @@ def test_a_full_disk_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     def full(self: object, *ids: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context_length() as patch:
         patch.setattr(shards.ShardWriter, "append", full)
         with pytest.raises(ResourceError, match=r"disk full while preparing .*another --out"):
             prepared(path, tmp_path / "out", tokenizer=BYTES)
@@ -165,7 +165,7 @@ def test_ids_of_the_ranges_are_those_of_the_whole(
 
 
 def _is_boundary(text: str, place: int) -> bool:
-    from scriven.text.patterns import _BOUNDARY
+    from scriven.tokenizers.patterns import _BOUNDARY
 
     return any(found.start() == place for found in _BOUNDARY.finditer(text))
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scriven import find
-from scriven.training.budget import parse_budget
+from scriven import registry
+from scriven.train.budget import parse_budget
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -83,7 +83,7 @@ def quick(line: str) -> Command:
         words[place] = QUICK
     elif "--resume" not in words:
         words += ["--budget", QUICK]
-    corpora = find.names("scriven.data.corpora")
+    corpora = registry.names("scriven.data.corpora")
     if words[1].replace("-", "_") in corpora:
         if "--out" not in words:
             words += ["--out", f"runs/{words[1]}"]

@@ -9,7 +9,7 @@ import docpages
 import pytest
 
 from scriven.cli import run
-from scriven.training.scaling import SIZES, Size
+from scriven.train.scaling import SIZES, Size
 
 ROOT = docpages.ROOT
 WRITTEN = [*docpages.PAGES, *sorted(ROOT.glob("[A-Z]*.md"))]

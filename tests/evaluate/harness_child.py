@@ -59,10 +59,18 @@ def train(folder: Path) -> Any:
     text = "The king has lost his crown; naïve café, one, two, three, four, five.\n" * 60
     (folder / "book.txt").write_text(text, encoding="utf-8")
     settings = {
-        "model.layers": 2, "model.width": 32, "model.heads": 2, "model.context": 256,
-        "tokenizer.kind": "bpe", "tokenizer.vocabulary": 300, "runtime.dtype": "float32",
-        "train.sample_every": 0, "train.batch": 4, "optim.optimizer": "adamw", "optim.rate": 3e-3,
-    }  # fmt: skip
+        "model.layers": 2,
+        "model.d_model": 32,
+        "model.heads": 2,
+        "model.context_length": 256,
+        "tokenizer.kind": "bpe",
+        "tokenizer.vocab_size": 300,
+        "runtime.dtype": "float32",
+        "train.sample_seconds": 0,
+        "train.batch_size": 4,
+        "optim.optimizer": "adamw",
+        "optim.lr": 3e-3,
+    }
     return scriven.train(
         folder / "book.txt", out=folder / "run", budget="30steps", settings=settings, quiet=True
     )

@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import cosine_similarity
 
-from scriven import find
+from scriven import registry
 from scriven.errors import InputError
 from scriven.evaluate.baselines import base
 from scriven.evaluate.baselines.shared.features import Features, seen
@@ -73,7 +73,7 @@ def test_every_task_with_a_score_has_a_baseline() -> None:
     assert base.suited("language") == []
 
 
-@pytest.mark.parametrize("name", sorted({*find.names("scriven.evaluate.baselines")} - {"copy"}))
+@pytest.mark.parametrize("name", sorted({*registry.names("scriven.evaluate.baselines")} - {"copy"}))
 def test_no_training_rows_are_refused_in_one_line(name: str) -> None:
     with pytest.raises(InputError, match="no training rows"):
         base.fit(name, [])
@@ -273,7 +273,7 @@ def test_any_texts_can_be_fitted(found: list[tuple[str, str]]) -> None:
          "score": len(a), "source": a, "target": b}
         for a, b in found
     ]  # fmt: skip
-    for name in find.names("scriven.evaluate.baselines"):
+    for name in registry.names("scriven.evaluate.baselines"):
         assert len(base.fit(name, rows)(rows)) == len(rows)
     two = [{k: row[k] for k in ("premise", "hypothesis", "label")} for row in rows]
     assert len(base.fit("bag_of_words", two)(two)) == len(two)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import scriven
-from scriven import find
+from scriven import registry
 from scriven.data.batch import Batch
 from scriven.errors import InputError
 from scriven.evaluate import continuation
@@ -16,8 +16,8 @@ from scriven.evaluate.continuation import Scorer, border
 from scriven.models.shared.backbone import pretraining
 from scriven.runtime import decide
 from scriven.settings import RuntimeSettings, TokenizerSettings
-from scriven.text import Tokenizer, train_tokenizer
-from scriven.text.kinds import byte
+from scriven.tokenizers import Tokenizer, train_tokenizer
+from scriven.tokenizers.kinds import byte
 
 CONTEXT = 8
 RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))
@@ -36,9 +36,11 @@ PAIRS = [
 def make(name: str, task: str | None = None) -> Scorer:
     """A small model with weights so large that every token matters, in float64."""
     torch.manual_seed(0)
-    module = find.module("scriven.models", name)
-    config = module.Config(vocabulary=BYTES.vocabulary, context=CONTEXT, layers=2, width=16)
-    kind = find.module("scriven.tasks", task or pretraining(module)).Task
+    module = registry.module("scriven.models", name)
+    config = module.Config(
+        vocab_size=BYTES.vocab_size, context_length=CONTEXT, layers=2, d_model=16
+    )
+    kind = registry.module("scriven.tasks", task or pretraining(module)).Task
     made = kind(module.Model(config), special=BYTES.structure)
     with torch.no_grad():
         for weight in made.parameters():
@@ -183,7 +185,7 @@ def test_a_model_that_fills_gaps_is_refused() -> None:
 
 def test_a_token_across_the_border_is_scored_once() -> None:
     text = "the king the king loves the king 's crown\n" * 40
-    settings = TokenizerSettings(kind="bpe", vocabulary=300)
+    settings = TokenizerSettings(kind="bpe", vocab_size=300)
     tokenizer: Tokenizer = train_tokenizer("bpe", iter([text]), settings)
     assert len(tokenizer.encode(" king")) == 1
     # the space goes with the word that follows it
@@ -206,9 +208,13 @@ def test_a_whole_text_is_measured_as_evaluate_measures_it(
     text = "It was a dark and stormy night; she said nothing – and the rain fell on.\n" * 40
     Path("book.txt").write_text(text, encoding="utf-8")
     settings = {
-        "model.layers": 1, "model.width": 16, "model.context": 16, "tokenizer.kind": "byte",
-        "runtime.dtype": "float32", "train.sample_every": 0,
-    }  # fmt: skip
+        "model.layers": 1,
+        "model.d_model": 16,
+        "model.context_length": 16,
+        "tokenizer.kind": "byte",
+        "runtime.dtype": "float32",
+        "train.sample_seconds": 0,
+    }
     model = scriven.train("book.txt", arch=name, budget="2steps", settings=settings, quiet=True)
     Path("other.txt").write_text(text[:700], encoding="utf-8")
     known = model.evaluate("other.txt")
@@ -222,7 +228,7 @@ def test_greedy_is_what_the_model_would_write() -> None:
     with torch.no_grad():
         logits = scorer.task.logits(scorer.task.backbone(torch.tensor([ids])))[0, -1]
     likeliest = int(logits[:128].argmax())  # a byte that is a character by itself
-    logits = F.one_hot(torch.tensor(likeliest), BYTES.vocabulary).double() * 9
+    logits = F.one_hot(torch.tensor(likeliest), BYTES.vocab_size).double() * 9
     scorer.task.logits = lambda hidden: logits.expand(*hidden.shape[:-1], -1)
     letter = BYTES.decode([likeliest])
     wrong = "a" if letter != "a" else "b"

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scriven import find
+from scriven import registry
 from scriven.data.shards import Shard, ShardWriter
 from scriven.evaluate.loss import evaluate_loss
 from scriven.models.shared.backbone import pretraining
@@ -23,8 +23,8 @@ RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))
 
 def make(module: ModuleType) -> Objective:
     torch.manual_seed(0)
-    config = module.Config(vocabulary=V, context=CONTEXT, layers=2, width=16)
-    task = find.module("scriven.tasks", pretraining(module)).Task(
+    config = module.Config(vocab_size=V, context_length=CONTEXT, layers=2, d_model=16)
+    task = registry.module("scriven.tasks", pretraining(module)).Task(
         module.Model(config), special=SPECIAL
     )
     with torch.no_grad():
@@ -43,9 +43,9 @@ def shard(tmp_path: Path) -> Shard:
     return Shard(tmp_path / "ids.bin", "<u2", len(ids))
 
 
-@pytest.mark.parametrize("name", find.names("scriven.models"))
+@pytest.mark.parametrize("name", registry.names("scriven.models"))
 def test_every_token_counts_once_and_a_metric_sees_the_same(name: str, shard: Shard) -> None:
-    task = make(find.module("scriven.models", name))
+    task = make(registry.module("scriven.models", name))
     score = evaluate_loss(
         task,
         task.examine(shard, torch.device("cpu")),

@@ -18,16 +18,16 @@ def by_hand(
     train: Sequence[int],
     history: Sequence[int],
     token: int,
-    vocabulary: int,
+    vocab_size: int,
     order: int,
     *,
     planted_bug: bool = False,
 ) -> float:
     """The formula of the module, by recursion over plain counts."""
     if order == 0:
-        return 1 / vocabulary
+        return 1 / vocab_size
     length = order - 1
-    lower = by_hand(train, history, token, vocabulary, length)
+    lower = by_hand(train, history, token, vocab_size, length)
     if len(history) < length:
         return lower
     context = tuple(history[len(history) - length :])
@@ -42,10 +42,10 @@ def by_hand(
     return (after[token] + kinds * lower) / (after.total() + kinds)
 
 
-def random_text(seed: int, length: int, vocabulary: int) -> np.ndarray:
+def random_text(seed: int, length: int, vocab_size: int) -> np.ndarray:
     """Skewed and repetitive, so that some histories are known and some are not."""
     generator = np.random.default_rng(seed)
-    return (generator.integers(0, vocabulary, length) * generator.random(length)).astype(np.int64)
+    return (generator.integers(0, vocab_size, length) * generator.random(length)).astype(np.int64)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
@@ -53,7 +53,7 @@ def random_text(seed: int, length: int, vocabulary: int) -> np.ndarray:
 def test_every_probability_equals_the_formula(order: int, given: bool) -> None:
     train, tokens = random_text(1, 200, 7), random_text(2, 60, 7)
     context = train[-10:] if given else None
-    model = NGram.fit(train, vocabulary=7, order=order)
+    model = NGram.fit(train, vocab_size=7, order=order)
     found = model.probabilities(tokens, context)
     history = list(context) if context is not None else []
     for token, probability in zip(tokens.tolist(), found.tolist(), strict=True):
@@ -64,7 +64,7 @@ def test_every_probability_equals_the_formula(order: int, given: bool) -> None:
 
 def test_a_wrong_formula_is_noticed() -> None:
     train, tokens = random_text(1, 200, 7), random_text(2, 60, 7)
-    found = NGram.fit(train, vocabulary=7, order=3).probabilities(tokens).tolist()
+    found = NGram.fit(train, vocab_size=7, order=3).probabilities(tokens).tolist()
     wrong = [
         by_hand(train.tolist(), tokens[:i].tolist(), int(tokens[i]), 7, 3, planted_bug=True)
         for i in range(len(tokens))
@@ -74,7 +74,7 @@ def test_a_wrong_formula_is_noticed() -> None:
 
 def test_probabilities_of_all_tokens_add_up_to_one() -> None:
     train = random_text(3, 300, 11)
-    model = NGram.fit(train, vocabulary=11, order=4)
+    model = NGram.fit(train, vocab_size=11, order=4)
     for seed in range(20):
         history = random_text(seed, 3, 11)
         total = sum(model.probabilities(np.array([w]), history)[0] for w in range(11))
@@ -85,7 +85,7 @@ def test_loss_is_the_mean_over_every_token_however_it_is_cut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     train, tokens = random_text(4, 500, 9), random_text(5, 101, 9)
-    model = NGram.fit(train, vocabulary=9, order=4)
+    model = NGram.fit(train, vocab_size=9, order=4)
     expected = -float(np.log(model.probabilities(tokens, train)).mean())
     assert model.loss(tokens, train) == pytest.approx(expected, rel=1e-12)
     monkeypatch.setattr(ngram, "PIECE", 7)
@@ -97,14 +97,14 @@ def test_only_the_last_tokens_of_a_very_long_text_are_counted(
 ) -> None:
     train, tokens = random_text(6, 400, 5), random_text(7, 50, 5)
     monkeypatch.setattr(ngram, "LARGEST", 100)
-    model = NGram.fit(train, vocabulary=5)
+    model = NGram.fit(train, vocab_size=5)
     assert model.tokens == 100
-    assert model.loss(tokens) == NGram.fit(train[-100:], vocabulary=5).loss(tokens)
+    assert model.loss(tokens) == NGram.fit(train[-100:], vocab_size=5).loss(tokens)
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3])
 def test_a_text_shorter_than_the_order_still_gives_a_loss(length: int) -> None:
-    model = NGram.fit(random_text(8, length, 6), vocabulary=6, order=5)
+    model = NGram.fit(random_text(8, length, 6), vocab_size=6, order=5)
     loss = model.loss(random_text(9, 20, 6))
     assert 0 < loss < 2 * math.log(6)
     if not length:
@@ -113,17 +113,17 @@ def test_a_text_shorter_than_the_order_still_gives_a_loss(length: int) -> None:
 
 def test_nothing_to_score_is_refused_in_one_line() -> None:
     with pytest.raises(InputError, match="validation"):
-        NGram.fit(np.array([1, 2]), vocabulary=3).loss(np.array([], dtype=np.int64))
+        NGram.fit(np.array([1, 2]), vocab_size=3).loss(np.array([], dtype=np.int64))
 
 
 def test_a_large_vocabulary_and_small_integer_types_are_exact() -> None:
-    vocabulary = 60_000
-    train = np.random.default_rng(0).integers(0, vocabulary, 5000).astype(np.uint16)
+    vocab_size = 60_000
+    train = np.random.default_rng(0).integers(0, vocab_size, 5000).astype(np.uint16)
     tokens = np.concatenate([train[100:200], train[:50]])
-    found = NGram.fit(train, vocabulary=vocabulary, order=3).probabilities(tokens)
+    found = NGram.fit(train, vocab_size=vocab_size, order=3).probabilities(tokens)
     for i in (0, 1, 2, 50, 99, 100, 101, 149):
         history = tokens[:i].tolist()
-        expected = by_hand(train.tolist(), history, int(tokens[i]), vocabulary, 3)
+        expected = by_hand(train.tolist(), history, int(tokens[i]), vocab_size, 3)
         assert found[i] == pytest.approx(expected, rel=1e-12)
 
 
@@ -136,6 +136,6 @@ def test_tiny_shakespeare_by_characters_gives_the_known_figure(shared_data: Path
     points = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
     _, ids = np.unique(points, return_inverse=True)
     start = time.perf_counter()
-    model = NGram.fit(ids[:1_003_854], vocabulary=65)
+    model = NGram.fit(ids[:1_003_854], vocab_size=65)
     assert model.loss(ids[1_003_854:]) == pytest.approx(1.669, abs=0.003)
     assert time.perf_counter() - start < 10  # 0.5 s on an idle machine

@@ -17,8 +17,8 @@ from scriven.models import gpt2, llama
 from scriven.settings import TokenizerSettings
 from scriven.tasks.base import Objective
 from scriven.tasks.language import Language
-from scriven.text.base import Tokenizer
-from scriven.text.kinds import byte, char
+from scriven.tokenizers.base import Tokenizer
+from scriven.tokenizers.kinds import byte, char
 
 
 @pytest.fixture(scope="session")
@@ -37,11 +37,11 @@ def make_task(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> Callable[
     def make(context: int) -> Language:
         architecture: ModuleType = request.param
         config = architecture.Config(
-            vocabulary=tokenizer.vocabulary + 7,  # as if padded to a round size
-            context=context,
+            vocab_size=tokenizer.vocab_size + 7,  # as if padded to a round size
+            context_length=context,
             layers=2,
             heads=2,
-            width=16,
+            d_model=16,
         )
         task = Language(architecture.Model(config), special=tokenizer.structure).double()
         generator = torch.Generator().manual_seed(11)
@@ -88,7 +88,7 @@ class Script(nn.Module):
     def __init__(self, script: list[int]) -> None:
         super().__init__()
         self.reach = 10_000
-        self.config = SimpleNamespace(context=10_000)
+        self.config = SimpleNamespace(context_length=10_000)
         self.script = script
 
     def new_state(self, batch: int, capacity: int) -> Spoken:
@@ -102,14 +102,14 @@ class Script(nn.Module):
 class Reciter(Objective):
     """Stands in for a task: whatever is read, the next token is the script's next one."""
 
-    def __init__(self, script: list[int], vocabulary: int) -> None:
+    def __init__(self, script: list[int], vocab_size: int) -> None:
         nn.Module.__init__(self)
         self.backbone = Script(script)
-        self.vocabulary = vocabulary
+        self.vocab_size = vocab_size
         self.anything = nn.Parameter(torch.zeros(1))
 
     def logits(self, hidden: Tensor) -> Tensor:
-        return nn.functional.one_hot(hidden[..., 0], self.vocabulary).float() * 1000
+        return nn.functional.one_hot(hidden[..., 0], self.vocab_size).float() * 1000
 
 
 @pytest.fixture(scope="session")
@@ -121,18 +121,18 @@ def letters() -> Tokenizer:
 @pytest.fixture(scope="session")
 def recite(tokenizer: Tokenizer) -> Callable[[list[int]], Any]:
     """A task that writes the given ids after a prompt of one token."""
-    return lambda script: Reciter(script, tokenizer.vocabulary)
+    return lambda script: Reciter(script, tokenizer.vocab_size)
 
 
 def slowly(
     task: Language, tokenizer: Tokenizer, prompt: str, sampling: Sampling, limit: int, seed: int
 ) -> list[int]:
     """One row, no cache, no padding: the documented rules and nothing else."""
-    context = task.backbone.config.context
+    context = task.backbone.config.context_length
     window = tokenizer.encode(prompt) or [tokenizer.eos]
     if len(window) > context:
         window = window[-(context - context // 4) :]
-    seen = torch.zeros(1, tokenizer.vocabulary, dtype=torch.bool)
+    seen = torch.zeros(1, tokenizer.vocab_size, dtype=torch.bool)
     seen[0, window] = True
     generator = torch.Generator().manual_seed(seed)
     written: list[int] = []
@@ -141,7 +141,7 @@ def slowly(
             window = window[-kept_when_full(context) :]
         with torch.no_grad():
             hidden = task.backbone(torch.tensor([window]))
-            logits = task.logits(hidden)[:, -1, : tokenizer.vocabulary]
+            logits = task.logits(hidden)[:, -1, : tokenizer.vocab_size]
         logits[:, tokenizer.pad] = -torch.inf
         number = float(torch.rand((), generator=generator, dtype=torch.float64))
         token = int(choose(logits, sampling, [number], seen))

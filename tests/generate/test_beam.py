@@ -21,7 +21,7 @@ from scriven.tasks.base import Objective
 from scriven.tasks.language import Language
 from scriven.tasks.pairs import Pairs
 from scriven.tasks.seq2seq import Seq2Seq
-from scriven.text.base import Tokenizer
+from scriven.tokenizers.base import Tokenizer
 
 VOCABULARY, EOS, PAD, MASK = 5, 0, 3, 4
 SPECIAL = {"eos": EOS, "pad": PAD, "mask": MASK}
@@ -36,11 +36,11 @@ KINDS: dict[str, tuple[ModuleType, type[Objective]]] = {
 }
 
 
-def make(kind: str, context: int = 10, vocabulary: int = VOCABULARY) -> Objective:
+def make(kind: str, context: int = 10, vocab_size: int = VOCABULARY) -> Objective:
     """Weights so large that every token matters to the next, in float64."""
     architecture, task = KINDS[kind]
     heads = {} if kind == "rnn" else {"heads": 2}
-    config = architecture.Config(vocabulary, context=context, layers=2, width=16, **heads)
+    config = architecture.Config(vocab_size, context_length=context, layers=2, d_model=16, **heads)
     made = task(architecture.Model(config), special=SPECIAL).double()
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
@@ -52,8 +52,8 @@ def make(kind: str, context: int = 10, vocabulary: int = VOCABULARY) -> Objectiv
     return made.eval()
 
 
-def reader(task: Objective, vocabulary: int = VOCABULARY) -> Reader:
-    return Reader(task, vocabulary, [PAD, MASK], nullcontext)
+def reader(task: Objective, vocab_size: int = VOCABULARY) -> Reader:
+    return Reader(task, vocab_size, [PAD, MASK], nullcontext)
 
 
 @torch.no_grad()
@@ -155,7 +155,7 @@ class Counting(Reader):
 
 def test_the_search_ends_as_soon_as_nothing_better_can_come() -> None:
     """Never later than the bound allows, and never before: the result is that of a full search."""
-    task = make("llama", context=64)
+    task = make("llama", context_length=64)
     for penalty in (-1.0, 0.0, 0.5, 1.0):
         quick = Plan(3, 30, penalty, frozenset({EOS}))
         full = Plan(3, 30, penalty, frozenset({EOS}), best=3)
@@ -236,7 +236,7 @@ def test_token_ids_are_a_prompt(random_task: Language, tokenizer: Tokenizer) -> 
 
 def test_several_ends_end_a_text(random_task: Language, tokenizer: Tokenizer) -> None:
     engine = Engine(random_task, tokenizer)
-    engine.ends = frozenset(range(tokenizer.vocabulary - 1))  # whatever comes first
+    engine.ends = frozenset(range(tokenizer.vocab_size - 1))  # whatever comes first
     greedy = engine.generate(["It was"], Sampling(temperature=0), 12)[0]
     for made in (greedy, engine.beam(["It was"], 4, 12)[0]):
         assert (made.finish_reason, made.tokens) == ("eos", 1)

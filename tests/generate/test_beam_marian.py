@@ -20,7 +20,7 @@ SOURCES = [[3, 4, 5, 6, 7], [9, 8], [1], [2, 2, 14, 20, 11, 10, 6], [15, 16, 17]
 
 
 def ours() -> Pairs:
-    config = transformer.Config(V, context=16, layers=2, heads=2, width=32)
+    config = transformer.Config(V, context_length=16, layers=2, heads=2, d_model=32)
     task = Pairs(transformer.Model(config), special={"eos": EOS, "pad": PAD})
     torch.manual_seed(3)
     with torch.no_grad():

@@ -13,9 +13,9 @@ from scriven.errors import DamagedError, InputError, SettingError
 from scriven.generate.conversation import Conversation
 from scriven.generate.engine import Step
 from scriven.settings import TokenizerSettings
-from scriven.text import Tokenizer
-from scriven.text.chat import render_ids
-from scriven.text.kinds import bpe, byte
+from scriven.tokenizers import Tokenizer
+from scriven.tokenizers.chat import render_ids
+from scriven.tokenizers.kinds import bpe, byte
 
 TEXT = "To be, or not to be: that is the question.\n\nWhether 'tis nobler in the mind?\n" * 20
 
@@ -23,7 +23,7 @@ TEXT = "To be, or not to be: that is the question.\n\nWhether 'tis nobler in the
 @pytest.fixture(scope="module", params=["byte", "bpe"])
 def talker(request: pytest.FixtureRequest) -> Tokenizer:
     kind = {"byte": byte, "bpe": bpe}[request.param]
-    made: Tokenizer = kind.train([TEXT], TokenizerSettings(vocabulary=300))
+    made: Tokenizer = kind.train([TEXT], TokenizerSettings(vocab_size=300))
     return made.with_special("turn", "end")
 
 

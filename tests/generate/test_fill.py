@@ -13,11 +13,11 @@ from scriven.errors import InputError
 from scriven.generate.fill import LIKELIEST, fill, show
 from scriven.generate.sampling import Sampling
 from scriven.models import roberta
-from scriven.run.load import load_run
+from scriven.runs.load import load_run
 from scriven.settings import TokenizerSettings
 from scriven.tasks.masked import Masked
-from scriven.text.base import Tokenizer
-from scriven.text.kinds import bpe, char
+from scriven.tokenizers.base import Tokenizer
+from scriven.tokenizers.kinds import bpe, char
 
 WORDS = "to be or not to be that is the question whether it is nobler in the mind to suffer "
 
@@ -29,7 +29,7 @@ def letters() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def words() -> Tokenizer:
-    settings = TokenizerSettings(kind="bpe", vocabulary=330)
+    settings = TokenizerSettings(kind="bpe", vocab_size=330)
     return bpe.train([WORDS * 20], settings).with_special("mask")
 
 
@@ -38,7 +38,7 @@ class Book(nn.Module):
 
     def __init__(self, context: int) -> None:
         super().__init__()
-        self.config = SimpleNamespace(context=context)
+        self.config = SimpleNamespace(context_length=context)
         self.embed = SimpleNamespace(token=nn.Embedding(1, 1))
         self.seen: list[list[int]] = []
 
@@ -59,10 +59,10 @@ class Speller(nn.Module):
         read = self.backbone.seen[-1]
         places = [i for i, id in enumerate(read) if id == self.tokenizer.mask]
         assert hidden.tolist() == [[self.tokenizer.mask] * len(places)]
-        scores = torch.ones(1, len(places), self.tokenizer.vocabulary + 3)
+        scores = torch.ones(1, len(places), self.tokenizer.vocab_size + 3)
         for row, place in enumerate(places):
-            scores[0, row, (read[place - 1] + 1) % self.tokenizer.vocabulary] = 2.0 + place
-        scores[..., self.tokenizer.vocabulary :] = 1e4  # rows that stand for no token
+            scores[0, row, (read[place - 1] + 1) % self.tokenizer.vocab_size] = 2.0 + place
+        scores[..., self.tokenizer.vocab_size :] = 1e4  # rows that stand for no token
         scores[..., self.tokenizer.mask] = 1e4
         scores[..., self.tokenizer.eos] = 1e4
         return scores
@@ -70,7 +70,7 @@ class Speller(nn.Module):
 
 def real(tokenizer: Tokenizer, context: int = 16) -> Masked:
     torch.manual_seed(0)
-    shape = roberta.Config(tokenizer.vocabulary, context, layers=2, heads=2, width=16)
+    shape = roberta.Config(tokenizer.vocab_size, context, layers=2, heads=2, d_model=16)
     task = Masked(roberta.Model(shape), special=tokenizer.structure)
     with torch.no_grad():
         for weight in task.parameters():
@@ -115,7 +115,7 @@ def test_only_text_is_filled_in(letters: Tokenizer) -> None:
 
 def test_probabilities_are_those_of_the_model(letters: Tokenizer) -> None:
     _, (guess,) = fill(Speller(letters), letters, "a<mask>")
-    plain = letters.vocabulary - len(letters.special)
+    plain = letters.vocab_size - len(letters.special)
     wanted = math.exp(2) / (math.exp(2) + plain - 1)
     assert guess.probability == pytest.approx(wanted)
     assert guess.likeliest[0] == ("b", pytest.approx(wanted))
@@ -138,7 +138,7 @@ def test_the_repetition_penalty_sees_the_text(letters: Tokenizer) -> None:
 
 
 def test_a_text_longer_than_the_context_is_read_in_windows(letters: Tokenizer) -> None:
-    task = Speller(letters, context=8)
+    task = Speller(letters, context_length=8)
     text = "a" * 30 + "<mask>" + "a" * 5 + "<mask>" + "a" * 30 + "<mask>"
     filled, guesses = fill(task, letters, text)
     assert filled == "a" * 30 + "b" + "a" * 5 + "b" + "a" * 30 + "b"
@@ -193,7 +193,7 @@ def test_a_run_folder_fills_masks_in_transformers(
     monkeypatch.chdir(tmp_path)
     Path("book.txt").write_text(WORDS * 40, encoding="utf-8")
     train = ["train", "book.txt", "--arch", "roberta", "--budget", "30steps", "--size", "tiny"]
-    dials = ["--tokenizer.kind", "bpe", "--tokenizer.vocabulary", "330", "--out", "run", "--quiet"]
+    dials = ["--tokenizer.kind", "bpe", "--tokenizer.vocab_size", "330", "--out", "run", "--quiet"]
     assert run([*train, *dials]) == 0
     loaded = load_run(Path("run"))
     theirs: Any = transformers.pipeline("fill-mask", model="run", tokenizer="run", top_k=5)

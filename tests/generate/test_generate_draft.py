@@ -12,7 +12,7 @@ from scriven.generate.reader import Reader
 from scriven.generate.row import Row
 from scriven.generate.sampling import Sampling
 from scriven.tasks.language import Language
-from scriven.text.base import Tokenizer
+from scriven.tokenizers.base import Tokenizer
 
 MakeTask = Callable[[int], Language]
 Slowly = Callable[..., list[int]]

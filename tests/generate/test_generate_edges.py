@@ -13,7 +13,7 @@ from scriven.generate.engine import Engine
 from scriven.generate.row import Row
 from scriven.generate.sampling import Sampling
 from scriven.tasks.language import Language
-from scriven.text.base import Tokenizer
+from scriven.tokenizers.base import Tokenizer
 
 GREEDY = Sampling(temperature=0)
 Recite = Callable[[list[int]], Any]
@@ -117,8 +117,8 @@ def test_an_ignored_end_of_document_is_never_chosen(
 def test_C8_padding_and_ids_beyond_the_tokenizer_are_never_chosen(
     random_task: Language, tokenizer: Tokenizer, written: dict[Row, list[int]]
 ) -> None:
-    assert random_task.vocabulary > tokenizer.vocabulary
-    wanted = [tokenizer.pad, *range(tokenizer.vocabulary, random_task.vocabulary)]
+    assert random_task.vocab_size > tokenizer.vocab_size
+    wanted = [tokenizer.pad, *range(tokenizer.vocab_size, random_task.vocab_size)]
     logits = random_task.logits
 
     def tempting(hidden: torch.Tensor) -> torch.Tensor:
@@ -137,7 +137,7 @@ def test_C8_a_tokenizer_larger_than_the_model_is_refused(
     recite: Recite, tokenizer: Tokenizer
 ) -> None:
     task = recite([])
-    task.vocabulary = tokenizer.vocabulary - 1
+    task.vocab_size = tokenizer.vocab_size - 1
     with pytest.raises(InputError, match="tokenizer"):
         Engine(task, tokenizer)
 

@@ -14,7 +14,7 @@ from scriven.generate.row import Row
 from scriven.generate.sampling import Sampling
 from scriven.runtime import Runtime
 from scriven.tasks.language import Language
-from scriven.text.base import Tokenizer
+from scriven.tokenizers.base import Tokenizer
 
 Slowly = Callable[..., list[int]]
 PROMPTS = ["", "It was", "a", "A dark and stormy night, and", "é🙂", "It was", "x" * 40, " "]

@@ -28,7 +28,7 @@ def make(name: str) -> Objective:
     module = ALL[name]
     torch.manual_seed(3)
     model = module.Model(
-        module.Config(vocabulary=50, context=32, layers=2, heads=2, width=64, dropout=0.0)
+        module.Config(vocab_size=50, context_length=32, layers=2, heads=2, d_model=64, dropout=0.0)
     )
     task = (Seq2seq if name == "transformer" else Language)(
         model, special={"eos": 0, "pad": 1, "mask": 2, "unk": 3}

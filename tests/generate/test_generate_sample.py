@@ -48,13 +48,13 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("vocabulary", [40, 3000])
+@pytest.mark.parametrize("vocab_size", [40, 3000])
 @pytest.mark.parametrize("sampling", SETTINGS)
-def test_the_distribution_equals_transformers(sampling: Sampling, vocabulary: int) -> None:
+def test_the_distribution_equals_transformers(sampling: Sampling, vocab_size: int) -> None:
     transformers = pytest.importorskip("transformers", reason="the hf extra is not installed")
     generator = torch.Generator().manual_seed(5)
-    logits = 3 * torch.randn(6, vocabulary, generator=generator, dtype=torch.float64)
-    prompt = torch.randint(0, vocabulary, (6, 12), generator=generator)
+    logits = 3 * torch.randn(6, vocab_size, generator=generator, dtype=torch.float64)
+    prompt = torch.randint(0, vocab_size, (6, 12), generator=generator)
     steps = [transformers.RepetitionPenaltyLogitsProcessor(1.3)]
     steps.append(transformers.TemperatureLogitsWarper(sampling.temperature))
     if sampling.top_k:
@@ -64,7 +64,7 @@ def test_the_distribution_equals_transformers(sampling: Sampling, vocabulary: in
     if sampling.min_p:
         steps.append(transformers.MinPLogitsWarper(sampling.min_p))
     expected = transformers.LogitsProcessorList(steps)(prompt, logits.clone()).softmax(-1)
-    seen = torch.zeros(6, vocabulary, dtype=torch.bool).scatter(1, prompt, True)
+    seen = torch.zeros(6, vocab_size, dtype=torch.bool).scatter(1, prompt, True)
     found = distribution(penalise(logits, seen, 1.3), sampling)
     assert torch.equal(found > 0, expected > 0)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)

@@ -14,7 +14,7 @@ from scriven.models import transformer
 from scriven.tasks.base import Objective
 from scriven.tasks.pairs import Pairs
 from scriven.tasks.seq2seq import Seq2Seq
-from scriven.text.base import Tokenizer
+from scriven.tokenizers.base import Tokenizer
 
 CONTEXT = 12
 PROMPTS = ["", "It was", "a", "A dark and stormy night, and", "é🙂", "It was", "x" * 40, " "]
@@ -32,7 +32,7 @@ def masked(tokenizer: Tokenizer) -> Tokenizer:
 
 def make(kind: type[Objective], tokenizer: Tokenizer) -> Objective:
     """With weights so large that source, place and every token matter to the next, in float64."""
-    config = transformer.Config(tokenizer.vocabulary, CONTEXT, layers=2, heads=2, width=16)
+    config = transformer.Config(tokenizer.vocab_size, CONTEXT, layers=2, heads=2, d_model=16)
     task = kind(transformer.Model(config), special=tokenizer.structure).double()
     generator = torch.Generator().manual_seed(11)
     with torch.no_grad():
@@ -76,7 +76,7 @@ def write_slowly(
 ) -> list[int]:
     """One row, no cache, no padding."""
     text = task.shorten(tokenizer.encode(prompt) or [tokenizer.eos])
-    seen = torch.zeros(1, tokenizer.vocabulary, dtype=torch.bool)
+    seen = torch.zeros(1, tokenizer.vocab_size, dtype=torch.bool)
     seen[0, text] = True
     generator = torch.Generator().manual_seed(seed)
     written: list[int] = []

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor
 
-from scriven import find
+from scriven import registry
 from scriven.data.batch import IGNORED, Batch
 from scriven.models.shared.backbone import pretraining
 from scriven.models.shared.names import to_twin
@@ -16,7 +16,13 @@ from scriven.nn.positions import Rotary
 from scriven.tasks.base import Objective
 
 V, T = 37, 20
-BASE: dict[str, Any] = {"vocabulary": V, "context": T, "layers": 2, "heads": 4, "width": 32}
+BASE: dict[str, Any] = {
+    "vocab_size": V,
+    "context_length": T,
+    "layers": 2,
+    "heads": 4,
+    "d_model": 32,
+}
 PAD, MASK = V - 2, V - 1
 LENGTHS = (20, 13, 1)
 """Of the three rows, where they are padded."""
@@ -25,7 +31,7 @@ LENGTHS = (20, 13, 1)
 def make(module: ModuleType, changes: dict[str, Any], dtype: torch.dtype) -> Objective:
     """Ours, with random weights that hide nothing."""
     torch.manual_seed(0)
-    kind = find.module("scriven.tasks", pretraining(module)).Task
+    kind = registry.module("scriven.tasks", pretraining(module)).Task
     special = {"eos": V - 3, "pad": PAD, "mask": MASK}
     task: Objective = kind(module.Model(module.Config(**{**BASE, **changes})), special=special)
     with torch.no_grad():
@@ -60,7 +66,7 @@ def pair(module: ModuleType, changes: dict[str, Any], dtype: torch.dtype) -> tup
             part.forward = MethodType(exact_norm, part)
     for part in task.modules():
         if isinstance(part, Rotary):  # theirs are float32 always; ours are tested on their own
-            at = torch.arange(config.context)[None]
+            at = torch.arange(config.context_length)[None]
             cos, sin = theirs.model.rotary_emb(torch.zeros(1, dtype=dtype), at)
             first, second = sin[0].chunk(2, -1)
             assert (part.cos - cos[0]).abs().max() < 1e-6
@@ -121,7 +127,7 @@ def differences(task: Objective, theirs: Any, side: str = "") -> dict[str, float
     }
     loss.backward()
     wanted.backward()
-    module = find.module("scriven.models", type(task.backbone).__module__.rsplit(".", 1)[-1])
+    module = registry.module("scriven.models", type(task.backbone).__module__.rsplit(".", 1)[-1])
     config = task.backbone.config
     gradients = {
         name: torch.zeros_like(weight) if weight.grad is None else weight.grad
@@ -141,6 +147,6 @@ def derived(config: Any, ours: dict[str, Tensor]) -> set[str]:
         names.add("transformer.wpe.weight")
     if "head.dense.weight" in ours:
         names.add("roberta.embeddings.token_type_embeddings.weight")
-        if not config.tied:
+        if not config.tie_embeddings:
             names.add("lm_head.bias")  # theirs reads lm_head.decoder.bias then
     return names

@@ -33,7 +33,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Shape:
-    width: int = W
+    d_model: int = W
     heads: int = H
     hidden: int | None = 24
     dropout: float = 0.0

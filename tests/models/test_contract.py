@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from scriven import config, find
+from scriven import config, registry
 from scriven.data.batch import Batch
 from scriven.errors import SettingError
 from scriven.models.shared.backbone import pretraining
@@ -15,18 +15,18 @@ from scriven.models.shared.cost import build_empty, parameters_by_part
 from scriven.models.shared.names import from_twin, to_twin
 from scriven.nn.state import KVCache, State
 from scriven.tasks.base import Objective
-from scriven.training.optim import roles
+from scriven.train.optim import roles
 
 V, T = 41, 24
-SHAPE = {"vocabulary": V, "context": T, "layers": 3, "heads": 4, "width": 32}
+SHAPE = {"vocab_size": V, "context_length": T, "layers": 3, "heads": 4, "d_model": 32}
 SPECIAL = {"eos": V - 3, "pad": V - 2, "mask": V - 1}
 
-NAMES = find.names("scriven.models")
-MODULES = {name: find.module("scriven.models", name) for name in NAMES}
+NAMES = registry.names("scriven.models")
+MODULES = {name: registry.module("scriven.models", name) for name in NAMES}
 
 
 def task_class(module: ModuleType) -> type[Objective]:
-    return find.module("scriven.tasks", pretraining(module)).Task
+    return registry.module("scriven.tasks", pretraining(module)).Task
 
 
 WRITERS = [name for name in NAMES if task_class(MODULES[name]).writes]
@@ -86,9 +86,11 @@ def test_hidden_states_have_the_shape_of_the_input(module: ModuleType) -> None:
     assert read(make(module), tokens()).shape == (3, T, 32)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_loss_at_the_start_is_the_log_of_the_vocabulary(module: ModuleType, tied: bool) -> None:
-    task = make(module, random=False, tied=tied)
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_loss_at_the_start_is_the_log_of_the_vocabulary(
+    module: ModuleType, tie_embeddings: bool
+) -> None:
+    task = make(module, random=False, tie_embeddings=tie_embeddings)
     windows = tokens(64, task.window)
     output = task(task.exercise(windows, 0, 1))
     assert abs(output.loss.item() / output.tokens.item() / math.log(V) - 1) < 0.05
@@ -224,9 +226,11 @@ def test_every_parameter_learns_and_has_one_optimizer_role(module: ModuleType) -
     assert sorted(names) == sorted(name for name, _ in task.named_parameters())
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_foreign_names_there_and_back_are_bit_equal(module: ModuleType, tied: bool) -> None:
-    task = make(module, tied=tied)
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_foreign_names_there_and_back_are_bit_equal(
+    module: ModuleType, tie_embeddings: bool
+) -> None:
+    task = make(module, tie_embeddings=tie_embeddings)
     settings = task.backbone.config
     if module.foreign(settings) is None:
         return  # saved under our own names
@@ -261,8 +265,8 @@ def test_counting_without_memory_equals_the_built_model(module: ModuleType) -> N
 @pytest.mark.parametrize(
     "change",
     [
-        {"layers": 0}, {"heads": 0}, {"width": -1}, {"context": 0}, {"layers": 10**9},
-        {"heads": 5}, {"dropout": 1.0}, {"width": 2**40}, {"dropout": -0.1},
+        {"layers": 0}, {"heads": 0}, {"d_model": -1}, {"context_length": 0}, {"layers": 10**9},
+        {"heads": 5}, {"dropout": 1.0}, {"d_model": 2**40}, {"dropout": -0.1},
     ],
 )  # fmt: skip
 def test_B9_impossible_shapes_are_refused_by_name(module: ModuleType, change: dict) -> None:

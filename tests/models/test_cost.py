@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from scriven import config, find
+from scriven import config, registry
 from scriven.api import inspect
 from scriven.data.batch import Batch
 from scriven.models.shared import cost
@@ -18,7 +18,7 @@ from scriven.nn.visibility import Visibility
 from scriven.tasks.base import Objective
 
 B, T, V, W, LAYERS = 2, 24, 41, 32, 3
-SHAPE: dict[str, object] = {"vocabulary": V, "context": T, "layers": LAYERS, "width": W}
+SHAPE: dict[str, object] = {"vocab_size": V, "context_length": T, "layers": LAYERS, "d_model": W}
 PLAIN = ("gpt1", "gpt2", "gpt3", "llama", "roberta", "transformer")
 """Architectures whose FLOPs are those of their weights and of attention, and nothing else."""
 
@@ -27,9 +27,9 @@ ATTENTION = dict.fromkeys(PLAIN, LAYERS) | {"transformer": 3 * LAYERS}
 
 
 def made(name: str, **changes: object) -> tuple[ModuleType, Objective]:
-    module = find.module("scriven.models", name)
+    module = registry.module("scriven.models", name)
     model = config.replace(module.Config(), {**SHAPE, **changes}, "model")
-    task: Objective = find.module("scriven.tasks", pretraining(module)).Task(
+    task: Objective = registry.module("scriven.tasks", pretraining(module)).Task(
         module.Model(model), special={"eos": 0, "pad": 1, "mask": 2}
     )
     task.initialise()
@@ -41,7 +41,7 @@ def counted(task: Objective, state: Any = None) -> tuple[int, int]:
     tokens = torch.randint(3, V, (B, T))
     source = torch.randint(3, V, (B, T)) if pretraining_of(task) == "seq2seq" else None
     batch = Batch(tokens, tokens, source=source)
-    with pytest.MonkeyPatch.context() as patch, FlopCounterMode(display=False) as counter:
+    with pytest.MonkeyPatch.context_length() as patch, FlopCounterMode(display=False) as counter:
         patch.setattr(attention, "attend", attend_plainly)  # fused kernels are not counted
         task(batch, state)
     found = {str(op): flops for op, flops in counter.get_flop_counts()["Global"].items()}
@@ -62,9 +62,9 @@ def formula(module: ModuleType, task: Objective) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("name", PLAIN)
-@pytest.mark.parametrize("tied", [True, False])
-def test_products_with_weights_are_those_that_torch_counts(name: str, tied: bool) -> None:
-    module, task = made(name, tied=tied)
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_products_with_weights_are_those_that_torch_counts(name: str, tie_embeddings: bool) -> None:
+    module, task = made(name, tie_embeddings=tie_embeddings)
     assert formula(module, task)[0] == counted(task)[0]
 
 
@@ -161,6 +161,6 @@ def test_the_bytes_of_training_cover_an_encoder_and_a_model_without_heads() -> N
 
 def test_counting_look_ups_as_products_is_noticed() -> None:
     """A planted bug: the embedding's table counted as a product, as if it were a head."""
-    module, task = made("gpt2", tied=False)
+    module, task = made("gpt2", tie_embeddings=False)
     wrong = formula(module, task)[0] + 2 * V * W * B * T
     assert wrong != counted(task)[0]

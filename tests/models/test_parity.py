@@ -19,19 +19,19 @@ from scriven.tasks.base import Objective
 
 CASES = [
     (gpt1, {}),
-    (gpt1, {"tied": False}),
+    (gpt1, {"tie_embeddings": False}),
     (gpt2, {}),
-    (gpt2, {"tied": False, "hidden": 40}),
+    (gpt2, {"tie_embeddings": False, "d_ff": 40}),
     (gpt2, {"positions": "sinusoidal"}),
     (gpt3, {"window": None}),
-    (gpt3, {"window": 20, "tied": False}),
+    (gpt3, {"window": 20, "tie_embeddings": False}),
     (llama, {}),
     (llama, {"kv_heads": 2}),
-    (llama, {"kv_heads": 1, "head_width": 6, "tied": False, "rope_base": 500.0}),
+    (llama, {"kv_heads": 1, "head_dim": 6, "tie_embeddings": False, "rope_theta": 500.0}),
     (llama, {"qk_norm": False}),
-    (llama, {"qk_norm": False, "kv_heads": 2, "tied": False}),
+    (llama, {"qk_norm": False, "kv_heads": 2, "tie_embeddings": False}),
     (roberta, {}),
-    (roberta, {"tied": False, "hidden": 40}),
+    (roberta, {"tie_embeddings": False, "d_ff": 40}),
 ]
 
 

@@ -69,7 +69,9 @@ def test_a_planted_error_is_noticed(kind: str) -> None:
 
 
 def model(kind: Any, **changes: Any) -> Model:
-    made = Model(Config(vocabulary=17, context=8, cell=kind, layers=2, width=12, **changes))
+    made = Model(
+        Config(vocab_size=17, context_length=8, cell=kind, layers=2, d_model=12, **changes)
+    )
     randomise(made)
     return made.double().eval()
 
@@ -77,8 +79,8 @@ def model(kind: Any, **changes: Any) -> Model:
 def stacked(made: Model) -> nn.RNNBase:
     """torch's own stack of layers, with the same weights."""
     settings = made.config
-    size = settings.embedding or settings.width
-    theirs = LAYERS[settings.cell](size, settings.width, settings.layers, batch_first=True)
+    size = settings.embedding or settings.d_model
+    theirs = LAYERS[settings.cell](size, settings.d_model, settings.layers, batch_first=True)
     with torch.no_grad():
         for number, layer in enumerate(made.blocks):
             for name, weight in layer.cell.named_parameters():  # type: ignore[union-attr]
@@ -86,7 +88,7 @@ def stacked(made: Model) -> nn.RNNBase:
     return theirs.double()
 
 
-@pytest.mark.parametrize("changes", [{}, {"embedding": 5, "tied": False}])
+@pytest.mark.parametrize("changes", [{}, {"embedding": 5, "tie_embeddings": False}])
 @pytest.mark.parametrize("kind", CELLS)
 def test_the_model_equals_torchs_stack(kind: str, changes: dict[str, Any]) -> None:
     made, tokens = model(kind, **changes), torch.randint(17, (3, 10))
@@ -165,4 +167,4 @@ def test_the_memory_of_an_lstm_is_its_output_and_its_cell() -> None:
 
 def test_a_tied_embedding_of_another_size_is_refused() -> None:
     with pytest.raises(SettingError, match="tied=false"):
-        Config(vocabulary=5, embedding=16, width=32)
+        Config(vocab_size=5, embedding=16, d_model=32)

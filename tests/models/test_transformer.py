@@ -14,20 +14,26 @@ from scriven.data.batch import IGNORED, Batch
 from scriven.errors import SettingError
 from scriven.models import transformer
 from scriven.models.shared.names import from_foreign, to_foreign
-from scriven.run.huggingface import describe_files
-from scriven.run.twin import foreign_weights, own_weights
+from scriven.runs.huggingface import describe_files
+from scriven.runs.twin import foreign_weights, own_weights
 from scriven.settings import TokenizerSettings
 from scriven.tasks.base import Objective
 from scriven.tasks.seq2seq import Seq2Seq
-from scriven.text.kinds import byte
+from scriven.tokenizers.kinds import byte
 
 V, PAD = 37, 5
-BASE: dict[str, Any] = {"vocabulary": V, "context": 12, "layers": 2, "heads": 4, "width": 32}
+BASE: dict[str, Any] = {
+    "vocab_size": V,
+    "context_length": 12,
+    "layers": 2,
+    "heads": 4,
+    "d_model": 32,
+}
 CASES: list[dict[str, Any]] = [
     {},
-    {"encoder_layers": 3, "hidden": 40},
+    {"encoder_layers": 3, "d_ff": 40},
     {"encoder_layers": 1, "activation": "gelu"},
-    {"heads": 1, "width": 9, "hidden": 10},  # an odd width cuts the positions unevenly
+    {"heads": 1, "d_model": 9, "d_ff": 10},  # an odd width cuts the positions unevenly
 ]
 PADDING = {
     "none": (torch.arange(9).expand(3, 9), torch.full((3, 7), True)),
@@ -177,10 +183,10 @@ def torchs(task: Objective) -> tuple[nn.TransformerEncoder, nn.TransformerDecode
     """PyTorch's stacks with random weights, which ours then get too."""
     model = task.backbone.config
     first = model.norm == "pre"
-    shape = (model.width, model.heads, model.size_of_hidden, 0.0, model.activation)
+    shape = (model.d_model, model.heads, model.size_of_hidden, 0.0, model.activation)
     more: dict[str, Any] = {"batch_first": True, "norm_first": first}
     torch.manual_seed(4)
-    ends = [nn.LayerNorm(model.width) if first else None for _ in range(2)]
+    ends = [nn.LayerNorm(model.d_model) if first else None for _ in range(2)]
     encoder = nn.TransformerEncoder(
         nn.TransformerEncoderLayer(*shape, **more), 2, ends[0], enable_nested_tensor=False
     ).double()
@@ -287,7 +293,7 @@ def test_foreign_names_there_and_back_are_bit_equal(changes: dict[str, Any]) -> 
 
 def test_marian_has_no_form_of_pre_norm_or_of_an_untied_head() -> None:
     assert transformer.foreign(transformer.Config(**BASE, norm="pre")) is None
-    assert transformer.foreign(transformer.Config(**BASE, tied=False)) is None
+    assert transformer.foreign(transformer.Config(**BASE, tie_embeddings=False)) is None
 
 
 def test_the_base_and_the_big_model_have_the_papers_size() -> None:
@@ -300,7 +306,9 @@ def test_the_base_and_the_big_model_have_the_papers_size() -> None:
         assert abs(count / 1e6 / millions - 1) < 0.04
 
 
-@pytest.mark.parametrize("change", [{"encoder_layers": 0}, {"context": 3}, {"encoder_layers": 1e5}])
+@pytest.mark.parametrize(
+    "change", [{"encoder_layers": 0}, {"context_length": 3}, {"encoder_layers": 1e5}]
+)
 def test_impossible_shapes_are_refused_by_name(change: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match=next(iter(change))):
         transformer.Config(**{**BASE, **change})
@@ -310,7 +318,7 @@ def test_impossible_shapes_are_refused_by_name(change: dict[str, Any]) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Objective, Path]:
     """A model, and the folder a run would publish it in."""
     tokenizer = byte.train([], TokenizerSettings(kind="byte")).with_special("mask")
-    config = transformer.Config(tokenizer.vocabulary, 24, 1, 3, 2, 16)
+    config = transformer.Config(tokenizer.vocab_size, 24, 1, 3, 2, 16)
     torch.manual_seed(0)
     task = Seq2Seq(transformer.Model(config), special=tokenizer.structure).eval()
     with torch.no_grad():

@@ -32,7 +32,7 @@ def exact() -> object:
 
 def attention(length: int = 40) -> Attention:
     made = Attention(
-        WIDTH, HEADS, head_width=HEAD_WIDTH, bias=False, visibility=Visibility(causal=True),
+        WIDTH, HEADS, head_dim=HEAD_WIDTH, bias=False, visibility=Visibility(causal=True),
         position=Relative(Distances(WIDTH, length), HEADS, HEAD_WIDTH),
     )  # fmt: skip
     with torch.no_grad():
@@ -169,7 +169,14 @@ def differences(dtype: torch.dtype, spoil: str | None = None) -> dict[str, float
     """Largest differences to the golden file, by name."""
     kept = load_file(GOLDEN)
     settings = Config(
-        vocabulary=23, context=7, memory=9, layers=3, heads=2, width=16, head_width=6, hidden=20
+        vocab_size=23,
+        context_length=7,
+        memory=9,
+        layers=3,
+        heads=2,
+        d_model=16,
+        head_dim=6,
+        d_ff=20,
     )
     model = Model(settings).to(dtype)
     model.load_state_dict(ours(kept, "weight"))
@@ -225,7 +232,7 @@ def test_a_planted_error_is_noticed(name: str) -> None:
 
 
 def model(**changes: object) -> Model:
-    made = Model(Config(vocabulary=19, context=8, layers=3, heads=2, width=16, **changes))  # type: ignore[arg-type]
+    made = Model(Config(vocab_size=19, context_length=8, layers=3, heads=2, d_model=16, **changes))  # type: ignore[arg-type]
     with torch.no_grad():
         for weight in made.parameters():
             weight.normal_(0, 0.3)
@@ -287,12 +294,12 @@ def test_the_gradient_stops_at_the_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"width": 15, "heads": 3}, {"memory": -1}, {"evaluation_memory": -2}]
+    "change", [{"d_model": 15, "heads": 3}, {"memory": -1}, {"evaluation_memory": -2}]
 )
 def test_impossible_shapes_are_refused_by_name(change: dict[str, int]) -> None:
     with pytest.raises(SettingError, match=next(iter(change))):
-        Config(vocabulary=5, **change)
+        Config(vocab_size=5, **change)
 
 
 def test_there_is_no_twin_elsewhere() -> None:
-    assert transformer_xl.foreign(Config(vocabulary=5)) is None
+    assert transformer_xl.foreign(Config(vocab_size=5)) is None

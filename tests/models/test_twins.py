@@ -15,12 +15,12 @@ from scriven.nn.positions import Sinusoidal
 
 CASES = [
     (gpt1, {}),
-    (gpt1, {"tied": False}),
+    (gpt1, {"tie_embeddings": False}),
     (gpt2, {"positions": "sinusoidal"}),
     (gpt2, {"positions": "learned"}),
     (gpt3, {"window": None}),
     (roberta, {}),
-    (roberta, {"tied": False}),
+    (roberta, {"tie_embeddings": False}),
     (roberta, {"padding": 1}),
 ]
 
@@ -40,8 +40,10 @@ def test_every_name_and_shape_is_the_twins(module: ModuleType, changes: dict[str
     wanted = parity.twin(module, task.backbone.config, torch.float32).state_dict()
     found = to_twin(module, task.backbone.config, task.state_dict())
     assert {name: wanted[name].shape for name in found} == {n: t.shape for n, t in found.items()}
-    tied = {"lm_head.weight", "lm_head.decoder.weight", "lm_head.decoder.bias"}
-    assert wanted.keys() - found.keys() <= (tied if task.backbone.config.tied else set())
+    tie_embeddings = {"lm_head.weight", "lm_head.decoder.weight", "lm_head.decoder.bias"}
+    assert wanted.keys() - found.keys() <= (
+        tie_embeddings if task.backbone.config.tie_embeddings else set()
+    )
 
 
 def test_a_sinusoidal_gpt2_stores_its_table() -> None:
@@ -90,8 +92,8 @@ def test_weights_without_positions_are_refused() -> None:
 
 
 def test_a_gpt1_of_another_feed_forward_size_has_no_twin() -> None:
-    assert gpt1.foreign(gpt1.Config(**parity.BASE, hidden=64)) is None
-    assert gpt1.foreign(gpt1.Config(**parity.BASE, hidden=128)) is not None
+    assert gpt1.foreign(gpt1.Config(**parity.BASE, d_ff=64)) is None
+    assert gpt1.foreign(gpt1.Config(**parity.BASE, d_ff=128)) is not None
 
 
 def test_a_saved_folder_gives_the_same_logits(tmp_path: Path) -> None:
@@ -101,8 +103,8 @@ def test_a_saved_folder_gives_the_same_logits(tmp_path: Path) -> None:
     from safetensors.torch import save_file
     from transformers import AutoModelForMaskedLM
 
-    for tied in (True, False):
-        task = parity.make(roberta, {"tied": tied}, torch.float32)
+    for tie_embeddings in (True, False):
+        task = parity.make(roberta, {"tie_embeddings": tie_embeddings}, torch.float32)
         config = task.backbone.config
         (tmp_path / "config.json").write_text(json.dumps(roberta.foreign(config)))
         found = to_twin(roberta, config, task.state_dict())

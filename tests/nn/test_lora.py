@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scriven import find
+from scriven import registry
 from scriven.data.batch import Batch
 from scriven.errors import SettingError
 from scriven.models.shared.backbone import pretraining
@@ -16,18 +16,25 @@ from scriven.nn.lora import Adapter, Lora, adapt, adapters, merge, merged
 from scriven.tasks.base import Objective
 
 V, T = 29, 12
-NAMES = find.names("scriven.models")
+NAMES = registry.names("scriven.models")
 RECURRENT = ("rnn", "gru", "lstm")
 
 
 def make(name: str, dtype: torch.dtype = torch.float64, **changes: Any) -> Objective:
     """A task with random weights that hide nothing."""
-    module = find.module("scriven.models", name)
-    shape = {"vocabulary": V, "context": T, "layers": 2, "heads": 4, "width": 16, **changes}
+    module = registry.module("scriven.models", name)
+    shape = {
+        "vocab_size": V,
+        "context_length": T,
+        "layers": 2,
+        "heads": 4,
+        "d_model": 16,
+        **changes,
+    }
     if name == "rnn":
         del shape["heads"]
     torch.manual_seed(0)
-    kind = find.module("scriven.tasks", pretraining(module)).Task
+    kind = registry.module("scriven.tasks", pretraining(module)).Task
     special = {"eos": V - 3, "pad": V - 2, "mask": V - 1}
     task: Objective = kind(module.Model(module.Config(**shape)), special=special)
     with torch.no_grad():
@@ -39,7 +46,7 @@ def make(name: str, dtype: torch.dtype = torch.float64, **changes: Any) -> Objec
 def adapted(name: str, rank: int = 3, **changes: Any) -> Objective:
     """`make` with adapters that do something, cut as the twin's matrices are."""
     task = make(name, **changes)
-    module: ModuleType = find.module("scriven.models", name)
+    module: ModuleType = registry.module("scriven.models", name)
     if name == "llama":
         queries, keys, _ = module.sizes(task.backbone.config)["qkv"]
         cuts = {

@@ -22,9 +22,15 @@ SPECIAL = {"eos": 9, "pad": 10, "delimiter": 11}
 def task() -> Summarize:
     torch.manual_seed(0)
     config = transformer.Config(
-        vocabulary=12, context=8, layers=1, heads=2, width=16, encoder_layers=1, dropout=0.0
+        vocab_size=12,
+        context_length=8,
+        layers=1,
+        heads=2,
+        d_model=16,
+        encoder_layers=1,
+        dropout=0.0,
     )
-    made = Summarize(transformer.Model(config), special=SPECIAL, facts={"copy": True})
+    made = Summarize(transformer.Model(config), special=SPECIAL, facts={"copy_head": True})
     made.initialise()
     with torch.no_grad():
         for weight in made.parameters():

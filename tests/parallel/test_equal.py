@@ -23,10 +23,10 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def job(words: Path, out: Path, arch: str, mode: str | None, double: bool) -> dict[str, Any]:
     settings = {
-        "model.layers": 2, "model.heads": 2, "model.width": 16, "model.context": 16,
-        "tokenizer.kind": "char", "train.batch": 8, "train.micro_batch": 2,
-        "train.evaluate_every": 5, "train.save_steps": 1000, "train.sample_every": 0,
-        "runtime.dtype": "float32", "optim.rate": 0.01, **SHAPES[arch],
+        "model.layers": 2, "model.heads": 2, "model.d_model": 16, "model.context_length": 16,
+        "tokenizer.kind": "char", "train.batch_size": 8, "train.micro_batch_size": 2,
+        "train.eval_interval": 5, "train.save_interval": 1000, "train.sample_seconds": 0,
+        "runtime.dtype": "float32", "optim.lr": 0.01, **SHAPES[arch],
     }  # fmt: skip
     if mode is not None:
         settings["runtime.parallel"] = mode

@@ -13,15 +13,22 @@ import pytest
 
 import scriven
 from scriven.errors import SettingError
-from scriven.run import checkpoint
+from scriven.runs import checkpoint
 
 from .conftest import environment, torchrun
 
 SHAPE = [
-    "--model.layers=1", "--model.heads=2", "--model.width=16", "--model.context=16",
-    "--tokenizer.kind=char", "--train.batch=4", "--train.sample_every=0", "--train.log_every=1",
-    "--train.save_steps=20", "--runtime.dtype=float32",
-]  # fmt: skip
+    "--model.layers=1",
+    "--model.heads=2",
+    "--model.d_model=16",
+    "--model.context_length=16",
+    "--tokenizer.kind=char",
+    "--train.batch_size=4",
+    "--train.sample_seconds=0",
+    "--train.log_seconds=1",
+    "--train.save_interval=20",
+    "--runtime.dtype=float32",
+]
 
 
 class Run:
@@ -31,7 +38,7 @@ class Run:
         self.out, self.said = out, out.with_suffix(".log")  # a pipe that nobody reads would fill
         train = ["-m", "scriven", "train", str(words), f"--out={out}", "--budget=1000000steps"]
         self.process = subprocess.Popen(
-            torchrun(2, *more, *train, *SHAPE, f"--runtime.timeout={patience}"),
+            torchrun(2, *more, *train, *SHAPE, f"--runtime.distributed_timeout={patience}"),
             stderr=self.said.open("w"), stdout=subprocess.DEVNULL, text=True, env=environment(),
             start_new_session=True,
         )  # fmt: skip
@@ -173,7 +180,7 @@ def _address(text: str) -> str:
     ("arguments", "said"),
     [
         (["-"], "reaches one process only"),
-        (["BOOK", "--train.batch=3"], "cannot be shared out evenly to 2 processes: use 4"),
+        (["BOOK", "--train.batch_size=3"], "cannot be shared out evenly to 2 processes: use 4"),
     ],
 )
 def test_what_several_processes_cannot_do_is_refused_before_anything_is_written(
@@ -202,5 +209,5 @@ def test_a_fine_tuning_is_the_work_of_one_process(
 
 def test_a_patience_of_nothing_is_refused(words: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"--runtime\.timeout=0"):
-        scriven.train(words, out=tmp_path / "run", settings={"runtime.timeout": 0})
+        scriven.train(words, out=tmp_path / "run", settings={"runtime.distributed_timeout": 0})
     assert not (tmp_path / "run").exists()

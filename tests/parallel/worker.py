@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from scriven.data.batch import Batch
-from scriven.training.request import Request
-from scriven.training.session import start
-from scriven.training.stop import Interrupted
-from scriven.training.trainer import Trainer
+from scriven.train.request import Request
+from scriven.train.session import start
+from scriven.train.stop import Interrupted
+from scriven.train.trainer import Trainer
 
 RANK = int(os.environ.get("RANK", "0"))
 
@@ -35,7 +35,7 @@ def listen(out: Path, until: int | None) -> None:
         line = {"sample": sample, "rows": made.tokens.tolist()}
         with (out.parent / f"{out.name}-read-{RANK}.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
-        if until and RANK == 0 and sample == (until - 1) * run.plan.settings.train.batch:
+        if until and RANK == 0 and sample == (until - 1) * run.plan.settings.train.batch_size:
             os.kill(os.getpid(), signal.SIGTERM)  # noted; the update is done first
         return made
 

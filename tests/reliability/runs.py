@@ -19,21 +19,21 @@ import torch
 
 from scriven.cli import run as run_command
 from scriven.errors import InputError
-from scriven.run import checkpoint
-from scriven.training import loop
-from scriven.training.session import Request, Trained, start
-from scriven.training.stop import Interrupted
+from scriven.runs import checkpoint
+from scriven.train import loop
+from scriven.train.session import Request, Trained, start
+from scriven.train.stop import Interrupted
 
 torch.set_num_threads(1)  # a fork does not take OpenMP's threads along
 
-SHAPE = {"model.layers": 1, "model.heads": 2, "model.width": 32, "model.context": 16}
+SHAPE = {"model.layers": 1, "model.heads": 2, "model.d_model": 32, "model.context_length": 16}
 SMALL: dict[str, object] = {
     **SHAPE,
     "runtime.dtype": "float32",
     "runtime.threads": 1,
-    "train.batch": 4,
-    "train.log_every": 0.2,
-    "train.sample_every": 0,
+    "train.batch_size": 4,
+    "train.log_seconds": 0.2,
+    "train.sample_seconds": 0,
 }
 STORY = "the rain fell and no one came to see what it had done or where she went with him"
 

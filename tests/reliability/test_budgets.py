@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from scriven.errors import SettingError
-from scriven.training import update
-from scriven.training.budget import parse_budget
-from scriven.training.stop import Interrupted
+from scriven.train import update
+from scriven.train.budget import parse_budget
+from scriven.train.stop import Interrupted
 
 from .runs import after_each_step, events, request, stopping_at, train
 

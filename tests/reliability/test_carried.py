@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from scriven.training.carry import Carry
-from scriven.training.session import start
-from scriven.training.stop import Interrupted
+from scriven.train.carry import Carry
+from scriven.train.session import start
+from scriven.train.stop import Interrupted
 
 from .runs import (
     after_each_step,

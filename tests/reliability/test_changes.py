@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from scriven import find
-from scriven.run import checkpoint
+from scriven import registry
+from scriven.runs import checkpoint
 from scriven.settings import Settings
-from scriven.training.differences import FREE
+from scriven.train.differences import FREE
 
 from .runs import Child, after_each_step, arguments, command, refused, train
 
@@ -23,7 +23,7 @@ ARCHITECTURES = ("llama", "gpt2")
 def fields(architecture: str) -> list[tuple[str, object, object]]:
     """(name, type, default) of every setting there is."""
     kinds = {name: type(section) for name, section in vars(Settings()).items()}
-    kinds["model"] = find.module("scriven.models", architecture).Config
+    kinds["model"] = registry.module("scriven.models", architecture).Config
     return [
         (f"{section}.{field.name}", typing.get_type_hints(kind)[field.name], field.default)
         for section, kind in kinds.items()
@@ -86,16 +86,18 @@ def test_A15_what_makes_another_run_is_refused(text: Path, tmp_path: Path, flag:
 def test_A15_a_free_change_is_said_and_kept(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     Child(lambda: _kill_at(text, out, 10)).wait()
-    code, _, err = command(*arguments(text, out, "--train.keep=3"))
+    code, _, err = command(*arguments(text, out, "--train.keep_checkpoints=3"))
     assert code == 0
-    assert "changed: --train.keep=3 (was 2)" in err
-    assert json.loads((out / "scriven.json").read_text())["settings"]["train"]["keep"] == 3
+    assert "changed: --train.keep_checkpoints=3 (was 2)" in err
+    assert (
+        json.loads((out / "scriven.json").read_text())["settings"]["train"]["keep_checkpoints"] == 3
+    )
 
 
 def test_A15_an_impossible_free_change_is_refused(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     Child(lambda: _kill_at(text, out, 10)).wait()
-    refused(*arguments(text, out, "--train.keep=0"))
+    refused(*arguments(text, out, "--train.keep_checkpoints=0"))
 
 
 def test_A15_a_longer_budget_goes_on_with_what_is_there(text: Path, tmp_path: Path) -> None:
@@ -137,7 +139,7 @@ def test_A16_another_text_is_refused(text: Path, tmp_path: Path) -> None:
     assert "another text" in refused(*line)
 
 
-@pytest.mark.parametrize("change", ["--tokenizer.kind=byte", "--model.width=64"])
+@pytest.mark.parametrize("change", ["--tokenizer.kind=byte", "--model.d_model=64"])
 def test_A16_C8_another_vocabulary_or_shape_is_refused(
     text: Path, tmp_path: Path, change: str
 ) -> None:

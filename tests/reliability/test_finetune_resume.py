@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from scriven.errors import InputError
-from scriven.run import checkpoint
-from scriven.training import finetune as finetune_module
-from scriven.training import pretrain, rows, trainer
-from scriven.training.conduct import Trained
-from scriven.training.finetune import finetune
-from scriven.training.stop import Interrupted
-from scriven.training.tuning import Tuning
-from scriven.training.tuning import command as command_of
+from scriven.runs import checkpoint
+from scriven.train import finetune as finetune_module
+from scriven.train import pretrain, rows, trainer
+from scriven.train.conduct import Trained
+from scriven.train.finetune import finetune
+from scriven.train.stop import Interrupted
+from scriven.train.tuning import Tuning
+from scriven.train.tuning import command as command_of
 
 from .runs import Child, after_each_step, command, newest, refused, stopping_at, whole
 from .test_signals import before, signal_once
@@ -31,11 +31,15 @@ STEPS = 24
 KINDS = {
     # name: architecture, task, further settings
     "classify": ("llama", "classify", {}),
-    "classify-micro": ("llama", "classify", {"train.micro_batch": 1}),
-    "classify-head": ("llama", "classify", {"tune.weights": "head"}),
-    "classify-lora": ("llama", "classify", {"tune.weights": "lora", "tune.rank": 2}),
+    "classify-micro": ("llama", "classify", {"train.micro_batch_size": 1}),
+    "classify-head": ("llama", "classify", {"finetune.weights": "head"}),
+    "classify-lora": ("llama", "classify", {"finetune.weights": "lora", "finetune.lora_rank": 2}),
     "translate": ("transformer", "translate", {}),
-    "translate-lora": ("transformer", "translate", {"tune.weights": "lora", "tune.rank": 2}),
+    "translate-lora": (
+        "transformer",
+        "translate",
+        {"finetune.weights": "lora", "finetune.lora_rank": 2},
+    ),
 }
 _straight: dict[str, dict[str, str]] = {}
 
@@ -59,10 +63,16 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def asked(kind: str, bases: dict[str, Path], tables: dict[str, Path], out: Path) -> Tuning:
     arch, task, more = KINDS[kind]
     settings: dict[str, object] = {
-        "model.dropout": 0.2, "train.batch": 4, "train.evaluate_every": 5, "train.save_every": 1000,
-        "train.sample_every": 0, "train.patience": 0, "runtime.dtype": "float32",
-        "runtime.threads": 1, **more,
-    }  # fmt: skip
+        "model.dropout": 0.2,
+        "train.batch_size": 4,
+        "train.eval_interval": 5,
+        "train.save_seconds": 1000,
+        "train.sample_seconds": 0,
+        "train.patience": 0,
+        "runtime.dtype": "float32",
+        "runtime.threads": 1,
+        **more,
+    }
     return Tuning(str(bases[arch]), [str(tables[task])], budget=f"{STEPS}steps", out=str(out),
                   quiet=True, settings=settings)  # fmt: skip
 
@@ -109,7 +119,7 @@ def test_A1_killed_at_random_instants_it_goes_on_bit_for_bit(
 ) -> None:
     wanted, out, chance = straight("classify"), tmp_path / "killed", random.Random(2)
     saves, again = [], asked("classify", bases, tables, out)
-    vars(again)["settings"] = {**again.settings, "train.save_steps": 2}
+    vars(again)["settings"] = {**again.settings, "train.save_interval": 2}
     for _ in range(20):
         if saves and saves[-1] > 12:
             break
@@ -266,10 +276,14 @@ def test_A5_another_fine_tuning_in_the_same_folder_is_refused(
     )
     assert "--seed 0, not 3" in says("--seed=3")
     for name, value in [
-        ("model.dropout", "0.5"), ("optim.rate", "0.5"), ("train.batch", "8"),
-        ("tune.auxiliary", "0"), ("tune.weights", "head"), ("data.validation", "0.3"),
+        ("model.dropout", "0.5"),
+        ("optim.lr", "0.5"),
+        ("train.batch_size", "8"),
+        ("finetune.lm_loss_weight", "0"),
+        ("finetune.weights", "head"),
+        ("data.val_fraction", "0.3"),
         ("optim.optimizer", "sgd"),
-    ]:  # fmt: skip
+    ]:
         kept_parts = [part for part in parts if not part.startswith(f"--{name}=")]
         said = refused(*kept_parts, f"--{name}={value}", "--json")
         assert f"--{name}" in said

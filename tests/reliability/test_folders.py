@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from scriven.run import checkpoint
-from scriven.run.folder import resolve
-from scriven.training import log, trainer
+from scriven.runs import checkpoint
+from scriven.runs.folder import resolve
+from scriven.train import log, trainer
 
 from .runs import Child, after_each_step, arguments, command, events, refused, spawn, train
 
@@ -181,12 +181,13 @@ def test_A24_out_of_memory_is_one_line_and_the_checkpoint_is_whole(
 
     with after_each_step(fail):
         said = refused(
-            *arguments(text, tmp_path / "run", "--quiet", "--json", "--train.save_steps=5"), code=3
+            *arguments(text, tmp_path / "run", "--quiet", "--json", "--train.save_interval=5"),
+            code=3,
         )
-    for name in ("--train.micro_batch", "--model.context", "--size"):
+    for name in ("--train.micro_batch_size", "--model.context_length", "--size"):
         assert name in said
     assert max(checkpoint.steps(tmp_path / "run")) == 15
-    assert command(*arguments(text, tmp_path / "run", "--train.micro_batch=1"))[0] == 0
+    assert command(*arguments(text, tmp_path / "run", "--train.micro_batch_size=1"))[0] == 0
 
 
 def test_B8_a_compiler_that_fails_is_said_once_and_done_without(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scriven.training.log import Log
+from scriven.train.log import Log
 
 from .runs import Child, after_each_step, newest, train, whole
 

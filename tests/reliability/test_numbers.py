@@ -10,8 +10,8 @@ import torch
 
 from scriven.api import load
 from scriven.errors import ScrivenError
-from scriven.run import checkpoint
-from scriven.training.loop import Loop
+from scriven.runs import checkpoint
+from scriven.train.loop import Loop
 
 from .runs import after_each_step, arguments, events, refused, train
 
@@ -88,10 +88,10 @@ def test_B5_a_bad_weight_leads_back_to_the_last_good_state(text: Path, tmp_path:
 
 def test_B5_gives_up_after_a_few_and_names_step_and_windows(text: Path, tmp_path: Path) -> None:
     with after_each_step(poison_weight(lambda step: step >= 10)):
-        line = refused(*arguments(text, tmp_path / "run", "--quiet", "--train.save_steps=5"))
+        line = refused(*arguments(text, tmp_path / "run", "--quiet", "--train.save_interval=5"))
     assert "windows" in line
     assert "step " in line
-    assert "--optim.rate" in line
+    assert "--optim.lr" in line
     assert all_finite(tmp_path / "run")
 
 
@@ -137,11 +137,11 @@ def test_the_loss_begins_at_the_logarithm_of_the_vocabulary(
 ) -> None:
     from dataclasses import replace
 
-    from scriven.training.session import start
+    from scriven.train.session import start
 
     from .runs import request
 
     run = start(replace(request(text, tmp_path / arch, "2steps", train__log_every=0), arch=arch))
     record = json.loads((run.folder / "scriven.json").read_text())
-    expected = math.log(record["tokenizer"]["vocabulary"])
+    expected = math.log(record["tokenizer"]["vocab_size"])
     assert events(run.folder, "step")[0]["loss"] == pytest.approx(expected, rel=0.05)

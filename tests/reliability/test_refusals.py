@@ -10,24 +10,29 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scriven.run.sealed import seal
-from scriven.training import session
+from scriven.runs.sealed import seal
+from scriven.train import session
 
 from .runs import SMALL, arguments, command, refused, train
 
 IMPOSSIBLE = """
-model.layers=0 model.layers=-1 model.layers=1e6 model.heads=0 model.heads=3 model.width=0
-model.width=7 model.width=1e12 model.context=0 model.context=1e12 model.context=1000000
-model.dropout=nan model.dropout=1 model.dropout=-0.1 model.kv_heads=0 model.head_width=0
-model.hidden=0 model.hidden=1e10 model.rope_base=0 model.norm_eps=nan
-model.norm_eps=-1 model.rope=1 model.vocabulary=5 train.batch=0 train.batch=1e15 train.batch=x
-train.micro_batch=0 train.keep=0 train.save_every=0 train.log_every=nan train.patience=-1
-train.evaluate_every=0 train.bad_steps=0 optim.rate=nan optim.rate=inf optim.rate=-1 optim.clip=nan
-optim.warmup=2 optim.decay=-1 optim.beta1=1 optim.optimizer=lion optim.schedule=flat
+model.layers=0 model.layers=-1 model.layers=1e6 model.heads=0 model.heads=3 model.d_model=0
+model.d_model=7 model.d_model=1e12 model.context_length=0 model.context_length=1e12
+model.context_length=1000000
+model.dropout=nan model.dropout=1 model.dropout=-0.1 model.kv_heads=0 model.head_dim=0
+model.d_ff=0 model.d_ff=1e10 model.rope_theta=0 model.norm_eps=nan
+model.norm_eps=-1 model.rope=1 model.vocab_size=5 train.batch_size=0 train.batch_size=1e15
+train.batch_size=x
+train.micro_batch_size=0 train.keep_checkpoints=0 train.save_seconds=0 train.log_seconds=nan
+train.patience=-1
+train.eval_interval=0 train.max_nonfinite_steps=0 optim.lr=nan optim.lr=inf optim.lr=-1
+optim.grad_clip=nan
+optim.warmup_fraction=2 optim.decay_fraction=-1 optim.beta1=1 optim.optimizer=lion
+optim.lr_schedule=flat
 runtime.threads=0 runtime.threads=-1 runtime.threads=1e9 runtime.device=cuda runtime.device=gpu
-runtime.dtype=float16 runtime.dtype=int8 runtime.compile=perhaps data.validation=0
-data.validation=1 data.validation=nan data.encoding=none-such tokenizer.kind=morse
-tokenizer.vocabulary=0 tokenizer.vocabulary=1e12 nothing.at_all=1 model.=1
+runtime.dtype=float16 runtime.dtype=int8 runtime.compile=perhaps data.val_fraction=0
+data.val_fraction=1 data.val_fraction=nan data.encoding=none-such tokenizer.kind=morse
+tokenizer.vocab_size=0 tokenizer.vocab_size=1e12 nothing.at_all=1 model.=1
 """.split()  # noqa: SIM905
 FLAGS = """
 --seed=-1 --seed=1e30 --seed=100000000000000000000000 --budget=0m --budget=1e999steps --budget=soon
@@ -55,9 +60,14 @@ def test_B9_the_impossible_is_refused_quickly_with_nothing_written(
 
 @pytest.mark.parametrize(
     "change",
-    ["--model.head_width=100000000", "--model.width=1000000", "--train.batch=1e7", "--size=10000B",
-     "--model.hidden=400000000"],
-)  # fmt: skip
+    [
+        "--model.head_dim=100000000",
+        "--model.d_model=1000000",
+        "--train.batch_size=1e7",
+        "--size=10000B",
+        "--model.d_ff=400000000",
+    ],
+)
 def test_B9_what_does_not_fit_is_refused_before_it_is_allocated(
     text: Path, tmp_path: Path, change: str
 ) -> None:
@@ -76,8 +86,8 @@ sizes = st.one_of(st.integers(-3, 70), st.integers(-(10**12), 10**12), st.floats
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    name=st.sampled_from(["model.layers", "model.heads", "model.width", "model.context",
-                          "train.batch", "train.micro_batch"]),
+    name=st.sampled_from(["model.layers", "model.heads", "model.d_model", "model.context_length",
+                          "train.batch_size", "train.micro_batch_size"]),
     value=sizes,
 )  # fmt: skip
 def test_B9_any_number_is_planned_or_refused(
@@ -120,7 +130,7 @@ def test_B10_a_validation_part_of_two_tokens_is_measured(tmp_path: Path) -> None
     parts = [str(tmp_path / "t.txt"), f"--out={tmp_path / 'run'}"]
     given = [f"--{name}={value}" for name, value in SMALL.items()]
     code, out, err = command(
-        "train", *parts, *given, "--data.validation=0.002", "--budget=1step", "--json"
+        "train", *parts, *given, "--data.val_fraction=0.002", "--budget=1step", "--json"
     )
     assert code == 0, err
     assert math.isfinite(json.loads(out)["val_loss"])
@@ -161,8 +171,8 @@ def test_C11_impossible_knobs_are_refused(
 
 
 @pytest.mark.parametrize(
-    "shape", [{"layers": 10**6}, {"width": 10**6, "layers": 4000}, {"vocabulary": 10**12},
-              {"context": 10**12}, {"heads": 0}, {"layers": -1}, {"width": "wide"}],
+    "shape", [{"layers": 10**6}, {"d_model": 10**6, "layers": 4000}, {"vocab_size": 10**12},
+              {"context_length": 10**12}, {"heads": 0}, {"layers": -1}, {"d_model": "wide"}],
 )  # fmt: skip
 @pytest.mark.parametrize("verb", ["generate", "evaluate", "inspect"])
 def test_E4_a_record_that_asks_for_everything_is_refused(

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from scriven.training import progress
-from scriven.training.session import start
-from scriven.training.stop import Interrupted
+from scriven.train import progress
+from scriven.train.session import start
+from scriven.train.stop import Interrupted
 
 from .runs import request, stopping_at, train, whole, write_text
 

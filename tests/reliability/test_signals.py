@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from scriven.run import checkpoint
-from scriven.training import session, texts, trainer
+from scriven.runs import checkpoint
+from scriven.train import session, texts, trainer
 
 from .runs import Child, after_each_step, arguments, command, newest, spawn, train, whole
 

@@ -135,12 +135,14 @@ def test_no_rows_are_left_after_skipping(judge: Path, tmp_path: Path) -> None:
 
 
 IMPOSSIBLE = """
---lora=-1 --lora=x --lora=1e9 --tune.rank=-1 --tune.weights=none --tune.auxiliary=-1
---tune.auxiliary=nan --tune.auxiliary=inf --model.width=64 --model.layers=2 --model.context=64
---model.dropout=1 --model.dropout=nan --train.batch=0 --train.micro_batch=0 --optim.rate=nan
---optim.rate=-1 --budget=0steps --budget=soon --seed=-1 --out= --arch=none --arch=gpt2 --nothing
+--lora=-1 --lora=x --lora=1e9 --finetune.lora_rank=-1 --finetune.weights=none
+--finetune.lm_loss_weight=-1
+--finetune.lm_loss_weight=nan --finetune.lm_loss_weight=inf --model.d_model=64 --model.layers=2
+--model.context_length=64
+--model.dropout=1 --model.dropout=nan --train.batch_size=0 --train.micro_batch_size=0 --optim.lr=nan
+--optim.lr=-1 --budget=0steps --budget=soon --seed=-1 --out= --arch=none --arch=gpt2 --nothing
 --data.encoding=none-such --tokenizer.kind=byte --runtime.device=gpu --train.patience=-1
---tune.nothing=1
+--finetune.nothing=1
 """.split()  # noqa: SIM905
 
 
@@ -151,7 +153,7 @@ def test_B9_impossible_settings_are_refused_with_nothing_written(
     monkeypatch.chdir(tmp_path)
     table = write_lines(tmp_path / "t.jsonl", labelled())
     name = flag.split("=")[0]
-    parts = ["--train.batch=4", "--budget=6steps", "--out=run"]
+    parts = ["--train.batch_size=4", "--budget=6steps", "--out=run"]
     kept = [part for part in parts if part.split("=")[0] != name]
     refused("finetune", str(base), str(table), *kept, flag, "--json")
     assert [path.name for path in tmp_path.iterdir()] == ["t.jsonl"]

@@ -137,7 +137,7 @@ def test_a_label_of_one_row_is_learned_wherever_the_split_falls(
 ) -> None:
     rows = changed({"label": "rare"}, at=seed * 3)
     table = write_lines(tmp_path / "t.jsonl", rows)
-    share = "--data.validation=0.5"
+    share = "--data.val_fraction=0.5"
     found = tuned(base, table, share, f"--seed={seed}", out=tmp_path / "run")
     record = json.loads((tmp_path / "run" / "scriven.json").read_text())
     assert record["finetune"]["labels"] == ["bad", "good", "rare"]
@@ -207,8 +207,8 @@ def test_C15_an_empty_validation_table_is_refused(base: Path, tmp_path: Path) ->
         base, table, f"--validation={tmp_path / 'v.jsonl'}", out=tmp_path / "run"
     )
     for share in ("0", "1", "nan", "-0.5"):
-        said = refuses(base, table, f"--data.validation={share}", out=tmp_path / "run")
-        assert "--data.validation" in said
+        said = refuses(base, table, f"--data.val_fraction={share}", out=tmp_path / "run")
+        assert "--data.val_fraction" in said
     other = write_lines(tmp_path / "w.jsonl", [{"a": 1, "b": 2}])
     assert "found are a, b" in refuses(base, table, f"--validation={other}", out=tmp_path / "run")
 

@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
-from scriven.training.session import start
+from scriven.train.session import start
 
 from .runs import command, refused, request, write_text
 
 QUICK = (
-    "--budget=6steps", "--train.batch=4", "--train.sample_every=0", "--runtime.dtype=float32",
+    "--budget=6steps",
+    "--train.batch_size=4",
+    "--train.sample_seconds=0",
+    "--runtime.dtype=float32",
     "--runtime.threads=1",
-)  # fmt: skip
+)
 WORDS = "rain fell came see what done where went with him".split()  # noqa: SIM905
 
 

@@ -65,10 +65,10 @@ def record(**changes: Any) -> dict[str, Any]:
         "name": "plays",
         "architecture": "llama",
         "task": "language",
-        "model": {"layers": 4, "width": 128, "dropout": 0.0},
+        "model": {"layers": 4, "d_model": 128, "dropout": 0.0},
         "settings": {
-            "data": {"validation": 0.1},
-            "optim": {"rate": 0.004, "beta1": 0.8},
+            "data": {"val_fraction": 0.1},
+            "optim": {"lr": 0.004, "beta1": 0.8},
             "budget": "3m",
             "seed": 1,
         },
@@ -82,7 +82,7 @@ def record(**changes: Any) -> dict[str, Any]:
             "train_tokens": 100_000,
             "validation_tokens": 11_000,
         },
-        "tokenizer": {"kind": "char", "vocabulary": 65},
+        "tokenizer": {"kind": "char", "vocab_size": 65},
         "results": {
             "val_loss": 1.5,
             "val_bits_per_byte": 2.16,
@@ -108,7 +108,7 @@ def metrics() -> list[dict[str, Any]]:
         loss = 1.4 + 2.6 * math.exp(-step / 80)
         common = {"step": step, "tokens": step * 2000, "seconds": step * 0.3}
         measured = {"loss": loss, "accuracy": 0.7 - 0.1 * loss, "tokens_per_second": 6666.0}
-        lines.append({"event": "step", **common, **measured, "rate": 0.01})
+        lines.append({"event": "step", **common, **measured, "lr": 0.01})
         if step % 10 == 0:
             held = {"loss": loss + 0.1, "accuracy": 0.6 - 0.1 * loss, "bits_per_byte": 2.2}
             lines.append({"event": "evaluation", **common, **held, "best": True})

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from scriven import find
+from scriven import registry
 from scriven.errors import DamagedError, InputError
 from scriven.report.compare import compare, find_runs
 from scriven.report.compare_row import POSITIONS
-from scriven.run.record import write_record
+from scriven.runs.record import write_record
 
 Make = Callable[..., Path]
 
@@ -53,14 +53,14 @@ def seeds(make: Make, name: str, losses: list[float], **changes: Any) -> None:
 
 
 def test_figures_are_those_of_the_record_and_the_log(make: Make) -> None:
-    shape = {"model.heads": 4, "model.vocabulary": 65, "model.context": 256}
-    optim = {"settings.optim.optimizer": "muon", "settings.optim.matrix_rate": 0.02}
-    make("one", **shape, **optim, **{"settings.train": {"batch": 8}})
+    shape = {"model.heads": 4, "model.vocab_size": 65, "model.context_length": 256}
+    optim = {"settings.optim.optimizer": "muon", "settings.optim.muon_lr": 0.02}
+    make("one", **shape, **optim, **{"settings.train": {"batch_size": 8}})
     row = compare(["one"]).rows[0].values
     assert row["architecture"] == "llama"
-    assert (row["heads"], row["vocabulary"], row["context"]) == (4, 65, 256)
-    assert (row["layers"], row["width"], row["dropout"], row["batch"]) == (4, 128, 0.0, 8)
-    assert (row["rate"], row["matrix_rate"], row["positions"]) == (0.004, 0.02, "rotary")
+    assert (row["heads"], row["vocab_size"], row["context_length"]) == (4, 65, 256)
+    assert (row["layers"], row["d_model"], row["dropout"], row["batch_size"]) == (4, 128, 0.0, 8)
+    assert (row["lr"], row["muon_lr"], row["positions"]) == (0.004, 0.02, "rotary")
     assert (row["val_loss"], row["val_accuracy"], row["bits_per_byte"]) == (1.5, 0.55, 2.16)
     assert (row["ngram_loss"], row["seconds"], row["steps"]) == (1.67, 180.0, 600)
 
@@ -77,9 +77,9 @@ def test_train_loss_is_the_mean_of_the_last_twentieth_before_the_best(
 
 
 def test_the_matrix_rate_is_only_of_muon(make: Make) -> None:
-    optim = {"settings.optim.optimizer": "adamw", "settings.optim.matrix_rate": 0.02}
+    optim = {"settings.optim.optimizer": "adamw", "settings.optim.muon_lr": 0.02}
     make("one", **optim)
-    assert compare(["one"]).rows[0].values["matrix_rate"] is None
+    assert compare(["one"]).rows[0].values["muon_lr"] is None
 
 
 def test_the_lowest_loss_is_marked(make: Make) -> None:
@@ -167,7 +167,7 @@ def test_seeds_fold_into_mean_and_half_range(make: Make) -> None:
 
 def test_runs_that_differ_in_more_than_the_seed_stay_apart(make: Make) -> None:
     seeds(make, "a", [1.5, 1.6])
-    make("b", **{"settings.optim.rate": 0.1, "settings.seed": 5})
+    make("b", **{"settings.optim.lr": 0.1, "settings.seed": 5})
     make("c", **{"results": None, "settings.seed": 6})
     found = compare(["a-0", "a-1", "b", "c"], fold_seeds=True)
     assert [len(row.runs) for row in found.rows] == [2, 1, 1]
@@ -243,7 +243,7 @@ def test_runs_of_one_name_are_told_apart(make: Make) -> None:
 
 
 def test_every_architecture_says_what_its_positions_are() -> None:
-    assert set(POSITIONS) == set(find.names("scriven.models"))
+    assert set(POSITIONS) == set(registry.names("scriven.models"))
 
 
 def test_comparing_loads_no_torch(make: Make) -> None:

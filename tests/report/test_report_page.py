@@ -9,7 +9,7 @@ import pytest
 from scriven.errors import DamagedError, InputError
 from scriven.report import page as page_module
 from scriven.report import write_report
-from scriven.run.sealed import seal
+from scriven.runs.sealed import seal
 
 NAN = float("nan")
 PAYLOADS = [
@@ -110,10 +110,10 @@ def poisoned(make_run, a_record, payload):
         command=payload,
         scriven=payload,
         model={payload: payload},
-        settings={payload: {payload: payload}, "optim": {"rate": payload}},
-        reasons={"optim.rate": payload},
+        settings={payload: {payload: payload}, "optim": {"lr": payload}},
+        reasons={"optim.lr": payload},
         environment={payload: {payload: payload}},
-        tokenizer={"kind": payload, "vocabulary": 65},
+        tokenizer={"kind": payload, "vocab_size": 65},
         data={"sources": [payload], "fingerprint": payload},
     )
     lines = [
@@ -272,7 +272,7 @@ def test_the_page_says_the_figures(make_run, read_page):
 
 def test_settings_tell_defaults_from_what_was_set(make_run, read_page):
     words = read_page(write_report(make_run())).words
-    assert words[words.index("data.validation") + 2] == "default"
+    assert words[words.index("data.val_fraction") + 2] == "default"
     assert words[words.index("optim.beta1") + 2] == "set for this run"
     assert words[words.index("model.layers") + 2] == "what three minutes support"
 

@@ -10,7 +10,7 @@ import pytest
 
 from scriven.report import write_report
 from scriven.report.compare import compare
-from scriven.run.record import write_record
+from scriven.runs.record import write_record
 
 Read = Callable[[Path], Any]
 
@@ -28,14 +28,14 @@ def record(name: str = "tuned", value: float = 0.84, **changes: Any) -> dict[str
     made: dict[str, Any] = {
         "format": 1, "scriven": "0.1.0", "name": name, "architecture": "llama",
         "task": "classify", "measure": "label",
-        "model": {"layers": 4, "width": 128, "dropout": 0.1},
-        "settings": {"tune": {"weights": "lora", "rank": 8}, "seed": 0,
-                     "data": {"validation": 0.1}},
+        "model": {"layers": 4, "d_model": 128, "dropout": 0.1},
+        "settings": {"finetune": {"weights": "lora", "lora_rank": 8}, "seed": 0,
+                     "data": {"val_fraction": 0.1}},
         "reasons": {}, "command": "scriven finetune pre a.csv", "environment": {},
         "data": {"fingerprint": "ab", "sources": ["/home/anna/a.csv"], "rows": 900,
                  "validation_rows": 100, "train_tokens": 9000, "validation_tokens": 1000},
-        "tokenizer": {"kind": "char", "vocabulary": 65},
-        "finetune": {"labels": labels, "auxiliary": 0.5, "validation": None,
+        "tokenizer": {"kind": "char", "vocab_size": 65},
+        "finetune": {"labels": labels, "lm_loss_weight": 0.5, "validation": None,
                      "columns": {"text": "review", "label": "label"},
                      "base": {"run": "runs/pre", "name": "pre", "fresh": False}},
         "results": {
@@ -64,7 +64,7 @@ def metrics() -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for step in range(2, 101, 2):
         common = {"step": step, "tokens": step * 360, "seconds": step * 0.6}
-        lines.append({"event": "step", **common, "loss": 2.5, "accuracy": 0.8, "rate": 1e-3})
+        lines.append({"event": "step", **common, "loss": 2.5, "accuracy": 0.8, "lr": 1e-3})
         if step % 20 == 0:
             loss = 0.41 + abs(step - 80) / 200
             lines.append({"event": "evaluation", **common, "loss": loss, "accuracy": 0.8})

@@ -15,7 +15,7 @@ def run(results=None, evaluations=(), steps=(), notes=(), **record):
 
     content = {
         "task": "language",
-        "tokenizer": {"kind": "char", "vocabulary": 65},
+        "tokenizer": {"kind": "char", "vocab_size": 65},
         "data": {"train_tokens": 10_000},
         "results": results,
         **record,
@@ -74,7 +74,7 @@ def test_the_verdict_compares_with_counting(loss, opening):
     ("kind", "unit"), [("char", "character"), ("byte", "byte"), ("word", "word"), ("bpe", "token")]
 )
 def test_the_verdict_names_what_a_token_is(kind, unit):
-    history = run(results(), tokenizer={"kind": kind, "vocabulary": 300})
+    history = run(results(), tokenizer={"kind": kind, "vocab_size": 300})
     assert f"nats per {unit} against" in say(history)
 
 

@@ -8,25 +8,25 @@ import pytest
 ROOT = Path(__file__).parents[2] / "src" / "scriven"
 
 LAYERS = {
-    "errors": 0, "find": 0, "config": 0, "settings": 0, "process": 0,
-    "runtime": 1, "world": 1, "text": 1, "nn": 1,
+    "errors": 0, "registry": 0, "config": 0, "settings": 0, "process": 0,
+    "runtime": 1, "distributed": 1, "tokenizers": 1, "nn": 1,
     "data": 2, "models": 2,
     "tasks": 3,
-    "run": 4,
+    "runs": 4,
     "generate": 5,
-    "evaluate": 6, "exchange": 6,
-    "training": 7, "report": 7,
+    "evaluate": 6, "export": 6, "import_": 7,
+    "train": 7, "report": 7,
     "api": 8, "serve": 8,
     "cli": 9, "__init__": 9, "__main__": 9,
 }  # fmt: skip
 
-GROUND = {"errors", "find", "config", "settings", "process"}
+GROUND = {"errors", "registry", "config", "settings", "process"}
 """Files of one folder, the package's own, on the lowest layer."""
 
-RUNS_CODE_BY_NAME = {"find"}
+RUNS_CODE_BY_NAME = {"registry"}
 """The one module that may import by name."""
 
-READS_PICKLES = {"exchange/incoming/confined.py"}
+READS_PICKLES = {"import_/confined.py"}
 """The one file that may: tensors alone, in a process of its own that can do nothing else."""
 
 
@@ -79,9 +79,9 @@ def test_files_import_only_from_lower_layers() -> None:
 
 
 def test_an_upward_import_inside_a_function_is_found() -> None:
-    planted = "def f():\n    from ..training.loop import Loop\n"
+    planted = "def f():\n    from ..train.loop import Loop\n"
     assert wrong_arrows(ROOT / "nn" / "attend.py", planted) == [
-        "nn/attend.py -> scriven.training.loop"
+        "nn/attend.py -> scriven.train.loop"
     ]
 
 

@@ -6,26 +6,28 @@ from typing import Any
 
 import torch
 
-from scriven import config, find
+from scriven import config, registry
 from scriven.data.batch import Batch
 from scriven.settings import TokenizerSettings
 from scriven.tasks.shared.columns import BadValue, Column, Row
 from scriven.tasks.shared.examples import Example, TableTask
-from scriven.text import Tokenizer
-from scriven.text.kinds import char
+from scriven.tokenizers import Tokenizer
+from scriven.tokenizers.kinds import char
 
 CPU = torch.device("cpu")
 CONTEXT = 64
-SHAPE = {"context": CONTEXT, "layers": 1, "heads": 2, "width": 16}
+SHAPE = {"context_length": CONTEXT, "layers": 1, "heads": 2, "d_model": 16}
 LETTERS = "abcdefg hijk.\n"
 LABELS = ["a b", "no", "🎭"]
 
 TASKS: dict[str, type[TableTask]] = {
     name: kind
-    for name in find.names("scriven.tasks")
-    if issubclass(kind := find.module("scriven.tasks", name).Task, TableTask)
+    for name in registry.names("scriven.tasks")
+    if issubclass(kind := registry.module("scriven.tasks", name).Task, TableTask)
 }
-MODELS = {name: find.module("scriven.models", name) for name in find.names("scriven.models")}
+MODELS = {
+    name: registry.module("scriven.models", name) for name in registry.names("scriven.models")
+}
 ABLE = [
     (task, model)
     for task, kind in TASKS.items()
@@ -51,7 +53,7 @@ def make(task: str, model: str, more: dict[str, Any] | None = None, **changes: o
     """
     known, module, kind = tokenizer(task), MODELS[model], TASKS[task]
     fields = {field.name for field in dataclasses.fields(module.Config)}
-    shape = {**SHAPE, "vocabulary": known.vocabulary, "padding": known.pad, **changes}
+    shape = {**SHAPE, "vocab_size": known.vocab_size, "padding": known.pad, **changes}
     chosen = {name: value for name, value in shape.items() if name in fields}
     facts = {"labels": LABELS, "mean": 2.5, "spread": 2.0, "low": 1.0, "high": 5.0}
     facts |= more or {}

@@ -12,7 +12,7 @@ from scriven.errors import InputError, SettingError
 from scriven.settings import DataSettings
 from scriven.tasks.choice import Choice, place_of
 from scriven.tasks.shared.columns import BadValue, parse_columns, resolve, values
-from scriven.training.ground import choose_task, read_ground, tasks
+from scriven.train.ground import choose_task, read_ground, tasks
 
 TASKS = tasks()
 
@@ -73,7 +73,7 @@ def test_a_row_may_have_fewer_choices_but_no_gap() -> None:
 
 def test_a_series_can_be_named_and_stays_what_it_was() -> None:
     row = {"question": "which?", "yes": "one", "no": "two", "answer": "0"}
-    name, found = read(row, "choice", "context=question,choices=yes+no,answer=answer")
+    name, found = read(row, "choice", "context_length=question,choices=yes+no,answer=answer")
     assert (name, found["choices"]) == ("choice", ["one", "two"])
     with pytest.raises(InputError, match="found are question, yes, no, answer"):
         read(row, "choice", "choices=yes+maybe")
@@ -122,7 +122,7 @@ def test_a_question_alone_is_read_once() -> None:
 
 
 def test_a_joined_column_that_was_asked_for_must_be_there() -> None:
-    words = parse_columns("context=story", TASKS["instruct"].COLUMNS)
+    words = parse_columns("context_length=story", TASKS["instruct"].COLUMNS)
     assert resolve(TASKS["instruct"].COLUMNS, ["prompt", "completion"], words) is None
 
 

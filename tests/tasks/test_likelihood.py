@@ -14,7 +14,7 @@ from scriven.tasks.shared.span import Span
 DECODERS = [name for name, module in MODELS.items() if module.Model.kind == "decoder"]
 each = pytest.mark.parametrize("model", DECODERS)
 WEIGHT = 0.3
-FACTS = {"likelihood": WEIGHT, "auxiliary": 0.0}
+FACTS = {"lm_score_weight": WEIGHT, "lm_loss_weight": 0.0}
 
 
 def nats(task: Any, before: list[int], answer: list[int]) -> float:
@@ -49,12 +49,15 @@ def scores(task: Any, table: list[dict[str, Any]]) -> Tensor:
 
 
 @each
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("tie_embeddings", [True, False])
 @torch.no_grad()
 def test_the_number_of_an_answer_is_the_layers_plus_what_the_context_adds(
-    model: str, tied: bool
+    model: str, tie_embeddings: bool
 ) -> None:
-    task, table = make("choice", model, FACTS, tied=tied).eval(), rows("choice", 5)
+    task, table = (
+        make("choice", model, FACTS, tie_embeddings=tie_embeddings).eval(),
+        rows("choice", 5),
+    )
     for row, found in zip(table, scores(task, table), strict=True):
         right = expected(task, row)
         assert found[: len(right)].tolist() == pytest.approx(right, abs=1e-12)
@@ -105,5 +108,5 @@ def test_an_untrained_layer_chooses_as_the_model_alone_would() -> None:
 
 
 def test_only_decoders_have_it() -> None:
-    assert make("choice", "roberta", FACTS).likelihood == 0.0
-    assert make("choice", "llama", FACTS).likelihood == WEIGHT
+    assert make("choice", "roberta", FACTS).lm_score_weight == 0.0
+    assert make("choice", "llama", FACTS).lm_score_weight == WEIGHT

@@ -1,4 +1,4 @@
-"""A whole fine-tuning with `--tune.likelihood`: kept with the run, and where it cannot be had."""
+"""Fine-tuning with `--finetune.lm_score_weight`: kept with the run, refused where impossible."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,13 @@ import scriven
 from scriven.errors import InputError, SettingError
 
 SHAPE = {
-    "model.layers": "1", "model.heads": "2", "model.width": "16", "model.context": "64",
-    "tokenizer.kind": "byte", "runtime.device": "cpu",
-}  # fmt: skip
+    "model.layers": "1",
+    "model.heads": "2",
+    "model.d_model": "16",
+    "model.context_length": "64",
+    "tokenizer.kind": "byte",
+    "runtime.device": "cpu",
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +39,12 @@ def quiz(folder: Path) -> Path:
 def test_a_run_keeps_it_and_no_other_program_is_given_half_of_it(
     base: scriven.Model, tmp_path: Path
 ) -> None:
-    settings = {"tune.likelihood": "0.5", "tune.token_dropout": "0.2"}
+    settings = {"finetune.lm_score_weight": "0.5", "finetune.token_dropout": "0.2"}
     model = base.finetune(
         quiz(tmp_path), out=tmp_path / "run", budget="2steps", quiet=True, settings=settings
     )
     again = scriven.load(tmp_path / "run")
-    assert again.task.likelihood == 0.5
+    assert again.task.lm_score_weight == 0.5
     row = {"context": "the baker sells", "choices": ["bread", "fish"]}
     assert model.predict([row]) == again.predict([row])
     assert json.loads((tmp_path / "run/config.json").read_text())["model_type"] == "scriven-llama"
@@ -53,7 +57,10 @@ def test_a_run_keeps_it_and_no_other_program_is_given_half_of_it(
 def test_another_value_is_refused(base: scriven.Model, tmp_path: Path, value: str) -> None:
     with pytest.raises(SettingError, match=r"tune\.likelihood"):
         base.finetune(
-            quiz(tmp_path), out=tmp_path / "run", quiet=True, settings={"tune.likelihood": value}
+            quiz(tmp_path),
+            out=tmp_path / "run",
+            quiet=True,
+            settings={"finetune.lm_score_weight": value},
         )
     assert not (tmp_path / "run").exists()
 
@@ -64,7 +71,10 @@ def test_another_task_has_no_use_for_it(base: scriven.Model, tmp_path: Path) -> 
     )
     with pytest.raises(SettingError, match="only for choice"):
         base.finetune(
-            tmp_path / "a.csv", out=tmp_path / "run", quiet=True, settings={"tune.likelihood": "1"}
+            tmp_path / "a.csv",
+            out=tmp_path / "run",
+            quiet=True,
+            settings={"finetune.lm_score_weight": "1"},
         )
     assert not (tmp_path / "run").exists()
 
@@ -82,5 +92,5 @@ def test_many_long_rows_are_read_a_few_at_once(base: scriven.Model, tmp_path: Pa
     path.write_text("\n".join(map(json.dumps, rows)))
     model = base.finetune(path, out=tmp_path / "run", budget="1steps", quiet=True)
     train = model.record["settings"]["train"]
-    assert train["batch"] == 8
-    assert train["micro_batch"] == 4  # 20 answers of about 60 tokens in each row
+    assert train["batch_size"] == 8
+    assert train["micro_batch_size"] == 4  # 20 answers of about 60 tokens in each row

@@ -22,7 +22,14 @@ CPU = torch.device("cpu")
 
 def make(**changes: object) -> Masked:
     torch.manual_seed(0)
-    shape = {"vocabulary": V, "context": T, "layers": 2, "heads": 2, "width": 16, **changes}
+    shape = {
+        "vocab_size": V,
+        "context_length": T,
+        "layers": 2,
+        "heads": 2,
+        "d_model": 16,
+        **changes,
+    }
     task = Masked(roberta.Model(roberta.Config(**shape)), special=SPECIAL)
     with torch.no_grad():
         for weight in task.parameters():
@@ -89,7 +96,7 @@ def test_what_is_not_hidden_is_shown_and_not_counted() -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7])
 def test_no_row_is_without_a_gap(length: int) -> None:
-    batch = make(context=length).exercise(text(200, length), 0, 1)
+    batch = make(context_length=length).exercise(text(200, length), 0, 1)
     assert (batch.targets != IGNORED).any(1).all()
 
 
@@ -133,7 +140,7 @@ def test_measuring_is_the_same_each_time_and_window_sizes_may_be_tiny(shard: Sha
     first, second = (list(make().examine(shard, CPU)) for _ in range(2))
     assert all(torch.equal(a.tokens, b.tokens) for a, b in zip(first, second, strict=True))
     for context in (1, 3, 200):
-        batches = list(make(context=context).examine(shard, CPU))
+        batches = list(make(context_length=context).examine(shard, CPU))
         assert sum(batch.counted() for batch in batches) == 137
 
 
@@ -165,7 +172,7 @@ def test_the_head_is_dense_gelu_norm_and_the_embedding() -> None:
 def test_one_backbone_learns_what_only_the_right_side_tells() -> None:
     """A token equal to the one after it: no left-to-right model can know it."""
     torch.manual_seed(0)
-    shape = {"vocabulary": V, "context": 8, "layers": 1, "heads": 2, "width": 32}
+    shape = {"vocab_size": V, "context_length": 8, "layers": 1, "heads": 2, "d_model": 32}
     task = Masked(roberta.Model(roberta.Config(**shape)), special=SPECIAL)
     task.initialise()
     optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)

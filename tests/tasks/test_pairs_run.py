@@ -9,7 +9,7 @@ import scriven
 from scriven.errors import InputError
 
 SETTINGS = {
-    "model.layers": "1", "model.heads": "2", "model.width": "16", "train.batch": "8",
+    "model.layers": "1", "model.heads": "2", "model.d_model": "16", "train.batch_size": "8",
     "tokenizer.kind": "byte", "runtime.device": "cpu",
 }  # fmt: skip
 
@@ -39,7 +39,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, scriven.Model]:
 def test_a_run_on_pairs_says_what_it_learnt(run: tuple[str, scriven.Model]) -> None:
     _, model = run
     assert model.record["task"] == "pairs"
-    assert model.record["model"]["context"] == 8  # the smallest that holds 3 bytes and the end
+    assert (
+        model.record["model"]["context_length"] == 8
+    )  # the smallest that holds 3 bytes and the end
     assert model.results["measure"] == "target token"
     assert "-> " in model.results["sample"]
 
@@ -87,7 +89,7 @@ def test_pairs_are_learnt(tmp_path: Path) -> None:
     path.write_text("source,target\n" + "\n".join(f"{each},{each}" for each in letters) + "\n")
     model = scriven.train(
         str(path), arch="transformer", budget="100steps", out=str(tmp_path / "run"), quiet=True,
-        settings={**SETTINGS, "train.batch": "32", "model.width": "32"},
+        settings={**SETTINGS, "train.batch_size": "32", "model.d_model": "32"},
     )  # fmt: skip
     print(model.results["val_loss"], model.results["ngram_loss"])
     assert model.results["val_loss"] < 0.8 * model.results["ngram_loss"]

@@ -20,7 +20,7 @@ EOS, PAD, MASK = 57, 58, 59
 
 def make(context: int = CONTEXT) -> Seq2Seq:
     torch.manual_seed(0)
-    config = transformer.Config(vocabulary=V, context=context, layers=1, heads=2, width=16)
+    config = transformer.Config(vocab_size=V, context_length=context, layers=1, heads=2, d_model=16)
     task = Seq2Seq(transformer.Model(config), special={"eos": EOS, "pad": PAD, "mask": MASK})
     with torch.no_grad():
         for weight in task.parameters():

@@ -15,9 +15,9 @@ from scriven.runtime import decide
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.tasks.base import Output
 from scriven.tasks.shared.labelled import Labelled
-from scriven.training.optim import Optimizers
-from scriven.training.parallel import Parallel
-from scriven.training.update import Update, Updater
+from scriven.train.optim import Optimizers
+from scriven.train.parallel import Parallel
+from scriven.train.update import Update, Updater
 
 RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))
 LABELLED = [(name, model) for name, model in ABLE if issubclass(TASKS[name], Labelled)]
@@ -56,11 +56,11 @@ def far(task: Any, whole: Batch, size: int) -> float:
 
 
 @each
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("tie_embeddings", [True, False])
 def test_micro_batches_of_ragged_rows_equal_one_big_batch(
-    name: str, model: str, tied: bool
+    name: str, model: str, tie_embeddings: bool
 ) -> None:
-    task = make(name, model, tied=tied)
+    task = make(name, model, tie_embeddings=tie_embeddings)
     whole = batch(task, name, rows(name, 5))
     for size in (1, 2, 3):
         assert far(task, whole, size) < 1e-12
@@ -69,7 +69,7 @@ def test_micro_batches_of_ragged_rows_equal_one_big_batch(
 @each
 def test_every_weight_learns(name: str, model: str) -> None:
     """Otherwise the comparison of gradients would compare zeros."""
-    task = make(name, model, tied=False)
+    task = make(name, model, tie_embeddings=False)
     found, update = gradients(task, batch(task, name, rows(name, 5)), 5)
     assert update.applied
     for (place, _), gradient in zip(task.named_parameters(), found, strict=True):
@@ -168,7 +168,7 @@ def test_reading_the_end_of_the_padding_would_be_noticed(
 @each
 def test_no_answer_looks_at_the_right_one(name: str, model: str) -> None:
     """What is asked is the same with and without the answer, so nothing leaks when predicting."""
-    task, kind = make(name, model, context=256).eval(), TASKS[name]
+    task, kind = make(name, model, context_length=256).eval(), TASKS[name]
     for row in rows(name, 4):
         (example,) = encode(task, name, [kind.without_answer(row)])
         (learnt,) = encode(task, name, [row])
@@ -226,7 +226,7 @@ def test_one_row_is_enough(name: str, model: str) -> None:
 
 @each
 def test_rows_longer_than_the_context_fit_and_are_counted(name: str, model: str) -> None:
-    task = make(name, model, context=16)
+    task = make(name, model, context_length=16)
     if task.backbone.reach is None:
         return  # reads rows of any length
     for example in encode(task, name, rows(name, 6, longest=90, seed=3)):
@@ -236,7 +236,7 @@ def test_rows_longer_than_the_context_fit_and_are_counted(name: str, model: str)
     examples = encode(task, name, table)
     assert any(example.cut for example in examples)
     for row, example in zip(table, examples, strict=True):
-        whole = encode(make(name, model, context=4096), name, [row])[0]
+        whole = encode(make(name, model, context_length=4096), name, [row])[0]
         assert whole.cut == 0
         if name not in ("chat", "instruct", "choice"):
             lost = whole.length - example.length
@@ -249,17 +249,17 @@ def test_rows_longer_than_the_context_fit_and_are_counted(name: str, model: str)
 
 @each
 def test_a_context_in_which_nothing_fits_is_refused(name: str, model: str) -> None:
-    task = make(name, model, context=4, memory=0)
+    task = make(name, model, context_length=4, memory=0)
     if task.backbone.reach is None:
         return
-    with pytest.raises(InputError, match=r"too short for the task|--model.context"):
+    with pytest.raises(InputError, match=r"too short for the task|--model.context_length"):
         encode(task, name, rows(name, 2))
 
 
 @each
 def test_special_tokens_in_a_text_are_text(name: str, model: str) -> None:
     """C10: a user's `<|extract|>` is eleven characters."""
-    task, known = make(name, model, context=4096), tokenizer(name)
+    task, known = make(name, model, context_length=4096), tokenizer(name)
     marks = " ".join(known.special)
     table = rows(name, 1)
     plain = encode(task, name, table)[0]

@@ -97,9 +97,9 @@ def loss_of_label(task: Any, name: str, row: dict[str, Any]) -> float:
 
 
 @each_labelled
-@pytest.mark.parametrize("tied", [True, False])
-def test_scores_are_those_of_the_paper(name: str, model: str, tied: bool) -> None:
-    task, table = make(name, model, tied=tied).eval(), rows(name, 5)
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_scores_are_those_of_the_paper(name: str, model: str, tie_embeddings: bool) -> None:
+    task, table = make(name, model, tie_embeddings=tie_embeddings).eval(), rows(name, 5)
     with torch.no_grad():
         whole = batch(task, name, table)
         found = task.scores(task.hidden(whole), whole)
@@ -117,9 +117,9 @@ def test_scores_are_those_of_the_paper(name: str, model: str, tied: bool) -> Non
 
 
 @each_labelled
-@pytest.mark.parametrize("tied", [True, False])
-def test_the_loss_is_that_of_the_paper(name: str, model: str, tied: bool) -> None:
-    task, table = make(name, model, tied=tied), rows(name, 3)
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_the_loss_is_that_of_the_paper(name: str, model: str, tie_embeddings: bool) -> None:
+    task, table = make(name, model, tie_embeddings=tie_embeddings), rows(name, 3)
     whole = batch(task, name, table)
     decoder = MODELS[model].Model.kind == "decoder"
     with torch.no_grad():
@@ -217,9 +217,14 @@ def slow_loss(task: Any, name: str, row: dict[str, Any]) -> tuple[float, int]:
 
 
 @pytest.mark.parametrize(("name", "model"), WRITTEN)
-@pytest.mark.parametrize("tied", [True, False])
-def test_the_loss_is_that_of_the_answers_tokens_alone(name: str, model: str, tied: bool) -> None:
-    task, table = make(name, model, tied=tied, context=160), rows(name, 3)
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_the_loss_is_that_of_the_answers_tokens_alone(
+    name: str, model: str, tie_embeddings: bool
+) -> None:
+    task, table = (
+        make(name, model, tie_embeddings=tie_embeddings, context_length=160),
+        rows(name, 3),
+    )
     whole: Batch = batch(task, name, table)
     with torch.no_grad():
         found = task(whole)
@@ -241,7 +246,7 @@ def test_learning_the_question_too_would_be_noticed(
         return made
 
     monkeypatch.setattr(kind, "collate", wrong)
-    task, table = make(name, "gpt2", context=160), rows(name, 2)
+    task, table = make(name, "gpt2", context_length=160), rows(name, 2)
     losses = sum(slow_loss(task, name, row)[0] for row in table)
     assert float(task(batch(task, name, table)).loss) != pytest.approx(losses, rel=1e-6)
 
@@ -254,7 +259,7 @@ def test_what_does_not_fit_is_cut_where_the_documents_say(model: str) -> None:
     start, border, extract = (known.special[f"<|{x}|>"] for x in ("start", "delimiter", "extract"))
 
     def example(name: str, row: dict[str, Any]) -> Any:
-        return make(name, model, context=16).encode(tokenizer(name), row)
+        return make(name, model, context_length=16).encode(tokenizer(name), row)
 
     long, short = known.encode("abcdefghijkabcdefghi"), known.encode("ab")
     room = 16 - 3
@@ -288,7 +293,7 @@ def test_a_long_conversation_loses_its_oldest_exchanges(model: str) -> None:
     row, last = {"messages": [{"role": "system", "content": "h"}, *turns]}, turns[-2:]
     one = len(dialogue("chat", {"messages": turns[:2]}))
     first = len(dialogue("chat", {"messages": row["messages"][:1]}))
-    task = make("chat", model, context=first + one + one // 2)
+    task = make("chat", model, context_length=first + one + one // 2)
     made = task.encode(known, row)
     kept = [token for token, _ in dialogue("chat", {"messages": [row["messages"][0], *last]})]
     read = made.rows[0] if made.source is None else made.source

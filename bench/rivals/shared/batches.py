@@ -20,7 +20,7 @@ class Batches:
         self.tokens = np.load(place / "tokens.npy", mmap_mode="r")
         self.starts = np.load(place / "starts.npy")
         self.examined = np.load(place / "examined.npy")
-        self.context: int = json.loads((place / "context.json").read_text())
+        self.context_length: int = json.loads((place / "context.json").read_text())
 
     def batch(self, number: int) -> tuple[Tensor, Tensor]:
         """(rows, context) tokens, and the tokens after them, int64."""
@@ -37,6 +37,6 @@ class Batches:
         return [self._read(start[None]) for start in self.examined]
 
     def _read(self, starts: np.ndarray) -> tuple[Tensor, Tensor]:
-        places = starts[:, None] + np.arange(self.context + 1)
+        places = starts[:, None] + np.arange(self.context_length + 1)
         pieces = torch.from_numpy(self.tokens[places].astype(np.int64))
         return pieces[:, :-1].contiguous(), pieces[:, 1:].contiguous()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.table import Table, TableRow
 from ..errors import InputError, SettingError
 from ..generate.predict import Answer, Predictor
-from ..run.atomic import write_stream
+from ..runs.atomic import write_stream
 from ..settings import DataSettings
 from ..tasks.shared.columns import BadValue, Row, missing, resolve, there, values
 from ..tasks.shared.examples import TableTask

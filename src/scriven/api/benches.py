@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from .. import config, find
+from .. import config, registry
 from ..data.sources import Sources
 from ..errors import InputError, ResourceError, SettingError
 from ..report.compare import Comparison, compare
-from ..run.atomic import make_folder, write_file
-from ..run.folder import RUNS
-from ..run.record import NAME, read_record
+from ..runs.atomic import make_folder, write_file
+from ..runs.folder import RUNS
+from ..runs.record import NAME, read_record
 from ..settings import Settings
-from ..text.special import visible
-from ..training.budget import Budget, parse_budget
-from ..training.plan import check_ranges, shape_of
-from ..training.request import Request, wishes_of
-from ..training.session import start
-from ..training.stop import Interrupted, watch
+from ..tokenizers.special import visible
+from ..train.budget import Budget, parse_budget
+from ..train.plan import check_ranges, shape_of
+from ..train.request import Request, wishes_of
+from ..train.session import start
+from ..train.stop import Interrupted, watch
 
 MOST_SEEDS = 1000
 RESULTS = "results"
@@ -65,7 +65,7 @@ def bench(
         size: tiny, small, ...; or a number of parameters; as `train` has it.
         out: the folder of the runs; runs/bench-NAME by default.
         quiet: say nothing.
-        settings: any other setting of all runs, as in {"model.width": 64}.
+        settings: any other setting of all runs, as in {"model.d_model": 64}.
 
     Raises:
         InputError: anything that cannot be trained as asked, before anything is trained; or a run
@@ -77,7 +77,7 @@ def bench(
         raise InputError("a bench reads its text many times: name a file instead of -")
     with Sources(names) as found:
         folder = RUNS / f"bench-{found.name}" if out is None else Path(out)
-    architectures = list(dict.fromkeys(arch)) or find.names("scriven.models")
+    architectures = list(dict.fromkeys(arch)) or registry.names("scriven.models")
     amount = check(architectures, budget, seeds, size, settings or {})
     if (folder / NAME).exists():
         raise InputError(f"{folder} is a run, not a folder of runs: choose another --out")
@@ -127,7 +127,7 @@ def check(
         raise SettingError(f"--arch names {sorted(twice)[0]} twice: rename one of the files")
     wishes = wishes_of(Request(settings=settings))
     check_ranges(wishes.apply(Settings()))
-    modules = [find.module("scriven.models", each) for each in architectures]
+    modules = [registry.module("scriven.models", each) for each in architectures]
     for module in modules:
         config.replace(module.Config(), wishes.sections.get("model", {}), "model")
     return amount

@@ -8,16 +8,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .. import __version__, find
+from .. import __version__, registry
 from ..errors import InputError, SettingError
-from ..exchange.base import CheckFailed, asked_as, choose_dtype, describe
-from ..exchange.shared import child
-from ..exchange.shared.card import export_card
-from ..exchange.shared.compare import Comparison, compare, make_question
-from ..exchange.shared.stage import MARK, stage
-from ..run.card import model_card, read_curve
-from ..run.folder import resolve
-from ..run.load import Loaded, load_run
+from ..export.base import CheckFailed, asked_as, choose_dtype, describe
+from ..export.shared import child
+from ..export.shared.card import export_card
+from ..export.shared.compare import Comparison, compare, make_question
+from ..export.shared.stage import MARK, stage
+from ..runs.card import model_card, read_curve
+from ..runs.folder import resolve
+from ..runs.load import Loaded, load_run
 from .machine import version_of
 
 FOLDER = "exports"
@@ -56,7 +56,7 @@ def export(
         near = get_close_matches(to, targets(), 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise SettingError(f"--to={to}: {hint}known are {', '.join(targets())}")
-    target = find.module("scriven.exchange", to)
+    target = registry.module("scriven.export", to)
     chosen = choose_dtype(target, to, dtype)
     loaded = load_run(resolve(str(run)), arch)
     task = str(loaded.record["task"])
@@ -100,7 +100,7 @@ def export(
 
 def targets() -> list[str]:
     """What `to` may be."""
-    return find.names("scriven.exchange")
+    return registry.names("scriven.export")
 
 
 def _check(

@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..run.huggingface import rewrite_card
-from ..run.record import read_record, write_record
-from ..training.conduct import Trained
-from ..training.finetune import finetune as start
-from ..training.tuning import Tuning, command
+from ..runs.huggingface import rewrite_card
+from ..runs.record import read_record, write_record
+from ..train.conduct import Trained
+from ..train.finetune import finetune as start
+from ..train.tuning import Tuning, command
 from .model import Model
 from .training import finish
 
@@ -48,7 +48,7 @@ def finetune(
         control: train the same model without its pre-training too, for comparison.
         arch: the file of the user's own architecture, where the run was made with one.
         quiet: say nothing.
-        settings: any other setting, as in {"tune.weights": "lora"}.
+        settings: any other setting, as in {"finetune.weights": "lora"}.
         began: time.monotonic() from which a wall-clock budget counts; now by default.
 
     Raises:

@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from .. import config, find
+from .. import config, registry
 from ..errors import InputError, SettingError
 from ..evaluate.loss import Metric
-from ..run.folder import claim
+from ..runs.folder import claim
 from ..tasks.base import Criterion
-from ..training.log import read_events
-from ..training.optim import Custom
-from ..training.own import Own
-from ..training.request import Request
-from ..training.session import start
+from ..train.log import read_events
+from ..train.optim import Custom
+from ..train.own import Own
+from ..train.request import Request
+from ..train.session import start
 from .model import Model
 from .training import finish
 
@@ -48,7 +48,7 @@ class GPT:
     def __init__(
         self, *, arch: str = "llama", tokenizer: str | None = None, seed: int = 0, **shape: Any
     ) -> None:
-        module = find.module("scriven.models", arch)
+        module = registry.module("scriven.models", arch)
         config.replace(module.Config(), shape, "model")
         self.arch, self.tokenizer, self.seed, self.shape = arch, tokenizer, seed, shape
         self.model: Model | None = None
@@ -75,7 +75,7 @@ class GPT:
         Raises:
             SettingError: an unknown name, or something that cannot be called.
         """
-        self._settings = {} if rate is None else {"optim.rate": rate}
+        self._settings = {} if rate is None else {"optim.lr": rate}
         custom: Custom | None = None
         if isinstance(optimizer, str):
             if optimizer not in OPTIMIZERS:
@@ -124,7 +124,7 @@ class GPT:
         chosen = {f"model.{name}": value for name, value in self.shape.items()}
         chosen |= self._settings
         if batch is not None:
-            chosen["train.batch"] = batch
+            chosen["train.batch_size"] = batch
         if self.tokenizer is not None:
             chosen["tokenizer.kind"] = self.tokenizer
         weights = None

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..exchange.incoming.huggingface import import_folder
+from ..import_.huggingface import import_folder
 from ..report import write_report
 from .model import Model, load
 

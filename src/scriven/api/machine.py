@@ -50,7 +50,9 @@ def examine() -> dict[str, Any]:
 def difference(runtime: Runtime) -> float:
     """How far one loss of a small model on this device is from float64 on the processor."""
     generator = torch.Generator().manual_seed(0)
-    task = Language(llama.Model(llama.Config(vocabulary=64, context=32, layers=2, width=64)))
+    task = Language(
+        llama.Model(llama.Config(vocab_size=64, context_length=32, layers=2, d_model=64))
+    )
     with torch.no_grad():
         for weight in task.parameters():
             weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)

@@ -16,12 +16,12 @@ from ..generate.fill import Guess, fill
 from ..generate.ready import ready
 from ..generate.sampling import Sampling, check_beams
 from ..report import write_report
-from ..run.folder import resolve
-from ..run.load import Loaded, load_run
+from ..runs.folder import resolve
+from ..runs.load import Loaded, load_run
 from ..runtime import Runtime, decide
 from ..settings import DataSettings, RuntimeSettings
 from ..tasks.shared.examples import TableTask
-from ..training.differences import recorded
+from ..train.differences import recorded
 from .answers import Answers, as_rows, predictor, task_of
 from .scoring import evaluate_rows
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from .. import config
 from ..settings import Settings
-from ..training import scaling
-from ..training.budget import Budget
-from ..training.forecast import LAYOUTS, Forecast, fewest, memory, traffic
-from ..training.job import Job
-from ..training.machines import Machine
+from ..train import scaling
+from ..train.budget import Budget
+from ..train.forecast import LAYOUTS, Forecast, fewest, memory, traffic
+from ..train.job import Job
+from ..train.machines import Machine
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ def report(asked: Asked, planned: Planned) -> dict[str, Any]:
         "model": config.to_dict(planned.model),
         "parameters": job.parameters,
         "parts": job.parts,
-        "batch": job.rows,
+        "batch_size": job.rows,
         "batch_tokens": job.tokens,
         "optimizer": planned.settings.optim.optimizer,
-        "rates": scaling.rates(planned.settings.optim, job.width),
+        "rates": scaling.rates(planned.settings.optim, job.d_model),
         "tokens": planned.tokens,
         "tokens_per_parameter": planned.tokens / job.parameters,
         "passes": planned.tokens / asked.text if asked.text else None,
@@ -87,7 +87,13 @@ def _speed(asked: Asked, planned: Planned) -> dict[str, Any]:
         if devices > 1 and not each.checkpointing
     }
     if found is None:
-        names = ("layout", "micro_batch", "seconds_of_an_update", "tokens_per_second", "seconds")
+        names = (
+            "layout",
+            "micro_batch_size",
+            "seconds_of_an_update",
+            "tokens_per_second",
+            "seconds",
+        )
         return {
             **dict.fromkeys(names),
             "bytes_sent_per_token": sent,
@@ -98,7 +104,7 @@ def _speed(asked: Asked, planned: Planned) -> dict[str, Any]:
     speed = job.tokens / found.step
     return {
         "layout": found.layout.name if devices > 1 else found.layout.alone,
-        "micro_batch": micro,
+        "micro_batch_size": micro,
         "bytes_sent_per_token": sent,
         "seconds_of_an_update": found.seconds,
         "tokens_per_second": speed,
@@ -121,16 +127,16 @@ def command(asked: Asked, planned: Planned) -> str:
         unit, factor = ("G", 1e9) if budget.amount >= 1e9 else ("M", 1e6)
         words.append(f"--budget {budget.amount / factor:.10g}{unit}tokens")
     for name, value in asked.settings.items():
-        own = name.replace("model.vocabulary", "tokenizer.vocabulary")  # a text brings its own
+        own = name.replace("model.vocab_size", "tokenizer.vocab_size")  # a text brings its own
         words.append(f"--{own} {value}")
     if found is None:
         return " ".join(words)
-    usual = max(1, scaling.GPU_TOKENS // job.context)
+    usual = max(1, scaling.GPU_TOKENS // job.context_length)
     rows = math.ceil(job.rows / asked.devices)
-    if "train.micro_batch" not in asked.settings and found.micro < min(usual, rows):
-        words.append(f"--train.micro_batch {found.micro}")
+    if "train.micro_batch_size" not in asked.settings and found.micro < min(usual, rows):
+        words.append(f"--train.micro_batch_size {found.micro}")
     if found.layout.checkpointing:
-        words.append("--runtime.checkpointing true")
+        words.append("--runtime.activation_checkpointing true")
     if asked.devices == 1:
         return " ".join(words)
     nodes = math.ceil(asked.devices / asked.machine.per_node)

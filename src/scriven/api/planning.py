@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .. import config, find
+from .. import config, registry
 from ..errors import SettingError
 from ..settings import Settings
-from ..text.choose import vocabulary_for
-from ..training import scaling
-from ..training.budget import Budget, parse_budget
-from ..training.forecast import Forecast, forecast
-from ..training.job import Job, job_of
-from ..training.machines import machine_of
-from ..training.plan import check_ranges
+from ..tokenizers.choose import vocabulary_for
+from ..train import scaling
+from ..train.budget import Budget, parse_budget
+from ..train.forecast import Forecast, forecast
+from ..train.job import Job, job_of
+from ..train.machines import machine_of
+from ..train.plan import check_ranges
 from .planned import Asked, Planned, report
 
 UTILISATION = 0.4
@@ -48,7 +48,7 @@ def plan(
         peak: TFLOPs per second of one device, instead of the table's or the probe's.
         network: gigabytes per second from one computer to others, instead of the table's.
         utilisation: share of the peak that products reach.
-        settings: changes of settings, as in {"model.context": 2048}.
+        settings: changes of settings, as in {"model.context_length": 2048}.
 
     Raises:
         SettingError: something impossible, or too little to plan from.
@@ -90,7 +90,7 @@ class _Search:
         self.asked, self.budget = asked, asked.budget
         if size is None and self.budget is None and asked.text is None:
             self.budget = Budget("seconds", 600)  # as `train` has it
-        self.start = find.module("scriven.models", asked.architecture).Config()
+        self.start = registry.module("scriven.models", asked.architecture).Config()
         sections = config.sections(asked.settings)
         self.fields = sections.pop("model", {})
         self.settings = _changed(sections)
@@ -152,15 +152,17 @@ class _Search:
         text, machine = self.asked.text or horizon, self.asked.machine
         seconds = self._seconds if self._unit == "seconds" else math.inf
         usual: dict[str, object] = {
-            "vocabulary": vocabulary_for(int(text * scaling.BYTES_PER_TOKEN)),
-            "context": scaling.usual_context(machine.gpu, seconds, not machine.gpu, int(text)),
+            "vocab_size": vocabulary_for(int(text * scaling.BYTES_PER_TOKEN)),
+            "context_length": scaling.usual_context(
+                machine.gpu, seconds, not machine.gpu, int(text)
+            ),
             **vars(scaling.shape_of(self.size)),
         }
         known = {name: value for name, value in usual.items() if hasattr(self.start, name)}
         model = config.replace(self.start, {**known, **self.fields}, "model")
         told = None if self._unit == "steps" else horizon
         tokens = scaling.batch_tokens(machine.gpu, told, text)
-        rows = self.settings.train.batch or scaling.rows_of(tokens, model.context, text)
+        rows = self.settings.train.batch_size or scaling.rows_of(tokens, model.context_length, text)
         optimizer = self.settings.optim.optimizer
         job = replace(job_of(self.asked.architecture, model, optimizer, machine.gpu), rows=rows)
         return model, job, forecast(job, machine, self.asked.devices, self.asked.utilisation)
@@ -198,7 +200,7 @@ def _changed(sections: Mapping[str, dict[str, object]]) -> Settings:
 def _blocks(size: str) -> int:
     """Parameters of a size, about."""
     shape = scaling.shape_of(size)
-    return 12 * shape.layers * shape.width**2
+    return 12 * shape.layers * shape.d_model**2
 
 
 def _rounded(tokens: float) -> float:

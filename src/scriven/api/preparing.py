@@ -9,7 +9,7 @@ from typing import Any
 from .. import config
 from ..data.bulk.build import Wanted, build
 from ..errors import InputError, SettingError
-from ..run.folder import resolve
+from ..runs.folder import resolve
 from ..settings import DataSettings, TokenizerSettings
 
 
@@ -62,7 +62,7 @@ def prepare(
         processes=processes,
         seed=seed,
         format=format,
-        bounded="validation" not in sections.get("data", {}),
+        bounded="val_fraction" not in sections.get("data", {}),
     )
     if quiet:
         return build(wanted)

@@ -9,8 +9,8 @@ from ..errors import InputError, ScrivenError
 from ..evaluate.tables import baselines, score_rows
 from ..settings import DataSettings
 from ..tasks.shared.columns import Row
-from ..training.differences import recorded
-from ..training.ground import checked, read_ground, shared
+from ..train.differences import recorded
+from ..train.ground import checked, read_ground, shared
 from .answers import chosen_columns, predictor, task_of
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .. import config, find
+from .. import config, registry
 from ..errors import InputError
 from ..models.shared.backbone import pretraining
 from ..models.shared.cost import (
@@ -15,10 +15,10 @@ from ..models.shared.cost import (
     parameters_by_part,
     training_bytes,
 )
-from ..run.folder import resolve
-from ..run.record import read_record
-from ..training.request import read_named_preset
-from ..training.scaling import SIZES
+from ..runs.folder import resolve
+from ..runs.record import read_record
+from ..train.request import read_named_preset
+from ..train.scaling import SIZES
 
 TOKENS_AT_ONCE = 2048
 VOCABULARY = 323
@@ -43,10 +43,10 @@ def inspect(
     others = [name for name in changes if name != "model"]
     if others:
         raise config.unknown(f"--{others[0]}.{next(iter(changes[others[0]]))}", ["--model."])
-    module = find.module("scriven.models", architecture)
-    fields = {"vocabulary": VOCABULARY, **fields, **changes.get("model", {})}
+    module = registry.module("scriven.models", architecture)
+    fields = {"vocab_size": VOCABULARY, **fields, **changes.get("model", {})}
     model = config.replace(module.Config(), fields, "model")
-    task = find.module("scriven.tasks", tuned.get("task", pretraining(module))).Task
+    task = registry.module("scriven.tasks", tuned.get("task", pretraining(module))).Task
     if tuned:
         task = partial(task, facts=tuned["finetune"])  # how many labels its head has
     empty = build_empty(module, model, task)
@@ -76,7 +76,7 @@ def _shape(target: str, arch: str | None) -> tuple[str, dict[str, object], dict[
         preset = read_named_preset(target)
         fields = config.sections({key: preset[key] for key in preset if "." in key})
         return arch or str(preset.get("arch", "llama")), fields.get("model", {}), {}
-    if target in find.names("scriven.models") or _is_code(target):
+    if target in registry.names("scriven.models") or _is_code(target):
         return target, {}, {}
     try:
         record = read_record(resolve(target))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..data.batch import Batch
+from ..distributed import ALONE
 from ..generate.engine import Engine
 from ..generate.ready import ready
 from ..generate.sampling import Sampling
@@ -20,12 +21,11 @@ from ..nn.packed import Packed
 from ..runtime import Runtime, decide
 from ..settings import OptimSettings, RuntimeSettings, TokenizerSettings
 from ..tasks.language import Language
-from ..text.kinds import byte
-from ..training.optim import Optimizers
-from ..training.parallel import Parallel
-from ..training.scaling import CPU_TOKENS, GPU_TOKENS, SIZES, rates
-from ..training.update import Updater
-from ..world import ALONE
+from ..tokenizers.kinds import byte
+from ..train.optim import Optimizers
+from ..train.parallel import Parallel
+from ..train.scaling import CPU_TOKENS, GPU_TOKENS, SIZES, rates
+from ..train.update import Updater
 
 SHAPES = ("small", "base")
 """Of the sizes that --size knows."""
@@ -110,18 +110,20 @@ def bandwidth(megabytes: int, repeats: int = 5) -> dict[str, float]:
 def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
     torch.manual_seed(0)
     tokenizer = byte.train([], TokenizerSettings(kind="byte"))
-    shape = llama.Config(vocabulary=tokenizer.vocabulary, context=CONTEXT, **vars(SIZES[size]))
+    shape = llama.Config(
+        vocab_size=tokenizer.vocab_size, context_length=CONTEXT, **vars(SIZES[size])
+    )
     task = Language(llama.Model(shape), special=tokenizer.structure)
     task.initialise()
     task = task.to(runtime.device)
     parameters = sum(weight.numel() for weight in task.parameters())
     tokens = CPU_TOKENS if runtime.device.type == "cpu" else GPU_TOKENS
     settings = OptimSettings()
-    optimizers = Optimizers(task, settings, rates(settings, shape.width)["rest"])
+    optimizers = Optimizers(task, settings, rates(settings, shape.d_model)["rest"])
     parallel = Parallel(task, ALONE, runtime, RuntimeSettings(), None)
-    updater = Updater(parallel, optimizers, runtime, settings.clip)
+    updater = Updater(parallel, optimizers, runtime, settings.grad_clip)
     rows = tokens // CONTEXT
-    draws = torch.randint(shape.vocabulary, (rows, CONTEXT + 1), device=runtime.device)
+    draws = torch.randint(shape.vocab_size, (rows, CONTEXT + 1), device=runtime.device)
     batch = Batch(draws[:, :-1], draws[:, 1:])
     update = _seconds(lambda: updater(batch, rows, 1.0))
     task.eval()

@@ -4,13 +4,13 @@ import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..distributed import speaks
 from ..errors import ScrivenError
 from ..report import write_report
-from ..training.conduct import Trained
-from ..training.request import Request
-from ..training.session import start
-from ..training.stop import Interrupted
-from ..world import speaks
+from ..train.conduct import Trained
+from ..train.request import Request
+from ..train.session import start
+from ..train.stop import Interrupted
 from .model import Model, load
 
 
@@ -41,7 +41,7 @@ def train(
         resume: a run to go on with, with its own text and settings.
         explain: say every setting with its reason.
         quiet: say nothing.
-        settings: any other setting, as in {"optim.rate": 1e-3}.
+        settings: any other setting, as in {"optim.lr": 1e-3}.
         began: time.monotonic() from which a wall-clock budget counts; now by default.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 
 from cyclopts import App, CycloptsError, MissingArgumentError
 
-from .. import __version__, config, find
+from .. import __version__, config, registry
 from ..errors import ResourceError, ScrivenError, SettingError
 from ..process import settle
 
@@ -36,10 +36,10 @@ def build() -> App:
         version=__version__,
         help_epilogue="Any other setting is --section.key=value: `scriven train --help-all`.",
     )
-    verbs = find.names("scriven.cli")
+    verbs = registry.names("scriven.cli")
     ranked = [verb for verb in ORDER if verb in verbs]
     for rank, verb in enumerate([*ranked, *(verb for verb in verbs if verb not in ORDER)]):
-        command = getattr(find.module("scriven.cli", verb), verb)
+        command = getattr(registry.module("scriven.cli", verb), verb)
         app.command(command, name=verb.rstrip("_"), sort_key=rank)
     return app
 
@@ -85,7 +85,7 @@ def run(arguments: list[str]) -> int:
         return 130
     except BaseException as error:
         if _is_memory(error):
-            text = "out of memory: lower --train.micro_batch, --model.context or --size"
+            text = "out of memory: lower --train.micro_batch_size, --model.context_length or --size"
             return _fail(ResourceError(text), 3)
         code = getattr(error, "exit_code", None)  # training.stop.Interrupted, without torch
         if code is None:

@@ -34,7 +34,7 @@ def export(
         One JSON object on standard output.
     """
     from ..api import export as write
-    from ..run.disk import size_text
+    from ..runs.disk import size_text
 
     result = write(run, to, out=out, dtype=dtype, arch=arch, tell=note if json else print)
     size = size_text(sum(result["files"].values()))

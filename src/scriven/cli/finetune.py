@@ -76,9 +76,9 @@ def finetune(
     if lora is not None and head_only:
         raise SettingError("--lora and --head-only: choose one")
     if lora is not None:
-        chosen |= {"tune.weights": "lora", "tune.rank": lora}
+        chosen |= {"finetune.weights": "lora", "finetune.lora_rank": lora}
     if head_only:
-        chosen["tune.weights"] = "head"
+        chosen["finetune.weights"] = "head"
     from ..api import finetune as start
 
     model = start(

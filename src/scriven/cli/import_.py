@@ -30,8 +30,8 @@ def import_(
     json
         One JSON object on standard output.
     """
-    from ..exchange.incoming.check import UNCHECKED
-    from ..exchange.incoming.huggingface import as_json, import_folder
+    from ..import_.check import UNCHECKED
+    from ..import_.huggingface import as_json, import_folder
     from ..report import write_report
 
     for name, value in (("PATH", path), ("--out", out)):

@@ -73,7 +73,7 @@ def _what(data: dict[str, Any]) -> list[tuple[str, str]]:
     model, rates = data["model"], data["rates"]
     shape = ", ".join(
         f"{name} {model[name]:,}"
-        for name in ("layers", "heads", "width", "context", "vocabulary")
+        for name in ("layers", "heads", "d_model", "context_length", "vocab_size")
         if model.get(name) is not None
     )
     passes = f", {data['passes']:.3g} passes through the text" if data["passes"] else ""
@@ -81,7 +81,7 @@ def _what(data: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("size", f"{data['size']}: {data['architecture']}, {shape}"),
         ("parameters", f"{data['parameters']:,}"),
-        ("batch", f"{data['batch']:,} sequences, {data['batch_tokens']:,} tokens"),
+        ("batch", f"{data['batch_size']:,} sequences, {data['batch_tokens']:,} tokens"),
         (
             "peak rates",
             f"{data['optimizer']}: matrices {rates['matrices']:.3g}, the rest {rates['rest']:.3g}",
@@ -104,7 +104,7 @@ def _what(data: dict[str, Any]) -> list[tuple[str, str]]:
 def _memory(data: dict[str, Any]) -> str:
     """Of one device, with one sequence at a time."""
     from ..models.shared.cost import gigabytes
-    from ..training.forecast import peak
+    from ..train.forecast import peak
 
     names = list(next(iter(data["memory"].values())))
     head = ["memory per device", *names, "peak"]
@@ -124,7 +124,7 @@ def _memory(data: dict[str, Any]) -> str:
 
 
 def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
-    from ..training.forecast import PARTS
+    from ..train.forecast import PARTS
 
     machine = data["device"]
     rows = [
@@ -145,7 +145,7 @@ def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
     hours = data["seconds"] * data["gpus"] / 3600
     places = 0 if hours >= 100 else 2
     rows += [
-        ("layout", f"{data['layout']}, micro-batch {data['micro_batch']}"),
+        ("layout", f"{data['layout']}, micro-batch {data['micro_batch_size']}"),
         *(
             (PARTS[name], f"{lasting(value)} of an update")
             for name, value in parts.items()
@@ -156,7 +156,7 @@ def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if data["idle"]:
         rows.append(
-            ("idle", f"{data['idle']:,} devices: an update has {data['batch']:,} sequences")
+            ("idle", f"{data['idle']:,} devices: an update has {data['batch_size']:,} sequences")
         )
     return [*rows, ("bottleneck", PARTS[data["bottleneck"]])]
 

@@ -60,7 +60,7 @@ def _told(made: dict[str, Any]) -> str:
         ("bytes", f"{made['bytes']:,}"),
         ("training tokens", f"{made['train_tokens']:,}"),
         ("validation tokens", f"{made['validation_tokens']:,}"),
-        ("tokenizer", f"{made['tokenizer_kind']}, {made['vocabulary']:,} ids"),
+        ("tokenizer", f"{made['tokenizer_kind']}, {made['vocab_size']:,} ids"),
         ("shards", f"{made['shards']:,}"),
         ("seconds", f"{made['seconds']:.1f} ({made['megabytes_per_second']:.1f} MB/s)"),
     ]

@@ -70,7 +70,7 @@ def train(
         print(all_settings(arch or "llama"))
         return
     from ..api import train as start
-    from ..world import speaks
+    from ..distributed import speaks
 
     model = start(
         *sources,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DamagedError, InputError
-from ..text import Tokenizer, load_tokenizer
+from ..tokenizers import Tokenizer, load_tokenizer
 from .cache import write_whole
 from .segments import SegmentedShard
 from .shards import Shard

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..text import Tokenizer
-from ..text.fast import Encoder
-from ..text.patterns import CHUNK, cut
+from ..tokenizers import Tokenizer
+from ..tokenizers.fast import Encoder
+from ..tokenizers.patterns import CHUNK, cut
 from .overlap import Overlap
 from .shards import ShardWriter, id_type
 from .split import TRAIN, VALIDATION, Part
@@ -96,7 +96,7 @@ def encode(
     """
     overlap = Overlap(characters)
     encoder = encoder or tokenizer.encode_chunks
-    dtype = id_type(tokenizer.vocabulary)
+    dtype = id_type(tokenizer.vocab_size)
     eos = np.array([tokenizer.eos], dtype=np.int32)
     validation_bytes = read = told = 0
     with (

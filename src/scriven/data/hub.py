@@ -49,7 +49,7 @@ def read(name: str, settings: DataSettings) -> Iterator[Piece]:
         MissingExtra: datasets is not installed.
     """
     wanted = parse(name)
-    column = wanted.column or settings.field
+    column = wanted.column or settings.text_column
     for number, row in enumerate(_rows(name, wanted), 1):
         if column not in row:
             known = ", ".join(map(str, row))

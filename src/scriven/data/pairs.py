@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import find
+from .. import registry
 from ..errors import InputError, SettingError
 from ..settings import DataSettings
-from ..text import Tokenizer
+from ..tokenizers import Tokenizer
 from .corpus import is_prepared
 from .formats.base import Fields, Piece, document
 from .shards import Shard
@@ -77,12 +77,14 @@ def decide_pairs(documents: int, share: float) -> Split:
         SettingError: a share that is not between 0 and 1. InputError: too few pairs.
     """
     if not 0 < share < 1:
-        raise SettingError(f"--data.validation={share}: between 0 and 1, as 0.1")
+        raise SettingError(f"--data.val_fraction={share}: between 0 and 1, as 0.1")
     pairs = documents // 2
     kept = int((1 - share) * pairs)
     if not 0 < kept < pairs:
         remedy = "give at least 2" if pairs < 2 else "give more, or a smaller share"
-        raise InputError(f"{pairs} pairs cannot be split by --data.validation={share:g}: {remedy}")
+        raise InputError(
+            f"{pairs} pairs cannot be split by --data.val_fraction={share:g}: {remedy}"
+        )
     return Split(None, np.arange(documents) >= 2 * kept)
 
 
@@ -145,6 +147,6 @@ def targets_of(ids: Ids, eos: int) -> Ids:
 
 
 def _rows(path: Path, settings: DataSettings) -> Iterator[Fields]:
-    module = find.module(f"{__package__}.formats", _READERS[path.suffix.lower()])
+    module = registry.module(f"{__package__}.formats", _READERS[path.suffix.lower()])
     found: Iterator[Fields] = module.rows(path, settings, COLUMNS)
     return found

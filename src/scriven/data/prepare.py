@@ -20,18 +20,10 @@ from filelock import FileLock, Timeout
 
 from ..errors import DamagedError, InputError
 from ..settings import DataSettings, TokenizerSettings
-from ..text import Tokenizer, choose_kind, load_tokenizer, train_tokenizer
-from ..text.choose import vocabulary_for
+from ..tokenizers import Tokenizer, choose_kind, load_tokenizer, train_tokenizer
+from ..tokenizers.choose import vocabulary_for
 from .cache import cache_folder, disk_errors, make_folder, sync_file, sync_folder, write_whole
-from .corpus import (
-    FORMAT,
-    Corpus,
-    entry,
-    is_prepared,
-    open_corpus,
-    open_prepared,
-    write_manifest,
-)
+from .corpus import FORMAT, Corpus, entry, is_prepared, open_corpus, open_prepared, write_manifest
 from .encode import chunked, encode, sample
 from .formats.base import Piece
 from .pairs import Pairs, PairSources, decide_pairs
@@ -84,9 +76,9 @@ def prepare(
             raise InputError(f"{found.label} holds no text: give a file that has some")
         lengths = np.frombuffer(survey.lengths, dtype=np.uint64).astype(np.int64)
         if pairs:
-            split = decide_pairs(len(lengths), data.validation)
+            split = decide_pairs(len(lengths), data.val_fraction)
         else:
-            split = decide(lengths, data.validation, seed)
+            split = decide(lengths, data.val_fraction, seed)
         chosen, notes = choose(survey, tokenizer)
         if survey.skipped:
             notes.append(f"{survey.skipped:,} rows were skipped, first {survey.first_skipped}")
@@ -112,10 +104,10 @@ def _ready(folder: Path, asked: TokenizerSettings, pairs: bool) -> Corpus:
         raise InputError(f"{folder} holds texts, not pairs: give tables of pairs")
     corpus = open_prepared(folder, name=run_name([str(folder)]))
     found = corpus.tokenizer
-    sizes = (None, found.vocabulary, vocabulary_for(corpus.characters))
-    if asked.kind not in (None, found.kind) or asked.vocabulary not in sizes:
+    sizes = (None, found.vocab_size, vocabulary_for(corpus.characters))
+    if asked.kind not in (None, found.kind) or asked.vocab_size not in sizes:
         raise InputError(
-            f"{folder} was prepared with a {found.kind} tokenizer of {found.vocabulary} tokens:"
+            f"{folder} was prepared with a {found.kind} tokenizer of {found.vocab_size} tokens:"
             " leave --tokenizer settings away, or prepare again"
         )
     return corpus
@@ -180,7 +172,7 @@ class _Job:
             if int(str(facts[f"{part}_tokens"])) < 2:
                 raise InputError(
                     f"{self.sources.label} is too short: its {part} part has fewer than 2 tokens;"
-                    " give more text, a larger --data.validation, or --tokenizer.kind=char"
+                    " give more text, a larger --data.val_fraction, or --tokenizer.kind=char"
                 )
         files = {name: entry(self.work / name) for name in _TOKENIZER}
         for name in _TOKENIZER:
@@ -210,7 +202,7 @@ class _Job:
         assert kind is not None
         pieces: Iterator[str] = iter([self.survey.alphabet])
         if kind in ("bpe", "word"):
-            self.say(f"learning a vocabulary of {self.settings.vocabulary}")
+            self.say(f"learning a vocabulary of {self.settings.vocab_size}")
             parts = assign(cleaned(self.sources.read(self.data)), self.split)
             pieces = sample(chunked(parts), self.survey.characters, SAMPLE)
         made = train_tokenizer(kind, pieces, self.settings)
@@ -221,17 +213,17 @@ class _Job:
 
 def choose(survey: Survey, asked: TokenizerSettings) -> tuple[TokenizerSettings, list[str]]:
     """The settings with kind and vocabulary filled in, and why."""
-    kind, vocabulary, reason = choose_kind(survey.characters, len(survey.alphabet))
+    kind, vocab_size, reason = choose_kind(survey.characters, len(survey.alphabet))
     notes = [f"tokenizer {reason}"]
     if asked.kind is not None:
         kind, notes = asked.kind, []
-    elif asked.vocabulary is not None:
+    elif asked.vocab_size is not None:
         kind, notes = "bpe", []
     if kind in ("char", "byte"):
         return TokenizerSettings(kind, None, "llama3"), notes  # type: ignore[arg-type]
-    vocabulary = asked.vocabulary or vocabulary_for(survey.characters)
+    vocab_size = asked.vocab_size or vocabulary_for(survey.characters)
     pattern = asked.pattern if kind == "bpe" else "llama3"
-    return TokenizerSettings(kind, vocabulary, pattern), notes  # type: ignore[arg-type]
+    return TokenizerSettings(kind, vocab_size, pattern), notes  # type: ignore[arg-type]
 
 
 def _fingerprint(
@@ -241,9 +233,9 @@ def _fingerprint(
     facts = {
         "format": FORMAT,
         "content": survey.digest,
-        "validation": data.validation,
+        "validation": data.val_fraction,
         "seed": seed if drawn else None,
-        "tokenizer": [tokenizer.kind, tokenizer.vocabulary, tokenizer.pattern],
+        "tokenizer": [tokenizer.kind, tokenizer.vocab_size, tokenizer.pattern],
         **({"pairs": True} if pairs else {}),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

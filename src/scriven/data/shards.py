@@ -14,9 +14,9 @@ import numpy.typing as npt
 from ..errors import DamagedError
 
 
-def id_type(vocabulary: int) -> str:
+def id_type(vocab_size: int) -> str:
     """The smallest storage that holds every id: `<u2` up to 65,536 ids, else `<u4`."""
-    return "<u2" if vocabulary <= 1 << 16 else "<u4"
+    return "<u2" if vocab_size <= 1 << 16 else "<u4"
 
 
 class Shard:

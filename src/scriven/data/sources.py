@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import BinaryIO
 
-from .. import find
+from .. import registry
 from ..errors import InputError, ResourceError
 from ..settings import DataSettings
 from . import hub
@@ -88,9 +88,9 @@ class Sources:
             hub.parse(name)
             return [Source(name, partial(hub.read, name))]
         path = Path(name)
-        corpus = find.spelled(_CORPORA, name)
+        corpus = registry.spelled(_CORPORA, name)
         if path.name == name and not path.suffix and corpus:
-            return [Source(name, find.module(_CORPORA, corpus).read)]
+            return [Source(name, registry.module(_CORPORA, corpus).read)]
         with _readable(name):
             if path.is_dir():
                 return _folder(path)
@@ -141,7 +141,7 @@ def _file(path: Path) -> Source:
 
 @cache
 def _suffixes() -> dict[str, ModuleType]:
-    modules = [find.module(_FORMATS, name) for name in find.names(_FORMATS)]
+    modules = [registry.module(_FORMATS, name) for name in registry.names(_FORMATS)]
     return {suffix: each for each in modules for suffix in each.SUFFIXES}
 
 
@@ -151,7 +151,7 @@ def _format(suffix: str) -> ModuleType:
 
 
 def _missing(path: Path, kind: str, package: str) -> str:
-    known = [name.replace("_", "-") for name in find.names(package)]
+    known = [name.replace("_", "-") for name in registry.names(package)]
     try:
         beside = [each.name for each in path.parent.iterdir()]
     except OSError:

@@ -45,7 +45,7 @@ def decide(lengths: npt.NDArray[np.int64], share: float, seed: int) -> Split:
         InputError: too short a text for two tokens on both sides; the least length is named.
     """
     if not 0 < share < 1:
-        raise SettingError(f"--data.validation={share}: between 0 and 1, as 0.1")
+        raise SettingError(f"--data.val_fraction={share}: between 0 and 1, as 0.1")
     total = int(lengths.sum())
     place = int((1 - share) * total)
     if min(place, total - place) < 2:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..text import clean
+from ..tokenizers import clean
 from .formats.base import Piece
 
 UNICODE = 0x110000

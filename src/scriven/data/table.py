@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import find
+from .. import registry
 from ..errors import InputError
 from ..settings import DataSettings
 from . import tables
@@ -113,7 +113,7 @@ class Table:
                 f"{source.label} is no table: give a .csv, .tsv, .jsonl or .parquet file with "
                 "named columns"
             )
-        module = find.module(f"{__package__}.formats", reader)
+        module = registry.module(f"{__package__}.formats", reader)
         for record in module.records(source.path, self.settings):
             if reader == "csv" and record.number == 1:
                 continue

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..settings import DataSettings
-from ..text import Tokenizer
+from ..tokenizers import Tokenizer
 from .cache import disk_errors
 from .encode import FILES, encode
 from .pairs import Pairs, PairSources

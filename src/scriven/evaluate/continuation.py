@@ -22,7 +22,7 @@ from ..runtime import Runtime
 from ..tasks.base import Objective
 from ..tasks.seq2seq import Seq2Seq
 from ..tasks.shared.examples import filled, places
-from ..text import Tokenizer
+from ..tokenizers import Tokenizer
 from .loss import evaluate_loss
 
 SCORED_AT_ONCE = 512
@@ -71,7 +71,7 @@ class Scorer:
                 "it gives a continuation no probability: take a model that writes"
             )
         self.task, self.tokenizer, self.runtime = task, tokenizer, runtime
-        self.context = task.backbone.config.context
+        self.context_length = task.backbone.config.context_length
 
     def continuations(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """The likelihood of each (text, continuation), in the order given.
@@ -118,7 +118,7 @@ class Scorer:
             batches = task.examine(shard, device)
         else:
             cut: Callable[..., Iterator[Batch]] = streams if task.backbone.remembers else windows
-            batches = cut(shard, self.context, self.tokenizer.eos, device)
+            batches = cut(shard, self.context_length, self.tokenizer.eos, device)
         score = evaluate_loss(task, batches, text_bytes=1, runtime=self.runtime)
         assert score is not None and score.tokens == len(ids)
         return -score.loss * score.tokens
@@ -140,17 +140,17 @@ class Scorer:
             written = whole[start : start + take]
             source, tokens = task.arrange(whole[: start + take - 1], len(written) - 1)
             if source is None and room is not None:
-                tokens = tokens[-self.context :]
+                tokens = tokens[-self.context_length :]
             yield _Row(number, tokens, written, source, cut)
             start, take = start + take, size
 
     def _window(self, length: int) -> tuple[int, int | None]:
         """(tokens scored at once, room for the text before a continuation of `length` tokens)."""
         if isinstance(self.task, Seq2Seq):
-            return self.task.chunk, self.context - 1
+            return self.task.chunk, self.context_length - 1
         if self.task.backbone.remembers:
             return max(1, length), None
-        return self.context, max(1, self.context + 1 - length)
+        return self.context_length, max(1, self.context_length + 1 - length)
 
     def _answer(self, number: int, text: str, continuation: str) -> Iterator[_Row]:
         """The same of a model that answers: question and answer are encoded apart, as in
@@ -188,7 +188,7 @@ class Scorer:
     def _read(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
         """(hidden states, targets): of a model that remembers in pieces of its context."""
         backbone = self.task.backbone
-        size = self.context if backbone.remembers else batch.tokens.size(1)
+        size = self.context_length if backbone.remembers else batch.tokens.size(1)
         state: State | None = backbone.carried(batch.tokens.size(0))
         for start in range(0, batch.tokens.size(1), size):
             part = slice(start, start + size)

@@ -13,12 +13,12 @@ from torch import Tensor
 from ..data.batch import IGNORED, Batch
 from ..data.pairs import Pairs as Rows
 from ..data.shards import Shard
+from ..distributed import ALONE, World
 from ..nn.state import State
 from ..runtime import Runtime
 from ..tasks.base import Objective
 from ..tasks.pairs import Pairs
-from ..text import Tokenizer
-from ..world import ALONE, World
+from ..tokenizers import Tokenizer
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 """The user's own: logits (N, V) and targets (N,) -> mean over the targets."""
@@ -147,7 +147,7 @@ def bytes_measured(task: Objective, shard: Shard, tokenizer: Tokenizer, size: in
     if not isinstance(task, Pairs):
         return size
     rows = Rows(shard, tokenizer.eos)
-    return rows.target_bytes(tokenizer, task.backbone.config.context)
+    return rows.target_bytes(tokenizer, task.backbone.config.context_length)
 
 
 def _add(

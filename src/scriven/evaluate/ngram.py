@@ -61,13 +61,13 @@ class NGram:
     """Counts of a training text; made by `NGram.fit`."""
 
     order: int
-    vocabulary: int
+    vocab_size: int
     tokens: int
     """How many tokens were counted."""
     levels: tuple[Level, ...]
 
     @classmethod
-    def fit(cls, tokens: npt.NDArray[np.integer], *, vocabulary: int, order: int = 5) -> Self:
+    def fit(cls, tokens: npt.NDArray[np.integer], *, vocab_size: int, order: int = 5) -> Self:
         """Counts the grams of 1 to `order` tokens in the last `LARGEST` tokens.
 
         Args:
@@ -76,27 +76,27 @@ class NGram:
             order: longest gram, so `order - 1` tokens of history.
         """
         assert order >= 1, order
-        assert vocabulary >= 1, vocabulary
+        assert vocab_size >= 1, vocab_size
         tokens = tokens[-LARGEST:]
-        ids = _checked(tokens, vocabulary)
+        ids = _checked(tokens, vocab_size)
         names = np.zeros(len(ids) + 1, dtype=np.int64)  # the empty gram, before each token
         levels: list[Level] = []
         below = 1
         for length in range(1, order + 1):
             # Gram i of this length is the shorter gram that ends before token i, plus token i.
-            keys = names[:-1] * vocabulary + ids[length - 1 :]
+            keys = names[:-1] * vocab_size + ids[length - 1 :]
             if not len(keys):  # the text is shorter than this
                 break
             if length < order:
                 grams, names, counts = np.unique(keys, return_inverse=True, return_counts=True)
             else:
                 grams, counts = np.unique(keys, return_counts=True)
-            parents = grams // vocabulary
+            parents = grams // vocab_size
             totals = np.bincount(parents, weights=counts, minlength=below).astype(np.int64)
             kinds = np.bincount(parents, minlength=below)
             levels.append(Level(grams, counts, totals, kinds))
             below = len(grams)
-        return cls(order, vocabulary, len(ids), tuple(levels))
+        return cls(order, vocab_size, len(ids), tuple(levels))
 
     def probabilities(
         self,
@@ -115,12 +115,12 @@ class NGram:
         """
         before = np.empty(0, np.int64) if first_context is None else first_context
         before = before[max(0, len(before) - self.order + 1) :]
-        ids = _checked(np.concatenate([before, tokens]), self.vocabulary)
-        result = np.full(len(ids), 1.0 / self.vocabulary)
+        ids = _checked(np.concatenate([before, tokens]), self.vocab_size)
+        result = np.full(len(ids), 1.0 / self.vocab_size)
         names = np.zeros(len(ids), dtype=np.int64)  # of the history right before each token
         for level in self.levels:
             known = names >= 0
-            rows = level.find(names * self.vocabulary + ids, known)
+            rows = level.find(names * self.vocab_size + ids, known)
             parents = np.where(known, names, 0)
             kinds = np.where(known, level.kinds[parents], 0)
             seen = np.where(rows >= 0, level.counts[rows], 0)
@@ -154,9 +154,9 @@ class NGram:
         return total / len(tokens)
 
 
-def _checked(tokens: npt.NDArray[np.integer], vocabulary: int) -> Ids:
+def _checked(tokens: npt.NDArray[np.integer], vocab_size: int) -> Ids:
     """As int64; an id outside the vocabulary is a mistake of ours."""
     ids = tokens.astype(np.int64, copy=False)
     assert ids.ndim == 1, ids.shape
-    assert not len(ids) or (ids.min() >= 0 and ids.max() < vocabulary), vocabulary
+    assert not len(ids) or (ids.min() >= 0 and ids.max() < vocab_size), vocab_size
     return ids

@@ -7,7 +7,7 @@ from ..data.batch import IGNORED
 from ..data.shards import Shard
 from ..runtime import Runtime
 from ..tasks.base import Objective
-from ..text import Tokenizer
+from ..tokenizers import Tokenizer
 
 
 def surprise(

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedError, InputError
-from ..run import atomic, disk
-from ..text.base import Tokenizer
-from ..text.chat import Message, check_messages, render_ids
-from ..text.special import clean
+from ..runs import atomic, disk
+from ..tokenizers.base import Tokenizer
+from ..tokenizers.chat import Message, check_messages, render_ids
+from ..tokenizers.special import clean
 from .engine import Step
 
 Write = Callable[..., Iterator[Step]]

@@ -22,7 +22,7 @@ from dataclasses import replace
 from ..errors import InputError, SettingError
 from ..runtime import Runtime
 from ..tasks.base import Objective
-from ..text.base import Tokenizer
+from ..tokenizers.base import Tokenizer
 from .beam import Hypothesis, Plan, search
 from .prompt import Prompt, prompt_ids
 from .reader import Reader
@@ -61,16 +61,16 @@ class Engine:
         Raises:
             InputError: the tokenizer has tokens that the model does not know.
         """
-        if tokenizer.vocabulary > task.vocabulary:
+        if tokenizer.vocab_size > task.vocab_size:
             raise InputError(
-                f"the tokenizer has {tokenizer.vocabulary:,} tokens but the model knows "
-                f"{task.vocabulary:,}: use the tokenizer it was trained with"
+                f"the tokenizer has {tokenizer.vocab_size:,} tokens but the model knows "
+                f"{task.vocab_size:,}: use the tokenizer it was trained with"
             )
         self.task = task
         self.tokenizer = tokenizer
         self.opening = tokenizer.eos if opening is None else opening
         self.ends: frozenset[int] = getattr(task, "ends", None) or frozenset({tokenizer.eos})
-        if not 0 <= self.opening < tokenizer.vocabulary:
+        if not 0 <= self.opening < tokenizer.vocab_size:
             raise InputError(
                 f"token {self.opening} cannot begin a text: it is not in the vocabulary"
             )
@@ -243,4 +243,4 @@ class Engine:
         banned = set(self.tokenizer.structure.values()) - self.ends
         if ignore_eos:
             banned |= self.ends
-        return Reader(self.task, self.tokenizer.vocabulary, sorted(banned), self._autocast)
+        return Reader(self.task, self.tokenizer.vocab_size, sorted(banned), self._autocast)

@@ -16,8 +16,8 @@ from torch import Tensor
 from ..errors import InputError
 from ..tasks.base import Objective
 from ..tasks.masked import choose_hidden
-from ..text.base import Tokenizer
-from ..text.special import visible
+from ..tokenizers.base import Tokenizer
+from ..tokenizers.special import visible
 from .sample import choose
 from .sampling import LARGEST_SEED, Sampling, check_whole
 
@@ -64,7 +64,7 @@ def fill(
     gaps = [place for place, id in enumerate(ids) if id == mask]
     generator = torch.Generator().manual_seed(seed)
     guesses: dict[int, Guess] = {}
-    context = task.backbone.config.context
+    context = task.backbone.config.context_length
     while left := [place for place in gaps if place not in guesses]:
         start = max(0, min(left[0] - context // 2, len(ids) - context))
         left = [place for place in left if place < start + context]
@@ -136,7 +136,7 @@ def _read(
             hidden = task.backbone(torch.tensor([list(window)], device=device))
             scores = task.logits(hidden[:, list(places)])[0].cpu()
             scores[:, list(tokenizer.special.values())] = -torch.inf
-            scores[:, tokenizer.vocabulary :] = -torch.inf
+            scores[:, tokenizer.vocab_size :] = -torch.inf
     finally:
         task.train(training)
     return scores

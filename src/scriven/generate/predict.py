@@ -14,7 +14,7 @@ from ..tasks.shared.columns import Row
 from ..tasks.shared.examples import Example, TableTask
 from ..tasks.shared.labelled import Labelled
 from ..tasks.shared.portions import portions
-from ..text import Tokenizer
+from ..tokenizers import Tokenizer
 from .engine import Engine
 from .sampling import Sampling, check_beams
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..errors import InputError
 from ..tasks.base import Objective
-from ..text.base import Tokenizer
+from ..tokenizers.base import Tokenizer
 
 Prompt = str | Sequence[int]
 """A text, or the token ids that the model is to read."""
@@ -25,9 +25,9 @@ def prompt_ids(task: Objective, tokenizer: Tokenizer, prompt: Prompt) -> list[in
         raise InputError(f"a prompt must be text, not {type(prompt).__name__}")
     ids = list(prompt)
     for token in ids:
-        if not isinstance(token, int) or not 0 <= token < tokenizer.vocabulary:
+        if not isinstance(token, int) or not 0 <= token < tokenizer.vocab_size:
             raise InputError(
                 f"a prompt of token ids holds {token!r}: ids go from 0 to "
-                f"{tokenizer.vocabulary - 1}; or give a text"
+                f"{tokenizer.vocab_size - 1}; or give a text"
             )
     return ids

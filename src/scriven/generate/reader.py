@@ -32,14 +32,14 @@ class Reader:
     def __init__(
         self,
         task: Objective,
-        vocabulary: int,
+        vocab_size: int,
         banned: Sequence[int],
         autocast: Callable[[], AbstractContextManager[object]],
     ) -> None:
         """Gives logits for the ids below `vocabulary`, -inf for the `banned` ones."""
         self.task = task
         self.device = next(task.parameters()).device
-        self._vocabulary = vocabulary
+        self._vocabulary = vocab_size
         self._banned = torch.tensor(banned, dtype=torch.int64, device=self.device)
         self._autocast = autocast
         self._state: State

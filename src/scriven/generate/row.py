@@ -8,8 +8,8 @@ from typing import Literal
 
 import torch
 
-from ..text.base import Tokenizer
-from ..text.stream import StreamDecoder
+from ..tokenizers.base import Tokenizer
+from ..tokenizers.stream import StreamDecoder
 from .stop import StopFilter
 
 FinishReason = Literal["stop", "length", "eos"]

@@ -81,12 +81,12 @@ def candidates(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor | Non
         (rows, n) float64 scores, -inf for tokens left out, and the (rows, n) int64 ids they
         belong to; None where score i belongs to token i.
     """
-    vocabulary = logits.shape[-1]
+    vocab_size = logits.shape[-1]
     logits = logits.double()
     best = logits.amax(dim=-1, keepdim=True)
     scores = (logits - best) / sampling.temperature
     ids: Tensor | None = None
-    if 0 < sampling.top_k < vocabulary:
+    if 0 < sampling.top_k < vocab_size:
         scores, ids = scores.topk(sampling.top_k, dim=-1)
     if sampling.top_p < 1:
         scores, order = _nucleus(scores, sampling.top_p)

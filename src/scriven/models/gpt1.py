@@ -26,21 +26,21 @@ from .shared.theirs import Theirs, flag, is_kind, number, only, whole
 class Config:
     """The shape of the model."""
 
-    vocabulary: int = 0
+    vocab_size: int = 0
     """Number of tokens; set from the tokenizer."""
-    context: int = 256
+    context_length: int = 256
     """Longest sequence the model sees at once, in tokens."""
     layers: int = 4
     """Blocks."""
     heads: int = 4
     """Attention heads per block."""
-    width: int = 128
+    d_model: int = 128
     """Size of a token's vector."""
-    hidden: int | None = None
+    d_ff: int | None = None
     """Size of the feed-forward layer; auto: four times the width, the only one that exports."""
     dropout: float = 0.0
     """Share of embeddings, attention weights and sublayer outputs dropped while training."""
-    tied: bool = True
+    tie_embeddings: bool = True
     """One matrix for reading and for writing tokens."""
     norm_eps: float = 1e-5
     """Added under the root of a norm."""
@@ -48,11 +48,11 @@ class Config:
     def __post_init__(self) -> None:
         check(
             self,
-            context=self.context,
+            context_length=self.context_length,
             layers=self.layers,
             heads=self.heads,
-            width=self.width,
-            hidden=self.hidden,
+            d_model=self.d_model,
+            d_ff=self.d_ff,
         )
 
 
@@ -67,8 +67,8 @@ class Model(Backbone):
     config: Config
 
     def __init__(self, config: Config) -> None:
-        position = Learned(config.context, config.width)
-        embed = Embedding(config.vocabulary, config.width, position, config.dropout)
+        position = Learned(config.context_length, config.d_model)
+        embed = Embedding(config.vocab_size, config.d_model, position, config.dropout)
         blocks = [block(config) for _ in range(config.layers)]
         super().__init__(config, embed, blocks, nn.Identity())
 
@@ -92,15 +92,15 @@ def sizes(config: Config) -> dict[str, list[int]]:
 
 def foreign(config: Config) -> dict[str, Any] | None:
     """Hugging Face's config.json; None for a feed-forward size that its class cannot have."""
-    if config.hidden not in (None, 4 * config.width):
+    if config.d_ff not in (None, 4 * config.d_model):
         return None
     return {
         "architectures": ["OpenAIGPTLMHeadModel"],
         "model_type": "openai-gpt",
-        "vocab_size": config.vocabulary,
-        "n_positions": config.context,
-        "n_ctx": config.context,
-        "n_embd": config.width,
+        "vocab_size": config.vocab_size,
+        "n_positions": config.context_length,
+        "n_ctx": config.context_length,
+        "n_embd": config.d_model,
         "n_layer": config.layers,
         "n_head": config.heads,
         "afn": "gelu",  # the tanh form, under this name
@@ -108,7 +108,7 @@ def foreign(config: Config) -> dict[str, Any] | None:
         "embd_pdrop": config.dropout,
         "attn_pdrop": config.dropout,
         "resid_pdrop": config.dropout,
-        "tie_word_embeddings": config.tied,
+        "tie_word_embeddings": config.tie_embeddings,
     }
 
 
@@ -122,12 +122,12 @@ def adopt(theirs: Theirs) -> dict[str, Any] | None:
         return None
     only(theirs, afn=("gelu",))
     return {
-        "vocabulary": whole(theirs, "vocab_size"),
-        "context": whole(theirs, "n_positions", "n_ctx"),
+        "vocab_size": whole(theirs, "vocab_size"),
+        "context_length": whole(theirs, "n_positions", "n_ctx"),
         "layers": whole(theirs, "n_layer"),
         "heads": whole(theirs, "n_head"),
-        "width": whole(theirs, "n_embd"),
+        "d_model": whole(theirs, "n_embd"),
         "dropout": number(theirs, "resid_pdrop", default=0.1),
-        "tied": flag(theirs, "tie_word_embeddings", True),
+        "tie_embeddings": flag(theirs, "tie_word_embeddings", True),
         "norm_eps": number(theirs, "layer_norm_epsilon", default=1e-5),
     }

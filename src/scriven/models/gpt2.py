@@ -27,21 +27,21 @@ from .shared.theirs import Theirs, flag, is_kind, number, only, whole
 class Config:
     """The shape of the model."""
 
-    vocabulary: int = 0
+    vocab_size: int = 0
     """Number of tokens; set from the tokenizer."""
-    context: int = 256
+    context_length: int = 256
     """Longest sequence the model sees at once, in tokens."""
     layers: int = 4
     """Blocks."""
     heads: int = 4
     """Attention heads per block."""
-    width: int = 128
+    d_model: int = 128
     """Size of a token's vector."""
-    hidden: int | None = None
+    d_ff: int | None = None
     """Size of the feed-forward layer; auto: four times the width."""
     dropout: float = 0.0
     """Share of embeddings, attention weights and sublayer outputs dropped while training."""
-    tied: bool = True
+    tie_embeddings: bool = True
     """One matrix for reading and for writing tokens."""
     positions: Literal["learned", "sinusoidal"] = "learned"
     """A vector learned for each position, or the fixed sines of Vaswani et al. 2017."""
@@ -51,11 +51,11 @@ class Config:
     def __post_init__(self) -> None:
         check(
             self,
-            context=self.context,
+            context_length=self.context_length,
             layers=self.layers,
             heads=self.heads,
-            width=self.width,
-            hidden=self.hidden,
+            d_model=self.d_model,
+            d_ff=self.d_ff,
         )
 
 
@@ -67,7 +67,7 @@ def block(config: Config) -> Block:
 def sines(config: Config) -> Sinusoidal:
     """Sines divided by the root of the width: Vaswani et al. multiply token vectors by it instead
     (section 3.4). Sines of full size drown the tokens, and training finds no words for long."""
-    return Sinusoidal(config.context, config.width, scale=config.width**-0.5)
+    return Sinusoidal(config.context_length, config.d_model, scale=config.d_model**-0.5)
 
 
 class Model(Backbone):
@@ -77,10 +77,10 @@ class Model(Backbone):
 
     def __init__(self, config: Config) -> None:
         learned = config.positions == "learned"
-        position = Learned(config.context, config.width) if learned else sines(config)
-        embed = Embedding(config.vocabulary, config.width, position, config.dropout)
+        position = Learned(config.context_length, config.d_model) if learned else sines(config)
+        embed = Embedding(config.vocab_size, config.d_model, position, config.dropout)
         blocks = [block(config) for _ in range(config.layers)]
-        super().__init__(config, embed, blocks, LayerNorm(config.width, config.norm_eps))
+        super().__init__(config, embed, blocks, LayerNorm(config.d_model, config.norm_eps))
 
     def initialise(self) -> None:
         """GPT-2's: 0.02 everywhere, residual outputs smaller by the root of their number."""
@@ -156,20 +156,20 @@ def foreign(config: Config) -> dict[str, Any]:
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
-        "vocab_size": config.vocabulary,
-        "n_positions": config.context,
-        "n_ctx": config.context,
-        "n_embd": config.width,
+        "vocab_size": config.vocab_size,
+        "n_positions": config.context_length,
+        "n_ctx": config.context_length,
+        "n_embd": config.d_model,
         "n_layer": config.layers,
         "n_head": config.heads,
-        "n_inner": config.hidden,
+        "n_inner": config.d_ff,
         "activation_function": "gelu_new",
         "layer_norm_epsilon": config.norm_eps,
         "scale_attn_weights": True,
         "embd_pdrop": config.dropout,
         "attn_pdrop": config.dropout,
         "resid_pdrop": config.dropout,
-        "tie_word_embeddings": config.tied,
+        "tie_word_embeddings": config.tie_embeddings,
     }
 
 
@@ -189,13 +189,13 @@ def adopt(theirs: Theirs) -> dict[str, Any] | None:
         add_cross_attention=(False,),
     )
     return {
-        "vocabulary": whole(theirs, "vocab_size"),
-        "context": whole(theirs, "n_positions", "n_ctx"),
+        "vocab_size": whole(theirs, "vocab_size"),
+        "context_length": whole(theirs, "n_positions", "n_ctx"),
         "layers": whole(theirs, "n_layer"),
         "heads": whole(theirs, "n_head"),
-        "width": whole(theirs, "n_embd"),
-        "hidden": None if theirs.get("n_inner") is None else whole(theirs, "n_inner"),
+        "d_model": whole(theirs, "n_embd"),
+        "d_ff": None if theirs.get("n_inner") is None else whole(theirs, "n_inner"),
         "dropout": number(theirs, "resid_pdrop", default=0.1),
-        "tied": flag(theirs, "tie_word_embeddings", True),
+        "tie_embeddings": flag(theirs, "tie_word_embeddings", True),
         "norm_eps": number(theirs, "layer_norm_epsilon", default=1e-5),
     }

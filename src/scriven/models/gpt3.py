@@ -23,17 +23,17 @@ from .shared.classic import classic_block
 class Config:
     """The shape of the model."""
 
-    vocabulary: int = 0
+    vocab_size: int = 0
     """Number of tokens; set from the tokenizer."""
-    context: int = 256
+    context_length: int = 256
     """Longest sequence the model sees at once, in tokens."""
     layers: int = 4
     """Blocks."""
     heads: int = 4
     """Attention heads per block."""
-    width: int = 128
+    d_model: int = 128
     """Size of a token's vector."""
-    hidden: int | None = None
+    d_ff: int | None = None
     """Size of the feed-forward layer; auto: four times the width."""
     # Brown et al. do not say how wide their bands are. Child et al. 2019, whose pattern it is, take
     # a stride of 128 for text, whatever the context.
@@ -41,7 +41,7 @@ class Config:
     """Positions seen in every second layer, the own included; none: all, in every layer."""
     dropout: float = 0.0
     """Share of embeddings, attention weights and sublayer outputs dropped while training."""
-    tied: bool = True
+    tie_embeddings: bool = True
     """One matrix for reading and for writing tokens."""
     norm_eps: float = 1e-5
     """Added under the root of a norm."""
@@ -49,18 +49,18 @@ class Config:
     def __post_init__(self) -> None:
         check(
             self,
-            context=self.context,
+            context_length=self.context_length,
             layers=self.layers,
             heads=self.heads,
-            width=self.width,
-            hidden=self.hidden,
+            d_model=self.d_model,
+            d_ff=self.d_ff,
             window=self.window,
         )
 
     @property
     def band(self) -> int | None:
         """The window, where it hides anything."""
-        return self.window if self.window and self.window < self.context else None
+        return self.window if self.window and self.window < self.context_length else None
 
 
 def block(config: Config, layer: int) -> Block:
@@ -75,10 +75,10 @@ class Model(Backbone):
     config: Config
 
     def __init__(self, config: Config) -> None:
-        position = Learned(config.context, config.width)
-        embed = Embedding(config.vocabulary, config.width, position, config.dropout)
+        position = Learned(config.context_length, config.d_model)
+        embed = Embedding(config.vocab_size, config.d_model, position, config.dropout)
         blocks = [block(config, layer) for layer in range(config.layers)]
-        super().__init__(config, embed, blocks, LayerNorm(config.width, config.norm_eps))
+        super().__init__(config, embed, blocks, LayerNorm(config.d_model, config.norm_eps))
 
     def initialise(self) -> None:
         """GPT-2's: 0.02 everywhere, residual outputs smaller by the root of their number."""

@@ -21,16 +21,16 @@ from ..nn.residual import pre_norm
 from ..nn.visibility import Visibility
 from .shared.backbone import Backbone, check
 from .shared.names import Name
-from .shared.theirs import Theirs, flag, is_kind, number, only, rope_base, whole
+from .shared.theirs import Theirs, flag, is_kind, number, only, rope_theta, whole
 
 
 @dataclass(frozen=True)
 class Config:
     """The shape of the model."""
 
-    vocabulary: int = 0
+    vocab_size: int = 0
     """Number of tokens; set from the tokenizer."""
-    context: int = 256
+    context_length: int = 256
     """Longest sequence the model sees at once, in tokens."""
     layers: int = 4
     """Blocks."""
@@ -38,19 +38,19 @@ class Config:
     """Query heads per block."""
     kv_heads: int | None = None
     """Key/value heads; fewer than heads shrink the cache. auto: as many as heads."""
-    width: int = 128
+    d_model: int = 128
     """Size of a token's vector."""
-    head_width: int | None = None
+    head_dim: int | None = None
     """Size of a head; auto: width / heads."""
-    hidden: int | None = None
+    d_ff: int | None = None
     """Size of the feed-forward layer; auto: 8/3 of the width, in steps of 32."""
     dropout: float = 0.0
     """Share of sublayer outputs dropped while training."""
     qk_norm: bool = True
     """RMSNorm of queries and keys (Qwen3)."""
-    tied: bool = True
+    tie_embeddings: bool = True
     """One matrix for reading and for writing tokens."""
-    rope_base: float = 10000.0
+    rope_theta: float = 10000.0
     """Base of the rotary frequencies."""
     norm_eps: float = 1e-6
     """Added under the root of a norm."""
@@ -58,13 +58,13 @@ class Config:
     def __post_init__(self) -> None:
         check(
             self,
-            context=self.context,
+            context_length=self.context_length,
             layers=self.layers,
             heads=self.heads,
-            width=self.width,
+            d_model=self.d_model,
             kv_heads=self.kv_heads,
-            head_width=self.head_width,
-            hidden=self.hidden,
+            head_dim=self.head_dim,
+            d_ff=self.d_ff,
         )
         if self.heads % (self.kv_heads or self.heads):
             raise SettingError(
@@ -73,37 +73,37 @@ class Config:
         if self.size_of_head % 2:
             raise SettingError(
                 f"rotary positions need heads of even size, not {self.size_of_head}: "
-                "change --model.width, --model.heads or --model.head_width"
+                "change --model.d_model, --model.heads or --model.head_dim"
             )
 
     @property
     def size_of_head(self) -> int:
         """D."""
-        return self.head_width or self.width // self.heads
+        return self.head_dim or self.d_model // self.heads
 
     @property
     def size_of_hidden(self) -> int:
         """The feed-forward size in use."""
-        return self.hidden or -(-8 * self.width // 3 // 32) * 32
+        return self.d_ff or -(-8 * self.d_model // 3 // 32) * 32
 
 
 def block(config: Config) -> Block:
     """One layer."""
     eps = config.norm_eps
     attention = Attention(
-        config.width,
+        config.d_model,
         config.heads,
         kv_heads=config.kv_heads,
-        head_width=config.size_of_head,
+        head_dim=config.size_of_head,
         bias=False,
         visibility=Visibility(causal=True),
-        position=Rotary(config.size_of_head, config.context, config.rope_base),
+        position=Rotary(config.size_of_head, config.context_length, config.rope_theta),
         query_norm=RMSNorm(config.size_of_head, eps) if config.qk_norm else None,
         key_norm=RMSNorm(config.size_of_head, eps) if config.qk_norm else None,
         dropout=config.dropout,
     )
-    mlp = GatedMLP(config.width, config.size_of_hidden, F.silu, dropout=config.dropout)
-    norms = RMSNorm(config.width, eps), RMSNorm(config.width, eps)
+    mlp = GatedMLP(config.d_model, config.size_of_hidden, F.silu, dropout=config.dropout)
+    norms = RMSNorm(config.d_model, eps), RMSNorm(config.d_model, eps)
     return Block(pre_norm, attention, norms[0], mlp, norms[1])
 
 
@@ -113,9 +113,9 @@ class Model(Backbone):
     config: Config
 
     def __init__(self, config: Config) -> None:
-        embed = Embedding(config.vocabulary, config.width)
+        embed = Embedding(config.vocab_size, config.d_model)
         blocks = [block(config) for _ in range(config.layers)]
-        super().__init__(config, embed, blocks, RMSNorm(config.width, config.norm_eps))
+        super().__init__(config, embed, blocks, RMSNorm(config.d_model, config.norm_eps))
 
     def initialise(self) -> None:
         """Output projections start at zero, so every block starts as the identity."""
@@ -124,7 +124,7 @@ class Model(Backbone):
             ("out.weight", zeros),
             ("down.weight", zeros),
             ("token.weight", normal(0.02)),
-            ("weight", normal(self.config.width**-0.5)),
+            ("weight", normal(self.config.d_model**-0.5)),
         ]
         initialise(self, table)
 
@@ -177,8 +177,8 @@ def foreign(config: Config) -> dict[str, Any]:
     return {
         "architectures": ["Qwen3ForCausalLM" if config.qk_norm else "LlamaForCausalLM"],
         "model_type": "qwen3" if config.qk_norm else "llama",
-        "vocab_size": config.vocabulary,
-        "hidden_size": config.width,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.d_model,
         "intermediate_size": config.size_of_hidden,
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads,
@@ -186,14 +186,14 @@ def foreign(config: Config) -> dict[str, Any]:
         "head_dim": config.size_of_head,
         "hidden_act": "silu",
         "rms_norm_eps": config.norm_eps,
-        "max_position_embeddings": config.context,
+        "max_position_embeddings": config.context_length,
         "attention_bias": False,
         "attention_dropout": 0.0,
         "mlp_bias": False,
         "use_sliding_window": False,
-        "tie_word_embeddings": config.tied,
-        "rope_theta": config.rope_base,
-        "rope_parameters": {"rope_theta": config.rope_base, "rope_type": "default"},
+        "tie_word_embeddings": config.tie_embeddings,
+        "rope_theta": config.rope_theta,
+        "rope_parameters": {"rope_theta": config.rope_theta, "rope_type": "default"},
     }
 
 
@@ -219,20 +219,20 @@ def adopt(theirs: Theirs) -> dict[str, Any] | None:
             "config.json: layer_types has layers other than full_attention, which this "
             "architecture does not have here"
         )
-    heads, width = whole(theirs, "num_attention_heads"), whole(theirs, "hidden_size")
-    usual = 128 if qwen else width // max(1, heads)  # what a missing head_dim means to each
+    heads, d_model = whole(theirs, "num_attention_heads"), whole(theirs, "hidden_size")
+    usual = 128 if qwen else d_model // max(1, heads)  # what a missing head_dim means to each
     return {
-        "vocabulary": whole(theirs, "vocab_size"),
-        "context": whole(theirs, "max_position_embeddings"),
+        "vocab_size": whole(theirs, "vocab_size"),
+        "context_length": whole(theirs, "max_position_embeddings"),
         "layers": layers,
         "heads": heads,
         "kv_heads": whole(theirs, "num_key_value_heads", default=heads),
-        "width": width,
-        "head_width": whole(theirs, "head_dim", default=usual),
-        "hidden": whole(theirs, "intermediate_size"),
+        "d_model": d_model,
+        "head_dim": whole(theirs, "head_dim", default=usual),
+        "d_ff": whole(theirs, "intermediate_size"),
         "dropout": 0.0,
         "qk_norm": qwen,
-        "tied": flag(theirs, "tie_word_embeddings", False),
-        "rope_base": rope_base(theirs),
+        "tie_embeddings": flag(theirs, "tie_word_embeddings", False),
+        "rope_theta": rope_theta(theirs),
         "norm_eps": number(theirs, "rms_norm_eps", default=1e-6),
     }

@@ -25,35 +25,35 @@ from .shared.names import Name
 class Config:
     """The shape of the model."""
 
-    vocabulary: int = 0
+    vocab_size: int = 0
     """Number of tokens; set from the tokenizer."""
-    context: int = 256
+    context_length: int = 256
     """Length of a segment, in tokens; gradients stay within it, what is remembered does not."""
     cell: Literal["rnn", "gru", "lstm"] = "lstm"
     """Kind of layer: plain, with two gates, or with three gates and a cell."""
     layers: int = 2
     """Recurrent layers."""
-    width: int = 128
+    d_model: int = 128
     """Size of what each layer remembers."""
     embedding: int | None = None
-    """Size of a token's vector; another one than the width needs tied=false. auto: the width."""
+    """Size of a token's vector; other than d_model it needs tie_embeddings=false. auto: d_model."""
     dropout: float = 0.0
     """Share of embeddings and of each layer's outputs dropped while training."""
-    tied: bool = True
+    tie_embeddings: bool = True
     """One matrix for reading and for writing tokens."""
 
     def __post_init__(self) -> None:
         check(
             self,
-            context=self.context,
+            context_length=self.context_length,
             layers=self.layers,
-            width=self.width,
+            d_model=self.d_model,
             embedding=self.embedding,
         )
-        if self.tied and self.embedding not in (None, self.width):
+        if self.tie_embeddings and self.embedding not in (None, self.d_model):
             raise SettingError(
-                f"--model.embedding={self.embedding} is not --model.width={self.width}: "
-                "one matrix cannot read and write then, so add --model.tied=false"
+                f"--model.embedding={self.embedding} is not --model.d_model={self.d_model}: "
+                "one matrix cannot read and write then, so add --model.tie_embeddings=false"
             )
 
 
@@ -63,11 +63,11 @@ class Model(Backbone):
     config: Config
 
     def __init__(self, config: Config) -> None:
-        size = config.embedding or config.width
-        embed = Embedding(config.vocabulary, size, dropout=config.dropout)
+        size = config.embedding or config.d_model
+        embed = Embedding(config.vocab_size, size, dropout=config.dropout)
         super().__init__(config, embed, [], nn.Identity())
         self.blocks = nn.ModuleList(
-            RecurrentLayer(config.cell, config.width if number else size, config.width)
+            RecurrentLayer(config.cell, config.d_model if number else size, config.d_model)
             for number in range(config.layers)
         )
 
@@ -113,11 +113,11 @@ class Model(Backbone):
         """
         lstm = self.config.cell == "lstm"
         token, deeper = (0.5, 3.0) if lstm else (0.1, 1.0)
-        inputs = self.config.embedding or self.config.width
+        inputs = self.config.embedding or self.config.d_model
         table = [
             ("token.weight", normal(token)),
             ("blocks.0.cell.weight_ih_l0", normal(inputs**-0.5 / token)),
-            ("weight_ih_l0", normal(deeper * self.config.width**-0.5)),
+            ("weight_ih_l0", normal(deeper * self.config.d_model**-0.5)),
             ("weight_hh_l0", nn.init.orthogonal_),
             ("_l0", zeros),
         ]
@@ -139,4 +139,4 @@ def foreign(config: Config) -> dict[str, Any] | None:
 
 def remembered(config: Config) -> int:
     """Numbers kept of one text, however long."""
-    return config.layers * config.width * (2 if config.cell == "lstm" else 1)
+    return config.layers * config.d_model * (2 if config.cell == "lstm" else 1)

@@ -32,21 +32,21 @@ TASK = "masked"
 class Config:
     """The shape of the model."""
 
-    vocabulary: int = 0
+    vocab_size: int = 0
     """Number of tokens, the mask included; set from the tokenizer."""
-    context: int = 256
+    context_length: int = 256
     """Longest sequence the model sees at once, in tokens."""
     layers: int = 4
     """Blocks."""
     heads: int = 4
     """Attention heads per block."""
-    width: int = 128
+    d_model: int = 128
     """Size of a token's vector."""
-    hidden: int | None = None
+    d_ff: int | None = None
     """Size of the feed-forward layer; auto: four times the width."""
     dropout: float = 0.0
     """Share of embeddings, attention weights and sublayer outputs dropped while training."""
-    tied: bool = True
+    tie_embeddings: bool = True
     """One matrix for reading and for writing tokens."""
     padding: int | None = None
     """Id of the token that fills a batch; auto: the last but one, as in tokenizers made here."""
@@ -56,17 +56,17 @@ class Config:
     def __post_init__(self) -> None:
         check(
             self,
-            context=self.context,
+            context_length=self.context_length,
             layers=self.layers,
             heads=self.heads,
-            width=self.width,
-            hidden=self.hidden,
+            d_model=self.d_model,
+            d_ff=self.d_ff,
         )
 
     @property
     def unused(self) -> int:
         """Rows before the first position in the twin's table: it counts from its padding id + 1."""
-        padding = self.vocabulary - 2 if self.padding is None else self.padding
+        padding = self.vocab_size - 2 if self.padding is None else self.padding
         return max(0, padding) + 1
 
 
@@ -82,9 +82,9 @@ class Model(Backbone):
     config: Config
 
     def __init__(self, config: Config) -> None:
-        position = Learned(config.context, config.width)
-        norm = LayerNorm(config.width, config.norm_eps)
-        embed = Embedding(config.vocabulary, config.width, position, config.dropout, norm=norm)
+        position = Learned(config.context_length, config.d_model)
+        norm = LayerNorm(config.d_model, config.norm_eps)
+        embed = Embedding(config.vocab_size, config.d_model, position, config.dropout, norm=norm)
         blocks = [block(config) for _ in range(config.layers)]
         super().__init__(config, embed, blocks, nn.Identity())
 
@@ -97,7 +97,7 @@ class Model(Backbone):
         budget (LOG.md).
         """
         initialise(self, [("norm.weight", ones), ("bias", zeros), ("weight", normal(0.02))])
-        sines = Sinusoidal(self.config.context, self.config.width, scale=0.06)
+        sines = Sinusoidal(self.config.context_length, self.config.d_model, scale=0.06)
         self.embed.position.weight.copy_(sines.table)  # type: ignore[union-attr,operator]
 
 
@@ -142,9 +142,9 @@ def complete(config: Config, theirs: dict[str, Tensor]) -> dict[str, Tensor]:
     """Adds what the twin stores beside ours: unused rows of positions, one token type of zeros,
     and, untied, the head's bias under the name that is read then."""
     positions = theirs[POSITIONS]
-    zeros = positions.new_zeros(config.unused, config.width)
+    zeros = positions.new_zeros(config.unused, config.d_model)
     found = {**theirs, POSITIONS: torch.cat((zeros, positions)), TYPES: zeros[:1].clone()}
-    if not config.tied:
+    if not config.tie_embeddings:
         found["lm_head.decoder.bias"] = theirs["lm_head.bias"].clone()
     return found
 
@@ -163,7 +163,7 @@ def reduce(config: Config, theirs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def sizes(config: Config) -> dict[str, list[int]]:
     """Where fused matrices are cut for NAMES."""
-    return {"qkv": [config.width] * 3}
+    return {"qkv": [config.d_model] * 3}
 
 
 def foreign(config: Config) -> dict[str, Any]:
@@ -171,19 +171,19 @@ def foreign(config: Config) -> dict[str, Any]:
     return {
         "architectures": ["RobertaForMaskedLM"],
         "model_type": "roberta",
-        "vocab_size": config.vocabulary,
-        "max_position_embeddings": config.unused + config.context,
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.unused + config.context_length,
         "type_vocab_size": 1,
         "pad_token_id": config.unused - 1,
-        "hidden_size": config.width,
+        "hidden_size": config.d_model,
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads,
-        "intermediate_size": config.hidden or 4 * config.width,
+        "intermediate_size": config.d_ff or 4 * config.d_model,
         "hidden_act": "gelu",
         "layer_norm_eps": config.norm_eps,
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.dropout,
-        "tie_word_embeddings": config.tied,
+        "tie_word_embeddings": config.tie_embeddings,
     }
 
 
@@ -206,14 +206,14 @@ def adopt(theirs: Theirs) -> dict[str, Any] | None:
     )
     padding = whole(theirs, "pad_token_id", default=1)
     return {
-        "vocabulary": whole(theirs, "vocab_size"),
-        "context": whole(theirs, "max_position_embeddings") - padding - 1,
+        "vocab_size": whole(theirs, "vocab_size"),
+        "context_length": whole(theirs, "max_position_embeddings") - padding - 1,
         "layers": whole(theirs, "num_hidden_layers"),
         "heads": whole(theirs, "num_attention_heads"),
-        "width": whole(theirs, "hidden_size"),
-        "hidden": whole(theirs, "intermediate_size"),
+        "d_model": whole(theirs, "hidden_size"),
+        "d_ff": whole(theirs, "intermediate_size"),
         "dropout": number(theirs, "hidden_dropout_prob", default=0.1),
-        "tied": flag(theirs, "tie_word_embeddings", True),
+        "tie_embeddings": flag(theirs, "tie_word_embeddings", True),
         "padding": padding,
         "norm_eps": number(theirs, "layer_norm_eps", default=1e-12),
     }

@@ -33,9 +33,9 @@ TASK = "seq2seq"
 class Config:
     """The shape of the model."""
 
-    vocabulary: int = 0
+    vocab_size: int = 0
     """Number of tokens, of source and target together; set from the tokenizer."""
-    context: int = 256
+    context_length: int = 256
     """Longest source, and longest target, in tokens."""
     layers: int = 4
     """Blocks of the decoder."""
@@ -43,9 +43,9 @@ class Config:
     """Blocks of the encoder; auto: as many as the decoder has."""
     heads: int = 4
     """Attention heads per block."""
-    width: int = 128
+    d_model: int = 128
     """Size of a token's vector."""
-    hidden: int | None = None
+    d_ff: int | None = None
     """Size of the feed-forward layer; auto: four times the width."""
     activation: Literal["relu", "gelu"] = "relu"
     """Between the two feed-forward layers."""
@@ -53,21 +53,21 @@ class Config:
     """Norm after each residual sum (the paper), or before each sublayer and once at the end."""
     dropout: float = 0.0
     """Share of embeddings and sublayer outputs dropped while training."""
-    tied: bool = True
+    tie_embeddings: bool = True
     """One matrix for reading and for writing tokens."""
 
     def __post_init__(self) -> None:
-        names = ("context", "layers", "encoder_layers", "heads", "width", "hidden")
+        names = ("context_length", "layers", "encoder_layers", "heads", "d_model", "d_ff")
         check(self, **{name: getattr(self, name) for name in names})
-        if self.context < 4:  # room for a start, a mark and two tokens
-            raise SettingError(f"--model.context={self.context}: at least 4")
+        if self.context_length < 4:  # room for a start, a mark and two tokens
+            raise SettingError(f"--model.context_length={self.context_length}: at least 4")
         if self.size_of_encoder > 10_000:
             raise SettingError(f"--model.encoder_layers={self.encoder_layers}: at most 10,000")
 
     @property
     def size_of_hidden(self) -> int:
         """The feed-forward size in use."""
-        return self.hidden or 4 * self.width
+        return self.d_ff or 4 * self.d_model
 
     @property
     def size_of_encoder(self) -> int:
@@ -80,24 +80,24 @@ def block(config: Config, *, decoder: bool) -> Block:
 
     def attention(*, causal: bool) -> Attention:
         rule = Visibility(causal=causal)
-        return Attention(config.width, config.heads, visibility=rule, dropout=config.dropout)
+        return Attention(config.d_model, config.heads, visibility=rule, dropout=config.dropout)
 
     activation = F.relu if config.activation == "relu" else F.gelu
-    mlp = MLP(config.width, config.size_of_hidden, activation, dropout=config.dropout)
+    mlp = MLP(config.d_model, config.size_of_hidden, activation, dropout=config.dropout)
     return Block(
         post_norm if config.norm == "post" else pre_norm,
         attention(causal=decoder),
-        LayerNorm(config.width),
+        LayerNorm(config.d_model),
         mlp,
-        LayerNorm(config.width),
+        LayerNorm(config.d_model),
         attention(causal=False) if decoder else None,
-        LayerNorm(config.width) if decoder else None,
+        LayerNorm(config.d_model) if decoder else None,
     )
 
 
 def last_norm(config: Config) -> nn.Module:
     """Pre-norm leaves the residual sum as it is, so a last norm follows its stack."""
-    return LayerNorm(config.width) if config.norm == "pre" else nn.Identity()
+    return LayerNorm(config.d_model) if config.norm == "pre" else nn.Identity()
 
 
 class Encoder(nn.Module):
@@ -117,9 +117,9 @@ class Model(Backbone):
     config: Config
 
     def __init__(self, config: Config) -> None:
-        position = Sinusoidal(config.context, config.width, halves=True)
-        scale = config.width**0.5
-        embed = Embedding(config.vocabulary, config.width, position, config.dropout, scale)
+        position = Sinusoidal(config.context_length, config.d_model, halves=True)
+        scale = config.d_model**0.5
+        embed = Embedding(config.vocab_size, config.d_model, position, config.dropout, scale)
         blocks = [block(config, decoder=True) for _ in range(config.layers)]
         super().__init__(config, embed, blocks, last_norm(config))
         self.encoder = Encoder(config)
@@ -187,8 +187,8 @@ class Model(Backbone):
             ("bias", zeros),
             ("out.weight", zeros),
             ("down.weight", zeros),
-            ("token.weight", normal(0.4 * self.config.width**-0.5)),
-            ("weight", normal(self.config.width**-0.5)),
+            ("token.weight", normal(0.4 * self.config.d_model**-0.5)),
+            ("weight", normal(self.config.d_model**-0.5)),
         ]
         initialise(self, table)
 
@@ -234,21 +234,21 @@ NAMES = (
 
 def sizes(config: Config) -> dict[str, list[int]]:
     """Where fused matrices are cut for NAMES."""
-    return {"qkv": [config.width] * 3}
+    return {"qkv": [config.d_model] * 3}
 
 
 def foreign(config: Config) -> dict[str, Any] | None:
     """Hugging Face's config.json; Marian knows neither pre-norm nor an untied head."""
-    if config.norm == "pre" or not config.tied:
+    if config.norm == "pre" or not config.tie_embeddings:
         return None
     return {
         "architectures": ["MarianMTModel"],
         "model_type": "marian",
         "is_encoder_decoder": True,
-        "vocab_size": config.vocabulary,
-        "decoder_vocab_size": config.vocabulary,
-        "max_position_embeddings": config.context,
-        "d_model": config.width,
+        "vocab_size": config.vocab_size,
+        "decoder_vocab_size": config.vocab_size,
+        "max_position_embeddings": config.context_length,
+        "d_model": config.d_model,
         "encoder_layers": config.size_of_encoder,
         "decoder_layers": config.layers,
         "encoder_attention_heads": config.heads,
@@ -276,11 +276,11 @@ def adopt(theirs: Theirs) -> dict[str, Any] | None:
     """
     if not is_kind(theirs, "MarianMTModel", "marian"):
         return None
-    heads, hidden = whole(theirs, "decoder_attention_heads"), whole(theirs, "decoder_ffn_dim")
+    heads, d_ff = whole(theirs, "decoder_attention_heads"), whole(theirs, "decoder_ffn_dim")
     only(
         {"scale_embedding": False, **theirs},  # as its class has it where the file is silent
         encoder_attention_heads=(heads,),
-        encoder_ffn_dim=(hidden,),
+        encoder_ffn_dim=(d_ff,),
         activation_function=("relu", "gelu"),
         scale_embedding=(True,),
         share_encoder_decoder_embeddings=(True,),
@@ -291,14 +291,14 @@ def adopt(theirs: Theirs) -> dict[str, Any] | None:
         tie_word_embeddings=(True,),
     )
     return {
-        "vocabulary": whole(theirs, "vocab_size"),
-        "context": whole(theirs, "max_position_embeddings", default=1024),
+        "vocab_size": whole(theirs, "vocab_size"),
+        "context_length": whole(theirs, "max_position_embeddings", default=1024),
         "layers": whole(theirs, "decoder_layers"),
         "encoder_layers": whole(theirs, "encoder_layers"),
         "heads": heads,
-        "width": whole(theirs, "d_model"),
-        "hidden": hidden,
+        "d_model": whole(theirs, "d_model"),
+        "d_ff": d_ff,
         "activation": theirs.get("activation_function", "gelu"),
         "dropout": number(theirs, "dropout", default=0.1),
-        "tied": flag(theirs, "tie_word_embeddings", True),
+        "tie_embeddings": flag(theirs, "tie_word_embeddings", True),
     }

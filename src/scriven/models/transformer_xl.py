@@ -32,9 +32,9 @@ TABLE = 8192
 class Config:
     """The shape of the model."""
 
-    vocabulary: int = 0
+    vocab_size: int = 0
     """Number of tokens; set from the tokenizer."""
-    context: int = 256
+    context_length: int = 256
     """Length of a segment, in tokens: what is read at once while training."""
     memory: int | None = None
     """Positions of earlier segments that each layer still sees. auto: as many as the context."""
@@ -44,15 +44,15 @@ class Config:
     """Blocks."""
     heads: int = 4
     """Attention heads per block."""
-    width: int = 128
+    d_model: int = 128
     """Size of a token's vector."""
-    head_width: int | None = None
+    head_dim: int | None = None
     """Size of a head; auto: width / heads."""
-    hidden: int | None = None
+    d_ff: int | None = None
     """Size of the feed-forward layer; auto: four times the width."""
     dropout: float = 0.0
     """Share of embeddings and sublayer outputs dropped while training."""
-    tied: bool = True
+    tie_embeddings: bool = True
     """One matrix for reading and for writing tokens."""
     norm_eps: float = 1e-5
     """Added under the root of a norm."""
@@ -60,27 +60,27 @@ class Config:
     def __post_init__(self) -> None:
         check(
             self,
-            context=self.context,
+            context_length=self.context_length,
             layers=self.layers,
             heads=self.heads,
-            width=self.width,
-            head_width=self.head_width,
-            hidden=self.hidden,
+            d_model=self.d_model,
+            head_dim=self.head_dim,
+            d_ff=self.d_ff,
         )
         for name in ("memory", "evaluation_memory"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 2**31:
                 raise SettingError(f"--model.{name}={value}: a whole number from 0 upwards")
-        if self.width % 2:
+        if self.d_model % 2:
             raise SettingError(
-                f"--model.width={self.width}: distances are written in pairs of sine and cosine, "
-                f"so the width must be even, such as {self.width + 1}"
+                f"--model.d_model={self.d_model}: distances are encoded in pairs of sine and "
+                f"cosine, so it must be even, such as {self.d_model + 1}"
             )
 
     @property
     def trained_memory(self) -> int:
         """Positions kept while training."""
-        return self.context if self.memory is None else self.memory
+        return self.context_length if self.memory is None else self.memory
 
     @property
     def measured_memory(self) -> int:
@@ -90,23 +90,23 @@ class Config:
     @property
     def size_of_head(self) -> int:
         """D."""
-        return self.head_width or self.width // self.heads
+        return self.head_dim or self.d_model // self.heads
 
 
 def block(config: Config, distances: Distances) -> Block:
     """One layer."""
     attention = Attention(
-        config.width,
+        config.d_model,
         config.heads,
-        head_width=config.size_of_head,
+        head_dim=config.size_of_head,
         bias=False,
         visibility=Visibility(causal=True),
         position=Relative(distances, config.heads, config.size_of_head),
         dropout=config.dropout,
     )
-    hidden = config.hidden or 4 * config.width
-    mlp = MLP(config.width, hidden, torch.relu, dropout=config.dropout)
-    norms = LayerNorm(config.width, config.norm_eps), LayerNorm(config.width, config.norm_eps)
+    d_ff = config.d_ff or 4 * config.d_model
+    mlp = MLP(config.d_model, d_ff, torch.relu, dropout=config.dropout)
+    norms = LayerNorm(config.d_model, config.norm_eps), LayerNorm(config.d_model, config.norm_eps)
     return Block(post_norm, attention, norms[0], mlp, norms[1])
 
 
@@ -117,17 +117,17 @@ class Model(Backbone):
 
     def __init__(self, config: Config) -> None:
         embed = Embedding(
-            config.vocabulary, config.width, dropout=config.dropout, scale=config.width**0.5
+            config.vocab_size, config.d_model, dropout=config.dropout, scale=config.d_model**0.5
         )
-        longest = config.context + max(config.trained_memory, config.measured_memory)
-        distances = Distances(config.width, min(longest + 1, TABLE))
+        longest = config.context_length + max(config.trained_memory, config.measured_memory)
+        distances = Distances(config.d_model, min(longest + 1, TABLE))
         blocks = [block(config, distances) for _ in range(config.layers)]
         super().__init__(config, embed, blocks, torch.nn.Identity())  # a block ends with its norm
 
     @property
     def reach(self) -> int | None:
         """As far as one token sees directly when the model is measured."""
-        return self.config.context + self.config.measured_memory
+        return self.config.context_length + self.config.measured_memory
 
     def carried(self, batch: int, memory: int | None = None) -> State | None:
         """An empty memory for each layer; its length depends on whether the model trains."""
@@ -143,7 +143,7 @@ class Model(Backbone):
             ("out.weight", zeros),
             ("down.weight", zeros),
             ("token.weight", normal(0.02)),
-            ("weight", normal(self.config.width**-0.5)),
+            ("weight", normal(self.config.d_model**-0.5)),
         ]
         initialise(self, table)
 
@@ -166,6 +166,6 @@ def mixing(config: Config) -> int:
     keys and values of the memory made anew for each segment. Distances, projected once for all
     rows of a batch, count with the weights, as once per token."""
     inner = config.heads * config.size_of_head
-    seen = 6 * inner * (config.context + 1 + 2 * config.trained_memory) // 2
-    again = 4 * config.width * inner * config.trained_memory // config.context
+    seen = 6 * inner * (config.context_length + 1 + 2 * config.trained_memory) // 2
+    again = 4 * config.d_model * inner * config.trained_memory // config.context_length
     return config.layers * (seen + again)

@@ -27,11 +27,11 @@ class Attention(nn.Module):
 
     def __init__(
         self,
-        width: int,
+        d_model: int,
         heads: int,
         *,
         kv_heads: int | None = None,
-        head_width: int | None = None,
+        head_dim: int | None = None,
         bias: bool = True,
         visibility: Visibility,
         position: Position | None = None,
@@ -42,11 +42,11 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.kv_heads = heads, kv_heads or heads
-        self.head_width = head_width or width // heads
-        self.query_width = self.heads * self.head_width
-        key_width = self.kv_heads * self.head_width
-        self.qkv: nn.Linear | Packed = nn.Linear(width, self.query_width + 2 * key_width, bias)
-        self.out = nn.Linear(self.query_width, width, bias)
+        self.head_dim = head_dim or d_model // heads
+        self.query_width = self.heads * self.head_dim
+        key_width = self.kv_heads * self.head_dim
+        self.qkv: nn.Linear | Packed = nn.Linear(d_model, self.query_width + 2 * key_width, bias)
+        self.out = nn.Linear(self.query_width, d_model, bias)
         self.query_norm, self.key_norm = query_norm, key_norm
         self.position = position or Position()
         self.visibility = visibility
@@ -109,7 +109,7 @@ class Attention(nn.Module):
         """Queries, keys and values; norms and rotations of the first two are one operation."""
         batch, length, _ = x.shape
         turned = [self.heads, self.kv_heads]
-        heads = self._kept(self.qkv(x)).view(batch, length, -1, self.head_width)
+        heads = self._kept(self.qkv(x)).view(batch, length, -1, self.head_dim)
         qk, v = torch.split(heads, [sum(turned), self.kv_heads], 2)
         if self.query_norm is not None:
             qk = rms_norm(qk, self._norm_weights(), self.query_norm.eps)
@@ -147,13 +147,13 @@ class Attention(nn.Module):
         return y if self.kept is None else y.to(self.kept)
 
     def _shape_queries(self, q: Tensor, at: Tensor) -> Tensor:
-        q = q.view(*q.shape[:-1], self.heads, self.head_width)
+        q = q.view(*q.shape[:-1], self.heads, self.head_dim)
         if self.query_norm is not None:
             q = self.query_norm(q)
         return self.position.rotate(q.transpose(1, 2), at)
 
     def _shape_keys(self, kv: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-        k, v = kv.view(*kv.shape[:-1], 2, self.kv_heads, self.head_width).unbind(-3)
+        k, v = kv.view(*kv.shape[:-1], 2, self.kv_heads, self.head_dim).unbind(-3)
         if self.key_norm is not None:
             k = self.key_norm(k)
         return self.position.rotate(k.transpose(1, 2), at), v.transpose(1, 2)

@@ -16,8 +16,8 @@ class Embedding(nn.Module):
 
     def __init__(
         self,
-        vocabulary: int,
-        width: int,
+        vocab_size: int,
+        d_model: int,
         position: nn.Module | None = None,
         dropout: float = 0.0,
         scale: float = 1.0,
@@ -26,7 +26,7 @@ class Embedding(nn.Module):
         super().__init__()
         # drawn by `initialise`; to draw here as well makes PyTorch load its compiler where a model
         # is built without memory, which takes a second
-        self.token = nn.Embedding(vocabulary, width, _weight=torch.zeros(vocabulary, width))
+        self.token = nn.Embedding(vocab_size, d_model, _weight=torch.zeros(vocab_size, d_model))
         self.position, self.norm = position, norm
         self.dropout, self.scale = dropout, scale
 

@@ -19,11 +19,11 @@ class MLP(nn.Module):
     """activation(x U) D: two layers (Vaswani et al. 2017, section 3.3)."""
 
     def __init__(
-        self, width: int, hidden: int, activation: Activation, bias: bool = True, dropout: float = 0
+        self, d_model: int, d_ff: int, activation: Activation, bias: bool = True, dropout: float = 0
     ) -> None:
         super().__init__()
-        self.up = nn.Linear(width, hidden, bias)
-        self.down = nn.Linear(hidden, width, bias)
+        self.up = nn.Linear(d_model, d_ff, bias)
+        self.down = nn.Linear(d_ff, d_model, bias)
         self.activation, self.dropout = activation, dropout
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,15 +37,15 @@ class GatedMLP(nn.Module):
 
     def __init__(
         self,
-        width: int,
-        hidden: int,
+        d_model: int,
+        d_ff: int,
         activation: Activation,
         bias: bool = False,
         dropout: float = 0,
     ) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(width, 2 * hidden, bias)  # gate first, then up: one product
-        self.down = nn.Linear(hidden, width, bias)
+        self.gate_up = nn.Linear(d_model, 2 * d_ff, bias)  # gate first, then up: one product
+        self.down = nn.Linear(d_ff, d_model, bias)
         self.activation, self.dropout = activation, dropout
 
     def forward(self, x: Tensor) -> Tensor:

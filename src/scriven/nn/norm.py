@@ -11,11 +11,11 @@ from torch import Tensor, nn
 class LayerNorm(nn.Module):
     """(x - mean) / sqrt(variance + eps) * weight + bias (Ba et al. 2016); the bias is optional."""
 
-    def __init__(self, width: int, eps: float = 1e-5, bias: bool = True) -> None:
+    def __init__(self, d_model: int, eps: float = 1e-5, bias: bool = True) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., W) -> (..., W)"""
@@ -25,10 +25,10 @@ class LayerNorm(nn.Module):
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019)."""
 
-    def __init__(self, width: int, eps: float = 1e-6) -> None:
+    def __init__(self, d_model: int, eps: float = 1e-6) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(width))
+        self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., W) -> (..., W)"""

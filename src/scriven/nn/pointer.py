@@ -15,12 +15,12 @@ from .init import initialise, normal, ones, zeros
 class Pointer(nn.Module):
     """Attention over a source's places, and the share of the words that are made up."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, d_model: int) -> None:
         super().__init__()
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, width, bias=False)
-        self.before = nn.Linear(width, width, bias=False)
-        self.gate = nn.Linear(width, 1)
+        self.query = nn.Linear(d_model, d_model, bias=False)
+        self.key = nn.Linear(d_model, d_model, bias=False)
+        self.before = nn.Linear(d_model, d_model, bias=False)
+        self.gate = nn.Linear(d_model, 1)
 
     def initialise(self) -> None:
         """Fresh weights: at first three quarters of the words are made up."""

@@ -44,9 +44,9 @@ class Rotary(Position):
     permutation on export.
     """
 
-    def __init__(self, head_width: int, context: int, base: float = 10000.0) -> None:
+    def __init__(self, head_dim: int, context: int, base: float = 10000.0) -> None:
         super().__init__()
-        self.head_width, self.context, self.base = head_width, context, base
+        self.head_dim, self.context_length, self.base = head_dim, context, base
         self.register_buffer("cos", torch.empty(0), persistent=False)
         self.register_buffer("sin", torch.empty(0), persistent=False)
         self.build()
@@ -54,17 +54,17 @@ class Rotary(Position):
     def build(self) -> None:
         """Fills the tables, (context, D) each; again after a model was made without memory."""
         if without_memory():
-            self.cos = self.sin = torch.empty(self.context, self.head_width)
+            self.cos = self.sin = torch.empty(self.context_length, self.head_dim)
             return
-        half = torch.arange(0, self.head_width, 2, dtype=torch.float64) / self.head_width
-        angle = torch.arange(self.context, dtype=torch.float64)[:, None] / self.base**half
+        half = torch.arange(0, self.head_dim, 2, dtype=torch.float64) / self.head_dim
+        angle = torch.arange(self.context_length, dtype=torch.float64)[:, None] / self.base**half
         dtype = torch.get_default_dtype()
         self.cos = angle.cos().repeat(1, 2).to(dtype)
         # the minus of the first half lives in the table: one product less at every step
         self.sin = torch.cat((-angle.sin(), angle.sin()), -1).to(dtype)
 
     def rotate(self, x: Tensor, at: Tensor, known: Known | None = None) -> Tensor:
-        key = ("rotary", self.base, self.head_width, x.dtype)
+        key = ("rotary", self.base, self.head_dim, x.dtype)
         if known is None or torch.compiler.is_compiling():
             cos, sin = self._turns(at, x.dtype)
         else:
@@ -76,7 +76,7 @@ class Rotary(Position):
 
     def _turns(self, at: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines (T, D) or (B, 1, T, D) of positions."""
-        if at.dim() == 1 and at.size(0) == self.context:
+        if at.dim() == 1 and at.size(0) == self.context_length:
             cos, sin = self.cos, self.sin
         else:
             at = at.clamp(min=0)
@@ -89,9 +89,9 @@ class Rotary(Position):
 class Learned(nn.Module):
     """A learned vector for each position (GPT-1, GPT-2, BERT)."""
 
-    def __init__(self, context: int, width: int) -> None:
+    def __init__(self, context: int, d_model: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(context, width))
+        self.weight = nn.Parameter(torch.zeros(context, d_model))
 
     def forward(self, at: Tensor) -> Tensor:
         """Positions (T,) or (B, T) -> vectors (T, W) or (B, T, W)."""
@@ -106,10 +106,10 @@ class Sinusoidal(nn.Module):
     """
 
     def __init__(
-        self, context: int, width: int, *, halves: bool = False, scale: float = 1.0
+        self, context: int, d_model: int, *, halves: bool = False, scale: float = 1.0
     ) -> None:
         super().__init__()
-        self.context, self.width, self.halves, self.scale = context, width, halves, scale
+        self.context_length, self.d_model, self.halves, self.scale = context, d_model, halves, scale
         self.table: Tensor
         self.register_buffer("table", torch.empty(0), persistent=False)
         self.build()
@@ -117,14 +117,14 @@ class Sinusoidal(nn.Module):
     def build(self) -> None:
         """Fills the table (context, W)."""
         if without_memory():
-            self.table = torch.empty(self.context, self.width)
+            self.table = torch.empty(self.context_length, self.d_model)
             return
-        even = torch.arange(0, self.width, 2, dtype=torch.float64) / self.width
-        angle = torch.arange(self.context, dtype=torch.float64)[:, None] / 10000.0**even
+        even = torch.arange(0, self.d_model, 2, dtype=torch.float64) / self.d_model
+        angle = torch.arange(self.context_length, dtype=torch.float64)[:, None] / 10000.0**even
         if self.halves:
-            table = torch.cat((angle.sin(), angle.cos()), -1)[:, : self.width]
+            table = torch.cat((angle.sin(), angle.cos()), -1)[:, : self.d_model]
         else:
-            table = torch.stack((angle.sin(), angle.cos()), -1).flatten(1)[:, : self.width]
+            table = torch.stack((angle.sin(), angle.cos()), -1).flatten(1)[:, : self.d_model]
         self.table = (table * self.scale).to(torch.get_default_dtype())
 
     def forward(self, at: Tensor) -> Tensor:
@@ -138,9 +138,9 @@ class Distances(nn.Module):
     Shared by the layers of a model. Distances beyond `length` are computed when they are asked for.
     """
 
-    def __init__(self, width: int, length: int) -> None:
+    def __init__(self, d_model: int, length: int) -> None:
         super().__init__()
-        self.width, self.length = width, length
+        self.d_model, self.length = d_model, length
         self.table: Tensor
         self.register_buffer("table", torch.empty(0), persistent=False)
         self.build()
@@ -148,7 +148,7 @@ class Distances(nn.Module):
     def build(self) -> None:
         """Fills the table (length, W)."""
         if without_memory():
-            self.table = torch.empty(self.length, self.width)
+            self.table = torch.empty(self.length, self.d_model)
         else:
             self.table = self._vectors(self.length, None)
 
@@ -160,7 +160,7 @@ class Distances(nn.Module):
 
     def _vectors(self, count: int, device: torch.device | None) -> Tensor:
         exact = torch.float32 if device is not None and device.type == "mps" else torch.float64
-        half = torch.arange(0, self.width, 2, dtype=exact, device=device) / self.width
+        half = torch.arange(0, self.d_model, 2, dtype=exact, device=device) / self.d_model
         angle = torch.arange(count, dtype=exact, device=device)[:, None] / 10000.0**half
         return torch.cat((angle.sin(), angle.cos()), -1).to(torch.get_default_dtype())
 
@@ -175,13 +175,13 @@ class Relative(Position):
     As no key knows its place, keys can be kept while positions move on.
     """
 
-    def __init__(self, distances: Distances, heads: int, head_width: int) -> None:
+    def __init__(self, distances: Distances, heads: int, head_dim: int) -> None:
         super().__init__()
-        self.distances, self.heads, self.head_width = distances, heads, head_width
-        self.key = nn.Linear(distances.width, heads * head_width, bias=False)
+        self.distances, self.heads, self.head_dim = distances, heads, head_dim
+        self.key = nn.Linear(distances.d_model, heads * head_dim, bias=False)
         # u and v, flat: optimizers tell biases from matrices by their shape
-        self.content_bias = nn.Parameter(torch.zeros(heads * head_width))
-        self.distance_bias = nn.Parameter(torch.zeros(heads * head_width))
+        self.content_bias = nn.Parameter(torch.zeros(heads * head_dim))
+        self.distance_bias = nn.Parameter(torch.zeros(heads * head_dim))
 
     def score(self, q: Tensor, query_at: Tensor, key_at: Tensor) -> tuple[Tensor, Tensor]:
         """(q + u, bias (B, H, T, S)).
@@ -191,11 +191,11 @@ class Relative(Position):
         """
         count, size = key_at.size(-1), q.size(2)
         u, v = (
-            bias.view(self.heads, 1, self.head_width).to(q.dtype)
+            bias.view(self.heads, 1, self.head_dim).to(q.dtype)
             for bias in (self.content_bias, self.distance_bias)
         )
         vectors = self.distances(count + 1).flip(0).to(q.dtype)  # S ... 0
-        met = self._meet((q + v) * self.head_width**-0.5, vectors)
+        met = self._meet((q + v) * self.head_dim**-0.5, vectors)
         if query_at.dim() > key_at.dim():
             places = (count - query_at.unsqueeze(-1) + key_at).clamp(0, count)
             return q + u, met.gather(-1, places.unsqueeze(1).expand(-1, self.heads, -1, -1))
@@ -204,12 +204,12 @@ class Relative(Position):
     def _meet(self, q: Tensor, vectors: Tensor) -> Tensor:
         """Queries (B, H, T, D) times projected vectors (N, W): (B, H, T, N)."""
         few, count = q.size(0) * q.size(2), vectors.size(0)
-        if few * (count + self.head_width) < count * self.head_width:
+        if few * (count + self.head_dim) < count * self.head_dim:
             # a step of decoding: projecting the query back is less work than all the vectors
-            weight = self.key.weight.view(self.heads, self.head_width, -1).to(q.dtype)
+            weight = self.key.weight.view(self.heads, self.head_dim, -1).to(q.dtype)
             return (q @ weight) @ vectors.mT
         keys: Tensor = self.key(vectors).to(q.dtype)
-        return q @ keys.view(count, self.heads, self.head_width).permute(1, 2, 0)
+        return q @ keys.view(count, self.heads, self.head_dim).permute(1, 2, 0)
 
 
 def _shift(scores: Tensor, size: int, count: int) -> Tensor:

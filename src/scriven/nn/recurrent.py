@@ -55,10 +55,10 @@ def lstm(x: Tensor, h: Tensor, cell: Tensor) -> Parts:
 class RecurrentLayer(nn.Module):
     """One recurrent layer, in one direction."""
 
-    def __init__(self, kind: Cell, inputs: int, width: int) -> None:
+    def __init__(self, kind: Cell, inputs: int, d_model: int) -> None:
         super().__init__()
-        self.kind, self.width = kind, width
-        self.cell = LAYERS[kind](inputs, width, batch_first=True)
+        self.kind, self.d_model = kind, d_model
+        self.cell = LAYERS[kind](inputs, d_model, batch_first=True)
 
     def forward(self, x: Tensor, gaps: list[int], memory: Recurrent | None) -> Tensor:
         """x (B, T, inputs) -> (B, T, W).
@@ -115,7 +115,7 @@ class RecurrentLayer(nn.Module):
         return gru(inputs, outputs, output) if self.kind == "gru" else rnn(inputs, outputs)
 
     def _nothing(self, x: Tensor) -> Parts:
-        zeros = x.new_zeros(x.size(0), self.width)
+        zeros = x.new_zeros(x.size(0), self.d_model)
         return (zeros, zeros) if self.kind == "lstm" else (zeros,)
 
 

@@ -47,11 +47,11 @@ class KVCache:
         batch: int,
         capacity: int,
         heads: int,
-        head_width: int,
+        head_dim: int,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        shape = (batch, heads, capacity, head_width)
+        shape = (batch, heads, capacity, head_dim)
         # a slot that is hidden from a row must hold numbers all the same
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros_like(self.keys)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..run.folder import RUNS, resolve, runs
+from ..runs.folder import RUNS, resolve, runs
 from .compare_fold import fold
 from .compare_notes import add_notes
 from .compare_row import Row, read_row

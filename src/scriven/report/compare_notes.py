@@ -54,7 +54,7 @@ def _usual(groups: dict[tuple[object, ...], list[Row]]) -> Row | None:
 def _other_text(row: Row, usual: Row) -> str:
     if row.judged == usual.judged == "score":
         return "other rows or another split than most of these runs: the scores are not comparable"
-    mine, theirs = (_number(each.values["vocabulary"]) for each in (row, usual))
+    mine, theirs = (_number(each.values["vocab_size"]) for each in (row, usual))
     sizes = "" if mine == theirs else f" (vocabulary {whole(mine)} against {whole(theirs)})"
     return (
         f"another text, split or tokenizer than most of these runs{sizes}: the losses are not "

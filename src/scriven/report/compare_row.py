@@ -89,15 +89,15 @@ def read_row(folder: Path) -> Row:
         "parameters": _count(history, "results", "parameters"),
         "layers": _count(history, "model", "layers"),
         "heads": _count(history, "model", "heads"),
-        "width": _count(history, "model", "width"),
-        "vocabulary": _count(history, "model", "vocabulary"),
-        "context": _count(history, "model", "context"),
+        "d_model": _count(history, "model", "d_model"),
+        "vocab_size": _count(history, "model", "vocab_size"),
+        "context_length": _count(history, "model", "context_length"),
         "positions": history.word("model", "positions") or POSITIONS.get(architecture),
         "dropout": history.figure("model", "dropout"),
-        "batch": _count(history, "settings", "train", "batch"),
+        "batch_size": _count(history, "settings", "train", "batch_size"),
         "optimizer": history.word("settings", "optim", "optimizer") or None,
-        "rate": history.figure("settings", "optim", "rate"),
-        "matrix_rate": None,
+        "lr": history.figure("settings", "optim", "lr"),
+        "muon_lr": None,
         "seed": _count(history, "settings", "seed"),
         "steps": figures.steps,
         "train_loss": _late(history, figures.best_step, "loss"),
@@ -111,7 +111,7 @@ def read_row(folder: Path) -> Row:
         "tokens_per_second": figures.tokens_per_second,
     }
     if values["optimizer"] == "muon":
-        values["matrix_rate"] = history.figure("settings", "optim", "matrix_rate")
+        values["muon_lr"] = history.figure("settings", "optim", "muon_lr")
     task = history.word("task") or "language"
     is_tuned = tuned.is_tuned(history)
     values |= _judged(history) if is_tuned else dict.fromkeys(SCORED)
@@ -186,9 +186,9 @@ def _text(history: History) -> tuple[Value, ...]:
     return (
         documents,
         history.figure("data", "characters"),
-        history.word("settings", "data", "validation"),
+        history.word("settings", "data", "val_fraction"),
         history.word("settings", "tokenizer", "kind"),
-        history.figure("settings", "tokenizer", "vocabulary"),
+        history.figure("settings", "tokenizer", "vocab_size"),
     )
 
 
@@ -202,7 +202,7 @@ def _table(history: History) -> tuple[Value, ...]:
     if not drawn:
         return (history.word("data", "fingerprint"),)
     parts = [history.figure("data", name) or 0.0 for name in ("rows", "validation_rows")]
-    share = history.figure("settings", "data", "validation")
+    share = history.figure("settings", "data", "val_fraction")
     return (*(PurePath(name).name for name in names), sum(parts), share)
 
 

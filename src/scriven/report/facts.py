@@ -71,7 +71,7 @@ def data(history: History) -> Markup:
     if train is not None and held is not None and train + held > 0:
         share = 100 * held / (train + held)
         rows.append(("Held out", f"{share:.1f} % of the tokens, never trained on"))
-    kind, size = history.word("tokenizer", "kind"), history.figure("tokenizer", "vocabulary")
+    kind, size = history.word("tokenizer", "kind"), history.figure("tokenizer", "vocab_size")
     if kind:
         rows.append(("Tokenizer", kind if size is None else f"{kind}, {whole(size)} tokens"))
     if history.word("data", "fingerprint"):

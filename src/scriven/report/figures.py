@@ -63,7 +63,7 @@ def measure(history: History) -> Figures:
     last = max((*history.steps, *history.evaluations), key=lambda each: each.step, default=None)
     result = history.figure("results", "val_loss")
     best_step = history.figure("results", "best_step") if result is not None else None
-    vocabulary = history.figure("tokenizer", "vocabulary")
+    vocab_size = history.figure("tokenizer", "vocab_size")
     train_tokens = history.figure("data", "train_tokens")
     order = history.figure("results", "ngram_order")
     steps = history.figure("results", "steps")
@@ -79,7 +79,7 @@ def measure(history: History) -> Figures:
         bits_per_byte=_first(history, "val_bits_per_byte", best, "bits_per_byte"),
         baseline=history.figure("results", "ngram_loss"),
         order=_whole(order),
-        guessing=math.log(vocabulary) if vocabulary is not None and vocabulary > 1 else None,
+        guessing=math.log(vocab_size) if vocab_size is not None and vocab_size > 1 else None,
         best_step=_whole(best_step) if best_step is not None or best is None else best.step,
         steps=int(steps) if steps is not None else (last.step if last else 0),
         parameters=history.figure("results", "parameters"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedError, InputError
-from ..run.sealed import unseal
+from ..runs.sealed import unseal
 
 ABSURD = 1e50
 NAME = 200  # characters of a run name that are shown
@@ -167,7 +167,7 @@ def _append(moments: list[Moment], moment: Moment) -> None:
 
 
 def _moment(step: int, event: dict[str, Any]) -> Moment:
-    names = ("tokens", "seconds", "loss", "accuracy", "rate", "bits_per_byte", "tokens_per_second")
+    names = ("tokens", "seconds", "loss", "accuracy", "lr", "bits_per_byte", "tokens_per_second")
     return Moment(step, *(finite(event.get(name)) for name in names))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from ..run.atomic import write_file
+from ..runs.atomic import write_file
 from . import facts, tuned, words_tuned
 from .confusion import confusion
 from .curves import Level, Line, Point, chart
@@ -208,7 +208,7 @@ def _curves(history: History, figures: Figures) -> Markup:
         show=lambda value: percent(value / 100),
         cut="bottom",
     )
-    rate = Line("learning rate", "rate", points(history.steps, "rate"))
+    rate = Line("learning rate", "rate", points(history.steps, "lr"))
     rates = chart(
         "Learning rate",
         [rate],

@@ -7,7 +7,7 @@ Reads scriven.json with distrust; knows no model.
 from dataclasses import dataclass
 from typing import Any
 
-from ..run import card_task
+from ..runs import card_task
 from .figures import Figures
 from .history import History, finite
 from .markup import Markup, element, join
@@ -231,8 +231,8 @@ def ladder(found: Standing) -> Markup:
 
 def facts(history: History) -> Markup:
     """The task with its base model, columns and labels."""
-    tune = history.pick("settings", "tune")
-    known = {"tune": tune if isinstance(tune, dict) else {}}
+    tune = history.pick("settings", "finetune")
+    known = {"finetune": tune if isinstance(tune, dict) else {}}
     about = {"task": history.word("task"), "settings": known, "finetune": _facts(history)}
     rows = card_task.facts(about)
     pairs = [
@@ -272,5 +272,5 @@ def _facts(history: History) -> dict[str, Any]:
 def learns_text(history: History) -> bool:
     """Whether the training loss holds that of the text beside that of the answers."""
     labelled = history.word("measure") in ("label", "score")
-    weight = history.figure("finetune", "auxiliary")
+    weight = history.figure("finetune", "lm_loss_weight")
     return labelled and bool(weight) and history.word("architecture") not in BOTH_SIDES

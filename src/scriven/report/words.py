@@ -63,7 +63,7 @@ def advice(history: History, figures: Figures) -> list[str]:
     if skipped > 1:
         found.append(
             f"{plural(skipped, 'note')} below tell of a loss that was not a number: half the "
-            "learning rate (--optim.matrix_rate, --optim.rate) would be steadier."
+            "learning rate (--optim.muon_lr, --optim.lr) would be steadier."
         )
     if figures.loss is None and history.pick("imported"):
         return ["It was trained elsewhere: `scriven evaluate` measures it on a text of yours."]

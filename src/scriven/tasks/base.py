@@ -17,7 +17,7 @@ from ..data.shards import Shard
 from ..models.shared.backbone import Backbone
 from ..nn.init import zeros
 from ..nn.state import State
-from ..text.base import Tokenizer
+from ..tokenizers.base import Tokenizer
 
 LONGEST = 1 << 20
 """Tokens read at once by a model that has no limit of its own."""
@@ -71,15 +71,15 @@ class Objective(nn.Module):
         super().__init__()
         self.backbone, self.criterion = backbone, criterion
         self.special, self.facts = dict(special or {"eos": 0}), dict(facts or {})
-        self.smoothing = float(self.facts.get("smoothing") or 0.0)
-        self.vocabulary = backbone.config.vocabulary
+        self.label_smoothing = float(self.facts.get("label_smoothing") or 0.0)
+        self.vocab_size = backbone.config.vocab_size
         self.head: Any = self.make_head()
 
     def make_head(self) -> nn.Module | None:
         """What scores tokens, beside the embedding's own vectors; None: they alone do."""
-        if self.backbone.config.tied:
+        if self.backbone.config.tie_embeddings:
             return None
-        return nn.Linear(self.backbone.config.width, self.vocabulary, bias=False)
+        return nn.Linear(self.backbone.config.d_model, self.vocab_size, bias=False)
 
     def initialise(self) -> None:
         """Fresh weights."""
@@ -120,7 +120,7 @@ class Objective(nn.Module):
         targets = batch.targets.flatten()
         tokens = (targets != IGNORED).sum()
         if self.criterion is None or not self.training:
-            smooth = self.smoothing if self.training else 0.0
+            smooth = self.label_smoothing if self.training else 0.0
             loss = F.cross_entropy(
                 logits, targets, reduction="sum", ignore_index=IGNORED, label_smoothing=smooth
             )

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from ..data.batch import IGNORED
 from ..errors import InputError
-from ..text.base import Tokenizer
-from ..text.chat import Message, Rendered, check_messages, render, render_ids
+from ..tokenizers.base import Tokenizer
+from ..tokenizers.chat import Message, Rendered, check_messages, render, render_ids
 from .shared.answering import Answering
 from .shared.columns import BadValue, Column, Row, unfolded
 from .shared.examples import Example, Ids

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..text.base import Tokenizer
+from ..tokenizers.base import Tokenizer
 from .shared.columns import BadValue, Column, Row, text, texts
 from .shared.examples import Example
 from .shared.labelled import Labelled
@@ -67,7 +67,7 @@ class Choice(Labelled):
     def scores(self, hidden: Tensor, batch: Batch) -> Tensor:
         """(B, T, W) -> (E, choices)"""
         found = super().scores(hidden, batch)
-        if not self.likelihood:
+        if not self.lm_score_weight:
             return found
         assert batch.ends is not None
         mark = (batch.tokens == self.special["delimiter"]).int().argmax(1)
@@ -75,7 +75,7 @@ class Choice(Labelled):
         alone, there = answer.alone(batch.tokens, self.special["start"])
         gained = self._nats(hidden, batch.tokens, answer)
         gained = gained - self._nats(self.backbone(alone), alone, there)
-        return found + self.likelihood * gained.view_as(found).to(found.dtype)
+        return found + self.lm_score_weight * gained.view_as(found).to(found.dtype)
 
     def _nats(self, hidden: Tensor, tokens: Tensor, answer: Span) -> Tensor:
         """(B,) the logarithm of the probability of each row's answer."""

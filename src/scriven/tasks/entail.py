@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from ..text.base import Tokenizer
+from ..tokenizers.base import Tokenizer
 from .shared.columns import Column, Row, label, text
 from .shared.examples import Example
 from .shared.labelled import Labelled

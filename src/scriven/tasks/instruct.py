@@ -7,7 +7,7 @@ question stays.
 
 from typing import ClassVar
 
-from ..text.chat import from_prompt
+from ..tokenizers.chat import from_prompt
 from .chat import Chat
 from .shared.columns import Column, Row, text
 

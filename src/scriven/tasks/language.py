@@ -18,7 +18,7 @@ class Language(Objective):
     @property
     def window(self) -> int:
         """One more than the context: the last token is only a target."""
-        return self.backbone.config.context + 1
+        return self.backbone.config.context_length + 1
 
     def exercise(self, windows: Tensor, first: int, seed: int) -> Batch:
         """Each token, and the one after it."""
@@ -27,8 +27,8 @@ class Language(Objective):
     def examine(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
         """Windows of the context without overlap; in a few long rows for a model that remembers."""
         if self.backbone.remembers:
-            return streams(shard, self.backbone.config.context, self.special["eos"], device)
-        return windows(shard, self.backbone.config.context, self.special["eos"], device)
+            return streams(shard, self.backbone.config.context_length, self.special["eos"], device)
+        return windows(shard, self.backbone.config.context_length, self.special["eos"], device)
 
 
 Task = Language

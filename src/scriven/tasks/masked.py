@@ -37,12 +37,12 @@ class Head(nn.Module):
         decoder: whether it has vectors of its own to compare with, instead of the embedding's.
     """
 
-    def __init__(self, width: int, vocabulary: int, eps: float, decoder: bool) -> None:
+    def __init__(self, d_model: int, vocab_size: int, eps: float, decoder: bool) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, width)
-        self.norm = LayerNorm(width, eps)
-        self.weight = nn.Parameter(torch.zeros(vocabulary, width)) if decoder else None
-        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self.dense = nn.Linear(d_model, d_model)
+        self.norm = LayerNorm(d_model, eps)
+        self.weight = nn.Parameter(torch.zeros(vocab_size, d_model)) if decoder else None
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
 
     def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
         """(B, T, W) and (V, W) -> (B, T, V)"""
@@ -67,13 +67,15 @@ class Masked(Objective):
     ) -> None:
         super().__init__(backbone, criterion, special, facts)
         # a tokenizer's mask is its last token
-        self.mask = self.special.get("mask", self.vocabulary - 1)
-        self.plain = np.setdiff1d(np.arange(self.vocabulary), [self.mask, *self.special.values()])
+        self.mask = self.special.get("mask", self.vocab_size - 1)
+        self.plain = np.setdiff1d(np.arange(self.vocab_size), [self.mask, *self.special.values()])
 
     def make_head(self) -> nn.Module:
         """BERT's."""
         config: Any = self.backbone.config
-        return Head(config.width, config.vocabulary, config.norm_eps, decoder=not config.tied)
+        return Head(
+            config.d_model, config.vocab_size, config.norm_eps, decoder=not config.tie_embeddings
+        )
 
     def initialise(self) -> None:
         """Fresh weights."""
@@ -90,7 +92,7 @@ class Masked(Objective):
     @property
     def window(self) -> int:
         """The context: nothing after it is a target."""
-        return self.backbone.config.context
+        return self.backbone.config.context_length
 
     def exercise(self, windows: Tensor, first: int, seed: int) -> Batch:
         """Each window with other gaps every time it is read."""
@@ -102,7 +104,7 @@ class Masked(Objective):
     def examine(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
         """Each window of the context ROUNDS times; every token is hidden in one of them."""
         seen = 0
-        for rows in blocks(shard, self.backbone.config.context):
+        for rows in blocks(shard, self.backbone.config.context_length):
             turns = np.stack([turns_of(seen + row, rows.shape[1]) for row in range(len(rows))])
             seen += len(rows)
             for turn in range(min(ROUNDS, rows.shape[1])):

@@ -26,19 +26,19 @@ class Pairs(Objective):
     @property
     def longest(self) -> int:
         """A target ends where the decoder's context does."""
-        return self.backbone.config.context
+        return self.backbone.config.context_length
 
     def examine(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
         """All pairs of a shard, in order; a target that is cut counts as far as it is read."""
         pairs = Rows(shard, self.special["eos"])
-        at_once = max(1, TOKENS_AT_ONCE // self.backbone.config.context)
+        at_once = max(1, TOKENS_AT_ONCE // self.backbone.config.context_length)
         for start in range(0, len(pairs), at_once):
             numbers = range(start, min(start + at_once, len(pairs)))
             yield self.batch(*pairs.read(numbers), device)
 
     def batch(self, sources: Sequence[Ids], targets: Sequence[Ids], device: torch.device) -> Batch:
         """Pairs of token ids as rows; what is longer than the context loses its end."""
-        context = self.backbone.config.context
+        context = self.backbone.config.context_length
         made = padded(
             [source[:context] for source in sources],
             [target[:context] for target in targets],
@@ -50,7 +50,7 @@ class Pairs(Objective):
 
     def shorten(self, prompt: list[int]) -> list[int]:
         """As much of a source as was read in training: its beginning."""
-        return prompt[: self.backbone.config.context]
+        return prompt[: self.backbone.config.context_length]
 
     def arrange(self, window: list[int], written: int) -> tuple[list[int] | None, list[int]]:
         """The prompt is the source, everything written is the target."""

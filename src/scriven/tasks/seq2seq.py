@@ -38,12 +38,12 @@ class Seq2Seq(Objective):
     @property
     def chunk(self) -> int:
         """The longest tail."""
-        return self.backbone.config.context // 2
+        return self.backbone.config.context_length // 2
 
     @property
     def window(self) -> int:
         """The longest head, and the longest tail."""
-        return self.backbone.config.context - 1 + self.chunk
+        return self.backbone.config.context_length - 1 + self.chunk
 
     @classmethod
     def progress(cls, context: int) -> int:
@@ -67,9 +67,9 @@ class Seq2Seq(Objective):
             [target for _, target in rows],
             pad=self.special["pad"],
             device=windows.device,
-            shape=(self.backbone.config.context, self.chunk + 1),
+            shape=(self.backbone.config.context_length, self.chunk + 1),
         )
-        return replace(made, text=len(rows) * self.progress(self.backbone.config.context))
+        return replace(made, text=len(rows) * self.progress(self.backbone.config.context_length))
 
     def examine(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
         """Tails of half a context, each after as much of the text before it as the source holds.
@@ -77,7 +77,7 @@ class Seq2Seq(Objective):
         Every token counts once and is predicted from what stands before it alone, so this is the
         loss of a language model, comparable with that of a decoder.
         """
-        room, mask = self.backbone.config.context - 1, [self.special["mask"]]
+        room, mask = self.backbone.config.context_length - 1, [self.special["mask"]]
         before = np.empty(0, dtype=np.int64)
         for targets in blocks(shard, self.chunk):
             text = np.concatenate((before, targets.reshape(-1)))
@@ -91,7 +91,7 @@ class Seq2Seq(Objective):
 
     def shorten(self, prompt: list[int]) -> list[int]:
         """What fits into the source beside the mark: the end of the prompt."""
-        return prompt[-(self.backbone.config.context - 1) :]
+        return prompt[-(self.backbone.config.context_length - 1) :]
 
     def arrange(self, window: list[int], written: int) -> tuple[list[int] | None, list[int]]:
         """The text as a source, its newest tokens as the tail that the decoder has begun.
@@ -99,14 +99,14 @@ class Seq2Seq(Objective):
         Every half context of new tokens the whole text becomes the source again.
         """
         border = len(window) - written % self.chunk
-        room = self.backbone.config.context - 1
+        room = self.backbone.config.context_length - 1
         source = window[max(0, border - room) : border]
         mask = self.special["mask"]
         return [*source, mask], [self.special["pad"], mask, *window[border:]]
 
     def _tail(self, text: Ids, draw: np.random.Generator) -> tuple[Ids, Ids]:
         """(head and mark, mark and what follows): a head of any length up to a whole source."""
-        place = int(draw.integers(self.backbone.config.context))
+        place = int(draw.integers(self.backbone.config.context_length))
         mask = [self.special["mask"]]
         tail = text[place : place + self.chunk]
         return np.concatenate((text[:place], mask)), np.concatenate((mask, tail))
@@ -135,7 +135,7 @@ class Seq2Seq(Objective):
         for length in range(2, self.window + 1):
             hidden = max(1, round(HIDDEN * length))
             spans = max(1, round(hidden / SPAN))
-            if length - hidden + spans > self.backbone.config.context:
+            if length - hidden + spans > self.backbone.config.context_length:
                 break
             if hidden + spans + 1 <= self.chunk + 1:
                 fits = length, hidden, spans

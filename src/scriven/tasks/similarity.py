@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.batch import Batch
 from ..errors import InputError
-from ..text.base import Tokenizer
+from ..tokenizers.base import Tokenizer
 from .shared.columns import Column, Row, number, text
 from .shared.examples import Example
 from .shared.labelled import Labelled

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from ... import config
 from ...errors import BusyError, InputError, SettingError
 from ...settings import DataSettings, TokenizerSettings
-from ...text import Tokenizer, load_tokenizer
+from ...tokenizers import Tokenizer, load_tokenizer
 from ..cache import disk_errors, size
 from ..corpus import MANIFEST, read_manifest
 from ..sources import run_name
@@ -92,7 +92,7 @@ def summary(out: Path, seconds: float) -> dict[str, Any]:
     """What a finished folder holds; raises as `read_manifest`."""
     facts = read_manifest(out)
     kept = ("documents", "characters", "bytes", "train_tokens", "validation_tokens", "skipped",
-            "first_skipped", "sources", "tokenizer_kind", "vocabulary", "shards")  # fmt: skip
+            "first_skipped", "sources", "tokenizer_kind", "vocab_size", "shards")  # fmt: skip
     return {
         "out": str(out),
         **{name: facts[name] for name in kept},

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError, ResourceError, ScrivenError
-from ...text import load_tokenizer
-from ...text.fast import fast_encoder
+from ...tokenizers import load_tokenizer
+from ...tokenizers.fast import fast_encoder
 from .piece import Left, Record, run_job
 from .plan import Plan
 

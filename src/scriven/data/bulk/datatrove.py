@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
-from ...text import Tokenizer
+from ...tokenizers import Tokenizer
 from ..encode import FILES
 from ..shards import ShardWriter, id_type
 from ..split import TRAIN, VALIDATION
@@ -50,9 +50,9 @@ def copy(
     ends = _ends(path, start, end)
     first = int(_ends(path, start - 1, start)[0]) if start else 0
     ids = np.fromfile(path, f"<u{width}", int(ends[-1]) - first, offset=first * width)
-    if len(ids) and int(ids.max()) >= tokenizer.vocabulary:
+    if len(ids) and int(ids.max()) >= tokenizer.vocab_size:
         raise InputError(
-            f"{path} holds id {int(ids.max())}, beyond the {tokenizer.vocabulary} of the"
+            f"{path} holds id {int(ids.max())}, beyond the {tokenizer.vocab_size} of the"
             " tokenizer: name the one it was written with"
         )
     lengths = np.diff(ends - first, prepend=0)
@@ -62,7 +62,7 @@ def copy(
     ids = np.insert(ids.astype(np.int32), last[open_], tokenizer.eos)
     part = np.insert(part, last[open_], np.array(held_out, dtype=np.int64)[open_])
     sizes = np.array([len(each) for each in tokenizer.bytes_of], dtype=np.int64)
-    dtype = id_type(tokenizer.vocabulary)
+    dtype = id_type(tokenizer.vocab_size)
     facts: dict[str, Any] = {"dtype": dtype, "files": {}}
     for number, name in ((TRAIN, "train"), (VALIDATION, "validation")):
         own = ids[part == number]

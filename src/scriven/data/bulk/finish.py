@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError, SettingError
-from ...text import Tokenizer
+from ...tokenizers import Tokenizer
 from ..corpus import entry, write_manifest
 from ..segments import Segment
 from . import mix, vocabulary
@@ -48,7 +48,7 @@ def close(
         if found < 2:
             raise InputError(
                 f"the {part} part has fewer than 2 tokens: give more documents, or another"
-                " --data.validation"
+                " --data.val_fraction"
             )
     files = {
         f"{FOLDER}/{piece['name']}/{name}": made
@@ -69,7 +69,7 @@ def close(
         "shards": len(pieces),
         "tokenizer": tokenizer.fingerprint,
         "tokenizer_kind": tokenizer.kind,
-        "vocabulary": tokenizer.vocabulary,
+        "vocab_size": tokenizer.vocab_size,
         "fingerprint": hashlib.sha256(content.encode()).hexdigest(),
         "overlap": None,
     }

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import DamagedError
-from ...text import Tokenizer, clean
-from ...text.fast import Encoder
+from ...tokenizers import Tokenizer, clean
+from ...tokenizers.fast import Encoder
 from ..cache import sync_folder, write_whole
 from ..encode import encode
 from ..formats.base import Piece

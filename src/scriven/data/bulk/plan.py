@@ -112,7 +112,9 @@ def make_plan(
     if not files:
         raise InputError(f"{', '.join(names[:3])} holds no text: give a file that has some")
     total = sum(file.size for file in files)
-    share = min(data.validation, VALIDATION_BYTES / total) if bounded and total else data.validation
+    share = (
+        min(data.val_fraction, VALIDATION_BYTES / total) if bounded and total else data.val_fraction
+    )
     texts = all(file.kind == "text" for file in files)
     sizes = np.array([file.size for file in files], dtype=np.int64)
     split = decide(sizes if texts else np.array([1000]), share, seed)

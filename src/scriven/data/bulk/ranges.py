@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...errors import InputError
-from ...text.patterns import boundary
+from ...tokenizers.patterns import boundary
 from .datatrove import documents
 
 _WINDOW = 1 << 16

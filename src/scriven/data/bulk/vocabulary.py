@@ -14,8 +14,8 @@ import numpy as np
 
 from ...errors import InputError
 from ...settings import TokenizerSettings
-from ...text import Tokenizer, clean, load_tokenizer, train_tokenizer
-from ...text.patterns import CHUNK
+from ...tokenizers import Tokenizer, clean, load_tokenizer, train_tokenizer
+from ...tokenizers.patterns import CHUNK
 from ..cache import write_whole
 from ..opened import COMPRESSED
 from ..prepare import SAMPLE, choose

@@ -14,8 +14,8 @@ from typing import Any
 
 from ...errors import ScrivenError
 from ...process import settle
-from ...text import load_tokenizer
-from ...text.fast import fast_encoder
+from ...tokenizers import load_tokenizer
+from ...tokenizers.fast import fast_encoder
 from .piece import Left, run_job
 from .plan import read_plan
 

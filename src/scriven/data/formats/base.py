@@ -149,7 +149,7 @@ def missing_column(
     if len(fields) > 1:
         needed = " and ".join(fields)
         return f"{path} row {row} has no column {field!r}: it needs {needed}, and has {have}"
-    return f"{path} row {row} has no column {field!r}: choose with --data.field one of {have}"
+    return f"{path} row {row} has no column {field!r}: choose with --data.text_column one of {have}"
 
 
 def bad_fields(message: str, skip: bool) -> Fields:

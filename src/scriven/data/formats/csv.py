@@ -30,7 +30,7 @@ def read(path: Path, settings: DataSettings) -> Iterator[Piece]:
     Raises:
         InputError: as `rows`.
     """
-    return documents(rows(path, settings, (settings.field,)))
+    return documents(rows(path, settings, (settings.text_column,)))
 
 
 def rows(path: Path, settings: DataSettings, fields: Sequence[str]) -> Iterator[Fields]:

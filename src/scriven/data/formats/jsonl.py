@@ -28,7 +28,7 @@ def read(
     Raises:
         InputError: as `rows`.
     """
-    return documents(rows(path, settings, (settings.field,), start, end))
+    return documents(rows(path, settings, (settings.text_column,), start, end))
 
 
 def rows(

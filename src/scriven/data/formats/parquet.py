@@ -15,13 +15,13 @@ def read(path: Path, settings: DataSettings) -> Iterator[Piece]:
     """The texts row by row, counted from 1.
 
     Raises:
-        InputError: as `records`, no column `settings.field`, or a row without a text.
+        InputError: as `records`, no column `settings.text_column`, or a row without a text.
         MissingExtra: pyarrow is not installed.
     """
-    for record in records(path, settings, settings.field):
-        text = record.values[settings.field]
+    for record in records(path, settings, settings.text_column):
+        text = record.values[settings.text_column]
         if not isinstance(text, str) or len(text) > LARGEST_ROW:
-            message = f"{path} row {record.number}: {settings.field!r} holds no usable text"
+            message = f"{path} row {record.number}: {settings.text_column!r} holds no usable text"
             yield bad_row(message, settings.skip_bad)
         else:
             yield from document(text)

@@ -6,15 +6,15 @@ A part is train, validation or test. A user types the file's name with dashes:
 
 from types import ModuleType
 
-from ... import find
+from ... import registry
 
 
 def builtin(name: str) -> ModuleType | None:
     """The built-in table of this name; None where it is none, so that it can be a path."""
-    file = find.spelled(__package__, name)
-    return None if file is None else find.module(__package__, file)
+    file = registry.spelled(__package__, name)
+    return None if file is None else registry.module(__package__, file)
 
 
 def known() -> list[str]:
     """The names of all built-in tables, as a user types them."""
-    return [name.replace("_", "-") for name in find.names(__package__)]
+    return [name.replace("_", "-") for name in registry.names(__package__)]

@@ -7,7 +7,7 @@ A row is what a table holds, by name: `text` and `label`; `premise`, `hypothesis
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from ... import find
+from ... import registry
 from ...errors import InputError
 
 Row = Mapping[str, Any]
@@ -31,7 +31,9 @@ class Predict(Protocol):
 def suited(task: str) -> list[str]:
     """Names of the baselines for a task, such as `classify`; empty where there is none."""
     package = __package__ or ""
-    return [name for name in find.names(package) if task in find.module(package, name).TASKS]
+    return [
+        name for name in registry.names(package) if task in registry.module(package, name).TASKS
+    ]
 
 
 def fit(name: str, rows: Iterable[Row]) -> Predict:
@@ -40,7 +42,7 @@ def fit(name: str, rows: Iterable[Row]) -> Predict:
     Raises:
         InputError: no such baseline, or no rows.
     """
-    fitted: Predict = find.module(__package__ or "", name).fit(rows)
+    fitted: Predict = registry.module(__package__ or "", name).fit(rows)
     return fitted
 
 

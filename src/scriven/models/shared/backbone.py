@@ -30,15 +30,15 @@ class Shape(Protocol):
     """The fields every Config has."""
 
     @property
-    def vocabulary(self) -> int: ...
+    def vocab_size(self) -> int: ...
     @property
-    def context(self) -> int: ...
+    def context_length(self) -> int: ...
     @property
     def layers(self) -> int: ...
     @property
-    def width(self) -> int: ...
+    def d_model(self) -> int: ...
     @property
-    def tied(self) -> bool: ...
+    def tie_embeddings(self) -> bool: ...
 
 
 class Backbone(nn.Module):
@@ -82,7 +82,7 @@ class Backbone(nn.Module):
     @property
     def reach(self) -> int | None:
         """The longest text it can read at once, in tokens; None: there is no limit."""
-        return self.config.context
+        return self.config.context_length
 
     def carried(self, batch: int, memory: int | None = None) -> State | None:
         """What is handed on from one window of a text to the next; None: nothing is.
@@ -106,7 +106,7 @@ class Backbone(nn.Module):
         for block in self.blocks:
             attention = cast(Block, block).attention
             dtype = torch.get_autocast_dtype(device.type) if mixed else attention.dtype
-            heads, size = attention.kv_heads, attention.head_width
+            heads, size = attention.kv_heads, attention.head_dim
             cache = KVCache(batch, capacity, heads, size, dtype, device)
             layers.append(LayerState(own=cache))
         return State(layers)
@@ -135,8 +135,8 @@ def check(config: Any, **positive: int | None) -> None:
     if not 0 <= config.dropout < 1:
         raise SettingError(f"--model.dropout={config.dropout}: from 0 up to (not including) 1")
     heads = getattr(config, "heads", 1)
-    if config.width % heads and getattr(config, "head_width", None) is None:
+    if config.d_model % heads and getattr(config, "head_dim", None) is None:
         raise SettingError(
-            f"--model.width={config.width} cannot be divided into --model.heads={heads}: "
-            f"use a width of {heads * max(1, round(config.width / heads))}"
+            f"--model.d_model={config.d_model} cannot be divided into --model.heads={heads}: "
+            f"use a width of {heads * max(1, round(config.d_model / heads))}"
         )

@@ -18,11 +18,11 @@ class Shape(Protocol):
     """The fields of a Config that the block needs."""
 
     @property
-    def width(self) -> int: ...
+    def d_model(self) -> int: ...
     @property
     def heads(self) -> int: ...
     @property
-    def hidden(self) -> int | None: ...
+    def d_ff(self) -> int | None: ...
     @property
     def dropout(self) -> float: ...
     @property
@@ -34,13 +34,13 @@ def classic_block(
 ) -> Block:
     """One layer; a feed-forward size of None is four times the width."""
     attention = Attention(
-        config.width,
+        config.d_model,
         config.heads,
         visibility=visibility,
         dropout=config.dropout,
         attention_dropout=config.dropout,
     )
-    hidden = config.hidden or 4 * config.width
-    mlp = MLP(config.width, hidden, activation, dropout=config.dropout)
-    norms = LayerNorm(config.width, config.norm_eps), LayerNorm(config.width, config.norm_eps)
+    d_ff = config.d_ff or 4 * config.d_model
+    mlp = MLP(config.d_model, d_ff, activation, dropout=config.dropout)
+    norms = LayerNorm(config.d_model, config.norm_eps), LayerNorm(config.d_model, config.norm_eps)
     return Block(residual, attention, norms[0], mlp, norms[1])

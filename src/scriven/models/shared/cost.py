@@ -59,7 +59,7 @@ def flops_per_token(architecture: ModuleType, task: nn.Module) -> dict[str, int]
     """
     backbone: Any = task.backbone
     config = backbone.config
-    weights = config.vocabulary * config.width if config.tied else 0
+    weights = config.vocab_size * config.d_model if config.tie_embeddings else 0
     for name, weight in task.named_parameters():
         if weight.dim() > 1 and "weight" in name.rpartition(".")[2] and ".embed." not in name:
             weights += weight.numel()
@@ -76,17 +76,19 @@ def _between(backbone: nn.Module) -> int:
     for name, layer in backbone.named_modules():
         if isinstance(layer, Attention):
             rule = Visibility(causal=False) if name.endswith(".cross") else layer.visibility
-            total += 4 * layer.query_width * pairs(rule, config.context) // config.context
+            total += (
+                4 * layer.query_width * pairs(rule, config.context_length) // config.context_length
+            )
     return total
 
 
-def pairs(rule: Visibility, context: int) -> int:
+def pairs(rule: Visibility, context_length: int) -> int:
     """How many (query, key) pairs see each other in a text of `context` tokens."""
     if not rule.causal:
         assert rule.window is None, "no architecture has a band that looks ahead"
-        return context * context
-    band = min(rule.window or context, context)
-    return band * (band + 1) // 2 + (context - band) * band
+        return context_length * context_length
+    band = min(rule.window or context_length, context_length)
+    return band * (band + 1) // 2 + (context_length - band) * band
 
 
 def cache_bytes(architecture: ModuleType, task: nn.Module, bytes_per_number: int = 4) -> int:
@@ -101,10 +103,10 @@ def cache_bytes(architecture: ModuleType, task: nn.Module, bytes_per_number: int
     numbers = 0
     for name, layer in backbone.named_modules():
         if isinstance(layer, Attention) and (layer.visibility.causal or name.endswith(".cross")):
-            length = config.context if name.endswith(".cross") else backbone.reach
-            numbers += 2 * layer.kv_heads * layer.head_width * length
+            length = config.context_length if name.endswith(".cross") else backbone.reach
+            numbers += 2 * layer.kv_heads * layer.head_dim * length
         if name.endswith(".cross") and name.rpartition(".")[0].endswith(".0"):
-            numbers += config.width * config.context  # what the encoder made of the source
+            numbers += config.d_model * config.context_length  # what the encoder made of the source
     return int(numbers * bytes_per_number)
 
 
@@ -116,7 +118,7 @@ def training_bytes(config: Any, parameters: int, tokens: int) -> int:
         parameters: their number.
         tokens: in one micro-batch.
     """
-    logits = 3 * config.vocabulary
+    logits = 3 * config.vocab_size
     return int(16 * parameters + 4 * tokens * (kept_per_token(config) + logits))
 
 
@@ -127,8 +129,8 @@ def kept_per_token(config: Any, fused: bool = False) -> int:
         config: of the model.
         fused: whether attention is one kernel that keeps no weights between positions.
     """
-    seen = 0 if fused else min(config.context + getattr(config, "trained_memory", 0), 512)
-    per_layer = KEPT * config.width + 3 * getattr(config, "heads", 0) * seen
+    seen = 0 if fused else min(config.context_length + getattr(config, "trained_memory", 0), 512)
+    per_layer = KEPT * config.d_model + 3 * getattr(config, "heads", 0) * seen
     return layers_of(config) * int(per_layer)
 
 
@@ -145,15 +147,15 @@ def check_fits(config: Any, tokens: int, available: int | None) -> None:
     Raises:
         ResourceError: names what is needed, what is there, and the settings to lower.
     """
-    heads = getattr(config, "heads", 0) * (getattr(config, "head_width", None) or 0)
-    hidden = getattr(config, "hidden", None) or 3 * config.width
-    each = 2 * config.width * (max(config.width, heads) + hidden)
-    least = config.vocabulary * config.width + layers_of(config) * each
+    heads = getattr(config, "heads", 0) * (getattr(config, "head_dim", None) or 0)
+    d_ff = getattr(config, "d_ff", None) or 3 * config.d_model
+    each = 2 * config.d_model * (max(config.d_model, heads) + d_ff)
+    least = config.vocab_size * config.d_model + layers_of(config) * each
     need = training_bytes(config, least, tokens)
     if available is not None and need > available:
         raise ResourceError(
             f"this model needs about {gigabytes(need)} to train and {gigabytes(available)} are "
-            "free: lower --model.width, --model.layers or --train.micro_batch"
+            "free: lower --model.d_model, --model.layers or --train.micro_batch_size"
         )
 
 

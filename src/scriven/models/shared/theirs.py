@@ -84,7 +84,7 @@ def only(theirs: Theirs, **allowed: tuple[object, ...]) -> None:
         )
 
 
-def rope_base(theirs: Theirs) -> float:
+def rope_theta(theirs: Theirs) -> float:
     """The base of plain rotary positions, from `rope_theta` or `rope_parameters`.
 
     transformers 5 writes the second, releases before it and other readers the first; readers of

@@ -17,7 +17,7 @@ from ...data.padding import padded
 from ...models.shared.backbone import Backbone
 from ...nn.pointer import Pointer
 from ...nn.state import State
-from ...text.base import Tokenizer
+from ...tokenizers.base import Tokenizer
 from ..base import LONGEST, Criterion
 from .columns import BadValue
 from .examples import Example, Ids, TableTask, check_reach, filled, read_once
@@ -99,7 +99,7 @@ class Answering(TableTask):
 class Rewriting(Answering):
     """One text becomes another: a delimiter stands between them in a decoder's row.
 
-    An encoder-decoder may copy tokens of its source (`facts["copy"]`).
+    An encoder-decoder may copy tokens of its source (`facts["copy_head"]`).
     """
 
     EXTRA = ("delimiter",)
@@ -112,8 +112,8 @@ class Rewriting(Answering):
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(backbone, criterion, special, facts)
-        copies = bool(self.facts.get("copy")) and backbone.kind == "encoder-decoder"
-        self.pointer = Pointer(backbone.config.width) if copies else None
+        copies = bool(self.facts.get("copy_head")) and backbone.kind == "encoder-decoder"
+        self.pointer = Pointer(backbone.config.d_model) if copies else None
 
     def initialise(self) -> None:
         """Fresh weights."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...data.batch import Batch
 from ...errors import InputError
-from ...text.base import Tokenizer
+from ...tokenizers.base import Tokenizer
 from ..base import Objective
 from .columns import Column, Row
 
@@ -158,5 +158,5 @@ def check_reach(reach: int, needed: int, task: str) -> None:
     if reach < needed:
         raise InputError(
             f"a context of {reach} tokens is too short for a task {task}: start from a run "
-            f"with --model.context={needed} or more"
+            f"with --model.context_length={needed} or more"
         )

@@ -25,7 +25,7 @@ from ...models.shared.backbone import Backbone
 from ...nn.dropout import drop
 from ...nn.init import zeros
 from ...nn.state import State
-from ...text.base import Tokenizer
+from ...tokenizers.base import Tokenizer
 from ..base import LONGEST, Criterion, Output
 from .columns import Row
 from .examples import Example, Ids, TableTask, check_reach, filled, fit, places, read_once
@@ -52,11 +52,15 @@ class Labelled(TableTask):
     ) -> None:
         super().__init__(backbone, criterion, special, facts)
         learns_text = backbone.kind == "decoder"
-        self.auxiliary = float(self.facts.get("auxiliary", AUXILIARY)) if learns_text else 0.0
+        self.lm_loss_weight = (
+            float(self.facts.get("lm_loss_weight", AUXILIARY)) if learns_text else 0.0
+        )
         config: Any = backbone.config
-        self.likelihood = float(self.facts.get("likelihood") or 0.0) if learns_text else 0.0
-        untied = self.auxiliary + self.likelihood > 0 and not config.tied
-        self.words = nn.Linear(config.width, self.vocabulary, bias=False) if untied else None
+        self.lm_score_weight = (
+            float(self.facts.get("lm_score_weight") or 0.0) if learns_text else 0.0
+        )
+        untied = self.lm_loss_weight + self.lm_score_weight > 0 and not config.tie_embeddings
+        self.words = nn.Linear(config.d_model, self.vocab_size, bias=False) if untied else None
         """What scores tokens as text, where the embedding's vectors do not."""
         self.token_dropout = float(self.facts.get("token_dropout") or 0.0)
 
@@ -67,7 +71,7 @@ class Labelled(TableTask):
 
     def make_head(self) -> nn.Module:
         """The linear layer."""
-        return nn.Linear(self.backbone.config.width, self.outputs, bias=False)
+        return nn.Linear(self.backbone.config.d_model, self.outputs, bias=False)
 
     def initialise(self) -> None:
         """Fresh weights: every answer is equally likely at first."""
@@ -124,7 +128,7 @@ class Labelled(TableTask):
             )
             return made.to(device)
         targets = torch.full_like(tokens, IGNORED)
-        if self.auxiliary:
+        if self.lm_loss_weight:
             targets[:, :-1] = tokens[:, 1:]
             targets[torch.arange(tokens.size(1)) >= ends[:, None]] = IGNORED
             targets[~self.teaching(examples, each)] = IGNORED
@@ -156,8 +160,8 @@ class Labelled(TableTask):
         hidden = self.hidden(self._noised(batch), state)
         scores = self.scores(hidden, batch)
         loss, correct = self.judge(scores, batch.labels)
-        if self.training and self.auxiliary:
-            loss = loss + self.auxiliary * self._of_text(hidden, batch)
+        if self.training and self.lm_loss_weight:
+            loss = loss + self.lm_loss_weight * self._of_text(hidden, batch)
         count = torch.tensor(len(batch.labels), device=loss.device)
         return Output(loss, count, correct)
 
@@ -178,7 +182,7 @@ class Labelled(TableTask):
     def judge(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(loss, number of right answers), summed over the examples."""
         if self.criterion is None or not self.training:
-            smooth = self.smoothing if self.training else 0.0
+            smooth = self.label_smoothing if self.training else 0.0
             loss = F.cross_entropy(scores, labels, reduction="sum", label_smoothing=smooth)
         else:
             loss = self.criterion(scores, labels) * len(labels)

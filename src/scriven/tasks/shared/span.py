@@ -23,8 +23,8 @@ class Span:
         N is rounded up, as the widths of rows are.
         """
         longest = int((self.end - self.start).max()) - 1
-        width = max(1, min(-(-longest // ROUND) * ROUND, tokens.size(1) - 2))
-        at = self.start[:, None] + torch.arange(width, device=tokens.device)
+        d_model = max(1, min(-(-longest // ROUND) * ROUND, tokens.size(1) - 2))
+        at = self.start[:, None] + torch.arange(d_model, device=tokens.device)
         return at.clamp(max=tokens.size(1) - 2), at + 1 < self.end[:, None]
 
     def alone(self, tokens: Tensor, first: int) -> tuple[Tensor, "Span"]:

@@ -1,0 +1,125 @@
+"""The Hugging Face files of a run alone, for publication, in half the size if wanted.
+
+A run folder is a Hugging Face model already; this leaves out checkpoints, logs and the report.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..runs.card import TALK
+from ..runs.card_task import is_tuned
+from ..runs.card_task import usage as task_usage
+from ..runs.load import Loaded
+from ..runs.publish import WEIGHTS
+from ..runs.weights import save_tensors
+from ..tokenizers.chat import TASKS, TEMPLATE_FILE
+from .base import Answer, Floats, Question, describe, twin, why_no_twin
+
+DTYPES = ("f32", "f16", "bf16")
+# in bfloat16 every intermediate result has eight bits
+BOUNDS = {"f32": 1e-4, "f16": 0.02, "bf16": 0.2}
+WRITES: tuple[str, ...] = ()
+CHECKS, EXTRA = ("transformers",), "hf"
+RUNTIME, LIBRARY = "transformers", "transformers"
+
+TORCH = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", TEMPLATE_FILE)
+
+
+def refuse(loaded: Loaded, dtype: str) -> str | None:
+    """Why transformers cannot load this run."""
+    return None if describe(loaded) is not None else why_no_twin(loaded, RUNTIME)
+
+
+def write(loaded: Loaded, folder: Path, dtype: str) -> None:
+    """config.json, the weights and the tokenizer."""
+    kind = TORCH[dtype]
+    weights = {name: tensor.to(kind) for name, tensor in twin(loaded).weights.items()}
+    save_tensors(folder / WEIGHTS, weights)
+    for name in FILES:
+        source = loaded.folder / name
+        if source.is_file():
+            (folder / name).write_bytes(source.read_bytes())
+    shape = json.loads((loaded.folder / "config.json").read_text(encoding="utf-8"))
+    shape["dtype"] = shape["torch_dtype"] = str(kind).removeprefix("torch.")
+    (folder / "config.json").write_text(json.dumps(shape, indent=2) + "\n", encoding="utf-8")
+
+
+def answer(folder: Path, question: Question) -> Answer:
+    """transformers' ids, logits and greedy text, in the dtype of the files."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    kind = {
+        "language": transformers.AutoModelForCausalLM,
+        "masked": transformers.AutoModelForMaskedLM,
+        "seq2seq": transformers.AutoModelForSeq2SeqLM,
+        "labels": transformers.AutoModelForSequenceClassification,
+    }[question.task]
+    model = kind.from_pretrained(folder, local_files_only=True, dtype="auto").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    ids = [
+        tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        for text in question.texts
+    ]
+    tokens, logits = [], []
+    for prompt, count in zip(question.prompts, question.counts, strict=True):
+        written, scores = _write(model, list(prompt), count, question)
+        tokens.append(written)
+        logits.append(scores)
+    return Answer(ids, tokens, logits)
+
+
+@torch.no_grad()
+def _write(
+    model: Any, prompt: list[int], count: int, question: Question
+) -> tuple[list[int], Floats]:
+    """(tokens, logits before each); of the prompt's own positions where count is 0."""
+    source = torch.tensor([prompt])
+    if count == 0:
+        logits = model(source).logits
+        return [], _floats(logits if question.task == "labels" else logits[0])
+    made = model.generate(
+        source,
+        attention_mask=torch.ones_like(source),
+        generation_config=type(model.generation_config)(
+            max_new_tokens=count,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=question.pad,
+            decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
+            suppress_tokens=list(question.never),
+            output_logits=True,
+            return_dict_in_generate=True,
+        ),
+    )
+    tokens = made.sequences[0, -count:].tolist()
+    return tokens, _floats(torch.cat(made.logits))
+
+
+def _floats(logits: torch.Tensor) -> Floats:
+    values: Floats = logits.float().numpy().astype(np.float32)
+    return values
+
+
+def usage(loaded: Loaded, dtype: str) -> str:
+    """How to load it."""
+    config = describe(loaded) or {}
+    if is_tuned(loaded.record) and config.get("architectures"):
+        code = task_usage(loaded.record, config["architectures"][0])
+        if code:
+            return f"```python\n{code}```\n"
+    pairs = "AutoModelForSeq2SeqLM"
+    auto = {"masked": "AutoModelForMaskedLM", "seq2seq": pairs, "pairs": pairs}
+    kind = auto.get(str(loaded.record.get("task")), "AutoModelForCausalLM")
+    talk = TALK if loaded.record.get("task") in TASKS else ""
+    return f"""```
+from transformers import AutoTokenizer, {kind}
+model = {kind}.from_pretrained(".", dtype="auto")
+tokenizer = AutoTokenizer.from_pretrained(".")
+{talk}```
+"""

@@ -1,0 +1,172 @@
+"""ONNX: a graph of tokens -> logits for onnxruntime, browsers and phones.
+
+PyTorch traces the model itself, so every architecture that reads its whole text at once works, with
+any number of rows and any length up to the context. The tokenizer lies beside it.
+"""
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import MissingExtra
+from ..nn.positions import Rotary
+from ..runs.load import Loaded
+from ..tasks.shared.labelled import Labelled
+from .base import Answer, Floats, Question, asked_as, example
+
+DTYPES = ("f32",)
+BOUNDS = {"f32": 1e-4}
+WRITES, CHECKS, EXTRA = ("onnx", "onnxscript"), ("onnxruntime", "tokenizers"), "onnx"
+RUNTIME, LIBRARY = "onnxruntime", "onnx"
+
+OPSET = 20
+MODEL = "model.onnx"
+SINGLE = 1_900_000_000
+"""Bytes of weights that fit into the file itself: protobuf ends at 2 GB."""
+FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+def refuse(loaded: Loaded, dtype: str) -> str | None:
+    """Why one graph of tokens -> logits cannot be this run."""
+    asked = asked_as(loaded)
+    if asked == "seq2seq":
+        return "an encoder-decoder is two graphs and a loop: use --to hf or --to ctranslate2"
+    if asked is None:
+        task = loaded.record["task"]
+        if isinstance(loaded.task, Labelled):
+            if loaded.task.likelihood:
+                return "ONNX scores no text: train without --finetune.lm_score_weight"
+            return f"a {loaded.architecture} with labels is two graphs: keep it as it is"
+        return f"the graph gives the logits of tokens, and {task} asks for something else"
+    backbone = loaded.task.backbone
+    if backbone.reach is None or backbone.carried(1) is not None:
+        return f"{loaded.architecture} remembers, and the graph has no place for a memory"
+    return None
+
+
+class Graph(nn.Module):
+    """What is traced."""
+
+    def __init__(self, task: Any) -> None:
+        super().__init__()
+        self.task = copy.deepcopy(task).eval()
+        self.labels = isinstance(task, Labelled)
+        for part in self.task.modules():
+            if isinstance(part, Rotary):
+                part.context_length = -1  # its short cut for a full context would fix the length
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T) -> (B, T, V), or (B, T, L) with labels: that of the extract token counts."""
+        hidden = self.task.backbone(tokens)
+        scores: Tensor = self.task.head(hidden) if self.labels else self.task.logits(hidden)
+        return scores
+
+
+def write(loaded: Loaded, folder: Path, dtype: str) -> None:
+    """model.onnx, above 2 GB with its weights in a file beside it, and the tokenizer."""
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("onnxscript", EXTRA, "writing ONNX") from error
+
+    graph = Graph(loaded.task)
+    rows = torch.export.Dim("batch")
+    length = torch.export.Dim("length", max=loaded.task.backbone.config.context_length)
+    example = torch.zeros(2, min(7, loaded.task.backbone.config.context_length), dtype=torch.int64)
+    # the exporter reports its progress, and packages it could have used, to a person who waits
+    with torch.no_grad(), _silence():
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["tokens"],
+            output_names=["logits"],
+            dynamic_shapes={"tokens": {0: rows, 1: length}},
+            verbose=False,
+        )
+    assert program is not None
+    size = sum(weight.numel() * weight.element_size() for weight in graph.parameters())
+    program.save(folder / MODEL, external_data=size > SINGLE)
+    for name in FILES:
+        (folder / name).write_bytes((loaded.folder / name).read_bytes())
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def answer(folder: Path, question: Question) -> Answer:
+    """onnxruntime's logits; a loop over the graph writes greedily."""
+    import onnxruntime
+
+    import tokenizers
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(folder / MODEL, options)
+    backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    backend.encode_special_tokens = True
+    ids = [backend.encode(text, add_special_tokens=False).ids for text in question.texts]
+    tokens, logits = [], []
+    for prompt, count in zip(question.prompts, question.counts, strict=True):
+        row, steps = list(prompt), []
+        for _ in range(count):
+            # twice the same row: the graph takes any number of them
+            scores = session.run(None, {"tokens": np.array([row, row])})[0][1, -1]
+            steps.append(scores)
+            allowed = scores.copy()
+            allowed[list(question.never)] = -np.inf
+            row.append(int(allowed.argmax()))
+        whole = session.run(None, {"tokens": np.array([row])})[0][0]
+        if question.task == "labels":
+            whole = whole[-1:]
+        tokens.append(row[len(prompt) :])
+        logits.append(_agreed(np.array(steps), whole[len(prompt) - 1 : -1]) if count else whole)
+    return Answer(ids, tokens, logits)
+
+
+def _agreed(steps: Floats, whole: Floats) -> Floats:
+    """The logits met while writing, unless reading the whole text gives others: then neither."""
+    return np.where(np.abs(steps - whole) < 1e-3 * (1 + np.abs(whole)), steps, np.nan)
+
+
+def usage(loaded: Loaded, dtype: str) -> str:
+    """How to compute with it."""
+    if isinstance(loaded.task, Labelled):
+        return LABELS_USAGE
+    return f"""```
+import numpy, onnxruntime, tokenizers
+session = onnxruntime.InferenceSession("model.onnx")
+tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
+ids = tokenizer.encode({example(loaded)!r}, add_special_tokens=False).ids
+logits = session.run(None, {{"tokens": numpy.array([ids])}})[0]  # (rows, length, vocabulary)
+```
+"""
+
+
+LABELS_USAGE = """```
+import numpy, onnxruntime, tokenizers
+session = onnxruntime.InferenceSession("model.onnx")
+tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
+ids = tokenizer.encode("A text.").ids  # with start and extract; a second text after the first
+scores = session.run(None, {"tokens": numpy.array([ids])})[0][0, -1]  # one for each label
+```
+"""

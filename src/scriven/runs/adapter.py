@@ -1,0 +1,261 @@
+"""Adapters in the file format of PEFT, there and back.
+
+    adapter_config.json          rank, alpha and which layers are adapted
+    adapter_model.safetensors    A and B of each, and weights that were trained whole
+
+Layers have the names they have in the Hugging Face twin of the architecture, so the folder can be
+used with that twin: a joint matrix is written in the parts it has there. Without a twin, names are
+our own. Source: https://huggingface.co/docs/peft, "PEFT checkpoint format".
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import (DamagedError, InputError)
+from ..models.shared.names import (from_foreign, to_foreign)
+from ..nn.lora import (adapt, adapters, merge)
+from . import (atomic, disk)
+from .adapter_names import (A, B, Names, adaptable, layer_of, shortest)
+from .weights import (encode, load_tensors)
+
+CONFIG = "adapter_config.json"
+TENSORS = "adapter_model.safetensors"
+
+_PREFIX = "base_model.model."
+_TYPES = {
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+    "MTModel": "SEQ_2_SEQ_LM",
+    "ForSequenceClassification": "SEQ_CLS",
+}
+_BEGINNINGS = (True, False, None, "gaussian", "orthogonal", "eva")
+"""Ways to begin an adapter that leave the base model's own weights as they are."""
+_REFUSED = ("use_dora", "rank_pattern", "alpha_pattern", "layer_replication", "lora_bias")
+
+
+@dataclass(frozen=True)
+class StoredAdapter:
+    """What an adapter folder holds, under its own names."""
+
+    folder: Path
+    rank: int
+    alpha: float
+    dropout: float
+    base: str | None
+    """What it was made for: a folder or a name."""
+    tensors: dict[str, Tensor]
+
+
+def add_adapters(
+    task: nn.Module,
+    architecture: ModuleType,
+    config: Any,
+    rank: int,
+    alpha: float | None = None,
+    dropout: float = 0.0,
+    *,
+    kind: str | None = None,
+) -> None:
+    """`nn.lora.adapt`, with an adapter for each part in which the twin stores a joint matrix.
+
+    Args:
+        task: of the architecture. architecture: its file. config: its Config.
+        rank, alpha, dropout: as for `adapt`.
+        kind: of the task, a file of tasks/; what the architecture is pre-trained for by default.
+
+    Raises:
+        SettingError: as `adapt`.
+    """
+    adapt(task, rank, alpha, dropout=dropout, parts=Names(architecture, config, kind).cuts())
+
+
+def load_weights(
+    task: nn.Module,
+    tensors: Mapping[str, Tensor],
+    architecture: ModuleType,
+    config: Any,
+    *,
+    alpha: float | None = None,
+    kind: str | None = None,
+) -> None:
+    """Loads a state dict into a plain task, also one that was taken of an adapted task.
+
+    Args:
+        task: without adapters; it has none afterwards.
+        tensors: a checkpoint's weights.
+        architecture: its file. config: its Config.
+        alpha, kind: as they were for `add_adapters`.
+
+    Raises:
+        RuntimeError: the weights do not fit.
+    """
+    of_b = (name for name in tensors if ".lora." in name and name.endswith(".b"))
+    rank = next((tensors[name].size(-1) for name in of_b), 0)
+    add_adapters(task, architecture, config, rank, alpha, kind=kind)
+    task.load_state_dict(tensors)
+    merge(task)
+
+
+def write_adapter(
+    folder: Path,
+    task: nn.Module,
+    architecture: ModuleType,
+    config: Any,
+    base: str,
+    *,
+    kind: str | None = None,
+) -> None:
+    """Writes the adapters of a task, and whatever else of it is trained, as one new folder.
+
+    A folder already there is replaced by a rename.
+
+    Args:
+        folder: of the two files.
+        task: adapted by `add_adapters`; what is not frozen beside the adapters is stored whole.
+        architecture: its file. config: its Config.
+        base: the model it belongs to, for the reader: a folder or a name.
+        kind: as for `add_adapters`.
+
+    Raises:
+        ResourceError: the disk is full or broken; what was there before is untouched.
+        InputError: the folder cannot be written to.
+    """
+    lora, names = adapters(task), Names(architecture, config, kind)
+    assert lora, "the task has no adapters"
+    trained = {name: each for name, each in task.named_parameters() if each.requires_grad}
+    whole = {name: each.detach() for name, each in trained.items() if ".lora." not in name}
+    tensors = to_foreign(whole, [names.row(name) for name in whole], 0, names.sizes)
+    for name, one in lora.items():
+        pair = {f"{name}{A}": one.a.detach(), f"{name}{B}": one.b.detach()}
+        tensors |= to_foreign(pair, names.pair(name), 0, names.with_rank(name, one.rank))
+    layers = {name.removesuffix(A) for name in tensors if name.endswith(A)}
+    other = {layer_of(each) for row in names.table for each in names.row(row).theirs} - layers
+    first = next(iter(lora.values()))
+    about = {
+        "base_model_name_or_path": base,
+        "bias": "none",
+        "fan_in_fan_out": any(names.row(name).transposed for name in lora),
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": first.alpha,
+        "lora_dropout": first.dropout,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "r": first.rank,
+        "target_modules": shortest(layers, other),
+        "task_type": _task_type(names.twin or {}),
+    }
+    files: dict[str, atomic.Content] = {
+        CONFIG: (json.dumps(about, indent=2) + "\n").encode(),
+        TENSORS: encode({f"{_PREFIX}{name}": each for name, each in tensors.items()}),
+    }
+    atomic.write_folder(folder, files)
+
+
+def read_adapter(folder: Path) -> StoredAdapter:
+    """Reads an adapter folder that `write_adapter` or PEFT wrote.
+
+    Raises:
+        DamagedError: a file is missing or not what it should be.
+        InputError: an adapter of a kind that does not exist here; names the field.
+    """
+    where = disk.show(folder / CONFIG)
+    try:
+        about = json.loads(bytes(disk.read(folder / CONFIG, 1 << 20)))
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{where} is no JSON") from error
+    if not isinstance(about, dict):
+        raise DamagedError(f"{where} is no JSON object")
+    if about.get("peft_type") != "LORA":
+        raise InputError(f"{where}: peft_type is not LORA, the only kind of adapter known here")
+    for field in _REFUSED:
+        if about.get(field):
+            raise InputError(f"{where}: {field} is set, which adapters here do not have")
+    if about.get("init_lora_weights") not in _BEGINNINGS:
+        raise InputError(
+            f"{where}: init_lora_weights changed the base model's weights: convert the adapter "
+            "with PEFT's path_initial_model_for_weight_conversion first"
+        )
+    rank = int(_number(about, "r", where, 1, 1 << 20))
+    alpha = _number(about, "lora_alpha", where, 0, 1e9)
+    if about.get("use_rslora"):  # alpha / sqrt(r) there (Kalajdzievski 2023)
+        alpha *= math.sqrt(rank)
+    dropout = _number({"lora_dropout": 0.0, **about}, "lora_dropout", where, 0, 0.999)
+    base = about.get("base_model_name_or_path")
+    tensors = load_tensors(folder / TENSORS, sealed=None)
+    plain = {name.removeprefix(_PREFIX): each for name, each in tensors.items()}
+    return StoredAdapter(
+        folder, rank, alpha, dropout, base if isinstance(base, str) else None, plain
+    )
+
+
+def attach_adapter(
+    task: nn.Module,
+    stored: StoredAdapter,
+    architecture: ModuleType,
+    config: Any,
+    *,
+    kind: str | None = None,
+) -> None:
+    """Adapts a base model by what a folder holds; `nn.lora.merge` then makes it a plain one.
+
+    Args:
+        task: the base model. stored: what was read.
+        architecture: its file. config: its Config.
+        kind: as for `add_adapters`.
+
+    Raises:
+        InputError: the adapter belongs to another model, or changes what cannot be adapted here.
+            The task may have been changed by then.
+    """
+    weights, names = dict(task.named_parameters()), Names(architecture, config, kind)
+    where = disk.show(stored.folder)
+    given = dict(stored.tensors)
+    table = [names.row(name) for name in weights]
+    for name in adaptable(weights):
+        table += names.pair(name)
+        names.fill(given, name, weights[name], stored.rank)
+    known = {theirs for row in table for theirs in row.theirs}
+    for name in given:
+        if name not in known:
+            raise InputError(f"{where} changes {name}, which this model has no place for")
+    try:
+        found = from_foreign(given, table, 0)
+    except (DamagedError, RuntimeError) as error:
+        raise InputError(f"{where} does not fit this model: {error}") from error
+    layers = {name.removesuffix(A).rpartition(".")[0] for name in found if name.endswith(A)}
+    if layers:
+        parts = names.cuts()
+        adapt(task, stored.rank, stored.alpha, dropout=stored.dropout, targets=layers, parts=parts)
+    for name, one in adapters(task).items():
+        weights |= {f"{name}{A}": one.a, f"{name}{B}": one.b}
+    for name, tensor in found.items():
+        if weights[name].shape != tensor.shape:
+            raise InputError(
+                f"{where} was made for another model: there {name} is {list(tensor.shape)}, here "
+                f"{list(weights[name].shape)}"
+            )
+    with torch.no_grad():
+        for name, tensor in found.items():
+            weights[name].copy_(tensor)
+
+
+def _number(about: Mapping[str, Any], field: str, where: str, low: float, high: float) -> float:
+    value = about.get(field)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise InputError(f"{where}: {field} is not a number from {low} to {high:g}")
+    return value
+
+
+def _task_type(twin: Mapping[str, Any]) -> str | None:
+    """PEFT's name for what a class of transformers does; None for those it has no name for."""
+    name = str((twin.get("architectures") or [""])[0])
+    return next((kind for end, kind in _TYPES.items() if name.endswith(end)), None)

@@ -1,0 +1,203 @@
+"""checkpoints/step-N: everything a run needs to go on, whole or absent.
+
+    model.safetensors  optimizer.safetensors  random.safetensors  state.json  manifest.json
+    carried.safetensors, where the model has a memory
+
+Knows neither what the tensors mean nor when to save. The newest is the one with the highest step:
+a clock may jump, and a copied folder has new times.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ..errors import (DamagedError, InputError)
+from . import (atomic, disk, manifest, weights)
+from .sealed import NewerError
+
+FOLDER = "checkpoints"
+_NAME = re.compile(rf"(?:{re.escape(atomic.ASIDE)})?step-(0|[1-9][0-9]{{0,17}})")
+_SUFFIX = ".safetensors"
+
+Tensors = dict[str, dict[str, torch.Tensor]]
+"""Group (`model`, `optimizer`, `random`, `carried`) -> name -> tensor."""
+
+
+class Checkpoint(NamedTuple):
+    """What was saved, read back onto the CPU."""
+
+    step: int
+    tensors: Tensors
+    state: dict[str, Any]
+    warnings: list[str]
+    """One sentence per newer checkpoint that is damaged and was passed over."""
+
+
+def save(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, torch.Tensor]],
+    state: Mapping[str, Any],
+) -> Path:
+    """Writes a checkpoint; when this returns, it is on the disk. The same step is replaced.
+
+    Args:
+        folder: the run folder.
+        step: the number of updates made, not negative.
+        tensors: group -> name -> tensor, one file per group.
+        state: what is no tensor, as JSON values; infinite numbers come back as they are.
+
+    Returns:
+        The folder of the checkpoint.
+
+    Raises:
+        ResourceError: the disk is full or broken; earlier checkpoints are untouched.
+        InputError: the folder cannot be written to.
+    """
+    assert step >= 0, f"step {step}"
+    parent = folder / FOLDER
+    files: dict[str, atomic.Content] = {}
+    for group, named in tensors.items():
+        assert group.isidentifier(), f"{group!r} is no file name"
+        files[group + _SUFFIX] = weights.encode(named)
+    files["state.json"] = json.dumps(state, indent=1).encode("ascii")
+    files[manifest.NAME] = manifest.build(files, step=step)
+    atomic.make_folder(parent)
+    atomic.clean(parent)
+    path = parent / f"step-{step}"
+    atomic.write_folder(path, files)
+    return path
+
+
+def steps(folder: Path) -> list[int]:
+    """The steps of which there is a checkpoint, whole or damaged, newest first."""
+    return sorted({step for step, _ in _places(folder)}, reverse=True)
+
+
+def load(folder: Path, step: int) -> Checkpoint:
+    """Reads one checkpoint.
+
+    Raises:
+        InputError: there is none of this step; the text lists those there are.
+        DamagedError: it is not what was written.
+    """
+    places = [place for found, place in _places(folder) if found == step]
+    if not places:
+        known = ", ".join(str(each) for each in steps(folder)) or "none"
+        raise InputError(f"no checkpoint of step {step} in {disk.show(folder)}: there are {known}")
+    return Checkpoint(step, *_load(places[0], step), warnings=[])
+
+
+def load_newest(folder: Path) -> Checkpoint | None:
+    """Reads the newest whole checkpoint; None when the run has no checkpoint yet.
+
+    Raises:
+        DamagedError: all are damaged, or the newest is from a later release.
+    """
+    warnings: list[str] = []
+    for step, place in _places(folder):
+        try:
+            tensors, state = _load(place, step)
+        except NewerError:
+            raise
+        except DamagedError as error:
+            warnings.append(f"checkpoint of step {step} is not used: {error}")
+        else:
+            return Checkpoint(step, tensors, state, warnings)
+    if warnings:
+        raise DamagedError(
+            f"no whole checkpoint in {disk.show(folder)}: {warnings[0]}; delete its folder "
+            f"{FOLDER} to start again"
+        )
+    return None
+
+
+def prune(
+    folder: Path, keep: int, best: int | None = None, healthy: int | None = None
+) -> list[int]:
+    """Deletes old checkpoints; one that cannot be deleted stays and stops nothing.
+
+    The last whole one is never deleted, whatever is asked for.
+
+    Args:
+        folder: the run folder.
+        keep: how many of the newest stay, at least 1.
+        best: the step with the lowest loss, which stays.
+        healthy: the last step known to be sound, which stays.
+
+    Returns:
+        The steps deleted.
+    """
+    _drop_replaced(folder)
+    places = _places(folder)
+    newest = steps(folder)[: max(keep, 1)]
+    kept = {*newest, best, healthy}
+    old = [(step, place) for step, place in places if step not in kept]
+    if not old:
+        return []
+    # Newest first, so usually one is read.
+    ordered = [item for item in places if item not in old] + old
+    whole = next((step for step, place in ordered if _is_whole(place, step)), None)
+    if whole is None:
+        return []  # nothing here can be resumed: leave it all for a person to look at
+    return sorted(
+        {step for step, place in old if step != whole and atomic.discard(place)}, reverse=True
+    )
+
+
+def _places(folder: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of every checkpoint, newest first, a replaced one after its replacement."""
+    parent = folder / FOLDER
+    try:
+        names = os.listdir(parent)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise disk.unreadable(parent, error) from error
+    found = [(match, name) for name in names if (match := _NAME.fullmatch(name))]
+    found.sort(key=lambda item: (-int(item[0][1]), item[1].startswith(atomic.ASIDE)))
+    return [(int(match[1]), parent / name) for match, name in found]
+
+
+def _drop_replaced(folder: Path) -> None:
+    """Deletes what a save of the same step has replaced, where a kill came in between."""
+    for step, place in _places(folder):
+        new = place.with_name(f"step-{step}")
+        if place != new and _is_whole(new, step):
+            atomic.discard(place)
+
+
+def _is_whole(place: Path, step: int) -> bool:
+    try:
+        manifest.verify(place, step=step)
+    except (DamagedError, InputError):
+        return False
+    return True
+
+
+def _load(place: Path, step: int) -> tuple[Tensors, dict[str, Any]]:
+    listed = manifest.read(place, step=step)
+    tensors: Tensors = {}
+    state: Any = None
+    for name, expected in listed.items():
+        content = manifest.read_file(place, name, expected)
+        where = disk.show(place / name)
+        if name.endswith(_SUFFIX):
+            tensors[name.removesuffix(_SUFFIX)] = weights.decode(content, where, sealed=False)
+        elif name == "state.json":
+            state = _state(content, where)
+    if not isinstance(state, dict):
+        raise DamagedError(f"{disk.show(place)} has no state.json")
+    return tensors, state
+
+
+def _state(content: bytearray, where: str) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{where} is no JSON") from error

@@ -1,0 +1,162 @@
+"""scriven.json: what a run is, how it was made and how it ended.
+
+The names in it choose from what is known and are never joined to a path; the numbers in it have
+bounds, so that a folder from a stranger cannot ask for all the memory there is.
+"""
+
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import (InputError, ScrivenError)
+from . import disk
+from .atomic import write_file
+from .sealed import (FORMAT, release, seal, unseal)
+
+NAME = "scriven.json"
+LONGEST = 16 << 20
+
+MOST_PARAMETERS = 10**11
+LIMITS = {
+    "layers": 4096,
+    "heads": 4096,
+    "d_model": 1 << 17,
+    "d_ff": 1 << 19,
+    "context_length": 1 << 24,
+    "vocab_size": 1 << 24,
+}
+"""The largest value of sizes in the `model` section, known by how their names end."""
+MOST = (1 << 31) - 1
+"""The largest value, up or down, of any other number there."""
+
+_PLAIN = re.compile(r"(?!.*\.py$|.*\.\.)\w[\w .-]{0,63}")
+"""A name to look up: never a path, and never one that ends in .py, which would be run as code."""
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Writes scriven.json, whole or not at all.
+
+    `format`, `scriven` and `created` are filled in: the last is in seconds and kept once written.
+    Of a user's own file (`./mine.py` as the architecture) only the name, `mine`, is kept.
+    Numbers that JSON does not have (a loss that is not a number) become null.
+
+    Raises:
+        InputError: a number or name that `read_record` would refuse, or the folder is not writable.
+        ResourceError: the disk is full; the old record is untouched.
+    """
+    given = {name: value for name, value in record.items() if name not in ("format", "created")}
+    for name in ("architecture", "task"):
+        if str(given.get(name, "")).endswith(".py"):
+            given[name] = Path(given[name]).stem
+    check_size(given)
+    made = record.get("created") or created(folder) or _next_time(folder)
+    content = {"format": FORMAT, "scriven": release(), **given, "created": made}
+    write_file(folder / NAME, seal(_finite(content)))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Reads scriven.json and checks its digest, its version, and its bounds.
+
+    Raises:
+        InputError: the folder is no run, or the record asks for an absurd size.
+        DamagedError: the file is not what was written, or is from a later release.
+    """
+    path = folder / NAME
+    if not os.path.lexists(path):
+        raise InputError(f"{disk.show(folder)} is no run folder: it has no {NAME}")
+    record = unseal(disk.read(path, LONGEST), disk.show(path))
+    check_size(record)
+    return record
+
+
+def check_size(record: Mapping[str, Any]) -> None:
+    """Refuses a model before anything is allocated for it.
+
+    Raises:
+        InputError: names the number or name, and its limit.
+    """
+    for place, value in _named(record):
+        if not isinstance(value, str) or not _PLAIN.fullmatch(value):
+            raise InputError(f"{NAME}: {place} {str(value)[:80]!r} is not a plain name")
+    model = {} if record.get("model") is None else record["model"]
+    if not isinstance(model, dict):
+        raise InputError(f"{NAME}: model is not a table of settings")
+    for name, value in _numbers(model, "model"):
+        limit = next((most for end, most in LIMITS.items() if name.endswith(end)), None)
+        least, limit = (-MOST, MOST) if limit is None else (0, limit)
+        if not least <= value <= limit:  # also refuses what is not a number
+            found = f"{value}" if abs(value) < 1 << 53 else "no number to work with"
+            raise InputError(f"{NAME}: {name[:200]} is {found}: between {least} and {limit}")
+    parameters = _parameters(model)
+    if parameters > MOST_PARAMETERS:
+        raise InputError(
+            f"{NAME}: a model of about {parameters:.0e} parameters, {4 * parameters:.0e} bytes: at "
+            f"most {MOST_PARAMETERS:.0e} parameters are loaded"
+        )
+
+
+def created(folder: Path) -> int:
+    """When a run was made, as its record says, 0 where it does not; for ordering runs only.
+
+    A damaged record still tells its place, so that the newest run is named as damaged and not
+    passed over.
+    """
+    try:
+        made = json.loads(disk.read(folder / NAME, LONGEST))["created"]
+    except (ScrivenError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return 0
+    return made if isinstance(made, int) and 0 < made < 1 << 53 else 0
+
+
+def _next_time(folder: Path) -> int:
+    """Now, but after every run beside this one, also where the clock was set back in between."""
+    others = (created(other) for other in folder.resolve().parent.iterdir() if other.is_dir())
+    return max(int(time.time()), 1 + max(others, default=0))
+
+
+def _named(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The values that name something to be looked up."""
+    for name in ("architecture", "task"):
+        if name in record:
+            yield name, record[name]
+    tokenizer = record.get("tokenizer")
+    if isinstance(tokenizer, dict) and "kind" in tokenizer:
+        yield "tokenizer.kind", tokenizer["kind"]
+
+
+def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
+    """(dotted name, number) of everything in a section."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _numbers(inner, f"{name}.{key}")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _numbers(inner, name)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield name, value
+
+
+def _parameters(model: Mapping[str, Any]) -> float:
+    """Parameters of a Transformer of this size; every other architecture has about as many."""
+    largest: dict[str, float] = {}
+    for name, value in _numbers(model, "model"):
+        last = name.rsplit(".", 1)[-1]
+        largest[last] = max(largest.get(last, 0), value)
+    d_model, d_ff = largest.get("d_model", 0), largest.get("d_ff", 0)
+    attention = 4 * d_model * max(d_model, largest.get("heads", 1) * largest.get("head_dim", 0))
+    mlp = 3 * d_model * d_ff if d_ff else 8 * d_model**2
+    rows = largest.get("vocab_size", 0) + largest.get("context_length", 0)
+    return largest.get("layers", 1) * (attention + mlp) + rows * d_model
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,129 @@
+"""Going on with a run: which settings may change, and which would make it another run."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import config, registry
+from ..errors import InputError
+from ..runs.load import architecture_of
+from ..settings import (
+    DataSettings,
+    FinetuneSettings,
+    OptimSettings,
+    RuntimeSettings,
+    Settings,
+    TokenizerSettings,
+    TrainSettings,
+)
+from .budget import Budget, parse_budget
+from .plan import Plan, check_ranges, shape_of, tokens_by_row, usual_looks
+from .request import Wishes
+
+FREE = {
+    "train.save_seconds",
+    "train.save_interval",
+    "train.keep_checkpoints",
+    "train.log_seconds",
+    "train.sample_seconds",
+    "train.micro_batch_size",
+    "train.patience",
+    "train.max_nonfinite_steps",
+    "runtime.threads",
+    "runtime.parallel",
+    "runtime.activation_checkpointing",
+    "runtime.distributed_timeout",
+}
+"""What may change without changing what is learnt."""
+
+
+def recorded(record: Mapping[str, Any], arch: str | None = None) -> Plan:
+    """The plan that a record was made from.
+
+    Args:
+        record: the content of scriven.json.
+        arch: the file of the user's own architecture, which a record cannot name.
+    """
+    kept = record["settings"]
+    settings = Settings(
+        config.replace(DataSettings(), kept["data"], "data"),
+        config.replace(TokenizerSettings(), kept["tokenizer"], "tokenizer"),
+        config.replace(OptimSettings(), kept["optim"], "optim"),
+        config.replace(TrainSettings(), kept["train"], "train"),
+        config.replace(RuntimeSettings(), kept["runtime"], "runtime"),
+        config.replace(FinetuneSettings(), kept.get("finetune", {}), "finetune"),
+    )
+    architecture = architecture_of(record, arch)
+    module = registry.module("scriven.models", architecture)
+    model = config.replace(module.Config(), record["model"], "model")
+    budget = Budget(**kept["budget"])
+    return Plan(
+        architecture, model, settings, budget, kept["seed"],
+        settings.optim.lr or 0.0, kept["steps"], record["task"], dict(record["reasons"]),
+    )  # fmt: skip
+
+
+def compare(record: Mapping[str, Any], asked: Wishes, folder: Path) -> tuple[Plan, list[str]]:
+    """The recorded plan with harmless changes, and a sentence for each of them.
+
+    Raises:
+        InputError: a change that would make it another run; names the setting and both values.
+    """
+    if asked.arch is not None and Path(asked.arch).stem != record["architecture"]:
+        raise _other(folder, "--arch", record["architecture"], asked.arch)
+    plan = recorded(record, asked.arch)
+    changes: list[str] = []
+    if asked.seed is not None and asked.seed != plan.seed:
+        raise _other(folder, "--seed", plan.seed, asked.seed)
+    if asked.size is not None:
+        given = asked.sections.get("model", {})
+        for key, value in vars(shape_of(asked.size)).items():
+            if key not in given and getattr(plan.model, key, value) != value:
+                before = f"of {key} {getattr(plan.model, key)}"
+                raise _other(folder, "a model", before, f"--size {asked.size} ({key} {value})")
+    sections: dict[str, Any] = {}
+    for name, values in asked.sections.items():
+        before = plan.model if name == "model" else getattr(plan.settings, name)
+        after = config.replace(before, values, name)
+        for field in dataclasses.fields(after):
+            old, new = getattr(before, field.name), getattr(after, field.name)
+            key = f"{name}.{field.name}"
+            if old == new or (new is None and field.default is None):
+                continue  # "auto" was resolved when the run began
+            if key not in FREE:
+                raise _other(folder, f"--{key}", old, new)
+            changes.append(f"changed: --{key}={new} (was {old})")
+            sections.setdefault(name, {})[field.name] = new
+    settings = dataclasses.replace(
+        plan.settings,
+        **{
+            name: dataclasses.replace(getattr(plan.settings, name), **values)
+            for name, values in sections.items()
+        },
+    )
+    check_ranges(settings)
+    plan = dataclasses.replace(plan, settings=settings)
+    if asked.budget is not None and parse_budget(asked.budget) != plan.budget:
+        if record["results"] is not None:
+            raise _other(
+                folder, "--budget", f"{plan.budget.amount:g} {plan.budget.unit}", asked.budget
+            )
+        data = record["data"]
+        row = tokens_by_row(plan.task, plan.model, data["train_tokens"], data.get("rows"))
+        tokens = (settings.train.batch_size or 1) * row
+        plan.budget = parse_budget(asked.budget)
+        plan.steps = plan.budget.total_steps(tokens, data["train_tokens"])
+        if plan.steps is not None and settings.train.eval_interval is None:
+            every = usual_looks(plan.steps, tokens, data["validation_tokens"])
+            train = dataclasses.replace(settings.train, eval_interval=every)
+            plan.settings = dataclasses.replace(settings, train=train)
+        changes.append(f"changed: --budget {asked.budget}")
+    return plan, changes
+
+
+def _other(folder: Path, name: str, old: object, new: object) -> InputError:
+    return InputError(
+        f"{folder} was begun with {name} {old}, not {new}: use the same value to go on, or "
+        "--out NEW for a new run"
+    )

@@ -1,0 +1,151 @@
+"""One pre-training run from its first step, or from where it stopped, to a finished run folder."""
+
+import shlex
+from typing import Any
+
+from ..errors import DamagedError, InputError
+from ..runs import checkpoint
+from ..runs.card import read_curve
+from ..runs.publish import publish_files
+from ..runs.record import write_record
+from .budget import Horizon
+from .log import Stopwatch, forget_after
+from .loop import Loop
+from .plan import Plan
+from .progress import Outcome, Progress
+from .stop import Interrupted, Stop
+from .together import shared
+from .trainer import Trainer
+
+
+def pretrain(run: Trainer, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
+    """Trains, or goes on training, until the budget is spent.
+
+    Args:
+        run: what to train and where.
+        stop: tells when somebody wants the run to end.
+        watch: the run's clock; started when the command was.
+
+    Returns:
+        The results, as written into scriven.json.
+
+    Raises:
+        Interrupted: after saving, when `stop` said so; at once, when it said so twice or before
+            or after the steps.
+    """
+    try:
+        return _pretrain(run, stop, watch)
+    except Interrupted as stopped:
+        if run.saved is None or not run.world.first:
+            raise
+        again = f"scriven train --resume {shlex.quote(str(run.folder))}"
+        if "finetune" in run.record:
+            again = run.record["command"]
+        if run.world.size > 1:
+            again = "the same command"
+        text = f"saved at step {run.saved}; go on with: {again}"
+        raise Interrupted(stopped.exit_code - 128, text, run.folder) from None
+
+
+def _pretrain(run: Trainer, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
+    plan, folder, log = run.plan, run.folder, run.log
+    progress = run.restore()
+    if progress is None:
+        progress = Progress()
+        run.save(progress)  # proves that the folder can be written before time is spent
+        if run.failed:
+            raise run.failed
+    else:
+        if run.world.first:
+            forget_after(folder / "metrics.jsonl", progress.step, progress.looked)
+        watch = Stopwatch(used=progress.seconds, began=watch.began)
+        log.event("note", step=progress.step, seconds=round(progress.seconds, 3), text="resumed")
+        log.say(f"going on from step {progress.step}")
+    clock, halt = shared(run.world, watch, stop)
+    horizon = _horizon(plan, clock, progress)
+    run.task.train()
+    settings = plan.settings
+    rows = (settings.train.batch_size or 1, settings.train.micro_batch_size or 1)
+    loop = Loop(
+        run.updater,
+        run.optimizers,
+        run.hooks(),
+        horizon,
+        settings.optim,
+        settings.train,
+        rows,
+        plan.model.context_length,
+        log,
+        halt,
+        clock,
+        progress,
+    )
+    stop.gently = True
+    try:
+        outcome = loop.run()
+    finally:
+        stop.gently = False
+        log.close()
+    progress = outcome.progress
+    if run.failed:
+        raise run.failed
+    if outcome.reason == "interrupted":
+        number = halt.number
+        assert number is not None
+        raise Interrupted(number)
+    return _finish(run, outcome, watch)
+
+
+def _finish(run: Trainer, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
+    """Puts the best weights back, and writes what the run achieved."""
+    progress, score = outcome.progress, outcome.score
+    if progress.best_step != progress.step or score is None:
+        try:
+            best = checkpoint.load(run.folder, progress.best_step)
+            run.parallel.load(best.tensors["model"])
+        except (InputError, DamagedError) as error:  # its save failed, or the disk did
+            run.log.say(f"the best weights cannot be read, so the last ones stay: {error}")
+            progress.best_step = progress.step
+        score = run.evaluate()
+    assert score is not None
+    text = run.sample()  # brings the weights together that are published
+    if not run.world.first:
+        run.world.wait()
+        return {}
+    run.publish(progress.best_step)
+    seconds = round(watch.seconds, 3)
+    run.log.event("sample", step=progress.best_step, seconds=seconds, prompt="", text=text)
+    results = {
+        "run": str(run.folder),
+        "measure": run.task.measure,
+        "val_loss": score.loss,
+        "val_accuracy": score.accuracy,
+        "val_metrics": score.metrics,
+        "best_step": progress.best_step,
+        "steps": progress.step,
+        "tokens": progress.tokens,
+        "seconds": seconds,
+        "tokens_per_second": round(outcome.tokens_per_second, 1),
+        "parameters": sum(weight.numel() for weight in run.shown.parameters()),
+        "finished": True,
+        "stopped": outcome.reason,
+        "sample": text,
+        **run.material.results(run, score),
+    }
+    run.record["results"] = results
+    write_record(run.folder, run.record)
+    publish_files(run.folder, run.describe(read_curve(run.folder)))  # the card tells it all now
+    run.world.wait()
+    return results
+
+
+def _horizon(plan: Plan, watch: Stopwatch, progress: Progress) -> Horizon:
+    """The end of the run. Training gets at least half of a wall-clock budget, however long the
+    text took to prepare; what that grants is kept with the run, which goes on with the same end."""
+    if plan.budget.unit != "seconds":
+        return Horizon(steps=plan.steps, seconds=0.0)
+    amount = plan.budget.amount
+    if progress.step == 0:
+        progress.granted = max(0.0, watch.seconds - amount / 2)
+    reserve = min(3.0, 0.2 * amount)
+    return Horizon(steps=None, seconds=amount + progress.granted, reserve=reserve)

@@ -1,0 +1,58 @@
+"""The ways a run folder is written: how each is made, and how it is read back."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from scriven.runs import (checkpoint, publish, record)
+from scriven.runs.weights import load_tensors
+
+from .faults import count, save, value_of
+
+
+def publish_one(folder: Path, value: float) -> None:
+    written = b"%d" % int(value)
+    files = {"config.json": written, "tokenizer.json": b"[]", "README.md": written}
+    publish.publish(folder, files, {"weight": torch.full((5,), value)})
+
+
+def read_published_one(folder: Path) -> float:
+    assert publish.verify_published(folder) == []
+    assert publish.read_published(folder, "config.json") in (b"1", b"2", b"3")
+    return float(load_tensors(folder / publish.WEIGHTS)["weight"][0])
+
+
+def _record(folder: Path, value: float) -> None:
+    record.write_record(folder, {"name": "r", "value": value})
+
+
+# How each kind of save is made (the old state, then the new one) and read back.
+Save = Callable[[Path, float], object]
+Read = Callable[[Path], float]
+SAVES: dict[str, tuple[Save, Read]] = {
+    "next step": (
+        lambda folder, value: save(folder, int(value)),
+        lambda folder: value_of(checkpoint.load_newest(folder)),
+    ),
+    "same step": (
+        lambda folder, value: save(folder, 7, value),
+        lambda folder: value_of(checkpoint.load_newest(folder)),
+    ),
+    "publish": (publish_one, read_published_one),
+    "record": (_record, lambda folder: float(record.read_record(folder)["value"])),
+}
+ALL = pytest.mark.parametrize(("make", "read"), SAVES.values(), ids=SAVES.keys())
+
+
+def fresh(folder: Path, number: object) -> Path:
+    made = folder / str(number)
+    made.mkdir()
+    return made
+
+
+def calls_of(make: Save, folder: Path) -> int:
+    probe = fresh(folder, "probe")
+    make(probe, 1)
+    return count(lambda: make(probe, 2))

@@ -1,0 +1,233 @@
+"""scriven.json: damage, versions, and what a stranger may write into it."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scriven.errors import (DamagedError, InputError)
+from scriven.runs import record
+from scriven.runs.record import (check_size, read_record, write_record)
+from scriven.runs.sealed import (NewerError, seal)
+
+from .make_golden import FOLDER, RECORD
+
+CONTENT: dict[str, Any] = {
+    "name": "odd\ud800 \n name é",
+    "architecture": "llama",
+    "task": "language",
+    "model": {"layers": 4, "heads": 4, "d_model": 128, "context_length": 256, "dropout": 0.1, "tie_embeddings": True},
+    "tokenizer": {"kind": "char", "vocab_size": 65},
+    "results": None,
+}
+
+
+def test_a_record_comes_back(tmp_path: Path) -> None:
+    write_record(tmp_path, CONTENT)
+    found = read_record(tmp_path)
+    assert {name: found[name] for name in CONTENT} == CONTENT
+    assert found["format"] == 1
+    assert found["scriven"]
+    again = {**found, "results": {"val_loss": 1.5}}
+    write_record(tmp_path, again)
+    assert read_record(tmp_path) == again
+
+
+def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
+    write_record(tmp_path, {"results": {"loss": float("nan"), "all": [float("inf"), 1.0]}})
+    assert read_record(tmp_path)["results"] == {"loss": None, "all": [None, 1.0]}
+    json.loads((tmp_path / record.NAME).read_text(), parse_constant=pytest.fail)
+
+
+def test_a_folder_without_record_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no run folder"):
+        read_record(tmp_path)
+
+
+def test_A10_a_thousand_bit_flips_in_the_record_are_all_noticed(tmp_path: Path) -> None:
+    write_record(tmp_path, CONTENT)
+    path = tmp_path / record.NAME
+    raw = bytearray(path.read_bytes())
+    draw = random.Random(0)
+    for _ in range(1000):
+        bit = draw.randrange(8 * len(raw))
+        raw[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(raw)
+        with pytest.raises(DamagedError, match=r"scriven\.json"):
+            read_record(tmp_path)
+        raw[bit // 8] ^= 1 << bit % 8
+
+
+def test_A9_every_cut_of_the_record_is_noticed(tmp_path: Path) -> None:
+    write_record(tmp_path, {"name": "r"})
+    path = tmp_path / record.NAME
+    raw = path.read_bytes()
+    for length in range(len(raw)):
+        path.write_bytes(raw[:length])
+        with pytest.raises(DamagedError):
+            read_record(tmp_path)
+
+
+def test_A12_a_record_of_a_newer_release_names_both_versions(tmp_path: Path) -> None:
+    content = {"format": 2, "scriven": "9.9.9", "model": {"layers": "many"}}
+    (tmp_path / record.NAME).write_bytes(seal(content))
+    with pytest.raises(NewerError, match=r"format 2 .*9\.9\.9.*up to format 1"):
+        read_record(tmp_path)
+    (tmp_path / record.NAME).write_text(json.dumps(content))
+    with pytest.raises(DamagedError, match=r"format 2 .*9\.9\.9.*up to format 1"):
+        read_record(tmp_path)
+    (tmp_path / record.NAME).write_bytes(seal({"format": 0}))
+    with pytest.raises(DamagedError, match="format 0"):
+        read_record(tmp_path)
+
+
+def test_A13_a_record_of_format_1_is_read() -> None:
+    found = read_record(FOLDER / "format-1")
+    assert {name: found[name] for name in RECORD} == RECORD
+
+
+NO_RECORDS = [
+    b"",
+    b"{}",
+    b"[]",
+    b"1",
+    b"null",
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b"\xff\xfe",
+    b"9" * 9999,
+]
+NO_RECORDS += [
+    b'{"format": true}',
+    b'{"format": "1"}',
+    b'{"format": 1, "digest": []}',
+    b'{"format": 1e999}',
+]
+
+
+@pytest.mark.parametrize("raw", NO_RECORDS)
+def test_A9_what_is_no_record_is_refused_in_one_line(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / record.NAME).write_bytes(raw)
+    with pytest.raises(DamagedError) as error:
+        read_record(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"layers": 10**6},
+        {"layers": 10**400},
+        {"d_model": 10**6},
+        {"heads": 10**5},
+        {"vocab_size": 10**9},
+        {"context_length": 10**9},
+        {"inner": {"layers": [1, 10**6]}},
+        {"key_value_heads": 10**5},
+        {"anything": 2**31},
+        {"layers": float("nan")},
+        {"d_model": float("inf")},
+        {"layers": 4000, "d_model": 100_000},  # 5e14 parameters
+        {"d_model": 131_072, "vocab_size": 10**7},  # 1.3e12
+        {"layers": 64, "d_model": 40_000},  # 1.2e12
+        {"layers": 1000, "d_model": 1000, "d_ff": 500_000},  # 1.5e12
+        {"layers": 1000, "d_model": 1000, "heads": 4000, "head_dim": 100_000},
+        {"d_model": 100_000, "context_length": 10**7},  # learned positions
+        {"layers": -1},
+        {"d_model": -1},
+        [],
+        "x",
+    ],
+)
+def test_E4_a_model_of_absurd_size_is_refused(tmp_path: Path, model: Any) -> None:
+    with pytest.raises(InputError, match=r"scriven\.json") as error:
+        check_size({"model": model})
+    assert len(str(error.value)) < 300
+    if model != [] and "nan" not in str(model) and "inf'" not in str(model):
+        (tmp_path / record.NAME).write_bytes(seal({"model": model}))
+        with pytest.raises(InputError):
+            read_record(tmp_path)
+
+
+def test_E4_known_models_pass() -> None:
+    gpt2 = {"layers": 12, "heads": 12, "d_model": 768, "context_length": 1024, "vocab_size": 50257}
+    large = {"layers": 80, "heads": 64, "d_model": 8192, "d_ff": 28672, "head_dim": 128}
+    large |= {"kv_heads": 8, "context_length": 131072, "vocab_size": 128256}
+    for model in (gpt2, large, {"layers": 4, "pad": -1, "theta": 1e6}):
+        check_size({"model": model, "architecture": "llama", "task": "language"})
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["layers", "d_model", "heads", "vocab_size", "context_length", "other"]),
+        st.one_of(st.integers(), st.floats(), st.integers(0, 10**6)),
+    )
+)
+def test_E4_whatever_passes_has_a_size_that_can_be_loaded(model: dict[str, float]) -> None:
+    try:
+        check_size({"model": model})
+    except InputError:
+        return
+    assert all(abs(value) < 2**31 for value in model.values())
+    assert all(value >= 0 for name, value in model.items() if name != "other")
+    block = 12 * model.get("layers", 1) * model.get("d_model", 0) ** 2
+    assert block + model.get("vocab_size", 0) * model.get("d_model", 0) <= 1e11
+
+
+BAD_NAMES = [
+    "../../etc/passwd",
+    "/etc/passwd",
+    "..",
+    ".",
+    "",
+    "a/b",
+    "a\\b",
+    "%2e%2e/x",
+    "a\0b",
+    "~/x",
+    "a\nb",
+    "mine.py",
+    "./mine.py",
+    "../mine.py",
+    "/tmp/mine.py",
+    "..\\mine.py",
+    "a" * 300,
+    7,
+    None,
+    ["llama"],
+    {"a": 1},
+]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize("place", ["architecture", "task", "kind"])
+def test_E6_names_that_are_paths_are_refused(tmp_path: Path, place: str, name: Any) -> None:
+    content = {"tokenizer": {"kind": name}} if place == "kind" else {place: name}
+    (tmp_path / record.NAME).write_bytes(seal(content))
+    with pytest.raises(InputError, match="not a plain name") as error:
+        read_record(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_E6_of_a_users_own_file_only_the_name_is_kept(tmp_path: Path) -> None:
+    write_record(tmp_path, {"architecture": "/home/someone/my model.py"})
+    assert read_record(tmp_path)["architecture"] == "my model"
+
+
+def test_E6_names_in_a_manifest_are_never_joined_to_a_path(tmp_path: Path) -> None:
+    from scriven.runs import (checkpoint, manifest)
+
+    (tmp_path / "outside").write_text("secret")
+    place = tmp_path / "run" / "checkpoints" / "step-1"
+    place.mkdir(parents=True)
+    names = ["../../../outside", str(tmp_path / "outside"), "a/../../x", "..", ".", "", "a\0b"]
+    for name in names:
+        (place / "manifest.json").write_bytes(manifest.build({name: b"secret"}, step=1))
+        with pytest.raises(DamagedError, match="is missing"):
+            checkpoint.load(tmp_path / "run", 1)
+        with pytest.raises(DamagedError, match="is missing"):
+            manifest.verify(place)

@@ -1,0 +1,303 @@
+"""Safetensors files: equal to what the reference library reads, and what a stranger may send."""
+
+import hashlib
+import json
+import os
+import random
+import resource
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load as reference_load
+from safetensors.torch import load_file, save_file
+
+from scriven.errors import DamagedError
+from scriven.runs import (header, weights)
+from scriven.runs.weights import (decode, encode, load_tensors, save_tensors)
+
+from .faults import child
+from .make_golden import golden_tensors
+
+MB = 1 << 20
+
+
+def _raw(header: Any, data: bytes = b"", length: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _every_type() -> dict[str, torch.Tensor]:
+    values = torch.tensor([0, 1, 2, 3, 100, 7])
+    return {name: values.to(dtype).reshape(2, 3) for name, dtype in header.DTYPES.items()}
+
+
+def test_every_type_comes_back_and_the_reference_library_reads_the_same(tmp_path: Path) -> None:
+    written = {
+        **_every_type(),
+        **golden_tensors()["model"],
+        "scalar": torch.tensor(3.5),
+        "turned": torch.arange(12.0).reshape(3, 4).T,
+        "part": torch.arange(12.0)[3:7],
+        "é\n": torch.ones(1),
+    }
+    save_tensors(tmp_path / "a.safetensors", written, {"step": "7"})
+    ours, theirs = load_tensors(tmp_path / "a.safetensors"), load_file(tmp_path / "a.safetensors")
+    assert ours.keys() == theirs.keys() == written.keys()
+    for name, tensor in written.items():
+        for found in (ours[name], theirs[name]):
+            assert found.dtype == tensor.dtype
+            assert found.shape == tensor.shape
+            assert _bytes(found) == _bytes(tensor)
+
+
+def test_a_file_of_the_reference_library_is_read_but_has_no_digest(tmp_path: Path) -> None:
+    written = {"a": torch.randn(3, 5), "b": torch.arange(3), "c": torch.tensor([True])}
+    save_file(written, tmp_path / "a.safetensors", {"format": "pt"})
+    found = load_tensors(tmp_path / "a.safetensors", sealed=False)
+    assert all(torch.equal(found[name], tensor) for name, tensor in written.items())
+    with pytest.raises(DamagedError, match="has no digest"):
+        load_tensors(tmp_path / "a.safetensors")
+
+
+def test_the_header_keeps_the_format_for_transformers() -> None:
+    raw = b"".join(encode({"a": torch.ones(1)}, {"step": "7"}))
+    described = json.loads(raw[8 : 8 + struct.unpack("<Q", raw[:8])[0]])
+    assert described["__metadata__"]["format"] == "pt"
+    assert described["__metadata__"]["step"] == "7"
+
+
+def test_the_digest_is_the_sha256_of_the_file_with_the_digest_zeroed() -> None:
+    raw = b"".join(encode(golden_tensors()["model"]))
+    at = raw.index(b'"sha256":"') + 10
+    blank = raw[:at] + b"0" * 64 + raw[at + 64 :]
+    assert raw[at : at + 64].decode() == hashlib.sha256(blank).hexdigest()
+
+
+def test_equal_tensors_make_equal_files_whatever_their_order() -> None:
+    tensors = golden_tensors()["model"]
+    turned = dict(reversed(tensors.items()))
+    assert b"".join(encode(tensors)) == b"".join(encode(turned))
+
+
+def test_loaded_tensors_can_be_changed_and_unaligned_ones_are_read(tmp_path: Path) -> None:
+    data = struct.pack("<B2f", 9, 1.5, -2.5)
+    described = {
+        "byte": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]},
+        "pair": {"dtype": "F32", "shape": [2], "data_offsets": [1, 9]},
+    }
+    (tmp_path / "a").write_bytes(_raw(described, data))
+    found = load_tensors(tmp_path / "a", sealed=False)
+    assert found["pair"].tolist() == [1.5, -2.5]
+    found["pair"].add_(1)
+    found["byte"].add_(1)
+    assert found["byte"].item() == 10
+
+
+def test_tensors_of_a_file_in_memory_lie_where_pytorch_puts_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a run that goes on has other products than one that was never stopped (MKL, AMD)."""
+    given = {str(size): torch.arange(float(size)) for size in (1, 3, 16, 33, 64)}
+    raw = bytearray(b"".join(encode(given)))
+    found = decode(raw, "file")
+    assert all(torch.equal(found[name], one) for name, one in given.items())
+    assert {one.data_ptr() % 64 for one in (*given.values(), *found.values())} == {0}
+    monkeypatch.setattr(weights, "aligned", lambda tensor: tensor)
+    assert {one.data_ptr() % 64 for one in decode(raw, "file").values()} != {0}
+
+
+def test_A10_a_thousand_bit_flips_are_all_noticed() -> None:
+    raw = bytearray(b"".join(encode(golden_tensors()["model"])))
+    draw = random.Random(0)
+    for _ in range(1000):
+        bit = draw.randrange(8 * len(raw))
+        raw[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(DamagedError):
+            decode(raw, "file")
+        raw[bit // 8] ^= 1 << bit % 8
+    assert decode(raw, "file")
+
+
+def test_A10_every_bit_of_a_small_file_is_covered() -> None:
+    raw = bytearray(b"".join(encode({"a": torch.ones(2)})))
+    for bit in range(8 * len(raw)):
+        raw[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(DamagedError):
+            decode(raw, "file")
+        raw[bit // 8] ^= 1 << bit % 8
+
+
+def test_A10_planted_bug_without_the_digest_flips_get_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(weights, "_check", lambda *_: None)
+    raw = bytearray(b"".join(encode({"a": torch.ones(200)})))
+    raw[-3] ^= 4
+    assert not torch.equal(decode(raw, "file")["a"], torch.ones(200))
+
+
+def test_A9_every_cut_is_noticed(tmp_path: Path) -> None:
+    raw = b"".join(encode(golden_tensors()["model"]))
+    path = tmp_path / "a.safetensors"
+    for length in random.Random(0).sample(range(len(raw)), 200):
+        path.write_bytes(raw[:length])
+        with pytest.raises(DamagedError, match=r"a\.safetensors"):
+            load_tensors(path)
+        with pytest.raises(DamagedError):
+            load_tensors(path, sealed=False)
+
+
+def _one(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[str, Any]:
+    return {"a": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}
+
+
+BIG = 1 << 62
+TWO = {"dtype": "U8", "shape": [4]}
+ATTACKS: dict[str, bytes] = {
+    "empty": b"",
+    "seven bytes": b"\0" * 7,
+    "header of 2^64 - 1": _raw({}, length=2**64 - 1),
+    "header of 2^63": _raw({}, length=2**63),
+    "header of 1 GB": _raw({}, length=10**9),
+    "header longer than the file": _raw({}, length=3),
+    "no JSON": _raw(b"{"),
+    "no text": _raw(b"\xff\xfe{}"),
+    "a list": _raw([]),
+    "a number": _raw(b"1"),
+    "deep": _raw(b"[" * 200_000),
+    "deep object": _raw(b'{"a":' * 200_000),
+    "long number": _raw(b'{"a":' + b"9" * 100_000 + b"}"),
+    "not described": _raw({"a": 1}),
+    "no offsets": _raw({"a": {"dtype": "F32", "shape": [2]}}, b"\0" * 8),
+    "extra key": _raw({"a": {**_one()["a"], "x": 1}}, b"\0" * 8),
+    "unknown type": _raw(_one("F31"), b"\0" * 8),
+    "type is a list": _raw(_one(["F32"]), b"\0" * 8),
+    "shape is text": _raw(_one(shape="2"), b"\0" * 8),
+    "negative shape": _raw(_one(shape=[-2]), b"\0" * 8),
+    "two negative sizes": _raw(_one(shape=[-2, -1]), b"\0" * 8),
+    "fraction": _raw(_one(shape=[2.0]), b"\0" * 8),
+    "true": _raw(_one(shape=[True, 2]), b"\0" * 8),
+    "overflow": _raw(_one(shape=[BIG, 4]), b"\0" * 8),
+    "overflow to the right size": _raw(_one(shape=[1 << 32, 1 << 32, 2]), b"\0" * 8),
+    "overflow hidden by zero": _raw(_one(shape=[0, BIG, BIG], offsets=[0, 0])),
+    "2^64": _raw(_one(shape=[1 << 64, 0], offsets=[0, 0])),
+    "many dimensions": _raw(_one(shape=[1] * 1000 + [2]), b"\0" * 8),
+    "negative offset": _raw(_one(offsets=[-8, 0]), b"\0" * 8),
+    "turned offsets": _raw(_one(offsets=[8, 0]), b"\0" * 8),
+    "out of range": _raw(_one(offsets=[8, 16]), b"\0" * 8),
+    "far out of range": _raw(_one(offsets=[BIG, BIG + 8]), b"\0" * 8),
+    "three offsets": _raw(_one(offsets=[0, 8, 8]), b"\0" * 8),
+    "shape says more": _raw(_one(shape=[3]), b"\0" * 8),
+    "shape says less": _raw(_one(shape=[1]), b"\0" * 8),
+    "trailing bytes": _raw(_one(), b"\0" * 9),
+    "missing bytes": _raw(_one(), b"\0" * 7),
+    "hole": _raw(
+        {"a": {**TWO, "data_offsets": [0, 4]}, "b": {**TWO, "data_offsets": [5, 9]}}, b"123456789"
+    ),
+    "overlap": _raw(
+        {"a": {**TWO, "data_offsets": [0, 4]}, "b": {**TWO, "data_offsets": [3, 7]}}, b"1234567"
+    ),
+    "twice the same": _raw(
+        {"a": {**TWO, "data_offsets": [0, 4]}, "b": {**TWO, "data_offsets": [0, 4]}}, b"1234"
+    ),
+    "pickle": b"\x80\x04cos\nsystem\n(S'true'\ntR.",
+}
+
+
+@pytest.mark.parametrize("raw", ATTACKS.values(), ids=ATTACKS.keys())
+def test_E3_attacks_are_refused_at_once(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(raw)
+    for sealed in (True, False):
+        began = time.monotonic()
+        with pytest.raises(DamagedError) as error:
+            load_tensors(path, sealed=sealed)
+        assert time.monotonic() - began < 1
+        assert "\n" not in str(error.value)
+        with pytest.raises(DamagedError):
+            decode(bytearray(raw), "file", sealed=sealed)
+
+
+ENTRY = b'"%07d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+FEW = b",".join(ENTRY % number for number in range(1000))
+LARGE: dict[str, Callable[[], bytes]] = {
+    "200,000 tensors": lambda: b"{" + b",".join([FEW] * 200) + b"}",
+    "1,600,000 tensors": lambda: b"{" + b",".join([FEW] * 1600) + b"}",
+    "lists": lambda: b'{"a":[' + b"[]," * 5_000_000 + b"[]]}",
+    "numbers": lambda: b'{"a":[' + b"300," * 3_900_000 + b"1]}",
+    "one long name": lambda: b'{"' + b"a" * 15_000_000 + b'":1}',
+    "white space": lambda: b" " * 15_000_000 + b"{",
+    "100 MB of white space": lambda: b" " * 100_000_000 + b"{",
+}
+
+
+@pytest.mark.parametrize("make", LARGE.values(), ids=LARGE.keys())
+def test_E3_large_headers_cost_twice_the_file_and_a_second_at_most(
+    tmp_path: Path, make: Callable[[], bytes]
+) -> None:
+    path = tmp_path / "a.safetensors"
+    text = make()
+    path.write_bytes(_raw(text))
+    size = path.stat().st_size
+    del text
+
+    def load() -> None:
+        with open("/proc/self/statm") as file:
+            now = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        most = now + 2 * size + 16 * MB
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        began = time.process_time()
+        with pytest.raises(DamagedError):
+            load_tensors(path, sealed=False)
+        assert time.process_time() - began < 1
+
+    status, said = child(load)
+    assert status == 0, said
+
+
+def test_E3_mutations_are_refused_or_read_as_the_reference_reads_them() -> None:
+    raw = b"".join(encode({"a": torch.arange(6.0).reshape(2, 3), "b": torch.arange(3)}))
+    draw = random.Random(0)
+    refused = 0
+    for _ in range(3000):
+        changed = bytearray(raw)
+        for _ in range(draw.randint(1, 3)):
+            at = draw.randrange(len(changed))
+            kind = draw.randrange(4)
+            if kind == 0:
+                changed[at] = draw.randrange(256)
+            elif kind == 1:
+                changed[at] = ord(draw.choice('0123456789-[]{}",:.eE '))
+            elif kind == 2:
+                del changed[at : at + draw.randint(1, 8)]
+            else:
+                changed[at:at] = changed[at : at + draw.randint(1, 8)]
+        if changed == raw:
+            continue
+        with pytest.raises(DamagedError):
+            decode(changed, "file")
+        try:
+            found = decode(bytearray(changed), "file", sealed=False)
+        except DamagedError:
+            refused += 1
+            continue
+        wanted = reference_load(bytes(changed))
+        assert found.keys() == wanted.keys()
+        for name, tensor in wanted.items():
+            assert _bytes(found[name]) == _bytes(tensor)
+    assert refused > 1000
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(DamagedError, match="not a regular file"):
+        load_tensors(tmp_path / "a")

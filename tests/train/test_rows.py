@@ -1,0 +1,56 @@
+"""What the rows of a table say of themselves to the trainer."""
+
+from typing import Any
+
+import pytest
+
+from scriven import config, registry
+from scriven.settings import TokenizerSettings
+from scriven.tasks.base import Objective
+from scriven.tasks.shared.inherit import inherit
+from scriven.tokenizers.kinds import char
+from scriven.train.ground import encoded, tasks
+from scriven.train.rows import Rows
+
+TURNS = [("user", "ab?"), ("assistant", "ba"), ("user", "b?"), ("assistant", "aab\u00e9")]
+
+
+def built(task: str, architecture: str, **facts: Any) -> tuple[Any, Objective]:
+    """(tokenizer, model) of a task, tiny."""
+    kind, module = tasks()[task], registry.module("scriven.models", architecture)
+    made = char.train(["abcde\u00e9 ?.\nsystemuserassistant"], TokenizerSettings(kind="char"))
+    known = made.with_special(*kind.EXTRA)
+    shape = {
+        "vocab_size": known.vocab_size,
+        "context_length": 64,
+        "layers": 1,
+        "heads": 2,
+        "d_model": 16,
+    }
+    backbone = module.Model(config.replace(module.Config(), shape, "model"))
+    return known, kind(backbone, None, known.structure, facts)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "transformer"])
+def test_bits_per_byte_are_of_the_bytes_that_the_loss_counts(architecture: str) -> None:
+    known, task = built("chat", architecture)
+    row = {"messages": [{"role": role, "content": said} for role, said in TURNS]}
+    kind: Any = tasks()["chat"]
+    examples = encoded(kind, task.backbone, known, {}, [row])
+    rows = Rows(known, "chat", kind, [row], [row], examples, examples, {}, {})
+    last = len("aab\u00e9".encode())
+    assert rows.measured(task) == last + (len("ba") if architecture == "llama" else 0)
+
+
+@pytest.mark.parametrize(("before", "after"), [(True, False), (False, True)])
+def test_a_model_for_the_same_task_may_copy_where_the_one_before_did_not(
+    before: bool, after: bool
+) -> None:
+    _, old = built("summarize", "transformer", copy=before)
+    _, new = built("summarize", "transformer", copy=after)
+    old.initialise()
+    new.initialise()
+    inherit(new, old.state_dict(), same_answers=True)
+    learned, found = old.state_dict(), new.state_dict()
+    assert {name.partition(".")[0] for name in learned.keys() ^ found.keys()} == {"pointer"}
+    assert all(found[name].equal(learned[name]) for name in learned.keys() & found.keys())

@@ -1,0 +1,90 @@
+"""Schedules and budgets against closed forms."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from scriven.data.batch import Batch
+from scriven.errors import SettingError
+from scriven.settings import OptimSettings
+from scriven.train.budget import Budget, Horizon, parse_budget
+from scriven.train.schedule import SHAPES, pieces, rate_share
+
+
+@pytest.mark.parametrize("name", ["wsd", "linear", "cosine"])
+def test_a_schedule_ends_at_zero_and_never_exceeds_the_peak(name: str) -> None:
+    settings = OptimSettings(schedule=name, warmup=0.1)
+    values = [rate_share(settings, p / 1000) for p in range(1001)]
+    assert values[-1] < 1e-9
+    assert max(values) <= 1.0
+    assert values[50] == pytest.approx(0.5, abs=2e-3)  # half-way through the warm-up
+    assert all(b <= a + 1e-12 for a, b in itertools.pairwise(values[100:]))
+
+
+def test_shapes_equal_their_formulas() -> None:
+    for p in (0.0, 0.2, 0.5, 0.8, 1.0):
+        assert SHAPES["cosine"](p, 0.5) == pytest.approx((1 + math.cos(math.pi * p)) / 2)
+        assert SHAPES["linear"](p, 0.5) == pytest.approx(1 - p)
+        assert SHAPES["constant"](p, 0.5) == 1
+    assert SHAPES["wsd"](0.3, 0.5) == 1
+    assert SHAPES["wsd"](0.75, 0.5) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "amount"),
+    [
+        ("10m", "seconds", 600), ("90s", "seconds", 90), ("2h", "seconds", 7200),
+        ("1.5h", "seconds", 5400), ("2000steps", "steps", 2000), ("1step", "steps", 1),
+        ("3epochs", "epochs", 3), ("0.5epochs", "epochs", 0.5), ("50Mtokens", "tokens", 5e7),
+        ("50mtokens", "tokens", 5e7), ("1e6tokens", "tokens", 1e6), ("2k steps", "steps", 2000),
+    ],
+)  # fmt: skip
+def test_budgets_are_read(text: str, unit: str, amount: float) -> None:
+    assert parse_budget(text) == Budget(unit, amount)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10", "m", "0m", "-3m", "10x", "1.2.3m", "nan", "0steps", "ten minutes", "1e9"]
+)
+def test_a_budget_that_is_none_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(SettingError, match="10m, 2h, 2000steps"):
+        parse_budget(text)
+
+
+def test_a_horizon_in_seconds_follows_the_clock_whatever_the_steps() -> None:
+    horizon = Horizon(steps=None, seconds=100, reserve=10)
+    assert horizon.progress(1, 45) == pytest.approx(0.5)
+    assert horizon.progress(10_000, 45) == pytest.approx(0.5)
+    assert horizon.progress(1, 90) == 1
+
+
+def test_finishing_early_starts_the_decay_at_once() -> None:
+    horizon = Horizon(steps=1000, seconds=0)
+    horizon.finish_from(horizon.progress(200, 0), decay=0.5)
+    assert horizon.progress(200, 0) == pytest.approx(0.5)
+    assert horizon.progress(400, 0) == pytest.approx(1)
+
+
+def test_epochs_and_tokens_become_steps() -> None:
+    assert Budget("epochs", 3).total_steps(100, 1000) == 30
+    assert Budget("tokens", 5000).total_steps(100, 1000) == 50
+    assert Budget("seconds", 60).total_steps(100, 1000) is None
+    assert Budget("tokens", 3).total_steps(100, 1000) == 1
+
+
+def test_windows_grow_in_equal_stages_and_are_whole_for_the_second_half() -> None:
+    found = [pieces(512, 128, share) for share in (0, 0.24, 0.25, 0.49, 0.5, 1)]
+    assert found == [4, 4, 2, 2, 1, 1]
+    assert pieces(512, None, 0) == pieces(512, 512, 0) == pieces(512, 4096, 0) == 1
+    assert pieces(96, 10, 0) == 8, "pieces of 12 tokens: no shorter than asked for"
+    assert pieces(81, 9, 0) == 1, "an odd window has no equal halves"
+
+
+def test_pieces_of_a_batch_are_its_rows_cut() -> None:
+    tokens = torch.arange(24).view(2, 12)
+    cut = Batch(tokens, tokens + 1).cut(3)
+    assert cut.tokens.tolist()[1] == [4, 5, 6, 7]
+    assert cut.targets.tolist()[5] == [21, 22, 23, 24]
+    assert (cut.counted(), cut.read) == (24, 24)
