@@ -197,9 +197,9 @@ tokens for each parameter; 20 for each are {21.3e9 / data["tokens"]:.2g} passes.
 {table(head, rows)}
 A step has {data["batch_size"]} sequences, so at most {data["batch_size"]} devices can
 share it and the others idle. A larger batch (`--train.batch_size`) would use them, at more tokens
-for the same loss. What Muon does once for an update is divided among as many devices as there are matrices
-of a shape, and becomes no less beyond; AdamW has nothing like it, and needs more tokens for the
-same loss (Jordan et al. 2024).
+for the same loss. What Muon does once for an update is divided among as many devices as there
+are matrices of a shape, and becomes no less beyond; AdamW has nothing like it, and needs more
+tokens for the same loss (Jordan et al. 2024).
 """
 
 

@@ -180,7 +180,7 @@ def _address(text: str) -> str:
     ("arguments", "said"),
     [
         (["-"], "reaches one process only"),
-        (["BOOK", "--train.batch_size=3"], "cannot be shared out evenly to 2 processes: use 4"),
+        (["BOOK", "--train.batch_size=3"], "is not divisible by 2 processes: use 4"),
     ],
 )
 def test_what_several_processes_cannot_do_is_refused_before_anything_is_written(

@@ -133,7 +133,7 @@ def facts(record: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
         rows.append(("base model", [f"{base['name']}{fresh}"]))
     tune = (record.get("settings") or {}).get("finetune") or {}
     if tune.get("weights"):
-        rank = f" of rank {tune.get("lora_rank")}" if tune["weights"] == "lora" else ""
+        rank = f" of rank {tune.get('lora_rank')}" if tune["weights"] == "lora" else ""
         rows.append(("weights trained", [f"{tune['weights']}{rank}"]))
     columns = tuned.get("columns") or {}
     if columns:
