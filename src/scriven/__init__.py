@@ -7,6 +7,8 @@
 Importing this package loads nothing heavy; torch comes with the first use of a name below.
 """
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,3 +49,15 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """`scriven.train` stays the function although the package `scriven/train/` has its name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # importing a subpackage binds it to its parent, which would hide the function
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
