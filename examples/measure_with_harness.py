@@ -9,7 +9,7 @@ from pathlib import Path
 
 import scriven
 from scriven.api.harness import harness
-from scriven.evaluate.continuation import Scorer
+from scriven.evaluate.loglikelihood import LoglikelihoodScorer
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("run")
@@ -28,12 +28,12 @@ for name, task in found["tasks"].items():
 # the same likelihoods without lm_eval: of each sentence with the right and with the wrong word
 lines = (Path(arguments.tasks) / "spelling.jsonl").read_text(encoding="utf-8").splitlines()
 rows = [json.loads(line) for line in lines[: arguments.limit]]
-scorer = Scorer(model.task, model.tokenizer, model.runtime)
+scorer = LoglikelihoodScorer(model.task, model.tokenizer, model.runtime)
 print("\nnats by which the right word is likelier, the worst first")
 margins = []
 for row in rows:
     right, wrong = row["choices"][row["answer"]], row["choices"][1 - row["answer"]]
-    first, second = scorer.continuations([(row["text"], f" {word}") for word in (right, wrong)])
+    first, second = scorer.loglikelihood([(row["text"], f" {word}") for word in (right, wrong)])
     margins.append((first.nats - second.nats, f"{row['text']} {right} / {wrong}"))
 for margin, text in sorted(margins)[:10]:
     print(f"{margin:8.2f}  {text}")

@@ -7,7 +7,7 @@ import csv
 import sys
 from pathlib import Path
 
-from scriven.evaluate.scores import score_texts
+from scriven.evaluate.metrics import score_texts
 
 WORDS = 8
 

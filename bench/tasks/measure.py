@@ -24,7 +24,7 @@ from rows import machine
 
 import scriven
 from scriven.api.scoring import evaluate_rows
-from scriven.evaluate.scores import difference
+from scriven.evaluate.metrics import difference
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 

@@ -25,7 +25,7 @@ from scriven.evaluate.baselines.shared.rarity import Rarity
 from scriven.evaluate.baselines.shared.sampled import sampled
 from scriven.evaluate.baselines.shared.sparse import Sparse
 from scriven.evaluate.baselines.shared.words import MOST, words
-from scriven.evaluate.scores.rouge import rouge_l
+from scriven.evaluate.metrics.rouge import rouge_l
 
 LINE = "it was a dark and stormy night the rain fell in torrents except when"
 PLAIN = LINE.split()

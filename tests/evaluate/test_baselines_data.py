@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scriven.evaluate.baselines import base
-from scriven.evaluate.scores import Figure, score_labels, score_numbers, score_texts
+from scriven.evaluate.metrics import ScoreWithCI, score_labels, score_numbers, score_texts
 
 Rows = list[dict[str, Any]]
 
@@ -51,7 +51,7 @@ def multi30k(folder: Path, part: str) -> Rows:
     return [{"source": a, "target": b} for a, b in zip(lines("de"), lines("en"), strict=True)]
 
 
-def measured(name: str, train: Rows, test: Rows) -> dict[str, Figure]:
+def measured(name: str, train: Rows, test: Rows) -> dict[str, ScoreWithCI]:
     """The figures of a baseline on the test rows, by name."""
     found: list[Any] = base.fit(name, train)(test)
     if name == "overlap":

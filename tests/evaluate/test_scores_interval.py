@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from scriven.evaluate.scores import Figure, score_labels, score_numbers
-from scriven.evaluate.scores.resample import FEW, RESAMPLES, draws, mean, share
+from scriven.evaluate.bootstrap import FEW, RESAMPLES, draws, mean, share
+from scriven.evaluate.metrics import ScoreWithCI, score_labels, score_numbers
 
 
 @pytest.mark.parametrize("kinds", [1, 5, FEW, FEW + 1])
@@ -86,12 +86,12 @@ def test_ten_thousand_rows_take_less_than_a_second() -> None:
 
 
 def test_a_figure_is_plain_json_and_one_line() -> None:
-    plain = Figure("accuracy", 0.83201, 0.815, 0.849)
+    plain = ScoreWithCI("accuracy", 0.83201, 0.815, 0.849)
     assert json.loads(json.dumps(plain.to_dict())) == {
         "name": "accuracy", "value": 0.83201, "low": 0.815, "high": 0.849,
     }  # fmt: skip
     assert str(plain) == "accuracy 0.832 [0.815, 0.849]"
-    signed = Figure("bleu", 32.04, 31.0, 33.0, "tok:13a")
+    signed = ScoreWithCI("bleu", 32.04, 31.0, 33.0, "tok:13a")
     assert signed.to_dict()["signature"] == "tok:13a"
     assert str(signed) == "bleu 32.0 [31.0, 33.0]"
 
@@ -102,6 +102,6 @@ def test_figures_hold_plain_numbers() -> None:
 
 
 def test_scores_need_no_torch() -> None:
-    code = "import sys, scriven.evaluate.scores; print('torch' in sys.modules)"
+    code = "import sys, scriven.evaluate.metrics; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from scriven.errors import InputError
-from scriven.evaluate.scores import Labels, difference, score_labels
-from scriven.evaluate.scores.labels import UNKNOWN, Table
-from scriven.evaluate.scores.resample import draws
+from scriven.evaluate.bootstrap import draws
+from scriven.evaluate.metrics import Labels, difference, score_labels
+from scriven.evaluate.metrics.labels import UNKNOWN, Table
 
 
 def rows(seed: int, count: int, labels: int) -> tuple[np.ndarray, np.ndarray]:

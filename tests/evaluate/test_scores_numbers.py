@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from scriven.errors import InputError
-from scriven.evaluate.scores import Numbers, score_numbers
-from scriven.evaluate.scores.numbers import Rows
-from scriven.evaluate.scores.resample import draws
+from scriven.evaluate.bootstrap import draws
+from scriven.evaluate.metrics import Numbers, score_numbers
+from scriven.evaluate.metrics.numbers import Rows
 
 
 def rows(seed: int, count: int, places: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,9 +14,9 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from scriven.errors import InputError, MissingExtra
-from scriven.evaluate.scores import score_texts
-from scriven.evaluate.scores.resample import draws
-from scriven.evaluate.scores.rouge import common, rouge_l, words
+from scriven.evaluate.bootstrap import draws
+from scriven.evaluate.metrics import score_texts
+from scriven.evaluate.metrics.rouge import common, rouge_l, words
 
 SOME = "the a cat dog Dog's sat, on mat in under; over BIG small red 7 old-man woman ran fast ."
 WORDS = SOME.split()

@@ -28,7 +28,7 @@ from scriven.runs.load import load_run
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers is loaded here already; starting it anew for each test takes seconds."""
-    monkeypatch.setattr(check, "ask", lambda _, folder, question: hf.answer(folder, question))
+    monkeypatch.setattr(check, "ask", lambda _, folder, probe: hf.answer(folder, probe))
 
 
 def bring(folder: Path, out: Path) -> Imported:

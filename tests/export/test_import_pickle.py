@@ -39,7 +39,7 @@ class Planted:
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "ask", lambda _, folder, question: hf.answer(folder, question))
+    monkeypatch.setattr(check, "ask", lambda _, folder, probe: hf.answer(folder, probe))
 
 
 def pickled(folder: Path, *names: str, old: bool = False) -> dict[str, torch.Tensor]:

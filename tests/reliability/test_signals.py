@@ -85,7 +85,7 @@ PHASES: dict[str, tuple[Any, str, bool]] = {
     "sampling": (trainer.Trainer, "sample", True),
     "save": (checkpoint.manifest, "build", True),
     "publishing": (trainer, "publish", True),
-    "surprise": (texts, "surprise", True),
+    "token_nll": (texts, "token_nll", True),
     "results": (texts, "write_file", True),
 }
 

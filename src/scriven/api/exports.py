@@ -109,10 +109,10 @@ def _check(
     """The comparison, or why there is none."""
     if any(util.find_spec(package) is None for package in target.CHECKS):
         return None, f"not checked: pip install 'scriven[{target.EXTRA}]'"
-    question = make_question(loaded)
-    answer = child.ask(name, folder, question)
+    probe = make_question(loaded)
+    answer = child.ask(name, folder, probe)
     runtime = f"{target.RUNTIME} ({target.CHECKS[0]} {version_of(target.CHECKS[0])})"
-    return compare(loaded, question, answer, runtime, target.BOUNDS.get(dtype)), None
+    return compare(loaded, probe, answer, runtime, target.BOUNDS.get(dtype)), None
 
 
 def _table(found: Comparison) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..evaluate.continuation import Scorer
 from ..evaluate.harness import measure
+from ..evaluate.loglikelihood import LoglikelihoodScorer
 from .model import Model
 
 
@@ -34,5 +34,5 @@ def harness(
     Raises:
         MissingExtra: lm_eval is not installed. InputError: a model or a task that cannot be used.
     """
-    scorer = Scorer(model.task, model.tokenizer, model.runtime)
+    scorer = LoglikelihoodScorer(model.task, model.tokenizer, model.runtime)
     return measure(scorer, model.engine, Path(tasks_folder), tasks, limit, tell)

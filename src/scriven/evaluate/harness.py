@@ -19,8 +19,8 @@ from typing import Any
 from ..errors import InputError, SettingError
 from ..generate.engine import Engine
 from ..generate.sampling import Sampling
-from .continuation import Scorer
 from .harness_tasks import go_offline, load_tasks, sandbox, unusable
+from .loglikelihood import LoglikelihoodScorer
 
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 """Names of one thing, the first that is given counts."""
@@ -34,7 +34,7 @@ _LENT = (ValueError, TypeError, KeyError, IndexError, AttributeError, ZeroDivisi
 
 
 def measure(
-    scorer: Scorer,
+    scorer: LoglikelihoodScorer,
     engine: Engine,
     place: Path,
     names: Sequence[str] = (),
@@ -87,7 +87,9 @@ def measure(
     return {"tasks": tasks, "groups": groups, **asked, "lm_eval": version}
 
 
-def adapter(scorer: Scorer, engine: Engine, tell: Callable[[str], None] = lambda _: None) -> Any:
+def adapter(
+    scorer: LoglikelihoodScorer, engine: Engine, tell: Callable[[str], None] = lambda _: None
+) -> Any:
     """An `lm_eval.api.model.LM` that answers with our model: for lm_eval's own functions too."""
     from lm_eval.api.model import LM
 
@@ -103,14 +105,14 @@ def adapter(scorer: Scorer, engine: Engine, tell: Callable[[str], None] = lambda
         def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
             """(ln of the probability, whether greedy) of each continuation."""
             self._note(requests, "continuations")
-            found = scorer.continuations([request.args for request in requests])
+            found = scorer.loglikelihood([request.args for request in requests])
             self.cut += sum(each.cut for each in found)
             return [(each.nats, each.greedy) for each in found]
 
         def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
             """ln of the probability of each text."""
             self._note(requests, "texts")
-            return [scorer.whole(request.args[0]) for request in requests]
+            return [scorer.loglikelihood_rolling(request.args[0]) for request in requests]
 
         def generate_until(self, requests: list[Any]) -> list[str]:
             """What the model writes after each text."""

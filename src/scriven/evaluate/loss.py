@@ -40,7 +40,7 @@ class Score:
     """Whether the best model is the one that is right most often."""
 
     @property
-    def rank(self) -> float:
+    def selection_metric(self) -> float:
         """The better of two models has less of it: the loss; or the share of wrong answers, and of
         equal shares the loss.
 

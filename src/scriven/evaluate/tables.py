@@ -8,7 +8,7 @@ from ..generate.predict import Answer
 from ..tasks.shared.columns import Row
 from ..tasks.shared.examples import TableTask
 from .baselines.base import fit, suited
-from .scores import Figure, score_labels, score_numbers, score_texts
+from .metrics import ScoreWithCI, score_labels, score_numbers, score_texts
 
 MOST_LABELS = 30
 """Labels whose confusions are counted."""
@@ -116,7 +116,7 @@ def _scores(
     return {}
 
 
-def _plain(figures: Sequence[Figure]) -> Scores:
+def _plain(figures: Sequence[ScoreWithCI]) -> Scores:
     found = {}
     for figure in figures:
         plain = figure.to_dict()

@@ -38,7 +38,7 @@ class CheckFailed(ScrivenError):
 
 
 @dataclass(frozen=True)
-class Question:
+class ParityProbe:
     """What the program and the run are both asked."""
 
     texts: Sequence[str]
@@ -55,7 +55,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProbeAnswer:
     """What the program said."""
 
     ids: Sequence[Sequence[int]]

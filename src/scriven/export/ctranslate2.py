@@ -10,7 +10,16 @@ import numpy as np
 from ..errors import MissingExtra
 from ..runs.load import Loaded
 from . import hf
-from .base import Answer, Floats, Question, asked_as, describe, example, only_writes, why_no_twin
+from .base import (
+    Floats,
+    ParityProbe,
+    ProbeAnswer,
+    asked_as,
+    describe,
+    example,
+    only_writes,
+    why_no_twin,
+)
 from .shared import child
 
 DTYPES = ("f32", "f16", "bf16", "int8")
@@ -88,7 +97,7 @@ def convert(folder: Path, request: dict[str, Any]) -> None:
     converter.convert(str(folder), quantization=QUANTISATION[request["dtype"]], force=True)
 
 
-def answer(folder: Path, question: Question) -> Answer:
+def answer(folder: Path, probe: ParityProbe) -> ProbeAnswer:
     """CTranslate2's logits and greedy text."""
     import ctranslate2
 
@@ -96,15 +105,15 @@ def answer(folder: Path, question: Question) -> Answer:
 
     backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     backend.encode_special_tokens = True
-    ids = [backend.encode(text, add_special_tokens=False).ids for text in question.texts]
+    ids = [backend.encode(text, add_special_tokens=False).ids for text in probe.texts]
     whole = backend.get_vocab(with_added_tokens=True)
     names = sorted(whole, key=lambda name: whole[name])
     forms = {"inter_threads": 1, "intra_threads": 1}
-    pairs = question.task == "seq2seq"
-    never = [[names[number]] for number in question.never]
+    pairs = probe.task == "seq2seq"
+    never = [[names[number]] for number in probe.never]
     model: Any = (ctranslate2.Translator if pairs else ctranslate2.Generator)(str(folder), **forms)
     tokens, logits = [], []
-    for prompt, count in zip(question.prompts, question.counts, strict=True):
+    for prompt, count in zip(probe.prompts, probe.counts, strict=True):
         spelt = [names[number] for number in prompt]
         if pairs:
             written, scores = _translate(model, spelt, count, never)
@@ -112,7 +121,7 @@ def answer(folder: Path, question: Question) -> Answer:
             written, scores = _generate(model, spelt, count, never)
         tokens.append([whole[name] for name in written])
         logits.append(scores)
-    return Answer(ids, tokens, logits)
+    return ProbeAnswer(ids, tokens, logits)
 
 
 def _generate(

@@ -17,7 +17,16 @@ from torch import Tensor
 from ..errors import MissingExtra
 from ..runs.load import Loaded
 from ..tokenizers import chat
-from .base import Answer, Floats, Question, describe, example, only_writes, twin, why_no_twin
+from .base import (
+    Floats,
+    ParityProbe,
+    ProbeAnswer,
+    describe,
+    example,
+    only_writes,
+    twin,
+    why_no_twin,
+)
 from .shared.ggml_vocabulary import add_vocabulary, why_no_vocabulary
 
 DTYPES = ("f16", "f32", "bf16", "q8_0")
@@ -199,13 +208,13 @@ def _storage(name: str, tensor: Tensor, dtype: str) -> str:
     return dtype.upper()
 
 
-def answer(folder: Path, question: Question) -> Answer:
+def answer(folder: Path, probe: ParityProbe) -> ProbeAnswer:
     """llama.cpp's ids, and its greedy text with the probabilities of all tokens."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = str(next(folder.glob("*.gguf")))
-    longest = zip(question.prompts, question.counts, strict=True)
+    longest = zip(probe.prompts, probe.counts, strict=True)
     params.n_ctx = max(len(prompt) + count for prompt, count in longest) + 1
     params.cpuparams.n_threads = 1
     params.n_gpu_layers = 0
@@ -216,11 +225,11 @@ def answer(folder: Path, question: Question) -> Answer:
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     server = xllamacpp.Server(params)  # answers on this machine's own address only
     ids, tokens, logits = [], [], []
-    for text in question.texts:
+    for text in probe.texts:
         plain = {"content": text, "add_special": False, "parse_special": False}
         ids.append(_post(server, "tokenize", plain)["tokens"])
     letter = _post(server, "tokenize", {"content": "e", "add_special": False})["tokens"][0]
-    for prompt, count in zip(question.prompts, question.counts, strict=True):
+    for prompt, count in zip(probe.prompts, probe.counts, strict=True):
         request = {
             "prompt": list(prompt),
             "n_predict": count,
@@ -234,7 +243,7 @@ def answer(folder: Path, question: Question) -> Answer:
         logits.append(
             np.stack([_step(server, [*prompt, *written[:i]], letter) for i in range(count)])
         )
-    return Answer(ids, tokens, logits, normalised=True)
+    return ProbeAnswer(ids, tokens, logits, normalised=True)
 
 
 def _step(server: Any, text: list[int], letter: int) -> Floats:

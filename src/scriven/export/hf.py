@@ -17,7 +17,7 @@ from ..runs.load import Loaded
 from ..runs.publish import WEIGHTS
 from ..runs.weights import save_tensors
 from ..tokenizers.chat import TASKS, TEMPLATE_FILE
-from .base import Answer, Floats, Question, describe, twin, why_no_twin
+from .base import Floats, ParityProbe, ProbeAnswer, describe, twin, why_no_twin
 
 DTYPES = ("f32", "f16", "bf16")
 # in bfloat16 every intermediate result has eight bits
@@ -49,7 +49,7 @@ def write(loaded: Loaded, folder: Path, dtype: str) -> None:
     (folder / "config.json").write_text(json.dumps(shape, indent=2) + "\n", encoding="utf-8")
 
 
-def answer(folder: Path, question: Question) -> Answer:
+def answer(folder: Path, probe: ParityProbe) -> ProbeAnswer:
     """transformers' ids, logits and greedy text, in the dtype of the files."""
     import transformers
 
@@ -59,30 +59,30 @@ def answer(folder: Path, question: Question) -> Answer:
         "masked": transformers.AutoModelForMaskedLM,
         "seq2seq": transformers.AutoModelForSeq2SeqLM,
         "labels": transformers.AutoModelForSequenceClassification,
-    }[question.task]
+    }[probe.task]
     model = kind.from_pretrained(folder, local_files_only=True, dtype="auto").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     ids = [
         tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        for text in question.texts
+        for text in probe.texts
     ]
     tokens, logits = [], []
-    for prompt, count in zip(question.prompts, question.counts, strict=True):
-        written, scores = _write(model, list(prompt), count, question)
+    for prompt, count in zip(probe.prompts, probe.counts, strict=True):
+        written, scores = _write(model, list(prompt), count, probe)
         tokens.append(written)
         logits.append(scores)
-    return Answer(ids, tokens, logits)
+    return ProbeAnswer(ids, tokens, logits)
 
 
 @torch.no_grad()
 def _write(
-    model: Any, prompt: list[int], count: int, question: Question
+    model: Any, prompt: list[int], count: int, probe: ParityProbe
 ) -> tuple[list[int], Floats]:
     """(tokens, logits before each); of the prompt's own positions where count is 0."""
     source = torch.tensor([prompt])
     if count == 0:
         logits = model(source).logits
-        return [], _floats(logits if question.task == "labels" else logits[0])
+        return [], _floats(logits if probe.task == "labels" else logits[0])
     made = model.generate(
         source,
         attention_mask=torch.ones_like(source),
@@ -90,9 +90,9 @@ def _write(
             max_new_tokens=count,
             do_sample=False,
             eos_token_id=None,
-            pad_token_id=question.pad,
+            pad_token_id=probe.pad,
             decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
-            suppress_tokens=list(question.never),
+            suppress_tokens=list(probe.never),
             output_logits=True,
             return_dict_in_generate=True,
         ),

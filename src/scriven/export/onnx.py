@@ -21,7 +21,7 @@ from ..errors import MissingExtra
 from ..nn.positions import Rotary
 from ..runs.load import Loaded
 from ..tasks.shared.labelled import Labelled
-from .base import Answer, Floats, Question, asked_as, example
+from .base import Floats, ParityProbe, ProbeAnswer, asked_as, example
 
 DTYPES = ("f32",)
 BOUNDS = {"f32": 1e-4}
@@ -113,7 +113,7 @@ def _silence() -> Iterator[None]:
         logging.disable(level)
 
 
-def answer(folder: Path, question: Question) -> Answer:
+def answer(folder: Path, probe: ParityProbe) -> ProbeAnswer:
     """onnxruntime's logits; a loop over the graph writes greedily."""
     import onnxruntime
 
@@ -124,23 +124,23 @@ def answer(folder: Path, question: Question) -> Answer:
     session = onnxruntime.InferenceSession(folder / MODEL, options)
     backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     backend.encode_special_tokens = True
-    ids = [backend.encode(text, add_special_tokens=False).ids for text in question.texts]
+    ids = [backend.encode(text, add_special_tokens=False).ids for text in probe.texts]
     tokens, logits = [], []
-    for prompt, count in zip(question.prompts, question.counts, strict=True):
+    for prompt, count in zip(probe.prompts, probe.counts, strict=True):
         row, steps = list(prompt), []
         for _ in range(count):
             # twice the same row: the graph takes any number of them
             scores = session.run(None, {"tokens": np.array([row, row])})[0][1, -1]
             steps.append(scores)
             allowed = scores.copy()
-            allowed[list(question.never)] = -np.inf
+            allowed[list(probe.never)] = -np.inf
             row.append(int(allowed.argmax()))
         whole = session.run(None, {"tokens": np.array([row])})[0][0]
-        if question.task == "labels":
+        if probe.task == "labels":
             whole = whole[-1:]
         tokens.append(row[len(prompt) :])
         logits.append(_agreed(np.array(steps), whole[len(prompt) - 1 : -1]) if count else whole)
-    return Answer(ids, tokens, logits)
+    return ProbeAnswer(ids, tokens, logits)
 
 
 def _agreed(steps: Floats, whole: Floats) -> Floats:

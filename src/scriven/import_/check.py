@@ -36,10 +36,10 @@ def check(loaded: Loaded, foreign: Foreign) -> Comparison | None:
     """
     if find_spec("transformers") is None:
         return None
-    question = make_question(loaded)
+    probe = make_question(loaded)
     with _links(foreign) as folder:
-        answer = ask("hf", folder, question)
-    found = compare(loaded, question, answer, "transformers", SHARE)
+        answer = ask("hf", folder, probe)
+    found = compare(loaded, probe, answer, "transformers", SHARE)
     if found.problem:
         raise CheckFailed(
             f"{disk.show(foreign.path)} was not imported, because transformers computes something "

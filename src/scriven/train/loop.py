@@ -169,7 +169,7 @@ class Loop:
         # what the end of a wall-clock budget must pay for: one evaluation and the last save
         self.horizon.reserve = 1.5 * self.evaluation_seconds + 1.0
         least = math.inf if progress.best_rank is None else progress.best_rank
-        better = score.rank < least  # never a loss that is not a number
+        better = score.selection_metric < least  # never a loss that is not a number
         self.log.event(
             "evaluation",
             step=progress.step,
@@ -182,7 +182,11 @@ class Loop:
             metrics=score.metrics or None,
         )
         if better:
-            progress.best_rank, progress.best_step, progress.stale = score.rank, progress.step, 0
+            progress.best_rank, progress.best_step, progress.stale = (
+                score.selection_metric,
+                progress.step,
+                0,
+            )
             self.hooks.better(progress, score)
             self._save()
         else:

@@ -24,7 +24,7 @@ class Progress:
     samples: int = 0
     """Number of the next window; runs ahead of the steps after a rollback."""
     best_rank: float | None = None
-    """`Score.rank` of the best evaluation."""
+    """`Score.selection_metric` of the best evaluation."""
     best_step: int = 0
     stale: int = 0
     """Evaluations in a row without a better one."""

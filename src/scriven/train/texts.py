@@ -8,7 +8,7 @@ import torch
 from ..data.corpus import Corpus
 from ..data.pairs import Pairs
 from ..evaluate.loss import Score, bytes_measured
-from ..evaluate.surprise import surprise
+from ..evaluate.token_nll import token_nll
 from ..generate.fill import show
 from ..generate.sampling import Sampling
 from ..runs.atomic import write_file
@@ -81,7 +81,7 @@ class Texts:
 
     def results(self, run: "Trainer", score: Score) -> dict[str, Any]:
         """Bits per byte and the n-grams' loss; how surprising each token was goes into a file."""
-        tokens = surprise(run.shown, self.corpus.validation, self.tokenizer, run.runtime)
+        tokens = token_nll(run.shown, self.corpus.validation, self.tokenizer, run.runtime)
         content = json.dumps({"tokens": tokens}, ensure_ascii=False)
         write_file(run.folder / "surprise.json", content.encode())
         return {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..scores.rouge import balance, common, words
+from ..metrics.rouge import balance, common, words
 from .base import Answer, Row, no_rows
 from .shared.sampled import sampled
 

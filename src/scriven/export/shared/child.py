@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ... import registry
-from ..base import Answer, CheckFailed, Question
+from ..base import CheckFailed, ParityProbe, ProbeAnswer
 
 SECONDS = 1800
 """A large model takes minutes; a runtime that hangs must not hang us."""
@@ -26,20 +26,20 @@ SECONDS = 1800
 QUIET = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def ask(target: str, folder: Path, question: Question) -> Answer:
+def ask(target: str, folder: Path, probe: ParityProbe) -> ProbeAnswer:
     """What the real runtime makes of the files in a folder.
 
     Raises:
         CheckFailed: it cannot load them, or ends before it has answered.
     """
     with tempfile.TemporaryDirectory() as work:
-        _run(target, "answer", folder, Path(work), dataclasses.asdict(question))
+        _run(target, "answer", folder, Path(work), dataclasses.asdict(probe))
         said = json.loads((Path(work) / "answer.json").read_text())
         logits = []
         for number, shape in enumerate(said.pop("shapes")):
             flat = np.fromfile(Path(work) / f"{number}.f32", dtype=np.float32)
             logits.append(flat.reshape(shape))
-        return Answer(logits=logits, **said)
+        return ProbeAnswer(logits=logits, **said)
 
 
 def call(target: str, function: str, folder: Path, request: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ def main() -> None:
     if function != "answer":
         getattr(module, function)(Path(folder), request)
         return
-    answer: Answer = module.answer(Path(folder), Question(**request))
+    answer: ProbeAnswer = module.answer(Path(folder), ParityProbe(**request))
     for number, logits in enumerate(answer.logits):
         np.ascontiguousarray(logits, dtype=np.float32).tofile(Path(work) / f"{number}.f32")
     said = {

@@ -16,7 +16,7 @@ from ...runs.load import Loaded
 from ...tasks.shared.answering import Answering
 from ...tasks.shared.labelled import Labelled
 from ...tokenizers import Tokenizer
-from ..base import Answer, Question, asked_as
+from ..base import ParityProbe, ProbeAnswer, asked_as
 
 TOKENS = 64
 """Written after each prompt, where the context has room for them."""
@@ -103,7 +103,7 @@ class Comparison:
         return {**vars(self), "passed": self.problem is None}
 
 
-def make_question(loaded: Loaded) -> Question:
+def make_question(loaded: Loaded) -> ParityProbe:
     """Texts of every sort, and prompts that the model itself has written.
 
     A model is judged where it is sure of itself: on its own kind of text a greedy choice is no
@@ -121,7 +121,7 @@ def make_question(loaded: Loaded) -> Question:
         if asked == "seq2seq" and tokenizer.mask is not None:  # a source that breaks off
             ids = [*ids, tokenizer.mask]
         prompts.append(ids)
-    return Question(
+    return ParityProbe(
         texts=[*TEXTS, *written, _vocabulary(tokenizer)],
         prompts=prompts,
         counts=[room if loaded.task.writes else 0] * len(prompts),
@@ -132,7 +132,7 @@ def make_question(loaded: Loaded) -> Question:
 
 
 def compare(
-    loaded: Loaded, question: Question, answer: Answer, runtime: str, share: float | None
+    loaded: Loaded, probe: ParityProbe, answer: ProbeAnswer, runtime: str, share: float | None
 ) -> Comparison:
     """Both sides, side by side.
 
@@ -144,14 +144,14 @@ def compare(
     """
     difference, total, equal, unexplained = 0.0, 0, 0, []
     spreads, scores = [], []
-    for prompt, tokens, theirs in zip(question.prompts, answer.tokens, answer.logits, strict=True):
-        ours = read(loaded, question, list(prompt), list(tokens))
-        if question.task == "labels":
+    for prompt, tokens, theirs in zip(probe.prompts, answer.tokens, answer.logits, strict=True):
+        ours = read(loaded, probe, list(prompt), list(tokens))
+        if probe.task == "labels":
             scores.append(ours)
         spreads.append(float(ours.std(correction=0)))
         other = torch.from_numpy(theirs)
         # some programs forbid a token by writing the lowest number over its logit
-        for token in question.never:
+        for token in probe.never:
             forbidden = other[:, token] < LOWEST
             other[forbidden, token] = ours[forbidden, token]
         reference = ours
@@ -162,7 +162,7 @@ def compare(
             difference, float((reference - other).abs().nan_to_num(torch.inf, torch.inf).max())
         )
         if tokens:
-            ours[:, list(question.never)] = -torch.inf
+            ours[:, list(probe.never)] = -torch.inf
             chosen = ours.gather(1, torch.tensor(tokens)[:, None])[:, 0]
             gaps = ours.max(1).values - chosen
             total += len(tokens)
@@ -171,16 +171,16 @@ def compare(
     gaps = torch.cat(unexplained) if unexplained else torch.zeros(0)
     unequal = [
         text
-        for text, ids in zip(question.texts, answer.ids, strict=True)
+        for text, ids in zip(probe.texts, answer.ids, strict=True)
         if list(ids) != loaded.tokenizer.encode(text)
     ]
     scale = sum(spreads) / len(spreads)
-    if question.task == "labels":  # there may be one number for each prompt
+    if probe.task == "labels":  # there may be one number for each prompt
         scale = float(torch.cat(scores).std(correction=0))
     return Comparison(
         runtime=runtime,
-        texts=len(question.texts),
-        texts_equal=len(question.texts) - len(unequal),
+        texts=len(probe.texts),
+        texts_equal=len(probe.texts) - len(unequal),
         first_unequal=unequal[0][:60] if unequal else None,
         logit_difference=difference,
         logit_scale=scale,
@@ -193,16 +193,16 @@ def compare(
 
 
 @torch.no_grad()
-def read(loaded: Loaded, question: Question, prompt: list[int], tokens: list[int]) -> Tensor:
+def read(loaded: Loaded, probe: ParityProbe, prompt: list[int], tokens: list[int]) -> Tensor:
     """The run's logits before each of `tokens`, (tokens, V); of the prompt where there are none."""
     task = loaded.task
-    if question.task == "seq2seq":
-        decoder = torch.tensor([[question.pad, *tokens][:-1]])
+    if probe.task == "seq2seq":
+        decoder = torch.tensor([[probe.pad, *tokens][:-1]])
         source = torch.tensor([prompt])
         hidden = task.backbone(decoder, source=source)
         return task.logits(hidden)[0].float()
     row = torch.tensor([[*prompt, *tokens]])
-    if question.task == "labels":
+    if probe.task == "labels":
         return task.head(task.backbone(row)[:, -1]).float()  # type: ignore[no-any-return]
     logits = task.logits(task.backbone(row))[0].float()
     return logits[len(prompt) - 1 : -1] if tokens else logits

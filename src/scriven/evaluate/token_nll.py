@@ -10,7 +10,7 @@ from ..tasks.base import Objective
 from ..tokenizers import Tokenizer
 
 
-def surprise(
+def token_nll(
     task: Objective, shard: Shard, tokenizer: Tokenizer, runtime: Runtime, count: int = 600
 ) -> list[tuple[str, float]]:
     """(text, nats) of the first tokens of a shard, each as `evaluate_loss` predicts it.

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from ...errors import MissingExtra
-from .figure import Figure
-from .resample import SEED, Floats, between, check_rows, draws, mean, share
+from ..bootstrap import SEED, Floats, between, check_rows, draws, mean, share
+from ..score_with_ci import ScoreWithCI
 from .rouge import SIGNATURE, rouge_l
 
 
 def score_texts(
     references: Sequence[str], written: Sequence[str], *, seed: int = SEED
-) -> list[Figure]:
+) -> list[ScoreWithCI]:
     """bleu, chrf and rouge_l, from 0 to 100, and exact_match, from 0 to 1.
 
     Args:
@@ -49,7 +49,7 @@ def score_texts(
 
 def _resampled(
     name: str, metric: Any, references: Sequence[str], written: Sequence[str], seed: int
-) -> Figure:
+) -> ScoreWithCI:
     """A metric of sacrebleu: its score, and those of resampled sums of its counts."""
     counts = np.array(metric._extract_corpus_statistics(written, [references]), np.float64)
     score: Callable[[list[int]], Any] = metric._compute_score_from_stats

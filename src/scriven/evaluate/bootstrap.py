@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import InputError
-from .figure import Figure
+from ..errors import InputError
+from .score_with_ci import ScoreWithCI
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -69,7 +69,7 @@ def figure(
     *,
     signature: str | None = None,
     seed: int = SEED,
-) -> Figure:
+) -> ScoreWithCI:
     """A score with its interval.
 
     Args:
@@ -78,18 +78,20 @@ def figure(
         score: (r, k) numbers of rows drawn of each kind -> (r,) scores.
     """
     if len(counts) == 1:  # all rows are alike: so is every resample
-        return Figure(name, value, value, value, signature)
+        return ScoreWithCI(name, value, value, value, signature)
     scores = np.concatenate([score(each) for each in draws(counts, seed)])
     return between(name, value, scores, signature)
 
 
-def between(name: str, value: float, scores: Floats, signature: str | None = None) -> Figure:
+def between(name: str, value: float, scores: Floats, signature: str | None = None) -> ScoreWithCI:
     """The middle 95 % of resampled scores, widened where the value itself is not among them."""
     low, high = (float(bound) for bound in np.percentile(scores, MIDDLE))
-    return Figure(name, value, min(low, value), max(high, value), signature)
+    return ScoreWithCI(name, value, min(low, value), max(high, value), signature)
 
 
-def mean(name: str, values: Floats, *, signature: str | None = None, seed: int = SEED) -> Figure:
+def mean(
+    name: str, values: Floats, *, signature: str | None = None, seed: int = SEED
+) -> ScoreWithCI:
     """The mean of one number per row, with its interval. values: (n,), at least one."""
     kinds, counts = np.unique(values, return_counts=True)
     rows = len(values)
@@ -99,7 +101,7 @@ def mean(name: str, values: Floats, *, signature: str | None = None, seed: int =
     )
 
 
-def share(name: str, right: npt.NDArray[np.bool_], *, seed: int = SEED) -> Figure:
+def share(name: str, right: npt.NDArray[np.bool_], *, seed: int = SEED) -> ScoreWithCI:
     """The share of rows that are right, with its interval. right: (n,), at least one.
 
     Where all rows agree, so does every resample, as if nothing were in doubt. The exact bound of a
@@ -109,9 +111,9 @@ def share(name: str, right: npt.NDArray[np.bool_], *, seed: int = SEED) -> Figur
     found = mean(name, right.astype(np.float64), seed=seed)
     bound = (MIDDLE[0] / 100) ** (1 / len(right))
     if found.value == 1.0:
-        return Figure(name, 1.0, bound, 1.0)
+        return ScoreWithCI(name, 1.0, bound, 1.0)
     if found.value == 0.0:
-        return Figure(name, 0.0, 0.0, 1.0 - bound)
+        return ScoreWithCI(name, 0.0, 0.0, 1.0 - bound)
     return found
 
 

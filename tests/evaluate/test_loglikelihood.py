@@ -11,8 +11,8 @@ import scriven
 from scriven import registry
 from scriven.data.batch import Batch
 from scriven.errors import InputError
-from scriven.evaluate import continuation
-from scriven.evaluate.continuation import Scorer, border
+from scriven.evaluate import loglikelihood
+from scriven.evaluate.loglikelihood import LoglikelihoodScorer, encode_pair
 from scriven.models.shared.backbone import pretraining
 from scriven.runtime import decide
 from scriven.settings import RuntimeSettings, TokenizerSettings
@@ -33,7 +33,7 @@ PAIRS = [
 ]
 
 
-def make(name: str, task: str | None = None) -> Scorer:
+def make(name: str, task: str | None = None) -> LoglikelihoodScorer:
     """A small model with weights so large that every token matters, in float64."""
     torch.manual_seed(0)
     module = registry.module("scriven.models", name)
@@ -45,10 +45,10 @@ def make(name: str, task: str | None = None) -> Scorer:
     with torch.no_grad():
         for weight in made.parameters():
             weight.normal_(0, 0.4)
-    return Scorer(made.double().eval(), BYTES, RUNTIME)
+    return LoglikelihoodScorer(made.double().eval(), BYTES, RUNTIME)
 
 
-def decoder(scorer: Scorer, text: str, after: str) -> tuple[float, bool]:
+def decoder(scorer: LoglikelihoodScorer, text: str, after: str) -> tuple[float, bool]:
     """One row, nothing padded: all that fits of the text, and the continuation."""
     bare = text.rstrip()
     before = BYTES.encode(bare) or [BYTES.eos]
@@ -63,7 +63,7 @@ def decoder(scorer: Scorer, text: str, after: str) -> tuple[float, bool]:
     return told(scorer.task.logits(hidden)[0], scored)
 
 
-def encoder_decoder(scorer: Scorer, text: str, after: str) -> tuple[float, bool]:
+def encoder_decoder(scorer: LoglikelihoodScorer, text: str, after: str) -> tuple[float, bool]:
     """The source as it was trained: the end of the text, and the mark."""
     bare = text.rstrip()
     scored = BYTES.encode(text[len(bare) :] + after)
@@ -93,7 +93,7 @@ def told(logits: torch.Tensor, scored: list[int]) -> tuple[float, bool]:
     return float(nats), bool((logits.argmax(-1) == wanted).all())
 
 
-PLAIN: dict[str, Callable[[Scorer, str, str], tuple[float, bool]]] = {
+PLAIN: dict[str, Callable[[LoglikelihoodScorer, str, str], tuple[float, bool]]] = {
     "llama": decoder,
     "gpt2": decoder,
     "rnn": decoder,
@@ -106,7 +106,7 @@ PLAIN: dict[str, Callable[[Scorer, str, str], tuple[float, bool]]] = {
 def difference(name: str) -> float:
     """The largest between all at once and each alone."""
     scorer = make(name)
-    found = scorer.continuations(PAIRS)
+    found = scorer.loglikelihood(PAIRS)
     alone = [PLAIN[name](scorer, *pair) for pair in PAIRS]
     assert [each.greedy for each in found] == [greedy for _, greedy in alone]
     return max(abs(each.nats - nats) for each, (nats, _) in zip(found, alone, strict=True))
@@ -122,7 +122,7 @@ def test_an_answer_is_scored_as_in_training(name: str) -> None:
     scorer = make(name, "translate")
     assert not scorer.task.continues
     question, answer = "ein", "a"
-    (found,) = scorer.continuations([(question, answer)])
+    (found,) = scorer.loglikelihood([(question, answer)])
     ids = BYTES.encode(answer)
     example = scorer.task.pair(BYTES.encode(question), ids)
     batch = scorer.task.collate([example], torch.device("cpu"))
@@ -130,9 +130,9 @@ def test_an_answer_is_scored_as_in_training(name: str) -> None:
         loss = float(scorer.task(batch).loss)
     assert found.nats == pytest.approx(-loss, abs=1e-9)
     with pytest.raises(InputError, match="longer than the"):
-        scorer.continuations([(question, "much too long for it")])
+        scorer.loglikelihood([(question, "much too long for it")])
     with pytest.raises(InputError, match="gives a text alone no probability"):
-        scorer.whole("a text")
+        scorer.loglikelihood_rolling("a text")
 
 
 def test_padding_taken_for_text_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,19 +143,19 @@ def test_padding_taken_for_text_would_be_seen(monkeypatch: pytest.MonkeyPatch) -
         return torch.tensor([[value] * (longest - len(row)) + row for row in rows])
 
     assert difference("llama") < 1e-9
-    monkeypatch.setattr(continuation, "filled", left)
+    monkeypatch.setattr(loglikelihood, "filled", left)
     assert difference("llama") > 1e-3
 
 
 def test_a_target_one_place_too_early_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: each token is predicted from itself."""
-    batch = Scorer._batch
+    batch = LoglikelihoodScorer._batch
 
-    def shifted(self: Scorer, rows: list[continuation._Row]) -> Batch:
+    def shifted(self: LoglikelihoodScorer, rows: list[loglikelihood._Row]) -> Batch:
         made = batch(self, rows)
         return Batch(made.tokens.roll(-1, 1), made.targets, made.at)
 
-    monkeypatch.setattr(Scorer, "_batch", shifted)
+    monkeypatch.setattr(LoglikelihoodScorer, "_batch", shifted)
     assert difference("llama") > 1e-3
 
 
@@ -164,18 +164,18 @@ def test_a_long_continuation_counts_whole(name: str) -> None:
     """In windows without overlap, so it is the loss of a text whose length they divide."""
     scorer = make(name)
     text = "The rain fell on the town, and nobody said a word"[: 5 * CONTEXT]
-    (found,) = scorer.continuations([("", text)])
-    assert found.nats == pytest.approx(scorer.whole(text), abs=1e-9)
+    (found,) = scorer.loglikelihood([("", text)])
+    assert found.nats == pytest.approx(scorer.loglikelihood_rolling(text), abs=1e-9)
 
 
 def test_a_text_that_loses_its_beginning_is_counted() -> None:
     scorer = make("llama")
     # 8 tokens can be read, and the last one of all is only predicted
-    found = scorer.continuations([("abcdefg", "hi"), ("abcdefgh", "ij"), ("a", "b" * 20)])
+    found = scorer.loglikelihood([("abcdefg", "hi"), ("abcdefgh", "ij"), ("a", "b" * 20)])
     assert [each.cut for each in found] == [False, True, False]
-    long, short = scorer.continuations([("lost" + "bcdefgh", "ij"), ("bcdefgh", "ij")])
+    long, short = scorer.loglikelihood([("lost" + "bcdefgh", "ij"), ("bcdefgh", "ij")])
     assert long.nats == pytest.approx(short.nats, abs=1e-12)
-    assert [each.cut for each in make("rnn").continuations([("a" * 50, "b")])] == [False]
+    assert [each.cut for each in make("rnn").loglikelihood([("a" * 50, "b")])] == [False]
 
 
 def test_a_model_that_fills_gaps_is_refused() -> None:
@@ -189,14 +189,14 @@ def test_a_token_across_the_border_is_scored_once() -> None:
     tokenizer: Tokenizer = train_tokenizer("bpe", iter([text]), settings)
     assert len(tokenizer.encode(" king")) == 1
     # the space goes with the word that follows it
-    before, after = border(tokenizer, "the ", "king")
+    before, after = encode_pair(tokenizer, "the ", "king")
     assert (before, after) == (tokenizer.encode("the"), tokenizer.encode(" king"))
     # a cut within a token: what follows after as many tokens as the text has alone
-    before, after = border(tokenizer, "the k", "ing loves the king")
+    before, after = encode_pair(tokenizer, "the k", "ing loves the king")
     assert [tokenizer.decode([token]) for token in before] == ["the", " ", "k"]
     assert tokenizer.decode(after) == " the king"
     # swallowed by the text's last token: scored by itself rather than not at all
-    before, after = border(tokenizer, "the k", "ing")
+    before, after = encode_pair(tokenizer, "the k", "ing")
     assert after == tokenizer.encode("ing")
 
 
@@ -218,7 +218,9 @@ def test_a_whole_text_is_measured_as_evaluate_measures_it(
     model = scriven.train("book.txt", arch=name, budget="2steps", settings=settings, quiet=True)
     Path("other.txt").write_text(text[:700], encoding="utf-8")
     known = model.evaluate("other.txt")
-    found = Scorer(model.task, model.tokenizer, model.runtime).whole(text[:700])
+    found = LoglikelihoodScorer(model.task, model.tokenizer, model.runtime).loglikelihood_rolling(
+        text[:700]
+    )
     assert found == pytest.approx(-known["loss"] * known["tokens"], rel=1e-9)
 
 
@@ -232,5 +234,5 @@ def test_greedy_is_what_the_model_would_write() -> None:
     scorer.task.logits = lambda hidden: logits.expand(*hidden.shape[:-1], -1)
     letter = BYTES.decode([likeliest])
     wrong = "a" if letter != "a" else "b"
-    found = scorer.continuations([("ab", letter), ("ab", letter * 3), ("ab", letter + wrong)])
+    found = scorer.loglikelihood([("ab", letter), ("ab", letter * 3), ("ab", letter + wrong)])
     assert [each.greedy for each in found] == [True, True, False]

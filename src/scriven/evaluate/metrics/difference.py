@@ -7,8 +7,8 @@ what is resampled is each row's difference (Koehn 2004, Statistical Significance
 import numpy as np
 import numpy.typing as npt
 
-from .figure import Figure
-from .resample import SEED, check_rows, mean
+from ..bootstrap import SEED, check_rows, mean
+from ..score_with_ci import ScoreWithCI
 
 
 def difference(
@@ -17,7 +17,7 @@ def difference(
     *,
     name: str = "difference",
     seed: int = SEED,
-) -> Figure:
+) -> ScoreWithCI:
     """How much better a is than b, with its interval: sure where 0 is outside.
 
     Args:

@@ -30,7 +30,7 @@ SCORED_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
-class Likelihood:
+class Loglikelihood:
     """What a model makes of a continuation."""
 
     nats: float
@@ -57,7 +57,7 @@ class _Row:
         return len(self.tokens) + len(self.source or ())
 
 
-class Scorer:
+class LoglikelihoodScorer:
     """A model, its tokenizer and the machine.
 
     Raises:
@@ -73,7 +73,7 @@ class Scorer:
         self.task, self.tokenizer, self.runtime = task, tokenizer, runtime
         self.context_length = task.backbone.config.context_length
 
-    def continuations(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
+    def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Loglikelihood]:
         """The likelihood of each (text, continuation), in the order given.
 
         A text longer than the context loses its beginning. A continuation longer than the context
@@ -95,9 +95,9 @@ class Scorer:
                     cut[row.number] |= row.cut
         finally:
             self.task.train(training)
-        return [Likelihood(*each) for each in zip(nats, greedy, cut, strict=True)]
+        return [Loglikelihood(*each) for each in zip(nats, greedy, cut, strict=True)]
 
-    def whole(self, text: str) -> float:
+    def loglikelihood_rolling(self, text: str) -> float:
         """ln of the probability of a text alone, as `evaluate_loss` measures it: every token once,
         in windows without overlap, the first token predicted from the end of a document.
 
@@ -129,7 +129,7 @@ class Scorer:
         if not task.continues:
             yield from self._answer(number, text, continuation)
             return
-        before, after = border(self.tokenizer, text, continuation)
+        before, after = encode_pair(self.tokenizer, text, continuation)
         if not isinstance(task, Seq2Seq):
             before = before or [self.tokenizer.eos]
         size, room = self._window(len(after))
@@ -213,7 +213,7 @@ class Scorer:
         return made.to(self.runtime.device)
 
 
-def border(tokenizer: Tokenizer, text: str, continuation: str) -> tuple[list[int], list[int]]:
+def encode_pair(tokenizer: Tokenizer, text: str, continuation: str) -> tuple[list[int], list[int]]:
     """(tokens of the text, tokens of the continuation), as lm-evaluation-harness cuts them.
 
     A token may begin in the text and end in the continuation, as the space before a word does. So

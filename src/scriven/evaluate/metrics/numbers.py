@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
-from .figure import Figure
-from .resample import SEED, Floats, Ids, between, check_rows, draws
+from ..bootstrap import SEED, Floats, Ids, between, check_rows, draws
+from ..score_with_ci import ScoreWithCI
 
 LARGEST = 1e100
 """Beyond this, squares overflow."""
@@ -49,7 +49,7 @@ class Numbers:
         """Rows so far."""
         return len(self._truth)
 
-    def figures(self, seed: int = SEED) -> list[Figure]:
+    def figures(self, seed: int = SEED) -> list[ScoreWithCI]:
         """pearson, spearman, mean_squared_error.
 
         The correlations are 0 where one side is constant (one row is), as they are undefined.
@@ -69,7 +69,7 @@ class Numbers:
 
 def score_numbers(
     truth: npt.ArrayLike, predicted: npt.ArrayLike, *, seed: int = SEED
-) -> list[Figure]:
+) -> list[ScoreWithCI]:
     """pearson, spearman and mean_squared_error of (n,) numbers; see `Numbers`.
 
     Raises:

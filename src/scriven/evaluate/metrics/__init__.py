@@ -3,16 +3,16 @@
 Knows ids, numbers and texts: no model, no torch.
 """
 
+from ..score_with_ci import ScoreWithCI
 from .difference import difference
-from .figure import Figure
 from .labels import Labels, score_labels
 from .numbers import Numbers, score_numbers
 from .texts import score_texts
 
 __all__ = [
-    "Figure",
     "Labels",
     "Numbers",
+    "ScoreWithCI",
     "difference",
     "score_labels",
     "score_numbers",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Figure:
+class ScoreWithCI:
     """One score of one set of rows."""
 
     name: str

@@ -9,8 +9,8 @@ from array import array
 import numpy as np
 import numpy.typing as npt
 
-from .figure import Figure
-from .resample import SEED, Floats, Ids, check_rows, figure, share
+from ..bootstrap import SEED, Floats, Ids, check_rows, figure, share
+from ..score_with_ci import ScoreWithCI
 
 UNKNOWN = -1
 """Stands for a true label that the model was never taught, and for no answer: always wrong."""
@@ -45,7 +45,7 @@ class Labels:
         true, answered = np.divmod(np.array(self._pairs, np.int64), self._side)
         return np.asarray(true == answered)
 
-    def figures(self, seed: int = SEED) -> list[Figure]:
+    def figures(self, seed: int = SEED) -> list[ScoreWithCI]:
         """accuracy, macro_f1, matthews.
 
         Raises:
@@ -71,7 +71,7 @@ class Labels:
 
 def score_labels(
     truth: npt.ArrayLike, predicted: npt.ArrayLike, count: int, *, seed: int = SEED
-) -> list[Figure]:
+) -> list[ScoreWithCI]:
     """accuracy, macro_f1 and matthews of (n,) ids below `count`; see `Labels`.
 
     Raises:
