@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scriven.runs import (checkpoint, publish, record)
+from scriven.runs import checkpoint, publish, record
 from scriven.runs.weights import load_tensors
 
 from .faults import count, save, value_of

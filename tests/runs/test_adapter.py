@@ -15,8 +15,16 @@ from torch import Tensor
 from scriven import registry
 from scriven.data.batch import Batch
 from scriven.models.shared.backbone import pretraining
-from scriven.nn.lora import (adapters, merge, merged)
-from scriven.runs.adapter import (CONFIG, TENSORS, add_adapters, attach_adapter, load_weights, read_adapter, write_adapter)
+from scriven.nn.lora import adapters, merge, merged
+from scriven.runs.adapter import (
+    CONFIG,
+    TENSORS,
+    add_adapters,
+    attach_adapter,
+    load_weights,
+    read_adapter,
+    write_adapter,
+)
 from scriven.runs.adapter_names import shortest
 from scriven.runs.weights import save_tensors
 from scriven.tasks.base import Objective

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from scriven.errors import (DamagedError, InputError)
-from scriven.runs.adapter import (CONFIG, TENSORS, read_adapter)
+from scriven.errors import DamagedError, InputError
+from scriven.runs.adapter import CONFIG, TENSORS, read_adapter
 from scriven.runs.weights import save_tensors
 
 from .twin_case import Case

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from scriven import (config, registry)
+from scriven import config, registry
 from scriven.models.shared.backbone import pretraining
-from scriven.runs.card import (model_card, read_curve)
+from scriven.runs.card import model_card, read_curve
 from scriven.runs.huggingface import describe_files
-from scriven.runs.publish import (publish, publish_files, verify_published)
+from scriven.runs.publish import publish, publish_files, verify_published
 from scriven.runs.twin import foreign_weights
 from scriven.settings import TokenizerSettings
-from scriven.tokenizers import (Tokenizer, train_tokenizer)
+from scriven.tokenizers import Tokenizer, train_tokenizer
 
 SHAPE = {"architectures": ["Qwen3ForCausalLM"]}
 CURVE = [(step, 4.0 - step / 100) for step in range(0, 250, 10)]
@@ -147,7 +147,13 @@ def test_the_code_on_the_card_loads_the_model(
     module = registry.module("scriven.models", name)
     task = registry.module("scriven.tasks", pretraining(module)).Task
     words = tokens("mask" in task.EXTRA)
-    fields = {"vocab_size": words.vocab_size, "layers": 1, "d_model": 16, "heads": 2, "context_length": 16}
+    fields = {
+        "vocab_size": words.vocab_size,
+        "layers": 1,
+        "d_model": 16,
+        "heads": 2,
+        "context_length": 16,
+    }
     model = config.replace(module.Config(), fields, "model")
     built = task(module.Model(model), special=words.structure)
     built.initialise()

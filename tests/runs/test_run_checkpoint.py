@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from scriven.errors import (DamagedError, InputError)
-from scriven.runs import (atomic, checkpoint, manifest)
-from scriven.runs.sealed import (NewerError, seal, unseal)
+from scriven.errors import DamagedError, InputError
+from scriven.runs import atomic, checkpoint, manifest
+from scriven.runs.sealed import NewerError, seal, unseal
 
 from .faults import save, tensors, value_of
 from .make_golden import FOLDER, STATE, golden_tensors

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scriven.errors import (DamagedError, InputError, ResourceError)
-from scriven.runs import (atomic, checkpoint)
+from scriven.errors import DamagedError, InputError, ResourceError
+from scriven.runs import atomic, checkpoint
 from scriven.runs.weights import load_tensors
 
 from .faults import child, failing, leftovers, save, value_of

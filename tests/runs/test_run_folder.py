@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from scriven.errors import (BusyError, DamagedError, InputError, ScrivenError)
-from scriven.runs import (lock, record)
-from scriven.runs.folder import (claim, resolve, runs)
+from scriven.errors import BusyError, DamagedError, InputError, ScrivenError
+from scriven.runs import lock, record
+from scriven.runs.folder import claim, resolve, runs
 from scriven.runs.lock import RunLock
-from scriven.runs.record import (read_record, write_record)
+from scriven.runs.record import read_record, write_record
 
 from .faults import NOBODY, as_nobody, save
 

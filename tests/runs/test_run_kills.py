@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scriven.runs import (checkpoint, publish)
+from scriven.runs import checkpoint, publish
 
 from .faults import calls, count, killed_at, leftovers, save, value_of
 from .saves import ALL, Read, Save, calls_of, fresh, publish_one, read_published_one

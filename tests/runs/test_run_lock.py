@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scriven.errors import (BusyError, InputError, ResourceError)
-from scriven.runs import (atomic, lock)
+from scriven.errors import BusyError, InputError, ResourceError
+from scriven.runs import atomic, lock
 from scriven.runs.lock import RunLock
 
 from .faults import as_nobody

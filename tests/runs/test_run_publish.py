@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from scriven.errors import (DamagedError, InputError)
-from scriven.runs.publish import (publish, publish_weights, read_published, verify_published)
+from scriven.errors import DamagedError, InputError
+from scriven.runs.publish import publish, publish_weights, read_published, verify_published
 
 from .make_golden import FOLDER, golden_tensors
 

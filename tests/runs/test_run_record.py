@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scriven.errors import (DamagedError, InputError)
+from scriven.errors import DamagedError, InputError
 from scriven.runs import record
-from scriven.runs.record import (check_size, read_record, write_record)
-from scriven.runs.sealed import (NewerError, seal)
+from scriven.runs.record import check_size, read_record, write_record
+from scriven.runs.sealed import NewerError, seal
 
 from .make_golden import FOLDER, RECORD
 
@@ -20,7 +20,14 @@ CONTENT: dict[str, Any] = {
     "name": "odd\ud800 \n name é",
     "architecture": "llama",
     "task": "language",
-    "model": {"layers": 4, "heads": 4, "d_model": 128, "context_length": 256, "dropout": 0.1, "tie_embeddings": True},
+    "model": {
+        "layers": 4,
+        "heads": 4,
+        "d_model": 128,
+        "context_length": 256,
+        "dropout": 0.1,
+        "tie_embeddings": True,
+    },
     "tokenizer": {"kind": "char", "vocab_size": 65},
     "results": None,
 }
@@ -219,7 +226,7 @@ def test_E6_of_a_users_own_file_only_the_name_is_kept(tmp_path: Path) -> None:
 
 
 def test_E6_names_in_a_manifest_are_never_joined_to_a_path(tmp_path: Path) -> None:
-    from scriven.runs import (checkpoint, manifest)
+    from scriven.runs import checkpoint, manifest
 
     (tmp_path / "outside").write_text("secret")
     place = tmp_path / "run" / "checkpoints" / "step-1"

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import scriven
-from scriven.errors import (DamagedError, InputError)
-from scriven.runs import (checkpoint, manifest, record)
-from scriven.runs.publish import (publish, read_published, verify_published)
+from scriven.errors import DamagedError, InputError
+from scriven.runs import checkpoint, manifest, record
+from scriven.runs.publish import publish, read_published, verify_published
 from scriven.runs.weights import load_tensors
 
 from .faults import save, tensors

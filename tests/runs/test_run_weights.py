@@ -17,8 +17,8 @@ from safetensors.torch import load as reference_load
 from safetensors.torch import load_file, save_file
 
 from scriven.errors import DamagedError
-from scriven.runs import (header, weights)
-from scriven.runs.weights import (decode, encode, load_tensors, save_tensors)
+from scriven.runs import header, weights
+from scriven.runs.weights import decode, encode, load_tensors, save_tensors
 
 from .faults import child
 from .make_golden import golden_tensors

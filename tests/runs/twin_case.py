@@ -14,7 +14,7 @@ from scriven.data.batch import Batch
 from scriven.models.shared.backbone import pretraining
 from scriven.models.shared.names import to_twin
 from scriven.nn.lora import adapters
-from scriven.runs.adapter import (add_adapters, attach_adapter, read_adapter, write_adapter)
+from scriven.runs.adapter import add_adapters, attach_adapter, read_adapter, write_adapter
 from scriven.runs.weights import save_tensors
 from scriven.tasks.base import Objective
 
@@ -26,7 +26,14 @@ class Case:
 
     def __init__(self, folder: Path, name: str, changes: dict[str, Any], rows: int = V) -> None:
         self.module: ModuleType = registry.module("scriven.models", name)
-        shape = {"vocab_size": rows, "context_length": T, "layers": 2, "heads": 4, "d_model": 16, **changes}
+        shape = {
+            "vocab_size": rows,
+            "context_length": T,
+            "layers": 2,
+            "heads": 4,
+            "d_model": 16,
+            **changes,
+        }
         if name == "roberta":
             shape["padding"] = 1
         self.config = self.module.Config(**shape)

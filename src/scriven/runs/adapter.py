@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import (DamagedError, InputError)
-from ..models.shared.names import (from_foreign, to_foreign)
-from ..nn.lora import (adapt, adapters, merge)
-from . import (atomic, disk)
-from .adapter_names import (A, B, Names, adaptable, layer_of, shortest)
-from .weights import (encode, load_tensors)
+from ..errors import DamagedError, InputError
+from ..models.shared.names import from_foreign, to_foreign
+from ..nn.lora import adapt, adapters, merge
+from . import atomic, disk
+from .adapter_names import A, B, Names, adaptable, layer_of, shortest
+from .weights import encode, load_tensors
 
 CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..models.shared.names import (Name, Sizes, deepest, expand)
+from ..models.shared.names import Name, Sizes, deepest, expand
 from ..nn.lora import TARGETS
-from .twin import (SCORE, is_labelled, shape_of_twin)
+from .twin import SCORE, is_labelled, shape_of_twin
 
 A, B = ".lora_A.weight", ".lora_B.weight"
 

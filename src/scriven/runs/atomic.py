@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..errors import (InputError, ResourceError, ScrivenError)
-from .disk import (alive, show, size_text)
+from ..errors import InputError, ResourceError, ScrivenError
+from .disk import alive, show, size_text
 
 Buffer = bytes | bytearray | memoryview
 Content = bytes | Sequence[Buffer]

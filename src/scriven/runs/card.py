@@ -12,7 +12,7 @@ from typing import Any
 from .. import registry
 from ..tokenizers import chat
 from . import card_task
-from .curve import (Curve, read_curve)
+from .curve import Curve, read_curve
 
 SOURCES = 8
 """Names of texts that are listed; the others are counted."""
@@ -243,7 +243,9 @@ def _own(record: Mapping[str, Any], task: str) -> str:
     elif card_task.is_tuned(record):
         commands = ["predict FOLDER IN.csv -o OUT.csv", "scriven.load(FOLDER).predict([...])`"]
     own = f"With Scriven: `scriven {commands[0]}`, or `{commands[1]}."
-    if record.get("architecture") and record["architecture"] not in registry.names("scriven.models"):
+    if record.get("architecture") and record["architecture"] not in registry.names(
+        "scriven.models"
+    ):
         own += f" It needs its author's file, `--arch {_plain(str(record['architecture']))}.py`."
     return own
 

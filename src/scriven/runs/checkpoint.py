@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..errors import (DamagedError, InputError)
-from . import (atomic, disk, manifest, weights)
+from ..errors import DamagedError, InputError
+from . import atomic, disk, manifest, weights
 from .sealed import NewerError
 
 FOLDER = "checkpoints"

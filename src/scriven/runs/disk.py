@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from ..errors import (DamagedError, InputError, ResourceError)
+from ..errors import DamagedError, InputError, ResourceError
 
 
 def show(path: Path | str) -> str:

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ..errors import InputError
-from . import (atomic, disk, lock, record)
+from . import atomic, disk, lock, record
 
 RUNS = Path("runs")
 

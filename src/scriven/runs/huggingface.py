@@ -8,10 +8,10 @@ from types import ModuleType
 from typing import Any
 
 from .. import config
-from ..tokenizers import (Tokenizer, chat, save_tokenizer)
-from . import (card_task, manifest)
-from .card import (Curve, model_card, read_curve)
-from .publish import (publish_files, read_published)
+from ..tokenizers import Tokenizer, chat, save_tokenizer
+from . import card_task, manifest
+from .card import Curve, model_card, read_curve
+from .publish import publish_files, read_published
 from .twin import describe_shape
 
 CARD = "README.md"
@@ -48,7 +48,9 @@ def describe_files(
     generation: dict[str, Any] = {"do_sample": True, "temperature": 0.8, "max_new_tokens": 200}
     template = chat.TEMPLATE if told.get("task") in chat.TASKS else None
     with tempfile.TemporaryDirectory() as folder:
-        save_tokenizer(tokenizer, Path(folder), context_length=model.context_length, template=template)
+        save_tokenizer(
+            tokenizer, Path(folder), context_length=model.context_length, template=template
+        )
         written = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     if template is not None:
         written[chat.TEMPLATE_FILE] = template.encode()

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from .. import (config, registry)
-from ..errors import (DamagedError, InputError)
+from .. import config, registry
+from ..errors import DamagedError, InputError
 from ..tasks.base import Objective
-from ..tokenizers import (Tokenizer, load_tokenizer)
+from ..tokenizers import Tokenizer, load_tokenizer
 from . import checkpoint
 from .adapter import load_weights
 from .record import read_record

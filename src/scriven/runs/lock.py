@@ -15,7 +15,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from ..errors import BusyError
-from . import (atomic, disk)
+from . import atomic, disk
 
 NAME = ".scriven.lock"
 OWNER = ".scriven.owner"

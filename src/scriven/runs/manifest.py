@@ -11,8 +11,8 @@ from typing import Any
 
 from ..errors import DamagedError
 from . import disk
-from .atomic import (Buffer, Content, length, pieces)
-from .sealed import (release, seal, unseal)
+from .atomic import Buffer, Content, length, pieces
+from .sealed import release, seal, unseal
 
 NAME = "manifest.json"
 LONGEST = 1 << 20

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from ..errors import (DamagedError, InputError)
-from . import (atomic, disk, manifest, weights)
+from ..errors import DamagedError, InputError
+from . import atomic, disk, manifest, weights
 
 WEIGHTS = "model.safetensors"
 FIXED = {"tokenizer.json"}

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import (InputError, ScrivenError)
+from ..errors import InputError, ScrivenError
 from . import disk
 from .atomic import write_file
-from .sealed import (FORMAT, release, seal, unseal)
+from .sealed import FORMAT, release, seal, unseal
 
 NAME = "scriven.json"
 LONGEST = 16 << 20

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import (config, registry)
-from ..models.shared.names import (from_twin, to_twin)
+from .. import config, registry
+from ..models.shared.names import from_twin, to_twin
 from ..tasks.shared.labelled import Labelled
 
 CLASSIFIERS = {

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from ..errors import (DamagedError, ResourceError)
-from . import (disk, header)
-from .atomic import (Buffer, write_file)
+from ..errors import DamagedError, ResourceError
+from . import disk, header
+from .atomic import Buffer, write_file
 
 # Written first, so that the digest always stands at the same place.
 _OPENING = b'{"__metadata__":{"sha256":"'
