@@ -28,13 +28,13 @@ from race_to_loss import Ours
 
 from scriven import config, registry
 from scriven.data.batch import Batch
-from scriven.distributed import ALONE
+from scriven.distributed import SINGLE_PROCESS
 from scriven.models.shared.cost import flops_per_token
 from scriven.runtime import Runtime, decide, seed_everything
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.train.optim import Optimizers
 from scriven.train.parallel import Parallel
-from scriven.train.update import Updater
+from scriven.train.train_step import TrainStep
 
 TARGET = 1.4697
 LADDER = [8, 12, 16, 20, 25, 32, 40, 60, 90, 150]
@@ -92,8 +92,8 @@ def training(shape: Shape, runtime: Runtime, compiled: bool, repeats: int) -> di
     task = shape.build().to(runtime.device).train()
     settings = OptimSettings(optimizer="adamw")
     compiler = partial(torch.compile, dynamic=False) if compiled else None
-    parallel = Parallel(task, ALONE, runtime, RuntimeSettings(), compiler)
-    updater = Updater(parallel, Optimizers(task, settings, 1e-4), runtime, settings.clip)
+    parallel = Parallel(task, SINGLE_PROCESS, runtime, RuntimeSettings(), compiler)
+    updater = TrainStep(parallel, Optimizers(task, settings, 1e-4), runtime, settings.clip)
     tokens = torch.randint(
         shape.vocab_size, (shape.rows, shape.context_length + 1), device=runtime.device
     )

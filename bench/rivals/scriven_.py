@@ -12,7 +12,7 @@ from shared.child import serve
 from scriven import __version__, config, process, registry
 from scriven.api import load
 from scriven.data.batch import Batch
-from scriven.distributed import ALONE
+from scriven.distributed import SINGLE_PROCESS
 from scriven.generate.sampling import Sampling
 from scriven.models.shared.cost import flops_per_token
 from scriven.runs.folder import resolve
@@ -21,7 +21,7 @@ from scriven.runtime import decide, seed_everything
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.train.optim import Optimizers
 from scriven.train.parallel import Parallel
-from scriven.train.update import Updater
+from scriven.train.train_step import TrainStep
 
 process.settle()
 
@@ -117,8 +117,8 @@ class Scriven:
         )
         optimizers = Optimizers(self.task, settings, recipe.RATE)
         compiled = partial(torch.compile, dynamic=False) if compile else None
-        parallel = Parallel(self.task, ALONE, self.runtime, RuntimeSettings(), compiled)
-        self.updater = Updater(parallel, optimizers, self.runtime, recipe.CLIP)
+        parallel = Parallel(self.task, SINGLE_PROCESS, self.runtime, RuntimeSettings(), compiled)
+        self.updater = TrainStep(parallel, optimizers, self.runtime, recipe.CLIP)
 
     def step(self, count: int) -> dict[str, Any]:
         self.task.train()

@@ -1,8 +1,8 @@
-"""The processes that train one model together: who this one is, and what they tell each other.
+"""The processes that train one model together, and their collective operations.
 
-`torchrun` starts them and says so in the environment. One process alone is a world as well, in
-which every sum is its own figure. Knows nothing of models, and needs torch.distributed only where
-there are several processes.
+`torchrun` starts the processes and describes them in the environment. A single process is a group
+of one, in which every collective returns its own argument. Knows nothing of models, and needs
+torch.distributed only where there are several processes.
 """
 
 import atexit
@@ -19,159 +19,201 @@ from torch import Tensor
 
 from .errors import LostError, SettingError
 
-PATIENCE = 600.0
+DEFAULT_TIMEOUT = 600.0
 """Seconds that a process waits for the others before it gives up."""
 
 
 @dataclass(frozen=True)
-class World:
-    """Where this process stands among those of a run.
+class BatchShard:
+    """The rows of every batch that one process reads: all of them in a single process."""
 
-    What several of them must know or decide together is a method. All of them have to call it, in
-    the same order.
+    batch_size: int
+    """Rows of the whole batch, over all processes."""
+    start: int = 0
+    stop: int | None = None
+
+    @property
+    def slice(self) -> slice:
+        """The rows of this process within the whole batch."""
+        return slice(self.start, self.batch_size if self.stop is None else self.stop)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of this process."""
+        return self.slice.stop - self.slice.start  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class DistributedContext:
+    """The rank of this process and the collective operations of its group.
+
+    Every process has to call the same collectives in the same order.
     """
 
     rank: int = 0
-    """From 0 to size - 1."""
-    size: int = 1
+    """From 0 to world_size - 1."""
+    world_size: int = 1
     local_rank: int = 0
-    """Among the processes of this computer."""
-    local_size: int = 1
+    """Rank among the processes of this computer."""
+    local_world_size: int = 1
 
     @property
-    def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+    def is_main_process(self) -> bool:
+        """Whether this is rank 0, which writes files and messages."""
         return self.rank == 0
 
-    @property
-    def place(self) -> tuple[int, int]:
-        """(number, how many) among the processes of this computer."""
-        return self.local_rank, self.local_size
+    def shard(self, rows: int) -> slice:
+        """The contiguous part of `rows` rows that belongs to this process."""
+        first, end = self.rank * rows, (self.rank + 1) * rows
+        return slice(first // self.world_size, end // self.world_size)
 
-    def share(self, rows: int) -> slice:
-        """The rows of a batch that are this process's."""
-        return slice(self.rank * rows // self.size, (self.rank + 1) * rows // self.size)
+    def batch_shard(self, batch_size: int) -> BatchShard:
+        """The rows of each batch that this process reads.
 
-    def sum(self, values: Sequence[float]) -> list[float]:
-        """Element by element, over all processes."""
-        return self._reduce(values, "SUM")
+        Raises:
+            SettingError: the batch cannot be divided evenly.
+        """
+        if batch_size % self.world_size:
+            nearest = max(1, round(batch_size / self.world_size)) * self.world_size
+            raise SettingError(
+                f"--train.batch_size={batch_size} is not divisible by {self.world_size} "
+                f"processes: use {nearest}"
+            )
+        rows = self.shard(batch_size)
+        return BatchShard(batch_size, rows.start, rows.stop)
 
-    def largest(self, value: float) -> float:
-        """Of all processes."""
-        return self._reduce([value], "MAX")[0]
+    def all_reduce_sum(self, values: Sequence[float]) -> list[float]:
+        """The sum over all processes, element by element."""
+        return self._all_reduce(values, "SUM")
 
-    def of_first(self, value: float) -> float:
-        """What the first process says."""
-        return self.sum([value if self.first else 0.0])[0]
+    def all_reduce_max(self, value: float) -> float:
+        """The largest value over all processes."""
+        return self._all_reduce([value], "MAX")[0]
 
-    def tell(self, text: str) -> str:
-        """The text of the first process; what the others hand over is not looked at."""
-        if self.size == 1:
+    def broadcast(self, value: float) -> float:
+        """The value of rank 0."""
+        return self.all_reduce_sum([value if self.is_main_process else 0.0])[0]
+
+    def broadcast_str(self, text: str) -> str:
+        """The text of rank 0; the argument of the other ranks is ignored."""
+        if self.world_size == 1:
             return text
-        content = text.encode() if self.first else b""
-        length = int(self.of_first(len(content)))
+        content = text.encode() if self.is_main_process else b""
+        length = int(self.broadcast(len(content)))
         letters = torch.zeros(length, dtype=torch.uint8)
-        if self.first:
+        if self.is_main_process:
             letters = torch.frombuffer(bytearray(content), dtype=torch.uint8).clone()
-        with contact():
+        with distributed_errors():
             torch.distributed.broadcast(letters, 0)
         return bytes(letters.tolist()).decode()
 
-    def joined(self, mine: Tensor, rows: int) -> Tensor:
-        """(rows of this process's share, ...) of all processes, one after the other: (rows, ...).
+    def all_gather(self, mine: Tensor, rows: int) -> Tensor:
+        """Concatenates the shards of all processes along the rows.
 
-        Where they lie: on the processors or on the devices.
+        Args:
+            mine: (rows of this process's shard, ...), on any device.
+            rows: number of rows over all processes.
+
+        Returns:
+            (rows, ...), on the device of `mine`.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return mine
-        shares = [replace(self, rank=rank).share(rows) for rank in range(self.size)]
-        sizes = [share.stop - share.start for share in shares]
+        shards = [replace(self, rank=rank).shard(rows) for rank in range(self.world_size)]
+        sizes = [shard.stop - shard.start for shard in shards]
         assert mine.size(0) == sizes[self.rank]
-        # bytes, as not every backend carries every type
-        columns = math.prod(mine.shape[1:])  # -1 would be anything where there are no rows
-        plain = mine.detach().reshape(mine.size(0), columns).view(torch.uint8)
-        padded = plain.new_zeros(max(sizes), plain.size(1))
-        padded[: mine.size(0)] = plain
-        found = [torch.empty_like(padded) for _ in sizes]
-        with contact():
-            torch.distributed.all_gather(found, padded)
-        together = torch.cat([each[:size] for each, size in zip(found, sizes, strict=True)])
-        return together.view(mine.dtype).view(rows, *mine.shape[1:])
+        # sent as bytes, because not every backend supports every dtype
+        columns = math.prod(mine.shape[1:])  # -1 would be ambiguous for a shard without rows
+        raw = mine.detach().reshape(mine.size(0), columns).view(torch.uint8)
+        # all_gather needs equal shapes: shorter shards are padded, and cut again afterwards
+        padded = raw.new_zeros(max(sizes), raw.size(1))
+        padded[: mine.size(0)] = raw
+        received = [torch.empty_like(padded) for _ in sizes]
+        with distributed_errors():
+            torch.distributed.all_gather(received, padded)
+        joined = torch.cat([each[:size] for each, size in zip(received, sizes, strict=True)])
+        return joined.view(mine.dtype).view(rows, *mine.shape[1:])
 
-    def wait(self) -> None:
-        """Until all processes are here."""
-        self.sum([0.0])
+    def barrier(self) -> None:
+        """Waits until every process has reached this point."""
+        self.all_reduce_sum([0.0])
 
-    def _reduce(self, values: Sequence[float], how: str) -> list[float]:
-        if self.size == 1:
+    def _all_reduce(self, values: Sequence[float], operation: str) -> list[float]:
+        if self.world_size == 1:
             return list(values)
-        figures = torch.tensor(list(values), dtype=torch.float64)
-        kind = getattr(torch.distributed.ReduceOp, how)
-        with contact():
-            torch.distributed.all_reduce(figures, kind)
-        return figures.tolist()
+        tensor = torch.tensor(list(values), dtype=torch.float64)
+        reduce_op = getattr(torch.distributed.ReduceOp, operation)
+        with distributed_errors():
+            torch.distributed.all_reduce(tensor, reduce_op)
+        return tensor.tolist()
 
 
-ALONE = World()
+SINGLE_PROCESS = DistributedContext()
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether torchrun started more than one process."""
-    return _number("WORLD_SIZE", 1) > 1
+    return _environment_number("WORLD_SIZE", 1) > 1
 
 
-def speaks() -> bool:
-    """Whether this process is the first of those that torchrun started, or the only one."""
+def is_main_process() -> bool:
+    """Whether this process is rank 0 of those that torchrun started, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def join(patience: float = PATIENCE) -> World:
-    """The world that torchrun made; ALONE where it made none. Asked again it is the same.
+def init_distributed(timeout: float = DEFAULT_TIMEOUT) -> DistributedContext:
+    """Joins the processes that torchrun started; SINGLE_PROCESS without torchrun.
 
-    On one computer the processes speak over the loopback device only.
+    May be called more than once. Processes of one computer communicate over the loopback device
+    only.
 
     Raises:
-        SettingError: the environment is torchrun's, but incomplete. LostError: the others did not
-            come.
+        SettingError: torchrun's environment variables are incomplete.
+        LostError: the other processes did not arrive in time.
     """
-    size = _number("WORLD_SIZE", 1)
-    if size == 1:
-        return ALONE
-    world = World(_number("RANK"), size, _number("LOCAL_RANK"), _number("LOCAL_WORLD_SIZE", size))
+    world_size = _environment_number("WORLD_SIZE", 1)
+    if world_size == 1:
+        return SINGLE_PROCESS
+    dist = DistributedContext(
+        _environment_number("RANK"),
+        world_size,
+        _environment_number("LOCAL_RANK"),
+        _environment_number("LOCAL_WORLD_SIZE", world_size),
+    )
     if torch.distributed.is_initialized():
-        return world
-    if world.local_size == size:
+        return dist
+    if dist.local_world_size == world_size:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     cuda = torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(world.local_rank)
-    wait = timedelta(seconds=patience)
-    with contact():
+        torch.cuda.set_device(dist.local_rank)
+    wait = timedelta(seconds=timeout)
+    with distributed_errors():
         store, _, _ = next(torch.distributed.rendezvous("env://", timeout=wait))  # type: ignore[attr-defined]
-        # a restart by torchrun finds the addresses of those before it in the same store
+        # after a restart by torchrun the store still holds the addresses of the earlier processes
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         torch.distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo",
             store=torch.distributed.PrefixStore(f"scriven-{attempt}", store),  # type: ignore[attr-defined]
-            rank=world.rank,
-            world_size=size,
+            rank=dist.rank,
+            world_size=world_size,
             timeout=wait,
         )
     atexit.register(torch.distributed.destroy_process_group)
-    return world
+    return dist
 
 
 @contextmanager
-def contact() -> Iterator[None]:
-    """A block that speaks to the other processes.
+def distributed_errors() -> Iterator[None]:
+    """Turns the errors of a communication backend into a LostError.
 
     Raises:
-        LostError: one of them is gone, or answers no more.
+        LostError: another process has died, or does not answer.
     """
     try:
         yield
-    except RuntimeError as error:  # what backends raise has no class of its own everywhere
-        if not _lost(error):
+    except RuntimeError as error:  # backends raise no common class of their own
+        if not _is_communication_error(error):
             raise
         reason = str(error).strip().splitlines()[0]
         raise LostError(
@@ -180,13 +222,13 @@ def contact() -> Iterator[None]:
         ) from error
 
 
-def _lost(error: RuntimeError) -> bool:
+def _is_communication_error(error: RuntimeError) -> bool:
     known = isinstance(error, torch.distributed.DistError)
     return known or re.search(r"gloo|nccl|connection|timed out", str(error), re.I) is not None
 
 
-def _number(name: str, usual: int | None = None) -> int:
-    text = os.environ.get(name, "" if usual is None else str(usual))
+def _environment_number(name: str, default: int | None = None) -> int:
+    text = os.environ.get(name, "" if default is None else str(default))
     if not text.isdecimal():
         raise SettingError(
             f"{name}={text!r} in the environment: start several processes with torchrun"

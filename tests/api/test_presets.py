@@ -13,7 +13,7 @@ from scriven.api import inspect
 from scriven.cli import run
 from scriven.settings import Settings
 from scriven.train.plan import check_ranges
-from scriven.train.request import Request, read_named_preset, wishes_of
+from scriven.train.request import TrainRequest, read_named_preset, read_overrides
 
 PRESETS = sorted(
     path.stem for path in (Path(__file__).parents[2] / "src" / "scriven" / "presets").glob("*.toml")
@@ -129,10 +129,10 @@ def test_the_largest_preset_is_inspected_at_once() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_name_settings_that_exist(preset: str) -> None:
-    wishes = wishes_of(Request(preset=preset))
-    check_ranges(wishes.apply(Settings()))
-    module = registry.module("scriven.models", wishes.arch or "llama")
-    config.replace(module.Config(), wishes.sections["model"], "model")
+    overrides = read_overrides(TrainRequest(preset=preset))
+    check_ranges(overrides.apply(Settings()))
+    module = registry.module("scriven.models", overrides.arch or "llama")
+    config.replace(module.Config(), overrides.sections["model"], "model")
 
 
 @pytest.mark.parametrize("preset", PRESETS)

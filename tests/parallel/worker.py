@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 worker.py JOBS.json
 
-Each job is the arguments of a `Request`, `double` for double precision, and `until`, a step
+Each job is the arguments of a `TrainRequest`, `double` for double precision, and `until`, a step
 before which the first process gets a signal to stop. What each process reads goes to
 RUN-read-RANK.jsonl: the number of the first sample with the tokens of its rows.
 """
@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from scriven.data.batch import Batch
-from scriven.train.request import Request
-from scriven.train.session import start
-from scriven.train.stop import Interrupted
+from scriven.train.request import TrainRequest
+from scriven.train.run import start_or_resume
+from scriven.train.signals import Interrupted
 from scriven.train.trainer import Trainer
 
 RANK = int(os.environ.get("RANK", "0"))
@@ -51,7 +51,7 @@ def main() -> None:
         arguments: dict[str, Any] = job
         source = arguments.pop("source")
         with contextlib.suppress(Interrupted):
-            start(Request([source], quiet=True, **arguments))
+            start_or_resume(TrainRequest([source], quiet=True, **arguments))
 
 
 if __name__ == "__main__":

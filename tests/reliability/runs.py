@@ -21,8 +21,8 @@ from scriven.cli import run as run_command
 from scriven.errors import InputError
 from scriven.runs import checkpoint
 from scriven.train import loop
-from scriven.train.session import Request, Trained, start
-from scriven.train.stop import Interrupted
+from scriven.train.run import TrainRequest, TrainResult, start_or_resume
+from scriven.train.signals import Interrupted
 
 torch.set_num_threads(1)  # a fork does not take OpenMP's threads along
 
@@ -45,17 +45,19 @@ def write_text(folder: Path, words: int = 900) -> Path:
     return path
 
 
-def request(text: Path, out: Path, budget: str | None = "40steps", **settings: object) -> Request:
+def request(
+    text: Path, out: Path, budget: str | None = "40steps", **settings: object
+) -> TrainRequest:
     """A quiet tiny run; settings are named with a double underscore for the dot."""
     named = {name.replace("__", "."): value for name, value in settings.items()}
-    return Request(
+    return TrainRequest(
         [str(text)], budget=budget, out=str(out), quiet=True, settings={**SMALL, **named}
     )
 
 
-def train(text: Path, out: Path, budget: str | None = "40steps", **settings: object) -> Trained:
+def train(text: Path, out: Path, budget: str | None = "40steps", **settings: object) -> TrainResult:
     """Trains in this process."""
-    return start(request(text, out, budget, **settings))
+    return start_or_resume(request(text, out, budget, **settings))
 
 
 def arguments(text: Path, out: Path, *more: str, budget: str = "40steps") -> list[str]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from scriven.errors import SettingError
-from scriven.train import update
+from scriven.train import train_step
 from scriven.train.budget import parse_budget
-from scriven.train.stop import Interrupted
+from scriven.train.signals import Interrupted
 
 from .runs import after_each_step, events, request, stopping_at, train
 
@@ -34,16 +34,16 @@ def test_a_machine_that_slows_down_still_ends_decayed_at_the_deadline(
     budget = 6.0
     rates: list[float] = []
     began = time.monotonic()
-    real = update.Updater.__call__
+    real = train_step.TrainStep.__call__
 
-    def slow(self: update.Updater, *batch: object) -> update.Update:
+    def slow(self: train_step.TrainStep, *batch: object) -> train_step.StepMetrics:
         time.sleep(0.02 if time.monotonic() - began > budget / 2 else 0.001)
         made = real(self, *batch)  # type: ignore[arg-type]
         rates.append(self.optimizers.rate)
         return made
 
-    monkeypatch.setattr(update.Updater, "__call__", slow)
-    run = train(text, tmp_path / "run", f"{budget}s", optim__schedule=schedule)
+    monkeypatch.setattr(train_step.TrainStep, "__call__", slow)
+    run = train(text, tmp_path / "run", f"{budget}s", optim__lr_schedule=schedule)
     took = time.monotonic() - began
     assert budget - 2.5 <= took <= budget + 2.0
     assert rates[-1] < 0.02 * max(rates)
@@ -84,14 +84,14 @@ def test_early_stopping_leads_a_flat_schedule_to_its_decay(text: Path, tmp_path:
     rates: list[float] = []
     with after_each_step(lambda loop: rates.append(loop.optimizers.rate)):
         run = train(text, tmp_path / "run", "4000steps", train__patience=2,
-                    train__evaluate_every=10, optim__rate=0.02)  # fmt: skip
+                    train__eval_interval=10, optim__lr=0.02)  # fmt: skip
     assert run.results["steps"] < 3900
     assert rates[-1] < 0.02 * max(rates)
     assert any("the learning rate falls" in event["text"] for event in events(run.folder, "note"))
 
 
 def test_early_stopping_elsewhere_ends_and_stays_ended(text: Path, tmp_path: Path) -> None:
-    settings = {"train__patience": 2, "train__evaluate_every": 10, "optim__schedule": "constant"}
+    settings = {"train__patience": 2, "train__eval_interval": 10, "optim__lr_schedule": "constant"}
     run = train(text, tmp_path / "run", "4000steps", **settings)
     assert run.results["stopped"] == "converged"
     assert run.results["steps"] < 3900

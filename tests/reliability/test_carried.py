@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from scriven.train.carry import Carry
-from scriven.train.session import start
-from scriven.train.stop import Interrupted
+from scriven.train.recurrent_state import RecurrentState
+from scriven.train.run import start_or_resume
+from scriven.train.signals import Interrupted
 
 from .runs import (
     after_each_step,
@@ -41,25 +41,25 @@ _straight: dict[str, dict[str, str]] = {}
 
 def go(text: Path, out: Path, kind: str, budget: str = "40steps", **more: object) -> None:
     settings = {
-        "model__dropout": 0.2, "train__save_every": 1000, "train__evaluate_every": 7,
+        "model__dropout": 0.2, "train__save_seconds": 1000, "train__eval_interval": 7,
         **KINDS[kind], **more,
     }  # fmt: skip
     arch = str(settings.pop("arch"))
     made = request(text, out, budget, **settings)
     dropped = "model.heads" if arch == "rnn" else ""
     named = {name: value for name, value in made.settings.items() if name != dropped}
-    start(replace(made, settings=named, arch=arch))
+    start_or_resume(replace(made, settings=named, arch=arch))
 
 
 @pytest.mark.parametrize("stop", [0, 13, 14, 31])
 @pytest.mark.parametrize("kind", KINDS)
 def test_A1_resume_is_bit_exact(text: Path, tmp_path: Path, kind: str, stop: int) -> None:
     if kind not in _straight:
-        go(text, tmp_path / "straight", kind, train__micro_batch=3)
+        go(text, tmp_path / "straight", kind, train__micro_batch_size=3)
         _straight[kind] = whole(tmp_path / "straight")
     with stopping_at(stop), pytest.raises(Interrupted):
-        go(text, tmp_path / "stopped", kind, train__micro_batch=3)
-    go(text, tmp_path / "stopped", kind, train__micro_batch=3)
+        go(text, tmp_path / "stopped", kind, train__micro_batch_size=3)
+    go(text, tmp_path / "stopped", kind, train__micro_batch_size=3)
     assert whole(tmp_path / "stopped") == _straight[kind]
 
 
@@ -70,7 +70,7 @@ def test_the_comparison_would_notice_a_lost_memory(
     go(text, tmp_path / "straight", kind)
     with stopping_at(31), pytest.raises(Interrupted):
         go(text, tmp_path / "stopped", kind)
-    monkeypatch.setattr(Carry, "restore", lambda self, tensors: None)
+    monkeypatch.setattr(RecurrentState, "restore", lambda self, tensors: None)
     go(text, tmp_path / "stopped", kind)
     assert whole(tmp_path / "stopped") != whole(tmp_path / "straight")
 
@@ -80,7 +80,7 @@ def test_looking_and_writing_leave_the_memory_alone(text: Path, tmp_path: Path) 
     weights = []
     for number, every in enumerate((3, 1000)):
         out = tmp_path / str(number)
-        more = {"train__evaluate_every": every, "train__sample_every": 0.001}
+        more = {"train__eval_interval": every, "train__sample_seconds": 0.001}
         go(text, out, "transformer_xl", "6steps", **more)
         found = events(out, "evaluation")
         weights.append(found[-1]["loss"])
@@ -98,7 +98,13 @@ def test_a_rollback_forgets_what_belongs_to_another_place(text: Path, tmp_path: 
                 loop.updater.parallel.task.backbone.embed.token.weight[:] = float("nan")
 
     with after_each_step(poison):
-        go(text, tmp_path / "run", "transformer_xl", train__save_steps=10, train__bad_steps=2)
+        go(
+            text,
+            tmp_path / "run",
+            "transformer_xl",
+            train__save_interval=10,
+            train__max_nonfinite_steps=2,
+        )
     notes = [event["text"] for event in events(tmp_path / "run", "note")]
     assert any("back from step" in note for note in notes)
     last = events(tmp_path / "run", "evaluation")[-1]

@@ -13,7 +13,7 @@ import pytest
 from scriven import registry
 from scriven.runs import checkpoint
 from scriven.settings import Settings
-from scriven.train.differences import FREE
+from scriven.train.resume import FREE
 
 from .runs import Child, after_each_step, arguments, command, refused, train
 
@@ -115,7 +115,7 @@ def _kill_at(text: Path, out: Path, step: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with after_each_step(kill):
-        train(text, out, train__save_steps=4)
+        train(text, out, train__save_interval=4)
 
 
 @pytest.mark.parametrize("finished", [True, False])

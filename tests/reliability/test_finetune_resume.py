@@ -17,11 +17,10 @@ from scriven.errors import InputError
 from scriven.runs import checkpoint
 from scriven.train import finetune as finetune_module
 from scriven.train import pretrain, rows, trainer
-from scriven.train.conduct import Trained
+from scriven.train.conduct import TrainResult
 from scriven.train.finetune import finetune
-from scriven.train.stop import Interrupted
-from scriven.train.tuning import Tuning
-from scriven.train.tuning import command as command_of
+from scriven.train.request import TrainRequest
+from scriven.train.signals import Interrupted
 
 from .runs import Child, after_each_step, command, newest, refused, stopping_at, whole
 from .test_signals import before, signal_once
@@ -60,7 +59,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def asked(kind: str, bases: dict[str, Path], tables: dict[str, Path], out: Path) -> Tuning:
+def asked(kind: str, bases: dict[str, Path], tables: dict[str, Path], out: Path) -> TrainRequest:
     arch, task, more = KINDS[kind]
     settings: dict[str, object] = {
         "model.dropout": 0.2,
@@ -73,12 +72,12 @@ def asked(kind: str, bases: dict[str, Path], tables: dict[str, Path], out: Path)
         "runtime.threads": 1,
         **more,
     }
-    return Tuning(str(bases[arch]), [str(tables[task])], budget=f"{STEPS}steps", out=str(out),
+    return TrainRequest(str(bases[arch]), [str(tables[task])], budget=f"{STEPS}steps", out=str(out),
                   quiet=True, settings=settings)  # fmt: skip
 
 
 @pytest.fixture
-def go(bases: dict[str, Path], tables: dict[str, Path]) -> Callable[[str, Path], Trained]:
+def go(bases: dict[str, Path], tables: dict[str, Path]) -> Callable[[str, Path], TrainResult]:
     return lambda kind, out: finetune(asked(kind, bases, tables, out))
 
 
@@ -256,7 +255,7 @@ def test_A5_another_fine_tuning_in_the_same_folder_is_refused(
             go("classify", out)
     kept = whole(out) if finished else newest(out)
     made = asked("classify", bases, tables, out)
-    line = command_of(made)
+    line = made.command
     parts = shlex.split(line)[1:]
 
     def says(*more: str, instead: dict[str, str] | None = None) -> str:

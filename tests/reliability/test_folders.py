@@ -15,7 +15,7 @@ import torch
 
 from scriven.runs import checkpoint
 from scriven.runs.folder import resolve
-from scriven.train import log, trainer
+from scriven.train import logging, trainer
 
 from .runs import Child, after_each_step, arguments, command, events, refused, spawn, train
 
@@ -97,7 +97,7 @@ def test_A20_order_goes_by_step_and_record_not_by_the_clock(
     clock = iter(range(2_000_000_000, 0, -100_000))
     monkeypatch.setattr(time, "time", lambda: float(next(clock)))
     for name in ("first", "second"):
-        run = train(text, Path("runs") / name, "20steps", train__save_steps=5)
+        run = train(text, Path("runs") / name, "20steps", train__save_interval=5)
         assert 0 < run.results["seconds"] < 100
     assert resolve("latest").name == "second"
     for path in (tmp_path / "runs" / "second").rglob("*"):
@@ -156,7 +156,7 @@ def test_A5_a_save_on_a_full_disk_is_tried_again(
         return real(folder, step, *rest)
 
     monkeypatch.setattr(checkpoint, "save", full)
-    settings = {"train__save_steps": 5, "train__evaluate_every": 20}
+    settings = {"train__save_interval": 5, "train__eval_interval": 20}
     run = train(text, tmp_path / "run", **settings)
     assert run.results["steps"] == 40
     assert 40 in checkpoint.steps(run.folder)
@@ -225,7 +225,7 @@ def test_C14_a_deleted_log_is_no_reason_to_stop(text: Path, tmp_path: Path) -> N
     out = tmp_path / "run"
     with after_each_step(lambda loop: shutil.rmtree(out / "metrics.jsonl", ignore_errors=True)):
         assert train(text, out).results["steps"] == 40
-    assert log.read_events(out / "metrics.jsonl")
+    assert logging.read_events(out / "metrics.jsonl")
     assert events(out, "evaluation")
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from scriven.train.log import Log
+from scriven.train.logging import Log
 
 from .runs import Child, after_each_step, newest, train, whole
 
 STEPS = 300
 EVERY = 10
-SETTINGS = {"train__save_steps": EVERY, "train__evaluate_every": 45, "model__dropout": 0.1}
+SETTINGS = {"train__save_interval": EVERY, "train__eval_interval": 45, "model__dropout": 0.1}
 
 
 def go(text: Path, out: Path, slow: float = 0.0) -> None:

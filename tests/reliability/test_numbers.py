@@ -59,7 +59,7 @@ def all_finite(folder: Path) -> bool:
 
 def test_B5_a_bad_gradient_is_skipped_and_said(text: Path, tmp_path: Path) -> None:
     with after_each_step(poisoned_gradient({10, 11})):
-        run = train(text, tmp_path / "run", train__log_every=0)
+        run = train(text, tmp_path / "run", train__log_seconds=0)
     notes = [event["text"] for event in events(run.folder, "note")]
     assert [note for note in notes if "gradient is not a finite number" in note] == [
         f"step {step}: the gradient is not a finite number; update skipped ({row} in a row)"
@@ -76,7 +76,7 @@ def test_B5_a_bad_gradient_is_skipped_and_said(text: Path, tmp_path: Path) -> No
 def test_B5_a_bad_weight_leads_back_to_the_last_good_state(text: Path, tmp_path: Path) -> None:
     once = iter([True])
     with after_each_step(poison_weight(lambda step: step == 20 and next(once, False))):
-        run = train(text, tmp_path / "run", train__save_steps=1, train__bad_steps=3)
+        run = train(text, tmp_path / "run", train__save_interval=1, train__max_nonfinite_steps=3)
     notes = " ".join(event["text"] for event in events(run.folder, "note"))
     assert "back from step 23 to step 19" in notes, "the bad state of step 20 was not saved"
     assert run.results["steps"] == 40
@@ -104,7 +104,14 @@ def test_B7_best_and_last_healthy_outlive_bad_states(
         after_each_step(poison_weight(lambda step: step >= first)),
         pytest.raises(ScrivenError, match="not a number"),
     ):
-        train(text, out, "200steps", train__save_steps=2, train__keep=1, train__evaluate_every=3)
+        train(
+            text,
+            out,
+            "200steps",
+            train__save_interval=2,
+            train__keep_checkpoints=1,
+            train__eval_interval=3,
+        )
     steps = checkpoint.steps(out)
     assert steps
     assert max(steps) < first
@@ -117,7 +124,7 @@ def test_B7_best_and_last_healthy_outlive_bad_states(
 
 def test_B5_a_run_that_ends_on_a_bad_state_gives_the_best(text: Path, tmp_path: Path) -> None:
     with after_each_step(poison_weight(lambda step: step == 39)):
-        run = train(text, tmp_path / "run", train__evaluate_every=10)
+        run = train(text, tmp_path / "run", train__eval_interval=10)
     assert run.results["best_step"] <= 30
     assert math.isfinite(run.results["val_loss"])
     assert load(run.folder).evaluate()["loss"] == pytest.approx(run.results["val_loss"], abs=1e-5)
@@ -126,7 +133,7 @@ def test_B5_a_run_that_ends_on_a_bad_state_gives_the_best(text: Path, tmp_path: 
 
 def test_B5_the_log_never_holds_a_number_that_json_has_not(text: Path, tmp_path: Path) -> None:
     with after_each_step(poison_weight(lambda step: step == 39)):
-        run = train(text, tmp_path / "run", train__evaluate_every=40)
+        run = train(text, tmp_path / "run", train__eval_interval=40)
     for line in (run.folder / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} in the log"))
 
@@ -137,11 +144,13 @@ def test_the_loss_begins_at_the_logarithm_of_the_vocabulary(
 ) -> None:
     from dataclasses import replace
 
-    from scriven.train.session import start
+    from scriven.train.run import start_or_resume
 
     from .runs import request
 
-    run = start(replace(request(text, tmp_path / arch, "2steps", train__log_every=0), arch=arch))
+    run = start_or_resume(
+        replace(request(text, tmp_path / arch, "2steps", train__log_seconds=0), arch=arch)
+    )
     record = json.loads((run.folder / "scriven.json").read_text())
     expected = math.log(record["tokenizer"]["vocab_size"])
     assert events(run.folder, "step")[0]["loss"] == pytest.approx(expected, rel=0.05)

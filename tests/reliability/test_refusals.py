@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scriven.runs.sealed import seal
-from scriven.train import session
+from scriven.train import run as train_run
 
 from .runs import SMALL, arguments, command, refused, train
 
@@ -99,7 +99,7 @@ def test_B9_any_number_is_planned_or_refused(
     def planned(*_: object) -> None:
         raise PlannedError
 
-    monkeypatch.setattr(session, "claim", planned)
+    monkeypatch.setattr(train_run, "claim", planned)
     try:
         code, out, err = command(*line(text, text.parent / "run", f"--{name}={value}"))
     except PlannedError:

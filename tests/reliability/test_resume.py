@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from scriven.train import progress
-from scriven.train.session import start
-from scriven.train.stop import Interrupted
+from scriven.train import train_state
+from scriven.train.run import start_or_resume
+from scriven.train.signals import Interrupted
 
 from .runs import request, stopping_at, train, whole, write_text
 
@@ -17,10 +17,10 @@ STEPS = 60
 """A pass through the text is about 15 steps here, so this ends in the fourth or later."""
 RUNS: dict[str, dict[str, object]] = {
     "llama-muon": {},
-    "llama-adamw-micro": {"optim__optimizer": "adamw", "train__micro_batch": 1},
-    "gpt2-muon-micro": {"arch": "gpt2", "train__micro_batch": 3},
+    "llama-adamw-micro": {"optim__optimizer": "adamw", "train__micro_batch_size": 1},
+    "gpt2-muon-micro": {"arch": "gpt2", "train__micro_batch_size": 3},
     "gpt2-adamw": {"arch": "gpt2", "optim__optimizer": "adamw"},
-    "llama-sgd": {"optim__optimizer": "sgd", "optim__schedule": "cosine"},
+    "llama-sgd": {"optim__optimizer": "sgd", "optim__lr_schedule": "cosine"},
 }
 _straight: dict[str, dict[str, str]] = {}
 
@@ -35,10 +35,10 @@ def go(text: Path, out: Path, name: str) -> None:
     settings = dict(RUNS[name])
     arch = settings.pop("arch", "llama")
     made = request(
-        text, out, f"{STEPS}steps", model__dropout=0.2, train__save_every=1000,
-        train__evaluate_every=7, **settings,
+        text, out, f"{STEPS}steps", model__dropout=0.2, train__save_seconds=1000,
+        train__eval_interval=7, **settings,
     )  # fmt: skip
-    start(replace(made, arch=str(arch)))
+    start_or_resume(replace(made, arch=str(arch)))
 
 
 def check(text: Path, folder: Path, name: str, stops: list[int]) -> None:
@@ -82,10 +82,10 @@ def test_the_comparison_would_notice_another_random_state(text: Path, tmp_path: 
     go(text, tmp_path / "straight", "llama-muon")
     with stopping_at(30), pytest.raises(Interrupted):
         go(text, tmp_path / "stopped", "llama-muon")
-    real = progress.restore_random_state
-    progress.restore_random_state = lambda *_: torch.manual_seed(7)
+    real = train_state.restore_random_state
+    train_state.restore_random_state = lambda *_: torch.manual_seed(7)
     try:
         go(text, tmp_path / "stopped", "llama-muon")
     finally:
-        progress.restore_random_state = real
+        train_state.restore_random_state = real
     assert whole(tmp_path / "stopped") != whole(tmp_path / "straight")

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from scriven.runs import checkpoint
-from scriven.train import session, texts, trainer
+from scriven.train import run as train_run
+from scriven.train import texts, trainer
 
 from .runs import Child, after_each_step, arguments, command, newest, spawn, train, whole
 
@@ -76,8 +77,8 @@ def test_B1_B2_B4_the_command_saves_and_prints_the_command_that_continues(
 
 PHASES: dict[str, tuple[Any, str, bool]] = {
     # phase: (owner, function, whether there is a state to save)
-    "preparation": (session, "prepare", False),
-    "fresh folder": (session, "new_record", False),
+    "preparation": (train_run, "prepare", False),
+    "fresh folder": (train_run, "new_record", False),
     "building": (trainer, "build_task", False),
     "step": (trainer.Trainer, "batch", True),
     "baseline": (texts, "fit_baseline", True),
@@ -114,8 +115,8 @@ def test_B1_B2_a_signal_in_any_phase_leaves_a_run_that_goes_on(
     out = tmp_path / "run"
 
     def go(folder: Path) -> None:
-        train(text, folder, "12steps", train__save_steps=4, train__evaluate_every=5,
-              train__sample_every=0.0001)  # fmt: skip
+        train(text, folder, "12steps", train__save_interval=4, train__eval_interval=5,
+              train__sample_seconds=0.0001)  # fmt: skip
 
     number = signal.SIGTERM if times == 1 else signal.SIGINT
 
@@ -142,7 +143,7 @@ def test_B2_terms_at_random_instants(text: Path, tmp_path: Path) -> None:
     last = -1
     for number in range(12):
         with after_each_step(lambda _: time.sleep(0.002)):
-            child = Child(lambda: train(text, out, "100000steps", train__save_every=1000))
+            child = Child(lambda: train(text, out, "100000steps", train__save_seconds=1000))
         time.sleep(0.15 + chance.uniform(0, 0.3))
         child.kill(signal.SIGTERM)
         status, said = child.wait()

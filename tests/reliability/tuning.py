@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scriven.train.session import start
+from scriven.train.run import start_or_resume
 
 from .runs import command, refused, request, write_text
 
@@ -27,9 +27,9 @@ def base_run(folder: Path, arch: str = "llama", steps: int = 2) -> Path:
     """A model with a context of 32, trained for no time at all."""
     patch = pytest.MonkeyPatch()
     patch.setenv("SCRIVEN_CACHE", str(folder / "cache"))
-    made = request(write_text(folder), folder / arch, f"{steps}steps", model__context=32)
+    made = request(write_text(folder), folder / arch, f"{steps}steps", model__context_length=32)
     vars(made)["arch"] = arch
-    start(made)
+    start_or_resume(made)
     patch.undo()
     return folder / arch
 

@@ -129,7 +129,7 @@ def test_the_training_loss_is_not_drawn_where_it_holds_that_of_the_text(
     make: Callable[..., Path], read_page: Read
 ) -> None:
     assert "training loss is not drawn" in read_page(write_report(make())).text()
-    alone = make("alone", finetune__auxiliary=0.0)
+    alone = make("alone", finetune__lm_loss_weight=0.0)
     assert "training loss is not drawn" not in read_page(write_report(alone)).text()
     encoder = make("encoder", architecture="roberta")
     assert "training loss is not drawn" not in read_page(write_report(encoder)).text()

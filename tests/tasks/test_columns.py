@@ -19,7 +19,7 @@ from scriven.tasks.shared.columns import (
 )
 from scriven.tasks.shared.examples import fit
 from scriven.tasks.shared.names import number_of, survey_labels
-from scriven.train.ground import choose_task, keep_rare, split
+from scriven.train.table_data import choose_task, keep_rare, split
 
 USUAL = {
     "classify": ["text", "label"],

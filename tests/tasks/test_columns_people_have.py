@@ -12,7 +12,7 @@ from scriven.errors import InputError, SettingError
 from scriven.settings import DataSettings
 from scriven.tasks.choice import Choice, place_of
 from scriven.tasks.shared.columns import BadValue, parse_columns, resolve, values
-from scriven.train.ground import choose_task, read_ground, tasks
+from scriven.train.table_data import choose_task, load_table, tasks
 
 TASKS = tasks()
 
@@ -171,7 +171,7 @@ def test_an_unknown_task_is_told_with_those_that_read_tables() -> None:
 def ground(folder: Path, table: str, validation: str, skip: bool) -> Any:
     for name, content in (("rows.csv", table), ("held.csv", validation)):
         (folder / name).write_text("text,label\n" + content)
-    return read_ground(
+    return load_table(
         [str(folder / "rows.csv")],
         DataSettings(skip_bad=skip),
         task=None,

@@ -17,7 +17,7 @@ from scriven.tasks.base import Output
 from scriven.tasks.shared.labelled import Labelled
 from scriven.train.optim import Optimizers
 from scriven.train.parallel import Parallel
-from scriven.train.update import Update, Updater
+from scriven.train.train_step import StepMetrics, TrainStep
 
 RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))
 LABELLED = [(name, model) for name, model in ABLE if issubclass(TASKS[name], Labelled)]
@@ -26,7 +26,7 @@ each = pytest.mark.parametrize(("name", "model"), ABLE)
 each_labelled = pytest.mark.parametrize(("name", "model"), LABELLED)
 
 
-def gradients(task: Any, whole: Batch, size: int) -> tuple[list[torch.Tensor], Update]:
+def gradients(task: Any, whole: Batch, size: int) -> tuple[list[torch.Tensor], StepMetrics]:
     """(gradient of every weight, what the update said), with at most `size` examples at once."""
     made = copy.deepcopy(task)
     optimizers = Optimizers(made, OptimSettings(optimizer="sgd"), 1e-3)
@@ -36,7 +36,7 @@ def gradients(task: Any, whole: Batch, size: int) -> tuple[list[torch.Tensor], U
         kept.extend(weight.grad.clone() for weight in optimizers.parameters)
 
     optimizers.step = keep  # type: ignore[method-assign]
-    return kept, Updater(Parallel(made), optimizers, RUNTIME, clip=0)(whole, size, 1.0)
+    return kept, TrainStep(Parallel(made), optimizers, RUNTIME, clip=0)(whole, size, 1.0)
 
 
 def far(task: Any, whole: Batch, size: int) -> float:
@@ -204,7 +204,7 @@ def test_C13_nothing_to_learn_is_no_nan_and_no_step(name: str, model: str) -> No
     assert empty.counted() == 0
     settings = OptimSettings(optimizer="adamw", weight_decay=0.5)
     optimizers = Optimizers(task, settings, 1e-2)
-    updater = Updater(Parallel(task), optimizers, RUNTIME, clip=1.0)
+    updater = TrainStep(Parallel(task), optimizers, RUNTIME, clip=1.0)
     updater(whole, 2, 1.0)  # so that there is momentum
     before, state = copy.deepcopy(task.state_dict()), optimizers.state()
     state = copy.deepcopy(state)

@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from scriven.data.batch import Batch
+from scriven.distributed import BatchShard
 from scriven.evaluate.loss import evaluate_loss
 from scriven.models import llama, rnn, transformer_xl
 from scriven.runtime import decide
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.tasks.language import Language
-from scriven.train.carry import Carry
-from scriven.train.feed import Share
 from scriven.train.optim import Optimizers
 from scriven.train.parallel import Parallel
-from scriven.train.update import Updater
+from scriven.train.recurrent_state import RecurrentState
+from scriven.train.train_step import TrainStep
 
 RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))
 
@@ -46,13 +46,13 @@ def batches(count: int = 3, rows: int = 4) -> list[Batch]:
 def losses(kind: str, rows: int, carry: bool = True, swap: int | None = None) -> list[float]:
     """Of three batches, without moving the weights; `swap`: micro-batches from there on."""
     made = task(kind)
-    kept = Carry(made.backbone, Share(4))
+    kept = RecurrentState(made.backbone, BatchShard(4))
     optimizers = Optimizers(made, OptimSettings(optimizer="sgd", weight_decay=0), 0.0)
-    updater = Updater(Parallel(made), optimizers, RUNTIME, 0, kept if carry else None)
+    updater = TrainStep(Parallel(made), optimizers, RUNTIME, 0, kept if carry else None)
     found = []
     for number, batch in enumerate(batches()):
         if number == swap:
-            saved, kept = kept.tensors(), Carry(made.backbone, Share(4))
+            saved, kept = kept.tensors(), RecurrentState(made.backbone, BatchShard(4))
             kept.restore(saved)
             updater.carry, rows = kept, 3
         found.append(updater(kept.follow(4 * number, batch), rows, 0.0).loss)
@@ -93,7 +93,7 @@ def test_training_segment_by_segment_measures_what_one_pass_measures(kind: str) 
 
 
 def test_a_batch_that_does_not_follow_starts_anew() -> None:
-    carry = Carry(task().backbone, Share(4))
+    carry = RecurrentState(task().backbone, BatchShard(4))
     first, second, third = batches()
     assert carry.follow(0, first).fresh
     state = carry.state(0, 4)
@@ -105,8 +105,10 @@ def test_a_batch_that_does_not_follow_starts_anew() -> None:
 
 def test_an_update_that_went_bad_is_forgotten() -> None:
     made = task()
-    carry = Carry(made.backbone, Share(4))
-    updater = Updater(Parallel(made), Optimizers(made, OptimSettings(), 1e-3), RUNTIME, 1.0, carry)
+    carry = RecurrentState(made.backbone, BatchShard(4))
+    updater = TrainStep(
+        Parallel(made), Optimizers(made, OptimSettings(), 1e-3), RUNTIME, 1.0, carry
+    )
     first, second, _ = batches()
     hook = made.backbone.blocks[0].mlp_norm.weight.register_hook(lambda grad: grad * float("nan"))
     assert not updater(carry.follow(0, first), 4, 1.0).applied
@@ -120,7 +122,9 @@ def test_a_model_without_memory_saves_nothing() -> None:
     made = Language(
         llama.Model(llama.Config(vocab_size=13, context_length=6, layers=1, d_model=16))
     )
-    carry = Carry(made.backbone, Share(4))
+    carry = RecurrentState(made.backbone, BatchShard(4))
     optimizers = Optimizers(made, OptimSettings(), 1e-3)
-    Updater(Parallel(made), optimizers, RUNTIME, 1.0, carry)(carry.follow(0, batches()[0]), 2, 1.0)
+    TrainStep(Parallel(made), optimizers, RUNTIME, 1.0, carry)(
+        carry.follow(0, batches()[0]), 2, 1.0
+    )
     assert carry.tensors() == {}

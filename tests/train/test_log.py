@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scriven.train.log import Line, Log
+from scriven.train.logging import Line, Log
 
 LINE = Line(130.2, 820, 2000, 70.0, 24_100, 1.557, 1.690, 0.409, 0.374)
 

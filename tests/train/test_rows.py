@@ -9,8 +9,8 @@ from scriven.settings import TokenizerSettings
 from scriven.tasks.base import Objective
 from scriven.tasks.shared.inherit import inherit
 from scriven.tokenizers.kinds import char
-from scriven.train.ground import encoded, tasks
 from scriven.train.rows import Rows
+from scriven.train.table_data import encoded, tasks
 
 TURNS = [("user", "ab?"), ("assistant", "ba"), ("user", "b?"), ("assistant", "aab\u00e9")]
 

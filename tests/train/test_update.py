@@ -12,7 +12,7 @@ from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.tasks.language import Language
 from scriven.train.optim import Optimizers
 from scriven.train.parallel import Parallel
-from scriven.train.update import Updater
+from scriven.train.train_step import TrainStep
 
 RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))
 
@@ -46,7 +46,7 @@ def gradients(rows: int, masked: bool) -> tuple[list[torch.Tensor], float]:
         kept.extend(weight.grad.clone() for weight in optimizers.parameters)
 
     optimizers.step = keep  # type: ignore[method-assign]
-    update = Updater(Parallel(made), optimizers, RUNTIME, clip=0)(batch(masked), rows, 1.0)
+    update = TrainStep(Parallel(made), optimizers, RUNTIME, clip=0)(batch(masked), rows, 1.0)
     return kept, update.loss
 
 
@@ -76,19 +76,21 @@ def test_B5_a_poisoned_gradient_leaves_the_weights_alone() -> None:
         before = copy.deepcopy(made.state_dict())
         optimizers = Optimizers(made, OptimSettings(), 1e-2)
         hook = made.backbone.norm.weight.register_hook(lambda g, p=poison: g * p)
-        update = Updater(Parallel(made), optimizers, RUNTIME, clip=1.0)(batch(False), 4, 1.0)
+        update = TrainStep(Parallel(made), optimizers, RUNTIME, clip=1.0)(batch(False), 4, 1.0)
         assert not update.applied
         assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
         assert all(weight.grad is None for weight in made.parameters())
         hook.remove()
-        assert Updater(Parallel(made), optimizers, RUNTIME, clip=1.0)(batch(False), 4, 1.0).applied
+        assert TrainStep(Parallel(made), optimizers, RUNTIME, clip=1.0)(
+            batch(False), 4, 1.0
+        ).applied
 
 
 def test_clipping_limits_the_norm_over_all_weights() -> None:
     made = task()
     optimizers = Optimizers(made, OptimSettings(optimizer="sgd", beta1=0, weight_decay=0), 1.0)
     before = [weight.detach().clone() for weight in optimizers.parameters]
-    update = Updater(Parallel(made), optimizers, RUNTIME, clip=0.01)(batch(False), 8, 1.0)
+    update = TrainStep(Parallel(made), optimizers, RUNTIME, clip=0.01)(batch(False), 8, 1.0)
     assert update.norm > 0.01
     moved = torch.stack(
         [(w - b).norm() for w, b in zip(optimizers.parameters, before, strict=True)]
@@ -101,7 +103,7 @@ def test_C13_a_batch_without_targets_is_no_nan_and_no_step() -> None:
     data = batch(False)
     empty = Batch(data.tokens, torch.full_like(data.targets, IGNORED))
     optimizers = Optimizers(made, OptimSettings(weight_decay=0.5), 1e-2)
-    updater = Updater(Parallel(made), optimizers, RUNTIME, clip=1.0)
+    updater = TrainStep(Parallel(made), optimizers, RUNTIME, clip=1.0)
     updater(data, 4, 1.0)  # so that there is momentum
     before = copy.deepcopy(made.state_dict())
     update = updater(empty, 4, 1.0)

@@ -23,9 +23,9 @@ from ..settings import Settings
 from ..tokenizers.special import visible
 from ..train.budget import Budget, parse_budget
 from ..train.plan import check_ranges, shape_of
-from ..train.request import Request, wishes_of
-from ..train.session import start
-from ..train.stop import Interrupted, watch
+from ..train.request import TrainRequest, read_overrides
+from ..train.run import start_or_resume
+from ..train.signals import Interrupted, handle_signals
 
 MOST_SEEDS = 1000
 RESULTS = "results"
@@ -91,13 +91,15 @@ def bench(
         print(_announce(heats, amount, budget), file=sys.stderr, flush=True)
     common = ["--budget", budget, *(["--size", size] if size else [])]
     common += [f"--{name}={value}" for name, value in (settings or {}).items()]
-    with watch():
+    with handle_signals():
         for number, heat in enumerate(heats, 1):
             if not quiet:
                 title = f"[{number}/{len(heats)}] {heat.arch}, seed {heat.seed}"
                 print(visible(title), file=sys.stderr, flush=True)
             if _is_finished(heat):
-                start(_request(names, heat, budget, size, settings or {}))  # refuses other settings
+                start_or_resume(
+                    _request(names, heat, budget, size, settings or {})
+                )  # refuses other settings
             else:
                 _train(names, heat, common, quiet)
     found_runs = compare([str(heat.folder) for heat in heats], fold_seeds=True)
@@ -125,11 +127,11 @@ def check(
     stems = [Path(each).stem for each in architectures]
     if twice := {each for each in stems if stems.count(each) > 1}:
         raise SettingError(f"--arch names {sorted(twice)[0]} twice: rename one of the files")
-    wishes = wishes_of(Request(settings=settings))
-    check_ranges(wishes.apply(Settings()))
+    overrides = read_overrides(TrainRequest(settings=settings))
+    check_ranges(overrides.apply(Settings()))
     modules = [registry.module("scriven.models", each) for each in architectures]
     for module in modules:
-        config.replace(module.Config(), wishes.sections.get("model", {}), "model")
+        config.replace(module.Config(), overrides.sections.get("model", {}), "model")
     return amount
 
 
@@ -150,8 +152,8 @@ def _request(
     budget: str,
     size: str | None,
     settings: Mapping[str, object],
-) -> Request:
-    return Request(
+) -> TrainRequest:
+    return TrainRequest(
         names, budget, size, str(heat.folder), heat.seed, heat.arch, quiet=True, settings=settings
     )
 

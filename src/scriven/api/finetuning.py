@@ -7,9 +7,9 @@ from typing import Any
 
 from ..runs.huggingface import rewrite_card
 from ..runs.record import read_record, write_record
-from ..train.conduct import Trained
-from ..train.finetune import finetune as start
-from ..train.tuning import Tuning, command
+from ..train.conduct import TrainResult
+from ..train.request import TrainRequest
+from ..train.run import start_or_resume
 from .model import Model
 from .training import finish
 
@@ -55,7 +55,7 @@ def finetune(
         ScrivenError: anything that cannot be done as asked, in one line.
         KeyboardInterrupt-like Interrupted: stopped by a signal, after saving.
     """
-    asked = Tuning(
+    asked = TrainRequest(
         base=str(run),
         sources=[str(source) for source in data],
         task=task,
@@ -70,19 +70,23 @@ def finetune(
         began=began,
         control=control,
     )
-    return finish(lambda: _both(asked) if control else start(asked), arch)
+    return finish(lambda: _both(asked) if control else start_or_resume(asked), arch)
 
 
-def _both(asked: Tuning) -> Trained:
+def _both(asked: TrainRequest) -> TrainResult:
     """The fine-tuning, and the same without its pre-training, in a folder inside its own."""
-    trained = start(asked)
+    trained = start_or_resume(asked)
     inside = replace(
-        asked, out=str(trained.folder / CONTROL), fresh=True, began=None, again=command(asked)
+        asked,
+        out=str(trained.folder / CONTROL),
+        fresh=True,
+        began=None,
+        resume_command=asked.command,
     )
-    return _beside(trained, start(inside))
+    return _beside(trained, start_or_resume(inside))
 
 
-def _beside(trained: Trained, control: Trained) -> Trained:
+def _beside(trained: TrainResult, control: TrainResult) -> TrainResult:
     """Results with those of the control run among them, also in scriven.json."""
     kept = ("val_loss", "val_scores", "val_rows", "steps", "seconds")
     found: dict[str, Any] = {name: control.results[name] for name in kept}
@@ -91,4 +95,4 @@ def _beside(trained: Trained, control: Trained) -> Trained:
     record["results"] = results
     write_record(trained.folder, record)
     rewrite_card(trained.folder, record)
-    return Trained(trained.folder, results)
+    return TrainResult(trained.folder, results)

@@ -14,11 +14,10 @@ from ..errors import InputError, SettingError
 from ..evaluate.loss import Metric
 from ..runs.folder import claim
 from ..tasks.base import Criterion
-from ..train.log import read_events
+from ..train.logging import read_events
 from ..train.optim import Custom
-from ..train.own import Own
-from ..train.request import Request
-from ..train.session import start
+from ..train.request import TrainRequest, UserComponents
+from ..train.run import start_or_resume
 from .model import Model
 from .training import finish
 
@@ -53,7 +52,7 @@ class GPT:
         self.arch, self.tokenizer, self.seed, self.shape = arch, tokenizer, seed, shape
         self.model: Model | None = None
         self._workshop: tempfile.TemporaryDirectory[str] | None = None
-        self._own = Own()
+        self._own = UserComponents()
         self._settings: dict[str, object] = {}
 
     def compile(
@@ -93,7 +92,7 @@ class GPT:
             if not callable(metric):
                 raise SettingError(f"metric {metric!r}: use accuracy, perplexity, or a function")
             named[_name(metric)] = metric
-        self._own = Own(optimizer=custom, criterion=criterion, metrics=named)
+        self._own = UserComponents(optimizer=custom, criterion=criterion, metrics=named)
 
     def fit(
         self,
@@ -133,7 +132,7 @@ class GPT:
         if out is None:
             self._workshop = tempfile.TemporaryDirectory(prefix="scriven-")
             out = Path(self._workshop.name) / "gpt"
-        request = Request(
+        request = TrainRequest(
             sources=[str(source) for source in sources],
             budget=budget or f"{3 if epochs is None else epochs}epochs",
             out=str(out),
@@ -142,8 +141,8 @@ class GPT:
             quiet=quiet,
             settings={**chosen, **(settings or {})},
         )
-        own = Own(self._own.optimizer, self._own.criterion, self._own.metrics, weights)
-        self.model = finish(lambda: start(request, own), self.arch)
+        own = UserComponents(self._own.optimizer, self._own.criterion, self._own.metrics, weights)
+        self.model = finish(lambda: start_or_resume(request, own), self.arch)
         return History(_history(self.model.folder))
 
     def evaluate(self, *sources: str | Path) -> dict[str, Any]:

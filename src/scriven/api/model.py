@@ -21,7 +21,7 @@ from ..runs.load import Loaded, load_run
 from ..runtime import Runtime, decide
 from ..settings import DataSettings, RuntimeSettings
 from ..tasks.shared.examples import TableTask
-from ..train.differences import recorded
+from ..train.resume import plan_from_metadata
 from .answers import Answers, as_rows, predictor, task_of
 from .scoring import evaluate_rows
 
@@ -177,7 +177,7 @@ class Model:
     def data_settings(self, settings: Mapping[str, object] | None) -> DataSettings:
         """The run's data settings with changes; answers to rows of a table are left out only where
         that is asked for anew."""
-        data = recorded(self.record, self.architecture).settings.data
+        data = plan_from_metadata(self.record, self.architecture).settings.data
         if isinstance(self.task, TableTask):
             data = dataclasses.replace(data, skip_bad=False)
         for section, changes in config.sections(settings or {}).items():
@@ -218,7 +218,7 @@ class Model:
         self, data: DataSettings, metrics: Mapping[str, Metric] | None, memory: int | None
     ) -> dict[str, Any]:
         known = self.record["data"]
-        plan = recorded(self.record, self.architecture)
+        plan = plan_from_metadata(self.record, self.architecture)
         if known["sources"] == ["-"]:
             raise InputError("this run was trained on standard input: name a text to evaluate on")
         corpus = prepare(

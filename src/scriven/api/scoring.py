@@ -9,8 +9,8 @@ from ..errors import InputError, ScrivenError
 from ..evaluate.tables import baselines, score_rows
 from ..settings import DataSettings
 from ..tasks.shared.columns import Row
-from ..train.differences import recorded
-from ..train.ground import checked, read_ground, shared
+from ..train.resume import plan_from_metadata
+from ..train.table_data import checked, load_table, shared
 from .answers import chosen_columns, predictor, task_of
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ def _training_rows(model: "Model", notes: list[str]) -> tuple[list[Row], list[Ro
         return [], []
     words = ",".join(f"{own}={name}" for own, name in tuned["columns"].items())
     try:
-        ground = read_ground(
+        ground = load_table(
             known["sources"],
-            recorded(record, model.architecture).settings.data,
+            plan_from_metadata(record, model.architecture).settings.data,
             task=record["task"],
             columns=words,
             validation=tuned.get("validation"),

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..data.batch import Batch
-from ..distributed import ALONE
+from ..distributed import SINGLE_PROCESS
 from ..generate.engine import Engine
 from ..generate.ready import ready
 from ..generate.sampling import Sampling
@@ -25,7 +25,7 @@ from ..tokenizers.kinds import byte
 from ..train.optim import Optimizers
 from ..train.parallel import Parallel
 from ..train.scaling import CPU_TOKENS, GPU_TOKENS, SIZES, rates
-from ..train.update import Updater
+from ..train.train_step import TrainStep
 
 SHAPES = ("small", "base")
 """Of the sizes that --size knows."""
@@ -120,8 +120,8 @@ def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
     tokens = CPU_TOKENS if runtime.device.type == "cpu" else GPU_TOKENS
     settings = OptimSettings()
     optimizers = Optimizers(task, settings, rates(settings, shape.d_model)["rest"])
-    parallel = Parallel(task, ALONE, runtime, RuntimeSettings(), None)
-    updater = Updater(parallel, optimizers, runtime, settings.grad_clip)
+    parallel = Parallel(task, SINGLE_PROCESS, runtime, RuntimeSettings(), None)
+    updater = TrainStep(parallel, optimizers, runtime, settings.grad_clip)
     rows = tokens // CONTEXT
     draws = torch.randint(shape.vocab_size, (rows, CONTEXT + 1), device=runtime.device)
     batch = Batch(draws[:, :-1], draws[:, 1:])

@@ -4,13 +4,13 @@ import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ..distributed import speaks
+from ..distributed import is_main_process
 from ..errors import ScrivenError
 from ..report import write_report
-from ..train.conduct import Trained
-from ..train.request import Request
-from ..train.session import start
-from ..train.stop import Interrupted
+from ..train.conduct import TrainResult
+from ..train.request import TrainRequest
+from ..train.run import start_or_resume
+from ..train.signals import Interrupted
 from .model import Model, load
 
 
@@ -48,7 +48,7 @@ def train(
         ScrivenError: anything that cannot be done as asked, in one line.
         KeyboardInterrupt-like Interrupted: stopped by a signal, after saving.
     """
-    request = Request(
+    request = TrainRequest(
         [str(source) for source in sources],
         budget,
         size,
@@ -62,10 +62,10 @@ def train(
         settings or {},
         began,
     )
-    return finish(lambda: start(request), arch)
+    return finish(lambda: start_or_resume(request), arch)
 
 
-def finish(run: Callable[[], Trained], arch: str | None = None) -> Model:
+def finish(run: Callable[[], TrainResult], arch: str | None = None) -> Model:
     """Trains to the end, writes the report, also of an interrupted run, and loads the model.
 
     Args:
@@ -74,11 +74,11 @@ def finish(run: Callable[[], Trained], arch: str | None = None) -> Model:
     try:
         trained = run()
     except Interrupted as stopped:
-        if stopped.folder is not None and speaks():
+        if stopped.folder is not None and is_main_process():
             with contextlib.suppress(ScrivenError):  # the exit code and the advice matter more
                 write_report(stopped.folder)
         raise
-    if speaks():
+    if is_main_process():
         write_report(trained.folder)
     model = load(trained.folder, arch=arch if arch and arch.endswith(".py") else None)
     model.record["results"] = trained.results

@@ -70,7 +70,7 @@ def train(
         print(all_settings(arch or "llama"))
         return
     from ..api import train as start
-    from ..distributed import speaks
+    from ..distributed import is_main_process
 
     model = start(
         *sources,
@@ -89,7 +89,7 @@ def train(
         },
         began=BEGAN,
     )
-    if speaks():
+    if is_main_process():
         emit(model.results, finished(model.results), json)
 
 

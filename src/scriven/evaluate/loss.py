@@ -13,7 +13,7 @@ from torch import Tensor
 from ..data.batch import IGNORED, Batch
 from ..data.pairs import Pairs as Rows
 from ..data.shards import Shard
-from ..distributed import ALONE, World
+from ..distributed import SINGLE_PROCESS, DistributedContext
 from ..nn.state import State
 from ..runtime import Runtime
 from ..tasks.base import Objective
@@ -66,7 +66,7 @@ def evaluate_loss(
     metrics: Mapping[str, Metric] | None = None,
     memory: int | None = None,
     pause: Callable[[], bool] = lambda: False,
-    world: World = ALONE,
+    dist: DistributedContext = SINGLE_PROCESS,
 ) -> Score | None:
     """Mean negative log-likelihood of every counted target.
 
@@ -85,10 +85,10 @@ def evaluate_loss(
     task.eval()
     state: State | None = None
     try:
-        for batch in shared(task, batches, world):
+        for batch in shared(task, batches, dist):
             if pause():
                 return None
-            with no_gradient(world), runtime.autocast():
+            with no_gradient(dist), runtime.autocast():
                 if batch.fresh:
                     state = task.backbone.carried(batch.tokens.size(0), memory)
                 if metrics:
@@ -100,7 +100,7 @@ def evaluate_loss(
     finally:
         task.train(training)
     names = list(means)
-    loss, correct, seen, *totals = world.sum([loss, correct, seen, *means.values()])
+    loss, correct, seen, *totals = dist.all_reduce_sum([loss, correct, seen, *means.values()])
     means = dict(zip(names, totals, strict=True))
     if not seen:
         raise ValueError("no tokens to evaluate")
@@ -114,27 +114,27 @@ def evaluate_loss(
     )
 
 
-def no_gradient(world: World) -> AbstractContextManager[None]:
+def no_gradient(dist: DistributedContext) -> AbstractContextManager[None]:
     """Inference mode, but where weights lie in parts: those put together in a pass are kept, and
     training could not use them after it."""
-    return torch.inference_mode() if world.size == 1 else torch.no_grad()
+    return torch.inference_mode() if dist.world_size == 1 else torch.no_grad()
 
 
-def shared(task: Objective, batches: Iterable[Batch], world: World) -> Iterator[Batch]:
+def shared(task: Objective, batches: Iterable[Batch], dist: DistributedContext) -> Iterator[Batch]:
     """This process's share of batches; as many for each, the last ones perhaps without targets.
 
     Where a text is read in its order, the rows of each batch are shared out; elsewhere batches are.
     """
-    if world.size == 1:
+    if dist.world_size == 1:
         yield from batches
     elif task.backbone.remembers:
         for batch in batches:
-            rows = world.share(batch.tokens.size(0))
+            rows = dist.shard(batch.tokens.size(0))
             yield batch.rows(rows) if rows.start < rows.stop else _empty(batch.rows(slice(0, 1)))
     else:
         source = iter(batches)
-        while turn := list(islice(source, world.size)):
-            yield turn[world.rank] if world.rank < len(turn) else _empty(turn[0])
+        while turn := list(islice(source, dist.world_size)):
+            yield turn[dist.rank] if dist.rank < len(turn) else _empty(turn[0])
 
 
 def _empty(batch: Batch) -> Batch:

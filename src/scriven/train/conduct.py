@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..distributed import ALONE, World, contact
+from ..distributed import SINGLE_PROCESS, DistributedContext, distributed_errors
 from ..runtime import Runtime
-from .log import Log, Stopwatch
+from .logging import Log, Stopwatch
 from .material import Material
-from .own import Own
 from .plan import Plan
 from .pretrain import pretrain
-from .stop import Stop
+from .request import UserComponents
+from .signals import StopSignal
 from .trainer import Trainer
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainResult:
     """A finished run."""
 
     folder: Path
@@ -30,29 +30,32 @@ def run_plan(
     folder: Path,
     record: dict[str, Any],
     runtime: Runtime,
-    stop: Stop,
+    stop: StopSignal,
     clock: Stopwatch,
-    own: Own,
+    own: UserComponents,
     quiet: bool,
-    world: World = ALONE,
-) -> Trained:
+    dist: DistributedContext = SINGLE_PROCESS,
+) -> TrainResult:
     """Trains what was planned, in a folder that is locked and has its record, to its end; with
     several processes each calls it, and the first one writes."""
-    log = Log(folder / "metrics.jsonl" if world.first else None, quiet=quiet or not world.first)
+    log = Log(
+        folder / "metrics.jsonl" if dist.is_main_process else None,
+        quiet=quiet or not dist.is_main_process,
+    )
     try:
-        with contact() if world.size > 1 else nullcontext():
-            run = Trainer(plan, material, folder, record, runtime, log, own, world)
+        with distributed_errors() if dist.world_size > 1 else nullcontext():
+            run = Trainer(plan, material, folder, record, runtime, log, own, dist)
             log.say(introduction(run))
-            return Trained(folder, pretrain(run, stop, clock))
+            return TrainResult(folder, pretrain(run, stop, clock))
     finally:
         log.close()
 
 
 def introduction(run: Trainer) -> str:
     """What is trained, on what, and where."""
-    plan, model, material, world = run.plan, run.plan.model, run.material, run.world
+    plan, model, material, dist = run.plan, run.plan.model, run.material, run.dist
     count = sum(weight.numel() for weight in run.task.parameters())
-    several = f", {world.size} processes ({run.parallel.mode})" if world.size > 1 else ""
+    several = f", {dist.world_size} processes ({run.parallel.mode})" if dist.world_size > 1 else ""
     return (
         f"{run.folder}: {plan.architecture}, {count:,} parameters ({model.layers} layers, width "
         f"{model.d_model}, context {model.context_length}), {material.tokenizer.kind} tokenizer of "

@@ -1,7 +1,7 @@
 """Where training rows and validation batches come from: one object for each way to read a text."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -12,30 +12,11 @@ from ..data.corpus import Corpus
 from ..data.order import Order, drawn_alike
 from ..data.pairs import Pairs as PairRows
 from ..data.stream import Stream
+from ..distributed import BatchShard
 from ..tasks.base import Objective
 from ..tasks.pairs import Pairs
 from ..tasks.shared.examples import Example, TableTask
 from ..tasks.shared.portions import portions
-
-
-@dataclass(frozen=True)
-class Share:
-    """The rows of every batch that this process reads: all of them, where it is alone."""
-
-    of: int
-    """Rows of the whole batch, whose samples follow each other."""
-    start: int = 0
-    stop: int | None = None
-
-    @property
-    def slice(self) -> slice:
-        """Of the whole batch."""
-        return slice(self.start, self.of if self.stop is None else self.stop)
-
-    @property
-    def rows(self) -> int:
-        """How many there are."""
-        return self.slice.stop - self.slice.start  # type: ignore[no-any-return]
 
 
 class Feed(Protocol):
@@ -54,7 +35,7 @@ class Windows:
     """Pieces of the text in random order, every one once per pass."""
 
     def __init__(
-        self, corpus: Corpus, task: Objective, seed: int, share: Share, device: torch.device
+        self, corpus: Corpus, task: Objective, seed: int, share: BatchShard, device: torch.device
     ) -> None:
         self.corpus, self.task, self.seed, self.share = corpus, task, seed, share
         self.device = device
@@ -74,10 +55,10 @@ class Streams(Windows):
     """The text in its own order, for a model that remembers."""
 
     def __init__(
-        self, corpus: Corpus, task: Objective, seed: int, share: Share, device: torch.device
+        self, corpus: Corpus, task: Objective, seed: int, share: BatchShard, device: torch.device
     ) -> None:
         super().__init__(corpus, task, seed, share, device)
-        self.stream = Stream(len(corpus.train), task.window, share.of, seed)
+        self.stream = Stream(len(corpus.train), task.window, share.batch_size, seed)
 
     def batch(self, sample: int) -> Batch:
         starts, fresh = self.stream.starts(sample)
@@ -91,7 +72,7 @@ class Paired:
     """Pairs in random order, every one once per pass, about as long as each other."""
 
     def __init__(
-        self, corpus: Corpus, task: Pairs, seed: int, share: Share, device: torch.device
+        self, corpus: Corpus, task: Pairs, seed: int, share: BatchShard, device: torch.device
     ) -> None:
         self.corpus, self.task, self.seed, self.share = corpus, task, seed, share
         self.device = device
@@ -99,7 +80,7 @@ class Paired:
         self.lengths = self.pairs.lengths.max(1)  # the longer side leaves the least padding on both
 
     def batch(self, sample: int) -> Batch:
-        numbers = drawn_alike(sample, self.share.of, self.lengths, self.seed)
+        numbers = drawn_alike(sample, self.share.batch_size, self.lengths, self.seed)
         return self.task.batch(*self.pairs.read(numbers[self.share.slice]), self.device)
 
     def examine(self) -> Iterator[Batch]:
@@ -115,7 +96,7 @@ class Drawn:
         train: Sequence[Example],
         validation: Sequence[Example],
         seed: int,
-        share: Share,
+        share: BatchShard,
         device: torch.device,
     ) -> None:
         self.task, self.train, self.validation = task, train, validation
@@ -123,7 +104,7 @@ class Drawn:
         self.lengths = np.array([example.widest for example in train], dtype=np.int64)
 
     def batch(self, sample: int) -> Batch:
-        numbers = drawn_alike(sample, self.share.of, self.lengths, self.seed)
+        numbers = drawn_alike(sample, self.share.batch_size, self.lengths, self.seed)
         mine = numbers[self.share.slice]
         return self.task.collate([self.train[number] for number in mine], self.device)
 
@@ -133,7 +114,7 @@ class Drawn:
 
 
 def feed_for(
-    corpus: Corpus, task: Objective, seed: int, share: Share, device: torch.device
+    corpus: Corpus, task: Objective, seed: int, share: BatchShard, device: torch.device
 ) -> Feed:
     """The way to read a text that fits the model."""
     if isinstance(task, Pairs):

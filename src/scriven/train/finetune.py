@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .. import config, registry
-from ..distributed import several
+from ..distributed import is_distributed
 from ..errors import BusyError, InputError, ScrivenError, SettingError
 from ..generate.sampling import LARGEST_SEED, check_whole
 from ..models.shared.cost import build_empty
@@ -24,21 +24,19 @@ from ..runs.record import check_size, read_record, write_record
 from ..runtime import decide
 from ..settings import Settings
 from .budget import parse_budget
-from .build import check_weights
-from .conduct import Trained, run_plan
-from .differences import compare
-from .ground import Ground, encoded, read_ground
-from .log import Log, Stopwatch
-from .own import Own
-from .record import new_record
-from .request import Request, Wishes, wishes_of
+from .build_model import check_weights
+from .conduct import TrainResult, run_plan
+from .logging import Log, Stopwatch
+from .metadata import new_record
+from .request import Overrides, TrainRequest, UserComponents, read_overrides
+from .resume import check_resume_config
 from .rows import Rows
-from .stop import Stop, watch
+from .signals import StopSignal, handle_signals
+from .table_data import TableData, encoded, load_table
 from .tune import plan_tuning, tuned_shape, usual_settings
-from .tuning import Tuning, command
 
 
-def finetune(asked: Tuning, own: Own | None = None) -> Trained:
+def finetune(asked: TrainRequest, own: UserComponents | None = None) -> TrainResult:
     """Fine-tunes a model, or goes on with an interrupted fine-tuning, to its end.
 
     Raises:
@@ -48,21 +46,23 @@ def finetune(asked: Tuning, own: Own | None = None) -> Trained:
     if not asked.sources:
         raise InputError("no data: give a .csv, .tsv, .jsonl or .parquet file, or a built-in table")
     clock = Stopwatch(began=asked.began)
-    own = own or Own()
+    own = own or UserComponents()
     log = Log(None, quiet=asked.quiet)
-    if several():
+    if is_distributed():
         raise SettingError("finetune is the work of one process: start it without torchrun")
-    with watch() as stop:
-        wishes = wishes_of(Request(settings=asked.settings, budget=asked.budget, seed=asked.seed))
-        settings = wishes.apply(Settings())
-        for name in wishes.sections.get("tokenizer", {}):
+    with handle_signals() as stop:
+        overrides = read_overrides(
+            TrainRequest(settings=asked.settings, budget=asked.budget, seed=asked.seed)
+        )
+        settings = overrides.apply(Settings())
+        for name in overrides.sections.get("tokenizer", {}):
             raise SettingError(f"--tokenizer.{name}: the model keeps the one it was trained with")
-        seed = 0 if wishes.seed is None else wishes.seed
+        seed = 0 if overrides.seed is None else overrides.seed
         check_whole("seed", seed, LARGEST_SEED)
         budget = parse_budget(asked.budget) if asked.budget else None
         runtime = decide(settings.runtime)
         base = _base(asked)
-        ground = read_ground(
+        ground = load_table(
             asked.sources,
             settings.data,
             task=asked.task,
@@ -72,13 +72,13 @@ def finetune(asked: Tuning, own: Own | None = None) -> Trained:
         )
         folder = _folder(asked, ground.name)
         if (folder / "scriven.json").exists():
-            return _again(asked, wishes, folder, ground, base, stop, clock, own, log)
+            return _again(asked, overrides, folder, ground, base, stop, clock, own, log)
         if isinstance(base, ScrivenError):
             raise base
         _check_kind(base, ground.name)
-        settings = wishes.apply(usual_settings(ground.name, settings.finetune.weights))
+        settings = overrides.apply(usual_settings(ground.name, settings.finetune.weights))
         rows, facts = _rows(base, ground, asked, settings)
-        model = tuned_shape(base, rows.tokenizer, wishes.sections.get("model", {}))
+        model = tuned_shape(base, rows.tokenizer, overrides.sections.get("model", {}))
         longest = max(example.length for example in rows.train_examples)
         plan = plan_tuning(
             base, model, settings, budget, seed, ground.name,
@@ -95,30 +95,30 @@ def finetune(asked: Tuning, own: Own | None = None) -> Trained:
         with RunLock(folder):
             if (folder / "scriven.json").exists():
                 raise BusyError(f"{folder} was made by another process just now: try again")
-            record = new_record(*parts, command(asked), runtime, own.names(), facts)
+            record = new_record(*parts, asked.command, runtime, own.names(), facts)
             write_record(folder, record)
-            own = replace(own, learned=None if asked.fresh else base.task.state_dict())
+            own = replace(own, base_weights=None if asked.fresh else base.task.state_dict())
             return run_plan(plan, rows, folder, record, runtime, stop, clock, own, asked.quiet)
 
 
 def _again(
-    asked: Tuning,
-    wishes: Wishes,
+    asked: TrainRequest,
+    overrides: Overrides,
     folder: Path,
-    ground: Ground,
+    ground: TableData,
     base: Loaded | ScrivenError,
-    stop: Stop,
+    stop: StopSignal,
     clock: Stopwatch,
-    own: Own,
+    own: UserComponents,
     log: Log,
-) -> Trained:
+) -> TrainResult:
     """A run that exists: go on with it, or give its results once more."""
     record = read_record(folder)
     if record.get("task") != ground.name or "finetune" not in record:
         raise InputError(
             f"{folder} is a run for {record.get('task')}, not {ground.name}: use --out NEW"
         )
-    plan, changes = compare(record, wishes, folder)
+    plan, changes = check_resume_config(record, overrides, folder)
     if ground.fingerprint != record["data"]["fingerprint"]:
         raise InputError(
             f"{folder} was fine-tuned on other rows, or the table has changed since: use --out NEW"
@@ -127,22 +127,22 @@ def _again(
         if not checkpoint.steps(folder):
             raise base
         log.say(f"{base}; going on without it")
-        base, learned = load_run(folder, asked.arch), None
+        base, base_weights = load_run(folder, asked.arch), None
     else:
         before = record["finetune"]["base"]
         if (before["weights"], before["fresh"]) != (_digest(base), asked.fresh):
             raise InputError(f"{folder} was fine-tuned from another model: use --out NEW")
-        learned = None if asked.fresh else base.task.state_dict()
+        base_weights = None if asked.fresh else base.task.state_dict()
     if record["results"] is not None:
         log.say(f"{folder} is finished; use --out NEW for another run")
-        return Trained(folder, {**record["results"], "run": str(folder)})
+        return TrainResult(folder, {**record["results"], "run": str(folder)})
     rows, _ = _rows(base, ground, asked, plan.settings)
     if record["tokenizer"]["fingerprint"] != rows.tokenizer.fingerprint:
         raise InputError(f"{folder} was fine-tuned from another model: use --out NEW")
     runtime = decide(plan.settings.runtime)
     if runtime.threads != record["environment"]["threads"]:
         log.say("another number of threads than before: the numbers may differ in the last digits")
-    own = replace(own, learned=learned)
+    own = replace(own, base_weights=base_weights)
     with RunLock(folder):
         for sentence in changes:
             log.say(sentence)
@@ -150,21 +150,21 @@ def _again(
             record["settings"].update(config.to_dict(plan.settings))
             record["settings"]["budget"] = config.to_dict(plan.budget)
             record["settings"]["steps"] = plan.steps
-            record["command"] = command(asked)
+            record["command"] = asked.command
             write_record(folder, record)
         return run_plan(plan, rows, folder, record, runtime, stop, clock, own, asked.quiet)
 
 
-def _base(asked: Tuning) -> Loaded | ScrivenError:
+def _base(asked: TrainRequest) -> Loaded | ScrivenError:
     """The model to start from, or why it cannot be had, where a run made from it may go on.
 
     Raises:
         ScrivenError: it cannot be had, and there is nothing to go on with.
     """
     try:
-        return load_run(resolve(asked.base), asked.arch)
+        return load_run(resolve(asked.base or ""), asked.arch)
     except ScrivenError as error:
-        name = Path(asked.base).name
+        name = Path(asked.base or "").name
         begun = [Path(asked.out)] if asked.out else Path("runs").glob(f"{glob.escape(name)}-*")
         if not any((folder / "scriven.json").exists() for folder in begun):
             raise
@@ -180,15 +180,15 @@ def _digest(base: Loaded) -> str:
     return digest.hexdigest()
 
 
-def _folder(asked: Tuning, task: str) -> Path:
+def _folder(asked: TrainRequest, task: str) -> Path:
     if asked.out == "":
         raise SettingError("--out is empty: name a folder, or leave it away for runs/NAME")
     if asked.out is not None:
         return Path(asked.out)
     try:
-        name = resolve(asked.base).name
+        name = resolve(asked.base or "").name
     except ScrivenError:  # it is gone; its fine-tuning may go on
-        name = Path(asked.base).name
+        name = Path(asked.base or "").name
     return Path("runs") / f"{name}-{task}"
 
 
@@ -207,7 +207,7 @@ def _check_kind(base: Loaded, name: str) -> None:
 
 
 def _rows(
-    base: Loaded, ground: Ground, asked: Tuning, settings: Settings
+    base: Loaded, ground: TableData, asked: TrainRequest, settings: Settings
 ) -> tuple[Rows, dict[str, Any]]:
     """The rows in token ids, and what scriven.json says of the fine-tuning."""
     kind = ground.task

@@ -12,12 +12,12 @@ from ..evaluate.loss import Score
 from ..runtime import keep_random_state
 from ..settings import OptimSettings, TrainSettings
 from .budget import Horizon
-from .log import Line, Log, Stopwatch
+from .logging import Line, Log, Stopwatch
 from .optim import Optimizers
-from .progress import Hooks, Outcome, Progress
 from .schedule import pieces, rate_share
-from .stop import Stop
-from .update import Update, Updater
+from .signals import StopSignal
+from .train_state import Hooks, Outcome, TrainState
+from .train_step import StepMetrics, TrainStep
 from .window import Window
 
 ROLLBACKS = 3
@@ -29,7 +29,7 @@ class Loop:
 
     def __init__(
         self,
-        updater: Updater,
+        updater: TrainStep,
         optimizers: Optimizers,
         hooks: Hooks,
         horizon: Horizon,
@@ -38,20 +38,20 @@ class Loop:
         rows: tuple[int, int],
         context: int,
         log: Log,
-        stop: Stop,
-        watch: Stopwatch,
-        progress: Progress,
+        stop: StopSignal,
+        handle_signals: Stopwatch,
+        progress: TrainState,
     ) -> None:
         self.updater, self.optimizers = updater, optimizers
         self.hooks, self.horizon = hooks, horizon
         self.optim, self.settings, self.log, self.stop = optim, settings, log, stop
         self.batch_rows, self.micro_rows = rows
         self.context_length = context
-        self.watch, self.progress = watch, progress
+        self.watch, self.progress = handle_signals, progress
         self.horizon.shortened = progress.shortened
         self.score: Score | None = None
         self.evaluation_seconds = 0.0
-        self.now = watch.seconds
+        self.now = handle_signals.seconds
         """The clock as it was last read: once in each update, so that all that depends on it is
         decided by one figure."""
         self.window, self.total = Window(self.now), Window(self.now)
@@ -215,7 +215,7 @@ class Loop:
             )
         return False
 
-    def _skipped(self, update: Update) -> None:
+    def _skipped(self, update: StepMetrics) -> None:
         """An update with a loss or gradient that is no number: after a few, go back."""
         progress = self.progress
         progress.bad += 1

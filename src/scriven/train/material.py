@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from ..distributed import BatchShard
 from ..evaluate.loss import Score
 from ..tasks.base import Objective
 from ..tokenizers import Tokenizer
-from .feed import Feed, Share
+from .feed import Feed
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -29,7 +30,7 @@ class Material(Protocol):
         """How much there is, in a person's words."""
         ...
 
-    def feed(self, task: Objective, seed: int, share: Share, device: torch.device) -> Feed:
+    def feed(self, task: Objective, seed: int, share: BatchShard, device: torch.device) -> Feed:
         """Where batches come from."""
         ...
 

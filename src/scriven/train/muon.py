@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..distributed import ALONE, World
+from ..distributed import SINGLE_PROCESS, DistributedContext
 from .parallel import like, whole
 from .plain import Plain
 
@@ -62,9 +62,9 @@ class Muon(Plain):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         precision: torch.dtype = torch.bfloat16,
-        world: World = ALONE,
+        dist: DistributedContext = SINGLE_PROCESS,
     ) -> None:
-        self.precision, self.world = precision, world
+        self.precision, self.dist = precision, dist
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(parameters, defaults)
 
@@ -97,8 +97,8 @@ class Muon(Plain):
 
     def _orthogonal(self, updates: Tensor) -> Tensor:
         """As `orthogonalise`; of several processes each does some of the matrices."""
-        mine = updates[self.world.share(len(updates))]
-        return self.world.joined(orthogonalise(mine, precision=self.precision), len(updates))
+        mine = updates[self.dist.shard(len(updates))]
+        return self.dist.all_gather(orthogonalise(mine, precision=self.precision), len(updates))
 
     def _momentum(self, weight: Tensor) -> Tensor:
         state = self.state[weight]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..distributed import ALONE, World
+from ..distributed import SINGLE_PROCESS, DistributedContext
 from ..errors import DamagedError, SettingError
 from ..settings import OptimSettings
 from .muon import Muon
@@ -45,7 +45,7 @@ class Optimizers:
         rate: float,
         custom: Custom | None = None,
         precision: torch.dtype = torch.bfloat16,
-        world: World = ALONE,
+        dist: DistributedContext = SINGLE_PROCESS,
     ) -> None:
         matrices, tables, vectors = roles(task)
         self.names = [*matrices, *tables, *vectors]
@@ -61,7 +61,7 @@ class Optimizers:
                     lr=settings.muon_lr,
                     weight_decay=decay,
                     precision=precision,
-                    world=world,
+                    dist=dist,
                 )
                 self.parts.append(muon)
             rest = [*tables.values(), *vectors.values()]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..distributed import ALONE, World
+from ..distributed import SINGLE_PROCESS, DistributedContext
 from ..runtime import Runtime, memory_available
 from ..settings import RuntimeSettings
 from ..tasks.base import Objective, Output
@@ -36,7 +36,9 @@ def blocks(task: nn.Module) -> Iterator[nn.Module]:
             yield from stack
 
 
-def choose_mode(task: nn.Module, world: World, wanted: Mode | None, memory: int | None) -> Mode:
+def choose_mode(
+    task: nn.Module, dist: DistributedContext, wanted: Mode | None, memory: int | None
+) -> Mode:
     """How weights lie on the processes: all of them on each, unless that takes half its memory.
 
     Args:
@@ -65,20 +67,20 @@ class Parallel:
     def __init__(
         self,
         task: Objective,
-        world: World = ALONE,
+        dist: DistributedContext = SINGLE_PROCESS,
         runtime: Runtime | None = None,
         settings: RuntimeSettings | None = None,
         compiled: Callable[[nn.Module], Forward] | None = None,
     ) -> None:
-        self.world, self.task = world, task
+        self.dist, self.task = dist, task
         self.mode: Mode | None = None
         self.wrapped: Any = task
         settings = settings or RuntimeSettings()
         if settings.activation_checkpointing:
             recompute(task)
-        if world.size > 1:
+        if dist.world_size > 1:
             assert runtime is not None
-            self.mode = choose_mode(task, world, settings.parallel, _memory(runtime, world))
+            self.mode = choose_mode(task, dist, settings.parallel, _memory(runtime, dist))
         if self.mode == "fsdp" and runtime:
             self._shard(runtime, compiled is not None)
             compiled = None  # block by block, already
@@ -93,7 +95,7 @@ class Parallel:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        mesh = init_device_mesh(runtime.device.type, (self.world.size,))
+        mesh = init_device_mesh(runtime.device.type, (self.dist.world_size,))
         policy = MixedPrecisionPolicy()
         if runtime.dtype != torch.float32:  # a block's weights travel in the precision of products
             policy = MixedPrecisionPolicy(runtime.dtype, torch.float32, cast_forward_inputs=False)
@@ -145,8 +147,8 @@ def like(tensor: Tensor, part: Tensor) -> Tensor:
     )
 
 
-def _memory(runtime: Runtime, world: World) -> int | None:
+def _memory(runtime: Runtime, dist: DistributedContext) -> int | None:
     if runtime.device.type == "cuda":
         return int(torch.cuda.get_device_properties(runtime.device).total_memory)
     memory = memory_available()
-    return None if memory is None else int(world.of_first(memory)) // world.local_size
+    return None if memory is None else int(dist.broadcast(memory)) // dist.local_world_size

@@ -9,16 +9,16 @@ from ..runs.card import read_curve
 from ..runs.publish import publish_files
 from ..runs.record import write_record
 from .budget import Horizon
-from .log import Stopwatch, forget_after
+from .logging import Stopwatch, forget_after
 from .loop import Loop
 from .plan import Plan
-from .progress import Outcome, Progress
-from .stop import Interrupted, Stop
+from .signals import Interrupted, StopSignal
 from .together import shared
+from .train_state import Outcome, TrainState
 from .trainer import Trainer
 
 
-def pretrain(run: Trainer, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
+def pretrain(run: Trainer, stop: StopSignal, handle_signals: Stopwatch) -> dict[str, Any]:
     """Trains, or goes on training, until the budget is spent.
 
     Args:
@@ -34,34 +34,34 @@ def pretrain(run: Trainer, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
             or after the steps.
     """
     try:
-        return _pretrain(run, stop, watch)
+        return _pretrain(run, stop, handle_signals)
     except Interrupted as stopped:
-        if run.saved is None or not run.world.first:
+        if run.saved is None or not run.dist.is_main_process:
             raise
         again = f"scriven train --resume {shlex.quote(str(run.folder))}"
         if "finetune" in run.record:
             again = run.record["command"]
-        if run.world.size > 1:
+        if run.dist.world_size > 1:
             again = "the same command"
         text = f"saved at step {run.saved}; go on with: {again}"
         raise Interrupted(stopped.exit_code - 128, text, run.folder) from None
 
 
-def _pretrain(run: Trainer, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
+def _pretrain(run: Trainer, stop: StopSignal, handle_signals: Stopwatch) -> dict[str, Any]:
     plan, folder, log = run.plan, run.folder, run.log
     progress = run.restore()
     if progress is None:
-        progress = Progress()
+        progress = TrainState()
         run.save(progress)  # proves that the folder can be written before time is spent
         if run.failed:
             raise run.failed
     else:
-        if run.world.first:
+        if run.dist.is_main_process:
             forget_after(folder / "metrics.jsonl", progress.step, progress.looked)
-        watch = Stopwatch(used=progress.seconds, began=watch.began)
+        handle_signals = Stopwatch(used=progress.seconds, began=handle_signals.began)
         log.event("note", step=progress.step, seconds=round(progress.seconds, 3), text="resumed")
         log.say(f"going on from step {progress.step}")
-    clock, halt = shared(run.world, watch, stop)
+    clock, halt = shared(run.dist, handle_signals, stop)
     horizon = _horizon(plan, clock, progress)
     run.task.train()
     settings = plan.settings
@@ -93,10 +93,10 @@ def _pretrain(run: Trainer, stop: Stop, watch: Stopwatch) -> dict[str, Any]:
         number = halt.number
         assert number is not None
         raise Interrupted(number)
-    return _finish(run, outcome, watch)
+    return _finish(run, outcome, handle_signals)
 
 
-def _finish(run: Trainer, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
+def _finish(run: Trainer, outcome: Outcome, handle_signals: Stopwatch) -> dict[str, Any]:
     """Puts the best weights back, and writes what the run achieved."""
     progress, score = outcome.progress, outcome.score
     if progress.best_step != progress.step or score is None:
@@ -109,11 +109,11 @@ def _finish(run: Trainer, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
         score = run.evaluate()
     assert score is not None
     text = run.sample()  # brings the weights together that are published
-    if not run.world.first:
-        run.world.wait()
+    if not run.dist.is_main_process:
+        run.dist.barrier()
         return {}
     run.publish(progress.best_step)
-    seconds = round(watch.seconds, 3)
+    seconds = round(handle_signals.seconds, 3)
     run.log.event("sample", step=progress.best_step, seconds=seconds, prompt="", text=text)
     results = {
         "run": str(run.folder),
@@ -135,17 +135,17 @@ def _finish(run: Trainer, outcome: Outcome, watch: Stopwatch) -> dict[str, Any]:
     run.record["results"] = results
     write_record(run.folder, run.record)
     publish_files(run.folder, run.describe(read_curve(run.folder)))  # the card tells it all now
-    run.world.wait()
+    run.dist.barrier()
     return results
 
 
-def _horizon(plan: Plan, watch: Stopwatch, progress: Progress) -> Horizon:
+def _horizon(plan: Plan, handle_signals: Stopwatch, progress: TrainState) -> Horizon:
     """The end of the run. Training gets at least half of a wall-clock budget, however long the
     text took to prepare; what that grants is kept with the run, which goes on with the same end."""
     if plan.budget.unit != "seconds":
         return Horizon(steps=plan.steps, seconds=0.0)
     amount = plan.budget.amount
     if progress.step == 0:
-        progress.granted = max(0.0, watch.seconds - amount / 2)
+        progress.granted = max(0.0, handle_signals.seconds - amount / 2)
     reserve = min(3.0, 0.2 * amount)
     return Horizon(steps=None, seconds=amount + progress.granted, reserve=reserve)

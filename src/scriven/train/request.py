@@ -1,19 +1,28 @@
-"""What a person asks of a run: the command's arguments, with a preset under them."""
+"""What a caller asks of a training: the arguments of the command line, with a preset beneath them,
+and what only Python can hand over.
+"""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from .. import config
 from ..errors import SettingError
+from ..evaluate.loss import Metric
 from ..settings import Settings
+from ..tasks.base import Criterion
+from .optim import Custom
 
 
 @dataclass(frozen=True)
-class Request:
-    """What was asked for; None and missing settings are chosen."""
+class TrainRequest:
+    """A training as it was asked for; whatever is None or missing is chosen."""
 
     sources: Sequence[str] = ()
+    """Texts for pre-training, tables for fine-tuning."""
     budget: str | None = None
     size: str | None = None
     out: str | None = None
@@ -26,11 +35,63 @@ class Request:
     settings: Mapping[str, object] = field(default_factory=dict)
     began: float | None = None
     """time.monotonic() when the command started: wall-clock budgets count from there."""
+    base: str | None = None
+    """The run to fine-tune: a path, a name under runs/, or latest. None: pre-training."""
+    task: str | None = None
+    """Fine-tuning: a file of tasks/; chosen by the columns of the table if None."""
+    columns: str = ""
+    """Fine-tuning: which column is which, as in text=review,label=stars."""
+    validation: str | None = None
+    """Fine-tuning: a table to evaluate on, instead of rows held out."""
+    fresh: bool = False
+    """Fine-tuning: start from random weights, as the control without pre-training does."""
+    control: bool = False
+    """Fine-tuning: train that control afterwards; only for the command that resumes."""
+    resume_command: str | None = None
+    """The command that resumes this run, if it is part of another command."""
+
+    @property
+    def command(self) -> str:
+        """The command line that asks for the same again."""
+        if self.resume_command is not None:
+            return self.resume_command
+        if self.base is None:
+            parts = ["scriven", "train", *self.sources]
+            names: tuple[str, ...] = ("budget", "size", "out", "seed", "arch", "preset")
+        else:
+            parts = ["scriven", "finetune", self.base, *self.sources]
+            names = ("task", "columns", "validation", "budget", "out", "seed", "arch")
+        for name in names:
+            value = getattr(self, name)
+            if value not in (None, ""):
+                parts += [f"--{name}", str(value)]
+        if self.control:
+            parts.append("--control")
+        parts += [f"--{name}={value}" for name, value in self.settings.items()]
+        return shlex.join(parts)
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What a command asks for, preset and command line together; None was not asked for."""
+class UserComponents:
+    """The user's own parts of a training, handed over from Python."""
+
+    optimizer: Custom | None = None
+    criterion: Criterion | None = None
+    metrics: Mapping[str, Metric] | None = None
+    weights: dict[str, torch.Tensor] | None = None
+    """Initial weights of the same model."""
+    base_weights: dict[str, torch.Tensor] | None = None
+    """Weights of another task's model, to start a fine-tuning from."""
+
+    def names(self) -> list[str]:
+        """The components without which a run cannot be resumed."""
+        parts = {"optimizer": self.optimizer, "loss": self.criterion}
+        return [name for name, part in parts.items() if part is not None]
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Preset and command line together; None and missing fields were not given."""
 
     sections: dict[str, dict[str, object]]
     arch: str | None = None
@@ -39,7 +100,7 @@ class Wishes:
     seed: int | None = None
 
     def apply(self, settings: Settings) -> Settings:
-        """Settings with everything asked for; the model's section is left to its architecture."""
+        """Settings with the overrides; the section `model` belongs to the architecture."""
         changed = {
             name: config.replace(getattr(settings, name), changes, name)
             for name, changes in self.sections.items()
@@ -48,13 +109,17 @@ class Wishes:
         return Settings(**{**vars(settings), **changed})
 
 
-def wishes_of(request: Request) -> Wishes:
-    """Preset < command line; unknown sections are refused."""
+def read_overrides(request: TrainRequest) -> Overrides:
+    """The overrides of a request; the command line goes before its preset.
+
+    Raises:
+        SettingError: an unknown section or top-level name.
+    """
     preset = read_named_preset(request.preset) if request.preset else {}
     top = {name: preset.pop(name) for name in list(preset) if "." not in name}
     if "model.vocab_size" in request.settings:
         raise SettingError("--model.vocab_size is the tokenizer's: use --tokenizer.vocab_size")
-    preset.pop("model.vocab_size", None)  # there for `inspect`; a text brings its own
+    preset.pop("model.vocab_size", None)  # for `scriven inspect`; a text has its own vocabulary
     sections = config.sections({**preset, **request.settings})
     known = ["model", *vars(Settings())]
     for name, changes in sections.items():
@@ -66,7 +131,7 @@ def wishes_of(request: Request) -> Wishes:
         if name not in ("arch", "budget", "size", "seed"):
             raise config.unknown(name, ["arch", "budget", "size", "seed"])
     seed = request.seed if request.seed is not None else top.get("seed")
-    return Wishes(
+    return Overrides(
         sections,
         request.arch or _text(top.get("arch")),
         request.budget or _text(top.get("budget")),
@@ -79,12 +144,12 @@ def read_named_preset(name: str) -> dict[str, object]:
     """A TOML file, or a built-in preset by name.
 
     Raises:
-        SettingError: neither; lists the built-in ones.
+        SettingError: neither exists; lists the built-in ones.
     """
-    shipped = Path(__file__).parent.parent / "presets"
-    path = Path(name) if name.endswith(".toml") else shipped / f"{name}.toml"
+    folder = Path(__file__).parent.parent / "presets"
+    path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
     if not path.is_file() or (not name.endswith(".toml") and Path(name).name != name):
-        names = ", ".join(sorted(file.stem for file in shipped.glob("*.toml")))
+        names = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
         raise SettingError(f"preset {name!r} does not exist: use a .toml file or one of {names}")
     return config.read_preset(path)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..data.batch import IGNORED
+from ..distributed import BatchShard
 from ..evaluate.loss import Score
 from ..evaluate.tables import baselines, confusion, main_score, score_rows, tell
 from ..generate.predict import Predictor
@@ -14,7 +15,7 @@ from ..tasks.base import Objective
 from ..tasks.shared.columns import Row
 from ..tasks.shared.examples import Example, TableTask
 from ..tokenizers import Tokenizer
-from .feed import Drawn, Feed, Share
+from .feed import Drawn, Feed
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -59,7 +60,7 @@ class Rows:
         first, second = (sum(example.length for example in part) for part in parts)
         return first, second
 
-    def feed(self, task: Objective, seed: int, share: Share, device: torch.device) -> Feed:
+    def feed(self, task: Objective, seed: int, share: BatchShard, device: torch.device) -> Feed:
         assert isinstance(task, TableTask)
         return Drawn(task, self.train_examples, self.validation_examples, seed, share, device)
 

@@ -7,6 +7,7 @@ import torch
 
 from ..data.corpus import Corpus
 from ..data.pairs import Pairs
+from ..distributed import BatchShard
 from ..evaluate.loss import Score, bytes_measured
 from ..evaluate.token_nll import token_nll
 from ..generate.fill import show
@@ -14,8 +15,8 @@ from ..generate.sampling import Sampling
 from ..runs.atomic import write_file
 from ..tasks.base import Objective
 from ..tokenizers import Tokenizer
-from .feed import Feed, Share, feed_for
-from .record import fit_baseline, opening
+from .feed import Feed, feed_for
+from .metadata import fit_baseline, opening
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -41,7 +42,7 @@ class Texts:
     def size(self) -> str:
         return f"{len(self.corpus.train):,} + {len(self.corpus.validation):,} tokens"
 
-    def feed(self, task: Objective, seed: int, share: Share, device: torch.device) -> Feed:
+    def feed(self, task: Objective, seed: int, share: BatchShard, device: torch.device) -> Feed:
         return feed_for(self.corpus, task, seed, share, device)
 
     def measured(self, task: Objective) -> int:

@@ -12,34 +12,34 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..distributed import World
+from ..distributed import DistributedContext
 from ..errors import LostError
-from .log import Stopwatch
-from .stop import Stop
+from .logging import Stopwatch
+from .signals import StopSignal
 
 
 class SharedWatch(Stopwatch):
     """The clock of the first process."""
 
-    def __init__(self, world: World, own: Stopwatch) -> None:
-        self.world, self.own = world, own
+    def __init__(self, dist: DistributedContext, own: Stopwatch) -> None:
+        self.dist, self.own = dist, own
 
     @property
     def seconds(self) -> float:
         """Since the run began, there."""
-        return self.world.of_first(self.own.seconds)
+        return self.dist.broadcast(self.own.seconds)
 
 
-class SharedStop(Stop):
+class SharedStop(StopSignal):
     """Whether somebody asked any of the processes to stop."""
 
-    def __init__(self, world: World, own: Stop) -> None:
-        self.world, self.own = world, own
+    def __init__(self, dist: DistributedContext, own: StopSignal) -> None:
+        self.dist, self.own = dist, own
 
     @property
     def number(self) -> int | None:  # type: ignore[override]
         """Of the signal that one of them got."""
-        return int(self.world.largest(self.own.number or 0)) or None
+        return int(self.dist.all_reduce_max(self.own.number or 0)) or None
 
     @property
     def gently(self) -> bool:
@@ -54,20 +54,22 @@ class SharedStop(Stop):
         return self.number is not None
 
 
-def shared(world: World, watch: Stopwatch, stop: Stop) -> tuple[Stopwatch, Stop]:
+def shared(
+    dist: DistributedContext, handle_signals: Stopwatch, stop: StopSignal
+) -> tuple[Stopwatch, StopSignal]:
     """Clock and stop of a run: its own, where it is one process."""
-    if world.size == 1:
-        return watch, stop
-    return SharedWatch(world, watch), SharedStop(world, stop)
+    if dist.world_size == 1:
+        return handle_signals, stop
+    return SharedWatch(dist, handle_signals), SharedStop(dist, stop)
 
 
 class Meeting:
     """Where the first process tells the others what is trained, once everything that can be refused
     has been refused. Until then they wait."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.told = world.size == 1
+    def __init__(self, dist: DistributedContext) -> None:
+        self.dist = dist
+        self.told = dist.world_size == 1
 
     def begin(self, folder: Path, sources: Sequence[str], finished: bool = False) -> None:
         """Everybody trains this run; or there is nothing left to do in it."""
@@ -75,25 +77,25 @@ class Meeting:
             return
         self.told = True
         about = {"folder": str(folder), "sources": list(sources), "finished": finished}
-        self.world.tell(json.dumps(about))
+        self.dist.broadcast_str(json.dumps(about))
 
     def listen(self) -> dict[str, Any]:
         """What the first process said; empty when it gave up."""
         self.told = True
-        found: dict[str, Any] = json.loads(self.world.tell(""))
+        found: dict[str, Any] = json.loads(self.dist.broadcast_str(""))
         return found
 
     def close(self) -> None:
         """Lets the others go, where there is nothing to train."""
         if not self.told:
             with suppress(LostError):
-                self.world.tell("{}")
+                self.dist.broadcast_str("{}")
 
 
 @contextmanager
-def gathering(world: World) -> Iterator[Meeting]:
+def gathering(dist: DistributedContext) -> Iterator[Meeting]:
     """A meeting, for the length of a block."""
-    meeting = Meeting(world)
+    meeting = Meeting(dist)
     try:
         yield meeting
     finally:

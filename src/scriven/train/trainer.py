@@ -10,8 +10,8 @@ from torch import Tensor
 
 from .. import registry
 from ..data.batch import Batch
-from ..distributed import ALONE, World
-from ..errors import ResourceError, ScrivenError, SettingError
+from ..distributed import SINGLE_PROCESS, DistributedContext
+from ..errors import ResourceError, ScrivenError
 from ..evaluate.loss import Score, evaluate_loss
 from ..generate.engine import Engine
 from ..nn.lora import adapters, merged
@@ -25,17 +25,16 @@ from ..runs.twin import foreign_weights
 from ..runtime import Runtime, seed_everything
 from ..tasks.base import Output
 from ..tasks.shared.examples import TableTask
-from .build import build_task, prepare_weights
-from .carry import Carry
-from .feed import Share
-from .log import Log
+from .build_model import build_task, prepare_weights
+from .logging import Log
 from .material import Material
 from .optim import Optimizers
-from .own import Own
 from .parallel import Parallel
 from .plan import Plan
-from .progress import Hooks, Progress, restore_state, state_of
-from .update import Updater
+from .recurrent_state import RecurrentState
+from .request import UserComponents
+from .train_state import Hooks, TrainState, restore_state, state_of
+from .train_step import TrainStep
 
 
 class Trainer:
@@ -49,11 +48,11 @@ class Trainer:
         record: dict[str, Any],
         runtime: Runtime,
         log: Log,
-        own: Own,
-        world: World = ALONE,
+        own: UserComponents,
+        dist: DistributedContext = SINGLE_PROCESS,
     ) -> None:
         self.plan, self.material, self.folder, self.record = plan, material, folder, record
-        self.runtime, self.log, self.own, self.world = runtime, log, own, world
+        self.runtime, self.log, self.own, self.dist = runtime, log, own, dist
         seed_everything(plan.seed)
         architecture = registry.module("scriven.models", plan.architecture)
         self.architecture = architecture
@@ -61,19 +60,19 @@ class Trainer:
         settings = plan.settings
         partly = prepare_weights(self.task, architecture, plan, record)
         compiled = partial(_compiled, log=log) if settings.runtime.compile else None
-        self.parallel = Parallel(self.task, world, runtime, settings.runtime, compiled)
+        self.parallel = Parallel(self.task, dist, runtime, settings.runtime, compiled)
         half = runtime.dtype in (torch.bfloat16, torch.float16)
         precision = torch.bfloat16 if half else next(self.task.parameters()).dtype
         self.optimizers = Optimizers(
-            self.task, settings.optim, plan.rate, own.optimizer, precision, world
+            self.task, settings.optim, plan.rate, own.optimizer, precision, dist
         )
         for name, first in partly.items():
             self.optimizers.hold(name, first)
-        share = share_of(settings.train.batch_size or 1, world)
-        self.carry = Carry(self.task.backbone, share)
+        share = dist.batch_shard(settings.train.batch_size or 1)
+        self.carry = RecurrentState(self.task.backbone, share)
         # the rows of a table do not follow each other
         self.flows = not isinstance(self.task, TableTask)
-        self.updater = Updater(
+        self.updater = TrainStep(
             self.parallel,
             self.optimizers,
             runtime,
@@ -87,7 +86,7 @@ class Trainer:
         self.shown = self.task
         """The model as it is published and writes: a whole one, where the trained one is in
         parts."""
-        if self.parallel.mode == "fsdp" and world.first:
+        if self.parallel.mode == "fsdp" and dist.is_main_process:
             self.shown = build_task(architecture, plan, own, runtime, material.tokenizer, record)
         self.engine = Engine(self.shown, material.tokenizer, runtime, material.opening)
         self.files = self.describe()
@@ -122,7 +121,7 @@ class Trainer:
 
     def baseline(self) -> None:
         """Finds what counting reaches, once in the life of a run."""
-        if "baseline" in self.record or not self.world.first:
+        if "baseline" in self.record or not self.dist.is_main_process:
             return
         self.record["baseline"], sentence = self.material.baseline()
         try:
@@ -141,20 +140,20 @@ class Trainer:
             runtime=self.runtime,
             metrics=self.own.metrics,
             pause=pause,
-            world=self.world,
+            dist=self.dist,
         )
 
-    def save(self, progress: Progress) -> None:
+    def save(self, progress: TrainState) -> None:
         """A checkpoint; a full disk costs this save, never the run. Weights that went bad are not
         saved, so that there is always a good state to go back to. All processes hand over what they
         hold, and the first one writes."""
-        if self.world.largest(float(not self.parallel.finite())):
+        if self.dist.all_reduce_max(float(not self.parallel.finite())):
             self.log.say("not saved: there are weights that are not finite numbers")
             return
         device = self.runtime.device
         files, state = state_of(self.parallel, self.optimizers, self.carry, progress, device)
         self._draw_anew(progress.step)
-        if not self.world.first:
+        if not self.dist.is_main_process:
             self.saved = progress.step
             return
         self._show(files["model"])
@@ -175,10 +174,10 @@ class Trainer:
     saved: int | None = None
     """The step of the last save."""
 
-    def keep_best(self, progress: Progress, score: Score) -> None:
+    def keep_best(self, progress: TrainState, score: Score) -> None:
         """Publishes the present weights at the top of the run folder."""
         self.look()
-        if self.world.first:
+        if self.dist.is_main_process:
             self._try_to_publish(progress)
 
     def look(self) -> None:
@@ -193,8 +192,8 @@ class Trainer:
     def _draw_anew(self, step: int) -> None:
         """Other random numbers for each process but the first, whose own are in the checkpoint: a
         function of the step, so that a run that goes on from here draws the same."""
-        if not self.world.first:
-            seed_everything((self.plan.seed * 1_000_003 + step * 1009 + self.world.rank) % 2**63)
+        if not self.dist.is_main_process:
+            seed_everything((self.plan.seed * 1_000_003 + step * 1009 + self.dist.rank) % 2**63)
 
     def publish(self, step: int) -> None:
         """Makes the weights that are shown the model of the run folder."""
@@ -205,17 +204,17 @@ class Trainer:
             write_adapter(folder, self.shown, architecture, plan.model, base, kind=plan.task)
         publish(self.folder, self.files, weights, {"step": str(step)})
 
-    def _try_to_publish(self, progress: Progress) -> None:
+    def _try_to_publish(self, progress: TrainState) -> None:
         """A full disk costs this publication, never the run: the end publishes again."""
         try:
             self.publish(progress.step)
         except ResourceError as error:
             self.log.say(f"best weights not published: {error}")
 
-    def restore(self) -> Progress | None:
+    def restore(self) -> TrainState | None:
         """Goes back to the newest whole checkpoint, or to nothing."""
         found = checkpoint.load_newest(self.folder)
-        if self.world.size > 1:  # a save may end between two looks
+        if self.dist.world_size > 1:  # a save may end between two looks
             found = self._same(found)
         if found is None:
             return None
@@ -231,36 +230,21 @@ class Trainer:
 
     def _same(self, found: checkpoint.Checkpoint | None) -> checkpoint.Checkpoint | None:
         """The checkpoint that the first process found."""
-        step = int(self.world.of_first(-1 if found is None else found.step))
+        step = int(self.dist.broadcast(-1 if found is None else found.step))
         if found is None or found.step != step:
             found = None if step < 0 else checkpoint.load(self.folder, step)
-        self.world.wait()
+        self.dist.barrier()
         return found
 
     def sample(self) -> str:
         """A little of what the model makes of the validation part; the same seed each time, so that
         samples compare."""
         self.look()
-        if not self.world.first:
+        if not self.dist.is_main_process:
             return ""
         text = self.material.sample(self)
         self.task.train()
         return text
-
-
-def share_of(rows: int, world: World) -> Share:
-    """The rows of each batch that a process reads.
-
-    Raises:
-        SettingError: they cannot be shared out evenly.
-    """
-    if rows % world.size:
-        near = max(1, round(rows / world.size)) * world.size
-        raise SettingError(
-            f"--train.batch_size={rows} is not divisible by {world.size} processes: use {near}"
-        )
-    mine = world.share(rows)
-    return Share(rows, mine.start, mine.stop)
 
 
 def _compiled(task: Any, log: Log) -> Callable[[Batch], Output]:

@@ -1,6 +1,6 @@
 """Averages over the updates of the last seconds, for the progress line."""
 
-from .update import Update
+from .train_step import StepMetrics
 
 
 class Window:
@@ -11,7 +11,7 @@ class Window:
         self.updates = self.tokens = self.counted = 0
         self.losses = self.accuracies = 0.0
 
-    def add(self, update: Update) -> None:
+    def add(self, update: StepMetrics) -> None:
         """One update; a bad one counts as time but never hides in the mean."""
         self.updates += 1
         self.tokens += update.read

@@ -9,20 +9,19 @@ import torch
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..distributed import ALONE, World
+from ..distributed import SINGLE_PROCESS, BatchShard, DistributedContext
 from ..models.shared.backbone import Backbone
 from ..nn.state import State
-from .feed import Share
 
 
-class Carry:
+class RecurrentState:
     """The states of a model with a memory; for any other, nothing.
 
     Each micro-batch has its own state, in the process that reads its rows. In a checkpoint they are
     one, so that a run can go on with micro-batches of another size, on another number of processes.
     """
 
-    def __init__(self, backbone: Backbone, share: Share) -> None:
+    def __init__(self, backbone: Backbone, share: BatchShard) -> None:
         self.backbone, self.share = backbone, share
         self.next = 0
         """Number of the sample that the rows go on with."""
@@ -32,7 +31,7 @@ class Carry:
 
     def follow(self, sample: int, batch: Batch) -> Batch:
         """The batch, marked as fresh where it is not the one that follows."""
-        follows, self.next = sample == self.next, sample + self.share.of
+        follows, self.next = sample == self.next, sample + self.share.batch_size
         if not follows or batch.fresh:
             self.clear()
             return replace(batch, fresh=True)
@@ -56,7 +55,7 @@ class Carry:
         """Forgets everything: a text begins, or numbers went bad."""
         self.states, self.saved = {}, {}
 
-    def tensors(self, world: World = ALONE) -> dict[str, Tensor]:
+    def tensors(self, dist: DistributedContext = SINGLE_PROCESS) -> dict[str, Tensor]:
         """For a checkpoint: rows of all micro-batches one after the other, of all processes. Empty
         without memory."""
         found: dict[str, Tensor] = dict(self.saved)
@@ -71,7 +70,7 @@ class Carry:
         if not found:
             return {}
         together = {
-            name: world.joined(tensor, self.share.of) if tensor.dim() > 1 else tensor
+            name: dist.all_gather(tensor, self.share.batch_size) if tensor.dim() > 1 else tensor
             for name, tensor in found.items()
         }
         return {**together, "next": torch.tensor(self.next)}

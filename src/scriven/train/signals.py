@@ -22,7 +22,7 @@ class Interrupted(BaseException):  # like KeyboardInterrupt: nothing should swal
         self.folder = folder
 
 
-class Stop:
+class StopSignal:
     """Whether somebody asked the run to stop."""
 
     def __init__(self) -> None:
@@ -40,9 +40,9 @@ class Stop:
 
 
 @contextmanager
-def watch() -> Iterator[Stop]:
+def handle_signals() -> Iterator[StopSignal]:
     """Handles the signals for the length of a block; only the main thread can."""
-    stop = Stop()
+    stop = StopSignal()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

@@ -13,14 +13,14 @@ from ..tasks.base import Objective
 from ..tasks.shared.inherit import inherit
 from ..tokenizers import Tokenizer
 from .freeze import freeze
-from .own import Own
 from .plan import Plan
+from .request import UserComponents
 
 
 def build_task(
     architecture: ModuleType,
     plan: Plan,
-    own: Own,
+    own: UserComponents,
     runtime: Runtime,
     tokenizer: Tokenizer,
     record: dict[str, Any],
@@ -33,9 +33,9 @@ def build_task(
     task.initialise()
     if own.weights is not None:
         task.load_state_dict(own.weights)
-    if own.learned is not None:
+    if own.base_weights is not None:
         same = facts is not None and facts["base"]["same_answers"]
-        inherit(task, own.learned, same)
+        inherit(task, own.base_weights, same)
     return task.to(runtime.device)
 
 

@@ -19,7 +19,7 @@ from ..settings import (
 )
 from .budget import Budget, parse_budget
 from .plan import Plan, check_ranges, shape_of, tokens_by_row, usual_looks
-from .request import Wishes
+from .request import Overrides
 
 FREE = {
     "train.save_seconds",
@@ -38,7 +38,7 @@ FREE = {
 """What may change without changing what is learnt."""
 
 
-def recorded(record: Mapping[str, Any], arch: str | None = None) -> Plan:
+def plan_from_metadata(record: Mapping[str, Any], arch: str | None = None) -> Plan:
     """The plan that a record was made from.
 
     Args:
@@ -64,7 +64,9 @@ def recorded(record: Mapping[str, Any], arch: str | None = None) -> Plan:
     )  # fmt: skip
 
 
-def compare(record: Mapping[str, Any], asked: Wishes, folder: Path) -> tuple[Plan, list[str]]:
+def check_resume_config(
+    record: Mapping[str, Any], asked: Overrides, folder: Path
+) -> tuple[Plan, list[str]]:
     """The recorded plan with harmless changes, and a sentence for each of them.
 
     Raises:
@@ -72,7 +74,7 @@ def compare(record: Mapping[str, Any], asked: Wishes, folder: Path) -> tuple[Pla
     """
     if asked.arch is not None and Path(asked.arch).stem != record["architecture"]:
         raise _other(folder, "--arch", record["architecture"], asked.arch)
-    plan = recorded(record, asked.arch)
+    plan = plan_from_metadata(record, asked.arch)
     changes: list[str] = []
     if asked.seed is not None and asked.seed != plan.seed:
         raise _other(folder, "--seed", plan.seed, asked.seed)

@@ -9,13 +9,13 @@ import torch
 from ..data.batch import Batch
 from ..evaluate.loss import Score
 from ..runtime import random_state, restore_random_state
-from .carry import Carry
 from .optim import Optimizers
 from .parallel import Parallel
+from .recurrent_state import RecurrentState
 
 
 @dataclass
-class Progress:
+class TrainState:
     """Where a run stands; saved with every checkpoint."""
 
     step: int = 0
@@ -53,11 +53,11 @@ class Hooks:
     """The batch whose first window has this number."""
     evaluate: Callable[[Callable[[], bool]], Score | None]
     """Score on the whole validation part; gives up with None when the argument says so."""
-    save: Callable[[Progress], None]
+    save: Callable[[TrainState], None]
     """Writes a checkpoint."""
-    better: Callable[[Progress, Score], None]
+    better: Callable[[TrainState, Score], None]
     """Keeps the present weights as the best so far."""
-    restore: Callable[[], Progress | None]
+    restore: Callable[[], TrainState | None]
     """Goes back to the last healthy checkpoint."""
     sample: Callable[[], str]
     """A little of the model's writing."""
@@ -69,7 +69,7 @@ class Hooks:
 class Outcome:
     """How a run ended."""
 
-    progress: Progress
+    progress: TrainState
     reason: str
     """budget, converged or interrupted."""
     tokens_per_second: float
@@ -80,8 +80,8 @@ class Outcome:
 def state_of(
     parallel: Parallel,
     optimizers: Optimizers,
-    carry: Carry,
-    progress: Progress,
+    carry: RecurrentState,
+    progress: TrainState,
     device: torch.device,
 ) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
     """Everything a run needs to go on, on any number of processes: (tensors by file, JSON values).
@@ -94,7 +94,7 @@ def state_of(
         "optimizer": parallel.gathered(tensors),
         "random": random_state(device),
     }
-    carried = carry.tensors(parallel.world)
+    carried = carry.tensors(parallel.dist)
     if carried:
         files["carried"] = carried
     return files, {"progress": asdict(progress), "optimizer": numbers}
@@ -103,14 +103,14 @@ def state_of(
 def restore_state(
     parallel: Parallel,
     optimizers: Optimizers,
-    carry: Carry,
+    carry: RecurrentState,
     files: dict[str, dict[str, torch.Tensor]],
     state: dict[str, Any],
     device: torch.device,
-) -> Progress:
+) -> TrainState:
     """The inverse of `state_of`."""
     parallel.load(files["model"])
     optimizers.restore(files["optimizer"], state["optimizer"])
     carry.restore(files.get("carried", {}))
     restore_random_state(files["random"], device)
-    return Progress(**state["progress"])
+    return TrainState(**state["progress"])

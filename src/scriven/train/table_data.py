@@ -24,7 +24,7 @@ from ..tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
-class Ground:
+class TableData:
     """Rows that were read and checked."""
 
     name: str
@@ -95,7 +95,7 @@ def choose_task(
     return next(iter(best.items()))
 
 
-def read_ground(
+def load_table(
     sources: Sequence[str],
     data: DataSettings,
     *,
@@ -103,7 +103,7 @@ def read_ground(
     columns: str,
     validation: str | None,
     seed: int,
-) -> Ground:
+) -> TableData:
     """Reads a table, splits it, and checks every row.
 
     The validation part is the file `validation`, the built-in table's own, or rows drawn by the
@@ -147,7 +147,7 @@ def read_ground(
             "tell nothing"
         )
     digest = hashlib.sha256((fingerprint(rows) + fingerprint(held_out)).encode()).hexdigest()
-    return Ground(name, kind, chosen, rows, held_out, digest, label, notes)
+    return TableData(name, kind, chosen, rows, held_out, digest, label, notes)
 
 
 def checked(
@@ -263,4 +263,4 @@ def shared(task: type[TableTask], rows: Sequence[Row], others: Sequence[Row]) ->
     return sum(fingerprint([task.without_answer(row)]) in have for row in others)
 
 
-__all__ = ["Ground", "checked", "choose_task", "encoded", "read_ground", "shared", "tasks"]
+__all__ = ["TableData", "checked", "choose_task", "encoded", "load_table", "shared", "tasks"]

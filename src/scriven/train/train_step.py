@@ -8,13 +8,13 @@ import torch
 from ..data.batch import Batch
 from ..runtime import Runtime
 from ..tasks.base import Output
-from .carry import Carry
 from .optim import Optimizers
 from .parallel import Parallel, whole
+from .recurrent_state import RecurrentState
 
 
 @dataclass(frozen=True)
-class Update:
+class StepMetrics:
     """What one update did."""
 
     loss: float
@@ -29,7 +29,7 @@ class Update:
     """Tokens of the text."""
 
 
-class Updater:
+class TrainStep:
     """Turns a batch into an update.
 
     Micro-batches add up sums, divided once by the tokens of the whole batch, so their number
@@ -44,14 +44,14 @@ class Updater:
         optimizers: Optimizers,
         runtime: Runtime,
         clip: float,
-        carry: Carry | None = None,
+        carry: RecurrentState | None = None,
     ) -> None:
         self.parallel, self.optimizers = parallel, optimizers
         self.runtime, self.clip, self.carry = runtime, clip, carry
         half = runtime.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=half)
 
-    def __call__(self, batch: Batch, rows: int, share: float) -> Update:
+    def __call__(self, batch: Batch, rows: int, share: float) -> StepMetrics:
         """One update.
 
         Args:
@@ -59,19 +59,19 @@ class Updater:
             rows: at most so many at once.
             share: of the peak learning rate.
         """
-        world = self.parallel.world
-        total, read = world.sum([batch.counted(), batch.read])
+        dist = self.parallel.dist
+        total, read = dist.all_reduce_sum([batch.counted(), batch.read])
         if not total:  # decay and momentum would move the weights without anything learnt
-            return Update(0.0, 0.0, 0.0, applied=True, read=int(read))
+            return StepMetrics(0.0, 0.0, 0.0, applied=True, read=int(read))
         loss, correct = 0.0, 0
         parts = list(batch.split(rows))
         for number, part in enumerate(parts):
             with self.parallel.part(last=number == len(parts) - 1):
                 output = self._forward(part, number * rows)
-                self.scaler.scale(output.loss / (total / world.size)).backward()  # type: ignore[no-untyped-call]
+                self.scaler.scale(output.loss / (total / dist.world_size)).backward()  # type: ignore[no-untyped-call]
             loss += float(output.loss.detach())
             correct += int(output.correct)
-        loss, right = world.sum([loss, correct])
+        loss, right = dist.all_reduce_sum([loss, correct])
         for part_of_step in self.optimizers.parts:
             self.scaler.unscale_(part_of_step)
         norm = float(self._clip())
@@ -83,7 +83,7 @@ class Updater:
             if self.carry is not None:
                 self.carry.clear()
         self.scaler.update()
-        return Update(loss / total, right / total, norm, applied, int(read))
+        return StepMetrics(loss / total, right / total, norm, applied, int(read))
 
     def _forward(self, part: Batch, start: int) -> Output:
         """A forward pass over the rows from `start` on."""

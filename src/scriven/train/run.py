@@ -12,7 +12,7 @@ from .. import config, registry
 from ..data.corpus import Corpus
 from ..data.pairs import Pairs, hold_pairs
 from ..data.prepare import prepare
-from ..distributed import join
+from ..distributed import init_distributed
 from ..errors import BusyError, InputError, SettingError
 from ..generate.sampling import LARGEST_SEED, check_whole
 from ..models.shared.backbone import pretraining
@@ -23,45 +23,48 @@ from ..runtime import decide
 from ..settings import Settings, TokenizerSettings
 from ..tokenizers.choose import vocabulary_for
 from .budget import parse_budget
-from .conduct import Trained, run_plan
-from .differences import compare, recorded
-from .log import Log, Stopwatch
-from .own import Own
+from .conduct import TrainResult, run_plan
+from .finetune import finetune
+from .logging import Log, Stopwatch
+from .metadata import about_text, new_record
 from .plan import Plan, TextSize, check_ranges, make_plan, shape_of
-from .record import about_text, new_record
-from .request import Request, Wishes, wishes_of
-from .stop import Stop, watch
+from .request import Overrides, TrainRequest, UserComponents, read_overrides
+from .resume import check_resume_config, plan_from_metadata
+from .signals import StopSignal, handle_signals
 from .texts import Texts
 from .together import Meeting, gathering
-from .trainer import share_of
 
 DEFAULT_BUDGET = "10m"
 
 
-def start(request: Request, own: Own | None = None) -> Trained:
+def start_or_resume(request: TrainRequest, own: UserComponents | None = None) -> TrainResult:
     """Trains a new run, or goes on with an interrupted one, to its end.
 
     Raises:
         ScrivenError: anything that cannot be done as asked. Interrupted: stopped by a signal,
             after saving.
     """
+    if request.base is not None:
+        return finetune(request, own)
     clock = Stopwatch(began=request.began)
-    with watch() as stop:
-        wishes = wishes_of(request)
-        asked = wishes.apply(Settings())
+    with handle_signals() as stop:
+        overrides = read_overrides(request)
+        asked = overrides.apply(Settings())
         check_ranges(asked)
-        with gathering(join(asked.runtime.distributed_timeout)) as meeting:
-            if meeting.world.size > 1 and "-" in request.sources:
+        with gathering(init_distributed(asked.runtime.distributed_timeout)) as meeting:
+            if meeting.dist.world_size > 1 and "-" in request.sources:
                 raise InputError("- (standard input) reaches one process only: give a file")
-            if not meeting.world.first:
-                return _follow(request, stop, clock, own or Own(), meeting)
+            if not meeting.dist.is_main_process:
+                return _follow(request, stop, clock, own or UserComponents(), meeting)
             folder = _folder(request)
             if folder is not None and (folder / "scriven.json").exists():
-                return _again(request, wishes, folder, stop, clock, own or Own(), meeting)
-            return _new(request, wishes, stop, clock, own or Own(), meeting)
+                return _again(
+                    request, overrides, folder, stop, clock, own or UserComponents(), meeting
+                )
+            return _new(request, overrides, stop, clock, own or UserComponents(), meeting)
 
 
-def _folder(request: Request) -> Path | None:
+def _folder(request: TrainRequest) -> Path | None:
     """The run folder where it is known before the text is read."""
     if request.resume:
         if request.out:
@@ -73,30 +76,35 @@ def _folder(request: Request) -> Path | None:
 
 
 def _new(
-    request: Request, wishes: Wishes, stop: Stop, clock: Stopwatch, own: Own, meeting: Meeting
-) -> Trained:
+    request: TrainRequest,
+    overrides: Overrides,
+    stop: StopSignal,
+    clock: Stopwatch,
+    own: UserComponents,
+    meeting: Meeting,
+) -> TrainResult:
     """A run that does not exist yet."""
     if not request.sources:
         raise InputError("no text: give files, folders, - for standard input, or shakespeare")
     log = Log(None, quiet=request.quiet)
-    budget = parse_budget(wishes.budget or DEFAULT_BUDGET)
-    architecture = wishes.arch or "llama"
+    budget = parse_budget(overrides.budget or DEFAULT_BUDGET)
+    architecture = overrides.arch or "llama"
     module = registry.module("scriven.models", architecture)
-    config.replace(module.Config(), wishes.sections.get("model", {}), "model")  # refuses early
-    settings = wishes.apply(Settings())
+    config.replace(module.Config(), overrides.sections.get("model", {}), "model")  # refuses early
+    settings = overrides.apply(Settings())
     check_ranges(settings)
-    if wishes.size is not None:
-        shape_of(wishes.size)
+    if overrides.size is not None:
+        shape_of(overrides.size)
     if settings.tokenizer.vocab_size is not None and not 3 <= settings.tokenizer.vocab_size < 2**31:
         raise SettingError(f"--tokenizer.vocab_size={settings.tokenizer.vocab_size}: at least 3")
-    world = meeting.world
-    if settings.runtime.parallel is not None and world.size == 1:
+    dist = meeting.dist
+    if settings.runtime.parallel is not None and dist.world_size == 1:
         raise SettingError(
             f"--parallel {settings.runtime.parallel} is for several processes: start them with "
             "torchrun --nproc-per-node 2 -m scriven train ..."
         )
-    runtime = decide(settings.runtime, world.place)
-    seed = 0 if wishes.seed is None else wishes.seed
+    runtime = decide(settings.runtime, (dist.local_rank, dist.local_world_size))
+    seed = 0 if overrides.seed is None else overrides.seed
     check_whole("seed", seed, LARGEST_SEED)
     task = pretraining(module)
     if task == "seq2seq" and hold_pairs(request.sources, settings.data):
@@ -112,7 +120,7 @@ def _new(
     corpus = with_marks(corpus, task)
     folder = Path(request.out) if request.out is not None else Path("runs") / corpus.name
     if (folder / "scriven.json").exists():
-        return _again(request, wishes, folder, stop, clock, own, meeting, corpus)
+        return _again(request, overrides, folder, stop, clock, own, meeting, corpus)
     pairs = Pairs(corpus.train, corpus.tokenizer.eos) if corpus.pairs else None
     text = TextSize(
         corpus.tokenizer.vocab_size,
@@ -124,17 +132,17 @@ def _new(
     )
     plan = make_plan(
         architecture,
-        wishes.sections.get("model", {}),
+        overrides.sections.get("model", {}),
         settings,
         budget,
         seed,
         text,
         runtime,
-        wishes.size,
+        overrides.size,
         task,
-        world.size,
+        dist.world_size,
     )
-    share_of(plan.settings.train.batch_size or 1, world)  # refuses early
+    dist.batch_shard(plan.settings.train.batch_size or 1)  # refuses early
     data, tokenizer = about_text(corpus), corpus.tokenizer
     check_size(new_record(plan, tokenizer, data, folder.name, "", runtime, []))
     folder = claim(folder)
@@ -145,32 +153,32 @@ def _new(
     with RunLock(folder):
         if (folder / "scriven.json").exists():
             raise BusyError(f"{folder} was made by another process just now: try again")
-        command = _command(request)
+        command = request.command
         record = new_record(plan, tokenizer, data, folder.name, command, runtime, own.names())
-        record["environment"]["processes"] = world.size
+        record["environment"]["processes"] = dist.world_size
         write_record(folder, record)
         meeting.begin(folder, request.sources)
         return run_plan(
-            plan, Texts(corpus), folder, record, runtime, stop, clock, own, request.quiet, world
+            plan, Texts(corpus), folder, record, runtime, stop, clock, own, request.quiet, dist
         )
 
 
 def _again(
-    request: Request,
-    wishes: Wishes,
+    request: TrainRequest,
+    overrides: Overrides,
     folder: Path,
-    stop: Stop,
+    stop: StopSignal,
     clock: Stopwatch,
-    own: Own,
+    own: UserComponents,
     meeting: Meeting,
     corpus: Corpus | None = None,
-) -> Trained:
+) -> TrainResult:
     """A run that exists: go on with it, or give its results once more."""
     log = Log(None, quiet=request.quiet)
     record = read_record(folder)
     if "finetune" in record:
         raise InputError(f"{folder} is a fine-tuning: go on with `{record['command']}`")
-    plan, changes = compare(record, wishes, folder)
+    plan, changes = check_resume_config(record, overrides, folder)
     sources = list(request.sources) or record["data"]["sources"]
     if corpus is None:
         if sources == ["-"] and not request.sources:
@@ -198,22 +206,22 @@ def _again(
     if record["results"] is not None:
         log.say(f"{folder} is finished; use --out NEW for another run")
         meeting.begin(folder, sources, finished=True)
-        return Trained(folder, {**record["results"], "run": str(folder)})
+        return TrainResult(folder, {**record["results"], "run": str(folder)})
     missing = [name for name in record.get("own", []) if name not in own.names()]
     if missing:
         raise InputError(
             f"{folder} was begun from Python with an {missing[0]} of your own: go on from there"
         )
-    world, environment = meeting.world, record["environment"]
-    share_of(plan.settings.train.batch_size or 1, world)
-    runtime = decide(plan.settings.runtime, world.place)
+    dist, environment = meeting.dist, record["environment"]
+    dist.batch_shard(plan.settings.train.batch_size or 1)
+    runtime = decide(plan.settings.runtime, (dist.local_rank, dist.local_world_size))
     before = environment.get("processes", 1)
-    if world.size != before:
+    if dist.world_size != before:
         changes.append(
-            f"on {world.size} processes, not {before}: the same text in the same order; dropout "
-            "draws other random numbers"
+            f"on {dist.world_size} processes, not {before}: the same text in the same order; "
+            "dropout draws other random numbers"
         )
-        environment["processes"] = world.size
+        environment["processes"] = dist.world_size
     if runtime.threads != record["environment"]["threads"]:
         log.say("another number of threads than before: the numbers may differ in the last digits")
     with RunLock(folder):
@@ -228,11 +236,13 @@ def _again(
             write_record(folder, record)
         meeting.begin(folder, sources)
         return run_plan(
-            plan, Texts(corpus), folder, record, runtime, stop, clock, own, request.quiet, world
+            plan, Texts(corpus), folder, record, runtime, stop, clock, own, request.quiet, dist
         )
 
 
-def _follow(request: Request, stop: Stop, clock: Stopwatch, own: Own, meeting: Meeting) -> Trained:
+def _follow(
+    request: TrainRequest, stop: StopSignal, clock: Stopwatch, own: UserComponents, meeting: Meeting
+) -> TrainResult:
     """Any process but the first: trains what that one has planned and written down."""
     told = meeting.listen()
     if not told:
@@ -240,8 +250,8 @@ def _follow(request: Request, stop: Stop, clock: Stopwatch, own: Own, meeting: M
     folder = Path(told["folder"])
     record = read_record(folder)
     if told["finished"]:
-        return Trained(folder, {**record["results"], "run": str(folder)})
-    plan = recorded(record, request.arch)
+        return TrainResult(folder, {**record["results"], "run": str(folder)})
+    plan = plan_from_metadata(record, request.arch)
     settings = plan.settings
     corpus = prepare(
         told["sources"],
@@ -254,9 +264,9 @@ def _follow(request: Request, stop: Stop, clock: Stopwatch, own: Own, meeting: M
     corpus = with_marks(corpus, plan.task)
     if corpus.fingerprint != record["data"]["fingerprint"]:
         raise InputError(f"{', '.join(told['sources'])}: another text here than in process 0")
-    runtime = decide(settings.runtime, meeting.world.place)
+    runtime = decide(settings.runtime, (meeting.dist.local_rank, meeting.dist.local_world_size))
     return run_plan(
-        plan, Texts(corpus), folder, record, runtime, stop, clock, own, True, meeting.world
+        plan, Texts(corpus), folder, record, runtime, stop, clock, own, True, meeting.dist
     )
 
 
@@ -290,14 +300,3 @@ def explain(plan: Plan, corpus: Corpus) -> str:
             why = plan.reasons.get(key, "default" if value == usual[name] else "asked for")
             lines.append(f"  {key} = {shown}  ({why})")
     return "\n".join(lines)
-
-
-def _command(request: Request) -> str:
-    """The command that does this again."""
-    parts = ["scriven", "train", *request.sources]
-    for name in ("budget", "size", "out", "seed", "arch", "preset"):
-        value = getattr(request, name)
-        if value is not None:
-            parts += [f"--{name}", str(value)]
-    parts += [f"--{name}={value}" for name, value in request.settings.items()]
-    return shlex.join(parts)
