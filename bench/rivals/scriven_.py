@@ -135,7 +135,7 @@ class Scriven:
     def loss(self) -> dict[str, Any]:
         self.task.eval()
         parts = [Batch(*window) for window in self.batches.windows()]
-        return {"losses": [float(self.task(part).loss) / part.counted() for part in parts]}
+        return {"losses": [float(self.task(part).loss) / part.num_targets() for part in parts]}
 
     def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
         began = time.perf_counter()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scriven.data.bulk.build import Wanted, build
-from scriven.data.corpus import Corpus, open_prepared
+from scriven.data.shards import TokenDataset, open_prepared
 
 WORDS = "the rain fell and no one came to see what it had done or where she went; it's 1234 é 漢 so"
 
@@ -32,7 +32,7 @@ def write_texts(folder: Path, documents: int = 600) -> Path:
     return folder
 
 
-def prepared(source: Path | list[str], out: Path, **named: Any) -> Corpus:
+def prepared(source: Path | list[str], out: Path, **named: Any) -> TokenDataset:
     """Prepares with small pieces in this process, and opens the result."""
     sources = source if isinstance(source, list) else [str(source)]
     build(Wanted(sources, out, **{"piece": 20_000, "processes": 1, **named}))
@@ -48,7 +48,7 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def texts(corpus: Corpus) -> tuple[list[str], list[str]]:
+def texts(corpus: TokenDataset) -> tuple[list[str], list[str]]:
     """The documents of both parts."""
     found = []
     for shard in (corpus.train, corpus.validation):

@@ -129,7 +129,7 @@ def test_C12_tables_name_what_is_wrong(tmp_path: Path) -> None:
         InputError, match=r"no column 'text': choose with --data.text_column one of id, b"
     ):
         documents(csv.read(path, PLAIN))
-    assert documents(csv.read(path, DataSettings(field="body"))) == ["x"]
+    assert documents(csv.read(path, DataSettings(text_column="body"))) == ["x"]
     short = write(tmp_path, "b.csv", b"id,text\n1,x\n2\n3,y\n")
     with pytest.raises(InputError, match="row 3 has 1 columns"):
         documents(csv.read(short, PLAIN))
@@ -162,6 +162,6 @@ def test_parquet_rows_are_documents(tmp_path: Path) -> None:
     good = (piece for piece in parquet.read(path, SKIP) if not piece.skipped)
     assert documents(good) == ["one", "two"]
     with pytest.raises(InputError, match="no column 'body'"):
-        documents(parquet.read(path, DataSettings(field="body")))
+        documents(parquet.read(path, DataSettings(text_column="body")))
     with pytest.raises(InputError, match="not a readable parquet"):
         documents(parquet.read(write(tmp_path, "b.parquet", b"PAR1junk"), PLAIN))

@@ -9,11 +9,11 @@ import pytest
 CHILD = """
 import resource, sys
 from pathlib import Path
-from scriven.data import prepare
+from scriven.data import load_dataset
 from scriven.settings import DataSettings, TokenizerSettings
 kind = sys.argv[2]
 vocabulary = 300 if kind in ("bpe", "word") else None
-prepare([sys.argv[1]], DataSettings(), TokenizerSettings(kind, vocabulary), seed=1)
+load_dataset([sys.argv[1]], DataSettings(), TokenizerSettings(kind, vocabulary), seed=1)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 BLOCK = "".join(chr(97 + place * place * 7 % 26) for place in range(1 << 16))

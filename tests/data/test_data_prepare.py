@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scriven.data import Corpus, cache_folder, prepare, shards
+from scriven.data import TokenDataset, cache_folder, load_dataset, shards
 from scriven.data.encode import chunked
-from scriven.data.formats.base import Piece
-from scriven.data.split import TRAIN, VALIDATION, Part, assign, decide, smallest
+from scriven.data.formats.base import TextChunk
+from scriven.data.split import TRAIN, VALIDATION, SplitChunk, assign, decide, smallest
 from scriven.data.survey import look
 from scriven.errors import DamagedError, InputError, ResourceError, SettingError
 from scriven.settings import DataSettings, TokenizerSettings
@@ -28,9 +28,9 @@ from scriven.tokenizers import patterns, train_tokenizer
 TEXT = "The quick brown fox, it's said, jumps over 12345 lazy dogs.\n" * 400
 
 
-def run(path: Path | str, kind: Any = None, *, seed: int = 1, share: float = 0.1) -> Corpus:
+def run(path: Path | str, kind: Any = None, *, seed: int = 1, share: float = 0.1) -> TokenDataset:
     tokenizer = TokenizerSettings(kind=kind, vocab_size=300 if kind in ("bpe", "word") else None)
-    return prepare([str(path)], DataSettings(validation=share), tokenizer, seed=seed)
+    return load_dataset([str(path)], DataSettings(val_fraction=share), tokenizer, seed=seed)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def book(tmp_path: Path) -> Path:
     return path
 
 
-def everything(corpus: Corpus) -> tuple[list[int], list[int]]:
+def everything(corpus: TokenDataset) -> tuple[list[int], list[int]]:
     return tuple(part.read(0, len(part)).tolist() for part in (corpus.train, corpus.validation))  # type: ignore[return-value]
 
 
@@ -74,7 +74,9 @@ def test_chunks_do_not_depend_on_how_the_text_arrived(data: st.DataObject) -> No
         cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
         ends = [*cuts, len(text)]
         pieces = [text[a:b] for a, b in zip([0, *cuts], ends, strict=True)]
-        parts = [Part(TRAIN, piece, False) for piece in pieces] + [Part(TRAIN, "", True)]
+        parts = [SplitChunk(TRAIN, piece, False) for piece in pieces] + [
+            SplitChunk(TRAIN, "", True)
+        ]
         from scriven.data import encode
 
         held, encode.CHUNK = encode.CHUNK, 16
@@ -125,7 +127,9 @@ def test_documents_are_held_out_whole_and_by_seed(tmp_path: Path) -> None:
 )
 def test_no_character_is_lost_or_doubled_by_the_split(documents: list[str], share: float) -> None:
     pieces = [
-        each for text in documents for each in (Piece(text[:3], False), Piece(text[3:], True))
+        each
+        for text in documents
+        for each in (TextChunk(text[:3], False), TextChunk(text[3:], True))
     ]
     survey = look(iter(pieces), lambda _: None)
     if survey.characters < smallest(share):
@@ -155,7 +159,7 @@ def test_C1_too_little_text_is_refused(content: str, message: str, tmp_path: Pat
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0, 2.0, float("nan")])
 def test_C15_an_impossible_share_is_refused(share: float, book: Path) -> None:
-    with pytest.raises(SettingError, match=r"--data\.validation"):
+    with pytest.raises(SettingError, match=r"--data\.val_fraction"):
         run(book, share=share)
 
 
@@ -180,10 +184,10 @@ def test_C15_text_that_repeats_in_validation_is_told(book: Path, tmp_path: Path)
 def test_C9_storage_is_as_wide_as_the_ids(vocab_size: int, kind: str, tmp_path: Path) -> None:
     assert shards.id_type(vocab_size) == kind
     ids = np.array([0, 5, vocab_size - 1], dtype=np.int32)
-    with shards.ShardWriter(tmp_path / "a.bin", kind) as writer:
+    with shards.TokenFileWriter(tmp_path / "a.bin", kind) as writer:
         writer.append(ids)
         writer.finish()
-    assert shards.Shard(tmp_path / "a.bin", kind, 3).read(0, 3).tolist() == ids.tolist()
+    assert shards.TokenFile(tmp_path / "a.bin", kind, 3).read(0, 3).tolist() == ids.tolist()
 
 
 def test_windows_are_slices(book: Path) -> None:
@@ -228,8 +232,8 @@ def test_A6_a_full_disk_is_said_and_leaves_nothing(
     def full(self: object, *ids: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context_length() as patch:
-        patch.setattr(shards.ShardWriter, "append", full)
+    with monkeypatch.context() as patch:
+        patch.setattr(shards.TokenFileWriter, "append", full)
         with pytest.raises(ResourceError, match=r"disk full .*needs about .*free"):
             run(book)
     assert {path.suffix for path in (cache_folder() / "prepared").iterdir()} <= {".lock"}
@@ -238,12 +242,12 @@ def test_A6_a_full_disk_is_said_and_leaves_nothing(
 
 LIMITED = """
 import resource, sys
-from scriven.data import prepare
+from scriven.data import load_dataset
 from scriven.settings import DataSettings, TokenizerSettings
 from scriven.errors import ResourceError
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
-    prepare([sys.argv[1]], DataSettings(), TokenizerSettings(kind="char"), seed=1)
+    load_dataset([sys.argv[1]], DataSettings(), TokenizerSettings(kind="char"), seed=1)
 except ResourceError as error:
     print(error)
 """
@@ -262,11 +266,11 @@ def test_A6_a_real_limit_is_met_while_writing(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from scriven.data import encode, prepare, shards
+from scriven.data import encode, load_dataset, shards
 from scriven.settings import DataSettings, TokenizerSettings
-from scriven.data.shards import ShardWriter
-ShardWriter.finish = lambda self: os.kill(os.getpid(), signal.SIGKILL)
-prepare([sys.argv[1]], DataSettings(), TokenizerSettings("bpe", 300), seed=1)
+from scriven.data.shards import TokenFileWriter
+TokenFileWriter.finish = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+load_dataset([sys.argv[1]], DataSettings(), TokenizerSettings("bpe", 300), seed=1)
 """
 
 
@@ -281,7 +285,7 @@ def test_a_killed_preparation_is_continued(book: Path, monkeypatch: pytest.Monke
         trained.append(kind)
         return train_tokenizer(kind, *rest)
 
-    monkeypatch.setitem(prepare.__globals__, "train_tokenizer", train)
+    monkeypatch.setitem(load_dataset.__globals__, "train_tokenizer", train)
     corpus = run(book, "bpe")
     assert trained == []  # the vocabulary was finished before the kill
     assert corpus.tokenizer.decode(everything(corpus)[0]) == TEXT[: int(0.9 * len(TEXT))]
@@ -301,7 +305,7 @@ def test_what_a_killed_preparation_left_is_cleaned_later(book: Path) -> None:
 
 
 def _prepare_in_child(path: str, queue: Any) -> None:
-    corpus = prepare([path], DataSettings(), TokenizerSettings("bpe", 300), seed=1)
+    corpus = load_dataset([path], DataSettings(), TokenizerSettings("bpe", 300), seed=1)
     queue.put((str(corpus.folder), len(corpus.train)))
 
 
@@ -323,7 +327,7 @@ def test_rows_that_were_skipped_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "one two three"}\n' * 20 + "oops\n{}\n", encoding="utf-8")
     settings_ = DataSettings(skip_bad=True)
-    corpus = prepare([str(path)], settings_, TokenizerSettings(), seed=1)
+    corpus = load_dataset([str(path)], settings_, TokenizerSettings(), seed=1)
     assert any(note.startswith("2 rows were skipped") for note in corpus.notes)
     assert corpus.documents == 20
 
@@ -336,7 +340,9 @@ def test_a_cache_that_cannot_be_written_is_refused(book: Path, tmp_path: Path) -
         try:
             if os.geteuid() == 0:
                 os.setuid(65534)
-            prepare([str(book)], DataSettings(), TokenizerSettings(), seed=1, cache=tmp_path / "c")
+            load_dataset(
+                [str(book)], DataSettings(), TokenizerSettings(), seed=1, cache=tmp_path / "c"
+            )
         except InputError as error:
             outcome = 0 if "SCRIVEN_CACHE" in str(error) else 2
         finally:
@@ -346,7 +352,7 @@ def test_a_cache_that_cannot_be_written_is_refused(book: Path, tmp_path: Path) -
 
 def test_a_cache_below_a_file_is_refused(book: Path) -> None:
     with pytest.raises(InputError, match="SCRIVEN_CACHE"):
-        prepare([str(book)], DataSettings(), TokenizerSettings(), seed=1, cache=book)
+        load_dataset([str(book)], DataSettings(), TokenizerSettings(), seed=1, cache=book)
 
 
 def test_a_source_that_changes_while_it_is_read_is_refused(
@@ -356,7 +362,7 @@ def test_a_source_that_changes_while_it_is_read_is_refused(
         book.write_bytes(TEXT.replace("quick", "sweet").encode())
         return train_tokenizer("char", iter([TEXT]), TokenizerSettings())
 
-    monkeypatch.setattr(prepare.__globals__["_Job"], "_tokenizer", change)
+    monkeypatch.setattr(load_dataset.__globals__["_Job"], "_tokenizer", change)
     with pytest.raises(InputError, match="changed while"):
         run(book)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from bulky import digests, document, prepared, texts, write_texts
 
-from scriven.data import prepare
-from scriven.data.bulk import vocab_size
+from scriven.data.bulk import vocabulary
 from scriven.data.bulk.build import Wanted, build
 from scriven.data.bulk.plan import make_plan
+from scriven.data.pipeline import load_dataset
 from scriven.errors import BusyError, DamagedError, InputError, ResourceError, SettingError
 from scriven.settings import DataSettings, TokenizerSettings
 
@@ -64,7 +64,7 @@ def test_one_text_gives_what_train_makes_of_it(tmp_path: Path) -> None:
     book.write_text(book.read_text().replace("é", "e"))
     for kind in ("char", "bpe"):
         settings = TokenizerSettings(kind, 400 if kind == "bpe" else None)  # type: ignore[arg-type]
-        straight = prepare([str(book)], DataSettings(), settings, seed=0)
+        straight = load_dataset([str(book)], DataSettings(), settings, seed=0)
         bulk = prepared(book, tmp_path / kind, tokenizer=settings, tokenizer_from=straight.folder)
         for left, right in ((straight.train, bulk.train), (straight.validation, bulk.validation)):
             assert left.read(0, len(left)).tolist() == right.read(0, len(right)).tolist()
@@ -124,7 +124,7 @@ def test_another_tokenizer_than_the_folder_was_begun_with_is_refused(
         named = {
             "tokenizer": TokenizerSettings("bpe", 500),
             "seed": 5,
-            "data": DataSettings(validation=0.3),
+            "data": DataSettings(val_fraction=0.3),
         }
         with pytest.raises(InputError, match=r"was begun with (another|other)"):
             prepared(source, out, **{"tokenizer": BPE, change: named[change]})
@@ -162,17 +162,17 @@ def test_a_prepared_folder_is_trained_on_at_once(source: Path, tmp_path: Path) -
     (out / "shards").mkdir(parents=True)
     (out / "plan.json").write_text("{}")
     with pytest.raises(InputError, match="not finished"):
-        prepare([str(out)], DataSettings(), TokenizerSettings(), seed=0)
+        load_dataset([str(out)], DataSettings(), TokenizerSettings(), seed=0)
     (out / "plan.json").unlink()
     prepared(source, out, tokenizer=BPE)
-    corpus = prepare([str(out)], DataSettings(), TokenizerSettings(), seed=0)
+    corpus = load_dataset([str(out)], DataSettings(), TokenizerSettings(), seed=0)
     assert (corpus.folder, corpus.name, corpus.sources) == (out, "data", [str(out)])
-    again = prepare([str(out)], DataSettings(), TokenizerSettings("bpe", 400), seed=7)
+    again = load_dataset([str(out)], DataSettings(), TokenizerSettings("bpe", 400), seed=7)
     assert again.fingerprint == corpus.fingerprint
     with pytest.raises(InputError, match="leave --tokenizer settings away"):
-        prepare([str(out)], DataSettings(), TokenizerSettings("char"), seed=0)
+        load_dataset([str(out)], DataSettings(), TokenizerSettings("char"), seed=0)
     with pytest.raises(InputError, match="give it alone"):
-        prepare([str(out), str(source)], DataSettings(), TokenizerSettings(), seed=0)
+        load_dataset([str(out), str(source)], DataSettings(), TokenizerSettings(), seed=0)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "shards/000000-000000/train.bin", "cut"])
@@ -182,15 +182,15 @@ def test_a_damaged_folder_is_refused(name: str, source: Path, tmp_path: Path) ->
     path = out / ("manifest.json" if name == "cut" else name)
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(DamagedError):
-        prepare([str(out)], DataSettings(), TokenizerSettings(), seed=0)
+        load_dataset([str(out)], DataSettings(), TokenizerSettings(), seed=0)
 
 
 def test_the_sample_is_bounded_and_has_no_held_out_text(source: Path) -> None:
     plan = make_plan([str(source)], DataSettings(), {}, seed=0, bounded=False, piece=20_000)
-    all_of_it = "".join(vocab_size.sample(plan))
-    some = "".join(vocab_size.sample(plan, 30_000))
+    all_of_it = "".join(vocabulary.sample(plan))
+    some = "".join(vocabulary.sample(plan, 30_000))
     assert 1000 < len(some) <= 30_000 < len(all_of_it)
-    assert some == "".join(vocab_size.sample(plan, 30_000))
+    assert some == "".join(vocabulary.sample(plan, 30_000))
     corpus = prepared(source, source.parent / "out", tokenizer=BPE, bounded=False)
     train, validation = texts(corpus)
     assert not any(text in all_of_it for text in validation)
@@ -204,8 +204,8 @@ def test_bad_wishes_are_refused(source: Path, tmp_path: Path) -> None:
         ({"format": "datatrove"}, "--tokenizer"),
         ({"processes": 0}, "--processes"),
         ({"tokenizer_from": tmp_path / "none.json"}, "does not exist"),
-        ({"data": DataSettings(validation=2.0)}, "--data.val_fraction"),
-        ({"data": DataSettings(field="body")}, "no column 'body'"),
+        ({"data": DataSettings(val_fraction=2.0)}, "--data.val_fraction"),
+        ({"data": DataSettings(text_column="body")}, "no column 'body'"),
     ]:
         with pytest.raises((InputError, SettingError), match=message):
             build(Wanted([str(source)], out, **named))  # type: ignore[arg-type]
@@ -264,7 +264,7 @@ def test_a_process_that_dies_is_told_and_nothing_is_lost(
 ) -> None:
     from scriven.data.bulk import crew
 
-    with monkeypatch.context_length() as patch:
+    with monkeypatch.context() as patch:
         started = crew._start
 
         def start(out: Path) -> Any:

@@ -50,6 +50,6 @@ def test_what_is_not_there_is_said(folder: Path, tmp_path: Path) -> None:
         prepared([f"hf:{folder}#id"], tmp_path / "b", tokenizer=byte)
     with pytest.raises(InputError, match="cannot be read"):
         prepared([f"hf:{folder}:validation#story"], tmp_path / "c", tokenizer=byte)
-    data = DataSettings(field="story")
+    data = DataSettings(text_column="story")
     with pytest.raises(InputError, match="cannot be read"):
         prepared(["hf:nobody/nothing-at-all"], tmp_path / "d", tokenizer=byte, data=data)

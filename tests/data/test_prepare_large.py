@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 from bulky import document, prepared
 
-from scriven.data.corpus import open_prepared, write_manifest
+from scriven.data.shards import open_prepared, write_manifest
 from scriven.settings import TokenizerSettings
 
 FIRST_BATCH = """
 import sys, time
 from pathlib import Path
-from scriven.data.order import Order
-from scriven.data.prepare import prepare
+from scriven.data.sampler import ShuffledSampler
+from scriven.data.pipeline import load_dataset
 from scriven.settings import DataSettings, TokenizerSettings
 began = time.monotonic()
-corpus = prepare([sys.argv[1]], DataSettings(), TokenizerSettings(), seed=0)
-order = Order(len(corpus.train), 1025, 0)
+corpus = load_dataset([sys.argv[1]], DataSettings(), TokenizerSettings(), seed=0)
+order = ShuffledSampler(len(corpus.train), 1025, 0)
 batch = corpus.train.windows(order.starts(0, 32), 1025)
 seconds = time.monotonic() - began
 status = Path("/proc/self/status").read_text()  # the peak since this program was loaded
@@ -81,10 +81,10 @@ def test_more_files_than_may_be_open_are_read(tmp_path: Path) -> None:
     whole = corpus.train.read(0, len(corpus.train))
     assert len(whole) > 200_000
     assert int(whole[-200_000:].sum()) == 0
-    opened = corpus.train._shards  # type: ignore[attr-defined]
-    assert len(opened) <= 64
+    open_compressed = corpus.train._shards  # type: ignore[attr-defined]
+    assert len(open_compressed) <= 64
     corpus.train.close()
-    assert not opened
+    assert not open_compressed
 
 
 def peak(path: Path, kind: str) -> float:

@@ -9,7 +9,7 @@ import pytest
 from bulky import digests, prepared
 
 from scriven.data.bulk.mix import document_end, parse_weights, rounds
-from scriven.data.corpus import Corpus
+from scriven.data.shards import TokenDataset
 from scriven.errors import InputError, SettingError
 from scriven.settings import DataSettings, TokenizerSettings
 
@@ -28,7 +28,7 @@ def sources(tmp_path: Path) -> list[str]:
     return [write(tmp_path, "wiki", "w", 400), write(tmp_path, "books", "b", 90)]
 
 
-def shares(corpus: Corpus) -> tuple[float, float]:
+def shares(corpus: TokenDataset) -> tuple[float, float]:
     ids = corpus.train.read(0, len(corpus.train))
     counts = [int((ids == ord(letter)).sum()) for letter in "wb"]
     return counts[0] / sum(counts), counts[1] / sum(counts)
@@ -126,7 +126,7 @@ def test_sources_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> No
     with pytest.raises(SettingError, match="names two"):
         parse_weights("a=1", ["a", "a"], names)
     assert parse_weights(f"{names[0]}=1,{names[1]}=3", ["a", "a"], names) == [0.25, 0.75]
-    data = DataSettings(validation=0.2)
+    data = DataSettings(val_fraction=0.2)
     weights = f"{names[0]}=1,{names[1]}=3"
     corpus = prepared(names, tmp_path / "out", tokenizer=BYTES, weights=weights, data=data)
     assert shares(corpus)[1] == pytest.approx(0.75, abs=0.02)

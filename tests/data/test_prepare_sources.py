@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from scriven.data.bulk import ranges
 from scriven.data.bulk.build import Wanted, build
-from scriven.data.opened import opened
+from scriven.data.compression import open_compressed
 from scriven.errors import InputError, ResourceError
 from scriven.settings import DataSettings, TokenizerSettings
 from scriven.tokenizers import load_tokenizer, train_tokenizer
@@ -79,7 +79,7 @@ def test_a_broken_archive_is_named_with_the_place(kind: str, damage: str, tmp_pa
 def test_archives_of_several_frames_are_read_whole(tmp_path: Path) -> None:
     path = zstd(tmp_path / "a.txt.zst", b"one\n")
     path.write_bytes(path.read_bytes() + zstd(tmp_path / "b.zst", b"two\n").read_bytes())
-    with opened(path) as file:
+    with open_compressed(path) as file:
         assert file.read() == b"one\ntwo\n"
 
 
@@ -91,8 +91,8 @@ def test_a_full_disk_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     def full(self: object, *ids: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context_length() as patch:
-        patch.setattr(shards.ShardWriter, "append", full)
+    with monkeypatch.context() as patch:
+        patch.setattr(shards.TokenFileWriter, "append", full)
         with pytest.raises(ResourceError, match=r"disk full while preparing .*another --out"):
             prepared(path, tmp_path / "out", tokenizer=BYTES)
     train, validation = texts(prepared(path, tmp_path / "out", tokenizer=BYTES))
@@ -126,7 +126,7 @@ def test_a_text_cut_into_ranges_is_the_whole_text(encoding: str, tmp_path: Path)
         many = [tmp_path / f"{number}.txt" for number in range(12)]
         for number, each in enumerate(many):
             each.write_bytes(document(number).encode(encoding))
-        named = {"data": DataSettings(encoding=encoding, validation=0.3), "bounded": False}
+        named = {"data": DataSettings(encoding=encoding, val_fraction=0.3), "bounded": False}
         corpus = prepared([str(each) for each in (path, *many)], tmp_path / "o", **named)
         train, validation = texts(corpus)
         assert whole in [*train, *validation]

@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from scriven.data.batch import IGNORED
-from scriven.data.shards import Shard, ShardWriter
-from scriven.data.stream import Stream, streams
+from scriven.data.batch import IGNORE_INDEX
+from scriven.data.collate import eval_streams
+from scriven.data.sampler import SequentialSampler
+from scriven.data.shards import TokenFile, TokenFileWriter
 
 CPU = torch.device("cpu")
 
 
-def shard(folder: Path, tokens: int) -> Shard:
+def shard(folder: Path, tokens: int) -> TokenFile:
     path = folder / f"{tokens}.bin"
-    with ShardWriter(path, "<u2") as writer:
+    with TokenFileWriter(path, "<u2") as writer:
         writer.append(np.arange(1, tokens + 1, dtype=np.int32))
         writer.finish()
-    return Shard(path, "<u2", tokens)
+    return TokenFile(path, "<u2", tokens)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def shard(folder: Path, tokens: int) -> Shard:
 def test_rows_go_on_where_they_were_and_stay_inside_the_text(
     tokens: int, context: int, rows: int
 ) -> None:
-    stream = Stream(tokens, context + 1, rows, seed=3)
+    stream = SequentialSampler(tokens, context + 1, rows, seed=3)
     before = None
     for step in range(3 * stream.windows + 1):
         starts, fresh = stream.starts(step * rows)
@@ -41,7 +42,7 @@ def test_rows_go_on_where_they_were_and_stay_inside_the_text(
 
 
 def test_a_pass_reads_all_but_a_little_and_no_token_twice() -> None:
-    stream = Stream(1000, 9, 4, seed=0)
+    stream = SequentialSampler(1000, 9, 4, seed=0)
     seen = np.zeros(1000, dtype=int)
     for step in range(stream.windows):
         for start in stream.starts(step * 4)[0]:
@@ -51,10 +52,10 @@ def test_a_pass_reads_all_but_a_little_and_no_token_twice() -> None:
 
 
 def test_passes_cut_the_text_at_other_places_and_depend_on_the_seed() -> None:
-    stream = Stream(1000, 9, 4, seed=0)
+    stream = SequentialSampler(1000, 9, 4, seed=0)
     first = [int(stream.starts(n * stream.windows * 4)[0][0]) for n in range(20)]
     assert len(set(first)) > 10
-    other = Stream(1000, 9, 4, seed=1)
+    other = SequentialSampler(1000, 9, 4, seed=1)
     assert first != [int(other.starts(n * stream.windows * 4)[0][0]) for n in range(20)]
     assert first == [int(stream.starts(n * stream.windows * 4)[0][0]) for n in range(20)]
 
@@ -64,16 +65,16 @@ def read(folder: Path, tokens: int, context: int) -> tuple[dict[int, int], list[
     pairs: dict[int, int] = {}
     fresh = []
     ends: torch.Tensor | None = None
-    for batch in streams(shard(folder, tokens), context, 0, CPU):
-        fresh.append(batch.fresh)
+    for batch in eval_streams(shard(folder, tokens), context, 0, CPU):
+        fresh.append(batch.reset_state)
         assert batch.tokens.shape == batch.targets.shape
         for x, y in zip(batch.tokens.flatten().tolist(), batch.targets.flatten().tolist()):  # noqa: B905
-            if y != IGNORED:
+            if y != IGNORE_INDEX:
                 assert y not in pairs, "counted twice"
                 pairs[y] = x
-        if not batch.fresh:
+        if not batch.reset_state:
             assert ends is not None
-            counted = batch.targets[:, 0] != IGNORED
+            counted = batch.targets[:, 0] != IGNORE_INDEX
             assert torch.equal(batch.tokens[counted, 0], ends[counted])
         ends = batch.targets[:, -1]
     return pairs, fresh
@@ -90,6 +91,6 @@ def test_every_token_is_measured_once_from_the_one_before(
 
 
 def test_a_long_text_is_measured_in_a_few_long_rows(tmp_path: Path) -> None:
-    first = next(iter(streams(shard(tmp_path, 60_000), 64, 0, CPU)))
+    first = next(iter(eval_streams(shard(tmp_path, 60_000), 64, 0, CPU)))
     assert first.tokens.shape == (16, 64)
-    assert next(iter(streams(shard(tmp_path, 1000), 64, 0, CPU))).tokens.size(0) == 1
+    assert next(iter(eval_streams(shard(tmp_path, 1000), 64, 0, CPU))).tokens.size(0) == 1

@@ -18,7 +18,7 @@ from scriven.data.tables import base, shakespeare_next
 from scriven.errors import MissingExtra
 from scriven.settings import DataSettings
 
-PARTS: tuple[base.Part, ...] = ("train", "validation", "test")
+PARTS: tuple[base.SplitName, ...] = ("train", "validation", "test")
 Rows = dict[tuple[str, str], list[dict[str, Any]]]
 
 DIGESTS = {
@@ -38,10 +38,10 @@ def rows() -> Rows:
     return {(name, part): list(_read(name)(part)) for name in tables.known() for part in PARTS}
 
 
-def _read(name: str) -> Callable[[base.Part], Any]:
+def _read(name: str) -> Callable[[base.SplitName], Any]:
     module = tables.builtin(name)
     assert module is not None
-    found: Callable[[base.Part], Any] = module.read
+    found: Callable[[base.SplitName], Any] = module.read
     return found
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from scriven import registry
-from scriven.data.shards import Shard, ShardWriter
+from scriven.data.shards import TokenFile, TokenFileWriter
 from scriven.evaluate.loss import evaluate_loss
 from scriven.models.shared.backbone import pretraining
 from scriven.runtime import decide
@@ -35,16 +35,16 @@ def make(module: ModuleType) -> Objective:
 
 
 @pytest.fixture
-def shard(tmp_path: Path) -> Shard:
+def shard(tmp_path: Path) -> TokenFile:
     ids = np.random.default_rng(0).integers(0, V - 3, 3 * CONTEXT + 5)
-    writer = ShardWriter(tmp_path / "ids.bin", "<u2")
+    writer = TokenFileWriter(tmp_path / "ids.bin", "<u2")
     writer.append(ids)
     writer.finish()
-    return Shard(tmp_path / "ids.bin", "<u2", len(ids))
+    return TokenFile(tmp_path / "ids.bin", "<u2", len(ids))
 
 
 @pytest.mark.parametrize("name", registry.names("scriven.models"))
-def test_every_token_counts_once_and_a_metric_sees_the_same(name: str, shard: Shard) -> None:
+def test_every_token_counts_once_and_a_metric_sees_the_same(name: str, shard: TokenFile) -> None:
     task = make(registry.module("scriven.models", name))
     score = evaluate_loss(
         task,

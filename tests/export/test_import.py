@@ -230,7 +230,7 @@ def test_a_failure_leaves_nothing_and_the_next_one_clears_up(
     def broken(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context_length() as planted:
+    with monkeypatch.context() as planted:
         planted.setattr("scriven.import_.huggingface.check", broken)
         with pytest.raises(KeyboardInterrupt):
             import_folder(tmp_path / "theirs", tmp_path / "ours")

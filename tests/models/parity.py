@@ -9,7 +9,7 @@ import transformers
 from torch import Tensor
 
 from scriven import registry
-from scriven.data.batch import IGNORED, Batch
+from scriven.data.batch import IGNORE_INDEX, Batch
 from scriven.models.shared.backbone import pretraining
 from scriven.models.shared.names import to_twin
 from scriven.nn.positions import Rotary
@@ -92,13 +92,13 @@ def batch_of(side: str, masked: bool) -> Batch:
         tokens[row, outside] = PAD
     if masked:
         hidden = (torch.rand(3, T, generator=generator) < 0.3) & (at >= 0)
-        targets = torch.where(hidden, tokens, IGNORED)
+        targets = torch.where(hidden, tokens, IGNORE_INDEX)
         tokens = torch.where(hidden, MASK, tokens)
     else:
         after = tokens.roll(-1, 1)
         there = (at >= 0) & (at.roll(-1, 1) > at)
         there[:, -1] = False
-        targets = torch.where(there, after, IGNORED)
+        targets = torch.where(there, after, IGNORE_INDEX)
     return Batch(tokens, targets, at=at if side else None)
 
 
@@ -120,7 +120,7 @@ def differences(task: Objective, theirs: Any, side: str = "") -> dict[str, float
     reference = theirs(batch.tokens, **given).logits
     # not their own loss, which rounds to float32
     targets = batch.targets.flatten()
-    wanted = F.cross_entropy(reference.flatten(0, 1), targets, ignore_index=IGNORED)
+    wanted = F.cross_entropy(reference.flatten(0, 1), targets, ignore_index=IGNORE_INDEX)
     found = {
         "logits": float((ours - reference)[there].detach().abs().max()),
         "loss": float((loss - wanted).detach().abs()),

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from scriven.data.batch import IGNORED, Batch
+from scriven.data.batch import IGNORE_INDEX, Batch
 from scriven.errors import SettingError
 from scriven.models import transformer
 from scriven.models.shared.names import from_foreign, to_foreign
@@ -61,7 +61,7 @@ def example(padding: str) -> Batch:
         for mine, usual in zip(PADDING[padding], PADDING["none"], strict=True)
     )
     tokens = torch.cat((torch.full((3, 1), PAD), target[:, :-1]), 1)
-    targets = target.masked_fill(~counted, IGNORED)
+    targets = target.masked_fill(~counted, IGNORE_INDEX)
     tokens = tokens.masked_fill(~counted, PAD)
     return Batch(tokens, targets, source=source, source_at=source_at.clamp(min=-1))
 
@@ -94,7 +94,7 @@ def marian(task: Objective) -> Any:
 
 def differences(task: Objective, theirs: Any, batch: Batch) -> dict[str, float]:
     """Largest difference of logits, loss and each gradient, by name."""
-    counted = batch.targets != IGNORED
+    counted = batch.targets != IGNORE_INDEX
     logits = task.logits(task.hidden(batch))
     output = task(batch)
     loss = output.loss / output.tokens

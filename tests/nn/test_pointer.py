@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scriven.data.batch import Batch
-from scriven.data.padding import padded
+from scriven.data.collate import collate_pairs
 from scriven.generate.reader import Reader
 from scriven.models import transformer
 from scriven.nn.pointer import Pointer
@@ -41,7 +41,7 @@ def task() -> Summarize:
 def batch() -> Batch:
     sources = [np.array(each) for each in ([1, 2, 3, 2], [4, 5])]
     targets = [np.array(each) for each in ([2, 3, 9], [5, 9])]
-    return padded(sources, targets, pad=10, device=torch.device("cpu"))
+    return collate_pairs(sources, targets, pad=10, device=torch.device("cpu"))
 
 
 def slowly(task: Summarize, one: Batch, bug: bool = False) -> Tensor:

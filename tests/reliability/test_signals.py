@@ -77,7 +77,7 @@ def test_B1_B2_B4_the_command_saves_and_prints_the_command_that_continues(
 
 PHASES: dict[str, tuple[Any, str, bool]] = {
     # phase: (owner, function, whether there is a state to save)
-    "preparation": (train_run, "prepare", False),
+    "preparation": (train_run, "load_dataset", False),
     "fresh folder": (train_run, "new_record", False),
     "building": (trainer, "build_task", False),
     "step": (trainer.Trainer, "batch", True),

@@ -177,7 +177,7 @@ def test_a_classifier_goes_along_with_its_head(
     model = peft.PeftModel.from_pretrained(plain, folder).eval()
     tokens = made.tokens()
     ends = torch.full((3,), T - 1)
-    batch = Batch(tokens, tokens, labels=torch.zeros(3, dtype=torch.long), ends=ends)
+    batch = Batch(tokens, tokens, labels=torch.zeros(3, dtype=torch.long), pool_index=ends)
     with torch.no_grad():
         wanted = task.scores(task.hidden(batch), batch)
         assert (model(tokens).logits - wanted).abs().max() < 1e-5

@@ -95,7 +95,7 @@ def test_A8_a_failed_sync_is_an_error(
         asked.append(descriptor)
         raise OSError(errno.EIO, "Input/output error")
 
-    with monkeypatch.context_length() as patch:
+    with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
         with pytest.raises(ResourceError, match="4 attempts"):
             make(tmp_path, 2)

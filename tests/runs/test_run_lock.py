@@ -92,7 +92,7 @@ def test_A17_a_lock_whose_owner_cannot_be_written_is_given_back(
     def full(path: Path, content: bytes) -> None:
         raise ResourceError("disk full")
 
-    with monkeypatch.context_length() as patch:
+    with monkeypatch.context() as patch:
         patch.setattr(atomic, "write_file", full)
         with pytest.raises(ResourceError), RunLock(tmp_path):
             pass

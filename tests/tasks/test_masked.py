@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scriven.data.batch import IGNORED, Batch
-from scriven.data.shards import Shard, ShardWriter
+from scriven.data.batch import IGNORE_INDEX, Batch
+from scriven.data.shards import TokenFile, TokenFileWriter
 from scriven.models import roberta
 from scriven.tasks import masked
 from scriven.tasks.masked import Masked
@@ -42,12 +42,12 @@ def text(rows: int, length: int = T) -> torch.Tensor:
 
 
 @pytest.fixture
-def shard(tmp_path: Path) -> Iterator[Shard]:
+def shard(tmp_path: Path) -> Iterator[TokenFile]:
     """137 tokens: six windows of the context and one of 17."""
-    with ShardWriter(tmp_path / "shard", "<u2") as writer:
+    with TokenFileWriter(tmp_path / "shard", "<u2") as writer:
         writer.append(np.random.default_rng(0).integers(47, size=137).astype(np.int32))
         writer.finish()
-    opened = Shard(tmp_path / "shard", "<u2", 137)
+    opened = TokenFile(tmp_path / "shard", "<u2", 137)
     yield opened
     opened.close()
 
@@ -72,7 +72,7 @@ def test_the_same_text_gets_other_gaps_each_time_it_is_read() -> None:
 def test_shares_are_those_of_the_paper() -> None:
     task, rows = make(), text(4000)
     batch = task.exercise(rows, 0, 1)
-    hidden = batch.targets != IGNORED
+    hidden = batch.targets != IGNORE_INDEX
     assert abs(hidden.double().mean() - 0.15) < 0.002
     assert abs(hidden.double().mean(0) - 0.15).max() < 0.03  # every place alike
     count = int(hidden.sum())
@@ -89,7 +89,7 @@ def test_shares_are_those_of_the_paper() -> None:
 def test_what_is_not_hidden_is_shown_and_not_counted() -> None:
     task, rows = make(), text(300)
     batch = task.exercise(rows, 0, 1)
-    hidden = batch.targets != IGNORED
+    hidden = batch.targets != IGNORE_INDEX
     assert torch.equal(batch.tokens[~hidden], rows[~hidden])
     assert torch.equal(batch.targets[hidden], rows[hidden])
 
@@ -97,10 +97,10 @@ def test_what_is_not_hidden_is_shown_and_not_counted() -> None:
 @pytest.mark.parametrize("length", [1, 2, 3, 7])
 def test_no_row_is_without_a_gap(length: int) -> None:
     batch = make(context_length=length).exercise(text(200, length), 0, 1)
-    assert (batch.targets != IGNORED).any(1).all()
+    assert (batch.targets != IGNORE_INDEX).any(1).all()
 
 
-def counts(batches: list[Batch], shard: Shard) -> Counter[int]:
+def counts(batches: list[Batch], shard: TokenFile) -> Counter[int]:
     """How often each place of the shard is a target; what is shown must be the text or a mask."""
     found: Counter[int] = Counter()
     whole = torch.from_numpy(shard.read(0, len(shard)))
@@ -109,7 +109,7 @@ def counts(batches: list[Batch], shard: Shard) -> Counter[int]:
         last = batch.tokens.size(1) != T
         for row, (tokens, targets) in enumerate(zip(batch.tokens, batch.targets, strict=True)):
             number = len(windows) - 1 if last else row
-            hidden = targets != IGNORED
+            hidden = targets != IGNORE_INDEX
             assert torch.equal(targets[hidden], windows[number][hidden])
             assert torch.equal(tokens[~hidden], windows[number][~hidden])
             assert (tokens[hidden] == SPECIAL["mask"]).all()
@@ -117,16 +117,18 @@ def counts(batches: list[Batch], shard: Shard) -> Counter[int]:
     return found
 
 
-def test_measuring_counts_every_token_once(shard: Shard) -> None:
+def test_measuring_counts_every_token_once(shard: TokenFile) -> None:
     batches = list(make().examine(shard, CPU))
     assert counts(batches, shard) == Counter(range(137))
     for batch in batches:
-        share = (batch.targets != IGNORED).sum(1)
+        share = (batch.targets != IGNORE_INDEX).sum(1)
         assert share.min() >= batch.tokens.size(1) // 7
         assert share.max() <= -(-batch.tokens.size(1) // 7)
 
 
-def test_a_place_in_two_rounds_is_noticed(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_in_two_rounds_is_noticed(
+    shard: TokenFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     right = masked.turns_of
 
     def wrong(window: int, length: int) -> np.ndarray:
@@ -136,12 +138,12 @@ def test_a_place_in_two_rounds_is_noticed(shard: Shard, monkeypatch: pytest.Monk
     assert counts(list(make().examine(shard, CPU)), shard) != Counter(range(137))
 
 
-def test_measuring_is_the_same_each_time_and_window_sizes_may_be_tiny(shard: Shard) -> None:
+def test_measuring_is_the_same_each_time_and_window_sizes_may_be_tiny(shard: TokenFile) -> None:
     first, second = (list(make().examine(shard, CPU)) for _ in range(2))
     assert all(torch.equal(a.tokens, b.tokens) for a, b in zip(first, second, strict=True))
     for context in (1, 3, 200):
         batches = list(make(context_length=context).examine(shard, CPU))
-        assert sum(batch.counted() for batch in batches) == 137
+        assert sum(batch.num_targets() for batch in batches) == 137
 
 
 def test_the_loss_is_that_of_each_hidden_token() -> None:
@@ -152,11 +154,11 @@ def test_the_loss_is_that_of_each_hidden_token() -> None:
     for row in range(3):
         for place in range(T):
             target = int(batch.targets[row, place])
-            if target != IGNORED:
+            if target != IGNORE_INDEX:
                 total -= float(logits[row, place].log_softmax(-1)[target])
     output = task(batch)
     assert abs(float(output.loss.detach()) - total) < 1e-9
-    assert int(output.tokens) == batch.counted()
+    assert int(output.tokens) == batch.num_targets()
 
 
 def test_the_head_is_dense_gelu_norm_and_the_embedding() -> None:

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scriven.data import windows as windows_module
-from scriven.data.batch import IGNORED, Batch
-from scriven.data.shards import Shard, ShardWriter
+from scriven.data import collate
+from scriven.data.batch import IGNORE_INDEX, Batch
+from scriven.data.shards import TokenFile, TokenFileWriter
 from scriven.models import transformer
 from scriven.tasks.seq2seq import Seq2Seq, cut
 
@@ -42,8 +42,8 @@ def rows_of(batch: Batch) -> list[tuple[list[int], list[int], list[int]]]:
     ):
         size = int((at >= 0).sum())
         assert at.tolist() == [*range(size), *[-1] * (len(at) - size)]
-        length = int((targets != IGNORED).sum())
-        assert (targets[:length] != IGNORED).all()
+        length = int((targets != IGNORE_INDEX).sum())
+        assert (targets[:length] != IGNORE_INDEX).all()
         assert (source[size:] == PAD).all()
         found.append((source[:size].tolist(), tokens[:length].tolist(), targets[:length].tolist()))
     return found
@@ -120,29 +120,29 @@ def test_a_row_is_a_pure_function_of_seed_and_number() -> None:
     assert rows_of(task.exercise(windows, 41, 3)) != together
 
 
-def shard_of(ids: list[int], folder: Path) -> Shard:
-    with ShardWriter(folder / "ids.bin", "<u2") as writer:
+def shard_of(ids: list[int], folder: Path) -> TokenFile:
+    with TokenFileWriter(folder / "ids.bin", "<u2") as writer:
         writer.append(np.array(ids, dtype=np.int32))
         writer.finish()
-    return Shard(folder / "ids.bin", "<u2", len(ids))
+    return TokenFile(folder / "ids.bin", "<u2", len(ids))
 
 
 @pytest.mark.parametrize("length", [1, 5, 12, 13, 24, 47, 48, 100, 131])
 def test_examining_counts_each_token_once_after_the_text_before_it(
     length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(windows_module, "TOKENS_AT_ONCE", 36)
+    monkeypatch.setattr(collate, "TOKENS_PER_BATCH", 36)
     task = make()
     ids = torch.randint(EOS, (length,), generator=torch.Generator().manual_seed(2)).tolist()
     seen: list[int] = []
     for batch in task.examine(shard_of(ids, tmp_path), torch.device("cpu")):
-        assert batch.fresh
+        assert batch.reset_state
         for row in range(batch.tokens.size(0)):
             read = batch.source[row][batch.source_at[row] >= 0].tolist()
             assert read == [*ids[: len(seen)][-(CONTEXT - 1) :], MASK]
             targets = batch.targets[row]
-            assert targets[0] == IGNORED
-            new = targets[targets != IGNORED].tolist()
+            assert targets[0] == IGNORE_INDEX
+            new = targets[targets != IGNORE_INDEX].tolist()
             assert batch.tokens[row, : len(new) + 1].tolist() == [PAD, MASK, *new[:-1]]
             seen += new
     assert seen == ids

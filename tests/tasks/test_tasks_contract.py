@@ -8,7 +8,7 @@ import pytest
 import torch
 from taught import ABLE, TASKS, batch, encode, make, rows, tokenizer
 
-from scriven.data.batch import IGNORED, Batch
+from scriven.data.batch import IGNORE_INDEX, Batch
 from scriven.errors import InputError
 from scriven.nn.state import State
 from scriven.runtime import decide
@@ -88,7 +88,7 @@ def test_a_mean_for_each_micro_batch_would_be_noticed(
         found = right(self, part, state)
         parts = 1 if part is whole else 3
         mean = found.loss / found.tokens / parts
-        return Output(mean * whole.counted(), found.tokens, found.correct)
+        return Output(mean * whole.num_targets(), found.tokens, found.correct)
 
     monkeypatch.setattr(type(task), "forward", wrong)
     assert far(task, whole, 2) > 1e-3
@@ -101,7 +101,7 @@ def test_an_auxiliary_loss_over_all_tokens_of_a_micro_batch_would_be_noticed(
     whole = batch(task, "classify", rows("classify", 5))
 
     def pooled(self: Any, hidden: torch.Tensor, part: Batch) -> torch.Tensor:
-        counted = part.targets != IGNORED
+        counted = part.targets != IGNORE_INDEX
         logits = hidden[counted] @ self.backbone.embed.token.weight.T
         mean = torch.nn.functional.cross_entropy(logits, part.targets[counted])
         return mean * len(part.tokens)
@@ -155,8 +155,8 @@ def test_reading_the_end_of_the_padding_would_be_noticed(
             made.source_at.clamp_(min=0)
         elif made.at is not None:
             made.at.clamp_(min=0)
-        assert made.ends is not None
-        made.ends[:] = made.tokens.size(1) - 1
+        assert made.pool_index is not None
+        made.pool_index[:] = made.tokens.size(1) - 1
         return made
 
     monkeypatch.setattr(Labelled, "collate", wrong)
@@ -185,7 +185,7 @@ def test_no_answer_looks_at_the_right_one(name: str, model: str) -> None:
         assert learnt.rows[0][: len(tokens)] == tokens
         assert learnt.targets is not None
         first = len(tokens) - 1
-        assert learnt.targets[0][first] == learnt.rows[0][len(tokens)] != IGNORED
+        assert learnt.targets[0][first] == learnt.rows[0][len(tokens)] != IGNORE_INDEX
 
 
 # ---------------------------------------------------------------- edges
@@ -197,11 +197,11 @@ def test_C13_nothing_to_learn_is_no_nan_and_no_step(name: str, model: str) -> No
     task = make(name, model)
     whole = batch(task, name, rows(name, 3))
     empty = copy.copy(whole)
-    vars(empty)["targets"] = torch.full_like(whole.targets, IGNORED)
+    vars(empty)["targets"] = torch.full_like(whole.targets, IGNORE_INDEX)
     if whole.labels is not None:  # labels always count; learning the text beside them may not
         assert torch.isfinite(task(empty).loss)
         vars(empty)["labels"] = whole.labels[:0]
-    assert empty.counted() == 0
+    assert empty.num_targets() == 0
     settings = OptimSettings(optimizer="adamw", weight_decay=0.5)
     optimizers = Optimizers(task, settings, 1e-2)
     updater = TrainStep(Parallel(task), optimizers, RUNTIME, clip=1.0)

@@ -229,7 +229,7 @@ def test_the_loss_is_that_of_the_answers_tokens_alone(
     with torch.no_grad():
         found = task(whole)
         right = [slow_loss(task, name, row) for row in table]
-    assert int(found.tokens) == whole.counted() == sum(count for _, count in right)
+    assert int(found.tokens) == whole.num_targets() == sum(count for _, count in right)
     assert float(found.loss) == pytest.approx(sum(loss for loss, _ in right), rel=1e-12)
 
 

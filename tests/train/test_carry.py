@@ -38,7 +38,7 @@ def task(kind: str = "transformer_xl") -> Language:
 def batches(count: int = 3, rows: int = 4) -> list[Batch]:
     text = torch.randint(13, (rows, 6 * count + 1), generator=torch.Generator().manual_seed(1))
     return [
-        Batch(text[:, i : i + 6], text[:, i + 1 : i + 7], fresh=i == 0)
+        Batch(text[:, i : i + 6], text[:, i + 1 : i + 7], reset_state=i == 0)
         for i in range(0, 6 * count, 6)
     ]
 
@@ -81,7 +81,7 @@ def test_training_segment_by_segment_measures_what_one_pass_measures(kind: str) 
     memory = 18 if kind == "transformer_xl" else None
     many = evaluate_loss(made, parts, text_bytes=1, runtime=RUNTIME, memory=memory)
     none = evaluate_loss(made, parts, text_bytes=1, runtime=RUNTIME, memory=0)
-    fresh = [replace(part, fresh=True) for part in parts]
+    fresh = [replace(part, reset_state=True) for part in parts]
     apart = evaluate_loss(made, fresh, text_bytes=1, runtime=RUNTIME)
     assert one is not None
     assert many is not None
@@ -95,11 +95,11 @@ def test_training_segment_by_segment_measures_what_one_pass_measures(kind: str) 
 def test_a_batch_that_does_not_follow_starts_anew() -> None:
     carry = RecurrentState(task().backbone, BatchShard(4))
     first, second, third = batches()
-    assert carry.follow(0, first).fresh
+    assert carry.follow(0, first).reset_state
     state = carry.state(0, 4)
-    assert not carry.follow(4, second).fresh
+    assert not carry.follow(4, second).reset_state
     assert carry.state(0, 4) is state
-    assert carry.follow(12, third).fresh  # after a rollback the text goes on further down
+    assert carry.follow(12, third).reset_state  # after a rollback the text goes on further down
     assert carry.state(0, 4) is not state
 
 

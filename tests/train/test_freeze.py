@@ -116,7 +116,7 @@ def test_a_whole_fine_tuning_moves_nothing_else(what: What, optimizer: str) -> N
         optimizers.hold(name, first)
     tokens = torch.tensor([[12, 1, 2, 3, 14, 11], [12, 5, 6, 7, 8, 14]])
     targets = tokens.roll(-1, 1).masked_fill(tokens >= 10, -100)
-    batch = Batch(tokens, targets, labels=torch.tensor([0, 1]), ends=torch.tensor([4, 5]))
+    batch = Batch(tokens, targets, labels=torch.tensor([0, 1]), pool_index=torch.tensor([4, 5]))
     task.train()
     losses = []
     for _ in range(30):

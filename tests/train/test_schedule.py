@@ -84,7 +84,7 @@ def test_windows_grow_in_equal_stages_and_are_whole_for_the_second_half() -> Non
 
 def test_pieces_of_a_batch_are_its_rows_cut() -> None:
     tokens = torch.arange(24).view(2, 12)
-    cut = Batch(tokens, tokens + 1).cut(3)
+    cut = Batch(tokens, tokens + 1).split_sequences(3)
     assert cut.tokens.tolist()[1] == [4, 5, 6, 7]
     assert cut.targets.tolist()[5] == [21, 22, 23, 24]
-    assert (cut.counted(), cut.read) == (24, 24)
+    assert (cut.num_targets(), cut.num_tokens) == (24, 24)

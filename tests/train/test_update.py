@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from scriven.data.batch import IGNORED, Batch
+from scriven.data.batch import IGNORE_INDEX, Batch
 from scriven.models import llama
 from scriven.runtime import decide
 from scriven.settings import OptimSettings, RuntimeSettings
@@ -33,7 +33,7 @@ def batch(masked: bool) -> Batch:
     targets = rows[:, 1:].clone()
     if masked:  # rows of very different numbers of targets
         for row in range(8):
-            targets[row, : row + 1] = IGNORED
+            targets[row, : row + 1] = IGNORE_INDEX
     return Batch(rows[:, :-1], targets)
 
 
@@ -101,7 +101,7 @@ def test_clipping_limits_the_norm_over_all_weights() -> None:
 def test_C13_a_batch_without_targets_is_no_nan_and_no_step() -> None:
     made = task()
     data = batch(False)
-    empty = Batch(data.tokens, torch.full_like(data.targets, IGNORED))
+    empty = Batch(data.tokens, torch.full_like(data.targets, IGNORE_INDEX))
     optimizers = Optimizers(made, OptimSettings(weight_decay=0.5), 1e-2)
     updater = TrainStep(Parallel(made), optimizers, RUNTIME, clip=1.0)
     updater(data, 4, 1.0)  # so that there is momentum

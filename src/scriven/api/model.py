@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import config
-from ..data.prepare import prepare
-from ..data.whole import encode_sources
+from ..data.eval_text import encode_eval_text
+from ..data.pipeline import load_dataset
 from ..errors import InputError, SettingError
 from ..evaluate.loss import Metric, Score, bytes_measured, evaluate_loss
 from ..generate.engine import Engine, Generation, Step
@@ -140,7 +140,7 @@ class Model:
         if not sources:
             return {**self._validate(data, metrics, memory), **self._baseline()}
         pairs = self.record["task"] == "pairs"
-        with encode_sources(sources, data, self.tokenizer, pairs=pairs) as text:
+        with encode_eval_text(sources, data, self.tokenizer, pairs=pairs) as text:
             score = self._score(text.shard, text.bytes, metrics, memory)
         return _figures(score)
 
@@ -221,7 +221,7 @@ class Model:
         plan = plan_from_metadata(self.record, self.architecture)
         if known["sources"] == ["-"]:
             raise InputError("this run was trained on standard input: name a text to evaluate on")
-        corpus = prepare(
+        corpus = load_dataset(
             known["sources"],
             data,
             plan.settings.tokenizer,

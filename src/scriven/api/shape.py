@@ -20,7 +20,7 @@ from ..runs.record import read_record
 from ..train.request import read_named_preset
 from ..train.scaling import SIZES
 
-TOKENS_AT_ONCE = 2048
+TOKENS_PER_BATCH = 2048
 VOCABULARY = 323
 """Of a preset that names none: what the 65 characters of tiny Shakespeare need."""
 
@@ -61,7 +61,7 @@ def inspect(
         "parameters": parameters,
         "flops_forward": flops["forward"],
         "flops_training": flops["training"],
-        "training_bytes": training_bytes(model, parameters, TOKENS_AT_ONCE),
+        "training_bytes": training_bytes(model, parameters, TOKENS_PER_BATCH),
         "cache_bytes": cache_bytes(module, empty),
     }
 

@@ -1,11 +1,12 @@
-"""From the texts a user names to shards of ids; `batch` and `order` beside it feed the training.
+"""From the texts a user names to files of token ids, and from these to batches.
 
 Importing this loads no torch.
 """
 
 from .cache import cache_folder
-from .corpus import Corpus, open_corpus, read_manifest
-from .prepare import prepare
-from .shards import Shard
+from .pipeline import load_dataset
+from .shards import TokenDataset, TokenFile, open_dataset, read_manifest
 
-__all__ = ["Corpus", "Shard", "cache_folder", "open_corpus", "prepare", "read_manifest"]
+__all__ = [
+    "TokenDataset", "TokenFile", "cache_folder", "load_dataset", "open_dataset", "read_manifest",
+]  # fmt: skip

@@ -12,40 +12,40 @@ import numpy.typing as npt
 from ..tokenizers import Tokenizer
 from ..tokenizers.fast import Encoder
 from ..tokenizers.patterns import CHUNK, cut
-from .overlap import Overlap
-from .shards import ShardWriter, id_type
-from .split import TRAIN, VALIDATION, Part
+from .leakage import LeakageCheck
+from .shards import TokenFileWriter, id_type
+from .split import TRAIN, VALIDATION, SplitChunk
 
 FILES = {TRAIN: "train.bin", VALIDATION: "validation.bin"}
 _AT_ONCE = 1 << 20
 _MOST_CHUNKS = 4096
 
 
-def chunked(parts: Iterable[Part]) -> Iterator[Part]:
+def chunked(parts: Iterable[SplitChunk]) -> Iterator[SplitChunk]:
     """The same text in chunks of at most `CHUNK` characters, however it was cut before."""
     buffer, current = "", TRAIN
     for part, text, ends in parts:
         if part != current and buffer:
-            yield Part(current, buffer, False)
+            yield SplitChunk(current, buffer, False)
             buffer = ""
         current = part
         buffer += text
         start = 0
         while len(buffer) - start > CHUNK:
             end = cut(buffer, start)
-            yield Part(part, buffer[start:end], False)
+            yield SplitChunk(part, buffer[start:end], False)
             start = end
         buffer = buffer[start:]
         if ends:
-            yield Part(part, buffer, True)
+            yield SplitChunk(part, buffer, True)
             buffer = ""
     if buffer:
-        yield Part(current, buffer, False)
+        yield SplitChunk(current, buffer, False)
 
 
-def batched(chunks: Iterable[Part]) -> Iterator[list[Part]]:
+def batched(chunks: Iterable[SplitChunk]) -> Iterator[list[SplitChunk]]:
     """Chunks in groups of about a megabyte, enough to keep all cores busy."""
-    group: list[Part] = []
+    group: list[SplitChunk] = []
     characters = 0
     for chunk in chunks:
         group.append(chunk)
@@ -57,7 +57,7 @@ def batched(chunks: Iterable[Part]) -> Iterator[list[Part]]:
         yield group
 
 
-def sample(chunks: Iterable[Part], characters: int, limit: int) -> Iterator[str]:
+def sample(chunks: Iterable[SplitChunk], characters: int, limit: int) -> Iterator[str]:
     """Training chunks for a tokenizer: all of them, or evenly spread ones up to `limit`."""
     seen = taken = 0
     for part, text, _ in chunks:
@@ -70,7 +70,7 @@ def sample(chunks: Iterable[Part], characters: int, limit: int) -> Iterator[str]
 
 
 def encode(
-    parts: Iterable[Part],
+    parts: Iterable[SplitChunk],
     tokenizer: Tokenizer,
     folder: Path,
     *,
@@ -94,14 +94,14 @@ def encode(
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
-    overlap = Overlap(characters)
+    overlap = LeakageCheck(characters)
     encoder = encoder or tokenizer.encode_chunks
     dtype = id_type(tokenizer.vocab_size)
     eos = np.array([tokenizer.eos], dtype=np.int32)
     validation_bytes = read = told = 0
     with (
-        ShardWriter(folder / FILES[TRAIN], dtype) as train,
-        ShardWriter(folder / FILES[VALIDATION], dtype) as validation,
+        TokenFileWriter(folder / FILES[TRAIN], dtype) as train,
+        TokenFileWriter(folder / FILES[VALIDATION], dtype) as validation,
     ):
         writers = {TRAIN: train, VALIDATION: validation}
         for group in batched(chunked(parts)):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError, MissingExtra
 from ..settings import DataSettings
-from .formats.base import LARGEST_ROW, Piece, bad_row, document
+from .formats.base import LARGEST_ROW, TextChunk, bad_row, document
 
 PREFIX = "hf:"
 _FORM = re.compile(r"hf:(?P<path>[^:#]+)(?::(?P<split>[^#]+))?(?:#(?P<column>.+))?")
@@ -41,7 +41,7 @@ def parse(name: str) -> Name:
     return Name(path, config, found["split"] or "train", found["column"])
 
 
-def read(name: str, settings: DataSettings) -> Iterator[Piece]:
+def read(name: str, settings: DataSettings) -> Iterator[TextChunk]:
     """The texts row by row, as they come.
 
     Raises:

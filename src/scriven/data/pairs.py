@@ -15,9 +15,8 @@ from .. import registry
 from ..errors import InputError, SettingError
 from ..settings import DataSettings
 from ..tokenizers import Tokenizer
-from .corpus import is_prepared
-from .formats.base import Fields, Piece, document
-from .shards import Shard
+from .formats.base import Fields, TextChunk, document
+from .shards import TokenFile, is_prepared
 from .sources import Sources
 from .split import Split
 
@@ -28,7 +27,7 @@ _AT_ONCE = 1 << 20
 Ids = NDArray[np.int64]
 
 
-def hold_pairs(names: Sequence[str], settings: DataSettings) -> bool:
+def are_pairs(names: Sequence[str], settings: DataSettings) -> bool:
     """Whether all sources are tables with the columns `source` and `target`."""
     if any(name == "-" or Path(name).is_fifo() or is_prepared(Path(name)) for name in names):
         return False  # can be read only once, or are ids already
@@ -48,7 +47,7 @@ def hold_pairs(names: Sequence[str], settings: DataSettings) -> bool:
 class PairSources(Sources):
     """Tables of pairs: each row becomes two documents."""
 
-    def read(self, settings: DataSettings) -> Iterator[Piece]:
+    def read(self, settings: DataSettings) -> Iterator[TextChunk]:
         """Source, target, source, target ...; a pair with an empty side is skipped.
 
         Raises:
@@ -64,7 +63,7 @@ class PairSources(Sources):
                 empty = [name for name, text in zip(COLUMNS, row.texts, strict=False) if not text]
                 if row.skipped or empty:
                     why = row.skipped or f"{each.path}: pair {number} has an empty {empty[0]}"
-                    yield Piece("", False, why)
+                    yield TextChunk("", False, why)
                 else:
                     for text in row.texts:
                         yield from document(text)
@@ -88,10 +87,10 @@ def decide_pairs(documents: int, share: float) -> Split:
     return Split(None, np.arange(documents) >= 2 * kept)
 
 
-class Pairs:
+class PairDataset:
     """The pairs of a shard whose documents alternate."""
 
-    def __init__(self, shard: Shard, eos: int) -> None:
+    def __init__(self, shard: TokenFile, eos: int) -> None:
         self.shard = shard
         found = [
             start + np.flatnonzero(shard.read(start, min(_AT_ONCE, len(shard) - start)) == eos)
@@ -135,7 +134,7 @@ class Pairs:
         return total
 
 
-def targets_of(ids: Ids, eos: int) -> Ids:
+def pair_targets(ids: Ids, eos: int) -> Ids:
     """The targets among the ids of pairs, each with its EOS; the last document is a target.
 
     Args:

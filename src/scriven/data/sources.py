@@ -20,8 +20,8 @@ from .. import registry
 from ..errors import InputError, ResourceError
 from ..settings import DataSettings
 from . import hub
-from .formats.base import Piece
-from .opened import inner
+from .compression import strip_compression
+from .formats.base import TextChunk
 
 _FORMATS = f"{__package__}.formats"
 _CORPORA = f"{__package__}.corpora"
@@ -32,7 +32,7 @@ class Source:
     """One file or corpus; `read` can be called again and again."""
 
     label: str
-    read: Callable[[DataSettings], Iterator[Piece]]
+    read: Callable[[DataSettings], Iterator[TextChunk]]
     path: Path | None = None
     """Where it stands, if it is a file that stays."""
 
@@ -65,7 +65,7 @@ class Sources:
             raise
         self.name = run_name(names)
 
-    def read(self, settings: DataSettings) -> Iterator[Piece]:
+    def read(self, settings: DataSettings) -> Iterator[TextChunk]:
         """All pieces of all sources, in order."""
         for source in self.found:
             yield from source.read(settings)
@@ -129,14 +129,16 @@ def _folder(path: Path) -> list[Source]:
     for top, folders, files in os.walk(path):
         folders[:] = [each for each in folders if not each.startswith(".")]
         shown = [Path(top, name) for name in files if not name.startswith(".")]
-        found += [file for file in shown if inner(file).suffix.lower() in known]
+        found += [file for file in shown if strip_compression(file).suffix.lower() in known]
     if not found:
         raise InputError(f"the folder {path} holds no text: known are {', '.join(sorted(known))}")
     return [_file(file) for file in sorted(found)]
 
 
 def _file(path: Path) -> Source:
-    return Source(str(path), partial(_format(inner(path).suffix.lower()).read, path), path)
+    return Source(
+        str(path), partial(_format(strip_compression(path).suffix.lower()).read, path), path
+    )
 
 
 @cache
@@ -180,6 +182,6 @@ def run_name(names: Sequence[str]) -> str:
         stem = Path(first.split("*")[0].split("?")[0].split("[")[0]).name or "texts"
     else:
         path = Path(first).resolve()
-        stem = path.name if path.is_dir() else inner(path).stem
+        stem = path.name if path.is_dir() else strip_compression(path).stem
     name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:80] or "text"
     return name if len(names) == 1 else f"{name}-and-{len(names) - 1}-more"

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, SettingError
-from .formats.base import Piece
+from .formats.base import TextChunk
 
 FEWEST_DOCUMENTS = 10
 TRAIN, VALIDATION = 0, 1
@@ -25,7 +25,7 @@ class Split:
     held_out: npt.NDArray[np.bool_] | None
 
 
-class Part(NamedTuple):
+class SplitChunk(NamedTuple):
     """A piece of text, and where it belongs."""
 
     part: int
@@ -68,16 +68,16 @@ def smallest(share: float) -> int:
     return total
 
 
-def assign(pieces: Iterable[Piece], split: Split) -> Iterator[Part]:
+def assign(pieces: Iterable[TextChunk], split: Split) -> Iterator[SplitChunk]:
     """Each piece with its part; a piece across the border is cut there."""
     document, at, filled = 0, 0, False
     for text, ends, _ in pieces:
         if split.held_out is not None:
             if text:
                 filled = True
-                yield Part(int(split.held_out[document]), text, ends)
+                yield SplitChunk(int(split.held_out[document]), text, ends)
             elif ends and filled:
-                yield Part(int(split.held_out[document]), "", True)
+                yield SplitChunk(int(split.held_out[document]), "", True)
             if ends and filled:
                 document, filled = document + 1, False
             continue
@@ -86,9 +86,9 @@ def assign(pieces: Iterable[Piece], split: Split) -> Iterator[Part]:
         at += len(text)
         filled = filled or bool(text)
         if before:
-            yield Part(TRAIN, text[:before], ends and before == len(text))
+            yield SplitChunk(TRAIN, text[:before], ends and before == len(text))
         if before < len(text) or (not text and ends and filled):
-            yield Part(VALIDATION if at > split.place else TRAIN, text[before:], ends)
+            yield SplitChunk(VALIDATION if at > split.place else TRAIN, text[before:], ends)
         filled = filled and not ends
 
 

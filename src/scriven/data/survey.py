@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..tokenizers import clean
-from .formats.base import Piece
+from .formats.base import TextChunk
 
 UNICODE = 0x110000
 
@@ -40,7 +40,7 @@ class Digest:
         self._sum = hashlib.sha256()
         self.characters = 0
 
-    def add(self, piece: Piece) -> bytes:
+    def add(self, piece: TextChunk) -> bytes:
         """Takes one piece in; its UTF-8 bytes."""
         raw = piece.text.encode("utf-8")
         self._sum.update(raw)
@@ -53,14 +53,14 @@ class Digest:
         return self._sum.hexdigest()
 
 
-def cleaned(pieces: Iterable[Piece]) -> Iterator[Piece]:
+def cleaned(pieces: Iterable[TextChunk]) -> Iterator[TextChunk]:
     """Pieces that can be written as UTF-8, without rows that were skipped."""
     for piece in pieces:
         if not piece.skipped:
-            yield Piece(clean(piece.text), piece.ends)
+            yield TextChunk(clean(piece.text), piece.ends)
 
 
-def look(pieces: Iterable[Piece], say: Callable[[str], None]) -> Survey:
+def look(pieces: Iterable[TextChunk], say: Callable[[str], None]) -> Survey:
     """Reads everything once."""
     survey, digest = Survey(), Digest()
     seen = np.zeros(UNICODE, dtype=np.bool_)
@@ -70,7 +70,7 @@ def look(pieces: Iterable[Piece], say: Callable[[str], None]) -> Survey:
             survey.skipped += 1
             survey.first_skipped = survey.first_skipped or piece.skipped
             continue
-        piece = Piece(clean(piece.text), piece.ends)
+        piece = TextChunk(clean(piece.text), piece.ends)
         survey.bytes += len(digest.add(piece))
         seen[np.frombuffer(piece.text.encode("utf-32-le"), dtype="<u4")] = True
         length += len(piece.text)

@@ -12,10 +12,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.batch import IGNORED, Batch
-from ..data.shards import Shard
-from ..data.stream import streams
-from ..data.windows import TOKENS_AT_ONCE, windows
+from ..data.batch import IGNORE_INDEX, Batch
+from ..data.collate import TOKENS_PER_BATCH, eval_streams, eval_windows
+from ..data.shards import TokenFile
 from ..errors import InputError
 from ..nn.state import State
 from ..runtime import Runtime
@@ -117,7 +116,9 @@ class LoglikelihoodScorer:
         if isinstance(task, Seq2Seq):
             batches = task.examine(shard, device)
         else:
-            cut: Callable[..., Iterator[Batch]] = streams if task.backbone.remembers else windows
+            cut: Callable[..., Iterator[Batch]] = (
+                eval_streams if task.backbone.remembers else eval_windows
+            )
             batches = cut(shard, self.context_length, self.tokenizer.eos, device)
         score = evaluate_loss(task, batches, text_bytes=1, runtime=self.runtime)
         assert score is not None and score.tokens == len(ids)
@@ -174,7 +175,7 @@ class LoglikelihoodScorer:
         nats = torch.zeros(len(rows), dtype=torch.float64)
         missed = torch.zeros(len(rows), dtype=torch.int64)
         for hidden, targets in self._read(batch):
-            row, place = (targets != IGNORED).nonzero(as_tuple=True)
+            row, place = (targets != IGNORE_INDEX).nonzero(as_tuple=True)
             for start in range(0, len(row), SCORED_AT_ONCE):
                 part = slice(start, start + SCORED_AT_ONCE)
                 with torch.inference_mode(), self.runtime.autocast():
@@ -205,8 +206,8 @@ class LoglikelihoodScorer:
     def _batch(self, rows: list[_Row]) -> Batch:
         """Rows filled on the right, where nothing that counts looks."""
         pad = self.tokenizer.pad
-        targets = [[IGNORED] * (len(row.tokens) - len(row.after)) + row.after for row in rows]
-        made = Batch(filled([row.tokens for row in rows], pad), filled(targets, IGNORED))
+        targets = [[IGNORE_INDEX] * (len(row.tokens) - len(row.after)) + row.after for row in rows]
+        made = Batch(filled([row.tokens for row in rows], pad), filled(targets, IGNORE_INDEX))
         if rows[0].source is not None:
             sources = [row.source or [] for row in rows]
             made = replace(made, source=filled(sources, pad), source_at=places(sources))
@@ -233,7 +234,7 @@ def _groups(rows: list[_Row]) -> Iterator[list[_Row]]:
     """Rows of like length together, the longest first, so that memory runs out at once or never."""
     group: list[_Row] = []
     for row in sorted(rows, key=lambda row: row.length, reverse=True):
-        if group and (len(group) + 1) * group[0].length > TOKENS_AT_ONCE:
+        if group and (len(group) + 1) * group[0].length > TOKENS_PER_BATCH:
             yield group
             group = []
         group.append(row)
@@ -241,7 +242,7 @@ def _groups(rows: list[_Row]) -> Iterator[list[_Row]]:
         yield group
 
 
-class _Held(Shard):
+class _Held(TokenFile):
     """A text in memory, read as if it lay on the disk."""
 
     def __init__(self, ids: list[int]) -> None:

@@ -10,9 +10,9 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from ..data.batch import IGNORED, Batch
-from ..data.pairs import Pairs as Rows
-from ..data.shards import Shard
+from ..data.batch import IGNORE_INDEX, Batch
+from ..data.pairs import PairDataset
+from ..data.shards import TokenFile
 from ..distributed import SINGLE_PROCESS, DistributedContext
 from ..nn.state import State
 from ..runtime import Runtime
@@ -89,7 +89,7 @@ def evaluate_loss(
             if pause():
                 return None
             with no_gradient(dist), runtime.autocast():
-                if batch.fresh:
+                if batch.reset_state:
                     state = task.backbone.carried(batch.tokens.size(0), memory)
                 if metrics:
                     _add(means, metrics, task, batch, state)
@@ -139,14 +139,14 @@ def shared(task: Objective, batches: Iterable[Batch], dist: DistributedContext) 
 
 def _empty(batch: Batch) -> Batch:
     """One that counts nothing: a pass of the model that other processes wait for."""
-    return replace(batch, targets=torch.full_like(batch.targets, IGNORED))
+    return replace(batch, targets=torch.full_like(batch.targets, IGNORE_INDEX))
 
 
-def bytes_measured(task: Objective, shard: Shard, tokenizer: Tokenizer, size: int) -> int:
+def bytes_measured(task: Objective, shard: TokenFile, tokenizer: Tokenizer, size: int) -> int:
     """UTF-8 bytes of what `task.examine` counts of a shard of `size` bytes: all, but for pairs."""
     if not isinstance(task, Pairs):
         return size
-    rows = Rows(shard, tokenizer.eos)
+    rows = PairDataset(shard, tokenizer.eos)
     return rows.target_bytes(tokenizer, task.backbone.config.context_length)
 
 
@@ -160,9 +160,9 @@ def _add(
     """Adds one batch to the user's own metrics."""
     logits = task.logits(task.hidden(batch, copy.deepcopy(state))).flatten(0, 1)
     targets = batch.targets.flatten()
-    kept = targets != IGNORED
+    kept = targets != IGNORE_INDEX
     count = int(kept.sum())
-    if count < len(targets):  # a function of the user's own knows nothing of IGNORED
+    if count < len(targets):  # a function of the user's own knows nothing of IGNORE_INDEX
         logits, targets = logits[kept], targets[kept]
     if not count:
         return

@@ -3,15 +3,15 @@
 import torch
 import torch.nn.functional as F
 
-from ..data.batch import IGNORED
-from ..data.shards import Shard
+from ..data.batch import IGNORE_INDEX
+from ..data.shards import TokenFile
 from ..runtime import Runtime
 from ..tasks.base import Objective
 from ..tokenizers import Tokenizer
 
 
 def token_nll(
-    task: Objective, shard: Shard, tokenizer: Tokenizer, runtime: Runtime, count: int = 600
+    task: Objective, shard: TokenFile, tokenizer: Tokenizer, runtime: Runtime, count: int = 600
 ) -> list[tuple[str, float]]:
     """(text, nats) of the first tokens of a shard, each as `evaluate_loss` predicts it.
 
@@ -24,15 +24,15 @@ def token_nll(
     state = None
     for batch in task.examine(shard, runtime.device):
         with torch.inference_mode(), runtime.autocast():
-            if batch.fresh:
+            if batch.reset_state:
                 state = task.backbone.carried(batch.tokens.size(0))
             logits = task.logits(task.hidden(batch, state))
         # rows that go on in the next batch do not follow each other: the first is the beginning
         rows = slice(0, 1) if task.backbone.remembers else slice(None)
         logits, targets = logits[rows].flatten(0, 1), batch.targets[rows].flatten()
-        nats = F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORED)
+        nats = F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORE_INDEX)
         for token, value in zip(targets.tolist(), nats.tolist(), strict=True):
-            if token != IGNORED:
+            if token != IGNORE_INDEX:
                 found.append((tokenizer.decode([token]), value))
             if len(found) == count:
                 return found

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.batch import IGNORED, Batch
-from ..data.shards import Shard
+from ..data.batch import IGNORE_INDEX, Batch
+from ..data.shards import TokenFile
 from ..models.shared.backbone import Backbone
 from ..nn.init import zeros
 from ..nn.state import State
@@ -118,11 +118,11 @@ class Objective(nn.Module):
         """Loss of a batch: the user's own while training, cross entropy when measured."""
         logits = self.predict(batch, state).flatten(0, 1)
         targets = batch.targets.flatten()
-        tokens = (targets != IGNORED).sum()
+        tokens = (targets != IGNORE_INDEX).sum()
         if self.criterion is None or not self.training:
             smooth = self.label_smoothing if self.training else 0.0
             loss = F.cross_entropy(
-                logits, targets, reduction="sum", ignore_index=IGNORED, label_smoothing=smooth
+                logits, targets, reduction="sum", ignore_index=IGNORE_INDEX, label_smoothing=smooth
             )
         else:
             loss = self.criterion(logits, targets) * tokens
@@ -149,7 +149,7 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
-    def examine(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
+    def examine(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
         """Batches that together count every token of a shard exactly once."""
         raise NotImplementedError
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from ..data.batch import IGNORED
+from ..data.batch import IGNORE_INDEX
 from ..errors import InputError
 from ..tokenizers.base import Tokenizer
 from ..tokenizers.chat import Message, Rendered, check_messages, render, render_ids
@@ -98,7 +98,10 @@ class Chat(Answering):
             made, lost = shortened(messages, self.whole, lambda kept: render(tokenizer, kept))
             if len(made.ids) <= self.whole:
                 told = zip(made.ids[1:], made.answers[1:], strict=True)
-                targets = [*(token if answer else IGNORED for token, answer in told), IGNORED]
+                targets = [
+                    *(token if answer else IGNORE_INDEX for token, answer in told),
+                    IGNORE_INDEX,
+                ]
                 return Example((made.ids,), (targets,), cut=lost)
         answer = None
         if messages[-1]["role"] == "assistant":

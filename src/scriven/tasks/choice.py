@@ -69,9 +69,9 @@ class Choice(Labelled):
         found = super().scores(hidden, batch)
         if not self.lm_score_weight:
             return found
-        assert batch.ends is not None
+        assert batch.pool_index is not None
         mark = (batch.tokens == self.special["delimiter"]).int().argmax(1)
-        answer = Span(mark, batch.ends)
+        answer = Span(mark, batch.pool_index)
         alone, there = answer.alone(batch.tokens, self.special["start"])
         gained = self._nats(hidden, batch.tokens, answer)
         gained = gained - self._nats(self.backbone(alone), alone, there)
@@ -88,9 +88,9 @@ class Choice(Labelled):
 
     def gather(self, last: Tensor, batch: Batch) -> Tensor:
         """A number for each answer; never one that an example does not have."""
-        assert batch.ends is not None
+        assert batch.pool_index is not None
         found = self.head(last).squeeze(-1)
-        return found.masked_fill(batch.ends.view_as(found) < 0, -torch.inf)  # type: ignore[no-any-return]
+        return found.masked_fill(batch.pool_index.view_as(found) < 0, -torch.inf)  # type: ignore[no-any-return]
 
     @classmethod
     def check_answer(cls, row: Row) -> None:

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..data.shards import Shard
-from ..data.stream import streams
-from ..data.windows import windows
+from ..data.collate import eval_streams, eval_windows
+from ..data.shards import TokenFile
 from .base import Objective
 
 
@@ -24,11 +23,13 @@ class Language(Objective):
         """Each token, and the one after it."""
         return Batch(windows[:, :-1], windows[:, 1:])
 
-    def examine(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
+    def examine(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
         """Windows of the context without overlap; in a few long rows for a model that remembers."""
         if self.backbone.remembers:
-            return streams(shard, self.backbone.config.context_length, self.special["eos"], device)
-        return windows(shard, self.backbone.config.context_length, self.special["eos"], device)
+            return eval_streams(
+                shard, self.backbone.config.context_length, self.special["eos"], device
+            )
+        return eval_windows(shard, self.backbone.config.context_length, self.special["eos"], device)
 
 
 Task = Language

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..data.batch import IGNORED, Batch
-from ..data.shards import Shard
-from ..data.windows import blocks
+from ..data.batch import IGNORE_INDEX, Batch
+from ..data.collate import token_blocks
+from ..data.shards import TokenFile
 from ..models.shared.backbone import Backbone
 from ..nn.init import initialise, normal, ones, zeros
 from ..nn.norm import LayerNorm
@@ -101,16 +101,16 @@ class Masked(Objective):
         tokens, targets = (torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
         return Batch(tokens.to(windows.device), targets.to(windows.device))
 
-    def examine(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
+    def examine(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
         """Each window of the context ROUNDS times; every token is hidden in one of them."""
         seen = 0
-        for rows in blocks(shard, self.backbone.config.context_length):
+        for rows in token_blocks(shard, self.backbone.config.context_length):
             turns = np.stack([turns_of(seen + row, rows.shape[1]) for row in range(len(rows))])
             seen += len(rows)
             for turn in range(min(ROUNDS, rows.shape[1])):
                 hidden = turns == turn
                 tokens = torch.from_numpy(np.where(hidden, self.mask, rows))
-                targets = torch.from_numpy(np.where(hidden, rows, IGNORED))
+                targets = torch.from_numpy(np.where(hidden, rows, IGNORE_INDEX))
                 yield Batch(tokens.to(device), targets.to(device))
 
     def _hide(
@@ -123,7 +123,7 @@ class Masked(Objective):
         swaps = self.plain[generator.integers(len(self.plain), size=len(hidden))]
         shown = np.where(fate < MASKED, self.mask, row[hidden])
         shown = np.where((fate >= MASKED) & (fate < MASKED + SWAPPED), swaps, shown)
-        tokens, targets = row.copy(), np.full_like(row, IGNORED)
+        tokens, targets = row.copy(), np.full_like(row, IGNORE_INDEX)
         tokens[hidden], targets[hidden] = shown, row[hidden]
         return tokens, targets
 

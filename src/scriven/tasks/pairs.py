@@ -10,10 +10,9 @@ from dataclasses import replace
 import torch
 
 from ..data.batch import Batch
-from ..data.padding import Ids, padded
-from ..data.pairs import Pairs as Rows
-from ..data.shards import Shard
-from ..data.windows import TOKENS_AT_ONCE
+from ..data.collate import TOKENS_PER_BATCH, Ids, collate_pairs
+from ..data.pairs import PairDataset
+from ..data.shards import TokenFile
 from .base import Objective
 
 
@@ -28,10 +27,10 @@ class Pairs(Objective):
         """A target ends where the decoder's context does."""
         return self.backbone.config.context_length
 
-    def examine(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
+    def examine(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
         """All pairs of a shard, in order; a target that is cut counts as far as it is read."""
-        pairs = Rows(shard, self.special["eos"])
-        at_once = max(1, TOKENS_AT_ONCE // self.backbone.config.context_length)
+        pairs = PairDataset(shard, self.special["eos"])
+        at_once = max(1, TOKENS_PER_BATCH // self.backbone.config.context_length)
         for start in range(0, len(pairs), at_once):
             numbers = range(start, min(start + at_once, len(pairs)))
             yield self.batch(*pairs.read(numbers), device)
@@ -39,14 +38,16 @@ class Pairs(Objective):
     def batch(self, sources: Sequence[Ids], targets: Sequence[Ids], device: torch.device) -> Batch:
         """Pairs of token ids as rows; what is longer than the context loses its end."""
         context = self.backbone.config.context_length
-        made = padded(
+        made = collate_pairs(
             [source[:context] for source in sources],
             [target[:context] for target in targets],
             pad=self.special["pad"],
             device=device,
         )
         # with the EOS that closes each source in the prepared text
-        return replace(made, text=sum(map(len, sources)) + sum(map(len, targets)) + len(sources))
+        return replace(
+            made, text_tokens=sum(map(len, sources)) + sum(map(len, targets)) + len(sources)
+        )
 
     def shorten(self, prompt: list[int]) -> list[int]:
         """As much of a source as was read in training: its beginning."""

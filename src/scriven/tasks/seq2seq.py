@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.batch import IGNORED, Batch
-from ..data.padding import Ids, padded
-from ..data.shards import Shard
-from ..data.windows import blocks
+from ..data.batch import IGNORE_INDEX, Batch
+from ..data.collate import Ids, collate_pairs, token_blocks
+from ..data.shards import TokenFile
 from .base import Objective
 
 HIDDEN = 0.15
@@ -62,16 +61,18 @@ class Seq2Seq(Objective):
             # Philox is a function of its key: any row can be drawn without those before it
             draw = np.random.Generator(np.random.Philox(key=[seed, first + number]))
             rows.append(self._spans(text, draw) if draw.random() < 0.5 else self._tail(text, draw))
-        made = padded(
+        made = collate_pairs(
             [source for source, _ in rows],
             [target for _, target in rows],
             pad=self.special["pad"],
             device=windows.device,
             shape=(self.backbone.config.context_length, self.chunk + 1),
         )
-        return replace(made, text=len(rows) * self.progress(self.backbone.config.context_length))
+        return replace(
+            made, text_tokens=len(rows) * self.progress(self.backbone.config.context_length)
+        )
 
-    def examine(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
+    def examine(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
         """Tails of half a context, each after as much of the text before it as the source holds.
 
         Every token counts once and is predicted from what stands before it alone, so this is the
@@ -79,13 +80,13 @@ class Seq2Seq(Objective):
         """
         room, mask = self.backbone.config.context_length - 1, [self.special["mask"]]
         before = np.empty(0, dtype=np.int64)
-        for targets in blocks(shard, self.chunk):
+        for targets in token_blocks(shard, self.chunk):
             text = np.concatenate((before, targets.reshape(-1)))
             ends = range(len(before), len(text), targets.shape[1])
             sources = [np.append(text[max(0, end - room) : end], mask) for end in ends]
             tails = [np.concatenate((mask, tail)) for tail in targets]
-            batch = padded(sources, tails, pad=self.special["pad"], device=device)
-            batch.targets[:, 0] = IGNORED
+            batch = collate_pairs(sources, tails, pad=self.special["pad"], device=device)
+            batch.targets[:, 0] = IGNORE_INDEX
             yield batch
             before = text[-room:]
 

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from ..data.batch import Batch
-from ..data.corpus import Corpus
-from ..data.order import Order, drawn_alike
-from ..data.pairs import Pairs as PairRows
-from ..data.stream import Stream
+from ..data.pairs import PairDataset
+from ..data.sampler import SequentialSampler, ShuffledSampler, length_bucketed_rows
+from ..data.shards import TokenDataset
 from ..distributed import BatchShard
 from ..tasks.base import Objective
 from ..tasks.pairs import Pairs
@@ -35,11 +34,16 @@ class Windows:
     """Pieces of the text in random order, every one once per pass."""
 
     def __init__(
-        self, corpus: Corpus, task: Objective, seed: int, share: BatchShard, device: torch.device
+        self,
+        corpus: TokenDataset,
+        task: Objective,
+        seed: int,
+        share: BatchShard,
+        device: torch.device,
     ) -> None:
         self.corpus, self.task, self.seed, self.share = corpus, task, seed, share
         self.device = device
-        self.order = Order(len(corpus.train), task.window, seed)
+        self.order = ShuffledSampler(len(corpus.train), task.window, seed)
 
     def batch(self, sample: int) -> Batch:
         first = sample + self.share.start
@@ -55,32 +59,37 @@ class Streams(Windows):
     """The text in its own order, for a model that remembers."""
 
     def __init__(
-        self, corpus: Corpus, task: Objective, seed: int, share: BatchShard, device: torch.device
+        self,
+        corpus: TokenDataset,
+        task: Objective,
+        seed: int,
+        share: BatchShard,
+        device: torch.device,
     ) -> None:
         super().__init__(corpus, task, seed, share, device)
-        self.stream = Stream(len(corpus.train), task.window, share.batch_size, seed)
+        self.stream = SequentialSampler(len(corpus.train), task.window, share.batch_size, seed)
 
     def batch(self, sample: int) -> Batch:
         starts, fresh = self.stream.starts(sample)
         mine = starts[self.share.slice]
         pieces = torch.from_numpy(self.corpus.train.windows(mine, self.stream.length))
         made = self.task.exercise(pieces.to(self.device), sample + self.share.start, self.seed)
-        return replace(made, fresh=fresh)
+        return replace(made, reset_state=fresh)
 
 
 class Paired:
     """Pairs in random order, every one once per pass, about as long as each other."""
 
     def __init__(
-        self, corpus: Corpus, task: Pairs, seed: int, share: BatchShard, device: torch.device
+        self, corpus: TokenDataset, task: Pairs, seed: int, share: BatchShard, device: torch.device
     ) -> None:
         self.corpus, self.task, self.seed, self.share = corpus, task, seed, share
         self.device = device
-        self.pairs = PairRows(corpus.train, corpus.tokenizer.eos)
+        self.pairs = PairDataset(corpus.train, corpus.tokenizer.eos)
         self.lengths = self.pairs.lengths.max(1)  # the longer side leaves the least padding on both
 
     def batch(self, sample: int) -> Batch:
-        numbers = drawn_alike(sample, self.share.batch_size, self.lengths, self.seed)
+        numbers = length_bucketed_rows(sample, self.share.batch_size, self.lengths, self.seed)
         return self.task.batch(*self.pairs.read(numbers[self.share.slice]), self.device)
 
     def examine(self) -> Iterator[Batch]:
@@ -104,7 +113,7 @@ class Drawn:
         self.lengths = np.array([example.widest for example in train], dtype=np.int64)
 
     def batch(self, sample: int) -> Batch:
-        numbers = drawn_alike(sample, self.share.batch_size, self.lengths, self.seed)
+        numbers = length_bucketed_rows(sample, self.share.batch_size, self.lengths, self.seed)
         mine = numbers[self.share.slice]
         return self.task.collate([self.train[number] for number in mine], self.device)
 
@@ -114,7 +123,7 @@ class Drawn:
 
 
 def feed_for(
-    corpus: Corpus, task: Objective, seed: int, share: BatchShard, device: torch.device
+    corpus: TokenDataset, task: Objective, seed: int, share: BatchShard, device: torch.device
 ) -> Feed:
     """The way to read a text that fits the model."""
     if isinstance(task, Pairs):

@@ -91,7 +91,7 @@ class Loop:
     def _update(self) -> None:
         progress, share = self.progress, self._share()
         parts = pieces(self.context_length, self.settings.initial_context_length, share)
-        batch = self.hooks.batch(progress.samples).cut(parts)
+        batch = self.hooks.batch(progress.samples).split_sequences(parts)
         rate = rate_share(self.optim, share) * progress.caution
         update = self.updater(batch, self.micro_rows * parts, rate)
         progress.step += 1

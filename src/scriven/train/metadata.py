@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, config, registry
-from ..data.corpus import Corpus
-from ..data.pairs import Pairs, targets_of
+from ..data.pairs import PairDataset, pair_targets
+from ..data.shards import TokenDataset
 from ..evaluate.ngram import LARGEST, NGram, usual_order
 from ..runtime import Runtime
 from ..tokenizers import Tokenizer
@@ -59,14 +59,14 @@ def new_record(
     }
 
 
-def about_text(corpus: Corpus) -> dict[str, Any]:
+def about_text(corpus: TokenDataset) -> dict[str, Any]:
     """What scriven.json tells of a text."""
     return {
         "fingerprint": corpus.fingerprint,
         "sources": corpus.sources,
         "characters": corpus.characters,
         "documents": corpus.documents,
-        "rows": len(Pairs(corpus.train, corpus.tokenizer.eos)) if corpus.pairs else None,
+        "rows": len(PairDataset(corpus.train, corpus.tokenizer.eos)) if corpus.pairs else None,
         "train_tokens": len(corpus.train),
         "validation_tokens": len(corpus.validation),
         "validation_bytes": corpus.validation_bytes,
@@ -74,7 +74,7 @@ def about_text(corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def opening(corpus: Corpus) -> int:
+def opening(corpus: TokenDataset) -> int:
     """The token that an empty prompt stands for.
 
     Between documents it is EOS. A single document has none, so its model never read one: there a
@@ -88,14 +88,14 @@ def opening(corpus: Corpus) -> int:
     return line[0] if len(line) == 1 and line[0] in beginning else int(beginning[0])
 
 
-def fit_baseline(corpus: Corpus) -> dict[str, Any]:
+def fit_baseline(corpus: TokenDataset) -> dict[str, Any]:
     """What counting n-grams reaches on the same split."""
     order = usual_order(corpus.tokenizer.kind)
     used = min(len(corpus.train), LARGEST)
     train = corpus.train.read(len(corpus.train) - used, used)
     validation = corpus.validation.read(0, len(corpus.validation))
     if corpus.pairs:  # what is counted is the targets, each after the one before it
-        train, validation = (targets_of(ids, corpus.tokenizer.eos) for ids in (train, validation))
+        train, validation = (pair_targets(ids, corpus.tokenizer.eos) for ids in (train, validation))
     model = NGram.fit(train, order=order, vocab_size=corpus.tokenizer.vocab_size)
     loss = model.loss(validation)
     bits = loss * len(validation) / math.log(2) / max(1, corpus.validation_bytes)

@@ -32,9 +32,9 @@ class RecurrentState:
     def follow(self, sample: int, batch: Batch) -> Batch:
         """The batch, marked as fresh where it is not the one that follows."""
         follows, self.next = sample == self.next, sample + self.share.batch_size
-        if not follows or batch.fresh:
+        if not follows or batch.reset_state:
             self.clear()
-            return replace(batch, fresh=True)
+            return replace(batch, reset_state=True)
         return batch
 
     def state(self, start: int, rows: int) -> State | None:

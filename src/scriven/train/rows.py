@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..data.batch import IGNORED
+from ..data.batch import IGNORE_INDEX
 from ..distributed import BatchShard
 from ..evaluate.loss import Score
 from ..evaluate.tables import baselines, confusion, main_score, score_rows, tell
@@ -71,7 +71,7 @@ class Rows:
             return 0
         told = (ids for example in self.validation_examples for ids in example.targets or ())
         spelled = self.tokenizer.bytes_of
-        return sum(len(spelled[number]) for ids in told for number in ids if number != IGNORED)
+        return sum(len(spelled[number]) for ids in told for number in ids if number != IGNORE_INDEX)
 
     def warnings(self, task: Objective) -> list[str]:
         every = [*self.train_examples, *self.validation_examples]

@@ -9,9 +9,9 @@ import shlex
 from pathlib import Path
 
 from .. import config, registry
-from ..data.corpus import Corpus
-from ..data.pairs import Pairs, hold_pairs
-from ..data.prepare import prepare
+from ..data.pairs import PairDataset, are_pairs
+from ..data.pipeline import load_dataset
+from ..data.shards import TokenDataset
 from ..distributed import init_distributed
 from ..errors import BusyError, InputError, SettingError
 from ..generate.sampling import LARGEST_SEED, check_whole
@@ -107,9 +107,9 @@ def _new(
     seed = 0 if overrides.seed is None else overrides.seed
     check_whole("seed", seed, LARGEST_SEED)
     task = pretraining(module)
-    if task == "seq2seq" and hold_pairs(request.sources, settings.data):
+    if task == "seq2seq" and are_pairs(request.sources, settings.data):
         task = "pairs"
-    corpus = prepare(
+    corpus = load_dataset(
         request.sources,
         settings.data,
         settings.tokenizer,
@@ -121,7 +121,7 @@ def _new(
     folder = Path(request.out) if request.out is not None else Path("runs") / corpus.name
     if (folder / "scriven.json").exists():
         return _again(request, overrides, folder, stop, clock, own, meeting, corpus)
-    pairs = Pairs(corpus.train, corpus.tokenizer.eos) if corpus.pairs else None
+    pairs = PairDataset(corpus.train, corpus.tokenizer.eos) if corpus.pairs else None
     text = TextSize(
         corpus.tokenizer.vocab_size,
         _resolved(settings.tokenizer, corpus),
@@ -171,7 +171,7 @@ def _again(
     clock: Stopwatch,
     own: UserComponents,
     meeting: Meeting,
-    corpus: Corpus | None = None,
+    corpus: TokenDataset | None = None,
 ) -> TrainResult:
     """A run that exists: go on with it, or give its results once more."""
     log = Log(None, quiet=request.quiet)
@@ -187,7 +187,7 @@ def _again(
                 f"`scriven train - --out {shlex.quote(str(folder))}`"
             )
         settings = plan.settings
-        corpus = prepare(
+        corpus = load_dataset(
             sources,
             settings.data,
             settings.tokenizer,
@@ -253,7 +253,7 @@ def _follow(
         return TrainResult(folder, {**record["results"], "run": str(folder)})
     plan = plan_from_metadata(record, request.arch)
     settings = plan.settings
-    corpus = prepare(
+    corpus = load_dataset(
         told["sources"],
         settings.data,
         settings.tokenizer,
@@ -270,13 +270,13 @@ def _follow(
     )
 
 
-def with_marks(corpus: Corpus, task: str) -> Corpus:
+def with_marks(corpus: TokenDataset, task: str) -> TokenDataset:
     """The text with a tokenizer that has the special tokens a task needs."""
     extra = registry.module("scriven.tasks", task).Task.EXTRA
     return dataclasses.replace(corpus, tokenizer=corpus.tokenizer.with_special(*extra))
 
 
-def _resolved(asked: TokenizerSettings, corpus: Corpus) -> TokenizerSettings:
+def _resolved(asked: TokenizerSettings, corpus: TokenDataset) -> TokenizerSettings:
     """What `prepare` made of settings that were left open, so that it makes the same again."""
     kind = corpus.tokenizer.kind
     vocab_size = None
@@ -288,7 +288,7 @@ def _resolved(asked: TokenizerSettings, corpus: Corpus) -> TokenizerSettings:
     )
 
 
-def explain(plan: Plan, corpus: Corpus) -> str:
+def explain(plan: Plan, corpus: TokenDataset) -> str:
     """Every setting with its value and the reason for it."""
     lines = [f"text: {corpus.characters:,} characters in {corpus.documents:,} documents"]
     sections = {"model": plan.model, **vars(plan.settings)}

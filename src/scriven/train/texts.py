@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..data.corpus import Corpus
-from ..data.pairs import Pairs
+from ..data.pairs import PairDataset
+from ..data.shards import TokenDataset
 from ..distributed import BatchShard
 from ..evaluate.loss import Score, bytes_measured
 from ..evaluate.token_nll import token_nll
@@ -27,7 +27,7 @@ SAMPLE_TOKENS = 200
 class Texts:
     """A text: windows of it, its n-gram baseline, and the model's own writing as a sample."""
 
-    def __init__(self, corpus: Corpus) -> None:
+    def __init__(self, corpus: TokenDataset) -> None:
         self.corpus = corpus
 
     @property
@@ -53,7 +53,7 @@ class Texts:
         if not self.corpus.pairs:
             return []
         context = task.backbone.config.context_length
-        cut = Pairs(self.corpus.train, self.corpus.tokenizer.eos).cut(context)
+        cut = PairDataset(self.corpus.train, self.corpus.tokenizer.eos).cut(context)
         return (
             [f"{cut:,} pairs have a side longer than {context} tokens, which loses its end"]
             if cut
@@ -94,7 +94,7 @@ class Texts:
 
     def _answers(self, run: "Trainer") -> str:
         """A few sources of the validation part with what the model makes of them."""
-        pairs = Pairs(self.corpus.validation, self.tokenizer.eos)
+        pairs = PairDataset(self.corpus.validation, self.tokenizer.eos)
         sources = [self.tokenizer.decode(ids) for ids in pairs.read(range(min(3, len(pairs))))[0]]
         made = run.engine.generate(sources, Sampling(temperature=0), SAMPLE_TOKENS)
         return "\n\n".join(

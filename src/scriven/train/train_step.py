@@ -60,7 +60,7 @@ class TrainStep:
             share: of the peak learning rate.
         """
         dist = self.parallel.dist
-        total, read = dist.all_reduce_sum([batch.counted(), batch.read])
+        total, read = dist.all_reduce_sum([batch.num_targets(), batch.num_tokens])
         if not total:  # decay and momentum would move the weights without anything learnt
             return StepMetrics(0.0, 0.0, 0.0, applied=True, read=int(read))
         loss, correct = 0.0, 0

@@ -23,7 +23,7 @@ from ...errors import BusyError, InputError, SettingError
 from ...settings import DataSettings, TokenizerSettings
 from ...tokenizers import Tokenizer, load_tokenizer
 from ..cache import disk_errors, size
-from ..corpus import MANIFEST, read_manifest
+from ..shards import MANIFEST, read_manifest
 from ..sources import run_name
 from . import mix, vocabulary
 from .crew import work

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ...errors import InputError
 from ...tokenizers import Tokenizer
 from ..encode import FILES
-from ..shards import ShardWriter, id_type
+from ..shards import TokenFileWriter, id_type
 from ..split import TRAIN, VALIDATION
 
 _INDEX = 8
@@ -66,7 +66,7 @@ def copy(
     facts: dict[str, Any] = {"dtype": dtype, "files": {}}
     for number, name in ((TRAIN, "train"), (VALIDATION, "validation")):
         own = ids[part == number]
-        with ShardWriter(folder / FILES[number], dtype) as writer:
+        with TokenFileWriter(folder / FILES[number], dtype) as writer:
             writer.append(own)
             facts["files"][FILES[number]] = writer.finish()
         facts[f"{name}_tokens"] = len(own)

@@ -8,8 +8,7 @@ from typing import Any
 
 from ...errors import InputError, SettingError
 from ...tokenizers import Tokenizer
-from ..corpus import entry, write_manifest
-from ..segments import Segment
+from ..shards import Segment, entry, write_manifest
 from . import mix, vocabulary
 from .piece import FOLDER, Record
 from .plan import Plan

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import SettingError
-from ..segments import Segment
+from ..shards import Segment
 from .piece import FOLDER, Record
 
 MOST = 100.0

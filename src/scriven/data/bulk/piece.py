@@ -19,11 +19,11 @@ from ...tokenizers import Tokenizer, clean
 from ...tokenizers.fast import Encoder
 from ..cache import sync_folder, write_whole
 from ..encode import encode
-from ..formats.base import Piece
+from ..formats.base import TextChunk
 from ..formats.jsonl import read as read_lines
 from ..formats.txt import read as read_text
 from ..sources import Sources
-from ..split import TRAIN, VALIDATION, Part
+from ..split import TRAIN, VALIDATION, SplitChunk
 from . import datatrove
 from .plan import Plan
 
@@ -137,7 +137,7 @@ def keep(work: Path, place: Path) -> None:
     sync_folder(place.parent)
 
 
-def pieces_of(plan: Plan, number: int) -> Iterator[Piece]:
+def pieces_of(plan: Plan, number: int) -> Iterator[TextChunk]:
     """The text of a job from its beginning."""
     job = plan.jobs[number]
     file = plan.files[job.file]
@@ -148,7 +148,7 @@ def pieces_of(plan: Plan, number: int) -> Iterator[Piece]:
     return _whole(file.label, plan)
 
 
-def _whole(label: str, plan: Plan) -> Iterator[Piece]:
+def _whole(label: str, plan: Plan) -> Iterator[TextChunk]:
     with Sources([label]) as found:
         yield from found.read(plan.data)
 
@@ -188,7 +188,7 @@ class _Reading:
             self._rows += piece.ends or bool(piece.skipped)
         self._zero()
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[SplitChunk]:
         """The parts of the next piece; it ends with a document, or where the job ends."""
         self._zero()
         part, filled = self._part(self._rows), False
@@ -204,7 +204,7 @@ class _Reading:
             self._characters += len(text)
             self._bytes += len(text) if text.isascii() else len(text.encode("utf-8"))
             if filled:
-                yield Part(part, text, piece.ends)
+                yield SplitChunk(part, text, piece.ends)
             if piece.ends:
                 self._rows += 1
                 self._documents += filled

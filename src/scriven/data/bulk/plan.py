@@ -18,7 +18,7 @@ from ... import config
 from ...errors import DamagedError, InputError
 from ...settings import DataSettings
 from ..cache import write_whole
-from ..opened import COMPRESSED, inner
+from ..compression import COMPRESSED, strip_compression
 from ..sources import Source, Sources
 from ..split import TRAIN, VALIDATION, decide
 from . import ranges
@@ -183,7 +183,7 @@ def _found(number: int, name: str, data: DataSettings) -> list[File]:
 def _file(number: int, source: Source, data: DataSettings) -> File:
     if source.path is None:
         return File(number, source.label, "whole", 0, 0)
-    kind = _TEXTS.get(inner(source.path).suffix.lower(), "text")
+    kind = _TEXTS.get(strip_compression(source.path).suffix.lower(), "text")
     if source.path.suffix.lower() in COMPRESSED or not ranges.divisible(data.encoding):
         kind = "whole"
     return File(number, str(source.path), kind, *_stamp(source.path))

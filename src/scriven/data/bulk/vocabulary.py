@@ -17,8 +17,8 @@ from ...settings import TokenizerSettings
 from ...tokenizers import Tokenizer, clean, load_tokenizer, train_tokenizer
 from ...tokenizers.patterns import CHUNK
 from ..cache import write_whole
-from ..opened import COMPRESSED
-from ..prepare import SAMPLE, choose
+from ..compression import COMPRESSED
+from ..pipeline import SAMPLE, choose
 from ..survey import UNICODE, Survey
 from .piece import is_held_out, pieces_of
 from .plan import Plan

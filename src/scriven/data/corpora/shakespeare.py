@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ...errors import DamagedError, MissingExtra
 from ...settings import DataSettings
-from ..formats.base import Piece, document
+from ..formats.base import TextChunk, document
 
 _SPEAKER = re.compile(r"\*\*(.+?)\*\*\s*$")
 _DIRECTION = re.compile(
@@ -49,7 +49,7 @@ class Play(NamedTuple):
     speeches: tuple[Speech, ...]
 
 
-def read(settings: DataSettings) -> Iterator[Piece]:
+def read(settings: DataSettings) -> Iterator[TextChunk]:
     """Every play as one document."""
     for play in plays():
         yield from document(play.text)

@@ -7,14 +7,14 @@ from ...settings import DataSettings
 from ..cache import cache_folder
 from ..download import download
 from ..formats import txt
-from ..formats.base import Piece
+from ..formats.base import TextChunk
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 SIZE = 1_115_394
 
 
-def read(settings: DataSettings) -> Iterator[Piece]:
+def read(settings: DataSettings) -> Iterator[TextChunk]:
     """The text as one document."""
     return txt.read(path(), DataSettings())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import InputError, SettingError
-from ..opened import opened
+from ..compression import open_compressed
 
 BLOCK = 1 << 20
 LARGEST_ROW = 64 << 20
@@ -26,7 +26,7 @@ _SIGNS = [
 ]
 
 
-class Piece(NamedTuple):
+class TextChunk(NamedTuple):
     """A part of a document, about a megabyte at most."""
 
     text: str
@@ -74,7 +74,7 @@ def decoded(path: Path, encoding: str, start: int = 0, end: int | None = None) -
         ) from error
     read, block, first = start, b"", start == 0
     try:
-        with opened(path) as file:
+        with open_compressed(path) as file:
             if start:
                 file.seek(start)
             while True:
@@ -123,20 +123,20 @@ def lines(blocks: Iterable[str], path: Path) -> Iterator[str]:
         yield last
 
 
-def document(text: str) -> Iterator[Piece]:
+def document(text: str) -> Iterator[TextChunk]:
     """One whole document in pieces."""
     if 0 < len(text) <= BLOCK:  # most are
-        yield Piece(text, True)
+        yield TextChunk(text, True)
         return
     for start in range(0, len(text), BLOCK):
-        yield Piece(text[start : start + BLOCK], start + BLOCK >= len(text))
+        yield TextChunk(text[start : start + BLOCK], start + BLOCK >= len(text))
 
 
-def documents(rows: Iterable[Fields]) -> Iterator[Piece]:
+def documents(rows: Iterable[Fields]) -> Iterator[TextChunk]:
     """Rows of one column, each a document."""
     for row in rows:
         if row.skipped:
-            yield Piece("", False, row.skipped)
+            yield TextChunk("", False, row.skipped)
         else:
             yield from document(row.texts[0])
 
@@ -162,7 +162,7 @@ def bad_record(message: str, number: int, skip: bool) -> Record:
     return Record({}, number, bad_row(message, skip).skipped)
 
 
-def bad_row(message: str, skip: bool) -> Piece:
+def bad_row(message: str, skip: bool) -> TextChunk:
     """A row that cannot be used: a piece that counts it, or the error.
 
     Raises:
@@ -170,11 +170,11 @@ def bad_row(message: str, skip: bool) -> Piece:
     """
     if not skip:
         raise InputError(f"{message} (--data.skip_bad leaves such rows out)")
-    return Piece("", False, message)
+    return TextChunk("", False, message)
 
 
 def _wrong_bytes(path: Path, encoding: str, offset: int, error: UnicodeDecodeError) -> str:
-    with opened(path) as file:
+    with open_compressed(path) as file:
         head = file.read(4096)
     wrong = f"byte 0x{error.object[error.start]:02x}" if error.start < len(error.object) else "end"
     start = f"{path} is not {encoding} text: {wrong} at offset {offset}"

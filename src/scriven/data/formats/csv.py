@@ -10,8 +10,8 @@ from ...settings import DataSettings
 from .base import (
     LARGEST_ROW,
     Fields,
-    Piece,
     Record,
+    TextChunk,
     bad_fields,
     bad_record,
     decoded,
@@ -24,7 +24,7 @@ SUFFIXES = (".csv", ".tsv")
 _SEPARATORS = ",;\t"
 
 
-def read(path: Path, settings: DataSettings) -> Iterator[Piece]:
+def read(path: Path, settings: DataSettings) -> Iterator[TextChunk]:
     """The texts row by row; the header is row 1.
 
     Raises:

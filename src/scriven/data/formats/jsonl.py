@@ -7,8 +7,8 @@ from pathlib import Path
 from ...settings import DataSettings
 from .base import (
     Fields,
-    Piece,
     Record,
+    TextChunk,
     bad_fields,
     bad_record,
     decoded,
@@ -22,7 +22,7 @@ SUFFIXES = (".jsonl", ".ndjson")
 
 def read(
     path: Path, settings: DataSettings, start: int = 0, end: int | None = None
-) -> Iterator[Piece]:
+) -> Iterator[TextChunk]:
     """The texts row by row, of the whole file or of the lines in the bytes `start` to `end`.
 
     Raises:

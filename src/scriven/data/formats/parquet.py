@@ -5,13 +5,13 @@ from pathlib import Path
 
 from ...errors import InputError, MissingExtra
 from ...settings import DataSettings
-from .base import LARGEST_ROW, Piece, Record, bad_row, document, missing_column
+from .base import LARGEST_ROW, Record, TextChunk, bad_row, document, missing_column
 
 SUFFIXES = (".parquet",)
 _ROWS = 1000
 
 
-def read(path: Path, settings: DataSettings) -> Iterator[Piece]:
+def read(path: Path, settings: DataSettings) -> Iterator[TextChunk]:
     """The texts row by row, counted from 1.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Literal
 from ..corpora import shakespeare
 from ..corpora.shakespeare import Play, Speech
 
-Part = Literal["train", "validation", "test"]
+SplitName = Literal["train", "validation", "test"]
 
 SEED = "plays"
 
@@ -45,12 +45,12 @@ SHORT = 8
 """Words; a shorter speech (`What is the matter?`) may stand in several plays by chance."""
 
 
-def part_of(play: Play) -> Part:
+def part_of(play: Play) -> SplitName:
     """The part a play belongs to."""
     return "test" if play.name in TEST else "validation" if play.name in VALIDATION else "train"
 
 
-def plays(part: Part) -> Iterator[Play]:
+def plays(part: SplitName) -> Iterator[Play]:
     """The plays of a part, in the order of the corpus.
 
     Raises:
@@ -90,7 +90,7 @@ def plain(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", text.lower()))
 
 
-def seen(part: Part) -> frozenset[str]:
+def seen(part: SplitName) -> frozenset[str]:
     """`plain` speeches of the parts before this one: of train for validation, of both for test."""
     before = {"train": (), "validation": ("train",), "test": ("train", "validation")}[part]
     return frozenset().union(*(_spoken(each) for each in before))
@@ -115,5 +115,5 @@ def _all() -> tuple[Play, ...]:
 
 
 @cache
-def _spoken(part: Part) -> frozenset[str]:
+def _spoken(part: SplitName) -> frozenset[str]:
     return frozenset(plain(speech.text) for play in plays(part) for speech in play.speeches)

@@ -14,13 +14,13 @@ from typing import Any
 
 from ..corpora.shakespeare import Speech
 from . import base
-from .base import Part
+from .base import SplitName
 
 COLUMNS = ("text", "label")
 FEWEST, MOST = 60, 120
 
 
-def read(part: Part) -> Iterator[dict[str, Any]]:
+def read(part: SplitName) -> Iterator[dict[str, Any]]:
     """The rows of a part, play by play.
 
     Raises:

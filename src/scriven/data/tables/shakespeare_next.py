@@ -19,7 +19,7 @@ from typing import Any
 
 from ..corpora.shakespeare import Play
 from . import base
-from .base import Part
+from .base import SplitName
 
 COLUMNS = ("context", "choices", "answer")
 CHOICES = 4
@@ -28,7 +28,7 @@ AWAY = 8
 SHORTEST, LONGEST = 5, 60
 
 
-def read(part: Part) -> Iterator[dict[str, Any]]:
+def read(part: SplitName) -> Iterator[dict[str, Any]]:
     """The rows of a part, play by play.
 
     Raises:

@@ -12,13 +12,13 @@ from typing import Any
 
 from ..corpora.shakespeare import Speech
 from . import base
-from .base import Part
+from .base import SplitName
 
 COLUMNS = ("messages",)
 FEWEST, MOST = 2, 60
 
 
-def read(part: Part) -> Iterator[dict[str, Any]]:
+def read(part: SplitName) -> Iterator[dict[str, Any]]:
     """The rows of a part, play by play.
 
     Raises:

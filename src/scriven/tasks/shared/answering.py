@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...data.batch import IGNORED, Batch
-from ...data.padding import padded
+from ...data.batch import IGNORE_INDEX, Batch
+from ...data.collate import collate_pairs
 from ...models.shared.backbone import Backbone
 from ...nn.pointer import Pointer
 from ...nn.state import State
@@ -79,7 +79,7 @@ class Answering(TableTask):
         if self.backbone.kind == "decoder":
             row = [*asked, *self.border, *told]
             before = len(row) - len(told)
-            targets = [*[IGNORED] * (before - 1), *told, IGNORED]
+            targets = [*[IGNORE_INDEX] * (before - 1), *told, IGNORE_INDEX]
             return Example((row,), (targets,), cut=cut)
         return Example((told,), (told,), source=asked, cut=cut)
 
@@ -89,11 +89,11 @@ class Answering(TableTask):
         if self.backbone.kind == "encoder-decoder":
             sources = [np.array(example.source, dtype=np.int64) for example in examples]
             answers = [np.array(example.rows[0], dtype=np.int64) for example in examples]
-            made = padded(sources, answers, pad=pad, device=device)
-            return replace(made, text=read)
+            made = collate_pairs(sources, answers, pad=pad, device=device)
+            return replace(made, text_tokens=read)
         tokens = filled([example.rows[0] for example in examples], pad)
-        targets = filled([(example.targets or ((),))[0] for example in examples], IGNORED)
-        return Batch(tokens, targets, text=read).to(device)
+        targets = filled([(example.targets or ((),))[0] for example in examples], IGNORE_INDEX)
+        return Batch(tokens, targets, text_tokens=read).to(device)
 
 
 class Rewriting(Answering):

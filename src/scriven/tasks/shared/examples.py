@@ -31,7 +31,7 @@ class Example:
     rows: tuple[Ids, ...]
     """What the model reads: one row, or one for each answer or order."""
     targets: tuple[Ids, ...] | None = None
-    """The token to predict at each place, or IGNORED; None: none is."""
+    """The token to predict at each place, or IGNORE_INDEX; None: none is."""
     source: Ids | None = None
     """What an encoder reads."""
     label: float | int | None = None

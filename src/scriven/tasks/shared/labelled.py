@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...data.batch import IGNORED, Batch
+from ...data.batch import IGNORE_INDEX, Batch
 from ...models.shared.backbone import Backbone
 from ...nn.dropout import drop
 from ...nn.init import zeros
@@ -119,21 +119,23 @@ class Labelled(TableTask):
             extract = torch.full((len(rows), 1), self.special["extract"])
             made = Batch(
                 extract,
-                torch.full_like(extract, IGNORED),
+                torch.full_like(extract, IGNORE_INDEX),
                 source=tokens,
                 source_at=places([row or [pad] for row in rows]),
-                text=read,
+                text_tokens=read,
                 labels=labels,
-                ends=ends.clamp(max=0),
+                pool_index=ends.clamp(max=0),
             )
             return made.to(device)
-        targets = torch.full_like(tokens, IGNORED)
+        targets = torch.full_like(tokens, IGNORE_INDEX)
         if self.lm_loss_weight:
             targets[:, :-1] = tokens[:, 1:]
-            targets[torch.arange(tokens.size(1)) >= ends[:, None]] = IGNORED
-            targets[~self.teaching(examples, each)] = IGNORED
+            targets[torch.arange(tokens.size(1)) >= ends[:, None]] = IGNORE_INDEX
+            targets[~self.teaching(examples, each)] = IGNORE_INDEX
         at = places([row or [pad] for row in rows]) if self.backbone.kind == "encoder" else None
-        return Batch(tokens, targets, at, text=read, labels=labels, ends=ends).to(device)
+        return Batch(tokens, targets, at, text_tokens=read, labels=labels, pool_index=ends).to(
+            device
+        )
 
     def teaching(self, examples: Sequence[Example], each: int) -> Tensor:
         """(B,) bool: the rows whose text is worth learning."""
@@ -167,12 +169,12 @@ class Labelled(TableTask):
 
     def scores(self, hidden: Tensor, batch: Batch) -> Tensor:
         """(B, T, W) -> (E, L) what the linear layer says of each example, float32 or better."""
-        assert batch.ends is not None
+        assert batch.pool_index is not None
         rows = torch.arange(hidden.size(0), device=hidden.device)
-        last = hidden[rows, batch.ends.clamp(min=0)]
+        last = hidden[rows, batch.pool_index.clamp(min=0)]
         config: Any = self.backbone.config
         last = drop(last, config.dropout, self.training)
-        found = self.gather(last.view(-1, batch.rows_each, last.size(-1)), batch)
+        found = self.gather(last.view(-1, batch.rows_per_example, last.size(-1)), batch)
         return found.float() if found.dtype in (torch.bfloat16, torch.float16) else found
 
     def gather(self, last: Tensor, batch: Batch) -> Tensor:
@@ -201,14 +203,14 @@ class Labelled(TableTask):
 
     def _of_text(self, hidden: Tensor, batch: Batch) -> Tensor:
         """The loss of the next token: a mean over each example's tokens, summed over examples."""
-        counted = batch.targets != IGNORED
+        counted = batch.targets != IGNORE_INDEX
         rows = counted.any(1)
         # whole rows: a new number of tokens at each step would cost a new kernel each time
         logits = self.of_words(hidden[rows])
         losses = F.cross_entropy(logits.mT, batch.targets[rows], reduction="none")
-        tokens = counted.sum(1).view(-1, batch.rows_each).sum(1)
+        tokens = counted.sum(1).view(-1, batch.rows_per_example).sum(1)
         # converted first: a quotient of whole numbers is in single precision
-        share = (1 / tokens.clamp(min=1).to(losses.dtype)).repeat_interleave(batch.rows_each)
+        share = (1 / tokens.clamp(min=1).to(losses.dtype)).repeat_interleave(batch.rows_per_example)
         total: Tensor = (losses.sum(1) * share[rows]).sum()
         return total
 

@@ -15,13 +15,13 @@ from ..errors import InputError, MissingExtra
 COMPRESSED = (".gz", ".zst")
 
 
-def inner(path: Path) -> Path:
+def strip_compression(path: Path) -> Path:
     """The name without the suffix of a compression: a.jsonl.zst -> a.jsonl."""
     return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def open_compressed(path: Path) -> Iterator[BinaryIO]:
     """The bytes of a file, decompressed where its suffix says so.
 
     Raises:

@@ -11,26 +11,26 @@ from ..settings import DataSettings
 from ..tokenizers import Tokenizer
 from .cache import disk_errors
 from .encode import FILES, encode
-from .pairs import Pairs, PairSources
-from .shards import Shard
+from .pairs import PairDataset, PairSources
+from .shards import TokenFile
 from .sources import Sources
-from .split import VALIDATION, Part
+from .split import VALIDATION, SplitChunk
 from .survey import cleaned
 
 
 @dataclass(frozen=True)
-class WholeText:
+class EvalText:
     """A text in ids."""
 
-    shard: Shard
+    shard: TokenFile
     bytes: int
     """Of the text in UTF-8, for bits per byte."""
 
 
 @contextmanager
-def encode_sources(
+def encode_eval_text(
     sources: Sequence[str], data: DataSettings, tokenizer: Tokenizer, *, pairs: bool = False
-) -> Iterator[WholeText]:
+) -> Iterator[EvalText]:
     """The texts one after the other, each ended by EOS where there are several.
 
     With `pairs` the sources are tables of them, and the bytes those of the targets.
@@ -47,7 +47,7 @@ def encode_sources(
         pieces = [*_two_documents(found, data)]
         with disk_errors(folder, 0, "encoding the text"):
             read = cleaned(found.read(data))
-            parts = (Part(VALIDATION, piece.text, piece.ends) for piece in read)
+            parts = (SplitChunk(VALIDATION, piece.text, piece.ends) for piece in read)
             facts = encode(
                 parts,
                 tokenizer,
@@ -59,12 +59,12 @@ def encode_sources(
         tokens = int(str(facts["validation_tokens"]))
         if tokens == 0:
             raise InputError(f"{found.label} holds no text: give a file that has some")
-        shard = Shard(folder / FILES[VALIDATION], str(facts["dtype"]), tokens)
+        shard = TokenFile(folder / FILES[VALIDATION], str(facts["dtype"]), tokens)
         size = int(str(facts["validation_bytes"]))
         if pairs:
-            size = Pairs(shard, tokenizer.eos).target_bytes(tokenizer)
+            size = PairDataset(shard, tokenizer.eos).target_bytes(tokenizer)
         try:
-            yield WholeText(shard, size)
+            yield EvalText(shard, size)
         finally:
             shard.close()
 

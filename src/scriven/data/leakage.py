@@ -13,7 +13,7 @@ MUCH = 0.2
 _WHOLE = 20_000_000
 
 
-class Overlap:
+class LeakageCheck:
     """Counts validation lines that the training part has too.
 
     Args:

@@ -23,10 +23,18 @@ from ..settings import DataSettings, TokenizerSettings
 from ..tokenizers import Tokenizer, choose_kind, load_tokenizer, train_tokenizer
 from ..tokenizers.choose import vocabulary_for
 from .cache import cache_folder, disk_errors, make_folder, sync_file, sync_folder, write_whole
-from .corpus import FORMAT, Corpus, entry, is_prepared, open_corpus, open_prepared, write_manifest
 from .encode import chunked, encode, sample
-from .formats.base import Piece
-from .pairs import Pairs, PairSources, decide_pairs
+from .formats.base import TextChunk
+from .pairs import PairDataset, PairSources, decide_pairs
+from .shards import (
+    FORMAT,
+    TokenDataset,
+    entry,
+    is_prepared,
+    open_dataset,
+    open_prepared,
+    write_manifest,
+)
 from .sources import Sources, run_name
 from .split import FEWEST_DOCUMENTS, Split, assign, decide
 from .survey import Digest, Survey, cleaned, look
@@ -37,7 +45,7 @@ _OLD = 24 * 3600.0
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 
-def prepare(
+def load_dataset(
     sources: Sequence[str],
     data: DataSettings,
     tokenizer: TokenizerSettings,
@@ -46,7 +54,7 @@ def prepare(
     pairs: bool = False,
     cache: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
-) -> Corpus:
+) -> TokenDataset:
     """Reads texts, chooses and trains a tokenizer, splits and encodes; or finds it all done.
 
     A text of a single document has no EOS, since nothing follows it; of several, EOS ends each.
@@ -90,15 +98,15 @@ def prepare(
                 job = _Job(found, survey, split, data, chosen, fingerprint, folder, say)
                 if not job.is_whole():
                     job.run()
-    corpus = open_corpus(folder, name=found.name, sources=list(sources), notes=notes)
+    corpus = open_dataset(folder, name=found.name, sources=list(sources), notes=notes)
     if not pairs:
         return corpus
-    held_out = Pairs(corpus.validation, corpus.tokenizer.eos)
+    held_out = PairDataset(corpus.validation, corpus.tokenizer.eos)
     size = held_out.target_bytes(corpus.tokenizer)
     return dataclasses.replace(corpus, pairs=True, validation_bytes=size)
 
 
-def _ready(folder: Path, asked: TokenizerSettings, pairs: bool) -> Corpus:
+def _ready(folder: Path, asked: TokenizerSettings, pairs: bool) -> TokenDataset:
     """A folder that `scriven prepare` made; settings it was not made with are refused."""
     if pairs:
         raise InputError(f"{folder} holds texts, not pairs: give tables of pairs")
@@ -137,7 +145,7 @@ class _Job:
         if not self.folder.exists():
             return False
         try:
-            corpus = open_corpus(self.folder, name="", sources=[], notes=[])
+            corpus = open_dataset(self.folder, name="", sources=[], notes=[])
         except (DamagedError, InputError) as error:
             self.say(f"prepared anew, since {error}")
             shutil.rmtree(self.folder)
@@ -241,7 +249,7 @@ def _fingerprint(
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _watched(pieces: Iterator[Piece], digest: Digest) -> Iterator[Piece]:
+def _watched(pieces: Iterator[TextChunk], digest: Digest) -> Iterator[TextChunk]:
     for piece in pieces:
         digest.add(piece)
         yield piece
