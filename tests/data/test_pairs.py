@@ -172,7 +172,7 @@ def test_examining_counts_each_target_token_after_its_own_source(tmp_path: Path)
 
 def test_a_side_longer_than_the_context_loses_its_end_and_is_counted(tmp_path: Path) -> None:
     rows = [("a" * 10, "b" * 3), ("a" * 3, "b" * 8), ("a", "b"), ("a", "b" * 7), ("a", "b")]
-    corpus = made(written(tmp_path, "tsv", rows), validation=0.2)
+    corpus = made(written(tmp_path, "tsv", rows), val_fraction=0.2)
     pairs = PairDataset(corpus.train, corpus.tokenizer.eos)
     assert pairs.lengths.tolist() == [[10, 4], [3, 9], [1, 2], [1, 8]]
     assert pairs.cut(8) == 2
