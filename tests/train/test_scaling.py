@@ -50,11 +50,11 @@ def test_large_shapes_have_the_parameters_and_suit_a_gpu(size: str) -> None:
     ("size", "layers", "d_model"),
     [("1.2B", 24, 2048), ("2.5B", 32, 2560), ("6.4B", 32, 4096), ("174B", 96, 12288)],
 )
-def test_large_shapes_are_near_those_of_gpt3(size: str, layers: int, width: int) -> None:
+def test_large_shapes_are_near_those_of_gpt3(size: str, layers: int, d_model: int) -> None:
     """Brown et al. 2020, table 2.1; sizes are those of its blocks."""
     shape = shape_of(size)
     assert shape.layers == pytest.approx(layers, rel=0.3)
-    assert shape.d_model == pytest.approx(width, rel=0.2)
+    assert shape.d_model == pytest.approx(d_model, rel=0.2)
 
 
 @pytest.mark.parametrize("parameters", [1e3, 1.04e6, 9.99e6, 0.9999e9, 1.2345e9, 7e10])

@@ -27,7 +27,7 @@ class Moment:
     """Nats per token."""
     accuracy: float | None
     """0 to 1."""
-    rate: float | None
+    lr: float | None
     bits_per_byte: float | None
     tokens_per_second: float | None
 
