@@ -233,7 +233,7 @@ def test_A6_a_full_disk_is_said_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards.TokenFileWriter, "append", full)
+        patch.setattr(shards.ShardWriter, "append", full)
         with pytest.raises(ResourceError, match=r"disk full .*needs about .*free"):
             run(book)
     assert {path.suffix for path in (cache_folder() / "prepared").iterdir()} <= {".lock"}

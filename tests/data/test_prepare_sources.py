@@ -92,7 +92,7 @@ def test_a_full_disk_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards.TokenFileWriter, "append", full)
+        patch.setattr(shards.ShardWriter, "append", full)
         with pytest.raises(ResourceError, match=r"disk full while preparing .*another --out"):
             prepared(path, tmp_path / "out", tokenizer=BYTES)
     train, validation = texts(prepared(path, tmp_path / "out", tokenizer=BYTES))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scriven.runs import atomic
+from scriven import files
 
 if TYPE_CHECKING:
     from .twin_case import Case
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors that pass are tried again at once."""
-    monkeypatch.setattr(atomic, "WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(files, "RETRY_WAITS", (0.0, 0.0, 0.0))
 
 
 @pytest.fixture

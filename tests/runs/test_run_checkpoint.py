@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from scriven.errors import DamagedError, InputError
-from scriven.runs import atomic, checkpoint, manifest
+from scriven.files import buffers
+from scriven.runs import checkpoint, manifest
 from scriven.runs.sealed import NewerError, seal, unseal
 
 from .faults import save, tensors, value_of
@@ -259,6 +260,6 @@ def test_a_write_that_is_cut_short_by_the_system_is_continued(
 
 def test_a_large_piece_is_written_without_a_copy() -> None:
     tensor = tensors(1.0)["model"]["weight"]
-    pieces = atomic.pieces(checkpoint.weights.encode({"weight": tensor}))
+    pieces = buffers(checkpoint.weights.encode({"weight": tensor}))
     tensor.fill_(5.0)
     assert torch.frombuffer(bytearray(pieces[-1]), dtype=torch.float32)[0] == 5

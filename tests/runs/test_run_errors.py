@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from scriven.errors import DamagedError, InputError, ResourceError
-from scriven.runs import atomic, checkpoint
+from scriven.files import write_file
+from scriven.runs import checkpoint
 from scriven.runs.weights import load_tensors
 
 from .faults import child, failing, leftovers, save, value_of
@@ -119,7 +120,7 @@ def test_A3_a_failing_delete_stops_nothing(tmp_path: Path, code: int) -> None:
 def test_a_folder_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="choose another folder"):
-        atomic.write_file(tmp_path / "file" / "x", b"")
+        write_file(tmp_path / "file" / "x", b"")
     with pytest.raises(InputError, match="choose another folder"):
         save(tmp_path / "file", 1)
     with pytest.raises(DamagedError):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scriven.errors import BusyError, InputError, ResourceError
-from scriven.runs import atomic, lock
+from scriven.runs import lock
 from scriven.runs.lock import RunLock
 
 from .faults import as_nobody
@@ -93,7 +93,7 @@ def test_A17_a_lock_whose_owner_cannot_be_written_is_given_back(
         raise ResourceError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(atomic, "write_file", full)
+        patch.setattr(lock, "write_file", full)
         with pytest.raises(ResourceError), RunLock(tmp_path):
             pass
     with RunLock(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scriven.runs import atomic
+from scriven import files
 
 from .faults import calls, save
 from .saves import ALL, Read, Save
@@ -76,6 +76,6 @@ def test_A4_manifest_is_written_last(tmp_path: Path) -> None:
 def test_A4_planted_bug_a_save_without_sync_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(atomic, "sync_folder", lambda folder: None)
+    monkeypatch.setattr(files, "sync_folder", lambda folder: None)
     with pytest.raises(AssertionError, match="not on the disk"):
         _assert_ordered(Order().record(lambda: save(tmp_path, 1)))

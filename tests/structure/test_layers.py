@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "src" / "scriven"
 
 LAYERS = {
-    "errors": 0, "registry": 0, "config": 0, "settings": 0, "process": 0,
+    "errors": 0, "registry": 0, "config": 0, "settings": 0, "process": 0, "files": 0, "format": 0,
     "runtime": 1, "distributed": 1, "tokenizers": 1, "nn": 1,
     "data": 2, "models": 2,
     "tasks": 3,
@@ -20,7 +20,7 @@ LAYERS = {
     "cli": 9, "__init__": 9, "__main__": 9,
 }  # fmt: skip
 
-GROUND = {"errors", "registry", "config", "settings", "process"}
+GROUND = {"errors", "registry", "config", "settings", "process", "files", "format"}
 """Files of one folder, the package's own, on the lowest layer."""
 
 RUNS_CODE_BY_NAME = {"registry"}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.table import Table, TableRow
 from ..errors import InputError, SettingError
+from ..files import write_stream
 from ..generate.predict import Answer, Predictor
-from ..runs.atomic import write_stream
 from ..settings import DataSettings
 from ..tasks.shared.columns import BadValue, Row, missing, resolve, there, values
 from ..tasks.shared.examples import TableTask

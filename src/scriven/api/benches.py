@@ -15,8 +15,8 @@ from typing import IO, Any
 from .. import config, registry
 from ..data.sources import Sources
 from ..errors import InputError, ResourceError, SettingError
+from ..files import make_folder, write_file
 from ..report.compare import Comparison, compare
-from ..runs.atomic import make_folder, write_file
 from ..runs.folder import RUNS
 from ..runs.record import NAME, read_record
 from ..settings import Settings

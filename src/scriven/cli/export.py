@@ -34,8 +34,8 @@ def export(
         One JSON object on standard output.
     """
     from ..api import export as write
-    from ..runs.disk import size_text
+    from ..files import format_bytes
 
     result = write(run, to, out=out, dtype=dtype, arch=arch, tell=note if json else print)
-    size = size_text(sum(result["files"].values()))
+    size = format_bytes(sum(result["files"].values()))
     emit(result, f"done: {result['out']} ({size})", json)

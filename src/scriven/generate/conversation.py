@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedError, InputError
-from ..runs import atomic, disk
+from ..files import printable, read_file, write_file
 from ..tokenizers.base import Tokenizer
 from ..tokenizers.chat import Message, check_messages, render_ids
 from ..tokenizers.special import clean
@@ -129,10 +129,10 @@ class Conversation:
         """
         if path.is_dir() or not path.parent.is_dir():
             raise InputError(
-                f"{disk.show(path)} cannot be written: name a file in a folder there is"
+                f"{printable(path)} cannot be written: name a file in a folder there is"
             )
         text = json.dumps({"messages": self.messages}, indent=2, ensure_ascii=False)
-        atomic.write_file(path, (text + "\n").encode())
+        write_file(path, (text + "\n").encode())
 
     def load(self, path: Path) -> None:
         """Goes on with saved messages, the system's among them.
@@ -231,11 +231,11 @@ def read_messages(path: Path) -> list[dict[str, str]]:
     Raises:
         InputError: no such file, or no conversation. DamagedError: the file is no JSON.
     """
-    where = disk.show(path)
+    where = printable(path)
     if not path.is_file():
         raise InputError(f"{where} is no file: name a conversation that /save has written")
     try:
-        content = json.loads(disk.read(path, LONGEST_FILE))
+        content = json.loads(read_file(path, LONGEST_FILE))
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{where} is not JSON: name a file that /save has written") from error
     if not isinstance(content, dict) or "messages" not in content:

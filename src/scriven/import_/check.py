@@ -17,7 +17,7 @@ from pathlib import Path
 from ..export.base import CheckFailed
 from ..export.shared.child import ask
 from ..export.shared.compare import Comparison, compare, make_question
-from ..runs import disk
+from ..files import printable
 from ..runs.load import Loaded
 from .folder import CONFIG, SINGLE, Foreign, read_json, shards
 
@@ -42,7 +42,7 @@ def check(loaded: Loaded, foreign: Foreign) -> Comparison | None:
     found = compare(loaded, probe, answer, "transformers", SHARE)
     if found.problem:
         raise CheckFailed(
-            f"{disk.show(foreign.path)} was not imported, because transformers computes something "
+            f"{printable(foreign.path)} was not imported, because transformers computes something "
             f"else: {found.problem}"
         )
     return found

@@ -13,8 +13,9 @@ from typing import Any
 
 from .. import config, registry
 from ..errors import InputError, SettingError
+from ..files import printable, read_file
 from ..models.shared.backbone import pretraining
-from ..runs import disk, record
+from ..runs import record
 from ..tokenizers import Tokenizer, chat, load_tokenizer
 
 CONFIG = "config.json"
@@ -60,7 +61,7 @@ def open_foreign(path: Path) -> Foreign:
         InputError: no such folder, an architecture or a field that we do not have, a size that is
             too large, or a tokenizer that is not this model's. DamagedError: a file is broken.
     """
-    where = disk.show(path)
+    where = printable(path)
     if not path.is_dir():
         raise InputError(f"{where} is no folder: name a Hugging Face folder with {CONFIG} in it")
     if not (path / CONFIG).exists():
@@ -91,7 +92,7 @@ def _template(path: Path) -> object:
     """What the folder says of writing a conversation; it is compared, and never run."""
     alone = path / chat.TEMPLATE_FILE
     if alone.is_file():
-        return disk.read(alone, LONGEST).decode("utf-8", "replace")
+        return read_file(alone, LONGEST).decode("utf-8", "replace")
     return read_json(path / "tokenizer_config.json").get("chat_template")
 
 
@@ -102,11 +103,11 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: it is none.
     """
     try:
-        content = json.loads(disk.read(path, LONGEST))
+        content = json.loads(read_file(path, LONGEST))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{disk.show(path)} is not JSON: get the file again") from error
+        raise InputError(f"{printable(path)} is not JSON: get the file again") from error
     if not isinstance(content, dict):
-        raise InputError(f"{disk.show(path)} is not a JSON object: get the file again")
+        raise InputError(f"{printable(path)} is not a JSON object: get the file again")
     return content
 
 
@@ -124,17 +125,17 @@ def shards(path: Path) -> tuple[list[Path], dict[str, str] | None]:
         return [path / name for name in sorted(set(places.values()))], places
     if pickled(path):
         raise InputError(refuse_pickle(pickled(path)[0]))
-    raise InputError(f"{disk.show(path)} holds no weights: {SINGLE} is missing")
+    raise InputError(f"{printable(path)} holds no weights: {SINGLE} is missing")
 
 
 def listed(index: Path) -> dict[str, str]:
     """Tensor -> file, as an index of several files says; only files beside it are named."""
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not places:
-        raise InputError(f"{disk.show(index)} has no weight_map: get the file again")
+        raise InputError(f"{printable(index)} has no weight_map: get the file again")
     for name in places.values():
         if not isinstance(name, str) or Path(name).name != name or name in ("", "..", "."):
-            raise InputError(f"{disk.show(index)} names a file outside the folder: not followed")
+            raise InputError(f"{printable(index)} names a file outside the folder: not followed")
     return places
 
 
@@ -150,8 +151,8 @@ def refuse_pickle(path: Path) -> str:
     """What to say of a pickle."""
     folder = path if path.is_dir() else path.parent
     return (
-        f"{disk.show(path)} is a pickle, which can run code when it is read: "
-        f"`scriven import {disk.show(folder)} --convert` takes only the tensors out of it, in a "
+        f"{printable(path)} is a pickle, which can run code when it is read: "
+        f"`scriven import {printable(folder)} --convert` takes only the tensors out of it, in a "
         "confined process"
     )
 
@@ -184,7 +185,7 @@ def _adopt(theirs: dict[str, Any], where: str) -> tuple[str, ModuleType, dict[st
 
 def _check_tokenizer(tokenizer: Tokenizer, theirs: dict[str, Any], model: Any, path: Path) -> None:
     """Refuses a tokenizer that is not the one the model was trained with, as far as can be told."""
-    where = disk.show(path / "tokenizer.json")
+    where = printable(path / "tokenizer.json")
     if tokenizer.vocab_size > model.vocab_size:
         raise InputError(
             f"{where} is not this model's: it has {tokenizer.vocab_size:,} tokens and the model "

@@ -17,7 +17,8 @@ from typing import Any
 from .. import __version__, config
 from ..errors import DamagedError, InputError
 from ..export.shared.compare import Comparison
-from ..runs import atomic, disk, folder, record
+from ..files import new_folder, printable, read_file
+from ..runs import folder, record
 from ..runs.huggingface import describe_files
 from ..runs.load import load_run
 from ..runs.publish import publish
@@ -78,9 +79,9 @@ def import_folder(
         own = own_weights(foreign.module, foreign.model, found)
         weights = foreign_weights(foreign.module, foreign.model, own)
         parameters = sum(tensor.numel() for tensor in expected.values())
-        say(f"{disk.show(path)}: {foreign.kind}, {parameters:,} parameters, as {foreign.name}")
+        say(f"{printable(path)}: {foreign.kind}, {parameters:,} parameters, as {foreign.name}")
         about = _record(foreign, name, path, out, parameters)
-        with atomic.new_folder(out) as made:
+        with new_folder(out) as made:
             described = describe_files(
                 foreign.module, foreign.model, name, foreign.tokenizer, about
             )
@@ -96,7 +97,7 @@ def _check_given(path: Path) -> None:
     if path.suffix in {Path(name).suffix for name in PICKLED} | {".ckpt", ".pkl"}:
         raise InputError(refuse_pickle(path))
     if path.is_file():
-        raise InputError(f"{disk.show(path)} is a file: name its folder, {disk.show(path.parent)}")
+        raise InputError(f"{printable(path)} is a file: name its folder, {printable(path.parent)}")
 
 
 def _name(path: Path) -> str:
@@ -111,9 +112,9 @@ def _free(out: Path) -> Path:
     try:
         taken = out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir())))
     except (OSError, ValueError) as error:
-        raise InputError(f"{disk.show(out)} cannot be used: choose another --out") from error
+        raise InputError(f"{printable(out)} cannot be used: choose another --out") from error
     if taken:
-        raise InputError(f"{disk.show(out)} is there already: choose a new folder with --out")
+        raise InputError(f"{printable(out)} is there already: choose a new folder with --out")
     return out
 
 
@@ -165,7 +166,7 @@ def _opening(foreign: Foreign) -> int:
 def _licence(path: Path) -> str | None:
     """The licence that the original's card names, which goes with every copy."""
     try:
-        text = disk.read(path / "README.md", record.LONGEST).decode("utf-8", "replace")
+        text = read_file(path / "README.md", record.LONGEST).decode("utf-8", "replace")
     except (InputError, DamagedError):
         return None
     front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""

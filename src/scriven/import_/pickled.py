@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputError, ResourceError
-from ..runs import disk
+from ..files import file_size, format_bytes, printable, read_error
 from ..runs.weights import load_tensors
 from .folder import CONFIG, SINGLE, pickled
 
@@ -38,7 +38,7 @@ def converted(path: Path) -> Iterator[Path]:
     folder = path if path.is_dir() else path.parent
     files = pickled(folder) if path.is_dir() else [path]
     if not files:
-        raise InputError(f"{disk.show(path)} holds no pickled weights: leave --convert away")
+        raise InputError(f"{printable(path)} holds no pickled weights: leave --convert away")
     with tempfile.TemporaryDirectory(prefix="scriven-") as made:
         target = Path(made) / "converted"
         target.mkdir()
@@ -65,12 +65,12 @@ def convert(source: Path, target: Path) -> None:
         InputError: it holds something else than tensors. ResourceError: the disk is full.
     """
     command = [sys.executable, "-I", "-m", f"{__package__}.confined"]
-    where = disk.show(source)
+    where = printable(source)
     try:
-        size = disk.regular_size(source)
+        size = file_size(source)
         if shutil.disk_usage(target.parent).free < 2 * size:
             raise ResourceError(
-                f"{where} needs {disk.size_text(2 * size)} of room in {target.parent}: free some, "
+                f"{where} needs {format_bytes(2 * size)} of room in {target.parent}: free some, "
                 "or set TMPDIR to a folder with more"
             )
         with source.open("rb") as given, target.open("wb") as wanted:
@@ -79,7 +79,7 @@ def convert(source: Path, target: Path) -> None:
                 cwd=target.parent, env={"OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"},
             )  # fmt: skip
     except OSError as error:
-        raise disk.unreadable(source, error) from error
+        raise read_error(source, error) from error
     except subprocess.TimeoutExpired as error:
         raise InputError(f"{where} took longer than {SECONDS} seconds: not converted") from error
     if done.returncode == 0:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from .. import registry
 from ..errors import DamagedError, InputError, ResourceError
+from ..files import printable
 from ..models.shared.backbone import pretraining
 from ..models.shared.cost import gigabytes
 from ..models.shared.names import to_twin
-from ..runs import disk
 from ..runs.weights import load_tensors
 from ..runtime import memory_available
 
@@ -68,14 +68,14 @@ def read_tensors(
     for path in files:
         for stored, tensor in load_tensors(path, sealed=False).items():
             if places is not None and places.get(stored) != path.name:
-                raise DamagedError(f"{disk.show(path)} holds {stored}, which its index does not")
+                raise DamagedError(f"{printable(path)} holds {stored}, which its index does not")
             name = _named(stored, expected, prefixes)
             if name not in expected:
                 if not _BUFFERS.search(name):
                     spare[name] = path, tensor
                 continue
             if name in found:
-                raise DamagedError(f"{disk.show(path)} holds {stored} once more: get it again")
+                raise DamagedError(f"{printable(path)} holds {stored} once more: get it again")
             found[name] = _checked(stored, tensor, expected[name], path)
     for name in expected:
         if name not in found:
@@ -85,7 +85,7 @@ def read_tensors(
         needless = name.endswith("bias") and not bool(tensor.any())
         if not needless and not any(_same(tensor, kept) for kept in found.values()):
             raise DamagedError(
-                f"{disk.show(path)} holds {name[:80]}, which this architecture does not have here"
+                f"{printable(path)} holds {name[:80]}, which this architecture does not have here"
             )
     return found
 
@@ -101,16 +101,16 @@ def _checked(name: str, tensor: Tensor, expected: Tensor, path: Path) -> Tensor:
     if tensor.dtype not in FLOATS:
         kind = str(tensor.dtype).removeprefix("torch.")
         raise InputError(
-            f"{disk.show(path)}: {name} is {kind}: import the original, unquantised weights"
+            f"{printable(path)}: {name} is {kind}: import the original, unquantised weights"
         )
     if tensor.shape != expected.shape:
         raise DamagedError(
-            f"{disk.show(path)}: {name} is {_size(tensor)}, but config.json asks for "
+            f"{printable(path)}: {name} is {_size(tensor)}, but config.json asks for "
             f"{_size(expected)}"
         )
     wide = tensor.float()
     if not bool(wide.isfinite().all()):
-        raise DamagedError(f"{disk.show(path)}: {name} has numbers that are not finite")
+        raise DamagedError(f"{printable(path)}: {name} has numbers that are not finite")
     return wide
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from ..runs.atomic import write_file
+from ..files import write_file
 from . import facts, tuned, words_tuned
 from .confusion import confusion
 from .curves import Level, Line, Point, chart

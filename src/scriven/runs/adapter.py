@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DamagedError, InputError
+from ..files import Content, printable, read_file, write_folder
 from ..models.shared.names import from_foreign, to_foreign
 from ..nn.lora import adapt, adapters, merge
-from . import atomic, disk
 from .adapter_names import A, B, Names, adaptable, layer_of, shortest
 from .weights import encode, load_tensors
 
@@ -153,11 +153,11 @@ def write_adapter(
         "target_modules": shortest(layers, other),
         "task_type": _task_type(names.twin or {}),
     }
-    files: dict[str, atomic.Content] = {
+    files: dict[str, Content] = {
         CONFIG: (json.dumps(about, indent=2) + "\n").encode(),
         TENSORS: encode({f"{_PREFIX}{name}": each for name, each in tensors.items()}),
     }
-    atomic.write_folder(folder, files)
+    write_folder(folder, files)
 
 
 def read_adapter(folder: Path) -> StoredAdapter:
@@ -167,9 +167,9 @@ def read_adapter(folder: Path) -> StoredAdapter:
         DamagedError: a file is missing or not what it should be.
         InputError: an adapter of a kind that does not exist here; names the field.
     """
-    where = disk.show(folder / CONFIG)
+    where = printable(folder / CONFIG)
     try:
-        about = json.loads(bytes(disk.read(folder / CONFIG, 1 << 20)))
+        about = json.loads(bytes(read_file(folder / CONFIG, 1 << 20)))
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{where} is no JSON") from error
     if not isinstance(about, dict):
@@ -217,7 +217,7 @@ def attach_adapter(
             The task may have been changed by then.
     """
     weights, names = dict(task.named_parameters()), Names(architecture, config, kind)
-    where = disk.show(stored.folder)
+    where = printable(stored.folder)
     given = dict(stored.tensors)
     table = [names.row(name) for name in weights]
     for name in adaptable(weights):

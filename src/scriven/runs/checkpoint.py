@@ -17,11 +17,21 @@ from typing import Any, NamedTuple
 import torch
 
 from ..errors import DamagedError, InputError
-from . import atomic, disk, manifest, weights
+from ..files import (
+    REPLACED,
+    Content,
+    make_folder,
+    printable,
+    read_error,
+    remove_folder,
+    remove_leftovers,
+    write_folder,
+)
+from . import manifest, weights
 from .sealed import NewerError
 
 FOLDER = "checkpoints"
-_NAME = re.compile(rf"(?:{re.escape(atomic.ASIDE)})?step-(0|[1-9][0-9]{{0,17}})")
+_NAME = re.compile(rf"(?:{re.escape(REPLACED)})?step-(0|[1-9][0-9]{{0,17}})")
 _SUFFIX = ".safetensors"
 
 Tensors = dict[str, dict[str, torch.Tensor]]
@@ -61,16 +71,16 @@ def save(
     """
     assert step >= 0, f"step {step}"
     parent = folder / FOLDER
-    files: dict[str, atomic.Content] = {}
+    files: dict[str, Content] = {}
     for group, named in tensors.items():
         assert group.isidentifier(), f"{group!r} is no file name"
         files[group + _SUFFIX] = weights.encode(named)
     files["state.json"] = json.dumps(state, indent=1).encode("ascii")
     files[manifest.NAME] = manifest.build(files, step=step)
-    atomic.make_folder(parent)
-    atomic.clean(parent)
+    make_folder(parent)
+    remove_leftovers(parent)
     path = parent / f"step-{step}"
-    atomic.write_folder(path, files)
+    write_folder(path, files)
     return path
 
 
@@ -89,7 +99,7 @@ def load(folder: Path, step: int) -> Checkpoint:
     places = [place for found, place in _places(folder) if found == step]
     if not places:
         known = ", ".join(str(each) for each in steps(folder)) or "none"
-        raise InputError(f"no checkpoint of step {step} in {disk.show(folder)}: there are {known}")
+        raise InputError(f"no checkpoint of step {step} in {printable(folder)}: there are {known}")
     return Checkpoint(step, *_load(places[0], step), warnings=[])
 
 
@@ -111,7 +121,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
             return Checkpoint(step, tensors, state, warnings)
     if warnings:
         raise DamagedError(
-            f"no whole checkpoint in {disk.show(folder)}: {warnings[0]}; delete its folder "
+            f"no whole checkpoint in {printable(folder)}: {warnings[0]}; delete its folder "
             f"{FOLDER} to start again"
         )
     return None
@@ -146,7 +156,7 @@ def prune(
     if whole is None:
         return []  # nothing here can be resumed: leave it all for a person to look at
     return sorted(
-        {step for step, place in old if step != whole and atomic.discard(place)}, reverse=True
+        {step for step, place in old if step != whole and remove_folder(place)}, reverse=True
     )
 
 
@@ -158,9 +168,9 @@ def _places(folder: Path) -> list[tuple[int, Path]]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise disk.unreadable(parent, error) from error
+        raise read_error(parent, error) from error
     found = [(match, name) for name in names if (match := _NAME.fullmatch(name))]
-    found.sort(key=lambda item: (-int(item[0][1]), item[1].startswith(atomic.ASIDE)))
+    found.sort(key=lambda item: (-int(item[0][1]), item[1].startswith(REPLACED)))
     return [(int(match[1]), parent / name) for match, name in found]
 
 
@@ -169,7 +179,7 @@ def _drop_replaced(folder: Path) -> None:
     for step, place in _places(folder):
         new = place.with_name(f"step-{step}")
         if place != new and _is_whole(new, step):
-            atomic.discard(place)
+            remove_folder(place)
 
 
 def _is_whole(place: Path, step: int) -> bool:
@@ -185,14 +195,14 @@ def _load(place: Path, step: int) -> tuple[Tensors, dict[str, Any]]:
     tensors: Tensors = {}
     state: Any = None
     for name, expected in listed.items():
-        content = manifest.read_file(place, name, expected)
-        where = disk.show(place / name)
+        content = manifest.read_checked(place, name, expected)
+        where = printable(place / name)
         if name.endswith(_SUFFIX):
             tensors[name.removesuffix(_SUFFIX)] = weights.decode(content, where, sealed=False)
         elif name == "state.json":
             state = _state(content, where)
     if not isinstance(state, dict):
-        raise DamagedError(f"{disk.show(place)} has no state.json")
+        raise DamagedError(f"{printable(place)} has no state.json")
     return tensors, state
 
 

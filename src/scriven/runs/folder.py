@@ -8,7 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ..errors import InputError
-from . import atomic, disk, lock, record
+from ..files import TEMPORARY, make_folder, printable, remove_leftovers, write_error, write_file
+from . import lock, record
 
 RUNS = Path("runs")
 
@@ -38,22 +39,22 @@ def resolve(run: str, folder: Path = RUNS) -> Path:
         return known[run]
     if run == "latest":
         if not known:
-            raise InputError(f"no runs in {disk.show(folder)} yet: scriven train FILE makes one")
+            raise InputError(f"no runs in {printable(folder)} yet: scriven train FILE makes one")
         return max(known.values(), key=lambda path: (record.created(path), path.name))
     path = Path(run)
     if os.path.isfile(path / record.NAME):
         return path
     if run and os.path.exists(path):
-        raise InputError(f"{disk.show(run)} is no run folder: it has no {record.NAME}")
+        raise InputError(f"{printable(run)} is no run folder: it has no {record.NAME}")
     near = get_close_matches(run, known, 3, cutoff=0.5)
     if near:
-        hint = f"did you mean {' or '.join(disk.show(name) for name in near)}?"
+        hint = f"did you mean {' or '.join(printable(name) for name in near)}?"
     elif known:
-        names = ", ".join(disk.show(name) for name in list(known)[:10])
+        names = ", ".join(printable(name) for name in list(known)[:10])
         hint = f"there are {names}" + (", ..." if len(known) > 10 else "")
     else:
         hint = "there are no runs yet: scriven train FILE makes one"
-    raise InputError(f"no run {disk.show(run[:300]) or repr(run)}: {hint}")
+    raise InputError(f"no run {printable(run[:300]) or repr(run)}: {hint}")
 
 
 def claim(out: Path) -> Path:
@@ -71,40 +72,40 @@ def claim(out: Path) -> Path:
         InputError: it holds something else, is no folder, or cannot be made or written to.
         ResourceError: the disk is full.
     """
-    where = disk.show(out)
+    where = printable(out)
     try:
         if out.is_symlink() and not out.exists():
             raise InputError(f"{where} is a link to nothing: remove it or choose another --out")
         real = out.resolve()
         if real.exists() and not real.is_dir():
             raise InputError(f"{where} is a file, not a folder: choose another --out")
-        atomic.make_folder(real)
+        make_folder(real)
         names = os.listdir(real)
     except RuntimeError as error:  # how pathlib reports links in a circle
         raise InputError(f"{where} is a link in a circle: choose another --out") from error
     except ValueError as error:
         raise InputError(f"{where} cannot be the name of a folder: choose another --out") from error
     except OSError as error:
-        raise atomic.explain(error, out) from error
+        raise write_error(error, out) from error
     if record.NAME not in names and not all(_ours(name) for name in names):
         raise InputError(
             f"{where} is not empty and holds no run: choose a new or empty folder with --out"
         )
-    atomic.clean(real)
+    remove_leftovers(real)
     _probe(real)
     return out if real == Path(os.path.abspath(out)) else real
 
 
 def _ours(name: str) -> bool:
     """Whether a claimed folder may hold this before it has a record."""
-    return name.startswith(atomic.TEMPORARY) or name in (lock.NAME, lock.OWNER)
+    return name.startswith(TEMPORARY) or name in (lock.NAME, lock.OWNER)
 
 
 def _probe(folder: Path) -> None:
     """Permission bits do not tell all (read-only disks, quotas, roots), so a file is written."""
     path = folder / ".scriven.probe"
-    atomic.write_file(path, b"")
+    write_file(path, b"")
     try:
         path.unlink()
     except OSError as error:
-        raise atomic.explain(error, path) from error
+        raise write_error(error, path) from error

@@ -15,7 +15,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from ..errors import BusyError
-from . import atomic, disk
+from ..files import printable, write_error, write_file
 
 NAME = ".scriven.lock"
 OWNER = ".scriven.owner"
@@ -38,11 +38,11 @@ class RunLock:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise BusyError(
-                f"{disk.show(self.folder)} is in use by {_owner(self.folder)}: wait until it has "
+                f"{printable(self.folder)} is in use by {_owner(self.folder)}: wait until it has "
                 "finished or choose another folder with --out"
             ) from error
         except OSError as error:
-            raise atomic.explain(error, self.folder / NAME) from error
+            raise write_error(error, self.folder / NAME) from error
         try:
             self._sign()
         except BaseException:
@@ -52,7 +52,7 @@ class RunLock:
 
     def _sign(self) -> None:
         about = {"pid": os.getpid(), "host": platform.node(), "since": int(time.time())}
-        atomic.write_file(self.folder / OWNER, json.dumps(about).encode("ascii"))
+        write_file(self.folder / OWNER, json.dumps(about).encode("ascii"))
 
     def __exit__(
         self,
@@ -69,6 +69,6 @@ def _owner(folder: Path) -> str:
     """Who holds the folder, for a message; it may just have begun or ended."""
     try:
         about = json.loads((folder / OWNER).read_bytes()[:4096])
-        return f"process {int(about['pid'])} on {disk.show(str(about['host'])[:100])}"
+        return f"process {int(about['pid'])} on {printable(str(about['host'])[:100])}"
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return "another process"

@@ -10,8 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedError
-from . import disk
-from .atomic import Buffer, Content, length, pieces
+from ..files import (
+    Buffer,
+    Content,
+    buffers,
+    file_size,
+    printable,
+    read_error,
+    read_file,
+)
 from .sealed import release, seal, unseal
 
 NAME = "manifest.json"
@@ -24,9 +31,9 @@ Entry = tuple[int, str]
 def entry(content: Content) -> Entry:
     """The size and digest of what is about to be written."""
     digest = hashlib.sha256()
-    for piece in pieces(content):
+    for piece in buffers(content):
         digest.update(piece)
-    return length(content), digest.hexdigest()
+    return sum(map(len, buffers(content))), digest.hexdigest()
 
 
 def build(
@@ -59,18 +66,18 @@ def read(folder: Path, part: str = "files", **about: int | str) -> dict[str, Ent
             it has to say of itself.
     """
     path = folder / NAME
-    content = unseal(disk.read(path, LONGEST), disk.show(path))
+    content = unseal(read_file(path, LONGEST), printable(path))
     for name, wanted in about.items():
         if content.get(name) != wanted:
             raise DamagedError(
-                f"{disk.show(path)} belongs to {name} {content.get(name)}, not to {wanted}"
+                f"{printable(path)} belongs to {name} {content.get(name)}, not to {wanted}"
             )
     if part == "before" and part not in content:
         return {}
-    return _entries(content.get(part), disk.show(path))
+    return _entries(content.get(part), printable(path))
 
 
-def read_file(folder: Path, name: str, expected: Entry) -> bytearray:
+def read_checked(folder: Path, name: str, expected: Entry) -> bytearray:
     """The content of a listed file, checked.
 
     Raises:
@@ -78,10 +85,10 @@ def read_file(folder: Path, name: str, expected: Entry) -> bytearray:
     """
     path = folder / name
     if name not in _present(folder):
-        raise DamagedError(f"{disk.show(path)} is missing")
+        raise DamagedError(f"{printable(path)} is missing")
     _check_size(path, expected)
-    content = disk.read(path, expected[0])
-    compare(content, expected, disk.show(path))
+    content = read_file(path, expected[0])
+    compare(content, expected, printable(path))
     return content
 
 
@@ -104,32 +111,32 @@ def verify(folder: Path, **about: int | str) -> dict[str, Entry]:
     for name, expected in listed.items():
         path = folder / name
         if name not in present:
-            raise DamagedError(f"{disk.show(path)} is missing")
+            raise DamagedError(f"{printable(path)} is missing")
         _check_size(path, expected)
         try:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise disk.unreadable(path, error) from error
+            raise read_error(path, error) from error
         if digest != expected[1]:
-            raise DamagedError(f"{disk.show(path)} is damaged: its SHA-256 differs from {NAME}")
+            raise DamagedError(f"{printable(path)} is damaged: its SHA-256 differs from {NAME}")
     return listed
 
 
 def _check_size(path: Path, expected: Entry) -> None:
     try:
-        size = disk.regular_size(path)
+        size = file_size(path)
     except OSError as error:
-        raise disk.unreadable(path, error) from error
+        raise read_error(path, error) from error
     if size != expected[0]:
-        raise DamagedError(f"{disk.show(path)} has {size} of {expected[0]} bytes")
+        raise DamagedError(f"{printable(path)} has {size} of {expected[0]} bytes")
 
 
 def _present(folder: Path) -> set[str]:
     try:
         return set(os.listdir(folder))
     except OSError as error:
-        raise disk.unreadable(folder, error) from error
+        raise read_error(folder, error) from error
 
 
 def _entries(files: Any, where: str) -> dict[str, Entry]:

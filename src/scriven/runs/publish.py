@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from ..errors import DamagedError, InputError
-from . import atomic, disk, manifest, weights
+from ..files import printable, read_file, write_file
+from . import manifest, weights
 
 WEIGHTS = "model.safetensors"
 FIXED = {"tokenizer.json"}
@@ -73,16 +74,16 @@ def publish_files(folder: Path, files: Mapping[str, bytes]) -> None:
     for name in FIXED & listed.keys():
         if wanted.get(name) != listed[name]:
             raise InputError(
-                f"{disk.show(folder)} already holds another model ({name} differs): choose "
+                f"{printable(folder)} already holds another model ({name} differs): choose "
                 "another folder with --out"
             )
     if listed not in ({}, wanted):
-        atomic.write_file(folder / manifest.NAME, manifest.build(files, before=listed))
+        write_file(folder / manifest.NAME, manifest.build(files, before=listed))
     for name, content in files.items():
         if not _holds(folder / name, content):
-            atomic.write_file(folder / name, content)
+            write_file(folder / name, content)
     if listed != wanted:
-        atomic.write_file(folder / manifest.NAME, manifest.build(files))
+        write_file(folder / manifest.NAME, manifest.build(files))
 
 
 def verify_published(folder: Path) -> list[str]:
@@ -115,7 +116,7 @@ def read_published(folder: Path, name: str) -> bytes:
     """
     listed = manifest.read(folder)
     if name not in listed:
-        raise DamagedError(f"{disk.show(folder / name)} is not among the published files")
+        raise DamagedError(f"{printable(folder / name)} is not among the published files")
     before = manifest.read(folder, "before")
     return bytes(_read(folder, name, listed[name], before.get(name)))
 
@@ -125,11 +126,11 @@ def _read(
 ) -> bytearray:
     """The content of a listed file, which may be the former one in the middle of a change."""
     try:
-        return manifest.read_file(folder, name, entry)
+        return manifest.read_checked(folder, name, entry)
     except DamagedError:
         if before is None:
             raise
-    return manifest.read_file(folder, name, before)
+    return manifest.read_checked(folder, name, before)
 
 
 def _listed(folder: Path) -> dict[str, manifest.Entry]:
@@ -142,6 +143,6 @@ def _listed(folder: Path) -> dict[str, manifest.Entry]:
 
 def _holds(path: Path, content: bytes) -> bool:
     try:
-        return disk.read(path, len(content)) == content
+        return read_file(path, len(content)) == content
     except DamagedError:
         return False

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ScrivenError
-from . import disk
-from .atomic import write_file
+from ..files import printable, read_file, write_file
 from .sealed import FORMAT, release, seal, unseal
 
 NAME = "scriven.json"
@@ -68,8 +67,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     """
     path = folder / NAME
     if not os.path.lexists(path):
-        raise InputError(f"{disk.show(folder)} is no run folder: it has no {NAME}")
-    record = unseal(disk.read(path, LONGEST), disk.show(path))
+        raise InputError(f"{printable(folder)} is no run folder: it has no {NAME}")
+    record = unseal(read_file(path, LONGEST), printable(path))
     check_size(record)
     return record
 
@@ -107,7 +106,7 @@ def created(folder: Path) -> int:
     passed over.
     """
     try:
-        made = json.loads(disk.read(folder / NAME, LONGEST))["created"]
+        made = json.loads(read_file(folder / NAME, LONGEST))["created"]
     except (ScrivenError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return 0
     return made if isinstance(made, int) and 0 < made < 1 << 53 else 0

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import DamagedError
-from .disk import size_text
+from ..files import format_bytes
 
 FORMAT = 1
 """The newest format of our own files that this release reads, and the one it writes."""
@@ -66,7 +66,7 @@ def unseal(raw: bytes | bytearray, where: str) -> dict[str, Any]:
         # A flipped bit can make a version look newer: only a whole file is believed.
         raise NewerError(text) if whole else DamagedError(f"{text}, or the file is damaged")
     if not whole:
-        raise DamagedError(f"{where} was changed after it was written ({size_text(len(raw))})")
+        raise DamagedError(f"{where} was changed after it was written ({format_bytes(len(raw))})")
     if content["format"] != FORMAT:
         raise DamagedError(f"{where} has format {content['format']}, which never existed")
     return body

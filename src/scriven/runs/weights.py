@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from ..errors import DamagedError, ResourceError
-from . import disk, header
-from .atomic import Buffer, write_file
+from ..files import Buffer, file_size, format_bytes, printable, read_error, write_file
+from . import header
 
 # Written first, so that the digest always stands at the same place.
 _OPENING = b'{"__metadata__":{"sha256":"'
@@ -79,7 +79,7 @@ def save_tensors(
     """Writes a safetensors file that is always the old one or the whole new one.
 
     Raises:
-        ResourceError, InputError: as `atomic.write_file`.
+        ResourceError, InputError: as `write_file`.
     """
     write_file(path, encode(tensors, metadata))
 
@@ -96,18 +96,18 @@ def load_tensors(path: Path, *, sealed: bool | None = True) -> dict[str, torch.T
         DamagedError: the file is not what was written, or was made to do harm.
         ResourceError: there is not enough memory for it.
     """
-    where = disk.show(path)
+    where = printable(path)
     try:
-        size = disk.regular_size(path)
+        size = file_size(path)
         with path.open("rb") as file:
             text = file.read(header.length(file.read(8), size, where))
             header.parse(text, size - 8 - len(text), where)
             data = bytearray(size - 8 - len(text))
             count = file.readinto(data)
     except OSError as error:
-        raise disk.unreadable(path, error) from error
+        raise read_error(path, error) from error
     except MemoryError as error:
-        raise ResourceError(f"{where} needs {disk.size_text(size)} of memory") from error
+        raise ResourceError(f"{where} needs {format_bytes(size)} of memory") from error
     return _tensors(text, memoryview(data)[:count], where, sealed)
 
 

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from ..runs.atomic import write_file
+from ..files import write_file
 from ..tokenizers.special import visible
 
 BAR = 10

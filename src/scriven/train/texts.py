@@ -10,9 +10,9 @@ from ..data.shards import TokenDataset
 from ..distributed import BatchShard
 from ..evaluate.loss import Score, bytes_measured
 from ..evaluate.token_nll import token_nll
+from ..files import write_file
 from ..generate.fill import show
 from ..generate.sampling import Sampling
-from ..runs.atomic import write_file
 from ..tasks.base import Objective
 from ..tokenizers import Tokenizer
 from .feed import Feed, feed_for

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import InputError
-from ...runs import atomic, disk
+from ...files import (
+    REPLACED,
+    TEMPORARY,
+    make_folder,
+    printable,
+    remove_folder,
+    remove_leftovers,
+    sync_folder,
+    write_error,
+)
 
 MARK = "export.json"
 """What an export says of itself; a folder with it may be replaced by another export."""
@@ -22,10 +31,10 @@ def stage(out: Path) -> Iterator[Path]:
         InputError: `out` holds something that is no export. ResourceError: the disk is full.
     """
     _check(out)
-    atomic.make_folder(out.parent)
-    atomic.clean(out.parent)
-    temporary = out.with_name(f"{atomic.TEMPORARY}{out.name[:50]}.new-{os.getpid()}")
-    aside = out.with_name(atomic.ASIDE + out.name)
+    make_folder(out.parent)
+    remove_leftovers(out.parent)
+    temporary = out.with_name(f"{TEMPORARY}{out.name[:50]}.new-{os.getpid()}")
+    aside = out.with_name(REPLACED + out.name)
     try:
         try:
             temporary.mkdir()
@@ -33,16 +42,16 @@ def stage(out: Path) -> Iterator[Path]:
             assert (temporary / MARK).is_file()
             for path in sorted(temporary.iterdir()):
                 _sync(path)
-            atomic.sync_folder(temporary)
+            sync_folder(temporary)
             if out.exists():
-                atomic.discard(aside)
+                remove_folder(aside)
                 os.rename(out, aside)
             os.rename(temporary, out)
-            atomic.sync_folder(out.parent)
+            sync_folder(out.parent)
             if aside.exists():
-                atomic.discard(aside)
+                remove_folder(aside)
         except OSError as error:
-            raise atomic.explain(error, out) from error
+            raise write_error(error, out) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -58,7 +67,7 @@ def _check(out: Path) -> None:
             mine = "exported" in json.loads((out / MARK).read_text(encoding="utf-8"))
     if not mine:
         raise InputError(
-            f"{disk.show(out)} is there and is no export: choose another folder with --out"
+            f"{printable(out)} is there and is no export: choose another folder with --out"
         )
 
 

@@ -1,0 +1,399 @@
+"""The one place that writes: files and folders that are whole or absent, whenever the process dies.
+
+The order is always: write under a temporary name in the same folder, fsync, rename, fsync the
+folder. The page cache survives a kill but not a power cut, so the rename may reach the disk only
+after the content, and a save is reported only after the rename is on the disk.
+
+    write_file, write_stream, write_folder   content that this process holds
+    replacing_file, new_folder               content that another writer puts under a temporary name
+    read_file                                a regular file, read once, of bounded size
+    disk_errors, write_error, read_error     an OSError as one line with its remedy
+
+A failed fsync drops the unwritten pages (PostgreSQL's "fsyncgate", 2018), so it is never repeated
+on the same file: the whole save is made again from the start. Knows no file format.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from .errors import DamagedError, InputError, ResourceError, ScrivenError
+
+Buffer = bytes | bytearray | memoryview
+Content = bytes | Sequence[Buffer]
+"""Content of a file: bytes, or buffers that are written one after the other without a copy."""
+
+TEMPORARY = ".tmp-"
+"""Begins the name of a file or folder that is being written: `.tmp-NAME-PID`."""
+REPLACED = ".old-"
+"""Begins the name of a folder that is being replaced: `.old-NAME`."""
+RETRY_WAITS = (0.05, 0.2, 0.8)
+"""Seconds before each new attempt after an error that may be transient."""
+OTHER_FOLDER = "choose another folder with --out"
+
+_TRANSIENT = {errno.EIO, errno.EINTR, errno.ESTALE}
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_TEMPORARY_NAME = re.compile(re.escape(TEMPORARY) + r".*-(\d{1,10})", re.DOTALL)
+_in_use: set[Path] = set()
+"""Temporary names this process is using now; any other with its process id is a leftover."""
+
+
+def write_file(path: Path, content: Content) -> None:
+    """Writes a file so that it is always the old one or the whole new one.
+
+    Raises:
+        ResourceError: the disk is full or broken; what was there before is untouched.
+        InputError: the folder cannot be written to.
+    """
+
+    def attempt() -> None:
+        with _temporary(path) as temporary:
+            _write(temporary, buffers(content))
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+
+    _retry(attempt, path, _size(content))
+
+
+def write_stream(path: Path, parts: Iterable[Buffer]) -> None:
+    """Writes a file of any length as its parts arrive; it appears whole, or not at all.
+
+    The parts can be read only once, so nothing is tried again.
+
+    Raises:
+        ResourceError, InputError: as `write_file`.
+    """
+    with replacing_file(path) as temporary:
+        _write(temporary, parts)
+
+
+@contextlib.contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, by any means; it replaces `path` when the block ends.
+
+    Raises:
+        ResourceError, InputError: as `write_file`; an OSError of the block as well.
+    """
+    remove_leftovers(path.parent, path.name)
+    with disk_errors(path), _temporary(path) as temporary:
+        yield temporary
+        rename_durably(temporary, path)
+
+
+def rename_durably(source: Path, path: Path) -> None:
+    """Renames a complete file within its folder; its content is on the disk before its name."""
+    sync_file(source)
+    os.replace(source, path)
+    sync_folder(path.parent)
+
+
+def write_folder(path: Path, files: Mapping[str, Content]) -> None:
+    """Writes a flat folder of files, in their order, that appears by one rename.
+
+    A folder already there is renamed to `.old-NAME` for the moment between two renames: a reader
+    who finds no NAME takes that one.
+
+    Raises:
+        ResourceError, InputError: as `write_file`.
+    """
+
+    def attempt() -> None:
+        with _temporary(path) as temporary:
+            os.mkdir(temporary)
+            for name, content in files.items():
+                _write(temporary / name, buffers(content))
+            sync_folder(temporary)
+            _replace_folder(temporary, path)
+
+    _retry(attempt, path, sum(map(_size, files.values())))
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """An empty folder to fill, which becomes `path` when the block ends and vanishes if it fails.
+
+    It has its last name already, inside a temporary folder, so that nobody who lists the folder
+    above takes it for finished, and what is written may contain its name.
+
+    Args:
+        path: its parents are made. replace: whether a folder of this name may be replaced; an
+            empty one always may.
+
+    Raises:
+        ResourceError, InputError: as `write_file`; an OSError of the block as well.
+    """
+    make_folder(path.parent)
+    remove_leftovers(path.parent)
+    with disk_errors(path), _temporary(path) as temporary:
+        inside = temporary / path.name
+        os.makedirs(inside)
+        yield inside
+        # other writers do not fsync: every file, then every folder, the innermost first
+        for folder, _, names in os.walk(inside, topdown=False):
+            for name in names:
+                if not os.path.islink(os.path.join(folder, name)):
+                    sync_file(Path(folder, name))
+            sync_folder(Path(folder))
+        if not replace and path.exists():
+            os.rmdir(path)
+        _replace_folder(inside, path)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and its parents, if they are missing.
+
+    Raises:
+        ResourceError, InputError: as `write_file`.
+    """
+
+    def attempt() -> None:
+        missing = [each for each in (path, *path.parents) if not each.exists()]
+        os.makedirs(path, exist_ok=True)
+        for each in missing:
+            sync_folder(each.parent)
+
+    _retry(attempt, path)
+
+
+def remove_folder(path: Path) -> bool:
+    """Deletes a folder so that it is never seen half deleted; a failure raises nothing.
+
+    Returns:
+        Whether the folder is gone under its name.
+    """
+    with _temporary(path) as temporary:
+        try:
+            os.rename(path, temporary)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        with contextlib.suppress(OSError):
+            sync_folder(path.parent)
+    return True
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Removes from a folder what saves of dead processes left: of all files, or of `name` only."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for each in names:
+        match = _TEMPORARY_NAME.fullmatch(each)
+        if match is None or folder / each in _in_use:
+            continue
+        process = int(match[1])
+        if name is not None and each != _temporary_name(name, process):
+            continue
+        if process == os.getpid() or not is_running(process):
+            _remove(folder / each)
+
+
+def sync_file(path: Path) -> None:
+    """Waits until the content of a file is on the disk."""
+    with path.open("rb+" if os.name == "nt" else "rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk; Windows cannot open a folder for this."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system without folder sync
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def buffers(content: Content) -> Sequence[Buffer]:
+    """A content as its buffers."""
+    return [content] if isinstance(content, bytes) else content
+
+
+def read_file(path: Path, limit: int | None = None) -> bytearray:
+    """The content of a regular file, read once, so that what is checked is what is used.
+
+    Args:
+        limit: bytes; a longer file is refused before anything is allocated.
+
+    Raises:
+        DamagedError: the file is missing, is no regular file, is too long or cannot be read.
+        InputError: this user may not read it.
+        ResourceError: there is not enough memory for it.
+    """
+    size = 0
+    try:
+        size = file_size(path)
+        if limit is not None and size > limit:
+            raise DamagedError(
+                f"{printable(path)} has {format_bytes(size)}, at most {format_bytes(limit)} fit"
+            )
+        content = bytearray(size)
+        with path.open("rb") as file:
+            count = file.readinto(content)
+    except MemoryError as error:
+        raise ResourceError(f"{printable(path)} needs {format_bytes(size)} of memory") from error
+    except OSError as error:
+        raise read_error(path, error) from error
+    if count != size:
+        raise DamagedError(f"{printable(path)} changed while it was read: {count} of {size} bytes")
+    return content
+
+
+def file_size(path: Path) -> int:
+    """The size of a regular file in bytes; DamagedError for a pipe or device, which would block."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise DamagedError(f"{printable(path)} is not a regular file")
+    return status.st_size
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path, size: int = 0, remedy: str = OTHER_FOLDER) -> Iterator[None]:
+    """Raises an OSError of the block as the error of `write_error`."""
+    try:
+        yield
+    except OSError as error:
+        raise write_error(error, path, size, remedy) from error
+
+
+def write_error(
+    error: OSError, path: Path, size: int = 0, remedy: str = OTHER_FOLDER
+) -> ScrivenError:
+    """The error to raise when `path` could not be written.
+
+    Args:
+        size: bytes it needs, 0 where that is unknown. remedy: what to do, an imperative.
+    """
+    where = printable(path)
+    if error.errno in _DISK_FULL:
+        try:
+            free = format_bytes(shutil.disk_usage(path.parent).free)
+        except OSError:
+            free = "too little"
+        needs = format_bytes(size) if size else "more space"
+        return ResourceError(
+            f"disk full: {where} needs {needs}, has {free}: free some space or {remedy}; what was "
+            "saved before is intact"
+        )
+    reason = error.strerror or str(error)
+    if error.errno in _TRANSIENT:
+        return ResourceError(
+            f"{where} cannot be saved: {reason} ({len(RETRY_WAITS) + 1} attempts): check the disk; "
+            "what was saved before is intact"
+        )
+    return InputError(f"{where} cannot be written: {reason}: {remedy}")
+
+
+def read_error(path: Path, error: OSError) -> DamagedError | InputError:
+    """The error to raise when a file could not be opened or read."""
+    if isinstance(error, FileNotFoundError):
+        return DamagedError(f"{printable(path)} is missing")
+    if isinstance(error, PermissionError):
+        return InputError(f"{printable(path)} may not be read by this user: change its permissions")
+    return DamagedError(f"{printable(path)} cannot be read: {error.strerror or error}")
+
+
+def printable(path: Path | str) -> str:
+    """A path as it goes into a message: one line, quoted only if it has control characters."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)
+
+
+def format_bytes(size: int) -> str:
+    """A number of bytes for a person: 1536 -> `1.5 kB`."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def is_running(process: int) -> bool:
+    """Whether a process of this machine still runs; where that cannot be known, it does."""
+    if os.name == "nt":  # there, signal 0 is not harmless
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _size(content: Content) -> int:
+    return sum(len(buffer) for buffer in buffers(content))
+
+
+def _retry(attempt: Callable[[], None], path: Path, size: int = 0) -> None:
+    for wait in (*RETRY_WAITS, None):
+        try:
+            attempt()
+            return
+        except OSError as error:
+            if wait is None or error.errno not in _TRANSIENT:
+                raise write_error(error, path, size) from error
+            time.sleep(wait)
+
+
+def _temporary_name(name: str, process: int) -> str:
+    # A name may have 255 bytes; the first 50 characters have at most 200.
+    return f"{TEMPORARY}{name[:50]}-{process}"
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A free temporary name beside `path`; whatever is still there at the end is removed."""
+    temporary = path.with_name(_temporary_name(path.name, os.getpid()))
+    _remove(temporary)
+    _in_use.add(temporary)
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
+        _in_use.discard(temporary)
+
+
+def _write(path: Path, parts: Iterable[Buffer]) -> None:
+    """Writes and fsyncs a new file."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        for part in parts:
+            rest = memoryview(part)
+            while rest:  # the system may write less than it was given
+                rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace_folder(temporary: Path, path: Path) -> None:
+    """Renames a complete folder to its name, after renaming the folder there to `.old-NAME`."""
+    replaced = path.with_name(REPLACED + path.name)
+    if path.exists():
+        remove_folder(replaced)
+        os.rename(path, replaced)
+    os.rename(temporary, path)
+    sync_folder(path.parent)
+    if replaced.exists():
+        remove_folder(replaced)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        os.unlink(path)
