@@ -49,7 +49,7 @@ class Shape:
     layers: int
     heads: int
     d_model: int
-    context: int
+    context_length: int
     vocab_size: int
     rows: int
 

@@ -42,7 +42,7 @@ class Shape:
     layers: int
     heads: int
     d_model: int
-    context: int
+    context_length: int
     steps: int
     batch: int
     vocab_size: int | None = None

@@ -35,7 +35,7 @@ NAMES = {
 class Shape:
     d_model: int = W
     heads: int = H
-    hidden: int | None = 24
+    d_ff: int | None = 24
     dropout: float = 0.0
     norm_eps: float = 1e-5
 

@@ -41,7 +41,7 @@ def counted(task: Objective, state: Any = None) -> tuple[int, int]:
     tokens = torch.randint(3, V, (B, T))
     source = torch.randint(3, V, (B, T)) if pretraining_of(task) == "seq2seq" else None
     batch = Batch(tokens, tokens, source=source)
-    with pytest.MonkeyPatch.context_length() as patch, FlopCounterMode(display=False) as counter:
+    with pytest.MonkeyPatch.context() as patch, FlopCounterMode(display=False) as counter:
         patch.setattr(attention, "attend", attend_plainly)  # fused kernels are not counted
         task(batch, state)
     found = {str(op): flops for op, flops in counter.get_flop_counts()["Global"].items()}

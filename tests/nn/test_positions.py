@@ -9,7 +9,7 @@ from scriven.nn.positions import Distances, Learned, Rotary, Sinusoidal
 
 
 def test_rotary_turns_pairs_by_angles_that_grow_with_position() -> None:
-    rotary = Rotary(8, context_length=16, base=100.0).double()
+    rotary = Rotary(8, context=16, base=100.0).double()
     x = torch.randn(1, 1, 16, 8).double()
     rotary.cos, rotary.sin = (t.double() for t in tables(rotary))
     got = rotary.rotate(x, torch.arange(16))
@@ -33,7 +33,7 @@ def tables(rotary: Rotary) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_rotary_scores_depend_on_the_distance_only() -> None:
-    rotary = Rotary(8, context_length=64)
+    rotary = Rotary(8, context=64)
     q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
 
     def score(q_at: int, k_at: int) -> float:
@@ -45,7 +45,7 @@ def test_rotary_scores_depend_on_the_distance_only() -> None:
 
 
 def test_rotary_rows_with_their_own_positions_equal_rows_alone() -> None:
-    rotary = Rotary(8, context_length=16)
+    rotary = Rotary(8, context=16)
     x = torch.randn(2, 3, 5, 8)
     at = torch.stack((torch.arange(5), torch.arange(3, 8)))
     both = rotary.rotate(x, at)

@@ -122,7 +122,7 @@ def test_a_question_alone_is_read_once() -> None:
 
 
 def test_a_joined_column_that_was_asked_for_must_be_there() -> None:
-    words = parse_columns("context_length=story", TASKS["instruct"].COLUMNS)
+    words = parse_columns("context=story", TASKS["instruct"].COLUMNS)
     assert resolve(TASKS["instruct"].COLUMNS, ["prompt", "completion"], words) is None
 
 

@@ -91,7 +91,7 @@ def test_rates_by_what_they_move() -> None:
     assert peak_rate("adamw", 512) == pytest.approx(1e-3)
     assert peak_rate("sgd", 512) == 0.1
     assert rates(OptimSettings(), 512) == {"matrices": 0.02, "rest": pytest.approx(1.5e-3)}
-    assert rates(OptimSettings("adamw", rate=0.5), 64) == {"matrices": 0.5, "rest": 0.5}
+    assert rates(OptimSettings("adamw", lr=0.5), 64) == {"matrices": 0.5, "rest": 0.5}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from scriven.train.schedule import SHAPES, pieces, rate_share
 
 @pytest.mark.parametrize("name", ["wsd", "linear", "cosine"])
 def test_a_schedule_ends_at_zero_and_never_exceeds_the_peak(name: str) -> None:
-    settings = OptimSettings(schedule=name, warmup=0.1)
+    settings = OptimSettings(lr_schedule=name, warmup_fraction=0.1)
     values = [rate_share(settings, p / 1000) for p in range(1001)]
     assert values[-1] < 1e-9
     assert max(values) <= 1.0
