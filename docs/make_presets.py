@@ -6,9 +6,8 @@ A test compares the file with what this makes, so the page cannot fall behind th
 from pathlib import Path
 from typing import Any
 
-from scriven.training.request import read_named_preset
-
 from scriven.api import inspect
+from scriven.train.request import read_named_preset
 
 PAGE = Path(__file__).with_name("presets.md")
 PRESETS = Path(__file__).parents[1] / "src" / "scriven" / "presets"
@@ -121,8 +120,8 @@ def page() -> str:
 def row(name: str, data: dict[str, Any]) -> str:
     """One preset."""
     model = data["model"]
-    shape = [model["layers"], model.get("heads", "–"), model["width"], model["context"]]
-    cells = [f"`{name}`", data["architecture"], *shape, f"{model['vocabulary']:,}"]
+    shape = [model["layers"], model.get("heads", "–"), model["d_model"], model["context_length"]]
+    cells = [f"`{name}`", data["architecture"], *shape, f"{model['vocab_size']:,}"]
     cells += [f"{data['parameters']:,}", PUBLISHED[name], scaled(data["flops_forward"])]
     return "| " + " | ".join(str(each) for each in cells) + " |"
 
@@ -137,10 +136,10 @@ def purpose(name: str) -> str:
 def shakegpt(name: str, data: dict[str, Any]) -> str:
     """Their figure and ours, in blocks and in rows of the width."""
     model = data["model"]
-    width, layers = model["width"], model["layers"]
+    width, layers = model["d_model"], model["layers"]
     blocks = layers * (8 * width**2 + 11 * width)
     learned = read_named_preset(name).get("model.positions") == "learned"
-    positions = model["context"] if learned else 0
+    positions = model["context_length"] if learned else 0
     theirs, ours = (
         (count - blocks) / width - positions for count in (SHAKEGPT[name], data["parameters"])
     )

@@ -7,10 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scriven.training.forecast import PARTS, peak
-
 from scriven.api import inspect, plan
 from scriven.cli.plan import lasting, scaled
+from scriven.train.forecast import PARTS, peak
 
 PAGE = Path(__file__).with_name("scaling.md")
 RESULTS = Path(__file__).parents[1] / "bench" / "results.jsonl"
@@ -19,7 +18,7 @@ HEAD = """# Scaling
 
 One dial, `--size` or `--budget`, sets shape, batch, learning rates and horizon together. `plan`
 says what would be trained and what it would take, before anything is built; `train` follows the
-same rules, in `src/scriven/training/scaling.py`.
+same rules, in `src/scriven/train/scaling.py`.
 
 ```
 scriven plan --size 1B --gpus 8 --device h100
@@ -103,7 +102,7 @@ def sizes() -> str:
         data = plan(size, device="h100", gpus=gpus)
         model = data["model"]
         rows.append([
-            f"`{size}`", model["layers"], model["heads"], f"{model['width']:,}",
+            f"`{size}`", model["layers"], model["heads"], f"{model['d_model']:,}",
             f"{data['parameters']:,}", f"{data['batch_tokens']:,}",
             f"{data['rates']['rest']:.2g}", scaled(data["tokens"]),
             f"{scaled(data['flops_per_token'])}", f"{data['flops']:.2g}", f"{gpus:,}",

@@ -5,15 +5,15 @@ A test compares the file with what this makes, so the page cannot fall behind th
 
 from pathlib import Path
 
-from scriven import config, find
+from scriven import config, registry
 from scriven.cli._help import shown_default
 from scriven.settings import (
     DataSettings,
+    FinetuneSettings,
     OptimSettings,
     RuntimeSettings,
     TokenizerSettings,
     TrainSettings,
-    TuneSettings,
 )
 
 PAGE = Path(__file__).with_name("settings.md")
@@ -44,11 +44,13 @@ TUNE = """What of a trained model `scriven finetune` changes. It has other defau
 def page() -> str:
     """The whole page."""
     parts = [HEAD]
-    for architecture in find.names("scriven.models"):
-        kind = find.module("scriven.models", architecture).Config
+    for architecture in registry.names("scriven.models"):
+        kind = registry.module("scriven.models", architecture).Config
         parts.append(section(f"model, with `--arch {architecture}`", "model", kind))
     parts += [section(name, name, kind) for name, kind in SECTIONS.items()]
-    head, _, rows = section("tune, of `scriven finetune`", "tune", TuneSettings).partition("\n\n")
+    head, _, rows = section(
+        "finetune, of `scriven finetune`", "finetune", FinetuneSettings
+    ).partition("\n\n")
     parts.append(f"{head}\n\n{TUNE}\n{rows}")
     return "\n".join(parts)
 

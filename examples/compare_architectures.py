@@ -24,4 +24,4 @@ table = scriven.bench(
     size=arguments.size,
     out=arguments.out,
 )
-print(table.text(d_model=100))
+print(table.text(width=100))

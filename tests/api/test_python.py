@@ -140,7 +140,7 @@ def test_unknown_knobs_and_shapes_are_refused(text: Path) -> None:
     with pytest.raises(InputError, match="known are max_new_tokens"):
         train(text).generate("x", temprature=1)
     with pytest.raises(SettingError, match=r"did you mean --model\.d_model"):
-        scriven.GPT(widht=3)
+        scriven.GPT(d_modle=3)
 
 
 def test_own_architecture_file_trains_and_must_be_given_again_to_load(text: Path) -> None:

@@ -155,7 +155,7 @@ class Counting(Reader):
 
 def test_the_search_ends_as_soon_as_nothing_better_can_come() -> None:
     """Never later than the bound allows, and never before: the result is that of a full search."""
-    task = make("llama", context_length=64)
+    task = make("llama", context=64)
     for penalty in (-1.0, 0.0, 0.5, 1.0):
         quick = Plan(3, 30, penalty, frozenset({EOS}))
         full = Plan(3, 30, penalty, frozenset({EOS}), best=3)

@@ -138,7 +138,7 @@ def test_the_repetition_penalty_sees_the_text(letters: Tokenizer) -> None:
 
 
 def test_a_text_longer_than_the_context_is_read_in_windows(letters: Tokenizer) -> None:
-    task = Speller(letters, context_length=8)
+    task = Speller(letters, context=8)
     text = "a" * 30 + "<mask>" + "a" * 5 + "<mask>" + "a" * 30 + "<mask>"
     filled, guesses = fill(task, letters, text)
     assert filled == "a" * 30 + "b" + "a" * 5 + "b" + "a" * 30 + "b"

@@ -166,5 +166,5 @@ def test_the_memory_of_an_lstm_is_its_output_and_its_cell() -> None:
 
 
 def test_a_tied_embedding_of_another_size_is_refused() -> None:
-    with pytest.raises(SettingError, match="tied=false"):
+    with pytest.raises(SettingError, match="tie_embeddings=false"):
         Config(vocab_size=5, embedding=16, d_model=32)

@@ -31,7 +31,7 @@ def golden_tensors() -> dict[str, dict[str, torch.Tensor]]:
 
 
 STATE = {"progress": {"step": 7, "best_loss": float("inf"), "seconds": 0.1}, "text": "é\n"}
-RECORD = {"name": "golden é", "architecture": "llama", "model": {"layers": 1, "d_model": 4}}
+RECORD = {"name": "golden é", "architecture": "llama", "model": {"layers": 1, "width": 4}}
 
 
 def make(folder: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_row_may_have_fewer_choices_but_no_gap() -> None:
 
 def test_a_series_can_be_named_and_stays_what_it_was() -> None:
     row = {"question": "which?", "yes": "one", "no": "two", "answer": "0"}
-    name, found = read(row, "choice", "context_length=question,choices=yes+no,answer=answer")
+    name, found = read(row, "choice", "context=question,choices=yes+no,answer=answer")
     assert (name, found["choices"]) == ("choice", ["one", "two"])
     with pytest.raises(InputError, match="found are question, yes, no, answer"):
         read(row, "choice", "choices=yes+maybe")

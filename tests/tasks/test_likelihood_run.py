@@ -55,7 +55,7 @@ def test_a_run_keeps_it_and_no_other_program_is_given_half_of_it(
 
 @pytest.mark.parametrize("value", ["-1", "x"])
 def test_another_value_is_refused(base: scriven.Model, tmp_path: Path, value: str) -> None:
-    with pytest.raises(SettingError, match=r"tune\.likelihood"):
+    with pytest.raises(SettingError, match=r"finetune\.lm_score_weight"):
         base.finetune(
             quiz(tmp_path),
             out=tmp_path / "run",

@@ -123,7 +123,7 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
 
 
 def test_sizes_that_cannot_be_are_refused() -> None:
-    with pytest.raises(SettingError, match=r"--tokenizer\.vocabulary=257"):
+    with pytest.raises(SettingError, match=r"--tokenizer\.vocab_size=257"):
         train_tokenizer("bpe", iter(["a"]), TokenizerSettings(vocab_size=257))
     with pytest.raises(InputError, match="did you mean char"):
         train_tokenizer("chars", iter(["a"]), TokenizerSettings())

@@ -46,8 +46,8 @@ def test_bits_per_byte_are_of_the_bytes_that_the_loss_counts(architecture: str) 
 def test_a_model_for_the_same_task_may_copy_where_the_one_before_did_not(
     before: bool, after: bool
 ) -> None:
-    _, old = built("summarize", "transformer", copy=before)
-    _, new = built("summarize", "transformer", copy=after)
+    _, old = built("summarize", "transformer", copy_head=before)
+    _, new = built("summarize", "transformer", copy_head=after)
     old.initialise()
     new.initialise()
     inherit(new, old.state_dict(), same_answers=True)

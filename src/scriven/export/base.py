@@ -85,7 +85,7 @@ class Twin:
 def asked_as(loaded: Loaded) -> str | None:
     """How other programs are asked what this run answers; None where they cannot be."""
     if isinstance(loaded.task, Labelled):
-        alone = loaded.task.backbone.kind != "encoder-decoder" and not loaded.task.likelihood
+        alone = loaded.task.backbone.kind != "encoder-decoder" and not loaded.task.lm_score_weight
         return "labels" if alone else None
     if isinstance(loaded.task, Answering):
         joint = loaded.task.backbone.kind == "decoder"
@@ -138,7 +138,7 @@ def why_no_twin(loaded: Loaded, program: str) -> str:
     """The reason, where `describe` gives nothing."""
     if getattr(loaded.task.backbone.config, "band", None):
         return f"no model of {program} alternates dense and banded attention"
-    if isinstance(loaded.task, Labelled) and loaded.task.likelihood:
+    if isinstance(loaded.task, Labelled) and loaded.task.lm_score_weight:
         return (
             f"no model of {program} scores how likely a text is: train without "
             "--finetune.lm_score_weight"
