@@ -69,7 +69,7 @@ def test_another_task_has_no_use_for_it(base: scriven.Model, tmp_path: Path) -> 
     (tmp_path / "a.csv").write_text(
         "text,label\n" + "".join(f"good {n},yes\nbad {n},no\n" for n in range(20))
     )
-    with pytest.raises(SettingError, match="only for choice"):
+    with pytest.raises(SettingError, match="only for the task choice"):
         base.finetune(
             tmp_path / "a.csv",
             out=tmp_path / "run",

@@ -6,9 +6,9 @@ list in one column, or stand in columns of their own; the answer is a place from
 text. Only the row with the right answer teaches how the text goes on. A context that is too long
 loses its beginning, an answer its end.
 
-With `--finetune.lm_score_weight` a decoder starts from what it knows: the score of an answer is that
-of the linear layer plus how much likelier the context makes the answer, in nats times that weight
-(pointwise mutual information: Holtzman et al. 2021, section 3). As the layer starts at zero,
+With `--finetune.lm_score_weight` a decoder starts from what it knows: the score of an answer is
+that of the linear layer plus how much likelier the context makes the answer, in nats times that
+weight (pointwise mutual information: Holtzman et al. 2021, section 3). As the layer starts at zero,
 an untrained choice is the one that scoring without any training makes.
 """
 
