@@ -44,7 +44,7 @@ def refuse(loaded: Loaded, dtype: str) -> str | None:
         task = loaded.record["task"]
         if isinstance(loaded.task, Labelled):
             if loaded.task.lm_score_weight:
-                return "the graph cannot score how likely a text is: train without --finetune.lm_score_weight"
+                return "no score of how likely a text is: train without --finetune.lm_score_weight"
             return f"a {loaded.architecture} with labels is two graphs: keep it as it is"
         return f"the graph gives the logits of tokens, and {task} asks for something else"
     backbone = loaded.task.backbone
