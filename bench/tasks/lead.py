@@ -7,7 +7,7 @@ import csv
 import sys
 from pathlib import Path
 
-from scriven.evaluate.metrics import score_texts
+from scriven.evaluate.metrics.base import compute_metrics
 
 WORDS = 8
 
@@ -15,4 +15,4 @@ if __name__ == "__main__":
     with (Path(sys.argv[1]) / "headlines" / "test.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     first = [" ".join(row["source"].split()[:WORDS]) for row in rows]
-    print(*score_texts([row["target"] for row in rows], first), sep="\n")
+    print(*compute_metrics("texts", [row["target"] for row in rows], first), sep="\n")

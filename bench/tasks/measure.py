@@ -24,7 +24,7 @@ from rows import machine
 
 import scriven
 from scriven.api.scoring import evaluate_rows
-from scriven.evaluate.metrics import difference
+from scriven.evaluate.bootstrap import paired_difference
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 
@@ -71,7 +71,7 @@ def measure(name: str, data: Path, out: Path, seed: int, threads: int) -> dict[s
     if recipe.control:
         other = scriven.load(tuned / "control")
         row["control"] = evaluate(other, test, recipe)["scores"]
-        gain = difference(right(model, test), right(other, test))
+        gain = paired_difference(right(model, test), right(other, test))
         row["gain"] = gain.to_dict()
     return row
 

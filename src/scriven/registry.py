@@ -16,12 +16,13 @@ from .errors import InputError
 def names(package: str) -> list[str]:
     """Names of the public modules in a package folder, sorted; nothing is imported.
 
-    `base` holds what the files of a folder share, so it is not one of them.
+    `base` holds what the files of a folder share, so it is not one of them. A folder appended to
+    the package's `__path__` counts as well.
     """
     spec = importlib.util.find_spec(package)
     assert spec is not None and spec.submodule_search_locations, f"{package} is not a package"
-    folder = Path(next(iter(spec.submodule_search_locations)))
-    stems = (file.stem for file in folder.glob("*.py"))
+    folders = map(Path, spec.submodule_search_locations)
+    stems = {file.stem for folder in folders for file in folder.glob("*.py")}
     return sorted(stem for stem in stems if not stem.startswith("_") and stem != "base")
 
 

@@ -152,10 +152,12 @@ def main(folder: Path) -> None:
     result["table"] = say(str(folder / "run"), str(TASKS), "--limit", "2", "--tasks", "spelling")
     result["refused"] = refusals(folder)
     result["group"] = group(folder)
-    from scriven.evaluate.harness import adapter
+    from scriven.evaluate.harness import lm_eval_model
     from scriven.evaluate.loglikelihood import LoglikelihoodScorer
 
-    own = adapter(LoglikelihoodScorer(model.task, model.tokenizer, model.runtime), model.engine)
+    own = lm_eval_model(
+        LoglikelihoodScorer(model.task, model.tokenizer, model.runtime), model.engine
+    )
     result["ours"] = answers(own, folder / "a", 12)
     result["theirs"] = answers(theirs(folder / "run"), folder / "b", 12)
     print(json.dumps(result, default=str))

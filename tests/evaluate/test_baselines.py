@@ -13,19 +13,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression as Reference
 from sklearn.metrics.pairwise import cosine_similarity
 
 from scriven import registry
 from scriven.errors import InputError
 from scriven.evaluate.baselines import base
-from scriven.evaluate.baselines.shared.features import Features, seen
-from scriven.evaluate.baselines.shared.logistic import Weights, fit_logistic
-from scriven.evaluate.baselines.shared.rarity import Rarity
-from scriven.evaluate.baselines.shared.sampled import sampled
-from scriven.evaluate.baselines.shared.sparse import Sparse
-from scriven.evaluate.baselines.shared.words import MOST, words
-from scriven.evaluate.metrics.rouge import rouge_l
+from scriven.evaluate.baselines.bag_of_words import Features, row_features
+from scriven.evaluate.baselines.base import baselines_for, reservoir_sample
+from scriven.evaluate.logistic_regression import (
+    LogisticRegression,
+    SparseMatrix,
+    fit_logistic_regression,
+)
+from scriven.evaluate.metrics.rouge_l import rouge_l
+from scriven.evaluate.tfidf import MAX_WORDS, TfIdf, word_tokenize
 
 LINE = "it was a dark and stormy night the rain fell in torrents except when"
 PLAIN = LINE.split()
@@ -66,11 +68,11 @@ def right(name: str, train: list[dict[str, Any]], test: list[dict[str, Any]], ke
 
 
 def test_every_task_with_a_score_has_a_baseline() -> None:
-    assert base.suited("classify") == base.suited("entail") == ["bag_of_words", "majority"]
-    assert base.suited("similarity") == base.suited("choice") == ["overlap"]
-    assert base.suited("translate") == ["copy"]
-    assert base.suited("summarize") == ["lead"]
-    assert base.suited("language") == []
+    assert baselines_for("classify") == baselines_for("entail") == ["bag_of_words", "majority"]
+    assert baselines_for("similarity") == baselines_for("choice") == ["overlap"]
+    assert baselines_for("translate") == ["copy"]
+    assert baselines_for("summarize") == ["lead"]
+    assert baselines_for("language") == []
 
 
 @pytest.mark.parametrize("name", sorted({*registry.names("scriven.evaluate.baselines")} - {"copy"}))
@@ -121,55 +123,55 @@ def test_the_regression_is_that_of_scikit_learn() -> None:
     rows = reviews(7, 120)
     features = Features.of(rows)
     matrix = features.matrix(rows)
-    exact = Sparse(matrix.starts, matrix.columns, matrix.values.double(), matrix.width)
+    exact = SparseMatrix(matrix.row_starts, matrix.columns, matrix.values.double(), matrix.width)
     answers = torch.tensor([["good 🙂", "bad", "so so"].index(row["label"]) for row in rows])
-    start = Weights(torch.zeros(len(features), 3).double(), torch.zeros(3).double())
-    found = fit_logistic(exact, answers, 4.0, start, precise=1e-9)
-    dense = exact.times(torch.eye(len(features)).double()).numpy()
-    theirs = LogisticRegression(C=1 / 4.0, tol=1e-9, max_iter=2000).fit(dense, answers.numpy())
-    assert found.each.T.numpy() == pytest.approx(theirs.coef_, abs=1e-5)
+    start = LogisticRegression(torch.zeros(len(features), 3).double(), torch.zeros(3).double())
+    found = fit_logistic_regression(exact, answers, 4.0, start, tolerance=1e-9)
+    dense = exact.matmul(torch.eye(len(features)).double()).numpy()
+    reference = Reference(C=1 / 4.0, tol=1e-9, max_iter=2000).fit(dense, answers.numpy())
+    assert found.weight.T.numpy() == pytest.approx(reference.coef_, abs=1e-5)
     likely = found.logits(exact).softmax(1).numpy()
-    assert likely == pytest.approx(theirs.predict_proba(dense), abs=1e-6)
+    assert likely == pytest.approx(reference.predict_proba(dense), abs=1e-6)
 
 
 def test_a_sparse_matrix_is_what_it_stands_for() -> None:
     rows = [[2, 0], [], [1, 2, 3], [3]]
     weights = torch.tensor([0.5, 2.0, 3.0, 7.0, 1.0])
-    matrix = Sparse.of(rows, weights)
+    matrix = SparseMatrix.of(rows, weights)
     dense = torch.zeros(4, 5)
     for at, columns in enumerate(rows):
         dense[at, columns] = weights[columns]
-    assert matrix.times(torch.eye(5)).equal(dense)
-    assert matrix.turned().times(torch.eye(4)).equal(dense.T)
+    assert matrix.matmul(torch.eye(5)).equal(dense)
+    assert matrix.transpose().matmul(torch.eye(4)).equal(dense.T)
     some = torch.tensor([3, 1, 0])
-    assert matrix.rows(some).times(torch.eye(5)).equal(dense[some])
+    assert matrix.select_rows(some).matmul(torch.eye(5)).equal(dense[some])
 
 
 def test_a_pair_is_seen_by_its_words_and_by_what_becomes_of_them() -> None:
-    assert seen({"text": "It was it"}) == ["it", "was", "it was", "was it"]
-    found = seen({"premise": "a dog runs", "hypothesis": "a cat runs runs"})
+    assert row_features({"text": "It was it"}) == ["it", "was", "it was", "was it"]
+    found = row_features({"premise": "a dog runs", "hypothesis": "a cat runs runs"})
     assert [each.replace("\t", " ") for each in found] == [
         "1 a", "1 dog", "1 runs", "1 a dog", "1 dog runs",
         "2 a", "2 cat", "2 runs", "2 a cat", "2 cat runs", "2 runs runs",
         "= a", "- dog", "= runs", "+ cat",
         "share 1 6", "alone 1 1", "share 2 6", "alone 2 1",
     ]  # fmt: skip
-    assert seen({"first": "", "second": "x"})[-1] == "alone 2\t1"
+    assert row_features({"first": "", "second": "x"})[-1] == "alone 2\t1"
 
 
 def test_features_come_in_the_same_order_in_another_process() -> None:
     """Sets of strings do not; the weights would then differ in their last places."""
     rows = [*reviews(1, 9), *pairs(1, 9)]
     code = (
-        "import json, sys; from scriven.evaluate.baselines.shared.features import Features\n"
-        "print(json.dumps(list(Features.of(json.loads(sys.argv[1])).places)))"
+        "import json, sys; from scriven.evaluate.baselines.bag_of_words import Features\n"
+        "print(json.dumps(list(Features.of(json.loads(sys.argv[1])).columns)))"
     )
     other = {**os.environ, "PYTHONHASHSEED": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code, json.dumps(rows)],
         env=other, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert json.loads(done.stdout) == list(Features.of(rows).places)
+    assert json.loads(done.stdout) == list(Features.of(rows).columns)
 
 
 @pytest.mark.parametrize(
@@ -190,11 +192,11 @@ def test_a_bag_of_little_answers_with_a_known_label(rows: list[dict[str, str]]) 
 def test_cosines_are_those_of_scikit_learn() -> None:
     chosen = random.Random(8)
     found = [text(chosen) for _ in range(30)]
-    rarity = Rarity.of(found)
-    theirs = cosine_similarity(TfidfVectorizer(analyzer=words).fit_transform(found))
+    tfidf = TfIdf.fit(found)
+    theirs = cosine_similarity(TfidfVectorizer(analyzer=word_tokenize).fit_transform(found))
     for i in range(30):
-        assert rarity.cosine(found[i], found[0]) == pytest.approx(theirs[i, 0])
-    assert rarity.cosine("", found[0]) == 0.0
+        assert tfidf.cosine_similarity(found[i], found[0]) == pytest.approx(theirs[i, 0])
+    assert tfidf.cosine_similarity("", found[0]) == 0.0
 
 
 def test_overlap_lies_on_the_scale_of_the_scores() -> None:
@@ -204,8 +206,8 @@ def test_overlap_lies_on_the_scale_of_the_scores() -> None:
         {"first": text(chosen), "second": text(chosen), "score": chosen.uniform(1, 5)}
         for _ in range(50)
     ]
-    rarity = Rarity.of(each for row in rows for each in (row["first"], row["second"]))
-    cosines = [rarity.cosine(row["first"], row["second"]) for row in rows]
+    tfidf = TfIdf.fit(each for row in rows for each in (row["first"], row["second"]))
+    cosines = [tfidf.cosine_similarity(row["first"], row["second"]) for row in rows]
     slope, start = np.polyfit(cosines, [row["score"] for row in rows], 1)
     found = base.fit("overlap", rows)(rows)
     assert found == pytest.approx([start + slope * each for each in cosines])
@@ -253,14 +255,14 @@ def test_lead_has_the_length_of_the_highest_rouge() -> None:
 
 
 def test_words_are_lower_case_with_their_apostrophes_and_marks() -> None:
-    assert words("Don't stop, ÉTÉ!") == ["don't", "stop", ",", "été", "!"]
-    assert words("我爱GPT模型") == ["我", "爱", "gpt", "模", "型"]
-    assert len(words("word " * (2 * MOST))) == MOST
+    assert word_tokenize("Don't stop, ÉTÉ!") == ["don't", "stop", ",", "été", "!"]
+    assert word_tokenize("我爱GPT模型") == ["我", "爱", "gpt", "模", "型"]
+    assert len(word_tokenize("word " * (2 * MAX_WORDS))) == MAX_WORDS
 
 
 def test_a_sample_takes_every_row_as_often() -> None:
-    assert sampled(iter(range(5)), 5) == [0, 1, 2, 3, 4]
-    found = sampled(range(10_000), 1000)
+    assert reservoir_sample(iter(range(5)), 5) == [0, 1, 2, 3, 4]
+    found = reservoir_sample(range(10_000), 1000)
     assert len(set(found)) == 1000
     assert np.mean(found) == pytest.approx(5000, abs=300)
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from scriven.evaluate.baselines import base
-from scriven.evaluate.metrics import ScoreWithCI, score_labels, score_numbers, score_texts
+from scriven.evaluate.bootstrap import ScoreWithCI
+from scriven.evaluate.metrics.base import compute_metrics
 
 Rows = list[dict[str, Any]]
 
@@ -52,17 +53,17 @@ def multi30k(folder: Path, part: str) -> Rows:
 
 
 def measured(name: str, train: Rows, test: Rows) -> dict[str, ScoreWithCI]:
-    """The figures of a baseline on the test rows, by name."""
+    """The scores of a baseline on the test rows, by metric."""
     found: list[Any] = base.fit(name, train)(test)
     if name == "overlap":
-        figures = score_numbers([row["score"] for row in test], found)
+        scores = compute_metrics("numbers", [row["score"] for row in test], found)
     elif name in ("copy", "lead"):
-        figures = score_texts([row["target"] for row in test], found)
+        scores = compute_metrics("texts", [row["target"] for row in test], found)
     else:
         labels = sorted({row["label"] for row in train})
         truth = [labels.index(row["label"]) for row in test]
-        figures = score_labels(truth, [labels.index(each) for each in found], len(labels))
-    return {figure.name: figure for figure in figures}
+        scores = compute_metrics("labels", truth, [labels.index(each) for each in found])
+    return {score.name: score for score in scores}
 
 
 @pytest.mark.slow

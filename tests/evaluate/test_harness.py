@@ -11,7 +11,7 @@ import harness_child
 import pytest
 
 from scriven.errors import SettingError
-from scriven.evaluate.harness import knobs
+from scriven.evaluate.harness import generation_settings
 
 pytest.importorskip("lm_eval", reason="the harness extra is not installed")
 
@@ -106,7 +106,7 @@ REASONS = {
     "itself": "includes itself",
     "no data": "names no data",
     "no task": "holds no task",
-    "knob": "there is no knob num_beams",
+    "knob": "num_beams does not exist here",
     "unknown": "did you mean spelling?",
     "absent": "does not exist",
     "limit": "--limit=0",
@@ -129,14 +129,14 @@ def test_without_lm_eval_the_line_that_installs_it_is_shown(found: dict[str, Any
 
 
 def test_writing_is_greedy_unless_a_task_draws() -> None:
-    sampling, longest, stops = knobs({"until": "\n", "max_gen_toks": 7})
+    sampling, longest, stops = generation_settings({"until": "\n", "max_gen_toks": 7})
     assert (sampling.greedy, longest, stops) == (True, 7, ["\n"])
-    assert knobs({"temperature": 0.7, "do_sample": False})[0].greedy
-    assert knobs({"do_sample": True, "top_k": 5})[0].temperature == 1
-    assert knobs({"temperature": 0.7})[0].temperature == 0.7
-    assert knobs({"until": ["", "."]})[1:] == (256, ["."])
+    assert generation_settings({"temperature": 0.7, "do_sample": False})[0].greedy
+    assert generation_settings({"do_sample": True, "top_k": 5})[0].temperature == 1
+    assert generation_settings({"temperature": 0.7})[0].temperature == 0.7
+    assert generation_settings({"until": ["", "."]})[1:] == (256, ["."])
     with pytest.raises(SettingError, match="num_beams"):
-        knobs({"num_beams": 2})
+        generation_settings({"num_beams": 2})
 
 
 def test_the_wrong_word_is_the_right_one_with_two_letters_swapped() -> None:

@@ -149,13 +149,13 @@ def test_padding_taken_for_text_would_be_seen(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_target_one_place_too_early_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: each token is predicted from itself."""
-    batch = LoglikelihoodScorer._batch
+    batch = LoglikelihoodScorer._collate
 
     def shifted(self: LoglikelihoodScorer, rows: list[loglikelihood._Row]) -> Batch:
         made = batch(self, rows)
         return Batch(made.tokens.roll(-1, 1), made.targets, made.at)
 
-    monkeypatch.setattr(LoglikelihoodScorer, "_batch", shifted)
+    monkeypatch.setattr(LoglikelihoodScorer, "_collate", shifted)
     assert difference("llama") > 1e-3
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from scriven.errors import InputError
 from scriven.evaluate import ngram
-from scriven.evaluate.ngram import NGram, usual_order
+from scriven.evaluate.ngram import NGram, default_order
 
 
 def by_hand(
@@ -88,7 +88,7 @@ def test_loss_is_the_mean_over_every_token_however_it_is_cut(
     model = NGram.fit(train, vocab_size=9, order=4)
     expected = -float(np.log(model.probabilities(tokens, train)).mean())
     assert model.loss(tokens, train) == pytest.approx(expected, rel=1e-12)
-    monkeypatch.setattr(ngram, "PIECE", 7)
+    monkeypatch.setattr(ngram, "CHUNK", 7)
     assert model.loss(tokens, train) == pytest.approx(expected, rel=1e-12)
 
 
@@ -96,7 +96,7 @@ def test_only_the_last_tokens_of_a_very_long_text_are_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     train, tokens = random_text(6, 400, 5), random_text(7, 50, 5)
-    monkeypatch.setattr(ngram, "LARGEST", 100)
+    monkeypatch.setattr(ngram, "MAX_TOKENS", 100)
     model = NGram.fit(train, vocab_size=5)
     assert model.tokens == 100
     assert model.loss(tokens) == NGram.fit(train[-100:], vocab_size=5).loss(tokens)
@@ -128,7 +128,7 @@ def test_a_large_vocabulary_and_small_integer_types_are_exact() -> None:
 
 
 def test_the_order_goes_by_the_kind_of_tokenizer() -> None:
-    assert [usual_order(kind) for kind in ("char", "byte", "bpe", "word")] == [5, 5, 3, 3]
+    assert [default_order(kind) for kind in ("char", "byte", "bpe", "word")] == [5, 5, 3, 3]
 
 
 def test_tiny_shakespeare_by_characters_gives_the_known_figure(shared_data: Path) -> None:

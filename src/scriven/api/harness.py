@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..evaluate.harness import measure
-from ..evaluate.loglikelihood import LoglikelihoodScorer
+from ..evaluate import harness as lm_eval_harness
 from .model import Model
 
 
@@ -34,5 +33,7 @@ def harness(
     Raises:
         MissingExtra: lm_eval is not installed. InputError: a model or a task that cannot be used.
     """
-    scorer = LoglikelihoodScorer(model.task, model.tokenizer, model.runtime)
-    return measure(scorer, model.engine, Path(tasks_folder), tasks, limit, tell)
+    return lm_eval_harness.harness(
+        model.task, model.tokenizer, model.engine, model.runtime, tasks_folder, tasks, limit,
+        tell=tell,
+    )  # fmt: skip

@@ -10,7 +10,7 @@ from .. import config
 from ..data.eval_text import encode_eval_text
 from ..data.pipeline import load_dataset
 from ..errors import InputError, SettingError
-from ..evaluate.loss import Metric, Score, bytes_measured, evaluate_loss
+from ..evaluate.loss import Metric, Score, evaluate_loss, scored_bytes
 from ..generate.engine import Engine, Generation, Step
 from ..generate.fill import Guess, fill
 from ..generate.ready import ready
@@ -241,7 +241,7 @@ class Model:
         score = evaluate_loss(
             self.task,
             self.task.examine(shard, self.runtime.device),
-            text_bytes=bytes_measured(self.task, shard, self.tokenizer, size),
+            text_bytes=scored_bytes(self.task, shard, self.tokenizer, size),
             runtime=self.runtime,
             metrics=metrics,
             memory=memory,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.table import Table
 from ..errors import InputError, ScrivenError
-from ..evaluate.tables import baselines, score_rows
+from ..evaluate.table import evaluate_rows as score_table
 from ..settings import DataSettings
 from ..tasks.shared.columns import Row
 from ..train.resume import plan_from_metadata
@@ -45,17 +45,7 @@ def evaluate_rows(
     elif not rows:
         raise InputError(f"{notes[-1]}; name a table to evaluate on")
     answers = predictor(model, **knobs).answer(rows)
-    found: dict[str, Any] = {
-        "task": record["task"],
-        "rows": len(rows),
-        "scores": score_rows(type(task), rows, answers, about),
-        "cut": sum(answer.cut > 0 for answer in answers),
-        "baseline": {},
-        "notes": notes,
-    }
-    if train:
-        found["baseline"] = baselines(record["task"], type(task), train, rows, about)
-    return found
+    return score_table(record["task"], type(task), rows, answers, about, train, notes)
 
 
 def _training_rows(model: "Model", notes: list[str]) -> tuple[list[Row], list[Row]]:

@@ -1,1 +1,1 @@
-"""Honest numbers: loss over every validation token, and what counting alone would reach."""
+"""Evaluation: loss over every token, metrics with intervals, baselines, lm-evaluation-harness."""

@@ -1,33 +1,104 @@
-"""The percentile bootstrap (Efron & Tibshirani 1993, chapter 13): how far would other rows move it?
+"""The percentile bootstrap (Efron & Tibshirani 1993, chapter 13): a metric and its 95 % interval.
 
-The rows are drawn again, as many as there are, with replacement, 1,000 times; the score of each
-such set is computed, and the middle 95 % of these scores are the interval. What a score needs is
-only how often each row was drawn. Rows that are alike are counted together, so that a score made
-of few kinds of rows costs little, however many rows there are.
+The rows are resampled 1,000 times, as many as there are, with replacement; the metric of each
+resample is computed, and the middle 95 % of these values are the interval. A metric only needs to
+know how often each row was drawn, and equal rows are counted together, so a metric with few kinds
+of rows (right or wrong, pairs of labels) is cheap however many rows there are.
 
-The draws depend on the seed and on the number of rows of each kind alone. Knows no score.
+The resamples depend on the seed and on the number of rows of each kind alone. Knows no metric.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from .score_with_ci import ScoreWithCI
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 1000
 SEED = 0
-MIDDLE = (2.5, 97.5)
-"""Percentiles between which 95 % of the resampled scores lie."""
+PERCENTILES = (2.5, 97.5)
+"""Ends of the interval that holds 95 % of the resampled values."""
 
-FEW = 1000
-"""Up to so many kinds of rows, the numbers of each are drawn at once rather than row by row."""
-AT_ONCE = 1 << 17
-"""Numbers held at a time: small enough for a processor's cache, and for any number of rows."""
+FEW_KINDS = 1000
+"""Up to this many kinds of rows, the count of each is drawn at once rather than row by row."""
+CHUNK = 1 << 17
+"""Numbers in memory at a time: they fit a CPU's cache, whatever the number of rows."""
+
+
+@dataclass(frozen=True)
+class ScoreWithCI:
+    """A metric of one set of rows with its 95 % confidence interval."""
+
+    name: str
+    value: float
+    """Of all rows, each once."""
+    low: float
+    """Lower end of the interval; never above the value."""
+    high: float
+    """Upper end of the interval; never below the value."""
+    signature: str | None = None
+    """How a metric with many variants was computed (sacrebleu's signature), for repeating it."""
+
+    def to_dict(self) -> dict[str, str | float]:
+        """Plain values for JSON, without `signature` where there is none."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def __str__(self) -> str:
+        """For example `accuracy 0.832 [0.815, 0.849]`; metrics out of 100 with one decimal."""
+        places = 3 if self.signature is None else 1
+        low, high = f"{self.low:.{places}f}", f"{self.high:.{places}f}"
+        return f"{self.name} {self.value:.{places}f} [{low}, {high}]"
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A metric of some rows, as a function of how often each kind of row is drawn."""
+
+    value: float
+    """Of the rows as they are."""
+    counts: Ids
+    """(k,) how many rows there are of each kind."""
+    score: Callable[[Floats], Floats]
+    """(r, k) how often each kind is drawn in each of r resamples -> (r,) values."""
+    signature: str | None = None
+    interval: tuple[float, float] | None = None
+    """An exact interval, where there is one, in place of the bootstrap's."""
+
+
+def bootstrap(statistics: Mapping[str, Statistic], *, seed: int = SEED) -> list[ScoreWithCI]:
+    """Each statistic, by name, with its interval; those of the same counts share resamples."""
+    scores: dict[str, list[Floats]] = {name: [] for name in statistics}
+    groups: list[list[str]] = []
+    for name, one in statistics.items():
+        if one.interval is not None or len(one.counts) == 1:
+            continue  # exact, or all rows are alike and so is every resample
+        for group in groups:
+            if np.array_equal(statistics[group[0]].counts, one.counts):
+                group.append(name)
+                break
+        else:
+            groups.append([name])
+    for group in groups:
+        for drawn in draws(statistics[group[0]].counts, seed):
+            for name in group:
+                scores[name].append(statistics[name].score(drawn))
+    return [_interval(name, one, scores[name]) for name, one in statistics.items()]
+
+
+def _interval(name: str, one: Statistic, scores: list[Floats]) -> ScoreWithCI:
+    if one.interval is not None:
+        low, high = one.interval
+    elif scores:
+        low, high = (float(end) for end in np.percentile(np.concatenate(scores), PERCENTILES))
+    else:
+        low = high = one.value
+    # widened where the value itself lies outside the middle 95 %
+    return ScoreWithCI(name, one.value, min(low, one.value), max(high, one.value), one.signature)
 
 
 def draws(counts: Ids, seed: int = SEED) -> Iterator[Floats]:
@@ -43,78 +114,63 @@ def draws(counts: Ids, seed: int = SEED) -> Iterator[Floats]:
     kinds, rows = len(counts), int(counts.sum())
     assert kinds and counts.min() > 0
     generator = np.random.default_rng(seed)
-    if kinds <= FEW:  # drawing rows and counting their kinds is drawing from a multinomial
-        for size in _sizes(kinds):
+    if kinds <= FEW_KINDS:  # drawing rows and counting their kinds is a multinomial draw
+        for size in _chunks(kinds):
             yield generator.multinomial(rows, counts / rows, size).astype(np.float64)
         return
-    kind = np.repeat(np.arange(kinds), counts)
-    for size in _sizes(rows):
-        drawn = kind.take(generator.integers(0, rows, (size, rows)))
-        # one resample at a time, whose numbers stay in the processor's cache
+    kind = np.repeat(np.arange(kinds), counts)  # (rows,)
+    for size in _chunks(rows):
+        drawn = kind.take(generator.integers(0, rows, (size, rows)))  # (size, rows)
+        # one resample at a time, so that its numbers stay in the CPU's cache
         yield np.stack([np.bincount(each, minlength=kinds) for each in drawn]).astype(np.float64)
 
 
-def _sizes(numbers: int) -> Iterator[int]:
-    """Resamples to make at a time, each of so many numbers."""
-    step = max(1, AT_ONCE // numbers)
+def _chunks(numbers: int) -> Iterator[int]:
+    """How many resamples to make at a time when each holds so many numbers."""
+    step = max(1, CHUNK // numbers)
     for done in range(0, RESAMPLES, step):
         yield min(step, RESAMPLES - done)
 
 
-def figure(
-    name: str,
-    value: float,
-    counts: Ids,
-    score: Callable[[Floats], Floats],
-    *,
-    signature: str | None = None,
-    seed: int = SEED,
-) -> ScoreWithCI:
-    """A score with its interval.
-
-    Args:
-        value: of the rows as they are.
-        counts: (k,) rows of each kind.
-        score: (r, k) numbers of rows drawn of each kind -> (r,) scores.
-    """
-    if len(counts) == 1:  # all rows are alike: so is every resample
-        return ScoreWithCI(name, value, value, value, signature)
-    scores = np.concatenate([score(each) for each in draws(counts, seed)])
-    return between(name, value, scores, signature)
-
-
-def between(name: str, value: float, scores: Floats, signature: str | None = None) -> ScoreWithCI:
-    """The middle 95 % of resampled scores, widened where the value itself is not among them."""
-    low, high = (float(bound) for bound in np.percentile(scores, MIDDLE))
-    return ScoreWithCI(name, value, min(low, value), max(high, value), signature)
-
-
-def mean(
-    name: str, values: Floats, *, signature: str | None = None, seed: int = SEED
-) -> ScoreWithCI:
-    """The mean of one number per row, with its interval. values: (n,), at least one."""
-    kinds, counts = np.unique(values, return_counts=True)
+def mean(values: Floats, signature: str | None = None) -> Statistic:
+    """The mean of one number per row. values: (n,), at least one."""
+    kinds, counts = np.unique(values, return_counts=True)  # (k,) each
     rows = len(values)
     value = float(kinds @ counts / rows) if len(kinds) > 1 else float(kinds[0])
-    return figure(
-        name, value, counts, lambda drawn: drawn @ kinds / rows, signature=signature, seed=seed
-    )
+    return Statistic(value, counts, lambda drawn: drawn @ kinds / rows, signature)
 
 
-def share(name: str, right: npt.NDArray[np.bool_], *, seed: int = SEED) -> ScoreWithCI:
-    """The share of rows that are right, with its interval. right: (n,), at least one.
+def proportion(right: npt.NDArray[np.bool_]) -> Statistic:
+    """The fraction of rows that are right. right: (n,), at least one.
 
-    Where all rows agree, so does every resample, as if nothing were in doubt. The exact bound of a
-    binomial share (Clopper & Pearson 1934) takes that place: of n rows, all right, the true share
-    is above 0.025 ** (1 / n).
+    Where all rows agree, so does every resample, as if there were no doubt. The exact bound of a
+    binomial proportion (Clopper & Pearson 1934) takes its place: of n rows, all right, the true
+    proportion is above 0.025 ** (1 / n).
     """
-    found = mean(name, right.astype(np.float64), seed=seed)
-    bound = (MIDDLE[0] / 100) ** (1 / len(right))
-    if found.value == 1.0:
-        return ScoreWithCI(name, 1.0, bound, 1.0)
-    if found.value == 0.0:
-        return ScoreWithCI(name, 0.0, 0.0, 1.0 - bound)
-    return found
+    one = mean(right.astype(np.float64))
+    bound = (PERCENTILES[0] / 100) ** (1 / len(right))
+    exact = {1.0: (bound, 1.0), 0.0: (0.0, 1.0 - bound)}.get(one.value)
+    return Statistic(one.value, one.counts, one.score, interval=exact)
+
+
+def paired_difference(
+    a: npt.ArrayLike, b: npt.ArrayLike, *, name: str = "difference", seed: int = SEED
+) -> ScoreWithCI:
+    """How much better model a is than b on the same rows; significant where 0 is outside.
+
+    Two overlapping intervals prove nothing, since hard rows are hard for both models. So each
+    row's difference is resampled (Koehn 2004, Statistical Significance Tests, section 4).
+
+    Args:
+        a, b: (n,) whether each row was right, or any score per row, in the same order of rows.
+
+    Raises:
+        InputError: there are no rows.
+    """
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    assert first.shape == second.shape and first.ndim == 1, (first.shape, second.shape)
+    check_rows(len(first))
+    return bootstrap({name: mean(first - second)}, seed=seed)[0]
 
 
 def check_rows(count: int) -> None:

@@ -1,8 +1,8 @@
-"""Task files of lm-evaluation-harness, read so that nothing leaves this machine and no code runs.
+"""Task files of lm-evaluation-harness, read without network access and without running code.
 
-There, a task file may name Python functions, download data and metrics by name, and its templates
-can call anything. Here data are local files, metrics are lm_eval's own, and templates run in
-Jinja's sandbox. Knows no model.
+In lm_eval a task file may name Python functions, download data and metrics by name, and its
+templates can call anything. Here data are local files, metrics are lm_eval's own, and templates
+run in Jinja's sandbox. Knows no model.
 """
 
 import os
@@ -15,9 +15,9 @@ from typing import Any
 from ..errors import InputError, MissingExtra
 
 READERS = ("json", "csv", "text", "parquet")
-"""Readers of local files in the package `datasets`; others unpickle or download."""
-CODE = ("class", "custom_dataset", "use_prompt", "unsafe_code")
-"""Fields of a task that have Python run, or that fetch."""
+"""Readers of the package `datasets` for local files; the others unpickle or download."""
+CODE_FIELDS = ("class", "custom_dataset", "use_prompt", "unsafe_code")
+"""Fields of a task that run Python code or download."""
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
@@ -30,7 +30,7 @@ OFFLINE = {
 
 
 def go_offline() -> None:
-    """No library of Hugging Face asks the network in this process from now on.
+    """Keeps Hugging Face's libraries off the network, in this process from now on.
 
     Raises:
         MissingExtra: lm_eval is not installed.
@@ -42,7 +42,7 @@ def go_offline() -> None:
         import lm_eval.tasks  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingExtra("lm_eval", "harness", "lm-evaluation-harness") from error
-    # they read the environment once, and somebody may have imported them before
+    # they read the environment once, and may have been imported before
     huggingface_hub.constants.HF_HUB_OFFLINE = True
     datasets.config.HF_HUB_OFFLINE = True
     datasets.disable_progress_bars()
@@ -50,27 +50,27 @@ def go_offline() -> None:
 
 @contextmanager
 def sandbox() -> Iterator[None]:
-    """Templates of tasks cannot reach Python's insides within the block."""
+    """Renders the templates of tasks in Jinja's sandbox, which hides Python's internals."""
     from jinja2 import BaseLoader, StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
     from lm_eval import utils
 
-    theirs = utils.env
+    original = utils.env
     utils.env = SandboxedEnvironment(
         loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True
     )
-    utils.env.filters.update(theirs.filters)
+    utils.env.filters.update(original.filters)
     try:
         yield
     finally:
-        utils.env = theirs
+        utils.env = original
 
 
-def load_tasks(place: Path, names: Sequence[str], work: Path) -> dict[str, Any]:
+def load_tasks(folder: Path, names: Sequence[str], work: Path) -> dict[str, Any]:
     """Tasks of a folder or of one YAML file, as lm_eval's own objects.
 
     Args:
-        place: the folder, searched with all folders below it, or the file.
+        folder: the folder, searched with all folders below it, or the file.
         names: tasks, groups or tags; all tasks by default.
         work: an empty folder for caches; must outlive the tasks.
 
@@ -80,39 +80,40 @@ def load_tasks(place: Path, names: Sequence[str], work: Path) -> dict[str, Any]:
     import yaml
     from lm_eval.tasks import TaskManager
 
-    files = [place] if place.is_file() else sorted([*place.rglob("*.yaml"), *place.rglob("*.yml")])
+    yaml_files = sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")])
+    files = [folder] if folder.is_file() else yaml_files
     plain = work / "tasks"
     plain.mkdir()
     for number, path in enumerate(files):
         config = read_yaml(path)
         if "task" in config or "group" in config:
-            ready = _local(config, path, work)
-            (plain / f"{number:06}.yaml").write_text(yaml.safe_dump(ready), encoding="utf-8")
+            local = _local(config, path, work)
+            (plain / f"{number:06}.yaml").write_text(yaml.safe_dump(local), encoding="utf-8")
     manager = TaskManager(include_path=str(plain), include_defaults=False)
     if not manager.all_tasks:
         raise InputError(
-            f"{place} holds no task: give a YAML file, or a folder of them, with a field `task`"
+            f"{folder} holds no task: give a YAML file, or a folder of them, with a field `task`"
         )
-    wanted = list(names) or manager.all_subtasks or manager.all_groups
-    for name in wanted:
+    selected = list(names) or manager.all_subtasks or manager.all_groups
+    for name in selected:
         if name not in manager.all_tasks:
             near = get_close_matches(name, manager.all_tasks, 1)
             hint = f"did you mean {near[0]}? " if near else ""
             known = ", ".join(manager.all_tasks[:20])
-            raise InputError(f"{place} holds no task {name!r}: {hint}known are {known}")
+            raise InputError(f"{folder} holds no task {name!r}: {hint}known are {known}")
     try:
-        found: dict[str, Any] = manager.load(wanted)
+        loaded: dict[str, Any] = manager.load(selected)
     except Exception as error:  # whatever is wrong with a task, lm_eval raises anything
-        raise unusable(", ".join(wanted), error) from error
-    for task in found["tasks"].values():
+        raise unusable(", ".join(selected), error) from error
+    for task in loaded["tasks"].values():
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=1234)
-    return found
+    return loaded
 
 
 def unusable(what: str, error: BaseException) -> InputError:
-    """The innermost reason, in one line."""
+    """The error for a task that lm_eval refuses: the innermost reason, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines() or ["no reason given"]
@@ -120,10 +121,13 @@ def unusable(what: str, error: BaseException) -> InputError:
 
 
 def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A task file with what it includes; its own fields win.
+    """A task file merged with the files it includes; its own fields win.
+
+    Args:
+        above: the files that include this one.
 
     Raises:
-        InputError: it is no YAML, names Python code, or includes itself.
+        InputError: it is not YAML, names Python code, or includes itself.
     """
     import yaml
 
@@ -156,12 +160,16 @@ def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _local(config: Mapping[str, Any], path: Path, work: Path, inside: bool = False) -> Any:
-    """The same task with its data found beside its file; a group with all that it spells out."""
+    """The same task or group with absolute paths of its data files.
+
+    Args:
+        inside: whether it is part of a group, which may name the data for it.
+    """
     config = dict(config)
     name = str(config.get("task", config.get("group")))
-    for field in CODE:
+    for field in CODE_FIELDS:
         if config.get(field):
-            raise InputError(f"{path}: `{field}` of task {name} has code run: leave it out")
+            raise InputError(f"{path}: `{field}` of task {name} runs code: leave it out")
     for metric in config.get("metric_list") or ():
         _check_metric(metric, path)
     if isinstance(config.get("task"), list):
@@ -184,26 +192,26 @@ def _local(config: Mapping[str, Any], path: Path, work: Path, inside: bool = Fal
     given = dict(config.get("dataset_kwargs") or {})
     if "data_files" not in given:
         raise InputError(f"{path}: task {name} names no files: add dataset_kwargs: data_files")
-    given["data_files"] = _found(given["data_files"], path)
+    given["data_files"] = _absolute(given["data_files"], path)
     given["cache_dir"] = str(work / "cache")
     config["dataset_kwargs"] = given
     return config
 
 
-def _found(files: Any, path: Path) -> Any:
-    """Names of files made absolute: they stand beside the task's own file."""
+def _absolute(files: Any, path: Path) -> Any:
+    """Names of files, which are relative to the task's own file, made absolute."""
     if isinstance(files, dict):
-        return {split: _found(part, path) for split, part in files.items()}
+        return {split: _absolute(part, path) for split, part in files.items()}
     if isinstance(files, list):
-        return [_found(part, path) for part in files]
-    found = path.resolve().parent / str(files)
-    if not found.is_file():
-        raise InputError(f"{path}: there is no file {found}: data_files are sought beside the task")
-    return str(found)
+        return [_absolute(part, path) for part in files]
+    file = path.resolve().parent / str(files)
+    if not file.is_file():
+        raise InputError(f"{path}: there is no file {file}: data_files are relative to the task")
+    return str(file)
 
 
 def _check_metric(metric: Any, path: Path) -> None:
-    """Only what lm_eval itself computes: others are programs fetched from a hub."""
+    """Refuses a metric that lm_eval does not compute itself: others are downloaded programs."""
     import lm_eval.api.metrics  # noqa: F401 - fills the registry
     from lm_eval.api.registry import METRIC_REGISTRY
 

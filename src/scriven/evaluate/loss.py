@@ -1,4 +1,4 @@
-"""Loss over a whole text: every token once, as its task cuts it."""
+"""Loss, accuracy and bits per byte over a whole text: every token is predicted exactly once."""
 
 import copy
 import math
@@ -21,31 +21,32 @@ from ..tasks.pairs import Pairs
 from ..tokenizers import Tokenizer
 
 Metric = Callable[[Tensor, Tensor], Tensor]
-"""The user's own: logits (N, V) and targets (N,) -> mean over the targets."""
+"""A user's metric: logits (N, V) and targets (N,) -> mean over the targets."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a model makes of a text."""
+    """What a model reaches on a text."""
 
     loss: float
     """Mean nats per token."""
     accuracy: float
-    """Share of tokens that were the likeliest one."""
+    """Fraction of targets to which the model gave the highest logit."""
     tokens: int
     bits_per_byte: float
-    """Independent of the tokenizer: total bits over the UTF-8 bytes of the text."""
+    """Total bits over the UTF-8 bytes of the text, which does not depend on the tokenizer."""
     metrics: dict[str, float] = field(default_factory=dict)
+    """User's metrics by name."""
     by_accuracy: bool = False
-    """Whether the best model is the one that is right most often."""
+    """Whether the best weights are chosen by accuracy instead of loss."""
 
     @property
     def selection_metric(self) -> float:
-        """The better of two models has less of it: the loss; or the share of wrong answers, and of
-        equal shares the loss.
+        """The best weights have the least of it: the loss, or the error rate with the loss as tie
+        breaker.
 
-        A model that learns labels by heart becomes sure of its mistakes, so that its loss rises
-        while it still learns to make fewer of them.
+        A classifier that overfits becomes confident in its mistakes, so its loss rises while its
+        accuracy still improves.
         """
         if not self.by_accuracy or not math.isfinite(self.loss):
             return self.loss
@@ -68,16 +69,19 @@ def evaluate_loss(
     pause: Callable[[], bool] = lambda: False,
     dist: DistributedContext = SINGLE_PROCESS,
 ) -> Score | None:
-    """Mean negative log-likelihood of every counted target.
+    """Mean negative log-likelihood over every target.
 
     Args:
-        batches: as `task.examine` cuts a text; a model with a memory carries it from one batch to
-            the next where they follow each other.
+        batches: the text as the task cuts it; a recurrent model keeps its state from one batch to
+            the next where they continue the same rows.
         text_bytes: UTF-8 bytes of the text, for bits per byte.
         metrics: further means to compute, by name.
-        memory: positions of earlier text to remember, instead of the model's own number.
-        pause: asked between batches; when it says yes, None is returned.
-        world: of several processes each measures its share.
+        memory: positions of earlier text to attend to, instead of the model's own number.
+        pause: called between batches; evaluation stops and returns None when it returns True.
+        dist: each of several processes evaluates its shard, and the sums are reduced.
+
+    Raises:
+        ValueError: there are no targets.
     """
     loss = correct = seen = 0.0
     means = dict.fromkeys(metrics or {}, 0.0)
@@ -85,10 +89,10 @@ def evaluate_loss(
     task.eval()
     state: State | None = None
     try:
-        for batch in shared(task, batches, dist):
+        for batch in shard_batches(task, batches, dist):
             if pause():
                 return None
-            with no_gradient(dist), runtime.autocast():
+            with inference_mode(dist), runtime.autocast():
                 if batch.reset_state:
                     state = task.backbone.carried(batch.tokens.size(0), memory)
                 if metrics:
@@ -99,9 +103,8 @@ def evaluate_loss(
             seen += int(output.tokens)
     finally:
         task.train(training)
-    names = list(means)
     loss, correct, seen, *totals = dist.all_reduce_sum([loss, correct, seen, *means.values()])
-    means = dict(zip(names, totals, strict=True))
+    means = dict(zip(means, totals, strict=True))
     if not seen:
         raise ValueError("no tokens to evaluate")
     return Score(
@@ -114,16 +117,18 @@ def evaluate_loss(
     )
 
 
-def no_gradient(dist: DistributedContext) -> AbstractContextManager[None]:
-    """Inference mode, but where weights lie in parts: those put together in a pass are kept, and
-    training could not use them after it."""
+def inference_mode(dist: DistributedContext) -> AbstractContextManager[None]:
+    """Inference mode for one process, no_grad for several: weights that FSDP gathers in a pass are
+    kept, and as inference tensors training could not use them afterwards."""
     return torch.inference_mode() if dist.world_size == 1 else torch.no_grad()
 
 
-def shared(task: Objective, batches: Iterable[Batch], dist: DistributedContext) -> Iterator[Batch]:
-    """This process's share of batches; as many for each, the last ones perhaps without targets.
+def shard_batches(
+    task: Objective, batches: Iterable[Batch], dist: DistributedContext
+) -> Iterator[Batch]:
+    """This process's shard of the batches. Each process gets as many, if need be without targets.
 
-    Where a text is read in its order, the rows of each batch are shared out; elsewhere batches are.
+    Sequential text is sharded by the rows of each batch, everything else by batches.
     """
     if dist.world_size == 1:
         yield from batches
@@ -138,12 +143,12 @@ def shared(task: Objective, batches: Iterable[Batch], dist: DistributedContext) 
 
 
 def _empty(batch: Batch) -> Batch:
-    """One that counts nothing: a pass of the model that other processes wait for."""
+    """A batch without targets, for a forward pass that the other processes wait for."""
     return replace(batch, targets=torch.full_like(batch.targets, IGNORE_INDEX))
 
 
-def bytes_measured(task: Objective, shard: TokenFile, tokenizer: Tokenizer, size: int) -> int:
-    """UTF-8 bytes of what `task.examine` counts of a shard of `size` bytes: all, but for pairs."""
+def scored_bytes(task: Objective, shard: TokenFile, tokenizer: Tokenizer, size: int) -> int:
+    """UTF-8 bytes of the targets in a shard of `size` bytes: of pairs those of the targets only."""
     if not isinstance(task, Pairs):
         return size
     rows = PairDataset(shard, tokenizer.eos)
@@ -157,13 +162,14 @@ def _add(
     batch: Batch,
     state: State | None,
 ) -> None:
-    """Adds one batch to the user's own metrics."""
-    logits = task.logits(task.hidden(batch, copy.deepcopy(state))).flatten(0, 1)
-    targets = batch.targets.flatten()
-    kept = targets != IGNORE_INDEX
-    count = int(kept.sum())
-    if count < len(targets):  # a function of the user's own knows nothing of IGNORE_INDEX
-        logits, targets = logits[kept], targets[kept]
+    """Adds one batch to the sums of the user's metrics."""
+    # a copy, since reading changes the state, and the loss of this batch is computed after this
+    logits = task.logits(task.hidden(batch, copy.deepcopy(state))).flatten(0, 1)  # (B · T, V)
+    targets = batch.targets.flatten()  # (B · T,)
+    counted = targets != IGNORE_INDEX
+    count = int(counted.sum())
+    if count < len(targets):  # a user's function knows nothing of IGNORE_INDEX
+        logits, targets = logits[counted], targets[counted]
     if not count:
         return
     for name, metric in metrics.items():

@@ -1,4 +1,4 @@
-"""The n-gram baseline: what counting alone reaches on the same split.
+"""The n-gram baseline: the loss of an n-gram language model on the same split.
 
 Interpolated Witten-Bell smoothing (Bell, Cleary & Witten 1990; method C of Witten & Bell 1991):
 
@@ -21,15 +21,15 @@ from ..errors import InputError
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-LARGEST = 20_000_000
-"""Tokens that are counted at most: the last ones, those nearest to the validation part."""
+MAX_TOKENS = 20_000_000
+"""Only the last tokens are counted, those nearest to the validation part."""
 
-PIECE = 1 << 20
+CHUNK = 1 << 20
 """Tokens that are scored at once, so that memory does not grow with the validation part."""
 
 
-def usual_order(kind: str) -> int:
-    """The order for a kind of tokenizer, fixed beforehand and never tuned on validation text."""
+def default_order(kind: str) -> int:
+    """The order for a kind of tokenizer, fixed in advance and never tuned on validation text."""
     return 5 if kind in ("char", "byte") else 3
 
 
@@ -37,7 +37,7 @@ def usual_order(kind: str) -> int:
 class Level:
     """All grams of one length, as one level of a tree in sorted arrays.
 
-    A gram is named by its row in `grams`; its entry there is `parent · vocabulary + last token`,
+    A gram is named by its row in `grams`; its entry there is `parent · vocab_size + last token`,
     the parent being the row of the same gram without its last token, one level down.
     So names are exact (no hashing) and small, whatever the order.
     """
@@ -45,12 +45,12 @@ class Level:
     grams: Ids
     counts: Ids
     totals: Ids
-    """Of each gram one level down: how often it was continued."""
+    """How often each gram one level down was continued."""
     kinds: Ids
-    """Of each gram one level down: by how many different tokens."""
+    """By how many different tokens each gram one level down was continued."""
 
     def find(self, keys: Ids, known: npt.NDArray[np.bool_]) -> Ids:
-        """The row of each key, -1 for those that are not there or not `known`."""
+        """The row of each key, -1 for those that do not occur or are not `known`."""
         rows = np.searchsorted(self.grams, keys)
         rows[rows == len(self.grams)] = 0
         return np.where(known & (self.grams[rows] == keys), rows, -1)
@@ -58,7 +58,7 @@ class Level:
 
 @dataclass(frozen=True)
 class NGram:
-    """Counts of a training text; made by `NGram.fit`."""
+    """Counts of a training text, from `NGram.fit`."""
 
     order: int
     vocab_size: int
@@ -68,16 +68,16 @@ class NGram:
 
     @classmethod
     def fit(cls, tokens: npt.NDArray[np.integer], *, vocab_size: int, order: int = 5) -> Self:
-        """Counts the grams of 1 to `order` tokens in the last `LARGEST` tokens.
+        """Counts the grams of 1 to `order` tokens in the last `MAX_TOKENS` tokens.
 
         Args:
-            tokens: (n,) token ids, each below `vocabulary`.
-            vocabulary: number of different ids there can be.
+            tokens: (n,) token ids, each below `vocab_size`.
+            vocab_size: number of different ids.
             order: longest gram, so `order - 1` tokens of history.
         """
         assert order >= 1, order
         assert vocab_size >= 1, vocab_size
-        tokens = tokens[-LARGEST:]
+        tokens = tokens[-MAX_TOKENS:]
         ids = _checked(tokens, vocab_size)
         names = np.zeros(len(ids) + 1, dtype=np.int64)  # the empty gram, before each token
         levels: list[Level] = []
@@ -107,8 +107,8 @@ class NGram:
 
         Args:
             tokens: (n,) token ids.
-            first_context: what came before the first one; without it the first tokens
-                are judged by the shorter histories they have.
+            first_context: the tokens before the first one; without it the first tokens have
+                shorter histories.
 
         Returns:
             (n,) float64, each above 0.
@@ -116,8 +116,8 @@ class NGram:
         before = np.empty(0, np.int64) if first_context is None else first_context
         before = before[max(0, len(before) - self.order + 1) :]
         ids = _checked(np.concatenate([before, tokens]), self.vocab_size)
-        result = np.full(len(ids), 1.0 / self.vocab_size)
-        names = np.zeros(len(ids), dtype=np.int64)  # of the history right before each token
+        result = np.full(len(ids), 1.0 / self.vocab_size)  # the lowest level is uniform
+        names = np.zeros(len(ids), dtype=np.int64)  # the history right before each token
         for level in self.levels:
             known = names >= 0
             rows = level.find(names * self.vocab_size + ids, known)
@@ -147,15 +147,15 @@ class NGram:
             raise InputError("no validation tokens to score: give a longer text")
         total = 0.0
         context = first_context
-        for start in range(0, len(tokens), PIECE):
-            piece = tokens[start : start + PIECE]
-            total -= float(np.log(self.probabilities(piece, context)).sum())
-            context = piece
+        for start in range(0, len(tokens), CHUNK):
+            chunk = tokens[start : start + CHUNK]
+            total -= float(np.log(self.probabilities(chunk, context)).sum())
+            context = chunk
         return total / len(tokens)
 
 
 def _checked(tokens: npt.NDArray[np.integer], vocab_size: int) -> Ids:
-    """As int64; an id outside the vocabulary is a mistake of ours."""
+    """tokens as int64, asserted to lie in the vocabulary."""
     ids = tokens.astype(np.int64, copy=False)
     assert ids.ndim == 1, ids.shape
     assert not len(ids) or (ids.min() >= 0 and ids.max() < vocab_size), vocab_size

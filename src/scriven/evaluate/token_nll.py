@@ -1,4 +1,4 @@
-"""How surprised a model is by each token of a stretch of text."""
+"""Negative log-likelihood of each token along a stretch of text, for the report's heat map."""
 
 import torch
 import torch.nn.functional as F
@@ -13,27 +13,27 @@ from ..tokenizers import Tokenizer
 def token_nll(
     task: Objective, shard: TokenFile, tokenizer: Tokenizer, runtime: Runtime, count: int = 600
 ) -> list[tuple[str, float]]:
-    """(text, nats) of the first tokens of a shard, each as `evaluate_loss` predicts it.
+    """(text, nats) of the first tokens of a shard, each predicted as in `evaluate_loss`.
 
-    Empty for a task that does not predict the tokens in their order.
+    Empty for a task that does not predict the next token.
     """
-    found: list[tuple[str, float]] = []
+    tokens: list[tuple[str, float]] = []
     if task.measure != "next token":
-        return found
+        return tokens
     task.eval()
     state = None
     for batch in task.examine(shard, runtime.device):
         with torch.inference_mode(), runtime.autocast():
             if batch.reset_state:
                 state = task.backbone.carried(batch.tokens.size(0))
-            logits = task.logits(task.hidden(batch, state))
-        # rows that go on in the next batch do not follow each other: the first is the beginning
+            logits = task.logits(task.hidden(batch, state))  # (B, T, V)
+        # rows of a recurrent batch are distant places of the text: only the first is its beginning
         rows = slice(0, 1) if task.backbone.remembers else slice(None)
         logits, targets = logits[rows].flatten(0, 1), batch.targets[rows].flatten()
         nats = F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORE_INDEX)
         for token, value in zip(targets.tolist(), nats.tolist(), strict=True):
             if token != IGNORE_INDEX:
-                found.append((tokenizer.decode([token]), value))
-            if len(found) == count:
-                return found
-    return found
+                tokens.append((tokenizer.decode([token]), value))
+            if len(tokens) == count:
+                return tokens
+    return tokens

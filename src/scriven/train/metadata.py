@@ -8,7 +8,7 @@ from typing import Any
 from .. import __version__, config, registry
 from ..data.pairs import PairDataset, pair_targets
 from ..data.shards import TokenDataset
-from ..evaluate.ngram import LARGEST, NGram, usual_order
+from ..evaluate.ngram import MAX_TOKENS, NGram, default_order
 from ..runtime import Runtime
 from ..tokenizers import Tokenizer
 from .plan import Plan
@@ -90,8 +90,8 @@ def opening(corpus: TokenDataset) -> int:
 
 def fit_baseline(corpus: TokenDataset) -> dict[str, Any]:
     """What counting n-grams reaches on the same split."""
-    order = usual_order(corpus.tokenizer.kind)
-    used = min(len(corpus.train), LARGEST)
+    order = default_order(corpus.tokenizer.kind)
+    used = min(len(corpus.train), MAX_TOKENS)
     train = corpus.train.read(len(corpus.train) - used, used)
     validation = corpus.validation.read(0, len(corpus.validation))
     if corpus.pairs:  # what is counted is the targets, each after the one before it

@@ -9,7 +9,13 @@ import torch
 from ..data.batch import IGNORE_INDEX
 from ..distributed import BatchShard
 from ..evaluate.loss import Score
-from ..evaluate.tables import baselines, confusion, main_score, score_rows, tell
+from ..evaluate.table import (
+    baseline_scores,
+    confusion_matrix,
+    describe_baselines,
+    main_metric,
+    score_rows,
+)
 from ..generate.predict import Predictor
 from ..tasks.base import Objective
 from ..tasks.shared.columns import Row
@@ -90,8 +96,8 @@ class Rows:
         return self.validation[:WRITTEN] if self.task.writes else self.validation
 
     def baseline(self) -> tuple[dict[str, Any], str]:
-        found = baselines(self.name, self.task, self.train, self.answered, self.about)
-        return found, tell(found, main_score(self.task, self.name))
+        found = baseline_scores(self.name, self.task, self.train, self.answered, self.about)
+        return found, describe_baselines(found, main_metric(self.task, self.name))
 
     def sample(self, run: "Trainer") -> str:
         predictor = Predictor(run.task, self.tokenizer, run.engine, run.runtime)
@@ -111,7 +117,7 @@ class Rows:
             "val_bits_per_byte": score.bits_per_byte if self.measured(run.task) else None,
             "val_rows": len(rows),
             "val_scores": score_rows(self.task, rows, answers, self.about),
-            "main_score": main_score(self.task, self.name),
-            "confusion": confusion(self.task, rows, answers, self.about),
+            "main_score": main_metric(self.task, self.name),
+            "confusion": confusion_matrix(self.task, rows, answers, self.about),
             "baseline": run.record["baseline"],
         }

@@ -8,7 +8,7 @@ import torch
 from ..data.pairs import PairDataset
 from ..data.shards import TokenDataset
 from ..distributed import BatchShard
-from ..evaluate.loss import Score, bytes_measured
+from ..evaluate.loss import Score, scored_bytes
 from ..evaluate.token_nll import token_nll
 from ..files import write_file
 from ..generate.fill import show
@@ -47,7 +47,7 @@ class Texts:
 
     def measured(self, task: Objective) -> int:
         corpus = self.corpus
-        return bytes_measured(task, corpus.validation, corpus.tokenizer, corpus.validation_bytes)
+        return scored_bytes(task, corpus.validation, corpus.tokenizer, corpus.validation_bytes)
 
     def warnings(self, task: Objective) -> list[str]:
         if not self.corpus.pairs:

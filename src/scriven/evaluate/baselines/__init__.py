@@ -1,8 +1,8 @@
-"""Trivial baselines: what a task's score is worth is what it has above these.
+"""Trivial baselines, which show what a fine-tuned model's score is worth: one baseline = one file.
 
-One baseline = one file, which holds
-    TASKS   the tasks that it can do
-    fit     (rows of the training part) -> what predicts the answers of other rows
+A baseline's file holds
+    TASKS   the tasks it can do, such as ("classify",)
+    fit     (rows of the training part) -> a `base.FittedBaseline`, which answers other rows
 
-`base.py` says what rows and answers are. Only the training part is ever looked at.
+`base.py` finds the files and says what rows and answers are. Only the training part is read.
 """

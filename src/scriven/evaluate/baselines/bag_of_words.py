@@ -1,53 +1,62 @@
-"""Which words and pairs of words there are, in whatever order: a multinomial logistic regression.
+"""Logistic regression on words and pairs of neighbouring words, in whatever order they come.
 
-How much large weights cost (L2) is chosen on a tenth of the training rows that is held out, and
-the regression is then fitted to all of them.
+The L2 penalty is chosen on a held-out tenth of the training rows; the regression is then fitted
+to all of them.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, pairwise
+from typing import Self
 
 import torch
+from torch import Tensor
 
-from .base import Answer, Row, no_rows
-from .shared.features import Features
-from .shared.logistic import Weights, fit_logistic
-from .shared.sampled import sampled
-from .shared.sparse import Sparse
+from ..logistic_regression import LogisticRegression, SparseMatrix, fit_logistic_regression
+from ..tfidf import idf, word_tokenize
+from .base import Answer, Row, reservoir_sample
 
 TASKS = ("classify", "entail")
 
-ROWS = 200_000
+MAX_ROWS = 200_000
 """Training rows that are read at most, drawn from all of them."""
+MAX_FEATURES = 300_000
+"""The features that occur in most rows are kept."""
+BATCH = 4096
+"""Rows that are predicted together."""
 
-STRENGTHS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)
-"""Costs that are tried, of half the squared weights against the sum of the losses."""
-USUAL = 30.0
-"""Without rows enough to hold some out."""
-FEWEST = 20
-"""Rows from which on a tenth is held out."""
+PENALTIES = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)
+"""L2 penalties that are tried, on half the squared weights against the sum of the losses."""
+DEFAULT_PENALTY = 30.0
+"""Where there are too few rows to hold some out."""
+MIN_ROWS = 20
+"""From this many rows on, a tenth is held out."""
+
+OVERLAP_STEPS = 10
+"""Steps in which the fraction of common words is seen."""
 
 
 @dataclass(frozen=True)
 class BagOfWords:
     """Answers with the likeliest label."""
 
-    features: Features
+    features: "Features"
     labels: tuple[str, ...]
-    weights: Weights
-    strength: float
+    regression: LogisticRegression
+    penalty: float
 
     @property
     def note(self) -> str:
-        return f"{len(self.features):,} words and pairs, L2 {self.strength:g}"
+        return f"{len(self.features):,} words and pairs, L2 {self.penalty:g}"
 
     def __call__(self, rows: Iterable[Row]) -> list[Answer]:
-        found: list[Answer] = []
-        for some in _some(rows):
-            places = self.weights.logits(self.features.matrix(some)).argmax(1)
-            found += [self.labels[place] for place in places.tolist()]
-        return found
+        answers: list[Answer] = []
+        source = iter(rows)
+        while batch := list(islice(source, BATCH)):
+            ids = self.regression.logits(self.features.matrix(batch)).argmax(1)
+            answers += [self.labels[label] for label in ids.tolist()]
+        return answers
 
 
 def fit(rows: Iterable[Row]) -> BagOfWords:
@@ -56,46 +65,96 @@ def fit(rows: Iterable[Row]) -> BagOfWords:
     Raises:
         InputError: there are no rows.
     """
-    kept = sampled(rows, ROWS)
-    if not kept:
-        raise no_rows()
-    labels = tuple(sorted(Counter(row["label"] for row in kept)))
-    place = {label: at for at, label in enumerate(labels)}
-    features = Features.of(kept)
-    answers = torch.tensor([place[row["label"]] for row in kept])
-    matrix = features.matrix(kept)
-    start = Weights.zero(len(features), len(labels))
-    strength = USUAL
-    if len(kept) >= FEWEST and len(labels) > 1:
-        strength, start = _chosen(matrix, answers, start)
-    weights = fit_logistic(matrix, answers, strength, start)
-    return BagOfWords(features, labels, weights, strength)
+    sample = reservoir_sample(rows, MAX_ROWS)
+    names = tuple(sorted({row["label"] for row in sample}))
+    label_id = {label: number for number, label in enumerate(names)}
+    features = Features.of(sample)
+    labels = torch.tensor([label_id[row["label"]] for row in sample])
+    matrix = features.matrix(sample)
+    start = LogisticRegression.zero(len(features), len(names))
+    penalty = DEFAULT_PENALTY
+    if len(sample) >= MIN_ROWS and len(names) > 1:
+        penalty, start = _choose_penalty(matrix, labels, start)
+    regression = fit_logistic_regression(matrix, labels, penalty, start)
+    return BagOfWords(features, names, regression, penalty)
 
 
-def _chosen(matrix: Sparse, answers: torch.Tensor, start: Weights) -> tuple[float, Weights]:
-    """The strength that is right most often on the held-out tenth, the strongest of equals.
+def _choose_penalty(
+    matrix: SparseMatrix, labels: Tensor, start: LogisticRegression
+) -> tuple[float, LogisticRegression]:
+    """The penalty with the most held-out rows right, the strongest of equals, and its weights.
 
-    Each fit begins where the one before ended; the weights of the best are a beginning too.
+    Each fit starts from the one before (a warm start along the regularisation path).
     """
-    order = torch.randperm(len(answers), generator=torch.Generator().manual_seed(0))
-    held, used = order[: len(order) // 10], order[len(order) // 10 :]
-    seen, unseen = matrix.rows(used), matrix.rows(held)
-    best, most, chosen = STRENGTHS[0], -1, start
-    for strength in STRENGTHS:
-        start = fit_logistic(seen, answers[used], strength, start)
-        right = int((start.logits(unseen).argmax(1) == answers[held]).sum())
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    held_out, rest = order[: len(order) // 10], order[len(order) // 10 :]
+    train, test = matrix.select_rows(rest), matrix.select_rows(held_out)
+    best, most, chosen = PENALTIES[0], -1, start
+    for penalty in PENALTIES:
+        start = fit_logistic_regression(train, labels[rest], penalty, start)
+        right = int((start.logits(test).argmax(1) == labels[held_out]).sum())
         if right > most:
-            best, most, chosen = strength, right, start
+            best, most, chosen = penalty, right, start
     return best, chosen
 
 
-def _some(rows: Iterable[Row], size: int = 4096) -> Iterable[Sequence[Row]]:
-    """The rows a few thousand at a time."""
-    held: list[Row] = []
-    for row in rows:
-        held.append(row)
-        if len(held) == size:
-            yield held
-            held = []
-    if held:
-        yield held
+@dataclass(frozen=True)
+class Features:
+    """The features of the training rows, weighted by inverse document frequency."""
+
+    columns: dict[str, int]
+    """Feature -> column."""
+    weights: Tensor
+    """(f,) float32, inverse document frequencies."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Self:
+        """Counts the features once per row."""
+        frequencies = Counter[str]()
+        for row in rows:
+            frequencies.update(row_features(row))
+        common = frequencies.most_common(MAX_FEATURES)
+        columns = {feature: number for number, (feature, _) in enumerate(common)}
+        return cls(columns, torch.tensor([idf(len(rows), count) for _, count in common]))
+
+    def __len__(self) -> int:
+        """f."""
+        return len(self.columns)
+
+    def matrix(self, rows: Sequence[Row]) -> SparseMatrix:
+        """(n, f); features that training did not have are left out."""
+        columns = self.columns
+        present = [[columns[each] for each in row_features(row) if each in columns] for row in rows]
+        return SparseMatrix.of(present, self.weights)
+
+
+def row_features(row: Row) -> list[str]:
+    """The features of a row, each once, in the order in which they first occur.
+
+    Of one text its words and pairs of neighbours. Of two texts those of either, which words they
+    share, which they do not, and how many.
+    """
+    if "text" in row:
+        return list(dict.fromkeys(_unigrams_and_bigrams(word_tokenize(row["text"]))))
+    names = ("premise", "hypothesis") if "premise" in row else ("first", "second")
+    first, second = (word_tokenize(row[name]) for name in names)
+    return list(dict.fromkeys(_pair_features(first, second)))
+
+
+def _unigrams_and_bigrams(words: list[str]) -> Iterator[str]:
+    """The two words of a bigram are joined by a space, which no word holds."""
+    yield from words
+    for one, other in pairwise(words):
+        yield f"{one} {other}"
+
+
+def _pair_features(first: list[str], second: list[str]) -> Iterator[str]:
+    for side, words in (("1", first), ("2", second)):
+        yield from (f"{side}\t{gram}" for gram in _unigrams_and_bigrams(words))
+    one, other = dict.fromkeys(first), dict.fromkeys(second)
+    yield from (f"{'=' if word in other else '-'}\t{word}" for word in one)
+    yield from (f"+\t{word}" for word in other if word not in one)
+    common = sum(word in other for word in one)
+    for side, size in (("1", len(one)), ("2", len(other))):
+        yield f"share {side}\t{OVERLAP_STEPS * common // max(1, size)}"
+        yield f"alone {side}\t{min(OVERLAP_STEPS, size - common)}"

@@ -1,4 +1,4 @@
-"""The source itself as its translation: what names, numbers and shared words are worth."""
+"""Copies the source as its translation: what shared names, numbers and words are worth."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,5 +19,5 @@ class Copy:
 
 
 def fit(rows: Iterable[Row]) -> Copy:
-    """There is nothing to fit."""
+    """Fits nothing."""
     return Copy()

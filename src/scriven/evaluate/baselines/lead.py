@@ -1,4 +1,4 @@
-"""The first words of the source as its summary, as many as do best on the training part.
+"""Lead-n: the first n words of the source as its summary, n chosen on the training part.
 
 News says first what matters most, so this is a strong baseline for summaries and headlines.
 """
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics.rouge import balance, common, words
-from .base import Answer, Row, no_rows
-from .shared.sampled import sampled
+from ..bootstrap import Floats
+from ..metrics.rouge_l import f1, lcs_lengths, rouge_words
+from .base import Answer, Row, reservoir_sample
 
 TASKS = ("summarize",)
 
-LONGEST = 128
-"""Words of the longest lead that is tried."""
-ROWS = 20_000
+MAX_WORDS = 128
+"""Longest lead that is tried."""
+MAX_ROWS = 20_000
 """Training rows that are tried at most, drawn from all of them."""
 
 
@@ -40,25 +40,22 @@ def fit(rows: Iterable[Row]) -> Lead:
     Raises:
         InputError: there are no rows.
     """
-    total = np.zeros(LONGEST)
-    kept = sampled(rows, ROWS)
-    if not kept:
-        raise no_rows()
-    for row in kept:
-        total += _by_length(row["source"], row["target"])
+    total = np.zeros(MAX_WORDS)
+    for row in reservoir_sample(rows, MAX_ROWS):
+        total += _rouge_by_length(row["source"], row["target"])
     return Lead(int(total.argmax()) + 1)
 
 
-def _by_length(source: str, target: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """(LONGEST,) ROUGE-L of the lead of each length, from 1."""
-    parts = [words(part) for part in source.split(maxsplit=LONGEST)[:LONGEST]]
-    wanted = words(target)
-    lengths = [0, *common([word for part in parts for word in part], wanted)]
-    scores = np.zeros(LONGEST)
+def _rouge_by_length(source: str, target: str) -> Floats:
+    """(MAX_WORDS,) ROUGE-L of the lead of each length, from 1."""
+    parts = [rouge_words(part) for part in source.split(maxsplit=MAX_WORDS)[:MAX_WORDS]]
+    reference = rouge_words(target)
+    lengths = [0, *lcs_lengths([word for part in parts for word in part], reference)]
+    scores = np.zeros(MAX_WORDS)
     read, score = 0, 0.0
-    for place in range(LONGEST):
+    for place in range(MAX_WORDS):
         if place < len(parts):
             read += len(parts[place])
-            score = balance(lengths[read], read, len(wanted))
-        scores[place] = score  # a source that has ended stays what it was
+            score = f1(lengths[read], read, len(reference))
+        scores[place] = score  # past the end of the source the lead stays the same
     return scores

@@ -1,20 +1,9 @@
-"""Scores of tasks, each with the interval in which it would fall on other rows of the same kind.
+"""Metrics of a task's answers, each with its bootstrap interval: one metric = one file.
 
-Knows ids, numbers and texts: no model, no torch.
+A metric's file holds
+    SCORES      the kinds of answers that it scores: labels, choices, numbers or texts
+    ORDER       its place among the metrics of a table; the first is the main one
+    statistic   (truth, predicted) -> Statistic, of arrays that `base.KINDS` has checked
+
+`base.py` finds the files and computes them. No metric needs a model or torch.
 """
-
-from ..score_with_ci import ScoreWithCI
-from .difference import difference
-from .labels import Labels, score_labels
-from .numbers import Numbers, score_numbers
-from .texts import score_texts
-
-__all__ = [
-    "Labels",
-    "Numbers",
-    "ScoreWithCI",
-    "difference",
-    "score_labels",
-    "score_numbers",
-    "score_texts",
-]

@@ -4,6 +4,7 @@ import random
 import time
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,16 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from scriven.errors import InputError, MissingExtra
-from scriven.evaluate.bootstrap import draws
-from scriven.evaluate.metrics import score_texts
-from scriven.evaluate.metrics.rouge import common, rouge_l, words
+from scriven.evaluate.bootstrap import ScoreWithCI, draws
+from scriven.evaluate.metrics.base import compute_metrics
+from scriven.evaluate.metrics.rouge_l import lcs_lengths, rouge_l, rouge_words
 
 SOME = "the a cat dog Dog's sat, on mat in under; over BIG small red 7 old-man woman ran fast ."
 WORDS = SOME.split()
+
+
+def score_texts(references: Any, written: Any) -> list[ScoreWithCI]:
+    return compute_metrics("texts", references, written)
 
 
 def texts(seed: int, count: int, longest: int = 12) -> list[str]:
@@ -61,8 +66,8 @@ def by_table(first: Sequence[str], second: Sequence[str], *, planted_bug: bool =
 
 def test_every_beginning_has_the_length_of_the_table() -> None:
     for seed in range(40):
-        first, second = (words(text) for text in texts(seed, 2, 90))
-        lengths = list(common(first, second))
+        first, second = (rouge_words(text) for text in texts(seed, 2, 90))
+        lengths = list(lcs_lengths(first, second))
         places = range(0, len(first), 7)
         assert [lengths[at] for at in places] == [
             by_table(first[: at + 1], second) for at in places
@@ -70,8 +75,8 @@ def test_every_beginning_has_the_length_of_the_table() -> None:
 
 
 def test_runs_in_place_of_subsequences_are_noticed() -> None:
-    first, second = (words(text) for text in texts(5, 2, 90))
-    assert list(common(first, second))[-1] > by_table(first, second, planted_bug=True)
+    first, second = (rouge_words(text) for text in texts(5, 2, 90))
+    assert list(lcs_lengths(first, second))[-1] > by_table(first, second, planted_bug=True)
 
 
 def test_rouge_l_equals_that_of_rouge_score() -> None:
@@ -85,7 +90,15 @@ def test_rouge_l_equals_that_of_rouge_score() -> None:
 
 
 def test_letters_of_all_alphabets_make_words() -> None:
-    assert words("Être, ou_ne pas Être: Быть 9") == ["être", "ou", "ne", "pas", "être", "быть", "9"]
+    assert rouge_words("Être, ou_ne pas Être: Быть 9") == [
+        "être",
+        "ou",
+        "ne",
+        "pas",
+        "être",
+        "быть",
+        "9",
+    ]
     assert rouge_l("Быть или не быть", "быть не быть") == pytest.approx(6 / 7)
 
 
@@ -113,7 +126,7 @@ def test_a_text_repeated_scores_everything() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=12), st.text(max_size=12)), min_size=1, max_size=4))
-def test_any_texts_give_sound_figures(pairs: list[tuple[str, str]]) -> None:
+def test_any_texts_give_sound_scores(pairs: list[tuple[str, str]]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = score_texts([a for a, _ in pairs], [b for _, b in pairs])

@@ -8,11 +8,24 @@ import time
 import numpy as np
 import pytest
 
-from scriven.evaluate.bootstrap import FEW, RESAMPLES, draws, mean, share
-from scriven.evaluate.metrics import ScoreWithCI, score_labels, score_numbers
+from scriven.evaluate.bootstrap import (
+    FEW_KINDS,
+    RESAMPLES,
+    ScoreWithCI,
+    Statistic,
+    bootstrap,
+    draws,
+    mean,
+    proportion,
+)
+from scriven.evaluate.metrics.base import compute_metrics
 
 
-@pytest.mark.parametrize("kinds", [1, 5, FEW, FEW + 1])
+def score(statistic: Statistic, seed: int = 0) -> ScoreWithCI:
+    return bootstrap({"accuracy": statistic}, seed=seed)[0]
+
+
+@pytest.mark.parametrize("kinds", [1, 5, FEW_KINDS, FEW_KINDS + 1])
 def test_as_many_rows_are_drawn_as_there_are(kinds: int) -> None:
     counts = np.arange(kinds) % 3 + 1
     drawn = np.concatenate(list(draws(counts)))
@@ -26,7 +39,7 @@ def test_as_many_rows_are_drawn_as_there_are(kinds: int) -> None:
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_law() -> None:
     values = np.random.default_rng(0).normal(3, 2, 4000)
-    found = mean("mean", values)
+    found = score(mean(values))
     half = 1.96 * values.std() / np.sqrt(4000)
     assert found.value == pytest.approx(values.mean())
     assert (found.low, found.high) == pytest.approx(
@@ -41,7 +54,7 @@ def held(share_of: float, rows: int, *, planted_bug: bool = False) -> float:
         right = random.random(rows) < share_of
         if planted_bug:  # each row ten times, as if there were more of them
             right = np.repeat(right, 10)
-        found = share("accuracy", right, seed=seed)
+        found = score(proportion(right), seed)
         hits += found.low <= share_of <= found.high
     return hits / 300
 
@@ -57,16 +70,18 @@ def test_an_interval_of_repeated_rows_is_noticed_to_be_too_narrow() -> None:
 @pytest.mark.parametrize(("rows", "bound"), [(1, 0.025), (20, 0.8316), (100, 0.9638)])
 def test_all_rows_right_still_leaves_a_doubt(rows: int, bound: float) -> None:
     """The bounds of Clopper and Pearson, from tables of the binomial law."""
-    found = share("accuracy", np.ones(rows, bool))
+    found = score(proportion(np.ones(rows, bool)))
     assert (found.low, found.value, found.high) == (pytest.approx(bound, abs=1e-4), 1.0, 1.0)
-    none = share("accuracy", np.zeros(rows, bool))
+    none = score(proportion(np.zeros(rows, bool)))
     assert (none.low, none.value, none.high) == (0.0, 0.0, pytest.approx(1 - bound, abs=1e-4))
 
 
 def test_the_seed_decides_the_interval_and_not_the_value() -> None:
     random = np.random.default_rng(5)
     truth, predicted = random.integers(0, 3, 200), random.integers(0, 3, 200)
-    first, again, other = (score_labels(truth, predicted, 3, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (
+        compute_metrics("labels", truth, predicted, seed=seed) for seed in (0, 0, 1)
+    )
     assert first == again
     assert [each.value for each in first] == [each.value for each in other]
     assert first[1].low != other[1].low
@@ -76,16 +91,16 @@ def test_ten_thousand_rows_take_less_than_a_second() -> None:
     random = np.random.default_rng(6)
     truth = random.normal(size=10_000)
     ids = random.integers(0, 20, 10_000)
-    for score in (
-        lambda: score_numbers(truth, truth + random.normal(size=10_000)),
-        lambda: score_labels(ids, np.where(truth > 0, ids, 0), 20),
+    for kind, true, predicted in (
+        ("numbers", truth, truth + random.normal(size=10_000)),
+        ("labels", ids, np.where(truth > 0, ids, 0)),
     ):
         start = time.process_time()
-        score()
+        compute_metrics(kind, true, predicted)
         assert time.process_time() - start < 1
 
 
-def test_a_figure_is_plain_json_and_one_line() -> None:
+def test_a_score_is_plain_json_and_one_line() -> None:
     plain = ScoreWithCI("accuracy", 0.83201, 0.815, 0.849)
     assert json.loads(json.dumps(plain.to_dict())) == {
         "name": "accuracy", "value": 0.83201, "low": 0.815, "high": 0.849,
@@ -96,12 +111,13 @@ def test_a_figure_is_plain_json_and_one_line() -> None:
     assert str(signed) == "bleu 32.0 [31.0, 33.0]"
 
 
-def test_figures_hold_plain_numbers() -> None:
-    for each in (*score_labels([0, 1, 1], [0, 1, 0], 2), *score_numbers([1, 2, 3], [1, 3, 2])):
+def test_scores_hold_plain_numbers() -> None:
+    labels = compute_metrics("labels", [0, 1, 1], [0, 1, 0])
+    for each in (*labels, *compute_metrics("numbers", [1, 2, 3], [1, 3, 2])):
         assert {type(number) for number in (each.value, each.low, each.high)} == {float}
 
 
-def test_scores_need_no_torch() -> None:
-    code = "import sys, scriven.evaluate.metrics; print('torch' in sys.modules)"
+def test_metrics_need_no_torch() -> None:
+    code = "import sys, scriven.evaluate.metrics.base; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -1,6 +1,7 @@
 """Scores of labels against scikit-learn, in whole and in every resample."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +10,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from scriven.errors import InputError
-from scriven.evaluate.bootstrap import draws
-from scriven.evaluate.metrics import Labels, difference, score_labels
-from scriven.evaluate.metrics.labels import UNKNOWN, Table
+from scriven.evaluate.bootstrap import ScoreWithCI, draws, paired_difference
+from scriven.evaluate.metrics.base import UNKNOWN, LabelPairs, compute_metrics
+from scriven.evaluate.metrics.macro_f1 import macro_f1
+from scriven.evaluate.metrics.matthews import matthews
+
+
+def score_labels(truth: Any, predicted: Any) -> list[ScoreWithCI]:
+    return compute_metrics("labels", truth, predicted)
 
 
 def rows(seed: int, count: int, labels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -35,46 +41,34 @@ def theirs(truth: np.ndarray, predicted: np.ndarray) -> list[float]:
 @pytest.mark.parametrize("count", [1, 7, 300])
 def test_scores_equal_those_of_scikit_learn(labels: int, count: int) -> None:
     truth, predicted = rows(labels + count, count, labels)
-    found = score_labels(truth, predicted, labels)
+    found = score_labels(truth, predicted)
     assert [each.name for each in found] == ["accuracy", "macro_f1", "matthews"]
     assert [each.value for each in found] == pytest.approx(theirs(truth, predicted), abs=1e-12)
 
 
 def test_every_resample_is_scored_as_scikit_learn_scores_those_rows() -> None:
     truth, predicted = rows(3, 60, 9)
-    pairs, counts = np.unique(truth * 9 + predicted, return_counts=True)
-    drawn = np.concatenate(list(draws(counts)))[:100]
-    table = Table(pairs // 9, pairs % 9)
-    f1, matthews = table.macro_f1(drawn), table.matthews(drawn)
+    pairs = LabelPairs.of(truth, predicted)
+    drawn = np.concatenate(list(draws(pairs.counts)))[:100]
+    f1, correlation = macro_f1(*pairs.by_label(drawn)), matthews(*pairs.by_label(drawn))
     for i, numbers in enumerate(drawn.astype(int)):
-        again = np.repeat(pairs, numbers)
-        expected = theirs(again // 9, again % 9)
-        assert [f1[i], matthews[i]] == pytest.approx(expected[1:], abs=1e-12)
+        expected = theirs(np.repeat(pairs.truth, numbers), np.repeat(pairs.predicted, numbers))
+        assert [f1[i], correlation[i]] == pytest.approx(expected[1:], abs=1e-12)
 
 
 def test_a_mean_over_labels_that_are_not_there_is_noticed() -> None:
     """The planted bug: dividing by all labels that a model knows."""
     truth, predicted = rows(3, 20, 9)
     wrong = f1_score(truth, predicted, average="macro", labels=range(12), zero_division=0)
-    assert score_labels(truth, predicted, 12)[1].value > wrong + 0.01
-
-
-def test_batches_give_what_all_rows_at_once_give() -> None:
-    truth, predicted = rows(4, 100, 5)
-    labels = Labels(5)
-    for start in range(0, 100, 7):
-        labels.add(truth[start : start + 7].tolist(), predicted[start : start + 7])
-    assert len(labels) == 100
-    assert labels.figures() == score_labels(truth, predicted, 5)
-    assert (labels.correct == (truth == predicted)).all()
+    assert score_labels(truth, predicted)[1].value > wrong + 0.01
 
 
 def test_a_label_never_seen_in_training_is_never_right() -> None:
-    """C10: nor is an answer that is missing."""
-    labels = Labels(2)
-    labels.add([0, 1, UNKNOWN, UNKNOWN, 0], [0, 1, 1, UNKNOWN, UNKNOWN])
-    assert labels.correct.tolist() == [True, True, False, False, False]
-    assert labels.figures()[0].value == pytest.approx(0.4)
+    """Nor is a missing answer."""
+    found = score_labels([0, 1, UNKNOWN, UNKNOWN, 0], [0, 1, 1, UNKNOWN, UNKNOWN])
+    assert found[0].value == pytest.approx(0.4)
+    pairs = LabelPairs.of(np.array([UNKNOWN, UNKNOWN, 0]), np.array([1, UNKNOWN, UNKNOWN]))
+    assert not (pairs.truth == pairs.predicted).any()
 
 
 @pytest.mark.parametrize(
@@ -90,15 +84,15 @@ def test_a_label_never_seen_in_training_is_never_right() -> None:
 def test_what_has_no_spread_has_the_documented_value(
     truth: list[int], predicted: list[int], expected: tuple[float, float, float]
 ) -> None:
-    found = score_labels(truth, predicted, 2)
+    found = score_labels(truth, predicted)
     assert [each.value for each in found] == pytest.approx(expected)
 
 
 def test_no_rows_are_refused_in_one_line() -> None:
     with pytest.raises(InputError, match="no rows to score"):
-        Labels(3).figures()
+        score_labels([], [])
     with pytest.raises(InputError, match="no rows to score"):
-        difference([], [])
+        paired_difference([], [])
 
 
 ids = st.lists(st.tuples(st.integers(-1, 3), st.integers(-1, 3)), min_size=1, max_size=30)
@@ -106,10 +100,10 @@ ids = st.lists(st.tuples(st.integers(-1, 3), st.integers(-1, 3)), min_size=1, ma
 
 @settings(max_examples=60, deadline=None)
 @given(ids)
-def test_any_labels_give_sound_figures(pairs: list[tuple[int, int]]) -> None:
+def test_any_labels_give_sound_scores(pairs: list[tuple[int, int]]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = score_labels([a for a, _ in pairs], [b for _, b in pairs], 4)
+        found = score_labels([a for a, _ in pairs], [b for _, b in pairs])
     for each in found:
         assert -1 <= each.low <= each.value <= each.high <= 1
 
@@ -119,7 +113,7 @@ def test_pairing_the_rows_makes_a_small_difference_sure() -> None:
     random = np.random.default_rng(0)
     b = random.random(500) < 0.7
     a = b | (np.arange(500) % 25 == 0)
-    found = difference(a, b)
+    found = paired_difference(a, b)
     assert found.value == pytest.approx(a.mean() - b.mean())
     assert found.low > 0
     alone = [
@@ -132,7 +126,7 @@ def test_pairing_the_rows_makes_a_small_difference_sure() -> None:
 def test_the_paired_interval_is_that_of_resampled_rows() -> None:
     random = np.random.default_rng(1)
     a, b = random.random(200) < 0.8, random.random(200) < 0.7
-    found = difference(a, b)
+    found = paired_difference(a, b)
     picks = random.integers(0, 200, (20_000, 200))
     low, high = np.percentile(a[picks].mean(1) - b[picks].mean(1), [2.5, 97.5])
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.012)
@@ -140,5 +134,5 @@ def test_the_paired_interval_is_that_of_resampled_rows() -> None:
 
 def test_a_model_does_not_differ_from_itself() -> None:
     right = np.arange(50) % 3 == 0
-    found = difference(right, right)
+    found = paired_difference(right, right)
     assert (found.low, found.value, found.high) == (0.0, 0.0, 0.0)

@@ -1,6 +1,7 @@
 """Scores of numbers against scipy, in whole and in every resample."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +10,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from scriven.errors import InputError
-from scriven.evaluate.bootstrap import draws
-from scriven.evaluate.metrics import Numbers, score_numbers
-from scriven.evaluate.metrics.numbers import Rows
+from scriven.evaluate.bootstrap import ScoreWithCI, draws
+from scriven.evaluate.metrics import mean_squared_error, pearson, spearman
+from scriven.evaluate.metrics.base import compute_metrics
+
+
+def score_numbers(truth: Any, predicted: Any) -> list[ScoreWithCI]:
+    return compute_metrics("numbers", truth, predicted)
 
 
 def rows(seed: int, count: int, places: int) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +49,8 @@ def test_every_resample_is_scored_as_scipy_scores_those_rows(places: int) -> Non
     order = np.argsort(truth)
     truth, predicted = truth[order], predicted[order]
     drawn = next(draws(np.ones(40, np.int64)))[:100]
-    found = Rows.of(truth, predicted).scores(drawn)
+    metrics = (pearson, spearman, mean_squared_error)
+    found = np.stack([each.statistic(truth, predicted).score(drawn) for each in metrics], axis=1)
     for scores, numbers in zip(found, drawn.astype(int), strict=True):
         again = np.repeat(truth, numbers), np.repeat(predicted, numbers)
         assert scores.tolist() == pytest.approx(theirs(*again), abs=1e-11)
@@ -68,15 +74,6 @@ def test_scale_and_place_change_no_correlation() -> None:
         )
 
 
-def test_batches_give_what_all_rows_at_once_give() -> None:
-    truth, predicted = rows(10, 64, 2)
-    numbers = Numbers()
-    for start in range(0, 64, 10):
-        numbers.add(truth[start : start + 10], predicted[start : start + 10].tolist())
-    assert len(numbers) == 64
-    assert numbers.figures() == score_numbers(truth, predicted)
-
-
 @pytest.mark.parametrize(
     ("truth", "predicted", "error"),
     [
@@ -94,10 +91,8 @@ def test_a_constant_side_correlates_with_nothing(
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -1e200])
 def test_a_number_that_is_none_names_its_row(wrong: float) -> None:
-    numbers = Numbers()
-    numbers.add([1.0], [1.0])
     with pytest.raises(InputError, match=r"^row 3: the predicted score is .*finite"):
-        numbers.add([1.0, 2.0], [1.0, wrong])
+        score_numbers([1.0, 1.0, 2.0], [1.0, 1.0, wrong])
     with pytest.raises(InputError, match="no rows to score"):
         score_numbers([], [])
 
@@ -107,7 +102,7 @@ finite = st.floats(-1e99, 1e99)
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(finite, finite), min_size=1, max_size=20))
-def test_any_numbers_give_sound_figures(pairs: list[tuple[float, float]]) -> None:
+def test_any_numbers_give_sound_scores(pairs: list[tuple[float, float]]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = score_numbers([a for a, _ in pairs], [b for _, b in pairs])

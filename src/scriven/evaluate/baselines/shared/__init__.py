@@ -1,1 +1,0 @@
-"""What several baselines are made of."""

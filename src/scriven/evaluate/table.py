@@ -1,0 +1,166 @@
+"""Scores of a fine-tuned model's answers to the rows of a table, beside trivial baselines."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..generate.predict import Answer
+from ..tasks.shared.columns import Row
+from ..tasks.shared.examples import TableTask
+from .baselines.base import baselines_for, fit
+from .bootstrap import ScoreWithCI, bootstrap, proportion
+from .metrics.base import KINDS, compute_metrics
+
+MAX_CONFUSION_LABELS = 30
+"""A confusion matrix of more labels is too large to look through."""
+
+MAIN_METRIC = {
+    "labels": "accuracy", "choices": "accuracy", "numbers": "pearson", "texts": "rouge_l",
+    "turns": "ended",
+}  # fmt: skip
+"""Kind of answers -> the metric that stands first in tables and sentences."""
+
+Scores = dict[str, dict[str, Any]]
+"""Metric -> `value`, and `low` and `high` of its 95 % interval."""
+
+
+def evaluate_rows(
+    name: str,
+    task: type[TableTask],
+    rows: Sequence[Row],
+    answers: Sequence[Answer],
+    label_info: Mapping[str, Any],
+    train: Sequence[Row] = (),
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The scores of a model on a table with right answers, beside baselines.
+
+    Args:
+        name: of the task.
+        rows: with the right answers.
+        answers: of the model, one for each row.
+        label_info: what fine-tuning recorded of the labels or scores.
+        train: the training rows, to which the baselines are fitted; without any there are none.
+        notes: what the user should know of these rows.
+
+    Returns:
+        `task`, `rows`, `scores`, `cut` (rows longer than the context), `baseline` and `notes`.
+    """
+    baselines = baseline_scores(name, task, train, rows, label_info) if train else {}
+    return {
+        "task": name,
+        "rows": len(rows),
+        "scores": score_rows(task, rows, answers, label_info),
+        "cut": sum(answer.cut > 0 for answer in answers),
+        "baseline": baselines,
+        "notes": list(notes),
+    }
+
+
+def score_rows(
+    task: type[TableTask],
+    rows: Sequence[Row],
+    answers: Sequence[Answer],
+    label_info: Mapping[str, Any],
+) -> Scores:
+    """The metrics of a task.
+
+    Args:
+        rows: with the right answers.
+        answers: of the model, one for each row.
+        label_info: what the task's `survey` returned: the names of the labels.
+
+    Raises:
+        InputError: there are no rows. MissingExtra: sacrebleu is not installed.
+    """
+    written = task.SCORES in ("texts", "turns")
+    predicted: list[Any] = [answer.text if written else answer.value for answer in answers]
+    scores = _metrics(task, rows, predicted, label_info)
+    if written:
+        ended = proportion(np.array([answer.ended for answer in answers]))
+        scores |= _to_dict(bootstrap({"ended": ended}))
+    return scores
+
+
+def confusion_matrix(
+    task: type[TableTask],
+    rows: Sequence[Row],
+    answers: Sequence[Answer],
+    label_info: Mapping[str, Any],
+) -> list[list[int]] | None:
+    """How often each true label (a row) was predicted as each label (a column); None where the
+    task has no labels or more than `MAX_CONFUSION_LABELS`."""
+    if task.SCORES != "labels" or len(label_info["labels"]) > MAX_CONFUSION_LABELS:
+        return None
+    names = list(label_info["labels"])
+    counts = [[0] * len(names) for _ in names]
+    for row, answer in zip(rows, answers, strict=True):
+        counts[names.index(task.truth(row))][int(answer.value)] += 1
+    return counts
+
+
+def baseline_scores(
+    name: str,
+    task: type[TableTask],
+    train: Sequence[Row],
+    rows: Sequence[Row],
+    label_info: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What each trivial baseline for a task reaches on rows, fitted to training rows.
+
+    Returns:
+        By the baseline's name: `note`, what was chosen by fitting, and its `scores`.
+    """
+    scores = {}
+    for baseline in baselines_for(name):
+        fitted = fit(baseline, train)
+        predicted = fitted([task.without_answer(row) for row in rows])
+        if task.SCORES == "labels":
+            predicted = [label_info["labels"].index(label) for label in predicted]
+        metrics = _metrics(task, rows, predicted, label_info)
+        scores[baseline] = {"note": fitted.note, "scores": metrics}
+    return scores
+
+
+def main_metric(task: type[TableTask], name: str) -> str:
+    """The metric that stands first in tables and sentences."""
+    return "bleu" if name == "translate" else MAIN_METRIC.get(task.SCORES, "rouge_l")
+
+
+def describe_baselines(scores: Mapping[str, Any], metric: str) -> str:
+    """The baselines in a sentence, by one metric; empty where there are none."""
+    parts = []
+    for name, each in scores.items():
+        if metric in each["scores"]:
+            value = each["scores"][metric]["value"]
+            parts.append(f"{name.replace('_', ' ')} {metric.replace('_', ' ')} {value:.3f}")
+    return f"trivial baselines: {', '.join(parts)}" if parts else ""
+
+
+def _metrics(
+    task: type[TableTask],
+    rows: Sequence[Row],
+    predicted: Sequence[Any],
+    label_info: Mapping[str, Any],
+) -> Scores:
+    if not rows:
+        raise InputError("there are no rows to score: give at least one")
+    if task.SCORES not in KINDS:  # a conversation has no reference answer
+        return {}
+    truth = [task.truth(row) for row in rows]
+    if task.SCORES == "labels":
+        names = list(label_info["labels"])
+        truth = [names.index(label) for label in truth]
+    if task.SCORES in ("labels", "choices"):
+        predicted = [int(each) for each in predicted]
+    return _to_dict(compute_metrics(task.SCORES, truth, predicted))
+
+
+def _to_dict(scores: Sequence[ScoreWithCI]) -> Scores:
+    by_name = {}
+    for score in scores:
+        plain = score.to_dict()
+        by_name[str(plain.pop("name"))] = plain
+    return by_name
