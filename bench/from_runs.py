@@ -9,7 +9,7 @@ from typing import Any
 from rows import machine, write
 
 from scriven.runs.folder import resolve
-from scriven.runs.record import read_record
+from scriven.runs.metadata import read_metadata
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("what", help="the name of the measurement")
@@ -19,7 +19,7 @@ arguments = parser.parse_args()
 
 here = {**machine(), "commit": arguments.commit}
 for run in arguments.runs:
-    record = read_record(resolve(run))
+    record = read_metadata(resolve(run))
     results: dict[str, Any] = record["results"]
     settings = record["settings"]
     kept = ("val_loss", "val_bits_per_byte", "val_accuracy", "ngram_loss", "steps", "tokens")

@@ -21,9 +21,8 @@ import torch
 from scriven import registry
 from scriven.generate.engine import Engine
 from scriven.generate.sampling import Sampling
+from scriven.runs.huggingface import save_pretrained_weights, to_hf_weights
 from scriven.runs.load import load_run
-from scriven.runs.publish import publish_weights
-from scriven.runs.twin import foreign_weights
 from scriven.tokenizers import Tokenizer, load_tokenizer
 
 GATE_TOKENS = 16
@@ -115,7 +114,7 @@ def enliven(run: Path, text: Path) -> Path:
     work = run.with_name(f"{run.name}-making")
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(run, work, ignore=shutil.ignore_patterns("exports", "checkpoints"))
-    publish_weights(work, foreign_weights(architecture, model, weights, task))
+    save_pretrained_weights(work, to_hf_weights(architecture, model, weights, task))
     return work.rename(folder)
 
 

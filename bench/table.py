@@ -15,7 +15,7 @@ from typing import Any
 import alone
 
 RESULTS = Path(__file__).with_name("results.jsonl")
-MARKS = ("<!-- results -->", "<!-- end of results -->")
+SPECIAL_TOKENS = ("<!-- results -->", "<!-- end of results -->")
 NOTHING = "Nothing has been measured yet."
 
 KEY = ("what", "shape", "arch", "dropout", "bits", "rival", "processor")
@@ -101,9 +101,9 @@ def page(found: Sequence[Mapping[str, Any]]) -> str:
 
 def put(text: str, made: str) -> str:
     """The page with the tables between its marks."""
-    before, _, rest = text.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    return f"{before}{MARKS[0]}\n{made}\n{MARKS[1]}{after}"
+    before, _, rest = text.partition(SPECIAL_TOKENS[0])
+    _, _, after = rest.partition(SPECIAL_TOKENS[1])
+    return f"{before}{SPECIAL_TOKENS[0]}\n{made}\n{SPECIAL_TOKENS[1]}{after}"
 
 
 def _version(row: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from rows import write
 from scriven import registry
 from scriven.config import replace
 from scriven.models.shared.cost import build_empty, flops_per_token
-from scriven.runs.record import read_record
+from scriven.runs.metadata import read_metadata
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Terms:
 
 def flops(run: Path) -> int:
     """Floating-point operations of training on one token."""
-    record = read_record(run)
+    record = read_metadata(run)
     module = registry.module("scriven.models", record["architecture"])
     config = replace(module.Config(), record["model"], "model")
     task = registry.module("scriven.tasks", record["task"]).Task

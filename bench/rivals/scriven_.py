@@ -101,7 +101,7 @@ class Scriven:
         wanted = {**loaded.record["model"], "dropout": dropout}
         shape = config.replace(module.Config(), wanted, "model")
         kind = registry.module("scriven.tasks", loaded.record["task"])
-        task = kind.Task(module.Model(shape), special=loaded.tokenizer.structure)
+        task = kind.Task(module.Model(shape), special=loaded.tokenizer.special_token_ids)
         task.load_state_dict(loaded.task.state_dict())
         self.task = task
         self._make_updater(compile, optimizer)

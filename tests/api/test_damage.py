@@ -79,7 +79,7 @@ def test_A11_a_missing_description_is_one_clear_line(run: Path) -> None:
 
 
 def test_unfinished_runs_say_so(run: Path) -> None:
-    from scriven.runs.record import read_record, write_record
+    from scriven.runs.metadata import read_metadata, write_metadata
 
-    write_record(run, {**read_record(run), "results": None})
+    write_metadata(run, {**read_metadata(run), "results": None})
     assert any("not finished" in warning for warning in scriven.load(run).warnings)

@@ -185,10 +185,10 @@ def test_label_names_are_kept_with_spaces_and_emoji(made: Made) -> None:
 def test_the_frame_leaves_with_the_labels(made: Made) -> None:
     """A chat taught to a model that had labels before is asked without start and extract."""
     _, model = made
-    talks = model.tokenizer.with_special("turn", "end")
+    talks = model.tokenizer.with_special_tokens("turn", "end")
     assert talks.backend.encode("the fox").ids == talks.encode("the fox")
-    assert talks.with_special("turn", "end") is talks
-    again = talks.with_special("start", "delimiter", "extract")
+    assert talks.with_special_tokens("turn", "end") is talks
+    again = talks.with_special_tokens("start", "delimiter", "extract")
     assert again.backend.encode("fox").ids != again.encode("fox")
 
 

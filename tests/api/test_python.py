@@ -177,12 +177,12 @@ def test_own_architecture_goes_on_and_measures_with_its_file(text: Path) -> None
 
 
 def test_a_run_with_own_parts_goes_on_only_with_them(text: Path) -> None:
-    from scriven.runs.record import read_record, write_record
+    from scriven.runs.metadata import read_metadata, write_metadata
 
     gpt = scriven.GPT(**SHAPE)
     gpt.compile(optimizer=lambda weights: torch.optim.SGD(weights, lr=0.1))
     gpt.fit(text, budget="5steps", out=text.parent / "own")
     folder = text.parent / "own"
-    write_record(folder, {**read_record(folder), "results": None})
+    write_metadata(folder, {**read_metadata(folder), "results": None})
     with pytest.raises(InputError, match="optimizer of your own"):
         scriven.train(resume=folder, quiet=True)

@@ -41,8 +41,11 @@ def test_without_rows_it_says_so() -> None:
 
 
 def test_only_what_is_between_the_marks_is_replaced() -> None:
-    page = f"before\n{table.MARKS[0]}\nold\n{table.MARKS[1]}\nafter"
-    assert table.put(page, "new") == f"before\n{table.MARKS[0]}\nnew\n{table.MARKS[1]}\nafter"
+    page = f"before\n{table.SPECIAL_TOKENS[0]}\nold\n{table.SPECIAL_TOKENS[1]}\nafter"
+    assert (
+        table.put(page, "new")
+        == f"before\n{table.SPECIAL_TOKENS[0]}\nnew\n{table.SPECIAL_TOKENS[1]}\nafter"
+    )
     assert table.put(table.put(page, "new"), "old") == page
 
 
@@ -53,7 +56,7 @@ def test_rows_of_other_benchmarks_do_not_disturb() -> None:
 
 def test_the_page_has_the_place_for_the_tables() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    before, after = page.index(table.MARKS[0]), page.index(table.MARKS[1])
+    before, after = page.index(table.SPECIAL_TOKENS[0]), page.index(table.SPECIAL_TOKENS[1])
     assert 0 < before < after
 
 

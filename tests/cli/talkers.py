@@ -7,13 +7,11 @@ from typing import Any
 import torch
 
 from scriven import __version__, config, registry
-from scriven.runs.huggingface import describe_files
-from scriven.runs.publish import publish
-from scriven.runs.record import write_record
-from scriven.runs.twin import foreign_weights
+from scriven.runs.huggingface import hf_files, save_pretrained, to_hf_weights
+from scriven.runs.metadata import write_metadata
 from scriven.settings import Settings, TokenizerSettings
 from scriven.tokenizers import train_tokenizer
-from scriven.tokenizers.chat import from_prompt, render
+from scriven.tokenizers.chat_template import from_prompt, render_conversation
 
 TALKS = [
     ("Who are you?", "I am a fool, my lord.\nA poor one."),
@@ -28,14 +26,14 @@ def make_talker(folder: Path, kind: str = "bpe", context: int = CONTEXT) -> Path
     torch.manual_seed(3)
     text = "\n\n".join(part for talk in TALKS for part in talk) * 20
     settings = TokenizerSettings(vocab_size=300)
-    tokenizer = train_tokenizer(kind, iter([text]), settings).with_special("turn", "end")
+    tokenizer = train_tokenizer(kind, iter([text]), settings).with_special_tokens("turn", "end")
     architecture = registry.module("scriven.models", "llama")
     shape = architecture.Config(
         vocab_size=tokenizer.vocab_size, context_length=context, layers=2, heads=2, d_model=48
     )
     module: Any = registry.module("scriven.tasks", "chat")
     with torch.random.fork_rng():
-        task = module.Task(architecture.Model(shape), special=tokenizer.structure)
+        task = module.Task(architecture.Model(shape), special=tokenizer.special_token_ids)
         task.initialise()
         _learn(task, [_example(tokenizer, [first]) for first in TALKS])
         _learn(task, [_example(tokenizer, [a, b]) for a in TALKS for b in TALKS])
@@ -57,17 +55,19 @@ def make_talker(folder: Path, kind: str = "bpe", context: int = CONTEXT) -> Path
         "results": {"finished": True},
     }
     folder.mkdir(parents=True)
-    files = describe_files(architecture, shape, folder.name, tokenizer, about)
+    files = hf_files(architecture, shape, folder.name, tokenizer, about)
     weights = {name: value.detach() for name, value in task.state_dict().items()}
-    publish(folder, files, foreign_weights(architecture, shape, weights, "chat"), {"step": "0"})
-    write_record(folder, about)
+    save_pretrained(
+        folder, files, to_hf_weights(architecture, shape, weights, "chat"), {"step": "0"}
+    )
+    write_metadata(folder, about)
     return folder
 
 
 def _example(tokenizer: Any, talks: Sequence[tuple[str, str]]) -> tuple[list[int], list[int]]:
     """Ids, and the target after each."""
     messages = [message for talk in talks for message in from_prompt(*talk)]
-    ids, answers = render(tokenizer, messages)
+    ids, answers = render_conversation(tokenizer, messages)
     return ids[:-1], [token if mine else -100 for token, mine in zip(ids, answers, strict=True)][1:]
 
 

@@ -13,7 +13,7 @@ from talkers import TALKS, make_talker
 
 import scriven
 from scriven.cli import run
-from scriven.tokenizers.chat import TEMPLATE
+from scriven.tokenizers.chat_template import TEMPLATE
 
 QUESTIONS = [[question] for question, _ in TALKS] + [
     ["Good night.", "Who are you?"],

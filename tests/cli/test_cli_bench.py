@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scriven.cli import run
-from scriven.runs.record import read_record
+from scriven.runs.metadata import read_metadata
 
 TINY = [
     "--model.layers=1",
@@ -52,7 +52,7 @@ def done(desk: Path) -> Path:
 def test_each_architecture_is_trained_with_each_seed(done: Path) -> None:
     folders = ["gpt2-0", "gpt2-1", "llama-0", "llama-1"]
     assert sorted(path.name for path in done.iterdir() if path.is_dir()) == folders
-    records = {name: read_record(done / name) for name in folders}
+    records = {name: read_metadata(done / name) for name in folders}
     for name, record in records.items():
         assert (record["architecture"], str(record["settings"]["seed"])) == tuple(name.split("-"))
         assert record["results"]["steps"] == 5
@@ -65,7 +65,7 @@ def test_the_table_is_written_beside_the_runs_with_error_bars(done: Path) -> Non
     written = json.loads((done / "results.json").read_text(encoding="utf-8"))
     assert [row["name"] for row in written["runs"]] == ["gpt2", "llama"]
     for row in written["runs"]:
-        losses = [read_record(Path(path))["results"]["val_loss"] for path in row["runs"]]
+        losses = [read_metadata(Path(path))["results"]["val_loss"] for path in row["runs"]]
         assert row["val_loss"] == pytest.approx(sum(losses) / 2)
         assert row["spread"]["val_loss"] == pytest.approx(abs(losses[0] - losses[1]) / 2)
     page = (done / "results.md").read_text(encoding="utf-8")
@@ -174,7 +174,7 @@ def test_an_interrupted_bench_saves_its_run_and_goes_on(desk: Path) -> None:
     assert said == (
         "scriven: interrupted; the finished runs are kept; go on with the same command\n"
     )
-    record = read_record(Path("runs/stopped/gpt2-0"))
+    record = read_metadata(Path("runs/stopped/gpt2-0"))
     assert record["results"] is None
     assert any(Path("runs/stopped/gpt2-0/checkpoints").iterdir())
 

@@ -136,7 +136,7 @@ def task_for(corpus: TokenDataset, context: int) -> Task:
     torch.manual_seed(0)
     vocab_size = corpus.tokenizer.vocab_size
     config = transformer.Config(vocab_size, context, layers=1, heads=2, d_model=16)
-    task = Task(transformer.Model(config), special=corpus.tokenizer.structure)
+    task = Task(transformer.Model(config), special=corpus.tokenizer.special_token_ids)
     with torch.no_grad():
         for weight in task.parameters():
             weight.normal_(0, 0.5)

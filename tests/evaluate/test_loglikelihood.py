@@ -21,7 +21,7 @@ from scriven.tokenizers.kinds import byte
 
 CONTEXT = 8
 RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))
-BYTES = byte.train([], TokenizerSettings(kind="byte")).with_special("mask", "delimiter")
+BYTES = byte.train([], TokenizerSettings(kind="byte")).with_special_tokens("mask", "delimiter")
 PAIRS = [
     ("ab", "c"),
     ("It was a dark", " night"),  # longer than the context
@@ -41,7 +41,7 @@ def make(name: str, task: str | None = None) -> LoglikelihoodScorer:
         vocab_size=BYTES.vocab_size, context_length=CONTEXT, layers=2, d_model=16
     )
     kind = registry.module("scriven.tasks", task or pretraining(module)).Task
-    made = kind(module.Model(config), special=BYTES.structure)
+    made = kind(module.Model(config), special=BYTES.special_token_ids)
     with torch.no_grad():
         for weight in made.parameters():
             weight.normal_(0, 0.4)
@@ -69,7 +69,7 @@ def encoder_decoder(scorer: LoglikelihoodScorer, text: str, after: str) -> tuple
     scored = BYTES.encode(text[len(bare) :] + after)
     if not scored:
         return 0.0, True
-    mask, pad = BYTES.structure["mask"], BYTES.pad
+    mask, pad = BYTES.special_token_ids["mask"], BYTES.pad
     total, likeliest = 0.0, True
     first = len(scored) % 4 or 4
     starts = [0, *range(first, len(scored), 4)]

@@ -119,7 +119,7 @@ def test_what_the_task_puts_around_a_text_is_asked_for_too(tuned: Tuned) -> None
         model = tuned(name)
         loaded = load_run(model.folder)
         for prompt in compare.make_question(loaded).prompts:
-            assert {loaded.tokenizer.structure[mark] for mark in marks} <= set(prompt), name
+            assert {loaded.tokenizer.special_token_ids[mark] for mark in marks} <= set(prompt), name
 
 
 def test_a_prompt_without_the_delimiter_would_be_noticed(

@@ -49,7 +49,7 @@ MASKED = ("roberta", "marian")
 def tokenizer(mask: bool = False) -> Tokenizer:
     """A byte-level BPE of 300 tokens."""
     made = train_tokenizer("bpe", iter([TEXT]), TokenizerSettings(kind="bpe", vocab_size=300))
-    return made.with_special("mask") if mask else made
+    return made.with_special_tokens("mask") if mask else made
 
 
 def save(folder: Path, kind: str, dtype: torch.dtype | None = None, **more: Any) -> Any:

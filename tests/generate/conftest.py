@@ -43,7 +43,7 @@ def make_task(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> Callable[
             heads=2,
             d_model=16,
         )
-        task = Language(architecture.Model(config), special=tokenizer.structure).double()
+        task = Language(architecture.Model(config), special=tokenizer.special_token_ids).double()
         generator = torch.Generator().manual_seed(11)
         with torch.no_grad():
             for weight in task.parameters():

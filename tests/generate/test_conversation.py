@@ -14,7 +14,7 @@ from scriven.generate.conversation import Conversation
 from scriven.generate.engine import Step
 from scriven.settings import TokenizerSettings
 from scriven.tokenizers import Tokenizer
-from scriven.tokenizers.chat import render_ids
+from scriven.tokenizers.chat_template import render_ids
 from scriven.tokenizers.kinds import bpe, byte
 
 TEXT = "To be, or not to be: that is the question.\n\nWhether 'tis nobler in the mind?\n" * 20
@@ -24,7 +24,7 @@ TEXT = "To be, or not to be: that is the question.\n\nWhether 'tis nobler in the
 def talker(request: pytest.FixtureRequest) -> Tokenizer:
     kind = {"byte": byte, "bpe": bpe}[request.param]
     made: Tokenizer = kind.train([TEXT], TokenizerSettings(vocab_size=300))
-    return made.with_special("turn", "end")
+    return made.with_special_tokens("turn", "end")
 
 
 class Writer:

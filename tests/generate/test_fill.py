@@ -24,13 +24,13 @@ WORDS = "to be or not to be that is the question whether it is nobler in the min
 
 @pytest.fixture(scope="module")
 def letters() -> Tokenizer:
-    return char.train(["abcdefgh \n"], TokenizerSettings(kind="char")).with_special("mask")
+    return char.train(["abcdefgh \n"], TokenizerSettings(kind="char")).with_special_tokens("mask")
 
 
 @pytest.fixture(scope="module")
 def words() -> Tokenizer:
     settings = TokenizerSettings(kind="bpe", vocab_size=330)
-    return bpe.train([WORDS * 20], settings).with_special("mask")
+    return bpe.train([WORDS * 20], settings).with_special_tokens("mask")
 
 
 class Book(nn.Module):
@@ -71,7 +71,7 @@ class Speller(nn.Module):
 def real(tokenizer: Tokenizer, context: int = 16) -> Masked:
     torch.manual_seed(0)
     shape = roberta.Config(tokenizer.vocab_size, context, layers=2, heads=2, d_model=16)
-    task = Masked(roberta.Model(shape), special=tokenizer.structure)
+    task = Masked(roberta.Model(shape), special=tokenizer.special_token_ids)
     with torch.no_grad():
         for weight in task.parameters():
             weight.normal_(0, 1)

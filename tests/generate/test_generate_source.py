@@ -27,13 +27,13 @@ SETTINGS = [
 
 @pytest.fixture(scope="session")
 def masked(tokenizer: Tokenizer) -> Tokenizer:
-    return tokenizer.with_special("mask")
+    return tokenizer.with_special_tokens("mask")
 
 
 def make(kind: type[Objective], tokenizer: Tokenizer) -> Objective:
     """With weights so large that source, place and every token matter to the next, in float64."""
     config = transformer.Config(tokenizer.vocab_size, CONTEXT, layers=2, heads=2, d_model=16)
-    task = kind(transformer.Model(config), special=tokenizer.structure).double()
+    task = kind(transformer.Model(config), special=tokenizer.special_token_ids).double()
     generator = torch.Generator().manual_seed(11)
     with torch.no_grad():
         for name, weight in task.named_parameters():

@@ -14,8 +14,7 @@ from scriven.data.batch import IGNORE_INDEX, Batch
 from scriven.errors import SettingError
 from scriven.models import transformer
 from scriven.models.shared.names import from_foreign, to_foreign
-from scriven.runs.huggingface import describe_files
-from scriven.runs.twin import foreign_weights, own_weights
+from scriven.runs.huggingface import from_hf_weights, hf_files, to_hf_weights
 from scriven.settings import TokenizerSettings
 from scriven.tasks.base import Objective
 from scriven.tasks.seq2seq import Seq2Seq
@@ -317,19 +316,19 @@ def test_impossible_shapes_are_refused_by_name(change: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Objective, Path]:
     """A model, and the folder a run would publish it in."""
-    tokenizer = byte.train([], TokenizerSettings(kind="byte")).with_special("mask")
+    tokenizer = byte.train([], TokenizerSettings(kind="byte")).with_special_tokens("mask")
     config = transformer.Config(tokenizer.vocab_size, 24, 1, 3, 2, 16)
     torch.manual_seed(0)
-    task = Seq2Seq(transformer.Model(config), special=tokenizer.structure).eval()
+    task = Seq2Seq(transformer.Model(config), special=tokenizer.special_token_ids).eval()
     with torch.no_grad():
         for name, weight in task.named_parameters():
             weight.normal_(0, 0.3) if "norm" not in name else weight.normal_(1, 0.3)
     place = tmp_path_factory.mktemp("run")
-    for name, content in describe_files(transformer, config, "run", tokenizer).items():
+    for name, content in hf_files(transformer, config, "run", tokenizer).items():
         (place / name).write_bytes(content)
-    weights = foreign_weights(transformer, config, task.state_dict())
+    weights = to_hf_weights(transformer, config, task.state_dict())
     save_file(weights, place / "model.safetensors", {"format": "pt"})
-    back = own_weights(transformer, config, weights)
+    back = from_hf_weights(transformer, config, weights)
     assert all(torch.equal(back[name], weight) for name, weight in task.state_dict().items())
     return task, place
 
@@ -360,7 +359,7 @@ def test_a_run_folder_is_a_marian_model_as_it_stands(folder: tuple[Objective, Pa
 def test_what_marian_cannot_hold_is_published_under_our_names() -> None:
     config = transformer.Config(**BASE, norm="pre")
     task = Objective(transformer.Model(config))
-    weights = foreign_weights(transformer, config, task.state_dict())
+    weights = to_hf_weights(transformer, config, task.state_dict())
     assert weights.keys() == task.state_dict().keys()
 
 

@@ -143,7 +143,7 @@ PHASES: dict[str, tuple[Any, str]] = {
     "baseline": (rows, "baselines"),
     "evaluation": (trainer, "evaluate_loss"),
     "save": (checkpoint.manifest, "build"),
-    "publishing": (trainer, "publish"),
+    "publishing": (trainer, "save_pretrained"),
     "results": (rows, "score_rows"),
     "record": (pretrain, "write_record"),
 }

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from scriven.runs import checkpoint
-from scriven.runs.folder import resolve
+from scriven.runs.folder import find_run
 from scriven.train import logging, trainer
 
 from .runs import Child, after_each_step, arguments, command, events, refused, spawn, train
@@ -99,7 +99,7 @@ def test_A20_order_goes_by_step_and_record_not_by_the_clock(
     for name in ("first", "second"):
         run = train(text, Path("runs") / name, "20steps", train__save_interval=5)
         assert 0 < run.results["seconds"] < 100
-    assert resolve("latest").name == "second"
+    assert find_run("latest").name == "second"
     for path in (tmp_path / "runs" / "second").rglob("*"):
         os.utime(path, (0, 0) if "step-20" in str(path) else (4e9, 4e9))
     found = checkpoint.load_newest(Path("runs/second"))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scriven.runs.sealed import seal
+from scriven.runs.sealed import signed_json
 from scriven.train import run as train_run
 
 from .runs import SMALL, arguments, command, refused, train
@@ -183,7 +183,7 @@ def test_E4_a_record_that_asks_for_everything_is_refused(
     record = json.loads(path.read_text())
     record.pop("digest")
     record["model"] |= shape
-    path.write_bytes(seal(record))
+    path.write_bytes(signed_json(record))
     began = time.monotonic()
     refused(verb, str(tmp_path / "run"), "--json")
     assert time.monotonic() - began < 5

@@ -85,7 +85,7 @@ PHASES: dict[str, tuple[Any, str, bool]] = {
     "evaluation": (trainer, "evaluate_loss", True),
     "sampling": (trainer.Trainer, "sample", True),
     "save": (checkpoint.manifest, "build", True),
-    "publishing": (trainer, "publish", True),
+    "publishing": (trainer, "save_pretrained", True),
     "token_nll": (texts, "token_nll", True),
     "results": (texts, "write_file", True),
 }

@@ -13,7 +13,7 @@ from scriven import registry
 from scriven.errors import DamagedError, InputError
 from scriven.report.compare import compare, find_runs
 from scriven.report.compare_row import POSITIONS
-from scriven.runs.record import write_record
+from scriven.runs.metadata import write_metadata
 
 Make = Callable[..., Path]
 
@@ -38,7 +38,7 @@ def make(
             inside[last] = value
         folder = Path(place) / folder_name
         folder.mkdir(parents=True)
-        write_record(folder, record)
+        write_metadata(folder, record)
         lines = "".join(json.dumps(line) + "\n" for line in some_metrics)
         (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
         return folder

@@ -9,7 +9,7 @@ import pytest
 from scriven.errors import DamagedError, InputError
 from scriven.report import page as page_module
 from scriven.report import write_report
-from scriven.runs.sealed import seal
+from scriven.runs.sealed import signed_json
 
 NAN = float("nan")
 PAYLOADS = [
@@ -227,7 +227,7 @@ def test_a_damaged_record_is_refused_and_nothing_is_written(text, make_run):
 
 def test_a_record_changed_after_it_was_sealed_is_refused(make_run, a_record):
     folder = make_run()
-    raw = seal(a_record())
+    raw = signed_json(a_record())
     (folder / "scriven.json").write_bytes(raw)
     write_report(folder)
     (folder / "scriven.json").write_bytes(raw.replace(b"1.67", b"1.97"))

@@ -10,7 +10,7 @@ import pytest
 
 from scriven.report import write_report
 from scriven.report.compare import compare
-from scriven.runs.record import write_record
+from scriven.runs.metadata import write_metadata
 
 Read = Callable[[Path], Any]
 
@@ -81,7 +81,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
     def run(name: str = "tuned", **changes: Any) -> Path:
         folder = Path("runs") / name
         folder.mkdir(parents=True)
-        write_record(folder, record(name, **changes))
+        write_metadata(folder, record(name, **changes))
         lines = "".join(json.dumps(line) + "\n" for line in metrics())
         (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
         return folder

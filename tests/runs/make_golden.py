@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from scriven.runs import checkpoint
-from scriven.runs.publish import publish
-from scriven.runs.record import write_record
+from scriven.runs.huggingface import save_pretrained
+from scriven.runs.metadata import write_metadata
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -37,9 +37,9 @@ RECORD = {"name": "golden é", "architecture": "llama", "model": {"layers": 1, "
 def make(folder: Path) -> None:
     """Writes a run folder."""
     folder.mkdir(parents=True)
-    write_record(folder, RECORD)
+    write_metadata(folder, RECORD)
     checkpoint.save(folder, 7, golden_tensors(), STATE)
-    publish(folder, {"config.json": b"{}\n"}, golden_tensors()["model"])
+    save_pretrained(folder, {"config.json": b"{}\n"}, golden_tensors()["model"])
 
 
 if __name__ == "__main__":

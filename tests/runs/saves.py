@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scriven.runs import checkpoint, publish, record
+from scriven.runs import checkpoint, huggingface, metadata
 from scriven.runs.weights import load_tensors
 
 from .faults import count, save, value_of
@@ -15,17 +15,17 @@ from .faults import count, save, value_of
 def publish_one(folder: Path, value: float) -> None:
     written = b"%d" % int(value)
     files = {"config.json": written, "tokenizer.json": b"[]", "README.md": written}
-    publish.publish(folder, files, {"weight": torch.full((5,), value)})
+    huggingface.save_pretrained(folder, files, {"weight": torch.full((5,), value)})
 
 
 def read_published_one(folder: Path) -> float:
-    assert publish.verify_published(folder) == []
-    assert publish.read_published(folder, "config.json") in (b"1", b"2", b"3")
-    return float(load_tensors(folder / publish.WEIGHTS)["weight"][0])
+    assert huggingface.verify_pretrained(folder) == []
+    assert huggingface.read_pretrained_file(folder, "config.json") in (b"1", b"2", b"3")
+    return float(load_tensors(folder / huggingface.WEIGHTS)["weight"][0])
 
 
 def _record(folder: Path, value: float) -> None:
-    record.write_record(folder, {"name": "r", "value": value})
+    metadata.write_metadata(folder, {"name": "r", "value": value})
 
 
 # How each kind of save is made (the old state, then the new one) and read back.
@@ -41,7 +41,7 @@ SAVES: dict[str, tuple[Save, Read]] = {
         lambda folder: value_of(checkpoint.load_newest(folder)),
     ),
     "publish": (publish_one, read_published_one),
-    "record": (_record, lambda folder: float(record.read_record(folder)["value"])),
+    "record": (_record, lambda folder: float(metadata.read_metadata(folder)["value"])),
 }
 ALL = pytest.mark.parametrize(("make", "read"), SAVES.values(), ids=SAVES.keys())
 

@@ -16,7 +16,8 @@ from scriven import registry
 from scriven.data.batch import Batch
 from scriven.models.shared.backbone import pretraining
 from scriven.nn.lora import adapters, merge, merged
-from scriven.runs.adapter import (
+from scriven.runs.adapter_names import shortest
+from scriven.runs.peft import (
     CONFIG,
     TENSORS,
     add_adapters,
@@ -25,7 +26,6 @@ from scriven.runs.adapter import (
     read_adapter,
     write_adapter,
 )
-from scriven.runs.adapter_names import shortest
 from scriven.runs.weights import save_tensors
 from scriven.tasks.base import Objective
 from scriven.tasks.classify import Classify

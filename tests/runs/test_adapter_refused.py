@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from scriven.errors import DamagedError, InputError
-from scriven.runs.adapter import CONFIG, TENSORS, read_adapter
+from scriven.runs.peft import CONFIG, TENSORS, read_adapter
 from scriven.runs.weights import save_tensors
 
 from .twin_case import Case

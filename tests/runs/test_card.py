@@ -9,10 +9,14 @@ import pytest
 
 from scriven import config, registry
 from scriven.models.shared.backbone import pretraining
-from scriven.runs.card import model_card, read_curve
-from scriven.runs.huggingface import describe_files
-from scriven.runs.publish import publish, publish_files, verify_published
-from scriven.runs.twin import foreign_weights
+from scriven.runs.huggingface import (
+    hf_files,
+    save_pretrained,
+    save_pretrained_files,
+    to_hf_weights,
+    verify_pretrained,
+)
+from scriven.runs.model_card import model_card, read_loss_curve
 from scriven.settings import TokenizerSettings
 from scriven.tokenizers import Tokenizer, train_tokenizer
 
@@ -39,7 +43,7 @@ RECORD: dict[str, Any] = {
 
 def tokens(mask: bool) -> Tokenizer:
     made = train_tokenizer("byte", iter(["a b"]), TokenizerSettings(kind="byte"))
-    return made.with_special("mask") if mask else made
+    return made.with_special_tokens("mask") if mask else made
 
 
 def test_a_finished_run_says_what_it_is_and_how_good() -> None:
@@ -126,7 +130,7 @@ def test_every_architecture_is_described(name: str, tmp_path: Path) -> None:
     words = tokens("mask" in task.EXTRA)
     model = config.replace(module.Config(), {"vocab_size": words.vocab_size}, "model")
     record = {"architecture": name, "task": pretraining(module)}
-    files = describe_files(module, model, "run", words, record)
+    files = hf_files(module, model, "run", words, record)
     described = json.loads(files["config.json"])
     card = files["README.md"].decode()
     twin = module.foreign(model)
@@ -155,11 +159,11 @@ def test_the_code_on_the_card_loads_the_model(
         "context_length": 16,
     }
     model = config.replace(module.Config(), fields, "model")
-    built = task(module.Model(model), special=words.structure)
+    built = task(module.Model(model), special=words.special_token_ids)
     built.initialise()
     record = {"architecture": name, "task": pretraining(module)}
-    files = describe_files(module, model, "run", words, record)
-    publish(tmp_path, files, foreign_weights(module, model, dict(built.state_dict())))
+    files = hf_files(module, model, "run", words, record)
+    save_pretrained(tmp_path, files, to_hf_weights(module, model, dict(built.state_dict())))
     code = re.findall(r"```python\n(.*?)```", files["README.md"].decode(), re.S)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
@@ -172,11 +176,11 @@ def test_the_end_of_a_run_replaces_the_card(tmp_path: Path) -> None:
     module, words = registry.module("scriven.models", "llama"), tokens(False)
     model = config.replace(module.Config(), {"vocab_size": words.vocab_size}, "model")
     task = registry.module("scriven.tasks", "language").Task(module.Model(model))
-    started = describe_files(module, model, "book", words, {**RECORD, "results": None})
-    publish(tmp_path, started, foreign_weights(module, model, dict(task.state_dict())))
-    finished = describe_files(module, model, "book", words, RECORD, CURVE)
-    publish_files(tmp_path, finished)
-    assert verify_published(tmp_path) == []
+    started = hf_files(module, model, "book", words, {**RECORD, "results": None})
+    save_pretrained(tmp_path, started, to_hf_weights(module, model, dict(task.state_dict())))
+    finished = hf_files(module, model, "book", words, RECORD, CURVE)
+    save_pretrained_files(tmp_path, finished)
+    assert verify_pretrained(tmp_path) == []
     assert "1.4567" in (tmp_path / "README.md").read_text()
 
 
@@ -191,5 +195,5 @@ def test_the_curve_is_read_from_a_log_with_broken_lines(tmp_path: Path) -> None:
         '{"event": "evaluation", "st',
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
-    assert read_curve(tmp_path) == [(5, 4.0), (10, 3.25)]
-    assert read_curve(tmp_path / "nowhere") == []
+    assert read_loss_curve(tmp_path) == [(5, 4.0), (10, 3.25)]
+    assert read_loss_curve(tmp_path / "nowhere") == []

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from scriven.runs.card import model_card
+from scriven.runs.model_card import model_card
 
 CLASSIFIER = {"architectures": ["GPT2ForSequenceClassification"]}
 WRITER = {"architectures": ["GPT2LMHeadModel"]}

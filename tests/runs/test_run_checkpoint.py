@@ -13,7 +13,7 @@ import torch
 from scriven.errors import DamagedError, InputError
 from scriven.files import buffers
 from scriven.runs import checkpoint, manifest
-from scriven.runs.sealed import NewerError, seal, unseal
+from scriven.runs.sealed import NewerFormatError, parse_signed_json, signed_json
 
 from .faults import save, tensors, value_of
 from .make_golden import FOLDER, STATE, golden_tensors
@@ -158,15 +158,15 @@ def test_all_damaged_is_an_error_and_not_a_fresh_start(pair: Path) -> None:
 
 
 def _edit(path: Path, reseal: bool) -> None:
-    content = unseal(path.read_bytes(), "manifest")
+    content = parse_signed_json(path.read_bytes(), "manifest")
     content = {**content, "format": 99, "scriven": "7.8.9"}
-    path.write_bytes(seal(content) if reseal else json.dumps(content).encode())
+    path.write_bytes(signed_json(content) if reseal else json.dumps(content).encode())
 
 
 def test_A12_a_newer_format_is_refused_and_never_guessed(pair: Path) -> None:
     _edit(_newest(pair) / "manifest.json", reseal=True)
     for read in (lambda: checkpoint.load(pair, 20), lambda: checkpoint.load_newest(pair)):
-        with pytest.raises(NewerError, match=r"format 99 .*7\.8\.9.* reads up to format 1"):
+        with pytest.raises(NewerFormatError, match=r"format 99 .*7\.8\.9.* reads up to format 1"):
             read()
 
 

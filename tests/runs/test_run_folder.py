@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 
 from scriven.errors import BusyError, DamagedError, InputError, ScrivenError
-from scriven.runs import lock, record
-from scriven.runs.folder import claim, resolve, runs
+from scriven.runs import lock, metadata
+from scriven.runs.folder import create_run_dir, find_run, list_runs
 from scriven.runs.lock import RunLock
-from scriven.runs.record import read_record, write_record
+from scriven.runs.metadata import read_metadata, write_metadata
 
 from .faults import NOBODY, as_nobody, save
 
 
 def _run(folder: Path, name: str) -> Path:
-    made = claim(folder / name)
-    write_record(made, {"name": name})
+    made = create_run_dir(folder / name)
+    write_metadata(made, {"name": name})
     return made
 
 
 def _refused(out: Path, *words: str) -> None:
     with pytest.raises(InputError) as error:
-        claim(out)
+        create_run_dir(out)
     assert "\n" not in str(error.value)
     for word in (*words, "--out"):
         assert word in str(error.value)
@@ -35,12 +35,12 @@ def _refused(out: Path, *words: str) -> None:
 
 def test_claim_makes_a_folder_and_takes_it_again(tmp_path: Path) -> None:
     out = tmp_path / "a" / "b" / "run"
-    assert claim(out) == out
+    assert create_run_dir(out) == out
     assert os.listdir(out) == []
-    assert claim(out) == out
-    write_record(out, {})
+    assert create_run_dir(out) == out
+    write_metadata(out, {})
     (out / "report.html").write_text("")
-    assert claim(out) == out
+    assert create_run_dir(out) == out
 
 
 def test_claim_refuses_a_folder_with_something_else(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_claim_takes_a_folder_whose_first_process_died_at_once(tmp_path: Path) -
     (tmp_path / lock.NAME).write_text("")
     (tmp_path / lock.OWNER).write_text("")
     (tmp_path / ".tmp-scriven.json-999999999").write_text("")
-    assert claim(tmp_path) == tmp_path
+    assert create_run_dir(tmp_path) == tmp_path
     assert ".tmp-scriven.json-999999999" not in os.listdir(tmp_path)
 
 
@@ -73,7 +73,7 @@ def test_A18_a_folder_without_permission_is_refused(open_folder: Path) -> None:
         _refused(closed / "new", "Permission denied")
         _refused(hidden, "Permission denied")
         _refused(hidden / "new", "Permission denied")
-        claim(open_folder / "fine")
+        create_run_dir(open_folder / "fine")
 
     as_nobody(attempt)
     assert os.listdir(closed) == []
@@ -92,8 +92,8 @@ def test_A19_a_link_is_followed_once_and_for_all(tmp_path: Path) -> None:
     real = tmp_path / "real"
     real.mkdir()
     (tmp_path / "link").symlink_to(real)
-    assert claim(tmp_path / "link") == real
-    assert claim(tmp_path / "link" / "inside") == real / "inside"
+    assert create_run_dir(tmp_path / "link") == real
+    assert create_run_dir(tmp_path / "link" / "inside") == real / "inside"
 
 
 def test_A19_broken_and_circular_links_are_refused(tmp_path: Path) -> None:
@@ -138,9 +138,9 @@ def test_A21_any_name_works(tmp_path: Path, name: str, monkeypatch: pytest.Monke
     made = _run(tmp_path / "runs", name)
     with RunLock(made):
         save(made, 1)
-    assert read_record(made)["name"] == name
-    assert resolve(name) == Path("runs") / name
-    assert resolve(str(made)) == made
+    assert read_metadata(made)["name"] == name
+    assert find_run(name) == Path("runs") / name
+    assert find_run(str(made)) == made
     assert os.listdir(tmp_path) == ["runs"]
 
 
@@ -148,7 +148,7 @@ def test_A21_any_name_works(tmp_path: Path, name: str, monkeypatch: pytest.Monke
 def test_A21_impossible_names_are_refused(tmp_path: Path, name: str) -> None:
     _refused(tmp_path / name)
     with pytest.raises(InputError):
-        resolve(name, tmp_path)
+        find_run(name, tmp_path)
 
 
 # --- resolve
@@ -157,20 +157,23 @@ def test_A21_impossible_names_are_refused(tmp_path: Path, name: str) -> None:
 def test_resolve_names_what_is_near(tmp_path: Path) -> None:
     _run(tmp_path, "shakespeare")
     _run(tmp_path, "book")
-    assert runs(tmp_path) == {"book": tmp_path / "book", "shakespeare": tmp_path / "shakespeare"}
+    assert list_runs(tmp_path) == {
+        "book": tmp_path / "book",
+        "shakespeare": tmp_path / "shakespeare",
+    }
     with pytest.raises(InputError, match=r"no run shakespear: did you mean shakespeare\?"):
-        resolve("shakespear", tmp_path)
+        find_run("shakespear", tmp_path)
     with pytest.raises(InputError, match="there are book, shakespeare"):
-        resolve("zzz", tmp_path)
+        find_run("zzz", tmp_path)
     with pytest.raises(InputError, match="scriven train"):
-        resolve("zzz", tmp_path / "none")
+        find_run("zzz", tmp_path / "none")
     with pytest.raises(InputError, match="no runs in"):
-        resolve("latest", tmp_path / "none")
+        find_run("latest", tmp_path / "none")
     with pytest.raises(InputError, match="is no run folder"):
-        resolve(str(tmp_path), tmp_path)
+        find_run(str(tmp_path), tmp_path)
     for odd in ("", "\n", "a" * 5000, "../../x", "a\0"):
         with pytest.raises(InputError) as error:
-            resolve(odd, tmp_path)
+            find_run(odd, tmp_path)
         assert "\n" not in str(error.value)
 
 
@@ -181,48 +184,48 @@ def test_A20_latest_is_the_last_one_made_whatever_the_clock_says(
     for name, clock in (("b", now), ("c", now + 1e6), ("a", now - 1e8)):
         monkeypatch.setattr(time, "time", lambda clock=clock: clock)
         _run(tmp_path, name)
-        assert resolve("latest", tmp_path) == tmp_path / name
+        assert find_run("latest", tmp_path) == tmp_path / name
     for number, name in enumerate("acb"):
-        for path in (tmp_path / name, tmp_path / name / record.NAME):
+        for path in (tmp_path / name, tmp_path / name / metadata.NAME):
             os.utime(path, (number * 1e6, number * 1e6))
-    write_record(tmp_path / "b", {"results": {}})  # writing again makes it no younger
-    assert resolve("latest", tmp_path) == tmp_path / "a"
+    write_metadata(tmp_path / "b", {"results": {}})  # writing again makes it no younger
+    assert find_run("latest", tmp_path) == tmp_path / "a"
 
 
 def test_A19_latest_does_not_care_about_a_broken_link_of_that_name(tmp_path: Path) -> None:
     _run(tmp_path, "book")
     (tmp_path / "latest").symlink_to(tmp_path / "nowhere")
-    assert resolve("latest", tmp_path) == tmp_path / "book"
+    assert find_run("latest", tmp_path) == tmp_path / "book"
 
 
 def test_latest_is_not_stopped_by_a_damaged_neighbour(tmp_path: Path) -> None:
     _run(tmp_path, "book")
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / record.NAME).write_bytes(b"\xff")
-    assert resolve("latest", tmp_path) == tmp_path / "book"
+    (tmp_path / "other" / metadata.NAME).write_bytes(b"\xff")
+    assert find_run("latest", tmp_path) == tmp_path / "book"
 
 
 def test_latest_never_passes_over_a_damaged_run_for_an_older_one(tmp_path: Path) -> None:
     _run(tmp_path, "old")
-    path = _run(tmp_path, "new") / record.NAME
+    path = _run(tmp_path, "new") / metadata.NAME
     path.write_bytes(path.read_bytes().replace(b'"new"', b'"mew"'))
-    assert resolve("latest", tmp_path) == tmp_path / "new"
+    assert find_run("latest", tmp_path) == tmp_path / "new"
     with pytest.raises(DamagedError):
-        read_record(resolve("latest", tmp_path))
+        read_metadata(find_run("latest", tmp_path))
 
 
 def test_claim_keeps_a_relative_path_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert claim(Path("runs/book")) == Path("runs/book")
+    assert create_run_dir(Path("runs/book")) == Path("runs/book")
 
 
 def test_files_are_made_with_the_users_own_permissions(tmp_path: Path) -> None:
     old = os.umask(0o027)
     try:
-        write_record(tmp_path, {})
+        write_metadata(tmp_path, {})
     finally:
         os.umask(old)
-    assert stat.S_IMODE((tmp_path / record.NAME).stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / metadata.NAME).stat().st_mode) == 0o640
 
 
 def test_every_error_of_this_part_is_one_for_people() -> None:

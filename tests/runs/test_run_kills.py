@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scriven.runs import checkpoint, publish
+from scriven.runs import checkpoint, huggingface
 
 from .faults import calls, count, killed_at, leftovers, save, value_of
 from .saves import ALL, Read, Save, calls_of, fresh, publish_one, read_published_one
@@ -48,7 +48,7 @@ def test_A2_kill_at_every_call_of_the_first_save_leaves_nothing_or_all_of_it(
         killed_at(number, lambda folder=folder: make(folder, 1))
         found = checkpoint.load_newest(folder)
         assert found is None or value_of(found) == 1
-        if (folder / publish.WEIGHTS).exists():
+        if (folder / huggingface.WEIGHTS).exists():
             assert read_published_one(folder) == 1
 
 

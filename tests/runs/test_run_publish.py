@@ -9,7 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from scriven.errors import DamagedError, InputError
-from scriven.runs.publish import publish, publish_weights, read_published, verify_published
+from scriven.runs.huggingface import (
+    read_pretrained_file,
+    save_pretrained,
+    save_pretrained_weights,
+    verify_pretrained,
+)
 
 from .make_golden import FOLDER, golden_tensors
 
@@ -19,24 +24,24 @@ CHECKED = ["config.json", "tokenizer.json", "manifest.json", "model.safetensors"
 
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
-    publish(tmp_path, FILES, {"weight": torch.ones(4, 4)})
+    save_pretrained(tmp_path, FILES, {"weight": torch.ones(4, 4)})
     return tmp_path
 
 
 def test_the_published_files_are_those_given_and_nothing_else(published: Path) -> None:
-    assert verify_published(published) == []
+    assert verify_pretrained(published) == []
     assert sorted(os.listdir(published)) == sorted([*FILES, "manifest.json", "model.safetensors"])
     assert torch.equal(load_file(published / "model.safetensors")["weight"], torch.ones(4, 4))
-    assert read_published(published, "config.json") == FILES["config.json"]
+    assert read_pretrained_file(published, "config.json") == FILES["config.json"]
 
 
 def test_new_weights_touch_one_file_only(published: Path) -> None:
     before = {name: (published / name).stat().st_mtime_ns for name in os.listdir(published)}
-    publish(published, FILES, {"weight": torch.zeros(4, 4)})
-    publish_weights(published, {"weight": torch.zeros(4, 4)})
+    save_pretrained(published, FILES, {"weight": torch.zeros(4, 4)})
+    save_pretrained_weights(published, {"weight": torch.zeros(4, 4)})
     after = {name: (published / name).stat().st_mtime_ns for name in os.listdir(published)}
     assert [name for name in after if after[name] != before[name]] == ["model.safetensors"]
-    assert verify_published(published) == []
+    assert verify_pretrained(published) == []
 
 
 @pytest.mark.parametrize("name", CHECKED)
@@ -48,7 +53,7 @@ def test_A9_A11_cut_missing_or_empty_files_are_named(published: Path, name: str)
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(DamagedError, match=name):
-            verify_published(published)
+            verify_pretrained(published)
 
 
 @pytest.mark.parametrize("name", CHECKED)
@@ -63,21 +68,21 @@ def test_A10_a_thousand_bit_flips_in_each_published_file_are_all_noticed(
         raw[bit // 8] ^= 1 << bit % 8
         path.write_bytes(raw)
         with pytest.raises(DamagedError, match=name):
-            verify_published(published)
+            verify_pretrained(published)
         raw[bit // 8] ^= 1 << bit % 8
 
 
 def test_an_edited_readme_is_noticed_but_no_damage(published: Path) -> None:
     (published / "README.md").write_text("my own words")
-    assert verify_published(published) == ["README.md was edited after it was written"]
-    publish(published, {**FILES, "README.md": b"# two\n"}, {"weight": torch.ones(1)})
-    assert verify_published(published) == []
+    assert verify_pretrained(published) == ["README.md was edited after it was written"]
+    save_pretrained(published, {**FILES, "README.md": b"# two\n"}, {"weight": torch.ones(1)})
+    assert verify_pretrained(published) == []
 
 
 def test_another_model_never_takes_the_place_of_this_one(published: Path) -> None:
     with pytest.raises(InputError, match=r"another model \(tokenizer\.json differs\).*--out"):
-        publish(published, {**FILES, "tokenizer.json": b"{}"}, {"weight": torch.zeros(1)})
-    assert verify_published(published) == []
+        save_pretrained(published, {**FILES, "tokenizer.json": b"{}"}, {"weight": torch.zeros(1)})
+    assert verify_pretrained(published) == []
     assert torch.equal(load_file(published / "model.safetensors")["weight"], torch.ones(4, 4))
 
 
@@ -85,27 +90,27 @@ def test_files_that_describe_the_same_model_in_other_words_replace_the_old_ones(
     published: Path,
 ) -> None:
     other = {"config.json": b"{}", "tokenizer.json": FILES["tokenizer.json"], "new.json": b"[]"}
-    publish(published, other, {"weight": torch.zeros(4, 4)})
-    assert verify_published(published) == []
-    assert read_published(published, "config.json") == b"{}"
+    save_pretrained(published, other, {"weight": torch.zeros(4, 4)})
+    assert verify_pretrained(published) == []
+    assert read_pretrained_file(published, "config.json") == b"{}"
     with pytest.raises(DamagedError, match="not among the published"):
-        read_published(published, "README.md")
+        read_pretrained_file(published, "README.md")
 
 
 @pytest.mark.parametrize("name", ["config.json", "manifest.json"])
 def test_damaged_files_are_written_again(published: Path, name: str) -> None:
     (published / name).write_bytes(b"damaged")
-    publish(published, FILES, {"weight": torch.zeros(4, 4)})
-    assert verify_published(published) == []
+    save_pretrained(published, FILES, {"weight": torch.zeros(4, 4)})
+    assert verify_pretrained(published) == []
 
 
 def test_A13_a_published_model_of_format_1_is_whole() -> None:
-    assert verify_published(FOLDER / "format-1") == []
+    assert verify_pretrained(FOLDER / "format-1") == []
     found = load_file(FOLDER / "format-1" / "model.safetensors")
     for name, tensor in golden_tensors()["model"].items():
         assert torch.equal(found[name], tensor)
 
 
 def test_weights_alone_can_be_replaced(published: Path) -> None:
-    publish_weights(published, {"weight": torch.full((2,), 3.0)})
-    assert verify_published(published) == []
+    save_pretrained_weights(published, {"weight": torch.full((2,), 3.0)})
+    assert verify_pretrained(published) == []

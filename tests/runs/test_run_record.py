@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scriven.errors import DamagedError, InputError
-from scriven.runs import record
-from scriven.runs.record import check_size, read_record, write_record
-from scriven.runs.sealed import NewerError, seal
+from scriven.runs import metadata
+from scriven.runs.metadata import check_size, read_metadata, write_metadata
+from scriven.runs.sealed import NewerFormatError, signed_json
 
 from .make_golden import FOLDER, RECORD
 
@@ -34,30 +34,30 @@ CONTENT: dict[str, Any] = {
 
 
 def test_a_record_comes_back(tmp_path: Path) -> None:
-    write_record(tmp_path, CONTENT)
-    found = read_record(tmp_path)
+    write_metadata(tmp_path, CONTENT)
+    found = read_metadata(tmp_path)
     assert {name: found[name] for name in CONTENT} == CONTENT
     assert found["format"] == 1
     assert found["scriven"]
     again = {**found, "results": {"val_loss": 1.5}}
-    write_record(tmp_path, again)
-    assert read_record(tmp_path) == again
+    write_metadata(tmp_path, again)
+    assert read_metadata(tmp_path) == again
 
 
 def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
-    write_record(tmp_path, {"results": {"loss": float("nan"), "all": [float("inf"), 1.0]}})
-    assert read_record(tmp_path)["results"] == {"loss": None, "all": [None, 1.0]}
-    json.loads((tmp_path / record.NAME).read_text(), parse_constant=pytest.fail)
+    write_metadata(tmp_path, {"results": {"loss": float("nan"), "all": [float("inf"), 1.0]}})
+    assert read_metadata(tmp_path)["results"] == {"loss": None, "all": [None, 1.0]}
+    json.loads((tmp_path / metadata.NAME).read_text(), parse_constant=pytest.fail)
 
 
 def test_a_folder_without_record_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no run folder"):
-        read_record(tmp_path)
+        read_metadata(tmp_path)
 
 
 def test_A10_a_thousand_bit_flips_in_the_record_are_all_noticed(tmp_path: Path) -> None:
-    write_record(tmp_path, CONTENT)
-    path = tmp_path / record.NAME
+    write_metadata(tmp_path, CONTENT)
+    path = tmp_path / metadata.NAME
     raw = bytearray(path.read_bytes())
     draw = random.Random(0)
     for _ in range(1000):
@@ -65,35 +65,35 @@ def test_A10_a_thousand_bit_flips_in_the_record_are_all_noticed(tmp_path: Path) 
         raw[bit // 8] ^= 1 << bit % 8
         path.write_bytes(raw)
         with pytest.raises(DamagedError, match=r"scriven\.json"):
-            read_record(tmp_path)
+            read_metadata(tmp_path)
         raw[bit // 8] ^= 1 << bit % 8
 
 
 def test_A9_every_cut_of_the_record_is_noticed(tmp_path: Path) -> None:
-    write_record(tmp_path, {"name": "r"})
-    path = tmp_path / record.NAME
+    write_metadata(tmp_path, {"name": "r"})
+    path = tmp_path / metadata.NAME
     raw = path.read_bytes()
     for length in range(len(raw)):
         path.write_bytes(raw[:length])
         with pytest.raises(DamagedError):
-            read_record(tmp_path)
+            read_metadata(tmp_path)
 
 
 def test_A12_a_record_of_a_newer_release_names_both_versions(tmp_path: Path) -> None:
     content = {"format": 2, "scriven": "9.9.9", "model": {"layers": "many"}}
-    (tmp_path / record.NAME).write_bytes(seal(content))
-    with pytest.raises(NewerError, match=r"format 2 .*9\.9\.9.*up to format 1"):
-        read_record(tmp_path)
-    (tmp_path / record.NAME).write_text(json.dumps(content))
+    (tmp_path / metadata.NAME).write_bytes(signed_json(content))
+    with pytest.raises(NewerFormatError, match=r"format 2 .*9\.9\.9.*up to format 1"):
+        read_metadata(tmp_path)
+    (tmp_path / metadata.NAME).write_text(json.dumps(content))
     with pytest.raises(DamagedError, match=r"format 2 .*9\.9\.9.*up to format 1"):
-        read_record(tmp_path)
-    (tmp_path / record.NAME).write_bytes(seal({"format": 0}))
+        read_metadata(tmp_path)
+    (tmp_path / metadata.NAME).write_bytes(signed_json({"format": 0}))
     with pytest.raises(DamagedError, match="format 0"):
-        read_record(tmp_path)
+        read_metadata(tmp_path)
 
 
 def test_A13_a_record_of_format_1_is_read() -> None:
-    found = read_record(FOLDER / "format-1")
+    found = read_metadata(FOLDER / "format-1")
     assert {name: found[name] for name in RECORD} == RECORD
 
 
@@ -118,9 +118,9 @@ NO_RECORDS += [
 
 @pytest.mark.parametrize("raw", NO_RECORDS)
 def test_A9_what_is_no_record_is_refused_in_one_line(tmp_path: Path, raw: bytes) -> None:
-    (tmp_path / record.NAME).write_bytes(raw)
+    (tmp_path / metadata.NAME).write_bytes(raw)
     with pytest.raises(DamagedError) as error:
-        read_record(tmp_path)
+        read_metadata(tmp_path)
     assert "\n" not in str(error.value)
 
 
@@ -155,9 +155,9 @@ def test_E4_a_model_of_absurd_size_is_refused(tmp_path: Path, model: Any) -> Non
         check_size({"model": model})
     assert len(str(error.value)) < 300
     if model != [] and "nan" not in str(model) and "inf'" not in str(model):
-        (tmp_path / record.NAME).write_bytes(seal({"model": model}))
+        (tmp_path / metadata.NAME).write_bytes(signed_json({"model": model}))
         with pytest.raises(InputError):
-            read_record(tmp_path)
+            read_metadata(tmp_path)
 
 
 def test_E4_known_models_pass() -> None:
@@ -214,15 +214,15 @@ BAD_NAMES = [
 @pytest.mark.parametrize("place", ["architecture", "task", "kind"])
 def test_E6_names_that_are_paths_are_refused(tmp_path: Path, place: str, name: Any) -> None:
     content = {"tokenizer": {"kind": name}} if place == "kind" else {place: name}
-    (tmp_path / record.NAME).write_bytes(seal(content))
+    (tmp_path / metadata.NAME).write_bytes(signed_json(content))
     with pytest.raises(InputError, match="not a plain name") as error:
-        read_record(tmp_path)
+        read_metadata(tmp_path)
     assert "\n" not in str(error.value)
 
 
 def test_E6_of_a_users_own_file_only_the_name_is_kept(tmp_path: Path) -> None:
-    write_record(tmp_path, {"architecture": "/home/someone/my model.py"})
-    assert read_record(tmp_path)["architecture"] == "my model"
+    write_metadata(tmp_path, {"architecture": "/home/someone/my model.py"})
+    assert read_metadata(tmp_path)["architecture"] == "my model"
 
 
 def test_E6_names_in_a_manifest_are_never_joined_to_a_path(tmp_path: Path) -> None:

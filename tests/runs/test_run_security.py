@@ -11,8 +11,8 @@ import torch
 
 import scriven
 from scriven.errors import DamagedError, InputError
-from scriven.runs import checkpoint, manifest, record
-from scriven.runs.publish import publish, read_published, verify_published
+from scriven.runs import checkpoint, manifest, metadata
+from scriven.runs.huggingface import read_pretrained_file, save_pretrained, verify_pretrained
 from scriven.runs.weights import load_tensors
 
 from .faults import save, tensors
@@ -39,10 +39,10 @@ def _attacks(canary: Path, folder: Path) -> list[bytes]:
 def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
-    record.write_record(folder, {"name": "r"})
+    metadata.write_metadata(folder, {"name": "r"})
     save(folder, 1)
     files = {"config.json": b"{}", "tokenizer.json": b"{}"}
-    publish(folder, files, tensors(1.0)["model"])
+    save_pretrained(folder, files, tensors(1.0)["model"])
     return folder
 
 
@@ -50,10 +50,10 @@ LOADERS: list[Callable[[Path], object]] = [
     lambda run: checkpoint.load(run, 1),
     checkpoint.load_newest,
     lambda run: manifest.verify(run / "checkpoints" / "step-1"),
-    record.read_record,
-    verify_published,
-    lambda run: read_published(run, "config.json"),
-    lambda run: read_published(run, "tokenizer.json"),
+    metadata.read_metadata,
+    verify_pretrained,
+    lambda run: read_pretrained_file(run, "config.json"),
+    lambda run: read_pretrained_file(run, "tokenizer.json"),
     lambda run: load_tensors(run / "model.safetensors"),
     lambda run: load_tensors(run / "model.safetensors", sealed=False),
 ]

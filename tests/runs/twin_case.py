@@ -14,7 +14,7 @@ from scriven.data.batch import Batch
 from scriven.models.shared.backbone import pretraining
 from scriven.models.shared.names import to_twin
 from scriven.nn.lora import adapters
-from scriven.runs.adapter import add_adapters, attach_adapter, read_adapter, write_adapter
+from scriven.runs.peft import add_adapters, attach_adapter, read_adapter, write_adapter
 from scriven.runs.weights import save_tensors
 from scriven.tasks.base import Objective
 

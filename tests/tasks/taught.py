@@ -41,7 +41,7 @@ def tokenizer(task: str) -> Tokenizer:
     """Characters, with the special tokens of a task."""
     words = LETTERS + "systemuserassistant"
     made = char.train([words], TokenizerSettings(kind="char"))
-    return made.with_special(*TASKS[task].EXTRA)
+    return made.with_special_tokens(*TASKS[task].EXTRA)
 
 
 def make(task: str, model: str, more: dict[str, Any] | None = None, **changes: object) -> Any:
@@ -59,7 +59,7 @@ def make(task: str, model: str, more: dict[str, Any] | None = None, **changes: o
     facts |= more or {}
     made = config.replace(module.Config(), chosen, "model")
     torch.manual_seed(1)
-    task_made = kind(module.Model(made), None, known.structure, facts)
+    task_made = kind(module.Model(made), None, known.special_token_ids, facts)
     with torch.no_grad():
         for weight in task_made.parameters():
             weight.normal_(0, 0.3)

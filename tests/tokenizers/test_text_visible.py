@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scriven.tokenizers.special import visible
+from scriven.tokenizers.special_tokens import visible
 
 
 @given(st.text())

@@ -9,7 +9,7 @@ from scriven.data.batch import Batch
 from scriven.errors import SettingError
 from scriven.models import llama
 from scriven.nn.lora import adapters
-from scriven.runs.adapter import add_adapters
+from scriven.runs.peft import add_adapters
 from scriven.settings import OptimSettings
 from scriven.tasks.base import Objective
 from scriven.tasks.classify import Classify

@@ -19,7 +19,7 @@ def built(task: str, architecture: str, **facts: Any) -> tuple[Any, Objective]:
     """(tokenizer, model) of a task, tiny."""
     kind, module = tasks()[task], registry.module("scriven.models", architecture)
     made = char.train(["abcde\u00e9 ?.\nsystemuserassistant"], TokenizerSettings(kind="char"))
-    known = made.with_special(*kind.EXTRA)
+    known = made.with_special_tokens(*kind.EXTRA)
     shape = {
         "vocab_size": known.vocab_size,
         "context_length": 64,
@@ -28,7 +28,7 @@ def built(task: str, architecture: str, **facts: Any) -> tuple[Any, Objective]:
         "d_model": 16,
     }
     backbone = module.Model(config.replace(module.Config(), shape, "model"))
-    return known, kind(backbone, None, known.structure, facts)
+    return known, kind(backbone, None, known.special_token_ids, facts)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "transformer"])

@@ -18,9 +18,9 @@ from ..errors import InputError, ResourceError, SettingError
 from ..files import make_folder, write_file
 from ..report.compare import Comparison, compare
 from ..runs.folder import RUNS
-from ..runs.record import NAME, read_record
+from ..runs.metadata import NAME, read_metadata
 from ..settings import Settings
-from ..tokenizers.special import visible
+from ..tokenizers.special_tokens import visible
 from ..train.budget import Budget, parse_budget
 from ..train.plan import check_ranges, shape_of
 from ..train.request import TrainRequest, read_overrides
@@ -143,7 +143,7 @@ def _announce(heats: Sequence[Heat], amount: Budget, budget: str) -> str:
 
 
 def _is_finished(heat: Heat) -> bool:
-    return (heat.folder / NAME).exists() and read_record(heat.folder)["results"] is not None
+    return (heat.folder / NAME).exists() and read_metadata(heat.folder)["results"] is not None
 
 
 def _request(
@@ -209,7 +209,7 @@ def _failed(heat: Heat, code: int, said: str) -> InputError | ResourceError:
 
 def _write(folder: Path, found: Comparison, heats: Sequence[Heat], budget: str) -> None:
     """results.md and results.json."""
-    record = read_record(heats[0].folder)
+    record = read_metadata(heats[0].folder)
     machine: Mapping[str, Any] = record["environment"]
     names = list(dict.fromkeys(Path(heat.arch).stem for heat in heats))
     seeds = len({heat.seed for heat in heats})

@@ -15,9 +15,9 @@ from ..export.shared import child
 from ..export.shared.card import export_card
 from ..export.shared.compare import Comparison, compare, make_question
 from ..export.shared.stage import MARK, stage
-from ..runs.card import model_card, read_curve
-from ..runs.folder import resolve
+from ..runs.folder import find_run
 from ..runs.load import Loaded, load_run
+from ..runs.model_card import model_card, read_loss_curve
 from .machine import version_of
 
 FOLDER = "exports"
@@ -58,7 +58,7 @@ def export(
         raise SettingError(f"--to={to}: {hint}known are {', '.join(targets())}")
     target = registry.module("scriven.export", to)
     chosen = choose_dtype(target, to, dtype)
-    loaded = load_run(resolve(str(run)), arch)
+    loaded = load_run(find_run(str(run)), arch)
     task = str(loaded.record["task"])
     reason = target.refuse(loaded, chosen)
     if reason is None and asked_as(loaded) is None:
@@ -130,4 +130,4 @@ def _card(loaded: Loaded) -> str:
         if data in text:
             return text
     shape = dict(describe(loaded) or {})
-    return model_card(loaded.record, shape, read_curve(loaded.folder))
+    return model_card(loaded.record, shape, read_loss_curve(loaded.folder))

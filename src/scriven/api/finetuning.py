@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..runs.huggingface import rewrite_card
-from ..runs.record import read_record, write_record
+from ..runs.huggingface import rewrite_model_card
+from ..runs.metadata import read_metadata, write_metadata
 from ..train.conduct import TrainResult
 from ..train.request import TrainRequest
 from ..train.run import start_or_resume
@@ -91,8 +91,8 @@ def _beside(trained: TrainResult, control: TrainResult) -> TrainResult:
     kept = ("val_loss", "val_scores", "val_rows", "steps", "seconds")
     found: dict[str, Any] = {name: control.results[name] for name in kept}
     results = {**trained.results, "control": found}
-    record = read_record(trained.folder)
+    record = read_metadata(trained.folder)
     record["results"] = results
-    write_record(trained.folder, record)
-    rewrite_card(trained.folder, record)
+    write_metadata(trained.folder, record)
+    rewrite_model_card(trained.folder, record)
     return TrainResult(trained.folder, results)

@@ -12,7 +12,7 @@ import torch
 from .. import config, registry
 from ..errors import InputError, SettingError
 from ..evaluate.loss import Metric
-from ..runs.folder import claim
+from ..runs.folder import create_run_dir
 from ..tasks.base import Criterion
 from ..train.logging import read_events
 from ..train.optim import Custom
@@ -160,7 +160,7 @@ class GPT:
         Raises:
             InputError: the folder holds something else.
         """
-        folder = claim(Path(out))
+        folder = create_run_dir(Path(out))
         return Path(shutil.copytree(self._fitted.folder, folder, dirs_exist_ok=True))
 
     def parameters(self) -> list[torch.nn.Parameter]:

@@ -16,7 +16,7 @@ from ..generate.fill import Guess, fill
 from ..generate.ready import ready
 from ..generate.sampling import Sampling, check_beams
 from ..report import write_report
-from ..runs.folder import resolve
+from ..runs.folder import find_run
 from ..runs.load import Loaded, load_run
 from ..runtime import Runtime, decide
 from ..settings import DataSettings, RuntimeSettings
@@ -274,7 +274,7 @@ def load(
     Raises:
         InputError: no such run. DamagedError: its files are not what was written.
     """
-    loaded = load_run(resolve(str(run)), arch)
+    loaded = load_run(find_run(str(run)), arch)
     writing = dtype
     if dtype == "int8":
         dtype = None

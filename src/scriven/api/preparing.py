@@ -9,7 +9,7 @@ from typing import Any
 from .. import config
 from ..data.bulk.build import Wanted, build
 from ..errors import InputError, SettingError
-from ..runs.folder import resolve
+from ..runs.folder import find_run
 from ..settings import DataSettings, TokenizerSettings
 
 
@@ -71,4 +71,4 @@ def prepare(
 
 def _tokenizer(name: str | Path) -> Path:
     """What a person means: a path, or a run by its name."""
-    return Path(name) if Path(name).exists() else resolve(str(name))
+    return Path(name) if Path(name).exists() else find_run(str(name))

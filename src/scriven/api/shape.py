@@ -15,8 +15,8 @@ from ..models.shared.cost import (
     parameters_by_part,
     training_bytes,
 )
-from ..runs.folder import resolve
-from ..runs.record import read_record
+from ..runs.folder import find_run
+from ..runs.metadata import read_metadata
 from ..train.request import read_named_preset
 from ..train.scaling import SIZES
 
@@ -79,7 +79,7 @@ def _shape(target: str, arch: str | None) -> tuple[str, dict[str, object], dict[
     if target in registry.names("scriven.models") or _is_code(target):
         return target, {}, {}
     try:
-        record = read_record(resolve(target))
+        record = read_metadata(find_run(target))
     except InputError as error:
         presets = sorted(file.stem for file in shipped.parent.glob("*.toml"))
         raise InputError(f"{error}; presets are {', '.join([*SIZES, *presets])}") from error

@@ -113,7 +113,7 @@ def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
     shape = llama.Config(
         vocab_size=tokenizer.vocab_size, context_length=CONTEXT, **vars(SIZES[size])
     )
-    task = Language(llama.Model(shape), special=tokenizer.structure)
+    task = Language(llama.Model(shape), special=tokenizer.special_token_ids)
     task.initialise()
     task = task.to(runtime.device)
     parameters = sum(weight.numel() for weight in task.parameters())

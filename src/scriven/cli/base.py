@@ -38,7 +38,7 @@ def table(rows: list[tuple[str, str]]) -> str:
 
 def for_terminal(text: str) -> str:
     """What a model wrote, harmless where a terminal shows it; as it is for a file or a pipe."""
-    from ..tokenizers.special import visible
+    from ..tokenizers.special_tokens import visible
 
     return visible(text) if sys.stdout.isatty() else text
 

@@ -113,7 +113,7 @@ def _open(
         InputError: it was not fine-tuned for conversations. SettingError: a knob out of its range.
     """
     from ..generate.conversation import Conversation
-    from ..tokenizers.chat import TASKS
+    from ..tokenizers.chat_template import TASKS
 
     model = open_model(run, arch, dtype)
     task = model.record["task"]

@@ -18,7 +18,7 @@ def report(run: str, *, json: Annotated[bool, Parameter(negative=())] = False) -
         One JSON object on standard output.
     """
     from ..report import write_report
-    from ..runs.folder import resolve
+    from ..runs.folder import find_run
 
-    path = write_report(resolve(run))
+    path = write_report(find_run(run))
     emit({"report": str(path)}, str(path), json)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from .. import registry
 from ..errors import ScrivenError, SettingError
+from ..runs.huggingface import hf_config_of, to_hf_weights
 from ..runs.load import Loaded
-from ..runs.twin import foreign_weights, shape_of_twin
 from ..tasks.shared.answering import Answering, Rewriting, spaced
 from ..tasks.shared.labelled import Labelled
-from ..tokenizers import chat
-from ..tokenizers.special import MARKS
+from ..tokenizers import chat_template
+from ..tokenizers.special_tokens import SPECIAL_TOKENS
 
 Floats = npt.NDArray[np.float32]
 
@@ -97,7 +97,7 @@ def describe(loaded: Loaded) -> Mapping[str, Any] | None:
     """The config of the run's twin in transformers, None where it has none."""
     record = loaded.record
     model = loaded.task.backbone.config
-    return shape_of_twin(architecture(loaded), model, record["task"], record.get("finetune"))
+    return hf_config_of(architecture(loaded), model, record["task"], record.get("finetune"))
 
 
 def twin(loaded: Loaded) -> Twin:
@@ -106,7 +106,7 @@ def twin(loaded: Loaded) -> Twin:
     assert config is not None, "refuse() comes first"
     model = loaded.task.backbone.config
     weights, task = loaded.task.state_dict(), loaded.record["task"]
-    return Twin(config, foreign_weights(architecture(loaded), model, weights, task))
+    return Twin(config, to_hf_weights(architecture(loaded), model, weights, task))
 
 
 def architecture(loaded: Loaded) -> ModuleType:
@@ -117,10 +117,12 @@ def architecture(loaded: Loaded) -> ModuleType:
 def example(loaded: Loaded) -> str:
     """A text as the run's task puts it to the model, for whoever calls it from a program."""
     task = loaded.task
-    if loaded.record["task"] in chat.TASKS:
-        return chat.render_text([{"role": "user", "content": "Good morning."}], answer=True)
+    if loaded.record["task"] in chat_template.TASKS:
+        return chat_template.render_text(
+            [{"role": "user", "content": "Good morning."}], answer=True
+        )
     if isinstance(task, Rewriting) and task.backbone.kind == "decoder":
-        return f"{spaced(loaded.tokenizer, 'A text.')}{MARKS['delimiter']}"
+        return f"{spaced(loaded.tokenizer, 'A text.')}{SPECIAL_TOKENS['delimiter']}"
     return "It was"
 
 

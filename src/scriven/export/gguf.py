@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import MissingExtra
 from ..runs.load import Loaded
-from ..tokenizers import chat
+from ..tokenizers import chat_template
 from .base import (
     Floats,
     ParityProbe,
@@ -101,10 +101,10 @@ def write(loaded: Loaded, folder: Path, dtype: str) -> None:
     writer.add_file_type(FILE_TYPES[dtype])
     _add_shape(writer, KINDS[source.kind], source.config)
     add_vocabulary(writer, loaded.tokenizer, source.config["vocab_size"])
-    talks = loaded.record["task"] in chat.TASKS
+    talks = loaded.record["task"] in chat_template.TASKS
     if talks:
-        writer.add_chat_template(chat.TEMPLATE)
-        writer.add_eot_token_id(loaded.tokenizer.structure["end"])
+        writer.add_chat_template(chat_template.TEMPLATE)
+        writer.add_eot_token_id(loaded.tokenizer.special_token_ids["end"])
     for name_there, tensor in rename(KINDS[source.kind], source.config, source.weights):
         kind = _storage(name_there, tensor, dtype)
         quantised = gguf.GGMLQuantizationType[kind]
@@ -280,7 +280,7 @@ def _post(server: Any, verb: str, request: dict[str, Any]) -> Any:
 def usage(loaded: Loaded, dtype: str) -> str:
     """How to write with it."""
     name = file_name(loaded, dtype)
-    usage = TALKING_USAGE if loaded.record["task"] in chat.TASKS else USAGE
+    usage = TALKING_USAGE if loaded.record["task"] in chat_template.TASKS else USAGE
     model = name.removesuffix(".gguf").lower()
     said = "makes one text of another" if not loaded.task.continues else "goes on with a text"
     return usage.format(name=name, model=model, prompt=example(loaded), said=said)
@@ -292,7 +292,7 @@ ollama create {model} -f Modelfile && ollama run {model} "It was"
 ```
 
 LM Studio, and everything else built on llama.cpp, opens `{name}` as it is. The model {said}; it
-has learnt no chat.
+has learnt no chat_template.
 """
 
 TALKING_USAGE = """```

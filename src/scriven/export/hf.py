@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..runs.card import TALK
-from ..runs.card_task import is_tuned
+from ..runs.card_task import is_finetuned
 from ..runs.card_task import usage as task_usage
+from ..runs.huggingface import WEIGHTS
 from ..runs.load import Loaded
-from ..runs.publish import WEIGHTS
+from ..runs.model_card import TALK
 from ..runs.weights import save_tensors
-from ..tokenizers.chat import TASKS, TEMPLATE_FILE
+from ..tokenizers.chat_template import TASKS, TEMPLATE_FILE
 from .base import Floats, ParityProbe, ProbeAnswer, describe, twin, why_no_twin
 
 DTYPES = ("f32", "f16", "bf16")
@@ -109,7 +109,7 @@ def _floats(logits: torch.Tensor) -> Floats:
 def usage(loaded: Loaded, dtype: str) -> str:
     """How to load it."""
     config = describe(loaded) or {}
-    if is_tuned(loaded.record) and config.get("architectures"):
+    if is_finetuned(loaded.record) and config.get("architectures"):
         code = task_usage(loaded.record, config["architectures"][0])
         if code:
             return f"```python\n{code}```\n"

@@ -12,8 +12,8 @@ from typing import Any
 from ..errors import DamagedError, InputError
 from ..files import printable, read_file, write_file
 from ..tokenizers.base import Tokenizer
-from ..tokenizers.chat import Message, check_messages, render_ids
-from ..tokenizers.special import clean
+from ..tokenizers.chat_template import Message, check_messages, render_ids
+from ..tokenizers.special_tokens import clean
 from .engine import Step
 
 Write = Callable[..., Iterator[Step]]

@@ -240,7 +240,7 @@ class Engine:
             self.task.train(training)
 
     def _reader(self, ignore_eos: bool) -> Reader:
-        banned = set(self.tokenizer.structure.values()) - self.ends
+        banned = set(self.tokenizer.special_token_ids.values()) - self.ends
         if ignore_eos:
             banned |= self.ends
         return Reader(self.task, self.tokenizer.vocab_size, sorted(banned), self._autocast)

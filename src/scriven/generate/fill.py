@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..tasks.base import Objective
 from ..tasks.masked import choose_hidden
 from ..tokenizers.base import Tokenizer
-from ..tokenizers.special import visible
+from ..tokenizers.special_tokens import visible
 from .sample import choose
 from .sampling import LARGEST_SEED, Sampling, check_whole
 

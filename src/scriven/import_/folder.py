@@ -15,8 +15,8 @@ from .. import config, registry
 from ..errors import InputError, SettingError
 from ..files import printable, read_file
 from ..models.shared.backbone import pretraining
-from ..runs import record
-from ..tokenizers import Tokenizer, chat, load_tokenizer
+from ..runs import metadata
+from ..tokenizers import Tokenizer, chat_template, load_tokenizer
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
@@ -70,17 +70,20 @@ def open_foreign(path: Path) -> Foreign:
     name, module, fields = _adopt(theirs, where)
     try:
         model = config.replace(module.Config(), fields, "model")
-        record.check_size({"architecture": name, "model": config.to_dict(model)})
+        metadata.check_size({"architecture": name, "model": config.to_dict(model)})
     except InputError as error:
-        text = str(error).removeprefix(f"{record.NAME}: ")
+        text = str(error).removeprefix(f"{metadata.NAME}: ")
         raise InputError(f"{where}/{CONFIG} cannot be used: {text}") from error
     tokenizer = load_tokenizer(path)
     _check_tokenizer(tokenizer, theirs, model, path)
     kind = str(module.foreign(model)["architectures"][0])
-    talks = _template(path) == chat.TEMPLATE and set(chat.NEEDS) <= tokenizer.structure.keys()
+    talks = (
+        _template(path) == chat_template.TEMPLATE
+        and set(chat_template.NEEDS) <= tokenizer.special_token_ids.keys()
+    )
     found = Foreign(path, theirs, kind, name, module, model, tokenizer, talks)
     for each in registry.module("scriven.tasks", found.task).Task.EXTRA:
-        if each not in tokenizer.structure:
+        if each not in tokenizer.special_token_ids:
             raise InputError(
                 f"{where}/tokenizer_config.json names no {each}_token: add "
                 "the one that the model was trained with"
@@ -90,7 +93,7 @@ def open_foreign(path: Path) -> Foreign:
 
 def _template(path: Path) -> object:
     """What the folder says of writing a conversation; it is compared, and never run."""
-    alone = path / chat.TEMPLATE_FILE
+    alone = path / chat_template.TEMPLATE_FILE
     if alone.is_file():
         return read_file(alone, LONGEST).decode("utf-8", "replace")
     return read_json(path / "tokenizer_config.json").get("chat_template")
@@ -203,8 +206,8 @@ def _check_tokenizer(tokenizer: Tokenizer, theirs: dict[str, Any], model: Any, p
             f"{where} is not this model's: it ends a text with {tokenizer.eos} "
             f"({tokenizer.eos_token}) and the model with {str(ends)[:40]}; put the right one there"
         )
-    if (path / record.NAME).exists():  # a run folder of ours knows its tokenizer exactly
-        kept = record.read_record(path).get("tokenizer")
+    if (path / metadata.NAME).exists():  # a run folder of ours knows its tokenizer exactly
+        kept = metadata.read_metadata(path).get("tokenizer")
         if isinstance(kept, dict) and kept.get("fingerprint") != tokenizer.fingerprint:
             raise InputError(
                 f"{where} is not the one this model was trained with: put the original file back"

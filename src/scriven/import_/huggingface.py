@@ -18,11 +18,9 @@ from .. import __version__, config
 from ..errors import DamagedError, InputError
 from ..export.shared.compare import Comparison
 from ..files import new_folder, printable, read_file
-from ..runs import folder, record
-from ..runs.huggingface import describe_files
+from ..runs import folder, metadata
+from ..runs.huggingface import from_hf_weights, hf_files, save_pretrained, to_hf_weights
 from ..runs.load import load_run
-from ..runs.publish import publish
-from ..runs.twin import foreign_weights, own_weights
 from ..runtime import decide
 from ..settings import RuntimeSettings, Settings
 from .check import check
@@ -73,21 +71,19 @@ def import_folder(
     with converted(path) if convert else nullcontext(path) as place:
         foreign = open_foreign(place)
         files, index = shards(place)
-        expected = needed(foreign.module, foreign.model, foreign.tokenizer.structure)
+        expected = needed(foreign.module, foreign.model, foreign.tokenizer.special_token_ids)
         found = read_tensors(files, index, expected)
         # through our own names, so that what is written is what `train` would have written
-        own = own_weights(foreign.module, foreign.model, found)
-        weights = foreign_weights(foreign.module, foreign.model, own)
+        own = from_hf_weights(foreign.module, foreign.model, found)
+        weights = to_hf_weights(foreign.module, foreign.model, own)
         parameters = sum(tensor.numel() for tensor in expected.values())
         say(f"{printable(path)}: {foreign.kind}, {parameters:,} parameters, as {foreign.name}")
         about = _record(foreign, name, path, out, parameters)
         with new_folder(out) as made:
-            described = describe_files(
-                foreign.module, foreign.model, name, foreign.tokenizer, about
-            )
-            publish(made, described, weights, {"step": "0"})
+            described = hf_files(foreign.module, foreign.model, name, foreign.tokenizer, about)
+            save_pretrained(made, described, weights, {"step": "0"})
             del weights, found, own
-            record.write_record(made, about)
+            metadata.write_metadata(made, about)
             comparison = check(load_run(made), foreign)
     return Imported(out, foreign.name, foreign.kind, parameters, comparison)
 
@@ -122,10 +118,10 @@ def _record(foreign: Foreign, name: str, path: Path, out: Path, parameters: int)
     """The content of scriven.json: what is known of a model that was trained elsewhere."""
     tokenizer = foreign.tokenizer
     runtime = decide(RuntimeSettings(dtype="float32"))
-    others = folder.runs(out.parent).values()
+    others = folder.list_runs(out.parent).values()
     return {
         "scriven": __version__,
-        "created": max(int(time.time()), 1 + max(map(record.created, others), default=0)),
+        "created": max(int(time.time()), 1 + max(map(metadata.created, others), default=0)),
         "name": name,
         "architecture": foreign.name,
         "task": foreign.task,
@@ -166,7 +162,7 @@ def _opening(foreign: Foreign) -> int:
 def _licence(path: Path) -> str | None:
     """The licence that the original's card names, which goes with every copy."""
     try:
-        text = read_file(path / "README.md", record.LONGEST).decode("utf-8", "replace")
+        text = read_file(path / "README.md", metadata.LONGEST).decode("utf-8", "replace")
     except (InputError, DamagedError):
         return None
     front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""

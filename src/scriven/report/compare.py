@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..runs.folder import RUNS, resolve, runs
+from ..runs.folder import RUNS, find_run, list_runs
 from .compare_fold import fold
 from .compare_notes import add_notes
 from .compare_row import Row, read_row
@@ -76,11 +76,11 @@ def find_runs(names: Sequence[str]) -> list[Path]:
 
 def _find(name: str) -> list[Path]:
     for folder in (RUNS / name, Path(name)):
-        inside = list(runs(folder).values()) if name else []
+        inside = list(list_runs(folder).values()) if name else []
         if inside and not (folder / "scriven.json").is_file():
             return inside
     if not glob.has_magic(name):
-        return [resolve(name)]
+        return [find_run(name)]
     for pattern in (str(RUNS / name), name):
         paths = [Path(path) for path in sorted(glob.glob(pattern))]
         matches = [path for path in paths if (path / "scriven.json").is_file()]

@@ -113,9 +113,9 @@ def read_row(folder: Path) -> Row:
     if values["optimizer"] == "muon":
         values["muon_lr"] = history.figure("settings", "optim", "muon_lr")
     task = history.word("task") or "language"
-    is_tuned = tuned.is_tuned(history)
-    values |= _judged(history) if is_tuned else dict.fromkeys(SCORED)
-    if is_tuned:
+    is_finetuned = tuned.is_finetuned(history)
+    values |= _judged(history) if is_finetuned else dict.fromkeys(SCORED)
+    if is_finetuned:
         values["bits_per_byte"] = values["ngram_loss"] = None
         if tuned.learns_text(history):  # it holds the loss of the text as well
             values["train_loss"] = None
@@ -125,8 +125,8 @@ def read_row(folder: Path) -> Row:
         values=values,
         text=_text(history),
         same=_same(history),
-        measure=f"the answers of {task}" if is_tuned else MEASURES.get(task, NEXT_TOKEN),
-        judged="score" if is_tuned else "val_loss",
+        measure=f"the answers of {task}" if is_finetuned else MEASURES.get(task, NEXT_TOKEN),
+        judged="score" if is_finetuned else "val_loss",
         finished=figures.finished,
         best_step=figures.best_step,
         runs=[folder],
@@ -178,7 +178,7 @@ def _text(history: History) -> tuple[Value, ...]:
     Where the seed draws the documents that are held out, the fingerprint is another for each seed,
     and the text is known by its size.
     """
-    if tuned.is_tuned(history):
+    if tuned.is_finetuned(history):
         return _table(history)
     documents = history.figure("data", "documents")
     if documents is None or documents < MANY_DOCUMENTS:
@@ -211,6 +211,6 @@ def _same(history: History) -> str:
     settings = history.pick("settings")
     kept = {key: value for key, value in settings.items() if key != "seed"} if settings else {}
     parts = [history.word("architecture"), history.word("task"), history.pick("model"), kept]
-    if tuned.is_tuned(history):
+    if tuned.is_finetuned(history):
         parts += [history.word("finetune", "base", name) for name in ("name", "fresh")]
     return repr([*parts, _text(history), history.pick("own")])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedError, InputError
-from ..runs.sealed import unseal
+from ..runs.sealed import parse_signed_json
 
 ABSURD = 1e50
 NAME = 200  # characters of a run name that are shown
@@ -92,7 +92,9 @@ def read_history(folder: Path, surprise: Sequence[tuple[str, float]] = ()) -> Hi
     if not isinstance(record, dict):
         raise DamagedError(f"{folder / 'scriven.json'} is damaged: it holds no JSON object")
     if "digest" in record:
-        record = unseal((folder / "scriven.json").read_bytes(), str(folder / "scriven.json"))
+        record = parse_signed_json(
+            (folder / "scriven.json").read_bytes(), str(folder / "scriven.json")
+        )
     name = str(record.get("name") or folder.resolve().name)
     history = History(name[:NAME], record)
     _read_metrics(folder / "metrics.jsonl", history)

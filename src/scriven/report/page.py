@@ -49,13 +49,13 @@ def render(history: History) -> str:
     """The whole page as text."""
     figures = measure(history)
     found = facts.notes(history)
-    is_tuned = tuned.is_tuned(history)
-    standing = tuned.standing(history) if is_tuned else None
-    said = "Its answers over time" if is_tuned else "Its writing over time"
+    is_finetuned = tuned.is_finetuned(history)
+    standing = tuned.standing(history) if is_finetuned else None
+    said = "Its answers over time" if is_finetuned else "Its writing over time"
     sections = [
         _section("Key figures", _figures(history, figures, standing)),
         _section("Is it any good?", _ladder(figures)) if _rungs(figures) else "",
-        *(_of_task(history, standing) if is_tuned else ()),
+        *(_of_task(history, standing) if is_finetuned else ()),
         _section("Curves", _curves(history, figures)),
         _section("What could help next", _advice(history, figures, standing)),
         _section(said, _samples(history.samples)) if history.samples else "",
@@ -102,7 +102,7 @@ def _of_task(history: History, standing: tuned.Standing | None) -> list[Markup]:
 
 def _header(history: History, figures: Figures, standing: tuned.Standing | None) -> Markup:
     said = verdict(figures)
-    if tuned.is_tuned(history):
+    if tuned.is_finetuned(history):
         said = words_tuned.verdict(history, figures, standing)
     kind = " · ".join(word for word in (history.word("architecture"), history.word("task")) if word)
     return element(
@@ -135,7 +135,7 @@ def _figures(history: History, figures: Figures, standing: tuned.Standing | None
     if not figures.language:
         rows = [row for row in rows if row[0] not in (baseline, "Perplexity", "Bits per byte")]
         rows[1] = ("Accuracy", percent(figures.accuracy), "of the validation part")
-    if tuned.is_tuned(history):
+    if tuned.is_finetuned(history):
         rows = tuned.tiles(history, figures, standing)
     tiles = [
         element(
@@ -193,7 +193,7 @@ def _curves(history: History, figures: Figures) -> Markup:
             Line("validation", "held", points(history.evaluations, name, scale), dots=True),
         ]
 
-    note = words_tuned.loss_note(history) if tuned.is_tuned(history) else ""
+    note = words_tuned.loss_note(history) if tuned.is_finetuned(history) else ""
     loss = chart(
         f"Loss, {tuned.LOSSES.get(figures.unit, f'nats per {figures.unit}')}",
         lines("loss")[1:] if note else lines("loss"),
@@ -234,7 +234,7 @@ def points(moments: Sequence[Moment], name: str, scale: float = 1.0) -> list[Poi
 
 def _advice(history: History, figures: Figures, standing: tuned.Standing | None) -> Markup:
     said = advice(history, figures)
-    if tuned.is_tuned(history):
+    if tuned.is_finetuned(history):
         said = words_tuned.advice(history, figures, standing)
     return element("ul", *(element("li", text) for text in said), class_="next")
 

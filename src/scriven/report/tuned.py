@@ -59,7 +59,7 @@ class Standing:
 CONTROL = "without pre-training"
 
 
-def is_tuned(history: History) -> bool:
+def is_finetuned(history: History) -> bool:
     """Whether the run is a fine-tuning."""
     return isinstance(history.pick("finetune"), dict)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..models.shared.names import Name, Sizes, deepest, expand
 from ..nn.lora import TARGETS
-from .twin import SCORE, is_labelled, shape_of_twin
+from .huggingface import SCORE, hf_config_of, is_labelled
 
 A, B = ".lora_A.weight", ".lora_B.weight"
 
@@ -26,7 +26,7 @@ class Names:
     """
 
     def __init__(self, architecture: ModuleType, config: Any, kind: str | None = None) -> None:
-        self.twin = shape_of_twin(architecture, config, kind)
+        self.twin = hf_config_of(architecture, config, kind)
         rows = [] if self.twin is None else expand(architecture.NAMES, deepest(config))
         self.table = {row.ours: row for row in rows}
         """Empty where there is no twin: then names are ours."""

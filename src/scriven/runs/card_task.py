@@ -59,7 +59,7 @@ NAMES = {
 Scores = Mapping[str, Mapping[str, Any]]
 
 
-def is_tuned(record: Mapping[str, Any]) -> bool:
+def is_finetuned(record: Mapping[str, Any]) -> bool:
     """Whether a run is a fine-tuning."""
     return isinstance(record.get("finetune"), dict)
 
@@ -160,9 +160,9 @@ def usage(record: Mapping[str, Any], kind: str) -> str:
     text = " A text." if words else "A text."  # as a word in the middle of a text
     if is_pair(kind):
         return WRITES.format(auto="AutoModelForSeq2SeqLM", text=text, border="", cut="")
-    from ..tokenizers.special import MARKS  # whoever only reads scores loads no tokenizer for it
+    from ..tokenizers.special_tokens import SPECIAL_TOKENS
 
-    border, cut = f' + "{MARKS["delimiter"]}"', '[:, ids["input_ids"].size(1) :]'
+    border, cut = f' + "{SPECIAL_TOKENS["delimiter"]}"', '[:, ids["input_ids"].size(1) :]'
     return WRITES.format(auto="AutoModelForCausalLM", text=text, border=border, cut=cut)
 
 

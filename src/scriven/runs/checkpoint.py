@@ -28,7 +28,7 @@ from ..files import (
     write_folder,
 )
 from . import manifest, weights
-from .sealed import NewerError
+from .sealed import NewerFormatError
 
 FOLDER = "checkpoints"
 _NAME = re.compile(rf"(?:{re.escape(REPLACED)})?step-(0|[1-9][0-9]{{0,17}})")
@@ -113,7 +113,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
     for step, place in _places(folder):
         try:
             tensors, state = _load(place, step)
-        except NewerError:
+        except NewerFormatError:
             raise
         except DamagedError as error:
             warnings.append(f"checkpoint of step {step} is not used: {error}")

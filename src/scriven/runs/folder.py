@@ -9,21 +9,21 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import TEMPORARY, make_folder, printable, remove_leftovers, write_error, write_file
-from . import lock, record
+from . import lock, metadata
 
 RUNS = Path("runs")
 
 
-def runs(folder: Path = RUNS) -> dict[str, Path]:
+def list_runs(folder: Path = RUNS) -> dict[str, Path]:
     """Name -> folder of every run in `folder`, sorted by name."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:
         return {}
-    return {name: folder / name for name in names if os.path.isfile(folder / name / record.NAME)}
+    return {name: folder / name for name in names if os.path.isfile(folder / name / metadata.NAME)}
 
 
-def resolve(run: str, folder: Path = RUNS) -> Path:
+def find_run(run: str, folder: Path = RUNS) -> Path:
     """The run folder a person means.
 
     Args:
@@ -34,18 +34,18 @@ def resolve(run: str, folder: Path = RUNS) -> Path:
     Raises:
         InputError: there is no such run; the text names near ones.
     """
-    known = runs(folder)
+    known = list_runs(folder)
     if run in known:
         return known[run]
     if run == "latest":
         if not known:
             raise InputError(f"no runs in {printable(folder)} yet: scriven train FILE makes one")
-        return max(known.values(), key=lambda path: (record.created(path), path.name))
+        return max(known.values(), key=lambda path: (metadata.created(path), path.name))
     path = Path(run)
-    if os.path.isfile(path / record.NAME):
+    if os.path.isfile(path / metadata.NAME):
         return path
     if run and os.path.exists(path):
-        raise InputError(f"{printable(run)} is no run folder: it has no {record.NAME}")
+        raise InputError(f"{printable(run)} is no run folder: it has no {metadata.NAME}")
     near = get_close_matches(run, known, 3, cutoff=0.5)
     if near:
         hint = f"did you mean {' or '.join(printable(name) for name in near)}?"
@@ -57,7 +57,7 @@ def resolve(run: str, folder: Path = RUNS) -> Path:
     raise InputError(f"no run {printable(run[:300]) or repr(run)}: {hint}")
 
 
-def claim(out: Path) -> Path:
+def create_run_dir(out: Path) -> Path:
     """Makes sure a run can be written to a folder, before any work is done.
 
     A link is followed here, once, so that a run cannot be torn apart by changing the link later.
@@ -87,7 +87,7 @@ def claim(out: Path) -> Path:
         raise InputError(f"{where} cannot be the name of a folder: choose another --out") from error
     except OSError as error:
         raise write_error(error, out) from error
-    if record.NAME not in names and not all(_ours(name) for name in names):
+    if metadata.NAME not in names and not all(_ours(name) for name in names):
         raise InputError(
             f"{where} is not empty and holds no run: choose a new or empty folder with --out"
         )
@@ -97,7 +97,7 @@ def claim(out: Path) -> Path:
 
 
 def _ours(name: str) -> bool:
-    """Whether a claimed folder may hold this before it has a record."""
+    """Whether a claimed folder may hold this before it has a metadata."""
     return name.startswith(TEMPORARY) or name in (lock.NAME, lock.OWNER)
 
 

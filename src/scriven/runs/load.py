@@ -12,9 +12,9 @@ from ..errors import DamagedError, InputError
 from ..tasks.base import Objective
 from ..tokenizers import Tokenizer, load_tokenizer
 from . import checkpoint
-from .adapter import load_weights
-from .record import read_record
-from .twin import own_weights
+from .huggingface import from_hf_weights
+from .metadata import read_metadata
+from .peft import load_weights
 from .weights import load_tensors
 
 
@@ -47,7 +47,7 @@ def load_run(folder: Path, architecture: str | None = None) -> Loaded:
         DamagedError: nothing whole is left. InputError: not a run folder, another tokenizer, or a
             run of a user's own architecture without its file.
     """
-    record = read_record(folder)
+    record = read_metadata(folder)
     named = architecture_of(record, architecture)
     module = registry.module("scriven.models", named)
     model = config.replace(module.Config(), record["model"], "model")
@@ -60,7 +60,7 @@ def load_run(folder: Path, architecture: str | None = None) -> Loaded:
     kind = registry.module("scriven.tasks", record["task"])
     backbone = module.Model(model)
     facts = record.get("finetune")
-    task: Objective = kind.Task(backbone, special=tokenizer.structure, facts=facts)
+    task: Objective = kind.Task(backbone, special=tokenizer.special_token_ids, facts=facts)
     warnings: list[str] = []
     try:
         weights = _weights(folder, module, model, record["task"], warnings)
@@ -95,7 +95,7 @@ def _weights(
     path = folder / "model.safetensors"
     try:
         if path.exists():
-            return own_weights(module, model, load_tensors(path), task)
+            return from_hf_weights(module, model, load_tensors(path), task)
     except DamagedError as error:
         warnings.append(f"{error}; the newest whole checkpoint is used instead")
     found = checkpoint.load_newest(folder)

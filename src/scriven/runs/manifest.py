@@ -10,16 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedError
-from ..files import (
-    Buffer,
-    Content,
-    buffers,
-    file_size,
-    printable,
-    read_error,
-    read_file,
-)
-from .sealed import release, seal, unseal
+from ..files import Buffer, Content, buffers, file_size, printable, read_error, read_file
+from .sealed import parse_signed_json, release, signed_json
 
 NAME = "manifest.json"
 LONGEST = 1 << 20
@@ -55,7 +47,7 @@ def build(
         part: {name: {"size": size, "sha256": digest} for name, (size, digest) in entries.items()}
         for part, entries in parts.items()
     }
-    return seal({"scriven": release(), **about, **listed})
+    return signed_json({"scriven": release(), **about, **listed})
 
 
 def read(folder: Path, part: str = "files", **about: int | str) -> dict[str, Entry]:
@@ -66,7 +58,7 @@ def read(folder: Path, part: str = "files", **about: int | str) -> dict[str, Ent
             it has to say of itself.
     """
     path = folder / NAME
-    content = unseal(read_file(path, LONGEST), printable(path))
+    content = parse_signed_json(read_file(path, LONGEST), printable(path))
     for name, wanted in about.items():
         if content.get(name) != wanted:
             raise DamagedError(

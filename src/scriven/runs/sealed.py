@@ -17,7 +17,7 @@ FORMAT = 1
 """The newest format of our own files that this release reads, and the one it writes."""
 
 
-class NewerError(DamagedError):
+class NewerFormatError(DamagedError):
     """An undamaged file, written by a later release."""
 
 
@@ -29,14 +29,14 @@ def release() -> str:
         return "unknown"
 
 
-def seal(content: Mapping[str, Any]) -> bytes:
+def signed_json(content: Mapping[str, Any]) -> bytes:
     """A JSON object as bytes, with the format version in front and the digest at the end."""
     body = {"format": FORMAT, **content}
     assert "digest" not in body, "the digest is ours"
     return _text({**body, "digest": _digest(body)}).encode("ascii")
 
 
-def unseal(raw: bytes | bytearray, where: str) -> dict[str, Any]:
+def parse_signed_json(raw: bytes | bytearray, where: str) -> dict[str, Any]:
     """The inverse of `seal`; the digest is left out.
 
     Args:
@@ -64,7 +64,7 @@ def unseal(raw: bytes | bytearray, where: str) -> dict[str, Any]:
             f"{release()} reads up to format {FORMAT}: install a newer Scriven"
         )
         # A flipped bit can make a version look newer: only a whole file is believed.
-        raise NewerError(text) if whole else DamagedError(f"{text}, or the file is damaged")
+        raise NewerFormatError(text) if whole else DamagedError(f"{text}, or the file is damaged")
     if not whole:
         raise DamagedError(f"{where} was changed after it was written ({format_bytes(len(raw))})")
     if content["format"] != FORMAT:

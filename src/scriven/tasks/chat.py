@@ -12,7 +12,13 @@ from typing import Any, ClassVar
 from ..data.batch import IGNORE_INDEX
 from ..errors import InputError
 from ..tokenizers.base import Tokenizer
-from ..tokenizers.chat import Message, Rendered, check_messages, render, render_ids
+from ..tokenizers.chat_template import (
+    Message,
+    Rendered,
+    check_messages,
+    render_conversation,
+    render_ids,
+)
 from .shared.answering import Answering
 from .shared.columns import BadValue, Column, Row, unfolded
 from .shared.examples import Example, Ids
@@ -95,7 +101,9 @@ class Chat(Answering):
         answer at its end, the conversation up to where it begins."""
         messages: list[Message] = list(self.conversation(row))
         if self.backbone.kind == "decoder" and messages[-1]["role"] == "assistant":
-            made, lost = shortened(messages, self.whole, lambda kept: render(tokenizer, kept))
+            made, lost = shortened(
+                messages, self.whole, lambda kept: render_conversation(tokenizer, kept)
+            )
             if len(made.ids) <= self.whole:
                 told = zip(made.ids[1:], made.answers[1:], strict=True)
                 targets = [

@@ -7,7 +7,7 @@ question stays.
 
 from typing import ClassVar
 
-from ..tokenizers.chat import from_prompt
+from ..tokenizers.chat_template import from_prompt
 from .chat import Chat
 from .shared.columns import Column, Row, text
 

@@ -3,7 +3,7 @@
 from .base import Tokenizer
 from .choose import choose_kind, train_tokenizer
 from .files import load_tokenizer, save_tokenizer
-from .special import EOS, PAD, clean
+from .special_tokens import EOS, PAD, clean
 from .stream import StreamDecoder
 
 __all__ = [

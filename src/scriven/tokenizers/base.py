@@ -21,7 +21,7 @@ from .alphabet import bytes_of_ids
 from .layout import config_text
 from .lookup import ByteLookup, CharacterLookup
 from .patterns import chunks
-from .special import EOS, MARKS, MASK, PAD, clean
+from .special_tokens import EOS, MASK, PAD, SPECIAL_TOKENS, clean
 
 Ids = npt.NDArray[np.int32]
 
@@ -69,12 +69,12 @@ class Tokenizer:
         elif kind == "byte":
             self._lookup = ByteLookup(backend.get_vocab(with_added_tokens=False))
 
-    def with_special(self, *names: str) -> "Tokenizer":
+    def with_special_tokens(self, *names: str) -> "Tokenizer":
         """The same tokenizer with more ids, at the end, for tokens of MARKS that it lacks.
 
         Those of labelled inputs come with their frame (`frame.py`); any others end without one.
         """
-        missing = [name for name in names if name not in self.structure]
+        missing = [name for name in names if name not in self.special_token_ids]
         framed = set(frame.NEEDS) <= set(names)
         if not missing and framed == frame.has_frame(self.backend):
             return self
@@ -84,7 +84,7 @@ class Tokenizer:
             # a token that is a word brings the space before it, so the mask in its place does too
             spaced = name == "mask" and self.kind in ("bpe", "word")
             token = tokenizers.AddedToken(
-                MARKS[name], special=True, normalized=False, lstrip=spaced
+                SPECIAL_TOKENS[name], special=True, normalized=False, lstrip=spaced
             )
             backend.add_special_tokens([token])
         frame.set_frame(backend, framed)
@@ -92,9 +92,13 @@ class Tokenizer:
         return Tokenizer(backend, self.kind, self.pattern, self.eos_token, self.pad_token, mask)
 
     @property
-    def structure(self) -> dict[str, int]:
+    def special_token_ids(self) -> dict[str, int]:
         """The ids of the tokens that are no text, by what they are for: eos, pad, and MARKS."""
-        known = {name: self.special[mark] for name, mark in MARKS.items() if mark in self.special}
+        known = {
+            name: self.special[mark]
+            for name, mark in SPECIAL_TOKENS.items()
+            if mark in self.special
+        }
         ids = {**known, "eos": self.eos, "pad": self.pad}
         return ids if self.mask is None else {**ids, "mask": self.mask}
 

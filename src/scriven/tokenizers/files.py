@@ -16,7 +16,7 @@ from ..errors import DamagedError, InputError
 from .alphabet import BYTE_TO_CHARACTER, byte_token
 from .base import Tokenizer
 from .patterns import PATTERNS
-from .special import EOS, PAD
+from .special_tokens import EOS, PAD
 
 LARGEST_FILE = 256 * 1024 * 1024
 

@@ -11,12 +11,12 @@ from tokenizers.processors import TemplateProcessing
 
 import tokenizers
 
-from .special import MARKS
+from .special_tokens import SPECIAL_TOKENS
 
 NEEDS = ("start", "delimiter", "extract")
 """Special tokens that a labelled input is made of."""
 
-_START, _DELIMITER, _EXTRACT = (MARKS[name] for name in NEEDS)
+_START, _DELIMITER, _EXTRACT = (SPECIAL_TOKENS[name] for name in NEEDS)
 
 
 def has_frame(backend: tokenizers.Tokenizer) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .. import registry
-from ..runs.adapter import add_adapters
+from ..runs.peft import add_adapters
 from ..runtime import Runtime
 from ..tasks.base import Objective
 from ..tasks.shared.inherit import inherit
@@ -29,7 +29,7 @@ def build_task(
     kind = registry.module("scriven.tasks", plan.task)
     backbone = architecture.Model(plan.model)
     facts = record.get("finetune")
-    task: Objective = kind.Task(backbone, own.criterion, tokenizer.structure, facts)
+    task: Objective = kind.Task(backbone, own.criterion, tokenizer.special_token_ids, facts)
     task.initialise()
     if own.weights is not None:
         task.load_state_dict(own.weights)
@@ -49,7 +49,7 @@ def check_weights(
     """
     kind = registry.module("scriven.tasks", plan.task)
     with torch.device("meta"):
-        task = kind.Task(architecture.Model(plan.model), None, tokenizer.structure, facts)
+        task = kind.Task(architecture.Model(plan.model), None, tokenizer.special_token_ids, facts)
         prepare_weights(task, architecture, plan, {"finetune": facts})
 
 

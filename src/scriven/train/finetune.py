@@ -17,10 +17,10 @@ from ..errors import BusyError, InputError, ScrivenError, SettingError
 from ..generate.sampling import LARGEST_SEED, check_whole
 from ..models.shared.cost import build_empty
 from ..runs import checkpoint
-from ..runs.folder import claim, resolve
+from ..runs.folder import create_run_dir, find_run
 from ..runs.load import Loaded, load_run
 from ..runs.lock import RunLock
-from ..runs.record import check_size, read_record, write_record
+from ..runs.metadata import check_size, read_metadata, write_metadata
 from ..runtime import decide
 from ..settings import Settings
 from .budget import parse_budget
@@ -89,14 +89,14 @@ def finetune(asked: TrainRequest, own: UserComponents | None = None) -> TrainRes
         )
         parts = (plan, rows.tokenizer, rows.data, folder.name)
         check_size(new_record(*parts, "", runtime, [], facts))
-        folder = claim(folder)
+        folder = create_run_dir(folder)
         for sentence in rows.notes:
             log.say(sentence)
         with RunLock(folder):
             if (folder / "scriven.json").exists():
                 raise BusyError(f"{folder} was made by another process just now: try again")
             record = new_record(*parts, asked.command, runtime, own.names(), facts)
-            write_record(folder, record)
+            write_metadata(folder, record)
             own = replace(own, base_weights=None if asked.fresh else base.task.state_dict())
             return run_plan(plan, rows, folder, record, runtime, stop, clock, own, asked.quiet)
 
@@ -113,7 +113,7 @@ def _again(
     log: Log,
 ) -> TrainResult:
     """A run that exists: go on with it, or give its results once more."""
-    record = read_record(folder)
+    record = read_metadata(folder)
     if record.get("task") != ground.name or "finetune" not in record:
         raise InputError(
             f"{folder} is a run for {record.get('task')}, not {ground.name}: use --out NEW"
@@ -151,7 +151,7 @@ def _again(
             record["settings"]["budget"] = config.to_dict(plan.budget)
             record["settings"]["steps"] = plan.steps
             record["command"] = asked.command
-            write_record(folder, record)
+            write_metadata(folder, record)
         return run_plan(plan, rows, folder, record, runtime, stop, clock, own, asked.quiet)
 
 
@@ -162,7 +162,7 @@ def _base(asked: TrainRequest) -> Loaded | ScrivenError:
         ScrivenError: it cannot be had, and there is nothing to go on with.
     """
     try:
-        return load_run(resolve(asked.base or ""), asked.arch)
+        return load_run(find_run(asked.base or ""), asked.arch)
     except ScrivenError as error:
         name = Path(asked.base or "").name
         begun = [Path(asked.out)] if asked.out else Path("runs").glob(f"{glob.escape(name)}-*")
@@ -186,7 +186,7 @@ def _folder(asked: TrainRequest, task: str) -> Path:
     if asked.out is not None:
         return Path(asked.out)
     try:
-        name = resolve(asked.base or "").name
+        name = find_run(asked.base or "").name
     except ScrivenError:  # it is gone; its fine-tuning may go on
         name = Path(asked.base or "").name
     return Path("runs") / f"{name}-{task}"
@@ -212,7 +212,7 @@ def _rows(
     """The rows in token ids, and what scriven.json says of the fine-tuning."""
     kind = ground.task
     about = kind.survey(ground.train)
-    tokenizer = base.tokenizer.with_special(*kind.EXTRA)
+    tokenizer = base.tokenizer.with_special_tokens(*kind.EXTRA)
     before = base.record.get("finetune") or {}
     same = base.record["task"] == ground.name and all(
         before.get(name) == value for name, value in about.items()

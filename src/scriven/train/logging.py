@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from ..files import write_file
-from ..tokenizers.special import visible
+from ..tokenizers.special_tokens import visible
 
 BAR = 10
 """Columns of the live bar."""

@@ -5,9 +5,9 @@ from typing import Any
 
 from ..errors import DamagedError, InputError
 from ..runs import checkpoint
-from ..runs.card import read_curve
-from ..runs.publish import publish_files
-from ..runs.record import write_record
+from ..runs.huggingface import save_pretrained_files
+from ..runs.metadata import write_metadata
+from ..runs.model_card import read_loss_curve
 from .budget import Horizon
 from .logging import Stopwatch, forget_after
 from .loop import Loop
@@ -133,8 +133,10 @@ def _finish(run: Trainer, outcome: Outcome, handle_signals: Stopwatch) -> dict[s
         **run.material.results(run, score),
     }
     run.record["results"] = results
-    write_record(run.folder, run.record)
-    publish_files(run.folder, run.describe(read_curve(run.folder)))  # the card tells it all now
+    write_metadata(run.folder, run.record)
+    save_pretrained_files(
+        run.folder, run.describe(read_loss_curve(run.folder))
+    )  # the card tells it all now
     run.dist.barrier()
     return results
 

@@ -16,9 +16,9 @@ from ..distributed import init_distributed
 from ..errors import BusyError, InputError, SettingError
 from ..generate.sampling import LARGEST_SEED, check_whole
 from ..models.shared.backbone import pretraining
-from ..runs.folder import claim, resolve
+from ..runs.folder import create_run_dir, find_run
 from ..runs.lock import RunLock
-from ..runs.record import check_size, read_record, write_record
+from ..runs.metadata import check_size, read_metadata, write_metadata
 from ..runtime import decide
 from ..settings import Settings, TokenizerSettings
 from ..tokenizers.choose import vocabulary_for
@@ -69,7 +69,7 @@ def _folder(request: TrainRequest) -> Path | None:
     if request.resume:
         if request.out:
             raise SettingError("--resume RUN goes on in RUN: leave --out away")
-        return resolve(request.resume)
+        return find_run(request.resume)
     if request.out == "":
         raise SettingError("--out is empty: name a folder, or leave it away for runs/NAME")
     return None if request.out is None else Path(request.out)
@@ -145,7 +145,7 @@ def _new(
     dist.batch_shard(plan.settings.train.batch_size or 1)  # refuses early
     data, tokenizer = about_text(corpus), corpus.tokenizer
     check_size(new_record(plan, tokenizer, data, folder.name, "", runtime, []))
-    folder = claim(folder)
+    folder = create_run_dir(folder)
     for sentence in corpus.notes:
         log.say(sentence)
     if request.explain:
@@ -156,7 +156,7 @@ def _new(
         command = request.command
         record = new_record(plan, tokenizer, data, folder.name, command, runtime, own.names())
         record["environment"]["processes"] = dist.world_size
-        write_record(folder, record)
+        write_metadata(folder, record)
         meeting.begin(folder, request.sources)
         return run_plan(
             plan, Texts(corpus), folder, record, runtime, stop, clock, own, request.quiet, dist
@@ -175,7 +175,7 @@ def _again(
 ) -> TrainResult:
     """A run that exists: go on with it, or give its results once more."""
     log = Log(None, quiet=request.quiet)
-    record = read_record(folder)
+    record = read_metadata(folder)
     if "finetune" in record:
         raise InputError(f"{folder} is a fine-tuning: go on with `{record['command']}`")
     plan, changes = check_resume_config(record, overrides, folder)
@@ -233,7 +233,7 @@ def _again(
             record["settings"].update(config.to_dict(plan.settings))
             record["settings"]["budget"] = config.to_dict(plan.budget)
             record["settings"]["steps"] = plan.steps
-            write_record(folder, record)
+            write_metadata(folder, record)
         meeting.begin(folder, sources)
         return run_plan(
             plan, Texts(corpus), folder, record, runtime, stop, clock, own, request.quiet, dist
@@ -248,7 +248,7 @@ def _follow(
     if not told:
         raise SystemExit(2)  # the first process has said why
     folder = Path(told["folder"])
-    record = read_record(folder)
+    record = read_metadata(folder)
     if told["finished"]:
         return TrainResult(folder, {**record["results"], "run": str(folder)})
     plan = plan_from_metadata(record, request.arch)
@@ -273,7 +273,7 @@ def _follow(
 def with_marks(corpus: TokenDataset, task: str) -> TokenDataset:
     """The text with a tokenizer that has the special tokens a task needs."""
     extra = registry.module("scriven.tasks", task).Task.EXTRA
-    return dataclasses.replace(corpus, tokenizer=corpus.tokenizer.with_special(*extra))
+    return dataclasses.replace(corpus, tokenizer=corpus.tokenizer.with_special_tokens(*extra))
 
 
 def _resolved(asked: TokenizerSettings, corpus: TokenDataset) -> TokenizerSettings:

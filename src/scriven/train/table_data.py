@@ -235,7 +235,7 @@ def encoded(
         InputError: a row that cannot be used.
     """
     with torch.device("meta"):
-        task = kind(backbone, None, tokenizer.structure, facts)
+        task = kind(backbone, None, tokenizer.special_token_ids, facts)
     found = []
     for row in rows:
         try:

@@ -16,12 +16,10 @@ from ..evaluate.loss import Score, evaluate_loss
 from ..generate.engine import Engine
 from ..nn.lora import adapters, merged
 from ..runs import checkpoint
-from ..runs.adapter import write_adapter
-from ..runs.card import Curve
-from ..runs.huggingface import describe_files
-from ..runs.publish import publish
-from ..runs.record import write_record
-from ..runs.twin import foreign_weights
+from ..runs.huggingface import hf_files, save_pretrained, to_hf_weights
+from ..runs.metadata import write_metadata
+from ..runs.model_card import Curve
+from ..runs.peft import write_adapter
 from ..runtime import Runtime, seed_everything
 from ..tasks.base import Output
 from ..tasks.shared.examples import TableTask
@@ -93,7 +91,7 @@ class Trainer:
 
     def describe(self, curve: Curve = ()) -> dict[str, bytes]:
         """The files beside the weights; the model card tells what is known by now."""
-        return describe_files(
+        return hf_files(
             self.architecture,
             self.plan.model,
             self.folder.name,
@@ -125,7 +123,7 @@ class Trainer:
             return
         self.record["baseline"], sentence = self.material.baseline()
         try:
-            write_record(self.folder, self.record)
+            write_metadata(self.folder, self.record)
         except ResourceError as error:  # the end of the run writes it again
             self.log.say(str(error))
         if not self.task.fills:  # counting sees one side of a gap only
@@ -198,11 +196,11 @@ class Trainer:
     def publish(self, step: int) -> None:
         """Makes the weights that are shown the model of the run folder."""
         plan, architecture = self.plan, self.architecture
-        weights = foreign_weights(architecture, plan.model, merged(self.shown), plan.task)
+        weights = to_hf_weights(architecture, plan.model, merged(self.shown), plan.task)
         if adapters(self.shown):
             folder, base = self.folder / "adapter", self.record["finetune"]["base"]["run"]
             write_adapter(folder, self.shown, architecture, plan.model, base, kind=plan.task)
-        publish(self.folder, self.files, weights, {"step": str(step)})
+        save_pretrained(self.folder, self.files, weights, {"step": str(step)})
 
     def _try_to_publish(self, progress: TrainState) -> None:
         """A full disk costs this publication, never the run: the end publishes again."""

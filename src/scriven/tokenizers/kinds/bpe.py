@@ -18,7 +18,7 @@ from ...errors import SettingError
 from ...settings import TokenizerSettings
 from ..base import Tokenizer
 from ..patterns import chunks, splitter
-from ..special import EOS, PAD, clean
+from ..special_tokens import EOS, PAD, clean
 
 SMALLEST = 258  # all bytes, EOS and PAD
 DEFAULT = 8192

@@ -12,7 +12,7 @@ from ...settings import TokenizerSettings
 from ..alphabet import BYTE_TO_CHARACTER
 from ..base import Tokenizer
 from ..patterns import splitter
-from ..special import EOS, PAD
+from ..special_tokens import EOS, PAD
 
 
 def train(pieces: Iterable[str], settings: TokenizerSettings) -> Tokenizer:

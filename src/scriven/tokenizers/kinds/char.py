@@ -14,7 +14,7 @@ from tokenizers import Tokenizer as Backend
 from ...settings import TokenizerSettings
 from ..alphabet import byte_token
 from ..base import Tokenizer
-from ..special import EOS, PAD, clean
+from ..special_tokens import EOS, PAD, clean
 
 
 def train(pieces: Iterable[str], settings: TokenizerSettings) -> Tokenizer:

@@ -17,7 +17,7 @@ from ...settings import TokenizerSettings
 from ..alphabet import BYTE_TO_CHARACTER
 from ..base import Tokenizer
 from ..patterns import splitter
-from ..special import EOS, PAD
+from ..special_tokens import EOS, PAD
 from .bpe import DEFAULT, checked_size, words
 
 

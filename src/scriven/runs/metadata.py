@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import InputError, ScrivenError
 from ..files import printable, read_file, write_file
-from .sealed import FORMAT, release, seal, unseal
+from .sealed import FORMAT, parse_signed_json, release, signed_json
 
 NAME = "scriven.json"
 LONGEST = 16 << 20
@@ -37,7 +37,7 @@ _PLAIN = re.compile(r"(?!.*\.py$|.*\.\.)\w[\w .-]{0,63}")
 """A name to look up: never a path, and never one that ends in .py, which would be run as code."""
 
 
-def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+def write_metadata(folder: Path, record: Mapping[str, Any]) -> None:
     """Writes scriven.json, whole or not at all.
 
     `format`, `scriven` and `created` are filled in: the last is in seconds and kept once written.
@@ -55,10 +55,10 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     check_size(given)
     made = record.get("created") or created(folder) or _next_time(folder)
     content = {"format": FORMAT, "scriven": release(), **given, "created": made}
-    write_file(folder / NAME, seal(_finite(content)))
+    write_file(folder / NAME, signed_json(_finite(content)))
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_metadata(folder: Path) -> dict[str, Any]:
     """Reads scriven.json and checks its digest, its version, and its bounds.
 
     Raises:
@@ -68,7 +68,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / NAME
     if not os.path.lexists(path):
         raise InputError(f"{printable(folder)} is no run folder: it has no {NAME}")
-    record = unseal(read_file(path, LONGEST), printable(path))
+    record = parse_signed_json(read_file(path, LONGEST), printable(path))
     check_size(record)
     return record
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..errors import InputError
 from .base import Tokenizer
-from .special import MARKS
+from .special_tokens import SPECIAL_TOKENS
 
 Message = Mapping[str, str]
 """One turn: `role` and `content`."""
@@ -21,7 +21,7 @@ TASKS = ("chat", "instruct")
 NEEDS = ("turn", "end")
 """Special tokens that a tokenizer needs for them, by their names in `Tokenizer.structure`."""
 
-_TURN, _END = MARKS["turn"], MARKS["end"]
+_TURN, _END = SPECIAL_TOKENS["turn"], SPECIAL_TOKENS["end"]
 
 TEMPLATE = (
     "{% for message in messages %}"
@@ -134,13 +134,13 @@ def render_ids(
     Raises:
         InputError: the tokenizer has no tokens for turns.
     """
-    ids = render(tokenizer, messages).ids
+    ids = render_conversation(tokenizer, messages).ids
     if answer:
-        ids += [tokenizer.structure["turn"], *tokenizer.encode("assistant\n")]
+        ids += [tokenizer.special_token_ids["turn"], *tokenizer.encode("assistant\n")]
     return ids
 
 
-def render(tokenizer: Tokenizer, messages: Sequence[Message]) -> Rendered:
+def render_conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Rendered:
     """The ids of a conversation, and which of them a model should learn to write.
 
     Other programs cut text at special tokens only, so role, line end and content are encoded as
@@ -150,7 +150,7 @@ def render(tokenizer: Tokenizer, messages: Sequence[Message]) -> Rendered:
     Raises:
         InputError: the tokenizer has no tokens for turns.
     """
-    structure = tokenizer.structure
+    structure = tokenizer.special_token_ids
     if any(name not in structure for name in NEEDS):
         raise InputError(
             f"the tokenizer has no tokens {_TURN} and {_END}: only a model fine-tuned for chat has"
@@ -178,4 +178,4 @@ def _beyond(tokenizer: Tokenizer, ids: list[int], start: int) -> list[bool]:
 
 def answer_mask(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[bool]:
     """Which of `render_ids(tokenizer, messages)` are answers, each with its `<|im_end|>`."""
-    return render(tokenizer, messages).answers
+    return render_conversation(tokenizer, messages).answers

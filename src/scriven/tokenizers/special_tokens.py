@@ -8,7 +8,7 @@ MASK = "<mask>"
 """Stands for hidden text; only tokenizers of models that fill gaps have it."""
 
 
-MARKS = {
+SPECIAL_TOKENS = {
     "mask": MASK,
     "start": "<|start|>",
     "delimiter": "<|delimiter|>",

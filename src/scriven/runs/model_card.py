@@ -7,12 +7,18 @@ missing is left out, and no licence is made up. Knows no tensor.
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .. import registry
-from ..tokenizers import chat
+from ..tokenizers import chat_template
 from . import card_task
-from .curve import Curve, read_curve
+from .metadata import LONGEST
+
+LOG = "metrics.jsonl"
+
+Curve = Sequence[tuple[int, float]]
+"""(step, validation loss), in order."""
 
 SOURCES = 8
 """Names of texts that are listed; the others are counted."""
@@ -35,8 +41,6 @@ PURPOSES = {
     "pairs": "reads one text and writes another",
     **card_task.PURPOSES,
 }
-
-__all__ = ["Curve", "model_card", "read_curve"]
 
 TALK = """messages = [{"role": "user", "content": "Good morning."}]
 ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
@@ -75,7 +79,7 @@ def model_card(record: Mapping[str, Any], shape: Mapping[str, Any], curve: Curve
         f"# {_plain(str(record.get('name', 'model')))}",
         _opening(record, task),
         _table(_shape(record, kind)),
-        "## Rows" if card_task.is_tuned(record) else "## Text",
+        "## Rows" if card_task.is_finetuned(record) else "## Text",
         _text(record),
         "## Results",
         _results(record, curve, task),
@@ -110,7 +114,7 @@ def _opening(record: Mapping[str, Any], task: str) -> str:
             f"{_code(imported.get('folder', ''))}. What its authors say of it counts, above all "
             "its licence."
         )
-    if card_task.is_tuned(record):
+    if card_task.is_finetuned(record):
         base = (record["finetune"].get("base") or {}).get("name")
         begun = f" from {_code(base)}, which was trained from scratch," if base else ""
         return f"A model that {purpose}, fine-tuned with Scriven{begun} on the rows named below."
@@ -139,7 +143,7 @@ def _text(record: Mapping[str, Any]) -> str:
         return "Not known: this folder does not say what the model was trained on."
     more = f" and {len(names) - SOURCES} more" if len(names) > SOURCES else ""
     rows = [("sources", ", ".join(names[:SOURCES]) + more)]
-    if card_task.is_tuned(record):
+    if card_task.is_finetuned(record):
         told = card_task.facts(record)
         rows += [(_plain(name), ", ".join(_plain(each) for each in found)) for name, found in told]
     for name in SIZES:
@@ -157,7 +161,7 @@ def _results(record: Mapping[str, Any], curve: Curve, task: str) -> str:
             return "None here: `scriven evaluate` measures the model on a text of yours."
         return "Training is not finished; these are the best weights so far."
     unit = str(results.get("measure", "token")).removeprefix("next ")
-    tuned = card_task.is_tuned(record)
+    tuned = card_task.is_finetuned(record)
     unit = card_task.UNITS.get(unit, f"nats per {_plain(unit)}")
     rows = [("validation loss", f"{results['val_loss']:.4f} {unit}")]
     for name, label, form in () if tuned else FIGURES:
@@ -181,7 +185,7 @@ def _results(record: Mapping[str, Any], curve: Curve, task: str) -> str:
 
 def _scores(record: Mapping[str, Any]) -> list[str]:
     """The scores of a fine-tuned model beside those of trivial baselines."""
-    if not card_task.is_tuned(record):
+    if not card_task.is_finetuned(record):
         return []
     heads, rows = card_task.scores(record)
     if not rows:
@@ -214,7 +218,7 @@ def _use(record: Mapping[str, Any], kind: str | None, task: str) -> str:
             f"{own} The architecture has no counterpart in transformers, so other programs "
             "cannot read it; the weights are plain safetensors under Scriven's names."
         )
-    code = card_task.usage(record, kind) if card_task.is_tuned(record) else ""
+    code = card_task.usage(record, kind) if card_task.is_finetuned(record) else ""
     if code:
         return f"```python\n{code}```\n\n{own}"
     auto = "AutoModelForCausalLM"
@@ -222,7 +226,7 @@ def _use(record: Mapping[str, Any], kind: str | None, task: str) -> str:
         auto = "AutoModelForMaskedLM"
     elif card_task.is_pair(kind):
         auto = "AutoModelForSeq2SeqLM"
-    talk = TALK if task in chat.TASKS else ""
+    talk = TALK if task in chat_template.TASKS else ""
     return f"""```python
 from transformers import {auto}, AutoTokenizer
 
@@ -238,9 +242,9 @@ def _own(record: Mapping[str, Any], task: str) -> str:
     commands = ["generate FOLDER", "scriven.load(FOLDER)` in Python"]
     if task == "masked":
         commands = ['generate FOLDER "To <mask> or not"', "scriven.load(FOLDER)`"]
-    elif task in chat.TASKS:
+    elif task in chat_template.TASKS:
         commands[0] = "chat FOLDER"
-    elif card_task.is_tuned(record):
+    elif card_task.is_finetuned(record):
         commands = ["predict FOLDER IN.csv -o OUT.csv", "scriven.load(FOLDER).predict([...])`"]
     own = f"With Scriven: `scriven {commands[0]}`, or `{commands[1]}."
     if record.get("architecture") and record["architecture"] not in registry.names(
@@ -258,7 +262,7 @@ def _limits(record: Mapping[str, Any], task: str) -> str:
     )
     if task in card_task.LABELLED:
         said = "It answers whatever it is given, also what is unlike anything it was taught with"
-    part = "rows of the same table" if card_task.is_tuned(record) else "a part of the same text"
+    part = "rows of the same table" if card_task.is_finetuned(record) else "a part of the same text"
     lines = [
         "It knows its training text and nothing else: no facts, no instructions, no judgement.",
         f"{said}; nothing was filtered.",
@@ -291,3 +295,25 @@ def _code(value: object) -> str:
     """A value in Markdown's code style; a mark that would end it is left out."""
     kept = "".join(each if each.isprintable() else " " for each in str(value))
     return "`" + re.sub(r"[`|]", "", kept)[:200] + "`"
+
+
+def read_loss_curve(folder: Path) -> list[tuple[int, float]]:
+    """The validation losses that a run has logged; a line that cannot be read is passed over."""
+    found: dict[int, float] = {}
+    try:
+        with (folder / LOG).open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if len(line) < LONGEST and '"evaluation"' in line:
+                    _add(found, line)
+    except OSError:
+        return []
+    return sorted(found.items())
+
+
+def _add(found: dict[int, float], line: str) -> None:
+    try:
+        event = json.loads(line)
+        if event["event"] == "evaluation" and abs(float(event["loss"])) < 1e6:
+            found[int(event["step"])] = float(event["loss"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return
