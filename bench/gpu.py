@@ -93,7 +93,7 @@ def training(shape: Shape, runtime: Runtime, compiled: bool, repeats: int) -> di
     settings = OptimSettings(optimizer="adamw")
     compiler = partial(torch.compile, dynamic=False) if compiled else None
     parallel = Parallel(task, SINGLE_PROCESS, runtime, RuntimeSettings(), compiler)
-    updater = TrainStep(parallel, Optimizers(task, settings, 1e-4), runtime, settings.clip)
+    updater = TrainStep(parallel, Optimizers(task, settings, 1e-4), runtime, settings.grad_clip)
     tokens = torch.randint(
         shape.vocab_size, (shape.rows, shape.context_length + 1), device=runtime.device
     )

@@ -97,9 +97,9 @@ def test_a_table_of_sines_is_no_parameter_here_and_one_in_transformers() -> None
 
 
 @pytest.mark.parametrize(("preset", "d_model"), [("roberta-base", 768), ("roberta-large", 1024)])
-def test_roberta_lacks_three_rows_that_transformers_has(preset: str, width: int) -> None:
+def test_roberta_lacks_three_rows_that_transformers_has(preset: str, d_model: int) -> None:
     ours, theirs = twin_parameters(preset, padding=1)
-    assert theirs - ours == 3 * width  # two unused positions, one token type
+    assert theirs - ours == 3 * d_model  # two unused positions, one token type
 
 
 def test_roberta_has_the_published_count_with_those_rows() -> None:

@@ -102,7 +102,7 @@ def test_a_preset_continues_with_the_same_command(
     monkeypatch.chdir(tmp_path)
     Path("book.txt").write_text("It was a dark and stormy night. " * 80, encoding="utf-8")
     Path("p.toml").write_text(
-        'arch = "gpt2"\n[model]\nvocabulary = 50257\nlayers = 1\nwidth = 32\n'
+        'arch = "gpt2"\n[model]\nvocab_size = 50257\nlayers = 1\nd_model = 32\n'
     )
     again = ["train", "book.txt", "--preset", "p.toml", "--budget", "2steps", "--quiet", "--json"]
     assert run(again) == 0
