@@ -32,7 +32,7 @@ from scriven.distributed import SINGLE_PROCESS
 from scriven.models.shared.cost import flops_per_token
 from scriven.runtime import Runtime, decide, seed_everything
 from scriven.settings import OptimSettings, RuntimeSettings
-from scriven.train.optim import Optimizers
+from scriven.train.optim.base import Optimizers
 from scriven.train.parallel import Parallel
 from scriven.train.train_step import TrainStep
 
@@ -90,10 +90,10 @@ def training(shape: Shape, runtime: Runtime, compiled: bool, repeats: int) -> di
     """Tokens a second of an update on random tokens, and the arithmetic of it."""
     seed_everything(0)
     task = shape.build().to(runtime.device).train()
-    settings = OptimSettings(optimizer="adamw")
+    settings = OptimSettings(optimizer="adamw", lr=1e-4)
     compiler = partial(torch.compile, dynamic=False) if compiled else None
     parallel = Parallel(task, SINGLE_PROCESS, runtime, RuntimeSettings(), compiler)
-    updater = TrainStep(parallel, Optimizers(task, settings, 1e-4), runtime, settings.grad_clip)
+    updater = TrainStep(parallel, Optimizers(task, settings), runtime, settings.grad_clip)
     tokens = torch.randint(
         shape.vocab_size, (shape.rows, shape.context_length + 1), device=runtime.device
     )

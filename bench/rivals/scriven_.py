@@ -19,7 +19,7 @@ from scriven.runs.folder import resolve
 from scriven.runs.load import load_run
 from scriven.runtime import decide, seed_everything
 from scriven.settings import OptimSettings, RuntimeSettings
-from scriven.train.optim import Optimizers
+from scriven.train.optim.base import Optimizers
 from scriven.train.parallel import Parallel
 from scriven.train.train_step import TrainStep
 
@@ -109,13 +109,14 @@ class Scriven:
 
     def _make_updater(self, compile: bool, optimizer: str) -> None:
         settings = OptimSettings(
-            optimizer=optimizer,  # type: ignore[arg-type]
+            optimizer=optimizer,
+            lr=recipe.RATE,
             beta1=recipe.BETAS[0],
             beta2=recipe.BETAS[1],
             weight_decay=recipe.DECAY,
-            clip=recipe.CLIP,
+            grad_clip=recipe.CLIP,
         )
-        optimizers = Optimizers(self.task, settings, recipe.RATE)
+        optimizers = Optimizers(self.task, settings)
         compiled = partial(torch.compile, dynamic=False) if compile else None
         parallel = Parallel(self.task, SINGLE_PROCESS, self.runtime, RuntimeSettings(), compiled)
         self.updater = TrainStep(parallel, optimizers, self.runtime, recipe.CLIP)

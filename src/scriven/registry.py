@@ -32,15 +32,18 @@ def spelled(package: str, name: str) -> str | None:
     return stem if stem in names(package) else None
 
 
-def module(package: str, name: str) -> ModuleType:
+def module(package: str, name: str, kind: str | None = None) -> ModuleType:
     """The module `name` of `package`, or the user's own file when `name` ends in .py.
 
     A path is run as code, so it only ever comes from the command line, never from a run folder.
 
+    Args:
+        kind: what such a file is, for the error message.
+
     Raises:
         InputError: no such name; the text lists the nearest and all known ones.
     """
-    kind = package.rsplit(".", 1)[-1].rstrip("s")
+    kind = kind or package.rsplit(".", 1)[-1].rstrip("s")
     if name.endswith(".py"):
         return _from_path(kind, Path(name))
     known = names(package)

@@ -37,8 +37,8 @@ class TokenizerSettings:
 class OptimSettings:
     """Optimizer and learning rate."""
 
-    optimizer: Literal["muon", "adamw", "sgd"] = "muon"
-    """muon (Muon for matrices, AdamW for the rest), adamw, or sgd."""
+    optimizer: str = "muon"
+    """muon (Muon for matrices, AdamW for the rest), adamw, sgd, or a .py file."""
     lr: float | None = None
     """Peak learning rate of AdamW or SGD."""
     muon_lr: float = 0.02
@@ -51,8 +51,8 @@ class OptimSettings:
     """Decoupled weight decay of the matrices."""
     grad_clip: float = 1.0
     """Largest norm of the whole gradient; 0 turns clipping off."""
-    lr_schedule: Literal["wsd", "linear", "cosine", "constant"] = "wsd"
-    """wsd (warmup, stable, linear decay to zero), linear, cosine, or constant."""
+    lr_schedule: str = "wsd"
+    """wsd (warmup, stable, linear decay to zero), linear, cosine, constant, or a .py file."""
     warmup_fraction: float = 0.02
     """Fraction of the budget in which the learning rate rises from zero."""
     decay_fraction: float = 0.5

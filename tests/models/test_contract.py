@@ -15,7 +15,7 @@ from scriven.models.shared.cost import build_empty, parameters_by_part
 from scriven.models.shared.names import from_twin, to_twin
 from scriven.nn.state import KVCache, State
 from scriven.tasks.base import Objective
-from scriven.train.optim import roles
+from scriven.train.optim.base import param_groups
 
 V, T = 41, 24
 SHAPE = {"vocab_size": V, "context_length": T, "layers": 3, "heads": 4, "d_model": 32}
@@ -221,9 +221,7 @@ def test_every_parameter_learns_and_has_one_optimizer_role(module: ModuleType) -
     for name, weight in task.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.abs().sum() > 0, name
-    groups = roles(task)
-    names = [name for group in groups for name in group]
-    assert sorted(names) == sorted(name for name, _ in task.named_parameters())
+    assert sorted(param_groups(task).names) == sorted(name for name, _ in task.named_parameters())
 
 
 @pytest.mark.parametrize("tie_embeddings", [True, False])

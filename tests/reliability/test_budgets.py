@@ -39,7 +39,7 @@ def test_a_machine_that_slows_down_still_ends_decayed_at_the_deadline(
     def slow(self: train_step.TrainStep, *batch: object) -> train_step.StepMetrics:
         time.sleep(0.02 if time.monotonic() - began > budget / 2 else 0.001)
         made = real(self, *batch)  # type: ignore[arg-type]
-        rates.append(self.optimizers.rate)
+        rates.append(self.optimizers.lr)
         return made
 
     monkeypatch.setattr(train_step.TrainStep, "__call__", slow)
@@ -56,7 +56,7 @@ def test_a_wall_clock_run_goes_on_to_the_same_end(text: Path, tmp_path: Path) ->
     rates: list[float] = []
 
     def note(loop: object) -> None:
-        rates.append(loop.optimizers.rate)  # type: ignore[attr-defined]
+        rates.append(loop.optimizers.lr)  # type: ignore[attr-defined]
         time.sleep(0.005)
 
     with after_each_step(note):
@@ -82,7 +82,7 @@ def test_a_finished_wall_clock_run_is_not_trained_again(text: Path, tmp_path: Pa
 
 def test_early_stopping_leads_a_flat_schedule_to_its_decay(text: Path, tmp_path: Path) -> None:
     rates: list[float] = []
-    with after_each_step(lambda loop: rates.append(loop.optimizers.rate)):
+    with after_each_step(lambda loop: rates.append(loop.optimizers.lr)):
         run = train(text, tmp_path / "run", "4000steps", train__patience=2,
                     train__eval_interval=10, optim__lr=0.02)  # fmt: skip
     assert run.results["steps"] < 3900

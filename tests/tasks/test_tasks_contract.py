@@ -15,7 +15,7 @@ from scriven.runtime import decide
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.tasks.base import Output
 from scriven.tasks.shared.labelled import Labelled
-from scriven.train.optim import Optimizers
+from scriven.train.optim.base import Optimizers
 from scriven.train.parallel import Parallel
 from scriven.train.train_step import StepMetrics, TrainStep
 
@@ -29,7 +29,7 @@ each_labelled = pytest.mark.parametrize(("name", "model"), LABELLED)
 def gradients(task: Any, whole: Batch, size: int) -> tuple[list[torch.Tensor], StepMetrics]:
     """(gradient of every weight, what the update said), with at most `size` examples at once."""
     made = copy.deepcopy(task)
-    optimizers = Optimizers(made, OptimSettings(optimizer="sgd"), 1e-3)
+    optimizers = Optimizers(made, OptimSettings(optimizer="sgd", lr=1e-3))
     kept: list[torch.Tensor] = []
 
     def keep(share: float) -> None:
@@ -202,8 +202,8 @@ def test_C13_nothing_to_learn_is_no_nan_and_no_step(name: str, model: str) -> No
         assert torch.isfinite(task(empty).loss)
         vars(empty)["labels"] = whole.labels[:0]
     assert empty.num_targets() == 0
-    settings = OptimSettings(optimizer="adamw", weight_decay=0.5)
-    optimizers = Optimizers(task, settings, 1e-2)
+    settings = OptimSettings(optimizer="adamw", weight_decay=0.5, lr=1e-2)
+    optimizers = Optimizers(task, settings)
     updater = TrainStep(Parallel(task), optimizers, RUNTIME, clip=1.0)
     updater(whole, 2, 1.0)  # so that there is momentum
     before, state = copy.deepcopy(task.state_dict()), optimizers.state()

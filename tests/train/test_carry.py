@@ -13,7 +13,7 @@ from scriven.models import llama, rnn, transformer_xl
 from scriven.runtime import decide
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.tasks.language import Language
-from scriven.train.optim import Optimizers
+from scriven.train.optim.base import Optimizers
 from scriven.train.parallel import Parallel
 from scriven.train.recurrent_state import RecurrentState
 from scriven.train.train_step import TrainStep
@@ -47,7 +47,7 @@ def losses(kind: str, rows: int, carry: bool = True, swap: int | None = None) ->
     """Of three batches, without moving the weights; `swap`: micro-batches from there on."""
     made = task(kind)
     kept = RecurrentState(made.backbone, BatchShard(4))
-    optimizers = Optimizers(made, OptimSettings(optimizer="sgd", weight_decay=0), 0.0)
+    optimizers = Optimizers(made, OptimSettings(optimizer="sgd", weight_decay=0, lr=0.0))
     updater = TrainStep(Parallel(made), optimizers, RUNTIME, 0, kept if carry else None)
     found = []
     for number, batch in enumerate(batches()):
@@ -107,7 +107,7 @@ def test_an_update_that_went_bad_is_forgotten() -> None:
     made = task()
     carry = RecurrentState(made.backbone, BatchShard(4))
     updater = TrainStep(
-        Parallel(made), Optimizers(made, OptimSettings(), 1e-3), RUNTIME, 1.0, carry
+        Parallel(made), Optimizers(made, OptimSettings(lr=1e-3)), RUNTIME, 1.0, carry
     )
     first, second, _ = batches()
     hook = made.backbone.blocks[0].mlp_norm.weight.register_hook(lambda grad: grad * float("nan"))
@@ -123,7 +123,7 @@ def test_a_model_without_memory_saves_nothing() -> None:
         llama.Model(llama.Config(vocab_size=13, context_length=6, layers=1, d_model=16))
     )
     carry = RecurrentState(made.backbone, BatchShard(4))
-    optimizers = Optimizers(made, OptimSettings(), 1e-3)
+    optimizers = Optimizers(made, OptimSettings(lr=1e-3))
     TrainStep(Parallel(made), optimizers, RUNTIME, 1.0, carry)(
         carry.follow(0, batches()[0]), 2, 1.0
     )

@@ -17,8 +17,8 @@ from scriven.train import forecast as forecasts
 from scriven.train.forecast import LAYOUTS, Layout, fewest, forecast, memory, peak, seconds, traffic
 from scriven.train.job import Job, job_of
 from scriven.train.machines import MACHINES, Machine, machine_of
-from scriven.train.muon import Muon, orthogonalise
-from scriven.train.optim import Optimizers
+from scriven.train.optim.base import Optimizers
+from scriven.train.optim.muon import Muon, newton_schulz
 
 A100 = MACHINES["a100"]
 DDP, FSDP = Layout("ddp", False), Layout("fsdp", False)
@@ -103,7 +103,7 @@ def test_a_layer_that_is_forgotten_is_noticed() -> None:
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_weights_gradients_and_moments_are_those_of_a_real_step(optimizer: Any) -> None:
     task = built("llama")
-    moving = Optimizers(task, OptimSettings(optimizer), 1e-3)
+    moving = Optimizers(task, OptimSettings(optimizer, lr=1e-3))
     step(task, torch.float32).backward()
     gradients = sum(weight.grad.nbytes for weight in task.parameters() if weight.grad is not None)
     moving.step(1.0)
@@ -132,7 +132,7 @@ def test_muon_takes_a_few_matrices_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
     together = moved()
     assert job_of("llama", shape(layers=3), "muon", True).stacked == 3 * 64 * 2 * 192
-    monkeypatch.setattr("scriven.train.muon.STACKED", 2 * 8 * 16)
+    monkeypatch.setattr("scriven.train.optim.muon.STACKED", 2 * 8 * 16)
     for few, all_ in zip(moved(), together, strict=True):
         torch.testing.assert_close(few, all_)
     job_of.cache_clear()
@@ -193,7 +193,7 @@ def test_fsdp_sends_for_each_micro_batch() -> None:
 @pytest.mark.parametrize(("rows", "columns"), [(32, 32), (32, 96), (80, 16)])
 def test_the_work_of_muon_is_what_torch_counts(rows: int, columns: int) -> None:
     with FlopCounterMode(display=False) as counter:
-        orthogonalise(torch.randn(1, rows, columns))
+        newton_schulz(torch.randn(1, rows, columns))
     one = replace(job(), matrices=[(min(rows, columns), max(rows, columns))])
     ours = seconds(one, DDP, replace(A100, peak=1.0), 1, 1, 1.0)["orthogonalisation"]
     assert ours == counter.get_total_flops()

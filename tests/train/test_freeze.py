@@ -15,7 +15,7 @@ from scriven.tasks.base import Objective
 from scriven.tasks.classify import Classify
 from scriven.tasks.language import Language
 from scriven.train.freeze import What, freeze
-from scriven.train.optim import Optimizers
+from scriven.train.optim.base import Optimizers
 
 V, KNOWN = 16, 12
 SPECIAL = {"eos": 10, "pad": 11, "start": 12, "delimiter": 13, "extract": 14}
@@ -110,10 +110,10 @@ def test_a_whole_fine_tuning_moves_nothing_else(what: What, optimizer: str) -> N
     if what == "lora":
         add_adapters(task, llama, task.backbone.config, 2)
     rows = freeze(task, what, KNOWN)
-    settings = OptimSettings(optimizer=optimizer, weight_decay=0.1)
-    optimizers = Optimizers(task, settings, 1e-2)
+    settings = OptimSettings(optimizer=optimizer, weight_decay=0.1, lr=1e-2)
+    optimizers = Optimizers(task, settings)
     for name, first in rows.items():
-        optimizers.hold(name, first)
+        optimizers.freeze_rows(name, first)
     tokens = torch.tensor([[12, 1, 2, 3, 14, 11], [12, 5, 6, 7, 8, 14]])
     targets = tokens.roll(-1, 1).masked_fill(tokens >= 10, -100)
     batch = Batch(tokens, targets, labels=torch.tensor([0, 1]), pool_index=torch.tensor([4, 5]))

@@ -10,8 +10,8 @@ from scriven.errors import SettingError
 from scriven.models import gpt2, llama
 from scriven.settings import OptimSettings
 from scriven.tasks.language import Language
-from scriven.train.muon import Muon, orthogonalise
-from scriven.train.optim import Optimizers, roles
+from scriven.train.optim.base import Optimizers, param_groups
+from scriven.train.optim.muon import Muon, newton_schulz
 
 
 def matrices() -> list[torch.Tensor]:
@@ -50,7 +50,7 @@ def test_muon_with_a_wrong_momentum_is_noticed() -> None:
 
 def test_orthogonalised_updates_have_singular_values_near_one() -> None:
     for shape in ((3, 16, 16), (2, 16, 48), (2, 48, 16)):
-        update = orthogonalise(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+        update = newton_schulz(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
         values = torch.linalg.svdvals(update.float())
         assert values.max() < 1.3
         assert values.mean() > 0.7
@@ -66,19 +66,19 @@ def task() -> Language:
 
 
 def test_roles_split_by_what_a_weight_is() -> None:
-    inside, tables, vectors = roles(task())
-    assert all(".blocks." in name and w.dim() == 2 for name, w in inside.items())
-    assert list(tables) == ["backbone.embed.token.weight"]
-    assert all(w.dim() == 1 for w in vectors.values())
+    groups = param_groups(task())
+    assert all(".blocks." in name and w.dim() == 2 for name, w in groups.matrices.items())
+    assert list(groups.other_weights) == ["backbone.embed.token.weight"]
+    assert all(w.dim() == 1 for w in groups.vectors.values())
 
 
 @pytest.mark.parametrize("name", ["muon", "adamw", "sgd"])
 def test_state_there_and_back_goes_on_bit_for_bit(name: str) -> None:
     one = task()
-    first = Optimizers(one, OptimSettings(optimizer=name), 1e-2)
+    first = Optimizers(one, OptimSettings(optimizer=name, lr=1e-2))
     step(one, first, 3)
     other = copy.deepcopy(one)
-    second = Optimizers(other, OptimSettings(optimizer=name), 1e-2)
+    second = Optimizers(other, OptimSettings(optimizer=name, lr=1e-2))
     tensors, numbers = first.state()
     second.restore({name: value.clone() for name, value in tensors.items()}, numbers)
     step(one, first, 4)
@@ -89,10 +89,10 @@ def test_state_there_and_back_goes_on_bit_for_bit(name: str) -> None:
 
 def test_a_forgotten_state_is_noticed() -> None:
     one = task()
-    first = Optimizers(one, OptimSettings(), 1e-2)
+    first = Optimizers(one, OptimSettings(lr=1e-2))
     step(one, first, 3)
     other = copy.deepcopy(one)
-    second = Optimizers(other, OptimSettings(), 1e-2)
+    second = Optimizers(other, OptimSettings(lr=1e-2))
     step(one, first, 1)
     step(other, second, 1)
     pairs = zip(one.parameters(), other.parameters(), strict=True)
@@ -109,10 +109,10 @@ def step(model: Language, optimizers: Optimizers, count: int) -> None:
 
 def test_adamw_does_not_decay_vectors() -> None:
     made = Language(gpt2.Model(gpt2.Config(vocab_size=11, context_length=8, layers=1, d_model=16)))
-    optimizers = Optimizers(made, OptimSettings(optimizer="adamw", weight_decay=0.3), 1e-2)
+    optimizers = Optimizers(made, OptimSettings(optimizer="adamw", weight_decay=0.3, lr=1e-2))
     decays = {
         id(weight): group["weight_decay"]
-        for group in optimizers.parts[0].param_groups
+        for group in optimizers.optimizers[0].param_groups
         for weight in group["params"]
     }
     for weight in made.parameters():
@@ -121,12 +121,12 @@ def test_adamw_does_not_decay_vectors() -> None:
 
 def test_a_users_own_optimizer_is_taken_and_nonsense_refused() -> None:
     made = task()
-    own = Optimizers(made, OptimSettings(), 0, lambda w: torch.optim.SGD(w, lr=0.1))
-    assert isinstance(own.parts[0], torch.optim.SGD)
+    own = Optimizers(made, OptimSettings(), lambda w: torch.optim.SGD(w, lr=0.1))
+    assert isinstance(own.optimizers[0], torch.optim.SGD)
     foreign = torch.optim.SGD(task().parameters(), lr=0.1)
     for nonsense in (foreign, 3, lambda w: "adamw"):
         with pytest.raises(SettingError):
-            Optimizers(made, OptimSettings(), 0, nonsense)
+            Optimizers(made, OptimSettings(), nonsense)
 
 
 OPTIMIZERS = ["muon", "adamw", "sgd"]
@@ -155,7 +155,7 @@ def test_frozen_weights_are_left_out(name: str, which: str) -> None:
     """Also where no matrix, or nothing but matrices, is left."""
     made = frozen(which)
     before = {each: weight.clone() for each, weight in made.state_dict().items()}
-    optimizers = Optimizers(made, OptimSettings(optimizer=name, weight_decay=0.3), 1e-2)
+    optimizers = Optimizers(made, OptimSettings(optimizer=name, weight_decay=0.3, lr=1e-2))
     assert optimizers.names
     assert all(which in each for each in optimizers.names)
     learn(made, optimizers, 3)
@@ -168,11 +168,11 @@ def test_frozen_weights_are_left_out(name: str, which: str) -> None:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_state_of_a_partly_frozen_model_goes_there_and_back(name: str, which: str) -> None:
     one = frozen(which)
-    first = Optimizers(one, OptimSettings(optimizer=name), 1e-2)
+    first = Optimizers(one, OptimSettings(optimizer=name, lr=1e-2))
     learn(one, first, 3)
     other = frozen(which)
     other.load_state_dict(one.state_dict())
-    second = Optimizers(other, OptimSettings(optimizer=name), 1e-2)
+    second = Optimizers(other, OptimSettings(optimizer=name, lr=1e-2))
     tensors, numbers = first.state()
     second.restore({key: value.clone() for key, value in tensors.items()}, numbers)
     learn(one, first, 2)
@@ -188,9 +188,9 @@ def test_held_rows_stay_bit_for_bit_and_count_for_nothing(name: str) -> None:
     """The others learn exactly as they would if the held ones were no weights at all."""
     made, free = task(), task()
     before = made.get_parameter(TABLE).clone()
-    settings = OptimSettings(optimizer=name, weight_decay=0.3)
-    optimizers, plain = Optimizers(made, settings, 1e-2), Optimizers(free, settings, 1e-2)
-    optimizers.hold(TABLE, 7)
+    settings = OptimSettings(optimizer=name, weight_decay=0.3, lr=1e-2)
+    optimizers, plain = Optimizers(made, settings), Optimizers(free, settings)
+    optimizers.freeze_rows(TABLE, 7)
     tokens = torch.arange(11).repeat(2, 1)[:, :8]
     batch = Batch(tokens, tokens.roll(-1, 1))
     made(batch).loss.backward()
@@ -218,8 +218,8 @@ def test_a_gradient_of_zero_alone_does_not_hold_rows(name: str) -> None:
     """Planted: without writing them back, decay moves them."""
     made = task()
     before = made.get_parameter(TABLE).clone()
-    optimizers = Optimizers(made, OptimSettings(optimizer=name, weight_decay=0.3), 1e-2)
-    optimizers.hold(TABLE, 7)
-    optimizers.held.clear()
+    optimizers = Optimizers(made, OptimSettings(optimizer=name, weight_decay=0.3, lr=1e-2))
+    optimizers.freeze_rows(TABLE, 7)
+    optimizers.frozen_rows.clear()
     learn(made, optimizers, 3)
     assert not torch.equal(made.get_parameter(TABLE)[:7], before[:7])

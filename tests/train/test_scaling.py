@@ -11,6 +11,7 @@ from scriven.errors import SettingError
 from scriven.runtime import Runtime
 from scriven.settings import OptimSettings, Settings, TokenizerSettings
 from scriven.train.budget import parse_budget
+from scriven.train import plan as planning
 from scriven.train.plan import Plan, TextSize, make_plan
 from scriven.train.scaling import (
     SIZES,
@@ -112,7 +113,7 @@ def test_other_amounts_are_refused(text: str) -> None:
 @pytest.fixture(autouse=True)
 def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The GPU that is planned for is not this machine, whose memory therefore says nothing."""
-    monkeypatch.setattr("scriven.train.plan.memory_available", lambda _: None)
+    monkeypatch.setattr(planning, "memory_available", lambda _: None)
 
 
 def trained(size: str | None, budget: str, tokens: float, device: str) -> Plan:

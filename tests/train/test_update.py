@@ -10,7 +10,7 @@ from scriven.models import llama
 from scriven.runtime import decide
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.tasks.language import Language
-from scriven.train.optim import Optimizers
+from scriven.train.optim.base import Optimizers
 from scriven.train.parallel import Parallel
 from scriven.train.train_step import TrainStep
 
@@ -39,7 +39,7 @@ def batch(masked: bool) -> Batch:
 
 def gradients(rows: int, masked: bool) -> tuple[list[torch.Tensor], float]:
     made = task()
-    optimizers = Optimizers(made, OptimSettings(optimizer="sgd"), 1e-3)
+    optimizers = Optimizers(made, OptimSettings(optimizer="sgd", lr=1e-3))
     kept: list[torch.Tensor] = []
 
     def keep(share: float) -> None:
@@ -74,7 +74,7 @@ def test_B5_a_poisoned_gradient_leaves_the_weights_alone() -> None:
     for poison in (float("nan"), float("inf")):
         made = task()
         before = copy.deepcopy(made.state_dict())
-        optimizers = Optimizers(made, OptimSettings(), 1e-2)
+        optimizers = Optimizers(made, OptimSettings(lr=1e-2))
         hook = made.backbone.norm.weight.register_hook(lambda g, p=poison: g * p)
         update = TrainStep(Parallel(made), optimizers, RUNTIME, clip=1.0)(batch(False), 4, 1.0)
         assert not update.applied
@@ -88,7 +88,7 @@ def test_B5_a_poisoned_gradient_leaves_the_weights_alone() -> None:
 
 def test_clipping_limits_the_norm_over_all_weights() -> None:
     made = task()
-    optimizers = Optimizers(made, OptimSettings(optimizer="sgd", beta1=0, weight_decay=0), 1.0)
+    optimizers = Optimizers(made, OptimSettings(optimizer="sgd", beta1=0, weight_decay=0, lr=1.0))
     before = [weight.detach().clone() for weight in optimizers.parameters]
     update = TrainStep(Parallel(made), optimizers, RUNTIME, clip=0.01)(batch(False), 8, 1.0)
     assert update.norm > 0.01
@@ -102,7 +102,7 @@ def test_C13_a_batch_without_targets_is_no_nan_and_no_step() -> None:
     made = task()
     data = batch(False)
     empty = Batch(data.tokens, torch.full_like(data.targets, IGNORE_INDEX))
-    optimizers = Optimizers(made, OptimSettings(weight_decay=0.5), 1e-2)
+    optimizers = Optimizers(made, OptimSettings(weight_decay=0.5, lr=1e-2))
     updater = TrainStep(Parallel(made), optimizers, RUNTIME, clip=1.0)
     updater(data, 4, 1.0)  # so that there is momentum
     before = copy.deepcopy(made.state_dict())

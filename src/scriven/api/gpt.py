@@ -15,13 +15,11 @@ from ..evaluate.loss import Metric
 from ..runs.folder import create_run_dir
 from ..tasks.base import Criterion
 from ..train.logging import read_events
-from ..train.optim import Custom
+from ..train.optim.base import UserOptimizer
 from ..train.request import TrainRequest, UserComponents
 from ..train.run import start_or_resume
 from .model import Model
 from .training import finish
-
-OPTIMIZERS = ("muon", "adamw", "sgd")
 
 
 @dataclass
@@ -57,7 +55,7 @@ class GPT:
 
     def compile(
         self,
-        optimizer: str | Custom = "muon",
+        optimizer: str | UserOptimizer = "muon",
         loss: str | Criterion = "cross_entropy",
         metrics: Sequence[str | Metric] = ("accuracy",),
         rate: float | None = None,
@@ -65,7 +63,8 @@ class GPT:
         """Chooses how `fit` trains.
 
         Args:
-            optimizer: muon, adamw, sgd, or a function from parameters to a torch optimizer.
+            optimizer: muon, adamw, sgd, a .py file, or a function from parameters to a torch
+                optimizer.
             loss: cross_entropy, or a function of logits (N, V) and targets (N,) that returns their
                 mean, such as torch.nn.CrossEntropyLoss(label_smoothing=0.1).
             metrics: accuracy, perplexity, or functions of logits and targets that return a mean.
@@ -75,10 +74,11 @@ class GPT:
             SettingError: an unknown name, or something that cannot be called.
         """
         self._settings = {} if rate is None else {"optim.lr": rate}
-        custom: Custom | None = None
+        custom: UserOptimizer | None = None
         if isinstance(optimizer, str):
-            if optimizer not in OPTIMIZERS:
-                raise SettingError(f"optimizer {optimizer!r}: use {', '.join(OPTIMIZERS)}")
+            known = registry.names("scriven.train.optim")
+            if optimizer not in known and not optimizer.endswith(".py"):
+                raise SettingError(f"optimizer {optimizer!r}: use {', '.join(known)}")
             self._settings["optim.optimizer"] = optimizer
         else:
             custom = optimizer

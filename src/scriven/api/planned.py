@@ -11,6 +11,7 @@ from ..train.budget import Budget
 from ..train.forecast import LAYOUTS, Forecast, fewest, memory, traffic
 from ..train.job import Job
 from ..train.machines import Machine
+from ..train.optim.base import OptimizerModule
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ def report(asked: Asked, planned: Planned) -> dict[str, Any]:
         "batch_size": job.rows,
         "batch_tokens": job.tokens,
         "optimizer": planned.settings.optim.optimizer,
-        "rates": scaling.rates(planned.settings.optim, job.d_model),
+        "rates": OptimizerModule(planned.settings.optim.optimizer).lrs(
+            planned.settings.optim, job.d_model
+        ),
         "tokens": planned.tokens,
         "tokens_per_parameter": planned.tokens / job.parameters,
         "passes": planned.tokens / asked.text if asked.text else None,

@@ -22,9 +22,9 @@ from ..runtime import Runtime, decide
 from ..settings import OptimSettings, RuntimeSettings, TokenizerSettings
 from ..tasks.language import Language
 from ..tokenizers.kinds import byte
-from ..train.optim import Optimizers
+from ..train.optim.base import Optimizers
 from ..train.parallel import Parallel
-from ..train.scaling import CPU_TOKENS, GPU_TOKENS, SIZES, rates
+from ..train.scaling import CPU_TOKENS, GPU_TOKENS, SIZES
 from ..train.train_step import TrainStep
 
 SHAPES = ("small", "base")
@@ -119,7 +119,7 @@ def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
     parameters = sum(weight.numel() for weight in task.parameters())
     tokens = CPU_TOKENS if runtime.device.type == "cpu" else GPU_TOKENS
     settings = OptimSettings()
-    optimizers = Optimizers(task, settings, rates(settings, shape.d_model)["rest"])
+    optimizers = Optimizers(task, settings)
     parallel = Parallel(task, SINGLE_PROCESS, runtime, RuntimeSettings(), None)
     updater = TrainStep(parallel, optimizers, runtime, settings.grad_clip)
     rows = tokens // CONTEXT

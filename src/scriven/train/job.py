@@ -18,8 +18,8 @@ from ..models.shared.cost import (
     layers_of,
     parameters_by_part,
 )
-from .muon import at_once
-from .optim import roles
+from .optim.base import OptimizerModule, param_groups
+from .optim.muon import matrices_per_batch
 
 
 @dataclass(frozen=True)
@@ -72,19 +72,24 @@ def job_of(architecture: str, model: Any, optimizer: str, fused: bool) -> Job:
     parts = parameters_by_part(task)
     parameters = sum(parts.values())
     blocks = [sum(each.numel() for each in block.parameters()) for block in backbone.blocks]
-    moved = roles(task)[0].values() if optimizer == "muon" else []
-    shapes = [sorted((weight.shape[0], weight.shape[1:].numel())) for weight in moved]
+    module_of_optimizer = OptimizerModule(optimizer)
+    moved = module_of_optimizer.orthogonalises_matrices
+    weights = param_groups(task).matrices.values() if moved else []
+    shapes = [
+        sorted(weight.shape[-2:]) for weight in weights for _ in range(weight.shape[:-2].numel())
+    ]
     by_muon = sum(low * high for low, high in shapes)
     groups = Counter((low, high) for low, high in shapes)
-    stacks = [min(count, at_once(shape)) * math.prod(shape) for shape, count in groups.items()]
-    each = 1 if optimizer == "sgd" else 2
+    stacks = [
+        min(count, matrices_per_batch(shape)) * math.prod(shape) for shape, count in groups.items()
+    ]
     flops = flops_per_token(module, task)
     return Job(
         parameters,
         parts,
         [(low, high) for low, high in shapes],
         max(stacks, default=0),
-        by_muon + each * (parameters - by_muon),
+        by_muon + module_of_optimizer.state_per_param * (parameters - by_muon),
         max(blocks, default=parameters),
         layers_of(model),
         model.d_model,

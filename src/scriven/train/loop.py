@@ -13,8 +13,8 @@ from ..runtime import keep_random_state
 from ..settings import OptimSettings, TrainSettings
 from .budget import Horizon
 from .logging import Line, Log, Stopwatch
-from .optim import Optimizers
-from .schedule import pieces, rate_share
+from .lr_schedule import lr_multiplier, sequence_splits
+from .optim.base import Optimizers
 from .signals import StopSignal
 from .train_state import Hooks, Outcome, TrainState
 from .train_step import StepMetrics, TrainStep
@@ -90,10 +90,11 @@ class Loop:
 
     def _update(self) -> None:
         progress, share = self.progress, self._share()
-        parts = pieces(self.context_length, self.settings.initial_context_length, share)
-        batch = self.hooks.batch(progress.samples).split_sequences(parts)
-        rate = rate_share(self.optim, share) * progress.caution
-        update = self.updater(batch, self.micro_rows * parts, rate)
+        initial = self.settings.initial_context_length
+        splits = sequence_splits(self.context_length, initial, share)
+        batch = self.hooks.batch(progress.samples).split_sequences(splits)
+        multiplier = lr_multiplier(self.optim, share) * progress.caution
+        update = self.updater(batch, self.micro_rows * splits, multiplier)
         progress.step += 1
         progress.samples += self.batch_rows
         progress.tokens += update.read
@@ -132,7 +133,7 @@ class Loop:
                 seconds=round(now, 3),
                 loss=self.window.loss,
                 accuracy=self.window.accuracy,
-                lr=self.optimizers.rate,
+                lr=self.optimizers.lr,
                 tokens_per_second=round(line.tokens_per_second),
             )
             self.window = Window(now)

@@ -18,6 +18,8 @@ from ..models.shared.cost import build_empty, check_fits
 from ..runtime import Runtime, memory_available
 from ..settings import Settings, TokenizerSettings
 from .budget import Budget
+from .lr_schedule import schedule_of
+from .optim.base import OptimizerModule
 from .scaling import (
     GPU_TOKENS,
     HURRIED,
@@ -26,7 +28,6 @@ from .scaling import (
     SIZES,
     batch_tokens,
     first_context,
-    peak_rate,
     rows_of,
     usual_context,
 )
@@ -60,8 +61,6 @@ class Plan:
     settings: Settings
     budget: Budget
     seed: int
-    rate: float
-    """Peak rate of AdamW or SGD."""
     steps: int | None
     """Total updates; None for wall clock."""
     task: str
@@ -137,10 +136,10 @@ def make_plan(
     if patience is None:
         patience = 8
         reasons["train.patience"] = "the validation loss is noisy, but not that noisy"
-    rate = settings.optim.lr
-    if rate is None:
+    lr = settings.optim.lr
+    if lr is None:
         # measured for the default architecture and this shape alone
-        rate = peak_rate(settings.optim.optimizer, model.d_model, hurried and grows)
+        lr = OptimizerModule(settings.optim.optimizer).default_lr(model.d_model, hurried and grows)
         reasons["optim.lr"] = f"for {settings.optim.optimizer} at width {model.d_model}"
     first = train.initial_context_length
     if first is not None and (kind != "language" or module.Model.carried is not Backbone.carried):
@@ -179,7 +178,7 @@ def make_plan(
             eval_interval=every,
             patience=patience,
         ),
-        optim=dataclasses.replace(settings.optim, lr=rate),
+        optim=dataclasses.replace(settings.optim, lr=lr),
         runtime=dataclasses.replace(
             settings.runtime,
             device=str(runtime.device),
@@ -188,7 +187,7 @@ def make_plan(
             threads=runtime.threads,
         ),
     )
-    return Plan(architecture, model, filled, budget, seed, rate, steps, kind, reasons)
+    return Plan(architecture, model, filled, budget, seed, steps, kind, reasons)
 
 
 def _check_window(module: ModuleType, model: Any, task: str, text: TextSize) -> None:
@@ -346,3 +345,5 @@ def check_ranges(settings: Settings) -> None:
     for name, value, least, most in limits:
         if value is not None and not least <= value <= most:
             raise SettingError(f"--{name}={value}: from {least:g} to {most:g}")
+    OptimizerModule(optim.optimizer)
+    schedule_of(optim.lr_schedule)

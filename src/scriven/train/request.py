@@ -14,7 +14,7 @@ from ..errors import SettingError
 from ..evaluate.loss import Metric
 from ..settings import Settings
 from ..tasks.base import Criterion
-from .optim import Custom
+from .optim.base import UserOptimizer
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class TrainRequest:
 class UserComponents:
     """The user's own parts of a training, handed over from Python."""
 
-    optimizer: Custom | None = None
+    optimizer: UserOptimizer | None = None
     criterion: Criterion | None = None
     metrics: Mapping[str, Metric] | None = None
     weights: dict[str, torch.Tensor] | None = None

@@ -38,18 +38,22 @@ FREE = {
 """What may change without changing what is learnt."""
 
 
-def plan_from_metadata(record: Mapping[str, Any], arch: str | None = None) -> Plan:
+def plan_from_metadata(
+    record: Mapping[str, Any], arch: str | None = None, optim: Mapping[str, object] | None = None
+) -> Plan:
     """The plan that a record was made from.
 
     Args:
         record: the content of scriven.json.
         arch: the file of the user's own architecture, which a record cannot name.
+        optim: `--optim` settings of this command, with the files of the user's own optimizer and
+            schedule.
     """
     kept = record["settings"]
     settings = Settings(
         config.replace(DataSettings(), kept["data"], "data"),
         config.replace(TokenizerSettings(), kept["tokenizer"], "tokenizer"),
-        config.replace(OptimSettings(), kept["optim"], "optim"),
+        config.replace(OptimSettings(), _with_user_files(kept["optim"], optim or {}), "optim"),
         config.replace(TrainSettings(), kept["train"], "train"),
         config.replace(RuntimeSettings(), kept["runtime"], "runtime"),
         config.replace(FinetuneSettings(), kept.get("finetune", {}), "finetune"),
@@ -60,8 +64,29 @@ def plan_from_metadata(record: Mapping[str, Any], arch: str | None = None) -> Pl
     budget = Budget(**kept["budget"])
     return Plan(
         architecture, model, settings, budget, kept["seed"],
-        settings.optim.lr or 0.0, kept["steps"], record["task"], dict(record["reasons"]),
+        kept["steps"], record["task"], dict(record["reasons"]),
     )  # fmt: skip
+
+
+def _with_user_files(
+    recorded: Mapping[str, object], given: Mapping[str, object]
+) -> dict[str, object]:
+    """Recorded `--optim` settings whose .py files come from the command line only: they are run.
+
+    Raises:
+        InputError: the run was made with a file that was not given.
+    """
+    settings = dict(recorded)
+    for name in ("optimizer", "lr_schedule"):
+        file, again = Path(str(recorded[name])), str(given.get(name, ""))
+        if file.suffix != ".py":
+            continue
+        if Path(again).name != file.name:
+            raise InputError(
+                f"this run has an {name} of its own: name its file, --optim.{name} ./{file.name}"
+            )
+        settings[name] = again
+    return settings
 
 
 def check_resume_config(
@@ -74,7 +99,7 @@ def check_resume_config(
     """
     if asked.arch is not None and Path(asked.arch).stem != record["architecture"]:
         raise _other(folder, "--arch", record["architecture"], asked.arch)
-    plan = plan_from_metadata(record, asked.arch)
+    plan = plan_from_metadata(record, asked.arch, asked.sections.get("optim"))
     changes: list[str] = []
     if asked.seed is not None and asked.seed != plan.seed:
         raise _other(folder, "--seed", plan.seed, asked.seed)

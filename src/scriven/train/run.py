@@ -251,7 +251,7 @@ def _follow(
     record = read_metadata(folder)
     if told["finished"]:
         return TrainResult(folder, {**record["results"], "run": str(folder)})
-    plan = plan_from_metadata(record, request.arch)
+    plan = plan_from_metadata(record, request.arch, read_overrides(request).sections.get("optim"))
     settings = plan.settings
     corpus = load_dataset(
         told["sources"],

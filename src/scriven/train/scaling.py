@@ -1,4 +1,4 @@
-"""The one dial: a size, and what follows from it: shape, window, batch, rates and horizon.
+"""The one dial: a size, and what follows from it: shape, window, batch and horizon.
 
 `scriven train` and `scriven plan` ask the same functions. They know of no text, no clock and no
 machine but whether it is a GPU. docs/scaling.md says where each rule comes from.
@@ -9,7 +9,6 @@ import re
 from dataclasses import dataclass
 
 from ..errors import SettingError
-from ..settings import OptimSettings
 
 TOKENS_PER_PARAMETER = 20
 """Of a training that spends its arithmetic best (Hoffmann et al. 2022, table 3: 19 to 26)."""
@@ -158,33 +157,6 @@ def rows_of(tokens: int, context: int, text: float) -> int:
     """Sequences of an update of about so many tokens; a short text has few different ones."""
     most = max(1, int(text // (context * 4)))
     return max(1, min(tokens // context, most))
-
-
-def peak_rate(optimizer: str, d_model: int, hurried: bool = False) -> float:
-    """Peak rate of AdamW or SGD: smaller for wider models, as their sums have more terms.
-
-    Args:
-        hurried: whether there is time for few updates only.
-    """
-    if optimizer == "sgd":
-        return 0.1
-    peak = 3e-3 if optimizer == "muon" else 2e-3
-    if hurried:
-        peak *= 2
-    return peak * float(min(1.0, (128 / d_model) ** 0.5))
-
-
-def rates(settings: OptimSettings, d_model: int) -> dict[str, float]:
-    """Peak rates by what they move.
-
-    Muon's updates have the same size at every width, so one rate serves them all (Jordan et al.
-    2024; Bernstein and Newhouse 2024).
-    """
-    rate = settings.lr if settings.lr is not None else peak_rate(settings.optimizer, d_model)
-    return {
-        "matrices": settings.muon_lr if settings.optimizer == "muon" else rate,
-        "rest": rate,
-    }
 
 
 def usual_horizon(parameters: float) -> float:

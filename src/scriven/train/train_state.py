@@ -9,7 +9,7 @@ import torch
 from ..data.batch import Batch
 from ..evaluate.loss import Score
 from ..runtime import random_state, restore_random_state
-from .optim import Optimizers
+from .optim.base import Optimizers
 from .parallel import Parallel
 from .recurrent_state import RecurrentState
 

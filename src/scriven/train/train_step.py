@@ -8,7 +8,7 @@ import torch
 from ..data.batch import Batch
 from ..runtime import Runtime
 from ..tasks.base import Output
-from .optim import Optimizers
+from .optim.base import Optimizers
 from .parallel import Parallel, whole
 from .recurrent_state import RecurrentState
 
@@ -51,13 +51,13 @@ class TrainStep:
         half = runtime.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=half)
 
-    def __call__(self, batch: Batch, rows: int, share: float) -> StepMetrics:
+    def __call__(self, batch: Batch, rows: int, lr_multiplier: float) -> StepMetrics:
         """One update.
 
         Args:
             batch: all rows of this process for this update.
             rows: at most so many at once.
-            share: of the peak learning rate.
+            lr_multiplier: of the peak learning rate.
         """
         dist = self.parallel.dist
         total, read = dist.all_reduce_sum([batch.num_targets(), batch.num_tokens])
@@ -72,14 +72,14 @@ class TrainStep:
             loss += float(output.loss.detach())
             correct += int(output.correct)
         loss, right = dist.all_reduce_sum([loss, correct])
-        for part_of_step in self.optimizers.parts:
-            self.scaler.unscale_(part_of_step)
+        for optimizer in self.optimizers.optimizers:
+            self.scaler.unscale_(optimizer)
         norm = float(self._clip())
         applied = math.isfinite(loss) and math.isfinite(norm)
         if applied:
-            self.optimizers.step(share)
+            self.optimizers.step(lr_multiplier)
         else:
-            self.optimizers.clear()
+            self.optimizers.zero_grad()
             if self.carry is not None:
                 self.carry.clear()
         self.scaler.update()

@@ -26,7 +26,7 @@ from ..tasks.shared.examples import TableTask
 from .build_model import build_task, prepare_weights
 from .logging import Log
 from .material import Material
-from .optim import Optimizers
+from .optim.base import Optimizers
 from .parallel import Parallel
 from .plan import Plan
 from .recurrent_state import RecurrentState
@@ -61,11 +61,9 @@ class Trainer:
         self.parallel = Parallel(self.task, dist, runtime, settings.runtime, compiled)
         half = runtime.dtype in (torch.bfloat16, torch.float16)
         precision = torch.bfloat16 if half else next(self.task.parameters()).dtype
-        self.optimizers = Optimizers(
-            self.task, settings.optim, plan.rate, own.optimizer, precision, dist
-        )
+        self.optimizers = Optimizers(self.task, settings.optim, own.optimizer, precision, dist)
         for name, first in partly.items():
-            self.optimizers.hold(name, first)
+            self.optimizers.freeze_rows(name, first)
         share = dist.batch_shard(settings.train.batch_size or 1)
         self.carry = RecurrentState(self.task.backbone, share)
         # the rows of a table do not follow each other

@@ -12,6 +12,7 @@ from ..runtime import Runtime, memory_available
 from ..settings import OptimSettings, Settings
 from ..tokenizers import Tokenizer
 from .budget import Budget
+from .optim.base import OptimizerModule
 from .plan import Plan, check_ranges
 
 LABELLING = Settings(
@@ -115,15 +116,19 @@ def plan_tuning(
         budget = Budget("epochs", passes)
         reasons["budget"] = f"{passes} passes, and at least {UPDATES} updates"
     steps = budget.total_steps(batch * each, rows * each)
-    every, patience, rate = train.eval_interval, train.patience, settings.optim.lr
+    every, patience, lr = train.eval_interval, train.patience, settings.optim.lr
     if every is None and steps is not None:
         every = min(steps, max(a_pass, -(-steps // LOOKS)))
         reasons["train.eval_interval"] = f"once in each pass, at most {LOOKS} times"
     if patience is None:
         patience = PATIENCE
         reasons["train.patience"] = "few rows are soon learned by heart"
-    if rate is None:
-        rate = _rate(settings, model.d_model)
+    if lr is None:
+        module, lora = (
+            OptimizerModule(settings.optim.optimizer),
+            settings.finetune.weights == "lora",
+        )
+        lr = module.finetune_lr(model.d_model, lora)
         reasons["optim.lr"] = f"for {settings.optim.optimizer} at width {model.d_model}"
     reasons["model.dropout"] = "few rows are learned by heart without it"
     filled = dataclasses.replace(
@@ -134,7 +139,7 @@ def plan_tuning(
         train=dataclasses.replace(
             train, batch_size=batch, micro_batch_size=micro, eval_interval=every, patience=patience
         ),
-        optim=dataclasses.replace(settings.optim, lr=rate),
+        optim=dataclasses.replace(settings.optim, lr=lr),
         runtime=dataclasses.replace(
             settings.runtime,
             device=str(runtime.device),
@@ -143,11 +148,4 @@ def plan_tuning(
             threads=runtime.threads,
         ),
     )
-    return Plan(base.architecture, model, filled, budget, seed, rate, steps, task, reasons)
-
-
-def _rate(settings: Settings, d_model: int) -> float:
-    if settings.optim.optimizer == "sgd":
-        return 0.02
-    peak = 1e-2 if settings.finetune.weights == "lora" else 1e-3  # adapters start from nothing
-    return peak * float(min(1.0, (128 / d_model) ** 0.5))
+    return Plan(base.architecture, model, filled, budget, seed, steps, task, reasons)

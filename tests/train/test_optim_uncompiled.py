@@ -7,13 +7,15 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from scriven.train import plain
+from scriven.train.optim import adamw as adamw_file
+from scriven.train.optim import sgd as sgd_file
 
 LIFE = """
 import sys
 import torch
-from scriven.train.muon import Muon
-from scriven.train.plain import SGD, AdamW
+from scriven.train.optim.muon import Muon
+from scriven.train.optim.adamw import AdamW
+from scriven.train.optim.sgd import SGD
 
 weight = torch.ones(3, 3, requires_grad=True)
 optimizer = {made}
@@ -61,7 +63,7 @@ def test_adamw_is_pytorchs(fused: bool) -> None:
     def made(kind: type[torch.optim.AdamW]) -> torch.Tensor:
         return moved(lambda weights: kind(weights, 0.03, (0.8, 0.95), 1e-9, 0.2, fused=fused))
 
-    assert torch.equal(made(plain.AdamW), made(torch.optim.AdamW))
+    assert torch.equal(made(adamw_file.AdamW), made(torch.optim.AdamW))
 
 
 def sgd(kind: type[torch.optim.SGD], momentum: float = 0.8) -> torch.Tensor:
@@ -69,8 +71,8 @@ def sgd(kind: type[torch.optim.SGD], momentum: float = 0.8) -> torch.Tensor:
 
 
 def test_sgd_is_pytorchs() -> None:
-    assert torch.equal(sgd(plain.SGD), sgd(torch.optim.SGD))
+    assert torch.equal(sgd(sgd_file.SGD), sgd(torch.optim.SGD))
 
 
 def test_another_momentum_is_noticed() -> None:
-    assert not torch.equal(sgd(plain.SGD), sgd(torch.optim.SGD, 0.81))
+    assert not torch.equal(sgd(sgd_file.SGD), sgd(torch.optim.SGD, 0.81))

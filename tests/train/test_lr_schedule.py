@@ -10,13 +10,13 @@ from scriven.data.batch import Batch
 from scriven.errors import SettingError
 from scriven.settings import OptimSettings
 from scriven.train.budget import Budget, Horizon, parse_budget
-from scriven.train.schedule import SHAPES, pieces, rate_share
+from scriven.train.lr_schedule import SCHEDULES, lr_multiplier, sequence_splits
 
 
 @pytest.mark.parametrize("name", ["wsd", "linear", "cosine"])
 def test_a_schedule_ends_at_zero_and_never_exceeds_the_peak(name: str) -> None:
     settings = OptimSettings(lr_schedule=name, warmup_fraction=0.1)
-    values = [rate_share(settings, p / 1000) for p in range(1001)]
+    values = [lr_multiplier(settings, p / 1000) for p in range(1001)]
     assert values[-1] < 1e-9
     assert max(values) <= 1.0
     assert values[50] == pytest.approx(0.5, abs=2e-3)  # half-way through the warm-up
@@ -25,11 +25,11 @@ def test_a_schedule_ends_at_zero_and_never_exceeds_the_peak(name: str) -> None:
 
 def test_shapes_equal_their_formulas() -> None:
     for p in (0.0, 0.2, 0.5, 0.8, 1.0):
-        assert SHAPES["cosine"](p, 0.5) == pytest.approx((1 + math.cos(math.pi * p)) / 2)
-        assert SHAPES["linear"](p, 0.5) == pytest.approx(1 - p)
-        assert SHAPES["constant"](p, 0.5) == 1
-    assert SHAPES["wsd"](0.3, 0.5) == 1
-    assert SHAPES["wsd"](0.75, 0.5) == pytest.approx(0.5)
+        assert SCHEDULES["cosine"](p, 0.5) == pytest.approx((1 + math.cos(math.pi * p)) / 2)
+        assert SCHEDULES["linear"](p, 0.5) == pytest.approx(1 - p)
+        assert SCHEDULES["constant"](p, 0.5) == 1
+    assert SCHEDULES["wsd"](0.3, 0.5) == 1
+    assert SCHEDULES["wsd"](0.75, 0.5) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,16 @@ def test_epochs_and_tokens_become_steps() -> None:
 
 
 def test_windows_grow_in_equal_stages_and_are_whole_for_the_second_half() -> None:
-    found = [pieces(512, 128, share) for share in (0, 0.24, 0.25, 0.49, 0.5, 1)]
+    found = [sequence_splits(512, 128, share) for share in (0, 0.24, 0.25, 0.49, 0.5, 1)]
     assert found == [4, 4, 2, 2, 1, 1]
-    assert pieces(512, None, 0) == pieces(512, 512, 0) == pieces(512, 4096, 0) == 1
-    assert pieces(96, 10, 0) == 8, "pieces of 12 tokens: no shorter than asked for"
-    assert pieces(81, 9, 0) == 1, "an odd window has no equal halves"
+    assert (
+        sequence_splits(512, None, 0)
+        == sequence_splits(512, 512, 0)
+        == sequence_splits(512, 4096, 0)
+        == 1
+    )
+    assert sequence_splits(96, 10, 0) == 8, "pieces of 12 tokens: no shorter than asked for"
+    assert sequence_splits(81, 9, 0) == 1, "an odd window has no equal halves"
 
 
 def test_pieces_of_a_batch_are_its_rows_cut() -> None:

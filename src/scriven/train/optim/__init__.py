@@ -1,0 +1,1 @@
+"""Optimizers: one optimizer = one file, chosen with `--optim.optimizer NAME` or `./mine.py`."""

@@ -1,0 +1,296 @@
+"""Which weights an optimizer gets, and the container that steps one or several optimizers.
+
+A file of this folder, or the user's own (`--optim.optimizer ./mine.py`), has
+
+    STATE_PER_PARAM             numbers kept per weight, for `scriven plan`
+    default_lr(d_model)         peak learning rate where `--optim.lr` is left open
+    build(groups, settings)     a torch optimizer, or a list of them, for `ParamGroups`
+
+and, if the defaults in `OptimizerModule` do not suit it, SHORT_RUN_LR_FACTOR, finetune_lr and
+ORTHOGONALISES_MATRICES.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ... import registry
+from ...distributed import SINGLE_PROCESS, DistributedContext
+from ...errors import DamagedError, SettingError
+from ...settings import OptimSettings
+from ..parallel import like
+
+UserOptimizer = Callable[[list[Tensor]], torch.optim.Optimizer] | torch.optim.Optimizer
+"""An optimizer from Python: a torch optimizer, or a function that makes one from parameters."""
+
+
+@dataclass(frozen=True)
+class ParamGroups:
+    """The trainable weights of a model by parameter name, and how they are computed with."""
+
+    matrices: dict[str, Tensor]
+    """Weights of rank 2 inside the blocks."""
+    other_weights: dict[str, Tensor]
+    """All others of rank 2 and more: embeddings, heads, convolutions."""
+    vectors: dict[str, Tensor]
+    """Gains and biases."""
+    precision: torch.dtype = torch.bfloat16
+    """Dtype of an optimizer's own matmuls."""
+    dist: DistributedContext = SINGLE_PROCESS
+    """Processes that can divide the work of an update."""
+
+    @property
+    def names(self) -> list[str]:
+        """Parameter names, in the order of `all`."""
+        return [*self.matrices, *self.other_weights, *self.vectors]
+
+    @property
+    def all(self) -> list[Tensor]:
+        """Every weight: matrices, other weights, vectors."""
+        return [*self.matrices.values(), *self.other_weights.values(), *self.vectors.values()]
+
+    def with_weight_decay(self, weight_decay: float) -> list[dict[str, Any]]:
+        """torch parameter groups in which all but the vectors are decayed."""
+        decayed = [*self.matrices.values(), *self.other_weights.values()]
+        groups: list[dict[str, Any]] = [
+            {"params": decayed, "weight_decay": weight_decay},
+            {"params": list(self.vectors.values()), "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
+
+
+def param_groups(task: nn.Module) -> ParamGroups:
+    """The trainable weights of a task by their role.
+
+    A model with other needs (expert stacks for Muon, convolutions) has a method
+    `param_groups(groups: ParamGroups) -> ParamGroups` that changes the default.
+    """
+    groups = ParamGroups({}, {}, {})
+    for name, weight in task.named_parameters():
+        if not weight.requires_grad:
+            continue
+        if weight.dim() < 2:
+            groups.vectors[name] = weight
+        elif ".blocks." in name and weight.dim() == 2:
+            groups.matrices[name] = weight
+        else:
+            groups.other_weights[name] = weight
+    regroup = getattr(getattr(task, "backbone", None), "param_groups", None)
+    regrouped: ParamGroups = groups if regroup is None else regroup(groups)
+    return regrouped
+
+
+class OptimizerModule:
+    """An optimizer's file, with a default for what it leaves out.
+
+    Raises:
+        InputError: no such file. SettingError: the file lacks a required name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.module: ModuleType = registry.module("scriven.train.optim", name, "optimizer")
+        for required in ("STATE_PER_PARAM", "default_lr", "build"):
+            if not hasattr(self.module, required):
+                raise SettingError(
+                    f"--optim.optimizer={name}: the file has no {required}; copy "
+                    "train/optim/sgd.py as a start"
+                )
+
+    @property
+    def state_per_param(self) -> int:
+        """Numbers the optimizer keeps per weight."""
+        return int(self.module.STATE_PER_PARAM)
+
+    @property
+    def orthogonalises_matrices(self) -> bool:
+        """Whether matrices go through Newton-Schulz: one momentum each, stepped at `muon_lr`."""
+        return bool(getattr(self.module, "ORTHOGONALISES_MATRICES", False))
+
+    def default_lr(self, d_model: int, short_run: bool = False) -> float:
+        """Peak learning rate; larger where there is time for few steps only."""
+        factor = getattr(self.module, "SHORT_RUN_LR_FACTOR", 1.0) if short_run else 1.0
+        return float(factor * self.module.default_lr(d_model))
+
+    def finetune_lr(self, d_model: int, lora: bool) -> float:
+        """Peak learning rate of a fine-tuning: half of the default, five times it for LoRA."""
+        if hasattr(self.module, "finetune_lr"):
+            return float(self.module.finetune_lr(d_model, lora))
+        return self.default_lr(d_model) * (5.0 if lora else 0.5)
+
+    def lrs(self, settings: OptimSettings, d_model: int) -> dict[str, float]:
+        """Peak learning rates of the matrices inside the blocks and of the rest.
+
+        Muon's updates have the same size at every width, so one rate serves them all (Jordan et
+        al. 2024; Bernstein and Newhouse 2024).
+        """
+        lr = self.default_lr(d_model) if settings.lr is None else settings.lr
+        return {"matrices": settings.muon_lr if self.orthogonalises_matrices else lr, "rest": lr}
+
+    def build(self, groups: ParamGroups, settings: OptimSettings) -> list[torch.optim.Optimizer]:
+        """The optimizers of these weights."""
+        optimizers: torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
+        optimizers = self.module.build(groups, settings)
+        if isinstance(optimizers, torch.optim.Optimizer):
+            return [optimizers]
+        return list(optimizers)
+
+
+def uncompiled(method: Callable[..., Any]) -> Any:
+    """A method of torch.optim without the decorator that loads torch.compile."""
+    return getattr(method, "__wrapped__", method)
+
+
+class UncompiledOptimizer(torch.optim.Optimizer):
+    """A torch optimizer that does not load torch.compile when it is created: about a second.
+
+    PyTorch wraps these methods to keep torch.compile out of them. No update is compiled here, so
+    the wrapped methods are called directly; a PyTorch without wrappers is used as it is.
+    """
+
+    add_param_group = uncompiled(torch.optim.Optimizer.add_param_group)
+    state_dict = uncompiled(torch.optim.Optimizer.state_dict)
+    load_state_dict = uncompiled(torch.optim.Optimizer.load_state_dict)
+    zero_grad = uncompiled(torch.optim.Optimizer.zero_grad)
+
+
+class Optimizers:
+    """The optimizers of a task, which step together under one learning rate schedule.
+
+    Args:
+        task: whose trainable weights are updated.
+        settings: an open `lr` is the optimizer's default for the width of the task.
+        user_optimizer: replaces the named optimizer of the settings.
+        precision: dtype of an optimizer's own matmuls.
+        dist: processes that divide Muon's work.
+    """
+
+    def __init__(
+        self,
+        task: nn.Module,
+        settings: OptimSettings,
+        user_optimizer: UserOptimizer | None = None,
+        precision: torch.dtype = torch.bfloat16,
+        dist: DistributedContext = SINGLE_PROCESS,
+    ) -> None:
+        groups = dataclasses.replace(param_groups(task), precision=precision, dist=dist)
+        self.names, self.parameters = groups.names, groups.all
+        self.optimizers: list[torch.optim.Optimizer]
+        if user_optimizer is not None:
+            self.optimizers = [_user_optimizer(user_optimizer, self.parameters)]
+        else:
+            module = OptimizerModule(settings.optimizer)
+            if settings.lr is None:
+                backbone: Any = task.backbone
+                lr = module.default_lr(backbone.config.d_model)
+                settings = dataclasses.replace(settings, lr=lr)
+            self.optimizers = module.build(groups, settings)
+        self.base_lrs = [[group["lr"] for group in each.param_groups] for each in self.optimizers]
+        self.frozen_rows: list[tuple[Tensor, int]] = []
+
+    def freeze_rows(self, name: str, first: int) -> None:
+        """Trains only row `first` and the rows after it of the weight `name`.
+
+        The gradient of the rows before is zero, so that it adds nothing to the gradient norm;
+        neither weight decay nor momentum changes them.
+        """
+        weight = self.parameters[self.names.index(name)]
+        zero = partial(_zero_rows, first)
+        weight.register_post_accumulate_grad_hook(zero)  # type: ignore[no-untyped-call]
+        self.frozen_rows.append((weight, first))
+
+    def step(self, lr_multiplier: float) -> None:
+        """One update at `lr_multiplier` times the peak learning rates; clears the gradients."""
+        frozen = [weight.detach()[:first].clone() for weight, first in self.frozen_rows]
+        for optimizer, base_lrs in zip(self.optimizers, self.base_lrs, strict=True):
+            for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
+                group["lr"] = base_lr * lr_multiplier
+            optimizer.step()
+        for (weight, first), rows in zip(self.frozen_rows, frozen, strict=True):
+            weight.detach()[:first].copy_(rows)
+        self.zero_grad()
+
+    def zero_grad(self) -> None:
+        """Clears the gradients."""
+        for weight in self.parameters:
+            weight.grad = None
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the last update, of the first optimizer."""
+        return float(self.optimizers[0].param_groups[0]["lr"])
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """(tensors, numbers) under keys `optimizer.parameter.entry`, parameters by position."""
+        tensors: dict[str, Tensor] = {}
+        numbers: dict[str, float] = {}
+        for index, optimizer in enumerate(self.optimizers):
+            for parameter, entries in optimizer.state_dict()["state"].items():
+                for entry, value in entries.items():
+                    key = f"{index}.{parameter}.{entry}"
+                    if isinstance(value, Tensor):
+                        tensors[key] = value
+                    elif value is not None:
+                        numbers[key] = float(value)
+        return tensors, numbers
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, float]) -> None:
+        """The inverse of `state`.
+
+        Raises:
+            DamagedError: the state belongs to another set of weights.
+        """
+        for index, optimizer in enumerate(self.optimizers):
+            state_dict = optimizer.state_dict()
+            state_dict["state"] = {}
+            for key, value in [*tensors.items(), *numbers.items()]:
+                place, parameter, entry = key.split(".", 2)
+                if int(place) == index:
+                    state_dict["state"].setdefault(int(parameter), {})[entry] = value
+            try:
+                _shard_state(optimizer, state_dict)
+                optimizer.load_state_dict(state_dict)
+            except (ValueError, KeyError) as error:
+                raise DamagedError(f"the optimizer's state does not fit: {error}") from error
+
+
+def _shard_state(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
+    """Shards the whole tensors of a saved state as the weights are sharded over the processes."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for number, entries in state_dict["state"].items():
+        for name, value in entries.items():
+            if isinstance(value, Tensor) and number < len(weights):
+                entries[name] = like(value, weights[number])
+
+
+def _zero_rows(first: int, weight: Tensor) -> None:
+    """Zeroes the gradient of the rows before `first`."""
+    if weight.grad is not None:
+        weight.grad[:first].zero_()
+
+
+def _user_optimizer(user: UserOptimizer, parameters: list[Tensor]) -> torch.optim.Optimizer:
+    """The user's torch optimizer, checked to be one and to move weights of this model only."""
+    if isinstance(user, torch.optim.Optimizer):
+        ours = {id(weight) for weight in parameters}
+        if not {id(each) for group in user.param_groups for each in group["params"]} <= ours:
+            raise SettingError(
+                "the optimizer moves weights of another model: hand over a function of the "
+                "parameters instead, such as lambda weights: torch.optim.SGD(weights, lr=0.1)"
+            )
+        return user
+    if not callable(user):
+        raise SettingError(f"optimizer {user!r} is neither a name, a function nor an optimizer")
+    optimizer = user(parameters)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        kind = "class" if inspect.isclass(user) else "function"
+        raise SettingError(
+            f"the optimizer {kind} returned {type(optimizer).__name__}, not an optimizer"
+        )
+    return optimizer

@@ -1,0 +1,147 @@
+"""Muon: momentum whose update matrices are orthogonalised (Jordan et al. 2024,
+https://kellerjordan.github.io/posts/muon). AdamW trains what is not a matrix inside the blocks."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...distributed import SINGLE_PROCESS, DistributedContext
+from ...settings import OptimSettings
+from ..parallel import like, whole
+from .adamw import build_adamw, scaled_to_width
+from .adamw import finetune_lr as finetune_lr
+from .base import ParamGroups, UncompiledOptimizer
+
+STATE_PER_PARAM = 2
+SHORT_RUN_LR_FACTOR = 2.0
+ORTHOGONALISES_MATRICES = True
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Quintic Newton-Schulz coefficients, chosen for a steep slope at zero (Jordan et al. 2024)."""
+NS_STEPS = 5
+"""Newton-Schulz iterations of one update."""
+MAX_BATCH_NUMEL = 1 << 27
+"""Elements orthogonalised in one batch, so that the temporary copies of a large model's matrices
+do not take as much memory as the model."""
+
+
+def default_lr(d_model: int) -> float:
+    """Peak learning rate of the AdamW part; `optim.muon_lr` is that of the matrices."""
+    return scaled_to_width(3e-3, d_model)
+
+
+def build(groups: ParamGroups, settings: OptimSettings) -> list[torch.optim.Optimizer]:
+    """Muon of the matrices inside the blocks, AdamW without weight decay of the rest."""
+    optimizers: list[torch.optim.Optimizer] = []
+    if groups.matrices:
+        muon = Muon(
+            groups.matrices.values(),
+            lr=settings.muon_lr,
+            weight_decay=settings.weight_decay,
+            precision=groups.precision,
+            dist=groups.dist,
+        )
+        optimizers.append(muon)
+    rest = [*groups.other_weights.values(), *groups.vectors.values()]
+    if rest:
+        optimizers.append(build_adamw([{"params": rest, "weight_decay": 0.0}], settings))
+    return optimizers
+
+
+def matrices_per_batch(shape: tuple[int, ...]) -> int:
+    """How many matrices of a shape are orthogonalised in one batch."""
+    return max(1, MAX_BATCH_NUMEL // math.prod(shape))
+
+
+def newton_schulz(
+    update: Tensor, steps: int = NS_STEPS, precision: torch.dtype = torch.bfloat16
+) -> Tensor:
+    """Approximates the nearest (semi-)orthogonal matrices: (N, R, C) -> (N, R, C) in `precision`.
+
+    Matrices of one shape are stacked, so that small ones share one batched matmul.
+    """
+    a, b, c = COEFFICIENTS
+    x = update.to(precision)
+    # 1. work on the wide orientation, where the Gram matrix is small
+    tall = x.size(-2) > x.size(-1)
+    x = x.mT if tall else x
+    # 2. scale so that every singular value is below one
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    # 3. x <- a x + (b G + c G²) x with G = x xᵀ drives all singular values towards one
+    for _ in range(steps):
+        gram = x @ x.mT  # (N, R, R)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+class Muon(UncompiledOptimizer):
+    """For matrices inside the blocks; AdamW should train embeddings, heads, gains and biases.
+
+    Args:
+        parameters: weights of rank 2, or stacks of matrices such as the experts of a layer,
+            (..., R, C).
+        lr: step size; an update has a root-mean-square of about lr / sqrt(columns).
+        momentum: Nesterov momentum.
+        weight_decay: decoupled.
+        precision: dtype of the matmuls. In bfloat16 a difference in the last digit of a gradient,
+            as another number of processes makes it, soon changes the fourth digit of the loss.
+        dist: processes that divide the matrices among them.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float = 0.02,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        precision: torch.dtype = torch.bfloat16,
+        dist: DistributedContext = SINGLE_PROCESS,
+    ) -> None:
+        self.precision, self.dist = precision, dist
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(parameters, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Updates every parameter that has a gradient."""
+        assert closure is None
+        for group in self.param_groups:
+            by_shape: dict[tuple[int, ...], list[Tensor]] = {}
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    by_shape.setdefault(tuple(weight.shape), []).append(weight)
+            for shape, weights in by_shape.items():
+                size = matrices_per_batch(shape)
+                for first in range(0, len(weights), size):
+                    self._update(shape, weights[first : first + size], group)
+
+    def _update(self, shape: tuple[int, ...], weights: list[Tensor], group: Any) -> None:
+        """Updates the N weights of one shape (R, C)."""
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        momenta = [self._momentum(weight) for weight in weights]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        # sharded gradients (FSDP) are gathered: a matrix is orthogonalised as a whole
+        stacked = torch.stack([whole(each) for each in nesterov])  # (N, R, C)
+        update = self._orthogonalise(stacked.flatten(0, -3)).view(stacked.shape)
+        update = update.to(weights[0].dtype)
+        if group["weight_decay"]:
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        scale = -group["lr"] * max(1.0, shape[-2] / shape[-1]) ** 0.5
+        parts = [like(each, weight) for each, weight in zip(update, weights, strict=True)]
+        torch._foreach_add_(weights, parts, alpha=scale)
+
+    def _orthogonalise(self, updates: Tensor) -> Tensor:
+        """As `newton_schulz`; each process computes some of the matrices, (N, R, C)."""
+        mine = updates[self.dist.shard(len(updates))]
+        return self.dist.all_gather(newton_schulz(mine, precision=self.precision), len(updates))
+
+    def _momentum(self, weight: Tensor) -> Tensor:
+        state = self.state[weight]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(weight)
+        momentum: Tensor = state["momentum"]
+        return momentum
