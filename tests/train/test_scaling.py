@@ -10,16 +10,15 @@ from scriven.api import plan
 from scriven.errors import SettingError
 from scriven.runtime import Runtime
 from scriven.settings import OptimSettings, Settings, TokenizerSettings
-from scriven.train.budget import parse_budget
 from scriven.train import plan as planning
+from scriven.train.budget import parse_budget
+from scriven.train.optim.base import OptimizerModule
 from scriven.train.plan import Plan, TextSize, make_plan
 from scriven.train.scaling import (
     SIZES,
     Size,
     batch_tokens,
     count_tokens,
-    peak_rate,
-    rates,
     rows_of,
     shape_of,
     spelled,
@@ -87,12 +86,13 @@ def test_rows_leave_a_short_text_different_ones() -> None:
     assert rows_of(100, 256, 10) == 1
 
 
-def test_rates_by_what_they_move() -> None:
-    assert peak_rate("muon", 128) == 3e-3
-    assert peak_rate("adamw", 512) == pytest.approx(1e-3)
-    assert peak_rate("sgd", 512) == 0.1
-    assert rates(OptimSettings(), 512) == {"matrices": 0.02, "rest": pytest.approx(1.5e-3)}
-    assert rates(OptimSettings("adamw", lr=0.5), 64) == {"matrices": 0.5, "rest": 0.5}
+def test_learning_rates_of_matrices_and_of_the_rest() -> None:
+    muon, adamw, sgd = (OptimizerModule(name) for name in ("muon", "adamw", "sgd"))
+    assert muon.default_lr(128) == 3e-3
+    assert adamw.default_lr(512) == pytest.approx(1e-3)
+    assert sgd.default_lr(512) == sgd.default_lr(512, short_run=True) == 0.1
+    assert muon.lrs(OptimSettings(), 512) == {"matrices": 0.02, "rest": pytest.approx(1.5e-3)}
+    assert adamw.lrs(OptimSettings("adamw", lr=0.5), 64) == {"matrices": 0.5, "rest": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_train_and_plan_follow_the_same_rules(size: str, device: str) -> None:
     assert shape == {name: getattr(made.model, name) for name in shape}
     assert planned["batch_size"] == made.settings.train.batch_size
     assert planned["steps"] == made.steps
-    assert planned["rates"]["rest"] == made.rate
+    assert planned["rates"]["rest"] == made.settings.optim.lr
     assert planned["rates"]["matrices"] == made.settings.optim.muon_lr
 
 
