@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from scriven.runs.record import read_record, write_record
 
 from scriven.api import plan
 from scriven.errors import InputError, SettingError
 from scriven.models import llama
 from scriven.runs import checkpoint
-from scriven.runs.record import read_record, write_record
 from scriven.settings import OptimSettings
 from scriven.tasks.language import Language
 from scriven.train.lr_schedule import lr_multiplier
