@@ -33,22 +33,22 @@ def main() -> None:
     if asked.results is not None:
         rows.RESULTS = asked.results
     from scriven.api import load
-    from scriven.generate.draft import Draft
-    from scriven.generate.sampling import Sampling
+    from scriven.generate.prompt_lookup import PromptLookup
+    from scriven.generate.sampling_params import SamplingParams
 
     here = rows.machine()
     model = load(asked.run, device="cpu", dtype=asked.dtype)
     written = encode(asked.run, asked.text)
-    guess = Draft.guess
+    guess = PromptLookup.guess
 
-    def seconds(starts: list[list[int]], dials: Sampling, guesses: bool) -> float:
-        Draft.guess = guess if guesses else lambda draft, most: []  # type: ignore[method-assign]
+    def seconds(starts: list[list[int]], dials: SamplingParams, guesses: bool) -> float:
+        PromptLookup.guess = guess if guesses else lambda draft, most: []  # type: ignore[method-assign]
         began = time.perf_counter()
         model.engine.generate(starts, dials, asked.tokens, ignore_eos=True)
         return time.perf_counter() - began
 
     for count, temperature in itertools.product((1, 32), (0.0, 0.8)):
-        order = prompts(written, count, 8, 40, 1), Sampling(temperature=temperature)
+        order = prompts(written, count, 8, 40, 1), SamplingParams(temperature=temperature)
         seconds(*order, True)
         turns = {"with": partial(seconds, *order, True), "without": partial(seconds, *order, False)}
         found = interleave(turns, asked.repeats)

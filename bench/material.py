@@ -20,7 +20,7 @@ import torch
 
 from scriven import registry
 from scriven.generate.engine import Engine
-from scriven.generate.sampling import Sampling
+from scriven.generate.sampling_params import SamplingParams
 from scriven.runs.huggingface import save_pretrained_weights, to_hf_weights
 from scriven.runs.load import load_run
 from scriven.tokenizers import Tokenizer, load_tokenizer
@@ -106,7 +106,7 @@ def enliven(run: Path, text: Path) -> Path:
     engine = Engine(loaded.task, loaded.tokenizer)
     for seed in range(SEEDS):
         _draw(weights, loaded.tokenizer, seed)
-        made = engine.generate(asked, Sampling(temperature=0), GATE_TOKENS, ignore_eos=True)
+        made = engine.generate(asked, SamplingParams(temperature=0), GATE_TOKENS, ignore_eos=True)
         if gates.tell([each.text for each in made]):
             break
     architecture = registry.module("scriven.models", loaded.architecture)

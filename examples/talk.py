@@ -6,7 +6,7 @@ python examples/talk.py runs/book examples/talks.jsonl --budget 20epochs
 import argparse
 
 import scriven
-from scriven.generate.conversation import Conversation
+from scriven.generate.chat import Conversation
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("run")
@@ -16,7 +16,7 @@ parser.add_argument("--ask", nargs="+", default=["Good morning.", "Who are you?"
 arguments = parser.parse_args()
 
 model = scriven.load(arguments.run).finetune(arguments.talks, budget=arguments.budget, quiet=True)
-talk = Conversation(model.stream, model.tokenizer, model.task.reach)
+talk = Conversation(model.stream, model.tokenizer, model.task.max_context)
 for question in arguments.ask:
     print(f"\nyou    {question}\nmodel  ", end="")
     for step in talk.ask(question, temperature=0, max_new_tokens=60):

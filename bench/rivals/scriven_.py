@@ -13,7 +13,7 @@ from scriven import __version__, config, process, registry
 from scriven.api import load
 from scriven.data.batch import Batch
 from scriven.distributed import SINGLE_PROCESS
-from scriven.generate.sampling import Sampling
+from scriven.generate.sampling_params import SamplingParams
 from scriven.models.shared.cost import flops_per_token
 from scriven.runs.folder import resolve
 from scriven.runs.load import load_run
@@ -140,7 +140,9 @@ class Scriven:
 
     def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
         began = time.perf_counter()
-        made = self.model.engine.generate(prompts, Sampling(temperature=0), tokens, ignore_eos=True)
+        made = self.model.engine.generate(
+            prompts, SamplingParams(temperature=0), tokens, ignore_eos=True
+        )
         return {"seconds": time.perf_counter() - began, "texts": [each.text for each in made]}
 
 

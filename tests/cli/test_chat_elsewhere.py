@@ -44,10 +44,10 @@ def exported(talker: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def our_answers(folder: Path, questions: list[str]) -> list[str]:
     """What a conversation answers, greedily."""
-    from scriven.generate.conversation import Conversation
+    from scriven.generate.chat import Conversation
 
     model = scriven.load(folder)
-    talk = Conversation(model.stream, model.tokenizer, model.task.reach)
+    talk = Conversation(model.stream, model.tokenizer, model.task.max_context)
     knobs: dict[str, Any] = {"temperature": 0, "max_new_tokens": MOST}
     return ["".join(step.text for step in talk.ask(each, **knobs)) for each in questions]
 

@@ -214,10 +214,12 @@ def test_json_on_a_terminal_keeps_standard_output_clean(
 def test_what_the_model_writes_cannot_rule_the_terminal(
     type_in: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from scriven.generate.engine import Engine, Step
+    from scriven.generate.engine import Engine, GenerationChunk
 
     monkeypatch.setattr(
-        Engine, "stream", lambda *_, **__: iter([Step("a\x1b[2Jb", 2), Step("", 3, "eos")])
+        Engine,
+        "stream",
+        lambda *_, **__: iter([GenerationChunk("a\x1b[2Jb", 2), GenerationChunk("", 3, "eos")]),
     )
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     _, out, _ = type_in(["Hm?"])

@@ -148,7 +148,7 @@ def test_examining_counts_each_target_token_after_its_own_source(tmp_path: Path)
     task, pad = task_for(corpus, 64), corpus.tokenizer.pad
     total, tokens = 0.0, 0
     with torch.no_grad():
-        for batch in task.examine(corpus.train, torch.device("cpu")):
+        for batch in task.eval_batches(corpus.train, torch.device("cpu")):
             output = task(batch)
             total, tokens = total + output.loss.item(), tokens + int(output.tokens)
         nats, swapped = 0.0, 0.0

@@ -120,7 +120,7 @@ def test_many_at_once_are_as_each_alone(name: str) -> None:
 @pytest.mark.parametrize("name", ["llama", "transformer"])
 def test_an_answer_is_scored_as_in_training(name: str) -> None:
     scorer = make(name, "translate")
-    assert not scorer.task.continues
+    assert not scorer.task.echo_prompt
     question, answer = "ein", "a"
     (found,) = scorer.loglikelihood([(question, answer)])
     ids = BYTES.encode(answer)

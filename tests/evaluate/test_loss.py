@@ -14,14 +14,14 @@ from scriven.evaluate.loss import evaluate_loss
 from scriven.models.shared.backbone import pretraining
 from scriven.runtime import decide
 from scriven.settings import RuntimeSettings
-from scriven.tasks.base import Objective
+from scriven.tasks.base import BaseTask
 
 V, CONTEXT = 31, 8
 SPECIAL = {"eos": V - 3, "pad": V - 2, "mask": V - 1}
 RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))
 
 
-def make(module: ModuleType) -> Objective:
+def make(module: ModuleType) -> BaseTask:
     torch.manual_seed(0)
     config = module.Config(vocab_size=V, context_length=CONTEXT, layers=2, d_model=16)
     task = registry.module("scriven.tasks", pretraining(module)).Task(
@@ -30,7 +30,7 @@ def make(module: ModuleType) -> Objective:
     with torch.no_grad():
         for weight in task.parameters():
             weight.normal_(0, 0.3)
-    made: Objective = task.double().eval()
+    made: BaseTask = task.double().eval()
     return made
 
 
@@ -48,7 +48,7 @@ def test_every_token_counts_once_and_a_metric_sees_the_same(name: str, shard: To
     task = make(registry.module("scriven.models", name))
     score = evaluate_loss(
         task,
-        task.examine(shard, torch.device("cpu")),
+        task.eval_batches(shard, torch.device("cpu")),
         text_bytes=100,
         runtime=RUNTIME,
         metrics={"mine": F.cross_entropy, "targets": lambda _, targets: targets.double().mean()},

@@ -15,7 +15,7 @@ from scriven.api import export
 from scriven.cli import run as command
 from scriven.export.shared import compare
 from scriven.runs.load import load_run
-from scriven.tasks.shared.answering import Answering
+from scriven.tasks.shared.text_generation import TextGeneration
 
 RunOf = Callable[[str], Path]
 Tuned = Callable[[str], scriven.Model]
@@ -102,9 +102,11 @@ def test_the_program_computes_the_same(
     check = export(model.folder, target, dtype="f32", out=tmp_path / "out")["check"]
     assert check["passed"]
     assert check["texts_equal"] == check["texts"] >= 8
-    assert check["logit_scale"] > (0.05 if model.task.writes else 1e-3)  # no agreement of zeros
+    assert check["logit_scale"] > (
+        0.05 if model.task.is_generative else 1e-3
+    )  # no agreement of zeros
     assert check["logit_difference"] < check["bound"]
-    if model.task.writes:
+    if model.task.is_generative:
         assert check["greedy_tokens"] > 90 and check["unexplained"] == 0
     else:
         assert check["greedy_tokens"] == 0
@@ -129,7 +131,9 @@ def test_a_prompt_without_the_delimiter_would_be_noticed(
     model = tuned("gpt2-summarize")
     loaded = load_run(model.folder)
     right = compare.make_question(loaded)
-    monkeypatch.setattr(Answering, "arrange", lambda self, window, written: (None, list(window)))
+    monkeypatch.setattr(
+        TextGeneration, "build_inputs", lambda self, window, written: (None, list(window))
+    )
     wrong = compare.make_question(loaded)
     assert wrong.prompts != right.prompts
     first = [

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scriven.generate.reader import kept_when_full
+from scriven.generate.model_runner import kept_when_full
 from scriven.generate.row import Row
-from scriven.generate.sample import choose
-from scriven.generate.sampling import Sampling
+from scriven.generate.sampling import sample
+from scriven.generate.sampling_params import SamplingParams
 from scriven.models import gpt2, llama
 from scriven.settings import TokenizerSettings
-from scriven.tasks.base import Objective
+from scriven.tasks.base import BaseTask
 from scriven.tasks.language import Language
 from scriven.tokenizers.base import Tokenizer
 from scriven.tokenizers.kinds import byte, char
@@ -99,7 +99,7 @@ class Script(nn.Module):
         return torch.full((*tokens.shape, 1), self.script[state.length - 1])
 
 
-class Reciter(Objective):
+class Reciter(BaseTask):
     """Stands in for a task: whatever is read, the next token is the script's next one."""
 
     def __init__(self, script: list[int], vocab_size: int) -> None:
@@ -125,7 +125,12 @@ def recite(tokenizer: Tokenizer) -> Callable[[list[int]], Any]:
 
 
 def slowly(
-    task: Language, tokenizer: Tokenizer, prompt: str, sampling: Sampling, limit: int, seed: int
+    task: Language,
+    tokenizer: Tokenizer,
+    prompt: str,
+    sampling: SamplingParams,
+    limit: int,
+    seed: int,
 ) -> list[int]:
     """One row, no cache, no padding: the documented rules and nothing else."""
     context = task.backbone.config.context_length
@@ -144,7 +149,7 @@ def slowly(
             logits = task.logits(hidden)[:, -1, : tokenizer.vocab_size]
         logits[:, tokenizer.pad] = -torch.inf
         number = float(torch.rand((), generator=generator, dtype=torch.float64))
-        token = int(choose(logits, sampling, [number], seen))
+        token = int(sample(logits, sampling, [number], seen))
         seen[0, token] = True
         window = [*window, token]
         written.append(token)

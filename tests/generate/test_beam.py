@@ -12,12 +12,12 @@ import torch
 from scriven.errors import SettingError
 from scriven.generate.beam import Hypothesis, Plan, search
 from scriven.generate.engine import Engine
-from scriven.generate.reader import Reader
+from scriven.generate.model_runner import ModelRunner
 from scriven.generate.row import stops_on
-from scriven.generate.sampling import Sampling
+from scriven.generate.sampling_params import SamplingParams
 from scriven.models import gpt3, llama, rnn, transformer, transformer_xl
 from scriven.nn.state import CrossCache, KVCache, Recurrent, State
-from scriven.tasks.base import Objective
+from scriven.tasks.base import BaseTask
 from scriven.tasks.language import Language
 from scriven.tasks.pairs import Pairs
 from scriven.tasks.seq2seq import Seq2Seq
@@ -26,7 +26,7 @@ from scriven.tokenizers.base import Tokenizer
 VOCABULARY, EOS, PAD, MASK = 5, 0, 3, 4
 SPECIAL = {"eos": EOS, "pad": PAD, "mask": MASK}
 PROMPTS = [[1, 2, 1], [2], [1, 1, 2, 2, 1]]
-KINDS: dict[str, tuple[ModuleType, type[Objective]]] = {
+KINDS: dict[str, tuple[ModuleType, type[BaseTask]]] = {
     "llama": (llama, Language),
     "gpt3": (gpt3, Language),
     "rnn": (rnn, Language),
@@ -36,11 +36,12 @@ KINDS: dict[str, tuple[ModuleType, type[Objective]]] = {
 }
 
 
-def make(kind: str, context: int = 10, vocab_size: int = VOCABULARY) -> Objective:
+def make(kind: str, context_length: int = 10, vocab_size: int = VOCABULARY) -> BaseTask:
     """Weights so large that every token matters to the next, in float64."""
     architecture, task = KINDS[kind]
     heads = {} if kind == "rnn" else {"heads": 2}
-    config = architecture.Config(vocab_size, context_length=context, layers=2, d_model=16, **heads)
+    sizes = {"context_length": context_length, "layers": 2, "d_model": 16}
+    config = architecture.Config(vocab_size, **sizes, **heads)
     made = task(architecture.Model(config), special=SPECIAL).double()
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
@@ -52,16 +53,16 @@ def make(kind: str, context: int = 10, vocab_size: int = VOCABULARY) -> Objectiv
     return made.eval()
 
 
-def reader(task: Objective, vocab_size: int = VOCABULARY) -> Reader:
-    return Reader(task, vocab_size, [PAD, MASK], nullcontext)
+def reader(task: BaseTask, vocab_size: int = VOCABULARY) -> ModelRunner:
+    return ModelRunner(task, vocab_size, [PAD, MASK], nullcontext)
 
 
 @torch.no_grad()
-def said(task: Objective, prompt: list[int], ids: list[int]) -> list[float]:
+def said(task: BaseTask, prompt: list[int], ids: list[int]) -> list[float]:
     """Log-probability of each of `ids` after a prompt, without caches or batches."""
     found = []
     for written in range(len(ids)):
-        source, tokens = task.arrange([*prompt, *ids[:written]], written)
+        source, tokens = task.build_inputs([*prompt, *ids[:written]], written)
         backbone: Any = task.backbone
         more = {} if source is None else {"source": torch.tensor([source])}
         logits = task.logits(backbone(torch.tensor([tokens]), **more))[0, -1].clone()
@@ -70,7 +71,7 @@ def said(task: Objective, prompt: list[int], ids: list[int]) -> list[float]:
     return found
 
 
-def every(task: Objective, prompt: list[int], limit: int, penalty: float) -> list[Hypothesis]:
+def every(task: BaseTask, prompt: list[int], limit: int, penalty: float) -> list[Hypothesis]:
     """All texts there are, the best first."""
     texts = []
     for length in range(1, limit + 1):
@@ -141,10 +142,10 @@ def test_a_prompt_among_others_gives_what_it_gives_alone(kind: str, beams: int) 
         assert same(found, search(reader(task), [prompt], plan)[0])
 
 
-class Counting(Reader):
+class Counting(ModelRunner):
     """Counts its steps."""
 
-    def __init__(self, task: Objective) -> None:
+    def __init__(self, task: BaseTask) -> None:
         super().__init__(task, VOCABULARY, [PAD, MASK], nullcontext)
         self.steps = 0
 
@@ -172,7 +173,7 @@ def test_one_beam_is_greedy(random_task: Language, tokenizer: Tokenizer, limit: 
     engine = Engine(random_task, tokenizer)
     prompts = ["", "It was", "é🙂", "x" * 40]
     stop = tuple("abcdefg")
-    greedy = engine.generate(prompts, Sampling(temperature=0), limit, stop=stop)
+    greedy = engine.generate(prompts, SamplingParams(temperature=0), limit, stop=stop)
     for one, other in zip(greedy, engine.beam(prompts, 1, limit, stop=stop), strict=True):
         assert (one.text, one.tokens, one.finish_reason) == (
             other.text,
@@ -228,7 +229,7 @@ def test_token_ids_are_a_prompt(random_task: Language, tokenizer: Tokenizer) -> 
     engine = Engine(random_task, tokenizer)
     ids = tokenizer.encode("It was")
     assert engine.beam([ids], 2, 5)[0].text == engine.beam(["It was"], 2, 5)[0].text
-    plain = Sampling(temperature=0)
+    plain = SamplingParams(temperature=0)
     assert engine.generate([ids], plain, 5)[0].text == engine.generate(["It was"], plain, 5)[0].text
     with pytest.raises(Exception, match="-1"):
         engine.beam([[-1]], 2, 5)
@@ -237,7 +238,7 @@ def test_token_ids_are_a_prompt(random_task: Language, tokenizer: Tokenizer) -> 
 def test_several_ends_end_a_text(random_task: Language, tokenizer: Tokenizer) -> None:
     engine = Engine(random_task, tokenizer)
     engine.ends = frozenset(range(tokenizer.vocab_size - 1))  # whatever comes first
-    greedy = engine.generate(["It was"], Sampling(temperature=0), 12)[0]
+    greedy = engine.generate(["It was"], SamplingParams(temperature=0), 12)[0]
     for made in (greedy, engine.beam(["It was"], 4, 12)[0]):
         assert (made.finish_reason, made.tokens) == ("eos", 1)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scriven.generate.beam import Plan, search
-from scriven.generate.reader import Reader
+from scriven.generate.model_runner import ModelRunner
 from scriven.models import transformer
 from scriven.models.shared.names import to_foreign
 from scriven.tasks.pairs import Pairs
@@ -68,7 +68,7 @@ def test_four_beams_equal_transformers(penalty: float) -> None:
     task = ours()
     theirs = marian(task)
     plan = Plan(4, LIMIT, penalty, frozenset(ENDS), best=4)
-    together = search(Reader(task, V, [PAD], nullcontext), SOURCES, plan)
+    together = search(ModelRunner(task, V, [PAD], nullcontext), SOURCES, plan)
     for source, found in zip(SOURCES, together, strict=True):
         rows, scores = theirs_say(theirs, source, penalty)
         assert [each.ids for each in found] == rows
@@ -84,7 +84,7 @@ def test_the_comparison_notices_another_length() -> None:
     plan = Plan(4, LIMIT, 1.0, frozenset(ENDS), best=4)
     score = plan.score
     object.__setattr__(plan, "score", lambda total, length: score(total, length - 1))
-    together = search(Reader(task, V, [PAD], nullcontext), SOURCES, plan)
+    together = search(ModelRunner(task, V, [PAD], nullcontext), SOURCES, plan)
     assert any(
         [each.score for each in found] != pytest.approx(theirs_say(theirs, source, 1.0)[1])
         for source, found in zip(SOURCES, together, strict=True)

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scriven.errors import DamagedError, InputError, SettingError
-from scriven.generate.conversation import Conversation
-from scriven.generate.engine import Step
+from scriven.generate.chat import Conversation
+from scriven.generate.engine import GenerationChunk
 from scriven.settings import TokenizerSettings
 from scriven.tokenizers import Tokenizer
 from scriven.tokenizers.chat_template import render_ids
@@ -35,17 +35,17 @@ class Writer:
         self.prompts: list[list[int]] = []
         self.knobs: list[dict[str, Any]] = []
 
-    def __call__(self, prompt: list[int], **knobs: Any) -> Iterator[Step]:
+    def __call__(self, prompt: list[int], **knobs: Any) -> Iterator[GenerationChunk]:
         if knobs.get("temperature", 1) < 0:
             raise SettingError("--temperature=-1: between 0 (the likeliest) and 100")
         self.prompts.append(prompt)
         self.knobs.append(knobs)
         return self._steps(self.answers.pop(0) if self.answers else "Well.")
 
-    def _steps(self, answer: str) -> Iterator[Step]:
+    def _steps(self, answer: str) -> Iterator[GenerationChunk]:
         for number, letter in enumerate(answer, 1):
-            yield Step(letter, number)
-        yield Step("", len(answer) + 1, "eos")
+            yield GenerationChunk(letter, number)
+        yield GenerationChunk("", len(answer) + 1, "eos")
 
 
 def say(conversation: Conversation, text: str, **knobs: Any) -> str:
@@ -204,7 +204,7 @@ def test_a_stopped_answer_is_kept_as_far_as_it_came(talker: Tokenizer) -> None:
 
 
 def test_one_stopped_before_its_first_piece_was_never_asked(talker: Tokenizer) -> None:
-    def broken(prompt: list[int], **knobs: Any) -> Iterator[Step]:
+    def broken(prompt: list[int], **knobs: Any) -> Iterator[GenerationChunk]:
         raise InputError("the model's weights give numbers that are not finite")
         yield  # pragma: no cover
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from scriven.errors import InputError
-from scriven.generate.fill import LIKELIEST, fill, show
-from scriven.generate.sampling import Sampling
+from scriven.generate.fill_mask import LIKELIEST, fill, show
+from scriven.generate.sampling_params import SamplingParams
 from scriven.models import roberta
 from scriven.runs.load import load_run
 from scriven.settings import TokenizerSettings
@@ -99,7 +99,7 @@ def test_the_surest_gap_comes_first_and_is_read_by_the_next(letters: Tokenizer) 
 
 def test_drawing_goes_from_left_to_right(letters: Tokenizer) -> None:
     task = Speller(letters)
-    fill(task, letters, "a<mask><mask><mask>", Sampling(temperature=1))
+    fill(task, letters, "a<mask><mask><mask>", SamplingParams(temperature=1))
     gaps = [row.count(letters.mask) for row in task.backbone.seen]
     assert gaps == [3, 2, 1]
     assert [row.index(letters.mask) for row in task.backbone.seen] == [1, 2, 3]
@@ -108,7 +108,7 @@ def test_drawing_goes_from_left_to_right(letters: Tokenizer) -> None:
 def test_only_text_is_filled_in(letters: Tokenizer) -> None:
     """The mask, the end of a document and rows beyond the tokenizer have the highest scores."""
     for seed in range(30):
-        _, guesses = fill(Speller(letters), letters, "a<mask>", Sampling(), seed)
+        _, guesses = fill(Speller(letters), letters, "a<mask>", SamplingParams(), seed)
         assert guesses[0].text
         assert math.isfinite(guesses[0].probability)
 
@@ -124,7 +124,7 @@ def test_probabilities_are_those_of_the_model(letters: Tokenizer) -> None:
 
 def test_the_same_seed_draws_the_same_text(letters: Tokenizer) -> None:
     task, text = real(letters), "ab<mask>c<mask><mask>"
-    bold = Sampling(temperature=20)  # weights so large leave little to chance
+    bold = SamplingParams(temperature=20)  # weights so large leave little to chance
     first = fill(task, letters, text, bold, 3)
     assert fill(task, letters, text, bold, 3) == first
     assert len({fill(task, letters, text, bold, seed)[0] for seed in range(20)}) > 5
@@ -132,8 +132,8 @@ def test_the_same_seed_draws_the_same_text(letters: Tokenizer) -> None:
 
 def test_the_repetition_penalty_sees_the_text(letters: Tokenizer) -> None:
     task = Speller(letters)
-    assert fill(task, letters, "ba<mask>", Sampling(temperature=0))[0] == "bab"
-    strict = Sampling(temperature=0, repetition_penalty=1000)
+    assert fill(task, letters, "ba<mask>", SamplingParams(temperature=0))[0] == "bab"
+    strict = SamplingParams(temperature=0, repetition_penalty=1000)
     assert fill(task, letters, "ba<mask>", strict)[0] != "bab"
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from scriven.generate.draft import Draft, agree
 from scriven.generate.engine import Engine
-from scriven.generate.reader import Reader
+from scriven.generate.model_runner import ModelRunner
+from scriven.generate.prompt_lookup import PromptLookup, agree
 from scriven.generate.row import Row
-from scriven.generate.sampling import Sampling
+from scriven.generate.sampling_params import SamplingParams
 from scriven.tasks.language import Language
 from scriven.tokenizers.base import Tokenizer
 
@@ -19,7 +19,7 @@ Slowly = Callable[..., list[int]]
 
 
 def test_a_guess_is_what_followed_the_same_tokens_before() -> None:
-    draft = Draft([1, 2, 3, 4, 5, 6, 7, 9, 2, 3, 4])
+    draft = PromptLookup([1, 2, 3, 4, 5, 6, 7, 9, 2, 3, 4])
     assert draft.guess(4) == [5, 6, 7, 9]
     assert draft.guess(2) == [5, 6]
     draft.add(8)
@@ -27,11 +27,11 @@ def test_a_guess_is_what_followed_the_same_tokens_before() -> None:
 
 
 def test_a_circle_is_followed_beyond_the_end_of_the_text() -> None:
-    assert Draft([7, 1, 2, 3, 1, 2, 3, 1, 2, 3]).guess(4) == [1, 2, 3, 1]
+    assert PromptLookup([7, 1, 2, 3, 1, 2, 3, 1, 2, 3]).guess(4) == [1, 2, 3, 1]
 
 
 def test_what_was_guessed_wrong_has_less_of_a_chance_also_if_nobody_asked() -> None:
-    right, wrong = Draft([1, 2, 3, 4, 5] * 3), Draft([1, 2, 3, 4, 5] * 3)
+    right, wrong = PromptLookup([1, 2, 3, 4, 5] * 3), PromptLookup([1, 2, 3, 4, 5] * 3)
     chances = []
     for turn in range(6):
         for draft in (right, wrong):
@@ -45,9 +45,9 @@ def test_what_was_guessed_wrong_has_less_of_a_chance_also_if_nobody_asked() -> N
     assert chances[-1][1] < 0.5
 
 
-def sure(times: int) -> Draft:
+def sure(times: int) -> PromptLookup:
     """Of a text that goes in circles and was always guessed right, so many times."""
-    draft = Draft([1, 2, 3, 4, 5] * 3)
+    draft = PromptLookup([1, 2, 3, 4, 5] * 3)
     for turn in range(times):
         draft.guess(0)
         draft.add(1 + turn % 5)
@@ -55,7 +55,7 @@ def sure(times: int) -> Draft:
 
 
 def test_texts_that_are_read_together_agree_on_a_length() -> None:
-    new = [Draft([number, number + 1]) for number in range(31)]
+    new = [PromptLookup([number, number + 1]) for number in range(31)]
     assert agree(new, 8) == [[]] * 31, "nothing is known"
     assert agree([sure(20)], 8) == [[1, 2, 3, 4, 5, 1, 2, 3]]
     assert agree([sure(20)], 2) == [[1, 2]]
@@ -69,13 +69,13 @@ def test_texts_that_are_read_together_agree_on_a_length() -> None:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Tokens of each look ahead from now on."""
     counts: list[int] = []
-    look = Reader.look
+    look = ModelRunner.look
 
-    def count(reader: Reader, ids: torch.Tensor) -> torch.Tensor:
+    def count(reader: ModelRunner, ids: torch.Tensor) -> torch.Tensor:
         counts.append(ids.size(1))
         return look(reader, ids)
 
-    monkeypatch.setattr(Reader, "look", count)
+    monkeypatch.setattr(ModelRunner, "look", count)
     return counts
 
 
@@ -83,12 +83,13 @@ PROMPT = "round and round and round and round"
 
 
 @pytest.mark.parametrize(
-    "sampling", [Sampling(temperature=0), Sampling(temperature=0.7), Sampling(top_k=3)]
+    "sampling",
+    [SamplingParams(temperature=0), SamplingParams(temperature=0.7), SamplingParams(top_k=3)],
 )
 def test_every_token_is_the_one_that_is_written_without_guesses(
     make_task: MakeTask,
     tokenizer: Tokenizer,
-    sampling: Sampling,
+    sampling: SamplingParams,
     written: dict[Row, list[int]],
     reads: list[int],
     write_slowly: Slowly,
@@ -100,7 +101,7 @@ def test_every_token_is_the_one_that_is_written_without_guesses(
     assert max(reads) > 1, "nothing was guessed"
 
 
-def guess_one_and_two(drafts: list[Draft], most: int) -> list[list[int]]:
+def guess_one_and_two(drafts: list[PromptLookup], most: int) -> list[list[int]]:
     """Wrong more often than not."""
     return [[1, 2][: max(0, most)] for _ in drafts]
 
@@ -116,8 +117,8 @@ def test_wrong_guesses_change_nothing_if_they_are_taken_back(
 ) -> None:
     monkeypatch.setattr("scriven.generate.write.agree", guess_one_and_two)
     if not taken_back:
-        monkeypatch.setattr(Reader, "take_back", lambda reader, tokens: None)
-    task, greedy = make_task(48), Sampling(temperature=0)
+        monkeypatch.setattr(ModelRunner, "take_back", lambda reader, tokens: None)
+    task, greedy = make_task(48), SamplingParams(temperature=0)
     Engine(task, tokenizer).generate([PROMPT], greedy, 100)
     (ids,) = written.values()
     truth = write_slowly(task, tokenizer, PROMPT, greedy, 100, 0)
@@ -134,7 +135,7 @@ def test_rows_that_guess_together_write_what_each_writes_alone(
     """At a pace of their own, through several contexts, however the guesses are."""
     draw = random.Random(1)
 
-    def anything(drafts: list[Draft], most: int) -> list[list[int]]:
+    def anything(drafts: list[PromptLookup], most: int) -> list[list[int]]:
         return [
             draft.guess(min(draw.randrange(5), max(0, most))) or [7] * min(draw.randrange(3), most)
             for draft in drafts
@@ -142,8 +143,8 @@ def test_rows_that_guess_together_write_what_each_writes_alone(
 
     monkeypatch.setattr("scriven.generate.write.agree", anything)
     task, prompts = make_task(32), [PROMPT, "a", "", "a longer one than", "round"]
-    Engine(task, tokenizer).generate(prompts, Sampling(temperature=0.5), 120, seed=4)
+    Engine(task, tokenizer).generate(prompts, SamplingParams(temperature=0.5), 120, seed=4)
     for row, ids in enumerate(written.values()):
         assert ids == write_slowly(
-            task, tokenizer, prompts[row], Sampling(temperature=0.5), 120, 4 + row
+            task, tokenizer, prompts[row], SamplingParams(temperature=0.5), 120, 4 + row
         )

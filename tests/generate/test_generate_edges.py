@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scriven.errors import InputError, SettingError
 from scriven.generate.engine import Engine
 from scriven.generate.row import Row
-from scriven.generate.sampling import Sampling
+from scriven.generate.sampling_params import SamplingParams
 from scriven.tasks.language import Language
 from scriven.tokenizers.base import Tokenizer
 
-GREEDY = Sampling(temperature=0)
+GREEDY = SamplingParams(temperature=0)
 Recite = Callable[[list[int]], Any]
 
 
@@ -83,7 +83,9 @@ def test_D16_any_bytes_and_any_stops_give_the_decoded_text_up_to_the_stop(
 def test_C7_a_character_model_takes_any_prompt(
     make_task: Callable[[int], Language], letters: Tokenizer, prompt: str
 ) -> None:
-    found = Engine(make_task(16), letters).generate([prompt], Sampling(), 5, ignore_eos=True)[0]
+    found = Engine(make_task(16), letters).generate([prompt], SamplingParams(), 5, ignore_eos=True)[
+        0
+    ]
     assert found.tokens == 5
 
 
@@ -108,7 +110,7 @@ def test_an_ignored_end_of_document_is_never_chosen(
     random_task: Language, tokenizer: Tokenizer
 ) -> None:
     engine = Engine(random_task, tokenizer)
-    hot = Sampling(temperature=100)
+    hot = SamplingParams(temperature=100)
     found = engine.generate(["a"] * 4, hot, 400, ignore_eos=True)
     assert [text.tokens for text in found] == [400] * 4
     assert {text.finish_reason for text in engine.generate(["a"] * 4, hot, 4000)} == {"eos"}
@@ -126,7 +128,11 @@ def test_C8_padding_and_ids_beyond_the_tokenizer_are_never_chosen(
 
     random_task.logits = tempting  # type: ignore[method-assign]
     engine = Engine(random_task, tokenizer)
-    for sampling in (GREEDY, Sampling(temperature=100), Sampling(repetition_penalty=0.01)):
+    for sampling in (
+        GREEDY,
+        SamplingParams(temperature=100),
+        SamplingParams(repetition_penalty=0.01),
+    ):
         engine.generate(["a", "some prompt"], sampling, 300, ignore_eos=True)
     ids = [token for row in written.values() for token in row]
     assert len(ids) == 3 * 2 * 300
@@ -177,7 +183,7 @@ def test_a_tiny_context_still_writes(
     make_task: Callable[[int], Language], tokenizer: Tokenizer, context: int
 ) -> None:
     engine = Engine(make_task(context), tokenizer)
-    found = engine.generate(["", "abcdef"], Sampling(), 20, ignore_eos=True)
+    found = engine.generate(["", "abcdef"], SamplingParams(), 20, ignore_eos=True)
     assert [text.tokens for text in found] == [20, 20]
 
 
@@ -210,4 +216,4 @@ def test_weights_that_are_not_numbers_are_refused_in_one_line(
     with torch.no_grad():
         next(random_task.parameters()).fill_(float("nan"))
     with pytest.raises(InputError, match="not finite"):
-        Engine(random_task, tokenizer).generate(["a"], Sampling(), 5)
+        Engine(random_task, tokenizer).generate(["a"], SamplingParams(), 5)

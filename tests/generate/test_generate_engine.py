@@ -9,9 +9,9 @@ import torch
 
 from scriven.generate import engine as engine_module
 from scriven.generate.engine import PLAIN, Engine
-from scriven.generate.reader import Reader
+from scriven.generate.model_runner import ModelRunner
 from scriven.generate.row import Row
-from scriven.generate.sampling import Sampling
+from scriven.generate.sampling_params import SamplingParams
 from scriven.runtime import Runtime
 from scriven.tasks.language import Language
 from scriven.tokenizers.base import Tokenizer
@@ -19,10 +19,10 @@ from scriven.tokenizers.base import Tokenizer
 Slowly = Callable[..., list[int]]
 PROMPTS = ["", "It was", "a", "A dark and stormy night, and", "é🙂", "It was", "x" * 40, " "]
 SETTINGS = [
-    Sampling(temperature=0),
-    Sampling(temperature=1.2),
-    Sampling(temperature=0, repetition_penalty=1.5),
-    Sampling(temperature=0.8, top_k=30, top_p=0.9, min_p=0.01, repetition_penalty=1.1),
+    SamplingParams(temperature=0),
+    SamplingParams(temperature=1.2),
+    SamplingParams(temperature=0, repetition_penalty=1.5),
+    SamplingParams(temperature=0.8, top_k=30, top_p=0.9, min_p=0.01, repetition_penalty=1.1),
 ]
 
 
@@ -30,7 +30,7 @@ SETTINGS = [
 def test_a_batch_equals_every_row_alone_and_without_a_cache(
     random_task: Language,
     tokenizer: Tokenizer,
-    sampling: Sampling,
+    sampling: SamplingParams,
     written: dict[Row, list[int]],
     write_slowly: Slowly,
 ) -> None:
@@ -48,9 +48,11 @@ def test_rows_that_end_early_change_nothing_for_the_others(
 ) -> None:
     engine = Engine(random_task, tokenizer)
     stop = tuple("abcdefgh")
-    together = engine.generate(PROMPTS, Sampling(temperature=3), 60, stop=stop, seed=3)
+    together = engine.generate(PROMPTS, SamplingParams(temperature=3), 60, stop=stop, seed=3)
     for row, (prompt, found) in enumerate(zip(PROMPTS, together, strict=True)):
-        alone = engine.generate([prompt], Sampling(temperature=3), 60, stop=stop, seed=3 + row)[0]
+        alone = engine.generate(
+            [prompt], SamplingParams(temperature=3), 60, stop=stop, seed=3 + row
+        )[0]
         assert (found.text, found.tokens) == (alone.text, alone.tokens)
         assert found.finish_reason == alone.finish_reason
     assert len({found.tokens for found in together}) > 4
@@ -63,9 +65,11 @@ def test_the_comparison_notices_a_wrong_rule(
     monkeypatch: pytest.MonkeyPatch,
     write_slowly: Slowly,
 ) -> None:
-    truth = write_slowly(random_task, tokenizer, "a", Sampling(), 40, 0)
-    monkeypatch.setattr("scriven.generate.reader.kept_when_full", lambda context: context // 2 - 1)
-    Engine(random_task, tokenizer).generate(["a"], Sampling(), 40)
+    truth = write_slowly(random_task, tokenizer, "a", SamplingParams(), 40, 0)
+    monkeypatch.setattr(
+        "scriven.generate.model_runner.kept_when_full", lambda context: context // 2 - 1
+    )
+    Engine(random_task, tokenizer).generate(["a"], SamplingParams(), 40)
     assert list(written.values()) != [truth]
 
 
@@ -76,9 +80,9 @@ def test_the_comparison_notices_a_lost_position(
     monkeypatch: pytest.MonkeyPatch,
     write_slowly: Slowly,
 ) -> None:
-    monkeypatch.setattr(Reader, "_next", lambda self, count: None)
-    truth = write_slowly(random_task, tokenizer, "a", Sampling(), 5, 0)
-    Engine(random_task, tokenizer).generate(["a", "A dark and"], Sampling(), 5)
+    monkeypatch.setattr(ModelRunner, "_next", lambda self, count: None)
+    truth = write_slowly(random_task, tokenizer, "a", SamplingParams(), 5, 0)
+    Engine(random_task, tokenizer).generate(["a", "A dark and"], SamplingParams(), 5)
     assert next(iter(written.values())) != truth
 
 
@@ -86,9 +90,9 @@ def test_many_prompts_are_written_in_turns_with_the_same_result(
     random_task: Language, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Engine(random_task, tokenizer)
-    whole = [found.text for found in engine.generate(PROMPTS, Sampling(), 20)]
+    whole = [found.text for found in engine.generate(PROMPTS, SamplingParams(), 20)]
     monkeypatch.setattr(engine_module, "TOGETHER", 3)
-    assert [found.text for found in engine.generate(PROMPTS, Sampling(), 20)] == whole
+    assert [found.text for found in engine.generate(PROMPTS, SamplingParams(), 20)] == whole
 
 
 def test_D16_a_stream_joined_equals_the_text(random_task: Language, tokenizer: Tokenizer) -> None:
@@ -96,8 +100,8 @@ def test_D16_a_stream_joined_equals_the_text(random_task: Language, tokenizer: T
     for prompt in PROMPTS:
         for stop in ((), ("a", "\n"), ("e\ufffd",)):
             for seed in range(2):
-                whole = engine.generate([prompt], Sampling(), 40, stop=stop, seed=seed)[0]
-                steps = list(engine.stream(prompt, Sampling(), 40, stop=stop, seed=seed))
+                whole = engine.generate([prompt], SamplingParams(), 40, stop=stop, seed=seed)[0]
+                steps = list(engine.stream(prompt, SamplingParams(), 40, stop=stop, seed=seed))
                 assert "".join(step.text for step in steps) == whole.text
                 last = steps[-1]
                 assert (last.tokens, last.finish_reason) == (whole.tokens, whole.finish_reason)
@@ -110,10 +114,12 @@ def test_the_same_seed_gives_the_same_text_and_another_seed_another(
 ) -> None:
     engine = Engine(random_task, tokenizer)
     state = torch.get_rng_state()
-    first, second = (engine.generate(["It was"] * 3, Sampling(), 30, seed=7) for _ in range(2))
+    first, second = (
+        engine.generate(["It was"] * 3, SamplingParams(), 30, seed=7) for _ in range(2)
+    )
     assert [found.text for found in first] == [found.text for found in second]
     assert len({found.text for found in first}) == 3
-    assert first[1].text == engine.generate(["It was"], Sampling(), 30, seed=8)[0].text
+    assert first[1].text == engine.generate(["It was"], SamplingParams(), 30, seed=8)[0].text
     assert torch.equal(torch.get_rng_state(), state), "training's random numbers were moved"
 
 
@@ -121,7 +127,7 @@ def test_more_tokens_only_make_the_text_longer(random_task: Language, tokenizer:
     engine = Engine(random_task, tokenizer)
     for prompt in PROMPTS:
         short, long = (
-            "".join(s.text for s in list(engine.stream(prompt, Sampling(), n, seed=1))[:-1])
+            "".join(s.text for s in list(engine.stream(prompt, SamplingParams(), n, seed=1))[:-1])
             for n in (25, 60)
         )
         assert long.startswith(short)
@@ -131,9 +137,9 @@ def test_training_mode_is_given_back(random_task: Language, tokenizer: Tokenizer
     engine = Engine(random_task, tokenizer)
     for mode in (True, False):
         random_task.train(mode)
-        engine.generate(["a"], Sampling(), 3)
+        engine.generate(["a"], SamplingParams(), 3)
         assert random_task.training is mode
-        stream = engine.stream("a", Sampling(), 30)
+        stream = engine.stream("a", SamplingParams(), 30)
         next(stream)
         stream.close()
         assert random_task.training is mode

@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 
 from scriven.errors import SettingError
-from scriven.generate import ready as ready_module
-from scriven.generate.ready import ready
+from scriven.generate import inference_model as ready_module
+from scriven.generate.inference_model import ready
 from scriven.models import gpt2, llama, transformer, transformer_xl
 from scriven.nn import attention, packed
 from scriven.nn.lora import adapt
 from scriven.nn.packed import LAYOUTS, Packed, check_layout
 from scriven.nn.state import KVCache
 from scriven.runtime import Runtime
-from scriven.tasks.base import Objective
+from scriven.tasks.base import BaseTask
 from scriven.tasks.language import Language
 from scriven.tasks.seq2seq import Task as Seq2seq
 
@@ -24,7 +24,7 @@ PLAIN = Runtime(torch.device("cpu"), torch.float32, 1, {})
 ALL = {"gpt2": gpt2, "llama": llama, "transformer_xl": transformer_xl, "transformer": transformer}
 
 
-def make(name: str) -> Objective:
+def make(name: str) -> BaseTask:
     module = ALL[name]
     torch.manual_seed(3)
     model = module.Model(
@@ -39,7 +39,7 @@ def make(name: str) -> Objective:
     return task.eval()
 
 
-def logits(task: Objective, tokens: torch.Tensor) -> torch.Tensor:
+def logits(task: BaseTask, tokens: torch.Tensor) -> torch.Tensor:
     """Read in two parts, the second one token after the other."""
     found = []
     with torch.inference_mode():

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from scriven.errors import SettingError
-from scriven.generate import sample
-from scriven.generate.sample import candidates, choose, penalise
-from scriven.generate.sampling import Sampling
+from scriven.generate import sampling as sampling_module
+from scriven.generate.sampling import filter_logits, penalise_repetition, sample
+from scriven.generate.sampling_params import SamplingParams
 
 
 def generators(count: int, seed: int = 0) -> list[torch.Generator]:
@@ -24,9 +24,9 @@ def drawn(dice: list[torch.Generator]) -> list[float]:
     return [float(torch.rand((), generator=each, dtype=torch.float64)) for each in dice]
 
 
-def distribution(logits: Tensor, sampling: Sampling) -> Tensor:
+def distribution(logits: Tensor, sampling: SamplingParams) -> Tensor:
     """(rows, vocabulary) probabilities that `choose` draws from."""
-    scores, ids = candidates(logits, sampling)
+    scores, ids = filter_logits(logits, sampling)
     probabilities = scores.softmax(-1)
     if ids is None:
         return probabilities
@@ -36,21 +36,21 @@ def distribution(logits: Tensor, sampling: Sampling) -> Tensor:
 # --- the distribution, against an independent truth ---------------------------------------------
 
 SETTINGS = [
-    Sampling(),
-    Sampling(temperature=0.7),
-    Sampling(temperature=3.0, top_k=5),
-    Sampling(top_p=0.6),
-    Sampling(temperature=1.4, top_p=0.9, top_k=20),
-    Sampling(min_p=0.2),
-    Sampling(temperature=0.8, top_k=30, top_p=0.95, min_p=0.05),
-    Sampling(top_k=10_000, top_p=0.01),
-    Sampling(temperature=5.0, top_p=0.999),
+    SamplingParams(),
+    SamplingParams(temperature=0.7),
+    SamplingParams(temperature=3.0, top_k=5),
+    SamplingParams(top_p=0.6),
+    SamplingParams(temperature=1.4, top_p=0.9, top_k=20),
+    SamplingParams(min_p=0.2),
+    SamplingParams(temperature=0.8, top_k=30, top_p=0.95, min_p=0.05),
+    SamplingParams(top_k=10_000, top_p=0.01),
+    SamplingParams(temperature=5.0, top_p=0.999),
 ]
 
 
 @pytest.mark.parametrize("vocab_size", [40, 3000])
 @pytest.mark.parametrize("sampling", SETTINGS)
-def test_the_distribution_equals_transformers(sampling: Sampling, vocab_size: int) -> None:
+def test_the_distribution_equals_transformers(sampling: SamplingParams, vocab_size: int) -> None:
     transformers = pytest.importorskip("transformers", reason="the hf extra is not installed")
     generator = torch.Generator().manual_seed(5)
     logits = 3 * torch.randn(6, vocab_size, generator=generator, dtype=torch.float64)
@@ -65,7 +65,7 @@ def test_the_distribution_equals_transformers(sampling: Sampling, vocab_size: in
         steps.append(transformers.MinPLogitsWarper(sampling.min_p))
     expected = transformers.LogitsProcessorList(steps)(prompt, logits.clone()).softmax(-1)
     seen = torch.zeros(6, vocab_size, dtype=torch.bool).scatter(1, prompt, True)
-    found = distribution(penalise(logits, seen, 1.3), sampling)
+    found = distribution(penalise_repetition(logits, seen, 1.3), sampling)
     assert torch.equal(found > 0, expected > 0)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
@@ -74,20 +74,20 @@ def test_few_or_all_sorted_gives_the_same_nucleus(monkeypatch: pytest.MonkeyPatc
     logits = 4 * torch.randn(8, 900, generator=torch.Generator().manual_seed(1))
     found = []
     for size in (1, 30, 10_000):
-        monkeypatch.setattr(sample, "SHORT", size)
-        found.append(distribution(logits, Sampling(top_p=0.9)))
+        monkeypatch.setattr(sampling_module, "SHORT", size)
+        found.append(distribution(logits, SamplingParams(top_p=0.9)))
     torch.testing.assert_close(found[0], found[2], rtol=1e-12, atol=0)
     torch.testing.assert_close(found[1], found[2], rtol=1e-12, atol=0)
 
 
-def p_of_draws(choose: Callable[..., Tensor], sampling: Sampling, exact: Tensor) -> float:
+def p_of_draws(sample: Callable[..., Tensor], sampling: SamplingParams, exact: Tensor) -> float:
     """p-value of Pearson's chi-square of 100,000 draws from one row of logits."""
     draws, rows = 100_000, 1000
     logits = EXAMPLE.expand(rows, -1)
     dice = generators(rows)
     counts = torch.zeros(len(exact), dtype=torch.float64)
     for _ in range(draws // rows):
-        counts += torch.bincount(choose(logits, sampling, drawn(dice)), minlength=len(exact))
+        counts += torch.bincount(sample(logits, sampling, drawn(dice)), minlength=len(exact))
     if counts[exact == 0].any():
         return 0.0
     expected = exact[exact > 0] * draws
@@ -99,7 +99,7 @@ def p_of_draws(choose: Callable[..., Tensor], sampling: Sampling, exact: Tensor)
 EXAMPLE = torch.tensor([[2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0]])
 
 
-def exact(sampling: Sampling) -> Tensor:
+def exact(sampling: SamplingParams) -> Tensor:
     """The distribution by plain arithmetic, in the documented order."""
     weights = {i: math.exp(x / sampling.temperature) for i, x in enumerate(EXAMPLE[0].tolist())}
     ranked = sorted(weights, key=lambda i: -weights[i])
@@ -119,37 +119,37 @@ def exact(sampling: Sampling) -> Tensor:
 @pytest.mark.parametrize(
     "sampling",
     [
-        Sampling(),
-        Sampling(temperature=2.0, top_k=4),
-        Sampling(top_p=0.8),
-        Sampling(temperature=1.5, top_k=7, top_p=0.95, min_p=0.1),
+        SamplingParams(),
+        SamplingParams(temperature=2.0, top_k=4),
+        SamplingParams(top_p=0.8),
+        SamplingParams(temperature=1.5, top_k=7, top_p=0.95, min_p=0.1),
     ],
 )
-def test_draws_follow_the_exact_distribution(sampling: Sampling) -> None:
-    assert p_of_draws(choose, sampling, exact(sampling)) > 1e-6
+def test_draws_follow_the_exact_distribution(sampling: SamplingParams) -> None:
+    assert p_of_draws(sample, sampling, exact(sampling)) > 1e-6
 
 
 def test_a_planted_bug_in_the_draw_is_noticed() -> None:
-    def order_swapped(logits: Tensor, sampling: Sampling, numbers: list[float]) -> Tensor:
+    def order_swapped(logits: Tensor, sampling: SamplingParams, numbers: list[float]) -> Tensor:
         """top-p before the temperature."""
         logits, _ = logits.sort(descending=True)
         kept = logits.softmax(-1).cumsum(-1) - logits.softmax(-1) < sampling.top_p
         cut = logits.masked_fill(~kept, -math.inf)
-        return choose(cut, Sampling(temperature=sampling.temperature), numbers)
+        return sample(cut, SamplingParams(temperature=sampling.temperature), numbers)
 
-    def biased(logits: Tensor, sampling: Sampling, numbers: list[float]) -> Tensor:
+    def biased(logits: Tensor, sampling: SamplingParams, numbers: list[float]) -> Tensor:
         """A temperature that is five percent off."""
-        return choose(logits * 1.05, sampling, numbers)
+        return sample(logits * 1.05, sampling, numbers)
 
-    hot = Sampling(temperature=2.0, top_p=0.8)
-    assert p_of_draws(choose, hot, exact(hot)) > 1e-6
+    hot = SamplingParams(temperature=2.0, top_p=0.8)
+    assert p_of_draws(sample, hot, exact(hot)) > 1e-6
     assert p_of_draws(order_swapped, hot, exact(hot)) < 1e-6
-    assert p_of_draws(biased, Sampling(), exact(Sampling())) < 1e-6
+    assert p_of_draws(biased, SamplingParams(), exact(SamplingParams())) < 1e-6
 
 
 def test_first_draws_of_neighbouring_seeds_are_independent() -> None:
     rows = 20_000
-    first = choose(torch.zeros(rows, 10), Sampling(), drawn(generators(rows)))
+    first = sample(torch.zeros(rows, 10), SamplingParams(), drawn(generators(rows)))
     counts = torch.bincount(first, minlength=10).double()
     pairs = torch.bincount(first[1:] * 10 + first[:-1], minlength=100).double()
     for found, cells in ((counts, 10), (pairs, 100)):
@@ -164,23 +164,27 @@ def test_first_draws_of_neighbouring_seeds_are_independent() -> None:
 
 def test_greedy_takes_the_likeliest_and_needs_no_numbers() -> None:
     logits = torch.tensor([[0.0, 3.0, 1.0], [5.0, -1.0, 2.0]])
-    assert choose(logits, Sampling(temperature=0), []).tolist() == [1, 0]
-    assert choose(logits, Sampling(top_k=1), []).tolist() == [1, 0]
+    assert sample(logits, SamplingParams(temperature=0), []).tolist() == [1, 0]
+    assert sample(logits, SamplingParams(top_k=1), []).tolist() == [1, 0]
 
 
 def test_the_penalty_divides_above_zero_and_multiplies_below() -> None:
     logits = torch.tensor([[2.0, -2.0, 2.0, -2.0]])
     seen = torch.tensor([[True, True, False, False]])
-    assert penalise(logits, seen, 2.0).tolist() == [[1.0, -4.0, 2.0, -2.0]]
-    assert penalise(logits, seen, 0.5).tolist() == [[4.0, -1.0, 2.0, -2.0]]
+    assert penalise_repetition(logits, seen, 2.0).tolist() == [[1.0, -4.0, 2.0, -2.0]]
+    assert penalise_repetition(logits, seen, 0.5).tolist() == [[4.0, -1.0, 2.0, -2.0]]
 
 
 def test_a_row_is_drawn_alike_alone_and_among_others() -> None:
     logits = torch.randn(16, 200, generator=torch.Generator().manual_seed(3))
-    for sampling in (Sampling(), Sampling(top_p=0.7), Sampling(top_k=9, min_p=0.1)):
+    for sampling in (
+        SamplingParams(),
+        SamplingParams(top_p=0.7),
+        SamplingParams(top_k=9, min_p=0.1),
+    ):
         numbers = drawn(generators(16))
-        together = choose(logits, sampling, numbers).tolist()
-        alone = [int(choose(logits[i : i + 1], sampling, numbers[i : i + 1])) for i in range(16)]
+        together = sample(logits, sampling, numbers).tolist()
+        alone = [int(sample(logits[i : i + 1], sampling, numbers[i : i + 1])) for i in range(16)]
         assert together == alone
 
 
@@ -191,8 +195,8 @@ def test_C8_what_is_banned_is_never_drawn_by_any_setting() -> None:
     for temperature, top_k, top_p, min_p, penalty in itertools.product(
         (0, 1e-320, 0.5, 100), (0, 1, 12, 99), (5e-324, 0.5, 1), (0, 1), (5e-324, 1, 1000)
     ):
-        sampling = Sampling(temperature, top_k, top_p, min_p, penalty)
-        found = choose(logits, sampling, drawn(generators(64)), seen)
+        sampling = SamplingParams(temperature, top_k, top_p, min_p, penalty)
+        found = sample(logits, sampling, drawn(generators(64)), seen)
         assert 3 not in found.tolist(), sampling
         assert int(found.min()) >= 0
         assert int(found.max()) < 12
@@ -202,8 +206,8 @@ def test_D3_extreme_logits_do_not_crash_and_keep_the_best() -> None:
     logits = torch.tensor([[3e38, -3e38, 0.0, -math.inf]])
     seen = torch.tensor([[True, True, False, False]])
     for temperature, penalty in itertools.product((1e-4, 1, 100), (0.001, 1.2)):
-        sampling = Sampling(temperature=temperature, repetition_penalty=penalty, top_p=0.5)
-        assert choose(logits, sampling, drawn(generators(1)), seen).tolist() == [0]
+        sampling = SamplingParams(temperature=temperature, repetition_penalty=penalty, top_p=0.5)
+        assert sample(logits, sampling, drawn(generators(1)), seen).tolist() == [0]
 
 
 # --- the settings -------------------------------------------------------------------------------
@@ -226,11 +230,11 @@ def test_D3_a_setting_out_of_range_is_refused_by_name(
 ) -> None:
     for value in values:
         with pytest.raises(SettingError) as caught:
-            Sampling(**{name: value})
+            SamplingParams(**{name: value})
         assert str(caught.value).startswith(f"{flag}{value}:")
         assert "\n" not in str(caught.value)
 
 
 def test_D3_the_limits_themselves_are_allowed() -> None:
-    Sampling(temperature=0, top_k=0, top_p=1, min_p=0)
-    Sampling(temperature=100, top_k=10**9, top_p=1e-9, min_p=1, repetition_penalty=1000)
+    SamplingParams(temperature=0, top_k=0, top_p=1, min_p=0)
+    SamplingParams(temperature=100, top_k=10**9, top_p=1e-9, min_p=1, repetition_penalty=1000)

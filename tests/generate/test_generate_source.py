@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from scriven.generate.engine import Engine
-from scriven.generate.reader import Reader
+from scriven.generate.model_runner import ModelRunner
 from scriven.generate.row import Row
-from scriven.generate.sample import choose
-from scriven.generate.sampling import Sampling
+from scriven.generate.sampling import sample
+from scriven.generate.sampling_params import SamplingParams
 from scriven.models import transformer
-from scriven.tasks.base import Objective
+from scriven.tasks.base import BaseTask
 from scriven.tasks.pairs import Pairs
 from scriven.tasks.seq2seq import Seq2Seq
 from scriven.tokenizers.base import Tokenizer
@@ -19,9 +19,9 @@ from scriven.tokenizers.base import Tokenizer
 CONTEXT = 12
 PROMPTS = ["", "It was", "a", "A dark and stormy night, and", "é🙂", "It was", "x" * 40, " "]
 SETTINGS = [
-    Sampling(temperature=0),
-    Sampling(temperature=1.2),
-    Sampling(temperature=0.8, top_k=30, top_p=0.9, min_p=0.01, repetition_penalty=1.1),
+    SamplingParams(temperature=0),
+    SamplingParams(temperature=1.2),
+    SamplingParams(temperature=0.8, top_k=30, top_p=0.9, min_p=0.01, repetition_penalty=1.1),
 ]
 
 
@@ -30,7 +30,7 @@ def masked(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer.with_special_tokens("mask")
 
 
-def make(kind: type[Objective], tokenizer: Tokenizer) -> Objective:
+def make(kind: type[BaseTask], tokenizer: Tokenizer) -> BaseTask:
     """With weights so large that source, place and every token matter to the next, in float64."""
     config = transformer.Config(tokenizer.vocab_size, CONTEXT, layers=2, heads=2, d_model=16)
     task = kind(transformer.Model(config), special=tokenizer.special_token_ids).double()
@@ -47,7 +47,7 @@ def make(kind: type[Objective], tokenizer: Tokenizer) -> Objective:
 
 
 @pytest.fixture
-def task(masked: Tokenizer) -> Objective:
+def task(masked: Tokenizer) -> BaseTask:
     return make(Seq2Seq, masked)
 
 
@@ -66,16 +66,16 @@ def on_pairs(text: list[int], written: int, tokenizer: Tokenizer) -> tuple[list[
 
 
 def write_slowly(
-    task: Objective,
+    task: BaseTask,
     tokenizer: Tokenizer,
     rule: Callable[[list[int], int, Tokenizer], tuple[list[int], list[int]]],
     prompt: str,
-    sampling: Sampling,
+    sampling: SamplingParams,
     limit: int,
     seed: int,
 ) -> list[int]:
     """One row, no cache, no padding."""
-    text = task.shorten(tokenizer.encode(prompt) or [tokenizer.eos])
+    text = task.truncate_prompt(tokenizer.encode(prompt) or [tokenizer.eos])
     seen = torch.zeros(1, tokenizer.vocab_size, dtype=torch.bool)
     seen[0, text] = True
     generator = torch.Generator().manual_seed(seed)
@@ -89,14 +89,14 @@ def write_slowly(
             if token is not None:
                 logits[:, token] = -torch.inf
         number = float(torch.rand((), generator=generator, dtype=torch.float64))
-        written.append(int(choose(logits, sampling, [number], seen)))
+        written.append(int(sample(logits, sampling, [number], seen)))
         seen[0, written[-1]] = True
     return written
 
 
 @pytest.mark.parametrize("sampling", SETTINGS)
 def test_a_batch_equals_every_row_alone_and_without_a_cache(
-    task: Objective, masked: Tokenizer, sampling: Sampling, written: dict[Row, list[int]]
+    task: BaseTask, masked: Tokenizer, sampling: SamplingParams, written: dict[Row, list[int]]
 ) -> None:
     together = Engine(task, masked).generate(PROMPTS, sampling, 40, seed=3)  # several sources long
     for row, (found, ids) in enumerate(zip(together, written.values(), strict=True)):
@@ -108,7 +108,7 @@ def test_a_batch_equals_every_row_alone_and_without_a_cache(
 
 @pytest.mark.parametrize("sampling", SETTINGS)
 def test_a_target_of_a_pair_is_written_from_its_own_source(
-    tokenizer: Tokenizer, sampling: Sampling, written: dict[Row, list[int]]
+    tokenizer: Tokenizer, sampling: SamplingParams, written: dict[Row, list[int]]
 ) -> None:
     task = make(Pairs, tokenizer)
     together = Engine(task, tokenizer).generate(PROMPTS, sampling, 40, seed=3)
@@ -121,57 +121,59 @@ def test_a_target_of_a_pair_is_written_from_its_own_source(
 
 
 def test_the_comparison_notices_a_lost_padding(
-    task: Objective,
+    task: BaseTask,
     masked: Tokenizer,
     written: dict[Row, list[int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    truth = write_slowly(task, masked, on_text, "a", Sampling(temperature=0), 20, 0)
-    padded = Reader._padded
-    monkeypatch.setattr(Reader, "_padded", lambda self, rows: (padded(self, rows)[0], None))
-    Engine(task, masked).generate(["a", "A dark and"], Sampling(temperature=0), 20)
+    truth = write_slowly(task, masked, on_text, "a", SamplingParams(temperature=0), 20, 0)
+    padded = ModelRunner._padded
+    monkeypatch.setattr(ModelRunner, "_padded", lambda self, rows: (padded(self, rows)[0], None))
+    Engine(task, masked).generate(["a", "A dark and"], SamplingParams(temperature=0), 20)
     assert next(iter(written.values())) != truth
 
 
 def test_the_comparison_notices_a_source_that_is_not_read_again(
-    task: Objective,
+    task: BaseTask,
     masked: Tokenizer,
     written: dict[Row, list[int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    truth = write_slowly(task, masked, on_text, "a", Sampling(), 12, 0)
-    monkeypatch.setattr(Seq2Seq, "reach", property(lambda self: CONTEXT))
-    Engine(task, masked).generate(["a"], Sampling(), 12)
+    truth = write_slowly(task, masked, on_text, "a", SamplingParams(), 12, 0)
+    monkeypatch.setattr(Seq2Seq, "max_context", property(lambda self: CONTEXT))
+    Engine(task, masked).generate(["a"], SamplingParams(), 12)
     assert next(iter(written.values())) != truth
 
 
 def test_rows_that_end_early_change_nothing_for_the_others(
-    task: Objective, masked: Tokenizer
+    task: BaseTask, masked: Tokenizer
 ) -> None:
     engine = Engine(task, masked)
     stop = tuple("abcdefghijklmnopqrstuv")
-    together = engine.generate(PROMPTS, Sampling(temperature=3), 60, stop=stop, seed=3)
+    together = engine.generate(PROMPTS, SamplingParams(temperature=3), 60, stop=stop, seed=3)
     for row, (prompt, found) in enumerate(zip(PROMPTS, together, strict=True)):
-        alone = engine.generate([prompt], Sampling(temperature=3), 60, stop=stop, seed=3 + row)[0]
+        alone = engine.generate(
+            [prompt], SamplingParams(temperature=3), 60, stop=stop, seed=3 + row
+        )[0]
         assert (found.text, found.tokens) == (alone.text, alone.tokens)
     assert len({found.tokens for found in together}) > 4
 
 
-def test_D16_a_stream_joined_equals_the_text(task: Objective, masked: Tokenizer) -> None:
+def test_D16_a_stream_joined_equals_the_text(task: BaseTask, masked: Tokenizer) -> None:
     engine = Engine(task, masked)
     for prompt in PROMPTS:
-        whole = engine.generate([prompt], Sampling(), 30)[0]
-        steps = list(engine.stream(prompt, Sampling(), 30))
+        whole = engine.generate([prompt], SamplingParams(), 30)[0]
+        steps = list(engine.stream(prompt, SamplingParams(), 30))
         assert "".join(step.text for step in steps) == whole.text
         assert (steps[-1].tokens, steps[-1].finish_reason) == (whole.tokens, whole.finish_reason)
 
 
 def test_marks_and_padding_are_never_written(
-    task: Objective, masked: Tokenizer, written: dict[Row, list[int]]
+    task: BaseTask, masked: Tokenizer, written: dict[Row, list[int]]
 ) -> None:
     with torch.no_grad():  # nothing is likelier than these two
         task.backbone.embed.token.weight[[masked.pad, masked.mask]] *= 100
-    Engine(task, masked).generate(["a"] * 8, Sampling(temperature=2), 40, ignore_eos=True)
+    Engine(task, masked).generate(["a"] * 8, SamplingParams(temperature=2), 40, ignore_eos=True)
     seen = {token for ids in written.values() for token in ids}
     assert len(written) == 8
     assert not seen & {masked.pad, masked.mask, masked.eos}

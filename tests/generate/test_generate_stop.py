@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scriven.errors import SettingError
-from scriven.generate.stop import StopFilter, check_stops
+from scriven.generate.stopping import StopFilter, check_stops
 
 
 def letter_by_letter(text: str, stops: list[str]) -> tuple[str, bool]:

@@ -13,7 +13,7 @@ from scriven.data.batch import IGNORE_INDEX, Batch
 from scriven.models.shared.backbone import pretraining
 from scriven.models.shared.names import to_twin
 from scriven.nn.positions import Rotary
-from scriven.tasks.base import Objective
+from scriven.tasks.base import BaseTask
 
 V, T = 37, 20
 BASE: dict[str, Any] = {
@@ -28,12 +28,12 @@ LENGTHS = (20, 13, 1)
 """Of the three rows, where they are padded."""
 
 
-def make(module: ModuleType, changes: dict[str, Any], dtype: torch.dtype) -> Objective:
+def make(module: ModuleType, changes: dict[str, Any], dtype: torch.dtype) -> BaseTask:
     """Ours, with random weights that hide nothing."""
     torch.manual_seed(0)
     kind = registry.module("scriven.tasks", pretraining(module)).Task
     special = {"eos": V - 3, "pad": PAD, "mask": MASK}
-    task: Objective = kind(module.Model(module.Config(**{**BASE, **changes})), special=special)
+    task: BaseTask = kind(module.Model(module.Config(**{**BASE, **changes})), special=special)
     with torch.no_grad():
         for weight in task.parameters():
             weight.normal_(0, 0.1)
@@ -52,7 +52,7 @@ def _attention(kind: type) -> str:
     return "eager" if kind.__name__ == "OpenAIGPTLMHeadModel" else "sdpa"
 
 
-def pair(module: ModuleType, changes: dict[str, Any], dtype: torch.dtype) -> tuple[Objective, Any]:
+def pair(module: ModuleType, changes: dict[str, Any], dtype: torch.dtype) -> tuple[BaseTask, Any]:
     """Ours with random weights, and theirs with the same."""
     task = make(module, changes, dtype)
     config = task.backbone.config
@@ -102,12 +102,12 @@ def batch_of(side: str, masked: bool) -> Batch:
     return Batch(tokens, targets, at=at if side else None)
 
 
-def differences(task: Objective, theirs: Any, side: str = "") -> dict[str, float]:
+def differences(task: BaseTask, theirs: Any, side: str = "") -> dict[str, float]:
     """Largest difference of logits, loss and each gradient, by name.
 
     Every parameter of theirs is compared but those that ours computes: `derived`.
     """
-    batch = batch_of(side, masked=not task.writes)
+    batch = batch_of(side, masked=not task.is_generative)
     there = torch.ones_like(batch.tokens, dtype=torch.bool) if batch.at is None else batch.at >= 0
     ours = task.logits(task.hidden(batch))
     output = task(batch)
@@ -115,7 +115,7 @@ def differences(task: Objective, theirs: Any, side: str = "") -> dict[str, float
     given: dict[str, Tensor] = {}
     if batch.at is not None:
         given["attention_mask"] = there.long()
-        if task.writes:
+        if task.is_generative:
             given["position_ids"] = batch.at.clamp(min=0)
     reference = theirs(batch.tokens, **given).logits
     # not their own loss, which rounds to float32

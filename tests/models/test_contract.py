@@ -14,7 +14,7 @@ from scriven.models.shared.backbone import pretraining
 from scriven.models.shared.cost import build_empty, parameters_by_part
 from scriven.models.shared.names import from_twin, to_twin
 from scriven.nn.state import KVCache, State
-from scriven.tasks.base import Objective
+from scriven.tasks.base import BaseTask
 from scriven.train.optim.base import param_groups
 
 V, T = 41, 24
@@ -25,11 +25,11 @@ NAMES = registry.names("scriven.models")
 MODULES = {name: registry.module("scriven.models", name) for name in NAMES}
 
 
-def task_class(module: ModuleType) -> type[Objective]:
+def task_class(module: ModuleType) -> type[BaseTask]:
     return registry.module("scriven.tasks", pretraining(module)).Task
 
 
-WRITERS = [name for name in NAMES if task_class(MODULES[name]).writes]
+WRITERS = [name for name in NAMES if task_class(MODULES[name]).is_generative]
 FILLERS = [name for name in NAMES if name not in WRITERS]
 
 
@@ -48,7 +48,7 @@ def shape(module: ModuleType, **changes: object) -> dict[str, object]:
     return {name: value for name, value in {**SHAPE, **changes}.items() if name in fields}
 
 
-def make(module: ModuleType, *, random: bool = True, **changes: object) -> Objective:
+def make(module: ModuleType, *, random: bool = True, **changes: object) -> BaseTask:
     torch.manual_seed(1)
     made = config.replace(module.Config(), shape(module, **changes), "model")
     task = task_class(module)(module.Model(made), special=SPECIAL)
@@ -64,16 +64,16 @@ def tokens(rows: int = 3, length: int = T) -> torch.Tensor:
     return torch.randint(V, (rows, length), generator=torch.Generator().manual_seed(2))
 
 
-def source(task: Objective, rows: int) -> torch.Tensor | None:
+def source(task: BaseTask, rows: int) -> torch.Tensor | None:
     """What an encoder reads; None where there is none."""
     return tokens(rows, 9).flip(1) if hasattr(task.backbone, "encoder") else None
 
 
-def read(task: Objective, x: torch.Tensor, at: torch.Tensor | None = None) -> torch.Tensor:
+def read(task: BaseTask, x: torch.Tensor, at: torch.Tensor | None = None) -> torch.Tensor:
     return task.hidden(Batch(x, x, at=at, source=source(task, x.size(0))))
 
 
-def start(task: Objective, rows: int) -> State:
+def start(task: BaseTask, rows: int) -> State:
     """An empty state, after the source was read."""
     state = task.backbone.new_state(rows, T)
     encoded = source(task, rows)
@@ -92,7 +92,7 @@ def test_loss_at_the_start_is_the_log_of_the_vocabulary(
 ) -> None:
     task = make(module, random=False, tie_embeddings=tie_embeddings)
     windows = tokens(64, task.window)
-    output = task(task.exercise(windows, 0, 1))
+    output = task(task.training_batch(windows, 0, 1))
     assert abs(output.loss.item() / output.tokens.item() / math.log(V) - 1) < 0.05
 
 
@@ -217,7 +217,7 @@ def test_rows_do_not_see_each_other(module: ModuleType) -> None:
 
 def test_every_parameter_learns_and_has_one_optimizer_role(module: ModuleType) -> None:
     task = make(module)
-    task(task.exercise(tokens(16, task.window), 0, 1)).loss.backward()
+    task(task.training_batch(tokens(16, task.window), 0, 1)).loss.backward()
     for name, weight in task.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.abs().sum() > 0, name
@@ -240,7 +240,7 @@ def test_foreign_names_there_and_back_are_bit_equal(
 
 def test_it_learns_a_batch_by_heart(module: ModuleType) -> None:
     task = make(module, random=False).float().train()
-    batch = task.exercise(tokens(2, task.window), 0, 1)
+    batch = task.training_batch(tokens(2, task.window), 0, 1)
     optimizer = torch.optim.AdamW(task.parameters(), lr=6e-3)
     for _ in range(1000):
         optimizer.zero_grad()

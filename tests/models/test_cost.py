@@ -15,7 +15,7 @@ from scriven.models.shared.backbone import pretraining
 from scriven.nn import attention
 from scriven.nn.attend import attend_plainly
 from scriven.nn.visibility import Visibility
-from scriven.tasks.base import Objective
+from scriven.tasks.base import BaseTask
 
 B, T, V, W, LAYERS = 2, 24, 41, 32, 3
 SHAPE: dict[str, object] = {"vocab_size": V, "context_length": T, "layers": LAYERS, "d_model": W}
@@ -26,17 +26,17 @@ ATTENTION = dict.fromkeys(PLAIN, LAYERS) | {"transformer": 3 * LAYERS}
 """Attention layers: an encoder-decoder's three for each of its layers."""
 
 
-def made(name: str, **changes: object) -> tuple[ModuleType, Objective]:
+def made(name: str, **changes: object) -> tuple[ModuleType, BaseTask]:
     module = registry.module("scriven.models", name)
     model = config.replace(module.Config(), {**SHAPE, **changes}, "model")
-    task: Objective = registry.module("scriven.tasks", pretraining(module)).Task(
+    task: BaseTask = registry.module("scriven.tasks", pretraining(module)).Task(
         module.Model(model), special={"eos": 0, "pad": 1, "mask": 2}
     )
     task.initialise()
     return module, task
 
 
-def counted(task: Objective, state: Any = None) -> tuple[int, int]:
+def counted(task: BaseTask, state: Any = None) -> tuple[int, int]:
     """FLOPs of one forward pass of (B, T) as torch counts them: with weights, and between."""
     tokens = torch.randint(3, V, (B, T))
     source = torch.randint(3, V, (B, T)) if pretraining_of(task) == "seq2seq" else None
@@ -49,11 +49,11 @@ def counted(task: Objective, state: Any = None) -> tuple[int, int]:
     return sum(found.values()) - between, between
 
 
-def pretraining_of(task: Objective) -> str:
+def pretraining_of(task: BaseTask) -> str:
     return type(task).__module__.rpartition(".")[2]
 
 
-def formula(module: ModuleType, task: Objective) -> tuple[int, int]:
+def formula(module: ModuleType, task: BaseTask) -> tuple[int, int]:
     """The same by `cost`, for (B, T)."""
     forward = cost.flops_per_token(module, task)["forward"]
     mixing = getattr(module, "mixing", None)

@@ -13,7 +13,7 @@ from scriven.data.batch import Batch
 from scriven.errors import SettingError
 from scriven.models import gpt2, gpt3
 from scriven.nn.visibility import Visibility
-from scriven.tasks.base import Objective
+from scriven.tasks.base import BaseTask
 
 WINDOW = 5
 SHAPE = {"window": WINDOW, "layers": 4}
@@ -24,7 +24,7 @@ def allowed(layer: int, i: int, j: int) -> bool:
     return j <= i and (layer % 2 == 0 or i - j < WINDOW)
 
 
-def brute(task: Objective, tokens: Tensor) -> Tensor:
+def brute(task: BaseTask, tokens: Tensor) -> Tensor:
     """Logits by the formulas of the paper, attention as loops over heads, queries and keys."""
     w = dict(task.named_parameters())
     x = w["backbone.embed.token.weight"][tokens]
@@ -57,11 +57,11 @@ def brute(task: Objective, tokens: Tensor) -> Tensor:
     return norm(x, "backbone.norm") @ w["backbone.embed.token.weight"].T
 
 
-def gradients(task: Objective, loss: Tensor) -> list[Tensor]:
+def gradients(task: BaseTask, loss: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad(loss, list(task.parameters())))
 
 
-def distance(task: Objective) -> float:
+def distance(task: BaseTask) -> float:
     """The largest difference of logits and of any gradient."""
     batch = parity.batch_of("", masked=False)
     reference = brute(task, batch.tokens)

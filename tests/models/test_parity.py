@@ -15,7 +15,7 @@ import parity
 from scriven.models import gpt1, gpt2, gpt3, llama, roberta
 from scriven.nn.positions import Sinusoidal
 from scriven.nn.visibility import Visibility
-from scriven.tasks.base import Objective
+from scriven.tasks.base import BaseTask
 
 CASES = [
     (gpt1, {}),
@@ -53,27 +53,27 @@ def test_logits_loss_and_gradients_equal(
     assert max(found.values()) < limit, found
 
 
-def weights(task: Objective) -> None:
+def weights(task: BaseTask) -> None:
     """One norm is off by a millionth."""
     with torch.no_grad():
         task.backbone.blocks[0].mlp_norm.weight.add_(1e-6)
 
 
-def activation(task: Objective) -> None:
+def activation(task: BaseTask) -> None:
     """The other GELU; for the gated layer a GELU at all."""
     exact = task.backbone.blocks[1].mlp.activation is F.gelu
     other = "tanh" if exact else "none"
     task.backbone.blocks[1].mlp.activation = lambda x: F.gelu(x, approximate=other)
 
 
-def visibility(task: Objective) -> None:
+def visibility(task: BaseTask) -> None:
     """One layer sees a token more, or one less."""
     attention = task.backbone.blocks[1].attention
     causal = attention.visibility.causal
     attention.visibility = Visibility(causal, window=19) if causal else Visibility(True)
 
 
-def order(task: Objective) -> None:
+def order(task: BaseTask) -> None:
     """Positions begin at 1."""
     inner = task.backbone.forward
     task.backbone.forward = lambda tokens, state=None, at=None: inner(
@@ -83,7 +83,7 @@ def order(task: Objective) -> None:
 
 @pytest.mark.parametrize("plant", [weights, activation, visibility, order])
 @pytest.mark.parametrize("module", [gpt1, gpt2, gpt3, llama, roberta], ids=name)
-def test_a_planted_error_is_noticed(module: ModuleType, plant: Callable[[Objective], None]) -> None:
+def test_a_planted_error_is_noticed(module: ModuleType, plant: Callable[[BaseTask], None]) -> None:
     changes = {"window": None} if module is gpt3 else {}
     task, theirs = parity.pair(module, changes, torch.float64)
     plant(task)

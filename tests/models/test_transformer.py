@@ -16,7 +16,7 @@ from scriven.models import transformer
 from scriven.models.shared.names import from_foreign, to_foreign
 from scriven.runs.huggingface import from_hf_weights, hf_files, to_hf_weights
 from scriven.settings import TokenizerSettings
-from scriven.tasks.base import Objective
+from scriven.tasks.base import BaseTask
 from scriven.tasks.seq2seq import Seq2Seq
 from scriven.tokenizers.kinds import byte
 
@@ -41,9 +41,9 @@ PADDING = {
 }
 
 
-def make(dtype: torch.dtype, **changes: Any) -> Objective:
+def make(dtype: torch.dtype, **changes: Any) -> BaseTask:
     torch.manual_seed(0)
-    task = Objective(transformer.Model(transformer.Config(**{**BASE, **changes})))
+    task = BaseTask(transformer.Model(transformer.Config(**{**BASE, **changes})))
     with torch.no_grad():
         for weight in task.parameters():
             weight.normal_(0, 0.2)
@@ -65,7 +65,7 @@ def example(padding: str) -> Batch:
     return Batch(tokens, targets, source=source, source_at=source_at.clamp(min=-1))
 
 
-def marian(task: Objective) -> Any:
+def marian(task: BaseTask) -> Any:
     """Theirs with our weights."""
     transformers = pytest.importorskip("transformers", reason="the hf extra is not installed")
     model = task.backbone.config
@@ -91,7 +91,7 @@ def marian(task: Objective) -> Any:
     return theirs
 
 
-def differences(task: Objective, theirs: Any, batch: Batch) -> dict[str, float]:
+def differences(task: BaseTask, theirs: Any, batch: Batch) -> dict[str, float]:
     """Largest difference of logits, loss and each gradient, by name."""
     counted = batch.targets != IGNORE_INDEX
     logits = task.logits(task.hidden(batch))
@@ -178,7 +178,7 @@ def copy(ours: Any, theirs: Any) -> None:
     ours.mlp.down.load_state_dict(theirs.linear2.state_dict())
 
 
-def torchs(task: Objective) -> tuple[nn.TransformerEncoder, nn.TransformerDecoder]:
+def torchs(task: BaseTask) -> tuple[nn.TransformerEncoder, nn.TransformerDecoder]:
     """PyTorch's stacks with random weights, which ours then get too."""
     model = task.backbone.config
     first = model.norm == "pre"
@@ -201,7 +201,7 @@ def torchs(task: Objective) -> tuple[nn.TransformerEncoder, nn.TransformerDecode
     return encoder, decoder
 
 
-def torch_says(task: Objective, stacks: tuple[nn.Module, nn.Module], batch: Batch) -> Tensor:
+def torch_says(task: BaseTask, stacks: tuple[nn.Module, nn.Module], batch: Batch) -> Tensor:
     encoder, decoder = stacks
     embed = task.backbone.embed
     hidden = batch.source_at < 0
@@ -314,7 +314,7 @@ def test_impossible_shapes_are_refused_by_name(change: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Objective, Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[BaseTask, Path]:
     """A model, and the folder a run would publish it in."""
     tokenizer = byte.train([], TokenizerSettings(kind="byte")).with_special_tokens("mask")
     config = transformer.Config(tokenizer.vocab_size, 24, 1, 3, 2, 16)
@@ -333,7 +333,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Objective, Path]:
     return task, place
 
 
-def test_a_run_folder_is_a_marian_model_as_it_stands(folder: tuple[Objective, Path]) -> None:
+def test_a_run_folder_is_a_marian_model_as_it_stands(folder: tuple[BaseTask, Path]) -> None:
     transformers = pytest.importorskip("transformers", reason="the hf extra is not installed")
     task, place = folder
     theirs, report = transformers.AutoModelForSeq2SeqLM.from_pretrained(
@@ -358,7 +358,7 @@ def test_a_run_folder_is_a_marian_model_as_it_stands(folder: tuple[Objective, Pa
 
 def test_what_marian_cannot_hold_is_published_under_our_names() -> None:
     config = transformer.Config(**BASE, norm="pre")
-    task = Objective(transformer.Model(config))
+    task = BaseTask(transformer.Model(config))
     weights = to_hf_weights(transformer, config, task.state_dict())
     assert weights.keys() == task.state_dict().keys()
 

@@ -13,14 +13,14 @@ from scriven.data.batch import Batch
 from scriven.errors import SettingError
 from scriven.models.shared.backbone import pretraining
 from scriven.nn.lora import Adapter, Lora, adapt, adapters, merge, merged
-from scriven.tasks.base import Objective
+from scriven.tasks.base import BaseTask
 
 V, T = 29, 12
 NAMES = registry.names("scriven.models")
 RECURRENT = ("rnn", "gru", "lstm")
 
 
-def make(name: str, dtype: torch.dtype = torch.float64, **changes: Any) -> Objective:
+def make(name: str, dtype: torch.dtype = torch.float64, **changes: Any) -> BaseTask:
     """A task with random weights that hide nothing."""
     module = registry.module("scriven.models", name)
     shape = {
@@ -36,14 +36,14 @@ def make(name: str, dtype: torch.dtype = torch.float64, **changes: Any) -> Objec
     torch.manual_seed(0)
     kind = registry.module("scriven.tasks", pretraining(module)).Task
     special = {"eos": V - 3, "pad": V - 2, "mask": V - 1}
-    task: Objective = kind(module.Model(module.Config(**shape)), special=special)
+    task: BaseTask = kind(module.Model(module.Config(**shape)), special=special)
     with torch.no_grad():
         for weight in task.parameters():
             weight.normal_(0, 0.2)
     return task.to(dtype).eval()
 
 
-def adapted(name: str, rank: int = 3, **changes: Any) -> Objective:
+def adapted(name: str, rank: int = 3, **changes: Any) -> BaseTask:
     """`make` with adapters that do something, cut as the twin's matrices are."""
     task = make(name, **changes)
     module: ModuleType = registry.module("scriven.models", name)
@@ -61,13 +61,13 @@ def adapted(name: str, rank: int = 3, **changes: Any) -> Objective:
     return task
 
 
-def batch(task: Objective) -> Batch:
+def batch(task: BaseTask) -> Batch:
     tokens = torch.randint(V - 3, (3, T), generator=torch.Generator().manual_seed(1))
     reads = hasattr(task.backbone, "encoder")
     return Batch(tokens, tokens.roll(-1, 1), source=tokens.flip(1) if reads else None)
 
 
-def logits(task: Objective) -> Tensor:
+def logits(task: BaseTask) -> Tensor:
     return task.logits(task.hidden(batch(task)))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scriven.data.batch import Batch
 from scriven.data.collate import collate_pairs
-from scriven.generate.reader import Reader
+from scriven.generate.model_runner import Reader
 from scriven.models import transformer
 from scriven.nn.pointer import Pointer
 from scriven.tasks.summarize import Summarize

@@ -56,7 +56,9 @@ def test_answers_stand_in_the_order_of_the_rows(
         assert [row["id"] for row in rows] == list(range(40))
         model = scriven.load(run)
         for row in rows[::9]:
-            ((answer, chance),) = model.predict([row[column]], **({} if chances(row) else SHORT))
+            ((answer, chance),) = model.predict(
+                [row[column]], **({} if probabilities(row) else SHORT)
+            )
             assert answer == row["prediction"]
             assert chance is None or chance == pytest.approx(row["probability"], abs=1e-5)
 
@@ -64,7 +66,7 @@ def test_answers_stand_in_the_order_of_the_rows(
 SHORT = {"max_new_tokens": 4}
 
 
-def chances(row: dict[str, Any]) -> bool:
+def probabilities(row: dict[str, Any]) -> bool:
     return "probability" in row
 
 
@@ -110,7 +112,7 @@ def test_a_predictor_streams_rows_as_well(judge: Path, monkeypatch: pytest.Monke
     streamed, whole = [first, *stream], predictor.answer([{"text": text} for text in lengths(30)])
     assert [answer.text for answer in streamed] == [answer.text for answer in whole]
     for one, other in zip(streamed, whole, strict=True):  # beside other rows: other last digits
-        assert one.chances == pytest.approx(other.chances, abs=1e-5)
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
     assert len(taken) == 30
 
 

@@ -27,7 +27,7 @@ from scriven.runs.peft import (
     write_adapter,
 )
 from scriven.runs.weights import save_tensors
-from scriven.tasks.base import Objective
+from scriven.tasks.base import BaseTask
 from scriven.tasks.classify import Classify
 
 from .twin_case import Case, T, V
@@ -218,9 +218,9 @@ def test_without_a_twin_names_are_ours(tmp_path: Path, name: str) -> None:
     config = module.Config(vocab_size=V, context_length=T, layers=2, d_model=16)
     kind = registry.module("scriven.tasks", pretraining(module)).Task
 
-    def make() -> Objective:
+    def make() -> BaseTask:
         torch.manual_seed(0)
-        task: Objective = kind(module.Model(config), special={"eos": 0, "pad": 1})
+        task: BaseTask = kind(module.Model(config), special={"eos": 0, "pad": 1})
         task.initialise()
         return task.eval()
 

@@ -127,7 +127,7 @@ def test_hugging_face_understands_the_front_matter(task: str, tag: str) -> None:
 def test_every_architecture_is_described(name: str, tmp_path: Path) -> None:
     module = registry.module("scriven.models", name)
     task = registry.module("scriven.tasks", pretraining(module)).Task
-    words = tokens("mask" in task.EXTRA)
+    words = tokens("mask" in task.EXTRA_TOKENS)
     model = config.replace(module.Config(), {"vocab_size": words.vocab_size}, "model")
     record = {"architecture": name, "task": pretraining(module)}
     files = hf_files(module, model, "run", words, record)
@@ -150,7 +150,7 @@ def test_the_code_on_the_card_loads_the_model(
     pytest.importorskip("transformers", reason="the hf extra is not installed")
     module = registry.module("scriven.models", name)
     task = registry.module("scriven.tasks", pretraining(module)).Task
-    words = tokens("mask" in task.EXTRA)
+    words = tokens("mask" in task.EXTRA_TOKENS)
     fields = {
         "vocab_size": words.vocab_size,
         "layers": 1,

@@ -16,7 +16,7 @@ from scriven.models.shared.names import to_twin
 from scriven.nn.lora import adapters
 from scriven.runs.peft import add_adapters, attach_adapter, read_adapter, write_adapter
 from scriven.runs.weights import save_tensors
-from scriven.tasks.base import Objective
+from scriven.tasks.base import BaseTask
 
 V, T = 29, 12
 
@@ -50,17 +50,17 @@ class Case:
         )
         self.kind = getattr(transformers, twin["architectures"][0])
 
-    def task(self) -> Objective:
+    def task(self) -> BaseTask:
         torch.manual_seed(0)
         kind = registry.module("scriven.tasks", pretraining(self.module)).Task
         special = {"eos": V - 3, "pad": V - 2, "mask": V - 1}
-        task: Objective = kind(self.module.Model(self.config), special=special)
+        task: BaseTask = kind(self.module.Model(self.config), special=special)
         with torch.no_grad():
             for each, weight in task.named_parameters():
                 weight.normal_(1.0 if each.endswith("norm.weight") else 0.0, 0.2)
         return task.eval()
 
-    def adapted(self, rank: int = 3) -> Objective:
+    def adapted(self, rank: int = 3) -> BaseTask:
         task = self.task()
         add_adapters(task, self.module, self.config, rank, dropout=0.25)
         with torch.no_grad():
@@ -71,12 +71,12 @@ class Case:
     def twin(self) -> Any:
         return self.kind.from_pretrained(self.base).eval()
 
-    def write(self, task: Objective) -> Path:
+    def write(self, task: BaseTask) -> Path:
         folder = self.base.parent / "adapter"
         write_adapter(folder, task, self.module, self.config, str(self.base))
         return folder
 
-    def attach(self, folder: Path) -> Objective:
+    def attach(self, folder: Path) -> BaseTask:
         task = self.task()
         attach_adapter(task, read_adapter(folder), self.module, self.config)
         return task
@@ -85,7 +85,7 @@ class Case:
         return torch.randint(2, V - 3, (3, T), generator=torch.Generator().manual_seed(1))
 
     @torch.no_grad()
-    def ours(self, task: Objective) -> Tensor:
+    def ours(self, task: BaseTask) -> Tensor:
         reads = hasattr(task.backbone, "encoder")
         tokens = self.tokens()
         return task.logits(task.hidden(Batch(tokens, tokens, source=tokens if reads else None)))

@@ -10,7 +10,7 @@ from scriven import config, registry
 from scriven.data.batch import Batch
 from scriven.settings import TokenizerSettings
 from scriven.tasks.shared.columns import BadValue, Column, Row
-from scriven.tasks.shared.examples import Example, TableTask
+from scriven.tasks.shared.supervised import Example, SupervisedTask
 from scriven.tokenizers import Tokenizer
 from scriven.tokenizers.kinds import char
 
@@ -20,10 +20,10 @@ SHAPE = {"context_length": CONTEXT, "layers": 1, "heads": 2, "d_model": 16}
 LETTERS = "abcdefg hijk.\n"
 LABELS = ["a b", "no", "🎭"]
 
-TASKS: dict[str, type[TableTask]] = {
+TASKS: dict[str, type[SupervisedTask]] = {
     name: kind
     for name in registry.names("scriven.tasks")
-    if issubclass(kind := registry.module("scriven.tasks", name).Task, TableTask)
+    if issubclass(kind := registry.module("scriven.tasks", name).Task, SupervisedTask)
 }
 MODELS = {
     name: registry.module("scriven.models", name) for name in registry.names("scriven.models")
@@ -32,7 +32,7 @@ ABLE = [
     (task, model)
     for task, kind in TASKS.items()
     for model, module in MODELS.items()
-    if module.Model.kind in kind.KINDS
+    if module.Model.kind in kind.BACKBONES
 ]
 """(task, architecture)"""
 
@@ -41,7 +41,7 @@ def tokenizer(task: str) -> Tokenizer:
     """Characters, with the special tokens of a task."""
     words = LETTERS + "systemuserassistant"
     made = char.train([words], TokenizerSettings(kind="char"))
-    return made.with_special_tokens(*TASKS[task].EXTRA)
+    return made.with_special_tokens(*TASKS[task].EXTRA_TOKENS)
 
 
 def make(task: str, model: str, more: dict[str, Any] | None = None, **changes: object) -> Any:
@@ -95,10 +95,12 @@ def sentence(draw: random.Random, length: int) -> str:
     return "".join(draw.choice(LETTERS) for _ in range(length - 1)) + draw.choice("abcdef")
 
 
-def _value(kind: type[TableTask], name: str, column: Column, draw: random.Random, size: int) -> Any:
-    if column.answer and kind.SCORES != "texts":
+def _value(
+    kind: type[SupervisedTask], name: str, column: Column, draw: random.Random, size: int
+) -> Any:
+    if column.answer and kind.ANSWER_TYPE != "texts":
         return {"labels": draw.choice(LABELS), "numbers": draw.randrange(8, 41) / 8, "choices": 1}[
-            kind.SCORES
+            kind.ANSWER_TYPE
         ]
     turns = [
         {"role": role, "content": sentence(draw, size)}

@@ -7,6 +7,7 @@ import pytest
 from taught import TASKS, rows
 
 from scriven.errors import InputError, SettingError
+from scriven.tasks.shared.classification import number_of, survey_labels
 from scriven.tasks.shared.columns import (
     BadValue,
     label,
@@ -17,8 +18,7 @@ from scriven.tasks.shared.columns import (
     texts,
     values,
 )
-from scriven.tasks.shared.examples import fit
-from scriven.tasks.shared.names import number_of, survey_labels
+from scriven.tasks.shared.supervised import fit
 from scriven.train.table_data import choose_task, keep_rare, split
 
 USUAL = {
@@ -163,8 +163,11 @@ def test_every_task_reads_its_own_rows_and_hides_their_answers(name: str) -> Non
     for row in rows(name, 4):
         same = values(kind.COLUMNS, {own: own for own in kind.COLUMNS}, row)
         kind.check_answer(same)
-        assert str(kind.truth(same)) != ""
-        assert str(kind.truth(same)) not in kind.show(same).split(" | ") or name == "choice"
+        assert str(kind.gold_answer(same)) != ""
+        assert (
+            str(kind.gold_answer(same)) not in kind.format_row(same).split(" | ")
+            or name == "choice"
+        )
         assert kind.without_answer(kind.without_answer(same)) == kind.without_answer(same)
 
 

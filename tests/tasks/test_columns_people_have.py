@@ -55,7 +55,7 @@ def test_choices_may_stand_in_columns_of_their_own(names: list[str], answer: str
     name, row = read({"question": "which?", **cells, "answer": answer})
     assert name == "choice"
     assert row["choices"] == ["one", "two", "three"]
-    assert Choice.truth(row) == 1
+    assert Choice.gold_answer(row) == 1
 
 
 def test_ten_choices_stand_in_the_order_of_their_numbers() -> None:

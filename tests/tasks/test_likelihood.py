@@ -9,7 +9,7 @@ from taught import MODELS, batch, make, rows, tokenizer
 from torch import Tensor
 
 from scriven.data.batch import Batch
-from scriven.tasks.shared.span import Span
+from scriven.tasks.choice import Span
 
 DECODERS = [name for name, module in MODELS.items() if module.Model.kind == "decoder"]
 each = pytest.mark.parametrize("model", DECODERS)

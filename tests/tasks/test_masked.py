@@ -54,24 +54,24 @@ def shard(tmp_path: Path) -> Iterator[TokenFile]:
 
 def test_gaps_are_a_pure_function_of_seed_and_sample() -> None:
     task, rows = make(), text(8)
-    whole = task.exercise(rows, 100, 5)
-    assert torch.equal(whole.tokens, task.exercise(rows, 100, 5).tokens)
-    part = task.exercise(rows[3:], 103, 5)
+    whole = task.training_batch(rows, 100, 5)
+    assert torch.equal(whole.tokens, task.training_batch(rows, 100, 5).tokens)
+    part = task.training_batch(rows[3:], 103, 5)
     assert torch.equal(part.tokens, whole.tokens[3:])
     assert torch.equal(part.targets, whole.targets[3:])
     for first, seed in ((101, 5), (100, 6)):
-        assert not torch.equal(task.exercise(rows, first, seed).targets, whole.targets)
+        assert not torch.equal(task.training_batch(rows, first, seed).targets, whole.targets)
 
 
 def test_the_same_text_gets_other_gaps_each_time_it_is_read() -> None:
     same = text(1).expand(64, T)
-    found = make().exercise(same, 0, 1).targets
+    found = make().training_batch(same, 0, 1).targets
     assert len({tuple(row) for row in found.tolist()}) > 55
 
 
 def test_shares_are_those_of_the_paper() -> None:
     task, rows = make(), text(4000)
-    batch = task.exercise(rows, 0, 1)
+    batch = task.training_batch(rows, 0, 1)
     hidden = batch.targets != IGNORE_INDEX
     assert abs(hidden.double().mean() - 0.15) < 0.002
     assert abs(hidden.double().mean(0) - 0.15).max() < 0.03  # every place alike
@@ -88,7 +88,7 @@ def test_shares_are_those_of_the_paper() -> None:
 
 def test_what_is_not_hidden_is_shown_and_not_counted() -> None:
     task, rows = make(), text(300)
-    batch = task.exercise(rows, 0, 1)
+    batch = task.training_batch(rows, 0, 1)
     hidden = batch.targets != IGNORE_INDEX
     assert torch.equal(batch.tokens[~hidden], rows[~hidden])
     assert torch.equal(batch.targets[hidden], rows[hidden])
@@ -96,7 +96,7 @@ def test_what_is_not_hidden_is_shown_and_not_counted() -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7])
 def test_no_row_is_without_a_gap(length: int) -> None:
-    batch = make(context_length=length).exercise(text(200, length), 0, 1)
+    batch = make(context_length=length).training_batch(text(200, length), 0, 1)
     assert (batch.targets != IGNORE_INDEX).any(1).all()
 
 
@@ -118,7 +118,7 @@ def counts(batches: list[Batch], shard: TokenFile) -> Counter[int]:
 
 
 def test_measuring_counts_every_token_once(shard: TokenFile) -> None:
-    batches = list(make().examine(shard, CPU))
+    batches = list(make().eval_batches(shard, CPU))
     assert counts(batches, shard) == Counter(range(137))
     for batch in batches:
         share = (batch.targets != IGNORE_INDEX).sum(1)
@@ -135,20 +135,20 @@ def test_a_place_in_two_rounds_is_noticed(
         return np.where(right(window, length) == 6, 7, right(window, length))
 
     monkeypatch.setattr(masked, "turns_of", wrong)
-    assert counts(list(make().examine(shard, CPU)), shard) != Counter(range(137))
+    assert counts(list(make().eval_batches(shard, CPU)), shard) != Counter(range(137))
 
 
 def test_measuring_is_the_same_each_time_and_window_sizes_may_be_tiny(shard: TokenFile) -> None:
-    first, second = (list(make().examine(shard, CPU)) for _ in range(2))
+    first, second = (list(make().eval_batches(shard, CPU)) for _ in range(2))
     assert all(torch.equal(a.tokens, b.tokens) for a, b in zip(first, second, strict=True))
     for context in (1, 3, 200):
-        batches = list(make(context_length=context).examine(shard, CPU))
+        batches = list(make(context_length=context).eval_batches(shard, CPU))
         assert sum(batch.num_targets() for batch in batches) == 137
 
 
 def test_the_loss_is_that_of_each_hidden_token() -> None:
     task = make()
-    batch = task.exercise(text(3), 0, 1)
+    batch = task.training_batch(text(3), 0, 1)
     logits = task.logits(task.hidden(batch)).detach()
     total = 0.0
     for row in range(3):
@@ -180,7 +180,7 @@ def test_one_backbone_learns_what_only_the_right_side_tells() -> None:
     optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
     for step in range(300):
         windows = text(64, 4).roll(step, 0).repeat_interleave(2, 1)
-        output = task(task.exercise(windows, 64 * step, 1))
+        output = task(task.training_batch(windows, 64 * step, 1))
         optimizer.zero_grad()
         (output.loss / output.tokens).backward()
         optimizer.step()

@@ -66,7 +66,7 @@ def restore(source: list[int], target: list[int]) -> list[int]:
 def test_source_and_target_together_are_the_text(context: int) -> None:
     task = make(context)
     windows = texts(task, 100)
-    rows = rows_of(task.exercise(windows, 0, 7))
+    rows = rows_of(task.training_batch(windows, 0, 7))
     for text, (source, read, target) in zip(windows.tolist(), rows, strict=True):
         whole = restore(source, target)
         assert whole == text[: len(whole)]
@@ -79,7 +79,7 @@ def test_source_and_target_together_are_the_text(context: int) -> None:
 def test_spans_hide_three_tokens_on_average_and_15_percent_and_tails_have_any_place() -> None:
     task = make(100)
     spans, heads, tails = [], [], 0
-    for source, _, target in rows_of(task.exercise(texts(task, 600), 0, 7)):
+    for source, _, target in rows_of(task.training_batch(texts(task, 600), 0, 7)):
         if target[-1] == EOS:
             assert len(source) in (99, 100)  # as long a piece as fits
             share = 1 - (len(source) - source.count(MASK)) / len(restore(source, target))
@@ -113,11 +113,11 @@ def test_every_sum_is_equally_likely() -> None:
 def test_a_row_is_a_pure_function_of_seed_and_number() -> None:
     task = make()
     windows = texts(task, 8)
-    together = rows_of(task.exercise(windows, 40, 3))
+    together = rows_of(task.training_batch(windows, 40, 3))
     for row in range(8):
-        assert rows_of(task.exercise(windows[row : row + 1], 40 + row, 3)) == [together[row]]
-    assert rows_of(task.exercise(windows, 40, 4)) != together
-    assert rows_of(task.exercise(windows, 41, 3)) != together
+        assert rows_of(task.training_batch(windows[row : row + 1], 40 + row, 3)) == [together[row]]
+    assert rows_of(task.training_batch(windows, 40, 4)) != together
+    assert rows_of(task.training_batch(windows, 41, 3)) != together
 
 
 def shard_of(ids: list[int], folder: Path) -> TokenFile:
@@ -135,7 +135,7 @@ def test_examining_counts_each_token_once_after_the_text_before_it(
     task = make()
     ids = torch.randint(EOS, (length,), generator=torch.Generator().manual_seed(2)).tolist()
     seen: list[int] = []
-    for batch in task.examine(shard_of(ids, tmp_path), torch.device("cpu")):
+    for batch in task.eval_batches(shard_of(ids, tmp_path), torch.device("cpu")):
         assert batch.reset_state
         for row in range(batch.tokens.size(0)):
             read = batch.source[row][batch.source_at[row] >= 0].tolist()
@@ -152,7 +152,7 @@ def test_the_examined_loss_is_that_of_each_token_after_the_text_before_it(tmp_pa
     task = make()
     ids = torch.randint(EOS, (61,), generator=torch.Generator().manual_seed(2)).tolist()
     total = counted = 0.0
-    for batch in task.examine(shard_of(ids, tmp_path), torch.device("cpu")):
+    for batch in task.eval_batches(shard_of(ids, tmp_path), torch.device("cpu")):
         output = task(batch)
         total += output.loss.item()
         counted += int(output.tokens)
@@ -180,14 +180,14 @@ def test_going_on_reads_the_text_as_examining_does(tmp_path: Path) -> None:
     task, ids = make(), list(range(50))
     seen = []
     for written in range(50):
-        source, tokens = task.arrange(ids[:written], written)
+        source, tokens = task.build_inputs(ids[:written], written)
         assert source is not None
         assert len(source) <= CONTEXT
-        assert len(tokens) <= task.reach
+        assert len(tokens) <= task.max_context
         if written % task.chunk == 0:
             seen.append(source)
         assert tokens == [PAD, MASK, *ids[written - written % task.chunk : written]]
-    batches = task.examine(shard_of(ids, tmp_path), torch.device("cpu"))
+    batches = task.eval_batches(shard_of(ids, tmp_path), torch.device("cpu"))
     assert seen == [
         source[at >= 0].tolist()
         for batch in batches
@@ -197,11 +197,11 @@ def test_going_on_reads_the_text_as_examining_does(tmp_path: Path) -> None:
 
 def test_a_prompt_keeps_as_much_as_the_source_holds() -> None:
     task = make()
-    assert task.shorten(list(range(30))) == list(range(7, 30))
-    assert task.shorten([1, 2]) == [1, 2]
+    assert task.truncate_prompt(list(range(30))) == list(range(7, 30))
+    assert task.truncate_prompt([1, 2]) == [1, 2]
 
 
 @pytest.mark.parametrize("context", [4, 9, 32, 255])
 def test_a_row_goes_on_by_what_it_shares_with_no_other(context: int) -> None:
     task = make(context)
-    assert Seq2Seq.progress(context) == task.window - 1  # rows overlap by one token
+    assert Seq2Seq.tokens_per_sample(context) == task.window - 1  # rows overlap by one token

@@ -14,13 +14,15 @@ from scriven.nn.state import State
 from scriven.runtime import decide
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.tasks.base import Output
-from scriven.tasks.shared.labelled import Labelled
+from scriven.tasks.shared.classification import SequenceClassification
 from scriven.train.optim.base import Optimizers
 from scriven.train.parallel import Parallel
 from scriven.train.train_step import StepMetrics, TrainStep
 
 RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))
-LABELLED = [(name, model) for name, model in ABLE if issubclass(TASKS[name], Labelled)]
+LABELLED = [
+    (name, model) for name, model in ABLE if issubclass(TASKS[name], SequenceClassification)
+]
 WRITTEN = [pair for pair in ABLE if pair not in LABELLED]
 each = pytest.mark.parametrize(("name", "model"), ABLE)
 each_labelled = pytest.mark.parametrize(("name", "model"), LABELLED)
@@ -106,7 +108,7 @@ def test_an_auxiliary_loss_over_all_tokens_of_a_micro_batch_would_be_noticed(
         mean = torch.nn.functional.cross_entropy(logits, part.targets[counted])
         return mean * len(part.tokens)
 
-    monkeypatch.setattr(Labelled, "_of_text", pooled)
+    monkeypatch.setattr(SequenceClassification, "_of_text", pooled)
     assert far(task, whole, 2) > 1e-3
 
 
@@ -122,7 +124,7 @@ def alone_and_together(
         loss = float(task(whole).loss)
         parts = [batch(task, name, [row]) for row in table]
         sums = sum(float(task(part).loss) for part in parts)
-        if not isinstance(task, Labelled):
+        if not isinstance(task, SequenceClassification):
             return [], [], sums, loss
         together = task.scores(task.hidden(whole), whole)
         alone = [task.scores(task.hidden(part), part)[0] for part in parts]
@@ -147,7 +149,7 @@ def test_padding_changes_nothing(name: str, model: str) -> None:
 def test_reading_the_end_of_the_padding_would_be_noticed(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = Labelled.collate
+    right = SequenceClassification.collate
 
     def wrong(self: Any, *given: Any) -> Batch:
         made = right(self, *given)
@@ -159,7 +161,7 @@ def test_reading_the_end_of_the_padding_would_be_noticed(
         made.pool_index[:] = made.tokens.size(1) - 1
         return made
 
-    monkeypatch.setattr(Labelled, "collate", wrong)
+    monkeypatch.setattr(SequenceClassification, "collate", wrong)
     task = make("classify", model).eval()
     alone, together, _, _ = alone_and_together(task, "classify", rows("classify", 6))
     assert alone != pytest.approx(together, abs=1e-6)
@@ -173,14 +175,14 @@ def test_no_answer_looks_at_the_right_one(name: str, model: str) -> None:
         (example,) = encode(task, name, [kind.without_answer(row)])
         (learnt,) = encode(task, name, [row])
         assert example.label is None
-        if isinstance(task, Labelled):
+        if isinstance(task, SequenceClassification):
             assert example.rows == learnt.rows
             continue
         asked = task.asked(example)
         if learnt.source is not None:
             assert learnt.source == asked
             continue
-        source, tokens = task.arrange(list(asked), 0)
+        source, tokens = task.build_inputs(list(asked), 0)
         assert source is None
         assert learnt.rows[0][: len(tokens)] == tokens
         assert learnt.targets is not None
@@ -271,7 +273,7 @@ def test_special_tokens_in_a_text_are_text(name: str, model: str) -> None:
             return {**value, "content": value["content"] + marks}
         return value + marks if isinstance(value, str) else value
 
-    keep = {TASKS[name].TRUTH} if isinstance(task, Labelled) else set()
+    keep = {TASKS[name].ANSWER_COLUMN} if isinstance(task, SequenceClassification) else set()
     dirty = {key: value if key in keep else spoiled(value) for key, value in table[0].items()}
     found = encode(task, name, [dirty])[0]
     special = set(known.special.values())

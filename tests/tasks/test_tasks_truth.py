@@ -10,8 +10,8 @@ from taught import ABLE, LABELS, MODELS, TASKS, batch, make, rows, tokenizer
 from torch import Tensor
 
 from scriven.data.batch import Batch
-from scriven.tasks.shared import labelled
-from scriven.tasks.shared.labelled import Labelled
+from scriven.tasks.shared import classification
+from scriven.tasks.shared.classification import SequenceClassification
 
 LAYOUTS = {
     "classify": ("text",), "entail": ("premise", "hypothesis"), "similarity": ("first", "second"),
@@ -103,8 +103,8 @@ def test_scores_are_those_of_the_paper(name: str, model: str, tie_embeddings: bo
     with torch.no_grad():
         whole = batch(task, name, table)
         found = task.scores(task.hidden(whole), whole)
-        chances = task.answers(whole)
-        for row, mine, said in zip(table, found, chances, strict=True):
+        probabilities = task.predictions(whole)
+        for row, mine, said in zip(table, found, probabilities, strict=True):
             right = scores_of(task, name, row)
             assert mine[: len(right)].tolist() == pytest.approx(right, abs=1e-12)
             if name == "similarity":
@@ -136,14 +136,14 @@ def test_another_order_of_the_parts_would_be_noticed(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Planted: the parts the other way round; of similarity, one order read twice."""
-    right = Labelled.framed
+    right = SequenceClassification.framed
     seen: list[Any] = []
 
     def wrong(self: Any, parts: Any) -> Any:
         seen.append(parts)
         return right(self, [*parts][::-1] if name != "similarity" else seen[0])
 
-    monkeypatch.setattr(Labelled, "framed", wrong)
+    monkeypatch.setattr(SequenceClassification, "framed", wrong)
     task, table = make(name, "gpt2").eval(), rows(name, 1)
     whole = batch(task, name, table)
     mine = task.scores(task.hidden(whole), whole)[0].tolist()
@@ -153,7 +153,7 @@ def test_another_order_of_the_parts_would_be_noticed(
 def test_another_weight_of_the_auxiliary_loss_would_be_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(labelled, "AUXILIARY", 0.4)
+    monkeypatch.setattr(classification, "AUXILIARY", 0.4)
     task, table = make("classify", "gpt2"), rows("classify", 2)
     right = sum(loss_of_label(task, "classify", row) for row in table)
     right += 0.5 * sum(loss_of_text(task, "classify", row) for row in table)

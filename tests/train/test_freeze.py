@@ -11,7 +11,7 @@ from scriven.models import llama
 from scriven.nn.lora import adapters
 from scriven.runs.peft import add_adapters
 from scriven.settings import OptimSettings
-from scriven.tasks.base import Objective
+from scriven.tasks.base import BaseTask
 from scriven.tasks.classify import Classify
 from scriven.tasks.language import Language
 from scriven.train.freeze import What, freeze
@@ -22,11 +22,11 @@ SPECIAL = {"eos": 10, "pad": 11, "start": 12, "delimiter": 13, "extract": 14}
 TABLE = "backbone.embed.token.weight"
 
 
-def writer(tie_embeddings: bool) -> Objective:
+def writer(tie_embeddings: bool) -> BaseTask:
     return Language(llama.Model(config(tie_embeddings)), special=SPECIAL)
 
 
-def judge(tie_embeddings: bool) -> Objective:
+def judge(tie_embeddings: bool) -> BaseTask:
     facts: dict[str, Any] = {"labels": ["a", "b"], "lm_loss_weight": 0.5}
     return Classify(llama.Model(config(tie_embeddings)), special=SPECIAL, facts=facts)
 
@@ -37,11 +37,11 @@ def config(tie_embeddings: bool) -> llama.Config:
     )
 
 
-def head_of(task: Objective) -> set[str]:
+def head_of(task: BaseTask) -> set[str]:
     return {name for name in task.state_dict() if name.startswith("head.")}
 
 
-def learning(task: Objective) -> set[str]:
+def learning(task: BaseTask) -> set[str]:
     return {name for name, weight in task.named_parameters() if weight.requires_grad}
 
 
@@ -79,7 +79,7 @@ def test_the_head_alone() -> None:
 )
 def test_adapters_and_what_is_new(make: Any, tie_embeddings: bool, rows: set[str]) -> None:
     task = make(tie_embeddings)
-    head = set() if task.writes else head_of(task)
+    head = set() if task.is_generative else head_of(task)
     add_adapters(task, llama, task.backbone.config, 2)
     assert freeze(task, "lora", V) == {}
     inside = {name for name in task.state_dict() if ".lora." in name}

@@ -6,8 +6,8 @@ import pytest
 
 from scriven import config, registry
 from scriven.settings import TokenizerSettings
-from scriven.tasks.base import Objective
-from scriven.tasks.shared.inherit import inherit
+from scriven.tasks.base import BaseTask
+from scriven.tasks.shared.supervised import inherit
 from scriven.tokenizers.kinds import char
 from scriven.train.rows import Rows
 from scriven.train.table_data import encoded, tasks
@@ -15,11 +15,11 @@ from scriven.train.table_data import encoded, tasks
 TURNS = [("user", "ab?"), ("assistant", "ba"), ("user", "b?"), ("assistant", "aab\u00e9")]
 
 
-def built(task: str, architecture: str, **facts: Any) -> tuple[Any, Objective]:
+def built(task: str, architecture: str, **facts: Any) -> tuple[Any, BaseTask]:
     """(tokenizer, model) of a task, tiny."""
     kind, module = tasks()[task], registry.module("scriven.models", architecture)
     made = char.train(["abcde\u00e9 ?.\nsystemuserassistant"], TokenizerSettings(kind="char"))
-    known = made.with_special_tokens(*kind.EXTRA)
+    known = made.with_special_tokens(*kind.EXTRA_TOKENS)
     shape = {
         "vocab_size": known.vocab_size,
         "context_length": 64,

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ..data.table import Table, TableRow
 from ..errors import InputError, SettingError
 from ..files import write_stream
-from ..generate.predict import Answer, Predictor
+from ..generate.predict import Prediction, Predictor
 from ..settings import DataSettings
 from ..tasks.shared.columns import BadValue, Row, missing, resolve, there, values
-from ..tasks.shared.examples import TableTask
+from ..tasks.shared.supervised import SupervisedTask
 
 if TYPE_CHECKING:
     from .model import Model
@@ -26,13 +26,13 @@ KNOBS = ("beams", "length_penalty", "max_new_tokens")
 """What a person may choose for written answers."""
 
 
-def task_of(model: "Model") -> TableTask:
+def task_of(model: "Model") -> SupervisedTask:
     """The task of a fine-tuned model.
 
     Raises:
         InputError: it is not fine-tuned.
     """
-    if not isinstance(model.task, TableTask):
+    if not isinstance(model.task, SupervisedTask):
         raise InputError(
             f"{model.folder} is not fine-tuned for a task: use scriven finetune "
             f"{model.folder.name} DATA first"
@@ -40,7 +40,7 @@ def task_of(model: "Model") -> TableTask:
     return model.task
 
 
-def as_rows(task: TableTask, inputs: Iterable[Any]) -> Iterator[Row]:
+def as_rows(task: SupervisedTask, inputs: Iterable[Any]) -> Iterator[Row]:
     """What a person gives in Python: texts, tuples in the order of the task's columns, or dicts.
 
     Raises:
@@ -108,7 +108,7 @@ class Answers:
         self.rows = self.skipped = self.cut = 0
         self.first_skipped = ""
 
-    def __iter__(self) -> Iterator[tuple[dict[str, Any], Answer]]:
+    def __iter__(self) -> Iterator[tuple[dict[str, Any], Prediction]]:
         """(the row as it stands in the table, the answer)"""
         task = self.task
         asked = {name: column for name, column in task.COLUMNS.items() if not column.answer}
@@ -175,18 +175,18 @@ def write_answers(answers: Answers, out: Path | None, show: Any) -> None:
     write_stream(out, (line.encode(errors="replace") for line in lines))
 
 
-def told(answers: Answers, raw: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
+def told(answers: Answers, raw: Mapping[str, Any], answer: Prediction) -> dict[str, Any]:
     """A row with its answer: `prediction`, and the probability of it and of each label.
 
     A column of the row that has such a name stays, and the new one gets a number: `prediction_2`.
     """
-    score = answers.task.SCORES == "numbers"
+    score = answers.task.ANSWER_TYPE == "numbers"
     said: dict[str, Any] = {"prediction": round(answer.value, 6) if score else answer.text}
-    if answer.chances:
-        said["probability"] = round(max(answer.chances), 6)
+    if answer.probabilities:
+        said["probability"] = round(max(answer.probabilities), 6)
         labels = answers.model.record["finetune"].get("labels")
-        names = labels or [str(number) for number in range(len(answer.chances))]
-        for name, chance in zip(names, answer.chances, strict=True):
+        names = labels or [str(number) for number in range(len(answer.probabilities))]
+        for name, chance in zip(names, answer.probabilities, strict=True):
             said[f"p({name})"] = round(chance, 6)
     return {**raw, **{_free(name, raw): value for name, value in said.items()}}
 

@@ -11,16 +11,16 @@ from ..data.eval_text import encode_eval_text
 from ..data.pipeline import load_dataset
 from ..errors import InputError, SettingError
 from ..evaluate.loss import Metric, Score, evaluate_loss, scored_bytes
-from ..generate.engine import Engine, Generation, Step
-from ..generate.fill import Guess, fill
-from ..generate.ready import ready
-from ..generate.sampling import Sampling, check_beams
+from ..generate.engine import Engine, GenerationChunk, GenerationResult
+from ..generate.fill_mask import MaskPrediction, fill
+from ..generate.inference_model import ready
+from ..generate.sampling_params import SamplingParams, check_beams
 from ..report import write_report
 from ..runs.folder import find_run
 from ..runs.load import Loaded, load_run
 from ..runtime import Runtime, decide
 from ..settings import DataSettings, RuntimeSettings
-from ..tasks.shared.examples import TableTask
+from ..tasks.shared.supervised import SupervisedTask
 from ..train.resume import plan_from_metadata
 from .answers import Answers, as_rows, predictor, task_of
 from .scoring import evaluate_rows
@@ -63,12 +63,12 @@ class Model:
         Raises:
             SettingError: a knob out of its range.
         """
-        if self.task.fills:
+        if self.task.is_masked_lm:
             return self.fill(prompt, **knobs)[0]
         made = self.generate_many([prompt], **knobs)[0].text
-        return prompt + made if self.task.continues else made
+        return prompt + made if self.task.echo_prompt else made
 
-    def fill(self, text: str, **knobs: Any) -> tuple[str, list[Guess]]:
+    def fill(self, text: str, **knobs: Any) -> tuple[str, list[MaskPrediction]]:
         """The text with a token in place of each `<mask>`, and what was put there.
 
         Args:
@@ -79,7 +79,7 @@ class Model:
         Raises:
             InputError: a text without a gap, or a model that does not fill gaps.
         """
-        if not self.task.fills:
+        if not self.task.is_masked_lm:
             raise InputError(
                 f"{self.record['architecture']} goes on with a text and fills no gaps: "
                 "train one that does, with --arch roberta"
@@ -87,12 +87,12 @@ class Model:
         sampling, _, rest = _knobs({"temperature": 0.0, **knobs})
         return fill(self.task, self.tokenizer, text, sampling, rest.get("seed", 0))
 
-    def generate_many(self, prompts: Sequence[str], **knobs: Any) -> list[Generation]:
+    def generate_many(self, prompts: Sequence[str], **knobs: Any) -> list[GenerationResult]:
         """A continuation for each prompt, with its figures; knobs as in `generate`."""
         self._check_writes()
         beams, penalty = knobs.pop("beams", 1), knobs.pop("length_penalty", 1.0)
         check_beams(beams, penalty)
-        greedy = beams > 1 or not self.task.continues
+        greedy = beams > 1 or not self.task.echo_prompt
         sampling, tokens, rest = _knobs(_GREEDY | knobs if greedy else knobs)
         if beams == 1:
             return self.engine.generate(prompts, sampling, tokens, **rest)
@@ -104,10 +104,10 @@ class Model:
         rest.pop("seed", None)
         return self.engine.beam(prompts, beams, tokens, length_penalty=penalty, **rest)
 
-    def stream(self, prompt: str = "", **knobs: Any) -> Iterator[Step]:
+    def stream(self, prompt: str = "", **knobs: Any) -> Iterator[GenerationChunk]:
         """The continuation piece by piece; knobs as in `generate`."""
         self._check_writes()
-        sampling, tokens, rest = _knobs(knobs if self.task.continues else _GREEDY | knobs)
+        sampling, tokens, rest = _knobs(knobs if self.task.echo_prompt else _GREEDY | knobs)
         return self.engine.stream(prompt, sampling, tokens, **rest)
 
     def evaluate(
@@ -135,7 +135,7 @@ class Model:
         if memory is not None:
             self._check_memory(memory)
         data = self.data_settings(settings)
-        if isinstance(self.task, TableTask):
+        if isinstance(self.task, SupervisedTask):
             return evaluate_rows(self, sources, data, **knobs)
         if not sources:
             return {**self._validate(data, metrics, memory), **self._baseline()}
@@ -156,7 +156,7 @@ class Model:
         """
         rows = list(as_rows(task_of(self), inputs))
         answers = predictor(self, **knobs).answer(rows)
-        return [(answer.text, max(answer.chances, default=None)) for answer in answers]
+        return [(answer.text, max(answer.probabilities, default=None)) for answer in answers]
 
     def predict_table(
         self, *sources: str, settings: Mapping[str, object] | None = None, **knobs: Any
@@ -178,7 +178,7 @@ class Model:
         """The run's data settings with changes; answers to rows of a table are left out only where
         that is asked for anew."""
         data = plan_from_metadata(self.record, self.architecture).settings.data
-        if isinstance(self.task, TableTask):
+        if isinstance(self.task, SupervisedTask):
             data = dataclasses.replace(data, skip_bad=False)
         for section, changes in config.sections(settings or {}).items():
             if section != "data":
@@ -189,12 +189,12 @@ class Model:
         return data
 
     def _check_writes(self) -> None:
-        if isinstance(self.task, TableTask) and not self.task.writes:
+        if isinstance(self.task, SupervisedTask) and not self.task.is_generative:
             raise InputError(
                 f"{self.folder.name} is fine-tuned to {self.record['task']} and writes nothing: "
                 f"use scriven predict {self.folder.name} TABLE, or predict in Python"
             )
-        if not self.task.writes:
+        if not self.task.is_generative:
             raise InputError(
                 f"{self.record['architecture']} fills gaps and goes on with no text: "
                 'use fill with a text that has some, as in fill("To <mask> or not to <mask>")'
@@ -240,7 +240,7 @@ class Model:
     ) -> Score:
         score = evaluate_loss(
             self.task,
-            self.task.examine(shard, self.runtime.device),
+            self.task.eval_batches(shard, self.runtime.device),
             text_bytes=scored_bytes(self.task, shard, self.tokenizer, size),
             runtime=self.runtime,
             metrics=metrics,
@@ -251,7 +251,7 @@ class Model:
 
     def _baseline(self) -> dict[str, Any]:
         baseline = self.record.get("baseline")
-        if not baseline or self.task.measure == "hidden token":  # counting sees one side only
+        if not baseline or self.task.loss_unit == "hidden token":  # counting sees one side only
             return {}
         return {"ngram_loss": baseline["loss"], "ngram_order": baseline["order"]}
 
@@ -291,14 +291,14 @@ _GREEDY: dict[str, Any] = {"temperature": 0.0}
 """What is usual where a source has one right answer."""
 
 
-def _knobs(knobs: dict[str, Any]) -> tuple[Sampling, int, dict[str, Any]]:
+def _knobs(knobs: dict[str, Any]) -> tuple[SamplingParams, int, dict[str, Any]]:
     """(sampling, max_new_tokens, the rest) of a person's keywords."""
     left = {"temperature": 0.8, **knobs}
     apart = ("seed", "stop", "ignore_eos")
     rest: dict[str, Any] = {name: left.pop(name) for name in apart if name in left}
     tokens = left.pop("max_new_tokens", 200)
     try:
-        return Sampling(**left), tokens, rest
+        return SamplingParams(**left), tokens, rest
     except TypeError as error:
         known = "max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop"
         raise InputError(f"unknown knob ({error}): known are {known}") from error

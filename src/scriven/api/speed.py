@@ -13,8 +13,8 @@ import torch
 from ..data.batch import Batch
 from ..distributed import SINGLE_PROCESS
 from ..generate.engine import Engine
-from ..generate.ready import ready
-from ..generate.sampling import Sampling
+from ..generate.inference_model import ready
+from ..generate.sampling_params import SamplingParams
 from ..models import llama
 from ..models.shared.cost import flops_per_token
 from ..nn.packed import Packed
@@ -128,7 +128,7 @@ def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
     update = _seconds(lambda: updater(batch, rows, 1.0))
     task.eval()
     engine = Engine(ready(task, runtime), tokenizer, runtime)
-    drawn = Sampling(temperature=1.0)
+    drawn = SamplingParams(temperature=1.0)
 
     def write(texts: int) -> Callable[[], object]:
         prompts = ["It was"] * texts

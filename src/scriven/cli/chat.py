@@ -13,8 +13,8 @@ from ..errors import InputError, ScrivenError
 from .base import Precision, emit, for_terminal, note, open_model
 
 if TYPE_CHECKING:
-    from ..generate.conversation import Conversation
-    from ..generate.engine import Step
+    from ..generate.chat import Conversation
+    from ..generate.engine import GenerationChunk
 
 COMMANDS = """/regenerate   another answer to the last question
 /undo         take the last question and its answer back
@@ -112,7 +112,7 @@ def _open(
     Raises:
         InputError: it was not fine-tuned for conversations. SettingError: a knob out of its range.
     """
-    from ..generate.conversation import Conversation
+    from ..generate.chat import Conversation
     from ..tokenizers.chat_template import TASKS
 
     model = open_model(run, arch, dtype)
@@ -125,7 +125,7 @@ def _open(
     model.stream("", **knobs)  # refuses a wrong knob before anybody types a message
     # an encoder reads the conversation by itself, and leaves the decoder all its room
     room = 0 if model.task.backbone.kind == "encoder-decoder" else None
-    return Conversation(model.stream, model.tokenizer, model.task.reach, room=room)
+    return Conversation(model.stream, model.tokenizer, model.task.max_context, room=room)
 
 
 def _lines() -> Iterator[str]:
@@ -139,7 +139,7 @@ def _lines() -> Iterator[str]:
             yield text
 
 
-def _show(talk: "Conversation", steps: "Generator[Step]", as_json: bool) -> None:
+def _show(talk: "Conversation", steps: "Generator[GenerationChunk]", as_json: bool) -> None:
     """Prints an answer while it is written; closes it when that is interrupted."""
     began, pieces, last = time.perf_counter(), [], None
     _warn(talk)

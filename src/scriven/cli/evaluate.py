@@ -51,7 +51,7 @@ def evaluate(
     if "scores" in result:
         _emit_scores(result, json)
         return
-    unit = model.task.measure.removeprefix("next ")
+    unit = model.task.loss_unit.removeprefix("next ")
     rows = [
         ("loss", f"{result['loss']:.4f} nats per {unit}"),
         ("perplexity", f"{result['perplexity']:.3f}"),

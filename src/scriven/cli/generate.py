@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ..errors import SettingError
-from ..generate.sampling import check_beams
+from ..generate.sampling_params import check_beams
 from .base import Precision, emit, for_terminal, note, open_model, table
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def generate(
     if searched:
         knobs |= searched | {"temperature": 0.0}
     elif temperature is None:
-        knobs["temperature"] = 0.8 if model.task.continues else 0.0
-    if model.task.fills:
+        knobs["temperature"] = 0.8 if model.task.echo_prompt else 0.0
+    if model.task.is_masked_lm:
         if samples != 1:
             raise SettingError(
                 f"--samples={samples}: gaps are filled once; for another text ask again with a "
@@ -110,7 +110,7 @@ def generate(
             raise SettingError(f"--beams={beams}: gaps are filled one by one: leave it away")
         _fill(model, prompt, {**knobs, "temperature": temperature or 0.0}, json)
         return
-    shown = prompt if model.task.continues else ""
+    shown = prompt if model.task.echo_prompt else ""
     if samples == 1 and not json and not searched:
         steps = model.stream(prompt, **knobs)  # refuses a wrong knob before anything is written
         sys.stdout.write(for_terminal(shown))
@@ -166,7 +166,7 @@ def _searched(
 
 def _tell_truncated(model: "Model", tokens: int) -> None:
     if tokens:
-        part = "first" if model.task.continues else "last"
+        part = "first" if model.task.echo_prompt else "last"
         note(f"the prompt is longer than the context: its {part} {tokens} tokens were left out")
 
 

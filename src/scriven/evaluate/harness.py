@@ -18,9 +18,9 @@ from typing import Any
 
 from ..errors import InputError, SettingError
 from ..generate.engine import Engine
-from ..generate.sampling import Sampling
+from ..generate.sampling_params import SamplingParams
 from ..runtime import Runtime
-from ..tasks.base import Objective
+from ..tasks.base import BaseTask
 from ..tokenizers import Tokenizer
 from .harness_tasks import go_offline, load_tasks, sandbox, unusable
 from .loglikelihood import LoglikelihoodScorer
@@ -39,7 +39,7 @@ _TASK_ERRORS = (
 
 
 def harness(
-    task: Objective,
+    task: BaseTask,
     tokenizer: Tokenizer,
     engine: Engine,
     runtime: Runtime,
@@ -156,7 +156,9 @@ def lm_eval_model(
     return ScrivenLM()
 
 
-def generation_settings(generation_kwargs: Mapping[str, Any]) -> tuple[Sampling, int, list[str]]:
+def generation_settings(
+    generation_kwargs: Mapping[str, Any],
+) -> tuple[SamplingParams, int, list[str]]:
     """(sampling, most tokens, stop strings) of a task's `generation_kwargs`; greedy by default.
 
     Raises:
@@ -174,7 +176,7 @@ def generation_settings(generation_kwargs: Mapping[str, Any]) -> tuple[Sampling,
             f"generation_kwargs: {unknown[0]} does not exist here: known are until, do_sample, "
             f"temperature, {', '.join(known)}, {LENGTH_ARGUMENTS[0]}"
         )
-    sampling = Sampling(temperature=0.0 if do_sample is False else temperature, **left)
+    sampling = SamplingParams(temperature=0.0 if do_sample is False else temperature, **left)
     return sampling, int(lengths[0]) if lengths else MAX_NEW_TOKENS, stops
 
 

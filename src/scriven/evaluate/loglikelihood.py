@@ -18,9 +18,9 @@ from ..data.shards import TokenFile
 from ..errors import InputError
 from ..nn.state import State
 from ..runtime import Runtime
-from ..tasks.base import Objective
+from ..tasks.base import BaseTask
 from ..tasks.seq2seq import Seq2Seq
-from ..tasks.shared.examples import filled, places
+from ..tasks.shared.supervised import filled, places
 from ..tokenizers import Tokenizer
 from .loss import evaluate_loss
 
@@ -64,8 +64,8 @@ class LoglikelihoodScorer:
         InputError: a model that writes no text, such as a classifier.
     """
 
-    def __init__(self, task: Objective, tokenizer: Tokenizer, runtime: Runtime) -> None:
-        if not task.writes:
+    def __init__(self, task: BaseTask, tokenizer: Tokenizer, runtime: Runtime) -> None:
+        if not task.is_generative:
             raise InputError(
                 f"this model was trained for {type(task).__name__.lower()} and writes no text, so "
                 "it gives a continuation no probability: use a model that writes"
@@ -106,7 +106,7 @@ class LoglikelihoodScorer:
             InputError: a model that answers questions, which gives a text no probability.
         """
         task, device = self.task, self.runtime.device
-        if not task.continues:
+        if not task.echo_prompt:
             raise InputError(
                 "a model that answers gives a text alone no probability: leave out the tasks "
                 "with output_type loglikelihood_rolling"
@@ -116,7 +116,7 @@ class LoglikelihoodScorer:
             return 0.0
         shard = _InMemory(ids)
         if isinstance(task, Seq2Seq):
-            batches = task.examine(shard, device)
+            batches = task.eval_batches(shard, device)
         else:
             cut: Callable[..., Iterator[Batch]] = (
                 eval_streams if task.backbone.remembers else eval_windows
@@ -129,7 +129,7 @@ class LoglikelihoodScorer:
     def _rows(self, request: int, text: str, continuation: str) -> Iterator[_Row]:
         """The windows in which one continuation is scored."""
         task = self.task
-        if not task.continues:
+        if not task.echo_prompt:
             yield from self._answer(request, text, continuation)
             return
         context, targets = encode_pair(self.tokenizer, text, continuation)
@@ -141,7 +141,7 @@ class LoglikelihoodScorer:
         take = len(targets) % size or size  # the first window is the one that is not full
         while start < len(ids):
             scored = ids[start : start + take]
-            source, tokens = task.arrange(ids[: start + take - 1], len(scored) - 1)
+            source, tokens = task.build_inputs(ids[: start + take - 1], len(scored) - 1)
             if source is None and room is not None:
                 tokens = tokens[-self.context_length :]
             yield _Row(request, tokens, scored, source, cut)
@@ -162,14 +162,14 @@ class LoglikelihoodScorer:
         task, targets = self.task, self.tokenizer.encode(continuation)
         if not targets:
             return
-        if task.longest is not None and len(targets) > task.longest:
+        if task.max_new_tokens is not None and len(targets) > task.max_new_tokens:
             raise InputError(
-                f"an answer of {len(targets)} tokens is longer than the {task.longest} that this "
+                f"an answer of {len(targets)} tokens is longer than the {task.max_new_tokens} that this "
                 "model can write: take shorter ones"
             )
-        whole = task.prompt(self.tokenizer, text) or [self.tokenizer.eos]
-        prompt = task.shorten(whole)
-        source, tokens = task.arrange([*prompt, *targets[:-1]], len(targets) - 1)
+        whole = task.encode_prompt(self.tokenizer, text) or [self.tokenizer.eos]
+        prompt = task.truncate_prompt(whole)
+        source, tokens = task.build_inputs([*prompt, *targets[:-1]], len(targets) - 1)
         yield _Row(request, tokens, targets, source, len(prompt) < len(whole))
 
     def _score(self, rows: list[_Row]) -> Iterator[tuple[float, bool]]:

@@ -16,7 +16,7 @@ from ..data.shards import TokenFile
 from ..distributed import SINGLE_PROCESS, DistributedContext
 from ..nn.state import State
 from ..runtime import Runtime
-from ..tasks.base import Objective
+from ..tasks.base import BaseTask
 from ..tasks.pairs import Pairs
 from ..tokenizers import Tokenizer
 
@@ -59,7 +59,7 @@ class Score:
 
 
 def evaluate_loss(
-    task: Objective,
+    task: BaseTask,
     batches: Iterable[Batch],
     *,
     text_bytes: int,
@@ -113,7 +113,7 @@ def evaluate_loss(
         tokens=int(seen),
         bits_per_byte=loss / math.log(2) / max(1, text_bytes),
         metrics={name: total / seen for name, total in means.items()},
-        by_accuracy=task.by_accuracy,
+        by_accuracy=task.selection_metric == "accuracy",
     )
 
 
@@ -124,7 +124,7 @@ def inference_mode(dist: DistributedContext) -> AbstractContextManager[None]:
 
 
 def shard_batches(
-    task: Objective, batches: Iterable[Batch], dist: DistributedContext
+    task: BaseTask, batches: Iterable[Batch], dist: DistributedContext
 ) -> Iterator[Batch]:
     """This process's shard of the batches. Each process gets as many, if need be without targets.
 
@@ -147,7 +147,7 @@ def _empty(batch: Batch) -> Batch:
     return replace(batch, targets=torch.full_like(batch.targets, IGNORE_INDEX))
 
 
-def scored_bytes(task: Objective, shard: TokenFile, tokenizer: Tokenizer, size: int) -> int:
+def scored_bytes(task: BaseTask, shard: TokenFile, tokenizer: Tokenizer, size: int) -> int:
     """UTF-8 bytes of the targets in a shard of `size` bytes: of pairs those of the targets only."""
     if not isinstance(task, Pairs):
         return size
@@ -158,7 +158,7 @@ def scored_bytes(task: Objective, shard: TokenFile, tokenizer: Tokenizer, size: 
 def _add(
     means: dict[str, float],
     metrics: Mapping[str, Metric],
-    task: Objective,
+    task: BaseTask,
     batch: Batch,
     state: State | None,
 ) -> None:

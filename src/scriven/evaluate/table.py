@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..generate.predict import Answer
+from ..generate.predict import Prediction
 from ..tasks.shared.columns import Row
-from ..tasks.shared.examples import TableTask
+from ..tasks.shared.supervised import SupervisedTask
 from .baselines.base import baselines_for, fit
 from .bootstrap import ScoreWithCI, bootstrap, proportion
 from .metrics.base import KINDS, compute_metrics
@@ -28,9 +28,9 @@ Scores = dict[str, dict[str, Any]]
 
 def evaluate_rows(
     name: str,
-    task: type[TableTask],
+    task: type[SupervisedTask],
     rows: Sequence[Row],
-    answers: Sequence[Answer],
+    answers: Sequence[Prediction],
     label_info: Mapping[str, Any],
     train: Sequence[Row] = (),
     notes: Sequence[str] = (),
@@ -60,9 +60,9 @@ def evaluate_rows(
 
 
 def score_rows(
-    task: type[TableTask],
+    task: type[SupervisedTask],
     rows: Sequence[Row],
-    answers: Sequence[Answer],
+    answers: Sequence[Prediction],
     label_info: Mapping[str, Any],
 ) -> Scores:
     """The metrics of a task.
@@ -75,7 +75,7 @@ def score_rows(
     Raises:
         InputError: there are no rows. MissingExtra: sacrebleu is not installed.
     """
-    written = task.SCORES in ("texts", "turns")
+    written = task.ANSWER_TYPE in ("texts", "turns")
     predicted: list[Any] = [answer.text if written else answer.value for answer in answers]
     scores = _metrics(task, rows, predicted, label_info)
     if written:
@@ -85,25 +85,25 @@ def score_rows(
 
 
 def confusion_matrix(
-    task: type[TableTask],
+    task: type[SupervisedTask],
     rows: Sequence[Row],
-    answers: Sequence[Answer],
+    answers: Sequence[Prediction],
     label_info: Mapping[str, Any],
 ) -> list[list[int]] | None:
     """How often each true label (a row) was predicted as each label (a column); None where the
     task has no labels or more than `MAX_CONFUSION_LABELS`."""
-    if task.SCORES != "labels" or len(label_info["labels"]) > MAX_CONFUSION_LABELS:
+    if task.ANSWER_TYPE != "labels" or len(label_info["labels"]) > MAX_CONFUSION_LABELS:
         return None
     names = list(label_info["labels"])
     counts = [[0] * len(names) for _ in names]
     for row, answer in zip(rows, answers, strict=True):
-        counts[names.index(task.truth(row))][int(answer.value)] += 1
+        counts[names.index(task.gold_answer(row))][int(answer.value)] += 1
     return counts
 
 
 def baseline_scores(
     name: str,
-    task: type[TableTask],
+    task: type[SupervisedTask],
     train: Sequence[Row],
     rows: Sequence[Row],
     label_info: Mapping[str, Any],
@@ -117,16 +117,16 @@ def baseline_scores(
     for baseline in baselines_for(name):
         fitted = fit(baseline, train)
         predicted = fitted([task.without_answer(row) for row in rows])
-        if task.SCORES == "labels":
+        if task.ANSWER_TYPE == "labels":
             predicted = [label_info["labels"].index(label) for label in predicted]
         metrics = _metrics(task, rows, predicted, label_info)
         scores[baseline] = {"note": fitted.note, "scores": metrics}
     return scores
 
 
-def main_metric(task: type[TableTask], name: str) -> str:
+def main_metric(task: type[SupervisedTask], name: str) -> str:
     """The metric that stands first in tables and sentences."""
-    return "bleu" if name == "translate" else MAIN_METRIC.get(task.SCORES, "rouge_l")
+    return "bleu" if name == "translate" else MAIN_METRIC.get(task.ANSWER_TYPE, "rouge_l")
 
 
 def describe_baselines(scores: Mapping[str, Any], metric: str) -> str:
@@ -140,22 +140,22 @@ def describe_baselines(scores: Mapping[str, Any], metric: str) -> str:
 
 
 def _metrics(
-    task: type[TableTask],
+    task: type[SupervisedTask],
     rows: Sequence[Row],
     predicted: Sequence[Any],
     label_info: Mapping[str, Any],
 ) -> Scores:
     if not rows:
         raise InputError("there are no rows to score: give at least one")
-    if task.SCORES not in KINDS:  # a conversation has no reference answer
+    if task.ANSWER_TYPE not in KINDS:  # a conversation has no reference answer
         return {}
-    truth = [task.truth(row) for row in rows]
-    if task.SCORES == "labels":
+    truth = [task.gold_answer(row) for row in rows]
+    if task.ANSWER_TYPE == "labels":
         names = list(label_info["labels"])
         truth = [names.index(label) for label in truth]
-    if task.SCORES in ("labels", "choices"):
+    if task.ANSWER_TYPE in ("labels", "choices"):
         predicted = [int(each) for each in predicted]
-    return _to_dict(compute_metrics(task.SCORES, truth, predicted))
+    return _to_dict(compute_metrics(task.ANSWER_TYPE, truth, predicted))
 
 
 def _to_dict(scores: Sequence[ScoreWithCI]) -> Scores:

@@ -6,23 +6,23 @@ import torch.nn.functional as F
 from ..data.batch import IGNORE_INDEX
 from ..data.shards import TokenFile
 from ..runtime import Runtime
-from ..tasks.base import Objective
+from ..tasks.base import BaseTask
 from ..tokenizers import Tokenizer
 
 
 def token_nll(
-    task: Objective, shard: TokenFile, tokenizer: Tokenizer, runtime: Runtime, count: int = 600
+    task: BaseTask, shard: TokenFile, tokenizer: Tokenizer, runtime: Runtime, count: int = 600
 ) -> list[tuple[str, float]]:
     """(text, nats) of the first tokens of a shard, each predicted as in `evaluate_loss`.
 
     Empty for a task that does not predict the next token.
     """
     tokens: list[tuple[str, float]] = []
-    if task.measure != "next token":
+    if task.loss_unit != "next token":
         return tokens
     task.eval()
     state = None
-    for batch in task.examine(shard, runtime.device):
+    for batch in task.eval_batches(shard, runtime.device):
         with torch.inference_mode(), runtime.autocast():
             if batch.reset_state:
                 state = task.backbone.carried(batch.tokens.size(0))

@@ -14,8 +14,8 @@ from .. import registry
 from ..errors import ScrivenError, SettingError
 from ..runs.huggingface import hf_config_of, to_hf_weights
 from ..runs.load import Loaded
-from ..tasks.shared.answering import Answering, Rewriting, spaced
-from ..tasks.shared.labelled import Labelled
+from ..tasks.shared.classification import SequenceClassification
+from ..tasks.shared.text_generation import TextGeneration, TextToText, spaced
 from ..tokenizers import chat_template
 from ..tokenizers.special_tokens import SPECIAL_TOKENS
 
@@ -84,10 +84,10 @@ class Twin:
 
 def asked_as(loaded: Loaded) -> str | None:
     """How other programs are asked what this run answers; None where they cannot be."""
-    if isinstance(loaded.task, Labelled):
+    if isinstance(loaded.task, SequenceClassification):
         alone = loaded.task.backbone.kind != "encoder-decoder" and not loaded.task.lm_score_weight
         return "labels" if alone else None
-    if isinstance(loaded.task, Answering):
+    if isinstance(loaded.task, TextGeneration):
         joint = loaded.task.backbone.kind == "decoder"
         return "language" if joint else "seq2seq"
     return ASKED_AS.get(str(loaded.record["task"]))
@@ -121,14 +121,14 @@ def example(loaded: Loaded) -> str:
         return chat_template.render_text(
             [{"role": "user", "content": "Good morning."}], answer=True
         )
-    if isinstance(task, Rewriting) and task.backbone.kind == "decoder":
+    if isinstance(task, TextToText) and task.backbone.kind == "decoder":
         return f"{spaced(loaded.tokenizer, 'A text.')}{SPECIAL_TOKENS['delimiter']}"
     return "It was"
 
 
 def only_writes(loaded: Loaded, program: str) -> str | None:
     """Why a program that writes texts cannot take this run, where it gives labels."""
-    if not isinstance(loaded.task, Labelled):
+    if not isinstance(loaded.task, SequenceClassification):
         return None
     return (
         f"{program} writes texts, and a model for {loaded.record['task']} gives labels or scores: "
@@ -140,12 +140,12 @@ def why_no_twin(loaded: Loaded, program: str) -> str:
     """The reason, where `describe` gives nothing."""
     if getattr(loaded.task.backbone.config, "band", None):
         return f"no model of {program} alternates dense and banded attention"
-    if isinstance(loaded.task, Labelled) and loaded.task.lm_score_weight:
+    if isinstance(loaded.task, SequenceClassification) and loaded.task.lm_score_weight:
         return (
             f"no model of {program} scores how likely a text is: train without "
             "--finetune.lm_score_weight"
         )
-    if isinstance(loaded.task, Labelled):
+    if isinstance(loaded.task, SequenceClassification):
         instead = "use --to onnx" if asked_as(loaded) else "keep it as it is"
         return f"no model of {program} ends a {loaded.architecture} with labels: {instead}"
     if (loaded.record.get("finetune") or {}).get("copy_head"):

@@ -180,7 +180,11 @@ made = ctranslate2.Translator(".").translate_batch([source])
 print(made[0].hypotheses[0])
 ```
 """
-    ends = [name for name, number in loaded.tokenizer.special.items() if number in loaded.task.ends]
+    ends = [
+        name
+        for name, number in loaded.tokenizer.special.items()
+        if number in loaded.task.stop_token_ids
+    ]
     return f"""```
 import ctranslate2, tokenizers
 tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")

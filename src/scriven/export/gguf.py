@@ -282,7 +282,7 @@ def usage(loaded: Loaded, dtype: str) -> str:
     name = file_name(loaded, dtype)
     usage = TALKING_USAGE if loaded.record["task"] in chat_template.TASKS else USAGE
     model = name.removesuffix(".gguf").lower()
-    said = "makes one text of another" if not loaded.task.continues else "goes on with a text"
+    said = "makes one text of another" if not loaded.task.echo_prompt else "goes on with a text"
     return usage.format(name=name, model=model, prompt=example(loaded), said=said)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..errors import MissingExtra
 from ..nn.positions import Rotary
 from ..runs.load import Loaded
-from ..tasks.shared.labelled import Labelled
+from ..tasks.shared.classification import SequenceClassification
 from .base import Floats, ParityProbe, ProbeAnswer, asked_as, example
 
 DTYPES = ("f32",)
@@ -42,7 +42,7 @@ def refuse(loaded: Loaded, dtype: str) -> str | None:
         return "an encoder-decoder is two graphs and a loop: use --to hf or --to ctranslate2"
     if asked is None:
         task = loaded.record["task"]
-        if isinstance(loaded.task, Labelled):
+        if isinstance(loaded.task, SequenceClassification):
             if loaded.task.lm_score_weight:
                 return "no score of how likely a text is: train without --finetune.lm_score_weight"
             return f"a {loaded.architecture} with labels is two graphs: keep it as it is"
@@ -59,7 +59,7 @@ class Graph(nn.Module):
     def __init__(self, task: Any) -> None:
         super().__init__()
         self.task = copy.deepcopy(task).eval()
-        self.labels = isinstance(task, Labelled)
+        self.labels = isinstance(task, SequenceClassification)
         for part in self.task.modules():
             if isinstance(part, Rotary):
                 part.context_length = -1  # its short cut for a full context would fix the length
@@ -150,7 +150,7 @@ def _agreed(steps: Floats, whole: Floats) -> Floats:
 
 def usage(loaded: Loaded, dtype: str) -> str:
     """How to compute with it."""
-    if isinstance(loaded.task, Labelled):
+    if isinstance(loaded.task, SequenceClassification):
         return LABELS_USAGE
     return f"""```
 import numpy, onnxruntime, tokenizers

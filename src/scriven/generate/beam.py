@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .reader import Reader
+from .model_runner import ModelRunner
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Search:
         return plan.over is not None and plan.over(ids)
 
 
-def search(reader: Reader, prompts: Sequence[list[int]], plan: Plan) -> list[list[Hypothesis]]:
+def search(reader: ModelRunner, prompts: Sequence[list[int]], plan: Plan) -> list[list[Hypothesis]]:
     """The best texts for each prompt.
 
     Args:
@@ -196,7 +196,7 @@ def search(reader: Reader, prompts: Sequence[list[int]], plan: Plan) -> list[lis
     return [each.done[: plan.best] for each in searches]
 
 
-def _read(reader: Reader, live: list[Search], more: int, written: int) -> Tensor:
+def _read(reader: ModelRunner, live: list[Search], more: int, written: int) -> Tensor:
     """Logits of the token after each beam, read from its beginning."""
     windows = [each.windows() for each in live]
     flat = [window for each in windows for window in each]

@@ -21,20 +21,20 @@ from dataclasses import replace
 
 from ..errors import InputError, SettingError
 from ..runtime import Runtime
-from ..tasks.base import Objective
+from ..tasks.base import BaseTask
 from ..tokenizers.base import Tokenizer
 from .beam import Hypothesis, Plan, search
+from .model_runner import ModelRunner
 from .prompt import Prompt, prompt_ids
-from .reader import Reader
 from .row import Row, stops_on
-from .sampling import LARGEST_SEED, MOST_BEAMS, Sampling, check_beams, check_whole
-from .stop import check_stops
+from .sampling_params import LARGEST_SEED, MOST_BEAMS, SamplingParams, check_beams, check_whole
+from .stopping import check_stops
 from .write import write
-from .written import Generation, Step
+from .written import GenerationChunk, GenerationResult
 
-__all__ = ["PLAIN", "TOGETHER", "Engine", "Generation", "Step"]
+__all__ = ["PLAIN", "TOGETHER", "Engine", "GenerationChunk", "GenerationResult"]
 
-PLAIN = Sampling()
+PLAIN = SamplingParams()
 """Draws from the model's own distribution."""
 
 TOGETHER = 32
@@ -46,7 +46,7 @@ class Engine:
 
     def __init__(
         self,
-        task: Objective,
+        task: BaseTask,
         tokenizer: Tokenizer,
         runtime: Runtime | None = None,
         opening: int | None = None,
@@ -81,13 +81,13 @@ class Engine:
     def stream(
         self,
         prompt: Prompt,
-        sampling: Sampling = PLAIN,
+        sampling: SamplingParams = PLAIN,
         max_new_tokens: int = 200,
         *,
         stop: str | Sequence[str] = (),
         seed: int = 0,
         ignore_eos: bool = False,
-    ) -> Generator[Step]:
+    ) -> Generator[GenerationChunk]:
         """One text, piece by piece; the pieces joined are what `generate` gives.
 
         A piece never ends within a character, and never holds the beginning of a stop string.
@@ -103,20 +103,20 @@ class Engine:
     def generate(
         self,
         prompts: Sequence[Prompt],
-        sampling: Sampling = PLAIN,
+        sampling: SamplingParams = PLAIN,
         max_new_tokens: int = 200,
         *,
         stop: str | Sequence[str] = (),
         seed: int = 0,
         ignore_eos: bool = False,
-    ) -> list[Generation]:
+    ) -> list[GenerationResult]:
         """A text for each prompt; the same prompt several times gives different samples.
 
         Raises:
             SettingError: a setting out of its range.
         """
         rows, cuts = self._rows(prompts, max_new_tokens, stop, seed)
-        result: list[Generation] = []
+        result: list[GenerationResult] = []
         for start in range(0, len(rows), TOGETHER):
             batch = rows[start : start + TOGETHER]
             begin = time.perf_counter()
@@ -127,7 +127,7 @@ class Engine:
                 assert row.finish_reason is not None
                 rate = row.tokens / seconds
                 result.append(
-                    Generation(row.news(), row.tokens, seconds, rate, row.finish_reason, cut)
+                    GenerationResult(row.news(), row.tokens, seconds, rate, row.finish_reason, cut)
                 )
         return result
 
@@ -141,7 +141,7 @@ class Engine:
         stop: str | Sequence[str] = (),
         ignore_eos: bool = False,
         best: int = 1,
-    ) -> list[Generation]:
+    ) -> list[GenerationResult]:
         """The likeliest text for each prompt that a beam search finds (`beam.py`).
 
         Args:
@@ -160,7 +160,7 @@ class Engine:
             raise SettingError(f"best={best}: from 1 to the {beams} beams")
         rows, cuts = self._rows(prompts, max_new_tokens, stop, 0)
         together = max(1, MOST_BEAMS // beams)
-        result: list[Generation] = []
+        result: list[GenerationResult] = []
         for start in range(0, len(rows), together):
             batch = rows[start : start + together]
             stops, limit = check_stops(stop), batch[0].left
@@ -178,14 +178,14 @@ class Engine:
 
     def _told(
         self, found: Hypothesis, limit: int, stops: tuple[str, ...], seconds: float, cut: int
-    ) -> Generation:
+    ) -> GenerationResult:
         """A hypothesis as a text, just as if its tokens had been written one by one."""
         row = Row(self.tokenizer, [], limit=limit, stops=stops, seed=0, ends=self.ends)
         for token in found.ids:
             row.take(token)
         assert row.finish_reason is not None
         rate, reason = row.tokens / seconds, row.finish_reason
-        return Generation(row.news(), row.tokens, seconds, rate, reason, cut, found.score)
+        return GenerationResult(row.news(), row.tokens, seconds, rate, reason, cut, found.score)
 
     def _rows(
         self, prompts: Sequence[Prompt], limit: int, stop: str | Sequence[str], seed: int
@@ -196,13 +196,13 @@ class Engine:
         check_whole("max-new-tokens", limit, 2**63 - 1)
         check_whole("seed", seed, LARGEST_SEED)
         stops = check_stops(stop)
-        if self.task.longest is not None:
-            limit = min(limit, self.task.longest)
+        if self.task.max_new_tokens is not None:
+            limit = min(limit, self.task.max_new_tokens)
         rows: list[Row] = []
         cuts: list[int] = []
         for number, prompt in enumerate(prompts):
             ids = prompt_ids(self.task, self.tokenizer, prompt) or [self.opening]
-            window = self.task.shorten(ids)
+            window = self.task.truncate_prompt(ids)
             cuts.append(max(0, len(ids) - len(window)))  # what a task adds fits beside the rest
             row = Row(
                 self.tokenizer,
@@ -215,13 +215,15 @@ class Engine:
             rows.append(row)
         return rows, cuts
 
-    def _stream(self, row: Row, cut: int, sampling: Sampling, ignore_eos: bool) -> Generator[Step]:
+    def _stream(
+        self, row: Row, cut: int, sampling: SamplingParams, ignore_eos: bool
+    ) -> Generator[GenerationChunk]:
         for _ in self._write([row], sampling, ignore_eos):
             if row.finish_reason is None and (text := row.news()):
-                yield Step(text, row.tokens, None, cut)
-        yield Step(row.news(), row.tokens, row.finish_reason, cut)
+                yield GenerationChunk(text, row.tokens, None, cut)
+        yield GenerationChunk(row.news(), row.tokens, row.finish_reason, cut)
 
-    def _write(self, rows: list[Row], sampling: Sampling, ignore_eos: bool) -> Iterator[None]:
+    def _write(self, rows: list[Row], sampling: SamplingParams, ignore_eos: bool) -> Iterator[None]:
         """Adds tokens to unfinished rows until there are none; comes back after each turn."""
         live = [row for row in rows if row.finish_reason is None]
         if live:
@@ -239,8 +241,8 @@ class Engine:
         finally:
             self.task.train(training)
 
-    def _reader(self, ignore_eos: bool) -> Reader:
+    def _reader(self, ignore_eos: bool) -> ModelRunner:
         banned = set(self.tokenizer.special_token_ids.values()) - self.ends
         if ignore_eos:
             banned |= self.ends
-        return Reader(self.task, self.tokenizer.vocab_size, sorted(banned), self._autocast)
+        return ModelRunner(self.task, self.tokenizer.vocab_size, sorted(banned), self._autocast)

@@ -6,21 +6,21 @@ Knows no context: what does not fit is the task's to leave out.
 from collections.abc import Sequence
 
 from ..errors import InputError
-from ..tasks.base import Objective
+from ..tasks.base import BaseTask
 from ..tokenizers.base import Tokenizer
 
 Prompt = str | Sequence[int]
 """A text, or the token ids that the model is to read."""
 
 
-def prompt_ids(task: Objective, tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
+def prompt_ids(task: BaseTask, tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
     """A text as the model's task puts it; token ids as they are.
 
     Raises:
         InputError: neither a text nor ids of the vocabulary.
     """
     if isinstance(prompt, str):
-        return task.prompt(tokenizer, prompt)
+        return task.encode_prompt(tokenizer, prompt)
     if not isinstance(prompt, list | tuple):
         raise InputError(f"a prompt must be text, not {type(prompt).__name__}")
     ids = list(prompt)

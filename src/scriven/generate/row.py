@@ -10,7 +10,7 @@ import torch
 
 from ..tokenizers.base import Tokenizer
 from ..tokenizers.stream import StreamDecoder
-from .stop import StopFilter
+from .stopping import StopFilter
 
 FinishReason = Literal["stop", "length", "eos"]
 

@@ -1,86 +1,116 @@
-"""How the next token is chosen: the dials a user turns, and their limits.
+"""From logits to the next token: pure functions, each row on its own.
 
-Knows no tensors, so a command or a server can check a request without loading torch.
+The order is that of transformers' processors: penalty, temperature, top-k, top-p, min-p.
+Knows no model, no tokenizer and no text.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
 
-from ..errors import SettingError
+import torch
+from torch import Tensor
+
+from .sampling_params import SamplingParams
+
+SHORT = 512
+"""Best tokens that are sorted first for top-p; all are, where these have too little probability."""
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """The dials, applied in this order: repetition penalty, temperature, top-k, top-p, min-p.
+def sample(
+    logits: Tensor,
+    sampling: SamplingParams,
+    numbers: Sequence[float],
+    seen: Tensor | None = None,
+) -> Tensor:
+    """The next token of each row.
 
-    Raises:
-        SettingError: a value outside its range, or not a number.
+    A row's choice depends on its own logits and its own random number alone, so a text does not
+    depend on which others are written beside it.
+
+    Args:
+        logits: (rows, vocabulary); -inf for what must never be chosen.
+        sampling: the dials.
+        numbers: for each row one drawn evenly from [0, 1), in double precision; not needed when
+            greedy.
+        seen: (rows, vocabulary) bool, the tokens already in the text; for the penalty only.
+
+    Returns:
+        (rows,) int64 ids.
     """
-
-    temperature: float = 1.0
-    """Below 1 keeps to the likely tokens, above 1 is bolder; 0 always takes the likeliest."""
-    top_k: int = 0
-    """Choose among the k likeliest tokens only; 0 for all of them."""
-    top_p: float = 1.0
-    """Choose among the likeliest tokens that together have this probability; 1 for all of them."""
-    min_p: float = 0.0
-    """Leave out tokens whose probability is below this share of the likeliest one's; 0 for none."""
-    repetition_penalty: float = 1.0
-    """Above 1 makes tokens that are already in the text less likely (CTRL, Keskar et al. 2019)."""
-
-    def __post_init__(self) -> None:
-        if not _number(self.temperature) or not 0 <= self.temperature <= 100:
-            raise _refused("temperature", self.temperature, "between 0 (the likeliest) and 100")
-        if not _number(self.top_k) or self.top_k != int(self.top_k) or self.top_k < 0:
-            raise _refused("top-k", self.top_k, "a whole number, 0 (all tokens) or more")
-        if not _number(self.top_p) or not 0 < self.top_p <= 1:
-            raise _refused("top-p", self.top_p, "above 0 and at most 1 (all tokens)")
-        if not _number(self.min_p) or not 0 <= self.min_p <= 1:
-            raise _refused("min-p", self.min_p, "between 0 (all tokens) and 1")
-        penalty = self.repetition_penalty
-        if not _number(penalty) or not 0 < penalty <= 1000:
-            raise _refused("repetition-penalty", penalty, "above 0 (1 is none) and at most 1000")
-
-    @property
-    def greedy(self) -> bool:
-        """Whether there is nothing to draw. Temperatures below 1e-5 would only overflow."""
-        return self.temperature < 1e-5 or self.top_k == 1
+    if seen is not None and sampling.repetition_penalty != 1:
+        logits = penalise_repetition(logits, seen, sampling.repetition_penalty)
+    if sampling.greedy:
+        return logits.argmax(dim=-1)
+    scores, ids = filter_logits(logits, sampling)
+    cumulative = scores.softmax(dim=-1).cumsum(dim=-1)
+    # One uniform number against the cumulative probabilities: the first entry above it.
+    uniform = torch.tensor(numbers, dtype=torch.float64, device=logits.device)
+    threshold = uniform[:, None] * cumulative[:, -1:]
+    at = torch.searchsorted(cumulative, threshold, right=True)
+    at = at.clamp_(max=scores.shape[-1] - 1)
+    return (at if ids is None else ids.gather(-1, at))[:, 0]
 
 
-LARGEST_SEED = 2**62
+def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Makes tokens already there less likely: logits above 0 divided, below 0 multiplied.
 
-MOST_BEAMS = 64
+    Source: CTRL (Keskar et al. 2019), section 4.1, in the form all libraries use.
 
+    Args:
+        logits: (rows, vocabulary).
+        seen: (rows, vocabulary) bool.
+        penalty: above 0; 1 changes nothing.
 
-def check_beams(beams: object, length_penalty: float) -> None:
-    """Refuses what no beam search can be asked for.
-
-    Raises:
-        SettingError: names the flag and the range.
+    Returns:
+        (rows, vocabulary) float64.
     """
-    if not isinstance(beams, int) or isinstance(beams, bool) or not 1 <= beams <= MOST_BEAMS:
-        raise _refused("beams", beams, f"a whole number from 1 (greedy) to {MOST_BEAMS}")
-    if not _number(length_penalty) or not -10 <= length_penalty <= 10:
-        raise _refused(
-            "length-penalty", length_penalty, "from -10 to 10; 0 is none, above prefers long texts"
-        )
+    logits = logits.double()
+    changed = torch.where(logits < 0, logits * penalty, logits / penalty)
+    # A tiny penalty may overflow; what must never be chosen stays at -inf.
+    return torch.where(seen, changed, logits).clamp(max=1e300)
 
 
-def check_whole(flag: str, value: object, largest: int) -> None:
-    """Refuses what is not a whole number from 0 to `largest`.
+def filter_logits(logits: Tensor, sampling: SamplingParams) -> tuple[Tensor, Tensor | None]:
+    """The tokens that may be drawn, with their scores after the temperature.
 
-    Raises:
-        SettingError: names the flag and the range.
+    Args:
+        logits: (rows, vocabulary), after the penalty.
+        sampling: the dials, not greedy.
+
+    Returns:
+        (rows, n) float64 scores, -inf for tokens left out, and the (rows, n) int64 ids they
+        belong to; None where score i belongs to token i.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
-        raise SettingError(f"--{flag}={value}: a whole number from 0 to {largest:,}")
+    vocab_size = logits.shape[-1]
+    logits = logits.double()
+    best = logits.amax(dim=-1, keepdim=True)
+    scores = (logits - best) / sampling.temperature
+    ids: Tensor | None = None
+    if 0 < sampling.top_k < vocab_size:
+        scores, ids = scores.topk(sampling.top_k, dim=-1)
+    if sampling.top_p < 1:
+        scores, order = _nucleus(scores, sampling.top_p)
+        ids = order if ids is None else ids.gather(-1, order)
+    if sampling.min_p > 0:  # the best score is 0, so scores are logarithms of the ratio to it
+        scores = scores.masked_fill(scores < math.log(sampling.min_p), -math.inf)
+    return scores, ids
 
 
-def _number(value: object) -> bool:
-    """A finite number; True and False are not."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) < float("inf")  # false for NaN too
+def _nucleus(scores: Tensor, mass: float) -> tuple[Tensor, Tensor]:
+    """Keeps a token where those before it have less than `mass` together; so always the first.
 
+    Source: Holtzman et al. 2020, section 3.1. The best few are sorted first, and all of them only
+    when a row needs more: sorting 50,000 tokens costs more than a small model's step.
 
-def _refused(flag: str, value: object, range_: str) -> SettingError:
-    return SettingError(f"--{flag}={value}: {range_}")
+    Returns:
+        Scores in falling order, -inf for those left out, and where they stood before.
+    """
+    total = scores.logsumexp(dim=-1, keepdim=True)
+    size = min(SHORT, scores.shape[-1])
+    while True:
+        values, order = scores.topk(size, dim=-1)
+        probabilities = (values - total).exp()
+        before = probabilities.cumsum(dim=-1) - probabilities
+        if size == scores.shape[-1] or bool((before[:, -1] >= mass).all()):
+            return values.masked_fill(before >= mass, -math.inf), order
+        size = scores.shape[-1]

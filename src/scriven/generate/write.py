@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .draft import Draft, agree
-from .reader import Reader
+from .model_runner import ModelRunner
+from .prompt_lookup import PromptLookup, agree
 from .row import Row
-from .sample import choose
-from .sampling import Sampling
+from .sampling import sample
+from .sampling_params import SamplingParams
 
 
-def write(reader: Reader, rows: Sequence[Row], sampling: Sampling) -> Iterator[None]:
+def write(reader: ModelRunner, rows: Sequence[Row], sampling: SamplingParams) -> Iterator[None]:
     """Adds tokens to each row until all are finished; comes back after each turn.
 
     Raises:
@@ -58,7 +58,7 @@ class _Line:
 
     def __init__(self, row: Row) -> None:
         self.row = row
-        self.draft = Draft(row.window)
+        self.draft = PromptLookup(row.window)
         self.guess: list[int] = []
 
     def take(self, chosen: list[int]) -> int:
@@ -87,7 +87,7 @@ def _closed_up(going: list[bool]) -> list[int]:
     return order
 
 
-def _read(reader: Reader, lines: list[_Line]) -> Tensor:
+def _read(reader: ModelRunner, lines: list[_Line]) -> Tensor:
     """(rows, 1, vocabulary) logits of the token after each row, read from its beginning."""
     windows, written = _texts(lines)
     return reader.read(windows, max(line.row.left for line in lines), written).unsqueeze(1)
@@ -98,11 +98,13 @@ def _texts(lines: list[_Line]) -> tuple[list[list[int]], list[int]]:
     return [line.row.window for line in lines], [line.row.tokens for line in lines]
 
 
-def _choose(logits: Tensor, sampling: Sampling, lines: list[_Line], seen: Tensor | None) -> Tensor:
+def _choose(
+    logits: Tensor, sampling: SamplingParams, lines: list[_Line], seen: Tensor | None
+) -> Tensor:
     """(rows, T, vocabulary) -> (rows, T) tokens."""
     count = logits.size(1)
     numbers = [] if sampling.greedy else [n for line in lines for n in line.row.numbers(count)]
-    return choose(logits.flatten(0, 1), sampling, numbers, seen).view(-1, count)
+    return sample(logits.flatten(0, 1), sampling, numbers, seen).view(-1, count)
 
 
 def _filled(lines: list[_Line]) -> Tensor:

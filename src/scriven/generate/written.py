@@ -6,7 +6,7 @@ from .row import FinishReason
 
 
 @dataclass(frozen=True)
-class Step:
+class GenerationChunk:
     """A piece of a streamed text."""
 
     text: str
@@ -19,7 +19,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Generation:
+class GenerationResult:
     """A finished text, without its prompt."""
 
     text: str
@@ -34,5 +34,5 @@ class Generation:
     """Tokens of the prompt that did not fit."""
     score: float | None = None
     """Of a beam search: log-probability / tokens ** length penalty."""
-    others: tuple["Generation", ...] = ()
+    others: tuple["GenerationResult", ...] = ()
     """Of a beam search: the next best, if they were asked for."""

@@ -82,7 +82,7 @@ def open_foreign(path: Path) -> Foreign:
         and set(chat_template.NEEDS) <= tokenizer.special_token_ids.keys()
     )
     found = Foreign(path, theirs, kind, name, module, model, tokenizer, talks)
-    for each in registry.module("scriven.tasks", found.task).Task.EXTRA:
+    for each in registry.module("scriven.tasks", found.task).Task.EXTRA_TOKENS:
         if each not in tokenizer.special_token_ids:
             raise InputError(
                 f"{where}/tokenizer_config.json names no {each}_token: add "

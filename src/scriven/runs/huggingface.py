@@ -15,7 +15,7 @@ from .. import config, registry
 from ..errors import DamagedError, InputError
 from ..files import printable, read_file, write_file
 from ..models.shared.names import from_twin, to_twin
-from ..tasks.shared.labelled import Labelled
+from ..tasks.shared.classification import SequenceClassification
 from ..tokenizers import Tokenizer, chat_template, save_tokenizer
 from . import card_task, manifest, weights
 from .model_card import Curve, model_card, read_loss_curve
@@ -32,7 +32,7 @@ SCORE = "score.weight"
 
 def is_labelled(task: str) -> bool:
     """Whether a task, a file of tasks/, ends in a head for labels or scores."""
-    return issubclass(registry.module("scriven.tasks", task).Task, Labelled)
+    return issubclass(registry.module("scriven.tasks", task).Task, SequenceClassification)
 
 
 def hf_config_of(

@@ -9,7 +9,7 @@ import torch
 
 from .. import config, registry
 from ..errors import DamagedError, InputError
-from ..tasks.base import Objective
+from ..tasks.base import BaseTask
 from ..tokenizers import Tokenizer, load_tokenizer
 from . import checkpoint
 from .huggingface import from_hf_weights
@@ -24,7 +24,7 @@ class Loaded:
 
     folder: Path
     record: dict[str, Any]
-    task: Objective
+    task: BaseTask
     tokenizer: Tokenizer
     architecture: str
     """Its name, or the user's own file."""
@@ -60,7 +60,7 @@ def load_run(folder: Path, architecture: str | None = None) -> Loaded:
     kind = registry.module("scriven.tasks", record["task"])
     backbone = module.Model(model)
     facts = record.get("finetune")
-    task: Objective = kind.Task(backbone, special=tokenizer.special_token_ids, facts=facts)
+    task: BaseTask = kind.Task(backbone, special=tokenizer.special_token_ids, facts=facts)
     warnings: list[str] = []
     try:
         weights = _weights(folder, module, model, record["task"], warnings)

@@ -38,27 +38,27 @@ class Output:
     """Targets that were the likeliest token."""
 
 
-class Objective(nn.Module):
+class BaseTask(nn.Module):
     """A backbone with a head that scores every token of the vocabulary.
 
     Args:
         backbone: of an architecture.
         criterion: the user's own loss, used while training.
-        special: ids of the tokenizer's special tokens, by name: eos, pad, and those in EXTRA.
+        special: ids of the tokenizer's special tokens by name: eos, pad and EXTRA_TOKENS.
         facts: what a task needs to know of what it was fine-tuned on, as in scriven.json.
     """
 
-    EXTRA: tuple[str, ...] = ()
+    EXTRA_TOKENS: tuple[str, ...] = ()
     """Special tokens it needs beyond eos and pad."""
-    measure = "next token"
+    loss_unit = "next token"
     """What its loss means; losses of different meaning are never ranked together."""
-    by_accuracy = False
+    selection_metric = "loss"
     """Whether the best weights are those that are right most often, not those of the least loss."""
-    writes = True
+    is_generative = True
     """Whether it can go on with a text, token by token."""
-    fills = False
+    is_masked_lm = False
     """Whether it fills gaps."""
-    continues = True
+    echo_prompt = True
     """Whether what it writes goes on from the prompt, or answers it."""
 
     def __init__(
@@ -135,11 +135,11 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def progress(cls, context: int) -> int:
+    def tokens_per_sample(cls, context: int) -> int:
         """Tokens by which one training row goes on in the text, with this context."""
         return context
 
-    def exercise(self, windows: Tensor, first: int, seed: int) -> Batch:
+    def training_batch(self, windows: Tensor, first: int, seed: int) -> Batch:
         """Training rows.
 
         Args:
@@ -149,40 +149,40 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
-    def examine(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
+    def eval_batches(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
         """Batches that together count every token of a shard exactly once."""
         raise NotImplementedError
 
     @property
-    def ends(self) -> frozenset[int]:
+    def stop_token_ids(self) -> frozenset[int]:
         """The tokens that end what it writes."""
         return frozenset({self.special["eos"]})
 
-    def prompt(self, tokenizer: Tokenizer, text: str) -> list[int]:
+    def encode_prompt(self, tokenizer: Tokenizer, text: str) -> list[int]:
         """What a person's text is to the model."""
         return tokenizer.encode(text)
 
     @property
-    def reach(self) -> int:
+    def max_context(self) -> int:
         """The most tokens `arrange` may give the model at once."""
         return self.backbone.reach or LONGEST
 
     @property
-    def longest(self) -> int | None:
+    def max_new_tokens(self) -> int | None:
         """The most tokens it can write to one prompt; None: there is no limit."""
         return None
 
-    def shorten(self, prompt: list[int]) -> list[int]:
+    def truncate_prompt(self, prompt: list[int]) -> list[int]:
         """What is read of a prompt: one longer than the context loses its beginning.
 
         Its last three quarters of a context are read, so that there is room to write.
         """
-        context = self.reach
+        context = self.max_context
         if len(prompt) <= context:
             return prompt
         return prompt[-(context - context // 4) :]
 
-    def arrange(self, window: list[int], written: int) -> tuple[list[int] | None, list[int]]:
+    def build_inputs(self, window: list[int], written: int) -> tuple[list[int] | None, list[int]]:
         """(source, tokens) a model reads to go on with a text.
 
         A pure function of the text, so that a text is the same beside any others.

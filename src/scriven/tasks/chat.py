@@ -19,9 +19,9 @@ from ..tokenizers.chat_template import (
     render_conversation,
     render_ids,
 )
-from .shared.answering import Answering
 from .shared.columns import BadValue, Column, Row, unfolded
-from .shared.examples import Example, Ids
+from .shared.supervised import Example, Ids
+from .shared.text_generation import TextGeneration
 
 SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 """Roles by other names, in logs with `from` and `value` for `role` and `content`."""
@@ -45,26 +45,26 @@ def _message(value: Any) -> Any:
     return {"role": role, **({"content": value["value"]} if "value" in value else {})}
 
 
-class Chat(Answering):
+class Chat(TextGeneration):
     """messages -> the assistant's answers."""
 
-    EXTRA = ("turn", "end")
+    EXTRA_TOKENS = ("turn", "end")
     COLUMNS: ClassVar = {
         "messages": Column(("messages", "conversation", "conversations"), _messages)
     }
-    SCORES = "turns"
-    TRUTH = "messages"
+    ANSWER_TYPE = "turns"
+    ANSWER_COLUMN = "messages"
 
     @property
-    def ends(self) -> frozenset[int]:
+    def stop_token_ids(self) -> frozenset[int]:
         """The end of a turn, and of everything."""
         return frozenset({self.special["end"], self.special["eos"]})
 
-    def prompt(self, tokenizer: Tokenizer, text: str) -> Ids:
+    def encode_prompt(self, tokenizer: Tokenizer, text: str) -> Ids:
         """A text as the user's only message."""
         return render_ids(tokenizer, [{"role": "user", "content": text}], answer=True)
 
-    def shorten(self, prompt: Ids) -> Ids:
+    def truncate_prompt(self, prompt: Ids) -> Ids:
         """As much of a conversation as fits: its end."""
         return prompt[-self.question_room :]
 
@@ -81,12 +81,12 @@ class Chat(Answering):
         return {"messages": messages[:-1] if messages[-1]["role"] == "assistant" else messages}
 
     @classmethod
-    def truth(cls, row: Row) -> str:
+    def gold_answer(cls, row: Row) -> str:
         """The last answer."""
         return str(row["messages"][-1]["content"])
 
     @classmethod
-    def show(cls, row: Row) -> str:
+    def format_row(cls, row: Row) -> str:
         """What was said before the last answer."""
         before = cls.without_answer(row)["messages"]
         return "\n".join(f"{each['role']}: {each['content']}" for each in before)

@@ -13,6 +13,7 @@ an untrained choice is the one that scoring without any training makes.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -21,10 +22,9 @@ from torch import Tensor
 
 from ..data.batch import Batch
 from ..tokenizers.base import Tokenizer
+from .shared.classification import SequenceClassification
 from .shared.columns import BadValue, Column, Row, text, texts
-from .shared.examples import Example
-from .shared.labelled import Labelled
-from .shared.span import Span
+from .shared.supervised import ROUND, Example
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -34,7 +34,39 @@ def _answer(value: Any) -> int | str:
     return value if isinstance(value, int) and not isinstance(value, bool) else text(value)
 
 
-class Choice(Labelled):
+@dataclass(frozen=True)
+class Span:
+    """The tokens of each row's answer: those after `start` and before `end`."""
+
+    start: Tensor
+    """(B,) places of the delimiter."""
+    end: Tensor
+    """(B,) places of the extract token; before `start` where a row has no answer."""
+
+    def places(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N) the place before each token of the answers in rows (B, T); (B, N) which count.
+
+        N is rounded up, as the widths of rows are.
+        """
+        longest = int((self.end - self.start).max()) - 1
+        d_model = max(1, min(-(-longest // ROUND) * ROUND, tokens.size(1) - 2))
+        at = self.start[:, None] + torch.arange(d_model, device=tokens.device)
+        return at.clamp(max=tokens.size(1) - 2), at + 1 < self.end[:, None]
+
+    def alone(self, tokens: Tensor, first: int) -> tuple[Tensor, "Span"]:
+        """(B, N + 2) the token `first`, the delimiter and the answer, as if nothing stood before
+        them; and where the answers are there."""
+        at, _ = self.places(tokens)
+        rows = torch.arange(len(tokens), device=tokens.device)[:, None]
+        begun = torch.full_like(at[:, :1], first)
+        marked = tokens[rows, at[:, :1]]
+        start = torch.ones_like(self.start)
+        return torch.cat([begun, marked, tokens[rows, at + 1]], 1), Span(
+            start, start + self.end - self.start
+        )
+
+
+class Choice(SequenceClassification):
     """context, choices -> answer."""
 
     COLUMNS: ClassVar = {
@@ -43,8 +75,8 @@ class Choice(Labelled):
         "answer": Column(("answer", "label", "correct", "answerKey"), _answer, answer=True),
         "question": Column(("question",), text, joins="context"),
     }
-    SCORES = "choices"
-    TRUTH = "answer"
+    ANSWER_TYPE = "choices"
+    ANSWER_COLUMN = "answer"
 
     def encode(self, tokenizer: Tokenizer, row: Row) -> Example:
         """Start, context, delimiter, answer, extract; for each answer."""
@@ -98,18 +130,20 @@ class Choice(Labelled):
         place_of(row["answer"], row["choices"])
 
     @classmethod
-    def truth(cls, row: Row) -> int:
+    def gold_answer(cls, row: Row) -> int:
         """The place of the right answer."""
         found = place_of(row["answer"], row["choices"])
         assert found is not None
         return found
 
     @classmethod
-    def show(cls, row: Row) -> str:
+    def format_row(cls, row: Row) -> str:
         """Context and choices, one below the other."""
         return "\n".join([row["context"], *(f"- {choice}" for choice in row["choices"])])
 
-    def name(self, said: Sequence[float], row: Row) -> tuple[str, float, tuple[float, ...]]:
+    def format_answer(
+        self, said: Sequence[float], row: Row
+    ) -> tuple[str, float, tuple[float, ...]]:
         """The likeliest choice; of what `answers` says, only as much as the row has choices."""
         chances = tuple(said[: len(row["choices"])])
         place = max(range(len(chances)), key=chances.__getitem__)

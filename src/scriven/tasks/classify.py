@@ -4,24 +4,23 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from ..tokenizers.base import Tokenizer
+from .shared.classification import SequenceClassification, number_of, survey_labels
 from .shared.columns import Column, Row, label, text
-from .shared.examples import Example
-from .shared.labelled import Labelled
-from .shared.names import number_of, survey_labels
+from .shared.supervised import Example
 
 
-class Classify(Labelled):
+class Classify(SequenceClassification):
     """text -> label."""
 
     COLUMNS: ClassVar = {
         "text": Column(("text", "sentence", "review", "content"), text),
         "label": Column(("label", "class", "category", "sentiment", "topic"), label, answer=True),
     }
-    SCORES = "labels"
-    TRUTH = "label"
+    ANSWER_TYPE = "labels"
+    ANSWER_COLUMN = "label"
 
     @classmethod
-    def survey(cls, rows: Iterable[Row]) -> dict[str, Any]:
+    def label_metadata(cls, rows: Iterable[Row]) -> dict[str, Any]:
         """The names of the labels."""
         return {"labels": survey_labels(rows)}
 

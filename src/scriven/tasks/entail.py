@@ -4,13 +4,12 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from ..tokenizers.base import Tokenizer
+from .shared.classification import SequenceClassification, number_of, survey_labels
 from .shared.columns import Column, Row, label, text
-from .shared.examples import Example
-from .shared.labelled import Labelled
-from .shared.names import number_of, survey_labels
+from .shared.supervised import Example
 
 
-class Entail(Labelled):
+class Entail(SequenceClassification):
     """premise, hypothesis -> label."""
 
     COLUMNS: ClassVar = {
@@ -18,11 +17,11 @@ class Entail(Labelled):
         "hypothesis": Column(("hypothesis", "sentence2", "sentence_B"), text),
         "label": Column(("label", "gold_label", "entailment_label"), label, answer=True),
     }
-    SCORES = "labels"
-    TRUTH = "label"
+    ANSWER_TYPE = "labels"
+    ANSWER_COLUMN = "label"
 
     @classmethod
-    def survey(cls, rows: Iterable[Row]) -> dict[str, Any]:
+    def label_metadata(cls, rows: Iterable[Row]) -> dict[str, Any]:
         """The names of the labels."""
         return {"labels": survey_labels(rows)}
 

@@ -21,8 +21,8 @@ class Instruct(Chat):
         "input": Column(("input",), text, joins="prompt"),
         "context": Column(("context", "passage"), text, joins="prompt", before=True),
     }
-    SCORES = "texts"
-    TRUTH = "completion"
+    ANSWER_TYPE = "texts"
+    ANSWER_COLUMN = "completion"
 
     @classmethod
     def check_answer(cls, row: Row) -> None:
@@ -34,12 +34,12 @@ class Instruct(Chat):
         return {"prompt": row["prompt"]}
 
     @classmethod
-    def truth(cls, row: Row) -> str:
+    def gold_answer(cls, row: Row) -> str:
         """The completion."""
         return str(row["completion"])
 
     @classmethod
-    def show(cls, row: Row) -> str:
+    def format_row(cls, row: Row) -> str:
         """The prompt."""
         return str(row["prompt"])
 

@@ -8,10 +8,10 @@ from torch import Tensor
 from ..data.batch import Batch
 from ..data.collate import eval_streams, eval_windows
 from ..data.shards import TokenFile
-from .base import Objective
+from .base import BaseTask
 
 
-class Language(Objective):
+class Language(BaseTask):
     """Next-token prediction."""
 
     @property
@@ -19,11 +19,11 @@ class Language(Objective):
         """One more than the context: the last token is only a target."""
         return self.backbone.config.context_length + 1
 
-    def exercise(self, windows: Tensor, first: int, seed: int) -> Batch:
+    def training_batch(self, windows: Tensor, first: int, seed: int) -> Batch:
         """Each token, and the one after it."""
         return Batch(windows[:, :-1], windows[:, 1:])
 
-    def examine(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
+    def eval_batches(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
         """Windows of the context without overlap; in a few long rows for a model that remembers."""
         if self.backbone.remembers:
             return eval_streams(

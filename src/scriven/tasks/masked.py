@@ -20,7 +20,7 @@ from ..data.shards import TokenFile
 from ..models.shared.backbone import Backbone
 from ..nn.init import initialise, normal, ones, zeros
 from ..nn.norm import LayerNorm
-from .base import Criterion, Objective
+from .base import BaseTask, Criterion
 
 HIDDEN = 0.15
 """Share of the tokens to predict."""
@@ -50,13 +50,13 @@ class Head(nn.Module):
         return F.linear(x, embedding if self.weight is None else self.weight, self.bias)
 
 
-class Masked(Objective):
+class Masked(BaseTask):
     """Masked-token prediction."""
 
-    EXTRA = ("mask",)
-    measure = "hidden token"
-    writes = False
-    fills = True
+    EXTRA_TOKENS = ("mask",)
+    loss_unit = "hidden token"
+    is_generative = False
+    is_masked_lm = True
 
     def __init__(
         self,
@@ -94,14 +94,14 @@ class Masked(Objective):
         """The context: nothing after it is a target."""
         return self.backbone.config.context_length
 
-    def exercise(self, windows: Tensor, first: int, seed: int) -> Batch:
+    def training_batch(self, windows: Tensor, first: int, seed: int) -> Batch:
         """Each window with other gaps every time it is read."""
         rows = windows.cpu().numpy()
         pairs = [self._hide(row, first + number, seed) for number, row in enumerate(rows)]
         tokens, targets = (torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
         return Batch(tokens.to(windows.device), targets.to(windows.device))
 
-    def examine(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
+    def eval_batches(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
         """Each window of the context ROUNDS times; every token is hidden in one of them."""
         seen = 0
         for rows in token_blocks(shard, self.backbone.config.context_length):

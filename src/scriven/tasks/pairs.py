@@ -13,21 +13,21 @@ from ..data.batch import Batch
 from ..data.collate import TOKENS_PER_BATCH, Ids, collate_pairs
 from ..data.pairs import PairDataset
 from ..data.shards import TokenFile
-from .base import Objective
+from .base import BaseTask
 
 
-class Pairs(Objective):
+class Pairs(BaseTask):
     """Targets, each predicted from its source."""
 
-    measure = "target token"
-    continues = False
+    loss_unit = "target token"
+    echo_prompt = False
 
     @property
-    def longest(self) -> int:
+    def max_new_tokens(self) -> int:
         """A target ends where the decoder's context does."""
         return self.backbone.config.context_length
 
-    def examine(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
+    def eval_batches(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
         """All pairs of a shard, in order; a target that is cut counts as far as it is read."""
         pairs = PairDataset(shard, self.special["eos"])
         at_once = max(1, TOKENS_PER_BATCH // self.backbone.config.context_length)
@@ -49,11 +49,11 @@ class Pairs(Objective):
             made, text_tokens=sum(map(len, sources)) + sum(map(len, targets)) + len(sources)
         )
 
-    def shorten(self, prompt: list[int]) -> list[int]:
+    def truncate_prompt(self, prompt: list[int]) -> list[int]:
         """As much of a source as was read in training: its beginning."""
         return prompt[: self.backbone.config.context_length]
 
-    def arrange(self, window: list[int], written: int) -> tuple[list[int] | None, list[int]]:
+    def build_inputs(self, window: list[int], written: int) -> tuple[list[int] | None, list[int]]:
         """The prompt is the source, everything written is the target."""
         border = len(window) - written
         return window[:border], [self.special["pad"], *window[border:]]

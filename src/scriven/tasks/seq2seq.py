@@ -18,7 +18,7 @@ from torch import Tensor
 from ..data.batch import IGNORE_INDEX, Batch
 from ..data.collate import Ids, collate_pairs, token_blocks
 from ..data.shards import TokenFile
-from .base import Objective
+from .base import BaseTask
 
 HIDDEN = 0.15
 """Share of the tokens that random spans hide."""
@@ -26,13 +26,13 @@ SPAN = 3
 """Their mean length."""
 
 
-class Seq2Seq(Objective):
+class Seq2Seq(BaseTask):
     """Hidden spans and hidden tails.
 
     A tail is at most half a context long, so a source can hold a whole context before it.
     """
 
-    EXTRA = ("mask",)
+    EXTRA_TOKENS = ("mask",)
 
     @property
     def chunk(self) -> int:
@@ -45,16 +45,16 @@ class Seq2Seq(Objective):
         return self.backbone.config.context_length - 1 + self.chunk
 
     @classmethod
-    def progress(cls, context: int) -> int:
+    def tokens_per_sample(cls, context: int) -> int:
         """A head and a tail; rows share a token."""
         return context - 2 + context // 2
 
     @property
-    def reach(self) -> int:
+    def max_context(self) -> int:
         """A start, the mark, and a tail without its last token."""
         return self.chunk + 1
 
-    def exercise(self, windows: Tensor, first: int, seed: int) -> Batch:
+    def training_batch(self, windows: Tensor, first: int, seed: int) -> Batch:
         """Each window with spans or with its tail hidden."""
         rows = []
         for number, text in enumerate(windows.cpu().numpy()):
@@ -69,10 +69,11 @@ class Seq2Seq(Objective):
             shape=(self.backbone.config.context_length, self.chunk + 1),
         )
         return replace(
-            made, text_tokens=len(rows) * self.progress(self.backbone.config.context_length)
+            made,
+            text_tokens=len(rows) * self.tokens_per_sample(self.backbone.config.context_length),
         )
 
-    def examine(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
+    def eval_batches(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
         """Tails of half a context, each after as much of the text before it as the source holds.
 
         Every token counts once and is predicted from what stands before it alone, so this is the
@@ -90,11 +91,11 @@ class Seq2Seq(Objective):
             yield batch
             before = text[-room:]
 
-    def shorten(self, prompt: list[int]) -> list[int]:
+    def truncate_prompt(self, prompt: list[int]) -> list[int]:
         """What fits into the source beside the mark: the end of the prompt."""
         return prompt[-(self.backbone.config.context_length - 1) :]
 
-    def arrange(self, window: list[int], written: int) -> tuple[list[int] | None, list[int]]:
+    def build_inputs(self, window: list[int], written: int) -> tuple[list[int] | None, list[int]]:
         """The text as a source, its newest tokens as the tail that the decoder has begun.
 
         Every half context of new tokens the whole text becomes the source again.

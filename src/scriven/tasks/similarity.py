@@ -14,12 +14,12 @@ from torch import Tensor
 from ..data.batch import Batch
 from ..errors import InputError
 from ..tokenizers.base import Tokenizer
+from .shared.classification import SequenceClassification
 from .shared.columns import Column, Row, number, text
-from .shared.examples import Example
-from .shared.labelled import Labelled
+from .shared.supervised import Example
 
 
-class Similarity(Labelled):
+class Similarity(SequenceClassification):
     """first, second -> score."""
 
     COLUMNS: ClassVar = {
@@ -27,13 +27,13 @@ class Similarity(Labelled):
         "second": Column(("second", "sentence2", "text2", "sentence_B"), text),
         "score": Column(("score", "similarity", "relatedness_score"), number, answer=True),
     }
-    SCORES = "numbers"
-    TRUTH = "score"
-    measure = "score"
-    by_accuracy = False
+    ANSWER_TYPE = "numbers"
+    ANSWER_COLUMN = "score"
+    loss_unit = "score"
+    selection_metric = "loss"
 
     @classmethod
-    def survey(cls, rows: Iterable[Row]) -> dict[str, Any]:
+    def label_metadata(cls, rows: Iterable[Row]) -> dict[str, Any]:
         """Mean, spread and range of the scores.
 
         Raises:
@@ -56,7 +56,7 @@ class Similarity(Labelled):
         known = None if score is None else (score - self.facts["mean"]) / self.facts["spread"]
         return Example((one, other), label=known, cut=cut)
 
-    def judge(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_and_correct(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Squared error; a score within half a spread counts as right."""
         found, wanted = scores[:, 0], labels.to(scores.dtype)
         if self.criterion is None or not self.training:
@@ -66,13 +66,15 @@ class Similarity(Labelled):
         return loss, ((found.detach() - wanted).abs() < 0.5).sum()
 
     @torch.inference_mode()
-    def answers(self, batch: Batch) -> Tensor:
+    def predictions(self, batch: Batch) -> Tensor:
         """(E, 1) scores, in the range of the training rows."""
         found = self.scores(self.hidden(batch), batch)
         whole: Tensor = found * self.facts["spread"] + self.facts["mean"]
         return whole.clamp(self.facts["low"], self.facts["high"])
 
-    def name(self, said: Sequence[float], row: Row) -> tuple[str, float, tuple[float, ...]]:
+    def format_answer(
+        self, said: Sequence[float], row: Row
+    ) -> tuple[str, float, tuple[float, ...]]:
         """The score."""
         return f"{said[0]:.4g}", said[0], ()
 

@@ -2,18 +2,18 @@
 
 from typing import ClassVar
 
-from .shared.answering import Rewriting
 from .shared.columns import Column, text
+from .shared.text_generation import TextToText
 
 
-class Summarize(Rewriting):
+class Summarize(TextToText):
     """text -> summary; a text that is too long loses its end, as what matters stands first."""
 
     COLUMNS: ClassVar = {
         "source": Column(("document", "article", "text"), text, also=("source",)),
         "target": Column(("summary", "title", "headline"), text, also=("target",), answer=True),
     }
-    TRUTH = "target"
+    ANSWER_COLUMN = "target"
 
 
 Task = Summarize

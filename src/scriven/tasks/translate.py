@@ -2,18 +2,18 @@
 
 from typing import ClassVar
 
-from .shared.answering import Rewriting
 from .shared.columns import Column, text
+from .shared.text_generation import TextToText
 
 
-class Translate(Rewriting):
+class Translate(TextToText):
     """source -> target; what is too long loses its end."""
 
     COLUMNS: ClassVar = {
         "source": Column(("source", "src", "input"), text),
         "target": Column(("target", "tgt", "translation"), text, answer=True),
     }
-    TRUTH = "target"
+    ANSWER_COLUMN = "target"
 
 
 Task = Translate

@@ -9,8 +9,8 @@ import torch
 from .. import registry
 from ..runs.peft import add_adapters
 from ..runtime import Runtime
-from ..tasks.base import Objective
-from ..tasks.shared.inherit import inherit
+from ..tasks.base import BaseTask
+from ..tasks.shared.supervised import inherit
 from ..tokenizers import Tokenizer
 from .freeze import freeze
 from .plan import Plan
@@ -24,12 +24,12 @@ def build_task(
     runtime: Runtime,
     tokenizer: Tokenizer,
     record: dict[str, Any],
-) -> Objective:
+) -> BaseTask:
     """The model with fresh weights or those it starts from."""
     kind = registry.module("scriven.tasks", plan.task)
     backbone = architecture.Model(plan.model)
     facts = record.get("finetune")
-    task: Objective = kind.Task(backbone, own.criterion, tokenizer.special_token_ids, facts)
+    task: BaseTask = kind.Task(backbone, own.criterion, tokenizer.special_token_ids, facts)
     task.initialise()
     if own.weights is not None:
         task.load_state_dict(own.weights)
@@ -54,7 +54,7 @@ def check_weights(
 
 
 def prepare_weights(
-    task: Objective, architecture: ModuleType, plan: Plan, record: dict[str, Any]
+    task: BaseTask, architecture: ModuleType, plan: Plan, record: dict[str, Any]
 ) -> dict[str, int]:
     """Adds adapters and freezes weights, as a fine-tuning asks for.
 

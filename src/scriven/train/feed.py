@@ -12,10 +12,9 @@ from ..data.pairs import PairDataset
 from ..data.sampler import SequentialSampler, ShuffledSampler, length_bucketed_rows
 from ..data.shards import TokenDataset
 from ..distributed import BatchShard
-from ..tasks.base import Objective
+from ..tasks.base import BaseTask
 from ..tasks.pairs import Pairs
-from ..tasks.shared.examples import Example, TableTask
-from ..tasks.shared.portions import portions
+from ..tasks.shared.supervised import Example, SupervisedTask, length_bucketed_batches
 
 
 class Feed(Protocol):
@@ -25,7 +24,7 @@ class Feed(Protocol):
         """This process's rows of the training batch whose first row has this number."""
         ...
 
-    def examine(self) -> Iterator[Batch]:
+    def eval_batches(self) -> Iterator[Batch]:
         """The whole validation part."""
         ...
 
@@ -36,7 +35,7 @@ class Windows:
     def __init__(
         self,
         corpus: TokenDataset,
-        task: Objective,
+        task: BaseTask,
         seed: int,
         share: BatchShard,
         device: torch.device,
@@ -49,10 +48,10 @@ class Windows:
         first = sample + self.share.start
         starts = self.order.starts(first, self.share.rows)
         pieces = torch.from_numpy(self.corpus.train.windows(starts, self.order.length))
-        return self.task.exercise(pieces.to(self.device), first, self.seed)
+        return self.task.training_batch(pieces.to(self.device), first, self.seed)
 
-    def examine(self) -> Iterator[Batch]:
-        return self.task.examine(self.corpus.validation, self.device)
+    def eval_batches(self) -> Iterator[Batch]:
+        return self.task.eval_batches(self.corpus.validation, self.device)
 
 
 class Streams(Windows):
@@ -61,7 +60,7 @@ class Streams(Windows):
     def __init__(
         self,
         corpus: TokenDataset,
-        task: Objective,
+        task: BaseTask,
         seed: int,
         share: BatchShard,
         device: torch.device,
@@ -73,7 +72,9 @@ class Streams(Windows):
         starts, fresh = self.stream.starts(sample)
         mine = starts[self.share.slice]
         pieces = torch.from_numpy(self.corpus.train.windows(mine, self.stream.length))
-        made = self.task.exercise(pieces.to(self.device), sample + self.share.start, self.seed)
+        made = self.task.training_batch(
+            pieces.to(self.device), sample + self.share.start, self.seed
+        )
         return replace(made, reset_state=fresh)
 
 
@@ -92,8 +93,8 @@ class Paired:
         numbers = length_bucketed_rows(sample, self.share.batch_size, self.lengths, self.seed)
         return self.task.batch(*self.pairs.read(numbers[self.share.slice]), self.device)
 
-    def examine(self) -> Iterator[Batch]:
-        return self.task.examine(self.corpus.validation, self.device)
+    def eval_batches(self) -> Iterator[Batch]:
+        return self.task.eval_batches(self.corpus.validation, self.device)
 
 
 class Drawn:
@@ -101,7 +102,7 @@ class Drawn:
 
     def __init__(
         self,
-        task: TableTask,
+        task: SupervisedTask,
         train: Sequence[Example],
         validation: Sequence[Example],
         seed: int,
@@ -110,20 +111,20 @@ class Drawn:
     ) -> None:
         self.task, self.train, self.validation = task, train, validation
         self.seed, self.share, self.device = seed, share, device
-        self.lengths = np.array([example.widest for example in train], dtype=np.int64)
+        self.lengths = np.array([example.max_len for example in train], dtype=np.int64)
 
     def batch(self, sample: int) -> Batch:
         numbers = length_bucketed_rows(sample, self.share.batch_size, self.lengths, self.seed)
         mine = numbers[self.share.slice]
         return self.task.collate([self.train[number] for number in mine], self.device)
 
-    def examine(self) -> Iterator[Batch]:
-        for numbers in portions(self.validation):
+    def eval_batches(self) -> Iterator[Batch]:
+        for numbers in length_bucketed_batches(self.validation):
             yield self.task.collate([self.validation[number] for number in numbers], self.device)
 
 
 def feed_for(
-    corpus: TokenDataset, task: Objective, seed: int, share: BatchShard, device: torch.device
+    corpus: TokenDataset, task: BaseTask, seed: int, share: BatchShard, device: torch.device
 ) -> Feed:
     """The way to read a text that fits the model."""
     if isinstance(task, Pairs):

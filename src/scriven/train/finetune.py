@@ -14,7 +14,7 @@ import torch
 from .. import config, registry
 from ..distributed import is_distributed
 from ..errors import BusyError, InputError, ScrivenError, SettingError
-from ..generate.sampling import LARGEST_SEED, check_whole
+from ..generate.sampling_params import LARGEST_SEED, check_whole
 from ..models.shared.cost import build_empty
 from ..runs import checkpoint
 from ..runs.folder import create_run_dir, find_run
@@ -198,7 +198,7 @@ def _check_kind(base: Loaded, name: str) -> None:
     Raises:
         InputError: names the architecture and what can do it.
     """
-    kinds = registry.module("scriven.tasks", name).Task.KINDS
+    kinds = registry.module("scriven.tasks", name).Task.BACKBONES
     if base.task.backbone.kind not in kinds:
         raise InputError(
             f"{base.folder.name} ({base.record['architecture']}) reads in both directions and "
@@ -211,8 +211,8 @@ def _rows(
 ) -> tuple[Rows, dict[str, Any]]:
     """The rows in token ids, and what scriven.json says of the fine-tuning."""
     kind = ground.task
-    about = kind.survey(ground.train)
-    tokenizer = base.tokenizer.with_special_tokens(*kind.EXTRA)
+    about = kind.label_metadata(ground.train)
+    tokenizer = base.tokenizer.with_special_tokens(*kind.EXTRA_TOKENS)
     before = base.record.get("finetune") or {}
     same = base.record["task"] == ground.name and all(
         before.get(name) == value for name, value in about.items()

@@ -8,12 +8,12 @@ from typing import Literal
 
 from ..errors import SettingError
 from ..nn.lora import adapters
-from ..tasks.base import Objective
+from ..tasks.base import BaseTask
 
 What = Literal["full", "head", "lora"]
 
 
-def freeze(task: Objective, what: What, known: int) -> dict[str, int]:
+def freeze(task: BaseTask, what: What, known: int) -> dict[str, int]:
     """Marks which weights learn (`requires_grad`); all others stay as they are, bit for bit.
 
     full: all weights. head: the task's head, whole. lora: the adapters that the task has (see
@@ -35,7 +35,7 @@ def freeze(task: Objective, what: What, known: int) -> dict[str, int]:
         task.requires_grad_(True)
         return {}
     lora = adapters(task)
-    if task.writes and (not lora if what == "lora" else task.head is None):
+    if task.is_generative and (not lora if what == "lora" else task.head is None):
         raise SettingError(
             "adapters of rank 0 learn nothing: set --finetune.lora_rank=8, say"
             if what == "lora"
@@ -45,7 +45,7 @@ def freeze(task: Objective, what: What, known: int) -> dict[str, int]:
     task.requires_grad_(False)
     for one in lora.values():
         one.requires_grad_(what == "lora")
-    if task.head is not None and (what == "head" or not task.writes):
+    if task.head is not None and (what == "head" or not task.is_generative):
         task.head.requires_grad_(True)
     for name, weight in task.named_parameters():
         if name.startswith("pointer."):  # what copies is new as well

@@ -6,7 +6,7 @@ import torch
 
 from ..distributed import BatchShard
 from ..evaluate.loss import Score
-from ..tasks.base import Objective
+from ..tasks.base import BaseTask
 from ..tokenizers import Tokenizer
 from .feed import Feed
 
@@ -30,15 +30,15 @@ class Material(Protocol):
         """How much there is, in a person's words."""
         ...
 
-    def feed(self, task: Objective, seed: int, share: BatchShard, device: torch.device) -> Feed:
+    def feed(self, task: BaseTask, seed: int, share: BatchShard, device: torch.device) -> Feed:
         """Where batches come from."""
         ...
 
-    def measured(self, task: Objective) -> int:
+    def measured(self, task: BaseTask) -> int:
         """UTF-8 bytes of what is measured, for bits per byte; 0 where that means nothing."""
         ...
 
-    def warnings(self, task: Objective) -> list[str]:
+    def warnings(self, task: BaseTask) -> list[str]:
         """Sentences for the person before the first step."""
         ...
 

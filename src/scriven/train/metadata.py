@@ -36,7 +36,7 @@ def new_record(
         "name": name,
         "architecture": Path(plan.architecture).stem,
         "task": plan.task,
-        "measure": registry.module("scriven.tasks", plan.task).Task.measure,
+        "measure": registry.module("scriven.tasks", plan.task).Task.loss_unit,
         "model": config.to_dict(plan.model),
         "settings": {
             **config.to_dict(plan.settings),

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from ..distributed import SINGLE_PROCESS, DistributedContext
 from ..runtime import Runtime, memory_available
 from ..settings import RuntimeSettings
-from ..tasks.base import Objective, Output
+from ..tasks.base import BaseTask, Output
 
 Mode = Literal["ddp", "fsdp"]
 Forward = Callable[..., Output]
@@ -66,7 +66,7 @@ class Parallel:
 
     def __init__(
         self,
-        task: Objective,
+        task: BaseTask,
         dist: DistributedContext = SINGLE_PROCESS,
         runtime: Runtime | None = None,
         settings: RuntimeSettings | None = None,

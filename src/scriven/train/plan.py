@@ -209,7 +209,7 @@ def tokens_by_row(task: str, model: Any, train_tokens: int, rows: int | None) ->
     """
     if rows is not None:
         return max(1, round(train_tokens / rows))
-    found: int = registry.module("scriven.tasks", task).Task.progress(model.context_length)
+    found: int = registry.module("scriven.tasks", task).Task.tokens_per_sample(model.context_length)
     return found
 
 

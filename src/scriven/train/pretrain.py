@@ -117,7 +117,7 @@ def _finish(run: Trainer, outcome: Outcome, handle_signals: Stopwatch) -> dict[s
     run.log.event("sample", step=progress.best_step, seconds=seconds, prompt="", text=text)
     results = {
         "run": str(run.folder),
-        "measure": run.task.measure,
+        "measure": run.task.loss_unit,
         "val_loss": score.loss,
         "val_accuracy": score.accuracy,
         "val_metrics": score.metrics,

@@ -17,9 +17,9 @@ from ..evaluate.table import (
     score_rows,
 )
 from ..generate.predict import Predictor
-from ..tasks.base import Objective
+from ..tasks.base import BaseTask
 from ..tasks.shared.columns import Row
-from ..tasks.shared.examples import Example, TableTask
+from ..tasks.shared.supervised import Example, SupervisedTask
 from ..tokenizers import Tokenizer
 from .feed import Drawn, Feed
 
@@ -40,7 +40,7 @@ class Rows:
     tokenizer: Tokenizer
     name: str
     """Of the task."""
-    task: type[TableTask]
+    task: type[SupervisedTask]
     train: Sequence[Row]
     validation: Sequence[Row]
     train_examples: Sequence[Example]
@@ -66,20 +66,20 @@ class Rows:
         first, second = (sum(example.length for example in part) for part in parts)
         return first, second
 
-    def feed(self, task: Objective, seed: int, share: BatchShard, device: torch.device) -> Feed:
-        assert isinstance(task, TableTask)
+    def feed(self, task: BaseTask, seed: int, share: BatchShard, device: torch.device) -> Feed:
+        assert isinstance(task, SupervisedTask)
         return Drawn(task, self.train_examples, self.validation_examples, seed, share, device)
 
-    def measured(self, task: Objective) -> int:
+    def measured(self, task: BaseTask) -> int:
         """UTF-8 bytes of the answers' tokens that the loss counts, of all turns and as they were
         cut."""
-        if not task.writes:
+        if not task.is_generative:
             return 0
         told = (ids for example in self.validation_examples for ids in example.targets or ())
         spelled = self.tokenizer.bytes_of
         return sum(len(spelled[number]) for ids in told for number in ids if number != IGNORE_INDEX)
 
-    def warnings(self, task: Objective) -> list[str]:
+    def warnings(self, task: BaseTask) -> list[str]:
         every = [*self.train_examples, *self.validation_examples]
         cut = [example for example in every if example.cut]
         if not cut:
@@ -93,7 +93,7 @@ class Rows:
     @property
     def answered(self) -> Sequence[Row]:
         """The rows that the model, and what it stands beside, are scored on."""
-        return self.validation[:WRITTEN] if self.task.writes else self.validation
+        return self.validation[:WRITTEN] if self.task.is_generative else self.validation
 
     def baseline(self) -> tuple[dict[str, Any], str]:
         found = baseline_scores(self.name, self.task, self.train, self.answered, self.about)
@@ -104,7 +104,7 @@ class Rows:
         rows = list(self.validation[:SHOWN])
         answers = predictor.answer(rows)
         return "\n\n".join(
-            f"{self.task.show(row)}\n-> {answer.text}"
+            f"{self.task.format_row(row)}\n-> {answer.text}"
             for row, answer in zip(rows, answers, strict=True)
         )
 

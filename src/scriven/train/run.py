@@ -14,7 +14,7 @@ from ..data.pipeline import load_dataset
 from ..data.shards import TokenDataset
 from ..distributed import init_distributed
 from ..errors import BusyError, InputError, SettingError
-from ..generate.sampling import LARGEST_SEED, check_whole
+from ..generate.sampling_params import LARGEST_SEED, check_whole
 from ..models.shared.backbone import pretraining
 from ..runs.folder import create_run_dir, find_run
 from ..runs.lock import RunLock
@@ -272,7 +272,7 @@ def _follow(
 
 def with_marks(corpus: TokenDataset, task: str) -> TokenDataset:
     """The text with a tokenizer that has the special tokens a task needs."""
-    extra = registry.module("scriven.tasks", task).Task.EXTRA
+    extra = registry.module("scriven.tasks", task).Task.EXTRA_TOKENS
     return dataclasses.replace(corpus, tokenizer=corpus.tokenizer.with_special_tokens(*extra))
 
 

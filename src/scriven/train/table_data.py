@@ -17,9 +17,9 @@ from ..data.tables import builtin
 from ..errors import InputError, SettingError
 from ..models.shared.backbone import Backbone
 from ..settings import DataSettings
+from ..tasks.shared.classification import number_of
 from ..tasks.shared.columns import BadValue, Row, missing, parse_columns, resolve, values
-from ..tasks.shared.examples import Example, TableTask
-from ..tasks.shared.names import number_of
+from ..tasks.shared.supervised import Example, SupervisedTask
 from ..tokenizers import Tokenizer
 
 
@@ -29,7 +29,7 @@ class TableData:
 
     name: str
     """Of the task."""
-    task: type[TableTask]
+    task: type[SupervisedTask]
     columns: dict[str, str]
     """The task's columns -> the table's."""
     train: list[Row]
@@ -40,13 +40,13 @@ class TableData:
     notes: list[str]
 
 
-def tasks() -> dict[str, type[TableTask]]:
+def tasks() -> dict[str, type[SupervisedTask]]:
     """Every task that reads tables, by name."""
     found = {
         name: registry.module("scriven.tasks", name).Task
         for name in registry.names("scriven.tasks")
     }
-    return {name: task for name, task in found.items() if issubclass(task, TableTask)}
+    return {name: task for name, task in found.items() if issubclass(task, SupervisedTask)}
 
 
 def choose_task(
@@ -132,8 +132,8 @@ def load_table(
             held_out = checked(table, kind, there, data, notes, also=_knows(kind, rows))
     else:
         rows, held_out = split(kind, rows, data.val_fraction, seed)
-        if kind.SCORES == "labels":
-            kind.survey([*rows, *held_out])  # tells what is no column of labels
+        if kind.ANSWER_TYPE == "labels":
+            kind.label_metadata([*rows, *held_out])  # tells what is no column of labels
             rows, held_out = keep_rare(kind, rows, held_out, notes)
     if not rows or not held_out:
         raise InputError(
@@ -152,7 +152,7 @@ def load_table(
 
 def checked(
     table: Table,
-    task: type[TableTask],
+    task: type[SupervisedTask],
     chosen: Mapping[str, str],
     data: DataSettings,
     notes: list[str],
@@ -186,7 +186,7 @@ def checked(
 
 
 def split(
-    task: type[TableTask], rows: list[Row], share: float, seed: int
+    task: type[SupervisedTask], rows: list[Row], share: float, seed: int
 ) -> tuple[list[Row], list[Row]]:
     """(training, validation) rows; a row's side depends on what it asks and the seed alone, so
     nothing is asked on both sides."""
@@ -211,19 +211,19 @@ def split(
 
 
 def keep_rare(
-    task: type[TableTask], rows: list[Row], held_out: list[Row], notes: list[str]
+    task: type[SupervisedTask], rows: list[Row], held_out: list[Row], notes: list[str]
 ) -> tuple[list[Row], list[Row]]:
     """(training, validation) rows, where no label is held out altogether: it could not be learned,
     and so not be measured."""
-    seen = {task.truth(row) for row in rows}
-    rare = [row for row in held_out if task.truth(row) not in seen]
+    seen = {task.gold_answer(row) for row in rows}
+    rare = [row for row in held_out if task.gold_answer(row) not in seen]
     if rare:
         notes.append(f"{len(rare):,} rows with labels of no other row are not held out")
-    return [*rows, *rare], [row for row in held_out if task.truth(row) in seen]
+    return [*rows, *rare], [row for row in held_out if task.gold_answer(row) in seen]
 
 
 def encoded(
-    kind: type[TableTask],
+    kind: type[SupervisedTask],
     backbone: Backbone,
     tokenizer: Tokenizer,
     facts: Mapping[str, Any],
@@ -241,23 +241,23 @@ def encoded(
         try:
             found.append(task.encode(tokenizer, row))
         except BadValue as error:
-            raise InputError(f"the row {kind.show(row)[:60]!r} {error}") from error
+            raise InputError(f"the row {kind.format_row(row)[:60]!r} {error}") from error
     return found
 
 
-def _knows(task: type[TableTask], rows: list[Row]) -> Callable[[Row], object] | None:
+def _knows(task: type[SupervisedTask], rows: list[Row]) -> Callable[[Row], object] | None:
     """What refuses a row with a label that these rows have not."""
-    if task.SCORES != "labels":
+    if task.ANSWER_TYPE != "labels":
         return None
-    labels = task.survey(rows)["labels"]
-    return lambda row: number_of(task.truth(row), labels)
+    labels = task.label_metadata(rows)["labels"]
+    return lambda row: number_of(task.gold_answer(row), labels)
 
 
 def _key(digest: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}/{digest}".encode()).hexdigest()
 
 
-def shared(task: type[TableTask], rows: Sequence[Row], others: Sequence[Row]) -> int:
+def shared(task: type[SupervisedTask], rows: Sequence[Row], others: Sequence[Row]) -> int:
     """How many of the others ask what one of the rows asks."""
     have = {fingerprint([task.without_answer(row)]) for row in rows}
     return sum(fingerprint([task.without_answer(row)]) in have for row in others)

@@ -11,9 +11,9 @@ from ..distributed import BatchShard
 from ..evaluate.loss import Score, scored_bytes
 from ..evaluate.token_nll import token_nll
 from ..files import write_file
-from ..generate.fill import show
-from ..generate.sampling import Sampling
-from ..tasks.base import Objective
+from ..generate.fill_mask import show
+from ..generate.sampling_params import SamplingParams
+from ..tasks.base import BaseTask
 from ..tokenizers import Tokenizer
 from .feed import Feed, feed_for
 from .metadata import fit_baseline, opening
@@ -42,14 +42,14 @@ class Texts:
     def size(self) -> str:
         return f"{len(self.corpus.train):,} + {len(self.corpus.validation):,} tokens"
 
-    def feed(self, task: Objective, seed: int, share: BatchShard, device: torch.device) -> Feed:
+    def feed(self, task: BaseTask, seed: int, share: BatchShard, device: torch.device) -> Feed:
         return feed_for(self.corpus, task, seed, share, device)
 
-    def measured(self, task: Objective) -> int:
+    def measured(self, task: BaseTask) -> int:
         corpus = self.corpus
         return scored_bytes(task, corpus.validation, corpus.tokenizer, corpus.validation_bytes)
 
-    def warnings(self, task: Objective) -> list[str]:
+    def warnings(self, task: BaseTask) -> list[str]:
         if not self.corpus.pairs:
             return []
         context = task.backbone.config.context_length
@@ -69,13 +69,13 @@ class Texts:
 
     def sample(self, run: "Trainer") -> str:
         task, seed = run.shown, run.plan.seed
-        if task.fills:
+        if task.is_masked_lm:
             count = min(SAMPLE_TOKENS, run.plan.model.context_length, len(self.corpus.validation))
             ids = self.corpus.validation.read(0, count).tolist()
             return show(task, self.tokenizer, ids, seed)
-        if not task.continues:
+        if not task.echo_prompt:
             return self._answers(run)
-        sampling = Sampling(temperature=0.8)
+        sampling = SamplingParams(temperature=0.8)
         return run.engine.generate([""], sampling, SAMPLE_TOKENS, seed=seed, ignore_eos=True)[
             0
         ].text
@@ -96,7 +96,7 @@ class Texts:
         """A few sources of the validation part with what the model makes of them."""
         pairs = PairDataset(self.corpus.validation, self.tokenizer.eos)
         sources = [self.tokenizer.decode(ids) for ids in pairs.read(range(min(3, len(pairs))))[0]]
-        made = run.engine.generate(sources, Sampling(temperature=0), SAMPLE_TOKENS)
+        made = run.engine.generate(sources, SamplingParams(temperature=0), SAMPLE_TOKENS)
         return "\n\n".join(
             f"{source}\n-> {each.text}" for source, each in zip(sources, made, strict=True)
         )

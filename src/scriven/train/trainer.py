@@ -22,7 +22,7 @@ from ..runs.model_card import Curve
 from ..runs.peft import write_adapter
 from ..runtime import Runtime, seed_everything
 from ..tasks.base import Output
-from ..tasks.shared.examples import TableTask
+from ..tasks.shared.supervised import SupervisedTask
 from .build_model import build_task, prepare_weights
 from .logging import Log
 from .material import Material
@@ -67,7 +67,7 @@ class Trainer:
         share = dist.batch_shard(settings.train.batch_size or 1)
         self.carry = RecurrentState(self.task.backbone, share)
         # the rows of a table do not follow each other
-        self.flows = not isinstance(self.task, TableTask)
+        self.flows = not isinstance(self.task, SupervisedTask)
         self.updater = TrainStep(
             self.parallel,
             self.optimizers,
@@ -124,14 +124,14 @@ class Trainer:
             write_metadata(self.folder, self.record)
         except ResourceError as error:  # the end of the run writes it again
             self.log.say(str(error))
-        if not self.task.fills:  # counting sees one side of a gap only
+        if not self.task.is_masked_lm:  # counting sees one side of a gap only
             self.log.say(sentence)
 
     def evaluate(self, pause: Callable[[], bool] = lambda: False) -> Score | None:
         """Score on the whole validation part."""
         return evaluate_loss(
             self.task,
-            self.feed.examine(),
+            self.feed.eval_batches(),
             text_bytes=self.measured,
             runtime=self.runtime,
             metrics=self.own.metrics,

@@ -42,7 +42,7 @@ PATIENCE = 4
 
 def writes(task: str) -> bool:
     """Whether a task, a file of tasks/, answers with texts."""
-    return bool(registry.module("scriven.tasks", task).Task.writes)
+    return bool(registry.module("scriven.tasks", task).Task.is_generative)
 
 
 def usual_settings(task: str, weights: str) -> Settings:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ...generate.engine import Engine
-from ...generate.sampling import Sampling
+from ...generate.sampling_params import SamplingParams
 from ...runs.load import Loaded
-from ...tasks.shared.answering import Answering
-from ...tasks.shared.labelled import Labelled
+from ...tasks.shared.classification import SequenceClassification
+from ...tasks.shared.text_generation import TextGeneration
 from ...tokenizers import Tokenizer
 from ..base import ParityProbe, ProbeAnswer, asked_as
 
@@ -114,7 +114,7 @@ def make_question(loaded: Loaded) -> ParityProbe:
     context = min(loaded.task.backbone.config.context_length, LONGEST + TOKENS)
     room = min(TOKENS, max(1, context // 2))
     lengths = [min(length, context - room - 1) for length in (8, 24, context)]
-    written = _write(loaded, max(lengths)) if loaded.task.writes else list(TEXTS[:3])
+    written = _write(loaded, max(lengths)) if loaded.task.is_generative else list(TEXTS[:3])
     prompts = []
     for text, length in zip(written, lengths, strict=True):
         ids = _put(loaded, text, length, max(lengths))
@@ -124,8 +124,8 @@ def make_question(loaded: Loaded) -> ParityProbe:
     return ParityProbe(
         texts=[*TEXTS, *written, _vocabulary(tokenizer)],
         prompts=prompts,
-        counts=[room if loaded.task.writes else 0] * len(prompts),
-        never=sorted(loaded.task.ends) if loaded.task.writes else [],
+        counts=[room if loaded.task.is_generative else 0] * len(prompts),
+        never=sorted(loaded.task.stop_token_ids) if loaded.task.is_generative else [],
         pad=tokenizer.pad,
         task=asked,
     )
@@ -211,14 +211,14 @@ def read(loaded: Loaded, probe: ParityProbe, prompt: list[int], tokens: list[int
 def _put(loaded: Loaded, text: str, length: int, most: int) -> list[int]:
     """A text as the task puts it to the model: of about `length` tokens, never over `most`."""
     task, tokenizer = loaded.task, loaded.tokenizer
-    if isinstance(task, Labelled):
+    if isinstance(task, SequenceClassification):
         two = sum(not column.answer for column in task.COLUMNS.values()) > 1
         return task.inputs(tokenizer, *[text, TEXTS[-1]][: 1 + two])[0]
-    if isinstance(task, Answering):
-        room = max(1, length - len(task.prompt(tokenizer, "")))
+    if isinstance(task, TextGeneration):
+        room = max(1, length - len(task.encode_prompt(tokenizer, "")))
         part = tokenizer.decode(tokenizer.encode(text)[:room])
-        asked = task.shorten(task.prompt(tokenizer, part)) or [tokenizer.eos]
-        source, row = task.arrange(asked, 0)
+        asked = task.truncate_prompt(task.encode_prompt(tokenizer, part)) or [tokenizer.eos]
+        source, row = task.build_inputs(asked, 0)
         return (row if source is None else source)[-most:]
     return tokenizer.encode(text)[:length] or [tokenizer.eos]
 
@@ -227,7 +227,7 @@ def _write(loaded: Loaded, length: int) -> list[str]:
     """Three texts drawn from the model."""
     opening = loaded.record.get("data", {}).get("opening")
     engine = Engine(loaded.task, loaded.tokenizer, None, opening)
-    made = engine.generate([""] * 3, Sampling(), length, seed=0, ignore_eos=True)
+    made = engine.generate([""] * 3, SamplingParams(), length, seed=0, ignore_eos=True)
     return [each.text for each in made]
 
 

@@ -93,7 +93,7 @@ def pairs(rule: Visibility, context_length: int) -> int:
 
 def cache_bytes(architecture: ModuleType, task: nn.Module, bytes_per_number: int = 4) -> int:
     """What generation keeps of one text at full length; 0 for a model that does not write."""
-    if not getattr(task, "writes", True):
+    if not getattr(task, "is_generative", True):
         return 0
     backbone: Any = task.backbone
     config = backbone.config

@@ -15,7 +15,7 @@ from ..nn.lora import Lora
 from ..nn.mlp import MLP, Activation, gelu_tanh
 from ..nn.packed import LAYOUTS, Packed, check_layout
 from ..runtime import Runtime
-from ..tasks.base import Objective
+from ..tasks.base import BaseTask
 
 LAYERS = ("qkv", "out", "gate_up", "up", "down", "key")
 """Names of the layers that are laid out anew: the matrices of attention and feed-forward."""
@@ -27,7 +27,7 @@ LARGE = 4_000_000
 """Weights of a model from which bfloat16 is faster than float32: fewer stay in the caches."""
 
 
-def ready(task: Objective, runtime: Runtime, asked: str | None = None) -> Objective:
+def ready(task: BaseTask, runtime: Runtime, asked: str | None = None) -> BaseTask:
     """A twin of `task` for writing.
 
     Args:
@@ -63,7 +63,7 @@ def ready(task: Objective, runtime: Runtime, asked: str | None = None) -> Object
     return twin
 
 
-def _layer(task: Objective, runtime: Runtime, asked: str | None) -> type[Packed] | None:
+def _layer(task: BaseTask, runtime: Runtime, asked: str | None) -> type[Packed] | None:
     """What takes the place of linear layers; None: they stay."""
     if runtime.device.type != "cpu":
         if asked == "int8":

@@ -21,7 +21,7 @@ WORTH_IT = 1.05
 """Times as many tokens must be promised: chances are no more than estimates."""
 
 
-class Draft:
+class PromptLookup:
     """What one text has said so far, and how well that tells what it says next."""
 
     def __init__(self, ids: Sequence[int]) -> None:
@@ -70,7 +70,7 @@ class Draft:
         return kept / (kept + lost)
 
 
-def agree(drafts: Sequence[Draft], most: int) -> list[list[int]]:
+def agree(drafts: Sequence[PromptLookup], most: int) -> list[list[int]]:
     """Guesses for texts that are written together, of the length that promises most tokens a time.
 
     All texts are read as far as the longest guess, so one that is rarely right costs them all.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..nn.state import State
-from ..tasks.base import Objective
+from ..tasks.base import BaseTask
 
 
 def kept_when_full(context: int) -> int:
@@ -26,12 +26,12 @@ def kept_when_full(context: int) -> int:
     return context - context // 2
 
 
-class Reader:
+class ModelRunner:
     """A model with what it has read so far."""
 
     def __init__(
         self,
-        task: Objective,
+        task: BaseTask,
         vocab_size: int,
         banned: Sequence[int],
         autocast: Callable[[], AbstractContextManager[object]],
@@ -76,9 +76,9 @@ class Reader:
         Raises:
             InputError: the model's weights give numbers that are not finite.
         """
-        reach = self.task.reach
+        reach = self.task.max_context
         counts = written or [0] * len(windows)
-        arranged = [self.task.arrange(*row) for row in zip(windows, counts, strict=True)]
+        arranged = [self.task.build_inputs(*row) for row in zip(windows, counts, strict=True)]
         texts = [text for _, text in arranged]
         for text in texts:
             if len(text) > reach:
@@ -129,8 +129,8 @@ class Reader:
         if not self._state.slotted or self._state.source is not None:
             return False
         full = [row for row, length in enumerate(self._lengths) if length >= self._capacity]
-        texts = [self.task.arrange(windows[row], written[row])[1] for row in full]
-        left = kept_when_full(self.task.reach) - 1
+        texts = [self.task.build_inputs(windows[row], written[row])[1] for row in full]
+        left = kept_when_full(self.task.max_context) - 1
         for text in texts:
             del text[: -left - 1]
         if left:

@@ -4,7 +4,7 @@ A task file that reads tables holds a class `Task(TableTask)` with its columns, 
 (`encode`), and how encoded rows become a batch (`collate`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,11 +14,13 @@ from torch import Tensor
 from ...data.batch import Batch
 from ...errors import InputError
 from ...tokenizers.base import Tokenizer
-from ..base import Objective
+from ..base import BaseTask
 from .columns import Column, Row
 
 Ids = list[int]
 
+BACKBONE = "backbone."
+TABLE = "backbone.embed.token.weight"
 
 ROUND = 8
 """Rows are filled up to a multiple of so many tokens."""
@@ -45,25 +47,25 @@ class Example:
         return sum(map(len, self.rows)) + len(self.source or ())
 
     @property
-    def widest(self) -> int:
+    def max_len(self) -> int:
         """Tokens of its longest row or source, which the padding of a batch goes by."""
         return max(len(self.source or ()), *map(len, self.rows))
 
 
-class TableTask(Objective):
+class SupervisedTask(BaseTask):
     """A task that is learned from the rows of a table."""
 
     COLUMNS: ClassVar[Mapping[str, Column]] = {}
     """What it reads, by its own names."""
-    KINDS: ClassVar[tuple[str, ...]] = ("decoder", "encoder", "encoder-decoder")
+    BACKBONES: ClassVar[tuple[str, ...]] = ("decoder", "encoder", "encoder-decoder")
     """The kinds of backbone that can do it."""
-    SCORES: ClassVar[str] = ""
+    ANSWER_TYPE: ClassVar[str] = ""
     """How it is scored: labels, numbers, choices or texts."""
-    TRUTH: ClassVar[str] = ""
+    ANSWER_COLUMN: ClassVar[str] = ""
     """The column that holds the right answer."""
 
     @classmethod
-    def survey(cls, rows: Iterable[Row]) -> dict[str, Any]:
+    def label_metadata(cls, rows: Iterable[Row]) -> dict[str, Any]:
         """What must be known of all training rows: label names, the range of a score.
 
         Raises:
@@ -97,12 +99,12 @@ class TableTask(Objective):
         return {name: value for name, value in row.items() if not cls.COLUMNS[name].answer}
 
     @classmethod
-    def truth(cls, row: Row) -> Any:
+    def gold_answer(cls, row: Row) -> Any:
         """The right answer of a row: a label, a place among choices, a score, or a text."""
-        return row[cls.TRUTH]
+        return row[cls.ANSWER_COLUMN]
 
     @classmethod
-    def show(cls, row: Row) -> str:
+    def format_row(cls, row: Row) -> str:
         """A row without its answer, for a person."""
         return " | ".join(str(value) for value in cls.without_answer(row).values())
 
@@ -149,7 +151,7 @@ def fit(parts: Sequence[Ids], room: int) -> tuple[list[Ids], int]:
     return [part[:size] for part, size in zip(parts, kept, strict=True)], lost
 
 
-def check_reach(reach: int, needed: int, task: str) -> None:
+def check_context(reach: int, needed: int, task: str) -> None:
     """Refuses a context in which nothing fits beside the special tokens.
 
     Raises:
@@ -160,3 +162,56 @@ def check_reach(reach: int, needed: int, task: str) -> None:
             f"a context of {reach} tokens is too short for a task {task}: start from a run "
             f"with --model.context_length={needed} or more"
         )
+
+
+TOKENS = 16_384
+"""Tokens in one portion, padding among them."""
+
+
+def length_bucketed_batches(examples: Sequence[Example]) -> Iterator[list[int]]:
+    """Numbers of examples, the shortest first; the same ones always stand together."""
+    order = sorted(range(len(examples)), key=lambda number: (examples[number].length, number))
+    held: list[int] = []
+    for number in order:
+        # the longest is the newest, and all are padded to it
+        if held and (len(held) + 1) * examples[number].length > TOKENS:
+            yield held
+            held = []
+        held.append(number)
+    if held:
+        yield held
+
+
+@torch.no_grad()
+def inherit(task: BaseTask, learned: Mapping[str, Tensor], same_answers: bool = False) -> None:
+    """Puts the weights of another task's model into a fresh one.
+
+    A vocabulary that has grown keeps its old rows; the new ones are drawn from a normal
+    distribution of the old ones' spread. What scored tokens goes on doing so where this task scores
+    tokens; a head for labels stays fresh.
+
+    Args:
+        task: with fresh weights.
+        learned: the state dict of a model of the same architecture and shape.
+        same_answers: whether that model's head gives the same answers, in the same order.
+    """
+    mine = task.state_dict()
+    for name, weight in learned.items():
+        if name.startswith(BACKBONE):
+            _copy(mine[name], weight)
+    if same_answers:
+        for name in mine.keys() & learned.keys():  # one may learn text or copy, the other not
+            if not name.startswith(BACKBONE):
+                _copy(mine[name], learned[name])
+        return
+    words = learned.get("words.weight", learned.get("head.weight"))
+    place = "head.weight" if task.is_generative else "words.weight"
+    if place in mine and words is not None and len(words) == len(learned[TABLE]):
+        _copy(mine[place], words)
+
+
+def _copy(mine: Tensor, learned: Tensor) -> None:
+    old = len(learned)
+    if len(mine) > old:
+        mine[old:].normal_(0.0, float(learned.float().std()))
+    mine[:old].copy_(learned)

@@ -20,16 +20,16 @@ from ...nn.state import State
 from ...tokenizers.base import Tokenizer
 from ..base import LONGEST, Criterion
 from .columns import BadValue
-from .examples import Example, Ids, TableTask, check_reach, filled, read_once
+from .supervised import Example, Ids, SupervisedTask, check_context, filled, read_once
 
 
-class Answering(TableTask):
+class TextGeneration(SupervisedTask):
     """Texts that answer texts. A task file adds columns and how a question is put."""
 
-    KINDS: ClassVar = ("decoder", "encoder-decoder")
-    SCORES = "texts"
-    measure = "answer token"
-    continues = False
+    BACKBONES: ClassVar = ("decoder", "encoder-decoder")
+    ANSWER_TYPE = "texts"
+    loss_unit = "answer token"
+    echo_prompt = False
 
     @property
     def whole(self) -> int:
@@ -44,21 +44,21 @@ class Answering(TableTask):
     @property
     def question_room(self) -> int:
         """The most tokens of a question: a decoder keeps a quarter of its context to answer."""
-        check_reach(self.whole, 8, "with written answers")
+        check_context(self.whole, 8, "with written answers")
         if self.backbone.kind == "encoder-decoder":
             return self.whole
         return self.whole - self.whole // 4 - len(self.border)
 
     @property
-    def longest(self) -> int:
+    def max_new_tokens(self) -> int:
         """The most tokens of an answer."""
         return self.whole if self.backbone.kind == "encoder-decoder" else self.whole // 4
 
-    def shorten(self, prompt: Ids) -> Ids:
+    def truncate_prompt(self, prompt: Ids) -> Ids:
         """As much of a question as fits: its beginning."""
         return prompt[: self.question_room]
 
-    def arrange(self, window: Ids, written: int) -> tuple[Ids | None, Ids]:
+    def build_inputs(self, window: Ids, written: int) -> tuple[Ids | None, Ids]:
         """The prompt is the question, everything written is the answer."""
         place = len(window) - written
         if self.backbone.kind == "encoder-decoder":
@@ -73,8 +73,8 @@ class Answering(TableTask):
 
     def pair(self, question: Ids, answer: Ids | None) -> Example:
         """A question, and its answer with what ends it; without an answer only the question."""
-        asked = self.shorten(question)
-        told = (answer or [])[: self.longest]
+        asked = self.truncate_prompt(question)
+        told = (answer or [])[: self.max_new_tokens]
         cut = max(0, len(question) - len(asked)) + len(answer or []) - len(told)
         if self.backbone.kind == "decoder":
             row = [*asked, *self.border, *told]
@@ -96,13 +96,13 @@ class Answering(TableTask):
         return Batch(tokens, targets, text_tokens=read).to(device)
 
 
-class Rewriting(Answering):
+class TextToText(TextGeneration):
     """One text becomes another: a delimiter stands between them in a decoder's row.
 
     An encoder-decoder may copy tokens of its source (`facts["copy_head"]`).
     """
 
-    EXTRA = ("delimiter",)
+    EXTRA_TOKENS = ("delimiter",)
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class Rewriting(Answering):
         found: Tensor = self.pointer(hidden, self.logits(hidden), encoded, vectors, source, at)
         return found
 
-    def prompt(self, tokenizer: Tokenizer, text: str) -> Ids:
+    def encode_prompt(self, tokenizer: Tokenizer, text: str) -> Ids:
         """A source as it was read in training."""
         return tokenizer.encode(spaced(tokenizer, text))
 
@@ -158,7 +158,7 @@ class Rewriting(Answering):
 
     def encode(self, tokenizer: Tokenizer, row: dict[str, str]) -> Example:
         """Source and target, which ends with EOS."""
-        source, target = self.prompt(tokenizer, row["source"]), row.get("target")
+        source, target = self.encode_prompt(tokenizer, row["source"]), row.get("target")
         if not source:
             raise BadValue("has an empty source")
         answer = (

@@ -12,7 +12,8 @@ Few rows are learned by heart word by word; `token_dropout` hides another share 
 time (word dropout: Iyyer et al. 2015, section 3.2).
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,27 +22,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data.batch import IGNORE_INDEX, Batch
+from ...errors import InputError
 from ...models.shared.backbone import Backbone
 from ...nn.dropout import drop
 from ...nn.init import zeros
 from ...nn.state import State
 from ...tokenizers.base import Tokenizer
 from ..base import LONGEST, Criterion, Output
-from .columns import Row
-from .examples import Example, Ids, TableTask, check_reach, filled, fit, places, read_once
+from .columns import BadValue, Row
+from .supervised import Example, Ids, SupervisedTask, check_context, filled, fit, places, read_once
 
 AUXILIARY = 0.5
 """Weight of the auxiliary loss (GPT-1 paper, section 4.1)."""
+MOST = 10_000
+"""Labels; a column with more is no column of labels."""
 
 
-class Labelled(TableTask):
+class SequenceClassification(SupervisedTask):
     """A head on the last position. A task file adds columns, encoding and loss."""
 
-    EXTRA = ("start", "delimiter", "extract")
-    measure = "label"
-    by_accuracy = True
-    writes = False
-    continues = False
+    EXTRA_TOKENS = ("start", "delimiter", "extract")
+    loss_unit = "label"
+    selection_metric = "accuracy"
+    is_generative = False
+    echo_prompt = False
 
     def __init__(
         self,
@@ -101,7 +105,7 @@ class Labelled(TableTask):
     def room(self, parts: int) -> int:
         """Tokens that fit beside the special ones."""
         reach = self.backbone.reach or LONGEST
-        check_reach(reach, 8, "with labels")
+        check_context(reach, 8, "with labels")
         return reach - parts - 1
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
@@ -161,7 +165,7 @@ class Labelled(TableTask):
         assert batch.labels is not None
         hidden = self.hidden(self._noised(batch), state)
         scores = self.scores(hidden, batch)
-        loss, correct = self.judge(scores, batch.labels)
+        loss, correct = self.loss_and_correct(scores, batch.labels)
         if self.training and self.lm_loss_weight:
             loss = loss + self.lm_loss_weight * self._of_text(hidden, batch)
         count = torch.tensor(len(batch.labels), device=loss.device)
@@ -181,7 +185,7 @@ class Labelled(TableTask):
         """(E, rows of each, W) -> (E, L)"""
         return self.head(last.sum(1))  # type: ignore[no-any-return]
 
-    def judge(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_and_correct(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(loss, number of right answers), summed over the examples."""
         if self.criterion is None or not self.training:
             smooth = self.label_smoothing if self.training else 0.0
@@ -191,11 +195,13 @@ class Labelled(TableTask):
         return loss, (scores.detach().argmax(-1) == labels).sum()
 
     @torch.inference_mode()
-    def answers(self, batch: Batch) -> Tensor:
+    def predictions(self, batch: Batch) -> Tensor:
         """(E, L) probabilities of the labels of each example; a task with scores overrides it."""
         return self.scores(self.hidden(batch), batch).softmax(-1)
 
-    def name(self, said: Sequence[float], row: Row) -> tuple[str, float, tuple[float, ...]]:
+    def format_answer(
+        self, said: Sequence[float], row: Row
+    ) -> tuple[str, float, tuple[float, ...]]:
         """(answer for a person, its place or value, probabilities) of what `answers` says of one
         row."""
         place = max(range(len(said)), key=said.__getitem__)
@@ -219,3 +225,37 @@ class Labelled(TableTask):
         weight = self.words.weight if self.words is not None else self.backbone.embed.token.weight
         logits = F.linear(hidden, weight)
         return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+def survey_labels(rows: Iterable[Row]) -> list[str]:
+    """The names of all labels, sorted; whole numbers by their value.
+
+    Raises:
+        InputError: fewer than two, or so many that it cannot be a column of labels.
+    """
+    counts = Counter(row["label"] for row in rows)
+    if len(counts) < 2:
+        only = next(iter(counts), None)
+        raise InputError(f"every row has the label {only!r}: there is nothing to tell apart")
+    total = counts.total()
+    if len(counts) > MOST or (len(counts) > 20 and len(counts) > 0.5 * total):
+        raise InputError(
+            f"{len(counts):,} labels in {total:,} rows, such as {next(iter(counts))[:40]!r}: that "
+            "is no column of labels; name another one with --columns label=NAME"
+        )
+    whole = all(name.lstrip("-").isdecimal() for name in counts)
+    return sorted(counts, key=lambda name: (int(name), name) if whole else (0, name))
+
+
+def number_of(name: str | None, labels: Sequence[str]) -> int | None:
+    """The place of a label; None where the answer is not known.
+
+    Raises:
+        BadValue: it was never seen in training.
+    """
+    if name is None:
+        return None
+    if name not in labels:
+        known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+        raise BadValue(f"has the label {name[:60]!r}, which training never saw; known are {known}")
+    return labels.index(name)

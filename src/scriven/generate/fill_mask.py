@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..tasks.base import Objective
+from ..tasks.base import BaseTask
 from ..tasks.masked import choose_hidden
 from ..tokenizers.base import Tokenizer
 from ..tokenizers.special_tokens import visible
-from .sample import choose
-from .sampling import LARGEST_SEED, Sampling, check_whole
+from .sampling import sample
+from .sampling_params import LARGEST_SEED, SamplingParams, check_whole
 
-LIKELIEST = Sampling(temperature=0)
+LIKELIEST = SamplingParams(temperature=0)
 OTHERS = 5
 
 
 @dataclass(frozen=True)
-class Guess:
+class MaskPrediction:
     """What was put into one gap."""
 
     text: str
@@ -37,12 +37,12 @@ class Guess:
 
 
 def fill(
-    task: Objective,
+    task: BaseTask,
     tokenizer: Tokenizer,
     text: str,
-    sampling: Sampling = LIKELIEST,
+    sampling: SamplingParams = LIKELIEST,
     seed: int = 0,
-) -> tuple[str, list[Guess]]:
+) -> tuple[str, list[MaskPrediction]]:
     """The text with a token in place of each `<mask>`, and the guesses in the order of the text.
 
     Args:
@@ -63,7 +63,7 @@ def fill(
     ids = _encode(tokenizer, text)
     gaps = [place for place, id in enumerate(ids) if id == mask]
     generator = torch.Generator().manual_seed(seed)
-    guesses: dict[int, Guess] = {}
+    guesses: dict[int, MaskPrediction] = {}
     context = task.backbone.config.context_length
     while left := [place for place in gaps if place not in guesses]:
         start = max(0, min(left[0] - context // 2, len(ids) - context))
@@ -76,13 +76,13 @@ def fill(
         seen = torch.zeros_like(scores[:1], dtype=torch.bool)
         seen[0, [id for id in window if id != mask]] = True
         number = float(torch.rand((), generator=generator, dtype=torch.float64))
-        id = int(choose(scores[row : row + 1], sampling, [number], seen))
+        id = int(sample(scores[row : row + 1], sampling, [number], seen))
         ids[left[row]] = id
         guesses[left[row]] = _guess(tokenizer, scores[row], id)
     return tokenizer.decode(ids), [guesses[place] for place in gaps]
 
 
-def show(task: Objective, tokenizer: Tokenizer, ids: Sequence[int], seed: int) -> str:
+def show(task: BaseTask, tokenizer: Tokenizer, ids: Sequence[int], seed: int) -> str:
     """A piece of text with 15 % of its tokens hidden, and the model's guesses in [brackets].
 
     Args:
@@ -125,7 +125,7 @@ def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def _read(
-    task: Objective, tokenizer: Tokenizer, window: Sequence[int], places: Sequence[int]
+    task: BaseTask, tokenizer: Tokenizer, window: Sequence[int], places: Sequence[int]
 ) -> Tensor:
     """Scores (places, V) in a text of at most a context; -inf for what is no text."""
     device = task.backbone.embed.token.weight.device
@@ -142,11 +142,11 @@ def _read(
     return scores
 
 
-def _guess(tokenizer: Tokenizer, scores: Tensor, id: int) -> Guess:
+def _guess(tokenizer: Tokenizer, scores: Tensor, id: int) -> MaskPrediction:
     shares = scores.double().softmax(-1)
     best = shares.topk(min(OTHERS, int(shares.count_nonzero())))
     named = [
         (tokenizer.decode([each]), share)
         for each, share in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
-    return Guess(tokenizer.decode([id]), float(shares[id]), named)
+    return MaskPrediction(tokenizer.decode([id]), float(shares[id]), named)

@@ -14,9 +14,9 @@ from ..files import printable, read_file, write_file
 from ..tokenizers.base import Tokenizer
 from ..tokenizers.chat_template import Message, check_messages, render_ids
 from ..tokenizers.special_tokens import clean
-from .engine import Step
+from .engine import GenerationChunk
 
-Write = Callable[..., Iterator[Step]]
+Write = Callable[..., Iterator[GenerationChunk]]
 """Goes on with ids: `Engine.stream`, `Model.stream`, or anything that is called as they are."""
 
 LONGEST_FILE = 64 << 20
@@ -87,7 +87,7 @@ class Conversation:
         """The messages of user and assistant."""
         return [each for each in self.messages if each["role"] != "system"]
 
-    def ask(self, text: str, **knobs: Any) -> Generator[Step]:
+    def ask(self, text: str, **knobs: Any) -> Generator[GenerationChunk]:
         """The answer, piece by piece; the last step has a `finish_reason`.
 
         An answer that is stopped (by closing the iterator, or by an error) is kept as far as it
@@ -99,7 +99,7 @@ class Conversation:
         """
         return self._answer(self.messages, text, knobs)
 
-    def regenerate(self, **knobs: Any) -> Generator[Step]:
+    def regenerate(self, **knobs: Any) -> Generator[GenerationChunk]:
         """Another answer to the last question, in the place of the one there is.
 
         Raises:
@@ -201,7 +201,7 @@ class Conversation:
 
     def _answer(
         self, before: Sequence[Message], text: str, knobs: dict[str, Any]
-    ) -> Generator[Step]:
+    ) -> Generator[GenerationChunk]:
         """Asks at once, so that a wrong knob shows before anything is written."""
         if not isinstance(text, str):
             raise InputError(f"a message must be text, not {type(text).__name__}")
@@ -210,7 +210,9 @@ class Conversation:
         steps = self.write(prompt, **{**knobs, "seed": knobs.get("seed", 0) + self._asked})
         return self._follow(steps, asked)
 
-    def _follow(self, steps: Iterator[Step], asked: list[Message]) -> Generator[Step]:
+    def _follow(
+        self, steps: Iterator[GenerationChunk], asked: list[Message]
+    ) -> Generator[GenerationChunk]:
         """The steps of an answer, which is remembered when they end."""
         self._asked += 1
         written, finished = [], False
