@@ -164,8 +164,8 @@ class LoglikelihoodScorer:
             return
         if task.max_new_tokens is not None and len(targets) > task.max_new_tokens:
             raise InputError(
-                f"an answer of {len(targets)} tokens is longer than the {task.max_new_tokens} that this "
-                "model can write: take shorter ones"
+                f"an answer of {len(targets)} tokens is longer than the {task.max_new_tokens} that "
+                "this model can write: take shorter ones"
             )
         whole = task.encode_prompt(self.tokenizer, text) or [self.tokenizer.eos]
         prompt = task.truncate_prompt(whole)
