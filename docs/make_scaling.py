@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scriven.api import inspect, plan
-from scriven.cli.plan import lasting, scaled
+from scriven.format import rough_duration, si
 from scriven.train.forecast import PARTS, peak
 
 PAGE = Path(__file__).with_name("scaling.md")
@@ -104,9 +104,9 @@ def sizes() -> str:
         rows.append([
             f"`{size}`", model["layers"], model["heads"], f"{model['d_model']:,}",
             f"{data['parameters']:,}", f"{data['batch_tokens']:,}",
-            f"{data['rates']['rest']:.2g}", scaled(data["tokens"]),
-            f"{scaled(data['flops_per_token'])}", f"{data['flops']:.2g}", f"{gpus:,}",
-            lasting(data["seconds"]), f"{data['share_of_peak']:.0%}",
+            f"{data['rates']['rest']:.2g}", si(data["tokens"]),
+            f"{si(data['flops_per_token'])}", f"{data['flops']:.2g}", f"{gpus:,}",
+            rough_duration(data["seconds"]), f"{data['share_of_peak']:.0%}",
         ])  # fmt: skip
     head = (
         "size layers heads width parameters batch,_tokens rate horizon,_tokens FLOPs_of_a_token "
@@ -127,7 +127,7 @@ def layouts() -> str:
         data = plan(size, device="h100", gpus=64)
         totals = [peak(parts) for parts in data["memory"].values()]
         rows.append([f"`{size}`", *(_gigabytes(total) for total in totals),
-                     *(scaled(sent) + "B" for sent in data["bytes_sent_per_token"].values()),
+                     *(si(sent) + "B" for sent in data["bytes_sent_per_token"].values()),
                      data["layout"] or "none"])  # fmt: skip
     head = (
         "size ddp,_GB fsdp,_GB ddp_with_checkpointing,_GB fsdp_with_checkpointing,_GB sent,_ddp "
@@ -174,10 +174,10 @@ def corpus() -> str:
         full = plan("1B", budget="21.3Gtokens", **asked)
         plain = plan("1B", budget="21.3Gtokens", **asked, settings={"optim.optimizer": "adamw"})
         rows.append([
-            f"{gpus:,}", scaled(once["tokens_per_second"]), f"{once['share_of_peak']:.0%}",
-            lasting(once["seconds"]), lasting(full["seconds"]),
-            f"{full['seconds'] * gpus / 3600:,.0f}", once["bottleneck"], lasting(plain["seconds"]),
-            plain["bottleneck"],
+            f"{gpus:,}", si(once["tokens_per_second"]), f"{once['share_of_peak']:.0%}",
+            rough_duration(once["seconds"]), rough_duration(full["seconds"]),
+            f"{full['seconds'] * gpus / 3600:,.0f}", once["bottleneck"],
+            rough_duration(plain["seconds"]), plain["bottleneck"],
         ])  # fmt: skip
     head = (
         "H100 tokens/s of_the_peak one_pass 21.3_G_tokens device_hours bottleneck with_AdamW "
@@ -187,7 +187,7 @@ def corpus() -> str:
     return f"""
 ## 40 GB of text, 1 B parameters
 
-A corpus as large as that of GPT-2 (Radford et al. 2019) has {scaled(data["tokens"])} tokens at 4.4
+A corpus as large as that of GPT-2 (Radford et al. 2019) has {si(data["tokens"])} tokens at 4.4
 bytes each (OpenWebText in GPT-2's tokens: 9.04 G). One pass is {data["tokens_per_parameter"]:.2g}
 tokens for each parameter; 20 for each are {21.3e9 / data["tokens"]:.2g} passes.
 `scriven plan --size 1B --gpus 64 --device h100 --tokens 40GB`, with that budget, and with

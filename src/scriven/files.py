@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .errors import DamagedError, InputError, ResourceError, ScrivenError
+from .format import format_bytes
 
 Buffer = bytes | bytearray | memoryview
 Content = bytes | Sequence[Buffer]
@@ -309,14 +310,6 @@ def printable(path: Path | str) -> str:
     """A path as it goes into a message: one line, quoted only if it has control characters."""
     text = str(path)
     return text if text.isprintable() else repr(text)
-
-
-def format_bytes(size: int) -> str:
-    """A number of bytes for a person: 1536 -> `1.5 kB`."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"
 
 
 def is_running(process: int) -> bool:

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
+from scriven.format import compact, decimal, duration, percent, significant
 from scriven.report.figures import measure
 from scriven.report.history import finite, read_history
-from scriven.report.numbers import decimal, duration, percent, short, significant
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_the_perplexity_of_an_absurd_loss_is_no_overflow(make_run, a_record):
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        (short(811_904), "812 k"),
-        (short(6_225_920), "6.2 M"),
-        (short(999_960), "1.0 M"),
-        (short(999), "999"),
-        (short(1.3e9), "1.3 B"),
-        (short(None), "–"),
+        (compact(811_904), "812 k"),
+        (compact(6_225_920), "6.2 M"),
+        (compact(999_960), "1.0 M"),
+        (compact(999), "999"),
+        (compact(1.3e9), "1.3 B"),
+        (compact(None), "–"),
         (decimal(1234.5678), "1,234.568"),
         (decimal(1.23456e8), "1.23e+08"),
         (percent(0.5), "50.0\u00a0%"),

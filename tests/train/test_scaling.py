@@ -8,6 +8,7 @@ import torch
 
 from scriven.api import plan
 from scriven.errors import SettingError
+from scriven.format import model_size
 from scriven.runtime import Runtime
 from scriven.settings import OptimSettings, Settings, TokenizerSettings
 from scriven.train import plan as planning
@@ -21,7 +22,6 @@ from scriven.train.scaling import (
     count_tokens,
     rows_of,
     shape_of,
-    spelled,
 )
 
 SMALL = {
@@ -58,8 +58,8 @@ def test_large_shapes_are_near_those_of_gpt3(size: str, layers: int, d_model: in
 
 
 @pytest.mark.parametrize("parameters", [1e3, 1.04e6, 9.99e6, 0.9999e9, 1.2345e9, 7e10])
-def test_a_size_can_be_spelled_and_read(parameters: float) -> None:
-    text = spelled(parameters)
+def test_a_model_size_is_written_as_it_is_read(parameters: float) -> None:
+    text = model_size(parameters)
     shape_of(text)
     factor = {"k": 1e3, "M": 1e6, "B": 1e9}[text[-1]]
     assert float(text[:-1]) * factor == pytest.approx(parameters, rel=0.05)

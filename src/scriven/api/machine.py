@@ -8,8 +8,8 @@ import torch
 
 from .. import __version__
 from ..data.batch import Batch
+from ..format import format_bytes
 from ..models import llama
-from ..models.shared.cost import gigabytes
 from ..runtime import Runtime, decide, memory_available
 from ..settings import RuntimeSettings
 from ..tasks.language import Language
@@ -36,8 +36,8 @@ def examine() -> dict[str, Any]:
     return {
         "scriven": __version__,
         **runtime.describe(),
-        "memory_free": gigabytes(memory) if memory else "unknown",
-        "disk_free": gigabytes(free),
+        "memory_free": format_bytes(memory) if memory else "unknown",
+        "disk_free": format_bytes(free),
         "compiler": shutil.which("c++") or shutil.which("g++") or "none (only for compile)",
         **{
             f"extra_{extra}": version_of(name) or f"not installed: pip install 'scriven[{extra}]'"

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import config, registry
 from ..errors import SettingError
+from ..format import model_size
 from ..settings import Settings
 from ..tokenizers.choose import vocabulary_for
 from ..train import scaling
@@ -111,7 +112,7 @@ class _Search:
             following = _rounded(self._horizon(job, found))
             share = following / scaling.usual_horizon(job.parameters)
             if self.open and not 0.95 < share < 1.05:
-                self.size = scaling.spelled(max(1e3, _blocks(self.size) * share**0.5))
+                self.size = model_size(max(1e3, _blocks(self.size) * share**0.5))
             elif following == horizon:
                 break
             horizon = following
@@ -132,7 +133,7 @@ class _Search:
             parameters = math.sqrt(self._rate * self.budget.amount / (6 * each))
         else:
             parameters = self._read() / each
-        return scaling.spelled(max(1e3, parameters))
+        return model_size(max(1e3, parameters))
 
     @property
     def _rate(self) -> float:

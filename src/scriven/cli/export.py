@@ -34,7 +34,7 @@ def export(
         One JSON object on standard output.
     """
     from ..api import export as write
-    from ..files import format_bytes
+    from ..format import format_bytes
 
     result = write(run, to, out=out, dtype=dtype, arch=arch, tell=note if json else print)
     size = format_bytes(sum(result["files"].values()))

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ..format import format_bytes
 from .base import emit, table
 
 
@@ -26,7 +27,6 @@ def inspect(
         One JSON object on standard output.
     """
     from ..api import inspect as look
-    from ..models.shared.cost import gigabytes
 
     data = look(target, arch=arch, settings=settings or {})
     rows = [("architecture", str(data["architecture"]))]
@@ -40,8 +40,11 @@ def inspect(
             "FLOPs per token",
             f"{data['flops_forward']:,} forward, {data['flops_training']:,} training",
         ),
-        ("training memory", f"about {gigabytes(data['training_bytes'])} at 2,048 tokens at once"),
-        ("cache memory", f"{gigabytes(data['cache_bytes'])} per text at full length"),
+        (
+            "training memory",
+            f"about {format_bytes(data['training_bytes'])} at 2,048 tokens at once",
+        ),
+        ("cache memory", f"{format_bytes(data['cache_bytes'])} per text at full length"),
     ]
     if not data["cache_bytes"]:
         rows[-1] = ("cache memory", "none: it does not go on with a text")

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from ..format import format_bytes, rough_duration, si
 from .base import emit, table
 
 
@@ -88,13 +89,13 @@ def _what(data: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "horizon",
-            f"{scaled(data['tokens'])} tokens, {data['tokens_per_parameter']:.3g} for each "
+            f"{si(data['tokens'])} tokens, {data['tokens_per_parameter']:.3g} for each "
             f"parameter, {data['steps']:,} updates{passes}",
         ),
         (
             "FLOPs of a token",
-            f"{scaled(data['flops_per_token'])} = 6 x "
-            f"{scaled((data['flops_per_token'] - between) / 6)} weights + {scaled(between)} "
+            f"{si(data['flops_per_token'])} = 6 x "
+            f"{si((data['flops_per_token'] - between) / 6)} weights + {si(between)} "
             "between positions",
         ),
         ("FLOPs in all", f"{data['flops']:.3g}"),
@@ -103,13 +104,12 @@ def _what(data: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _memory(data: dict[str, Any]) -> str:
     """Of one device, with one sequence at a time."""
-    from ..models.shared.cost import gigabytes
     from ..train.forecast import peak
 
     names = list(next(iter(data["memory"].values())))
     head = ["memory per device", *names, "peak"]
     rows = [
-        [layout, *(gigabytes(parts[name]) for name in names), gigabytes(peak(parts))]
+        [layout, *(format_bytes(parts[name]) for name in names), format_bytes(peak(parts))]
         for layout, parts in data["memory"].items()
     ]
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
@@ -130,13 +130,13 @@ def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         (
             "machine",
-            f"{data['gpus']:,} x {machine['name']}: {scaled(machine['peak'])}FLOP/s "
+            f"{data['gpus']:,} x {machine['name']}: {si(machine['peak'])}FLOP/s "
             f"({machine['source']}), {machine['memory'] / 1e9:.3g} GB; "
             f"{data['utilisation']:.0%} of it for products",
         )
     ]
     for layout, sent in data["bytes_sent_per_token"].items():
-        rows.append((f"sent, {layout}", f"{scaled(sent)}B for each token that a device reads"))
+        rows.append((f"sent, {layout}", f"{si(sent)}B for each token that a device reads"))
     if data["layout"] is None:
         needed = data["gpus_needed"]
         how = f"{needed:,} of them would hold it" if needed else "no number of them holds it"
@@ -147,32 +147,15 @@ def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [
         ("layout", f"{data['layout']}, micro-batch {data['micro_batch_size']}"),
         *(
-            (PARTS[name], f"{lasting(value)} of an update")
+            (PARTS[name], f"{rough_duration(value)} of an update")
             for name, value in parts.items()
             if value
         ),
-        ("speed", f"{scaled(data['tokens_per_second'])} tokens/s, {share:.1%} of the peak"),
-        ("time", f"{lasting(data['seconds'])}, {hours:,.{places}f} device hours"),
+        ("speed", f"{si(data['tokens_per_second'])} tokens/s, {share:.1%} of the peak"),
+        ("time", f"{rough_duration(data['seconds'])}, {hours:,.{places}f} device hours"),
     ]
     if data["idle"]:
         rows.append(
             ("idle", f"{data['idle']:,} devices: an update has {data['batch_size']:,} sequences")
         )
     return [*rows, ("bottleneck", PARTS[data["bottleneck"]])]
-
-
-def scaled(number: float) -> str:
-    """1.2e9 -> `1.2 G`."""
-    for size, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g} {letter}"
-    return f"{number:.3g} "
-
-
-def lasting(seconds: float) -> str:
-    """`3.2 h`, `12 ms`."""
-    for size, name in ((172_800, "days"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms")):
-        if seconds >= size:
-            amount = seconds / (86400 if name == "days" else size)
-            return f"{amount:,.0f} {name}" if amount >= 100 else f"{amount:.3g} {name}"
-    return f"{seconds * 1e6:.3g} µs"

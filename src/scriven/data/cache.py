@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError, ResourceError
+from ..format import format_bytes
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -56,24 +57,15 @@ def disk_errors(
         if error.errno in _FULL:
             with contextlib.suppress(OSError):
                 free = shutil.disk_usage(folder).free
-                needs = f"needs about {size(needed)}, " if needed else ""
+                needs = f"needs about {format_bytes(needed)}, " if needed else ""
                 raise ResourceError(
-                    f"disk full while {purpose}: {needs}{folder} has {size(free)} free; {remedy}"
+                    f"disk full while {purpose}: {needs}{folder} has {format_bytes(free)} free; "
+                    f"{remedy}"
                 ) from error
         raise InputError(
             f"{purpose} failed in {folder} ({error.strerror or error}):"
             f" {remedy.replace(' with more room', '')}"
         ) from error
-
-
-def size(count: int) -> str:
-    """Bytes as a person reads them: 1536 -> `1.5 kB`."""
-    value = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1000
-    raise AssertionError
 
 
 def sync_file(path: Path) -> None:

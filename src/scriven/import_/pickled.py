@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputError, ResourceError
-from ..files import file_size, format_bytes, printable, read_error
+from ..files import file_size, printable, read_error
+from ..format import format_bytes
 from ..runs.weights import load_tensors
 from .folder import CONFIG, SINGLE, pickled
 

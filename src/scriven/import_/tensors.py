@@ -15,8 +15,8 @@ from torch import Tensor
 from .. import registry
 from ..errors import DamagedError, InputError, ResourceError
 from ..files import printable
+from ..format import format_bytes
 from ..models.shared.backbone import pretraining
-from ..models.shared.cost import gigabytes
 from ..models.shared.names import to_twin
 from ..runs.weights import load_tensors
 from ..runtime import memory_available
@@ -43,7 +43,8 @@ def needed(module: Any, model: Any, special: Mapping[str, int]) -> dict[str, Ten
     available = memory_available()
     if available is not None and size > available:
         raise ResourceError(
-            f"this model needs {gigabytes(size)} of memory and {gigabytes(available)} are free"
+            f"this model needs {format_bytes(size)} of memory and {format_bytes(available)} are "
+            "free"
         )
     return to_twin(module, model, task.state_dict())
 

@@ -5,8 +5,8 @@ Runs are ranked only among runs that measured the same thing over the same token
 
 from collections.abc import Sequence
 
+from ..format import integer
 from .compare_row import NEXT_TOKEN, Row
-from .numbers import whole
 
 
 def add_notes(rows: Sequence[Row]) -> list[str]:
@@ -55,7 +55,7 @@ def _other_text(row: Row, usual: Row) -> str:
     if row.judged == usual.judged == "score":
         return "other rows or another split than most of these runs: the scores are not comparable"
     mine, theirs = (_number(each.values["vocab_size"]) for each in (row, usual))
-    sizes = "" if mine == theirs else f" (vocabulary {whole(mine)} against {whole(theirs)})"
+    sizes = "" if mine == theirs else f" (vocabulary {integer(mine)} against {integer(theirs)})"
     return (
         f"another text, split or tokenizer than most of these runs{sizes}: the losses are not "
         "comparable"

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
+from ..format import ABSENT, compact, decimal, duration, integer, percent
 from .compare_fold import MEASURED
 from .compare_row import Row, Value
-from .numbers import ABSENT, decimal, duration, percent, short, whole
 
 Show = Callable[[float | None], str]
 
@@ -18,7 +18,7 @@ class Column:
 
     key: str
     title: str
-    show: Show = whole
+    show: Show = integer
     """How a number is written; text stands as it is."""
 
 
@@ -51,7 +51,7 @@ COLUMNS = (
     Column("muon_lr", "Muon learning rate", _plain),
     Column("seed", "seed"),
     Column("steps", "steps"),
-    Column("tokens", "tokens read", short),
+    Column("tokens", "tokens read", compact),
     Column("task", "task"),
     Column("base", "base model"),
     Column("scored_by", "scored by"),
@@ -66,7 +66,7 @@ COLUMNS = (
     Column("bits_per_byte", "bits per byte", _loss),
     Column("ngram_loss", "n-gram loss", _loss),
     Column("seconds", "time", duration),
-    Column("tokens_per_second", "tokens/s", short),
+    Column("tokens_per_second", "tokens/s", compact),
 )
 
 FEW = 4

@@ -6,9 +6,9 @@ numbers stand in the cells, so nothing depends on seeing the shade.
 
 from collections.abc import Sequence
 
+from ..format import integer, percent
 from .history import History, finite
 from .markup import Markup, element
-from .numbers import percent, whole
 
 LEVELS = (0.05, 0.2, 0.4, 0.65, 0.85)
 """Shares from which on a cell is one shade darker."""
@@ -74,8 +74,8 @@ def _counts(found: object, labels: object) -> list[list[int]]:
 def _cell(count: int, total: int, is_label: str, said: str) -> Markup:
     share = count / total if total else 0.0
     level = sum(share >= least for least in LEVELS)
-    words = f"{whole(count)} of {whole(total)} that are {is_label} called {said}"
-    return element("td", whole(count), class_=f"number c{level}", title=words)
+    words = f"{integer(count)} of {integer(total)} that are {is_label} called {said}"
+    return element("td", integer(count), class_=f"number c{level}", title=words)
 
 
 def _mistake(counts: Sequence[Sequence[int]], names: Sequence[str]) -> str:
@@ -90,6 +90,6 @@ def _mistake(counts: Sequence[Sequence[int]], names: Sequence[str]) -> str:
         return "It has made no mistake on these rows."
     total = sum(each for each, _, _ in wrong)
     return (
-        f"Its commonest mistake, {whole(count)} of {whole(total)}: what is {names[place]} it calls "
-        f"{names[other]}."
+        f"Its commonest mistake, {integer(count)} of {integer(total)}: what is {names[place]} it "
+        f"calls {names[other]}."
     )

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ..format import compact, integer
 from .markup import Markup, element, join
-from .numbers import short, whole
 
 BOX = 1000
 MOST = 400  # points of a line; more cannot be told apart on a screen
@@ -162,8 +162,8 @@ def describe(lines: Sequence[Line], level: Level | None, show: Callable[[float],
     for line in lines:
         (start, first), (end, last) = line.points[0], line.points[-1]
         parts.append(
-            f"{line.name}: from {show(first)} at step {whole(start)} "
-            f"to {show(last)} at step {whole(end)}"
+            f"{line.name}: from {show(first)} at step {integer(start)} "
+            f"to {show(last)} at step {integer(end)}"
         )
     if level is not None:
         parts.append(f"{level.name}: {show(level.value)}")
@@ -212,7 +212,7 @@ def _curve(line: Line, frame: Frame, show: Callable[[float], str]) -> Markup:
     if len(line.points) == 1 or (line.dots and len(line.points) <= DOTS):
         for point, (x, y) in zip(line.points, placed, strict=True):
             if frame.holds(point[1]):
-                words = f"step {whole(point[0])}: {show(point[1])}"
+                words = f"step {integer(point[0])}: {show(point[1])}"
                 dots.append(_dot(words, x, y, f"dot {line.look}", 2.5))
     return join(box, *dots)
 
@@ -237,7 +237,7 @@ def _grid(frame: Frame) -> Markup:
         parts.append(
             element(
                 "text",
-                whole(step) if frame.right < 20_000 else short(step),
+                integer(step) if frame.right < 20_000 else compact(step),
                 x=x,
                 y="100%",
                 dy="1.5em",
@@ -264,7 +264,7 @@ def _mark(mark: Point, frame: Frame, show: Callable[[float], str], level: Level 
     side = "end" if x > BOX / 2 else "start"
     words = f"best {show(mark[1])}"
     return join(
-        _dot(f"best at step {whole(mark[0])}: {show(mark[1])}", x, y, "best", 5),
+        _dot(f"best at step {integer(mark[0])}: {show(mark[1])}", x, y, "best", 5),
         element(
             "text",
             words,

@@ -10,9 +10,9 @@ from typing import Any
 
 from .. import settings as dials
 from ..config import describe
+from ..format import duration, integer
 from .history import History
 from .markup import Markup, element, join
-from .numbers import duration, whole
 
 LONGEST = 400  # characters of a value in a table
 SOURCES = 12
@@ -63,7 +63,7 @@ def data(history: History) -> Markup:
     )  # fmt: skip
     for name in names:
         if (count := history.figure("data", name)) is not None:
-            rows.append((_title(name), whole(count)))
+            rows.append((_title(name), integer(count)))
     train, held = (
         history.figure("data", "train_tokens"),
         history.figure("data", "validation_tokens"),
@@ -73,7 +73,7 @@ def data(history: History) -> Markup:
         rows.append(("Held out", f"{share:.1f} % of the tokens, never trained on"))
     kind, size = history.word("tokenizer", "kind"), history.figure("tokenizer", "vocab_size")
     if kind:
-        rows.append(("Tokenizer", kind if size is None else f"{kind}, {whole(size)} tokens"))
+        rows.append(("Tokenizer", kind if size is None else f"{kind}, {integer(size)} tokens"))
     if history.word("data", "fingerprint"):
         rows.append(("Fingerprint", history.word("data", "fingerprint")))
     return _pairs([(name, value) for name, value in rows if value])

@@ -7,9 +7,9 @@ they can be told apart without colour vision; the two strongest are also underli
 import math
 from collections.abc import Sequence
 
+from ..format import decimal, percent
 from .history import finite
 from .markup import Markup, element, join
-from .numbers import decimal, percent
 
 MOST = 1500  # tokens shown: some 100 kB of HTML
 LISTED = 6

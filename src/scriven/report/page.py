@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..files import write_file
+from ..format import compact, decimal, duration, integer, percent, significant
 from . import facts, tuned, words_tuned
 from .confusion import confusion
 from .curves import Level, Line, Point, chart
@@ -15,7 +16,6 @@ from .figures import Figures, best_evaluation, measure
 from .heat import heat_map
 from .history import History, Moment, Saying, read_history
 from .markup import Markup, element, join
-from .numbers import decimal, duration, percent, short, significant, whole
 from .words import advice, verdict
 
 # No script, no font, no frame, no request to anywhere (E10).
@@ -126,11 +126,11 @@ def _figures(history: History, figures: Figures, standing: tuned.Standing | None
         ("Perplexity", significant(figures.perplexity), f"choices per {figures.unit}"),
         ("Bits per byte", decimal(figures.bits_per_byte), "for any tokenizer"),
         ("Accuracy", percent(figures.accuracy), f"next {figures.unit} right"),
-        ("Parameters", short(figures.parameters), "weights learned"),
-        ("Tokens", short(figures.tokens), "read in training"),
+        ("Parameters", compact(figures.parameters), "weights learned"),
+        ("Tokens", compact(figures.tokens), "read in training"),
         ("Passes", decimal(figures.passes, 1), "through the text"),
         ("Time", duration(figures.seconds), "wall clock"),
-        ("Speed", short(figures.tokens_per_second), "tokens per second"),
+        ("Speed", compact(figures.tokens_per_second), "tokens per second"),
     ]
     if not figures.language:
         rows = [row for row in rows if row[0] not in (baseline, "Perplexity", "Bits per byte")]
@@ -245,7 +245,7 @@ def _samples(samples: Sequence[Saying]) -> Markup:
     chosen = [samples[round(i * (len(samples) - 1) / max(count - 1, 1))] for i in range(count)]
     parts = [_sample(each, first=index == 0) for index, each in enumerate(reversed(chosen))]
     if count < len(samples):
-        parts.append(element("p", f"{count} of {whole(len(samples))} samples.", class_="aside"))
+        parts.append(element("p", f"{count} of {integer(len(samples))} samples.", class_="aside"))
     return join(*parts)
 
 
@@ -260,7 +260,7 @@ def _sample(sample: Saying, *, first: bool) -> Markup:
         "details",
         element(
             "summary",
-            element("span", f"step {whole(sample.step)}{time}", class_="when"),
+            element("span", f"step {integer(sample.step)}{time}", class_="when"),
             element("span", preview, class_="preview", dir="auto", aria_hidden="true"),
         ),
         element(

@@ -7,11 +7,11 @@ Reads scriven.json with distrust; knows no model.
 from dataclasses import dataclass
 from typing import Any
 
+from ..format import compact, decimal, duration, integer, percent
 from ..runs import card_task
 from .figures import Figures
 from .history import History, finite
 from .markup import Markup, element, join
-from .numbers import decimal, duration, percent, short, whole
 
 LONGEST = 400  # characters of a value
 LOSSES = {
@@ -95,13 +95,13 @@ def tiles(history: History, figures: Figures, found: Standing | None) -> list[tu
     return [
         *first,
         ("Validation loss", decimal(figures.loss), unit),
-        ("Parameters", short(figures.parameters), "weights learned"),
-        ("Rows", whole(history.figure("data", "rows")), "taught with"),
-        ("Held-out rows", whole(history.figure("data", "validation_rows")), "never taught with"),
+        ("Parameters", compact(figures.parameters), "weights learned"),
+        ("Rows", integer(history.figure("data", "rows")), "taught with"),
+        ("Held-out rows", integer(history.figure("data", "validation_rows")), "never taught with"),
         ("Passes", decimal(figures.passes, 1), "through the rows"),
-        ("Tokens", short(figures.tokens), "read in training"),
+        ("Tokens", compact(figures.tokens), "read in training"),
         ("Time", duration(figures.seconds), "wall clock"),
-        ("Speed", short(figures.tokens_per_second), "tokens per second"),
+        ("Speed", compact(figures.tokens_per_second), "tokens per second"),
     ]
 
 
@@ -162,7 +162,7 @@ def scores(history: History) -> Markup:
         words = "Scores come at the end of the run, over the rows that are held out."
         return element("p", words)
     count = finite(record["results"].get("val_rows"))
-    held = "held-out rows" if count is None else f"{whole(count)} held-out rows"
+    held = "held-out rows" if count is None else f"{integer(count)} held-out rows"
     caption = f"On {held}; a difference within the interval shows nothing"
     head = element(
         "tr",

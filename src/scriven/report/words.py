@@ -5,9 +5,9 @@ Every rule is a comparison of measured figures and says which. Knows no HTML.
 
 from collections.abc import Sequence
 
+from ..format import decimal, integer, percent, plural
 from .figures import Figures, best_evaluation
 from .history import History, Moment
-from .numbers import decimal, percent, plural, whole
 
 SAME = 0.01  # losses closer than 1 % are called equal: seeds of one recipe differ as much
 OVERFIT = 0.01  # a rise of the validation loss above its minimum that is worth a word
@@ -45,9 +45,9 @@ def _quality(figures: Figures) -> str:
 def _course(figures: Figures) -> str:
     parts = []
     if figures.best_step is not None and figures.finished:
-        parts.append(f"best at step {whole(figures.best_step)} of {whole(figures.steps)}")
+        parts.append(f"best at step {integer(figures.best_step)} of {integer(figures.steps)}")
     elif figures.best_step is not None:
-        parts.append(f"best at step {whole(figures.best_step)}")
+        parts.append(f"best at step {integer(figures.best_step)}")
     if figures.passes is not None:
         count = decimal(figures.passes, 1)
         parts.append(f"{count} {'pass' if count == '1.0' else 'passes'} through the training text")
@@ -92,9 +92,9 @@ def _from_curves(history: History, figures: Figures) -> list[str]:
     if training is not None and last.loss > best.loss * (1 + OVERFIT) and training < last.loss:
         rise = percent(last.loss / best.loss - 1)
         return [
-            f"It overfits: after step {whole(best.step)} the validation loss rose by {rise} while "
-            f"the training loss went down to {decimal(training)}. The weights of step "
-            f"{whole(best.step)} were kept. More text helps most; a smaller model, dropout or a "
+            f"It overfits: after step {integer(best.step)} the validation loss rose by {rise} "
+            f"while the training loss went down to {decimal(training)}. The weights of step "
+            f"{integer(best.step)} were kept. More text helps most; a smaller model, dropout or a "
             "shorter budget help too."
         ]
     found = []

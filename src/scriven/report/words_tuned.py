@@ -3,9 +3,9 @@
 Every rule is a comparison of measured figures and says which. Knows no HTML.
 """
 
+from ..format import decimal, integer, percent, plural
 from .figures import Figures, best_evaluation
 from .history import History
-from .numbers import decimal, percent, plural, whole
 from .tuned import CONTROL, Standing, learns_text
 from .words import FALLING, OVERFIT, late_fall
 
@@ -31,7 +31,7 @@ def verdict(history: History, figures: Figures, found: Standing | None) -> str:
         value = found.others[CONTROL]
         parts.append(f"without its pre-training it reaches {found.show(value)}")
     if figures.best_step is not None and figures.finished:
-        parts.append(f"best at step {whole(figures.best_step)} of {whole(figures.steps)}")
+        parts.append(f"best at step {integer(figures.best_step)} of {integer(figures.steps)}")
     return "; ".join(parts) + "."
 
 
@@ -99,9 +99,9 @@ def _from_curve(history: History, figures: Figures) -> list[str]:
     if last.loss > best.loss * (1 + OVERFIT):
         rise = percent(last.loss / best.loss - 1)
         return [
-            f"After step {whole(best.step)} the validation loss rose by {rise}: it learns the rows "
-            f"by heart, and the weights of step {whole(best.step)} were kept. More rows help most; "
-            "--lora 8 or --head-only change less of the model."
+            f"After step {integer(best.step)} the validation loss rose by {rise}: it learns the "
+            f"rows by heart, and the weights of step {integer(best.step)} were kept. More rows help "
+            "most; --lora 8 or --head-only change less of the model."
         ]
     fall = late_fall(measured)
     if best.step >= 0.95 * last.step and fall is not None and fall > FALLING:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import DamagedError
-from ..files import format_bytes
+from ..format import format_bytes
 
 FORMAT = 1
 """The newest format of our own files that this release reads, and the one it writes."""

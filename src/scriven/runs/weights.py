@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from ..errors import DamagedError, ResourceError
-from ..files import Buffer, file_size, format_bytes, printable, read_error, write_file
+from ..files import Buffer, file_size, printable, read_error, write_file
+from ..format import format_bytes
 from . import header
 
 # Written first, so that the digest always stands at the same place.

@@ -12,24 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from ..files import write_file
+from ..format import clock, compact
 from ..tokenizers.special_tokens import visible
 
 BAR = 10
 """Columns of the live bar."""
-
-
-def clock(seconds: float) -> str:
-    """`0:02:10`."""
-    whole = max(0, round(seconds))
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
-
-
-def thousands(number: float) -> str:
-    """`24.1k`, `3.2M`, `950`."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.1f}{letter}"
-    return f"{number:.0f}"
 
 
 @dataclass
@@ -57,7 +44,7 @@ class Line:
         ):
             if value is not None:
                 parts.append(f"{name} {value:.3f}")
-        parts.append(f"{thousands(self.tokens_per_second)} tok/s")
+        parts.append(f"{compact(self.tokens_per_second, '')} tok/s")
         if self.left is not None:
             parts.append(f"left {clock(self.left)}")
         return " · ".join(parts)
@@ -68,7 +55,7 @@ class Line:
         for name, value in (("train", self.train_loss), ("val", self.val_loss)):
             if value is not None:
                 parts.append(f"{name} {value:.3f}")
-        parts.append(f"{thousands(self.tokens_per_second)} tok/s")
+        parts.append(f"{compact(self.tokens_per_second, '')} tok/s")
         if self.left is not None:
             parts.append(f"left {clock(self.left)}")
         return " · ".join(parts)

@@ -103,19 +103,6 @@ def _wide(wanted: float) -> Size:
     return Size(layers, d_model // (64 if d_model < 2048 else 128), d_model)
 
 
-def spelled(parameters: float) -> str:
-    """A size as --size takes it, to two digits: 1.1e9 -> `1.1B`."""
-    for letter, factor in (("B", 1e9), ("M", 1e6)):
-        if parameters >= 0.995 * factor:
-            return f"{_two_digits(parameters / factor)}{letter}"
-    return f"{_two_digits(max(1.0, parameters / 1e3))}k"
-
-
-def _two_digits(number: float) -> str:
-    digits = 1 - math.floor(math.log10(number))
-    return f"{round(number, digits):.10g}"
-
-
 def usual_context(gpu: bool, seconds: float, grows: bool, tokens: int) -> int:
     """Window length for a text of so many tokens: longer helps when there is time to learn from it.
 

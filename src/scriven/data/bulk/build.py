@@ -20,9 +20,10 @@ from filelock import FileLock, Timeout
 
 from ... import config
 from ...errors import BusyError, InputError, SettingError
+from ...format import format_bytes
 from ...settings import DataSettings, TokenizerSettings
 from ...tokenizers import Tokenizer, load_tokenizer
-from ..cache import disk_errors, size
+from ..cache import disk_errors
 from ..shards import MANIFEST, read_manifest
 from ..sources import run_name
 from . import mix, vocabulary
@@ -227,7 +228,7 @@ class _Progress:
         left = max(0.0, self._total - self._bytes) / max(1.0, speed)
         minutes, seconds = divmod(round(left), 60)
         self._say(
-            f"{size(self._bytes)} of about {size(max(self._total, self._bytes))},"
+            f"{format_bytes(self._bytes)} of about {format_bytes(max(self._total, self._bytes))},"
             f" {self._documents:,} documents, {speed / 1e6:.1f} MB/s,"
             f" left {minutes // 60}:{minutes % 60:02}:{seconds:02}"
         )

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ...errors import ResourceError
+from ...format import format_bytes
 from ...nn.attention import Attention
 from ...nn.visibility import Visibility
 
@@ -154,17 +155,9 @@ def check_fits(config: Any, tokens: int, available: int | None) -> None:
     need = training_bytes(config, least, tokens)
     if available is not None and need > available:
         raise ResourceError(
-            f"this model needs about {gigabytes(need)} to train and {gigabytes(available)} are "
-            "free: lower --model.d_model, --model.layers or --train.micro_batch_size"
+            f"this model needs about {format_bytes(need)} to train and {format_bytes(available)} "
+            "are free: lower --model.d_model, --model.layers or --train.micro_batch_size"
         )
-
-
-def gigabytes(size: float) -> str:
-    """`3.4 GB`, `12 MB`."""
-    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if size >= factor:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size / 1e3:.3g} kB"
 
 
 def build_empty(architecture: ModuleType, config: Any, task: Any) -> nn.Module:

@@ -1,0 +1,109 @@
+"""Numbers as people read them: counts, bytes, durations. Knows nothing of runs."""
+
+import math
+
+ABSENT = "–"
+
+
+def integer(value: float | None) -> str:
+    """1234567 -> 1,234,567."""
+    return ABSENT if value is None else f"{value:,.0f}"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """1.46931 -> 1.469; from 100,000 on with an exponent."""
+    if value is None:
+        return ABSENT
+    return f"{value:,.{digits}f}" if abs(value) < 1e5 else f"{value:.2e}"
+
+
+def significant(value: float | None) -> str:
+    """Three significant digits, without an exponent where possible: 4.33, 0.0123, 1,230."""
+    if value is None:
+        return ABSENT
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.2e}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{digits}f}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """0.5612 -> 56.1 %."""
+    return ABSENT if value is None else f"{100 * value:.{digits}f}\u00a0%"
+
+
+def plural(count: float, noun: str) -> str:
+    """3, "step" -> 3 steps."""
+    return f"{integer(count)} {noun}" if count == 1 else f"{integer(count)} {noun}s"
+
+
+def compact(value: float | None, space: str = " ") -> str:
+    """810000 -> 810 k, 4096000 -> 4.1 M, 2.1e9 -> 2.1 B."""
+    if value is None:
+        return ABSENT
+    for factor, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        # 999,960 is 1.0 M, not 1000.0 k
+        if abs(value) >= 0.99995 * factor:
+            scaled = value / factor
+            digits = 1 if scaled < 99.95 else 0
+            return f"{scaled:.{digits}f}{space}{letter}"
+    return f"{value:.0f}"
+
+
+def si(value: float) -> str:
+    """Three significant digits before a unit: 1.2e9 -> `1.2 G`, 45 -> `45 `."""
+    for factor, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * factor:
+            return f"{value / factor:.3g} {letter}"
+    return f"{value:.3g} "
+
+
+def format_bytes(size: float) -> str:
+    """1536 -> `1.54 kB`, 3.4e9 -> `3.4 GB`."""
+    return f"{size:.0f} bytes" if size < 999.5 else f"{si(size)}B"
+
+
+def model_size(parameters: float) -> str:
+    """A number of parameters as `--size` reads it, to two digits: 1.1e9 -> `1.1B`."""
+    for letter, factor in (("B", 1e9), ("M", 1e6)):
+        if parameters >= 0.995 * factor:
+            return f"{_two_digits(parameters / factor)}{letter}"
+    return f"{_two_digits(max(1.0, parameters / 1e3))}k"
+
+
+def _two_digits(number: float) -> str:
+    digits = 1 - math.floor(math.log10(number))
+    return f"{round(number, digits):.10g}"
+
+
+def duration(seconds: float | None) -> str:
+    """192.3 -> 3 min 12 s."""
+    if seconds is None:
+        return ABSENT
+    if seconds < 10:
+        return f"{seconds:.1f}\u00a0s"
+    total = round(seconds)
+    if total < 60:
+        return f"{total}\u00a0s"
+    parts = [(total // 86400, "d"), (total // 3600 % 24, "h"), (total // 60 % 60, "min")]
+    parts.append((total % 60, "s"))
+    while parts[0][0] == 0:
+        parts.pop(0)
+    return " ".join(f"{amount}\u00a0{unit}" for amount, unit in parts[:2] if amount)
+
+
+def rough_duration(seconds: float) -> str:
+    """One unit and three digits, from microseconds to days: `3.2 h`, `12 ms`."""
+    for size, name in ((172_800, "days"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms")):
+        if seconds >= size:
+            amount = seconds / (86400 if name == "days" else size)
+            return f"{amount:,.0f} {name}" if amount >= 100 else f"{amount:.3g} {name}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def clock(seconds: float) -> str:
+    """130 -> `0:02:10`."""
+    total = max(0, round(seconds))
+    return f"{total // 3600}:{total // 60 % 60:02d}:{total % 60:02d}"
