@@ -100,8 +100,8 @@ def _from_curve(history: History, figures: Figures) -> list[str]:
         rise = percent(last.loss / best.loss - 1)
         return [
             f"After step {integer(best.step)} the validation loss rose by {rise}: it learns the "
-            f"rows by heart, and the weights of step {integer(best.step)} were kept. More rows help "
-            "most; --lora 8 or --head-only change less of the model."
+            f"rows by heart, and the weights of step {integer(best.step)} were kept. More rows "
+            "help most; --lora 8 or --head-only change less of the model."
         ]
     fall = late_fall(measured)
     if best.step >= 0.95 * last.step and fall is not None and fall > FALLING:
