@@ -32,7 +32,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.results is not None:
         rows.RESULTS = asked.results
-    from scriven.api import load
+    from scriven import load
     from scriven.generate.prompt_lookup import PromptLookup
     from scriven.generate.sampling_params import SamplingParams
 

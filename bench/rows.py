@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from scriven import __version__
-from scriven.api.speed import bandwidth, matmul_rate
+from scriven.machine.benchmark import bandwidth, matmul_rate
 from scriven.runtime import processor
 
 RESULTS = Path(__file__).with_name("results.jsonl")

@@ -6,7 +6,7 @@ A test compares the file with what this makes, so the page cannot fall behind th
 from pathlib import Path
 from typing import Any
 
-from scriven.api import inspect
+from scriven.inspect import inspect
 from scriven.train.request import read_named_preset
 
 PAGE = Path(__file__).with_name("presets.md")

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scriven.api import inspect, plan
+from scriven.api.planning import plan
 from scriven.format import rough_duration, si
+from scriven.inspect import inspect
 from scriven.train.forecast import PARTS, peak
 
 PAGE = Path(__file__).with_name("scaling.md")

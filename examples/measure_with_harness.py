@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 
 import scriven
-from scriven.api.harness import harness
 from scriven.evaluate.loglikelihood import LoglikelihoodScorer
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -18,7 +17,7 @@ parser.add_argument("--limit", type=int, default=None, help="rows of each task")
 arguments = parser.parse_args()
 
 model = scriven.load(arguments.run)
-found = harness(model, arguments.tasks, limit=arguments.limit)
+found = model.harness(arguments.tasks, limit=arguments.limit)
 for name, task in found["tasks"].items():
     for metric, score in task["metrics"].items():
         error = "" if score["stderr"] is None else f" ± {score['stderr']:.3f}"

@@ -9,8 +9,7 @@ from shared import recipe, weights
 from shared.batches import Batches
 from shared.child import serve
 
-from scriven import __version__, config, process, registry
-from scriven.api import load
+from scriven import __version__, config, load, process, registry
 from scriven.data.batch import Batch
 from scriven.distributed import SINGLE_PROCESS
 from scriven.generate.sampling_params import SamplingParams

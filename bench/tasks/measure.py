@@ -23,7 +23,6 @@ from recipes import RECIPES, Recipe
 from rows import machine
 
 import scriven
-from scriven.api.scoring import evaluate_rows
 from scriven.evaluate.bootstrap import paired_difference
 
 RESULTS = Path(__file__).with_name("results.jsonl")
@@ -96,7 +95,7 @@ def evaluate(model: scriven.Model, test: str, recipe: Recipe) -> dict[str, Any]:
         "beams": int(pairs.get("--beams", 1)),
         "length_penalty": float(pairs.get("--length-penalty", 1.0)),
     }
-    return evaluate_rows(model, [test], model.data_settings(None), **knobs)
+    return model.evaluate(test, **knobs)
 
 
 def right(model: scriven.Model, test: str) -> list[bool]:

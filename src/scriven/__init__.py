@@ -8,12 +8,18 @@ Importing this package loads nothing heavy; torch comes with the first use of a 
 """
 
 import sys
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import GPT, Model, bench, compare, export, finetune, import_run, load, prepare, train
+    from .api.exports import export
+    from .api.preparing import prepare
+    from .bench import bench
     from .errors import ScrivenError
+    from .keras import GPT
+    from .model import Model, finetune, import_run, load, train
+    from .report.compare import compare
 
 __version__ = "0.1.0"
 __all__ = [
@@ -32,19 +38,30 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "ScrivenError":
-        from .errors import ScrivenError
+_MODULES = {
+    "GPT": "keras",
+    "Model": "model",
+    "ScrivenError": "errors",
+    "bench": "bench",
+    "compare": "report.compare",
+    "export": "api.exports",
+    "finetune": "model",
+    "import_run": "model",
+    "load": "model",
+    "prepare": "api.preparing",
+    "train": "model",
+}
+"""The module of each public name, imported when the name is first used."""
 
-        return ScrivenError
-    if name in __all__:
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'scriven' has no attribute {name!r}")
+    if name != "ScrivenError":
         from .process import settle
 
-        settle()
-        from . import api
-
-        return getattr(api, name)
-    raise AttributeError(f"module 'scriven' has no attribute {name!r}")
+        settle()  # before torch is loaded
+    return getattr(import_module(f"scriven.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

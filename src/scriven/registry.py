@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import sys
 from difflib import get_close_matches
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
@@ -63,3 +64,11 @@ def _from_path(kind: str, path: Path) -> ModuleType:
     sys.modules[spec.name] = found  # dataclasses look their module up by name
     spec.loader.exec_module(found)
     return found
+
+
+def installed_version(package: str) -> str | None:
+    """The version of an installed package; None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # it may have come under another name: onnxruntime-gpu
+        return "of unknown version" if importlib.util.find_spec(package) is not None else None

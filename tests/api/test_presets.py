@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from scriven import config, registry
-from scriven.api import inspect
 from scriven.cli import run
+from scriven.inspect import inspect
 from scriven.settings import Settings
 from scriven.train.plan import check_ranges
 from scriven.train.request import TrainRequest, read_named_preset, read_overrides

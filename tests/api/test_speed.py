@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from scriven.api import speed
 from scriven.cli import run
+from scriven.machine import benchmark
 from scriven.models import llama
 from scriven.models.shared.cost import flops_per_token
 from scriven.tasks.language import Language
@@ -16,25 +16,25 @@ from scriven.train.scaling import SIZES
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """One tiny shape, and no time for repetitions."""
-    monkeypatch.setattr(speed, "SHAPES", ("tiny",))
-    monkeypatch.setattr(speed, "PATIENCE", 0.0)
-    monkeypatch.setattr(speed, "WRITTEN", 3)
-    monkeypatch.setattr(speed, "TOGETHER", 2)
-    monkeypatch.setattr(speed, "bandwidth", lambda megabytes: {"read": 20.0})
+    monkeypatch.setattr(benchmark, "SHAPES", ("tiny",))
+    monkeypatch.setattr(benchmark, "PATIENCE", 0.0)
+    monkeypatch.setattr(benchmark, "WRITTEN", 3)
+    monkeypatch.setattr(benchmark, "TOGETHER", 2)
+    monkeypatch.setattr(benchmark, "bandwidth", lambda megabytes: {"read": 20.0})
 
 
 def test_bandwidth_counts_bytes_and_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count(0, 2.0)
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(ticks))
-    found = speed.bandwidth(1, repeats=1)
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(ticks))
+    found = benchmark.bandwidth(1, repeats=1)
     read = 64 * (1 << 20) / 1e9 / 2.0  # a MiB of float32, 64 times in two seconds
     assert found == {"read": round(read, 1), "copy": round(2 * read, 1)}
 
 
 def test_shares_follow_from_the_rates(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "matmul_rate", lambda dtype, device: 100.0)
-    (found,) = speed.measure()["sizes"]
-    shape = llama.Config(vocab_size=258, context_length=speed.CONTEXT, **vars(SIZES["tiny"]))
+    monkeypatch.setattr(benchmark, "matmul_rate", lambda dtype, device: 100.0)
+    (found,) = benchmark.benchmark()["sizes"]
+    shape = llama.Config(vocab_size=258, context_length=benchmark.CONTEXT, **vars(SIZES["tiny"]))
     task = Language(llama.Model(shape))
     flops = flops_per_token(llama, task)["training"]
     assert found["parameters"] == sum(weight.numel() for weight in task.parameters())

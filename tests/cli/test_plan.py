@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from scriven import config
-from scriven.api import inspect, plan
+from scriven.api.planning import plan
 from scriven.cli import build, run
+from scriven.inspect import inspect
 
 
 def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 from exportable import TRAINED, text
 
 import scriven
-from scriven.api import export
+from scriven.api.exports import export
 from scriven.cli import run as command
 
 RunOf = Callable[[str], Path]

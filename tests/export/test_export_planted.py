@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from scriven.api import export
+from scriven.api.exports import export
 from scriven.export import ctranslate2, gguf, hf, onnx
 from scriven.export.base import CheckFailed
 from scriven.export.shared import ggml_vocabulary

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scriven.api import export
-from scriven.api.exports import targets
+from scriven.api.exports import export, targets
 from scriven.cli import run as command
 from scriven.errors import InputError, MissingExtra, SettingError
 from scriven.export import hf

@@ -11,7 +11,7 @@ import pytest
 import transformers
 
 import scriven
-from scriven.api import export
+from scriven.api.exports import export
 from scriven.cli import run as command
 from scriven.export.shared import compare
 from scriven.runs.load import load_run

@@ -264,7 +264,7 @@ def test_the_command_compares_in_transformers_and_every_verb_accepts_the_run(
 
 
 def test_from_python(tmp_path: Path) -> None:
-    from scriven.api import import_run
+    from scriven import import_run
 
     twins.save(tmp_path / "theirs", "gpt2")
     model = import_run(tmp_path / "theirs", tmp_path / "ours")

@@ -8,8 +8,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scriven import config, registry
-from scriven.api import inspect
 from scriven.data.batch import Batch
+from scriven.inspect import inspect
 from scriven.models.shared import cost
 from scriven.models.shared.backbone import pretraining
 from scriven.nn import attention

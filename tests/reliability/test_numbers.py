@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scriven.api import load
+from scriven import load
 from scriven.errors import ScrivenError
 from scriven.runs import checkpoint
 from scriven.train.loop import Loop

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import scriven
-from scriven.api import answers as answers_module
 from scriven.data.table import Table, TableRow
+from scriven.generate import predict_table
 from scriven.generate.predict import Predictor
 
 from .runs import command, refused, spawn
@@ -45,7 +45,7 @@ def lengths(count: int) -> list[str]:
 def test_answers_stand_in_the_order_of_the_rows(
     judge: Path, writer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers_module, "AT_ONCE", 7)
+    monkeypatch.setattr(predict_table, "AT_ONCE", 7)
     for run, column in ((judge, "text"), (writer, "source")):
         texts = lengths(40)
         table = write_lines(tmp_path / "t.jsonl", [{column: text, "id": i}
@@ -74,7 +74,7 @@ def test_rows_are_read_as_they_are_answered(
     judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No more rows are held than are answered at once, however many there are."""
-    monkeypatch.setattr(answers_module, "AT_ONCE", 16)
+    monkeypatch.setattr(predict_table, "AT_ONCE", 16)
     read, most, answered = 0, 0, 0
     right = Table.__iter__
 

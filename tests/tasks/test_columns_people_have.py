@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from scriven.api.answers import as_rows
 from scriven.errors import InputError, SettingError
+from scriven.generate.predict_table import as_rows
 from scriven.settings import DataSettings
 from scriven.tasks.choice import Choice, place_of
 from scriven.tasks.shared.columns import BadValue, parse_columns, resolve, values

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from scriven.api import plan
+from scriven.api.planning import plan
 from scriven.errors import SettingError
 from scriven.format import model_size
 from scriven.runtime import Runtime

@@ -18,7 +18,6 @@ from ..export.shared.stage import MARK, stage
 from ..runs.folder import find_run
 from ..runs.load import Loaded, load_run
 from ..runs.model_card import model_card, read_loss_curve
-from .machine import version_of
 
 FOLDER = "exports"
 """Where exports go in a run folder, each as TARGET-DTYPE."""
@@ -111,7 +110,8 @@ def _check(
         return None, f"not checked: pip install 'scriven[{target.EXTRA}]'"
     probe = make_question(loaded)
     answer = child.ask(name, folder, probe)
-    runtime = f"{target.RUNTIME} ({target.CHECKS[0]} {version_of(target.CHECKS[0])})"
+    package = target.CHECKS[0]
+    runtime = f"{target.RUNTIME} ({package} {registry.installed_version(package)})"
     return compare(loaded, probe, answer, runtime, target.BOUNDS.get(dtype)), None
 
 

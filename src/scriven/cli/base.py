@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from ..api import Model
+    from ..model import Model
 
 
 def emit(data: dict[str, Any], text: str, as_json: bool) -> None:
@@ -22,7 +22,7 @@ Precision = Literal["float32", "bfloat16", "int8"]
 
 def open_model(run: str, arch: str | None, dtype: str | None = None) -> "Model":
     """A run, loaded; what the user should know about it goes to standard error."""
-    from ..api import load
+    from ..model import load
 
     model = load(run, arch=arch, dtype=dtype)
     for warning in model.warnings:

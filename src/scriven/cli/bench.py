@@ -46,12 +46,12 @@ def bench(
         One JSON object on standard output.
     """
     if not sources and (arch, size, out, settings or None) == (None, None, None, None):
-        from ..api import measure
+        from ..machine.benchmark import benchmark
 
-        data = measure()
+        data = benchmark()
         emit(data, _told(data), json)
         return
-    from ..api import bench as run
+    from ..bench import bench as run
 
     names = [name.strip() for name in (arch or "").split(",") if name.strip()]
     found = run(

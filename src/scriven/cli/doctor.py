@@ -15,9 +15,9 @@ def doctor(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
     json
         One JSON object on standard output.
     """
-    from ..api import examine
+    from ..machine.doctor import diagnose
 
-    data = examine()
+    data = diagnose()
     rows = [(name.replace("_", " "), str(value)) for name, value in data.items()]
     emit(data, table(rows), json)
     if data["self_test"] != "passed":

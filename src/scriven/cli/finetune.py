@@ -79,7 +79,7 @@ def finetune(
         chosen |= {"finetune.weights": "lora", "finetune.lora_rank": lora}
     if head_only:
         chosen["finetune.weights"] = "head"
-    from ..api import finetune as start
+    from ..model import finetune as start
 
     model = start(
         run,

@@ -12,7 +12,7 @@ from ..generate.sampling_params import check_beams
 from .base import Precision, emit, for_terminal, note, open_model, table
 
 if TYPE_CHECKING:
-    from ..api import Model
+    from ..model import Model
 
 MOST_SAMPLES = 10_000
 

@@ -35,10 +35,8 @@ def harness(
     json
         One JSON object on standard output.
     """
-    from ..api.harness import harness as measure
-
     names = [name.strip() for name in (tasks or "").split(",") if name.strip()]
-    found = measure(open_model(run, arch), place, names, limit, tell=note)
+    found = open_model(run, arch).harness(place, names, limit, tell=note)
     if found["cut"]:
         note(
             f"{found['cut']:,} of {found['requests']:,} texts are longer than the context: "

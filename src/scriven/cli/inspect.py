@@ -26,7 +26,7 @@ def inspect(
     json
         One JSON object on standard output.
     """
-    from ..api import inspect as look
+    from ..inspect import inspect as look
 
     data = look(target, arch=arch, settings=settings or {})
     rows = [("architecture", str(data["architecture"]))]

@@ -47,7 +47,7 @@ def plan(
     json
         One JSON object on standard output.
     """
-    from ..api import plan as calculate
+    from ..api.planning import plan as calculate
 
     data = calculate(
         size,

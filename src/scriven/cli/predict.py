@@ -48,8 +48,8 @@ def predict(
     json
         One JSON object with the counts on standard output; needs --output.
     """
-    from ..api.answers import write_answers
     from ..errors import InputError, SettingError
+    from ..generate.predict_table import write_predictions
 
     if not data:
         raise InputError("no data: name a table, or - for standard input")
@@ -63,7 +63,7 @@ def predict(
         length_penalty=length_penalty,
         max_new_tokens=max_new_tokens,
     )
-    write_answers(answers, None if output is None else Path(output), sys.stdout.write)
+    write_predictions(answers, None if output is None else Path(output), sys.stdout.write)
     if answers.skipped:
         note(f"{answers.skipped:,} rows were skipped, first {answers.first_skipped}")
     if answers.cut:

@@ -45,7 +45,7 @@ def prepare(
     json
         One JSON object on standard output.
     """
-    from ..api import prepare as start
+    from ..api.preparing import prepare as start
 
     made = start(
         *sources, out=out, tokenizer=tokenizer, weights=weights, processes=processes, seed=seed,

@@ -69,8 +69,8 @@ def train(
 
         print(all_settings(arch or "llama"))
         return
-    from ..api import train as start
     from ..distributed import is_main_process
+    from ..model import train as start
 
     model = start(
         *sources,

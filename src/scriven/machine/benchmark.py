@@ -55,7 +55,7 @@ class Speed:
     """Tokens per second of 32 texts at once."""
 
 
-def measure() -> dict[str, Any]:
+def benchmark() -> dict[str, Any]:
     """Products, memory, training and writing; about half a minute."""
     runtime = decide(RuntimeSettings())
     device, dtype = runtime.device, str(runtime.dtype).removeprefix("torch.")

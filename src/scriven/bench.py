@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from .. import config, registry
-from ..data.sources import Sources
-from ..errors import InputError, ResourceError, SettingError
-from ..files import make_folder, write_file
-from ..report.compare import Comparison, compare
-from ..runs.folder import RUNS
-from ..runs.metadata import NAME, read_metadata
-from ..settings import Settings
-from ..tokenizers.special_tokens import visible
-from ..train.budget import Budget, parse_budget
-from ..train.plan import check_ranges, shape_of
-from ..train.request import TrainRequest, read_overrides
-from ..train.run import start_or_resume
-from ..train.signals import Interrupted, handle_signals
+from . import config, registry
+from .data.sources import Sources
+from .errors import InputError, ResourceError, SettingError
+from .files import make_folder, write_file
+from .report.compare import Comparison, compare
+from .runs.folder import RUNS
+from .runs.metadata import NAME, read_metadata
+from .settings import Settings
+from .tokenizers.special_tokens import visible
+from .train.budget import Budget, parse_budget
+from .train.plan import check_ranges, shape_of
+from .train.request import TrainRequest, read_overrides
+from .train.run import start_or_resume
+from .train.signals import Interrupted, handle_signals
 
 MOST_SEEDS = 1000
 RESULTS = "results"

@@ -1,12 +1,11 @@
 """What this machine offers, and whether its arithmetic can be trusted."""
 
 import shutil
-from importlib import metadata, util
 from typing import Any
 
 import torch
 
-from .. import __version__
+from .. import __version__, registry
 from ..data.batch import Batch
 from ..format import format_bytes
 from ..models import llama
@@ -28,7 +27,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest difference of a loss near 4 nats from the same model in float64 on the processor."""
 
 
-def examine() -> dict[str, Any]:
+def diagnose() -> dict[str, Any]:
     """Versions, device, precision, threads, memory, disk, extras, and a numerical self-test."""
     runtime = decide(RuntimeSettings())
     free = shutil.disk_usage(".").free
@@ -40,7 +39,8 @@ def examine() -> dict[str, Any]:
         "disk_free": format_bytes(free),
         "compiler": shutil.which("c++") or shutil.which("g++") or "none (only for compile)",
         **{
-            f"extra_{extra}": version_of(name) or f"not installed: pip install 'scriven[{extra}]'"
+            f"extra_{extra}": registry.installed_version(name)
+            or f"not installed: pip install 'scriven[{extra}]'"
             for extra, name in EXTRAS.items()
         },
         "self_test": "passed" if difference(runtime) <= TOLERANCE[runtime.dtype] else "failed",
@@ -67,11 +67,3 @@ def difference(runtime: Runtime) -> float:
 def _loss(task: Language, tokens: torch.Tensor) -> float:
     output = task(Batch(tokens[:, :-1], tokens[:, 1:]))
     return float(output.loss / output.tokens)
-
-
-def version_of(package: str) -> str | None:
-    """Which version of a package is installed; None where it is not."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # it may have come under another name: onnxruntime-gpu
-        return "of unknown version" if util.find_spec(package) is not None else None

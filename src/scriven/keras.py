@@ -9,17 +9,16 @@ from typing import Any
 
 import torch
 
-from .. import config, registry
-from ..errors import InputError, SettingError
-from ..evaluate.loss import Metric
-from ..runs.folder import create_run_dir
-from ..tasks.base import Criterion
-from ..train.logging import read_events
-from ..train.optim.base import UserOptimizer
-from ..train.request import TrainRequest, UserComponents
-from ..train.run import start_or_resume
-from .model import Model
-from .training import finish
+from . import config, registry
+from .errors import InputError, SettingError
+from .evaluate.loss import Metric
+from .model import Model, trained_model
+from .runs.folder import create_run_dir
+from .tasks.base import Criterion
+from .train.logging import read_events
+from .train.optim.base import UserOptimizer
+from .train.request import TrainRequest, UserComponents
+from .train.run import start_or_resume
 
 
 @dataclass
@@ -142,7 +141,7 @@ class GPT:
             settings={**chosen, **(settings or {})},
         )
         own = UserComponents(self._own.optimizer, self._own.criterion, self._own.metrics, weights)
-        self.model = finish(lambda: start_or_resume(request, own), self.arch)
+        self.model = trained_model(lambda: start_or_resume(request, own), self.arch)
         return History(_history(self.model.folder))
 
     def evaluate(self, *sources: str | Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a fine-tuned model makes of the rows of a table."""
+"""Predictions of a fine-tuned model for the rows of a table, or for inputs given in Python."""
 
 import csv
 import io
@@ -7,37 +7,18 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..data.table import Table, TableRow
-from ..errors import InputError, SettingError
+from ..errors import InputError
 from ..files import write_stream
-from ..generate.predict import Prediction, Predictor
 from ..settings import DataSettings
 from ..tasks.shared.columns import BadValue, Row, missing, resolve, there, values
 from ..tasks.shared.supervised import SupervisedTask
-
-if TYPE_CHECKING:
-    from .model import Model
+from .predict import Prediction, Predictor
 
 AT_ONCE = 2048
 """Rows that are answered together."""
-KNOBS = ("beams", "length_penalty", "max_new_tokens")
-"""What a person may choose for written answers."""
-
-
-def task_of(model: "Model") -> SupervisedTask:
-    """The task of a fine-tuned model.
-
-    Raises:
-        InputError: it is not fine-tuned.
-    """
-    if not isinstance(model.task, SupervisedTask):
-        raise InputError(
-            f"{model.folder} is not fine-tuned for a task: use scriven finetune "
-            f"{model.folder.name} DATA first"
-        )
-    return model.task
 
 
 def as_rows(task: SupervisedTask, inputs: Iterable[Any]) -> Iterator[Row]:
@@ -75,21 +56,12 @@ def as_rows(task: SupervisedTask, inputs: Iterable[Any]) -> Iterator[Row]:
             raise InputError(f"input {number} {error}") from error
 
 
-def predictor(model: "Model", **knobs: Any) -> Predictor:
-    """Answers with a model's own engine.
-
-    Raises:
-        SettingError: an unknown knob.
-    """
-    for name in knobs.keys() - set(KNOBS):
-        raise SettingError(f"unknown knob {name}: known are {', '.join(KNOBS)}")
-    return Predictor(task_of(model), model.tokenizer, model.engine, model.runtime, **knobs)
-
-
-class Answers:
-    """Rows of a table with the model's answers, one after the other, in constant memory.
+class TablePredictions:
+    """Iterates over the rows of a table with the model's predictions, in constant memory.
 
     Args:
+        predictor: of a fine-tuned model.
+        metadata: of its run.
         sources: tables, `-`, or a built-in one.
         data: encoding, and whether bad rows are skipped.
         part: of a built-in table.
@@ -97,23 +69,23 @@ class Answers:
 
     def __init__(
         self,
-        model: "Model",
+        predictor: Predictor,
+        metadata: Mapping[str, Any],
         sources: Sequence[str],
         data: DataSettings,
         part: str = "test",
-        **knobs: Any,
     ) -> None:
-        self.model, self.sources, self.data, self.part = model, sources, data, part
-        self.task, self.predictor = task_of(model), predictor(model, **knobs)
+        self.predictor, self.metadata = predictor, metadata
+        self.sources, self.data, self.part = sources, data, part
         self.rows = self.skipped = self.cut = 0
         self.first_skipped = ""
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], Prediction]]:
-        """(the row as it stands in the table, the answer)"""
-        task = self.task
+        """Yields (the row as it stands in the table, its answer)."""
+        task = self.predictor.task
         asked = {name: column for name, column in task.COLUMNS.items() if not column.answer}
         with Table(self.sources, self.data, self.part) as table:
-            chosen = chosen_columns(self.model, table.columns, answers=False)
+            chosen = table_columns(task, self.metadata, table.columns, answers=False)
             for block in _blocks(table):
                 kept: list[tuple[dict[str, Any], Row]] = []
                 for row in block:
@@ -135,14 +107,20 @@ class Answers:
         self.first_skipped = self.first_skipped or row.skipped
 
 
-def chosen_columns(model: "Model", found: Sequence[str], answers: bool) -> dict[str, str]:
-    """Which columns of another table are the task's: named as in training, or as usual.
+def table_columns(
+    task: SupervisedTask, metadata: Mapping[str, Any], found: Sequence[str], answers: bool
+) -> dict[str, str]:
+    """The task's columns -> those of another table, which are named as in training or as usual.
+
+    Args:
+        metadata: of the fine-tuned run.
+        found: the columns of the table.
+        answers: whether the columns of right answers are needed too.
 
     Raises:
         InputError: one is missing; the text lists those found.
     """
-    task = task_of(model)
-    trained = dict(model.record["finetune"]["columns"])
+    trained = dict(metadata["finetune"]["columns"])
     columns = {
         name: column
         for name, column in task.COLUMNS.items()
@@ -153,12 +131,12 @@ def chosen_columns(model: "Model", found: Sequence[str], answers: bool) -> dict[
     }
     chosen = resolve(columns, found, given)
     if chosen is None:
-        name = model.record["task"]
+        name = metadata["task"]
         raise InputError(missing(name, columns, found, {}).partition(": name them")[0])
     return chosen
 
 
-def write_answers(answers: Answers, out: Path | None, show: Any) -> None:
+def write_predictions(answers: TablePredictions, out: Path | None, show: Any) -> None:
     """Answers as a table: to a file, whole or not at all, or line by line to `show`.
 
     Args:
@@ -175,16 +153,18 @@ def write_answers(answers: Answers, out: Path | None, show: Any) -> None:
     write_stream(out, (line.encode(errors="replace") for line in lines))
 
 
-def told(answers: Answers, raw: Mapping[str, Any], answer: Prediction) -> dict[str, Any]:
+def with_prediction(
+    answers: TablePredictions, raw: Mapping[str, Any], answer: Prediction
+) -> dict[str, Any]:
     """A row with its answer: `prediction`, and the probability of it and of each label.
 
     A column of the row that has such a name stays, and the new one gets a number: `prediction_2`.
     """
-    score = answers.task.ANSWER_TYPE == "numbers"
+    score = answers.predictor.task.ANSWER_TYPE == "numbers"
     said: dict[str, Any] = {"prediction": round(answer.value, 6) if score else answer.text}
     if answer.probabilities:
         said["probability"] = round(max(answer.probabilities), 6)
-        labels = answers.model.record["finetune"].get("labels")
+        labels = answers.metadata["finetune"].get("labels")
         names = labels or [str(number) for number in range(len(answer.probabilities))]
         for name, chance in zip(names, answer.probabilities, strict=True):
             said[f"p({name})"] = round(chance, 6)
@@ -196,10 +176,10 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
     return name if name not in taken else next(each for each in numbered if each not in taken)
 
 
-def _lines(answers: Answers, suffix: str) -> Iterator[str]:
+def _lines(answers: TablePredictions, suffix: str) -> Iterator[str]:
     header: list[str] | None = None
     for raw, answer in answers:
-        found = told(answers, raw, answer)
+        found = with_prediction(answers, raw, answer)
         if suffix == ".jsonl":
             yield json.dumps(_finite(found), ensure_ascii=False, default=str) + "\n"
             continue

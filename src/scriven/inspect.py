@@ -5,20 +5,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .. import config, registry
-from ..errors import InputError
-from ..models.shared.backbone import pretraining
-from ..models.shared.cost import (
+from . import config, registry
+from .errors import InputError
+from .models.shared.backbone import pretraining
+from .models.shared.cost import (
     build_empty,
     cache_bytes,
     flops_per_token,
     parameters_by_part,
     training_bytes,
 )
-from ..runs.folder import find_run
-from ..runs.metadata import read_metadata
-from ..train.request import read_named_preset
-from ..train.scaling import SIZES
+from .runs.folder import find_run
+from .runs.metadata import read_metadata
+from .train.request import read_named_preset
+from .train.scaling import SIZES
 
 TOKENS_PER_BATCH = 2048
 VOCABULARY = 323
@@ -71,7 +71,7 @@ def _shape(target: str, arch: str | None) -> tuple[str, dict[str, object], dict[
     if target in SIZES:
         size = SIZES[target]
         return arch or "llama", dict(vars(size)), {}
-    shipped = Path(__file__).parent.parent / "presets" / f"{target}.toml"
+    shipped = Path(__file__).parent / "presets" / f"{target}.toml"
     if target.endswith(".toml") or shipped.is_file():  # `gpt1` is a preset before an architecture
         preset = read_named_preset(target)
         fields = config.sections({key: preset[key] for key in preset if "." in key})

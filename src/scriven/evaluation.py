@@ -1,0 +1,197 @@
+"""Evaluates the model of a run: its loss on texts, or the scores of its task on tables."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from . import config
+from .data.eval_text import encode_eval_text
+from .data.pipeline import load_dataset
+from .data.shards import TokenFile
+from .data.table import Table
+from .errors import InputError, ScrivenError, SettingError
+from .evaluate.loss import Metric, evaluate_loss, scored_bytes
+from .evaluate.table import evaluate_rows
+from .generate.predict import Predictor
+from .generate.predict_table import table_columns
+from .runtime import Runtime
+from .settings import DataSettings, TokenizerSettings
+from .tasks.base import BaseTask
+from .tasks.shared.columns import Row
+from .tokenizers import Tokenizer
+from .train.table_data import checked, load_table, shared
+
+
+@dataclasses.dataclass(frozen=True)
+class TextEvaluator:
+    """Evaluates a language model, or another model of texts, token by token.
+
+    Args:
+        metadata: of its run.
+        metrics: further functions of logits (N, V) and targets (N,), by name.
+        memory: earlier positions that a recurrent model attends to, instead of its own number.
+    """
+
+    task: BaseTask
+    tokenizer: Tokenizer
+    runtime: Runtime
+    metadata: Mapping[str, Any]
+    metrics: Mapping[str, Metric] | None = None
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.memory is None:
+            return
+        if not self.task.backbone.remembers:
+            raise SettingError(
+                f"--memory={self.memory}: {self.metadata['architecture']} has no memory of "
+                "earlier windows: leave it out"
+            )
+        if self.memory < 0:
+            raise SettingError(f"--memory={self.memory}: a whole number from 0 upwards")
+        if self.memory and self.task.backbone.reach is None:
+            raise SettingError(
+                f"--memory={self.memory}: the recurrent state of this model has no length; use 0 "
+                "to evaluate without it, or leave it out"
+            )
+
+    def texts(self, sources: Sequence[str], data: DataSettings) -> dict[str, Any]:
+        """Loss, perplexity, bits per byte and accuracy on texts, each as a whole."""
+        pairs = self.metadata["task"] == "pairs"
+        with encode_eval_text(sources, data, self.tokenizer, pairs=pairs) as text:
+            return self._score(text.shard, text.bytes)
+
+    def validation(self, data: DataSettings) -> dict[str, Any]:
+        """The same on the validation set of the run, beside its n-gram baseline.
+
+        Raises:
+            InputError: the sources were standard input, or have changed.
+        """
+        trained, settings = self.metadata["data"], self.metadata["settings"]
+        if trained["sources"] == ["-"]:
+            raise InputError("this run was trained on standard input: name a text to evaluate on")
+        corpus = load_dataset(
+            trained["sources"],
+            data,
+            config.replace(TokenizerSettings(), settings["tokenizer"], "tokenizer"),
+            seed=settings["seed"],
+            pairs=self.metadata["task"] == "pairs",
+        )
+        if corpus.fingerprint != trained["fingerprint"]:
+            raise InputError(
+                "the text has changed since this run was trained: name a text to evaluate on"
+            )
+        scores = self._score(corpus.validation, corpus.validation_bytes)
+        ngram = self.metadata.get("baseline")
+        # an n-gram model sees only one side of a masked token, so its loss is no baseline there
+        if ngram and self.task.loss_unit != "hidden token":
+            scores |= {"ngram_loss": ngram["loss"], "ngram_order": ngram["order"]}
+        return scores
+
+    def _score(self, shard: TokenFile, size: int) -> dict[str, Any]:
+        score = evaluate_loss(
+            self.task,
+            self.task.eval_batches(shard, self.runtime.device),
+            text_bytes=scored_bytes(self.task, shard, self.tokenizer, size),
+            runtime=self.runtime,
+            metrics=self.metrics,
+            memory=self.memory,
+        )
+        assert score is not None
+        names = ("loss", "perplexity", "bits_per_byte", "accuracy", "tokens")
+        return {**{name: getattr(score, name) for name in names}, **score.metrics}
+
+
+def data_settings(
+    metadata: Mapping[str, Any], changes: Mapping[str, object] | None, table: bool
+) -> DataSettings:
+    """The data settings of a run with changes such as {"data.encoding": "latin-1"}.
+
+    Args:
+        table: whether rows of tables are read, which are skipped only if that is asked for anew.
+    """
+    data = config.replace(DataSettings(), metadata["settings"]["data"], "data")
+    if table:
+        data = dataclasses.replace(data, skip_bad=False)
+    for section, values in config.sections(changes or {}).items():
+        if section != "data":
+            raise config.unknown(
+                f"--{section}.{next(iter(values))}", [f"--data.{name}" for name in vars(data)]
+            )
+        data = config.replace(data, values, section)
+    return data
+
+
+def evaluate_table(
+    predictor: Predictor,
+    metadata: Mapping[str, Any],
+    sources: Sequence[str],
+    data: DataSettings,
+) -> dict[str, Any]:
+    """Scores on a table with right answers, beside baselines fitted to the training rows.
+
+    Args:
+        predictor: of a fine-tuned model.
+        metadata: of its run.
+        sources: tables, or a built-in one, of which the test part is read; without any, the
+            validation part of the run.
+
+    Raises:
+        InputError: a table that cannot be used, or labels that training never saw.
+    """
+    task, record = predictor.task, metadata
+    about = {name: record["finetune"].get(name) for name in ("labels", "mean", "spread")}
+    notes: list[str] = []
+    train, rows = _training_rows(record, notes)
+    if sources:
+        rows = _rows_of(predictor, record, sources, data, notes)
+        if seen := shared(type(task), train, rows):
+            notes.append(
+                f"{seen:,} of {len(rows):,} rows are training rows: scores on them say little"
+            )
+    elif not rows:
+        raise InputError(f"{notes[-1]}; name a table to evaluate on")
+    answers = predictor.answer(rows)
+    return evaluate_rows(record["task"], type(task), rows, answers, about, train, notes)
+
+
+def _training_rows(record: Mapping[str, Any], notes: list[str]) -> tuple[list[Row], list[Row]]:
+    """(training, validation) rows of the run; empty, with a note, where they cannot be had."""
+    tuned, known = record["finetune"], record["data"]
+    if "-" in (*known["sources"], tuned.get("validation")):
+        notes.append("no baselines, since the training rows came from standard input")
+        return [], []
+    words = ",".join(f"{own}={name}" for own, name in tuned["columns"].items())
+    try:
+        ground = load_table(
+            known["sources"],
+            config.replace(DataSettings(), record["settings"]["data"], "data"),
+            task=record["task"],
+            columns=words,
+            validation=tuned.get("validation"),
+            seed=record["settings"]["seed"],
+        )
+    except ScrivenError as error:
+        notes.append(f"no baselines, since the training rows cannot be read: {error}")
+        return [], []
+    if ground.fingerprint != known["fingerprint"]:
+        notes.append("no baselines, since the training rows have changed")
+        return [], []
+    return ground.train, ground.validation
+
+
+def _rows_of(
+    predictor: Predictor,
+    metadata: Mapping[str, Any],
+    sources: Sequence[str],
+    data: DataSettings,
+    notes: list[str],
+) -> list[Row]:
+    """All rows of a table with right answers that the model can give."""
+    task = predictor.task
+    with Table(sources, data, "test") as table:
+        chosen = table_columns(task, metadata, table.columns, answers=True)
+        # encoding refuses a label that is not known
+        known = partial(task.encode, predictor.tokenizer)
+        return checked(table, type(task), chosen, data, notes, also=known)

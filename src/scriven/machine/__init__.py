@@ -1,0 +1,1 @@
+"""This machine: what it offers (`doctor`) and how fast it is (`benchmark`)."""

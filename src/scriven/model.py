@@ -1,0 +1,412 @@
+"""The Python interface: `train`, `finetune`, `load` and `import_run` return a `Model`, which
+generates, predicts and evaluates."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .distributed import is_main_process
+from .errors import InputError, ScrivenError, SettingError
+from .evaluate.loss import Metric
+from .evaluation import TextEvaluator, data_settings, evaluate_table
+from .generate.engine import Engine, GenerationChunk, GenerationResult
+from .generate.fill_mask import MaskPrediction, fill
+from .generate.inference_model import ready
+from .generate.predict import Predictor
+from .generate.predict_table import TablePredictions, as_rows
+from .generate.sampling_params import SamplingParams, check_beams
+from .report import write_report
+from .runs.folder import find_run
+from .runs.load import Loaded, load_run
+from .runtime import Runtime, decide
+from .settings import RuntimeSettings
+from .tasks.shared.supervised import SupervisedTask
+from .train.conduct import TrainResult
+from .train.control import finetune_with_control
+from .train.request import TrainRequest
+from .train.run import start_or_resume
+from .train.signals import Interrupted
+
+GREEDY: dict[str, Any] = {"temperature": 0.0}
+"""The default where an input has one right answer."""
+
+
+class Model:
+    """The trained model of a run folder."""
+
+    def __init__(
+        self, loaded: Loaded, runtime: Runtime, inference_dtype: str | None = None
+    ) -> None:
+        self.folder = loaded.folder
+        self.record = loaded.record
+        self.tokenizer = loaded.tokenizer
+        self.task = loaded.task.to(runtime.device)
+        self.architecture = loaded.architecture
+        self.warnings = loaded.warnings
+        self.runtime = runtime
+        self._inference_dtype = inference_dtype
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The generation engine, with a copy of the weights prepared for inference."""
+        opening = self.record["data"].get("opening")
+        twin = ready(self.task, self.runtime, self._inference_dtype)
+        return Engine(twin, self.tokenizer, self.runtime, opening)
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The results of training; empty for a run that is not finished."""
+        return dict(self.record.get("results") or {})
+
+    def generate(self, prompt: str = "", **sampling: Any) -> str:
+        """The prompt and its continuation; of a model trained on pairs the target alone.
+
+        Args:
+            prompt: the beginning of the text, a source, or a text with `<mask>` tokens (`fill`).
+            sampling: max_new_tokens (200), temperature (0.8; 0 for targets and masks; 0 is greedy),
+                top_k, top_p, min_p, repetition_penalty, seed, stop; for beam search, which is
+                deterministic, beams (1) and length_penalty (1.0).
+
+        Raises:
+            SettingError: a parameter out of its range.
+        """
+        if self.task.is_masked_lm:
+            return self.fill(prompt, **sampling)[0]
+        text = self.generate_many([prompt], **sampling)[0].text
+        return prompt + text if self.task.echo_prompt else text
+
+    def fill(self, text: str, **sampling: Any) -> tuple[str, list[MaskPrediction]]:
+        """The text with a token in place of each `<mask>`, and the predictions for each.
+
+        Args:
+            text: with at least one `<mask>`.
+            sampling: temperature (0 by default: the most likely token), top_k, top_p, min_p,
+                repetition_penalty, seed.
+
+        Raises:
+            InputError: a text without `<mask>`, or a model that is not a masked language model.
+        """
+        if not self.task.is_masked_lm:
+            raise InputError(
+                f"{self.record['architecture']} is no masked language model and fills no <mask>: "
+                "train one with --arch roberta"
+            )
+        parameters, _, rest = _sampling({**GREEDY, **sampling})
+        return fill(self.task, self.tokenizer, text, parameters, rest.get("seed", 0))
+
+    def generate_many(self, prompts: Sequence[str], **sampling: Any) -> list[GenerationResult]:
+        """A continuation of each prompt, with its statistics; parameters as in `generate`."""
+        self._check_generative()
+        beams, penalty = sampling.pop("beams", 1), sampling.pop("length_penalty", 1.0)
+        check_beams(beams, penalty)
+        greedy = beams > 1 or not self.task.echo_prompt
+        parameters, tokens, rest = _sampling(GREEDY | sampling if greedy else sampling)
+        if beams == 1:
+            return self.engine.generate(prompts, parameters, tokens, **rest)
+        if not parameters.greedy or parameters.repetition_penalty != 1:
+            raise SettingError(
+                f"--beams={beams}: beam search samples nothing and has no repetition penalty: "
+                "leave --temperature and --repetition-penalty out"
+            )
+        rest.pop("seed", None)
+        return self.engine.beam(prompts, beams, tokens, length_penalty=penalty, **rest)
+
+    def stream(self, prompt: str = "", **sampling: Any) -> Iterator[GenerationChunk]:
+        """The continuation, piece by piece; parameters as in `generate`."""
+        self._check_generative()
+        options = sampling if self.task.echo_prompt else GREEDY | sampling
+        parameters, tokens, rest = _sampling(options)
+        return self.engine.stream(prompt, parameters, tokens, **rest)
+
+    def evaluate(
+        self,
+        *sources: str,
+        settings: Mapping[str, object] | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+        memory: int | None = None,
+        **decoding: Any,
+    ) -> dict[str, Any]:
+        """Loss, perplexity, bits per byte and accuracy over every token; of a fine-tuned model the
+        scores of its task.
+
+        Args:
+            sources: texts, each as a whole; by default the validation set of the run.
+            settings: data settings such as {"data.encoding": "latin-1"}.
+            metrics: further functions of logits (N, V) and targets (N,), by name.
+            memory: earlier positions that a recurrent model attends to, instead of its own number;
+                0 for none.
+            decoding: of a fine-tuned model that generates its answers, as in `predict`.
+
+        Raises:
+            SettingError: a memory for a model that is not recurrent.
+            InputError: a text that cannot be read, or a validation set that has changed.
+        """
+        evaluator = TextEvaluator(
+            self.task, self.tokenizer, self.runtime, self.record, metrics, memory
+        )
+        table = isinstance(self.task, SupervisedTask)
+        data = data_settings(self.record, settings, table)
+        if table:
+            return evaluate_table(self._predictor(decoding), self.record, sources, data)
+        return evaluator.texts(sources, data) if sources else evaluator.validation(data)
+
+    def predict(self, inputs: Iterable[Any], **decoding: Any) -> list[tuple[str, float | None]]:
+        """The answer to each input, with its probability where it is a label or a choice.
+
+        Args:
+            inputs: texts, tuples in the order of the task's columns, or dicts by column.
+            decoding: beams, length_penalty, max_new_tokens, for generated answers.
+
+        Raises:
+            InputError: an input that cannot be used, or a model that is not fine-tuned.
+        """
+        predictor = self._predictor(decoding)
+        answers = predictor.answer(list(as_rows(predictor.task, inputs)))
+        return [(answer.text, max(answer.probabilities, default=None)) for answer in answers]
+
+    def predict_table(
+        self, *sources: str, settings: Mapping[str, object] | None = None, **decoding: Any
+    ) -> TablePredictions:
+        """Iterates over the rows of tables with their answers, in constant memory."""
+        predictor = self._predictor(decoding)
+        data = data_settings(self.record, settings, table=True)
+        return TablePredictions(predictor, self.record, sources, data)
+
+    def harness(
+        self,
+        tasks_folder: str | Path,
+        tasks: Sequence[str] = (),
+        limit: int | None = None,
+        *,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> dict[str, Any]:
+        """Scores on tasks in the format of EleutherAI's lm-evaluation-harness; downloads nothing.
+
+        Args:
+            tasks_folder: a folder of task files, or one YAML file.
+            tasks: names of tasks, groups or tags in it; all tasks by default.
+            limit: number of rows of each task; all by default.
+            tell: called with progress messages.
+
+        Returns:
+            `tasks`: name -> `rows`, `chance` and `metrics` (name -> `value` and `stderr`);
+            `groups`, `requests`, `cut` (requests longer than the context) and the version of
+            `lm_eval`.
+
+        Raises:
+            MissingExtra: lm_eval is not installed. InputError: an unsuitable model or task.
+        """
+        from .evaluate.harness import harness
+
+        return harness(
+            self.task, self.tokenizer, self.engine, self.runtime, tasks_folder, tasks, limit,
+            tell=tell,
+        )  # fmt: skip
+
+    def finetune(self, *data: str | Path, **options: Any) -> "Model":
+        """A new model, fine-tuned on tables; options as in `scriven.finetune`."""
+        return finetune(self.folder, *data, **options)
+
+    def report(self) -> Path:
+        """Writes report.html again and returns its path."""
+        return write_report(self.folder)
+
+    def _predictor(self, decoding: dict[str, Any]) -> Predictor:
+        if not isinstance(self.task, SupervisedTask):
+            raise InputError(
+                f"{self.folder} is not fine-tuned for a task: use scriven finetune "
+                f"{self.folder.name} DATA first"
+            )
+        known = ("beams", "length_penalty", "max_new_tokens")
+        for name in decoding.keys() - set(known):
+            raise SettingError(f"unknown parameter {name}: known are {', '.join(known)}")
+        return Predictor(self.task, self.tokenizer, self.engine, self.runtime, **decoding)
+
+    def _check_generative(self) -> None:
+        if isinstance(self.task, SupervisedTask) and not self.task.is_generative:
+            raise InputError(
+                f"{self.folder.name} is fine-tuned to {self.record['task']} and writes nothing: "
+                f"use scriven predict {self.folder.name} TABLE, or predict in Python"
+            )
+        if not self.task.is_generative:
+            raise InputError(
+                f"{self.record['architecture']} fills gaps and goes on with no text: "
+                'use fill with a text that has some, as in fill("To <mask> or not to <mask>")'
+            )
+
+    def __repr__(self) -> str:
+        return f"<scriven.Model {self.folder}>"
+
+
+def load(
+    run: str | Path, *, device: str | None = None, dtype: str | None = None, arch: str | None = None
+) -> Model:
+    """Loads the model of a run folder.
+
+    Args:
+        run: the path of a run folder, its name under runs/, or `latest`.
+        device: cpu, cuda or mps; by default the fastest available.
+        dtype: float32, bfloat16 or float16; by default the one used in training, where the device
+            has it; or int8, for generation on a CPU only.
+        arch: the file of the user's own architecture, where the run was trained with one.
+
+    Raises:
+        InputError: no such run. DamagedError: its files are damaged.
+    """
+    loaded = load_run(find_run(str(run)), arch)
+    precision = None if dtype == "int8" else dtype
+    runtime = decide(RuntimeSettings(device=device, dtype=precision))  # type: ignore[arg-type]
+    trained = loaded.record["environment"]
+    if precision is None and runtime.device.type == trained["device"].split(":")[0]:
+        # the precision of training, so that an evaluation gives the same numbers
+        runtime = decide(RuntimeSettings(device=device, dtype=trained["dtype"]))
+    return Model(loaded, runtime, dtype)
+
+
+def train(
+    *sources: str | Path,
+    budget: str | None = None,
+    size: str | None = None,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    arch: str | None = None,
+    preset: str | None = None,
+    resume: str | Path | None = None,
+    explain: bool = False,
+    quiet: bool = False,
+    settings: Mapping[str, object] | None = None,
+    began: float | None = None,
+) -> Model:
+    """Trains a model on texts and returns it; the same call resumes an interrupted run.
+
+    Args:
+        sources: files, folders, globs, - or a built-in corpus by name.
+        budget: 10m (the default), 2h, 2000steps, 3epochs or 50Mtokens.
+        size: tiny, small, medium, base, large, or a number of parameters such as 12M.
+        out: the run folder; runs/NAME by default.
+        seed: of all random numbers.
+        arch: the architecture, or a .py file.
+        preset: a TOML file or a built-in preset.
+        resume: a run to resume, with its own text and settings.
+        explain: print every setting with its reason.
+        quiet: print nothing.
+        settings: any other setting, as in {"optim.lr": 1e-3}.
+        began: time.monotonic() from which a wall-clock budget counts; now by default.
+
+    Raises:
+        ScrivenError: anything that cannot be done as asked, in one line.
+        KeyboardInterrupt-like Interrupted: stopped by a signal, after saving.
+    """
+    names = [str(source) for source in sources]
+    folder, resumed = _text(out), _text(resume)
+    request = TrainRequest(
+        names, budget, size, folder, seed, arch, preset, resumed, explain, quiet, settings or {},
+        began,
+    )  # fmt: skip
+    return trained_model(lambda: start_or_resume(request), arch)
+
+
+def finetune(
+    run: str | Path,
+    *data: str | Path,
+    task: str | None = None,
+    columns: str = "",
+    validation: str | Path | None = None,
+    budget: str | None = None,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    control: bool = False,
+    arch: str | None = None,
+    quiet: bool = False,
+    settings: Mapping[str, object] | None = None,
+    began: float | None = None,
+) -> Model:
+    """Fine-tunes a model and returns the new one; the same call resumes an interrupted run.
+
+    Args:
+        run: the model to start from: a path, a name under runs/, or `latest`.
+        data: tables, or a built-in one.
+        task: classify, entail, similarity, choice, chat, instruct, translate or summarize; by
+            default inferred from the columns.
+        columns: which column is which, as in "text=review,label=stars".
+        validation: a table to evaluate on; by default a tenth of the rows is held out.
+        budget: 10epochs, 10m, 2000steps; by default ten epochs and at least 400 steps.
+        out: the new run folder; runs/RUN-TASK by default.
+        seed: of all random numbers.
+        control: train the same model without its pre-training too, for comparison.
+        arch: the file of the user's own architecture, where the run was trained with one.
+        quiet: print nothing.
+        settings: any other setting, as in {"finetune.weights": "lora"}.
+        began: time.monotonic() from which a wall-clock budget counts; now by default.
+
+    Raises:
+        ScrivenError: anything that cannot be done as asked, in one line.
+        KeyboardInterrupt-like Interrupted: stopped by a signal, after saving.
+    """
+    sources = [str(source) for source in data]
+    request = TrainRequest(
+        base=str(run), sources=sources, task=task, columns=columns, validation=_text(validation),
+        budget=budget, out=_text(out), seed=seed, arch=arch, quiet=quiet, settings=settings or {},
+        began=began, control=control,
+    )  # fmt: skip
+    begin = finetune_with_control if control else start_or_resume
+    return trained_model(lambda: begin(request), arch)
+
+
+def trained_model(run: Callable[[], TrainResult], arch: str | None = None) -> Model:
+    """Trains to the end, writes the report, also of an interrupted run, and loads the model.
+
+    Args:
+        run: trains.
+        arch: the architecture, or the user's own file, which is needed to load it.
+    """
+    try:
+        trained = run()
+    except Interrupted as stopped:
+        if stopped.folder is not None and is_main_process():
+            with contextlib.suppress(ScrivenError):  # the exit code and the advice matter more
+                write_report(stopped.folder)
+        raise
+    if is_main_process():
+        write_report(trained.folder)
+    model = load(trained.folder, arch=arch if arch and arch.endswith(".py") else None)
+    model.record["results"] = trained.results
+    return model
+
+
+def import_run(path: str | Path, out: str | Path | None = None, *, convert: bool = False) -> Model:
+    """Imports a Hugging Face model as a run folder, and loads it.
+
+    Args:
+        path: a folder with config.json, weights and tokenizer.json.
+        out: the run folder; runs/NAME by default.
+        convert: read pickled weights (`.bin`, `.pt`) in a sandboxed process.
+
+    Raises:
+        InputError: it cannot be imported; nothing is written. DamagedError: its weights are broken.
+    """
+    from .import_.huggingface import import_folder
+
+    imported = import_folder(Path(path), None if out is None else Path(out), convert=convert)
+    write_report(imported.folder)
+    return load(imported.folder)
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _sampling(options: Mapping[str, Any]) -> tuple[SamplingParams, int, dict[str, Any]]:
+    """(sampling parameters, max_new_tokens, options of the engine) of keyword arguments."""
+    rest = dict(options)
+    tokens = rest.pop("max_new_tokens", 200)
+    engine: dict[str, Any] = {
+        name: rest.pop(name) for name in ("seed", "stop", "ignore_eos") if name in rest
+    }
+    try:
+        return SamplingParams(**{"temperature": 0.8, **rest}), tokens, engine
+    except TypeError as error:
+        known = "max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop"
+        raise InputError(f"unknown parameter ({error}): known are {known}") from error
