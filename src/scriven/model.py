@@ -146,9 +146,8 @@ class Model:
         evaluator = TextEvaluator(
             self.task, self.tokenizer, self.runtime, self.record, metrics, memory
         )
-        table = isinstance(self.task, SupervisedTask)
-        data = data_settings(self.record, settings, table)
-        if table:
+        data = data_settings(self.record, settings, table=isinstance(self.task, SupervisedTask))
+        if isinstance(self.task, SupervisedTask):
             return evaluate_table(self._predictor(decoding), self.record, sources, data)
         return evaluator.texts(sources, data) if sources else evaluator.validation(data)
 
@@ -190,13 +189,7 @@ class Model:
             limit: number of rows of each task; all by default.
             tell: called with progress messages.
 
-        Returns:
-            `tasks`: name -> `rows`, `chance` and `metrics` (name -> `value` and `stderr`);
-            `groups`, `requests`, `cut` (requests longer than the context) and the version of
-            `lm_eval`.
-
-        Raises:
-            MissingExtra: lm_eval is not installed. InputError: an unsuitable model or task.
+        Returns, raises: see `scriven.evaluate.harness.harness`.
         """
         from .evaluate.harness import harness
 
@@ -299,11 +292,9 @@ def train(
         ScrivenError: anything that cannot be done as asked, in one line.
         KeyboardInterrupt-like Interrupted: stopped by a signal, after saving.
     """
-    names = [str(source) for source in sources]
-    folder, resumed = _text(out), _text(resume)
     request = TrainRequest(
-        names, budget, size, folder, seed, arch, preset, resumed, explain, quiet, settings or {},
-        began,
+        list(map(str, sources)), budget, size, _text(out), seed, arch, preset, _text(resume),
+        explain, quiet, settings or {}, began,
     )  # fmt: skip
     return trained_model(lambda: start_or_resume(request), arch)
 
@@ -356,12 +347,7 @@ def finetune(
 
 
 def trained_model(run: Callable[[], TrainResult], arch: str | None = None) -> Model:
-    """Trains to the end, writes the report, also of an interrupted run, and loads the model.
-
-    Args:
-        run: trains.
-        arch: the architecture, or the user's own file, which is needed to load it.
-    """
+    """Trains to the end, writes the report, also of an interrupted run, and loads the model."""
     try:
         trained = run()
     except Interrupted as stopped:
