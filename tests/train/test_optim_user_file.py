@@ -7,7 +7,7 @@ import pytest
 import torch
 from scriven.runs.record import read_record, write_record
 
-from scriven.api import plan
+from scriven.api.planning import plan
 from scriven.errors import InputError, SettingError
 from scriven.models import llama
 from scriven.runs import checkpoint
