@@ -104,7 +104,7 @@ def sizes() -> str:
         model = data["model"]
         rows.append([
             f"`{size}`", model["layers"], model["heads"], f"{model['d_model']:,}",
-            f"{data['parameters']:,}", f"{data['batch_tokens']:,}",
+            f"{data['parameters']:,}", f"{data['tokens_per_step']:,}",
             f"{data['rates']['rest']:.2g}", si(data["tokens"]),
             f"{si(data['flops_per_token'])}", f"{data['flops']:.2g}", f"{gpus:,}",
             rough_duration(data["seconds"]), f"{data['share_of_peak']:.0%}",

@@ -22,10 +22,11 @@ from .runs.metadata import NAME, read_metadata
 from .settings import Settings
 from .tokenizers.special_tokens import visible
 from .train.budget import Budget, parse_budget
-from .train.plan import check_ranges, shape_of
 from .train.request import TrainRequest, read_overrides
 from .train.run import start_or_resume
+from .train.scaling_laws import model_shape
 from .train.signals import Interrupted, handle_signals
+from .train.train_plan import check_settings
 
 MOST_SEEDS = 1000
 RESULTS = "results"
@@ -123,12 +124,12 @@ def check(
     if not 1 <= seeds <= MOST_SEEDS:
         raise SettingError(f"--seeds {seeds}: from 1 to {MOST_SEEDS:,}")
     if size is not None:
-        shape_of(size)
+        model_shape(size)
     stems = [Path(each).stem for each in architectures]
     if twice := {each for each in stems if stems.count(each) > 1}:
         raise SettingError(f"--arch names {sorted(twice)[0]} twice: rename one of the files")
     overrides = read_overrides(TrainRequest(settings=settings))
-    check_ranges(overrides.apply(Settings()))
+    check_settings(overrides.apply(Settings()))
     modules = [registry.module("scriven.models", each) for each in architectures]
     for module in modules:
         config.replace(module.Config(), overrides.sections.get("model", {}), "model")

@@ -18,7 +18,7 @@ from .models.shared.cost import (
 from .runs.folder import find_run
 from .runs.metadata import read_metadata
 from .train.request import read_named_preset
-from .train.scaling import SIZES
+from .train.scaling_laws import SIZES
 
 TOKENS_PER_BATCH = 2048
 VOCABULARY = 323

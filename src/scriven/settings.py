@@ -6,6 +6,8 @@ None means: chosen for this text and this machine (`train/autoconfig.py`); `--ex
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .errors import SettingError
+
 
 @dataclass(frozen=True)
 class DataSettings:
@@ -140,6 +142,49 @@ class Settings:
     train: TrainSettings = field(default_factory=TrainSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "optim.lr": (0, 100),
+    "optim.muon_lr": (0, 100),
+    "optim.weight_decay": (0, 100),
+    "optim.grad_clip": (0, 1e9),
+    "optim.warmup_fraction": (0, 1),
+    "optim.decay_fraction": (0, 1),
+    "optim.beta1": (0, 0.999999),
+    "optim.beta2": (0, 0.999999),
+    "train.batch_size": (1, 1e7),
+    "train.micro_batch_size": (1, 1e7),
+    "train.initial_context_length": (1, 1e9),
+    "train.eval_interval": (1, 1e12),
+    "train.save_interval": (1, 1e12),
+    "train.save_seconds": (0.01, 1e9),
+    "train.log_seconds": (0, 1e9),
+    "train.sample_seconds": (0, 1e9),
+    "train.keep_checkpoints": (1, 1e6),
+    "train.patience": (0, 1e9),
+    "train.max_nonfinite_steps": (1, 1e9),
+    "runtime.distributed_timeout": (0.1, 1e7),
+    "finetune.lora_rank": (0, 1e6),
+    "finetune.label_smoothing": (0, 0.99),
+    "finetune.lm_loss_weight": (0, 100),
+    "finetune.token_dropout": (0, 0.9),
+    "finetune.lm_score_weight": (0, 100),
+}
+"""Smallest and largest value of numeric settings."""
+
+
+def check_ranges(settings: Settings) -> None:
+    """Refuses impossible numbers before any work is done.
+
+    Raises:
+        SettingError: names the setting and its range.
+    """
+    for name, (least, most) in BOUNDS.items():
+        section, _, field_name = name.partition(".")
+        value = getattr(getattr(settings, section), field_name)
+        if value is not None and not least <= value <= most:
+            raise SettingError(f"--{name}={value}: from {least:g} to {most:g}")
 
 
 RENAMED = {

@@ -10,7 +10,7 @@ from scriven.machine import benchmark
 from scriven.models import llama
 from scriven.models.shared.cost import flops_per_token
 from scriven.tasks.language import Language
-from scriven.train.scaling import SIZES
+from scriven.train.scaling_laws import SIZES
 
 
 @pytest.fixture

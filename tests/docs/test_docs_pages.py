@@ -9,7 +9,7 @@ import docpages
 import pytest
 
 from scriven.cli import run
-from scriven.train.scaling import SIZES, Size
+from scriven.train.scaling_laws import SIZES, ModelShape
 
 ROOT = docpages.ROOT
 WRITTEN = [*docpages.PAGES, *sorted(ROOT.glob("[A-Z]*.md"))]
@@ -55,7 +55,9 @@ def test_settings_named_on_the_pages_exist() -> None:
 def test_the_sizes_on_the_page_are_the_real_ones() -> None:
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \|$", page, re.M)
-    shown = {name: Size(int(layers), int(heads), int(width)) for name, layers, heads, width in rows}
+    shown = {
+        name: ModelShape(int(layers), int(heads), int(width)) for name, layers, heads, width in rows
+    }
     assert shown == SIZES
 
 

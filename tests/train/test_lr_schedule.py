@@ -9,7 +9,7 @@ import torch
 from scriven.data.batch import Batch
 from scriven.errors import SettingError
 from scriven.settings import OptimSettings
-from scriven.train.budget import Budget, Horizon, parse_budget
+from scriven.train.budget import Budget, TrainingHorizon, parse_budget
 from scriven.train.lr_schedule import SCHEDULES, lr_multiplier, sequence_splits
 
 
@@ -54,15 +54,15 @@ def test_a_budget_that_is_none_is_refused_with_examples(text: str) -> None:
 
 
 def test_a_horizon_in_seconds_follows_the_clock_whatever_the_steps() -> None:
-    horizon = Horizon(steps=None, seconds=100, reserve=10)
+    horizon = TrainingHorizon(steps=None, seconds=100, eval_reserve=10)
     assert horizon.progress(1, 45) == pytest.approx(0.5)
     assert horizon.progress(10_000, 45) == pytest.approx(0.5)
     assert horizon.progress(1, 90) == 1
 
 
 def test_finishing_early_starts_the_decay_at_once() -> None:
-    horizon = Horizon(steps=1000, seconds=0)
-    horizon.finish_from(horizon.progress(200, 0), decay=0.5)
+    horizon = TrainingHorizon(steps=1000, seconds=0)
+    horizon.start_early_decay(horizon.progress(200, 0), decay_fraction=0.5)
     assert horizon.progress(200, 0) == pytest.approx(0.5)
     assert horizon.progress(400, 0) == pytest.approx(1)
 

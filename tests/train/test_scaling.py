@@ -11,18 +11,19 @@ from scriven.errors import SettingError
 from scriven.format import model_size
 from scriven.runtime import Runtime
 from scriven.settings import OptimSettings, Settings, TokenizerSettings
-from scriven.train import plan as planning
+from scriven.train import autoconfig as planning
+from scriven.train.autoconfig import plan_pretraining
 from scriven.train.budget import parse_budget
 from scriven.train.optim.base import OptimizerModule
-from scriven.train.plan import Plan, TextSize, make_plan
-from scriven.train.scaling import (
+from scriven.train.scaling_laws import (
     SIZES,
-    Size,
-    batch_tokens,
-    count_tokens,
-    rows_of,
-    shape_of,
+    ModelShape,
+    model_shape,
+    parse_token_count,
+    sequences_per_step,
+    tokens_per_step,
 )
+from scriven.train.train_plan import DatasetStats, TrainPlan
 
 SMALL = {
     "1k": (2, 1, 32), "100k": (2, 2, 64), "250k": (2, 3, 96), "1M": (3, 6, 192), "4M": (4, 9, 288),
@@ -33,12 +34,12 @@ SMALL = {
 
 @pytest.mark.parametrize("size", SMALL)
 def test_small_shapes_stay_what_they_were(size: str) -> None:
-    assert shape_of(size) == Size(*SMALL[size])
+    assert model_shape(size) == ModelShape(*SMALL[size])
 
 
 @pytest.mark.parametrize("size", ["25M", "60M", "124M", "350M", "1B", "3B", "7B", "70B", "10000B"])
 def test_large_shapes_have_the_parameters_and_suit_a_gpu(size: str) -> None:
-    shape = shape_of(size)
+    shape = model_shape(size)
     wanted = float(size[:-1]) * {"M": 1e6, "B": 1e9}[size[-1]]
     assert 12 * shape.layers * shape.d_model**2 == pytest.approx(wanted, rel=0.06)
     assert shape.d_model % 128 == 0
@@ -52,7 +53,7 @@ def test_large_shapes_have_the_parameters_and_suit_a_gpu(size: str) -> None:
 )
 def test_large_shapes_are_near_those_of_gpt3(size: str, layers: int, d_model: int) -> None:
     """Brown et al. 2020, table 2.1; sizes are those of its blocks."""
-    shape = shape_of(size)
+    shape = model_shape(size)
     assert shape.layers == pytest.approx(layers, rel=0.3)
     assert shape.d_model == pytest.approx(d_model, rel=0.2)
 
@@ -60,30 +61,30 @@ def test_large_shapes_are_near_those_of_gpt3(size: str, layers: int, d_model: in
 @pytest.mark.parametrize("parameters", [1e3, 1.04e6, 9.99e6, 0.9999e9, 1.2345e9, 7e10])
 def test_a_model_size_is_written_as_it_is_read(parameters: float) -> None:
     text = model_size(parameters)
-    shape_of(text)
+    model_shape(text)
     factor = {"k": 1e3, "M": 1e6, "B": 1e9}[text[-1]]
     assert float(text[:-1]) * factor == pytest.approx(parameters, rel=0.05)
 
 
 def test_batches_of_small_trainings_stay_what_they_were() -> None:
-    assert batch_tokens(False, 1e12, 1e12) == 2048
-    assert batch_tokens(True, None, 1e12) == 32768, "seconds and steps"
-    assert batch_tokens(True, 1e12, 1_000_000) == 32768, "a short text, read very often"
+    assert tokens_per_step(False, 1e12, 1e12) == 2048
+    assert tokens_per_step(True, None, 1e12) == 32768, "seconds and steps"
+    assert tokens_per_step(True, 1e12, 1_000_000) == 32768, "a short text, read very often"
 
 
 def test_the_batch_of_a_gpu_grows_with_the_tokens() -> None:
-    sizes = [batch_tokens(True, 10.0**n, 10.0**n) for n in range(5, 14)]
+    sizes = [tokens_per_step(True, 10.0**n, 10.0**n) for n in range(5, 14)]
     assert sizes == sorted(sizes)
     assert all(math.log2(size).is_integer() for size in sizes)
-    assert batch_tokens(True, 20e9, 20e9) == 524_288
+    assert tokens_per_step(True, 20e9, 20e9) == 524_288
     # doubling the tokens multiplies by 2^0.383, seen over a factor that is a power of two
-    assert batch_tokens(True, 20e9 * 2 ** (3 / 0.383), 1e15) == 8 * 524_288
+    assert tokens_per_step(True, 20e9 * 2 ** (3 / 0.383), 1e15) == 8 * 524_288
 
 
 def test_rows_leave_a_short_text_different_ones() -> None:
-    assert rows_of(2048, 256, 1e6) == 8
-    assert rows_of(2048, 256, 3000) == 2
-    assert rows_of(100, 256, 10) == 1
+    assert sequences_per_step(2048, 256, 1e6) == 8
+    assert sequences_per_step(2048, 256, 3000) == 2
+    assert sequences_per_step(100, 256, 10) == 1
 
 
 def test_learning_rates_of_matrices_and_of_the_rest() -> None:
@@ -101,13 +102,13 @@ def test_learning_rates_of_matrices_and_of_the_rest() -> None:
      ("4400bytes", 1e3), ("4.4kb", 1e3), ("1e9", 1e9)],
 )  # fmt: skip
 def test_amounts_of_text_are_read(text: str, tokens: float) -> None:
-    assert count_tokens(text) == pytest.approx(tokens)
+    assert parse_token_count(text) == pytest.approx(tokens)
 
 
 @pytest.mark.parametrize("text", ["", "much", "-3B", "0", "1.2.3B", "nan", "3 cows", "1e30"])
 def test_other_amounts_are_refused(text: str) -> None:
     with pytest.raises(SettingError, match="--tokens"):
-        count_tokens(text)
+        parse_token_count(text)
 
 
 @pytest.fixture(autouse=True)
@@ -116,11 +117,11 @@ def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "memory_available", lambda _: None)
 
 
-def trained(size: str | None, budget: str, tokens: float, device: str) -> Plan:
+def trained(size: str | None, budget: str, tokens: float, device: str) -> TrainPlan:
     """What `train` would do with a text of so many tokens."""
     kind = torch.device("cuda" if device != "cpu" else "cpu")
-    text = TextSize(16384, TokenizerSettings(), int(tokens), int(tokens) // 10)
-    return make_plan(
+    text = DatasetStats(16384, TokenizerSettings(), int(tokens), int(tokens) // 10)
+    return plan_pretraining(
         "llama", {}, Settings(), parse_budget(budget), 0, text,
         Runtime(kind, torch.bfloat16, 1, {}), size=size,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import config
 from ..settings import Settings
-from ..train import scaling
+from ..train import scaling_laws
 from ..train.budget import Budget
 from ..train.forecast import LAYOUTS, Forecast, fewest, memory, traffic
 from ..train.job import Job
@@ -134,7 +134,7 @@ def command(asked: Asked, planned: Planned) -> str:
         words.append(f"--{own} {value}")
     if found is None:
         return " ".join(words)
-    usual = max(1, scaling.GPU_TOKENS // job.context_length)
+    usual = max(1, scaling_laws.GPU_TOKENS // job.context_length)
     rows = math.ceil(job.rows / asked.devices)
     if "train.micro_batch_size" not in asked.settings and found.micro < min(usual, rows):
         words.append(f"--train.micro_batch_size {found.micro}")

@@ -10,12 +10,12 @@ from ..errors import SettingError
 from ..format import model_size
 from ..settings import Settings
 from ..tokenizers.choose import vocabulary_for
-from ..train import scaling
+from ..train import scaling_laws
 from ..train.budget import Budget, parse_budget
 from ..train.forecast import Forecast, forecast
 from ..train.job import Job, job_of
 from ..train.machines import machine_of
-from ..train.plan import check_ranges
+from ..train.train_plan import check_settings
 from .planned import Asked, Planned, report
 
 UTILISATION = 0.4
@@ -74,7 +74,7 @@ def plan(
         gpus,
         utilisation,
         parse_budget(budget) if budget else None,
-        scaling.count_tokens(tokens) if tokens else None,
+        scaling_laws.parse_token_count(tokens) if tokens else None,
         dict(settings or {}),
     )
     return report(asked, _Search(asked, size).run())
@@ -105,12 +105,12 @@ class _Search:
 
     def run(self) -> Planned:
         """The finished plan."""
-        horizon = scaling.usual_horizon(_blocks(self.size))
+        horizon = scaling_laws.compute_optimal_tokens(_blocks(self.size))
         for _ in range(ROUNDS):
             horizon = _rounded(horizon)
             model, job, found = self._build(horizon)
             following = _rounded(self._horizon(job, found))
-            share = following / scaling.usual_horizon(job.parameters)
+            share = following / scaling_laws.compute_optimal_tokens(job.parameters)
             if self.open and not 0.95 < share < 1.05:
                 self.size = model_size(max(1e3, _blocks(self.size) * share**0.5))
             elif following == horizon:
@@ -126,7 +126,7 @@ class _Search:
     def _size(self) -> str:
         """What suits a budget: 6 FLOPs for each parameter and token, and 20 tokens for each
         parameter (Hoffmann et al. 2022)."""
-        each = scaling.TOKENS_PER_PARAMETER
+        each = scaling_laws.TOKENS_PER_PARAMETER
         if self._unit == "steps":
             raise SettingError("a budget in steps says nothing of a size: add --size, as in 12M")
         if self.budget is not None and self._unit == "seconds":
@@ -153,17 +153,19 @@ class _Search:
         text, machine = self.asked.text or horizon, self.asked.machine
         seconds = self._seconds if self._unit == "seconds" else math.inf
         usual: dict[str, object] = {
-            "vocab_size": vocabulary_for(int(text * scaling.BYTES_PER_TOKEN)),
-            "context_length": scaling.usual_context(
+            "vocab_size": vocabulary_for(int(text * scaling_laws.BYTES_PER_TOKEN)),
+            "context_length": scaling_laws.default_context_length(
                 machine.gpu, seconds, not machine.gpu, int(text)
             ),
-            **vars(scaling.shape_of(self.size)),
+            **vars(scaling_laws.model_shape(self.size)),
         }
         known = {name: value for name, value in usual.items() if hasattr(self.start, name)}
         model = config.replace(self.start, {**known, **self.fields}, "model")
         told = None if self._unit == "steps" else horizon
-        tokens = scaling.batch_tokens(machine.gpu, told, text)
-        rows = self.settings.train.batch_size or scaling.rows_of(tokens, model.context_length, text)
+        tokens = scaling_laws.tokens_per_step(machine.gpu, told, text)
+        rows = self.settings.train.batch_size or scaling_laws.sequences_per_step(
+            tokens, model.context_length, text
+        )
         optimizer = self.settings.optim.optimizer
         job = replace(job_of(self.asked.architecture, model, optimizer, machine.gpu), rows=rows)
         return model, job, forecast(job, machine, self.asked.devices, self.asked.utilisation)
@@ -178,7 +180,7 @@ class _Search:
             return self._seconds / found.step * job.tokens
         if self.budget is not None or self.asked.text is not None:
             return self._read()
-        return scaling.usual_horizon(job.parameters)
+        return scaling_laws.compute_optimal_tokens(job.parameters)
 
     @property
     def _seconds(self) -> float:
@@ -194,13 +196,13 @@ def _changed(sections: Mapping[str, dict[str, object]]) -> Settings:
             raise config.unknown(f"--{name}.{next(iter(values))}", near)
     changed = {name: config.replace(usual[name], each, name) for name, each in sections.items()}
     settings = Settings(**{**usual, **changed})
-    check_ranges(settings)
+    check_settings(settings)
     return settings
 
 
 def _blocks(size: str) -> int:
     """Parameters of a size, about."""
-    shape = scaling.shape_of(size)
+    shape = scaling_laws.model_shape(size)
     return 12 * shape.layers * shape.d_model**2
 
 

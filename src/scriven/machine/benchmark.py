@@ -24,7 +24,7 @@ from ..tasks.language import Language
 from ..tokenizers.kinds import byte
 from ..train.optim.base import Optimizers
 from ..train.parallel import Parallel
-from ..train.scaling import CPU_TOKENS, GPU_TOKENS, SIZES
+from ..train.scaling_laws import CPU_TOKENS, GPU_TOKENS, SIZES
 from ..train.train_step import TrainStep
 
 SHAPES = ("small", "base")

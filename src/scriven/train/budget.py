@@ -1,4 +1,4 @@
-"""How long a run lasts: wall clock, steps, passes through the text, or tokens."""
+"""How long a run lasts: wall clock, steps, epochs, or tokens."""
 
 import re
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Budget:
     amount: float
 
     def total_steps(self, tokens_per_step: int, tokens_per_epoch: int) -> int | None:
-        """Updates this budget pays for; None for wall clock."""
+        """Optimizer steps this budget pays for; None for wall clock."""
         if self.unit == "seconds":
             return None
         if self.unit == "steps":
@@ -37,14 +37,14 @@ def parse_budget(text: str) -> Budget:
     Raises:
         SettingError: anything else, or nothing at all.
     """
-    found = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)([a-zA-Z]*)", "".join(str(text).split()))
-    if not found:
+    match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)([a-zA-Z]*)", "".join(str(text).split()))
+    if not match:
         raise SettingError(f"--budget {text!r} is not a budget: {EXAMPLES}")
     try:
-        number = float(found[1])
+        number = float(match[1])
     except ValueError as error:
         raise SettingError(f"--budget {text!r} is not a budget: {EXAMPLES}") from error
-    word = found[2].lower()
+    word = match[2].lower()
     if word in SECONDS:
         return _positive(Budget("seconds", number * SECONDS[word]), text)
     for unit in ("step", "epoch", "token"):
@@ -64,30 +64,30 @@ def _positive(budget: Budget, text: str) -> Budget:
 
 
 @dataclass
-class Horizon:
-    """How far a run has come, as a share of its budget.
+class TrainingHorizon:
+    """The end of a run, and how far from it a run is as a fraction of its budget.
 
     For a wall-clock budget the clock is read, so a machine that slows down half-way still ends
     fully decayed at the deadline.
     """
 
     steps: int | None
-    """Total updates, or None for wall clock."""
+    """Total steps, or None for a wall-clock budget."""
     seconds: float
-    """Seconds of the budget, for wall clock."""
-    reserve: float = 0.0
-    """Seconds kept back for the last evaluation and save."""
-    shortened: float = 1.0
-    """Share of the budget in use; less than 1 after `finish_from`."""
+    """Seconds of a wall-clock budget."""
+    eval_reserve: float = 0.0
+    """Seconds of it kept for the last evaluation and save."""
+    budget_fraction: float = 1.0
+    """Fraction of the budget in use; less than 1 after `start_early_decay`."""
 
     def progress(self, step: int, seconds: float) -> float:
         """0 at the start, 1 when the budget is spent."""
         if self.steps is not None:
-            share = step / self.steps
+            fraction = step / self.steps
         else:
-            share = seconds / max(1e-9, self.seconds - self.reserve)
-        return min(1.0, share / self.shortened)
+            fraction = seconds / max(1e-9, self.seconds - self.eval_reserve)
+        return min(1.0, fraction / self.budget_fraction)
 
-    def finish_from(self, progress: float, decay: float) -> None:
-        """Starts the decay of a flat schedule now, and so shortens the run."""
-        self.shortened *= min(1.0, progress / (1 - decay))
+    def start_early_decay(self, progress: float, decay_fraction: float) -> None:
+        """Starts the decay of a flat schedule now, which shortens the run."""
+        self.budget_fraction *= min(1.0, progress / (1 - decay_fraction))

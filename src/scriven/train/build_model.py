@@ -13,13 +13,13 @@ from ..tasks.base import BaseTask
 from ..tasks.shared.supervised import inherit
 from ..tokenizers import Tokenizer
 from .freeze import freeze
-from .plan import Plan
 from .request import UserComponents
+from .train_plan import TrainPlan
 
 
 def build_task(
     architecture: ModuleType,
-    plan: Plan,
+    plan: TrainPlan,
     own: UserComponents,
     runtime: Runtime,
     tokenizer: Tokenizer,
@@ -40,7 +40,7 @@ def build_task(
 
 
 def check_weights(
-    architecture: ModuleType, plan: Plan, tokenizer: Tokenizer, facts: dict[str, Any]
+    architecture: ModuleType, plan: TrainPlan, tokenizer: Tokenizer, facts: dict[str, Any]
 ) -> None:
     """Refuses a fine-tuning that has nothing to train, before anything is made or written.
 
@@ -54,7 +54,7 @@ def check_weights(
 
 
 def prepare_weights(
-    task: BaseTask, architecture: ModuleType, plan: Plan, record: dict[str, Any]
+    task: BaseTask, architecture: ModuleType, plan: TrainPlan, record: dict[str, Any]
 ) -> dict[str, int]:
     """Adds adapters and freezes weights, as a fine-tuning asks for.
 

@@ -9,10 +9,10 @@ from ..distributed import SINGLE_PROCESS, DistributedContext, distributed_errors
 from ..runtime import Runtime
 from .logging import Log, Stopwatch
 from .material import Material
-from .plan import Plan
 from .pretrain import pretrain
 from .request import UserComponents
 from .signals import StopSignal
+from .train_plan import TrainPlan
 from .trainer import Trainer
 
 
@@ -25,7 +25,7 @@ class TrainResult:
 
 
 def run_plan(
-    plan: Plan,
+    plan: TrainPlan,
     material: Material,
     folder: Path,
     record: dict[str, Any],

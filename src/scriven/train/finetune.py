@@ -23,6 +23,7 @@ from ..runs.lock import RunLock
 from ..runs.metadata import check_size, read_metadata, write_metadata
 from ..runtime import decide
 from ..settings import Settings
+from .autoconfig import finetune_defaults, finetune_model_config, plan_finetuning
 from .budget import parse_budget
 from .build_model import check_weights
 from .conduct import TrainResult, run_plan
@@ -33,7 +34,7 @@ from .resume import check_resume_config
 from .rows import Rows
 from .signals import StopSignal, handle_signals
 from .table_data import TableData, encoded, load_table
-from .tune import plan_tuning, tuned_shape, usual_settings
+from .train_plan import DatasetStats
 
 
 def finetune(asked: TrainRequest, own: UserComponents | None = None) -> TrainResult:
@@ -76,13 +77,20 @@ def finetune(asked: TrainRequest, own: UserComponents | None = None) -> TrainRes
         if isinstance(base, ScrivenError):
             raise base
         _check_kind(base, ground.name)
-        settings = overrides.apply(usual_settings(ground.name, settings.finetune.weights))
+        settings = overrides.apply(
+            finetune_defaults(ground.name, settings.finetune.weights).settings
+        )
         rows, facts = _rows(base, ground, asked, settings)
-        model = tuned_shape(base, rows.tokenizer, overrides.sections.get("model", {}))
-        longest = max(example.length for example in rows.train_examples)
-        plan = plan_tuning(
-            base, model, settings, budget, seed, ground.name,
-            len(rows.train), rows.tokens, longest, runtime,
+        model = finetune_model_config(base, rows.tokenizer, overrides.sections.get("model", {}))
+        data = DatasetStats(
+            rows.tokenizer.vocab_size,
+            settings.tokenizer,
+            *rows.tokens,
+            longest=max(example.length for example in rows.train_examples),
+            rows=len(rows.train),
+        )
+        plan = plan_finetuning(
+            base, model, settings, budget, seed, ground.name, data, runtime
         )  # fmt: skip
         check_weights(
             registry.module("scriven.models", plan.architecture), plan, rows.tokenizer, facts
@@ -236,7 +244,7 @@ def _rows(
         },
     }
     module = registry.module("scriven.models", base.architecture)
-    model = tuned_shape(base, tokenizer, {})
+    model = finetune_model_config(base, tokenizer, {})
     empty: Any = build_empty(module, model, registry.module("scriven.tasks", "language").Task)
     train, validation = (
         encoded(kind, empty.backbone, tokenizer, facts, part)

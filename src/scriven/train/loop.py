@@ -11,7 +11,7 @@ from ..errors import ScrivenError
 from ..evaluate.loss import Score
 from ..runtime import keep_random_state
 from ..settings import OptimSettings, TrainSettings
-from .budget import Horizon
+from .budget import TrainingHorizon
 from .logging import Line, Log, Stopwatch
 from .lr_schedule import lr_multiplier, sequence_splits
 from .optim.base import Optimizers
@@ -32,7 +32,7 @@ class Loop:
         updater: TrainStep,
         optimizers: Optimizers,
         hooks: Hooks,
-        horizon: Horizon,
+        horizon: TrainingHorizon,
         optim: OptimSettings,
         settings: TrainSettings,
         rows: tuple[int, int],
@@ -48,7 +48,7 @@ class Loop:
         self.batch_rows, self.micro_rows = rows
         self.context_length = context
         self.watch, self.progress = handle_signals, progress
-        self.horizon.shortened = progress.shortened
+        self.horizon.budget_fraction = progress.shortened
         self.score: Score | None = None
         self.evaluation_seconds = 0.0
         self.now = handle_signals.seconds
@@ -141,9 +141,9 @@ class Loop:
     def _left(self, share: float, now: float) -> float | None:
         """Seconds to the end, from the pace of this session's steps."""
         if self.horizon.steps is None:
-            return max(0.0, self.horizon.seconds * self.horizon.shortened - now)
+            return max(0.0, self.horizon.seconds * self.horizon.budget_fraction - now)
         pace = (now - self.total.began) / max(1, self.total.updates)
-        return pace * (self.horizon.steps * self.horizon.shortened - self.progress.step)
+        return pace * (self.horizon.steps * self.horizon.budget_fraction - self.progress.step)
 
     def _evaluation_due(self) -> bool:
         progress, settings = self.progress, self.settings
@@ -151,7 +151,7 @@ class Loop:
             return progress.step % settings.eval_interval == 0
         # wall clock: not more than a sixteenth of the time, and none just before the end
         wait = max(10.0, 16 * self.evaluation_seconds)
-        ending = self.horizon.seconds - self.horizon.reserve - self.now < wait / 2
+        ending = self.horizon.seconds - self.horizon.eval_reserve - self.now < wait / 2
         return self.now - progress.evaluated >= wait and not ending
 
     def _look(self, last: bool = False) -> bool:
@@ -168,7 +168,7 @@ class Loop:
         progress.looked = progress.step
         self.evaluation_seconds = progress.seconds - ready
         # what the end of a wall-clock budget must pay for: one evaluation and the last save
-        self.horizon.reserve = 1.5 * self.evaluation_seconds + 1.0
+        self.horizon.eval_reserve = 1.5 * self.evaluation_seconds + 1.0
         least = math.inf if progress.best_rank is None else progress.best_rank
         better = score.selection_metric < least  # never a loss that is not a number
         self.log.event(
@@ -208,8 +208,8 @@ class Loop:
             self._note(f"no better validation {what} in {patience} evaluations: stopping")
             return True
         if share < 1 - self.optim.decay_fraction:
-            self.horizon.finish_from(share, self.optim.decay_fraction)
-            progress.shortened, progress.stale = self.horizon.shortened, 0
+            self.horizon.start_early_decay(share, self.optim.decay_fraction)
+            progress.shortened, progress.stale = self.horizon.budget_fraction, 0
             self._note(
                 f"no better validation {what} in {patience} evaluations: "
                 "the learning rate falls from here, and the run ends early"

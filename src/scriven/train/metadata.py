@@ -11,11 +11,11 @@ from ..data.shards import TokenDataset
 from ..evaluate.ngram import MAX_TOKENS, NGram, default_order
 from ..runtime import Runtime
 from ..tokenizers import Tokenizer
-from .plan import Plan
+from .train_plan import TrainPlan
 
 
 def new_record(
-    plan: Plan,
+    plan: TrainPlan,
     tokenizer: Tokenizer,
     data: Mapping[str, Any],
     name: str,

@@ -8,12 +8,12 @@ from ..runs import checkpoint
 from ..runs.huggingface import save_pretrained_files
 from ..runs.metadata import write_metadata
 from ..runs.model_card import read_loss_curve
-from .budget import Horizon
+from .budget import TrainingHorizon
 from .logging import Stopwatch, forget_after
 from .loop import Loop
-from .plan import Plan
 from .signals import Interrupted, StopSignal
 from .together import shared
+from .train_plan import TrainPlan
 from .train_state import Outcome, TrainState
 from .trainer import Trainer
 
@@ -141,13 +141,13 @@ def _finish(run: Trainer, outcome: Outcome, handle_signals: Stopwatch) -> dict[s
     return results
 
 
-def _horizon(plan: Plan, handle_signals: Stopwatch, progress: TrainState) -> Horizon:
+def _horizon(plan: TrainPlan, handle_signals: Stopwatch, progress: TrainState) -> TrainingHorizon:
     """The end of the run. Training gets at least half of a wall-clock budget, however long the
     text took to prepare; what that grants is kept with the run, which goes on with the same end."""
     if plan.budget.unit != "seconds":
-        return Horizon(steps=plan.steps, seconds=0.0)
+        return TrainingHorizon(steps=plan.steps, seconds=0.0)
     amount = plan.budget.amount
     if progress.step == 0:
         progress.granted = max(0.0, handle_signals.seconds - amount / 2)
     reserve = min(3.0, 0.2 * amount)
-    return Horizon(steps=None, seconds=amount + progress.granted, reserve=reserve)
+    return TrainingHorizon(steps=None, seconds=amount + progress.granted, eval_reserve=reserve)

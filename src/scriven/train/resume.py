@@ -17,9 +17,11 @@ from ..settings import (
     TokenizerSettings,
     TrainSettings,
 )
+from .autoconfig import default_eval_interval, tokens_per_row
 from .budget import Budget, parse_budget
-from .plan import Plan, check_ranges, shape_of, tokens_by_row, usual_looks
 from .request import Overrides
+from .scaling_laws import model_shape
+from .train_plan import TrainPlan, check_settings
 
 FREE = {
     "train.save_seconds",
@@ -40,7 +42,7 @@ FREE = {
 
 def plan_from_metadata(
     record: Mapping[str, Any], arch: str | None = None, optim: Mapping[str, object] | None = None
-) -> Plan:
+) -> TrainPlan:
     """The plan that a record was made from.
 
     Args:
@@ -62,7 +64,7 @@ def plan_from_metadata(
     module = registry.module("scriven.models", architecture)
     model = config.replace(module.Config(), record["model"], "model")
     budget = Budget(**kept["budget"])
-    return Plan(
+    return TrainPlan(
         architecture, model, settings, budget, kept["seed"],
         kept["steps"], record["task"], dict(record["reasons"]),
     )  # fmt: skip
@@ -91,7 +93,7 @@ def _with_user_files(
 
 def check_resume_config(
     record: Mapping[str, Any], asked: Overrides, folder: Path
-) -> tuple[Plan, list[str]]:
+) -> tuple[TrainPlan, list[str]]:
     """The recorded plan with harmless changes, and a sentence for each of them.
 
     Raises:
@@ -105,7 +107,7 @@ def check_resume_config(
         raise _other(folder, "--seed", plan.seed, asked.seed)
     if asked.size is not None:
         given = asked.sections.get("model", {})
-        for key, value in vars(shape_of(asked.size)).items():
+        for key, value in vars(model_shape(asked.size)).items():
             if key not in given and getattr(plan.model, key, value) != value:
                 before = f"of {key} {getattr(plan.model, key)}"
                 raise _other(folder, "a model", before, f"--size {asked.size} ({key} {value})")
@@ -129,7 +131,7 @@ def check_resume_config(
             for name, values in sections.items()
         },
     )
-    check_ranges(settings)
+    check_settings(settings)
     plan = dataclasses.replace(plan, settings=settings)
     if asked.budget is not None and parse_budget(asked.budget) != plan.budget:
         if record["results"] is not None:
@@ -137,12 +139,12 @@ def check_resume_config(
                 folder, "--budget", f"{plan.budget.amount:g} {plan.budget.unit}", asked.budget
             )
         data = record["data"]
-        row = tokens_by_row(plan.task, plan.model, data["train_tokens"], data.get("rows"))
+        row = tokens_per_row(plan.task, plan.model, data["train_tokens"], data.get("rows"))
         tokens = (settings.train.batch_size or 1) * row
         plan.budget = parse_budget(asked.budget)
         plan.steps = plan.budget.total_steps(tokens, data["train_tokens"])
         if plan.steps is not None and settings.train.eval_interval is None:
-            every = usual_looks(plan.steps, tokens, data["validation_tokens"])
+            every = default_eval_interval(plan.steps, tokens, data["validation_tokens"])
             train = dataclasses.replace(settings.train, eval_interval=every)
             plan.settings = dataclasses.replace(settings, train=train)
         changes.append(f"changed: --budget {asked.budget}")

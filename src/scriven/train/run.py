@@ -22,17 +22,19 @@ from ..runs.metadata import check_size, read_metadata, write_metadata
 from ..runtime import decide
 from ..settings import Settings, TokenizerSettings
 from ..tokenizers.choose import vocabulary_for
+from .autoconfig import plan_pretraining
 from .budget import parse_budget
 from .conduct import TrainResult, run_plan
 from .finetune import finetune
 from .logging import Log, Stopwatch
 from .metadata import about_text, new_record
-from .plan import Plan, TextSize, check_ranges, make_plan, shape_of
 from .request import Overrides, TrainRequest, UserComponents, read_overrides
 from .resume import check_resume_config, plan_from_metadata
+from .scaling_laws import model_shape
 from .signals import StopSignal, handle_signals
 from .texts import Texts
 from .together import Meeting, gathering
+from .train_plan import DatasetStats, TrainPlan, check_settings
 
 DEFAULT_BUDGET = "10m"
 
@@ -50,7 +52,7 @@ def start_or_resume(request: TrainRequest, own: UserComponents | None = None) ->
     with handle_signals() as stop:
         overrides = read_overrides(request)
         asked = overrides.apply(Settings())
-        check_ranges(asked)
+        check_settings(asked)
         with gathering(init_distributed(asked.runtime.distributed_timeout)) as meeting:
             if meeting.dist.world_size > 1 and "-" in request.sources:
                 raise InputError("- (standard input) reaches one process only: give a file")
@@ -92,9 +94,9 @@ def _new(
     module = registry.module("scriven.models", architecture)
     config.replace(module.Config(), overrides.sections.get("model", {}), "model")  # refuses early
     settings = overrides.apply(Settings())
-    check_ranges(settings)
+    check_settings(settings)
     if overrides.size is not None:
-        shape_of(overrides.size)
+        model_shape(overrides.size)
     if settings.tokenizer.vocab_size is not None and not 3 <= settings.tokenizer.vocab_size < 2**31:
         raise SettingError(f"--tokenizer.vocab_size={settings.tokenizer.vocab_size}: at least 3")
     dist = meeting.dist
@@ -122,7 +124,7 @@ def _new(
     if (folder / "scriven.json").exists():
         return _again(request, overrides, folder, stop, clock, own, meeting, corpus)
     pairs = PairDataset(corpus.train, corpus.tokenizer.eos) if corpus.pairs else None
-    text = TextSize(
+    text = DatasetStats(
         corpus.tokenizer.vocab_size,
         _resolved(settings.tokenizer, corpus),
         len(corpus.train),
@@ -130,7 +132,7 @@ def _new(
         None if pairs is None else int(pairs.lengths.max()),
         None if pairs is None else len(pairs),
     )
-    plan = make_plan(
+    plan = plan_pretraining(
         architecture,
         overrides.sections.get("model", {}),
         settings,
@@ -288,7 +290,7 @@ def _resolved(asked: TokenizerSettings, corpus: TokenDataset) -> TokenizerSettin
     )
 
 
-def explain(plan: Plan, corpus: TokenDataset) -> str:
+def explain(plan: TrainPlan, corpus: TokenDataset) -> str:
     """Every setting with its value and the reason for it."""
     lines = [f"text: {corpus.characters:,} characters in {corpus.documents:,} documents"]
     sections = {"model": plan.model, **vars(plan.settings)}

@@ -34,7 +34,7 @@ class TrainState:
     caution: float = 1.0
     """Factor on the learning rate, halved at each rollback."""
     shortened: float = 1.0
-    """See `Horizon.shortened`."""
+    """See `TrainingHorizon.budget_fraction`."""
     evaluated: float = 0.0
     """Seconds at the last evaluation, for wall-clock budgets."""
     looked: int = 0

@@ -28,9 +28,9 @@ from .logging import Log
 from .material import Material
 from .optim.base import Optimizers
 from .parallel import Parallel
-from .plan import Plan
 from .recurrent_state import RecurrentState
 from .request import UserComponents
+from .train_plan import TrainPlan
 from .train_state import Hooks, TrainState, restore_state, state_of
 from .train_step import TrainStep
 
@@ -40,7 +40,7 @@ class Trainer:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: TrainPlan,
         material: Material,
         folder: Path,
         record: dict[str, Any],

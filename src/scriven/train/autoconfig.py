@@ -1,0 +1,397 @@
+"""Fills in every setting that was left open, each with its reason.
+
+Choices fit the data, the budget and the machine. A plan is a pure function of its inputs: no clock
+and no measurement decides, so the same command on the same machine plans the same run.
+`plan_pretraining` starts from a text, `plan_finetuning` from a model and a table.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from .. import config, registry
+from ..errors import InputError, SettingError
+from ..models.shared.backbone import Backbone, pretraining
+from ..models.shared.cost import build_empty, check_fits
+from ..runs.load import Loaded
+from ..runtime import Runtime, memory_available
+from ..settings import OptimSettings, Settings
+from ..tokenizers import Tokenizer
+from .budget import Budget
+from .optim.base import OptimizerModule
+from .scaling_laws import (
+    GPU_TOKENS,
+    SHORT_BUDGET,
+    SHORT_BUDGET_SHAPES,
+    SIZES,
+    VERY_SHORT_BUDGET,
+    ModelShape,
+    default_context_length,
+    initial_context_length,
+    model_shape,
+    sequences_per_step,
+    tokens_per_step,
+)
+from .train_plan import Choices, DatasetStats, TrainPlan, check_settings
+
+SMALLEST_CONTEXT = 8
+
+
+@dataclass(frozen=True)
+class StageDefaults:
+    """What a stage of training starts from, before anything was asked for."""
+
+    settings: Settings
+    patience: int
+    """Evaluations without improvement before early stopping."""
+    patience_reason: str
+
+
+PRETRAINING = StageDefaults(Settings(), 8, "the validation loss is noisy, but not that noisy")
+LABEL_FINETUNING = StageDefaults(
+    Settings(
+        optim=OptimSettings(
+            optimizer="adamw", lr_schedule="linear", warmup_fraction=0.1, weight_decay=0.01
+        )
+    ),
+    4,
+    "few rows soon overfit",
+)
+"""A head for labels learns in a few careful epochs, as LoRA adapters do."""
+TEXT_FINETUNING = StageDefaults(
+    Settings(optim=OptimSettings(muon_lr=0.01)), 4, "few rows soon overfit"
+)
+"""Written answers are learned as in pre-training, at half the learning rate."""
+
+FINETUNE_EPOCHS, FINETUNE_STEPS = 10, 400
+"""Length of a fine-tuning without a budget: epochs, and steps at least."""
+FINETUNE_EVALS = 20
+"""Evaluations of a fine-tuning, at most."""
+FINETUNE_ROWS = 32
+"""Rows per step, for labels."""
+FINETUNE_TOKENS = 4096
+"""Tokens per step, for written answers."""
+CPU_MICRO_BATCH_TOKENS = 5120
+"""Tokens of a micro-batch on a CPU: one that does not fit into its caches takes a quarter longer
+(LOG.md)."""
+FINETUNE_DROPOUT = 0.1
+
+
+def plan_pretraining(
+    architecture: str,
+    model_changes: Mapping[str, object],
+    settings: Settings,
+    budget: Budget,
+    seed: int,
+    data: DatasetStats,
+    runtime: Runtime,
+    size: str | None = None,
+    task: str | None = None,
+    world_size: int = 1,
+) -> TrainPlan:
+    """Plans a pre-training.
+
+    Args:
+        architecture: a file name in `models/`, or a path.
+        model_changes: fields of its Config that were asked for.
+        settings: what was asked for; None fields are filled.
+        size: a name in SIZES or a number of parameters such as `12M`.
+        task: a file of tasks/; what the architecture is pre-trained for by default.
+        world_size: processes that share each batch.
+
+    Raises:
+        SettingError: an impossible shape. ResourceError: it does not fit into memory.
+        InputError: the text is too short for the context length.
+    """
+    check_settings(settings)
+    module = registry.module("scriven.models", architecture)
+    kind = task or pretraining(module)
+    choices = Choices(settings, runtime)
+    gpu = runtime.device.type != "cpu"
+    stage = _Pretraining(module, kind, gpu, budget, data, choices)
+    # 1. the model: depth, heads, width, context length, dropout, vocabulary
+    model, short_run = stage.model(model_changes, size)
+    # 2. sequences per step, and how many of them at once
+    batch = stage.batch_size(model.context_length, world_size)
+    # a batch larger than the default of a GPU comes in micro-batches
+    at_once = settings.train.batch_size or max(1, GPU_TOKENS // model.context_length)
+    local = max(1, batch // world_size)
+    micro = min(local, settings.train.micro_batch_size or at_once)
+    choices.set("train.micro_batch_size", micro)
+    check_fits(model, micro * model.context_length, memory_available(runtime.device))
+    # 3. evaluations and early stopping
+    tokens = batch * tokens_per_row(kind, model, data.train_tokens, data.rows)
+    steps = budget.total_steps(tokens, data.train_tokens)
+    if steps is not None:
+        interval = default_eval_interval(steps, tokens, data.validation_tokens)
+        choices.fill("train.eval_interval", interval, "evaluation takes at most 5 % of training")
+    choices.fill("train.patience", PRETRAINING.patience, PRETRAINING.patience_reason)
+    # 4. learning rate, sequence-length warmup, torch.compile
+    stage.learning_rate(model.d_model, short_run)
+    stage.sequence_warmup(architecture, model.context_length)
+    stage.compile()
+    filled = choices.resolved(data.tokenizer)
+    return TrainPlan(architecture, model, filled, budget, seed, steps, kind, choices.reasons)
+
+
+class _Pretraining:
+    """The choices of a pre-training, which depend on each other through what is known of it."""
+
+    def __init__(
+        self,
+        module: ModuleType,
+        task: str,
+        gpu: bool,
+        budget: Budget,
+        data: DatasetStats,
+        choices: Choices,
+    ) -> None:
+        self.module, self.task, self.gpu = module, task, gpu
+        self.budget, self.data, self.choices = budget, data, choices
+        # short sequences first are measured to help on a CPU, for architectures that say so
+        self.warmup = not gpu and task == "language" and getattr(module, "GROWS", False)
+        # on a CPU a short wall-clock budget asks for a small model and short sequences
+        wall_clock = budget.unit == "seconds" and not gpu
+        self.seconds = budget.amount if wall_clock else math.inf
+        self.recurrent = module.Model.carried is not Backbone.carried
+
+    def model(self, model_changes: Mapping[str, object], size: str | None) -> tuple[Any, bool]:
+        """The Config, and whether its shape is one for a very short budget."""
+        fields, reasons = dict(model_changes), self.choices.reasons
+        shape, why, short_run = self._shape(size, bool(fields.keys() & set(vars(SIZES["tiny"]))))
+        known = {field.name for field in dataclasses.fields(self.module.Config)}
+        for key, value in vars(shape).items():
+            if key in known and key not in fields:
+                fields[key], reasons[f"model.{key}"] = value, why
+        if "context_length" not in fields:
+            fields["context_length"], reasons["model.context_length"] = self._context_length()
+        if "dropout" not in fields:
+            epochs = self._epochs()
+            overfits = epochs > 40
+            fields["dropout"] = 0.1 if overfits else 0.0
+            why = f"about {epochs:.0f} epochs{', enough to overfit' if overfits else ''}"
+            reasons["model.dropout"] = why
+        fields["vocab_size"] = self.data.vocab_size
+        reasons["model.vocab_size"] = "from the tokenizer"
+        model = config.replace(self.module.Config(), fields, "model")
+        if self.data.longest is None:
+            self._check_text_length(model)
+        return model, short_run
+
+    def _shape(self, size: str | None, asked: bool) -> tuple[ModelShape, str, bool]:
+        """(shape, reason, whether it is one for a very short budget); `asked`: for a part of it."""
+        tokens, short_run = self.data.train_tokens, False
+        if size is not None:
+            return model_shape(size), "--size", False
+        if tokens < 50_000:
+            return SIZES["tiny"], "a short text", False
+        if self.gpu:
+            shape, why = SIZES["base" if tokens < 20_000_000 else "large"], "a GPU has time for it"
+        else:
+            shape = SIZES["medium" if 1500 <= self.seconds < math.inf else "small"]
+            why = "small models learn most per minute on a CPU"
+        if not asked:
+            short_run = self.seconds < VERY_SHORT_BUDGET
+            for below, smaller in SHORT_BUDGET_SHAPES:
+                if self.seconds < below:
+                    return smaller, "fewer layers learn more in so short a time", short_run
+        return shape, why, short_run
+
+    def _context_length(self) -> tuple[int, str]:
+        """The context length, as long as data and budget make worth while, and the reason."""
+        data = self.data
+        usual = default_context_length(self.gpu, self.seconds, self.warmup, data.train_tokens)
+        length, reason = usual, "the usual length"
+        if data.longest is not None:
+            length = min(length, 1 << (data.longest - 1).bit_length())
+            reason = f"the longest side of a pair has {data.longest:,} tokens"
+            return max(SMALLEST_CONTEXT, length), reason
+        while length > max(SMALLEST_CONTEXT, data.train_tokens // 4):
+            length //= 2
+        if length < usual:
+            reason = "the text is short"
+        elif self.seconds < SHORT_BUDGET:
+            reason = "a short budget"
+        return max(SMALLEST_CONTEXT, length), reason
+
+    def _epochs(self) -> float:
+        """Roughly how often the text is read."""
+        if self.budget.unit == "epochs":
+            return self.budget.amount
+        speed = 1_000_000 if self.gpu else 25_000  # tokens per second
+        tokens = {"seconds": speed, "tokens": 1, "steps": 2048}[self.budget.unit]
+        return self.budget.amount * tokens / max(1, self.data.train_tokens)
+
+    def _check_text_length(self, model: Any) -> None:
+        """Refuses a text that is shorter than one training row."""
+        task = registry.module("scriven.tasks", self.task).Task
+        empty: Any = build_empty(self.module, model, task)
+        if self.data.train_tokens < empty.window:
+            raise InputError(
+                f"--model.context_length={model.context_length} is longer than the training text "
+                f"({self.data.train_tokens:,} tokens): lower it or give more text"
+            )
+
+    def batch_size(self, context_length: int, world_size: int) -> int:
+        """Sequences per step, a multiple of the processes."""
+        text, budget = self.data.train_tokens, self.budget
+        tokens_per_unit = {"tokens": 1, "epochs": text}
+        known = budget.unit in tokens_per_unit
+        horizon = budget.amount * tokens_per_unit[budget.unit] if known else None
+        tokens = tokens_per_step(self.gpu, horizon, text)
+        why = "fills a GPU" if self.gpu else "many small steps learn fastest on a CPU"
+        if tokens > GPU_TOKENS:
+            why = "grows with the tokens of the budget"
+        rows = sequences_per_step(tokens, context_length, text)
+        rows = -(-rows // world_size) * world_size
+        batch: int = self.choices.fill("train.batch_size", rows, why)
+        return batch
+
+    def learning_rate(self, d_model: int, short_run: bool) -> None:
+        """The optimizer's default for the width."""
+        # the larger rate of short runs is measured for the default architecture and shape alone
+        name = self.choices.settings.optim.optimizer
+        lr = OptimizerModule(name).default_lr(d_model, short_run and self.warmup)
+        self.choices.fill("optim.lr", lr, f"for {name} at width {d_model}")
+
+    def sequence_warmup(self, architecture: str, context_length: int) -> None:
+        """Shorter sequences at the beginning, where they are asked for or known to help."""
+        asked = self.choices.settings.train.initial_context_length
+        if asked is not None and (self.task != "language" or self.recurrent):
+            raise SettingError(
+                f"--train.initial_context_length={asked} needs a model without recurrence, trained "
+                f"on windows of a text: leave it out for {architecture}"
+            )
+        # torch.compile would compile once per length
+        if self.warmup and self.choices.settings.runtime.compile is not True:
+            initial = initial_context_length(context_length)
+            if initial:
+                why = "short sequences cost less, and teach near context first"
+                self.choices.fill("train.initial_context_length", initial, why)
+
+    def compile(self) -> None:
+        """torch.compile where it pays back its own time and shapes do not change."""
+        budget = self.budget
+        pays = self.gpu and (budget.unit != "seconds" or budget.amount >= 600)
+        why = "pays back within this budget" if pays else "starting at once beats faster steps here"
+        compiled = self.choices.fill("runtime.compile", pays, why)
+        if compiled and self.recurrent:
+            why = "off: the recurrent state changes its shape"
+            self.choices.set("runtime.compile", False, why)
+        elif compiled and self.data.longest is not None:
+            why = "off: batches of pairs have many shapes"
+            self.choices.set("runtime.compile", False, why)
+
+
+def tokens_per_row(task: str, model: Any, train_tokens: int, rows: int | None) -> int:
+    """Tokens of the text that one training row reads, so that a budget in epochs is true.
+
+    Args:
+        task: a file of tasks/.
+        rows: of the training part, where the data is rows.
+    """
+    if rows is not None:
+        return max(1, round(train_tokens / rows))
+    return int(registry.module("scriven.tasks", task).Task.tokens_per_sample(model.context_length))
+
+
+def default_eval_interval(steps: int, tokens_per_step: int, validation_tokens: int) -> int:
+    """Steps between two evaluations: 5 % of the run, more if they took over 5 % of the time."""
+    # a forward pass is a third of a step's arithmetic
+    affordable = -(-20 * validation_tokens // (3 * tokens_per_step))
+    return min(steps, max(1, steps // 20, affordable))
+
+
+def finetune_defaults(task: str, weights: str) -> StageDefaults:
+    """Where a fine-tuning for a task begins; `weights` as in FinetuneSettings."""
+    writes = registry.module("scriven.tasks", task).Task.is_generative
+    return TEXT_FINETUNING if writes and weights != "lora" else LABEL_FINETUNING
+
+
+def finetune_model_config(
+    base: Loaded, tokenizer: Tokenizer, model_changes: Mapping[str, object]
+) -> Any:
+    """The base model's Config with the new tokenizer's vocabulary and the dropout of a fine-tuning.
+
+    Raises:
+        SettingError: another field was asked for, which would make it another model.
+    """
+    for name in model_changes:
+        if name != "dropout":
+            raise SettingError(
+                f"--model.{name}: the model keeps the shape it was trained with; only "
+                "--model.dropout may change"
+            )
+    before = base.task.backbone.config
+    changes = {"vocab_size": tokenizer.vocab_size, "dropout": FINETUNE_DROPOUT, **model_changes}
+    # RoBERTa counts positions from the id of its padding token, which moves with the vocabulary
+    if "padding" in {field.name for field in dataclasses.fields(before)}:  # type: ignore[arg-type]
+        changes["padding"] = tokenizer.pad
+    return config.replace(before, changes, "model")
+
+
+def plan_finetuning(
+    base: Loaded,
+    model: Any,
+    settings: Settings,
+    budget: Budget | None,
+    seed: int,
+    task: str,
+    data: DatasetStats,
+    runtime: Runtime,
+) -> TrainPlan:
+    """Plans a fine-tuning on the rows of a table.
+
+    Args:
+        model: its Config, as `finetune_model_config` makes it.
+        budget: as asked for; chosen by the number of rows otherwise.
+        data: with `rows` and `longest`.
+
+    Raises:
+        SettingError: an impossible number. ResourceError: it does not fit into memory.
+    """
+    assert data.rows is not None
+    assert data.longest is not None
+    check_settings(settings)
+    train, choices = settings.train, Choices(settings, runtime)
+    if train.initial_context_length is not None:
+        raise SettingError(
+            f"--train.initial_context_length={train.initial_context_length} is for "
+            "pre-training: leave it out"
+        )
+    # 1. rows per step, at least twenty steps in an epoch, and how many of them at once
+    row = tokens_per_row(task, model, data.train_tokens, data.rows)
+    usual = FINETUNE_ROWS
+    if registry.module("scriven.tasks", task).Task.is_generative:
+        usual = max(8, min(128, FINETUNE_TOKENS // row))
+    batch = train.batch_size or min(usual, max(8, data.rows // 20), data.rows)
+    choices.set("train.batch_size", batch)
+    at_once = max(1, CPU_MICRO_BATCH_TOKENS // row) if runtime.device.type == "cpu" else batch
+    micro = min(batch, train.micro_batch_size or at_once)
+    choices.set("train.micro_batch_size", micro)
+    check_fits(model, micro * data.longest, memory_available(runtime.device))
+    # 2. the budget, evaluations and early stopping
+    epoch = max(1, round(data.rows / batch))  # steps
+    if budget is None:
+        epochs = max(FINETUNE_EPOCHS, -(-FINETUNE_STEPS // epoch))
+        budget = Budget("epochs", epochs)
+        choices.reasons["budget"] = f"{epochs} epochs, and at least {FINETUNE_STEPS} steps"
+    steps = budget.total_steps(batch * row, data.rows * row)
+    if steps is not None:
+        interval = min(steps, max(epoch, -(-steps // FINETUNE_EVALS)))
+        why = f"once per epoch, at most {FINETUNE_EVALS} times"
+        choices.fill("train.eval_interval", interval, why)
+    stage = finetune_defaults(task, settings.finetune.weights)
+    choices.fill("train.patience", stage.patience, stage.patience_reason)
+    # 3. learning rate; torch.compile only where asked for
+    lora = settings.finetune.weights == "lora"
+    lr = OptimizerModule(settings.optim.optimizer).finetune_lr(model.d_model, lora)
+    choices.fill("optim.lr", lr, f"for {settings.optim.optimizer} at width {model.d_model}")
+    choices.set("runtime.compile", bool(settings.runtime.compile))
+    choices.reasons["model.dropout"] = "few rows overfit without it"
+    kind = {"kind": base.record["tokenizer"]["kind"]}
+    filled = choices.resolved(config.replace(settings.tokenizer, kind, "tokenizer"))
+    return TrainPlan(base.architecture, model, filled, budget, seed, steps, task, choices.reasons)

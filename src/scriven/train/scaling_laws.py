@@ -1,0 +1,177 @@
+"""What follows from a model size: shape, context length, batch size and number of tokens.
+
+`scriven train` and `scriven plan` use the same functions. They know nothing of a text, a clock or a
+machine, except whether it is a GPU. docs/scaling.md gives the source of each rule.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+
+from ..errors import SettingError
+
+TOKENS_PER_PARAMETER = 20
+"""Compute-optimal ratio (Hoffmann et al. 2022, table 3: 19 to 26)."""
+BYTES_PER_TOKEN = 4.4
+"""English web text in a BPE of 30,000 to 50,000: 40 GB of OpenWebText are 9.04 G tokens."""
+USEFUL_EPOCHS = 4
+"""Epochs that teach almost as much as fresh text (Muennighoff et al. 2023)."""
+
+CPU_TOKENS, GPU_TOKENS = 2048, 32768
+"""Tokens per step of small trainings."""
+SMALL_GPU_TRAINING = 14e6
+"""Tokens of a whole training up to which a GPU keeps GPU_TOKENS per step."""
+BATCH_EXPONENT = 0.383
+"""The best batch size grows with this power of the tokens of a training, whatever the size of the
+model (Bergsma et al. 2025)."""
+
+SHORTEST_SEQUENCE = 32
+"""Tokens of the shortest sequence that is worth training on."""
+
+GPU_SHAPE_PARAMETERS = 25e6
+"""Parameters in blocks from which shapes suit the tensor cores of a GPU."""
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Depth, heads and width of a model."""
+
+    layers: int
+    heads: int
+    d_model: int
+
+
+SIZES = {
+    "tiny": ModelShape(2, 2, 64),
+    "small": ModelShape(4, 4, 128),
+    "medium": ModelShape(6, 6, 192),
+    "base": ModelShape(6, 6, 384),
+    "large": ModelShape(12, 12, 768),
+}
+
+SHORT_BUDGET = 120
+"""Seconds on a CPU below which sequences of half the length learn more."""
+VERY_SHORT_BUDGET = 40
+"""Seconds on a CPU in which only few steps fit."""
+SHORT_BUDGET_SHAPES = (
+    (VERY_SHORT_BUDGET, ModelShape(2, 3, 96)),
+    (90, ModelShape(3, 4, 128)),
+)
+"""Seconds on a CPU, and the shape that learns most in fewer (LOG.md)."""
+
+
+def model_shape(size: str) -> ModelShape:
+    """The shape of a `--size`.
+
+    Raises:
+        SettingError: neither a name nor a number of parameters.
+    """
+    if size in SIZES:
+        return SIZES[size]
+    factors = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}
+    try:
+        parameters = float(size[:-1]) * factors[size[-1].lower()]
+    except (KeyError, ValueError, IndexError) as error:
+        names = ", ".join(SIZES)
+        raise SettingError(f"--size {size!r} is not a size: use {names}, or 12M") from error
+    if not 1e3 <= parameters <= 1e13:
+        raise SettingError(f"--size {size!r}: from 1k to 10000B parameters")
+    return _small(parameters) if parameters < GPU_SHAPE_PARAMETERS else _large(parameters)
+
+
+def _small(parameters: float) -> ModelShape:
+    """About so many parameters in the blocks, 12 layers d_model², in fixed proportion."""
+    shapes = (
+        ModelShape(max(2, round(d_model / 64)), d_model // 32, d_model)
+        for d_model in range(32, 1024, 32)
+    )
+    return min(shapes, key=lambda shape: abs(12 * shape.layers * shape.d_model**2 - parameters))
+
+
+def _large(parameters: float) -> ModelShape:
+    """The same for large models, in the proportions of GPT-3's table 2.1 (Brown et al. 2020).
+
+    The width is a multiple of 128 and heads have a width of 64, from a d_model of 2048 on 128.
+    d_model over layers is 64 up to a billion parameters and 128 from eight billion on; the loss
+    hardly depends on it (Kaplan et al. 2020, section 3.1), the speed of narrow heads and deep
+    stacks does.
+    """
+    proportion = 64 * min(2.0, max(1.0, (parameters / 1e9) ** (1 / 3)))
+    shapes = [
+        (d_model, round(parameters / (12 * d_model**2))) for d_model in range(512, 65536, 128)
+    ]
+    d_model, layers = min(
+        ((d_model, layers) for d_model, layers in shapes if layers >= 2),
+        key=lambda shape: abs(math.log(shape[0] / shape[1] / proportion)),
+    )
+    return ModelShape(layers, d_model // (64 if d_model < 2048 else 128), d_model)
+
+
+def default_context_length(gpu: bool, seconds: float, warmup: bool, tokens: int) -> int:
+    """Context length for a text of so many tokens: longer where there is time to learn from it.
+
+    Args:
+        gpu: whether it trains on one.
+        seconds: of a wall-clock budget; infinite for another.
+        warmup: whether sequences are short at first, which pays for twice the length.
+        tokens: of the text.
+    """
+    if gpu:
+        return 1024 if tokens > 20_000_000 else 256
+    length = 64 if seconds < VERY_SHORT_BUDGET else 128 if seconds < SHORT_BUDGET else 256
+    return length * (2 if warmup else 1)
+
+
+def initial_context_length(context_length: int) -> int | None:
+    """Length at which sequence-length warmup starts; None: the context is too short to split."""
+    long_enough = context_length >= 4 * SHORTEST_SEQUENCE and context_length % 4 == 0
+    return context_length // 4 if long_enough else None
+
+
+def tokens_per_step(gpu: bool, horizon: float | None, text: float) -> int:
+    """Tokens of one optimizer step.
+
+    On a CPU many small steps learn fastest. On a GPU the batch grows with what there is to learn:
+    tokens read, where up to four epochs count.
+
+    Args:
+        gpu: whether it trains on one.
+        horizon: tokens of the whole training; None for a budget in seconds or steps.
+        text: tokens of the text.
+    """
+    if not gpu:
+        return CPU_TOKENS
+    fresh = min(horizon or 0.0, USEFUL_EPOCHS * text)
+    batch = GPU_TOKENS * max(1.0, fresh / SMALL_GPU_TRAINING) ** BATCH_EXPONENT
+    return int(2 ** round(math.log2(batch)))
+
+
+def sequences_per_step(tokens: int, context_length: int, text: float) -> int:
+    """Sequences in about so many tokens; a short text has few different ones."""
+    different = max(1, int(text // (context_length * 4)))
+    return max(1, min(tokens // context_length, different))
+
+
+def compute_optimal_tokens(parameters: float) -> float:
+    """Training tokens for so many parameters (Hoffmann et al. 2022)."""
+    return TOKENS_PER_PARAMETER * parameters
+
+
+def parse_token_count(text: str) -> float:
+    """`9B`, `300G`, `5M`: tokens; `40GB`, `2TB`: tokens in so many bytes of text.
+
+    Raises:
+        SettingError: neither.
+    """
+    match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)([kmgtb]?)(b|bytes|tokens?)?", text.strip().lower())
+    factors = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
+    try:
+        assert match is not None
+        amount = float(match[1]) * factors[match[2]]
+    except (AssertionError, ValueError) as error:
+        raise SettingError(f"--tokens {text!r} is no amount: use for example 9B or 40GB") from error
+    if (match[3] or "").startswith("b"):
+        amount /= BYTES_PER_TOKEN
+    if not 1 <= amount <= 1e18:
+        raise SettingError(f"--tokens {text!r}: from 1 to 1e18")
+    return amount
