@@ -142,7 +142,7 @@ PHASES: dict[str, tuple[Any, str]] = {
     "step": (trainer.Trainer, "batch"),
     "baseline": (rows, "baselines"),
     "evaluation": (trainer, "evaluate_loss"),
-    "save": (checkpoint.manifest, "build"),
+    "save": (checkpoint, "build_manifest"),
     "publishing": (trainer, "save_pretrained"),
     "results": (rows, "score_rows"),
     "record": (pretrain, "write_record"),

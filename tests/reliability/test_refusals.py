@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scriven.runs.sealed import signed_json
+from scriven.manifest import signed_json
 from scriven.train import run as train_run
 
 from .runs import SMALL, arguments, command, refused, train

@@ -84,7 +84,7 @@ PHASES: dict[str, tuple[Any, str, bool]] = {
     "baseline": (texts, "fit_baseline", True),
     "evaluation": (trainer, "evaluate_loss", True),
     "sampling": (trainer.Trainer, "sample", True),
-    "save": (checkpoint.manifest, "build", True),
+    "save": (checkpoint, "build_manifest", True),
     "publishing": (trainer, "save_pretrained", True),
     "token_nll": (texts, "token_nll", True),
     "results": (texts, "write_file", True),

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from scriven.errors import DamagedError, InputError
+from scriven.manifest import signed_json
 from scriven.report import page as page_module
 from scriven.report import write_report
-from scriven.runs.sealed import signed_json
 
 NAN = float("nan")
 PAYLOADS = [

@@ -1,4 +1,4 @@
-"""Made golden/format-1 with release 0.1.0: `python -m tests.run.make_golden`. Never make it again.
+"""Made golden/format-2 with release 0.1.0: `python -m tests.runs.make_golden`. Never make it again.
 
 A later release has to read what this one wrote; a new format gets a new folder beside it.
 """
@@ -43,4 +43,4 @@ def make(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    make(FOLDER / "format-1")
+    make(FOLDER / "format-2")

@@ -16,14 +16,14 @@ from scriven import registry
 from scriven.data.batch import Batch
 from scriven.models.shared.backbone import pretraining
 from scriven.nn.lora import adapters, merge, merged
-from scriven.runs.adapter_names import shortest
 from scriven.runs.peft import (
     CONFIG,
     TENSORS,
     add_adapters,
     attach_adapter,
-    load_weights,
+    load_merged,
     read_adapter,
+    shortest,
     write_adapter,
 )
 from scriven.runs.weights import save_tensors
@@ -197,13 +197,13 @@ def test_a_checkpoint_of_an_adapted_model_becomes_a_plain_one(name: str) -> None
     with torch.no_grad():
         for weight in adapted.parameters():
             weight.normal_(0, 0.2)
-        load_weights(plain, adapted.state_dict(), module, config)  # without adapters
+        load_merged(plain, adapted.state_dict(), module, config)  # without adapters
         add_adapters(adapted, module, config, 3)
         for one in adapters(adapted).values():
             one.b.normal_()
     assert plain.state_dict().keys() == merged(adapted).keys()
     assert not equal(plain.state_dict(), merged(adapted))
-    load_weights(plain, adapted.state_dict(), module, config)
+    load_merged(plain, adapted.state_dict(), module, config)
     assert not adapters(plain)
     assert equal(plain.state_dict(), merged(adapted))
 

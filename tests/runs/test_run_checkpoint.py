@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from scriven import manifest
 from scriven.errors import DamagedError, InputError
 from scriven.files import buffers
-from scriven.runs import checkpoint, manifest
-from scriven.runs.sealed import NewerFormatError, parse_signed_json, signed_json
+from scriven.manifest import NewerFormatError, parse_signed_json, signed_json
+from scriven.runs import checkpoint
+from scriven.runs.weights import encode
 
 from .faults import save, tensors, value_of
 from .make_golden import FOLDER, STATE, golden_tensors
@@ -60,7 +62,7 @@ def test_no_checkpoint_is_none_and_an_unknown_step_names_the_known(pair: Path) -
         checkpoint.load(pair, 15)
 
 
-def test_A20_newest_is_by_step_whatever_the_times_of_the_files(pair: Path) -> None:
+def test_newest_is_by_step_whatever_the_times_of_the_files(pair: Path) -> None:
     save(pair, 9)
     save(pair, 100)
     for step, when in ((100, 0), (20, 4e9), (9, 3e9)):
@@ -72,7 +74,7 @@ def test_A20_newest_is_by_step_whatever_the_times_of_the_files(pair: Path) -> No
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_A9_200_cuts_are_named_and_the_previous_one_is_used(pair: Path, name: str) -> None:
+def test_200_cuts_are_named_and_the_previous_one_is_used(pair: Path, name: str) -> None:
     path = _newest(pair) / name
     raw = path.read_bytes()
     draw = random.Random(name)
@@ -85,11 +87,11 @@ def test_A9_200_cuts_are_named_and_the_previous_one_is_used(pair: Path, name: st
         assert "step 20" in found.warnings[0]
         assert name in found.warnings[0]
         with pytest.raises(DamagedError, match=name):
-            manifest.verify(_newest(pair), step=20)
+            manifest.verify_folder(_newest(pair), step=20)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_A10_a_thousand_bit_flips_in_each_file_are_all_noticed(pair: Path, name: str) -> None:
+def test_a_thousand_bit_flips_in_each_file_are_all_noticed(pair: Path, name: str) -> None:
     path = _newest(pair) / name
     raw = bytearray(path.read_bytes())
     draw = random.Random(name)
@@ -104,10 +106,10 @@ def test_A10_a_thousand_bit_flips_in_each_file_are_all_noticed(pair: Path, name:
     assert value_of(checkpoint.load(pair, 20)) == 20
 
 
-def test_A10_planted_bug_without_digests_a_flip_gets_through(
+def test_planted_bug_without_digests_a_flip_gets_through(
     pair: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manifest, "compare", lambda *_: None)
+    monkeypatch.setattr(manifest, "check_entry", lambda *_: None)
     path = _newest(pair) / "model.safetensors"
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1
@@ -133,17 +135,17 @@ DAMAGES: dict[str, Callable[[Path, Path], object]] = {
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_A11_a_file_that_is_not_the_one_saved_is_refused(
+def test_a_file_that_is_not_the_one_saved_is_refused(
     pair: Path, name: str, damage: Callable[[Path, Path], object]
 ) -> None:
     damage(_newest(pair) / name, pair / "checkpoints" / "step-10" / name)
     with pytest.raises(DamagedError):
-        manifest.verify(_newest(pair), step=20)
+        manifest.verify_folder(_newest(pair), step=20)
     found = checkpoint.load_newest(pair)
     assert value_of(found) == 10
 
 
-def test_A11_a_whole_checkpoint_under_the_name_of_another_step_is_refused(pair: Path) -> None:
+def test_a_whole_checkpoint_under_the_name_of_another_step_is_refused(pair: Path) -> None:
     shutil.rmtree(_newest(pair))
     shutil.copytree(pair / "checkpoints" / "step-10", _newest(pair))
     with pytest.raises(DamagedError, match="belongs to step 10, not to 20"):
@@ -163,22 +165,22 @@ def _edit(path: Path, reseal: bool) -> None:
     path.write_bytes(signed_json(content) if reseal else json.dumps(content).encode())
 
 
-def test_A12_a_newer_format_is_refused_and_never_guessed(pair: Path) -> None:
+def test_a_newer_format_is_refused_and_never_guessed(pair: Path) -> None:
     _edit(_newest(pair) / "manifest.json", reseal=True)
     for read in (lambda: checkpoint.load(pair, 20), lambda: checkpoint.load_newest(pair)):
-        with pytest.raises(NewerFormatError, match=r"format 99 .*7\.8\.9.* reads up to format 1"):
+        with pytest.raises(NewerFormatError, match=r"format 99 .*7\.8\.9.* reads format 2"):
             read()
 
 
-def test_A12_an_edited_format_is_damage_that_names_both(pair: Path) -> None:
+def test_an_edited_format_is_damage_that_names_both(pair: Path) -> None:
     _edit(_newest(pair) / "manifest.json", reseal=False)
-    with pytest.raises(DamagedError, match=r"format 99 .*up to format 1.*damaged"):
+    with pytest.raises(DamagedError, match=r"format 99 .*reads format 2.*damaged"):
         checkpoint.load(pair, 20)
     assert value_of(checkpoint.load_newest(pair)) == 10
 
 
-def test_A13_a_checkpoint_of_format_1_is_read() -> None:
-    found = checkpoint.load_newest(FOLDER / "format-1")
+def test_a_checkpoint_of_format_2_is_read() -> None:
+    found = checkpoint.load_newest(FOLDER / "format-2")
     assert found is not None
     assert (found.step, found.state, found.warnings) == (7, STATE, [])
     for group, named in golden_tensors().items():
@@ -188,14 +190,14 @@ def test_A13_a_checkpoint_of_format_1_is_read() -> None:
             assert torch.equal(found.tensors[group][name], tensor)
 
 
-def test_A13_the_present_release_still_writes_format_1_byte_for_byte(tmp_path: Path) -> None:
+def test_the_present_release_still_writes_format_2_byte_for_byte(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 7, golden_tensors(), STATE)
     for name in FILES[:-1]:
-        old = FOLDER / "format-1" / "checkpoints" / "step-7" / name
+        old = FOLDER / "format-2" / "checkpoints" / "step-7" / name
         assert (path / name).read_bytes() == old.read_bytes()
 
 
-def test_B7_the_best_and_the_last_healthy_are_never_deleted(tmp_path: Path) -> None:
+def test_the_best_and_the_last_healthy_are_never_deleted(tmp_path: Path) -> None:
     for step in range(1, 13):
         save(tmp_path, step)
         checkpoint.prune(tmp_path, 2, best=min(step, 3), healthy=min(step, 5))
@@ -203,12 +205,12 @@ def test_B7_the_best_and_the_last_healthy_are_never_deleted(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("keep", [-1, 0, 1])
-def test_B7_at_least_one_is_kept(pair: Path, keep: int) -> None:
+def test_at_least_one_is_kept(pair: Path, keep: int) -> None:
     assert checkpoint.prune(pair, keep) == [10]
     assert checkpoint.steps(pair) == [20]
 
 
-def test_A3_B7_the_only_whole_one_is_never_deleted(tmp_path: Path) -> None:
+def test_the_only_whole_one_is_never_deleted(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4):
         save(tmp_path, step)
     for step in (3, 4):
@@ -217,14 +219,14 @@ def test_A3_B7_the_only_whole_one_is_never_deleted(tmp_path: Path) -> None:
     assert value_of(checkpoint.load_newest(tmp_path)) == 2
 
 
-def test_B7_where_nothing_is_whole_nothing_is_deleted(pair: Path) -> None:
+def test_where_nothing_is_whole_nothing_is_deleted(pair: Path) -> None:
     for step in (10, 20):
         (pair / "checkpoints" / f"step-{step}" / "state.json").unlink()
     assert checkpoint.prune(pair, 1) == []
     assert checkpoint.steps(pair) == [20, 10]
 
 
-def test_A2_a_step_set_aside_in_the_middle_of_a_replacement_is_still_found(pair: Path) -> None:
+def test_a_step_set_aside_in_the_middle_of_a_replacement_is_still_found(pair: Path) -> None:
     aside = _newest(pair).with_name(".old-step-20")
     _newest(pair).rename(aside)
     assert value_of(checkpoint.load_newest(pair)) == 20
@@ -235,7 +237,7 @@ def test_A2_a_step_set_aside_in_the_middle_of_a_replacement_is_still_found(pair:
     assert not aside.exists()
 
 
-def test_A2_what_a_replacement_set_aside_is_deleted_once_the_new_one_is_whole(pair: Path) -> None:
+def test_what_a_replacement_set_aside_is_deleted_once_the_new_one_is_whole(pair: Path) -> None:
     shutil.copytree(_newest(pair), _newest(pair).with_name(".old-step-20"))
     checkpoint.prune(pair, 5)
     assert sorted(os.listdir(pair / "checkpoints")) == ["step-10", "step-20"]
@@ -260,6 +262,6 @@ def test_a_write_that_is_cut_short_by_the_system_is_continued(
 
 def test_a_large_piece_is_written_without_a_copy() -> None:
     tensor = tensors(1.0)["model"]["weight"]
-    pieces = buffers(checkpoint.weights.encode({"weight": tensor}))
+    pieces = buffers(encode({"weight": tensor}))
     tensor.fill_(5.0)
     assert torch.frombuffer(bytearray(pieces[-1]), dtype=torch.float32)[0] == 5

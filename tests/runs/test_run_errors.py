@@ -30,7 +30,7 @@ def _said(action: Callable[[], object], number: int, code: int, always: bool = F
 
 @ALL
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_A5_full_disk_at_every_call_is_named_and_leaves_the_old_state(
+def test_full_disk_at_every_call_is_named_and_leaves_the_old_state(
     tmp_path: Path, make: Save, read: Read, code: int
 ) -> None:
     for number in range(1, calls_of(make, tmp_path) + 1):
@@ -46,7 +46,7 @@ def test_A5_full_disk_at_every_call_is_named_and_leaves_the_old_state(
         assert read(folder) == 3
 
 
-def test_A5_real_limit_on_file_size(tmp_path: Path) -> None:
+def test_real_limit_on_file_size(tmp_path: Path) -> None:
     save(tmp_path, 1)
 
     def limited() -> None:
@@ -62,7 +62,7 @@ def test_A5_real_limit_on_file_size(tmp_path: Path) -> None:
 
 @ALL
 @pytest.mark.parametrize("code", [errno.EIO, errno.EINTR, errno.ESTALE])
-def test_A7_an_error_that_passes_is_tried_again(
+def test_an_error_that_passes_is_tried_again(
     tmp_path: Path, make: Save, read: Read, code: int
 ) -> None:
     for number in range(1, calls_of(make, tmp_path) + 1):
@@ -74,7 +74,7 @@ def test_A7_an_error_that_passes_is_tried_again(
 
 
 @ALL
-def test_A7_A8_an_error_that_stays_is_never_reported_as_saved(
+def test_an_error_that_stays_is_never_reported_as_saved(
     tmp_path: Path, make: Save, read: Read
 ) -> None:
     for number in range(1, calls_of(make, tmp_path) + 1):
@@ -86,7 +86,7 @@ def test_A7_A8_an_error_that_stays_is_never_reported_as_saved(
 
 
 @ALL
-def test_A8_a_failed_sync_is_an_error(
+def test_a_failed_sync_is_an_error(
     tmp_path: Path, make: Save, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path, 1)
@@ -105,7 +105,7 @@ def test_A8_a_failed_sync_is_an_error(
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ENOSPC])
-def test_A3_a_failing_delete_stops_nothing(tmp_path: Path, code: int) -> None:
+def test_a_failing_delete_stops_nothing(tmp_path: Path, code: int) -> None:
     for number in range(1, 12):
         folder = fresh(tmp_path, number)
         for step in (1, 2, 3):

@@ -57,7 +57,7 @@ def test_claim_takes_a_folder_whose_first_process_died_at_once(tmp_path: Path) -
     assert ".tmp-scriven.json-999999999" not in os.listdir(tmp_path)
 
 
-def test_A18_a_folder_without_permission_is_refused(open_folder: Path) -> None:
+def test_a_folder_without_permission_is_refused(open_folder: Path) -> None:
     closed = open_folder / "closed"
     closed.mkdir()
     hidden = open_folder / "hidden"
@@ -81,14 +81,14 @@ def test_A18_a_folder_without_permission_is_refused(open_folder: Path) -> None:
     hidden.chmod(0o700)
 
 
-def test_A18_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
+def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("content")
     _refused(tmp_path / "file", "is a file")
     _refused(tmp_path / "file" / "run", "Not a directory")
     assert (tmp_path / "file").read_text() == "content"
 
 
-def test_A19_a_link_is_followed_once_and_for_all(tmp_path: Path) -> None:
+def test_a_link_is_followed_once_and_for_all(tmp_path: Path) -> None:
     real = tmp_path / "real"
     real.mkdir()
     (tmp_path / "link").symlink_to(real)
@@ -96,7 +96,7 @@ def test_A19_a_link_is_followed_once_and_for_all(tmp_path: Path) -> None:
     assert create_run_dir(tmp_path / "link" / "inside") == real / "inside"
 
 
-def test_A19_broken_and_circular_links_are_refused(tmp_path: Path) -> None:
+def test_broken_and_circular_links_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
@@ -133,7 +133,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_A21_any_name_works(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_name_works(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = _run(tmp_path / "runs", name)
     with RunLock(made):
@@ -145,7 +145,7 @@ def test_A21_any_name_works(tmp_path: Path, name: str, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", ["a" * 256, "a\0b", "é" * 200])
-def test_A21_impossible_names_are_refused(tmp_path: Path, name: str) -> None:
+def test_impossible_names_are_refused(tmp_path: Path, name: str) -> None:
     _refused(tmp_path / name)
     with pytest.raises(InputError):
         find_run(name, tmp_path)
@@ -177,7 +177,7 @@ def test_resolve_names_what_is_near(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
 
 
-def test_A20_latest_is_the_last_one_made_whatever_the_clock_says(
+def test_latest_is_the_last_one_made_whatever_the_clock_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.time()
@@ -192,7 +192,7 @@ def test_A20_latest_is_the_last_one_made_whatever_the_clock_says(
     assert find_run("latest", tmp_path) == tmp_path / "a"
 
 
-def test_A19_latest_does_not_care_about_a_broken_link_of_that_name(tmp_path: Path) -> None:
+def test_latest_does_not_care_about_a_broken_link_of_that_name(tmp_path: Path) -> None:
     _run(tmp_path, "book")
     (tmp_path / "latest").symlink_to(tmp_path / "nowhere")
     assert find_run("latest", tmp_path) == tmp_path / "book"

@@ -18,7 +18,7 @@ from .saves import ALL, Read, Save, calls_of, fresh, publish_one, read_published
 
 @ALL
 @pytest.mark.parametrize("half", [False, True], ids=["before", "half a write"])
-def test_A2_kill_at_every_call_of_a_save_leaves_the_old_or_the_new_state(
+def test_kill_at_every_call_of_a_save_leaves_the_old_or_the_new_state(
     tmp_path: Path, make: Save, read: Read, half: bool
 ) -> None:
     total = calls_of(make, tmp_path)
@@ -38,7 +38,7 @@ def test_A2_kill_at_every_call_of_a_save_leaves_the_old_or_the_new_state(
 
 
 @pytest.mark.parametrize("make", [save, publish_one], ids=["checkpoint", "publish"])
-def test_A2_kill_at_every_call_of_the_first_save_leaves_nothing_or_all_of_it(
+def test_kill_at_every_call_of_the_first_save_leaves_nothing_or_all_of_it(
     tmp_path: Path, make: Save
 ) -> None:
     probe = fresh(tmp_path, "probe")
@@ -52,7 +52,7 @@ def test_A2_kill_at_every_call_of_the_first_save_leaves_nothing_or_all_of_it(
             assert read_published_one(folder) == 1
 
 
-def test_A1_A2_random_kills_never_lose_a_reported_save(tmp_path: Path) -> None:
+def test_random_kills_never_lose_a_reported_save(tmp_path: Path) -> None:
     draw = random.Random(0)
     began = time.monotonic()
     save(tmp_path, 1)
@@ -90,7 +90,7 @@ def test_A1_A2_random_kills_never_lose_a_reported_save(tmp_path: Path) -> None:
     assert reported > 20
 
 
-def test_A3_kill_at_every_call_of_a_prune_never_offers_a_half_deleted_one(tmp_path: Path) -> None:
+def test_kill_at_every_call_of_a_prune_never_offers_a_half_deleted_one(tmp_path: Path) -> None:
     def fill(folder: Path) -> Path:
         for step in (1, 2, 3, 4):
             save(folder, step)
@@ -111,7 +111,7 @@ def test_A3_kill_at_every_call_of_a_prune_never_offers_a_half_deleted_one(tmp_pa
         assert leftovers(folder) == []
 
 
-def test_A2_temporary_folders_of_dead_processes_are_ignored_then_removed(tmp_path: Path) -> None:
+def test_temporary_folders_of_dead_processes_are_ignored_then_removed(tmp_path: Path) -> None:
     save(tmp_path, 1)
     parent = tmp_path / checkpoint.FOLDER
     dead = subprocess.Popen([sys.executable, "-c", ""])

@@ -1,4 +1,4 @@
-"""A17: one process per run folder, whatever becomes of it."""
+"""One process per run folder, whatever becomes of it."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def _hold(folder: Path) -> tuple[int, int]:
     return process, reading
 
 
-def test_A17_the_second_run_is_refused_at_once_and_a_dead_one_is_taken_over(tmp_path: Path) -> None:
+def test_the_second_run_is_refused_at_once_and_a_dead_one_is_taken_over(tmp_path: Path) -> None:
     process, pipe = _hold(tmp_path)
     try:
         began = time.monotonic()
@@ -51,7 +51,7 @@ def test_A17_the_second_run_is_refused_at_once_and_a_dead_one_is_taken_over(tmp_
     assert not (tmp_path / lock.OWNER).exists()
 
 
-def test_A17_a_child_that_outlives_its_run_does_not_keep_the_folder(tmp_path: Path) -> None:
+def test_a_child_that_outlives_its_run_does_not_keep_the_folder(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:
@@ -78,7 +78,7 @@ def test_A17_a_child_that_outlives_its_run_does_not_keep_the_folder(tmp_path: Pa
         os.close(writing)
 
 
-def test_A17_the_same_process_cannot_run_twice_in_one_folder(tmp_path: Path) -> None:
+def test_the_same_process_cannot_run_twice_in_one_folder(tmp_path: Path) -> None:
     busy = pytest.raises(BusyError, match=f"process {os.getpid()}")
     with RunLock(tmp_path), busy, RunLock(tmp_path):
         pass
@@ -86,7 +86,7 @@ def test_A17_the_same_process_cannot_run_twice_in_one_folder(tmp_path: Path) -> 
         pass
 
 
-def test_A17_a_lock_whose_owner_cannot_be_written_is_given_back(
+def test_a_lock_whose_owner_cannot_be_written_is_given_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, content: bytes) -> None:
@@ -101,7 +101,7 @@ def test_A17_a_lock_whose_owner_cannot_be_written_is_given_back(
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"pid": "x"}', b'{"pid": 1e999, "host": 1}'])
-def test_A17_an_unreadable_owner_is_another_process(tmp_path: Path, text: bytes) -> None:
+def test_an_unreadable_owner_is_another_process(tmp_path: Path, text: bytes) -> None:
     process, pipe = _hold(tmp_path)
     try:
         (tmp_path / lock.OWNER).write_bytes(text)
@@ -113,7 +113,7 @@ def test_A17_an_unreadable_owner_is_another_process(tmp_path: Path, text: bytes)
         os.close(pipe)
 
 
-def test_A18_a_lock_that_cannot_be_made_is_refused(open_folder: Path) -> None:
+def test_a_lock_that_cannot_be_made_is_refused(open_folder: Path) -> None:
     (open_folder / "closed").mkdir(mode=0o555)
 
     def attempt() -> None:

@@ -1,4 +1,4 @@
-"""A4: a kill keeps the page cache, so the order of the calls is what a power cut is survived by."""
+"""A kill keeps the page cache, so the order of the calls is what a power cut is survived by."""
 
 import os
 from collections.abc import Callable
@@ -60,20 +60,20 @@ def _assert_ordered(made: list[tuple[str, str]]) -> None:
 
 
 @ALL
-def test_A4_order_is_write_sync_rename_sync_folder(tmp_path: Path, make: Save, read: Read) -> None:
+def test_order_is_write_sync_rename_sync_folder(tmp_path: Path, make: Save, read: Read) -> None:
     make(tmp_path, 1)
     made = Order().record(lambda: make(tmp_path, 2))
     _assert_ordered(made)
     assert read(tmp_path) == 2
 
 
-def test_A4_manifest_is_written_last(tmp_path: Path) -> None:
+def test_manifest_is_written_last(tmp_path: Path) -> None:
     made = Order().record(lambda: save(tmp_path, 1))
     written = [path for name, path in made if name == "write"]
     assert written[-1].endswith("manifest.json")
 
 
-def test_A4_planted_bug_a_save_without_sync_is_noticed(
+def test_planted_bug_a_save_without_sync_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "sync_folder", lambda folder: None)

@@ -10,11 +10,12 @@ from safetensors.torch import load_file
 
 from scriven.errors import DamagedError, InputError
 from scriven.runs.huggingface import (
+    WEIGHTS,
     read_pretrained_file,
     save_pretrained,
-    save_pretrained_weights,
     verify_pretrained,
 )
+from scriven.runs.weights import save_tensors
 
 from .make_golden import FOLDER, golden_tensors
 
@@ -38,14 +39,14 @@ def test_the_published_files_are_those_given_and_nothing_else(published: Path) -
 def test_new_weights_touch_one_file_only(published: Path) -> None:
     before = {name: (published / name).stat().st_mtime_ns for name in os.listdir(published)}
     save_pretrained(published, FILES, {"weight": torch.zeros(4, 4)})
-    save_pretrained_weights(published, {"weight": torch.zeros(4, 4)})
+    save_tensors(published / WEIGHTS, {"weight": torch.zeros(4, 4)})
     after = {name: (published / name).stat().st_mtime_ns for name in os.listdir(published)}
     assert [name for name in after if after[name] != before[name]] == ["model.safetensors"]
     assert verify_pretrained(published) == []
 
 
 @pytest.mark.parametrize("name", CHECKED)
-def test_A9_A11_cut_missing_or_empty_files_are_named(published: Path, name: str) -> None:
+def test_cut_missing_or_empty_files_are_named(published: Path, name: str) -> None:
     path = published / name
     raw = path.read_bytes()
     for content in (b"", b"\0" * len(raw), raw[:-1], raw[: len(raw) // 2], raw + b" ", None):
@@ -57,7 +58,7 @@ def test_A9_A11_cut_missing_or_empty_files_are_named(published: Path, name: str)
 
 
 @pytest.mark.parametrize("name", CHECKED)
-def test_A10_a_thousand_bit_flips_in_each_published_file_are_all_noticed(
+def test_a_thousand_bit_flips_in_each_published_file_are_all_noticed(
     published: Path, name: str
 ) -> None:
     path = published / name
@@ -104,13 +105,13 @@ def test_damaged_files_are_written_again(published: Path, name: str) -> None:
     assert verify_pretrained(published) == []
 
 
-def test_A13_a_published_model_of_format_1_is_whole() -> None:
-    assert verify_pretrained(FOLDER / "format-1") == []
-    found = load_file(FOLDER / "format-1" / "model.safetensors")
+def test_a_published_model_of_format_2_is_whole() -> None:
+    assert verify_pretrained(FOLDER / "format-2") == []
+    found = load_file(FOLDER / "format-2" / "model.safetensors")
     for name, tensor in golden_tensors()["model"].items():
         assert torch.equal(found[name], tensor)
 
 
 def test_weights_alone_can_be_replaced(published: Path) -> None:
-    save_pretrained_weights(published, {"weight": torch.full((2,), 3.0)})
+    save_tensors(published / WEIGHTS, {"weight": torch.full((2,), 3.0)})
     assert verify_pretrained(published) == []

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scriven.errors import DamagedError, InputError
+from scriven.manifest import NewerFormatError, signed_json
 from scriven.runs import metadata
 from scriven.runs.metadata import check_size, read_metadata, write_metadata
-from scriven.runs.sealed import NewerFormatError, signed_json
 
 from .make_golden import FOLDER, RECORD
 
@@ -37,7 +37,7 @@ def test_a_record_comes_back(tmp_path: Path) -> None:
     write_metadata(tmp_path, CONTENT)
     found = read_metadata(tmp_path)
     assert {name: found[name] for name in CONTENT} == CONTENT
-    assert found["format"] == 1
+    assert found["format"] == 2
     assert found["scriven"]
     again = {**found, "results": {"val_loss": 1.5}}
     write_metadata(tmp_path, again)
@@ -55,7 +55,7 @@ def test_a_folder_without_record_is_no_run(tmp_path: Path) -> None:
         read_metadata(tmp_path)
 
 
-def test_A10_a_thousand_bit_flips_in_the_record_are_all_noticed(tmp_path: Path) -> None:
+def test_a_thousand_bit_flips_in_the_record_are_all_noticed(tmp_path: Path) -> None:
     write_metadata(tmp_path, CONTENT)
     path = tmp_path / metadata.NAME
     raw = bytearray(path.read_bytes())
@@ -69,7 +69,7 @@ def test_A10_a_thousand_bit_flips_in_the_record_are_all_noticed(tmp_path: Path) 
         raw[bit // 8] ^= 1 << bit % 8
 
 
-def test_A9_every_cut_of_the_record_is_noticed(tmp_path: Path) -> None:
+def test_every_cut_of_the_record_is_noticed(tmp_path: Path) -> None:
     write_metadata(tmp_path, {"name": "r"})
     path = tmp_path / metadata.NAME
     raw = path.read_bytes()
@@ -79,21 +79,25 @@ def test_A9_every_cut_of_the_record_is_noticed(tmp_path: Path) -> None:
             read_metadata(tmp_path)
 
 
-def test_A12_a_record_of_a_newer_release_names_both_versions(tmp_path: Path) -> None:
-    content = {"format": 2, "scriven": "9.9.9", "model": {"layers": "many"}}
+def test_a_record_of_a_newer_release_names_both_versions(tmp_path: Path) -> None:
+    content = {"format": 3, "scriven": "9.9.9", "model": {"layers": "many"}}
     (tmp_path / metadata.NAME).write_bytes(signed_json(content))
-    with pytest.raises(NewerFormatError, match=r"format 2 .*9\.9\.9.*up to format 1"):
+    with pytest.raises(NewerFormatError, match=r"format 3 .*9\.9\.9.*reads format 2"):
         read_metadata(tmp_path)
     (tmp_path / metadata.NAME).write_text(json.dumps(content))
-    with pytest.raises(DamagedError, match=r"format 2 .*9\.9\.9.*up to format 1"):
-        read_metadata(tmp_path)
-    (tmp_path / metadata.NAME).write_bytes(signed_json({"format": 0}))
-    with pytest.raises(DamagedError, match="format 0"):
+    with pytest.raises(DamagedError, match=r"format 3 .*9\.9\.9.*reads format 2"):
         read_metadata(tmp_path)
 
 
-def test_A13_a_record_of_format_1_is_read() -> None:
-    found = read_metadata(FOLDER / "format-1")
+@pytest.mark.parametrize("old", [0, 1])
+def test_a_run_folder_of_an_older_format_is_refused_with_one_line(tmp_path: Path, old: int) -> None:
+    (tmp_path / metadata.NAME).write_bytes(signed_json({"format": old}))
+    with pytest.raises(DamagedError, match=f"format {old}, .*reads format 2: train .*again$"):
+        read_metadata(tmp_path)
+
+
+def test_a_record_of_format_2_is_read() -> None:
+    found = read_metadata(FOLDER / "format-2")
     assert {name: found[name] for name in RECORD} == RECORD
 
 
@@ -111,13 +115,13 @@ NO_RECORDS = [
 NO_RECORDS += [
     b'{"format": true}',
     b'{"format": "1"}',
-    b'{"format": 1, "digest": []}',
+    b'{"format": 2, "digest": []}',
     b'{"format": 1e999}',
 ]
 
 
 @pytest.mark.parametrize("raw", NO_RECORDS)
-def test_A9_what_is_no_record_is_refused_in_one_line(tmp_path: Path, raw: bytes) -> None:
+def test_what_is_no_record_is_refused_in_one_line(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / metadata.NAME).write_bytes(raw)
     with pytest.raises(DamagedError) as error:
         read_metadata(tmp_path)
@@ -150,7 +154,7 @@ def test_A9_what_is_no_record_is_refused_in_one_line(tmp_path: Path, raw: bytes)
         "x",
     ],
 )
-def test_E4_a_model_of_absurd_size_is_refused(tmp_path: Path, model: Any) -> None:
+def test_a_model_of_absurd_size_is_refused(tmp_path: Path, model: Any) -> None:
     with pytest.raises(InputError, match=r"scriven\.json") as error:
         check_size({"model": model})
     assert len(str(error.value)) < 300
@@ -160,7 +164,7 @@ def test_E4_a_model_of_absurd_size_is_refused(tmp_path: Path, model: Any) -> Non
             read_metadata(tmp_path)
 
 
-def test_E4_known_models_pass() -> None:
+def test_known_models_pass() -> None:
     gpt2 = {"layers": 12, "heads": 12, "d_model": 768, "context_length": 1024, "vocab_size": 50257}
     large = {"layers": 80, "heads": 64, "d_model": 8192, "d_ff": 28672, "head_dim": 128}
     large |= {"kv_heads": 8, "context_length": 131072, "vocab_size": 128256}
@@ -174,7 +178,7 @@ def test_E4_known_models_pass() -> None:
         st.one_of(st.integers(), st.floats(), st.integers(0, 10**6)),
     )
 )
-def test_E4_whatever_passes_has_a_size_that_can_be_loaded(model: dict[str, float]) -> None:
+def test_whatever_passes_has_a_size_that_can_be_loaded(model: dict[str, float]) -> None:
     try:
         check_size({"model": model})
     except InputError:
@@ -212,7 +216,7 @@ BAD_NAMES = [
 
 @pytest.mark.parametrize("name", BAD_NAMES)
 @pytest.mark.parametrize("place", ["architecture", "task", "kind"])
-def test_E6_names_that_are_paths_are_refused(tmp_path: Path, place: str, name: Any) -> None:
+def test_names_that_are_paths_are_refused(tmp_path: Path, place: str, name: Any) -> None:
     content = {"tokenizer": {"kind": name}} if place == "kind" else {place: name}
     (tmp_path / metadata.NAME).write_bytes(signed_json(content))
     with pytest.raises(InputError, match="not a plain name") as error:
@@ -220,21 +224,22 @@ def test_E6_names_that_are_paths_are_refused(tmp_path: Path, place: str, name: A
     assert "\n" not in str(error.value)
 
 
-def test_E6_of_a_users_own_file_only_the_name_is_kept(tmp_path: Path) -> None:
+def test_of_a_users_own_file_only_the_name_is_kept(tmp_path: Path) -> None:
     write_metadata(tmp_path, {"architecture": "/home/someone/my model.py"})
     assert read_metadata(tmp_path)["architecture"] == "my model"
 
 
-def test_E6_names_in_a_manifest_are_never_joined_to_a_path(tmp_path: Path) -> None:
-    from scriven.runs import checkpoint, manifest
+def test_names_in_a_manifest_are_never_joined_to_a_path(tmp_path: Path) -> None:
+    from scriven import manifest
+    from scriven.runs import checkpoint
 
     (tmp_path / "outside").write_text("secret")
     place = tmp_path / "run" / "checkpoints" / "step-1"
     place.mkdir(parents=True)
     names = ["../../../outside", str(tmp_path / "outside"), "a/../../x", "..", ".", "", "a\0b"]
     for name in names:
-        (place / "manifest.json").write_bytes(manifest.build({name: b"secret"}, step=1))
+        (place / "manifest.json").write_bytes(manifest.build_manifest({name: b"secret"}, step=1))
         with pytest.raises(DamagedError, match="is missing"):
             checkpoint.load(tmp_path / "run", 1)
         with pytest.raises(DamagedError, match="is missing"):
-            manifest.verify(place)
+            manifest.verify_folder(place)

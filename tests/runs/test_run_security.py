@@ -1,4 +1,4 @@
-"""E1: nothing a run folder holds can run code."""
+"""Nothing a run folder holds can run code."""
 
 import ast
 import os
@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import scriven
+from scriven import manifest
 from scriven.errors import DamagedError, InputError
-from scriven.runs import checkpoint, manifest, metadata
+from scriven.runs import checkpoint, metadata
 from scriven.runs.huggingface import read_pretrained_file, save_pretrained, verify_pretrained
 from scriven.runs.weights import load_tensors
 
@@ -49,22 +50,22 @@ def run(tmp_path: Path) -> Path:
 LOADERS: list[Callable[[Path], object]] = [
     lambda run: checkpoint.load(run, 1),
     checkpoint.load_newest,
-    lambda run: manifest.verify(run / "checkpoints" / "step-1"),
+    lambda run: manifest.verify_folder(run / "checkpoints" / "step-1"),
     metadata.read_metadata,
     verify_pretrained,
     lambda run: read_pretrained_file(run, "config.json"),
     lambda run: read_pretrained_file(run, "tokenizer.json"),
     lambda run: load_tensors(run / "model.safetensors"),
-    lambda run: load_tensors(run / "model.safetensors", sealed=False),
+    lambda run: load_tensors(run / "model.safetensors", require_digest=False),
 ]
 
 
-def test_E1_the_payload_would_run_when_unpickled(tmp_path: Path) -> None:
+def test_the_payload_would_run_when_unpickled(tmp_path: Path) -> None:
     pickle.loads(_attacks(tmp_path / "canary", tmp_path)[0])
     assert (tmp_path / "canary").is_dir()
 
 
-def test_E1_a_pickle_under_any_file_name_runs_nothing(run: Path, tmp_path: Path) -> None:
+def test_a_pickle_under_any_file_name_runs_nothing(run: Path, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     files = [path for path in run.rglob("*") if path.is_file()]
     assert len(files) == 10
@@ -85,17 +86,17 @@ def test_E1_a_pickle_under_any_file_name_runs_nothing(run: Path, tmp_path: Path)
         load(run)
 
 
-def test_E1_a_pickle_with_the_right_digests_runs_nothing(run: Path, tmp_path: Path) -> None:
+def test_a_pickle_with_the_right_digests_runs_nothing(run: Path, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     place = run / "checkpoints" / "step-1"
     for attack in _attacks(canary, tmp_path):
         for name in ("model.safetensors", "state.json"):
             held = {path.name: path.read_bytes() for path in place.iterdir()}
             held[name] = attack
-            listed = {key: value for key, value in held.items() if key != manifest.NAME}
+            listed = {key: value for key, value in held.items() if key != manifest.MANIFEST}
             (place / name).write_bytes(attack)
-            (place / manifest.NAME).write_bytes(manifest.build(listed, step=1))
-            manifest.verify(place, step=1)
+            (place / manifest.MANIFEST).write_bytes(manifest.build_manifest(listed, step=1))
+            manifest.verify_folder(place, step=1)
             with pytest.raises(DamagedError):
                 checkpoint.load(run, 1)
             assert not canary.exists()
@@ -124,7 +125,7 @@ def _forbidden(tree: ast.Module, text: str) -> list[str]:
     return found
 
 
-def test_E1_no_source_file_can_run_what_a_file_holds() -> None:
+def test_no_source_file_can_run_what_a_file_holds() -> None:
     files = sorted(SOURCE.rglob("*.py"))
     assert len(files) > 10
     for path in files:
@@ -152,5 +153,5 @@ def test_E1_no_source_file_can_run_what_a_file_holds() -> None:
         "spec.loader.exec_module(m)",
     ],
 )
-def test_E1_planted_bug_the_search_finds_each(text: str) -> None:
+def test_planted_bug_the_search_finds_each(text: str) -> None:
     assert _forbidden(ast.parse(text), text)

@@ -81,7 +81,7 @@ CHANGES = [_outside, _twice, _other_model, _other_regex, _normalizer, _negative,
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_C8_a_changed_tokenizer_is_refused(
+def test_a_changed_tokenizer_is_refused(
     tokenizer: Tokenizer, change: Callable[[dict[str, Any]], None], tmp_path: Path
 ) -> None:
     tokenizer.save(tmp_path)

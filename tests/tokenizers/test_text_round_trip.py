@@ -30,12 +30,12 @@ ODD = [
 
 @quick
 @given(text=anything)
-def test_C5_any_text_round_trips(tokenizer: Tokenizer, text: str) -> None:
+def test_any_text_round_trips(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == clean(text)
 
 
 @pytest.mark.parametrize("text", ODD)
-def test_C5_odd_texts_round_trip(tokenizer: Tokenizer, text: str) -> None:
+def test_odd_texts_round_trip(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
@@ -67,7 +67,7 @@ def test_the_fast_path_is_found_out_when_it_is_wrong(tokenizers: dict[str, Token
         ("\ud83dx", "\ufffdx"),
     ],
 )
-def test_C6_lone_surrogates_become_the_replacement_character(
+def test_lone_surrogates_become_the_replacement_character(
     tokenizer: Tokenizer, given_text: str, expected: str
 ) -> None:
     assert tokenizer.decode(tokenizer.encode(given_text)) == expected
@@ -76,14 +76,14 @@ def test_C6_lone_surrogates_become_the_replacement_character(
 
 @quick
 @given(text=st.text(st.characters(min_codepoint=0x3000, exclude_categories=["Cs"])))
-def test_C7_characters_never_seen_are_encoded(tokenizer: Tokenizer, text: str) -> None:
+def test_characters_never_seen_are_encoded(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     assert all(0 <= number < tokenizer.vocab_size for number in ids)
     assert tokenizer.decode(ids) == text
 
 
 @pytest.mark.parametrize("token", [EOS, PAD, f"a{EOS}{EOS} b", f"{EOS}\n{PAD}"])
-def test_C10_special_tokens_in_text_are_plain_text(tokenizer: Tokenizer, token: str) -> None:
+def test_special_tokens_in_text_are_plain_text(tokenizer: Tokenizer, token: str) -> None:
     ids = tokenizer.encode(token)
     assert tokenizer.eos not in ids
     assert tokenizer.pad not in ids
@@ -92,7 +92,7 @@ def test_C10_special_tokens_in_text_are_plain_text(tokenizer: Tokenizer, token: 
 
 
 @pytest.mark.parametrize("symbol", ["a", " ", "\n", ".", "1", "é", "中", "x "])
-def test_C16_a_million_equal_characters_take_seconds(tokenizer: Tokenizer, symbol: str) -> None:
+def test_a_million_equal_characters_take_seconds(tokenizer: Tokenizer, symbol: str) -> None:
     text = symbol * (1_000_000 // len(symbol))
     start = time.perf_counter()
     ids = tokenizer.encode_array(text)

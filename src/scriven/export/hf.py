@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..runs.card_task import is_finetuned
-from ..runs.card_task import usage as task_usage
 from ..runs.huggingface import WEIGHTS
 from ..runs.load import Loaded
-from ..runs.model_card import TALK
+from ..runs.model_card import usage_code
 from ..runs.weights import save_tensors
-from ..tokenizers.chat_template import TASKS, TEMPLATE_FILE
+from ..tokenizers.chat_template import TEMPLATE_FILE
 from .base import Floats, ParityProbe, ProbeAnswer, describe, twin, why_no_twin
 
 DTYPES = ("f32", "f16", "bf16")
@@ -107,19 +105,6 @@ def _floats(logits: torch.Tensor) -> Floats:
 
 
 def usage(loaded: Loaded, dtype: str) -> str:
-    """How to load it."""
-    config = describe(loaded) or {}
-    if is_finetuned(loaded.record) and config.get("architectures"):
-        code = task_usage(loaded.record, config["architectures"][0])
-        if code:
-            return f"```python\n{code}```\n"
-    pairs = "AutoModelForSeq2SeqLM"
-    auto = {"masked": "AutoModelForMaskedLM", "seq2seq": pairs, "pairs": pairs}
-    kind = auto.get(str(loaded.record.get("task")), "AutoModelForCausalLM")
-    talk = TALK if loaded.record.get("task") in TASKS else ""
-    return f"""```
-from transformers import AutoTokenizer, {kind}
-model = {kind}.from_pretrained(".", dtype="auto")
-tokenizer = AutoTokenizer.from_pretrained(".")
-{talk}```
-"""
+    """How to load it; transformers takes the dtype of the files by itself."""
+    hf_class = (describe(loaded) or {})["architectures"][0]
+    return f"```python\n{usage_code(loaded.record, hf_class)}```\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedError, InputError
-from ..runs.sealed import parse_signed_json
+from ..manifest import parse_signed_json
 
 ABSURD = 1e50
 NAME = 200  # characters of a run name that are shown

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..format import compact, decimal, duration, integer, percent
-from ..runs import card_task
+from ..runs.model_card import (
+    finetune_rows,
+    format_score,
+    reference_scores,
+    score_name,
+    score_table,
+    signatures,
+)
 from .figures import Figures
 from .history import History, finite
 from .markup import Markup, element, join
@@ -44,7 +51,7 @@ class Standing:
 
     def show(self, value: float) -> str:
         """A value of this score."""
-        return card_task.figure(self.key, value)
+        return format_score(self.key, value)
 
     @property
     def text(self) -> str:
@@ -68,7 +75,7 @@ def standing(history: History, asked: str | None = None) -> Standing | None:
     """The main score, or the one asked for; None while there is none, or where it is damaged."""
     record = plain(history)
     found = record["results"].get("val_scores") or {}
-    others = card_task.beside(record)
+    others = reference_scores(record)
     known = found or next(iter(others.values()), {})
     key = asked or record["results"].get("main_score")
     key = key if key in known else next(iter(known), None)
@@ -77,7 +84,7 @@ def standing(history: History, asked: str | None = None) -> Standing | None:
     mine = found.get(key, {})
     beside = {name: scores[key]["value"] for name, scores in others.items() if key in scores}
     return Standing(
-        name=card_task.title(key),
+        name=score_name(key),
         key=key,
         value=mine.get("value"),
         low=mine.get("low"),
@@ -157,7 +164,7 @@ def _scores(found: Any) -> dict[str, dict[str, Any]]:
 def scores(history: History) -> Markup:
     """Every score with its interval, beside baselines and control; and what baselines settled."""
     record = plain(history)
-    heads, rows = card_task.scores(record)
+    heads, rows = score_table(record)
     if not rows:
         words = "Scores come at the end of the run, over the rows that are held out."
         return element("p", words)
@@ -196,7 +203,7 @@ def _small(record: dict[str, Any]) -> Markup:
         for name, each in record["results"]["baseline"].items()
         if each.get("note")
     ]
-    notes += card_task.signatures(record)
+    notes += signatures(record)
     return join(*(element("p", text[:LONGEST], class_="aside") for text in notes))
 
 
@@ -234,7 +241,7 @@ def facts(history: History) -> Markup:
     tune = history.pick("settings", "finetune")
     known = {"finetune": tune if isinstance(tune, dict) else {}}
     about = {"task": history.word("task"), "settings": known, "finetune": _facts(history)}
-    rows = card_task.facts(about)
+    rows = finetune_rows(about)
     pairs = [
         element(
             "div",

@@ -1,18 +1,15 @@
-"""The run folder: atomic saves, digests, checkpoints, the record, the lock.
+"""The run folder: metadata, checkpoints, the published model, the lock.
 
-    disk        how a path is named to a person, how a file is read
-    atomic      files and folders that are whole or absent
-    sealed      JSON with a digest of itself inside
-    manifest    the digests of the files of one folder
-    header      what a safetensors header may say
-    weights     tensors in a safetensors file that notices any flipped bit
-    checkpoint  checkpoints/step-N: save, load, prune
-    publish     the best weights in the Hugging Face layout
-    record      scriven.json and its bounds
-    folder      finding a run, claiming an output folder
-    lock        one process per run folder
-    huggingface what `from_pretrained` wants to find in it
-    load        a run folder back as a model
+    folder        finding a run, creating a run folder
+    lock          one process per run folder
+    metadata      scriven.json and its bounds
+    weights       tensors in a safetensors file that notices any flipped bit
+    checkpoint    checkpoints/step-N: save, load, prune
+    huggingface   the best weights in the Hugging Face layout, as `from_pretrained` expects it
+    model_card    README.md, from model_card.md.jinja and usage.py.jinja
+    peft          LoRA adapters in PEFT's format
+    load          a run folder as a model
 
-Only the last two know models; nothing knows training. Nothing here runs code from a run folder.
+Only the last four know models or tasks; nothing knows training. Nothing here runs code from a run
+folder. Digests and atomic writing are in scriven/manifest.py and scriven/files.py.
 """

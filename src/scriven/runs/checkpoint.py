@@ -1,7 +1,7 @@
 """checkpoints/step-N: everything a run needs to go on, whole or absent.
 
     model.safetensors  optimizer.safetensors  random.safetensors  state.json  manifest.json
-    carried.safetensors, where the model has a memory
+    recurrent_state.safetensors, where the model has one
 
 Knows neither what the tensors mean nor when to save. The newest is the one with the highest step:
 a clock may jump, and a copied folder has new times.
@@ -27,8 +27,16 @@ from ..files import (
     remove_leftovers,
     write_folder,
 )
-from . import manifest, weights
-from .sealed import NewerFormatError
+from ..manifest import (
+    MANIFEST,
+    NewerFormatError,
+    build_manifest,
+    read_listed,
+    read_manifest,
+    verify_folder,
+    verify_listed,
+)
+from .weights import encode, read_tensors
 
 FOLDER = "checkpoints"
 _NAME = re.compile(rf"(?:{re.escape(REPLACED)})?step-(0|[1-9][0-9]{{0,17}})")
@@ -74,9 +82,9 @@ def save(
     files: dict[str, Content] = {}
     for group, named in tensors.items():
         assert group.isidentifier(), f"{group!r} is no file name"
-        files[group + _SUFFIX] = weights.encode(named)
+        files[group + _SUFFIX] = encode(named)
     files["state.json"] = json.dumps(state, indent=1).encode("ascii")
-    files[manifest.NAME] = manifest.build(files, step=step)
+    files[MANIFEST] = build_manifest(files, step=step)
     make_folder(parent)
     remove_leftovers(parent)
     path = parent / f"step-{step}"
@@ -184,30 +192,24 @@ def _drop_replaced(folder: Path) -> None:
 
 def _is_whole(place: Path, step: int) -> bool:
     try:
-        manifest.verify(place, step=step)
+        verify_folder(place, step=step)
     except (DamagedError, InputError):
         return False
     return True
 
 
 def _load(place: Path, step: int) -> tuple[Tensors, dict[str, Any]]:
-    listed = manifest.read(place, step=step)
     tensors: Tensors = {}
     state: Any = None
-    for name, expected in listed.items():
-        content = manifest.read_checked(place, name, expected)
-        where = printable(place / name)
+    for name, expected in read_manifest(place, step=step).items():
         if name.endswith(_SUFFIX):
-            tensors[name.removesuffix(_SUFFIX)] = weights.decode(content, where, sealed=False)
+            path = verify_listed(place, name, expected)
+            tensors[name.removesuffix(_SUFFIX)] = read_tensors(path, copy=True)
         elif name == "state.json":
-            state = _state(content, where)
+            try:
+                state = json.loads(read_listed(place, name, expected))
+            except (ValueError, RecursionError) as error:
+                raise DamagedError(f"{printable(place / name)} is no JSON") from error
     if not isinstance(state, dict):
         raise DamagedError(f"{printable(place)} has no state.json")
     return tensors, state
-
-
-def _state(content: bytearray, where: str) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{where} is no JSON") from error

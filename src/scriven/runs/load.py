@@ -1,8 +1,9 @@
-"""A run folder back as a model: the newest good weights, the tokenizer and the record."""
+"""A run folder as a model: the newest undamaged weights, the tokenizer and the metadata."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,9 +13,9 @@ from ..errors import DamagedError, InputError
 from ..tasks.base import BaseTask
 from ..tokenizers import Tokenizer, load_tokenizer
 from . import checkpoint
-from .huggingface import from_hf_weights
+from .huggingface import WEIGHTS, from_hf_weights
 from .metadata import read_metadata
-from .peft import load_weights
+from .peft import load_merged
 from .weights import load_tensors
 
 
@@ -24,12 +25,13 @@ class Loaded:
 
     folder: Path
     record: dict[str, Any]
+    """Its metadata, the content of scriven.json."""
     task: BaseTask
     tokenizer: Tokenizer
     architecture: str
     """Its name, or the user's own file."""
     warnings: list[str]
-    """Sentences for the user: a damaged file that was passed over, an unfinished run."""
+    """Sentences for the user: a damaged file that was not used, an unfinished run."""
 
 
 def load_run(folder: Path, architecture: str | None = None) -> Loaded:
@@ -40,66 +42,70 @@ def load_run(folder: Path, architecture: str | None = None) -> Loaded:
 
     Args:
         folder: the run folder.
-        architecture: the user's own file, where the run was made with one; a run folder never
+        architecture: the user's own file, where the run was trained with one; a run folder never
             names code to execute.
 
     Raises:
-        DamagedError: nothing whole is left. InputError: not a run folder, another tokenizer, or a
+        DamagedError: no weights are whole. InputError: not a run folder, another tokenizer, or a
             run of a user's own architecture without its file.
     """
-    record = read_metadata(folder)
-    named = architecture_of(record, architecture)
-    module = registry.module("scriven.models", named)
-    model = config.replace(module.Config(), record["model"], "model")
+    # 1. what the run is
+    metadata = read_metadata(folder)
+    name = architecture_of(metadata, architecture)
+    module = registry.module("scriven.models", name)
+    model = config.replace(module.Config(), metadata["model"], "model")
     tokenizer = load_tokenizer(folder)
-    if tokenizer.fingerprint != record["tokenizer"]["fingerprint"]:
+    if tokenizer.fingerprint != metadata["tokenizer"]["fingerprint"]:
         raise InputError(
             f"{folder}/tokenizer.json is not the tokenizer this model was trained with: "
             "put the original file back"
         )
-    kind = registry.module("scriven.tasks", record["task"])
-    backbone = module.Model(model)
-    facts = record.get("finetune")
-    task: BaseTask = kind.Task(backbone, special=tokenizer.special_token_ids, facts=facts)
+    # 2. the model for its task, with random weights
+    kind = registry.module("scriven.tasks", metadata["task"])
+    ids, finetune = tokenizer.special_token_ids, metadata.get("finetune")
+    task: BaseTask = kind.Task(module.Model(model), special=ids, facts=finetune)
+    # 3. its weights
     warnings: list[str] = []
+    weights = _weights(folder, module, model, metadata["task"], warnings)
     try:
-        weights = _weights(folder, module, model, record["task"], warnings)
-        load_weights(task, weights, module, model, kind=record["task"])
+        if any(".lora." in name for name in weights):  # a checkpoint of a LoRA fine-tuning
+            load_merged(task, weights, module, model, kind=metadata["task"])
+        else:
+            task.load_state_dict(weights)
     except RuntimeError as error:
         raise DamagedError(
             f"{folder}: the weights do not fit the model that scriven.json describes; they are "
             "another run's, so put the original model.safetensors back"
         ) from error
-    if record.get("results") is None:
+    if metadata.get("results") is None:
         warnings.append(f"{folder.name} is not finished: these are its best weights so far")
-    return Loaded(folder, record, task.eval(), tokenizer, named, warnings)
+    return Loaded(folder, metadata, task.eval(), tokenizer, name, warnings)
 
 
-def architecture_of(record: Mapping[str, Any], given: str | None) -> str:
+def architecture_of(metadata: Mapping[str, Any], given: str | None) -> str:
     """The name or file of a run's architecture; a file must be given by the user each time.
 
     Raises:
-        InputError: the run was made with a file that was not given.
+        InputError: the run was trained with a file that was not given.
     """
-    named = str(record["architecture"])
-    if given is None and named not in registry.names("scriven.models"):
+    name = str(metadata["architecture"])
+    if given is None and name not in registry.names("scriven.models"):
         raise InputError(
-            f"this run has an architecture of its own: name its file, --arch {named}.py"
+            f"this run has an architecture of its own: name its file, --arch {name}.py"
         )
-    return given or named
+    return given or name
 
 
 def _weights(
-    folder: Path, module: Any, model: Any, task: str, warnings: list[str]
+    folder: Path, module: ModuleType, model: Any, task: str, warnings: list[str]
 ) -> dict[str, torch.Tensor]:
-    path = folder / "model.safetensors"
     try:
-        if path.exists():
-            return from_hf_weights(module, model, load_tensors(path), task)
+        if (folder / WEIGHTS).exists():
+            return from_hf_weights(module, model, load_tensors(folder / WEIGHTS), task)
     except DamagedError as error:
         warnings.append(f"{error}; the newest whole checkpoint is used instead")
-    found = checkpoint.load_newest(folder)
-    if found is None:
+    newest = checkpoint.load_newest(folder)
+    if newest is None:
         raise DamagedError(f"{folder} holds no whole weights: train it again or restore a copy")
-    warnings += found.warnings
-    return found.tensors["model"]
+    warnings += newest.warnings
+    return newest.tensors["model"]

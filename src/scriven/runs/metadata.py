@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import InputError, ScrivenError
 from ..files import printable, read_file, write_file
-from .sealed import FORMAT, parse_signed_json, release, signed_json
+from ..manifest import FORMAT, installed_version, parse_signed_json, signed_json
 
 NAME = "scriven.json"
 LONGEST = 16 << 20
@@ -54,7 +54,7 @@ def write_metadata(folder: Path, record: Mapping[str, Any]) -> None:
             given[name] = Path(given[name]).stem
     check_size(given)
     made = record.get("created") or created(folder) or _next_time(folder)
-    content = {"format": FORMAT, "scriven": release(), **given, "created": made}
+    content = {"format": FORMAT, "scriven": installed_version(), **given, "created": made}
     write_file(folder / NAME, signed_json(_finite(content)))
 
 

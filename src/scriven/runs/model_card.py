@@ -1,9 +1,12 @@
 """The model card: what a stranger has to know about a model, in the README.md of its folder.
 
 Made from scriven.json alone, so it says what is written there and nothing else; a figure that is
-missing is left out, and no licence is made up. Knows no tensor.
+missing is left out, and no licence is made up. The text is in model_card.md.jinja, code for
+transformers in usage.py.jinja. A run folder may come from a stranger, so templates are rendered in
+jinja2's sandbox, and every value is escaped unless it is marked as Markdown here.
 """
 
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -11,309 +14,390 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
-from ..tokenizers import chat_template
-from . import card_task
+from ..tokenizers.chat_template import TASKS as CHAT_TASKS
+from ..tokenizers.special_tokens import SPECIAL_TOKENS
 from .metadata import LONGEST
 
+CARD = "README.md"
 LOG = "metrics.jsonl"
 
-Curve = Sequence[tuple[int, float]]
+LossCurve = Sequence[tuple[int, float]]
 """(step, validation loss), in order."""
+Scores = Mapping[str, Mapping[str, Any]]
+"""Name -> value, low, high (a 95 % interval), signature."""
 
-SOURCES = 8
+MAX_SOURCES = 8
 """Names of texts that are listed; the others are counted."""
-CURVE = 10
-"""Rows of the curve, at most."""
+MAX_LABELS = 30
+"""Names of labels that are listed."""
+CURVE_ROWS = 10
 
 PIPELINES = {
-    "language": "text-generation",
-    "masked": "fill-mask",
-    "seq2seq": "text2text-generation",
-    "pairs": "text2text-generation",
-    **card_task.PIPELINES,
-}
-"""Hugging Face's word for what a task does; for another task, none is given."""
+    "language": "text-generation", "chat": "text-generation", "instruct": "text-generation",
+    "masked": "fill-mask", "seq2seq": "text2text-generation", "pairs": "text2text-generation",
+    "classify": "text-classification", "entail": "text-classification",
+    "translate": "translation", "summarize": "summarization",
+}  # fmt: skip
+"""Hugging Face's pipeline tag of a task; another task gets none."""
 
 PURPOSES = {
     "language": "predicts the next token of a text",
     "masked": "fills gaps in a text, knowing both sides of them",
     "seq2seq": "reads a text and writes what is missing in it",
     "pairs": "reads one text and writes another",
-    **card_task.PURPOSES,
+    "classify": "gives a text one of several labels",
+    "entail": "says how a hypothesis follows from a premise",
+    "similarity": "says how alike two texts are",
+    "choice": "chooses one of several answers",
+    "chat": "answers in a conversation",
+    "instruct": "answers a question or follows an instruction",
+    "translate": "translates a text",
+    "summarize": "writes a short text for a long one",
 }
 
-TALK = """messages = [{"role": "user", "content": "Good morning."}]
-ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
-answer = model.generate(**ids)[0, ids["input_ids"].size(1) :]
-print(tokenizer.decode(answer, skip_special_tokens=True))
-"""
-"""How transformers asks a model that answers."""
+LOSS_UNITS = {
+    "label": "nats per example",
+    "score": "squared spreads of the scores per example",
+    "answer token": "nats per token of the answers",
+}
+"""What the loss of a task counts, by its measure; of any other, nats per measure."""
 
+LABELLED = ("classify", "entail", "similarity", "choice")
+"""Tasks that end in a label, a score or a choice."""
+REWRITES = ("translate", "summarize")
+"""Tasks that make one text of another."""
+OUT_OF_100 = ("bleu", "chrf", "rouge_l")
+"""Scores from 0 to 100."""
+SCORE_NAMES = {
+    "macro_f1": "macro F1",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "rouge_l": "ROUGE-L",
+    "ended": "ended by themselves",
+}
+"""Scores whose usual name is not ours."""
+
+SHAPE = ("layers", "heads", "kv_heads", "d_model", "d_ff", "context_length")
 SIZES = (
     "characters", "documents", "rows", "validation_rows", "train_tokens", "validation_tokens"
 )  # fmt: skip
-"""What is told of a text's or a table's size."""
-
 FIGURES = (
     ("val_bits_per_byte", "bits per byte", "{:.4f}"),
     ("val_perplexity", "perplexity", "{:,.3f}"),
     ("val_accuracy", "accuracy", "{:.2%}"),
 )
-"""Of a text, with how each is called and written."""
-
-_LABELS = ("layers", "heads", "kv_heads", "d_model", "d_ff", "context_length")
+"""Results on a text, with their names and formats."""
 
 
-def model_card(record: Mapping[str, Any], shape: Mapping[str, Any], curve: Curve = ()) -> str:
+def model_card(
+    metadata: Mapping[str, Any], hf_config: Mapping[str, Any], curve: LossCurve = ()
+) -> str:
     """The card as Markdown with Hugging Face's front matter.
 
     Args:
-        record: the content of scriven.json, finished or not.
-        shape: the content of config.json; it names the class in transformers, where there is one.
-        curve: how the validation loss went.
+        metadata: the content of scriven.json, of a finished run or not.
+        hf_config: the content of config.json; it names the class in transformers, if there is one.
+        curve: the validation losses.
     """
-    kind = (shape.get("architectures") or [None])[0]
-    task = str(record.get("task", "language"))
-    parts = [
-        _front(record, kind, task),
-        f"# {_plain(str(record.get('name', 'model')))}",
-        _opening(record, task),
-        _table(_shape(record, kind)),
-        "## Rows" if card_task.is_finetuned(record) else "## Text",
-        _text(record),
-        "## Results",
-        _results(record, curve, task),
-        "## Use",
-        _use(record, kind, task),
-        "## Limits",
-        _limits(record, task),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    hf_class = (hf_config.get("architectures") or [None])[0]
+    results = metadata.get("results") or {}
+    architecture = str(metadata.get("architecture") or "")
+    heads, rows = score_table(metadata)
+    val_rows = results.get("val_rows")
+    ngram_loss = _ngram_loss(metadata)
+    command, python = _own_usage(metadata)
+    finished = results.get("val_loss") is not None
+    return _render(
+        "model_card.md.jinja",
+        name=str(metadata.get("name", "model")),
+        task=str(metadata.get("task", "language")),
+        architecture=architecture,
+        is_user_architecture=bool(architecture)
+        and architecture not in registry.names("scriven.models"),
+        hf_class=hf_class,
+        imported=metadata.get("imported") or {},
+        is_finetuned=is_finetuned(metadata),
+        base=((metadata.get("finetune") or {}).get("base") or {}).get("name"),
+        pipelines=PIPELINES,
+        purposes=PURPOSES,
+        labelled=LABELLED,
+        shape_rows=_shape_rows(metadata, hf_class),
+        data_rows=_data_rows(metadata),
+        result_rows=_result_rows(metadata) if finished else [],
+        score_heads=heads,
+        score_rows=rows,
+        held_out=val_rows if isinstance(val_rows, int) else None,
+        signatures=signatures(metadata),
+        no_better_than_counting=ngram_loss is not None and results["val_loss"] >= ngram_loss,
+        curve=_thinned(curve),
+        code=usage_code(metadata, hf_class) if hf_class else "",
+        command=command,
+        python=python,
+    )
 
 
-def _front(record: Mapping[str, Any], kind: str | None, task: str) -> str:
-    tags = ["scriven", str(record.get("architecture", "")), "trained-from-scratch"]
-    if record.get("imported"):
-        tags.pop()
-    lines = ["---", f"library_name: {'transformers' if kind else 'scriven'}"]
-    if task in PIPELINES:
-        lines.append(f"pipeline_tag: {PIPELINES[task]}")
-    licence = (record.get("imported") or {}).get("license")
-    if licence:
-        lines.append(f"license: {json.dumps(licence)}")
-    lines += ["tags:", *(f"- {json.dumps(tag)}" for tag in tags if tag), "---"]
-    return "\n".join(lines)
+def usage_code(metadata: Mapping[str, Any], hf_class: str) -> str:
+    """Python that asks the model through its class in transformers, as the task needs it."""
+    auto = "AutoModelForCausalLM"
+    if hf_class.endswith("ForMaskedLM"):
+        auto = "AutoModelForMaskedLM"
+    elif hf_class.endswith(("MTModel", "ForConditionalGeneration")):
+        auto = "AutoModelForSeq2SeqLM"
+    task = str(metadata.get("task", "language"))
+    return _render(
+        "usage.py.jinja",
+        is_code=True,
+        hf_class=hf_class,
+        auto=auto,
+        task=task,
+        finetune=metadata.get("finetune") or {},
+        spaced=(metadata.get("tokenizer") or {}).get("kind") in ("bpe", "word"),
+        delimiter=SPECIAL_TOKENS["delimiter"],
+        talks=task in CHAT_TASKS,
+    )
 
 
-def _opening(record: Mapping[str, Any], task: str) -> str:
-    purpose = PURPOSES.get(task, f"was trained for the task `{_plain(task)}`")
-    imported = record.get("imported")
-    if imported:
-        return (
-            f"A model that {purpose}, imported with Scriven from the folder "
-            f"{_code(imported.get('folder', ''))}. What its authors say of it counts, above all "
-            "its licence."
+def is_finetuned(metadata: Mapping[str, Any]) -> bool:
+    """Whether a run is a fine-tuning."""
+    return isinstance(metadata.get("finetune"), dict)
+
+
+def read_loss_curve(folder: Path) -> list[tuple[int, float]]:
+    """The validation losses that a run has logged; a line that cannot be read is skipped."""
+    losses: dict[int, float] = {}
+    try:
+        with (folder / LOG).open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if len(line) >= LONGEST or '"evaluation"' not in line:
+                    continue
+                try:
+                    event = json.loads(line)
+                    if event["event"] == "evaluation" and abs(float(event["loss"])) < 1e6:
+                        losses[int(event["step"])] = float(event["loss"])
+                except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+                    continue
+    except OSError:
+        return []
+    return sorted(losses.items())
+
+
+# Scores of a fine-tuned model, for the card and for the report
+
+
+def score_name(name: str) -> str:
+    """The name of a score for a person."""
+    return SCORE_NAMES.get(name, name.replace("_", " "))
+
+
+def format_score(name: str, value: float) -> str:
+    """A score with the decimals that are usual for it."""
+    return f"{value:.1f}" if name in OUT_OF_100 else f"{value:.3f}"
+
+
+def reference_scores(metadata: Mapping[str, Any]) -> dict[str, Scores]:
+    """The scores of trivial baselines and of the control run, by a name for a person."""
+    results = metadata.get("results") or {}
+    baseline = results.get("baseline") or metadata.get("baseline") or {}
+    scores = {
+        str(name).replace("_", " "): each["scores"]
+        for name, each in baseline.items()
+        if isinstance(each, dict) and isinstance(each.get("scores"), dict)
+    }
+    control = results.get("control")
+    if isinstance(control, dict) and isinstance(control.get("val_scores"), dict):
+        scores["without pre-training"] = control["val_scores"]
+    return scores
+
+
+def score_table(metadata: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The table of scores: its heads, and a row for each score; none while unfinished."""
+    scores: Scores = (metadata.get("results") or {}).get("val_scores") or {}
+    references = reference_scores(metadata)
+    rows = []
+    for name, each in scores.items():
+        if each.get("value") is None:
+            continue
+        interval = ""
+        if each.get("low") is not None and each.get("high") is not None:
+            interval = f"{format_score(name, each['low'])} to {format_score(name, each['high'])}"
+        others = [(score.get(name) or {}).get("value") for score in references.values()]
+        rows.append(
+            [
+                score_name(name),
+                format_score(name, each["value"]),
+                interval,
+                *("" if value is None else format_score(name, value) for value in others),
+            ]
         )
-    if card_task.is_finetuned(record):
-        base = (record["finetune"].get("base") or {}).get("name")
-        begun = f" from {_code(base)}, which was trained from scratch," if base else ""
-        return f"A model that {purpose}, fine-tuned with Scriven{begun} on the rows named below."
-    return f"A model that {purpose}, trained from scratch with Scriven on the text named below."
+    return ["score", "this model", "95 % interval", *references], rows
 
 
-def _shape(record: Mapping[str, Any], kind: str | None) -> list[tuple[str, str]]:
-    model, tokenizer = record.get("model") or {}, record.get("tokenizer") or {}
-    rows = [("architecture", _code(record.get("architecture", "")))]
-    if kind:
-        rows.append(("class in transformers", _code(kind)))
-    parameters = (record.get("results") or {}).get("parameters")
-    if parameters:
-        rows.append(("parameters", f"{parameters:,}"))
-    rows += [(name, f"{model[name]:,}") for name in _LABELS if model.get(name)]
-    if tokenizer:
-        size = tokenizer.get("vocab_size")
-        rows.append(("tokenizer", f"{_plain(str(tokenizer.get('kind')))}, {size:,} tokens"))
+def signatures(metadata: Mapping[str, Any]) -> list[str]:
+    """How scores were computed, where they have a signature."""
+    scores: Scores = (metadata.get("results") or {}).get("val_scores") or {}
+    return [
+        f"{score_name(name)}: {each['signature']}"
+        for name, each in scores.items()
+        if each.get("signature")
+    ]
+
+
+def finetune_rows(metadata: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """(name, values): the task, its base model, and the names of its columns and labels."""
+    finetune: Mapping[str, Any] = metadata["finetune"]
+    rows = [("task", [str(metadata.get("task"))])]
+    base = finetune.get("base") or {}
+    if base.get("name"):
+        fresh = " in shape only: its weights were not used" if base.get("fresh") else ""
+        rows.append(("base model", [f"{base['name']}{fresh}"]))
+    settings = (metadata.get("settings") or {}).get("finetune") or {}
+    if settings.get("weights"):
+        is_lora = settings["weights"] == "lora"
+        rank = f" of rank {settings.get('lora_rank')}" if is_lora else ""
+        rows.append(("weights trained", [f"{settings['weights']}{rank}"]))
+    columns = finetune.get("columns") or {}
+    if columns:
+        named = [f"{ours}: {name}" if ours != name else ours for ours, name in columns.items()]
+        rows.append(("columns", named))
+    labels = [str(each) for each in finetune.get("labels") or []]
+    if labels:
+        more = [f"and {len(labels) - MAX_LABELS} more"] if len(labels) > MAX_LABELS else []
+        rows.append((f"{len(labels)} labels", labels[:MAX_LABELS] + more))
+    if finetune.get("low") is not None and finetune.get("high") is not None:
+        rows.append(("scores", [f"{finetune['low']:g} to {finetune['high']:g}"]))
     return rows
 
 
-def _text(record: Mapping[str, Any]) -> str:
-    data = record.get("data") or {}
-    names = [_code(_name(str(each))) for each in data.get("sources") or []]
+# Rows of the card's tables
+
+Row = tuple[str, str]
+"""Name and value."""
+
+
+def _shape_rows(metadata: Mapping[str, Any], hf_class: str | None) -> list[Row]:
+    model, tokenizer = metadata.get("model") or {}, metadata.get("tokenizer") or {}
+    rows: list[Row] = [("architecture", _code(metadata.get("architecture", "")))]
+    if hf_class:
+        rows.append(("class in transformers", _code(hf_class)))
+    parameters = (metadata.get("results") or {}).get("parameters")
+    if parameters:
+        rows.append(("parameters", f"{parameters:,}"))
+    rows += [(name, f"{model[name]:,}") for name in SHAPE if model.get(name)]
+    if tokenizer:
+        size = tokenizer.get("vocab_size")
+        rows.append(("tokenizer", _Markdown(f"{_plain(tokenizer.get('kind'))}, {size:,} tokens")))
+    return rows
+
+
+def _data_rows(metadata: Mapping[str, Any]) -> list[Row]:
+    data = metadata.get("data") or {}
+    names = [_code(_file_name(str(each))) for each in data.get("sources") or []]
     if not names:
-        return "Not known: this folder does not say what the model was trained on."
-    more = f" and {len(names) - SOURCES} more" if len(names) > SOURCES else ""
-    rows = [("sources", ", ".join(names[:SOURCES]) + more)]
-    if card_task.is_finetuned(record):
-        told = card_task.facts(record)
-        rows += [(_plain(name), ", ".join(_plain(each) for each in found)) for name, found in told]
+        return []
+    more = f" and {len(names) - MAX_SOURCES} more" if len(names) > MAX_SOURCES else ""
+    rows: list[Row] = [("sources", _Markdown(", ".join(names[:MAX_SOURCES]) + more))]
+    if is_finetuned(metadata):
+        for name, values in finetune_rows(metadata):
+            rows.append((name, _Markdown(", ".join(map(_plain, values)))))
     for name in SIZES:
         if isinstance(data.get(name), int):
             rows.append((name.replace("_", " "), f"{data[name]:,}"))
     if data.get("fingerprint"):
         rows.append(("fingerprint", _code(data["fingerprint"])))
-    return _table(rows)
+    return rows
 
 
-def _results(record: Mapping[str, Any], curve: Curve, task: str) -> str:
-    results = record.get("results") or {}
-    if results.get("val_loss") is None:
-        if record.get("imported"):
-            return "None here: `scriven evaluate` measures the model on a text of yours."
-        return "Training is not finished; these are the best weights so far."
-    unit = str(results.get("measure", "token")).removeprefix("next ")
-    tuned = card_task.is_finetuned(record)
-    unit = card_task.UNITS.get(unit, f"nats per {_plain(unit)}")
+def _result_rows(metadata: Mapping[str, Any]) -> list[Row]:
+    results = metadata["results"]
+    measure = str(results.get("measure", "token")).removeprefix("next ")
+    unit = LOSS_UNITS.get(measure, f"nats per {measure}")
     rows = [("validation loss", f"{results['val_loss']:.4f} {unit}")]
-    for name, label, form in () if tuned else FIGURES:
+    for name, label, form in () if is_finetuned(metadata) else FIGURES:
         if results.get(name) is not None:
             rows.append((label, form.format(results[name])))
-    baseline = None if task == "masked" else results.get("ngram_loss")  # counting sees one side
-    if baseline is not None:
-        rows.append((f"counting {results.get('ngram_order')}-grams", f"{baseline:.4f} nats"))
+    ngram_loss = _ngram_loss(metadata)
+    if ngram_loss is not None:
+        rows.append((f"counting {results.get('ngram_order')}-grams", f"{ngram_loss:.4f} nats"))
     for name in ("steps", "tokens"):
         if isinstance(results.get(name), int):
             rows.append((f"{name} of training", f"{results[name]:,}"))
     if results.get("seconds") is not None:
         rows.append(("time of training", f"{results['seconds']:,.0f} s"))
-    parts = [*_scores(record), _table(rows)]
-    if baseline is not None and results["val_loss"] >= baseline:
-        parts.append("**It predicts no better than counting does**, so it has learnt little.")
-    if len(curve) > 1:
-        parts.append(_curve(curve))
-    return "\n\n".join(parts)
+    return rows
 
 
-def _scores(record: Mapping[str, Any]) -> list[str]:
-    """The scores of a fine-tuned model beside those of trivial baselines."""
-    if not card_task.is_finetuned(record):
-        return []
-    heads, rows = card_task.scores(record)
-    if not rows:
-        return []
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
-    shown = "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
-    count = record["results"].get("val_rows")
-    parts = [f"On {count:,} held-out rows, with 95 % intervals:"] if isinstance(count, int) else []
-    parts.append(shown)
-    signed = card_task.signatures(record)
-    return [*parts, "\n".join(f"- {_plain(each)}" for each in signed)] if signed else parts
+def _ngram_loss(metadata: Mapping[str, Any]) -> float | None:
+    """The n-gram baseline's loss; None where it is no baseline: it sees one side of a gap only."""
+    results = metadata.get("results") or {}
+    is_comparable = metadata.get("task") != "masked" and results.get("val_loss") is not None
+    return results.get("ngram_loss") if is_comparable else None
 
 
-def _cell(text: str) -> str:
-    return text if set(text) <= set("-:") else _plain(text)
-
-
-def _curve(curve: Curve) -> str:
-    """The first, the last and some between, evenly."""
-    count = min(len(curve), CURVE)
-    chosen = [curve[round(i * (len(curve) - 1) / (count - 1))] for i in range(count)]
-    rows = [f"| {step:,} | {loss:.3f} |" for step, loss in chosen]
-    return "\n".join(["| step | validation loss |", "|---:|---:|", *rows])
-
-
-def _use(record: Mapping[str, Any], kind: str | None, task: str) -> str:
-    own = _own(record, task)
-    if kind is None:
-        return (
-            f"{own} The architecture has no counterpart in transformers, so other programs "
-            "cannot read it; the weights are plain safetensors under Scriven's names."
-        )
-    code = card_task.usage(record, kind) if card_task.is_finetuned(record) else ""
-    if code:
-        return f"```python\n{code}```\n\n{own}"
-    auto = "AutoModelForCausalLM"
-    if kind.endswith("ForMaskedLM"):
-        auto = "AutoModelForMaskedLM"
-    elif card_task.is_pair(kind):
-        auto = "AutoModelForSeq2SeqLM"
-    talk = TALK if task in chat_template.TASKS else ""
-    return f"""```python
-from transformers import {auto}, AutoTokenizer
-
-model = {auto}.from_pretrained(".")
-tokenizer = AutoTokenizer.from_pretrained(".")
-{talk}```
-
-{own}"""
-
-
-def _own(record: Mapping[str, Any], task: str) -> str:
-    """How Scriven itself uses it."""
-    commands = ["generate FOLDER", "scriven.load(FOLDER)` in Python"]
+def _own_usage(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    """(command of scriven, Python) that use the model."""
+    task = metadata.get("task", "language")
     if task == "masked":
-        commands = ['generate FOLDER "To <mask> or not"', "scriven.load(FOLDER)`"]
-    elif task in chat_template.TASKS:
-        commands[0] = "chat FOLDER"
-    elif card_task.is_finetuned(record):
-        commands = ["predict FOLDER IN.csv -o OUT.csv", "scriven.load(FOLDER).predict([...])`"]
-    own = f"With Scriven: `scriven {commands[0]}`, or `{commands[1]}."
-    if record.get("architecture") and record["architecture"] not in registry.names(
-        "scriven.models"
-    ):
-        own += f" It needs its author's file, `--arch {_plain(str(record['architecture']))}.py`."
-    return own
+        return 'generate FOLDER "To <mask> or not"', "scriven.load(FOLDER)"
+    if task in CHAT_TASKS:
+        return "chat FOLDER", "scriven.load(FOLDER)"
+    if is_finetuned(metadata):
+        return "predict FOLDER IN.csv -o OUT.csv", "scriven.load(FOLDER).predict([...])"
+    return "generate FOLDER", "scriven.load(FOLDER)"
 
 
-def _limits(record: Mapping[str, Any], task: str) -> str:
-    if record.get("imported"):
-        return "Those of the original model. Nothing was trained or measured here."
-    said = (
-        "It may repeat passages of that text word for word, and whatever is wrong or hurtful in it"
-    )
-    if task in card_task.LABELLED:
-        said = "It answers whatever it is given, also what is unlike anything it was taught with"
-    part = "rows of the same table" if card_task.is_finetuned(record) else "a part of the same text"
-    lines = [
-        "It knows its training text and nothing else: no facts, no instructions, no judgement.",
-        f"{said}; nothing was filtered.",
-        f"The results are of one run, on {part} that was held out; on others it will do worse.",
-        "No licence is given: whoever publishes it chooses one that the texts allow.",
-    ]
-    if task == "language":
-        lines.insert(1, "What it writes is made up.")
-    return "\n".join(f"- {line}" for line in lines)
+def _thinned(curve: LossCurve) -> LossCurve:
+    """The first point, the last and some between, evenly; none where there is one point only."""
+    if len(curve) < 2:
+        return []
+    count = min(len(curve), CURVE_ROWS)
+    return [curve[round(i * (len(curve) - 1) / (count - 1))] for i in range(count)]
 
 
-def _table(rows: Sequence[tuple[str, str]]) -> str:
-    body = [f"| {name} | {value} |" for name, value in rows]
-    return "\n".join(["| | |", "|---|---|", *body])
-
-
-def _name(source: str) -> str:
+def _file_name(source: str) -> str:
     """The last part of a path: where it lay on somebody's machine is nobody's business."""
     parts = [part for part in re.split(r"[/\\]", source) if part]
     return "standard input" if source == "-" else parts[-1] if parts else source
 
 
-def _plain(text: str) -> str:
+# Escaping
+
+
+class _Markdown(str):
+    """Text that is Markdown already; any other value of a template is escaped."""
+
+
+def _render(template: str, *, is_code: bool = False, **values: Any) -> str:
+    text: str = _environment(is_code).get_template(template).render(**values)
+    return text
+
+
+@functools.cache
+def _environment(is_code: bool) -> Any:
+    """The sandbox; `is_code` for Python, where nothing is escaped: its values are numbers."""
+    import jinja2.sandbox  # loaded only when a card is written
+
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        finalize=None if is_code else _escape,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined if is_code else jinja2.Undefined,
+    )
+    yaml = lambda value: _Markdown(json.dumps(value))  # noqa: E731
+    environment.filters |= {"plain": _plain, "code": _code, "markdown": _Markdown, "yaml": yaml}
+    return environment
+
+
+def _escape(value: object) -> str:
+    return value if isinstance(value, _Markdown) else _plain(value)
+
+
+def _plain(value: object) -> _Markdown:
     """Text of one line that Markdown shows as it is."""
-    kept = "".join(each if each.isprintable() else " " for each in text)
-    return re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", kept)[:200]
+    text = "".join(each if each.isprintable() else " " for each in str(value))
+    return _Markdown(re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", text)[:200])
 
 
-def _code(value: object) -> str:
-    """A value in Markdown's code style; a mark that would end it is left out."""
-    kept = "".join(each if each.isprintable() else " " for each in str(value))
-    return "`" + re.sub(r"[`|]", "", kept)[:200] + "`"
-
-
-def read_loss_curve(folder: Path) -> list[tuple[int, float]]:
-    """The validation losses that a run has logged; a line that cannot be read is passed over."""
-    found: dict[int, float] = {}
-    try:
-        with (folder / LOG).open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                if len(line) < LONGEST and '"evaluation"' in line:
-                    _add(found, line)
-    except OSError:
-        return []
-    return sorted(found.items())
-
-
-def _add(found: dict[int, float], line: str) -> None:
-    try:
-        event = json.loads(line)
-        if event["event"] == "evaluation" and abs(float(event["loss"])) < 1e6:
-            found[int(event["step"])] = float(event["loss"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return
+def _code(value: object) -> _Markdown:
+    """A value in Markdown's code style; a backtick or bar, which would end it, is left out."""
+    text = "".join(each if each.isprintable() else " " for each in str(value))
+    return _Markdown("`" + re.sub(r"[`|]", "", text)[:200] + "`")

@@ -1,16 +1,18 @@
-"""Adapters in the file format of PEFT, there and back.
+"""LoRA adapters in the file format of PEFT: writing, reading and attaching them.
 
     adapter_config.json          rank, alpha and which layers are adapted
     adapter_model.safetensors    A and B of each, and weights that were trained whole
 
-Layers have the names they have in the Hugging Face twin of the architecture, so the folder can be
-used with that twin: a joint matrix is written in the parts it has there. Without a twin, names are
-our own. Source: https://huggingface.co/docs/peft, "PEFT checkpoint format".
+Layers have the names they have in transformers, so the folder can be used with the same model
+there: a fused matrix is written in the parts it has there. Where transformers has no such model,
+names are our own. An adapter's A and B are rows of the same kind of table as the weights
+(models/shared/names.py), so one function splits, renames and joins both.
+Source: https://huggingface.co/docs/peft, "PEFT checkpoint format".
 """
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,23 +23,24 @@ from torch import Tensor, nn
 
 from ..errors import DamagedError, InputError
 from ..files import Content, printable, read_file, write_folder
-from ..models.shared.names import from_foreign, to_foreign
-from ..nn.lora import adapt, adapters, merge
-from .adapter_names import A, B, Names, adaptable, layer_of, shortest
+from ..models.shared.names import Name, Sizes, deepest, expand, from_foreign, to_foreign
+from ..nn.lora import TARGETS, adapt, adapters, merge
+from .huggingface import SCORE, hf_config_of, is_labelled
 from .weights import encode, load_tensors
 
 CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
+A, B = ".lora_A.weight", ".lora_B.weight"
 
 _PREFIX = "base_model.model."
-_TYPES = {
+_TASK_TYPES = {
     "ForCausalLM": "CAUSAL_LM",
     "LMHeadModel": "CAUSAL_LM",
     "MTModel": "SEQ_2_SEQ_LM",
     "ForSequenceClassification": "SEQ_CLS",
 }
-_BEGINNINGS = (True, False, None, "gaussian", "orthogonal", "eva")
-"""Ways to begin an adapter that leave the base model's own weights as they are."""
+_INITIALISATIONS = (True, False, None, "gaussian", "orthogonal", "eva")
+"""Ways to initialise an adapter that leave the weights of the base model as they are."""
 _REFUSED = ("use_dora", "rank_pattern", "alpha_pattern", "layer_replication", "lora_bias")
 
 
@@ -74,10 +77,10 @@ def add_adapters(
     Raises:
         SettingError: as `adapt`.
     """
-    adapt(task, rank, alpha, dropout=dropout, parts=Names(architecture, config, kind).cuts())
+    adapt(task, rank, alpha, dropout=dropout, parts=LoraNames(architecture, config, kind).cuts())
 
 
-def load_weights(
+def load_merged(
     task: nn.Module,
     tensors: Mapping[str, Tensor],
     architecture: ModuleType,
@@ -128,7 +131,7 @@ def write_adapter(
         ResourceError: the disk is full or broken; what was there before is untouched.
         InputError: the folder cannot be written to.
     """
-    lora, names = adapters(task), Names(architecture, config, kind)
+    lora, names = adapters(task), LoraNames(architecture, config, kind)
     assert lora, "the task has no adapters"
     trained = {name: each for name, each in task.named_parameters() if each.requires_grad}
     whole = {name: each.detach() for name, each in trained.items() if ".lora." not in name}
@@ -179,7 +182,7 @@ def read_adapter(folder: Path) -> StoredAdapter:
     for field in _REFUSED:
         if about.get(field):
             raise InputError(f"{where}: {field} is set, which adapters here do not have")
-    if about.get("init_lora_weights") not in _BEGINNINGS:
+    if about.get("init_lora_weights") not in _INITIALISATIONS:
         raise InputError(
             f"{where}: init_lora_weights changed the base model's weights: convert the adapter "
             "with PEFT's path_initial_model_for_weight_conversion first"
@@ -190,7 +193,7 @@ def read_adapter(folder: Path) -> StoredAdapter:
         alpha *= math.sqrt(rank)
     dropout = _number({"lora_dropout": 0.0, **about}, "lora_dropout", where, 0, 0.999)
     base = about.get("base_model_name_or_path")
-    tensors = load_tensors(folder / TENSORS, sealed=None)
+    tensors = load_tensors(folder / TENSORS, require_digest=False)
     plain = {name.removeprefix(_PREFIX): each for name, each in tensors.items()}
     return StoredAdapter(
         folder, rank, alpha, dropout, base if isinstance(base, str) else None, plain
@@ -216,7 +219,7 @@ def attach_adapter(
         InputError: the adapter belongs to another model, or changes what cannot be adapted here.
             The task may have been changed by then.
     """
-    weights, names = dict(task.named_parameters()), Names(architecture, config, kind)
+    weights, names = dict(task.named_parameters()), LoraNames(architecture, config, kind)
     where = printable(stored.folder)
     given = dict(stored.tensors)
     table = [names.row(name) for name in weights]
@@ -258,4 +261,83 @@ def _number(about: Mapping[str, Any], field: str, where: str, low: float, high: 
 def _task_type(twin: Mapping[str, Any]) -> str | None:
     """PEFT's name for what a class of transformers does; None for those it has no name for."""
     name = str((twin.get("architectures") or [""])[0])
-    return next((kind for end, kind in _TYPES.items() if name.endswith(end)), None)
+    return next((kind for end, kind in _TASK_TYPES.items() if name.endswith(end)), None)
+
+
+class LoraNames:
+    """Names of one model's weights and adapters, ours and those of transformers.
+
+    Args:
+        architecture: its file. config: its Config.
+        kind: of its task, a file of tasks/; what it is pre-trained for by default.
+    """
+
+    def __init__(self, architecture: ModuleType, config: Any, kind: str | None = None) -> None:
+        self.twin = hf_config_of(architecture, config, kind)
+        rows = [] if self.twin is None else expand(architecture.NAMES, deepest(config))
+        self.table = {row.ours: row for row in rows}
+        """Empty where there is no twin: then names are ours."""
+        if rows and kind is not None and is_labelled(kind):
+            self.table["words.weight"] = self.table["head.weight"]
+            self.table["head.weight"] = Name("head.weight", SCORE)
+        self.sizes: Sizes = architecture.sizes(config)
+
+    def cuts(self) -> dict[str, list[int]]:
+        """Matrices that the twin stores in parts -> rows of each part."""
+        return {row.ours: list(self.sizes[row.parts]) for row in self.table.values() if row.parts}
+
+    def row(self, name: str) -> Name:
+        """What one of our weights is called there."""
+        found = self.table.get(name) or Name(name, name)
+        theirs = (found.theirs,) if isinstance(found.theirs, str) else found.theirs
+        return Name(name, theirs, found.parts, found.transposed)
+
+    def pair(self, name: str) -> list[Name]:
+        """The rows of the A and B of one of our matrices; neither is ever transposed."""
+        row = self.row(name)
+        layers = [layer_of(theirs) for theirs in row.theirs]
+        return [
+            Name(f"{name}{A}", tuple(f"{each}{A}" for each in layers), row.parts and "rank"),
+            Name(f"{name}{B}", tuple(f"{each}{B}" for each in layers), row.parts),
+        ]
+
+    def with_rank(self, name: str, rank: int) -> Sizes:
+        """Where the tables of `pair` cut."""
+        return {**self.sizes, "rank": [rank] * len(self.row(name).theirs)}
+
+    def fill(self, given: dict[str, Tensor], name: str, weight: Tensor, rank: int) -> None:
+        """Adds an adapter of zeros for each part that has none, beside one that has."""
+        layers = [layer_of(theirs) for theirs in self.row(name).theirs]
+        if not any(f"{layer}{A}" in given for layer in layers):
+            return
+        sizes = self.cuts().get(name, [weight.size(0)])
+        for layer, size in zip(layers, sizes, strict=True):
+            if f"{layer}{A}" not in given and f"{layer}{B}" not in given:
+                given[f"{layer}{A}"] = weight.new_zeros(rank, weight.size(1))
+                given[f"{layer}{B}"] = weight.new_zeros(size, rank)
+
+
+def adaptable(weights: Mapping[str, Tensor]) -> list[str]:
+    """Those weights that may have an adapter."""
+    return [
+        name
+        for name, weight in weights.items()
+        if weight.dim() == 2 and name.rpartition(".")[0].rpartition(".")[2] in TARGETS
+    ]
+
+
+def layer_of(name: str) -> str:
+    """The layer of a weight; each matrix of a recurrent layer counts as a layer."""
+    return name.removesuffix(".weight")
+
+
+def shortest(layers: Iterable[str], others: Iterable[str]) -> list[str]:
+    """The shortest endings of dotted names that mean all of `layers` and none of `others`."""
+    dotted = [f".{name}" for name in others]
+    found = set()
+    for layer in layers:
+        words = layer.split(".")
+        endings = [".".join(words[-count:]) for count in range(1, len(words) + 1)]
+        clear = (each for each in endings if not any(one.endswith(f".{each}") for one in dotted))
+        found.add(next(clear, layer))
+    return sorted(found)

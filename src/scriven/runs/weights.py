@@ -1,34 +1,60 @@
 """Tensors in a safetensors file that carries a SHA-256 of itself.
 
 One file, so one rename publishes it, and one flipped bit anywhere is noticed without a second
-file. The digest covers every byte, with its own 64 characters taken as zeros; other readers see
-one more line of metadata. Tied weights are one tensor: the caller names it once.
+file. The digest covers every byte of the file, with its own 64 characters taken as zeros; other
+programs see one more line of metadata. Files are read through the package safetensors. They are
+written here, because its writer copies nothing into this process's hands: the digest would need a
+second pass over the file. Tied weights are one tensor: the caller names it once.
+Source: https://github.com/huggingface/safetensors, "Format".
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
-from ..errors import DamagedError, ResourceError
+from ..errors import DamagedError
 from ..files import Buffer, file_size, printable, read_error, write_file
-from ..format import format_bytes
-from . import header
 
-# Written first, so that the digest always stands at the same place.
+# The digest is written first, so that it always has the same place in the file.
 _OPENING = b'{"__metadata__":{"sha256":"'
-_START, _STOP = len(_OPENING), len(_OPENING) + 64
+_START = 8 + len(_OPENING)
+_STOP = _START + 64
 _BLANK = "0" * 64
 
-ALIGNMENT = 64
-"""Bytes; of PyTorch's own tensors on a CPU."""
+HEADER_LIMIT = 16_000_000
+"""Bytes of a header. The format allows 100 MB, but parsing takes several times that."""
+MAX_TENSORS = 100_000
+"""Tensors in one file. A parsed entry takes ten times its text, so they are counted before."""
+
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+    torch.complex64: "C64",
+}
 
 
 def encode(
     tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
 ) -> list[Buffer]:
-    """The file as pieces; tensors that are on the CPU and contiguous are not copied.
+    """The file as buffers; tensors that are on the CPU and contiguous are not copied.
 
     The bytes depend on the content alone, so equal tensors give equal files.
 
@@ -37,41 +63,26 @@ def encode(
         metadata: further text for the header.
     """
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    ready = {name: tensors[name].detach().cpu().contiguous() for name in order}
-    about = {"sha256": _BLANK, "format": "pt", **(metadata or {})}
-    assert about["sha256"] == _BLANK, "the digest is ours"
-    head = bytearray(header.build(ready, about))
-    data = [one.reshape(-1).view(torch.uint8).numpy().data for one in ready.values()]
+    dense = {name: tensors[name].detach().cpu().contiguous() for name in order}
+    header: dict[str, Any] = {
+        "__metadata__": {"sha256": _BLANK, "format": "pt", **(metadata or {})}
+    }
+    start = 0
+    for name, tensor in dense.items():
+        stop = start + tensor.numel() * tensor.element_size()
+        described = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape)}
+        header[name] = {**described, "data_offsets": [start, stop]}
+        start = stop
+    text = json.dumps(header, separators=(",", ":")).encode("ascii")
+    text += b" " * (-len(text) % 8)  # keeps the tensors aligned
+    head = bytearray(len(text).to_bytes(8, "little") + text)
+    assert head[_START:_STOP] == _BLANK.encode(), "the digest is added here"
+    data = [one.reshape(-1).view(torch.uint8).numpy().data for one in dense.values()]
     digest = hashlib.sha256(head)
-    for piece in data:
-        digest.update(piece)
-    head[8 + _START : 8 + _STOP] = digest.hexdigest().encode("ascii")
+    for buffer in data:
+        digest.update(buffer)
+    head[_START:_STOP] = digest.hexdigest().encode("ascii")
     return [head, *data]
-
-
-def decode(raw: bytearray, where: str, *, sealed: bool = True) -> dict[str, torch.Tensor]:
-    """The tensors of a file in memory, each where `aligned` wants it.
-
-    Args:
-        raw: the whole file.
-        where: how the file is named in messages.
-        sealed: whether to check the digest inside; not needed where a manifest has been checked.
-
-    Raises:
-        DamagedError: the bytes are not what was written.
-    """
-    stop = 8 + header.length(bytes(raw[:8]), len(raw), where)
-    found = _tensors(bytes(raw[8:stop]), memoryview(raw)[stop:], where, sealed)
-    return {name: aligned(tensor) for name, tensor in found.items()}
-
-
-def aligned(tensor: torch.Tensor) -> torch.Tensor:
-    """The same at an address like those of tensors that PyTorch makes.
-
-    Intel's MKL promises equal bits for equal addresses modulo 64 only, and on an AMD processor it
-    makes use of that: a run that went on from tensors in the middle of a file was another run.
-    """
-    return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
 
 
 def save_tensors(
@@ -80,61 +91,76 @@ def save_tensors(
     """Writes a safetensors file that is always the old one or the whole new one.
 
     Raises:
-        ResourceError, InputError: as `write_file`.
+        ResourceError, InputError: as `files.write_file`.
     """
     write_file(path, encode(tensors, metadata))
 
 
-def load_tensors(path: Path, *, sealed: bool | None = True) -> dict[str, torch.Tensor]:
-    """Reads a safetensors file onto the CPU, in one times its size of memory.
+def load_tensors(path: Path, *, require_digest: bool = True) -> dict[str, torch.Tensor]:
+    """Maps a safetensors file into memory, after its digest has been checked.
 
     Args:
         path: the file.
-        sealed: False for a file of another program, which has no digest; None: check it if there
-            is one.
+        require_digest: False for files of other programs, which may have none to check.
 
     Raises:
         DamagedError: the file is not what was written, or was made to do harm.
-        ResourceError: there is not enough memory for it.
     """
+    where = printable(path)
+    _check_header(path)
+    with path.open("rb") as file:
+        head = file.read(_STOP)
+        if head[8:_START] == _OPENING:
+            digest = hashlib.sha256(head[:_START] + _BLANK.encode("ascii"))
+            while block := file.read(1 << 20):
+                digest.update(block)
+            if digest.hexdigest().encode("ascii") != head[_START:]:
+                raise DamagedError(f"{where} is damaged: its SHA-256 is not the one written inside")
+        elif require_digest:
+            raise DamagedError(f"{where} has no digest: it is damaged or not written by Scriven")
+    return read_tensors(path)
+
+
+def read_tensors(path: Path, *, copy: bool = False) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file on the CPU, mapped into memory; no digest is checked.
+
+    Args:
+        path: the file.
+        copy: whether each tensor gets memory of its own. Intel's MKL promises equal bits only for
+            equal addresses modulo 64 bytes, and on AMD processors it makes use of that: a run that
+            went on from tensors in the middle of a file was not the run that was never stopped.
+
+    Raises:
+        DamagedError: the file is no safetensors file, or was made to do harm.
+    """
+    _check_header(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise read_error(path, error) from error
+    except (SafetensorError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DamagedError(
+            f"{printable(path)} is not a whole safetensors file: {reason}"
+        ) from error
+    return {name: each.clone() for name, each in tensors.items()} if copy else tensors
+
+
+def _check_header(path: Path) -> None:
+    """Refuses a header that would take much memory or time to parse."""
     where = printable(path)
     try:
         size = file_size(path)
         with path.open("rb") as file:
-            text = file.read(header.length(file.read(8), size, where))
-            header.parse(text, size - 8 - len(text), where)
-            data = bytearray(size - 8 - len(text))
-            count = file.readinto(data)
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(HEADER_LIMIT, size - 8):
+                raise DamagedError(f"{where} is not a whole safetensors file: {size} bytes")
+            text = file.read(length)
     except OSError as error:
         raise read_error(path, error) from error
-    except MemoryError as error:
-        raise ResourceError(f"{where} needs {format_bytes(size)} of memory") from error
-    return _tensors(text, memoryview(data)[:count], where, sealed)
-
-
-def _tensors(
-    text: bytes, data: memoryview, where: str, sealed: bool | None
-) -> dict[str, torch.Tensor]:
-    if text.startswith(_OPENING) if sealed is None else sealed:
-        _check(text, data, where)
-    entries = header.parse(text, len(data), where)
-    return {name: _tensor(entry, data) for name, entry in entries.items()}
-
-
-def _tensor(entry: header.Entry, data: memoryview) -> torch.Tensor:
-    if entry.start == entry.stop:
-        return torch.empty(entry.shape, dtype=entry.dtype)
-    flat = torch.frombuffer(data[entry.start : entry.stop], dtype=torch.uint8)
-    if flat.data_ptr() % entry.dtype.itemsize:  # in files of other programs
-        flat = flat.clone()
-    return flat.view(entry.dtype).reshape(entry.shape)
-
-
-def _check(text: bytes, data: memoryview, where: str) -> None:
-    if not text.startswith(_OPENING):
-        raise DamagedError(f"{where} has no digest: it is damaged or not written by Scriven")
-    digest = hashlib.sha256(len(text).to_bytes(8, "little"))
-    for part in (text[:_START], _BLANK.encode("ascii"), memoryview(text)[_STOP:], data):
-        digest.update(part)
-    if digest.hexdigest().encode("ascii") != text[_START:_STOP]:
-        raise DamagedError(f"{where} is damaged: its SHA-256 is not the one written inside")
+    if (
+        text.count(b"{") + text.count(b"[") > 3 * MAX_TENSORS + 16
+        or text.count(b",") > 8 * MAX_TENSORS
+    ):
+        raise DamagedError(f"{where} has more than {MAX_TENSORS} tensors")

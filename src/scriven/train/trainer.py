@@ -18,7 +18,7 @@ from ..nn.lora import adapters, merged
 from ..runs import checkpoint
 from ..runs.huggingface import hf_files, save_pretrained, to_hf_weights
 from ..runs.metadata import write_metadata
-from ..runs.model_card import Curve
+from ..runs.model_card import LossCurve
 from ..runs.peft import write_adapter
 from ..runtime import Runtime, seed_everything
 from ..tasks.base import Output
@@ -87,7 +87,7 @@ class Trainer:
         self.engine = Engine(self.shown, material.tokenizer, runtime, material.opening)
         self.files = self.describe()
 
-    def describe(self, curve: Curve = ()) -> dict[str, bytes]:
+    def describe(self, curve: LossCurve = ()) -> dict[str, bytes]:
         """The files beside the weights; the model card tells what is known by now."""
         return hf_files(
             self.architecture,

@@ -1,0 +1,237 @@
+"""Digests: JSON that carries its own, and manifest.json, which lists those of a folder's files.
+
+    {"format": 2, "scriven": "0.1.0", ..., "files": {name: {"size", "sha256"}}, "digest": ...}
+
+`digest` is the SHA-256 of the same JSON without it, and a file must equal, byte for byte, what
+writing its own content again gives: so every flipped bit is noticed, also one that a JSON parser
+would forgive (white space, `\\u00E9` for `\\u00e9`). Names in a manifest are looked up among the
+names really in the folder, never joined to a path.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .errors import DamagedError
+from .files import Content, buffers, file_size, printable, read_error, read_file
+from .format import format_bytes
+
+FORMAT = 2
+"""The format of our own files that this release reads and writes."""
+MANIFEST = "manifest.json"
+MANIFEST_LIMIT = 1 << 20
+"""Bytes of a manifest."""
+
+
+class FileEntry(NamedTuple):
+    """What a manifest says of one file."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+    """Hexadecimal."""
+
+
+class NewerFormatError(DamagedError):
+    """An undamaged file, written by a later release."""
+
+
+def installed_version() -> str:
+    """The version of this installation."""
+    try:
+        return importlib.metadata.version("scriven")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def signed_json(content: Mapping[str, Any]) -> bytes:
+    """A JSON object as bytes, with the format version in front and its digest at the end."""
+    body = {"format": FORMAT, **content}
+    assert "digest" not in body, "the digest is added here"
+    return _dump({**body, "digest": _digest(body)})
+
+
+def parse_signed_json(raw: bytes | bytearray, where: str) -> dict[str, Any]:
+    """The inverse of `signed_json`; the digest is left out.
+
+    Args:
+        raw: the bytes of the file.
+        where: what messages call the file.
+
+    Raises:
+        NewerFormatError: a later release wrote the file; both versions are named.
+        DamagedError: the bytes are not what was written, or have an older format.
+    """
+    if not raw:
+        raise DamagedError(f"{where} is empty")
+    try:
+        content = json.loads(raw.decode("ascii"))
+        if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+            raise DamagedError(f"{where} is damaged: it has no format version")
+        body = {name: value for name, value in content.items() if name != "digest"}
+        intact = content.get("digest") == _digest(body) and _dump(content) == raw
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{where} is damaged: not the JSON that was written") from error
+    if content["format"] > FORMAT:
+        by = content.get("scriven", "a later release")
+        text = (
+            f"{where} has format {content['format']} (written by {str(by)[:40]!r}); Scriven "
+            f"{installed_version()} reads format {FORMAT}: install a newer Scriven"
+        )
+        # a flipped bit can make a version look newer: only an intact file is believed
+        raise NewerFormatError(text) if intact else DamagedError(f"{text}, or the file is damaged")
+    if not intact:
+        raise DamagedError(f"{where} was changed after it was written ({format_bytes(len(raw))})")
+    if content["format"] < FORMAT:
+        raise DamagedError(
+            f"{where} has format {content['format']}, from before the first release; Scriven "
+            f"{installed_version()} reads format {FORMAT}: train the model again"
+        )
+    return body
+
+
+def file_entry(content: Content) -> FileEntry:
+    """The entry of a file that is about to be written."""
+    digest, size = hashlib.sha256(), 0
+    for buffer in buffers(content):
+        digest.update(buffer)
+        size += len(buffer)
+    return FileEntry(size, digest.hexdigest())
+
+
+def hash_file(path: Path) -> FileEntry:
+    """The entry of a regular file as it is now, without keeping it in memory.
+
+    Raises:
+        DamagedError: it is missing, no regular file or cannot be read. InputError: not permitted.
+    """
+    try:
+        size = file_size(path)
+        with path.open("rb") as file:
+            return FileEntry(size, hashlib.file_digest(file, "sha256").hexdigest())
+    except OSError as error:
+        raise read_error(path, error) from error
+
+
+def build_manifest(
+    files: Mapping[str, Content],
+    replacing: Mapping[str, FileEntry] | None = None,
+    **identity: int | str,
+) -> bytes:
+    """The manifest of files that are about to be written.
+
+    Args:
+        files: name -> content.
+        replacing: entries that the files may still match while they are replaced one by one.
+        identity: what the folder is, such as its step; checked again when it is read.
+    """
+    entries = {"files": {name: file_entry(content) for name, content in files.items()}}
+    if replacing:
+        entries["replacing"] = dict(replacing)
+    listed = {
+        part: {name: entry._asdict() for name, entry in named.items()}
+        for part, named in entries.items()
+    }
+    return signed_json({"scriven": installed_version(), **identity, **listed})
+
+
+def read_manifest(
+    folder: Path, *, replacing: bool = False, **identity: int | str
+) -> dict[str, FileEntry]:
+    """The files of a folder as its manifest lists them.
+
+    Args:
+        replacing: whether to list the replaced files instead (see `build_manifest`).
+        identity: what the manifest has to say of itself.
+
+    Raises:
+        DamagedError: the manifest is missing or damaged, or belongs to another folder.
+    """
+    path = folder / MANIFEST
+    content = parse_signed_json(read_file(path, MANIFEST_LIMIT), printable(path))
+    for name, expected in identity.items():
+        if content.get(name) != expected:
+            raise DamagedError(
+                f"{printable(path)} belongs to {name} {content.get(name)}, not to {expected}"
+            )
+    entries: dict[str, FileEntry] = {}
+    try:
+        for name, listed in (
+            content.get("replacing", {}) if replacing else content["files"]
+        ).items():
+            size, digest = listed["size"], listed["sha256"]
+            if not isinstance(size, int) or not isinstance(digest, str):
+                raise TypeError
+            entries[name] = FileEntry(size, digest)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DamagedError(f"{printable(path)} lists no files with sizes and digests") from error
+    return entries
+
+
+def read_listed(folder: Path, name: str, expected: FileEntry) -> bytearray:
+    """The content of a listed file, read once and checked.
+
+    Raises:
+        DamagedError: the file differs from the manifest; the text says how.
+    """
+    path = _listed_path(folder, name, expected)
+    content = read_file(path, expected.size)
+    check_entry(file_entry([content]), expected, printable(path))
+    return content
+
+
+def verify_listed(folder: Path, name: str, expected: FileEntry) -> Path:
+    """Checks a listed file without keeping it in memory; returns its path.
+
+    Raises:
+        DamagedError: the file differs from the manifest; the text says how.
+    """
+    path = _listed_path(folder, name, expected)
+    check_entry(hash_file(path), expected, printable(path))
+    return path
+
+
+def check_entry(actual: FileEntry, expected: FileEntry, where: str) -> None:
+    """Raises DamagedError unless a file is the listed one."""
+    if actual.size != expected.size:
+        raise DamagedError(f"{where} has {actual.size} of {expected.size} bytes")
+    if actual.sha256 != expected.sha256:
+        raise DamagedError(f"{where} is damaged: its SHA-256 differs from {MANIFEST}")
+
+
+def verify_folder(folder: Path, **identity: int | str) -> dict[str, FileEntry]:
+    """Checks every file of a folder against its manifest.
+
+    Raises:
+        DamagedError: names the file and what differs.
+    """
+    listed = read_manifest(folder, replacing=False, **identity)
+    for name, expected in listed.items():
+        verify_listed(folder, name, expected)
+    return listed
+
+
+def _listed_path(folder: Path, name: str, expected: FileEntry) -> Path:
+    """The path of a listed file that is there and has the listed size."""
+    path = folder / name
+    try:
+        if name not in os.listdir(folder):
+            raise DamagedError(f"{printable(path)} is missing")
+        size = file_size(path)
+    except OSError as error:
+        raise read_error(path, error) from error
+    if size != expected.size:
+        raise DamagedError(f"{printable(path)} has {size} of {expected.size} bytes")
+    return path
+
+
+def _dump(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode("ascii")
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_dump(body)).hexdigest()
