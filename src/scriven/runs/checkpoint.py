@@ -202,8 +202,8 @@ def _load(place: Path, step: int) -> tuple[Tensors, dict[str, Any]]:
     tensors: Tensors = {}
     state: Any = None
     for name, expected in read_manifest(place, step=step).items():
+        path = verify_listed(place, name, expected)
         if name.endswith(_SUFFIX):
-            path = verify_listed(place, name, expected)
             tensors[name.removesuffix(_SUFFIX)] = read_tensors(path, copy=True)
         elif name == "state.json":
             try:
