@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..format import compact, decimal, duration, integer, percent
-from ..runs.model_card import (
+from ..runs.finetune_results import (
     finetune_rows,
     format_score,
     reference_scores,

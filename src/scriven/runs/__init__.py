@@ -7,6 +7,7 @@
     checkpoint    checkpoints/step-N: save, load, prune
     huggingface   the best weights in the Hugging Face layout, as `from_pretrained` expects it
     model_card    README.md, from model_card.md.jinja and usage.py.jinja
+    finetune_results   what model card and report say of a fine-tuning
     peft          LoRA adapters in PEFT's format
     load          a run folder as a model
 

@@ -16,6 +16,7 @@ from typing import Any
 from .. import registry
 from ..tokenizers.chat_template import TASKS as CHAT_TASKS
 from ..tokenizers.special_tokens import SPECIAL_TOKENS
+from .finetune_results import finetune_rows, is_finetuned, score_table, signatures
 from .metadata import LONGEST
 
 CARD = "README.md"
@@ -23,37 +24,9 @@ LOG = "metrics.jsonl"
 
 LossCurve = Sequence[tuple[int, float]]
 """(step, validation loss), in order."""
-Scores = Mapping[str, Mapping[str, Any]]
-"""Name -> value, low, high (a 95 % interval), signature."""
-
 MAX_SOURCES = 8
 """Names of texts that are listed; the others are counted."""
-MAX_LABELS = 30
-"""Names of labels that are listed."""
 CURVE_ROWS = 10
-
-PIPELINES = {
-    "language": "text-generation", "chat": "text-generation", "instruct": "text-generation",
-    "masked": "fill-mask", "seq2seq": "text2text-generation", "pairs": "text2text-generation",
-    "classify": "text-classification", "entail": "text-classification",
-    "translate": "translation", "summarize": "summarization",
-}  # fmt: skip
-"""Hugging Face's pipeline tag of a task; another task gets none."""
-
-PURPOSES = {
-    "language": "predicts the next token of a text",
-    "masked": "fills gaps in a text, knowing both sides of them",
-    "seq2seq": "reads a text and writes what is missing in it",
-    "pairs": "reads one text and writes another",
-    "classify": "gives a text one of several labels",
-    "entail": "says how a hypothesis follows from a premise",
-    "similarity": "says how alike two texts are",
-    "choice": "chooses one of several answers",
-    "chat": "answers in a conversation",
-    "instruct": "answers a question or follows an instruction",
-    "translate": "translates a text",
-    "summarize": "writes a short text for a long one",
-}
 
 LOSS_UNITS = {
     "label": "nats per example",
@@ -62,21 +35,8 @@ LOSS_UNITS = {
 }
 """What the loss of a task counts, by its measure; of any other, nats per measure."""
 
-LABELLED = ("classify", "entail", "similarity", "choice")
-"""Tasks that end in a label, a score or a choice."""
 REWRITES = ("translate", "summarize")
 """Tasks that make one text of another."""
-OUT_OF_100 = ("bleu", "chrf", "rouge_l")
-"""Scores from 0 to 100."""
-SCORE_NAMES = {
-    "macro_f1": "macro F1",
-    "bleu": "BLEU",
-    "chrf": "chrF",
-    "rouge_l": "ROUGE-L",
-    "ended": "ended by themselves",
-}
-"""Scores whose usual name is not ours."""
-
 SHAPE = ("layers", "heads", "kv_heads", "d_model", "d_ff", "context_length")
 SIZES = (
     "characters", "documents", "rows", "validation_rows", "train_tokens", "validation_tokens"
@@ -118,9 +78,6 @@ def model_card(
         imported=metadata.get("imported") or {},
         is_finetuned=is_finetuned(metadata),
         base=((metadata.get("finetune") or {}).get("base") or {}).get("name"),
-        pipelines=PIPELINES,
-        purposes=PURPOSES,
-        labelled=LABELLED,
         shape_rows=_shape_rows(metadata, hf_class),
         data_rows=_data_rows(metadata),
         result_rows=_result_rows(metadata) if finished else [],
@@ -157,11 +114,6 @@ def usage_code(metadata: Mapping[str, Any], hf_class: str) -> str:
     )
 
 
-def is_finetuned(metadata: Mapping[str, Any]) -> bool:
-    """Whether a run is a fine-tuning."""
-    return isinstance(metadata.get("finetune"), dict)
-
-
 def read_loss_curve(folder: Path) -> list[tuple[int, float]]:
     """The validation losses that a run has logged; a line that cannot be read is skipped."""
     losses: dict[int, float] = {}
@@ -179,93 +131,6 @@ def read_loss_curve(folder: Path) -> list[tuple[int, float]]:
     except OSError:
         return []
     return sorted(losses.items())
-
-
-# Scores of a fine-tuned model, for the card and for the report
-
-
-def score_name(name: str) -> str:
-    """The name of a score for a person."""
-    return SCORE_NAMES.get(name, name.replace("_", " "))
-
-
-def format_score(name: str, value: float) -> str:
-    """A score with the decimals that are usual for it."""
-    return f"{value:.1f}" if name in OUT_OF_100 else f"{value:.3f}"
-
-
-def reference_scores(metadata: Mapping[str, Any]) -> dict[str, Scores]:
-    """The scores of trivial baselines and of the control run, by a name for a person."""
-    results = metadata.get("results") or {}
-    baseline = results.get("baseline") or metadata.get("baseline") or {}
-    scores = {
-        str(name).replace("_", " "): each["scores"]
-        for name, each in baseline.items()
-        if isinstance(each, dict) and isinstance(each.get("scores"), dict)
-    }
-    control = results.get("control")
-    if isinstance(control, dict) and isinstance(control.get("val_scores"), dict):
-        scores["without pre-training"] = control["val_scores"]
-    return scores
-
-
-def score_table(metadata: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """The table of scores: its heads, and a row for each score; none while unfinished."""
-    scores: Scores = (metadata.get("results") or {}).get("val_scores") or {}
-    references = reference_scores(metadata)
-    rows = []
-    for name, each in scores.items():
-        if each.get("value") is None:
-            continue
-        interval = ""
-        if each.get("low") is not None and each.get("high") is not None:
-            interval = f"{format_score(name, each['low'])} to {format_score(name, each['high'])}"
-        others = [(score.get(name) or {}).get("value") for score in references.values()]
-        rows.append(
-            [
-                score_name(name),
-                format_score(name, each["value"]),
-                interval,
-                *("" if value is None else format_score(name, value) for value in others),
-            ]
-        )
-    return ["score", "this model", "95 % interval", *references], rows
-
-
-def signatures(metadata: Mapping[str, Any]) -> list[str]:
-    """How scores were computed, where they have a signature."""
-    scores: Scores = (metadata.get("results") or {}).get("val_scores") or {}
-    return [
-        f"{score_name(name)}: {each['signature']}"
-        for name, each in scores.items()
-        if each.get("signature")
-    ]
-
-
-def finetune_rows(metadata: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """(name, values): the task, its base model, and the names of its columns and labels."""
-    finetune: Mapping[str, Any] = metadata["finetune"]
-    rows = [("task", [str(metadata.get("task"))])]
-    base = finetune.get("base") or {}
-    if base.get("name"):
-        fresh = " in shape only: its weights were not used" if base.get("fresh") else ""
-        rows.append(("base model", [f"{base['name']}{fresh}"]))
-    settings = (metadata.get("settings") or {}).get("finetune") or {}
-    if settings.get("weights"):
-        is_lora = settings["weights"] == "lora"
-        rank = f" of rank {settings.get('lora_rank')}" if is_lora else ""
-        rows.append(("weights trained", [f"{settings['weights']}{rank}"]))
-    columns = finetune.get("columns") or {}
-    if columns:
-        named = [f"{ours}: {name}" if ours != name else ours for ours, name in columns.items()]
-        rows.append(("columns", named))
-    labels = [str(each) for each in finetune.get("labels") or []]
-    if labels:
-        more = [f"and {len(labels) - MAX_LABELS} more"] if len(labels) > MAX_LABELS else []
-        rows.append((f"{len(labels)} labels", labels[:MAX_LABELS] + more))
-    if finetune.get("low") is not None and finetune.get("high") is not None:
-        rows.append(("scores", [f"{finetune['low']:g} to {finetune['high']:g}"]))
-    return rows
 
 
 # Rows of the card's tables
