@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scriven.data.bulk.build import Wanted, build
+from scriven.data.prepare import PrepareArgs, prepare
 from scriven.data.shards import TokenDataset, open_prepared
 
 WORDS = "the rain fell and no one came to see what it had done or where she went; it's 1234 é 漢 so"
@@ -35,7 +35,7 @@ def write_texts(folder: Path, documents: int = 600) -> Path:
 def prepared(source: Path | list[str], out: Path, **named: Any) -> TokenDataset:
     """Prepares with small pieces in this process, and opens the result."""
     sources = source if isinstance(source, list) else [str(source)]
-    build(Wanted(sources, out, **{"piece": 20_000, "processes": 1, **named}))
+    prepare(PrepareArgs(sources, out, **{"shard_bytes": 20_000, "processes": 1, **named}))
     return open_prepared(out, name="x")
 
 

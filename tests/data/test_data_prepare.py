@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scriven.data import TokenDataset, cache_folder, load_dataset, shards
-from scriven.data.encode import chunked
 from scriven.data.formats.base import TextChunk
-from scriven.data.split import TRAIN, VALIDATION, SplitChunk, assign, decide, smallest
-from scriven.data.survey import look
+from scriven.data.pipeline import chunk_text
+from scriven.data.scan import scan
+from scriven.data.split import TRAIN, VALIDATION, SplitChunk, decide, min_characters, split_chunks
 from scriven.errors import DamagedError, InputError, ResourceError, SettingError
 from scriven.settings import DataSettings, TokenizerSettings
 from scriven.tokenizers import patterns, train_tokenizer
@@ -77,13 +77,13 @@ def test_chunks_do_not_depend_on_how_the_text_arrived(data: st.DataObject) -> No
         parts = [SplitChunk(TRAIN, piece, False) for piece in pieces] + [
             SplitChunk(TRAIN, "", True)
         ]
-        from scriven.data import encode
+        from scriven.data import pipeline
 
-        held, encode.CHUNK = encode.CHUNK, 16
+        held, pipeline.CHUNK = pipeline.CHUNK, 16
         try:
-            found = [part.text for part in chunked(parts)]
+            found = [part.text for part in chunk_text(parts)]
         finally:
-            encode.CHUNK = held
+            pipeline.CHUNK = held
         assert found == list(patterns.chunks(text))
     finally:
         patterns.CHUNK = kept
@@ -131,11 +131,11 @@ def test_no_character_is_lost_or_doubled_by_the_split(documents: list[str], shar
         for text in documents
         for each in (TextChunk(text[:3], False), TextChunk(text[3:], True))
     ]
-    survey = look(iter(pieces), lambda _: None)
-    if survey.characters < smallest(share):
+    survey = scan(iter(pieces), lambda _: None)
+    if survey.characters < min_characters(share):
         return
     split = decide(np.array(survey.lengths, dtype=np.int64), share, 1)
-    parts = list(assign(pieces, split))
+    parts = list(split_chunks(pieces, split))
     assert sum(part.ends for part in parts) == survey.documents == sum(map(bool, documents))
     if split.place is not None:
         assert "".join(part.text for part in parts) == "".join(documents)
@@ -194,7 +194,7 @@ def test_windows_are_slices(book: Path) -> None:
     corpus = run(book)
     whole = corpus.train.read(0, len(corpus.train))
     starts = np.array([0, 17, len(whole) - 8])
-    found = corpus.train.windows(starts, 8)
+    found = corpus.train.read_windows(starts, 8)
     assert found.dtype == np.int64
     assert found.tolist() == [whole[start : start + 8].tolist() for start in starts]
 
@@ -233,8 +233,10 @@ def test_A6_a_full_disk_is_said_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards.ShardWriter, "append", full)
-        with pytest.raises(ResourceError, match=r"disk full .*needs about .*free"):
+        patch.setattr(shards.TokenFileWriter, "append", full)
+        with pytest.raises(
+            ResourceError, match=r"disk full: .*prepared needs .* has .*SCRIVEN_CACHE"
+        ):
             run(book)
     assert {path.suffix for path in (cache_folder() / "prepared").iterdir()} <= {".lock"}
     assert len(run(book).train)
@@ -266,7 +268,7 @@ def test_A6_a_real_limit_is_met_while_writing(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from scriven.data import encode, load_dataset, shards
+from scriven.data import load_dataset, shards
 from scriven.settings import DataSettings, TokenizerSettings
 from scriven.data.shards import TokenFileWriter
 TokenFileWriter.finish = lambda self: os.kill(os.getpid(), signal.SIGKILL)
@@ -362,7 +364,7 @@ def test_a_source_that_changes_while_it_is_read_is_refused(
         book.write_bytes(TEXT.replace("quick", "sweet").encode())
         return train_tokenizer("char", iter([TEXT]), TokenizerSettings())
 
-    monkeypatch.setattr(load_dataset.__globals__["_Job"], "_tokenizer", change)
+    monkeypatch.setattr(load_dataset.__globals__["_EncodeJob"], "_tokenizer", change)
     with pytest.raises(InputError, match="changed while"):
         run(book)
 

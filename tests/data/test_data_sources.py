@@ -86,7 +86,7 @@ def test_a_bare_corpus_name_is_the_corpus(folder: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(folder)
     (folder / "shakespeare").write_text("mine")
     assert texts("./shakespeare") == ["mine"]
-    assert Sources(["shakespeare"]).found[0].label == "shakespeare"
+    assert Sources(["shakespeare"]).files[0].label == "shakespeare"
 
 
 def test_plays_are_rendered_as_speeches() -> None:

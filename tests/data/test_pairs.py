@@ -10,10 +10,11 @@ import torch.nn.functional as F
 
 from scriven.data.batch import IGNORE_INDEX
 from scriven.data.eval_text import encode_eval_text
-from scriven.data.pairs import PairDataset, are_pairs, pair_targets
+from scriven.data.pairs import PairDataset, pair_targets
 from scriven.data.pipeline import load_dataset
 from scriven.data.sampler import shuffled_rows
 from scriven.data.shards import TokenDataset
+from scriven.data.sources import are_pairs
 from scriven.errors import InputError
 from scriven.models import transformer
 from scriven.settings import DataSettings, TokenizerSettings
@@ -175,7 +176,7 @@ def test_a_side_longer_than_the_context_loses_its_end_and_is_counted(tmp_path: P
     corpus = made(written(tmp_path, "tsv", rows), val_fraction=0.2)
     pairs = PairDataset(corpus.train, corpus.tokenizer.eos)
     assert pairs.lengths.tolist() == [[10, 4], [3, 9], [1, 2], [1, 8]]
-    assert pairs.cut(8) == 2
+    assert pairs.num_truncated(8) == 2
     batch = task_for(corpus, 8).batch(*pairs.read([0, 1]), torch.device("cpu"))
     assert batch.source is not None
     assert batch.source_at is not None
@@ -189,6 +190,6 @@ def test_another_table_is_measured_by_its_targets(tmp_path: Path) -> None:
     source = written(tmp_path, "jsonl")
     corpus = made(source)
     with encode_eval_text([source], DataSettings(), corpus.tokenizer, pairs=True) as text:
-        pairs = PairDataset(text.shard, corpus.tokenizer.eos)
+        pairs = PairDataset(text.file, corpus.tokenizer.eos)
         assert len(pairs) == len(ROWS)
         assert text.bytes == sum(len(target.encode()) for _, target in ROWS)

@@ -1,17 +1,21 @@
 """`scriven prepare`: nothing is lost or doubled, and the outcome is the same however made."""
 
 import json
+import multiprocessing
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from bulky import digests, document, prepared, texts, write_texts
 
-from scriven.data.bulk import vocabulary
-from scriven.data.bulk.build import Wanted, build
-from scriven.data.bulk.plan import make_plan
+from scriven.data import tokenizer_training
 from scriven.data.pipeline import load_dataset
+from scriven.data.prepare import PrepareArgs, _Progress, prepare
+from scriven.data.prepare_plan import make_plan
 from scriven.errors import BusyError, DamagedError, InputError, ResourceError, SettingError
 from scriven.settings import DataSettings, TokenizerSettings
 
@@ -75,9 +79,9 @@ def test_windows_reach_over_pieces(source: Path, tmp_path: Path) -> None:
     corpus = prepared(source, tmp_path / "out", tokenizer=BPE)
     whole = corpus.train.read(0, len(corpus.train))
     starts = np.arange(0, len(whole) - 9000, 997)
-    found = corpus.train.windows(starts, 9000)
+    found = corpus.train.read_windows(starts, 9000)
     assert found.tolist() == [whole[start : start + 9000].tolist() for start in starts]
-    assert corpus.train.windows(starts[:0], 5).shape == (0, 5)
+    assert corpus.train.read_windows(starts[:0], 5).shape == (0, 5)
 
 
 def test_a_finished_folder_is_not_done_again(source: Path, tmp_path: Path) -> None:
@@ -109,10 +113,13 @@ def test_what_is_missing_is_made_again(source: Path, tmp_path: Path) -> None:
 def test_what_a_killed_process_half_wrote_is_gone(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepared(source, out, tokenizer=BPE)
-    (out / "manifest.json").rename(out / "manifest.json.123.tmp")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (out / "manifest.json").rename(out / f".tmp-manifest.json-{dead.pid}")
     (out / "mine.tmp").write_text("not ours")
     prepared(source, out, tokenizer=BPE)
-    assert sorted(path.name for path in out.glob("*.tmp")) == ["mine.tmp"]
+    assert list(out.glob(".tmp-*")) == []
+    assert (out / "mine.tmp").exists()
 
 
 def test_another_tokenizer_than_the_folder_was_begun_with_is_refused(
@@ -186,11 +193,11 @@ def test_a_damaged_folder_is_refused(name: str, source: Path, tmp_path: Path) ->
 
 
 def test_the_sample_is_bounded_and_has_no_held_out_text(source: Path) -> None:
-    plan = make_plan([str(source)], DataSettings(), {}, seed=0, bounded=False, piece=20_000)
-    all_of_it = "".join(vocabulary.sample(plan))
-    some = "".join(vocabulary.sample(plan, 30_000))
+    plan = make_plan([str(source)], DataSettings(), {}, seed=0, bounded=False, shard_bytes=20_000)
+    all_of_it = "".join(tokenizer_training.sample(plan))
+    some = "".join(tokenizer_training.sample(plan, 30_000))
     assert 1000 < len(some) <= 30_000 < len(all_of_it)
-    assert some == "".join(vocabulary.sample(plan, 30_000))
+    assert some == "".join(tokenizer_training.sample(plan, 30_000))
     corpus = prepared(source, source.parent / "out", tokenizer=BPE, bounded=False)
     train, validation = texts(corpus)
     assert not any(text in all_of_it for text in validation)
@@ -208,12 +215,12 @@ def test_bad_wishes_are_refused(source: Path, tmp_path: Path) -> None:
         ({"data": DataSettings(text_column="body")}, "no column 'body'"),
     ]:
         with pytest.raises((InputError, SettingError), match=message):
-            build(Wanted([str(source)], out, **named))  # type: ignore[arg-type]
+            prepare(PrepareArgs([str(source)], out, **named))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="only once"):
-        build(Wanted(["-"], out))
+        prepare(PrepareArgs(["-"], out))
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(InputError, match="holds no text"):
-        build(Wanted([str(tmp_path / "empty.txt")], out))
+        prepare(PrepareArgs([str(tmp_path / "empty.txt")], out))
 
 
 def test_a_bad_row_is_named_also_in_the_middle_of_a_file(tmp_path: Path) -> None:
@@ -234,17 +241,15 @@ def test_a_bad_row_is_named_also_in_the_middle_of_a_file(tmp_path: Path) -> None
 
 
 def test_progress_says_how_much_how_fast_and_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    from scriven.data.bulk import build as building
-
     now, said = [100.0], list[str]()
-    monkeypatch.setattr(building.time, "monotonic", lambda: now[0])
-    progress = building._Progress(10_000_000, said.append)
-    piece = {"bytes": 1_000_000, "documents": 700}
-    progress.add(piece, old=True)  # from an earlier time: it says nothing of the speed
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    progress = _Progress(10_000_000, said.append)
+    record = {"bytes": 1_000_000, "documents": 700}
+    progress.add(record, resumed=True)
     for _ in range(3):
         now[0] += 2
-        progress.add(piece)
-    assert said == ["4.0 MB of about 10.0 MB, 2,800 documents, 0.5 MB/s, left 0:00:12"]
+        progress.add(record)
+    assert said == ["4 MB of about 10 MB, 2,800 documents, 0.5 MB/s, left 0:00:12"]
 
 
 def test_prints_of_a_library_are_no_records(source: Path, tmp_path: Path) -> None:
@@ -259,23 +264,42 @@ def test_prints_of_a_library_are_no_records(source: Path, tmp_path: Path) -> Non
         patch.undo()
 
 
-def test_a_process_that_dies_is_told_and_nothing_is_lost(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_killed_worker_is_reported_and_nothing_finished_is_lost(
+    source: Path, tmp_path: Path
 ) -> None:
-    from scriven.data.bulk import crew
+    def kill_a_worker() -> None:
+        while not (workers := multiprocessing.active_children()):
+            time.sleep(0.001)
+        workers[0].kill()
 
-    with monkeypatch.context() as patch:
-        started = crew._start
-
-        def start(out: Path) -> Any:
-            worker = started(out)
-            worker.kill()
-            worker.wait()
-            return worker
-
-        patch.setattr(crew, "_start", start)
-        with pytest.raises(ResourceError, match=r"ended with code -9: .* fewer --processes"):
-            prepared(source, tmp_path / "out", tokenizer=BPE, processes=2)
+    killer = threading.Thread(target=kill_a_worker)
+    killer.start()
+    with pytest.raises(ResourceError, match=r"was killed: .* fewer --processes"):
+        prepared(source, tmp_path / "out", tokenizer=BPE, processes=2)
+    killer.join()
+    assert not multiprocessing.active_children()
     prepared(source, tmp_path / "out", tokenizer=BPE, processes=2)
     prepared(source, tmp_path / "straight", tokenizer=BPE)
     assert digests(tmp_path / "out") == digests(tmp_path / "straight")
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from scriven.data.prepare import PrepareArgs, _Progress, prepare
+from scriven.settings import TokenizerSettings
+
+print("runs")
+out = Path(sys.argv[2])
+prepare(PrepareArgs([sys.argv[1]], out, tokenizer=TokenizerSettings("byte"), processes=2,
+                    shard_bytes=20_000))
+"""
+
+
+def test_a_script_without_a_main_guard_runs_once(source: Path, tmp_path: Path) -> None:
+    """Processes that are spawned import the main module, unless they are kept from it."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(source), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "runs\n"

@@ -42,7 +42,7 @@ def test_every_document_is_there_once(
     width: int, closed: bool, tokenizer: tuple[Tokenizer, Path], tmp_path: Path
 ) -> None:
     source = write(tmp_path / "ds", tokenizer[0], width, closed)
-    named = {"format": "datatrove", "tokenizer_from": tokenizer[1], "piece": 5000}
+    named = {"format": "datatrove", "tokenizer_from": tokenizer[1], "shard_bytes": 5000}
     corpus = prepared(source, tmp_path / "out", **named)
     train, validation = texts(corpus)
     assert sorted([*train, *validation]) == sorted(DOCUMENTS)

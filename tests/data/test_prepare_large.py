@@ -21,7 +21,7 @@ from scriven.settings import DataSettings, TokenizerSettings
 began = time.monotonic()
 corpus = load_dataset([sys.argv[1]], DataSettings(), TokenizerSettings(), seed=0)
 order = ShuffledSampler(len(corpus.train), 1025, 0)
-batch = corpus.train.windows(order.starts(0, 32), 1025)
+batch = corpus.train.read_windows(order.starts(0, 32), 1025)
 seconds = time.monotonic() - began
 status = Path("/proc/self/status").read_text()  # the peak since this program was loaded
 peak = int(status.split("VmHWM:")[1].split()[0]) / 1000
@@ -31,10 +31,10 @@ print(batch.shape == (32, 1025), len(corpus.train), seconds, peak)
 PREPARE = """
 import resource, sys
 from pathlib import Path
-from scriven.data.bulk.build import Wanted, build
+from scriven.data.prepare import PrepareArgs, prepare
 from scriven.settings import TokenizerSettings
 kind = sys.argv[3]
-build(Wanted([sys.argv[1]], Path(sys.argv[2]), processes=2,
+prepare(PrepareArgs([sys.argv[1]], Path(sys.argv[2]), processes=2,
              tokenizer=TokenizerSettings(kind, 400 if kind == "bpe" else None)))
 own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print((own + 2 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1000)
@@ -81,10 +81,10 @@ def test_more_files_than_may_be_open_are_read(tmp_path: Path) -> None:
     whole = corpus.train.read(0, len(corpus.train))
     assert len(whole) > 200_000
     assert int(whole[-200_000:].sum()) == 0
-    open_compressed = corpus.train._shards  # type: ignore[attr-defined]
-    assert len(open_compressed) <= 64
+    open_files = corpus.train._files  # type: ignore[attr-defined]
+    assert len(open_files) <= 64
     corpus.train.close()
-    assert not open_compressed
+    assert not open_files
 
 
 def peak(path: Path, kind: str) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bulky import digests, prepared
 
-from scriven.data.bulk.mix import document_end, parse_weights, rounds
+from scriven.data.mixture import document_end, parse_weights, repeats
 from scriven.data.shards import TokenDataset
 from scriven.errors import InputError, SettingError
 from scriven.settings import DataSettings, TokenizerSettings
@@ -36,7 +36,7 @@ def shares(corpus: TokenDataset) -> tuple[float, float]:
 
 @pytest.mark.parametrize("weights", ["wiki=0.5,books=0.5", "wiki=1,books=9", "wiki=9,books=0.5"])
 def test_the_shares_are_those_asked_for(weights: str, sources: list[str], tmp_path: Path) -> None:
-    corpus = prepared(sources, tmp_path / "out", tokenizer=BYTES, weights=weights, piece=3000)
+    corpus = prepared(sources, tmp_path / "out", tokenizer=BYTES, weights=weights, shard_bytes=3000)
     wanted = [float(each.split("=")[1]) for each in weights.split(",")]
     assert shares(corpus)[0] == pytest.approx(wanted[0] / sum(wanted), abs=0.01)
 
@@ -64,7 +64,7 @@ def test_repeats_cost_no_disk_and_are_told(sources: list[str], tmp_path: Path) -
 
 def test_every_document_of_a_repeated_source_is_whole(sources: list[str], tmp_path: Path) -> None:
     corpus = prepared(
-        sources, tmp_path / "out", tokenizer=BYTES, weights="wiki=1,books=0.4", piece=3000
+        sources, tmp_path / "out", tokenizer=BYTES, weights="wiki=1,books=0.4", shard_bytes=3000
     )
     ids = corpus.train.read(0, len(corpus.train))
     ends = np.flatnonzero(ids == corpus.tokenizer.eos)
@@ -76,7 +76,7 @@ def test_every_document_of_a_repeated_source_is_whole(sources: list[str], tmp_pa
 def test_the_order_is_a_function_of_the_seed(sources: list[str], tmp_path: Path) -> None:
     made = {}
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        named = {"tokenizer": BYTES, "weights": "wiki=1,books=1", "piece": 3000, "seed": seed}
+        named = {"tokenizer": BYTES, "weights": "wiki=1,books=1", "shard_bytes": 3000, "seed": seed}
         corpus = prepared(sources, tmp_path / name, **named)
         made[name] = corpus.train.read(0, len(corpus.train)).tolist()
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
@@ -84,13 +84,13 @@ def test_the_order_is_a_function_of_the_seed(sources: list[str], tmp_path: Path)
 
 
 def test_rounds_are_the_least_that_keep_the_weights() -> None:
-    assert rounds([100, 100], [0.5, 0.5]) == [1, 1]
-    assert rounds([100, 10], [0.5, 0.5]) == [1, 10]
-    for often, count in zip(rounds([100, 10, 7], [0.2, 0.3, 0.5]), [100, 10, 7], strict=True):
+    assert repeats([100, 100], [0.5, 0.5]) == [1, 1]
+    assert repeats([100, 10], [0.5, 0.5]) == [1, 10]
+    for often, count in zip(repeats([100, 10, 7], [0.2, 0.3, 0.5]), [100, 10, 7], strict=True):
         assert often >= 1
         assert count * often > 0
     found = [
-        c * o for c, o in zip([100, 10, 7], rounds([100, 10, 7], [0.2, 0.3, 0.5]), strict=True)
+        c * o for c, o in zip([100, 10, 7], repeats([100, 10, 7], [0.2, 0.3, 0.5]), strict=True)
     ]
     assert np.allclose(np.array(found) / sum(found), [0.2, 0.3, 0.5])
 
@@ -135,7 +135,7 @@ def test_sources_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> No
 def test_other_weights_need_no_new_encoding_until_the_folder_is_finished(
     sources: list[str], tmp_path: Path
 ) -> None:
-    out, named = tmp_path / "out", {"tokenizer": BYTES, "piece": 3000}
+    out, named = tmp_path / "out", {"tokenizer": BYTES, "shard_bytes": 3000}
     with pytest.raises(SettingError, match="would be read"):
         prepared(sources, out, weights="wiki=0.000001,books=1", **named)
     first = {path: path.stat().st_mtime_ns for path in out.rglob("*.bin")}

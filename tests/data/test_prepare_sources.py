@@ -13,9 +13,9 @@ from bulky import document, prepared, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scriven.data.bulk import ranges
-from scriven.data.bulk.build import Wanted, build
+from scriven.data import prepare_plan
 from scriven.data.compression import open_compressed
+from scriven.data.prepare import PrepareArgs, prepare
 from scriven.errors import InputError, ResourceError
 from scriven.settings import DataSettings, TokenizerSettings
 from scriven.tokenizers import load_tokenizer, train_tokenizer
@@ -92,8 +92,8 @@ def test_a_full_disk_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards.ShardWriter, "append", full)
-        with pytest.raises(ResourceError, match=r"disk full while preparing .*another --out"):
+        patch.setattr(shards.TokenFileWriter, "append", full)
+        with pytest.raises(ResourceError, match=r"disk full: .*shards.* needs .*--out"):
             prepared(path, tmp_path / "out", tokenizer=BYTES)
     train, validation = texts(prepared(path, tmp_path / "out", tokenizer=BYTES))
     assert len([*train, *validation]) == 300
@@ -105,12 +105,14 @@ def test_a_real_limit_is_met_in_a_process_of_its_own(size: int, tmp_path: Path) 
 
     path = make(tmp_path, ".jsonl")
     kept = resource.getrlimit(resource.RLIMIT_FSIZE)
-    wanted = Wanted([str(path)], tmp_path / "out", tokenizer=BYTES, processes=2, piece=20_000)
-    build(Wanted([str(path)], tmp_path / "first", tokenizer=BYTES))
+    args = PrepareArgs(
+        [str(path)], tmp_path / "out", tokenizer=BYTES, processes=2, shard_bytes=20_000
+    )
+    prepare(PrepareArgs([str(path)], tmp_path / "first", tokenizer=BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (9000 + size, kept[1]))
     try:
         with pytest.raises(ResourceError, match="disk full"):
-            build(wanted)
+            prepare(args)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, kept)
 
@@ -155,7 +157,7 @@ def test_ids_of_the_ranges_are_those_of_the_whole(
     path = tmp_path_factory.mktemp("cut") / "a.txt"
     whole = "".join(words)
     path.write_bytes(whole.encode())
-    borders = ranges.borders(path, "text", len(whole.encode()), "utf-8", piece)
+    borders = prepare_plan.cut_points(path, "word", len(whole.encode()), "utf-8", piece)
     parts = [whole.encode()[a:b].decode() for a, b in itertools.pairwise(borders)]
     assert "".join(parts) == whole
     ids = [number for part in parts for number in TOKENIZER.encode(part)]
@@ -173,16 +175,16 @@ def _is_boundary(text: str, place: int) -> bool:
 def test_lines_are_cut_at_line_ends(tmp_path: Path) -> None:
     path = make(tmp_path, ".jsonl")
     raw = path.read_bytes()
-    borders = ranges.borders(path, "lines", len(raw), "utf-8", 1000)
+    borders = prepare_plan.cut_points(path, "line", len(raw), "utf-8", 1000)
     assert len(borders) > 20
     assert all(raw[place - 1 : place] == b"\n" for place in borders[1:-1])
 
 
 def test_encodings_that_can_be_cut_are_known() -> None:
     names = ["utf-8", "UTF8", "latin-1", "cp1252", "ascii", "koi8-r"]
-    assert [name for name in names if not ranges.divisible(name)] == []
+    assert [name for name in names if not prepare_plan.has_character_borders(name)] == []
     for name in ("utf-16", "utf-32", "shift_jis", "gb18030", "utf-7", "nonsense"):
-        assert not ranges.divisible(name), name
+        assert not prepare_plan.has_character_borders(name), name
     assert codecs.lookup("utf-8-sig").name != "utf-8"
 
 

@@ -18,12 +18,11 @@ STORY = ["the", "rain", "fell", "and", "no", "one", "came", "to", "see", "where"
 CHILD = """
 import sys, time
 from pathlib import Path
-from scriven.data.bulk import build as building
-from scriven.data.bulk.build import Wanted, build
+from scriven.data.prepare import PrepareArgs, prepare
 from scriven.settings import TokenizerSettings
 out, processes, piece, *sources = sys.argv[1:]
-build(Wanted(sources, Path(out), tokenizer=TokenizerSettings("bpe", 300), weights="a=0.6,b=0.4",
-             processes=int(processes), piece=int(piece)))
+prepare(PrepareArgs(sources, Path(out), tokenizer=TokenizerSettings("bpe", 300),
+                    weights="a=0.6,b=0.4", processes=int(processes), shard_bytes=int(piece)))
 """
 
 
@@ -113,12 +112,12 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     while made(tmp_path / "out") < 2:
         assert child.poll() is None
         time.sleep(0.002)
-    workers = _children(child.pid)
-    assert len(workers) == 2
+    processes = _children(child.pid)  # the workers, and what multiprocessing itself starts
+    assert sum("spawn_main" in _command(process) for process in processes) == 2
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     until = time.monotonic() + 10
-    while any(_runs(worker) for worker in workers):
+    while any(_runs(process) for process in processes):
         assert time.monotonic() < until, "a process goes on alone"
         time.sleep(0.01)
 
@@ -129,6 +128,10 @@ def _runs(process: int) -> bool:
     except FileNotFoundError:
         return False
     return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def _command(process: int) -> str:
+    return Path(f"/proc/{process}/cmdline").read_text()
 
 
 def _children(process: int) -> list[int]:

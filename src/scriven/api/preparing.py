@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import config
-from ..data.bulk.build import Wanted, build
+from ..data.prepare import PrepareArgs
+from ..data.prepare import prepare as run_prepare
 from ..errors import InputError, SettingError
 from ..runs.folder import find_run
 from ..settings import DataSettings, TokenizerSettings
@@ -52,7 +53,7 @@ def prepare(
     for name, changes in sections.items():
         if name not in ("data", "tokenizer"):
             raise config.unknown(f"--{name}.{next(iter(changes))}", ["--data.", "--tokenizer."])
-    wanted = Wanted(
+    args = PrepareArgs(
         sources=tuple(map(str, sources)),
         out=Path(out),
         data=config.replace(DataSettings(), sections.get("data", {}), "data"),
@@ -65,8 +66,8 @@ def prepare(
         bounded="val_fraction" not in sections.get("data", {}),
     )
     if quiet:
-        return build(wanted)
-    return build(wanted, partial(print, file=sys.stderr, flush=True))
+        return run_prepare(args)
+    return run_prepare(args, partial(print, file=sys.stderr, flush=True))
 
 
 def _tokenizer(name: str | Path) -> Path:

@@ -3,9 +3,8 @@
 Importing this loads no torch.
 """
 
-from .cache import cache_folder
 from .pipeline import load_dataset
-from .shards import TokenDataset, TokenFile, open_dataset, read_manifest
+from .shards import TokenDataset, TokenFile, cache_folder, open_dataset, read_manifest
 
 __all__ = [
     "TokenDataset", "TokenFile", "cache_folder", "load_dataset", "open_dataset", "read_manifest",

@@ -15,11 +15,6 @@ from ..errors import InputError, MissingExtra
 COMPRESSED = (".gz", ".zst")
 
 
-def strip_compression(path: Path) -> Path:
-    """The name without the suffix of a compression: a.jsonl.zst -> a.jsonl."""
-    return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
-
-
 @contextlib.contextmanager
 def open_compressed(path: Path) -> Iterator[BinaryIO]:
     """The bytes of a file, decompressed where its suffix says so.

@@ -1,7 +1,6 @@
-"""A file from the network, kept only once its digest is right; an interrupted one is continued."""
+"""Downloads a file of known SHA-256; an interrupted download is continued."""
 
 import hashlib
-import os
 import urllib.error
 import urllib.request
 from http.client import HTTPException, HTTPResponse
@@ -10,27 +9,27 @@ from pathlib import Path
 from filelock import FileLock
 
 from ..errors import InputError
-from .cache import disk_errors, make_folder, sync_file, sync_folder
+from ..files import disk_errors, rename_durably
 
 _TIMEOUT = 30.0
 _BLOCK = 1 << 16
 
 
 def download(url: str, target: Path, sha256: str, size: int) -> Path:
-    """The file at `target`, fetched if it is not there or not whole.
+    """The file at `target`, downloaded unless it is there and whole.
 
-    What has arrived stays beside it as `.part`, and the next attempt asks for the rest only.
+    What has arrived stays beside it as `.part`, and the next attempt requests only the rest.
 
     Args:
         sha256: hexadecimal digest the content must have.
         size: bytes it must have; nothing longer is ever written.
 
     Raises:
-        InputError: no network, no such file, cut midway, or another content than expected.
+        InputError: no network, no such file, interrupted, or another content than expected.
         ResourceError: the disk is full.
     """
-    make_folder(target.parent)
-    with disk_errors(target.parent, size, f"downloading {target.name}"):
+    with disk_errors(target, size, "set SCRIVEN_CACHE to a folder with more room"):
+        target.parent.mkdir(parents=True, exist_ok=True)
         if _digest(target) == sha256:
             return target
         part = target.with_name(f"{target.name}.part")
@@ -48,34 +47,32 @@ def download(url: str, target: Path, sha256: str, size: int) -> Path:
                 raise InputError(
                     f"{url} could not be downloaded ({reason}): {_remedy(target)}"
                 ) from error
-            got = _size(part)
-            if got < size:
+            received = _size(part)
+            if received < size:
                 raise InputError(
-                    f"{url} was cut after {got:,} of {size:,} bytes: run the same command again to"
-                    f" continue, or {_remedy(target)}"
+                    f"{url} was cut after {received:,} of {size:,} bytes: run the same command"
+                    f" again to continue, or {_remedy(target)}"
                 )
             if _digest(part) != sha256:
                 part.unlink()
                 raise InputError(f"{url} is not the expected file: {_remedy(target)}")
-            sync_file(part)
-            os.replace(part, target)
-            sync_folder(target.parent)
+            rename_durably(part, target)
     return target
 
 
 def _fetch(url: str, part: Path, size: int) -> None:
-    """Appends to `part` what is missing, one byte more than `size` at most."""
+    """Appends to `part` what is missing; never more than one byte beyond `size`."""
     have = _size(part)
     request = urllib.request.Request(url, headers={"User-Agent": "scriven"})  # noqa: S310
     if have:
         request.add_header("Range", f"bytes={have}-")
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310
-        assert isinstance(answer, HTTPResponse)
-        if answer.status != 206:  # the server starts from the beginning
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310
+        assert isinstance(response, HTTPResponse)
+        if response.status != 206:  # the server starts from the beginning
             have = 0
         with part.open("ab") as file:
             file.truncate(have)
-            while have <= size and (block := answer.read1(min(_BLOCK, size + 1 - have))):
+            while have <= size and (block := response.read1(min(_BLOCK, size + 1 - have))):
                 file.write(block)
                 have += len(block)
 

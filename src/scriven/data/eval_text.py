@@ -1,80 +1,70 @@
-"""Texts to be measured as a whole: encoded with a tokenizer that exists, nothing held out."""
+"""A text that is evaluated as a whole: encoded with a given tokenizer, nothing held out."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import disk_errors
 from ..settings import DataSettings
 from ..tokenizers import Tokenizer
-from .cache import disk_errors
-from .encode import FILES, encode
-from .pairs import PairDataset, PairSources
+from .pairs import PairDataset
+from .pipeline import FILES, encode
+from .scan import normalise
 from .shards import TokenFile
-from .sources import Sources
+from .sources import PairSources, Sources
 from .split import VALIDATION, SplitChunk
-from .survey import cleaned
 
 
 @dataclass(frozen=True)
 class EvalText:
-    """A text in ids."""
+    """A text in token ids."""
 
-    shard: TokenFile
+    file: TokenFile
     bytes: int
-    """Of the text in UTF-8, for bits per byte."""
+    """UTF-8 bytes of the text (of pairs: of the targets), for bits per byte."""
 
 
 @contextmanager
 def encode_eval_text(
     sources: Sequence[str], data: DataSettings, tokenizer: Tokenizer, *, pairs: bool = False
 ) -> Iterator[EvalText]:
-    """The texts one after the other, each ended by EOS where there are several.
+    """The texts one after the other, each followed by EOS where there are several.
 
-    With `pairs` the sources are tables of them, and the bytes those of the targets.
+    The ids are in a temporary folder for the length of the block, so memory stays flat.
 
-    The ids live in a temporary folder for the length of the block, so memory stays flat.
+    Args:
+        pairs: whether the sources are tables of pairs.
 
     Raises:
         InputError: a source cannot be used, or holds no text.
         ResourceError: the disk is full.
     """
     kind = PairSources if pairs else Sources
-    with tempfile.TemporaryDirectory(prefix="scriven-") as place, kind(sources) as found:
+    with tempfile.TemporaryDirectory(prefix="scriven-") as place, kind(sources) as files:
         folder = Path(place)
-        pieces = [*_two_documents(found, data)]
-        with disk_errors(folder, 0, "encoding the text"):
-            read = cleaned(found.read(data))
-            parts = (SplitChunk(VALIDATION, piece.text, piece.ends) for piece in read)
+        ends = (chunk for chunk in normalise(files.read(data)) if chunk.ends)
+        several = len(list(islice(ends, 2))) > 1
+        with disk_errors(folder, remedy="set TMPDIR to a folder with more room"):
+            text = normalise(files.read(data))
             facts = encode(
-                parts,
+                (SplitChunk(VALIDATION, chunk.text, chunk.ends) for chunk in text),
                 tokenizer,
                 folder,
                 characters=1,
-                close_documents=len(pieces) > 1,
-                say=lambda _: None,
+                add_eos=several,
             )
         tokens = int(str(facts["validation_tokens"]))
         if tokens == 0:
-            raise InputError(f"{found.label} holds no text: give a file that has some")
-        shard = TokenFile(folder / FILES[VALIDATION], str(facts["dtype"]), tokens)
+            raise InputError(f"{files.label} holds no text: give a file that has some")
+        file = TokenFile(folder / FILES[VALIDATION], str(facts["dtype"]), tokens)
         size = int(str(facts["validation_bytes"]))
         if pairs:
-            size = PairDataset(shard, tokenizer.eos).target_bytes(tokenizer)
+            size = PairDataset(file, tokenizer.eos).target_bytes(tokenizer)
         try:
-            yield EvalText(shard, size)
+            yield EvalText(file, size)
         finally:
-            shard.close()
-
-
-def _two_documents(found: Sources, data: DataSettings) -> Iterator[bool]:
-    """One entry for each document, at most two: whether there are several is all that matters."""
-    count = 0
-    for piece in cleaned(found.read(data)):
-        if piece.ends:
-            count += 1
-            yield True
-        if count == 2:
-            return
+            file.close()

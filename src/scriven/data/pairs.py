@@ -1,102 +1,56 @@
-"""Pairs of a source and a target: tables with these two columns, and the rows they become.
+"""Pairs of a source and a target in a token file.
 
-A prepared pair is two documents, source and target, each closed by EOS, so everything that is true
-of prepared texts is true of pairs. The last rows are held out, as a text keeps its end.
+A pair is two documents, source and target, each followed by EOS, so everything that is true of
+texts is true of pairs. The last pairs are held out, as a text keeps its end.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import registry
-from ..errors import InputError, SettingError
-from ..settings import DataSettings
+from ..errors import InputError
 from ..tokenizers import Tokenizer
-from .formats.base import Fields, TextChunk, document
-from .shards import TokenFile, is_prepared
-from .sources import Sources
-from .split import Split
+from .shards import TokenFile
+from .split import Split, check_fraction
 
-COLUMNS = ("source", "target")
-_READERS = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-_AT_ONCE = 1 << 20
+_BLOCK = 1 << 20
 
 Ids = NDArray[np.int64]
 
 
-def are_pairs(names: Sequence[str], settings: DataSettings) -> bool:
-    """Whether all sources are tables with the columns `source` and `target`."""
-    if any(name == "-" or Path(name).is_fifo() or is_prepared(Path(name)) for name in names):
-        return False  # can be read only once, or are ids already
-    with Sources(names) as found:
-        for each in found.found:
-            if each.path is None or each.path.suffix.lower() not in _READERS:
-                return False
-            try:
-                first = next(_rows(each.path, settings), None)
-            except InputError:
-                return False
-            if first is None or first.skipped:
-                return False
-    return True
-
-
-class PairSources(Sources):
-    """Tables of pairs: each row becomes two documents."""
-
-    def read(self, settings: DataSettings) -> Iterator[TextChunk]:
-        """Source, target, source, target ...; a pair with an empty side is skipped.
-
-        Raises:
-            InputError: a source that is no table, or lacks one of the columns.
-        """
-        for each in self.found:
-            if each.path is None or each.path.suffix.lower() not in _READERS:
-                raise InputError(
-                    f"{each.label} holds no pairs: give a .csv, .tsv or .jsonl file with the "
-                    "columns source and target"
-                )
-            for number, row in enumerate(_rows(each.path, settings), 1):
-                empty = [name for name, text in zip(COLUMNS, row.texts, strict=False) if not text]
-                if row.skipped or empty:
-                    why = row.skipped or f"{each.path}: pair {number} has an empty {empty[0]}"
-                    yield TextChunk("", False, why)
-                else:
-                    for text in row.texts:
-                        yield from document(text)
-
-
-def decide_pairs(documents: int, share: float) -> Split:
-    """Holds out the last pairs: training keeps `int((1 - share) * pairs)` of them.
+def split_pairs(documents: int, fraction: float) -> Split:
+    """Holds out the last pairs: training keeps `int((1 - fraction) * pairs)` of them.
 
     Raises:
-        SettingError: a share that is not between 0 and 1. InputError: too few pairs.
+        SettingError: a fraction that is not between 0 and 1. InputError: too few pairs.
     """
-    if not 0 < share < 1:
-        raise SettingError(f"--data.val_fraction={share}: between 0 and 1, as 0.1")
+    check_fraction(fraction)
     pairs = documents // 2
-    kept = int((1 - share) * pairs)
-    if not 0 < kept < pairs:
-        remedy = "give at least 2" if pairs < 2 else "give more, or a smaller share"
+    train = int((1 - fraction) * pairs)
+    if not 0 < train < pairs:
+        remedy = "give at least 2" if pairs < 2 else "give more, or a smaller fraction"
         raise InputError(
-            f"{pairs} pairs cannot be split by --data.val_fraction={share:g}: {remedy}"
+            f"{pairs} pairs cannot be split by --data.val_fraction={fraction:g}: {remedy}"
         )
-    return Split(None, np.arange(documents) >= 2 * kept)
+    return Split(None, np.arange(documents) >= 2 * train)
 
 
 class PairDataset:
-    """The pairs of a shard whose documents alternate."""
+    """The pairs of a token file whose documents alternate.
 
-    def __init__(self, shard: TokenFile, eos: int) -> None:
-        self.shard = shard
-        found = [
-            start + np.flatnonzero(shard.read(start, min(_AT_ONCE, len(shard) - start)) == eos)
-            for start in range(0, len(shard), _AT_ONCE)
+    Args:
+        file: source, EOS, target, EOS, source ...
+    """
+
+    def __init__(self, file: TokenFile, eos: int) -> None:
+        self.file = file
+        blocks = [
+            start + np.flatnonzero(file.read(start, min(_BLOCK, len(file) - start)) == eos)
+            for start in range(0, len(file), _BLOCK)
         ]
-        ends = np.concatenate(found)
+        ends = np.concatenate(blocks)
         assert len(ends) and len(ends) % 2 == 0, "a pair was not ended"
         self._ends = ends + 1
         self._starts = np.concatenate(([0], self._ends[:-1]))
@@ -116,21 +70,21 @@ class PairDataset:
         sources, targets = [], []
         for number in numbers:
             source, target = self.lengths[number]
-            sources.append(self.shard.read(int(self._starts[2 * number]), int(source)))
-            targets.append(self.shard.read(int(self._starts[2 * number + 1]), int(target)))
+            sources.append(self.file.read(int(self._starts[2 * number]), int(source)))
+            targets.append(self.file.read(int(self._starts[2 * number + 1]), int(target)))
         return sources, targets
 
-    def cut(self, context: int) -> int:
+    def num_truncated(self, context: int) -> int:
         """How many pairs have a side that is longer than the context."""
         return int((self.lengths.max(1) > context).sum())
 
-    def target_bytes(self, tokenizer: Tokenizer, longest: int | None = None) -> int:
-        """UTF-8 bytes of all targets, for bits per byte; of each its first `longest` tokens."""
+    def target_bytes(self, tokenizer: Tokenizer, max_length: int | None = None) -> int:
+        """UTF-8 bytes of all targets, for bits per byte; of each its first `max_length` tokens."""
         sizes = np.array([len(each) for each in tokenizer.bytes_of])
         total = 0
         for start, end in zip(self._starts[1::2], self._ends[1::2], strict=True):
-            count = int(end - start) if longest is None else min(longest, int(end - start))
-            total += int(sizes[self.shard.read(int(start), count)].sum())
+            count = int(end - start) if max_length is None else min(max_length, int(end - start))
+            total += int(sizes[self.file.read(int(start), count)].sum())
         return total
 
 
@@ -138,14 +92,8 @@ def pair_targets(ids: Ids, eos: int) -> Ids:
     """The targets among the ids of pairs, each with its EOS; the last document is a target.
 
     Args:
-        ids: (n,) documents that alternate; the first may be cut.
+        ids: (n,) documents that alternate; the first may be cut off.
     """
-    after = np.cumsum(ids[::-1] == eos)[::-1]  # documents from here to the end
-    found: Ids = ids[after % 2 == 1]
-    return found
-
-
-def _rows(path: Path, settings: DataSettings) -> Iterator[Fields]:
-    module = registry.module(f"{__package__}.formats", _READERS[path.suffix.lower()])
-    found: Iterator[Fields] = module.rows(path, settings, COLUMNS)
-    return found
+    documents_left = np.cumsum(ids[::-1] == eos)[::-1]  # (n,) this one included
+    targets: Ids = ids[documents_left % 2 == 1]
+    return targets

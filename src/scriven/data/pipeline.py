@@ -1,8 +1,13 @@
-"""From sources to a prepared folder: read, choose, encode, close; nothing is done twice.
+"""From sources to a dataset in the cache: read, scan, split, learn a tokenizer, encode, write.
 
-The folder's name is the fingerprint of text and settings. Work happens in a folder beside it that
-is renamed when it is whole; one process at a time works on it, the others wait and then use it.
-Memory stays flat: the text is read as a stream, once to look and once or twice to encode.
+The folder of a dataset is named by the fingerprint of its text and settings, so nothing is prepared
+twice. One process works on it, in a folder beside it that is renamed when it is complete; others
+wait and then use the result. Memory stays flat: the text is read as a stream, once to scan it and
+once or twice to encode it.
+
+`prepare.py` runs the same stages over corpora larger than memory. It is a pipeline of its own since
+it cannot read everything before it decides: it splits by file sizes instead of by content, learns
+from a sample, and leaves many token files in place of two.
 """
 
 import contextlib
@@ -12,37 +17,55 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from ..errors import DamagedError, InputError
+from ..files import disk_errors, sync_file, sync_folder, write_file
 from ..settings import DataSettings, TokenizerSettings
 from ..tokenizers import Tokenizer, choose_kind, load_tokenizer, train_tokenizer
 from ..tokenizers.choose import vocabulary_for
-from .cache import cache_folder, disk_errors, make_folder, sync_file, sync_folder, write_whole
-from .encode import chunked, encode, sample
-from .formats.base import TextChunk
-from .pairs import PairDataset, PairSources, decide_pairs
+from ..tokenizers.fast import Encoder
+from ..tokenizers.patterns import CHUNK, cut
+from .pairs import PairDataset, split_pairs
+from .scan import ContentDigest, TextScan, normalise, sample_training_text, scan
 from .shards import (
     FORMAT,
     TokenDataset,
-    entry,
+    TokenFileWriter,
+    cache_folder,
+    file_entry,
+    id_type,
     is_prepared,
     open_dataset,
     open_prepared,
     write_manifest,
 )
-from .sources import Sources, run_name
-from .split import FEWEST_DOCUMENTS, Split, assign, decide
-from .survey import Digest, Survey, cleaned, look
+from .sources import PairSources, Sources, run_name
+from .split import (
+    MIN_DOCUMENTS,
+    TRAIN,
+    VALIDATION,
+    LeakageCheck,
+    Split,
+    SplitChunk,
+    decide,
+    split_chunks,
+)
 
-SAMPLE = 20_000_000
-"""Characters a vocabulary is learnt from, at most."""
-_OLD = 24 * 3600.0
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+FILES = {TRAIN: "train.bin", VALIDATION: "validation.bin"}
+TOKENIZER_SAMPLE = 20_000_000
+"""Characters that a vocabulary is learned from, at most."""
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+_BATCH_CHARACTERS = 1 << 20
+_BATCH_CHUNKS = 4096
+_LEFTOVER_SECONDS = 24 * 3600.0
+_REMEDY = "set SCRIVEN_CACHE to a folder with more room"
 
 
 def load_dataset(
@@ -55,192 +78,104 @@ def load_dataset(
     cache: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> TokenDataset:
-    """Reads texts, chooses and trains a tokenizer, splits and encodes; or finds it all done.
+    """Reads texts, chooses and trains a tokenizer, splits and encodes; or opens what is prepared.
 
-    A text of a single document has no EOS, since nothing follows it; of several, EOS ends each.
+    In a text of several documents EOS ends each; a single one has no EOS, since nothing follows it.
 
     Args:
         sources: files, folders, globs, `-` or names of built-in corpora; or one folder that
-            `scriven prepare` made, which is opened as it is.
+            `scriven prepare` made.
         seed: draws the documents that are held out; a text split by position does not use it.
         pairs: whether the sources are tables of pairs.
         cache: the cache folder, `cache_folder()` by default.
-        say: told how far it is, one sentence at a time.
+        say: called with a sentence about the progress now and then.
 
     Raises:
         InputError: a source cannot be used, or there is too little text.
         MissingExtra: a source needs a package that is not installed.
         ResourceError: the disk is full.
     """
-    ready = [source for source in sources if is_prepared(Path(source))]
-    if ready:
-        if len(sources) > 1:
-            raise InputError(f"{ready[0]} is prepared already: give it alone, or all its sources")
-        return _ready(Path(ready[0]), tokenizer, pairs)
-    root = make_folder((cache or cache_folder()) / "prepared")
-    with PairSources(sources) if pairs else Sources(sources) as found:
-        survey = look(found.read(data), say)
-        if not survey.characters:
-            raise InputError(f"{found.label} holds no text: give a file that has some")
-        lengths = np.frombuffer(survey.lengths, dtype=np.uint64).astype(np.int64)
+    prepared = [source for source in sources if is_prepared(Path(source))]
+    if prepared:
+        return _open_prepared(sources, Path(prepared[0]), tokenizer, pairs)
+    root = (cache or cache_folder()) / "prepared"
+    with disk_errors(root, remedy="set SCRIVEN_CACHE to a folder that can be written"):
+        root.mkdir(parents=True, exist_ok=True)
+    with PairSources(sources) if pairs else Sources(sources) as files:
+        # 1. read everything once: size, characters, documents and a digest of the content
+        text = scan(files.read(data), say)
+        if not text.characters:
+            raise InputError(f"{files.label} holds no text: give a file that has some")
+        # 2. decide what is held out, and which tokenizer suits the text
+        lengths = np.frombuffer(text.lengths, dtype=np.uint64).astype(np.int64)
         if pairs:
-            split = decide_pairs(len(lengths), data.val_fraction)
+            split = split_pairs(len(lengths), data.val_fraction)
         else:
             split = decide(lengths, data.val_fraction, seed)
-        chosen, notes = choose(survey, tokenizer)
-        if survey.skipped:
-            notes.append(f"{survey.skipped:,} rows were skipped, first {survey.first_skipped}")
-        fingerprint = _fingerprint(survey, data, chosen, seed, pairs)
+        settings, notes = choose_tokenizer(text, tokenizer)
+        if text.skipped:
+            notes.append(f"{text.skipped:,} rows were skipped, first {text.first_skipped}")
+        # 3. read again and encode, unless the same text was encoded with the same settings before
+        fingerprint = _fingerprint(text, data, settings, seed, pairs)
         folder = root / fingerprint[:32]
-        with disk_errors(root, 2 * survey.characters, "preparing the text"):
-            _clean(root)
+        with disk_errors(root, 2 * text.characters, _REMEDY):
+            _remove_leftovers(root)
             with FileLock(root / f"{folder.name}.lock"):
-                job = _Job(found, survey, split, data, chosen, fingerprint, folder, say)
-                if not job.is_whole():
+                job = _EncodeJob(files, text, split, data, settings, fingerprint, folder, say)
+                if not job.is_done():
                     job.run()
-    corpus = open_dataset(folder, name=found.name, sources=list(sources), notes=notes)
+    dataset = open_dataset(folder, name=files.name, sources=list(sources), notes=notes)
     if not pairs:
-        return corpus
-    held_out = PairDataset(corpus.validation, corpus.tokenizer.eos)
-    size = held_out.target_bytes(corpus.tokenizer)
-    return dataclasses.replace(corpus, pairs=True, validation_bytes=size)
+        return dataset
+    held_out = PairDataset(dataset.validation, dataset.tokenizer.eos)
+    size = held_out.target_bytes(dataset.tokenizer)
+    return dataclasses.replace(dataset, pairs=True, validation_bytes=size)
 
 
-def _ready(folder: Path, asked: TokenizerSettings, pairs: bool) -> TokenDataset:
+def _open_prepared(
+    sources: Sequence[str], folder: Path, settings: TokenizerSettings, pairs: bool
+) -> TokenDataset:
     """A folder that `scriven prepare` made; settings it was not made with are refused."""
+    if len(sources) > 1:
+        raise InputError(f"{folder} is prepared already: give it alone, or all its sources")
     if pairs:
         raise InputError(f"{folder} holds texts, not pairs: give tables of pairs")
-    corpus = open_prepared(folder, name=run_name([str(folder)]))
-    found = corpus.tokenizer
-    sizes = (None, found.vocab_size, vocabulary_for(corpus.characters))
-    if asked.kind not in (None, found.kind) or asked.vocab_size not in sizes:
+    dataset = open_prepared(folder, name=run_name([str(folder)]))
+    tokenizer = dataset.tokenizer
+    sizes = (None, tokenizer.vocab_size, vocabulary_for(dataset.characters))
+    if settings.kind not in (None, tokenizer.kind) or settings.vocab_size not in sizes:
         raise InputError(
-            f"{folder} was prepared with a {found.kind} tokenizer of {found.vocab_size} tokens:"
-            " leave --tokenizer settings away, or prepare again"
+            f"{folder} was prepared with a {tokenizer.kind} tokenizer of {tokenizer.vocab_size}"
+            " tokens: leave --tokenizer settings away, or prepare again"
         )
-    return corpus
+    return dataset
 
 
-class _Job:
-    """One preparation, in a work folder that only it touches."""
-
-    def __init__(
-        self,
-        sources: Sources,
-        survey: Survey,
-        split: Split,
-        data: DataSettings,
-        tokenizer: TokenizerSettings,
-        fingerprint: str,
-        folder: Path,
-        say: Callable[[str], None],
-    ) -> None:
-        self.sources, self.survey, self.split = sources, survey, split
-        self.data, self.settings, self.fingerprint = data, tokenizer, fingerprint
-        self.folder, self.say = folder, say
-        self.work = folder.with_name(f"{folder.name}.work")
-
-    def is_whole(self) -> bool:
-        """Whether it was done before, and is still what it was; a damaged folder is removed."""
-        if not self.folder.exists():
-            return False
-        try:
-            corpus = open_dataset(self.folder, name="", sources=[], notes=[])
-        except (DamagedError, InputError) as error:
-            self.say(f"prepared anew, since {error}")
-            shutil.rmtree(self.folder)
-            return False
-        corpus.train.close()
-        corpus.validation.close()
-        return True
-
-    def run(self) -> None:
-        """Fills the work folder and moves it to its place; after an error no half file is left."""
-        self.work.mkdir(exist_ok=True)
-        try:
-            tokenizer = self._tokenizer()
-            digest = Digest()
-            facts = encode(
-                assign(_watched(cleaned(self.sources.read(self.data)), digest), self.split),
-                tokenizer,
-                self.work,
-                characters=self.survey.characters,
-                close_documents=self.survey.documents > 1,
-                say=self.say,
-            )
-            if digest.text() != self.survey.digest:
-                raise InputError(f"{self.sources.label} changed while it was read: try again")
-            self._close(facts, tokenizer)
-        except (OSError, InputError):
-            shutil.rmtree(self.work, ignore_errors=True)
-            raise
-
-    def _close(self, facts: dict[str, object], tokenizer: Tokenizer) -> None:
-        for part in ("train", "validation"):
-            if int(str(facts[f"{part}_tokens"])) < 2:
-                raise InputError(
-                    f"{self.sources.label} is too short: its {part} part has fewer than 2 tokens;"
-                    " give more text, a larger --data.val_fraction, or --tokenizer.kind=char"
-                )
-        files = {name: entry(self.work / name) for name in _TOKENIZER}
-        for name in _TOKENIZER:
-            sync_file(self.work / name)
-        assert isinstance(facts["files"], dict)
-        whole = {
-            **facts,
-            "files": facts["files"] | files,
-            "fingerprint": self.fingerprint,
-            "tokenizer": tokenizer.fingerprint,
-            "characters": self.survey.characters,
-            "bytes": self.survey.bytes,
-            "documents": self.survey.documents,
-        }
-        write_manifest(self.work, whole)
-        os.rename(self.work, self.folder)
-        sync_folder(self.folder.parent)
-
-    def _tokenizer(self) -> Tokenizer:
-        """The tokenizer; one that a killed process had finished is used again."""
-        mark = self.work / "tokenizer.done"
-        with contextlib.suppress(OSError, InputError, DamagedError):
-            done = load_tokenizer(self.work)
-            if mark.read_text(encoding="utf-8") == done.fingerprint:
-                return done
-        kind = self.settings.kind
-        assert kind is not None
-        pieces: Iterator[str] = iter([self.survey.alphabet])
-        if kind in ("bpe", "word"):
-            self.say(f"learning a vocabulary of {self.settings.vocab_size}")
-            parts = assign(cleaned(self.sources.read(self.data)), self.split)
-            pieces = sample(chunked(parts), self.survey.characters, SAMPLE)
-        made = train_tokenizer(kind, pieces, self.settings)
-        made.save(self.work)
-        write_whole(mark, made.fingerprint.encode())
-        return made
-
-
-def choose(survey: Survey, asked: TokenizerSettings) -> tuple[TokenizerSettings, list[str]]:
-    """The settings with kind and vocabulary filled in, and why."""
-    kind, vocab_size, reason = choose_kind(survey.characters, len(survey.alphabet))
+def choose_tokenizer(
+    text: TextScan, settings: TokenizerSettings
+) -> tuple[TokenizerSettings, list[str]]:
+    """The settings with kind and vocabulary size filled in, and the reasons."""
+    kind, vocab_size, reason = choose_kind(text.characters, len(text.alphabet))
     notes = [f"tokenizer {reason}"]
-    if asked.kind is not None:
-        kind, notes = asked.kind, []
-    elif asked.vocab_size is not None:
+    if settings.kind is not None:
+        kind, notes = settings.kind, []
+    elif settings.vocab_size is not None:
         kind, notes = "bpe", []
     if kind in ("char", "byte"):
         return TokenizerSettings(kind, None, "llama3"), notes  # type: ignore[arg-type]
-    vocab_size = asked.vocab_size or vocabulary_for(survey.characters)
-    pattern = asked.pattern if kind == "bpe" else "llama3"
+    vocab_size = settings.vocab_size or vocabulary_for(text.characters)
+    pattern = settings.pattern if kind == "bpe" else "llama3"
     return TokenizerSettings(kind, vocab_size, pattern), notes  # type: ignore[arg-type]
 
 
 def _fingerprint(
-    survey: Survey, data: DataSettings, tokenizer: TokenizerSettings, seed: int, pairs: bool
+    text: TextScan, data: DataSettings, tokenizer: TokenizerSettings, seed: int, pairs: bool
 ) -> str:
-    drawn = survey.documents >= FEWEST_DOCUMENTS and not pairs
+    """SHA-256 over the content and every setting that changes the ids."""
+    drawn = text.documents >= MIN_DOCUMENTS and not pairs
     facts = {
         "format": FORMAT,
-        "content": survey.digest,
+        "content": text.digest,
         "validation": data.val_fraction,
         "seed": seed if drawn else None,
         "tokenizer": [tokenizer.kind, tokenizer.vocab_size, tokenizer.pattern],
@@ -249,17 +184,213 @@ def _fingerprint(
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _watched(pieces: Iterator[TextChunk], digest: Digest) -> Iterator[TextChunk]:
-    for piece in pieces:
-        digest.add(piece)
-        yield piece
-
-
-def _clean(root: Path) -> None:
-    """Removes what killed preparations left more than a day ago and nobody works on."""
+def _remove_leftovers(root: Path) -> None:
+    """Removes work folders of killed processes, a day after the last change."""
     for work in root.glob("*.work"):
         with contextlib.suppress(OSError, Timeout):
-            if time.time() - work.stat().st_mtime < _OLD:
+            if time.time() - work.stat().st_mtime < _LEFTOVER_SECONDS:
                 continue
             with FileLock(work.with_suffix(".lock"), timeout=0):
                 shutil.rmtree(work)
+
+
+@dataclasses.dataclass(frozen=True)
+class _EncodeJob:
+    """Encodes a scanned text, in a work folder that only this process touches."""
+
+    sources: Sources
+    text: TextScan
+    split: Split
+    data: DataSettings
+    settings: TokenizerSettings
+    fingerprint: str
+    folder: Path
+    say: Callable[[str], None]
+
+    @property
+    def work(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.work")
+
+    def is_done(self) -> bool:
+        """Whether the folder is there and undamaged; a damaged one is removed."""
+        if not self.folder.exists():
+            return False
+        try:
+            dataset = open_dataset(self.folder, name="", sources=[], notes=[])
+        except (DamagedError, InputError) as error:
+            self.say(f"prepared again, since {error}")
+            shutil.rmtree(self.folder)
+            return False
+        dataset.train.close()
+        dataset.validation.close()
+        return True
+
+    def run(self) -> None:
+        """Fills the work folder and renames it; an error leaves no work folder, a kill leaves one
+        whose tokenizer the next process uses."""
+        self.work.mkdir(exist_ok=True)
+        try:
+            tokenizer = self._tokenizer()
+            digest = ContentDigest()
+            facts = encode(
+                split_chunks(digest.watch(normalise(self.sources.read(self.data))), self.split),
+                tokenizer,
+                self.work,
+                characters=self.text.characters,
+                add_eos=self.text.documents > 1,
+                say=self.say,
+            )
+            if digest.hex() != self.text.digest:
+                raise InputError(f"{self.sources.label} changed while it was read: try again")
+            self._finish(facts, tokenizer)
+        except (OSError, InputError):
+            shutil.rmtree(self.work, ignore_errors=True)
+            raise
+
+    def _tokenizer(self) -> Tokenizer:
+        """Trains the tokenizer, or loads the one that a killed process had finished."""
+        done = self.work / "tokenizer.done"
+        with contextlib.suppress(OSError, InputError, DamagedError):
+            tokenizer = load_tokenizer(self.work)
+            if done.read_text(encoding="utf-8") == tokenizer.fingerprint:
+                return tokenizer
+        kind = self.settings.kind
+        assert kind is not None
+        texts: Iterator[str] = iter([self.text.alphabet])
+        if kind in ("bpe", "word"):
+            self.say(f"learning a vocabulary of {self.settings.vocab_size}")
+            chunks = chunk_text(split_chunks(normalise(self.sources.read(self.data)), self.split))
+            texts = sample_training_text(chunks, self.text.characters, TOKENIZER_SAMPLE)
+        tokenizer = train_tokenizer(kind, texts, self.settings)
+        tokenizer.save(self.work)
+        write_file(done, tokenizer.fingerprint.encode())
+        return tokenizer
+
+    def _finish(self, facts: dict[str, object], tokenizer: Tokenizer) -> None:
+        for part in ("train", "validation"):
+            if int(str(facts[f"{part}_tokens"])) < 2:
+                raise InputError(
+                    f"{self.sources.label} is too short: its {part} part has fewer than 2 tokens;"
+                    " give more text, a larger --data.val_fraction, or --tokenizer.kind=char"
+                )
+        entries = {name: file_entry(self.work / name) for name in _TOKENIZER_FILES}
+        for name in _TOKENIZER_FILES:
+            sync_file(self.work / name)
+        assert isinstance(facts["files"], dict)
+        manifest = {
+            **facts,
+            "files": facts["files"] | entries,
+            "fingerprint": self.fingerprint,
+            "tokenizer": tokenizer.fingerprint,
+            "characters": self.text.characters,
+            "bytes": self.text.bytes,
+            "documents": self.text.documents,
+        }
+        write_manifest(self.work, manifest)
+        os.rename(self.work, self.folder)
+        sync_folder(self.folder.parent)
+
+
+def chunk_text(text: Iterable[SplitChunk]) -> Iterator[SplitChunk]:
+    """The same text in chunks of at most `CHUNK` characters, however it was cut before.
+
+    Chunks end where every pre-tokenizer pattern has a boundary, so that their ids are those of the
+    whole text.
+    """
+    buffer, current = "", TRAIN
+    for part, piece, ends in text:
+        if part != current and buffer:
+            yield SplitChunk(current, buffer, False)
+            buffer = ""
+        current = part
+        buffer += piece
+        start = 0
+        while len(buffer) - start > CHUNK:
+            end = cut(buffer, start)
+            yield SplitChunk(part, buffer[start:end], False)
+            start = end
+        buffer = buffer[start:]
+        if ends:
+            yield SplitChunk(part, buffer, True)
+            buffer = ""
+    if buffer:
+        yield SplitChunk(current, buffer, False)
+
+
+def encode(
+    text: Iterable[SplitChunk],
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    characters: int,
+    add_eos: bool,
+    say: Callable[[str], None] = lambda _: None,
+    encoder: Encoder | None = None,
+    check_leakage: bool = True,
+) -> dict[str, object]:
+    """Writes the token files `train.bin` and `validation.bin`.
+
+    Args:
+        characters: of the whole text, for the progress.
+        add_eos: whether EOS follows each document.
+        encoder: makes the ids; the tokenizer itself by default.
+        check_leakage: whether to look for lines that are in both parts.
+
+    Returns:
+        facts for the manifest: files, tokens of each part, UTF-8 bytes of the validation text,
+        and a note about leakage or None.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    leakage = LeakageCheck(characters)
+    encoder = encoder or tokenizer.encode_chunks
+    dtype = id_type(tokenizer.vocab_size)
+    eos = np.array([tokenizer.eos], dtype=np.int32)
+    validation_bytes = read = said = 0
+    with (
+        TokenFileWriter(folder / FILES[TRAIN], dtype) as train,
+        TokenFileWriter(folder / FILES[VALIDATION], dtype) as validation,
+    ):
+        writers = {TRAIN: train, VALIDATION: validation}
+        for batch in _batches(chunk_text(text)):
+            arrays: dict[int, list[npt.NDArray[np.int32]]] = {TRAIN: [], VALIDATION: []}
+            batch_ids = encoder([chunk.text for chunk in batch])
+            for (part, piece, ends), ids in zip(batch, batch_ids, strict=True):
+                arrays[part].append(ids)
+                if ends and add_eos:
+                    arrays[part].append(eos)
+                if part == VALIDATION:
+                    validation_bytes += len(piece.encode("utf-8"))
+                if check_leakage:
+                    leakage.add(part, piece)
+                read += len(piece)
+            for part, part_arrays in arrays.items():
+                if part_arrays:
+                    writers[part].append(*part_arrays)
+            if read - said >= 50_000_000:
+                said = read
+                say(f"encoded {read / max(1, characters):.0%} of {characters:,} characters")
+        files = {FILES[part]: writer.finish() for part, writer in writers.items()}
+    return {
+        "files": files,
+        "dtype": dtype,
+        "train_tokens": train.tokens,
+        "validation_tokens": validation.tokens,
+        "validation_bytes": validation_bytes,
+        "overlap": leakage.note(),
+    }
+
+
+def _batches(chunks: Iterable[SplitChunk]) -> Iterator[list[SplitChunk]]:
+    """Chunks in groups of about a megabyte, enough to keep all cores busy."""
+    batch: list[SplitChunk] = []
+    characters = 0
+    for chunk in chunks:
+        batch.append(chunk)
+        characters += len(chunk.text)
+        if characters >= _BATCH_CHARACTERS or len(batch) >= _BATCH_CHUNKS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

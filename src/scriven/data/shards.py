@@ -1,6 +1,7 @@
-"""Token ids on disk: a plain array of 16- or 32-bit numbers, read without mapping it.
+"""Token ids on disk, and the datasets they make up.
 
-A mapped file that is cut while it is read kills the process (SIGBUS); a read only comes back short.
+A token file is a plain array of 16- or 32-bit numbers. It is read, not mapped: a mapped file that
+is truncated while in use kills the process (SIGBUS), a read only comes back short.
 """
 
 import hashlib
@@ -17,18 +18,25 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DamagedError, InputError
+from ..files import write_file
 from ..tokenizers import Tokenizer, load_tokenizer
-from .cache import write_whole
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-_LARGEST_HASHED = 256_000_000
-
-OPEN = 64
-"""Files held open at most; a process may have no more than a thousand or so."""
+MAX_OPEN_FILES = 64
+"""Token files of a dataset held open at once; a process may open about a thousand."""
+_MAX_HASHED_BYTES = 256_000_000
 
 Segment = tuple[str, int, int]
-"""File, first token in it, tokens."""
+"""Token file, first token in it, number of tokens."""
+
+
+def cache_folder() -> Path:
+    """Where datasets and downloads are kept: `$SCRIVEN_CACHE`, else the user's cache folder."""
+    if folder := os.environ.get("SCRIVEN_CACHE"):
+        return Path(folder)
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(base) if base else Path.home() / ".cache") / "scriven"
 
 
 def id_type(vocab_size: int) -> str:
@@ -37,7 +45,11 @@ def id_type(vocab_size: int) -> str:
 
 
 class TokenFile:
-    """The ids of one part of a corpus, in order.
+    """An array of token ids on disk.
+
+    Args:
+        dtype: of the ids in the file, as `id_type` gives it.
+        tokens: how many it was written with.
 
     Raises:
         DamagedError: the file is missing or has another size than it was written with.
@@ -51,52 +63,52 @@ class TokenFile:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
             raise self._damaged("cannot be opened") from error
-        self._seen = self._stamp()
-        if self._seen[0] != tokens * self._dtype.itemsize:
-            raise self._damaged(f"has {self._seen[0]} bytes, not {tokens * self._dtype.itemsize}")
+        self._opened_as = self._size_and_mtime()
+        size = tokens * self._dtype.itemsize
+        if self._opened_as[0] != size:
+            raise self._damaged(f"has {self._opened_as[0]} bytes, not {size}")
 
     def __len__(self) -> int:
         return self._tokens
 
     def read(self, start: int, count: int) -> npt.NDArray[np.int64]:
-        """Ids `start` .. `start + count - 1` as int64 of shape (count,).
+        """(count,) ids from token `start` on.
 
         Raises:
-            DamagedError: the file was cut or overwritten since it was opened.
+            DamagedError: the file was truncated or overwritten since it was opened.
         """
-        found: npt.NDArray[np.int64] = self.windows(np.array([start]), count)[0]
-        return found
+        ids: npt.NDArray[np.int64] = self.read_windows(np.array([start]), count)[0]
+        return ids
 
-    def windows(self, starts: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
-        """Windows of `length` ids from several places: int64 of shape (len(starts), length).
+    def read_windows(self, starts: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
+        """(len(starts), length) ids of windows that begin at several places.
 
         Raises:
-            DamagedError: the file was cut or overwritten since it was opened.
+            DamagedError: the file was truncated or overwritten since it was opened.
         """
         assert length >= 0
         assert len(starts) == 0 or (min(starts) >= 0 and max(starts) + length <= self._tokens)
-        found = np.empty((len(starts), length), dtype=self._dtype)
-        width = self._dtype.itemsize
-        for row, start in zip(found, starts, strict=True):
-            self._fill(memoryview(row).cast("B"), int(start) * width)
-        if self._stamp() != self._seen:
+        ids = np.empty((len(starts), length), dtype=self._dtype)
+        for row, start in zip(ids, starts, strict=True):
+            self._read_into(memoryview(row).cast("B"), int(start) * self._dtype.itemsize)
+        if self._size_and_mtime() != self._opened_as:
             raise self._damaged("was changed while in use")
-        return found.astype(np.int64)
+        return ids.astype(np.int64)
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
 
-    def _fill(self, buffer: memoryview, offset: int) -> None:
-        place = 0
-        while place < len(buffer):
-            part = os.pread(self._file.fileno(), len(buffer) - place, offset + place)
-            if not part:
-                raise self._damaged("was cut while in use")
-            buffer[place : place + len(part)] = part
-            place += len(part)
+    def _read_into(self, buffer: memoryview, offset: int) -> None:
+        done = 0
+        while done < len(buffer):
+            block = os.pread(self._file.fileno(), len(buffer) - done, offset + done)
+            if not block:
+                raise self._damaged("was truncated while in use")
+            buffer[done : done + len(block)] = block
+            done += len(block)
 
-    def _stamp(self) -> tuple[int, int]:
+    def _size_and_mtime(self) -> tuple[int, int]:
         status = os.fstat(self._file.fileno())
         return status.st_size, status.st_mtime_ns
 
@@ -104,31 +116,87 @@ class TokenFile:
         return DamagedError(f"{self.path} {what}: run the same command again to prepare it anew")
 
 
+class SegmentedTokenFile(TokenFile):
+    """Parts of many token files in a given order, read as one array.
+
+    A segment that is repeated takes no space on disk. Files are opened when they are first read.
+
+    Args:
+        folder: where the files are.
+        segments: in reading order; those without tokens are left out.
+        sizes: tokens of each file, by name.
+
+    Raises:
+        DamagedError: when a file is first read, as `TokenFile`.
+    """
+
+    def __init__(
+        self, folder: Path, dtype: str, segments: Sequence[Segment], sizes: dict[str, int]
+    ) -> None:
+        self.path = folder
+        self._dtype = np.dtype(dtype)
+        self._segments = [segment for segment in segments if segment[2]]
+        self._sizes = sizes
+        counts = np.array([segment[2] for segment in self._segments], dtype=np.int64)
+        self._ends = np.cumsum(counts)
+        self._tokens = int(counts.sum())
+        self._files: OrderedDict[str, TokenFile] = OrderedDict()
+
+    def read_windows(self, starts: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
+        """As `TokenFile.read_windows`; a window may span several files."""
+        assert length >= 0
+        assert len(starts) == 0 or (min(starts) >= 0 and max(starts) + length <= self._tokens)
+        ids = np.empty((len(starts), length), dtype=np.int64)
+        firsts = np.searchsorted(self._ends, starts, side="right")
+        for row, start, number in zip(ids, starts.tolist(), firsts.tolist(), strict=True):
+            filled = 0
+            while filled < length:
+                name, first, tokens = self._segments[number]
+                inside = start + filled - (int(self._ends[number]) - tokens)
+                count = min(length - filled, tokens - inside)
+                row[filled : filled + count] = self._open(name).read(first + inside, count)
+                filled, number = filled + count, number + 1
+        return ids
+
+    def close(self) -> None:
+        """Closes the files."""
+        while self._files:
+            self._files.popitem()[1].close()
+
+    def _open(self, name: str) -> TokenFile:
+        if name not in self._files:
+            while len(self._files) >= MAX_OPEN_FILES:  # closes the one used longest ago
+                self._files.popitem(last=False)[1].close()
+            self._files[name] = TokenFile(self.path / name, self._dtype.str, self._sizes[name])
+        self._files.move_to_end(name)
+        return self._files[name]
+
+
 class TokenFileWriter:
-    """Appends ids to a new file, and knows its digest at the end."""
+    """Appends ids to a new file, and computes its SHA-256 on the way."""
 
     def __init__(self, path: Path, dtype: str) -> None:
         self.path = path
         self.tokens = 0
         self._dtype = np.dtype(dtype)
-        self._digest = hashlib.sha256()
+        self._sha256 = hashlib.sha256()
         self._file = path.open("wb")
 
     def append(self, *ids: npt.NDArray[np.int32]) -> None:
-        """Arrays of ids, each of shape (n,) and smaller than the storage type can hold."""
+        """Appends arrays of ids, each of shape (n,) and below what the storage type can hold."""
         stored = np.concatenate(ids, dtype=self._dtype, casting="unsafe")
         raw = stored.view(np.uint8).data
         self._file.write(raw)
-        self._digest.update(raw)
+        self._sha256.update(raw)
         self.tokens += len(stored)
 
     def finish(self) -> dict[str, object]:
-        """Puts the file on the disk; its entry in the manifest."""
+        """Waits until the file is on the disk; returns its entry in the manifest."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         size = self.tokens * self._dtype.itemsize
-        return {"size": size, "sha256": self._digest.hexdigest()}
+        return {"size": size, "sha256": self._sha256.hexdigest()}
 
     def __enter__(self) -> "TokenFileWriter":
         return self
@@ -147,67 +215,11 @@ class TokenFileWriter:
                 raise
 
 
-class SegmentedTokenFile(TokenFile):
-    """A shard made of segments.
-
-    Args:
-        folder: where the files are.
-        dtype: of the ids, as in `TokenFile`.
-        segments: in reading order; those without tokens are left out.
-        sizes: tokens of each file, by name.
-
-    Raises:
-        DamagedError: when a file is first read, as `TokenFile`.
-    """
-
-    def __init__(
-        self, folder: Path, dtype: str, segments: Sequence[Segment], sizes: dict[str, int]
-    ) -> None:
-        self.path = folder
-        self._dtype = np.dtype(dtype)
-        self._segments = [each for each in segments if each[2]]
-        self._sizes = sizes
-        counts = np.array([each[2] for each in self._segments], dtype=np.int64)
-        self._ends = np.cumsum(counts)
-        self._tokens = int(counts.sum())
-        self._shards: OrderedDict[str, TokenFile] = OrderedDict()
-
-    def windows(self, starts: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
-        """As `TokenFile.windows`; a window may reach over several files."""
-        assert length >= 0
-        assert len(starts) == 0 or (min(starts) >= 0 and max(starts) + length <= self._tokens)
-        found = np.empty((len(starts), length), dtype=np.int64)
-        places = np.searchsorted(self._ends, starts, side="right")
-        for row, start, place in zip(found, starts.tolist(), places.tolist(), strict=True):
-            filled = 0
-            while filled < length:
-                name, first, tokens = self._segments[place]
-                inside = start + filled - (int(self._ends[place]) - tokens)
-                count = min(length - filled, tokens - inside)
-                row[filled : filled + count] = self._shard(name).read(first + inside, count)
-                filled, place = filled + count, place + 1
-        return found
-
-    def close(self) -> None:
-        """Closes the files."""
-        while self._shards:
-            self._shards.popitem()[1].close()
-
-    def _shard(self, name: str) -> TokenFile:
-        if name not in self._shards:
-            while len(self._shards) >= OPEN:
-                self._shards.popitem(last=False)[1].close()
-            self._shards[name] = TokenFile(self.path / name, self._dtype.str, self._sizes[name])
-        self._shards.move_to_end(name)
-        return self._shards[name]
-
-
 @dataclass(frozen=True)
 class TokenDataset:
-    """A text as a model reads it."""
+    """A text in token ids, with its tokenizer."""
 
     folder: Path
-    """The prepared folder, in the cache."""
     tokenizer: Tokenizer
     train: TokenFile
     validation: TokenFile
@@ -224,76 +236,28 @@ class TokenDataset:
     pairs: bool = False
     """Whether its documents alternate: the source of a pair, then its target (`pairs.py`)."""
     notes: list[str] = field(default_factory=list)
-    """Sentences for the user: skipped rows, overlap, why this tokenizer."""
-
-
-def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    """Closes a prepared folder: after this it is whole."""
-    body = {"format": FORMAT, **facts}
-    whole = {**body, "sha256": _digest(body)}
-    write_whole(folder / MANIFEST, (json.dumps(whole, indent=2) + "\n").encode())
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The facts of a prepared folder, once its files are what they were.
-
-    Sizes are always compared, digests of files up to 256 MB; of the shards of `scriven prepare`,
-    which may be many, only sizes.
-
-    Raises:
-        InputError: the folder holds no prepared text, or one of a newer version.
-        DamagedError: the manifest or a file was changed.
-    """
-    path = folder / MANIFEST
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} holds no prepared text: {MANIFEST} is missing") from error
-    except (OSError, ValueError) as error:
-        raise DamagedError(f"{path} cannot be read: prepare the text again") from error
-    if not isinstance(facts, dict) or facts.pop("sha256", None) != _digest(facts):
-        raise DamagedError(f"{path} was changed: prepare the text again")
-    if facts["format"] != FORMAT:
-        raise InputError(f"{folder} has format {facts['format']}, this version reads {FORMAT}")
-    many = "segments" in facts
-    for name, entry in facts["files"].items():
-        hashed = entry["size"] <= _LARGEST_HASHED and not (many and name.endswith(".bin"))
-        _check(folder / name, entry["size"], entry["sha256"] if hashed else None)
-    return facts
+    """Sentences for the user: skipped rows, leakage, why this tokenizer."""
 
 
 def open_dataset(folder: Path, *, name: str, sources: list[str], notes: list[str]) -> TokenDataset:
-    """A prepared folder, checked and opened; raises as `read_manifest` does."""
+    """Opens what `load_dataset` left in the cache; raises as `read_manifest` does."""
     facts = read_manifest(folder)
-    tokenizer = load_tokenizer(folder)
-    if tokenizer.fingerprint != facts["tokenizer"]:
-        raise DamagedError(f"{folder / 'tokenizer.json'} was changed: prepare the text again")
-    return TokenDataset(
-        folder=folder,
-        tokenizer=tokenizer,
-        train=TokenFile(folder / "train.bin", facts["dtype"], facts["train_tokens"]),
-        validation=TokenFile(folder / "validation.bin", facts["dtype"], facts["validation_tokens"]),
-        name=name,
-        sources=sources,
-        characters=facts["characters"],
-        bytes=facts["bytes"],
-        documents=facts["documents"],
-        validation_bytes=facts["validation_bytes"],
-        fingerprint=facts["fingerprint"],
-        notes=[*notes, *([facts["overlap"]] if facts["overlap"] else [])],
-    )
+    train = TokenFile(folder / "train.bin", facts["dtype"], facts["train_tokens"])
+    validation = TokenFile(folder / "validation.bin", facts["dtype"], facts["validation_tokens"])
+    notes = [*notes, *([facts["overlap"]] if facts["overlap"] else [])]
+    return _dataset(folder, facts, train, validation, name, sources, notes)
 
 
 def is_prepared(folder: Path) -> bool:
     """Whether `scriven prepare` made or began this folder."""
-    # os.path says no of what may not be looked at; who reads it will say why
+    # os.path answers False for what this user may not look at; reading it will give the reason
     return os.path.isfile(folder / "plan.json") and (
         os.path.isfile(folder / MANIFEST) or os.path.isdir(folder / "shards")
     )
 
 
 def open_prepared(folder: Path, *, name: str) -> TokenDataset:
-    """A folder that `scriven prepare` made, at once, whatever its size.
+    """Opens a folder that `scriven prepare` made, at once, whatever its size.
 
     Raises:
         InputError: it is not finished. DamagedError: as `read_manifest`.
@@ -303,51 +267,98 @@ def open_prepared(folder: Path, *, name: str) -> TokenDataset:
     facts = read_manifest(folder)
     if "segments" not in facts:
         raise InputError(f"{folder} was not made by `scriven prepare`: name its texts instead")
+    width = np.dtype(facts["dtype"]).itemsize
+    sizes = {file: entry["size"] // width for file, entry in facts["files"].items()}
+    train, validation = (
+        SegmentedTokenFile(
+            folder, facts["dtype"], [tuple(each) for each in facts["segments"][part]], sizes
+        )
+        for part in ("train", "validation")
+    )
+    notes = [
+        f"{source['name']} is read {source['rounds']:g} times in a pass"
+        for source in facts["sources"]
+        if source["rounds"] > 1
+    ]
+    if facts["skipped"]:
+        notes.append(f"{facts['skipped']:,} rows were skipped, first {facts['first_skipped']}")
+    return _dataset(folder, facts, train, validation, name, [str(folder)], notes)
+
+
+def _dataset(
+    folder: Path,
+    facts: dict[str, Any],
+    train: TokenFile,
+    validation: TokenFile,
+    name: str,
+    sources: list[str],
+    notes: list[str],
+) -> TokenDataset:
     tokenizer = load_tokenizer(folder)
     if tokenizer.fingerprint != facts["tokenizer"]:
         raise DamagedError(f"{folder / 'tokenizer.json'} was changed: prepare the text again")
-    width = np.dtype(facts["dtype"]).itemsize
-    sizes = {name: made["size"] // width for name, made in facts["files"].items()}
-    train, validation = (
-        SegmentedTokenFile(folder, facts["dtype"], [tuple(each) for each in segments], sizes)
-        for segments in (facts["segments"]["train"], facts["segments"]["validation"])
-    )
     return TokenDataset(
         folder=folder,
         tokenizer=tokenizer,
         train=train,
         validation=validation,
         name=name,
-        sources=[str(folder)],
+        sources=sources,
         characters=facts["characters"],
         bytes=facts["bytes"],
         documents=facts["documents"],
         validation_bytes=facts["validation_bytes"],
         fingerprint=facts["fingerprint"],
-        notes=_notes(facts),
+        notes=notes,
     )
 
 
-def _notes(facts: dict[str, Any]) -> list[str]:
-    """What a user should know of a prepared folder."""
-    repeated = [each for each in facts["sources"] if each["rounds"] > 1]
-    notes = [f"{each['name']} is read {each['rounds']:g} times in a pass" for each in repeated]
-    if facts["skipped"]:
-        notes.append(f"{facts['skipped']:,} rows were skipped, first {facts['first_skipped']}")
-    return notes
+def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    """Writes the manifest, the last file of a dataset: with it the folder is complete."""
+    body = {"format": FORMAT, **facts}
+    signed = {**body, "sha256": _json_digest(body)}
+    write_file(folder / MANIFEST, (json.dumps(signed, indent=2) + "\n").encode())
 
 
-def entry(path: Path) -> dict[str, object]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a dataset, once its files are what they were.
+
+    Sizes are always compared, digests only of files up to 256 MB, and not of the shards of
+    `scriven prepare`, which may be many.
+
+    Raises:
+        InputError: the folder holds no dataset, or one of another format version.
+        DamagedError: the manifest or a file was changed.
+    """
+    path = folder / MANIFEST
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} holds no prepared text: {MANIFEST} is missing") from error
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{path} cannot be read: prepare the text again") from error
+    if not isinstance(facts, dict) or facts.pop("sha256", None) != _json_digest(facts):
+        raise DamagedError(f"{path} was changed: prepare the text again")
+    if facts["format"] != FORMAT:
+        raise InputError(f"{folder} has format {facts['format']}, this version reads {FORMAT}")
+    sharded = "segments" in facts
+    for name, entry in facts["files"].items():
+        hashed = entry["size"] <= _MAX_HASHED_BYTES and not (sharded and name.endswith(".bin"))
+        _check_file(folder / name, entry["size"], entry["sha256"] if hashed else None)
+    return facts
+
+
+def file_entry(path: Path) -> dict[str, object]:
     """The manifest's entry of a file as it is now."""
     return {"size": path.stat().st_size, "sha256": _file_digest(path)}
 
 
-def _check(path: Path, size: int, digest: str | None) -> None:
+def _check_file(path: Path, size: int, sha256: str | None) -> None:
     try:
-        found = path.stat().st_size
-        if found != size:
-            raise DamagedError(f"{path} has {found} bytes, not {size}: prepare the text again")
-        if digest is not None and _file_digest(path) != digest:
+        actual = path.stat().st_size
+        if actual != size:
+            raise DamagedError(f"{path} has {actual} bytes, not {size}: prepare the text again")
+        if sha256 is not None and _file_digest(path) != sha256:
             raise DamagedError(f"{path} was changed: prepare the text again")
     except OSError as error:
         raise DamagedError(f"{path} cannot be read: prepare the text again") from error
@@ -358,5 +369,5 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _digest(body: dict[str, Any]) -> str:
+def _json_digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -11,19 +11,27 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import BinaryIO
 
 from .. import registry
 from ..errors import InputError, ResourceError
 from ..settings import DataSettings
-from . import hub
-from .compression import strip_compression
-from .formats.base import TextChunk
+from . import huggingface
+from .formats.base import (
+    RowTexts,
+    TextChunk,
+    document_chunks,
+    format_of,
+    is_known,
+    known_formats,
+    strip_compression,
+)
+from .shards import is_prepared
 
-_FORMATS = f"{__package__}.formats"
+PAIR_COLUMNS = ("source", "target")
 _CORPORA = f"{__package__}.corpora"
 
 
@@ -34,22 +42,22 @@ class Source:
     label: str
     read: Callable[[DataSettings], Iterator[TextChunk]]
     path: Path | None = None
-    """Where it stands, if it is a file that stays."""
+    """Where it is, if it is a file that stays."""
 
 
 class Sources:
-    """Sources by name, found when made and kept readable until closed.
+    """The files and corpora that names stand for, readable until closed.
 
     A bare name of a built-in corpus is the corpus; a file of that name needs a separator or a
     suffix (`./shakespeare`). Standard input and pipes are copied to a file, to be read twice.
 
     Args:
         names: as a user types them.
-        kind: what is wanted, and the package of those that are built in: told when a name is
-            nothing of the kind.
+        kind: for the message about a name that stands for nothing: what was expected, and the
+            package of those that are built in.
 
     Raises:
-        InputError: a name that is nothing of the kind; the nearest ones are named.
+        InputError: a name that stands for nothing; the nearest ones are named.
     """
 
     def __init__(self, names: Sequence[str], kind: tuple[str, str] = ("corpora", _CORPORA)) -> None:
@@ -59,15 +67,15 @@ class Sources:
         self._open = contextlib.ExitStack()
         self.label = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         try:
-            self.found = [source for name in names for source in self._find(name)]
+            self.files = [source for name in names for source in self._find(name)]
         except BaseException:
             self._open.close()
             raise
         self.name = run_name(names)
 
     def read(self, settings: DataSettings) -> Iterator[TextChunk]:
-        """All pieces of all sources, in order."""
-        for source in self.found:
+        """The text of all sources, in order."""
+        for source in self.files:
             yield from source.read(settings)
 
     def __enter__(self) -> "Sources":
@@ -83,20 +91,20 @@ class Sources:
 
     def _find(self, name: str) -> list[Source]:
         if name == "-":
-            return [self._spool(name, sys.stdin.buffer)]
-        if name.startswith(hub.PREFIX):
-            hub.parse(name)
-            return [Source(name, partial(hub.read, name))]
+            return [self._copy_stream(name, sys.stdin.buffer)]
+        if name.startswith(huggingface.PREFIX):
+            huggingface.parse_name(name)
+            return [Source(name, partial(huggingface.read_dataset, name))]
         path = Path(name)
         corpus = registry.spelled(_CORPORA, name)
         if path.name == name and not path.suffix and corpus:
             return [Source(name, registry.module(_CORPORA, corpus).read)]
         with _readable(name):
             if path.is_dir():
-                return _folder(path)
+                return _files_below(path)
             if path.exists() and stat.S_ISFIFO(path.stat().st_mode):
                 with path.open("rb") as pipe:
-                    return [self._spool(name, pipe)]
+                    return [self._copy_stream(name, pipe)]
             if path.is_file():
                 return [_file(path)]
             if path.exists():
@@ -109,7 +117,7 @@ class Sources:
                 return [_file(match) for match in files]
         raise InputError(_missing(path, *self._kind))
 
-    def _spool(self, name: str, stream: BinaryIO) -> Source:
+    def _copy_stream(self, name: str, stream: BinaryIO) -> Source:
         folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="scriven-")))
         copy = folder / "standard-input.txt"
         try:
@@ -120,45 +128,88 @@ class Sources:
                 f"{name} could not be copied to {folder} ({error.strerror}): set TMPDIR to a"
                 " folder with more room"
             ) from error
-        return Source(name, partial(_format(".txt").read, copy))
+        return Source(name, partial(format_of(copy).read, copy))
 
 
-def _folder(path: Path) -> list[Source]:
+class PairSources(Sources):
+    """Tables of pairs: each row becomes two documents, source and target."""
+
+    def read(self, settings: DataSettings) -> Iterator[TextChunk]:
+        """Source, target, source, target ...; a pair with an empty side is skipped.
+
+        Raises:
+            InputError: a source that is no table, or lacks one of the columns.
+        """
+        for file in self.files:
+            rows = _pair_rows(file, settings)
+            if rows is None:
+                raise InputError(
+                    f"{file.label} holds no pairs: give a .csv, .tsv or .jsonl file with the "
+                    "columns source and target"
+                )
+            for number, row in enumerate(rows, 1):
+                sides = zip(PAIR_COLUMNS, row.texts, strict=False)
+                empty = [name for name, text in sides if not text]
+                if row.skipped or empty:
+                    why = row.skipped or f"{file.path}: pair {number} has an empty {empty[0]}"
+                    yield TextChunk("", False, why)
+                else:
+                    for text in row.texts:
+                        yield from document_chunks(text)
+
+
+def are_pairs(names: Sequence[str], settings: DataSettings) -> bool:
+    """Whether all sources are tables with the columns `source` and `target`."""
+    for name in names:
+        if name == "-" or Path(name).is_fifo() or is_prepared(Path(name)):
+            return False  # can be read only once, or holds token ids already
+    with Sources(names) as sources:
+        for file in sources.files:
+            try:
+                rows = _pair_rows(file, settings)
+                first = None if rows is None else next(rows, None)
+            except InputError:
+                return False
+            if first is None or first.skipped:
+                return False
+    return True
+
+
+def _pair_rows(file: Source, settings: DataSettings) -> Iterator[RowTexts] | None:
+    """The pairs of a file; None where its format has no columns."""
+    if file.path is None or strip_compression(file.path) != file.path:
+        return None
+    read = getattr(format_of(file.path), "rows", None)
+    if read is None:
+        return None
+    rows: Iterator[RowTexts] = read(file.path, settings, PAIR_COLUMNS)
+    return rows
+
+
+def _files_below(folder: Path) -> list[Source]:
     """The files of known formats below a folder, in the order of their paths."""
-    known, found = _suffixes(), []
-    for top, folders, files in os.walk(path):
+    paths = []
+    for top, folders, names in os.walk(folder):
         folders[:] = [each for each in folders if not each.startswith(".")]
-        shown = [Path(top, name) for name in files if not name.startswith(".")]
-        found += [file for file in shown if strip_compression(file).suffix.lower() in known]
-    if not found:
-        raise InputError(f"the folder {path} holds no text: known are {', '.join(sorted(known))}")
-    return [_file(file) for file in sorted(found)]
+        visible = [Path(top, name) for name in names if not name.startswith(".")]
+        paths += [path for path in visible if is_known(path)]
+    if not paths:
+        known = ", ".join(sorted(known_formats()))
+        raise InputError(f"the folder {folder} holds no text: known are {known}")
+    return [_file(path) for path in sorted(paths)]
 
 
 def _file(path: Path) -> Source:
-    return Source(
-        str(path), partial(_format(strip_compression(path).suffix.lower()).read, path), path
-    )
-
-
-@cache
-def _suffixes() -> dict[str, ModuleType]:
-    modules = [registry.module(_FORMATS, name) for name in registry.names(_FORMATS)]
-    return {suffix: each for each in modules for suffix in each.SUFFIXES}
-
-
-def _format(suffix: str) -> ModuleType:
-    """The reader of a suffix; an unknown one is read as plain text."""
-    return _suffixes().get(suffix) or _suffixes()[".txt"]
+    return Source(str(path), partial(format_of(path).read, path), path)
 
 
 def _missing(path: Path, kind: str, package: str) -> str:
     known = [name.replace("_", "-") for name in registry.names(package)]
     try:
-        beside = [each.name for each in path.parent.iterdir()]
+        neighbours = [each.name for each in path.parent.iterdir()]
     except OSError:
-        beside = []
-    near = get_close_matches(path.name, [*beside, *known], 3, cutoff=0.5)
+        neighbours = []
+    near = get_close_matches(path.name, [*neighbours, *known], 3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "check the path"
     return f"{path} does not exist: {hint} (built-in {kind}: {', '.join(known)})"
 
@@ -176,8 +227,8 @@ def run_name(names: Sequence[str]) -> str:
     first = names[0]
     if first == "-":
         stem = "stdin"
-    elif first.startswith(hub.PREFIX):
-        stem = Path(hub.parse(first).path).name
+    elif first.startswith(huggingface.PREFIX):
+        stem = Path(huggingface.parse_name(first).path).name
     elif glob.has_magic(first) and not Path(first).exists():
         stem = Path(first.split("*")[0].split("?")[0].split("[")[0]).name or "texts"
     else:

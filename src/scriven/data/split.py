@@ -1,6 +1,6 @@
-"""Which part of the text is held out for validation, decided before anything is encoded.
+"""What is held out for validation, decided before anything is encoded, and whether it leaks.
 
-A single text keeps its end for validation; many documents are drawn whole, by a seeded hash.
+A single text keeps its end for validation; of many documents whole ones are drawn by a seeded hash.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,9 +12,17 @@ import numpy.typing as npt
 
 from ..errors import InputError, SettingError
 from .formats.base import TextChunk
+from .sampler import splitmix64
 
-FEWEST_DOCUMENTS = 10
 TRAIN, VALIDATION = 0, 1
+MIN_DOCUMENTS = 10
+"""Documents from which on whole ones are held out."""
+
+LONG_LINE = 40
+"""Characters of a line that is compared; shorter ones (names, refrains) repeat in any text."""
+MIN_LINES = 20
+LEAKAGE_WARNING = 0.2
+_COMPARED_WHOLE = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -26,52 +34,66 @@ class Split:
 
 
 class SplitChunk(NamedTuple):
-    """A piece of text, and where it belongs."""
+    """A part of a document, and whether it is for training or validation."""
 
     part: int
     text: str
     ends: bool
+    """Whether the document ends with this chunk."""
 
 
-def decide(lengths: npt.NDArray[np.int64], share: float, seed: int) -> Split:
-    """Holds out about `share` of the characters.
+def decide(lengths: npt.NDArray[np.int64], fraction: float, seed: int) -> Split:
+    """Holds out about `fraction` of the characters.
 
-    With ten documents or more, whole ones in the order of a seeded hash, until the share is met;
-    with fewer, or when none is short enough, the last characters: training keeps
-    `int((1 - share) * characters)`.
+    With ten documents or more, whole ones in the order of a seeded hash, until the fraction is
+    reached; with fewer, or when none is short enough, the last characters: training keeps
+    `int((1 - fraction) * characters)`.
+
+    Args:
+        lengths: (documents,) characters.
 
     Raises:
-        SettingError: a share that is not between 0 and 1.
-        InputError: too short a text for two tokens on both sides; the least length is named.
+        SettingError: a fraction that is not between 0 and 1.
+        InputError: too short a text for two tokens in both parts; says how many are needed.
     """
-    if not 0 < share < 1:
-        raise SettingError(f"--data.val_fraction={share}: between 0 and 1, as 0.1")
+    check_fraction(fraction)
     total = int(lengths.sum())
-    place = int((1 - share) * total)
+    place = int((1 - fraction) * total)
     if min(place, total - place) < 2:
+        size = "1 character" if total == 1 else f"{total:,} characters"
         raise InputError(
-            f"the text has {_count(total)}: at least {smallest(share)} are needed to hold out"
-            f" {share:.0%} for validation"
+            f"the text has {size}: at least {min_characters(fraction)} are needed to hold out"
+            f" {fraction:.0%} for validation"
         )
-    if len(lengths) >= FEWEST_DOCUMENTS:
-        held_out = _draw(lengths, share * total, seed)
+    if len(lengths) >= MIN_DOCUMENTS:
+        held_out = _draw_documents(lengths, fraction * total, seed)
         if held_out is not None:
             return Split(None, held_out)
     return Split(place, None)
 
 
-def smallest(share: float) -> int:
-    """The fewest characters that leave two on both sides."""
-    total = max(4, int(1 / max(share, 1 - share)))
-    while min(int((1 - share) * total), total - int((1 - share) * total)) < 2:
+def check_fraction(fraction: float) -> None:
+    """Raises SettingError for a `val_fraction` that is not between 0 and 1."""
+    if not 0 < fraction < 1:
+        raise SettingError(f"--data.val_fraction={fraction}: between 0 and 1, as 0.1")
+
+
+def min_characters(fraction: float) -> int:
+    """The fewest characters that leave two in both parts."""
+    total = max(4, int(1 / max(fraction, 1 - fraction)))
+    while min(int((1 - fraction) * total), total - int((1 - fraction) * total)) < 2:
         total += 1
     return total
 
 
-def assign(pieces: Iterable[TextChunk], split: Split) -> Iterator[SplitChunk]:
-    """Each piece with its part; a piece across the border is cut there."""
-    document, at, filled = 0, 0, False
-    for text, ends, _ in pieces:
+def split_chunks(chunks: Iterable[TextChunk], split: Split) -> Iterator[SplitChunk]:
+    """Each chunk with its part; a chunk across the border is cut there.
+
+    Documents without a character are passed over, as `scan` counts none.
+    """
+    document = at = 0  # number of the document, and its place in characters over all documents
+    filled = False  # whether this document has a character yet
+    for text, ends, _ in chunks:
         if split.held_out is not None:
             if text:
                 filled = True
@@ -82,7 +104,7 @@ def assign(pieces: Iterable[TextChunk], split: Split) -> Iterator[SplitChunk]:
                 document, filled = document + 1, False
             continue
         assert split.place is not None
-        before = max(0, min(len(text), split.place - at))
+        before = max(0, min(len(text), split.place - at))  # characters that are for training
         at += len(text)
         filled = filled or bool(text)
         if before:
@@ -92,9 +114,11 @@ def assign(pieces: Iterable[TextChunk], split: Split) -> Iterator[SplitChunk]:
         filled = filled and not ends
 
 
-def _draw(lengths: npt.NDArray[np.int64], target: float, seed: int) -> npt.NDArray[np.bool_] | None:
+def _draw_documents(
+    lengths: npt.NDArray[np.int64], target: float, seed: int
+) -> npt.NDArray[np.bool_] | None:
     """Documents held out, or None when none is short enough to fit into the target."""
-    order = np.argsort(_hashes(len(lengths), seed), kind="stable")
+    order = np.argsort(_hash_numbers(len(lengths), seed), kind="stable")
     order = order[lengths[order] <= target]
     sums = np.cumsum(lengths[order])
     if not len(sums):
@@ -102,20 +126,50 @@ def _draw(lengths: npt.NDArray[np.int64], target: float, seed: int) -> npt.NDArr
     count = int(np.argmin(np.abs(sums - target))) + 1
     held_out = np.zeros(len(lengths), dtype=np.bool_)
     held_out[order[:count]] = True
-    held = int(sums[count - 1])
-    close = target / 2 <= held <= 2 * target
-    return held_out if close and min(held, int(lengths.sum()) - held) >= 2 else None
+    size = int(sums[count - 1])
+    close = target / 2 <= size <= 2 * target
+    return held_out if close and min(size, int(lengths.sum()) - size) >= 2 else None
 
 
-def _hashes(count: int, seed: int) -> npt.NDArray[np.uint64]:
-    """splitmix64 (Steele et al. 2014) of the document numbers."""
+def _hash_numbers(count: int, seed: int) -> npt.NDArray[np.uint64]:
+    """(count,) SplitMix64 outputs (Steele et al. 2014) for the numbers of the documents."""
     with np.errstate(over="ignore"):
         start = np.uint64(seed % (1 << 64)) * np.uint64(0xD1342543DE82EF95)
         state = (np.arange(1, count + 1, dtype=np.uint64) + start) * np.uint64(0x9E3779B97F4A7C15)
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return state ^ (state >> np.uint64(31))
+    return splitmix64(state)
 
 
-def _count(total: int) -> str:
-    return "1 character" if total == 1 else f"{total:,} characters"
+class LeakageCheck:
+    """Counts the longer lines of the validation text that stand in the training text too.
+
+    Memory stays bounded on any text: beyond 20 million characters only lines with certain hashes
+    are compared, the same in both parts.
+
+    Args:
+        characters: of the whole text.
+    """
+
+    def __init__(self, characters: int) -> None:
+        self._every = max(1, characters // _COMPARED_WHOLE)
+        self._train: set[int] = set()
+        self._validation: list[int] = []
+
+    def add(self, part: int, text: str) -> None:
+        """Adds the lines of a chunk; a line that the end of a chunk cuts is not found again."""
+        hashes = (hash(line) for line in text.split("\n") if len(line) >= LONG_LINE)
+        compared = [number for number in hashes if number % self._every == 0]
+        if part == TRAIN:
+            self._train.update(compared)
+        else:
+            self._validation += compared
+
+    def note(self) -> str | None:
+        """A warning when a good part of the validation lines was seen in training."""
+        lines = len(self._validation)
+        shared = sum(number in self._train for number in self._validation)
+        if lines < MIN_LINES or shared < LEAKAGE_WARNING * lines:
+            return None
+        return (
+            f"{shared / lines:.0%} of the longer lines held out for validation also stand in the"
+            " training text: the validation loss will look better than it is"
+        )

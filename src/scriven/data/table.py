@@ -11,21 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import registry
 from ..errors import InputError
 from ..settings import DataSettings
 from . import tables
-from .formats.base import bad_row, lines
+from .compression import COMPRESSED
+from .formats.base import format_of, skip_or_raise, split_lines
 from .sources import Source, Sources
 from .tables import builtin
-
-_READERS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-}
 
 
 @dataclass(frozen=True)
@@ -44,7 +36,7 @@ class TableRow:
         Raises:
             InputError: rows may not be skipped.
         """
-        return TableRow({}, self.where, bad_row(f"{self.where} {why}", settings.skip_bad).skipped)
+        return TableRow({}, self.where, skip_or_raise(f"{self.where} {why}", settings.skip_bad))
 
 
 class Table:
@@ -84,7 +76,7 @@ class Table:
                 for number, values in enumerate(module.read(self.part), 1):
                     yield TableRow(values, f"{name} row {number}")
             return
-        for source in self.sources.found:
+        for source in self.sources.files:
             yield from self._rows(source)
 
     @property
@@ -103,26 +95,24 @@ class Table:
         if source.path is None:
             yield from self._lines(source)
             return
-        reader = _READERS.get(source.path.suffix.lower())
-        if source.path.suffix.lower() == ".json":
+        suffix = source.path.suffix.lower()
+        if suffix == ".json":
             raise InputError(
                 f"{source.label} is no table: write one object a line, as .jsonl (jq -c '.[]' does)"
             )
-        if reader is None:
+        read = getattr(format_of(source.path), "records", None)
+        if read is None or suffix in COMPRESSED:
             raise InputError(
                 f"{source.label} is no table: give a .csv, .tsv, .jsonl or .parquet file with "
                 "named columns"
             )
-        module = registry.module(f"{__package__}.formats", reader)
-        for record in module.records(source.path, self.settings):
-            if reader == "csv" and record.number == 1:
-                continue
+        for record in read(source.path, self.settings):
             yield TableRow(record.values, f"{source.label} row {record.number}", record.skipped)
 
     def _lines(self, source: Source) -> Iterator[TableRow]:
         """Standard input: each line an object, or, where it is none, the column `text`."""
         pieces = (piece.text for piece in source.read(self.settings))
-        for number, line in enumerate(lines(pieces, Path(source.label)), 1):
+        for number, line in enumerate(split_lines(pieces, Path(source.label)), 1):
             if not line.strip():
                 continue
             values: Any = None

@@ -47,7 +47,7 @@ class Windows:
     def batch(self, sample: int) -> Batch:
         first = sample + self.share.start
         starts = self.order.starts(first, self.share.rows)
-        pieces = torch.from_numpy(self.corpus.train.windows(starts, self.order.length))
+        pieces = torch.from_numpy(self.corpus.train.read_windows(starts, self.order.length))
         return self.task.training_batch(pieces.to(self.device), first, self.seed)
 
     def eval_batches(self) -> Iterator[Batch]:
@@ -71,7 +71,7 @@ class Streams(Windows):
     def batch(self, sample: int) -> Batch:
         starts, fresh = self.stream.starts(sample)
         mine = starts[self.share.slice]
-        pieces = torch.from_numpy(self.corpus.train.windows(mine, self.stream.length))
+        pieces = torch.from_numpy(self.corpus.train.read_windows(mine, self.stream.length))
         made = self.task.training_batch(
             pieces.to(self.device), sample + self.share.start, self.seed
         )

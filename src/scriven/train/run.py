@@ -9,9 +9,10 @@ import shlex
 from pathlib import Path
 
 from .. import config, registry
-from ..data.pairs import PairDataset, are_pairs
+from ..data.pairs import PairDataset
 from ..data.pipeline import load_dataset
 from ..data.shards import TokenDataset
+from ..data.sources import are_pairs
 from ..distributed import init_distributed
 from ..errors import BusyError, InputError, SettingError
 from ..generate.sampling_params import LARGEST_SEED, check_whole

@@ -53,7 +53,7 @@ class Texts:
         if not self.corpus.pairs:
             return []
         context = task.backbone.config.context_length
-        cut = PairDataset(self.corpus.train, self.corpus.tokenizer.eos).cut(context)
+        cut = PairDataset(self.corpus.train, self.corpus.tokenizer.eos).num_truncated(context)
         return (
             [f"{cut:,} pairs have a side longer than {context} tokens, which loses its end"]
             if cut

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ...errors import DamagedError, MissingExtra
 from ...settings import DataSettings
-from ..formats.base import TextChunk, document
+from ..formats.base import TextChunk, document_chunks
 
 _SPEAKER = re.compile(r"\*\*(.+?)\*\*\s*$")
 _DIRECTION = re.compile(
@@ -52,7 +52,7 @@ class Play(NamedTuple):
 def read(settings: DataSettings) -> Iterator[TextChunk]:
     """Every play as one document."""
     for play in plays():
-        yield from document(play.text)
+        yield from document_chunks(play.text)
 
 
 def plays() -> Iterator[Play]:

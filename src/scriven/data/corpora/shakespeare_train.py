@@ -6,11 +6,11 @@ A model that is pre-trained on this has not read a line of the plays it is teste
 from collections.abc import Iterator
 
 from ...settings import DataSettings
-from ..formats.base import TextChunk, document
+from ..formats.base import TextChunk, document_chunks
 from ..tables import base
 
 
 def read(settings: DataSettings) -> Iterator[TextChunk]:
     """Every play for training as one document."""
     for play in base.plays("train"):
-        yield from document(play.text)
+        yield from document_chunks(play.text)

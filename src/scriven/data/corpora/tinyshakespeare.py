@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...settings import DataSettings
-from ..cache import cache_folder
 from ..download import download
 from ..formats import txt
 from ..formats.base import TextChunk
+from ..shards import cache_folder
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"

@@ -1,21 +1,26 @@
-"""What the readers of all formats share: a piece of a document, and text decoded as it streams.
+"""What the readers of all formats share: chunks of text, rows, and decoding as a stream.
 
 Bytes become characters here and nowhere else, so a wrong encoding is refused in one way.
 """
 
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
+from ... import registry
 from ...errors import InputError, SettingError
-from ..compression import open_compressed
+from ...settings import DataSettings
+from ..compression import COMPRESSED, open_compressed
 
 BLOCK = 1 << 20
+"""Bytes that are read at once."""
 LARGEST_ROW = 64 << 20
 """Characters of one row or line of a table; a larger one is a damaged or wrong file."""
 
-_SIGNS = [
+_SIGNATURES = [
     (b"\x1f\x8b", "a gzip archive"),
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
@@ -31,12 +36,12 @@ class TextChunk(NamedTuple):
 
     text: str
     ends: bool
-    """Whether the document ends with this piece."""
+    """Whether the document ends with this chunk."""
     skipped: str = ""
-    """Why a row was left out, when this piece stands for one that was (`skip_bad`)."""
+    """Why a row was left out, when this chunk stands for one that was (`skip_bad`)."""
 
 
-class Fields(NamedTuple):
+class RowTexts(NamedTuple):
     """Some columns of one row of a table."""
 
     texts: tuple[str, ...]
@@ -50,20 +55,61 @@ class Record(NamedTuple):
     values: dict[str, Any]
     """By column."""
     number: int
-    """Of the row in its file."""
+    """Of the row in its file, from 1."""
     skipped: str = ""
     """Why the row was left out (`skip_bad`); it has no values then."""
 
 
-def decoded(path: Path, encoding: str, start: int = 0, end: int | None = None) -> Iterator[str]:
+def format_of(path: Path) -> ModuleType:
+    """The module beside this one that reads a file, by its suffix; an unknown one is plain text."""
+    suffix = strip_compression(path).suffix.lower()
+    return known_formats().get(suffix) or known_formats()[".txt"]
+
+
+def strip_compression(path: Path) -> Path:
+    """The name without the suffix of a compression: a.jsonl.zst -> a.jsonl."""
+    return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+
+
+def is_known(path: Path) -> bool:
+    """Whether the suffix is one of a known format."""
+    return strip_compression(path).suffix.lower() in known_formats()
+
+
+@cache
+def known_formats() -> dict[str, ModuleType]:
+    """The modules of this folder by the suffixes they read."""
+    modules = [registry.module(__package__, name) for name in registry.names(__package__)]
+    return {suffix: module for module in modules for suffix in module.SUFFIXES}
+
+
+def read_text(
+    path: Path,
+    settings: DataSettings,
+    start: int = 0,
+    end: int | None = None,
+    ends_document: bool = True,
+) -> Iterator[TextChunk]:
+    """A plain text, or the bytes `start` to `end` of it; the last chunk ends the document, unless
+    more of it follows (`ends_document` is false)."""
+    held: str | None = None
+    for text in decode(path, settings.encoding, start, end):
+        if held is not None:
+            yield TextChunk(held, False)
+        held = text
+    if held is not None:
+        yield TextChunk(held, ends_document)
+
+
+def decode(path: Path, encoding: str, start: int = 0, end: int | None = None) -> Iterator[str]:
     """The text of a file in blocks; line ends and NUL as they are, without a byte order mark.
 
     Args:
         start, end: bytes of the file to read, all by default; both lie between two characters.
 
     Raises:
-        InputError: the file cannot be read, or is not in this encoding: the offset of the first
-            wrong byte is named, and what the file looks like.
+        InputError: the file cannot be read, or is not in this encoding: names the offset of the
+            first wrong byte, and what the file looks like.
         SettingError: no such encoding.
     """
     try:
@@ -74,7 +120,9 @@ def decoded(path: Path, encoding: str, start: int = 0, end: int | None = None) -
         ) from error
     read, block, first = start, b"", start == 0
     try:
-        with open_compressed(path) as file:
+        # a plain file is opened at once: most are
+        compressed = path.suffix.lower() in COMPRESSED
+        with open_compressed(path) if compressed else path.open("rb") as file:
             if start:
                 file.seek(start)
             while True:
@@ -88,25 +136,25 @@ def decoded(path: Path, encoding: str, start: int = 0, end: int | None = None) -
                 if not block:
                     return
     except UnicodeDecodeError as error:
-        held_back = len(error.object) - len(block)
-        offset = read - held_back + error.start
-        raise InputError(_wrong_bytes(path, encoding, offset, error)) from error
+        # the decoder may hold bytes of the block before, of a character that was not complete
+        offset = read - (len(error.object) - len(block)) + error.start
+        raise InputError(_encoding_error(path, encoding, offset, error)) from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def lines(blocks: Iterable[str], path: Path) -> Iterator[str]:
+def split_lines(blocks: Iterable[str], path: Path) -> Iterator[str]:
     """Lines with their line feed, out of blocks of text.
 
     Raises:
         InputError: a line longer than `LARGEST_ROW`.
     """
-    rest, number, held = [""], 1, 0
+    rest, number, length = [""], 1, 0  # the line that is not complete yet, its number and length
     for block in blocks:
         parts = block.split("\n")
         rest.append(parts[0])
-        held += len(parts[0])
-        if held > LARGEST_ROW:
+        length += len(parts[0])
+        if length > LARGEST_ROW:
             raise InputError(
                 f"{path} row {number} is longer than {LARGEST_ROW >> 20} million characters:"
                 " give such a text as a .txt file"
@@ -117,14 +165,14 @@ def lines(blocks: Iterable[str], path: Path) -> Iterator[str]:
         for part in parts[1:-1]:
             yield part + "\n"
         number += len(parts) - 1
-        rest, held = [parts[-1]], len(parts[-1])
+        rest, length = [parts[-1]], len(parts[-1])
     last = "".join(rest)
     if last:
         yield last
 
 
-def document(text: str) -> Iterator[TextChunk]:
-    """One whole document in pieces."""
+def document_chunks(text: str) -> Iterator[TextChunk]:
+    """One whole document in chunks."""
     if 0 < len(text) <= BLOCK:  # most are
         yield TextChunk(text, True)
         return
@@ -132,54 +180,46 @@ def document(text: str) -> Iterator[TextChunk]:
         yield TextChunk(text[start : start + BLOCK], start + BLOCK >= len(text))
 
 
-def documents(rows: Iterable[Fields]) -> Iterator[TextChunk]:
+def row_documents(rows: Iterable[RowTexts]) -> Iterator[TextChunk]:
     """Rows of one column, each a document."""
     for row in rows:
         if row.skipped:
             yield TextChunk("", False, row.skipped)
         else:
-            yield from document(row.texts[0])
+            yield from document_chunks(row.texts[0])
 
 
-def missing_column(
-    path: Path, row: int, field: str, found: Iterable[str], fields: Sequence[str] = ()
-) -> str:
-    """The message for a row without the text column, or without one of several."""
-    have = ", ".join(found) or "none"
-    if len(fields) > 1:
-        needed = " and ".join(fields)
-        return f"{path} row {row} has no column {field!r}: it needs {needed}, and has {have}"
-    return f"{path} row {row} has no column {field!r}: choose with --data.text_column one of {have}"
-
-
-def bad_fields(message: str, skip: bool) -> Fields:
-    """A row of a table that cannot be used; raises as `bad_row`."""
-    return Fields((), bad_row(message, skip).skipped)
-
-
-def bad_record(message: str, number: int, skip: bool) -> Record:
-    """A row of a table that cannot be read; raises as `bad_row`."""
-    return Record({}, number, bad_row(message, skip).skipped)
-
-
-def bad_row(message: str, skip: bool) -> TextChunk:
-    """A row that cannot be used: a piece that counts it, or the error.
+def skip_or_raise(message: str, skip: bool) -> str:
+    """The reason why a row is left out.
 
     Raises:
         InputError: rows may not be skipped.
     """
     if not skip:
         raise InputError(f"{message} (--data.skip_bad leaves such rows out)")
-    return TextChunk("", False, message)
+    return message
 
 
-def _wrong_bytes(path: Path, encoding: str, offset: int, error: UnicodeDecodeError) -> str:
+def missing_column(
+    path: Path, row: int, column: str, present: Iterable[str], needed: Sequence[str] = ()
+) -> str:
+    """The message for a row without the text column, or without one of several."""
+    have = ", ".join(present) or "none"
+    if len(needed) > 1:
+        columns = " and ".join(needed)
+        return f"{path} row {row} has no column {column!r}: it needs {columns}, and has {have}"
+    return (
+        f"{path} row {row} has no column {column!r}: choose with --data.text_column one of {have}"
+    )
+
+
+def _encoding_error(path: Path, encoding: str, offset: int, error: UnicodeDecodeError) -> str:
     with open_compressed(path) as file:
         head = file.read(4096)
     wrong = f"byte 0x{error.object[error.start]:02x}" if error.start < len(error.object) else "end"
     start = f"{path} is not {encoding} text: {wrong} at offset {offset}"
-    for sign, kind in _SIGNS:
-        if head.startswith(sign):
+    for signature, kind in _SIGNATURES:
+        if head.startswith(signature):
             return (
                 f"{start}; it looks like {kind}: convert it to text first, or read its bytes with"
                 " --data.encoding=latin-1"

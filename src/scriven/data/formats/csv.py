@@ -9,15 +9,14 @@ from ...errors import InputError
 from ...settings import DataSettings
 from .base import (
     LARGEST_ROW,
-    Fields,
     Record,
+    RowTexts,
     TextChunk,
-    bad_fields,
-    bad_record,
-    decoded,
-    documents,
-    lines,
+    decode,
     missing_column,
+    row_documents,
+    skip_or_raise,
+    split_lines,
 )
 
 SUFFIXES = (".csv", ".tsv")
@@ -30,43 +29,49 @@ def read(path: Path, settings: DataSettings) -> Iterator[TextChunk]:
     Raises:
         InputError: as `rows`.
     """
-    return documents(rows(path, settings, (settings.text_column,)))
+    return row_documents(rows(path, settings, (settings.text_column,)))
 
 
-def rows(path: Path, settings: DataSettings, fields: Sequence[str]) -> Iterator[Fields]:
-    """The columns `fields` row by row; the header is row 1.
+def rows(path: Path, settings: DataSettings, columns: Sequence[str]) -> Iterator[RowTexts]:
+    """Some columns row by row; the header is row 1.
 
     Raises:
         InputError: as `records`, or a column is missing.
     """
-    width = 0
-    for record in records(path, settings):
-        lacking = next((field for field in fields if field not in record.values), None)
-        if record.number == 1:
-            width = len(record.values)
-            if lacking is not None:
-                raise InputError(missing_column(path, 1, lacking, record.values, fields))
-        elif record.skipped:
-            yield Fields((), record.skipped)
-        elif lacking is not None:
+    table = _table(path, settings)
+    header = next(table).values
+    for column in columns:
+        if column not in header:
+            raise InputError(missing_column(path, 1, column, header, columns))
+    for record in table:
+        if record.skipped:
+            yield RowTexts((), record.skipped)
+        elif not all(column in record.values for column in columns):
             message = (
-                f"{path} row {record.number} has {len(record.values)} columns, the header {width}"
+                f"{path} row {record.number} has {len(record.values)} columns, the header"
+                f" {len(header)}"
             )
-            yield bad_fields(message, settings.skip_bad)
+            yield RowTexts((), skip_or_raise(message, settings.skip_bad))
         else:
-            yield Fields(tuple(record.values[field] for field in fields))
+            yield RowTexts(tuple(record.values[column] for column in columns))
 
 
 def records(path: Path, settings: DataSettings) -> Iterator[Record]:
-    """Every row; the first is the header, with its names as values. A short row lacks columns, one
-    that is too long is no row of this table.
+    """Every row after the header. A short row lacks columns; one that is too long is no table row.
 
     The separator of a .csv is the one that occurs most often in its header.
 
     Raises:
         InputError: no header, one that names a column twice, or a row that is no table row.
     """
-    source = lines(decoded(path, settings.encoding), path)
+    table = _table(path, settings)
+    next(table)
+    return table
+
+
+def _table(path: Path, settings: DataSettings) -> Iterator[Record]:
+    """The header, with its names as values, and every row."""
+    source = split_lines(decode(path, settings.encoding), path)
     head = next(source, "")
     counts = {separator: head.count(separator) for separator in _SEPARATORS}
     separator = "\t" if path.suffix.lower() == ".tsv" else max(counts, key=lambda x: counts[x])
@@ -87,12 +92,12 @@ def records(path: Path, settings: DataSettings) -> Iterator[Record]:
             row = next(table, None)
         except csv.Error as error:
             message = f"{path} row {number} is not a table row ({error})"
-            yield bad_record(message, number, settings.skip_bad)
+            yield Record({}, number, skip_or_raise(message, settings.skip_bad))
             continue
         if row is None:
             return
         if any(row[len(header) :]):  # an unquoted separator would put texts into wrong columns
             message = f"{path} row {number} has {len(row)} columns, the header {len(header)}"
-            yield bad_record(message, number, settings.skip_bad)
+            yield Record({}, number, skip_or_raise(message, settings.skip_bad))
         elif row:
             yield Record(dict(zip(header, row, strict=False)), number)

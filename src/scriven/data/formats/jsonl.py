@@ -1,4 +1,4 @@
-"""One JSON object a line; the text stands in one of its fields; a line is a document."""
+"""One JSON object a line; the text is in one of its fields; a line is a document."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -6,51 +6,57 @@ from pathlib import Path
 
 from ...settings import DataSettings
 from .base import (
-    Fields,
     Record,
+    RowTexts,
     TextChunk,
-    bad_fields,
-    bad_record,
-    decoded,
-    documents,
-    lines,
+    decode,
     missing_column,
+    row_documents,
+    skip_or_raise,
+    split_lines,
 )
 
 SUFFIXES = (".jsonl", ".ndjson")
+CUT_AT = "line"
 
 
 def read(
-    path: Path, settings: DataSettings, start: int = 0, end: int | None = None
+    path: Path,
+    settings: DataSettings,
+    start: int = 0,
+    end: int | None = None,
+    ends_document: bool = True,
 ) -> Iterator[TextChunk]:
     """The texts row by row, of the whole file or of the lines in the bytes `start` to `end`.
 
     Raises:
         InputError: as `rows`.
     """
-    return documents(rows(path, settings, (settings.text_column,), start, end))
+    return row_documents(rows(path, settings, (settings.text_column,), start, end))
 
 
 def rows(
     path: Path,
     settings: DataSettings,
-    fields: Sequence[str],
+    columns: Sequence[str],
     start: int = 0,
     end: int | None = None,
-) -> Iterator[Fields]:
-    """The columns `fields` row by row. Blank lines are passed over; rows are counted from 1 with
-    them, from `start` on.
+) -> Iterator[RowTexts]:
+    """Some columns row by row. Blank lines are skipped; rows are counted from 1 with them, from
+    `start` on.
 
     Raises:
-        InputError: a row that is no JSON object, or has no text in one of the fields.
+        InputError: a row that is no JSON object, or has no text in one of the columns.
     """
-    told = path if not start else path.with_name(f"{path.name} after byte {start:,}")
     for record in records(path, settings, start, end):
         if record.skipped:
-            yield Fields((), record.skipped)
+            yield RowTexts((), record.skipped)
             continue
-        texts, wrong = _texts(told, record, fields)
-        yield bad_fields(wrong, settings.skip_bad) if wrong else Fields(texts)
+        wrong = _column_error(_label(path, start), record, columns)
+        if wrong:
+            yield RowTexts((), skip_or_raise(wrong, settings.skip_bad))
+        else:
+            yield RowTexts(tuple(record.values[column] for column in columns))
 
 
 def records(
@@ -61,8 +67,8 @@ def records(
     Raises:
         InputError: a row that is no JSON object.
     """
-    told = path if not start else path.with_name(f"{path.name} after byte {start:,}")
-    source = lines(decoded(path, settings.encoding, start, end), told)
+    label = _label(path, start)
+    source = split_lines(decode(path, settings.encoding, start, end), label)
     for number, line in enumerate(source, 1):
         if line.isspace():
             continue
@@ -71,21 +77,26 @@ def records(
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             reason = getattr(error, "msg", "nested too deeply")
-            wrong = f"{told} row {number} is not JSON ({reason})"
+            wrong = f"{label} row {number} is not JSON ({reason})"
         if isinstance(row, dict):
             yield Record(row, number)
         else:
-            wrong = wrong or f"{told} row {number} is not a JSON object"
-            yield bad_record(wrong, number, settings.skip_bad)
+            wrong = wrong or f"{label} row {number} is not a JSON object"
+            yield Record({}, number, skip_or_raise(wrong, settings.skip_bad))
 
 
-def _texts(path: Path, record: Record, fields: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """(texts, "") or ((), what is wrong)."""
+def _label(path: Path, start: int) -> Path:
+    """How messages name the file; in a range, rows are counted from its beginning."""
+    return path if not start else path.with_name(f"{path.name} after byte {start:,}")
+
+
+def _column_error(label: Path, record: Record, columns: Sequence[str]) -> str:
+    """What is wrong with the columns of a row; empty where nothing is."""
     row, number = record.values, record.number
-    for field in fields:
-        if field not in row:
-            return (), missing_column(path, number, field, map(str, row), fields)
-        if not isinstance(row[field], str):
-            kind = type(row[field]).__name__
-            return (), f"{path} row {number}: {field!r} holds a {kind}, not a text"
-    return tuple(row[field] for field in fields), ""
+    for column in columns:
+        if column not in row:
+            return missing_column(label, number, column, map(str, row), columns)
+        if not isinstance(row[column], str):
+            kind = type(row[column]).__name__
+            return f"{label} row {number}: {column!r} holds a {kind}, not a text"
+    return ""

@@ -5,7 +5,14 @@ from pathlib import Path
 
 from ...errors import InputError, MissingExtra
 from ...settings import DataSettings
-from .base import LARGEST_ROW, Record, TextChunk, bad_row, document, missing_column
+from .base import (
+    LARGEST_ROW,
+    Record,
+    TextChunk,
+    document_chunks,
+    missing_column,
+    skip_or_raise,
+)
 
 SUFFIXES = (".parquet",)
 _ROWS = 1000
@@ -22,12 +29,12 @@ def read(path: Path, settings: DataSettings) -> Iterator[TextChunk]:
         text = record.values[settings.text_column]
         if not isinstance(text, str) or len(text) > LARGEST_ROW:
             message = f"{path} row {record.number}: {settings.text_column!r} holds no usable text"
-            yield bad_row(message, settings.skip_bad)
+            yield TextChunk("", False, skip_or_raise(message, settings.skip_bad))
         else:
-            yield from document(text)
+            yield from document_chunks(text)
 
 
-def records(path: Path, settings: DataSettings, field: str | None = None) -> Iterator[Record]:
+def records(path: Path, settings: DataSettings, column: str | None = None) -> Iterator[Record]:
     """Every row, of all columns or of one.
 
     Raises:
@@ -42,10 +49,10 @@ def records(path: Path, settings: DataSettings, field: str | None = None) -> Ite
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
             names = table.schema_arrow.names
-            if field is not None and field not in names:
-                raise InputError(missing_column(path, 1, field, names))
-            number, chosen = 0, None if field is None else [field]
-            for batch in table.iter_batches(batch_size=_ROWS, columns=chosen):
+            if column is not None and column not in names:
+                raise InputError(missing_column(path, 1, column, names))
+            number, columns = 0, None if column is None else [column]
+            for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
                 for row in batch.to_pylist():
                     number += 1
                     yield Record(row, number)

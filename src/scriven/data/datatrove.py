@@ -1,5 +1,5 @@
 """Token files that datatrove wrote: `NAME.ds` holds ids of 2 or 4 bytes, little-endian, and
-`NAME.ds.index` where each document ends, as 8-byte numbers of tokens.
+`NAME.ds.index` the end of each document, in tokens, as 8-byte integers.
 
 The ids are taken as they are. A document that does not end with EOS gets one.
 """
@@ -10,69 +10,75 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import InputError
-from ...tokenizers import Tokenizer
-from ..encode import FILES
-from ..shards import TokenFileWriter, id_type
-from ..split import TRAIN, VALIDATION
+from ..errors import InputError
+from ..tokenizers import Tokenizer
+from .pipeline import FILES
+from .shards import TokenFileWriter, id_type
+from .split import TRAIN, VALIDATION
 
-_INDEX = 8
+_INDEX_WIDTH = 8
 
 
-def documents(path: Path) -> int:
-    """How many a file holds; raises InputError where its index is missing or does not fit it."""
+def count_documents(path: Path) -> int:
+    """How many documents a file holds.
+
+    Raises:
+        InputError: its index is missing or does not fit it.
+    """
     index = _index(path)
     try:
-        count, rest = divmod(index.stat().st_size, _INDEX)
+        count, rest = divmod(index.stat().st_size, _INDEX_WIDTH)
         size = path.stat().st_size
     except OSError as error:
         raise InputError(
             f"{path} has no index: {index.name} should stand beside it ({error.strerror})"
         ) from error
-    if rest or (count and _width(path, count) is None) or (not count and size):
+    if rest or (count and _id_width(path, count) is None) or (not count and size):
         raise InputError(f"{index} does not fit {path.name}: write both again with datatrove")
     return count
 
 
-def copy(
+def copy_documents(
     path: Path, start: int, end: int, held_out: list[bool], tokenizer: Tokenizer, folder: Path
 ) -> dict[str, Any]:
-    """Writes documents `start` to `end` into the shards of a piece; facts for its record.
+    """Writes documents `start` to `end` into the token files of a shard; facts for its record.
 
     Args:
-        held_out: of each of these documents.
+        held_out: whether each of these documents is for validation.
 
     Raises:
         InputError: an id that the tokenizer does not have. OSError: the disk is full.
     """
-    width = _width(path, documents(path))
+    width = _id_width(path, count_documents(path))
     assert width is not None, "checked by the plan"
-    ends = _ends(path, start, end)
-    first = int(_ends(path, start - 1, start)[0]) if start else 0
+    ends = _document_ends(path, start, end)
+    first = int(_document_ends(path, start - 1, start)[0]) if start else 0
     ids = np.fromfile(path, f"<u{width}", int(ends[-1]) - first, offset=first * width)
     if len(ids) and int(ids.max()) >= tokenizer.vocab_size:
         raise InputError(
             f"{path} holds id {int(ids.max())}, beyond the {tokenizer.vocab_size} of the"
             " tokenizer: name the one it was written with"
         )
+    # (documents,) lengths and ends; (tokens,) ids and the part of each
     lengths = np.diff(ends - first, prepend=0)
-    part = np.repeat(np.array(held_out, dtype=np.int64), lengths)
     last = np.cumsum(lengths)
-    open_ = (lengths > 0) & (ids[np.maximum(last, 1) - 1] != tokenizer.eos)
-    ids = np.insert(ids.astype(np.int32), last[open_], tokenizer.eos)
-    part = np.insert(part, last[open_], np.array(held_out, dtype=np.int64)[open_])
-    sizes = np.array([len(each) for each in tokenizer.bytes_of], dtype=np.int64)
+    part_of_document = np.array(held_out, dtype=np.int64)
+    part = np.repeat(part_of_document, lengths)
+    unclosed = (lengths > 0) & (ids[np.maximum(last, 1) - 1] != tokenizer.eos)
+    ids = np.insert(ids.astype(np.int32), last[unclosed], tokenizer.eos)
+    part = np.insert(part, last[unclosed], part_of_document[unclosed])
+    byte_lengths = np.array([len(each) for each in tokenizer.bytes_of], dtype=np.int64)
     dtype = id_type(tokenizer.vocab_size)
     facts: dict[str, Any] = {"dtype": dtype, "files": {}}
     for number, name in ((TRAIN, "train"), (VALIDATION, "validation")):
-        own = ids[part == number]
+        part_ids = ids[part == number]
         with TokenFileWriter(folder / FILES[number], dtype) as writer:
-            writer.append(own)
+            writer.append(part_ids)
             facts["files"][FILES[number]] = writer.finish()
-        facts[f"{name}_tokens"] = len(own)
+        facts[f"{name}_tokens"] = len(part_ids)
         if number == VALIDATION:
-            facts["validation_bytes"] = int(sizes[own].sum())
-    size = int(sizes[ids].sum())
+            facts["validation_bytes"] = int(byte_lengths[part_ids].sum())
+    size = int(byte_lengths[ids].sum())
     return facts | {
         "documents": int((lengths > 0).sum()),
         "characters": size,
@@ -88,13 +94,13 @@ def _index(path: Path) -> Path:
     return path.with_name(f"{path.name}.index")
 
 
-def _ends(path: Path, start: int, end: int) -> npt.NDArray[np.int64]:
-    found = np.fromfile(_index(path), "<u8", end - start, offset=start * _INDEX)
-    return found.astype(np.int64)
+def _document_ends(path: Path, start: int, end: int) -> npt.NDArray[np.int64]:
+    ends = np.fromfile(_index(path), "<u8", end - start, offset=start * _INDEX_WIDTH)
+    return ends.astype(np.int64)
 
 
-def _width(path: Path, count: int) -> int | None:
-    """Bytes of an id: what the size of the file says, beside its number of tokens."""
-    tokens = int(_ends(path, count - 1, count)[0])
+def _id_width(path: Path, count: int) -> int | None:
+    """Bytes of an id, from the size of the file and its number of tokens; None: they do not fit."""
+    tokens = int(_document_ends(path, count - 1, count)[0])
     size = path.stat().st_size
     return next((width for width in (2, 4) if tokens * width == size), None)

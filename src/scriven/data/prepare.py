@@ -1,0 +1,300 @@
+"""`scriven prepare`: from sources to a folder that `scriven train` reads, however large they are.
+
+    plan.json            what is read, in which jobs; written first
+    tokenizer.json, tokenizer_config.json
+    shards/JOB-SHARD/    token files, and a record of where they come from; whole or absent
+    manifest.json        written last: with it the folder is finished
+
+Whatever is there was finished, so a command that was killed resumes with what is missing. The
+result is the same to the byte however many processes worked on it and however often they died.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from .. import config
+from ..errors import BusyError, InputError, SettingError
+from ..files import disk_errors, remove_leftovers
+from ..format import clock, format_bytes
+from ..settings import DataSettings, TokenizerSettings
+from ..tokenizers import Tokenizer, load_tokenizer
+from .mixture import describe_sources, mix, parse_weights, repeats
+from .prepare_jobs import SHARDS, RemainingWork, ShardRecord, read_records, run_jobs
+from .prepare_plan import (
+    PLAN,
+    SHARD_BYTES,
+    PreparePlan,
+    check_unchanged,
+    make_plan,
+    read_plan,
+    write_plan,
+)
+from .shards import MANIFEST, Segment, file_entry, read_manifest, write_manifest
+from .sources import run_name
+from .tokenizer_training import (
+    TOKENIZER_FILES,
+    learn_tokenizer,
+    read_tokenizer,
+    save_tokenizer,
+    text_bytes,
+)
+
+_LOCK = ".lock"
+_MIN_PARALLEL_BYTES = 64_000_000
+"""Bytes below which starting processes takes longer than the work."""
+_PROGRESS_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class PrepareArgs:
+    """Arguments of `scriven prepare`."""
+
+    sources: Sequence[str]
+    out: Path
+    data: DataSettings = field(default_factory=DataSettings)
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+    tokenizer_from: Path | None = None
+    """A tokenizer.json, or a folder that has one."""
+    weights: str | None = None
+    processes: int | None = None
+    seed: int = 0
+    format: str | None = None
+    bounded: bool = True
+    """Whether at most 20 MB are held out."""
+    shard_bytes: int = SHARD_BYTES
+
+
+def prepare(args: PrepareArgs, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+    """Prepares the sources, or what is missing of them; returns the summary.
+
+    Raises:
+        InputError: a source, a setting or the folder cannot be used.
+        BusyError: another process is at work in the folder. ResourceError: the disk is full.
+    """
+    began, out = time.monotonic(), args.out
+    # 1. check everything that can be checked before anything is written
+    names = [run_name([source]) for source in args.sources]
+    weights = None
+    if args.weights is not None:
+        weights = parse_weights(args.weights, names, list(args.sources))
+    if args.format not in (None, "datatrove"):
+        raise SettingError(f"--format {args.format}: only datatrove needs to be named")
+    tokenizer = None if args.tokenizer_from is None else read_tokenizer(args.tokenizer_from)
+    if args.format and tokenizer is None:
+        raise SettingError("--format datatrove: name the tokenizer of these ids with --tokenizer")
+    if args.processes is not None and args.processes < 1:
+        raise SettingError(f"--processes {args.processes}: at least 1")
+    with disk_errors(out):
+        _make_out(out)
+        try:
+            with FileLock(out / _LOCK, timeout=0):
+                remove_leftovers(out)
+                # 2. the plan, or the one that a killed command left
+                plan = _resume_or_plan(args, tokenizer)
+                # 3. tokenizer, shards and manifest, as far as they are missing
+                if not (out / MANIFEST).exists():
+                    tokenizer = _tokenizer(plan, args, tokenizer, say)
+                    _encode(plan, args, say)
+                    write_manifest(out, _manifest(plan, out, tokenizer, weights, names))
+        except Timeout as error:
+            raise BusyError(f"{out} is being prepared by another process: wait for it") from error
+    return summary(out, time.monotonic() - began)
+
+
+def summary(out: Path, seconds: float) -> dict[str, Any]:
+    """What a finished folder holds; raises as `read_manifest`."""
+    facts = read_manifest(out)
+    shown = ("documents", "characters", "bytes", "train_tokens", "validation_tokens", "skipped",
+             "first_skipped", "sources", "tokenizer_kind", "vocab_size", "shards")  # fmt: skip
+    return {
+        "out": str(out),
+        **{name: facts[name] for name in shown},
+        "seconds": round(seconds, 3),
+        "megabytes_per_second": round(facts["bytes"] / 1e6 / max(1e-3, seconds), 1),
+    }
+
+
+def _make_out(out: Path) -> None:
+    """Makes the folder; raises InputError where it holds something else."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file, not a folder: choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    expected = {PLAN, MANIFEST, SHARDS, _LOCK, *TOKENIZER_FILES}
+    others = [
+        name
+        for name in os.listdir(out)
+        if name not in expected and not name.startswith(".") and not name.endswith(".tmp")
+    ]
+    if others:
+        raise InputError(f"{out} holds something else ({others[0]}): choose another --out")
+
+
+def _resume_or_plan(args: PrepareArgs, tokenizer: Tokenizer | None) -> PreparePlan:
+    """The plan of the folder, or a new one where nothing was encoded yet."""
+    out = args.out
+    settings = config.to_dict(args.tokenizer)
+    fixed = {  # what has to be the same when a command resumes
+        "sources": list(args.sources),
+        "data": config.to_dict(args.data),
+        "tokenizer": settings if tokenizer is None else tokenizer.fingerprint,
+        "weights": args.weights,
+        "seed": args.seed,
+        "format": args.format,
+    }
+    plan = read_plan(out)
+    finished = (out / MANIFEST).exists()
+    encoded = any(not path.name.startswith(".") for path in (out / SHARDS).glob("*"))
+    if plan is not None and (encoded or finished):
+        for name, value in fixed.items():
+            if name == "weights" and not finished:
+                continue  # shards are the same with any weights
+            if plan.args.get(name) != value:
+                what = "another tokenizer" if name == "tokenizer" else f"other {name}"
+                raise InputError(f"{out} was begun with {what}: use the same, or another --out")
+        if not finished:
+            check_unchanged(plan)
+            plan = dataclasses.replace(plan, args=fixed)
+            write_plan(out, plan)
+        return plan
+    for name in TOKENIZER_FILES:
+        (out / name).unlink(missing_ok=True)
+    plan = make_plan(
+        args.sources,
+        args.data,
+        fixed,
+        seed=args.seed,
+        token_files=args.format is not None,
+        bounded=args.bounded,
+        shard_bytes=args.shard_bytes,
+    )
+    write_plan(out, plan)
+    return plan
+
+
+def _tokenizer(
+    plan: PreparePlan, args: PrepareArgs, given: Tokenizer | None, say: Callable[[str], None]
+) -> Tokenizer:
+    if not (args.out / TOKENIZER_FILES[-1]).exists():
+        if given is None:
+            say("learning a tokenizer from a sample")
+        save_tokenizer(given or learn_tokenizer(plan, args.tokenizer), args.out)
+    return load_tokenizer(args.out)
+
+
+def _encode(plan: PreparePlan, args: PrepareArgs, say: Callable[[str], None]) -> None:
+    """Makes the shards that are missing."""
+    done = read_records(args.out, plan)
+    remaining = [
+        RemainingWork(job, len(records), records[-1]["rows"] if records else 0)
+        for job, records in enumerate(done)
+        if not (records and records[-1]["last"])
+    ]
+    finished = [record for records in done for record in records]
+    if finished:
+        say(f"resuming: {len(finished)} shards are finished")
+    total = text_bytes(plan)
+    progress = _Progress(total, say)
+    for record in finished:
+        progress.add(record, resumed=True)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    processes = args.processes or (1 if total < _MIN_PARALLEL_BYTES else cores or 1)
+    for record in run_jobs(plan, args.out, remaining, processes):
+        progress.add(record)
+    check_unchanged(plan)
+
+
+class _Progress:
+    """A line every few seconds: how much is done, how fast, and how long it still takes."""
+
+    def __init__(self, total: int, say: Callable[[str], None]) -> None:
+        self._total, self._say = total, say
+        self._bytes = self._documents = self._new_bytes = 0
+        self._began = self._said = time.monotonic()
+
+    def add(self, record: ShardRecord, *, resumed: bool = False) -> None:
+        self._bytes += record["bytes"]
+        self._documents += record["documents"]
+        if resumed:  # says nothing about the speed
+            return
+        self._new_bytes += record["bytes"]
+        now = time.monotonic()
+        if now - self._said < _PROGRESS_SECONDS:
+            return
+        self._said = now
+        speed = self._new_bytes / (now - self._began)
+        left = max(0.0, self._total - self._bytes) / max(1.0, speed)
+        total = format_bytes(max(self._total, self._bytes))
+        self._say(
+            f"{format_bytes(self._bytes)} of about {total},"
+            f" {self._documents:,} documents, {speed / 1e6:.1f} MB/s,"
+            f" left {clock(left)}"
+        )
+
+
+def _manifest(
+    plan: PreparePlan,
+    out: Path,
+    tokenizer: Tokenizer,
+    weights: Sequence[float] | None,
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """The facts that make the folder whole: its files, and the order in which they are read.
+
+    Raises:
+        InputError: too little text in a part. SettingError: weights that cannot be met.
+    """
+    shards = [record for records in read_records(out, plan) for record in records]
+    sources = describe_sources(shards, weights, names)
+    dtype = shards[0]["dtype"]
+    segments = {part: _segments(shards, part) for part in ("train", "validation")}
+    if weights:
+        times = repeats([source["train_tokens"] for source in sources], weights)
+        segments["train"] = mix(shards, times, plan.seed, out, dtype, tokenizer.eos)
+    tokens = {part: sum(segment[2] for segment in each) for part, each in segments.items()}
+    for part, count in tokens.items():
+        if count < 2:
+            raise InputError(
+                f"the {part} part has fewer than 2 tokens: give more documents, or another"
+                " --data.val_fraction"
+            )
+    files = {
+        f"{SHARDS}/{shard['name']}/{name}": entry
+        for shard in shards
+        for name, entry in shard["files"].items()
+    }
+    content = [tokenizer.fingerprint, segments["train"], segments["validation"], files]
+    fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    summed = ("characters", "bytes", "documents", "skipped", "validation_bytes")
+    skipped = [shard["first_skipped"] for shard in shards if shard["skipped"]]
+    return {
+        "files": files | {name: file_entry(out / name) for name in TOKENIZER_FILES},
+        "dtype": dtype,
+        "segments": segments,
+        "train_tokens": tokens["train"],
+        "validation_tokens": tokens["validation"],
+        **{name: sum(shard[name] for shard in shards) for name in summed},
+        "first_skipped": skipped[0] if skipped else "",
+        "sources": sources,
+        "shards": len(shards),
+        "tokenizer": tokenizer.fingerprint,
+        "tokenizer_kind": tokenizer.kind,
+        "vocab_size": tokenizer.vocab_size,
+        "fingerprint": fingerprint,
+        "overlap": None,
+    }
+
+
+def _segments(shards: Sequence[ShardRecord], part: str) -> list[Segment]:
+    """Every shard once, in the order of the text."""
+    return [
+        (f"{SHARDS}/{shard['name']}/{part}.bin", 0, shard[f"{part}_tokens"]) for shard in shards
+    ]

@@ -1,0 +1,321 @@
+"""The jobs of `scriven prepare`, run in one or several processes: each leaves folders of token
+files, its shards, that are whole or absent.
+
+A job with a byte range makes one shard. A file that can only be read from its beginning makes many,
+so that a kill loses only one of them: each records how many rows were read, and the next one begins
+there. The shards do not depend on the number of processes.
+"""
+
+import contextlib
+import itertools
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from ..errors import DamagedError, InputError, MissingExtra, ResourceError
+from ..files import new_folder
+from ..process import settle
+from ..tokenizers import Tokenizer, clean, load_tokenizer
+from ..tokenizers.fast import Encoder, fast_encoder
+from . import datatrove
+from .formats.base import TextChunk, format_of
+from .pipeline import encode
+from .prepare_plan import PreparePlan, read_plan
+from .sampler import seeded_hash
+from .sources import Sources
+from .split import TRAIN, VALIDATION, SplitChunk
+
+SHARDS = "shards"
+RECORD = "shard.json"
+
+ShardRecord = dict[str, Any]
+"""What a shard holds: its tokens, bytes, documents, rows and the digests of its files."""
+
+
+class RemainingWork(NamedTuple):
+    """What is missing of a job."""
+
+    job: int
+    shards: int
+    """Number of shards that are finished."""
+    rows: int
+    """Rows that were read for them."""
+
+
+def read_records(folder: Path, plan: PreparePlan) -> list[list[ShardRecord]]:
+    """The finished shards of each job, in order; removes what a killed process left unfinished.
+
+    Raises:
+        DamagedError: a record is not what was written.
+    """
+    records: list[list[ShardRecord]] = [[] for _ in plan.jobs]
+    shards = folder / SHARDS
+    shards.mkdir(exist_ok=True)
+    for name in sorted(os.listdir(shards)):
+        if name.startswith("."):
+            shutil.rmtree(shards / name, ignore_errors=True)
+            continue
+        try:
+            job, number = map(int, name.split("-"))
+            record = json.loads((shards / name / RECORD).read_text(encoding="utf-8"))
+            if number != len(records[job]):
+                raise ValueError("a shard is missing")
+            records[job].append(record)
+        except (OSError, ValueError, IndexError) as error:
+            raise DamagedError(
+                f"{shards / name} is not a whole shard: remove {folder} and prepare again"
+            ) from error
+    return records
+
+
+def run_jobs(
+    plan: PreparePlan, out: Path, remaining: Sequence[RemainingWork], processes: int
+) -> Iterator[ShardRecord]:
+    """Does the remaining work; yields the record of each shard as it is finished.
+
+    Raises:
+        ScrivenError: a source cannot be read, or a process was killed.
+        OSError: the disk is full or cannot be written.
+    """
+    if processes < 2 or len(remaining) < 2:
+        tokenizer = load_tokenizer(out)
+        encoder = fast_encoder(tokenizer)
+        for work in remaining:
+            yield from run_job(plan, work, tokenizer, encoder, out)
+        return
+    # spawn: a forked process would inherit the locks of threads that it does not have
+    context = multiprocessing.get_context("spawn")
+    finished = context.SimpleQueue()  # records, since a job may make many shards
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(
+        min(processes, len(remaining)), context, _start_worker, (out, finished)
+    )
+    try:
+        with _without_main_module():
+            futures = {pool.submit(_run_in_worker, work) for work in remaining}
+        while futures:
+            done, futures = wait(futures, timeout=1, return_when=FIRST_COMPLETED)
+            while not finished.empty():
+                yield finished.get()
+            for future in done:
+                future.result()
+    except BrokenProcessPool as error:
+        raise ResourceError(
+            "a process that encodes was killed: where memory is short, try again with fewer"
+            " --processes; nothing finished is lost"
+        ) from error
+    finally:
+        # not only after the jobs that run: an error or Ctrl-C ends the workers at once
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.kill()
+        pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Keeps new processes from importing the user's script, which would prepare once more."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+class _Worker(NamedTuple):
+    """What a worker process needs for every job."""
+
+    plan: PreparePlan
+    tokenizer: Tokenizer
+    encoder: Encoder
+    out: Path
+    finished: Any
+
+
+_worker: _Worker
+
+
+def _start_worker(out: Path, finished: Any) -> None:
+    global _worker
+    # the processes share the cores, so each encodes on one
+    os.environ |= {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    settle()
+    plan, tokenizer = read_plan(out), load_tokenizer(out)
+    assert plan is not None, "a worker without a plan"
+    _worker = _Worker(plan, tokenizer, fast_encoder(tokenizer), out, finished)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # in the middle of a shard too: nobody waits for it any more
+
+
+def _run_in_worker(work: RemainingWork) -> None:
+    try:
+        for record in run_job(_worker.plan, work, _worker.tokenizer, _worker.encoder, _worker.out):
+            _worker.finished.put(record)
+    except MissingExtra as error:  # its constructor takes other arguments than pickle gives it
+        raise InputError(str(error)) from None
+
+
+def run_job(
+    plan: PreparePlan, work: RemainingWork, tokenizer: Tokenizer, encoder: Encoder, out: Path
+) -> Iterator[ShardRecord]:
+    """Makes the missing shards of a job; yields one record after each shard.
+
+    Raises:
+        InputError: the text cannot be read. OSError: the disk is full or cannot be written.
+    """
+    file = plan.files[plan.jobs[work.job].file]
+    reader = None if file.cut_at == "document" else _JobReader(plan, work.job, work.rows)
+    for number in itertools.count(work.shards):
+        name = f"{work.job:06d}-{number:06d}"  # sorted by name, shards are in the order of the text
+        with new_folder(out / SHARDS / name) as folder:
+            if reader is None:
+                facts = _copy_token_file(plan, work.job, tokenizer, folder)
+            else:
+                facts = _encode_shard(plan, reader, tokenizer, encoder, folder)
+            record = {"name": name, "source": file.source, **facts}
+            (folder / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
+        yield record
+        if record["last"]:
+            return
+
+
+def _encode_shard(
+    plan: PreparePlan, reader: "_JobReader", tokenizer: Tokenizer, encoder: Encoder, folder: Path
+) -> ShardRecord:
+    facts = encode(
+        reader.next_shard(),
+        tokenizer,
+        folder,
+        characters=1,
+        add_eos=plan.add_eos,
+        encoder=encoder,
+        check_leakage=False,
+    )
+    facts.pop("overlap")
+    return facts | reader.facts()
+
+
+def _copy_token_file(
+    plan: PreparePlan, number: int, tokenizer: Tokenizer, folder: Path
+) -> ShardRecord:
+    job = plan.jobs[number]
+    assert job.end is not None, "a job of token ids has a range"
+    held_out = [is_held_out(plan, number, row) for row in range(job.end - job.start)]
+    path = Path(plan.files[job.file].label)
+    return datatrove.copy_documents(path, job.start, job.end, held_out, tokenizer, folder)
+
+
+def read_job(plan: PreparePlan, number: int) -> Iterator[TextChunk]:
+    """The text of a job from its beginning."""
+    job = plan.jobs[number]
+    file = plan.files[job.file]
+    path = Path(file.label)
+    if file.cut_at is None:
+        return _read_source(file.label, plan)
+    range_ = (job.start, job.end, job.ends_document)
+    chunks: Iterator[TextChunk] = format_of(path).read(path, plan.data, *range_)
+    return chunks
+
+
+def _read_source(label: str, plan: PreparePlan) -> Iterator[TextChunk]:
+    with Sources([label]) as source:
+        yield from source.read(plan.data)
+
+
+def is_held_out(plan: PreparePlan, number: int, row: int) -> bool:
+    """Whether a document is for validation: one in `val_every`, at a seeded place.
+
+    The draw is stratified, so that small corpora keep the fraction too.
+    """
+    part = plan.jobs[number].part
+    if part is not None:
+        return part == VALIDATION
+    block, place = divmod(row, plan.val_every)
+    return place == _held_out_place(plan.seed, number, block, plan.val_every)
+
+
+@lru_cache(64)
+def _held_out_place(seed: int, number: int, block: int, val_every: int) -> int:
+    return seeded_hash(f"{seed}/{number}/{block}") % val_every
+
+
+@dataclass
+class _Counts:
+    """What a shard holds."""
+
+    documents: int = 0
+    characters: int = 0
+    bytes: int = 0
+    skipped: int = 0
+    first_skipped: str = ""
+
+
+class _JobReader:
+    """The documents of a job shard by shard, and counts of what each shard holds.
+
+    Args:
+        rows: to skip, since finished shards hold them.
+    """
+
+    def __init__(self, plan: PreparePlan, number: int, rows: int) -> None:
+        self._plan, self._number = plan, number
+        self._chunks = read_job(plan, number)
+        self._counts = _Counts()
+        self._rows, self._last = 0, False
+        while self._rows < rows:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            self._rows += chunk.ends or bool(chunk.skipped)
+
+    def next_shard(self) -> Iterator[SplitChunk]:
+        """The text of the next shard; it ends with a document, or where the job ends."""
+        counts = self._counts = _Counts()
+        part, filled = self._part(), False
+        for chunk in self._chunks:
+            if chunk.skipped:
+                self._rows += 1
+                counts.skipped += 1
+                counts.first_skipped = counts.first_skipped or chunk.skipped
+                part = self._part()
+                continue
+            text = clean(chunk.text)
+            filled = filled or bool(text)
+            counts.characters += len(text)
+            counts.bytes += len(text) if text.isascii() else len(text.encode("utf-8"))
+            if filled:
+                yield SplitChunk(part, text, chunk.ends)
+            if chunk.ends:
+                self._rows += 1
+                counts.documents += filled
+                part, filled = self._part(), False
+                full = counts.bytes >= self._plan.shard_bytes
+                if full and self._plan.jobs[self._number].end is None:
+                    return
+        self._last = True
+
+    def facts(self) -> ShardRecord:
+        """For the record of the shard that was just read."""
+        return {"rows": self._rows, "last": self._last, **vars(self._counts)}
+
+    def _part(self) -> int:
+        return VALIDATION if is_held_out(self._plan, self._number, self._rows) else TRAIN

@@ -1,0 +1,304 @@
+"""The plan of `scriven prepare`: which files are read, in which byte ranges, what is held out.
+
+It is a pure function of the sources and the settings, made without reading the texts, and stands in
+the output folder before anything else, so that a killed preparation resumes with the same jobs.
+"""
+
+import codecs
+import dataclasses
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from .. import config
+from ..errors import DamagedError, InputError
+from ..files import write_file
+from ..settings import DataSettings
+from ..tokenizers.patterns import boundary
+from . import datatrove, huggingface
+from .compression import COMPRESSED
+from .formats.base import format_of
+from .sources import Source, Sources
+from .split import TRAIN, VALIDATION, decide
+
+PLAN = "plan.json"
+SHARD_BYTES = 32_000_000
+"""Bytes of text in a shard: what a kill loses, at most, in each process."""
+MAX_VALIDATION_BYTES = 20_000_000
+"""Most text that is held out by default: beyond, evaluation takes longer and says no more."""
+_WINDOW = 1 << 16
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file or corpus of a source."""
+
+    source: int
+    """Number of the source it belongs to."""
+    label: str
+    cut_at: str | None
+    """Where a range of it may begin: "word" (one document), "line" (rows), "document" (token files
+    of datatrove); None: the file can be read from its beginning only."""
+    size: int
+    """Bytes, 0 where there is no file."""
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class PrepareJob:
+    """A range of one file, encoded by one process: bytes, or documents of a token file."""
+
+    file: int
+    start: int
+    end: int | None
+    """None: to the end of the file."""
+    part: int | None
+    """TRAIN or VALIDATION for all of it; None: each document is drawn."""
+    ends_document: bool
+    """Whether the document ends with the range."""
+
+
+@dataclass(frozen=True)
+class PreparePlan:
+    """Everything a process needs to know beside the tokenizer."""
+
+    args: dict[str, Any]
+    """Arguments that must not change until the folder is finished."""
+    files: list[SourceFile]
+    jobs: list[PrepareJob]
+    data: DataSettings
+    seed: int
+    val_every: int
+    """One document in so many is held out."""
+    add_eos: bool
+    """Whether EOS ends a document."""
+    shard_bytes: int
+
+
+def make_plan(
+    names: Sequence[str],
+    data: DataSettings,
+    args: dict[str, Any],
+    *,
+    seed: int,
+    token_files: bool = False,
+    bounded: bool = True,
+    shard_bytes: int = SHARD_BYTES,
+) -> PreparePlan:
+    """Divides the sources into jobs, by the sizes of their files.
+
+    Args:
+        names: sources, as a user types them.
+        args: arguments that must not change until the folder is finished.
+        token_files: whether the sources are folders of datatrove's token files.
+        bounded: whether at most `MAX_VALIDATION_BYTES` are held out.
+
+    Raises:
+        InputError: a source that cannot be used, or too little text.
+        SettingError: an impossible `val_fraction`.
+    """
+    files = [
+        file
+        for number, name in enumerate(names)
+        for file in (_token_files(number, name) if token_files else _files(number, name, data))
+    ]
+    files = [file for file in files if file.size or file.cut_at is None]
+    if not files:
+        raise InputError(f"{', '.join(names[:3])} holds no text: give a file that has some")
+    total = sum(file.size for file in files)
+    fraction = data.val_fraction
+    if bounded and total:
+        fraction = min(fraction, MAX_VALIDATION_BYTES / total)
+    # Plain texts are split as `load_dataset` splits them: whole files, or the end of the text.
+    # In other files documents are drawn while they are read.
+    texts = all(file.cut_at == "word" for file in files)
+    sizes = np.array([file.size for file in files], dtype=np.int64)
+    split = decide(sizes if texts else np.array([1000]), fraction, seed)
+    jobs = []
+    before = 0  # bytes of the files before this one
+    for number, file in enumerate(files):
+        part = place = None
+        if texts and split.held_out is not None:
+            part = int(split.held_out[number])
+        elif texts and split.place is not None:
+            place = split.place - before
+        jobs += _jobs(number, file, part, place, data.encoding, shard_bytes)
+        before += file.size
+    val_every = max(2, round(1 / fraction))
+    add_eos = len(files) > 1 or not texts
+    return PreparePlan(args, files, jobs, data, seed, val_every, add_eos, shard_bytes)
+
+
+def _jobs(
+    number: int,
+    file: SourceFile,
+    part: int | None,
+    place: int | None,
+    encoding: str,
+    shard_bytes: int,
+) -> list[PrepareJob]:
+    """The ranges of one file; what lies before the byte `place` is for training."""
+    path = Path(file.label)
+    cuts = cut_points(path, file.cut_at, file.size, encoding, shard_bytes)
+    if place is not None and 0 < place < file.size:
+        cuts = sorted({*cuts, next_character(path, place, encoding)})
+    if len(cuts) < 2:
+        return [PrepareJob(number, 0, None, part, True)]
+    jobs = []
+    for start, end in itertools.pairwise(cuts):
+        if place is not None:
+            part = TRAIN if start < place else VALIDATION
+        jobs.append(PrepareJob(number, start, end, part, end == file.size))
+    return jobs
+
+
+def write_plan(folder: Path, plan: PreparePlan) -> None:
+    """Puts the plan into the folder."""
+    write_file(folder / PLAN, (json.dumps(dataclasses.asdict(plan), indent=1) + "\n").encode())
+
+
+def read_plan(folder: Path) -> PreparePlan | None:
+    """The plan of a folder that was begun; None where there is none.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
+    path = folder / PLAN
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["files"] = [SourceFile(**file) for file in values["files"]]
+        values["jobs"] = [PrepareJob(**job) for job in values["jobs"]]
+        values["data"] = config.replace(DataSettings(), values["data"], "data")
+        return PreparePlan(**values)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DamagedError(f"{path} was changed: remove {folder} and prepare again") from error
+
+
+def check_unchanged(plan: PreparePlan) -> None:
+    """Raises InputError where a file is no longer what it was when the plan was made."""
+    for file in plan.files:
+        if file.mtime_ns and _size_and_mtime(Path(file.label)) != (file.size, file.mtime_ns):
+            raise InputError(
+                f"{file.label} has changed since this folder was begun: remove the folder, or"
+                " choose another --out"
+            )
+
+
+def _files(number: int, name: str, data: DataSettings) -> list[SourceFile]:
+    if name == "-" or Path(name).is_fifo():
+        raise InputError(f"{name} can be read only once: write it into a file first")
+    with Sources([name]) as sources:
+        return [_file(number, source, data) for source in sources.files]
+
+
+def _file(number: int, source: Source, data: DataSettings) -> SourceFile:
+    if source.path is None:
+        is_hub = source.label.startswith(huggingface.PREFIX)
+        label = huggingface.pin_revision(source.label) if is_hub else source.label
+        return SourceFile(number, label, None, 0, 0)
+    cut_at = getattr(format_of(source.path), "CUT_AT", None)
+    if source.path.suffix.lower() in COMPRESSED or not has_character_borders(data.encoding):
+        cut_at = None
+    return SourceFile(number, str(source.path), cut_at, *_size_and_mtime(source.path))
+
+
+def _token_files(number: int, name: str) -> list[SourceFile]:
+    folder = Path(name)
+    paths = sorted(folder.rglob("*.ds")) if folder.is_dir() else [folder]
+    if not paths or any(path.suffix != ".ds" or not path.is_file() for path in paths):
+        raise InputError(f"{name} holds no .ds files: name a folder that datatrove wrote")
+    return [SourceFile(number, str(path), "document", *_size_and_mtime(path)) for path in paths]
+
+
+def _size_and_mtime(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    return status.st_size, status.st_mtime_ns
+
+
+def has_character_borders(encoding: str) -> bool:
+    """Whether the border between two characters can be found from any byte: in UTF-8 and in
+    single-byte encodings."""
+    try:
+        if codecs.lookup(encoding).name == "utf-8":
+            return True
+        return len(bytes(range(256)).decode(encoding, "replace")) == 256
+    except (LookupError, UnicodeError):
+        return False
+
+
+def cut_points(
+    path: Path, cut_at: str | None, size: int, encoding: str, shard_bytes: int
+) -> list[int]:
+    """Places about `shard_bytes` apart where a file may be cut such that its parts, encoded apart,
+    give the ids of the whole: 0, bytes (numbers of documents in a token file), and its end.
+
+    Empty where the file can be read from its beginning only.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if cut_at == "document":
+        count = datatrove.count_documents(path)
+        each = max(1, shard_bytes * count // max(1, size))
+        return [*range(0, count, each), count]
+    if cut_at is None:
+        return []
+    cuts = [0]
+    try:
+        with path.open("rb") as file:
+            while size - cuts[-1] > shard_bytes:
+                at = cuts[-1] + shard_bytes
+                after = _next_line(file, at) if cut_at == "line" else _next_word(file, at, encoding)
+                if after >= size:
+                    break
+                cuts.append(after)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    return [*cuts, size]
+
+
+def next_character(path: Path, at: int, encoding: str) -> int:
+    """The first border between two characters at or after a byte."""
+    with path.open("rb") as file:
+        return at + _continuation_bytes(_read_window(file, at), encoding)
+
+
+def _next_word(file: BinaryIO, at: int, encoding: str) -> int:
+    """The first word boundary at or after a byte; where there is none nearby, of characters."""
+    raw = _read_window(file, at)
+    skipped = _continuation_bytes(raw, encoding)
+    text = raw[skipped:].decode(encoding, "ignore")
+    place = boundary(text)
+    return at + skipped + (0 if place is None else len(text[:place].encode(encoding)))
+
+
+def _next_line(file: BinaryIO, at: int) -> int:
+    """Where the first line begins at or after a byte."""
+    file.seek(at - 1)
+    while block := file.readline(_WINDOW):
+        if block.endswith(b"\n"):
+            break
+    return file.tell()
+
+
+def _read_window(file: BinaryIO, at: int) -> bytes:
+    file.seek(at)
+    return file.read(_WINDOW)
+
+
+def _continuation_bytes(raw: bytes, encoding: str) -> int:
+    """Bytes at the beginning that belong to the character before: in UTF-8 they are 10xxxxxx."""
+    if codecs.lookup(encoding).name != "utf-8":
+        return 0
+    starts = (place for place, byte in enumerate(raw[:4]) if byte & 0xC0 != 0x80)
+    return next(starts, len(raw[:4]))

@@ -1,0 +1,110 @@
+"""The tokenizer of a corpus larger than memory: learned from a seeded sample, or taken from a file.
+
+The sample is bounded, so a rare character may be missing from it: then its bytes spell it.
+"""
+
+import json
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..files import write_file
+from ..settings import TokenizerSettings
+from ..tokenizers import Tokenizer, clean, load_tokenizer, train_tokenizer
+from ..tokenizers.patterns import CHUNK
+from .compression import COMPRESSED
+from .pipeline import TOKENIZER_SAMPLE, choose_tokenizer
+from .prepare_jobs import is_held_out, read_job
+from .prepare_plan import PreparePlan
+from .scan import CODE_POINTS, TextScan
+from .split import VALIDATION
+
+TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
+"""In the order they are written: where the last one is, both are whole."""
+_COMPRESSION_RATIO = 4
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a folder (a run, or a prepared one), or of a tokenizer.json alone.
+
+    Raises:
+        InputError, DamagedError: as `load_tokenizer`.
+    """
+    if path.is_dir():
+        return load_tokenizer(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: name a tokenizer.json, a run or a folder of one")
+    config, tokenizer = TOKENIZER_FILES
+    if path.name == tokenizer and (path.parent / config).exists():
+        return load_tokenizer(path.parent)
+    with tempfile.TemporaryDirectory(prefix="scriven-") as place:
+        shutil.copyfile(path, Path(place) / tokenizer)
+        (Path(place) / config).write_text("{}", encoding="utf-8")
+        return load_tokenizer(Path(place))
+
+
+def learn_tokenizer(plan: PreparePlan, settings: TokenizerSettings) -> Tokenizer:
+    """A tokenizer for the training text, from at most `TOKENIZER_SAMPLE` characters of it.
+
+    Raises:
+        InputError: a source cannot be read, or the sample holds no text.
+    """
+    if settings.kind == "byte":
+        return train_tokenizer("byte", iter(()), settings)
+    texts = list(sample(plan))
+    characters = sum(map(len, texts))
+    if not characters:
+        raise InputError(f"{plan.files[0].label} holds no text to learn a tokenizer from")
+    seen = np.zeros(CODE_POINTS, dtype=np.bool_)
+    for text in texts:
+        seen[np.frombuffer(text.encode("utf-32-le"), dtype="<u4")] = True
+    scanned = TextScan(alphabet="".join(map(chr, np.flatnonzero(seen).tolist())))
+    characters_per_byte = characters / max(1, sum(len(text.encode("utf-8")) for text in texts))
+    scanned.characters = max(characters, int(characters_per_byte * text_bytes(plan)))
+    chosen, _ = choose_tokenizer(scanned, settings)
+    assert chosen.kind is not None
+    corpus = iter(texts) if chosen.kind in ("bpe", "word") else iter([scanned.alphabet])
+    return train_tokenizer(chosen.kind, corpus, chosen)
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Writes the two files, each whole or absent."""
+    with tempfile.TemporaryDirectory(prefix="scriven-") as place:
+        tokenizer.save(Path(place))
+        for name in TOKENIZER_FILES:
+            write_file(folder / name, (Path(place) / name).read_bytes())
+
+
+def text_bytes(plan: PreparePlan) -> int:
+    """Bytes of text in the sources, an estimate where files are compressed."""
+    packed = (*COMPRESSED, ".parquet")
+    return sum(
+        file.size * (_COMPRESSION_RATIO if file.label.lower().endswith(packed) else 1)
+        for file in plan.files
+    )
+
+
+def sample(plan: PreparePlan, limit: int = TOKENIZER_SAMPLE) -> Iterator[str]:
+    """Training text, up to `limit` characters: all of it, or the beginnings of seeded jobs."""
+    jobs = [number for number, job in enumerate(plan.jobs) if job.part != VALIDATION]
+    quota = limit
+    if text_bytes(plan) > limit or not all(file.size for file in plan.files):
+        most = max(1, limit // (4 * CHUNK))
+        random.Random(json.dumps(["sample", plan.seed])).shuffle(jobs)
+        jobs = sorted(jobs[:most])
+        quota = limit // len(jobs) if jobs else 0
+    for job in jobs:
+        taken = row = 0
+        for chunk in read_job(plan, job):
+            text = clean(chunk.text)[: quota - taken]
+            if text and not is_held_out(plan, job, row):
+                taken += len(text)
+                yield text
+            row += chunk.ends or bool(chunk.skipped)
+            if taken >= quota:
+                break
