@@ -60,7 +60,7 @@ class TextEvaluator:
         """Loss, perplexity, bits per byte and accuracy on texts, each as a whole."""
         pairs = self.metadata["task"] == "pairs"
         with encode_eval_text(sources, data, self.tokenizer, pairs=pairs) as text:
-            return self._score(text.shard, text.bytes)
+            return self._score(text.file, text.bytes)
 
     def validation(self, data: DataSettings) -> dict[str, Any]:
         """The same on the validation set of the run, beside its n-gram baseline.
