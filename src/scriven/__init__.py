@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api.exports import export
     from .api.preparing import prepare
     from .bench import bench
     from .errors import ScrivenError
+    from .export.export import export
     from .keras import GPT
     from .model import Model, finetune, import_run, load, train
     from .report.compare import compare
@@ -44,7 +44,7 @@ _MODULES = {
     "ScrivenError": "errors",
     "bench": "bench",
     "compare": "report.compare",
-    "export": "api.exports",
+    "export": "export.export",
     "finetune": "model",
     "import_run": "model",
     "load": "model",

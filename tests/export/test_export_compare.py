@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from scriven.export.base import ParityProbe, ProbeAnswer
-from scriven.export.shared.compare import Comparison, compare, make_question, read
+from scriven.export.parity_check import (
+    ParityReport,
+    compare_outputs,
+    make_probe,
+    reference_logits,
+)
 from scriven.runs.load import Loaded, load_run
 
 RunOf = Callable[[str], Path]
@@ -21,7 +26,7 @@ def loaded(run_of: RunOf) -> Loaded:
 
 @pytest.fixture(scope="module")
 def probe(loaded: Loaded) -> ParityProbe:
-    return make_question(loaded)
+    return make_probe(loaded)
 
 
 def greedy(loaded: Loaded, probe: ParityProbe, flip: int | None = None) -> ProbeAnswer:
@@ -30,17 +35,17 @@ def greedy(loaded: Loaded, probe: ParityProbe, flip: int | None = None) -> Probe
     for prompt, count in zip(probe.prompts, probe.counts, strict=True):
         written: list[int] = []
         for step in range(count):
-            scores = read(loaded, probe, list(prompt), [*written, 0])[-1]
+            scores = reference_logits(loaded, probe, list(prompt), [*written, 0])[-1]
             scores[list(probe.never)] = -np.inf
             best = scores.topk(2).indices.tolist()
             written.append(best[1] if step == flip else best[0])
         tokens.append(written)
-        logits.append(read(loaded, probe, list(prompt), written).numpy())
+        logits.append(reference_logits(loaded, probe, list(prompt), written).numpy())
     return ProbeAnswer([loaded.tokenizer.encode(text) for text in probe.texts], tokens, logits)
 
 
-def judged(loaded: Loaded, probe: ParityProbe, answer: ProbeAnswer) -> Comparison:
-    return compare(loaded, probe, answer, "a test", 0.01)
+def judged(loaded: Loaded, probe: ParityProbe, answer: ProbeAnswer) -> ParityReport:
+    return compare_outputs(loaded, probe, answer, "a test", 0.01)
 
 
 def test_three_prompts_and_every_sort_of_text_are_asked(loaded: Loaded, probe: ParityProbe) -> None:
@@ -84,7 +89,7 @@ def test_another_token_at_a_tie_is_none(loaded: Loaded, probe: ParityProbe) -> N
     rough = [logits + np.float32(1) * np.random.default_rng(0).standard_normal(logits.shape)
              for logits in answer.logits]  # fmt: skip
     rough = [each.astype(np.float32) for each in rough]
-    found = compare(loaded, probe, replace(answer, logits=rough), "a test", 100.0)
+    found = compare_outputs(loaded, probe, replace(answer, logits=rough), "a test", 100.0)
     assert found.greedy_equal == 189 and found.unexplained == 0
     assert found.problem is None
 
@@ -94,7 +99,7 @@ def test_what_is_no_number_never_passes(loaded: Loaded, probe: ParityProbe, valu
     answer = greedy(loaded, probe)
     answer.logits[1][5, 7] = value
     assert "not all numbers" in str(judged(loaded, probe, answer).problem)
-    quantised = compare(loaded, probe, answer, "a test", None)
+    quantised = compare_outputs(loaded, probe, answer, "a test", None)
     assert "not all numbers" in str(quantised.problem)
 
 
@@ -102,5 +107,5 @@ def test_one_other_id_never_passes(loaded: Loaded, probe: ParityProbe) -> None:
     answer = greedy(loaded, probe)
     ids = [list(each) for each in answer.ids]
     ids[2][-1] ^= 1
-    found = compare(loaded, probe, replace(answer, ids=ids), "a test", None)
+    found = compare_outputs(loaded, probe, replace(answer, ids=ids), "a test", None)
     assert "encodes" in str(found.problem)

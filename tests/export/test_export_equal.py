@@ -8,8 +8,8 @@ import pytest
 from exportable import TRAINED, text
 
 import scriven
-from scriven.api.exports import export
 from scriven.cli import run as command
+from scriven.export.export import export
 
 RunOf = Callable[[str], Path]
 

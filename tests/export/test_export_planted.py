@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from scriven.api.exports import export
-from scriven.export import ctranslate2, gguf, hf, onnx
 from scriven.export.base import CheckFailed
-from scriven.export.shared import ggml_vocabulary
+from scriven.export.export import export
+from scriven.export.targets import ctranslate2, gguf, hf, onnx
 
 RunOf = Callable[[str], Path]
 
@@ -58,7 +57,7 @@ def test_a_missing_tensor(run_of: RunOf, tmp_path: Path, monkeypatch: pytest.Mon
 def test_another_splitting_pattern(
     run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(ggml_vocabulary.PATTERNS, "llama3", "gpt-2")
+    monkeypatch.setitem(gguf.PATTERNS, "llama3", "gpt-2")
     assert "encodes" in fails(run_of("llama"), "gguf", tmp_path / "out")
 
 
@@ -76,12 +75,12 @@ def test_a_space_added_before_the_text(
 def disturbed(write: Callable[..., None]) -> Callable[..., None]:
     """A `write` that sees weights that are a little off."""
 
-    def wrong(loaded: Any, folder: Path, dtype: str) -> None:
+    def wrong(self: Any, loaded: Any, folder: Path, dtype: str) -> None:
         weight = loaded.task.backbone.blocks[0].mlp.up.weight
         saved = weight.detach().clone()
         with torch.no_grad():
             weight.add_(0.01)
-            write(loaded, folder, dtype)
+            write(self, loaded, folder, dtype)
             weight.copy_(saved)
 
     return wrong
@@ -94,7 +93,7 @@ def disturbed(write: Callable[..., None]) -> Callable[..., None]:
 def test_weights_that_are_a_little_off(
     run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: Any
 ) -> None:
-    monkeypatch.setattr(target, "write", disturbed(target.write))
+    monkeypatch.setattr(target.Target, "write", disturbed(target.Target.write))
     name = target.__name__.rsplit(".", 1)[-1]
     assert "differ" in fails(run_of("gpt2"), name, tmp_path / "out", "f32")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from scriven.api.exports import export, targets
 from scriven.cli import run as command
 from scriven.errors import InputError, MissingExtra, SettingError
-from scriven.export import hf
+from scriven.export.export import export, targets
+from scriven.export.targets.hf import Target
 
 RunOf = Callable[[str], Path]
 
@@ -71,7 +71,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(run_of: RunOf, tmp_pat
 def test_an_earlier_export_is_replaced_only_by_a_good_one(
     run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hf, "CHECKS", ("no_such_package",))
+    monkeypatch.setattr(Target, "CHECKS", ("no_such_package",))
     out = tmp_path / "out"
     export(run_of("words"), "hf", out=out)
     (out / "trace").write_text("of the first")
@@ -79,13 +79,13 @@ def test_an_earlier_export_is_replaced_only_by_a_good_one(
     def broken(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    right = hf.write
-    monkeypatch.setattr(hf, "write", broken)
+    right = Target.write
+    monkeypatch.setattr(Target, "write", broken)
     with pytest.raises(Exception, match="disk full"):
         export(run_of("words"), "hf", out=out)
     assert (out / "trace").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    monkeypatch.setattr(hf, "write", right)
+    monkeypatch.setattr(Target, "write", right)
     export(run_of("words"), "hf", out=out, dtype="f16")
     assert not (out / "trace").exists()
     assert json.loads((out / "export.json").read_text())["dtype"] == "f16"

@@ -11,9 +11,9 @@ import pytest
 import transformers
 
 import scriven
-from scriven.api.exports import export
 from scriven.cli import run as command
-from scriven.export.shared import compare
+from scriven.export import parity_check
+from scriven.export.export import export
 from scriven.runs.load import load_run
 from scriven.tasks.shared.text_generation import TextGeneration
 
@@ -120,7 +120,7 @@ def test_what_the_task_puts_around_a_text_is_asked_for_too(tuned: Tuned) -> None
     ):
         model = tuned(name)
         loaded = load_run(model.folder)
-        for prompt in compare.make_question(loaded).prompts:
+        for prompt in parity_check.make_probe(loaded).prompts:
             assert {loaded.tokenizer.special_token_ids[mark] for mark in marks} <= set(prompt), name
 
 
@@ -130,14 +130,15 @@ def test_a_prompt_without_the_delimiter_would_be_noticed(
     """A planted bug: the text alone, as a model in pre-training reads it."""
     model = tuned("gpt2-summarize")
     loaded = load_run(model.folder)
-    right = compare.make_question(loaded)
+    right = parity_check.make_probe(loaded)
     monkeypatch.setattr(
         TextGeneration, "build_inputs", lambda self, window, written: (None, list(window))
     )
-    wrong = compare.make_question(loaded)
+    wrong = parity_check.make_probe(loaded)
     assert wrong.prompts != right.prompts
     first = [
-        compare.read(loaded, asked, list(asked.prompts[0]), [])[-1] for asked in (right, wrong)
+        parity_check.reference_logits(loaded, asked, list(asked.prompts[0]), [])[-1]
+        for asked in (right, wrong)
     ]
     assert (first[0] - first[1]).abs().max() > 0.1
 
@@ -212,7 +213,7 @@ def test_a_graph_with_labels_reads_rows_of_several_lengths(tuned: Tuned, tmp_pat
 def test_the_card_shows_how_the_task_is_asked(tuned: Tuned, target: str) -> None:
     from scriven import registry
 
-    module = registry.module("scriven.export", target)
+    module = registry.module("scriven.export.targets", target).Target()
     talks = load_run(tuned("gpt2-chat").folder)
     if target in ("ctranslate2", "onnx"):
         assert "<|im_start|>user" in module.usage(talks, "f32")

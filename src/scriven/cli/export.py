@@ -33,7 +33,7 @@ def export(
     json
         One JSON object on standard output.
     """
-    from ..api.exports import export as write
+    from ..export.export import export as write
     from ..format import format_bytes
 
     result = write(run, to, out=out, dtype=dtype, arch=arch, tell=note if json else print)

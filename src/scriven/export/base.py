@@ -1,10 +1,11 @@
-"""What the targets of an export share: the questions put to both sides, and a run as a target
-sees it."""
+"""`ExportTarget`, the base class of every target, and a run as targets see it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +22,10 @@ from ..tokenizers.special_tokens import SPECIAL_TOKENS
 
 Floats = npt.NDArray[np.float32]
 
-SPELLINGS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "q8": "q8_0"}
-"""Other names of dtypes that people type."""
+DTYPE_ALIASES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "q8": "q8_0"}
 
-ASKED_AS = {
-    "language": "language",
-    "masked": "masked",
-    "seq2seq": "seq2seq",
-    "pairs": "seq2seq",
-}
-"""Tasks of pre-training whose answers other programs can give -> how they are asked."""
+PROBED_AS = {"language": "language", "masked": "masked", "seq2seq": "seq2seq", "pairs": "seq2seq"}
+"""Pre-training tasks that other programs can run -> `ParityProbe.task`."""
 
 
 class CheckFailed(ScrivenError):
@@ -39,83 +34,137 @@ class CheckFailed(ScrivenError):
 
 @dataclass(frozen=True)
 class ParityProbe:
-    """What the program and the run are both asked."""
+    """The inputs that the run and the program both get."""
 
     texts: Sequence[str]
-    """To be turned into ids."""
+    """Texts to tokenize."""
     prompts: Sequence[Sequence[int]]
-    """To be continued; for an encoder-decoder the source."""
+    """Token ids to continue; for an encoder-decoder the source."""
     counts: Sequence[int]
-    """Tokens to write after each prompt; 0 asks for the logits of the prompt itself."""
+    """Tokens to generate after each prompt; 0 asks for the logits of the prompt itself."""
     never: Sequence[int]
-    """What ends a text; not to be written, so that every continuation has its full length."""
+    """End tokens, which must not be generated, so that every continuation has its full length."""
     pad: int
     task: str
-    """language, masked, seq2seq, or labels for what a linear layer says of a whole input."""
+    """language, masked, seq2seq, or labels for a linear head on the last token."""
 
 
 @dataclass(frozen=True)
 class ProbeAnswer:
-    """What the program said."""
+    """The outputs of the program."""
 
     ids: Sequence[Sequence[int]]
-    """Of each text."""
+    """Token ids of each text."""
     tokens: Sequence[Sequence[int]]
-    """The likeliest continuation of each prompt, token by token."""
+    """The greedy continuation of each prompt."""
     logits: Sequence[Floats]
-    """(count, V) before each of these tokens; of the prompt's own positions where count is 0, and
-    of its last one alone, (1, L), where there are labels."""
+    """(count, V) before each of these tokens; (T, V) of the prompt's own positions where count is
+    0; (1, L) of its last one where there are L labels."""
     normalised: bool = False
-    """Whether these are logarithms of probabilities, all that some programs give."""
+    """Whether these are log-probabilities, which is all that some programs give."""
+
+
+class ExportTarget(ABC):
+    """A program and its file format. One file in `targets/` holds one, named `Target`."""
+
+    DTYPES: ClassVar[tuple[str, ...]]
+    """Data types in which weights can be written, the default first."""
+    BOUNDS: ClassVar[Mapping[str, float]] = {}
+    """By dtype, the largest difference of logits as a fraction of their standard deviation;
+    quantised dtypes have none."""
+    CHECKS: ClassVar[tuple[str, ...]]
+    """Packages needed to run the program; the first is the program itself."""
+    EXTRA: ClassVar[str]
+    """Scriven's extra that installs the packages."""
+    RUNTIME: ClassVar[str]
+    """The program's name."""
+    LIBRARY: ClassVar[str]
+    """The program's name on the Hugging Face hub (`library_name` of a model card)."""
+
+    @abstractmethod
+    def refuse(self, loaded: Loaded, dtype: str) -> str | None:
+        """Why the program cannot compute this run, or None."""
+
+    @abstractmethod
+    def write(self, loaded: Loaded, folder: Path, dtype: str) -> None:
+        """Writes the files into an empty folder.
+
+        Raises:
+            MissingExtra: a package that writes them is not installed.
+        """
+
+    @abstractmethod
+    def run_probe(self, folder: Path, probe: ParityProbe) -> ProbeAnswer:
+        """Runs the program on these files; called in a child process."""
+
+    @abstractmethod
+    def usage(self, loaded: Loaded, dtype: str) -> str:
+        """Markdown that shows how to load the files."""
+
+    def choose_dtype(self, name: str, dtype: str | None) -> str:
+        """The dtype to write.
+
+        Raises:
+            SettingError: this target has no such dtype; the text lists those it has.
+        """
+        chosen = (
+            self.DTYPES[0] if dtype is None else DTYPE_ALIASES.get(dtype.lower(), dtype.lower())
+        )
+        if chosen not in self.DTYPES:
+            raise SettingError(
+                f"--dtype={dtype}: {name} can be written as {', '.join(self.DTYPES)}"
+            )
+        return chosen
 
 
 @dataclass(frozen=True)
-class Twin:
-    """A run under Hugging Face's names, from which most formats are made."""
+class HFModel:
+    """A run as the Hugging Face model that it equals; most formats are made from it."""
 
     config: Mapping[str, Any]
+    """Content of config.json."""
     weights: Mapping[str, Tensor]
 
     @property
-    def kind(self) -> str:
-        """The class of transformers that computes the same."""
+    def class_name(self) -> str:
+        """The class in transformers, such as `LlamaForCausalLM`."""
         return str(self.config["architectures"][0])
 
 
-def asked_as(loaded: Loaded) -> str | None:
-    """How other programs are asked what this run answers; None where they cannot be."""
-    if isinstance(loaded.task, SequenceClassification):
-        alone = loaded.task.backbone.kind != "encoder-decoder" and not loaded.task.lm_score_weight
-        return "labels" if alone else None
-    if isinstance(loaded.task, TextGeneration):
-        joint = loaded.task.backbone.kind == "decoder"
-        return "language" if joint else "seq2seq"
-    return ASKED_AS.get(str(loaded.record["task"]))
-
-
-def describe(loaded: Loaded) -> Mapping[str, Any] | None:
-    """The config of the run's twin in transformers, None where it has none."""
-    record = loaded.record
-    model = loaded.task.backbone.config
-    return hf_config_of(architecture(loaded), model, record["task"], record.get("finetune"))
-
-
-def twin(loaded: Loaded) -> Twin:
-    """The run under Hugging Face's names; only where `describe` gives something."""
-    config = describe(loaded)
-    assert config is not None, "refuse() comes first"
-    model = loaded.task.backbone.config
-    weights, task = loaded.task.state_dict(), loaded.record["task"]
-    return Twin(config, to_hf_weights(architecture(loaded), model, weights, task))
-
-
-def architecture(loaded: Loaded) -> ModuleType:
+def architecture_module(loaded: Loaded) -> ModuleType:
     """The file of the run's architecture."""
     return registry.module("scriven.models", loaded.architecture)
 
 
-def example(loaded: Loaded) -> str:
-    """A text as the run's task puts it to the model, for whoever calls it from a program."""
+def hf_config(loaded: Loaded) -> Mapping[str, Any] | None:
+    """The config of the equal Hugging Face model, None where transformers has none."""
+    record, model = loaded.record, loaded.task.backbone.config
+    module = architecture_module(loaded)
+    return hf_config_of(module, model, record["task"], record.get("finetune"))
+
+
+def hf_model(loaded: Loaded) -> HFModel:
+    """The equal Hugging Face model; only where `hf_config` gives something."""
+    config = hf_config(loaded)
+    assert config is not None, "refuse() comes first"
+    model = loaded.task.backbone.config
+    weights, task = loaded.task.state_dict(), loaded.record["task"]
+    return HFModel(config, to_hf_weights(architecture_module(loaded), model, weights, task))
+
+
+def probe_task(loaded: Loaded) -> str | None:
+    """`ParityProbe.task` of a run; None where other programs cannot be probed."""
+    task = loaded.task
+    if isinstance(task, SequenceClassification):
+        one_input = task.backbone.kind != "encoder-decoder" and not task.lm_score_weight
+        return "labels" if one_input else None
+    if isinstance(task, TextGeneration):
+        return "language" if task.backbone.kind == "decoder" else "seq2seq"
+    return PROBED_AS.get(str(loaded.record["task"]))
+
+
+def example_prompt(loaded: Loaded) -> str:
+    """A text in the form in which the run's task gives it to the model."""
     task = loaded.task
     if loaded.record["task"] in chat_template.TASKS:
         return chat_template.render_text(
@@ -126,8 +175,8 @@ def example(loaded: Loaded) -> str:
     return "It was"
 
 
-def only_writes(loaded: Loaded, program: str) -> str | None:
-    """Why a program that writes texts cannot take this run, where it gives labels."""
+def refuse_labels(loaded: Loaded, program: str) -> str | None:
+    """Why a program that only writes text cannot take this run, if the run gives labels."""
     if not isinstance(loaded.task, SequenceClassification):
         return None
     return (
@@ -136,31 +185,19 @@ def only_writes(loaded: Loaded, program: str) -> str | None:
     )
 
 
-def why_no_twin(loaded: Loaded, program: str) -> str:
-    """The reason, where `describe` gives nothing."""
-    if getattr(loaded.task.backbone.config, "band", None):
+def why_no_hf_model(loaded: Loaded, program: str) -> str:
+    """The reason why `hf_config` gives None."""
+    task = loaded.task
+    if getattr(task.backbone.config, "band", None):
         return f"no model of {program} alternates dense and banded attention"
-    if isinstance(loaded.task, SequenceClassification) and loaded.task.lm_score_weight:
+    if isinstance(task, SequenceClassification) and task.lm_score_weight:
         return (
             f"no model of {program} scores how likely a text is: train without "
             "--finetune.lm_score_weight"
         )
-    if isinstance(loaded.task, SequenceClassification):
-        instead = "use --to onnx" if asked_as(loaded) else "keep it as it is"
+    if isinstance(task, SequenceClassification):
+        instead = "use --to onnx" if probe_task(loaded) else "keep it as it is"
         return f"no model of {program} ends a {loaded.architecture} with labels: {instead}"
     if (loaded.record.get("finetune") or {}).get("copy_head"):
         return f"no model of {program} copies tokens of its source as this one does"
     return f"no model of {program} computes what this {loaded.architecture} does"
-
-
-def choose_dtype(target: ModuleType, name: str, asked: str | None) -> str:
-    """The dtype to write.
-
-    Raises:
-        SettingError: this target cannot be written so; the text lists what can.
-    """
-    known: tuple[str, ...] = target.DTYPES
-    dtype = known[0] if asked is None else SPELLINGS.get(asked.lower(), asked.lower())
-    if dtype not in known:
-        raise SettingError(f"--dtype={asked}: {name} can be written as {', '.join(known)}")
-    return dtype

@@ -15,8 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..export.base import CheckFailed
-from ..export.shared.child import ask
-from ..export.shared.compare import Comparison, compare, make_question
+from ..export.parity_check import ParityReport, compare_outputs, make_probe, run_probe
 from ..files import printable
 from ..runs.load import Loaded
 from .folder import CONFIG, SINGLE, Foreign, read_json, shards
@@ -28,7 +27,7 @@ UNCHECKED = "nowhere: transformers is not installed (pip install 'scriven[hf]')"
 _TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json")
 
 
-def check(loaded: Loaded, foreign: Foreign) -> Comparison | None:
+def check(loaded: Loaded, foreign: Foreign) -> ParityReport | None:
     """Compares token ids, logits and greedy text; None where transformers is not installed.
 
     Raises:
@@ -36,10 +35,10 @@ def check(loaded: Loaded, foreign: Foreign) -> Comparison | None:
     """
     if find_spec("transformers") is None:
         return None
-    probe = make_question(loaded)
+    probe = make_probe(loaded)
     with _links(foreign) as folder:
-        answer = ask("hf", folder, probe)
-    found = compare(loaded, probe, answer, "transformers", SHARE)
+        answer = run_probe("hf", folder, probe)
+    found = compare_outputs(loaded, probe, answer, "transformers", SHARE)
     if found.problem:
         raise CheckFailed(
             f"{printable(foreign.path)} was not imported, because transformers computes something "

@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import __version__, config
 from ..errors import DamagedError, InputError
-from ..export.shared.compare import Comparison
+from ..export.parity_check import ParityReport
 from ..files import new_folder, printable, read_file
 from ..runs import folder, metadata
 from ..runs.huggingface import from_hf_weights, hf_files, save_pretrained, to_hf_weights
@@ -40,7 +40,7 @@ class Imported:
     kind: str
     """The class of transformers it was."""
     parameters: int
-    comparison: Comparison | None
+    comparison: ParityReport | None
     """None where transformers is not installed."""
 
 
@@ -178,5 +178,5 @@ def as_json(imported: Imported) -> dict[str, Any]:
         "architecture": imported.architecture,
         "kind": imported.kind,
         "parameters": imported.parameters,
-        "compared": None if compared is None else json.loads(json.dumps(compared.figures())),
+        "compared": None if compared is None else json.loads(json.dumps(compared.to_dict())),
     }

@@ -1,0 +1,185 @@
+"""`scriven export`: a run written for another program, checked there, and only then named."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, registry
+from ..errors import InputError, SettingError
+from ..files import new_folder, printable
+from ..runs.folder import find_run
+from ..runs.load import Loaded, load_run
+from ..runs.model_card import model_card, read_loss_curve
+from .base import CheckFailed, ExportTarget, hf_config, probe_task
+from .parity_check import ParityReport, compare_outputs, make_probe, run_probe
+
+FOLDER = "exports"
+"""Where exports go in a run folder, each as TARGET-DTYPE."""
+EXPORT_FILE = "export.json"
+"""What was exported; a folder with this file may be replaced by another export."""
+
+
+def export(
+    run: str | Path,
+    to: str,
+    *,
+    out: str | Path | None = None,
+    dtype: str | None = None,
+    arch: str | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Writes a run for another program, and compares what that program computes with the run.
+
+    Args:
+        run: a path, a name under runs/, or `latest`.
+        to: the target: a file of `export/targets/`, or the path of your own.
+        out: the folder to make; RUN/exports/TARGET-DTYPE by default. An earlier export there is
+            replaced.
+        dtype: data type of the weights; the target's first by default.
+        arch: the file of the user's own architecture.
+        tell: called with the comparison as a table, before it is judged.
+
+    Returns:
+        out, target, dtype, files (name -> bytes), and check: the figures of the comparison, or
+        None with a note where the program is not installed.
+
+    Raises:
+        InputError: the target cannot express this run; the text says why.
+        CheckFailed: the program computes something else; nothing is left behind.
+    """
+    name, target = open_target(to)
+    chosen = target.choose_dtype(name, dtype)
+    loaded = load_run(find_run(str(run)), arch)
+    # 1. refuse what the target cannot express, before anything is written
+    reason = target.refuse(loaded, chosen)
+    if reason is None and probe_task(loaded) is None:
+        reason = f"other programs cannot run a model for {loaded.record['task']}"
+    if reason is not None:
+        raise InputError(f"{loaded.folder.name} cannot be exported to {name}: {reason}")
+    place = loaded.folder / FOLDER / f"{name}-{chosen}" if out is None else Path(out).absolute()
+    for warning in loaded.warnings:
+        if tell is not None:
+            tell(warning)
+    _check_replaceable(place)
+    with new_folder(place, replace=True) as folder:
+        # 2. write it, 3. run the program on it, 4. compare, and give up what differs
+        target.write(loaded, folder, chosen)
+        report, note = _check(loaded, target, to, chosen, folder)
+        if tell is not None:
+            tell(str(note) if report is None else report.table())
+        if report is not None and report.problem is not None:
+            raise CheckFailed(
+                f"{name} of {loaded.folder.name} was removed: in {report.runtime} {report.problem}"
+            )
+        # 5. say what it is, for people and for programs
+        usage, rows = target.usage(loaded, chosen), None if report is None else report.rows()
+        card = export_card(_run_card(loaded), target.LIBRARY, chosen, usage, rows)
+        (folder / "README.md").write_text(card, encoding="utf-8", errors="replace")
+        check = None if report is None else report.to_dict()
+        about = {"exported": name, "dtype": chosen, "scriven": __version__, "check": check}
+        text = json.dumps({**about, "note": note}, indent=2, ensure_ascii=False)
+        (folder / EXPORT_FILE).write_text(text + "\n", encoding="utf-8")
+        files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    return {
+        "out": str(place), "target": name, "dtype": chosen, "files": files, "check": check,
+        "note": note,
+    }  # fmt: skip
+
+
+def targets() -> list[str]:
+    """What `to` may be."""
+    return registry.names("scriven.export.targets")
+
+
+def open_target(to: str) -> tuple[str, ExportTarget]:
+    """A target and its name, by its name or by the path of a user's file.
+
+    Raises:
+        SettingError: no such target; the text lists those there are.
+    """
+    if not to.endswith(".py") and to not in targets():
+        near = get_close_matches(to, targets(), 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise SettingError(f"--to={to}: {hint}known are {', '.join(targets())}")
+    target: ExportTarget = registry.module("scriven.export.targets", to).Target()
+    return Path(to).stem, target
+
+
+def _check(
+    loaded: Loaded, target: ExportTarget, to: str, dtype: str, folder: Path
+) -> tuple[ParityReport | None, str | None]:
+    """The comparison, or why there is none."""
+    if any(util.find_spec(package) is None for package in target.CHECKS):
+        return None, f"not checked: pip install 'scriven[{target.EXTRA}]'"
+    probe = make_probe(loaded)
+    answer = run_probe(to, folder, probe)
+    package = target.CHECKS[0]
+    runtime = f"{target.RUNTIME} ({package} {registry.installed_version(package)})"
+    return compare_outputs(loaded, probe, answer, runtime, target.BOUNDS.get(dtype)), None
+
+
+def _check_replaceable(out: Path) -> None:
+    """Refuses a name that is taken by something other than an export or an empty folder."""
+    if not os.path.lexists(out):
+        return
+    if out.is_dir() and not out.is_symlink():
+        if not any(out.iterdir()):
+            return
+        try:
+            if "exported" in json.loads((out / EXPORT_FILE).read_text(encoding="utf-8")):
+                return
+        except (OSError, ValueError):
+            pass
+    raise InputError(
+        f"{printable(out)} is there and is no export: choose another folder with --out"
+    )
+
+
+def _run_card(loaded: Loaded) -> str:
+    """The run's own card, which its owner may have edited; a new one if it is of another run."""
+    path = loaded.folder / "README.md"
+    data = str(loaded.record.get("data", {}).get("fingerprint"))
+    if path.is_file():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if data in text:
+            return text
+    return model_card(loaded.record, dict(hf_config(loaded) or {}), read_loss_curve(loaded.folder))
+
+
+_FRONT_MATTER = re.compile(r"\A---\n(.*?\n)---\n+", re.DOTALL)
+_USE_SECTION = re.compile(r"^## Use\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+
+
+def export_card(
+    readme: str, library: str, dtype: str, usage: str, rows: Sequence[tuple[str, str]] | None
+) -> str:
+    """README.md of an export: the run's own card with another `library_name` and `## Use`.
+
+    Args:
+        readme: the run's own card.
+        library: Hugging Face's name of the program.
+        dtype: data type of the weights.
+        usage: Markdown that shows how to load them.
+        rows: the comparison, or None where there was none.
+    """
+    match = _FRONT_MATTER.match(readme)
+    front, body = (match[1], readme[match.end() :]) if match else ("", readme)
+    front, count = re.subn(r"^library_name:.*$", f"library_name: {library}", front, flags=re.M)
+    if not count:
+        front = f"library_name: {library}\n{front}"
+    checked = "These files have not been compared with the run they were made from."
+    if rows is not None:
+        lines = [f"| {name} | {value} |" for name, value in rows]
+        opening = "Compared with the run that these files were made from:"
+        checked = "\n".join([opening, "", "| | |", "|---|---|", *lines])
+    use = f"## Use\n\nWeights: {dtype}.\n\n{usage}\n{checked}\n\n"
+    # a function, since the text may hold backslashes
+    body, count = _USE_SECTION.subn(lambda _: use, body, count=1)
+    if not count:
+        body = f"{body.rstrip()}\n\n{use}"
+    return f"---\n{front}---\n{body.rstrip()}\n"

@@ -1,1 +1,0 @@
-"""What lies around the targets: questions, comparison, child processes, model cards."""

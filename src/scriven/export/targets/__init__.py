@@ -1,0 +1,1 @@
+"""Targets of `scriven export`: one file = one class `Target`, an `export.base.ExportTarget`."""
