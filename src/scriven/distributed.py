@@ -24,26 +24,6 @@ DEFAULT_TIMEOUT = 600.0
 
 
 @dataclass(frozen=True)
-class BatchShard:
-    """The rows of every batch that one process reads: all of them in a single process."""
-
-    batch_size: int
-    """Rows of the whole batch, over all processes."""
-    start: int = 0
-    stop: int | None = None
-
-    @property
-    def slice(self) -> slice:
-        """The rows of this process within the whole batch."""
-        return slice(self.start, self.batch_size if self.stop is None else self.stop)
-
-    @property
-    def rows(self) -> int:
-        """Number of rows of this process."""
-        return self.slice.stop - self.slice.start  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
 class DistributedContext:
     """The rank of this process and the collective operations of its group.
 
@@ -67,7 +47,7 @@ class DistributedContext:
         first, end = self.rank * rows, (self.rank + 1) * rows
         return slice(first // self.world_size, end // self.world_size)
 
-    def batch_shard(self, batch_size: int) -> BatchShard:
+    def batch_shard(self, batch_size: int) -> slice:
         """The rows of each batch that this process reads.
 
         Raises:
@@ -79,19 +59,24 @@ class DistributedContext:
                 f"--train.batch_size={batch_size} is not divisible by {self.world_size} "
                 f"processes: use {nearest}"
             )
-        rows = self.shard(batch_size)
-        return BatchShard(batch_size, rows.start, rows.stop)
+        return self.shard(batch_size)
 
     def all_reduce_sum(self, values: Sequence[float]) -> list[float]:
         """The sum over all processes, element by element."""
+        if self.world_size == 1:
+            return list(values)
         return self._all_reduce(values, "SUM")
 
     def all_reduce_max(self, value: float) -> float:
         """The largest value over all processes."""
+        if self.world_size == 1:
+            return value
         return self._all_reduce([value], "MAX")[0]
 
     def broadcast(self, value: float) -> float:
         """The value of rank 0."""
+        if self.world_size == 1:
+            return value
         return self.all_reduce_sum([value if self.is_main_process else 0.0])[0]
 
     def broadcast_str(self, text: str) -> str:
@@ -139,8 +124,6 @@ class DistributedContext:
         self.all_reduce_sum([0.0])
 
     def _all_reduce(self, values: Sequence[float], operation: str) -> list[float]:
-        if self.world_size == 1:
-            return list(values)
         tensor = torch.tensor(list(values), dtype=torch.float64)
         reduce_op = getattr(torch.distributed.ReduceOp, operation)
         with distributed_errors():
@@ -153,7 +136,7 @@ SINGLE_PROCESS = DistributedContext()
 
 def is_distributed() -> bool:
     """Whether torchrun started more than one process."""
-    return _environment_number("WORLD_SIZE", 1) > 1
+    return "WORLD_SIZE" in os.environ and _environment_number("WORLD_SIZE") > 1
 
 
 def is_main_process() -> bool:
@@ -171,9 +154,9 @@ def init_distributed(timeout: float = DEFAULT_TIMEOUT) -> DistributedContext:
         SettingError: torchrun's environment variables are incomplete.
         LostError: the other processes did not arrive in time.
     """
-    world_size = _environment_number("WORLD_SIZE", 1)
-    if world_size == 1:
+    if not is_distributed():
         return SINGLE_PROCESS
+    world_size = _environment_number("WORLD_SIZE", 1)
     dist = DistributedContext(
         _environment_number("RANK"),
         world_size,

@@ -15,10 +15,10 @@ from .evaluate.loss import Metric
 from .model import Model, trained_model
 from .runs.folder import create_run_dir
 from .tasks.base import Criterion
-from .train.logging import read_events
 from .train.optim.base import UserOptimizer
 from .train.request import TrainRequest, UserComponents
 from .train.run import start_or_resume
+from .train.trackers.jsonl import read_events
 
 
 @dataclass

@@ -90,6 +90,9 @@ class TrainSettings:
     max_nonfinite_steps: int = 5
     """Consecutive steps skipped for a NaN or infinite loss or gradient before training returns to
     the last good checkpoint."""
+    trackers: str = ""
+    """Trackers besides console and metrics.jsonl, separated by commas: tensorboard, or .py files of
+    your own."""
 
 
 @dataclass(frozen=True)

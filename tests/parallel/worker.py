@@ -21,6 +21,7 @@ from scriven.data.batch import Batch
 from scriven.train.request import TrainRequest
 from scriven.train.run import start_or_resume
 from scriven.train.signals import Interrupted
+from scriven.train.train_state import TrainState
 from scriven.train.trainer import Trainer
 
 RANK = int(os.environ.get("RANK", "0"))
@@ -28,25 +29,25 @@ RANK = int(os.environ.get("RANK", "0"))
 
 def listen(out: Path, until: int | None) -> None:
     """Writes down what is read."""
-    batch = Trainer.batch
+    next_batch = Trainer.next_batch
 
-    def heard(run: Trainer, sample: int) -> Batch:
-        made = batch(run, sample)
+    def heard(trainer: Trainer, state: TrainState) -> Batch:
+        made, sample = next_batch(trainer, state), state.samples
         line = {"sample": sample, "rows": made.tokens.tolist()}
         with (out.parent / f"{out.name}-read-{RANK}.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
-        if until and RANK == 0 and sample == (until - 1) * run.plan.settings.train.batch_size:
+        if until and RANK == 0 and sample == (until - 1) * trainer.settings.train.batch_size:
             os.kill(os.getpid(), signal.SIGTERM)  # noted; the update is done first
         return made
 
-    Trainer.batch = heard  # type: ignore[method-assign]
+    Trainer.next_batch = heard  # type: ignore[method-assign]
 
 
 def main() -> None:
-    usual = Trainer.batch
+    usual = Trainer.next_batch
     for job in json.loads(Path(sys.argv[1]).read_text()):
         torch.set_default_dtype(torch.float64 if job.pop("double") else torch.float32)
-        Trainer.batch = usual  # type: ignore[method-assign]
+        Trainer.next_batch = usual  # type: ignore[method-assign]
         listen(Path(job["out"]), job.pop("until", None))
         arguments: dict[str, Any] = job
         source = arguments.pop("source")

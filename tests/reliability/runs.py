@@ -18,11 +18,14 @@ from typing import Any
 import torch
 
 from scriven.cli import run as run_command
+from scriven.data.batch import Batch
 from scriven.errors import InputError
 from scriven.runs import checkpoint
-from scriven.train import loop
-from scriven.train.run import TrainRequest, TrainResult, start_or_resume
+from scriven.train.request import TrainRequest
+from scriven.train.run import TrainResult, start_or_resume
 from scriven.train.signals import Interrupted
+from scriven.train.train_state import TrainState
+from scriven.train.trainer import Trainer
 
 torch.set_num_threads(1)  # a fork does not take OpenMP's threads along
 
@@ -157,7 +160,9 @@ def digest(folder: Path, step: int | None = None) -> dict[str, str]:
     }
     progress = json.loads((place / "state.json").read_text())["progress"]
     timeless = {
-        name: value for name, value in progress.items() if name not in ("seconds", "evaluated")
+        name: value
+        for name, value in progress.items()
+        if name not in ("seconds", "last_eval_seconds")
     }
     return {**found, "progress": json.dumps(timeless, sort_keys=True)}
 
@@ -177,37 +182,37 @@ def whole(folder: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def stopping_at(*steps: int) -> Iterator[None]:
-    """A SIGTERM in the middle of each of these updates, once each."""
+    """A SIGTERM in the middle of each of these steps, once each."""
     left = set(steps)
-    real = loop.Loop._update
+    real = Trainer.next_batch
 
-    def update(self: loop.Loop) -> None:
-        if self.progress.step in left:
-            left.discard(self.progress.step)
+    def next_batch(self: Trainer, state: TrainState) -> Batch:
+        if state.step in left:
+            left.discard(state.step)
             os.kill(os.getpid(), signal.SIGTERM)
-        real(self)
+        return real(self, state)
 
-    loop.Loop._update = update  # type: ignore[method-assign]
+    Trainer.next_batch = next_batch  # type: ignore[method-assign]
     try:
         yield
     finally:
-        loop.Loop._update = real  # type: ignore[method-assign]
+        Trainer.next_batch = real  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager
-def after_each_step(action: Callable[[loop.Loop], object]) -> Iterator[None]:
-    """Does something after every update."""
-    real = loop.Loop._update
+def after_each_step(action: Callable[[Trainer, TrainState], object]) -> Iterator[None]:
+    """Does something after every step."""
+    real = Trainer.report
 
-    def update(self: loop.Loop) -> None:
-        real(self)
-        action(self)
+    def report(self: Trainer, state: TrainState, *more: Any) -> None:
+        real(self, state, *more)
+        action(self, state)
 
-    loop.Loop._update = update  # type: ignore[method-assign]
+    Trainer.report = report  # type: ignore[method-assign]
     try:
         yield
     finally:
-        loop.Loop._update = real  # type: ignore[method-assign]
+        Trainer.report = real  # type: ignore[method-assign]
 
 
 def events(folder: Path, kind: str) -> list[dict[str, Any]]:

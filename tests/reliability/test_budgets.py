@@ -10,6 +10,7 @@ from scriven.errors import SettingError
 from scriven.train import train_step
 from scriven.train.budget import parse_budget
 from scriven.train.signals import Interrupted
+from scriven.train.trainer import Trainer
 
 from .runs import after_each_step, events, request, stopping_at, train
 
@@ -55,13 +56,13 @@ def test_a_wall_clock_run_goes_on_to_the_same_end(text: Path, tmp_path: Path) ->
     out = tmp_path / "run"
     rates: list[float] = []
 
-    def note(loop: object) -> None:
-        rates.append(loop.optimizers.lr)  # type: ignore[attr-defined]
+    def note(trainer: Trainer, state: object) -> None:
+        rates.append(trainer.optimizers.lr)
         time.sleep(0.005)
 
     with after_each_step(note):
         with (
-            after_each_step(lambda loop: time.sleep(0.005)),
+            after_each_step(lambda *_: time.sleep(0.005)),
             stopping_at(*range(200, 201)),
             pytest.raises(Interrupted),
         ):
@@ -82,7 +83,7 @@ def test_a_finished_wall_clock_run_is_not_trained_again(text: Path, tmp_path: Pa
 
 def test_early_stopping_leads_a_flat_schedule_to_its_decay(text: Path, tmp_path: Path) -> None:
     rates: list[float] = []
-    with after_each_step(lambda loop: rates.append(loop.optimizers.lr)):
+    with after_each_step(lambda trainer, _: rates.append(trainer.optimizers.lr)):
         run = train(text, tmp_path / "run", "4000steps", train__patience=2,
                     train__eval_interval=10, optim__lr=0.02)  # fmt: skip
     assert run.results["steps"] < 3900

@@ -11,6 +11,7 @@ import torch
 from scriven.train.recurrent_state import RecurrentState
 from scriven.train.run import start_or_resume
 from scriven.train.signals import Interrupted
+from scriven.train.train_state import TrainState
 
 from .runs import (
     after_each_step,
@@ -70,7 +71,7 @@ def test_the_comparison_would_notice_a_lost_memory(
     go(text, tmp_path / "straight", kind)
     with stopping_at(31), pytest.raises(Interrupted):
         go(text, tmp_path / "stopped", kind)
-    monkeypatch.setattr(RecurrentState, "restore", lambda self, tensors: None)
+    monkeypatch.setattr(RecurrentState, "load_state_dict", lambda self, tensors: None)
     go(text, tmp_path / "stopped", kind)
     assert whole(tmp_path / "stopped") != whole(tmp_path / "straight")
 
@@ -91,11 +92,11 @@ def test_looking_and_writing_leave_the_memory_alone(text: Path, tmp_path: Path) 
 def test_a_rollback_forgets_what_belongs_to_another_place(text: Path, tmp_path: Path) -> None:
     poisoned = []
 
-    def poison(loop: Any) -> None:
-        if loop.progress.step == 12 and not poisoned:
+    def poison(trainer: Any, state: TrainState) -> None:
+        if state.step == 12 and not poisoned:
             poisoned.append(True)
             with torch.no_grad():
-                loop.updater.parallel.task.backbone.embed.token.weight[:] = float("nan")
+                trainer.task.backbone.embed.token.weight[:] = float("nan")
 
     with after_each_step(poison):
         go(

@@ -14,6 +14,7 @@ from scriven import registry
 from scriven.runs import checkpoint
 from scriven.settings import Settings
 from scriven.train.resume import FREE
+from scriven.train.train_state import TrainState
 
 from .runs import Child, after_each_step, arguments, command, refused, train
 
@@ -110,8 +111,8 @@ def test_A15_a_longer_budget_goes_on_with_what_is_there(text: Path, tmp_path: Pa
 
 
 def _kill_at(text: Path, out: Path, step: int) -> None:
-    def kill(loop: object) -> None:
-        if loop.progress.step == step:  # type: ignore[attr-defined]
+    def kill(trainer: object, state: TrainState) -> None:
+        if state.step == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with after_each_step(kill):

@@ -15,11 +15,11 @@ import pytest
 
 from scriven.errors import InputError
 from scriven.runs import checkpoint
+from scriven.train import build_model, checkpointer, datasets, trainer
 from scriven.train import finetune as finetune_module
-from scriven.train import pretrain, rows, trainer
-from scriven.train.conduct import TrainResult
-from scriven.train.finetune import finetune
 from scriven.train.request import TrainRequest
+from scriven.train.run import TrainResult
+from scriven.train.run import start_or_resume as finetune
 from scriven.train.signals import Interrupted
 
 from .runs import Child, after_each_step, command, newest, refused, stopping_at, whole
@@ -72,8 +72,8 @@ def asked(kind: str, bases: dict[str, Path], tables: dict[str, Path], out: Path)
         "runtime.threads": 1,
         **more,
     }
-    return TrainRequest(str(bases[arch]), [str(tables[task])], budget=f"{STEPS}steps", out=str(out),
-                  quiet=True, settings=settings)  # fmt: skip
+    return TrainRequest([str(tables[task])], base=str(bases[arch]), budget=f"{STEPS}steps",
+                        out=str(out), quiet=True, settings=settings)  # fmt: skip
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_A1_killed_at_random_instants_it_goes_on_bit_for_bit(
     for _ in range(20):
         if saves and saves[-1] > 12:
             break
-        with after_each_step(lambda _: time.sleep(0.01)):
+        with after_each_step(lambda *_: time.sleep(0.01)):
             child = Child(lambda: finetune(again))
         child.pause(chance.uniform(0.1, 0.4))
         child.kill()
@@ -137,15 +137,15 @@ def test_A1_killed_at_random_instants_it_goes_on_bit_for_bit(
 
 
 PHASES: dict[str, tuple[Any, str]] = {
-    "reading": (finetune_module, "read_ground"),
-    "building": (trainer, "build_task"),
-    "step": (trainer.Trainer, "batch"),
-    "baseline": (rows, "baselines"),
+    "reading": (finetune_module, "load_table"),
+    "building": (build_model, "build_task"),
+    "step": (trainer.Trainer, "next_batch"),
+    "baseline": (datasets, "baseline_scores"),
     "evaluation": (trainer, "evaluate_loss"),
     "save": (checkpoint, "build_manifest"),
-    "publishing": (trainer, "save_pretrained"),
-    "results": (rows, "score_rows"),
-    "record": (pretrain, "write_record"),
+    "publishing": (checkpointer, "save_pretrained"),
+    "results": (datasets, "score_rows"),
+    "record": (checkpointer, "write_metadata"),
 }
 
 
@@ -195,7 +195,9 @@ def test_a_stopped_control_goes_on_with_the_whole_command(
     straight = ["--out", str(tmp_path / "straight")]
     assert command(*parts, *straight)[0] == 0
     stopped = ["--out", str(tmp_path / "stopped")]
-    with before(trainer.Trainer, "batch", signal_at(9, signal.SIGTERM)):  # the third of the control
+    with before(
+        trainer.Trainer, "next_batch", signal_at(9, signal.SIGTERM)
+    ):  # the third of the control
         code, _, err = command(*parts, *stopped)
     assert code == 143, err
     line = err.strip().splitlines()[-1]
@@ -346,7 +348,7 @@ def test_a_base_that_is_gone_before_the_first_save_is_asked_for(
     made = asked("classify", {"llama": mine}, tables, out)
 
     def action() -> None:
-        with before(trainer.Trainer, "restore", signal_once(signal.SIGKILL)):
+        with before(checkpointer.Checkpointer, "restore", signal_once(signal.SIGKILL)):
             finetune(made)
 
     assert Child(action).wait()[0] == -signal.SIGKILL

@@ -15,7 +15,9 @@ import torch
 
 from scriven.runs import checkpoint
 from scriven.runs.folder import find_run
-from scriven.train import logging, trainer
+from scriven.train import build_model
+from scriven.train.trackers.jsonl import read_events
+from scriven.train.train_state import TrainState
 
 from .runs import Child, after_each_step, arguments, command, events, refused, spawn, train
 
@@ -111,7 +113,7 @@ def test_A17_a_second_run_in_the_same_folder_is_refused_and_a_dead_one_replaced(
     text: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    with after_each_step(lambda _: time.sleep(0.01)):
+    with after_each_step(lambda *_: time.sleep(0.01)):
         child = Child(lambda: train(text, out, "100000steps"))
     try:
         end = time.monotonic() + 30
@@ -175,8 +177,8 @@ def test_A5_a_save_on_a_full_disk_is_tried_again(
 def test_A24_out_of_memory_is_one_line_and_the_checkpoint_is_whole(
     text: Path, tmp_path: Path, error: BaseException
 ) -> None:
-    def fail(loop: Any) -> None:
-        if loop.progress.step == 20:
+    def fail(trainer: object, state: TrainState) -> None:
+        if state.step == 20:
             raise error
 
     with after_each_step(fail):
@@ -214,18 +216,18 @@ def test_B8_half_precision_on_the_processor_is_refused(text: Path, tmp_path: Pat
 def test_a_failure_beyond_us_leaves_a_run_that_the_same_command_begins(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = trainer.build_task
-    monkeypatch.setattr(trainer, "build_task", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    real = build_model.build_task
+    monkeypatch.setattr(build_model, "build_task", lambda *_: (_ for _ in ()).throw(MemoryError()))
     refused(*arguments(text, tmp_path / "run", "--quiet"), code=3)
-    monkeypatch.setattr(trainer, "build_task", real)
+    monkeypatch.setattr(build_model, "build_task", real)
     assert command(*arguments(text, tmp_path / "run", "--quiet"))[0] == 0
 
 
 def test_C14_a_deleted_log_is_no_reason_to_stop(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with after_each_step(lambda loop: shutil.rmtree(out / "metrics.jsonl", ignore_errors=True)):
+    with after_each_step(lambda *_: shutil.rmtree(out / "metrics.jsonl", ignore_errors=True)):
         assert train(text, out).results["steps"] == 40
-    assert logging.read_events(out / "metrics.jsonl")
+    assert read_events(out / "metrics.jsonl")
     assert events(out, "evaluation")
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scriven.train.logging import Log
+from scriven.train.trackers import jsonl
+from scriven.train.train_state import TrainState
 
 from .runs import Child, after_each_step, newest, train, whole
 
@@ -19,7 +20,7 @@ SETTINGS = {"train__save_interval": EVERY, "train__eval_interval": 45, "model__d
 
 
 def go(text: Path, out: Path, slow: float = 0.0) -> None:
-    with after_each_step(lambda _: time.sleep(slow)):
+    with after_each_step(lambda *_: time.sleep(slow)):
         train(text, out, f"{STEPS}steps", **SETTINGS)
 
 
@@ -59,9 +60,9 @@ def _counted(text: Path, out: Path, reached: Path) -> None:
     """A run that writes down each step it has made, as a witness outside the run folder."""
     file = reached.open("w")
 
-    def write(loop: object) -> None:
+    def write(trainer: object, state: TrainState) -> None:
         file.seek(0)
-        file.write(str(loop.progress.step))  # type: ignore[attr-defined]
+        file.write(str(state.step))
         file.flush()
         time.sleep(0.002)
 
@@ -85,14 +86,14 @@ def test_a_kill_between_the_last_evaluation_and_its_save_writes_it_once(
     go(text, tmp_path / "straight")
 
     def killed_there() -> None:
-        real = Log.event
+        real = jsonl.Tracker.write
 
-        def event(self: Log, kind: str, **values: object) -> None:
+        def write(self: jsonl.Tracker, kind: str, **values: object) -> None:
             real(self, kind, **values)
             if kind == "evaluation" and values["step"] == STEPS:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        Log.event = event  # type: ignore[method-assign]
+        jsonl.Tracker.write = write  # type: ignore[method-assign]
         go(text, tmp_path / "killed")
 
     status, said = Child(killed_there).wait()

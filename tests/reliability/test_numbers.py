@@ -11,38 +11,41 @@ import torch
 from scriven import load
 from scriven.errors import ScrivenError
 from scriven.runs import checkpoint
-from scriven.train.loop import Loop
+from scriven.train.train_state import TrainState
+from scriven.train.trainer import Trainer
 
 from .runs import after_each_step, arguments, events, refused, train
 
-
-def weights(loop: Loop) -> list[torch.Tensor]:
-    return list(loop.updater.parallel.task.parameters())
+Action = Callable[[Trainer, TrainState], None]
 
 
-def poison_weight(at: Callable[[int], bool]) -> Callable[[Loop], None]:
-    def action(loop: Loop) -> None:
-        if at(loop.progress.step):
+def weights(trainer: Trainer) -> list[torch.Tensor]:
+    return list(trainer.task.parameters())
+
+
+def poison_weight(at: Callable[[int], bool]) -> Action:
+    def action(trainer: Trainer, state: TrainState) -> None:
+        if at(state.step):
             with torch.no_grad():
-                weights(loop)[-1].view(-1)[0] = math.nan
+                weights(trainer)[-1].view(-1)[0] = math.nan
 
     return action
 
 
-def poisoned_gradient(steps: set[int]) -> Callable[[Loop], None]:
-    """Makes the gradient of these updates infinite, by a hook on one weight."""
+def poisoned_gradient(steps: set[int]) -> Action:
+    """Makes the gradient of these steps infinite, by a hook on one weight."""
     seen: set[int] = set()
 
-    def action(loop: Loop) -> None:
-        if id(loop) in seen:
+    def action(trainer: Trainer, state: TrainState) -> None:
+        if id(trainer) in seen:
             return
-        seen.add(id(loop))
+        seen.add(id(trainer))
 
         def spoil(gradient: torch.Tensor) -> torch.Tensor:
-            bad = loop.progress.step + 1 in steps
+            bad = state.step + 1 in steps
             return gradient * math.inf if bad else gradient
 
-        weights(loop)[0].register_hook(spoil)
+        weights(trainer)[0].register_hook(spoil)
 
     return action
 
@@ -61,8 +64,8 @@ def test_B5_a_bad_gradient_is_skipped_and_said(text: Path, tmp_path: Path) -> No
     with after_each_step(poisoned_gradient({10, 11})):
         run = train(text, tmp_path / "run", train__log_seconds=0)
     notes = [event["text"] for event in events(run.folder, "note")]
-    assert [note for note in notes if "gradient is not a finite number" in note] == [
-        f"step {step}: the gradient is not a finite number; update skipped ({row} in a row)"
+    assert [note for note in notes if "gradient is NaN or infinite" in note] == [
+        f"step {step}: the gradient is NaN or infinite; step skipped ({row} in a row)"
         for step, row in ((10, 1), (11, 2))
     ]
     logged = {event["step"]: event["loss"] for event in events(run.folder, "step")}
@@ -82,14 +85,14 @@ def test_B5_a_bad_weight_leads_back_to_the_last_good_state(text: Path, tmp_path:
     assert run.results["steps"] == 40
     assert all_finite(run.folder)
     state = checkpoint.load(run.folder, 40).state["progress"]
-    assert state["caution"] == 0.5
+    assert state["lr_backoff"] == 0.5
     assert state["samples"] == (40 + 4) * 4, "the windows that went bad are not read again"
 
 
 def test_B5_gives_up_after_a_few_and_names_step_and_windows(text: Path, tmp_path: Path) -> None:
     with after_each_step(poison_weight(lambda step: step >= 10)):
         line = refused(*arguments(text, tmp_path / "run", "--quiet", "--train.save_interval=5"))
-    assert "windows" in line
+    assert "samples" in line
     assert "step " in line
     assert "--optim.lr" in line
     assert all_finite(tmp_path / "run")
@@ -102,7 +105,7 @@ def test_B7_best_and_last_healthy_outlive_bad_states(
     out = tmp_path / "run"
     with (
         after_each_step(poison_weight(lambda step: step >= first)),
-        pytest.raises(ScrivenError, match="not a number"),
+        pytest.raises(ScrivenError, match="NaN or infinite"),
     ):
         train(
             text,

@@ -99,7 +99,7 @@ def test_B9_any_number_is_planned_or_refused(
     def planned(*_: object) -> None:
         raise PlannedError
 
-    monkeypatch.setattr(train_run, "claim", planned)
+    monkeypatch.setattr(train_run, "create_run_dir", planned)
     try:
         code, out, err = command(*line(text, text.parent / "run", f"--{name}={value}"))
     except PlannedError:

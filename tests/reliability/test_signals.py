@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from scriven.runs import checkpoint
+from scriven.train import build_model, checkpointer, datasets, pretrain, trainer
 from scriven.train import run as train_run
-from scriven.train import texts, trainer
 
 from .runs import Child, after_each_step, arguments, command, newest, spawn, train, whole
 
@@ -77,17 +77,17 @@ def test_B1_B2_B4_the_command_saves_and_prints_the_command_that_continues(
 
 PHASES: dict[str, tuple[Any, str, bool]] = {
     # phase: (owner, function, whether there is a state to save)
-    "preparation": (train_run, "load_dataset", False),
-    "fresh folder": (train_run, "new_record", False),
-    "building": (trainer, "build_task", False),
-    "step": (trainer.Trainer, "batch", True),
-    "baseline": (texts, "fit_baseline", True),
+    "preparation": (pretrain, "load_dataset", False),
+    "fresh folder": (train_run, "write_metadata", False),
+    "building": (build_model, "build_task", False),
+    "step": (trainer.Trainer, "next_batch", True),
+    "baseline": (datasets, "ngram_baseline", True),
     "evaluation": (trainer, "evaluate_loss", True),
     "sampling": (trainer.Trainer, "sample", True),
     "save": (checkpoint, "build_manifest", True),
-    "publishing": (trainer, "save_pretrained", True),
-    "token_nll": (texts, "token_nll", True),
-    "results": (texts, "write_file", True),
+    "publishing": (checkpointer, "save_pretrained", True),
+    "token_nll": (datasets, "token_nll", True),
+    "results": (datasets, "write_file", True),
 }
 
 
@@ -142,7 +142,7 @@ def test_B2_terms_at_random_instants(text: Path, tmp_path: Path) -> None:
     chance, out = random.Random(1), tmp_path / "run"
     last = -1
     for number in range(12):
-        with after_each_step(lambda _: time.sleep(0.002)):
+        with after_each_step(lambda *_: time.sleep(0.002)):
             child = Child(lambda: train(text, out, "100000steps", train__save_seconds=1000))
         time.sleep(0.15 + chance.uniform(0, 0.3))
         child.kill(signal.SIGTERM)
@@ -161,7 +161,7 @@ def test_B4_what_was_ignored_stays_ignored(text: Path, tmp_path: Path) -> None:
 
     def action() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        with before(trainer.Trainer, "batch", signal_once(signal.SIGHUP)):
+        with before(trainer.Trainer, "next_batch", signal_once(signal.SIGHUP)):
             train(text, tmp_path / "run")
 
     assert Child(action).wait() == (0, "")

@@ -84,9 +84,9 @@ def test_files_import_only_from_lower_layers() -> None:
 
 
 def test_an_upward_import_inside_a_function_is_found() -> None:
-    planted = "def f():\n    from ..train.loop import Loop\n"
+    planted = "def f():\n    from ..train.trainer import Trainer\n"
     assert wrong_arrows(ROOT / "nn" / "attend.py", planted) == [
-        "nn/attend.py -> scriven.train.loop"
+        "nn/attend.py -> scriven.train.trainer"
     ]
 
 

@@ -38,7 +38,7 @@ def gradients(task: Any, whole: Batch, size: int) -> tuple[list[torch.Tensor], S
         kept.extend(weight.grad.clone() for weight in optimizers.parameters)
 
     optimizers.step = keep  # type: ignore[method-assign]
-    return kept, TrainStep(Parallel(made), optimizers, RUNTIME, clip=0)(whole, size, 1.0)
+    return kept, TrainStep(Parallel(made), optimizers, RUNTIME, grad_clip=0)(whole, size, 1.0)
 
 
 def far(task: Any, whole: Batch, size: int) -> float:
@@ -206,7 +206,7 @@ def test_C13_nothing_to_learn_is_no_nan_and_no_step(name: str, model: str) -> No
     assert empty.num_targets() == 0
     settings = OptimSettings(optimizer="adamw", weight_decay=0.5, lr=1e-2)
     optimizers = Optimizers(task, settings)
-    updater = TrainStep(Parallel(task), optimizers, RUNTIME, clip=1.0)
+    updater = TrainStep(Parallel(task), optimizers, RUNTIME, grad_clip=1.0)
     updater(whole, 2, 1.0)  # so that there is momentum
     before, state = copy.deepcopy(task.state_dict()), optimizers.state()
     state = copy.deepcopy(state)

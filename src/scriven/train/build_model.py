@@ -1,70 +1,150 @@
-"""The model a run trains, on its device: fresh weights, or those of another model; which of them
-stay as they are."""
+"""The model a run trains: built on its device, with random weights or those it starts from, and
+which of its weights a fine-tuning updates.
+"""
 
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from .. import registry
+from ..errors import SettingError
+from ..nn.lora import adapters
 from ..runs.peft import add_adapters
-from ..runtime import Runtime
+from ..runtime import seed_everything
 from ..tasks.base import BaseTask
 from ..tasks.shared.supervised import inherit
 from ..tokenizers import Tokenizer
-from .freeze import freeze
-from .request import UserComponents
+from .optim.base import Optimizers
+from .parallel import Parallel, compile_with_fallback
 from .train_plan import TrainPlan
+from .train_state import Run
+
+Trainable = Literal["full", "head", "lora"]
 
 
-def build_task(
-    architecture: ModuleType,
-    plan: TrainPlan,
-    own: UserComponents,
-    runtime: Runtime,
-    tokenizer: Tokenizer,
-    record: dict[str, Any],
-) -> BaseTask:
-    """The model with fresh weights or those it starts from."""
-    kind = registry.module("scriven.tasks", plan.task)
+def build_model(run: Run, warn: Callable[[str], None]) -> tuple[Parallel, Optimizers]:
+    """The model as it is trained, and its optimizers.
+
+    Args:
+        warn: is told if torch.compile fails.
+    """
+    plan, settings = run.plan, run.plan.settings
+    seed_everything(plan.seed)
+    # 1. the model, with adapters and frozen weights
+    task = build_task(run)
+    architecture = registry.module("scriven.models", plan.architecture)
+    new_rows = prepare_weights(task, architecture, plan, run.metadata)
+    # 2. compiled and on several processes
+    compiled = partial(compile_with_fallback, warn=warn) if settings.runtime.compile else None
+    parallel = Parallel(task, run.dist, run.runtime, settings.runtime, compiled)
+    # 3. its optimizers; Muon orthogonalises in half precision where the model computes in it
+    half = run.runtime.dtype in (torch.bfloat16, torch.float16)
+    precision = torch.bfloat16 if half else next(task.parameters()).dtype
+    optimizers = Optimizers(task, settings.optim, run.components.optimizer, precision, run.dist)
+    for name, first_row in new_rows.items():
+        optimizers.freeze_rows(name, first_row)
+    return parallel, optimizers
+
+
+def build_task(run: Run) -> BaseTask:
+    """The model on its device, with random weights or those it starts from."""
+    plan, components, info = run.plan, run.components, run.metadata.get("finetune")
+    architecture = registry.module("scriven.models", plan.architecture)
+    task_module = registry.module("scriven.tasks", plan.task)
     backbone = architecture.Model(plan.model)
-    facts = record.get("finetune")
-    task: BaseTask = kind.Task(backbone, own.criterion, tokenizer.special_token_ids, facts)
+    task: BaseTask = task_module.Task(
+        backbone, components.criterion, run.dataset.tokenizer.special_token_ids, info
+    )
     task.initialise()
-    if own.weights is not None:
-        task.load_state_dict(own.weights)
-    if own.base_weights is not None:
-        same = facts is not None and facts["base"]["same_answers"]
-        inherit(task, own.base_weights, same)
-    return task.to(runtime.device)
+    if components.weights is not None:
+        task.load_state_dict(components.weights)
+    if components.base_weights is not None:
+        same_labels = info is not None and info["base"]["same_answers"]
+        inherit(task, components.base_weights, same_labels)
+    return task.to(run.runtime.device)
 
 
-def check_weights(
-    architecture: ModuleType, plan: TrainPlan, tokenizer: Tokenizer, facts: dict[str, Any]
+def check_trainable(
+    architecture: ModuleType, plan: TrainPlan, tokenizer: Tokenizer, info: dict[str, Any]
 ) -> None:
-    """Refuses a fine-tuning that has nothing to train, before anything is made or written.
+    """Refuses a fine-tuning without trainable weights, before anything is built or written.
 
     Raises:
         SettingError: says why, and what can be trained.
     """
-    kind = registry.module("scriven.tasks", plan.task)
+    task_module = registry.module("scriven.tasks", plan.task)
     with torch.device("meta"):
-        task = kind.Task(architecture.Model(plan.model), None, tokenizer.special_token_ids, facts)
-        prepare_weights(task, architecture, plan, {"finetune": facts})
+        task = task_module.Task(
+            architecture.Model(plan.model), None, tokenizer.special_token_ids, info
+        )
+        prepare_weights(task, architecture, plan, {"finetune": info})
 
 
 def prepare_weights(
-    task: BaseTask, architecture: ModuleType, plan: TrainPlan, record: dict[str, Any]
+    task: BaseTask, architecture: ModuleType, plan: TrainPlan, metadata: dict[str, Any]
 ) -> dict[str, int]:
-    """Adds adapters and freezes weights, as a fine-tuning asks for.
+    """Adds adapters and freezes weights, as a fine-tuning sets.
 
     Returns:
-        The weights of which only some rows are trained, with the first of these.
+        As `freeze`; empty for pre-training.
     """
-    facts = record.get("finetune")
-    if facts is None:
+    info = metadata.get("finetune")
+    if info is None:
         return {}
     finetune = plan.settings.finetune
     if finetune.weights == "lora":
         add_adapters(task, architecture, plan.model, finetune.lora_rank, kind=plan.task)
-    return freeze(task, finetune.weights, facts["base"]["vocab_size"])
+    return freeze(task, finetune.weights, info["base"]["vocab_size"])
+
+
+def freeze(task: BaseTask, trainable: Trainable, base_vocab_size: int) -> dict[str, int]:
+    """Marks which weights are trained (`requires_grad`); all others stay as they are, bit for bit.
+
+    What a task has that the base model had not is always trained: the head of its labels, and the
+    embeddings of its special tokens.
+
+    Args:
+        task: with the weights it starts from.
+        trainable: full: all weights; head: the task's head; lora: the adapters of the task (see
+            `runs.adapter.add_adapters`), and its head if that scores labels.
+        base_vocab_size: tokens of the base model's vocabulary; the ids above are new.
+
+    Returns:
+        Name of a weight -> its first new row, for weights of which only the new rows are trained.
+        For `Optimizers.hold`.
+
+    Raises:
+        SettingError: there is no head to train, or there are no adapters.
+    """
+    if trainable == "full":
+        task.requires_grad_(True)
+        return {}
+    lora = adapters(task)
+    if task.is_generative and (not lora if trainable == "lora" else task.head is None):
+        raise SettingError(
+            "adapters of rank 0 learn nothing: set --finetune.lora_rank=8, say"
+            if trainable == "lora"
+            else "the output layer of this model is its embedding, so it has no head to train "
+            "alone: train all weights or adapters (full or lora)"
+        )
+    # 1. everything is frozen but adapters and head
+    task.requires_grad_(False)
+    for adapter in lora.values():
+        adapter.requires_grad_(trainable == "lora")
+    if task.head is not None and (trainable == "head" or not task.is_generative):
+        task.head.requires_grad_(True)
+    for name, weight in task.named_parameters():
+        if name.startswith("pointer."):  # the copy head is new as well
+            weight.requires_grad_(True)
+    # 2. of the embeddings only the rows of new tokens
+    new_rows: dict[str, int] = {}
+    if base_vocab_size < task.vocab_size:
+        embeddings = {"backbone.embed.token.weight", "words.weight", "head.weight"}
+        for name, weight in task.named_parameters():
+            if name in embeddings and not weight.requires_grad:
+                weight.requires_grad_(True)
+                new_rows[name] = base_vocab_size
+    return new_rows

@@ -5,9 +5,8 @@ from typing import Any
 
 from ..runs.huggingface import rewrite_model_card
 from ..runs.metadata import read_metadata, write_metadata
-from .conduct import TrainResult
 from .request import TrainRequest
-from .run import start_or_resume
+from .run import TrainResult, start_or_resume
 
 CONTROL = "control"
 """The folder of the control run, inside the run folder of the fine-tuning."""

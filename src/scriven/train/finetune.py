@@ -1,180 +1,205 @@
-"""From a trained model and a table to a fine-tuned run folder: a new one, or one to go on with.
-
-The order matters: nothing is written before everything that can be refused has been refused.
-"""
+"""Fine-tuning a trained model on a table: what is particular to it when a run is started or resumed
+(`run.py`)."""
 
 import glob
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .. import config, registry
-from ..distributed import is_distributed
-from ..errors import BusyError, InputError, ScrivenError, SettingError
+from .. import registry
+from ..errors import InputError, ScrivenError, SettingError
 from ..generate.sampling_params import LARGEST_SEED, check_whole
 from ..models.shared.cost import build_empty
 from ..runs import checkpoint
-from ..runs.folder import create_run_dir, find_run
+from ..runs.folder import find_run
 from ..runs.load import Loaded, load_run
-from ..runs.lock import RunLock
-from ..runs.metadata import check_size, read_metadata, write_metadata
-from ..runtime import decide
+from ..runtime import Runtime, decide
 from ..settings import Settings
 from .autoconfig import finetune_defaults, finetune_model_config, plan_finetuning
 from .budget import parse_budget
-from .build_model import check_weights
-from .conduct import TrainResult, run_plan
-from .logging import Log, Stopwatch
-from .metadata import new_record
-from .request import Overrides, TrainRequest, UserComponents, read_overrides
-from .resume import check_resume_config
-from .rows import Rows
-from .signals import StopSignal, handle_signals
-from .table_data import TableData, encoded, load_table
-from .train_plan import DatasetStats
+from .build_model import check_trainable
+from .datasets import TableDataset
+from .request import Overrides, TrainRequest, UserComponents
+from .table_data import encoded, load_table
+from .train_plan import DatasetStats, TrainPlan
 
 
-def finetune(asked: TrainRequest, own: UserComponents | None = None) -> TrainResult:
-    """Fine-tunes a model, or goes on with an interrupted fine-tuning, to its end.
+class Finetuning:
+    """The base model and the table of a run, and the plan that follows from them.
 
-    Raises:
-        ScrivenError: anything that cannot be done as asked. Interrupted: stopped by a signal,
-            after saving.
+    Args:
+        settings: defaults with the overrides of the request.
+        say: tells the user a sentence.
     """
-    if not asked.sources:
-        raise InputError("no data: give a .csv, .tsv, .jsonl or .parquet file, or a built-in table")
-    clock = Stopwatch(began=asked.began)
-    own = own or UserComponents()
-    log = Log(None, quiet=asked.quiet)
-    if is_distributed():
-        raise SettingError("finetune is the work of one process: start it without torchrun")
-    with handle_signals() as stop:
-        overrides = read_overrides(
-            TrainRequest(settings=asked.settings, budget=asked.budget, seed=asked.seed)
-        )
-        settings = overrides.apply(Settings())
+
+    def __init__(
+        self,
+        request: TrainRequest,
+        overrides: Overrides,
+        settings: Settings,
+        say: Callable[[str], None],
+    ) -> None:
+        self.request, self.overrides, self.settings, self.say = request, overrides, settings, say
+        self.sources = list(request.sources)
+        self.finetune_info: dict[str, Any] | None = None
+        self.base_weights: dict[str, torch.Tensor] | None = None
+
+    def existing_folder(self) -> Path | None:
+        """None: the table is read in every case, as a run has to know that it did not change."""
+        return None
+
+    def load(self) -> Path:
+        """Reads base model and table, after everything that can be refused without them.
+
+        Returns:
+            The run folder.
+        """
+        request, overrides = self.request, self.overrides
         for name in overrides.sections.get("tokenizer", {}):
             raise SettingError(f"--tokenizer.{name}: the model keeps the one it was trained with")
-        seed = 0 if overrides.seed is None else overrides.seed
-        check_whole("seed", seed, LARGEST_SEED)
-        budget = parse_budget(asked.budget) if asked.budget else None
-        runtime = decide(settings.runtime)
-        base = _base(asked)
-        ground = load_table(
-            asked.sources,
-            settings.data,
-            task=asked.task,
-            columns=asked.columns,
-            validation=asked.validation,
-            seed=seed,
+        self.seed = 0 if overrides.seed is None else overrides.seed
+        check_whole("seed", self.seed, LARGEST_SEED)
+        self.budget = parse_budget(request.budget) if request.budget else None
+        self.runtime = decide(self.settings.runtime)
+        self.base = _load_base(request)
+        self.table = load_table(
+            request.sources,
+            self.settings.data,
+            task=request.task,
+            columns=request.columns,
+            validation=request.validation,
+            seed=self.seed,
         )
-        folder = _folder(asked, ground.name)
-        if (folder / "scriven.json").exists():
-            return _again(asked, overrides, folder, ground, base, stop, clock, own, log)
+        return _folder(request, self.table.name)
+
+    def plan(self) -> tuple[TrainPlan, Runtime]:
+        """The plan of a new run, from what `load` has read."""
+        base, table = self.base, self.table
         if isinstance(base, ScrivenError):
             raise base
-        _check_kind(base, ground.name)
-        settings = overrides.apply(
-            finetune_defaults(ground.name, settings.finetune.weights).settings
+        _check_architecture(base, table.name)
+        defaults = finetune_defaults(table.name, self.settings.finetune.weights)
+        self.settings = self.overrides.apply(defaults.settings)
+        dataset = self._encode(base, self.settings)
+        model = finetune_model_config(
+            base, dataset.tokenizer, self.overrides.sections.get("model", {})
         )
-        rows, facts = _rows(base, ground, asked, settings)
-        model = finetune_model_config(base, rows.tokenizer, overrides.sections.get("model", {}))
-        data = DatasetStats(
-            rows.tokenizer.vocab_size,
-            settings.tokenizer,
-            *rows.tokens,
-            longest=max(example.length for example in rows.train_examples),
-            rows=len(rows.train),
+        stats = DatasetStats(
+            dataset.tokenizer.vocab_size,
+            self.settings.tokenizer,
+            *dataset.tokens,
+            longest=max(example.length for example in dataset.train),
+            rows=len(dataset.train),
         )
         plan = plan_finetuning(
-            base, model, settings, budget, seed, ground.name, data, runtime
-        )  # fmt: skip
-        check_weights(
-            registry.module("scriven.models", plan.architecture), plan, rows.tokenizer, facts
+            base, model, self.settings, self.budget, self.seed, table.name, stats, self.runtime
         )
-        parts = (plan, rows.tokenizer, rows.data, folder.name)
-        check_size(new_record(*parts, "", runtime, [], facts))
-        folder = create_run_dir(folder)
-        for sentence in rows.notes:
-            log.say(sentence)
-        with RunLock(folder):
-            if (folder / "scriven.json").exists():
-                raise BusyError(f"{folder} was made by another process just now: try again")
-            record = new_record(*parts, asked.command, runtime, own.names(), facts)
-            write_metadata(folder, record)
-            own = replace(own, base_weights=None if asked.fresh else base.task.state_dict())
-            return run_plan(plan, rows, folder, record, runtime, stop, clock, own, asked.quiet)
+        assert self.finetune_info is not None
+        module = registry.module("scriven.models", plan.architecture)
+        check_trainable(module, plan, dataset.tokenizer, self.finetune_info)
+        self.base_weights = None if self.request.fresh else base.task.state_dict()
+        return plan, self.runtime
 
+    def check_resumable(self, folder: Path, metadata: dict[str, Any], plan: TrainPlan) -> None:
+        """Refuses to resume a run on another table or from another base model.
 
-def _again(
-    asked: TrainRequest,
-    overrides: Overrides,
-    folder: Path,
-    ground: TableData,
-    base: Loaded | ScrivenError,
-    stop: StopSignal,
-    clock: Stopwatch,
-    own: UserComponents,
-    log: Log,
-) -> TrainResult:
-    """A run that exists: go on with it, or give its results once more."""
-    record = read_metadata(folder)
-    if record.get("task") != ground.name or "finetune" not in record:
-        raise InputError(
-            f"{folder} is a run for {record.get('task')}, not {ground.name}: use --out NEW"
-        )
-    plan, changes = check_resume_config(record, overrides, folder)
-    if ground.fingerprint != record["data"]["fingerprint"]:
-        raise InputError(
-            f"{folder} was fine-tuned on other rows, or the table has changed since: use --out NEW"
-        )
-    if isinstance(base, ScrivenError):  # what it has learnt since is in its checkpoints
-        if not checkpoint.steps(folder):
-            raise base
-        log.say(f"{base}; going on without it")
-        base, base_weights = load_run(folder, asked.arch), None
-    else:
-        before = record["finetune"]["base"]
-        if (before["weights"], before["fresh"]) != (_digest(base), asked.fresh):
+        Raises:
+            InputError: says what is different.
+        """
+        if self.table.fingerprint != metadata["data"]["fingerprint"]:
+            raise InputError(
+                f"{folder} was fine-tuned on other rows, or the table has changed since: "
+                "use --out NEW"
+            )
+        if isinstance(self.base, ScrivenError):  # the checkpoints have what was learned since
+            if not checkpoint.steps(folder):
+                raise self.base
+            self.say(f"{self.base}; going on without it")
+            self.base = load_run(folder, self.request.arch)
+            return
+        before = metadata["finetune"]["base"]
+        if (before["weights"], before["fresh"]) != (_digest(self.base), self.request.fresh):
             raise InputError(f"{folder} was fine-tuned from another model: use --out NEW")
-        base_weights = None if asked.fresh else base.task.state_dict()
-    if record["results"] is not None:
-        log.say(f"{folder} is finished; use --out NEW for another run")
-        return TrainResult(folder, {**record["results"], "run": str(folder)})
-    rows, _ = _rows(base, ground, asked, plan.settings)
-    if record["tokenizer"]["fingerprint"] != rows.tokenizer.fingerprint:
-        raise InputError(f"{folder} was fine-tuned from another model: use --out NEW")
-    runtime = decide(plan.settings.runtime)
-    if runtime.threads != record["environment"]["threads"]:
-        log.say("another number of threads than before: the numbers may differ in the last digits")
-    own = replace(own, base_weights=base_weights)
-    with RunLock(folder):
-        for sentence in changes:
-            log.say(sentence)
-        if changes:
-            record["settings"].update(config.to_dict(plan.settings))
-            record["settings"]["budget"] = config.to_dict(plan.budget)
-            record["settings"]["steps"] = plan.steps
-            record["command"] = asked.command
-            write_metadata(folder, record)
-        return run_plan(plan, rows, folder, record, runtime, stop, clock, own, asked.quiet)
+        self.base_weights = None if self.request.fresh else self.base.task.state_dict()
+
+    def dataset(self, plan: TrainPlan) -> TableDataset:
+        """The rows of the table as token ids."""
+        if self.finetune_info is None:  # otherwise `plan` has encoded them already
+            assert isinstance(self.base, Loaded)
+            self._encode(self.base, plan.settings)
+        return self.encoded
+
+    def components(self, components: UserComponents) -> UserComponents:
+        """The user's components, with the weights to start from."""
+        return replace(components, base_weights=self.base_weights)
+
+    def explain(self, plan: TrainPlan) -> str:
+        """Every setting that was chosen, with the reason for it."""
+        return "\n".join(f"  {key}: {reason}" for key, reason in plan.reasons.items())
+
+    def notes(self) -> list[str]:
+        """What the user should know about the table."""
+        return self.table.notes
+
+    def _encode(self, base: Loaded, settings: Settings) -> TableDataset:
+        """Encodes the rows, and sets what scriven.json says of the fine-tuning."""
+        table, request, task = self.table, self.request, self.table.task
+        labels = task.label_metadata(table.train)
+        tokenizer = base.tokenizer.with_special_tokens(*task.EXTRA_TOKENS)
+        before = base.record.get("finetune") or {}
+        same = base.record["task"] == table.name and all(
+            before.get(name) == value for name, value in labels.items()
+        )
+        self.finetune_info = info = {
+            **labels,
+            "lm_loss_weight": settings.finetune.lm_loss_weight,
+            "label_smoothing": settings.finetune.label_smoothing,
+            "token_dropout": settings.finetune.token_dropout,
+            "lm_score_weight": _lm_score_weight(base, table.name, settings),
+            "copy_head": _has_copy_head(base, table.name, settings),
+            "columns": table.columns,
+            "validation": request.validation,
+            "base": {
+                "run": str(request.base),
+                "name": base.folder.name,
+                "vocab_size": base.tokenizer.vocab_size,
+                "weights": _digest(base),
+                "fresh": request.fresh,
+                "same_answers": same and not request.fresh,
+            },
+        }
+        module = registry.module("scriven.models", base.architecture)
+        model = finetune_model_config(base, tokenizer, {})
+        empty: Any = build_empty(module, model, registry.module("scriven.tasks", "language").Task)
+        train, validation = (
+            encoded(task, empty.backbone, tokenizer, info, part)
+            for part in (table.train, table.validation)
+        )
+        source_info = {"fingerprint": table.fingerprint, "sources": self.sources}
+        self.encoded = TableDataset(
+            tokenizer, table.name, task, table.train, table.validation, train, validation, labels,
+            source_info,
+        )  # fmt: skip
+        return self.encoded
 
 
-def _base(asked: TrainRequest) -> Loaded | ScrivenError:
-    """The model to start from, or why it cannot be had, where a run made from it may go on.
+def _load_base(request: TrainRequest) -> Loaded | ScrivenError:
+    """The model to start from; or why it cannot be loaded, where a run made from it may resume.
 
     Raises:
-        ScrivenError: it cannot be had, and there is nothing to go on with.
+        ScrivenError: it cannot be loaded, and there is no run to resume.
     """
+    assert request.base is not None
     try:
-        return load_run(find_run(asked.base or ""), asked.arch)
+        return load_run(find_run(request.base), request.arch)
     except ScrivenError as error:
-        name = Path(asked.base or "").name
-        begun = [Path(asked.out)] if asked.out else Path("runs").glob(f"{glob.escape(name)}-*")
-        if not any((folder / "scriven.json").exists() for folder in begun):
+        name = glob.escape(Path(request.base).name)
+        runs = [Path(request.out)] if request.out else Path("runs").glob(f"{name}-*")
+        if not any((folder / "scriven.json").exists() for folder in runs):
             raise
         return error
 
@@ -188,101 +213,41 @@ def _digest(base: Loaded) -> str:
     return digest.hexdigest()
 
 
-def _folder(asked: TrainRequest, task: str) -> Path:
-    if asked.out == "":
+def _folder(request: TrainRequest, task: str) -> Path:
+    if request.out == "":
         raise SettingError("--out is empty: name a folder, or leave it away for runs/NAME")
-    if asked.out is not None:
-        return Path(asked.out)
+    if request.out is not None:
+        return Path(request.out)
+    assert request.base is not None
     try:
-        name = find_run(asked.base or "").name
-    except ScrivenError:  # it is gone; its fine-tuning may go on
-        name = Path(asked.base or "").name
+        name = find_run(request.base).name
+    except ScrivenError:  # the base model is gone; its fine-tuning may resume
+        name = Path(request.base).name
     return Path("runs") / f"{name}-{task}"
 
 
-def _check_kind(base: Loaded, name: str) -> None:
-    """Refuses a task that the base model cannot do.
+def _check_architecture(base: Loaded, task: str) -> None:
+    """Refuses a task that the architecture of the base model cannot do.
 
     Raises:
         InputError: names the architecture and what can do it.
     """
-    kinds = registry.module("scriven.tasks", name).Task.BACKBONES
+    kinds = registry.module("scriven.tasks", task).Task.BACKBONES
     if base.task.backbone.kind not in kinds:
         raise InputError(
             f"{base.folder.name} ({base.record['architecture']}) reads in both directions and "
-            f"writes nothing, so it cannot {name}: start from a run of llama or transformer"
+            f"writes nothing, so it cannot {task}: start from a run of llama or transformer"
         )
 
 
-def _rows(
-    base: Loaded, ground: TableData, asked: TrainRequest, settings: Settings
-) -> tuple[Rows, dict[str, Any]]:
-    """The rows in token ids, and what scriven.json says of the fine-tuning."""
-    kind = ground.task
-    about = kind.label_metadata(ground.train)
-    tokenizer = base.tokenizer.with_special_tokens(*kind.EXTRA_TOKENS)
-    before = base.record.get("finetune") or {}
-    same = base.record["task"] == ground.name and all(
-        before.get(name) == value for name, value in about.items()
-    )
-    facts = {
-        **about,
-        "lm_loss_weight": settings.finetune.lm_loss_weight,
-        "label_smoothing": settings.finetune.label_smoothing,
-        "token_dropout": settings.finetune.token_dropout,
-        "lm_score_weight": _likelihood(base, ground.name, settings),
-        "copy_head": _copies(base, ground.name, settings),
-        "columns": ground.columns,
-        "validation": asked.validation,
-        "base": {
-            "run": str(asked.base),
-            "name": base.folder.name,
-            "vocab_size": base.tokenizer.vocab_size,
-            "weights": _digest(base),
-            "fresh": asked.fresh,
-            "same_answers": same and not asked.fresh,
-        },
-    }
-    module = registry.module("scriven.models", base.architecture)
-    model = finetune_model_config(base, tokenizer, {})
-    empty: Any = build_empty(module, model, registry.module("scriven.tasks", "language").Task)
-    train, validation = (
-        encoded(kind, empty.backbone, tokenizer, facts, part)
-        for part in (ground.train, ground.validation)
-    )
-    rows = Rows(
-        tokenizer=tokenizer,
-        name=ground.name,
-        task=kind,
-        train=ground.train,
-        validation=ground.validation,
-        train_examples=train,
-        validation_examples=validation,
-        about=about,
-        data={},
-        notes=ground.notes,
-    )
-    first, second = rows.tokens
-    rows.data.update(
-        fingerprint=ground.fingerprint,
-        sources=list(asked.sources),
-        rows=len(ground.train),
-        validation_rows=len(ground.validation),
-        train_tokens=first,
-        validation_tokens=second,
-        opening=tokenizer.eos,
-    )
-    return rows, facts
-
-
-def _likelihood(base: Loaded, name: str, settings: Settings) -> float:
-    """How much what the model makes of an answer as text counts.
+def _lm_score_weight(base: Loaded, task: str, settings: Settings) -> float:
+    """How much the likelihood of an answer as text counts.
 
     Raises:
-        SettingError: it is asked for where there is none.
+        SettingError: it is set for a task or architecture without such a likelihood.
     """
     weight = settings.finetune.lm_score_weight
-    if weight and (name != "choice" or base.task.backbone.kind != "decoder"):
+    if weight and (task != "choice" or base.task.backbone.kind != "decoder"):
         raise SettingError(
             f"--finetune.lm_score_weight={weight:g}: only for the task choice, and only for "
             "decoders"
@@ -290,17 +255,17 @@ def _likelihood(base: Loaded, name: str, settings: Settings) -> float:
     return weight
 
 
-def _copies(base: Loaded, task: str, settings: Settings) -> bool:
-    """Whether the model copies from its source.
+def _has_copy_head(base: Loaded, task: str, settings: Settings) -> bool:
+    """Whether the model can copy tokens of its source.
 
     Raises:
-        SettingError: it was asked to, and cannot.
+        SettingError: it is set for a task or architecture that cannot.
     """
-    can = base.task.backbone.kind == "encoder-decoder" and task in ("translate", "summarize")
-    if settings.finetune.copy_head and not can:
+    possible = base.task.backbone.kind == "encoder-decoder" and task in ("translate", "summarize")
+    if settings.finetune.copy_head and not possible:
         raise SettingError(
             "--finetune.copy_head: only an encoder-decoder can, in translate and summarize"
         )
-    return (
-        task == "summarize" if settings.finetune.copy_head is None else settings.finetune.copy_head
-    ) and can
+    default = task == "summarize"
+    chosen = default if settings.finetune.copy_head is None else settings.finetune.copy_head
+    return chosen and possible

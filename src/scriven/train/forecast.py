@@ -133,8 +133,8 @@ def traffic(job: Job, layout: Layout, machine: Machine, devices: int, micro: int
     if layout.parallel == "ddp":
         return 2 * ring * FULL * job.parameters
     number = HALF if machine.half else FULL
-    portions = math.ceil(_rows(job, devices) / micro)
-    return ring * portions * (2 * number + FULL) * job.parameters
+    length_bucketed_batches = math.ceil(_rows(job, devices) / micro)
+    return ring * length_bucketed_batches * (2 * number + FULL) * job.parameters
 
 
 def seconds(
@@ -151,11 +151,11 @@ def seconds(
     way = machine.link if devices <= machine.per_node else min(machine.link, machine.network)
     sent = traffic(job, layout, machine, devices, micro) if devices > 1 else 0.0
     shards = devices if layout.parallel == "fsdp" else 1
-    portions = math.ceil(rows / micro)
+    length_bucketed_batches = math.ceil(rows / micro)
     return {
         "arithmetic": again * job.flops * rows * job.context_length / rate,
         "communication": sent / way,
-        "starts": START * portions * (STARTS * job.layers + STARTS_APART),
+        "starts": START * length_bucketed_batches * (STARTS * job.layers + STARTS_APART),
         "orthogonalisation": _orthogonal(job, devices, shards, rate, way),
         "weights": MOVED * job.parameters / shards / machine.bandwidth,
     }

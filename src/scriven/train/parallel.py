@@ -1,10 +1,8 @@
-"""One model on several processes, from outside: activations computed again, compiled, then shared
-out by PyTorch's DDP or FSDP2. A model knows nothing of it; what is relied on is that every stack of
-its blocks is a list named `blocks`.
+"""One model on one or several processes: activation checkpointing, torch.compile, DDP and FSDP2.
 
-Gradients of a batch that is cut among processes add up to those of the whole batch: each loss is a
-sum divided by what counts in all of it (training/update.py), and both wrappers take the mean over
-processes, so a loss is multiplied by their number first.
+A model knows nothing of this; all that is relied on is that every stack of its blocks is a module
+list named `blocks`. Gradients of a batch that is divided among processes add up to those of the
+whole batch: the loss is a sum divided by the targets of all processes (`train_step.py`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,44 +22,16 @@ from ..tasks.base import BaseTask, Output
 Mode = Literal["ddp", "fsdp"]
 Forward = Callable[..., Output]
 
-BYTES = 16
-"""Of a weight in training: itself, its gradient and two numbers of the optimizer, in float32."""
-
-
-def blocks(task: nn.Module) -> Iterator[nn.Module]:
-    """The blocks of every stack."""
-    for module in task.modules():
-        stack = getattr(module, "blocks", None)
-        if isinstance(stack, nn.ModuleList):
-            yield from stack
-
-
-def choose_mode(
-    task: nn.Module, dist: DistributedContext, wanted: Mode | None, memory: int | None
-) -> Mode:
-    """How weights lie on the processes: all of them on each, unless that takes half its memory.
-
-    Args:
-        memory: bytes of each process's device, where known.
-    """
-    if wanted is not None:
-        return wanted
-    needed = BYTES * sum(weight.numel() for weight in task.parameters())
-    return "fsdp" if memory is not None and needed > memory / 2 else "ddp"
-
-
-def recompute(task: nn.Module) -> None:
-    """Lets every block forget its activations (Chen et al. 2016)."""
-    for block in blocks(task):
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+BYTES_PER_PARAMETER = 16
+"""A weight, its gradient and two moments of the optimizer, each in float32."""
 
 
 class Parallel:
-    """A task as it is trained: by this process alone, or by several.
+    """A task as it is trained, by this process alone or by several.
 
     Args:
-        task: with the same weights in every process. Made into shards in place (fsdp).
-        compiled: what makes a forward pass faster, applied before it is shared out.
+        task: with the same weights in every process; sharded in place by FSDP.
+        compiled: makes the forward pass faster, such as `compile_with_fallback`.
     """
 
     def __init__(
@@ -77,17 +47,20 @@ class Parallel:
         self.wrapped: Any = task
         settings = settings or RuntimeSettings()
         if settings.activation_checkpointing:
-            recompute(task)
+            checkpoint_activations(task)
         if dist.world_size > 1:
             assert runtime is not None
-            self.mode = choose_mode(task, dist, settings.parallel, _memory(runtime, dist))
+            self.mode = choose_mode(task, dist, settings.parallel, _device_memory(runtime, dist))
         if self.mode == "fsdp" and runtime:
             self._shard(runtime, compiled is not None)
-            compiled = None  # block by block, already
+            compiled = None  # every block is compiled on its own already
         elif self.mode == "ddp" and runtime:
-            at = [runtime.device.index] if runtime.device.type == "cuda" else None
+            device_ids = [runtime.device.index] if runtime.device.type == "cuda" else None
             self.wrapped = nn.parallel.DistributedDataParallel(
-                task, device_ids=at, forward_sync_buffers=False, gradient_as_bucket_view=True
+                task,
+                device_ids=device_ids,
+                forward_sync_buffers=False,
+                gradient_as_bucket_view=True,
             )
         self.forward: Forward = compiled(self.wrapped) if compiled else self.wrapped
 
@@ -97,7 +70,7 @@ class Parallel:
 
         mesh = init_device_mesh(runtime.device.type, (self.dist.world_size,))
         policy = MixedPrecisionPolicy()
-        if runtime.dtype != torch.float32:  # a block's weights travel in the precision of products
+        if runtime.dtype != torch.float32:  # weights are gathered in the precision of the matmuls
             policy = MixedPrecisionPolicy(runtime.dtype, torch.float32, cast_forward_inputs=False)
         for block in blocks(self.task):
             if compiled:
@@ -105,49 +78,100 @@ class Parallel:
             fully_shard(block, mesh=mesh, mp_policy=policy)
         fully_shard(self.task, mesh=mesh)
 
-    def part(self, last: bool) -> AbstractContextManager[None]:
-        """Around one micro-batch: only after the last one gradients go round."""
+    def sync_gradients(self, last: bool) -> AbstractContextManager[None]:
+        """Around the backward pass of a micro-batch: DDP reduces gradients after the last one only.
+
+        FSDP reduces after each, which gives the same sum.
+        """
         if self.mode == "ddp" and not last:
             return self.wrapped.no_sync()  # type: ignore[no-any-return]
         return nullcontext()
 
-    def gathered(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The whole of each tensor, of which processes may hold a part; all of them must ask."""
-        return {name: whole(tensor) for name, tensor in tensors.items()}
+    def full_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Each tensor gathered from its shards; every process has to call this."""
+        return {name: full_tensor(tensor) for name, tensor in tensors.items()}
 
-    def finite(self) -> bool:
-        """Whether every weight that this process holds is a finite number."""
+    def weights_are_finite(self) -> bool:
+        """Whether every weight that this process holds is finite."""
         mine = (getattr(weight, "_local_tensor", weight) for weight in self.task.parameters())
         return all(bool(weight.isfinite().all()) for weight in mine)
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Puts whole weights into the task, of which this process may hold a part."""
+        """Puts full weights into the task, of which this process may hold a shard."""
         mine = self.task.state_dict()
         self.task.load_state_dict(
-            {name: like(tensor, mine[name]) for name, tensor in weights.items()}
+            {name: shard_like(tensor, mine[name]) for name, tensor in weights.items()}
         )
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor, of which processes may hold a part."""
+def blocks(task: nn.Module) -> Iterator[nn.Module]:
+    """The blocks of every stack."""
+    for module in task.modules():
+        stack = getattr(module, "blocks", None)
+        if isinstance(stack, nn.ModuleList):
+            yield from stack
+
+
+def choose_mode(
+    task: nn.Module, dist: DistributedContext, mode: Mode | None, memory: int | None
+) -> Mode:
+    """DDP, unless weights, gradients and optimizer state fill more than half of the memory.
+
+    Args:
+        mode: as set by the user.
+        memory: bytes of each process's device, if known.
+    """
+    if mode is not None:
+        return mode
+    needed = BYTES_PER_PARAMETER * sum(weight.numel() for weight in task.parameters())
+    return "fsdp" if memory is not None and needed > memory / 2 else "ddp"
+
+
+def checkpoint_activations(task: nn.Module) -> None:
+    """Recomputes the activations of every block in the backward pass (Chen et al. 2016)."""
+    for block in blocks(task):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+def compile_with_fallback(task: Any, warn: Callable[[str], None]) -> Forward:
+    """The task through torch.compile; eager, after one warning, if compilation fails."""
+    compiled = torch.compile(task, dynamic=False)
+    forward_pass: list[Forward] = [compiled]
+
+    def forward(*args: Any) -> Output:
+        if forward_pass[0] is task:
+            return task(*args)
+        try:
+            return compiled(*args)  # type: ignore[no-any-return,no-untyped-call]
+        except Exception as error:  # a compiler can raise anything; eager mode always works
+            reason = str(error).strip().splitlines()
+            warn(f"torch.compile failed ({reason[0] if reason else error!r}): going on without")
+            forward_pass[0] = task
+            return task(*args)  # type: ignore[no-any-return]
+
+    return forward
+
+
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The whole of a tensor, of which processes may hold shards."""
     gather = getattr(tensor, "full_tensor", None)
     return tensor if gather is None else gather()
 
 
-def like(tensor: Tensor, part: Tensor) -> Tensor:
-    """This process's part of a whole tensor, as `part` lies on the processes."""
-    if not hasattr(part, "full_tensor") or tensor.shape != part.shape:
+def shard_like(tensor: Tensor, shard: Tensor) -> Tensor:
+    """This process's shard of a full tensor, with the placement of `shard`."""
+    if not hasattr(shard, "full_tensor") or tensor.shape != shard.shape:
         return tensor
     from torch.distributed.tensor import DTensor, distribute_tensor
 
-    assert isinstance(part, DTensor)
-    device = part.to_local().device
+    assert isinstance(shard, DTensor)
+    device = shard.to_local().device
     return distribute_tensor(
-        tensor.to(device), part.device_mesh, part.placements, src_data_rank=None
+        tensor.to(device), shard.device_mesh, shard.placements, src_data_rank=None
     )
 
 
-def _memory(runtime: Runtime, dist: DistributedContext) -> int | None:
+def _device_memory(runtime: Runtime, dist: DistributedContext) -> int | None:
     if runtime.device.type == "cuda":
         return int(torch.cuda.get_device_properties(runtime.device).total_memory)
     memory = memory_available()

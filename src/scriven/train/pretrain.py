@@ -1,153 +1,217 @@
-"""One pre-training run from its first step, or from where it stopped, to a finished run folder."""
+"""Pre-training from texts: what is particular to it when a run is started or resumed (`run.py`)."""
 
+import dataclasses
 import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from ..errors import DamagedError, InputError
-from ..runs import checkpoint
-from ..runs.huggingface import save_pretrained_files
-from ..runs.metadata import write_metadata
-from ..runs.model_card import read_loss_curve
-from .budget import TrainingHorizon
-from .logging import Stopwatch, forget_after
-from .loop import Loop
-from .signals import Interrupted, StopSignal
-from .together import shared
-from .train_plan import TrainPlan
-from .train_state import Outcome, TrainState
-from .trainer import Trainer
+from .. import config, registry
+from ..data.pipeline import load_dataset
+from ..data.shards import TokenDataset
+from ..data.sources import are_pairs
+from ..distributed import DistributedContext
+from ..errors import InputError, SettingError
+from ..generate.sampling_params import LARGEST_SEED, check_whole
+from ..models.shared.backbone import Backbone, pretraining
+from ..runs.folder import find_run
+from ..runtime import Runtime, decide
+from ..settings import Settings, TokenizerSettings
+from ..tokenizers.choose import vocabulary_for
+from .autoconfig import plan_pretraining
+from .budget import parse_budget
+from .datasets import RecurrentTextDataset, TextDataset, TextPairDataset
+from .request import Overrides, TrainRequest, UserComponents
+from .scaling_laws import model_shape
+from .train_plan import DatasetStats, TrainPlan
+
+DEFAULT_BUDGET = "10m"
 
 
-def pretrain(run: Trainer, stop: StopSignal, handle_signals: Stopwatch) -> dict[str, Any]:
-    """Trains, or goes on training, until the budget is spent.
+class Pretraining:
+    """The texts of a run, and the plan that follows from them.
 
     Args:
-        run: what to train and where.
-        stop: tells when somebody wants the run to end.
-        watch: the run's clock; started when the command was.
-
-    Returns:
-        The results, as written into scriven.json.
-
-    Raises:
-        Interrupted: after saving, when `stop` said so; at once, when it said so twice or before
-            or after the steps.
+        settings: defaults with the overrides of the request.
+        say: tells the user a sentence.
     """
-    try:
-        return _pretrain(run, stop, handle_signals)
-    except Interrupted as stopped:
-        if run.saved is None or not run.dist.is_main_process:
-            raise
-        again = f"scriven train --resume {shlex.quote(str(run.folder))}"
-        if "finetune" in run.record:
-            again = run.record["command"]
-        if run.dist.world_size > 1:
-            again = "the same command"
-        text = f"saved at step {run.saved}; go on with: {again}"
-        raise Interrupted(stopped.exit_code - 128, text, run.folder) from None
+
+    finetune_info: dict[str, Any] | None = None
+
+    def __init__(
+        self,
+        request: TrainRequest,
+        overrides: Overrides,
+        settings: Settings,
+        dist: DistributedContext,
+        say: Callable[[str], None],
+    ) -> None:
+        if dist.world_size > 1 and "-" in request.sources:
+            raise InputError("- (standard input) reaches one process only: give a file")
+        self.request, self.overrides, self.settings = request, overrides, settings
+        self.dist, self.say = dist, say
+        self.sources = list(request.sources)
+        self.corpus: TokenDataset | None = None
+
+    def existing_folder(self) -> Path | None:
+        """The folder of the run, where it is known before the text is read."""
+        request = self.request
+        if request.resume:
+            if request.out:
+                raise SettingError("--resume RUN goes on in RUN: leave --out away")
+            return find_run(request.resume)
+        if request.out == "":
+            raise SettingError("--out is empty: name a folder, or leave it away for runs/NAME")
+        return None if request.out is None else Path(request.out)
+
+    def load(self) -> Path:
+        """Reads the texts of a new run, after everything that can be refused without them.
+
+        Returns:
+            The run folder.
+        """
+        request, overrides, settings = self.request, self.overrides, self.settings
+        if not self.sources:
+            raise InputError("no text: give files, folders, - for standard input, or shakespeare")
+        self.budget = parse_budget(overrides.budget or DEFAULT_BUDGET)
+        self.architecture = overrides.arch or "llama"
+        module = registry.module("scriven.models", self.architecture)
+        config.replace(module.Config(), overrides.sections.get("model", {}), "model")
+        if overrides.size is not None:
+            model_shape(overrides.size)
+        vocab_size = settings.tokenizer.vocab_size
+        if vocab_size is not None and not 3 <= vocab_size < 2**31:
+            raise SettingError(f"--tokenizer.vocab_size={vocab_size}: at least 3")
+        if settings.runtime.parallel is not None and self.dist.world_size == 1:
+            raise SettingError(
+                f"--parallel {settings.runtime.parallel} is for several processes: start them with "
+                "torchrun --nproc-per-node 2 -m scriven train ..."
+            )
+        self.runtime = decide(settings.runtime, (self.dist.local_rank, self.dist.local_world_size))
+        self.seed = 0 if overrides.seed is None else overrides.seed
+        check_whole("seed", self.seed, LARGEST_SEED)
+        self.task = pretraining(module)
+        if self.task == "seq2seq" and are_pairs(request.sources, settings.data):
+            self.task = "pairs"
+        self.corpus = self._read(settings, self.seed, self.task, self.say)
+        return Path(request.out) if request.out is not None else Path("runs") / self.corpus.name
+
+    def plan(self) -> tuple[TrainPlan, Runtime]:
+        """The plan of a new run, from what `load` has read."""
+        corpus = self.corpus
+        assert corpus is not None
+        pairs = TextPairDataset(corpus).pairs if corpus.pairs else None
+        text = DatasetStats(
+            corpus.tokenizer.vocab_size,
+            _resolved(self.settings.tokenizer, corpus),
+            len(corpus.train),
+            len(corpus.validation),
+            None if pairs is None else int(pairs.lengths.max()),
+            None if pairs is None else len(pairs),
+        )
+        plan = plan_pretraining(
+            self.architecture,
+            self.overrides.sections.get("model", {}),
+            self.settings,
+            self.budget,
+            self.seed,
+            text,
+            self.runtime,
+            self.overrides.size,
+            self.task,
+            self.dist.world_size,
+        )
+        return plan, self.runtime
+
+    def check_resumable(self, folder: Path, metadata: dict[str, Any], plan: TrainPlan) -> None:
+        """Refuses to resume a run on another text; reads the text if that has not been done.
+
+        Raises:
+            InputError: says what is different.
+        """
+        if self.corpus is None:
+            if not self.sources:
+                self.sources = metadata["data"]["sources"]
+                if self.sources == ["-"]:
+                    raise InputError(
+                        f"{folder} was trained on standard input: pipe the same text again, with "
+                        f"`scriven train - --out {shlex.quote(str(folder))}`"
+                    )
+            self.corpus = self._read(plan.settings, plan.seed, plan.task, self.say)
+        if self.corpus.fingerprint != metadata["data"]["fingerprint"]:
+            raise InputError(
+                f"{folder} was trained on another text, or the text has changed since: "
+                "use --out NEW for a new run"
+            )
+        if self.corpus.tokenizer.fingerprint != metadata["tokenizer"]["fingerprint"]:
+            raise InputError(f"{folder} was trained with another vocabulary: use --out NEW")
+
+    def follow(
+        self, sources: Sequence[str], metadata: dict[str, Any], plan: TrainPlan
+    ) -> TextDataset:
+        """The data of a run that rank 0 has started, in any other process."""
+        self.sources = list(sources)
+        self.corpus = self._read(plan.settings, plan.seed, plan.task, lambda message: None)
+        if self.corpus.fingerprint != metadata["data"]["fingerprint"]:
+            raise InputError(f"{', '.join(sources)}: another text here than in process 0")
+        return self.dataset(plan)
+
+    def dataset(self, plan: TrainPlan) -> TextDataset:
+        """The way to read the text that suits task and architecture."""
+        assert self.corpus is not None
+        if plan.task == "pairs":
+            return TextPairDataset(self.corpus)
+        model = registry.module("scriven.models", plan.architecture).Model
+        recurrent = model.carried is not Backbone.carried
+        return (RecurrentTextDataset if recurrent else TextDataset)(self.corpus)
+
+    def components(self, components: UserComponents) -> UserComponents:
+        """The user's components, as they are."""
+        return components
+
+    def explain(self, plan: TrainPlan) -> str:
+        """Every setting with its value and the reason for it."""
+        assert self.corpus is not None
+        characters, documents = self.corpus.characters, self.corpus.documents
+        lines = [f"text: {characters:,} characters in {documents:,} documents"]
+        sections = {"model": plan.model, **vars(plan.settings)}
+        for section, values in sections.items():
+            default = config.to_dict(type(values)())
+            for name, value in config.to_dict(values).items():
+                key = f"{section}.{name}"
+                shown = "auto" if value is None else value
+                usual = "default" if value == default[name] else "asked for"
+                lines.append(f"  {key} = {shown}  ({plan.reasons.get(key, usual)})")
+        return "\n".join(lines)
+
+    def notes(self) -> list[str]:
+        """What the user should know about the text."""
+        return [] if self.corpus is None else self.corpus.notes
+
+    def _read(
+        self, settings: Settings, seed: int, task: str, say: Callable[[str], None]
+    ) -> TokenDataset:
+        """The text as token ids, with the special tokens that the task needs."""
+        corpus = load_dataset(
+            self.sources,
+            settings.data,
+            settings.tokenizer,
+            seed=seed,
+            pairs=task == "pairs",
+            say=say,
+        )
+        special = registry.module("scriven.tasks", task).Task.EXTRA_TOKENS
+        return dataclasses.replace(corpus, tokenizer=corpus.tokenizer.with_special_tokens(*special))
 
 
-def _pretrain(run: Trainer, stop: StopSignal, handle_signals: Stopwatch) -> dict[str, Any]:
-    plan, folder, log = run.plan, run.folder, run.log
-    progress = run.restore()
-    if progress is None:
-        progress = TrainState()
-        run.save(progress)  # proves that the folder can be written before time is spent
-        if run.failed:
-            raise run.failed
-    else:
-        if run.dist.is_main_process:
-            forget_after(folder / "metrics.jsonl", progress.step, progress.looked)
-        handle_signals = Stopwatch(used=progress.seconds, began=handle_signals.began)
-        log.event("note", step=progress.step, seconds=round(progress.seconds, 3), text="resumed")
-        log.say(f"going on from step {progress.step}")
-    clock, halt = shared(run.dist, handle_signals, stop)
-    horizon = _horizon(plan, clock, progress)
-    run.task.train()
-    settings = plan.settings
-    rows = (settings.train.batch_size or 1, settings.train.micro_batch_size or 1)
-    loop = Loop(
-        run.updater,
-        run.optimizers,
-        run.hooks(),
-        horizon,
-        settings.optim,
-        settings.train,
-        rows,
-        plan.model.context_length,
-        log,
-        halt,
-        clock,
-        progress,
+def _resolved(settings: TokenizerSettings, corpus: TokenDataset) -> TokenizerSettings:
+    """The settings with what was chosen for open ones, so that they make the same tokenizer
+    again."""
+    kind = corpus.tokenizer.kind
+    vocab_size = None
+    if kind in ("bpe", "word"):
+        vocab_size = settings.vocab_size or vocabulary_for(corpus.characters)
+    pattern = settings.pattern if kind == "bpe" else "llama3"
+    return config.replace(
+        settings, {"kind": kind, "vocab_size": vocab_size, "pattern": pattern}, "tokenizer"
     )
-    stop.gently = True
-    try:
-        outcome = loop.run()
-    finally:
-        stop.gently = False
-        log.close()
-    progress = outcome.progress
-    if run.failed:
-        raise run.failed
-    if outcome.reason == "interrupted":
-        number = halt.number
-        assert number is not None
-        raise Interrupted(number)
-    return _finish(run, outcome, handle_signals)
-
-
-def _finish(run: Trainer, outcome: Outcome, handle_signals: Stopwatch) -> dict[str, Any]:
-    """Puts the best weights back, and writes what the run achieved."""
-    progress, score = outcome.progress, outcome.score
-    if progress.best_step != progress.step or score is None:
-        try:
-            best = checkpoint.load(run.folder, progress.best_step)
-            run.parallel.load(best.tensors["model"])
-        except (InputError, DamagedError) as error:  # its save failed, or the disk did
-            run.log.say(f"the best weights cannot be read, so the last ones stay: {error}")
-            progress.best_step = progress.step
-        score = run.evaluate()
-    assert score is not None
-    text = run.sample()  # brings the weights together that are published
-    if not run.dist.is_main_process:
-        run.dist.barrier()
-        return {}
-    run.publish(progress.best_step)
-    seconds = round(handle_signals.seconds, 3)
-    run.log.event("sample", step=progress.best_step, seconds=seconds, prompt="", text=text)
-    results = {
-        "run": str(run.folder),
-        "measure": run.task.loss_unit,
-        "val_loss": score.loss,
-        "val_accuracy": score.accuracy,
-        "val_metrics": score.metrics,
-        "best_step": progress.best_step,
-        "steps": progress.step,
-        "tokens": progress.tokens,
-        "seconds": seconds,
-        "tokens_per_second": round(outcome.tokens_per_second, 1),
-        "parameters": sum(weight.numel() for weight in run.shown.parameters()),
-        "finished": True,
-        "stopped": outcome.reason,
-        "sample": text,
-        **run.material.results(run, score),
-    }
-    run.record["results"] = results
-    write_metadata(run.folder, run.record)
-    save_pretrained_files(
-        run.folder, run.describe(read_loss_curve(run.folder))
-    )  # the card tells it all now
-    run.dist.barrier()
-    return results
-
-
-def _horizon(plan: TrainPlan, handle_signals: Stopwatch, progress: TrainState) -> TrainingHorizon:
-    """The end of the run. Training gets at least half of a wall-clock budget, however long the
-    text took to prepare; what that grants is kept with the run, which goes on with the same end."""
-    if plan.budget.unit != "seconds":
-        return TrainingHorizon(steps=plan.steps, seconds=0.0)
-    amount = plan.budget.amount
-    if progress.step == 0:
-        progress.granted = max(0.0, handle_signals.seconds - amount / 2)
-    reserve = min(3.0, 0.2 * amount)
-    return TrainingHorizon(steps=None, seconds=amount + progress.granted, eval_reserve=reserve)

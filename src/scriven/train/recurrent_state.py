@@ -1,6 +1,6 @@
-"""What the rows of a run's batches remember from one step to the next.
+"""Truncated backpropagation through time: the state that each row of a batch hands on to the next.
 
-Part of a checkpoint, so that a run goes on bit for bit. Knows nothing of what a memory holds.
+Part of a checkpoint, so that resuming is bit for bit. Does not know what a state consists of.
 """
 
 from dataclasses import replace
@@ -9,77 +9,86 @@ import torch
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..distributed import SINGLE_PROCESS, BatchShard, DistributedContext
+from ..distributed import SINGLE_PROCESS, DistributedContext
 from ..models.shared.backbone import Backbone
 from ..nn.state import State
 
 
 class RecurrentState:
-    """The states of a model with a memory; for any other, nothing.
+    """The states of a recurrent model, row by row; always empty for any other model.
 
-    Each micro-batch has its own state, in the process that reads its rows. In a checkpoint they are
-    one, so that a run can go on with micro-batches of another size, on another number of processes.
+    Each micro-batch has a state of its own, in the process that reads its rows. A checkpoint joins
+    them, so that a run can resume with another micro-batch size or number of processes.
+
+    Args:
+        batch_size: rows of the whole batch.
+        rows: the rows of this process.
     """
 
-    def __init__(self, backbone: Backbone, share: BatchShard) -> None:
-        self.backbone, self.share = backbone, share
-        self.next = 0
-        """Number of the sample that the rows go on with."""
+    def __init__(self, backbone: Backbone, batch_size: int, rows: slice) -> None:
+        self.backbone, self.batch_size, self.rows = backbone, batch_size, rows
+        self.next_sample = 0
+        """Number of the sample that continues the text of the present states."""
         self.states: dict[int, State | None] = {}
-        self.saved: dict[str, Tensor] = {}
-        """From a checkpoint, for as long as no step has used it."""
+        """State of each micro-batch, by its first row."""
+        self.restored: dict[str, Tensor] = {}
+        """States of a checkpoint, until a step has used them."""
 
     def follow(self, sample: int, batch: Batch) -> Batch:
-        """The batch, marked as fresh where it is not the one that follows."""
-        follows, self.next = sample == self.next, sample + self.share.batch_size
-        if not follows or batch.reset_state:
-            self.clear()
+        """The batch, with `reset_state` set and all states dropped if it does not continue the one
+        before."""
+        continues, self.next_sample = sample == self.next_sample, sample + self.batch_size
+        if not continues or batch.reset_state:
+            self.reset()
             return replace(batch, reset_state=True)
         return batch
 
-    def state(self, start: int, rows: int) -> State | None:
-        """What `rows` rows of the batch, from row `start` on, remember."""
-        if start not in self.states:
-            state = self.backbone.carried(rows)
-            if state is not None and self.saved:
-                part = slice(start, start + rows)
+    def of_rows(self, first: int, count: int) -> State | None:
+        """The state of `count` rows of this process's batch, from row `first` on."""
+        if first not in self.states:
+            state = self.backbone.carried(count)
+            if state is not None and self.restored:
+                part = slice(first, first + count)
                 mine = {
                     name: tensor[part] if tensor.dim() > 1 else tensor
-                    for name, tensor in self.saved.items()
+                    for name, tensor in self.restored.items()
                 }
                 state.restore(mine, self.backbone.embed.token.weight.device)
-            self.states[start] = state
-        return self.states[start]
+            self.states[first] = state
+        return self.states[first]
 
-    def clear(self) -> None:
-        """Forgets everything: a text begins, or numbers went bad."""
-        self.states, self.saved = {}, {}
+    def reset(self) -> None:
+        """Drops all states: a text begins, or numbers went bad."""
+        self.states, self.restored = {}, {}
 
-    def tensors(self, dist: DistributedContext = SINGLE_PROCESS) -> dict[str, Tensor]:
-        """For a checkpoint: rows of all micro-batches one after the other, of all processes. Empty
-        without memory."""
-        found: dict[str, Tensor] = dict(self.saved)
+    def state_dict(self, dist: DistributedContext = SINGLE_PROCESS) -> dict[str, Tensor]:
+        """Tensors for a checkpoint, (rows of the whole batch, ...); empty without recurrence.
+
+        Every process has to call this.
+        """
+        mine: dict[str, Tensor] = dict(self.restored)
         parts = [state.tensors() for state in self.states.values() if state is not None]
         if parts:
-            found = {
+            # a tensor without rows, such as a length, is the same in every micro-batch
+            mine = {
                 name: torch.cat([part[name] for part in parts])
                 if tensor.dim() > 1
                 else tensor.clone()
                 for name, tensor in parts[0].items()
             }
-        if not found:
+        if not mine:
             return {}
-        together = {
-            name: dist.all_gather(tensor, self.share.batch_size) if tensor.dim() > 1 else tensor
-            for name, tensor in found.items()
+        gathered = {
+            name: dist.all_gather(tensor, self.batch_size) if tensor.dim() > 1 else tensor
+            for name, tensor in mine.items()
         }
-        return {**together, "next": torch.tensor(self.next)}
+        return {**gathered, "next": torch.tensor(self.next_sample)}
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """The inverse of `tensors`."""
-        self.clear()
-        self.saved = {
-            name: tensor[self.share.slice] if tensor.dim() > 1 else tensor
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `state_dict`."""
+        self.reset()
+        self.restored = {
+            name: tensor[self.rows] if tensor.dim() > 1 else tensor
             for name, tensor in tensors.items()
         }
-        self.next = int(self.saved.pop("next", torch.tensor(0)))
+        self.next_sample = int(self.restored.pop("next", torch.tensor(0)))

@@ -1,305 +1,301 @@
-"""From what a person asked for to a trained run folder: a new run, one to go on with, or a
-finished one.
+"""From a request to a trained run folder: a new run, one to resume, or a finished one.
 
 The order matters: nothing is written before everything that can be refused has been refused.
 """
 
-import dataclasses
+import json
 import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .. import config, registry
-from ..data.pairs import PairDataset
-from ..data.pipeline import load_dataset
-from ..data.shards import TokenDataset
-from ..data.sources import are_pairs
-from ..distributed import init_distributed
-from ..errors import BusyError, InputError, SettingError
-from ..generate.sampling_params import LARGEST_SEED, check_whole
-from ..models.shared.backbone import pretraining
-from ..runs.folder import create_run_dir, find_run
+from ..distributed import (
+    DistributedContext,
+    distributed_errors,
+    init_distributed,
+    is_distributed,
+)
+from ..errors import BusyError, InputError, LostError, SettingError
+from ..runs.folder import create_run_dir
 from ..runs.lock import RunLock
 from ..runs.metadata import check_size, read_metadata, write_metadata
-from ..runtime import decide
-from ..settings import Settings, TokenizerSettings
-from ..tokenizers.choose import vocabulary_for
-from .autoconfig import plan_pretraining
-from .budget import parse_budget
-from .conduct import TrainResult, run_plan
-from .finetune import finetune
-from .logging import Log, Stopwatch
-from .metadata import about_text, new_record
+from ..runtime import Runtime, decide
+from ..settings import Settings
+from .datasets import TrainDataset
+from .finetune import Finetuning
+from .metadata import new_metadata
+from .pretrain import Pretraining
 from .request import Overrides, TrainRequest, UserComponents, read_overrides
 from .resume import check_resume_config, plan_from_metadata
-from .scaling_laws import model_shape
-from .signals import StopSignal, handle_signals
-from .texts import Texts
-from .together import Meeting, gathering
-from .train_plan import DatasetStats, TrainPlan, check_settings
+from .signals import Interrupted, StopSignal, handle_signals
+from .trackers import console, jsonl
+from .trackers.base import BaseTracker, Trackers
+from .train_plan import TrainPlan, check_settings
+from .train_state import Run
+from .trainer import Trainer
 
-DEFAULT_BUDGET = "10m"
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run."""
+
+    folder: Path
+    results: dict[str, Any]
+    """As in scriven.json."""
 
 
-def start_or_resume(request: TrainRequest, own: UserComponents | None = None) -> TrainResult:
-    """Trains a new run, or goes on with an interrupted one, to its end.
+def start_or_resume(request: TrainRequest, components: UserComponents | None = None) -> TrainResult:
+    """Trains a new run, or resumes an interrupted one, to its end.
 
     Raises:
-        ScrivenError: anything that cannot be done as asked. Interrupted: stopped by a signal,
-            after saving.
+        ScrivenError: the request cannot be fulfilled; says why and what to do.
+        Interrupted: a signal arrived; the state is saved.
     """
+    began = time.monotonic() if request.began is None else request.began
     if request.base is not None:
-        return finetune(request, own)
-    clock = Stopwatch(began=request.began)
-    with handle_signals() as stop:
-        overrides = read_overrides(request)
-        asked = overrides.apply(Settings())
-        check_settings(asked)
-        with gathering(init_distributed(asked.runtime.distributed_timeout)) as meeting:
-            if meeting.dist.world_size > 1 and "-" in request.sources:
-                raise InputError("- (standard input) reaches one process only: give a file")
-            if not meeting.dist.is_main_process:
-                return _follow(request, stop, clock, own or UserComponents(), meeting)
-            folder = _folder(request)
-            if folder is not None and (folder / "scriven.json").exists():
-                return _again(
-                    request, overrides, folder, stop, clock, own or UserComponents(), meeting
-                )
-            return _new(request, overrides, stop, clock, own or UserComponents(), meeting)
-
-
-def _folder(request: TrainRequest) -> Path | None:
-    """The run folder where it is known before the text is read."""
-    if request.resume:
-        if request.out:
-            raise SettingError("--resume RUN goes on in RUN: leave --out away")
-        return find_run(request.resume)
-    if request.out == "":
-        raise SettingError("--out is empty: name a folder, or leave it away for runs/NAME")
-    return None if request.out is None else Path(request.out)
-
-
-def _new(
-    request: TrainRequest,
-    overrides: Overrides,
-    stop: StopSignal,
-    clock: Stopwatch,
-    own: UserComponents,
-    meeting: Meeting,
-) -> TrainResult:
-    """A run that does not exist yet."""
-    if not request.sources:
-        raise InputError("no text: give files, folders, - for standard input, or shakespeare")
-    log = Log(None, quiet=request.quiet)
-    budget = parse_budget(overrides.budget or DEFAULT_BUDGET)
-    architecture = overrides.arch or "llama"
-    module = registry.module("scriven.models", architecture)
-    config.replace(module.Config(), overrides.sections.get("model", {}), "model")  # refuses early
-    settings = overrides.apply(Settings())
-    check_settings(settings)
-    if overrides.size is not None:
-        model_shape(overrides.size)
-    if settings.tokenizer.vocab_size is not None and not 3 <= settings.tokenizer.vocab_size < 2**31:
-        raise SettingError(f"--tokenizer.vocab_size={settings.tokenizer.vocab_size}: at least 3")
-    dist = meeting.dist
-    if settings.runtime.parallel is not None and dist.world_size == 1:
-        raise SettingError(
-            f"--parallel {settings.runtime.parallel} is for several processes: start them with "
-            "torchrun --nproc-per-node 2 -m scriven train ..."
-        )
-    runtime = decide(settings.runtime, (dist.local_rank, dist.local_world_size))
-    seed = 0 if overrides.seed is None else overrides.seed
-    check_whole("seed", seed, LARGEST_SEED)
-    task = pretraining(module)
-    if task == "seq2seq" and are_pairs(request.sources, settings.data):
-        task = "pairs"
-    corpus = load_dataset(
-        request.sources,
-        settings.data,
-        settings.tokenizer,
-        seed=seed,
-        pairs=task == "pairs",
-        say=log.say,
-    )
-    corpus = with_marks(corpus, task)
-    folder = Path(request.out) if request.out is not None else Path("runs") / corpus.name
-    if (folder / "scriven.json").exists():
-        return _again(request, overrides, folder, stop, clock, own, meeting, corpus)
-    pairs = PairDataset(corpus.train, corpus.tokenizer.eos) if corpus.pairs else None
-    text = DatasetStats(
-        corpus.tokenizer.vocab_size,
-        _resolved(settings.tokenizer, corpus),
-        len(corpus.train),
-        len(corpus.validation),
-        None if pairs is None else int(pairs.lengths.max()),
-        None if pairs is None else len(pairs),
-    )
-    plan = plan_pretraining(
-        architecture,
-        overrides.sections.get("model", {}),
-        settings,
-        budget,
-        seed,
-        text,
-        runtime,
-        overrides.size,
-        task,
-        dist.world_size,
-    )
-    dist.batch_shard(plan.settings.train.batch_size or 1)  # refuses early
-    data, tokenizer = about_text(corpus), corpus.tokenizer
-    check_size(new_record(plan, tokenizer, data, folder.name, "", runtime, []))
-    folder = create_run_dir(folder)
-    for sentence in corpus.notes:
-        log.say(sentence)
-    if request.explain:
-        log.say(explain(plan, corpus))
-    with RunLock(folder):
-        if (folder / "scriven.json").exists():
-            raise BusyError(f"{folder} was made by another process just now: try again")
-        command = request.command
-        record = new_record(plan, tokenizer, data, folder.name, command, runtime, own.names())
-        record["environment"]["processes"] = dist.world_size
-        write_metadata(folder, record)
-        meeting.begin(folder, request.sources)
-        return run_plan(
-            plan, Texts(corpus), folder, record, runtime, stop, clock, own, request.quiet, dist
-        )
-
-
-def _again(
-    request: TrainRequest,
-    overrides: Overrides,
-    folder: Path,
-    stop: StopSignal,
-    clock: Stopwatch,
-    own: UserComponents,
-    meeting: Meeting,
-    corpus: TokenDataset | None = None,
-) -> TrainResult:
-    """A run that exists: go on with it, or give its results once more."""
-    log = Log(None, quiet=request.quiet)
-    record = read_metadata(folder)
-    if "finetune" in record:
-        raise InputError(f"{folder} is a fine-tuning: go on with `{record['command']}`")
-    plan, changes = check_resume_config(record, overrides, folder)
-    sources = list(request.sources) or record["data"]["sources"]
-    if corpus is None:
-        if sources == ["-"] and not request.sources:
+        if not request.sources:
             raise InputError(
-                f"{folder} was trained on standard input: pipe the same text again, with "
-                f"`scriven train - --out {shlex.quote(str(folder))}`"
+                "no data: give a .csv, .tsv, .jsonl or .parquet file, or a built-in table"
             )
-        settings = plan.settings
-        corpus = load_dataset(
-            sources,
-            settings.data,
-            settings.tokenizer,
-            seed=plan.seed,
-            pairs=plan.task == "pairs",
-            say=log.say,
-        )
-        corpus = with_marks(corpus, plan.task)
-    if corpus.fingerprint != record["data"]["fingerprint"]:
-        raise InputError(
-            f"{folder} was trained on another text, or the text has changed since: "
-            "use --out NEW for a new run"
-        )
-    if corpus.tokenizer.fingerprint != record["tokenizer"]["fingerprint"]:
-        raise InputError(f"{folder} was trained with another vocabulary: use --out NEW")
-    if record["results"] is not None:
-        log.say(f"{folder} is finished; use --out NEW for another run")
-        meeting.begin(folder, sources, finished=True)
-        return TrainResult(folder, {**record["results"], "run": str(folder)})
-    missing = [name for name in record.get("own", []) if name not in own.names()]
-    if missing:
-        raise InputError(
-            f"{folder} was begun from Python with an {missing[0]} of your own: go on from there"
-        )
-    dist, environment = meeting.dist, record["environment"]
-    dist.batch_shard(plan.settings.train.batch_size or 1)
-    runtime = decide(plan.settings.runtime, (dist.local_rank, dist.local_world_size))
-    before = environment.get("processes", 1)
-    if dist.world_size != before:
-        changes.append(
-            f"on {dist.world_size} processes, not {before}: the same text in the same order; "
-            "dropout draws other random numbers"
-        )
-        environment["processes"] = dist.world_size
-    if runtime.threads != record["environment"]["threads"]:
-        log.say("another number of threads than before: the numbers may differ in the last digits")
-    with RunLock(folder):
-        for sentence in changes:
-            log.say(sentence)
+        if is_distributed():
+            raise SettingError("finetune is the work of one process: start it without torchrun")
+    with handle_signals() as stop:
+        # 1. settings: the command line over the preset over the defaults
+        overrides = read_overrides(request)
+        settings = overrides.apply(Settings())
+        check_settings(settings)
+        # 2. with torchrun: rank 0 decides what is trained, and the other processes wait for it
+        with broadcast_run(init_distributed(settings.runtime.distributed_timeout)) as broadcast:
+            dist = broadcast.dist
+            trackers = Trackers([])
+            if dist.is_main_process:
+                trackers = load_trackers(settings.train.trackers, request.quiet)
+            say = trackers.on_message
+            source: Pretraining | Finetuning
+            if request.base is None:
+                source = Pretraining(request, overrides, settings, dist, say)
+            else:
+                source = Finetuning(request, overrides, settings, say)
+            launch = _Launch(
+                request, overrides, components or UserComponents(), source, trackers, broadcast,
+                stop, began,
+            )  # fmt: skip
+            return launch.run() if dist.is_main_process else launch.follow()
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """A run on its way from request to training."""
+
+    request: TrainRequest
+    overrides: Overrides
+    user_components: UserComponents
+    source: Pretraining | Finetuning
+    trackers: Trackers
+    broadcast: "RunBroadcast"
+    stop: StopSignal
+    began: float
+
+    def run(self) -> TrainResult:
+        """A new run or one to resume, whichever the folder holds."""
+        folder = self.source.existing_folder()
+        if folder is None or not (folder / "scriven.json").exists():
+            folder = self.source.load()
+        exists = (folder / "scriven.json").exists()
+        return self.resume(folder) if exists else self.begin(folder)
+
+    def begin(self, folder: Path) -> TrainResult:
+        """A run that does not exist yet."""
+        request, source, dist = self.request, self.source, self.broadcast.dist
+        # 1. plan the run; everything that is refused is refused before the folder is made
+        plan, runtime = source.plan()
+        dist.batch_shard(plan.settings.train.batch_size or 1)
+        dataset = source.dataset(plan)
+        metadata = new_metadata(
+            plan, dataset, folder.name, request.command, runtime, self.user_components.names(),
+            source.finetune_info, dist.world_size,
+        )  # fmt: skip
+        check_size(metadata)
+        # 2. the folder, under a lock
+        folder = create_run_dir(folder)
+        metadata["name"] = folder.name  # of a link, the folder it points to
+        for sentence in source.notes():
+            self.trackers.on_message(sentence)
         if request.explain:
-            log.say(explain(plan, corpus))
-        if changes:
-            record["settings"].update(config.to_dict(plan.settings))
-            record["settings"]["budget"] = config.to_dict(plan.budget)
-            record["settings"]["steps"] = plan.steps
-            write_metadata(folder, record)
-        meeting.begin(folder, sources)
-        return run_plan(
-            plan, Texts(corpus), folder, record, runtime, stop, clock, own, request.quiet, dist
-        )
+            self.trackers.on_message(source.explain(plan))
+        with RunLock(folder):
+            if (folder / "scriven.json").exists():
+                raise BusyError(f"{folder} was made by another process just now: try again")
+            write_metadata(folder, metadata)
+            # 3. train
+            self.broadcast.send(folder, source.sources)
+            return self.train(plan, dataset, folder, metadata, runtime)
+
+    def resume(self, folder: Path) -> TrainResult:
+        """A run that exists: its results if it is finished, else the rest of its training."""
+        request, source, dist = self.request, self.source, self.broadcast.dist
+        # 1. is it the same run? only settings that change nothing may differ
+        metadata = read_metadata(folder)
+        self._check_kind(folder, metadata)
+        plan, changes = check_resume_config(metadata, self.overrides, folder)
+        source.check_resumable(folder, metadata, plan)
+        if metadata["results"] is not None:
+            self.trackers.on_message(f"{folder} is finished; use --out NEW for another run")
+            self.broadcast.send(folder, source.sources, finished=True)
+            return TrainResult(folder, {**metadata["results"], "run": str(folder)})
+        missing = [
+            each for each in metadata.get("own", []) if each not in self.user_components.names()
+        ]
+        if missing:
+            raise InputError(
+                f"{folder} was begun from Python with an {missing[0]} of your own: go on from there"
+            )
+        dataset = source.dataset(plan)
+        if dataset.tokenizer.fingerprint != metadata["tokenizer"]["fingerprint"]:
+            raise InputError(f"{folder} was fine-tuned from another model: use --out NEW")
+        # 2. the machine may be another one
+        dist.batch_shard(plan.settings.train.batch_size or 1)
+        runtime = decide(plan.settings.runtime, (dist.local_rank, dist.local_world_size))
+        environment = metadata["environment"]
+        processes = environment.get("processes", 1)
+        if dist.world_size != processes:
+            changes.append(
+                f"on {dist.world_size} processes, not {processes}: the same text in the same "
+                "order; dropout draws other random numbers"
+            )
+            environment["processes"] = dist.world_size
+        if runtime.threads != environment["threads"]:
+            self.trackers.on_message(
+                "another number of threads than before: the numbers may differ in the last digits"
+            )
+        # 3. train
+        with RunLock(folder):
+            for sentence in changes:
+                self.trackers.on_message(sentence)
+            if request.explain:
+                self.trackers.on_message(source.explain(plan))
+            if changes:
+                self._write_changes(folder, metadata, plan)
+            self.broadcast.send(folder, source.sources)
+            return self.train(plan, dataset, folder, metadata, runtime)
+
+    def follow(self) -> TrainResult:
+        """Any process but rank 0: trains what rank 0 has planned and written down."""
+        assert isinstance(self.source, Pretraining)
+        message, dist = self.broadcast.receive(), self.broadcast.dist
+        if not message:
+            raise SystemExit(2)  # rank 0 has said why
+        folder = Path(message["folder"])
+        metadata = read_metadata(folder)
+        if message["finished"]:
+            return TrainResult(folder, {**metadata["results"], "run": str(folder)})
+        plan = plan_from_metadata(metadata, self.request.arch, self.overrides.sections.get("optim"))
+        dataset = self.source.follow(message["sources"], metadata, plan)
+        runtime = decide(plan.settings.runtime, (dist.local_rank, dist.local_world_size))
+        return self.train(plan, dataset, folder, metadata, runtime)
+
+    def train(
+        self,
+        plan: TrainPlan,
+        dataset: TrainDataset,
+        folder: Path,
+        metadata: dict[str, Any],
+        runtime: Runtime,
+    ) -> TrainResult:
+        """Trains to the end; a signal is reported with the command that resumes the run."""
+        dist = self.broadcast.dist
+        components = self.source.components(self.user_components)
+        run = Run(plan, dataset, folder, metadata, runtime, components, dist)
+        trainer: Trainer | None = None
+        try:
+            with distributed_errors() if dist.world_size > 1 else nullcontext():
+                trainer = Trainer(run, self.trackers, self.stop, self.began)
+                return TrainResult(folder, trainer.fit())
+        except Interrupted as stopped:
+            step = None if trainer is None else trainer.checkpointer.saved_step
+            if step is None or not dist.is_main_process:
+                raise
+            command = f"scriven train --resume {shlex.quote(str(folder))}"
+            if "finetune" in metadata:
+                command = metadata["command"]
+            if dist.world_size > 1:
+                command = "the same command"
+            text = f"saved at step {step}; go on with: {command}"
+            raise Interrupted(stopped.exit_code - 128, text, folder) from None
+        finally:
+            self.trackers.close()
+
+    def _check_kind(self, folder: Path, metadata: dict[str, Any]) -> None:
+        """Refuses to resume a fine-tuning as a pre-training, and the other way round."""
+        if isinstance(self.source, Pretraining):
+            if "finetune" in metadata:
+                raise InputError(f"{folder} is a fine-tuning: go on with `{metadata['command']}`")
+        elif metadata.get("task") != self.source.table.name or "finetune" not in metadata:
+            raise InputError(
+                f"{folder} is a run for {metadata.get('task')}, not {self.source.table.name}: "
+                "use --out NEW"
+            )
+
+    def _write_changes(self, folder: Path, metadata: dict[str, Any], plan: TrainPlan) -> None:
+        metadata["settings"].update(config.to_dict(plan.settings))
+        metadata["settings"]["budget"] = config.to_dict(plan.budget)
+        metadata["settings"]["steps"] = plan.steps
+        if self.request.base is not None:  # a pre-training resumes with --resume instead
+            metadata["command"] = self.request.command
+        write_metadata(folder, metadata)
 
 
-def _follow(
-    request: TrainRequest, stop: StopSignal, clock: Stopwatch, own: UserComponents, meeting: Meeting
-) -> TrainResult:
-    """Any process but the first: trains what that one has planned and written down."""
-    told = meeting.listen()
-    if not told:
-        raise SystemExit(2)  # the first process has said why
-    folder = Path(told["folder"])
-    record = read_metadata(folder)
-    if told["finished"]:
-        return TrainResult(folder, {**record["results"], "run": str(folder)})
-    plan = plan_from_metadata(record, request.arch, read_overrides(request).sections.get("optim"))
-    settings = plan.settings
-    corpus = load_dataset(
-        told["sources"],
-        settings.data,
-        settings.tokenizer,
-        seed=plan.seed,
-        pairs=plan.task == "pairs",
-        say=lambda text: None,
-    )
-    corpus = with_marks(corpus, plan.task)
-    if corpus.fingerprint != record["data"]["fingerprint"]:
-        raise InputError(f"{', '.join(told['sources'])}: another text here than in process 0")
-    runtime = decide(settings.runtime, (meeting.dist.local_rank, meeting.dist.local_world_size))
-    return run_plan(
-        plan, Texts(corpus), folder, record, runtime, stop, clock, own, True, meeting.dist
-    )
+class RunBroadcast:
+    """How rank 0 tells the other processes what is trained, once nothing can be refused any more.
+    Until then they wait."""
+
+    def __init__(self, dist: DistributedContext) -> None:
+        self.dist = dist
+        self.done = dist.world_size == 1
+
+    def send(self, folder: Path, sources: Sequence[str], finished: bool = False) -> None:
+        """All processes train this run; or it is finished, and they end."""
+        if not self.done:
+            self.done = True
+            message = {"folder": str(folder), "sources": list(sources), "finished": finished}
+            self.dist.broadcast_str(json.dumps(message))
+
+    def receive(self) -> dict[str, Any]:
+        """The message of rank 0; empty if it gave up."""
+        self.done = True
+        message: dict[str, Any] = json.loads(self.dist.broadcast_str(""))
+        return message
+
+    def close(self) -> None:
+        """Lets the other processes go if there is nothing to train."""
+        if not self.done:
+            with suppress(LostError):
+                self.dist.broadcast_str("{}")
 
 
-def with_marks(corpus: TokenDataset, task: str) -> TokenDataset:
-    """The text with a tokenizer that has the special tokens a task needs."""
-    extra = registry.module("scriven.tasks", task).Task.EXTRA_TOKENS
-    return dataclasses.replace(corpus, tokenizer=corpus.tokenizer.with_special_tokens(*extra))
+@contextmanager
+def broadcast_run(dist: DistributedContext) -> Iterator[RunBroadcast]:
+    """A broadcast, for the length of a block."""
+    broadcast = RunBroadcast(dist)
+    try:
+        yield broadcast
+    finally:
+        broadcast.close()
 
 
-def _resolved(asked: TokenizerSettings, corpus: TokenDataset) -> TokenizerSettings:
-    """What `prepare` made of settings that were left open, so that it makes the same again."""
-    kind = corpus.tokenizer.kind
-    vocab_size = None
-    if kind in ("bpe", "word"):
-        vocab_size = asked.vocab_size or vocabulary_for(corpus.characters)
-    pattern = asked.pattern if kind == "bpe" else "llama3"
-    return config.replace(
-        asked, {"kind": kind, "vocab_size": vocab_size, "pattern": pattern}, "tokenizer"
-    )
+def load_trackers(names: str, quiet: bool) -> Trackers:
+    """Console and metrics.jsonl, and the trackers named in `train.trackers`.
 
-
-def explain(plan: TrainPlan, corpus: TokenDataset) -> str:
-    """Every setting with its value and the reason for it."""
-    lines = [f"text: {corpus.characters:,} characters in {corpus.documents:,} documents"]
-    sections = {"model": plan.model, **vars(plan.settings)}
-    for section, values in sections.items():
-        usual = config.to_dict(type(values)())
-        for name, value in config.to_dict(values).items():
-            key = f"{section}.{name}"
-            shown = "auto" if value is None else value
-            why = plan.reasons.get(key, "default" if value == usual[name] else "asked for")
-            lines.append(f"  {key} = {shown}  ({why})")
-    return "\n".join(lines)
+    Raises:
+        InputError: an unknown name. MissingExtra: its package is not installed.
+    """
+    shown = console.Tracker(quiet)
+    trackers: list[BaseTracker] = [jsonl.Tracker(warn=shown.on_message), shown]
+    for name in filter(None, (name.strip() for name in names.split(","))):
+        if name not in ("console", "jsonl"):
+            trackers.append(registry.module("scriven.train.trackers", name).Tracker())
+    return Trackers(trackers)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal: finish the step, save, and say how to go on."""
+"""Ctrl-C, SIGTERM and a closed terminal: the step is finished and saved before the run ends."""
 
 import signal
 import threading
@@ -12,9 +12,9 @@ SIGNALS = [
 ]
 
 
-class Interrupted(BaseException):  # like KeyboardInterrupt: nothing should swallow it
-    """A run was asked to stop. `exit_code` is 128 plus the signal's number, as shells have it;
-    `folder` is where the state was saved, if there was any."""
+class Interrupted(BaseException):  # like KeyboardInterrupt: `except Exception` must not catch it
+    """A signal ended a run. `exit_code` is 128 plus the signal's number, as in a shell; `folder` is
+    where the state was saved, if it was."""
 
     def __init__(self, number: int, text: str = "", folder: Path | None = None) -> None:
         super().__init__(text)
@@ -23,32 +23,38 @@ class Interrupted(BaseException):  # like KeyboardInterrupt: nothing should swal
 
 
 class StopSignal:
-    """Whether somebody asked the run to stop."""
+    """A signal handler that remembers the first signal, and raises on the second."""
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self.gently = False
-        """While a training loop watches, a signal is noted; otherwise it interrupts at once."""
+        """The signal that was received, if any."""
+        self.is_deferred = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None or not self.gently:
-            raise Interrupted(number)  # the second time, or nothing to save: leave at once
+        if self.number is not None or not self.is_deferred:
+            raise Interrupted(number)  # a second signal, or nothing to save: leave at once
         self.number = number
 
-    def __bool__(self) -> bool:
-        return self.number is not None
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within this block the first signal is only remembered; elsewhere it interrupts."""
+        self.is_deferred = True
+        try:
+            yield
+        finally:
+            self.is_deferred = False
 
 
 @contextmanager
 def handle_signals() -> Iterator[StopSignal]:
-    """Handles the signals for the length of a block; only the main thread can."""
+    """Handles the signals within a block; in any thread but the main one nothing is handled."""
     stop = StopSignal()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    # what was ignored stays ignored: nohup, and jobs in the background of a script
-    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in heard}
+    # an ignored signal stays ignored: nohup, and background jobs of a script
+    handled = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in handled}
     try:
         yield stop
     finally:

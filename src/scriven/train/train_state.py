@@ -1,116 +1,108 @@
-"""Where a run stands, what the loop asks of its surroundings, and how a run ended."""
+"""What a run is, where it stands, and its checkpoint as tensors and JSON values."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..data.batch import Batch
-from ..evaluate.loss import Score
-from ..runtime import random_state, restore_random_state
+from ..distributed import SINGLE_PROCESS, DistributedContext
+from ..runtime import Runtime, random_state, restore_random_state
+from .datasets import TrainDataset
 from .optim.base import Optimizers
 from .parallel import Parallel
 from .recurrent_state import RecurrentState
+from .request import UserComponents
+from .train_plan import TrainPlan
+
+Tensors = dict[str, dict[str, torch.Tensor]]
+"""Group (a file of a checkpoint) -> name -> tensor."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained, on what, where, and with which of the user's own components."""
+
+    plan: TrainPlan
+    dataset: TrainDataset
+    folder: Path
+    """Locked, and with its scriven.json written."""
+    metadata: dict[str, Any]
+    """The content of scriven.json."""
+    runtime: Runtime
+    components: UserComponents = field(default_factory=UserComponents)
+    dist: DistributedContext = SINGLE_PROCESS
 
 
 @dataclass
 class TrainState:
-    """Where a run stands; saved with every checkpoint."""
+    """Where a run stands; part of every checkpoint."""
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
     samples: int = 0
-    """Number of the next window; runs ahead of the steps after a rollback."""
-    best_rank: float | None = None
-    """`Score.selection_metric` of the best evaluation."""
+    """Number of the next sample; runs ahead of the steps after a rollback."""
+    best_score: float | None = None
+    """`Score.selection_metric` of the best evaluation; less is better."""
     best_step: int = 0
-    stale: int = 0
-    """Evaluations in a row without a better one."""
-    bad: int = 0
-    """Updates in a row that were skipped."""
+    evals_without_improvement: int = 0
+    nonfinite_steps: int = 0
+    """Consecutive steps that were skipped."""
     rollbacks: int = 0
-    caution: float = 1.0
+    lr_backoff: float = 1.0
     """Factor on the learning rate, halved at each rollback."""
-    shortened: float = 1.0
-    """See `TrainingHorizon.budget_fraction`."""
-    evaluated: float = 0.0
-    """Seconds at the last evaluation, for wall-clock budgets."""
-    looked: int = 0
-    """Step of the last evaluation."""
+    budget_fraction: float = 1.0
+    """Fraction of the budget in use; less than 1 after early stopping brought the decay forward."""
+    last_eval_seconds: float = 0.0
+    last_eval_step: int = 0
     converged: bool = False
-    """Ended because nothing improved any more."""
-    granted: float = 0.0
-    """Seconds beyond a wall-clock budget, for a text that took long to prepare."""
+    """Whether early stopping ended the run."""
+    extra_seconds: float = 0.0
+    """Seconds beyond a wall-clock budget, granted for a text that took long to prepare."""
+
+    def advance(self, batch_size: int, num_tokens: int, seconds: float) -> None:
+        """Counts a step."""
+        self.step += 1
+        self.samples += batch_size
+        self.tokens += num_tokens
+        self.seconds = seconds
 
 
-@dataclass(frozen=True)
-class Hooks:
-    """What the loop asks of its surroundings."""
-
-    batch: Callable[[int], Batch]
-    """The batch whose first window has this number."""
-    evaluate: Callable[[Callable[[], bool]], Score | None]
-    """Score on the whole validation part; gives up with None when the argument says so."""
-    save: Callable[[TrainState], None]
-    """Writes a checkpoint."""
-    better: Callable[[TrainState, Score], None]
-    """Keeps the present weights as the best so far."""
-    restore: Callable[[], TrainState | None]
-    """Goes back to the last healthy checkpoint."""
-    sample: Callable[[], str]
-    """A little of the model's writing."""
-    baseline: Callable[[], None]
-    """Makes sure there is something to compare the score with; costs time only once."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended."""
-
-    progress: TrainState
-    reason: str
-    """budget, converged or interrupted."""
-    tokens_per_second: float
-    score: Score | None
-    """The last evaluation."""
-
-
-def state_of(
+def state_dict(
     parallel: Parallel,
     optimizers: Optimizers,
-    carry: RecurrentState,
-    progress: TrainState,
+    recurrent_state: RecurrentState | None,
+    state: TrainState,
     device: torch.device,
-) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
-    """Everything a run needs to go on, on any number of processes: (tensors by file, JSON values).
+) -> tuple[Tensors, dict[str, Any]]:
+    """Everything a run needs to resume, on any number of processes: (tensors, JSON values).
 
-    All processes must ask.
+    Every process has to call this.
     """
     tensors, numbers = optimizers.state()
-    files = {
-        "model": parallel.gathered(parallel.task.state_dict()),
-        "optimizer": parallel.gathered(tensors),
+    groups = {
+        "model": parallel.full_tensors(parallel.task.state_dict()),
+        "optimizer": parallel.full_tensors(tensors),
         "random": random_state(device),
     }
-    carried = carry.tensors(parallel.dist)
-    if carried:
-        files["carried"] = carried
-    return files, {"progress": asdict(progress), "optimizer": numbers}
+    if recurrent_state is not None and (tensors := recurrent_state.state_dict(parallel.dist)):
+        groups["recurrent_state"] = tensors
+    return groups, {"progress": asdict(state), "optimizer": numbers}
 
 
-def restore_state(
+def load_state_dict(
     parallel: Parallel,
     optimizers: Optimizers,
-    carry: RecurrentState,
-    files: dict[str, dict[str, torch.Tensor]],
-    state: dict[str, Any],
+    recurrent_state: RecurrentState | None,
+    groups: Tensors,
+    values: dict[str, Any],
     device: torch.device,
 ) -> TrainState:
-    """The inverse of `state_of`."""
-    parallel.load(files["model"])
-    optimizers.restore(files["optimizer"], state["optimizer"])
-    carry.restore(files.get("carried", {}))
-    restore_random_state(files["random"], device)
-    return TrainState(**state["progress"])
+    """The inverse of `state_dict`."""
+    parallel.load(groups["model"])
+    optimizers.restore(groups["optimizer"], values["optimizer"])
+    if recurrent_state is not None:
+        recurrent_state.load_state_dict(groups.get("recurrent_state", {}))
+    restore_random_state(groups["random"], device)
+    return TrainState(**values["progress"])

@@ -1,4 +1,4 @@
-"""One update of the weights: forward, backward, clip, step, or skip when a number went bad."""
+"""One training step: forward and backward over micro-batches, gradient clipping, optimizer step."""
 
 import math
 from dataclasses import dataclass
@@ -9,33 +9,31 @@ from ..data.batch import Batch
 from ..runtime import Runtime
 from ..tasks.base import Output
 from .optim.base import Optimizers
-from .parallel import Parallel, whole
+from .parallel import Parallel, full_tensor
 from .recurrent_state import RecurrentState
 
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """What one update did."""
+    """What one step did."""
 
     loss: float
-    """Mean nats per counted token, over all micro-batches."""
+    """Mean loss in nats per target, over all micro-batches and processes."""
     accuracy: float
-    norm: float
-    """Of the gradient of all weights together, before clipping."""
+    grad_norm: float
+    """Norm of the gradient of all weights together, before clipping."""
     applied: bool
-    """False when loss or gradient was not a finite number: the weights are as before. A batch in
-    which nothing counts moves nothing either, but is no reason to worry."""
-    read: int
-    """Tokens of the text."""
+    """False if the loss or the gradient was NaN or infinite, so that the weights are as before. A
+    batch without targets changes no weight either, but counts as applied."""
+    num_tokens: int
+    """Tokens of the text in the batch."""
 
 
 class TrainStep:
-    """Turns a batch into an update.
+    """Turns a batch into an update of the weights.
 
-    Micro-batches add up sums, divided once by the tokens of the whole batch, so their number
-    changes memory and speed but not the mathematics. A model with a memory finds in `carry` what
-    its rows remember; an update that went bad makes it forget, as that may have gone bad as well.
-    Several processes take each their rows of a batch and divide by the tokens of all of it.
+    Gradient accumulation adds up sums, which are divided once by the number of targets of the whole
+    batch: neither the number of micro-batches nor the number of processes changes the mathematics.
     """
 
     def __init__(
@@ -43,56 +41,100 @@ class TrainStep:
         parallel: Parallel,
         optimizers: Optimizers,
         runtime: Runtime,
-        clip: float,
-        carry: RecurrentState | None = None,
+        grad_clip: float,
+        recurrent_state: RecurrentState | None = None,
     ) -> None:
         self.parallel, self.optimizers = parallel, optimizers
-        self.runtime, self.clip, self.carry = runtime, clip, carry
+        self.runtime, self.grad_clip = runtime, grad_clip
+        self.recurrent_state = recurrent_state
         half = runtime.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=half)
 
-    def __call__(self, batch: Batch, rows: int, lr_multiplier: float) -> StepMetrics:
-        """One update.
+    def __call__(self, batch: Batch, micro_batch_size: int, lr_multiplier: float) -> StepMetrics:
+        """One step.
 
         Args:
-            batch: all rows of this process for this update.
-            rows: at most so many at once.
-            lr_multiplier: of the peak learning rate.
+            batch: this process's rows of the batch, (B, T) tokens and targets.
+            micro_batch_size: rows of one forward pass.
+            lr_multiplier: the learning rate as a fraction of its peak.
         """
         dist = self.parallel.dist
-        total, read = dist.all_reduce_sum([batch.num_targets(), batch.num_tokens])
-        if not total:  # decay and momentum would move the weights without anything learnt
-            return StepMetrics(0.0, 0.0, 0.0, applied=True, read=int(read))
+        # 1. what the loss is divided by: the targets of the whole batch, over all processes
+        targets, num_tokens = dist.all_reduce_sum([batch.num_targets(), batch.num_tokens])
+        if not targets:  # weight decay and momentum would move the weights without a gradient
+            return StepMetrics(0.0, 0.0, 0.0, applied=True, num_tokens=int(num_tokens))
+        # 2. forward and backward, micro-batch by micro-batch; gradients accumulate
         loss, correct = 0.0, 0
-        parts = list(batch.split(rows))
-        for number, part in enumerate(parts):
-            with self.parallel.part(last=number == len(parts) - 1):
-                output = self._forward(part, number * rows)
-                self.scaler.scale(output.loss / (total / dist.world_size)).backward()  # type: ignore[no-untyped-call]
+        micro_batches = list(batch.split(micro_batch_size))
+        for index, micro_batch in enumerate(micro_batches):
+            with self.parallel.sync_gradients(last=index == len(micro_batches) - 1):
+                output = self._forward(micro_batch, index * micro_batch_size)
+                # DDP and FSDP average gradients over processes, so the mean is undone here
+                scaled = self.scaler.scale(output.loss / (targets / dist.world_size))
+                scaled.backward()  # type: ignore[no-untyped-call]
             loss += float(output.loss.detach())
             correct += int(output.correct)
-        loss, right = dist.all_reduce_sum([loss, correct])
+        loss, correct_of_all = dist.all_reduce_sum([loss, correct])
+        # 3. clip the norm of the whole gradient
         for optimizer in self.optimizers.optimizers:
             self.scaler.unscale_(optimizer)
-        norm = float(self._clip())
-        applied = math.isfinite(loss) and math.isfinite(norm)
+        grad_norm = float(self._clip_gradients())
+        # 4. update the weights, unless the loss or the gradient is NaN or infinite
+        applied = math.isfinite(loss) and math.isfinite(grad_norm)
         if applied:
             self.optimizers.step(lr_multiplier)
         else:
             self.optimizers.zero_grad()
-            if self.carry is not None:
-                self.carry.clear()
+            if self.recurrent_state is not None:  # it may hold the same NaN
+                self.recurrent_state.reset()
         self.scaler.update()
-        return StepMetrics(loss / total, right / total, norm, applied, int(read))
+        return StepMetrics(
+            loss / targets, correct_of_all / targets, grad_norm, applied, int(num_tokens)
+        )
 
-    def _forward(self, part: Batch, start: int) -> Output:
-        """A forward pass over the rows from `start` on."""
-        state = self.carry.state(start, part.tokens.size(0)) if self.carry else None
+    def _forward(self, batch: Batch, first_row: int) -> Output:
+        state = None
+        if self.recurrent_state is not None:
+            state = self.recurrent_state.of_rows(first_row, batch.tokens.size(0))
         with self.runtime.autocast():
             if state is None:
-                return self.parallel.forward(part)
-            return self.parallel.forward(part, state)
+                return self.parallel.forward(batch)
+            return self.parallel.forward(batch, state)
 
-    def _clip(self) -> torch.Tensor:
-        limit = self.clip if self.clip > 0 else math.inf
-        return whole(torch.nn.utils.clip_grad_norm_(self.optimizers.parameters, limit))
+    def _clip_gradients(self) -> torch.Tensor:
+        """Scales the gradient down to `grad_clip` if it is longer; its norm before that."""
+        limit = self.grad_clip if self.grad_clip > 0 else math.inf
+        return full_tensor(torch.nn.utils.clip_grad_norm_(self.optimizers.parameters, limit))
+
+
+class RunningAverages:
+    """Averages over the steps since a moment, for progress lines."""
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        """Seconds of the run at the first step; moved on by whatever is not training time."""
+        self.steps = self.applied = self.tokens = 0
+        self.loss_sum = self.accuracy_sum = 0.0
+
+    def add(self, metrics: StepMetrics) -> None:
+        """Counts a step; a skipped one takes time, but its loss is left out of the mean."""
+        self.steps += 1
+        self.tokens += metrics.num_tokens
+        if metrics.applied:
+            self.applied += 1
+            self.loss_sum += metrics.loss
+            self.accuracy_sum += metrics.accuracy
+
+    @property
+    def loss(self) -> float | None:
+        """Mean loss of the steps that were applied."""
+        return self.loss_sum / self.applied if self.applied else None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean accuracy of the steps that were applied."""
+        return self.accuracy_sum / self.applied if self.applied else None
+
+    def tokens_per_second(self, now: float) -> float:
+        """Training speed; `now` is the clock of `began`."""
+        return self.tokens / max(1e-9, now - self.began)

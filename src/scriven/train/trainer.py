@@ -1,262 +1,397 @@
-"""A run in progress: model, optimizers, folder, and the hooks between loop and files."""
+"""The training loop, the only one for every architecture and task: `Trainer.fit`, top to bottom."""
 
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
+import math
+import time
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from .. import registry
 from ..data.batch import Batch
-from ..distributed import SINGLE_PROCESS, DistributedContext
-from ..errors import ResourceError, ScrivenError
+from ..errors import ScrivenError
 from ..evaluate.loss import Score, evaluate_loss
 from ..generate.engine import Engine
-from ..nn.lora import adapters, merged
-from ..runs import checkpoint
-from ..runs.huggingface import hf_files, save_pretrained, to_hf_weights
-from ..runs.metadata import write_metadata
-from ..runs.model_card import LossCurve
-from ..runs.peft import write_adapter
-from ..runtime import Runtime, seed_everything
-from ..tasks.base import Output
-from ..tasks.shared.supervised import SupervisedTask
-from .build_model import build_task, prepare_weights
-from .logging import Log
-from .material import Material
-from .optim.base import Optimizers
-from .parallel import Parallel
+from ..runtime import keep_random_state
+from .budget import TrainingHorizon
+from .build_model import build_model
+from .checkpointer import Checkpointer
+from .datasets import RecurrentTextDataset
+from .lr_schedule import lr_multiplier, sequence_splits
+from .metadata import introduction
 from .recurrent_state import RecurrentState
-from .request import UserComponents
-from .train_plan import TrainPlan
-from .train_state import Hooks, TrainState, restore_state, state_of
-from .train_step import TrainStep
+from .signals import Interrupted, StopSignal
+from .trackers.base import StepReport, Trackers
+from .train_state import Run, TrainState
+from .train_step import RunningAverages, StepMetrics, TrainStep
+
+MAX_ROLLBACKS = 3
+"""Returns to the last good checkpoint before a run gives up."""
 
 
 class Trainer:
-    """A run in progress: the model, its folder, and the hooks between loop and files."""
+    """One run in one process: `fit` trains it to its end, or from its last checkpoint on.
 
-    def __init__(
-        self,
-        plan: TrainPlan,
-        material: Material,
-        folder: Path,
-        record: dict[str, Any],
-        runtime: Runtime,
-        log: Log,
-        own: UserComponents,
-        dist: DistributedContext = SINGLE_PROCESS,
-    ) -> None:
-        self.plan, self.material, self.folder, self.record = plan, material, folder, record
-        self.runtime, self.log, self.own, self.dist = runtime, log, own, dist
-        seed_everything(plan.seed)
-        architecture = registry.module("scriven.models", plan.architecture)
-        self.architecture = architecture
-        self.task = build_task(architecture, plan, own, runtime, material.tokenizer, record)
-        settings = plan.settings
-        partly = prepare_weights(self.task, architecture, plan, record)
-        compiled = partial(_compiled, log=log) if settings.runtime.compile else None
-        self.parallel = Parallel(self.task, dist, runtime, settings.runtime, compiled)
-        half = runtime.dtype in (torch.bfloat16, torch.float16)
-        precision = torch.bfloat16 if half else next(self.task.parameters()).dtype
-        self.optimizers = Optimizers(self.task, settings.optim, own.optimizer, precision, dist)
-        for name, first in partly.items():
-            self.optimizers.freeze_rows(name, first)
-        share = dist.batch_shard(settings.train.batch_size or 1)
-        self.carry = RecurrentState(self.task.backbone, share)
-        # the rows of a table do not follow each other
-        self.flows = not isinstance(self.task, SupervisedTask)
-        self.updater = TrainStep(
-            self.parallel,
-            self.optimizers,
-            runtime,
-            settings.optim.grad_clip,
-            self.carry if self.flows else None,
+    Args:
+        stop: knows whether a signal asked the run to end.
+        began: time.monotonic() when the command started; wall-clock budgets count from there.
+    """
+
+    def __init__(self, run: Run, trackers: Trackers, stop: StopSignal, began: float) -> None:
+        self.run, self.trackers, self.stop, self.began = run, trackers, stop, began
+        self.plan, self.settings, self.dist = run.plan, run.plan.settings, run.dist
+        self.dataset, self.device = run.dataset, run.runtime.device
+        self.parallel, self.optimizers = build_model(run, warn=trackers.on_message)
+        self.task = self.parallel.task
+        train = self.settings.train
+        self.batch_size, self.micro_batch_size = train.batch_size or 1, train.micro_batch_size or 1
+        self.context_length = run.plan.model.context_length
+        self.initial_context_length = train.initial_context_length
+        rows = self.dist.batch_shard(self.batch_size)
+        self.recurrent_state: RecurrentState | None = None
+        if isinstance(self.dataset, RecurrentTextDataset):
+            self.recurrent_state = RecurrentState(self.task.backbone, self.batch_size, rows)
+        clip, runtime, recurrent = self.settings.optim.grad_clip, run.runtime, self.recurrent_state
+        self.train_step = TrainStep(self.parallel, self.optimizers, runtime, clip, recurrent)
+        self.dataset.setup(self.task, run.plan.seed, self.batch_size, rows, self.device)
+        self.eval_bytes = self.dataset.eval_bytes()
+        self.checkpointer = Checkpointer(run, trackers, self.parallel, self.optimizers, recurrent)
+        full_task, tokenizer = self.checkpointer.full_task, self.dataset.tokenizer
+        self.engine = Engine(full_task, tokenizer, runtime, self.dataset.bos)
+        self.score: Score | None = None  # of the last evaluation
+        self.eval_seconds = 0.0
+
+    def fit(self) -> dict[str, Any]:
+        """Trains until the budget is spent, early stopping ends the run, or a signal arrives; the
+        last state is saved in every case.
+
+        Returns:
+            The results, as in scriven.json; empty in all processes but rank 0.
+
+        Raises:
+            Interrupted: a signal arrived; the state is saved.
+            ScrivenError: the last state could not be saved, or the loss stays NaN or infinite.
+        """
+        state = self.restore_or_init()
+        with self.stop.deferred():
+            # an evaluation that a signal cut short is made up for
+            if state.step != state.last_eval_step and self.evaluation_due(state):
+                self.evaluate_and_keep_best(state)
+            while not self.done(state):
+                # 1. the next batch is a function of (seed, sample): nothing to save for resuming
+                progress = self.horizon.progress(state.step, self.now)
+                batch = self.next_batch(state)  # (B, T) token ids and targets
+                # 2. the progress through the budget decides sequence length and learning rate
+                splits = sequence_splits(self.context_length, self.initial_context_length, progress)
+                batch = batch.split_sequences(splits)  # (B * splits, T / splits)
+                multiplier = lr_multiplier(self.settings.optim, progress) * state.lr_backoff
+                # 3. forward, backward, clip, update; skipped if the loss is NaN or infinite
+                metrics = self.train_step(batch, self.micro_batch_size * splits, multiplier)
+                state.advance(self.batch_size, metrics.num_tokens, self.read_clock())
+                state = self.check_finite(state, metrics)
+                # 4. everybody who watches: console, metrics.jsonl, TensorBoard, ...
+                self.report(state, metrics, progress)
+                # 5. evaluate, and keep the best weights; early stopping decides here
+                if self.evaluation_due(state):
+                    self.evaluate_and_keep_best(state)
+                # 6. show what the model generates
+                if self.sample_due():
+                    self.sample_and_report(state)
+                # 7. save a checkpoint
+                if self.save_due(state):
+                    self.save_checkpoint(state)
+            if state.last_eval_step != state.step and not self.stop_requested():
+                self.evaluate_and_keep_best(state, last=True)
+            stopped = self.stop_requested()
+            self.save_checkpoint(state)
+        if self.checkpointer.error:
+            raise self.checkpointer.error
+        if stopped:
+            raise Interrupted(stopped)
+        return self.finish(state)
+
+    def restore_or_init(self) -> TrainState:
+        """The state of the newest checkpoint, or that of a new run."""
+        self.trackers.on_start(self.run)
+        for warning in self.dataset.warnings():
+            self.trackers.on_message(warning)
+        self.trackers.on_message(introduction(self.run, self.task, self.parallel.mode))
+        state = self.checkpointer.restore()
+        if state is None:
+            state = TrainState()
+            self.checkpointer.save(state)  # whether the folder can be written shows before training
+            if self.checkpointer.error:
+                raise self.checkpointer.error
+        else:
+            self.trackers.on_resume(state)
+            self.began -= state.seconds
+            self.trackers.on_note(state, "resumed", f"going on from step {state.step}")
+        now = self.read_clock()
+        self.horizon = self._horizon(state)
+        self.horizon.budget_fraction = state.budget_fraction
+        self.window, self.total = RunningAverages(now), RunningAverages(now)
+        self.last_save_seconds = self.last_sample_seconds = now
+        self.task.train()
+        return state
+
+    def _horizon(self, state: TrainState) -> TrainingHorizon:
+        """When training ends. It gets at least half of a wall-clock budget, however long the text
+        took to prepare; the extra time is saved with the run, which resumes with the same end."""
+        if self.plan.budget.unit != "seconds":
+            return TrainingHorizon(steps=self.plan.steps, seconds=0.0)
+        seconds = self.plan.budget.amount
+        if state.step == 0:
+            state.extra_seconds = max(0.0, self.now - seconds / 2)
+        end = seconds + state.extra_seconds
+        return TrainingHorizon(steps=None, seconds=end, eval_reserve=min(3.0, 0.2 * seconds))
+
+    def finish(self, state: TrainState) -> dict[str, Any]:
+        """Puts the best weights back, publishes them, and writes the results."""
+        score = self.score
+        if state.best_step != state.step or score is None:
+            self.checkpointer.load_best(state)
+            score = self.evaluate()
+        assert score is not None
+        sample = self.sample()  # gathers the weights that are published below
+        if not self.dist.is_main_process:
+            self.dist.barrier()
+            return {}
+        self.checkpointer.publish(state.best_step)
+        results = {
+            "run": str(self.run.folder),
+            "measure": self.task.loss_unit,
+            "val_loss": score.loss,
+            "val_accuracy": score.accuracy,
+            "val_metrics": score.metrics,
+            "best_step": state.best_step,
+            "steps": state.step,
+            "tokens": state.tokens,
+            "seconds": round(time.monotonic() - self.began, 3),
+            "tokens_per_second": round(self.total.tokens_per_second(self.now), 1),
+            "parameters": sum(weight.numel() for weight in self.engine.task.parameters()),
+            "finished": True,
+            "stopped": "converged" if state.converged else "budget",
+            "sample": sample,
+        }
+        self.trackers.on_end(results)
+        results |= self.dataset.results(
+            self.engine, self.run.runtime, score, self.run.metadata, self.run.folder
         )
-        self.feed = material.feed(self.task, plan.seed, share, runtime.device)
-        self.measured = material.measured(self.task)
-        for sentence in material.warnings(self.task):
-            log.say(sentence)
-        self.shown = self.task
-        """The model as it is published and writes: a whole one, where the trained one is in
-        parts."""
-        if self.parallel.mode == "fsdp" and dist.is_main_process:
-            self.shown = build_task(architecture, plan, own, runtime, material.tokenizer, record)
-        self.engine = Engine(self.shown, material.tokenizer, runtime, material.opening)
-        self.files = self.describe()
+        self.checkpointer.write_results(results)
+        self.dist.barrier()
+        return results
 
-    def describe(self, curve: LossCurve = ()) -> dict[str, bytes]:
-        """The files beside the weights; the model card tells what is known by now."""
-        return hf_files(
-            self.architecture,
-            self.plan.model,
-            self.folder.name,
-            self.material.tokenizer,
-            self.record,
-            curve,
-        )
+    def done(self, state: TrainState) -> bool:
+        """Whether the budget is spent, a signal arrived, or early stopping ended the run."""
+        spent = self.horizon.progress(state.step, self.now) >= 1
+        return spent or self.stop_requested() > 0 or state.converged
 
-    def hooks(self) -> Hooks:
-        """What the loop calls."""
-        return Hooks(
-            self.batch,
-            self.evaluate,
-            self.save,
-            self.keep_best,
-            self.restore,
-            self.sample,
-            self.baseline,
-        )
+    def read_clock(self) -> float:
+        """Seconds of the run by rank 0's clock, so that all processes decide alike."""
+        self.now = self.dist.broadcast(time.monotonic() - self.began)
+        return self.now
 
-    def batch(self, sample: int) -> Batch:
-        """The batch whose first row has this number."""
-        batch = self.feed.batch(sample)
-        return self.carry.follow(sample, batch) if self.flows else batch
+    def stop_requested(self) -> int:
+        """The signal that any of the processes received, or 0."""
+        return int(self.dist.all_reduce_max(self.stop.number or 0))
 
-    def baseline(self) -> None:
-        """Finds what counting reaches, once in the life of a run."""
-        if "baseline" in self.record or not self.dist.is_main_process:
+    def next_batch(self, state: TrainState) -> Batch:
+        """This process's rows of the next batch."""
+        batch = self.dataset.batch(state.samples)
+        if self.recurrent_state is not None:
+            batch = self.recurrent_state.follow(state.samples, batch)
+        return batch
+
+    def check_finite(self, state: TrainState, metrics: StepMetrics) -> TrainState:
+        """Counts skipped steps; after too many in a row, the state of the last good checkpoint.
+
+        Raises:
+            ScrivenError: it stays NaN or infinite after several rollbacks.
+        """
+        if metrics.applied:
+            state.nonfinite_steps = 0
+            return state
+        state.nonfinite_steps += 1
+        what, count = "gradient" if math.isfinite(metrics.loss) else "loss", state.nonfinite_steps
+        text = f"step {state.step}: the {what} is NaN or infinite; step skipped ({count} in a row)"
+        self.trackers.on_note(state, text)
+        if state.nonfinite_steps < self.settings.train.max_nonfinite_steps:
+            return state
+        if state.rollbacks >= MAX_ROLLBACKS:
+            raise ScrivenError(
+                f"step {state.step}, samples {state.samples - self.batch_size} to "
+                f"{state.samples - 1}: the loss is still NaN or infinite after {MAX_ROLLBACKS} "
+                "rollbacks; lower --optim.lr and --optim.muon_lr"
+            )
+        return self.roll_back(state)
+
+    def roll_back(self, state: TrainState) -> TrainState:
+        """The last good checkpoint, at half the learning rate; the bad samples are left out."""
+        restored = self.checkpointer.restore()
+        if restored is None:
+            raise ScrivenError(
+                "the loss is NaN or infinite, and there is no checkpoint to return to"
+            )
+        self.score = None
+        restored.samples, restored.seconds = state.samples, state.seconds
+        restored.rollbacks, restored.nonfinite_steps = state.rollbacks + 1, 0
+        restored.lr_backoff = state.lr_backoff / 2
+        text = f"back from step {state.step} to step {restored.step}, at half the learning rate"
+        self.trackers.on_note(restored, text, f"{text} and with the next part of the text")
+        return restored
+
+    def report(self, state: TrainState, metrics: StepMetrics, progress: float) -> None:
+        """Tells the trackers about a step."""
+        self.window.add(metrics)
+        self.total.add(metrics)
+        due = state.step == 1 or self.now - self.window.began >= self.settings.train.log_seconds
+        if due or self.trackers.wants_every_step:
+            report = StepReport(
+                seconds=self.now,
+                step=state.step,
+                total_steps=self.horizon.steps,
+                seconds_left=self._seconds_left(state),
+                tokens_per_second=self.window.tokens_per_second(self.now),
+                train_loss=self.window.loss,
+                val_loss=self.score.loss if self.score else None,
+                train_accuracy=self.window.accuracy,
+                val_accuracy=self.score.accuracy if self.score else None,
+                lr=self.optimizers.lr,
+                grad_norm=metrics.grad_norm,
+                progress=progress,
+                due=due,
+            )
+            self.trackers.on_step(state, report)
+        if due:
+            self.window = RunningAverages(self.now)
+
+    def _seconds_left(self, state: TrainState) -> float:
+        """Seconds to the end, at the pace since training began or resumed."""
+        if self.horizon.steps is None:
+            return max(0.0, self.horizon.seconds * self.horizon.budget_fraction - self.now)
+        steps_left = self.horizon.steps * self.horizon.budget_fraction - state.step
+        return steps_left * (self.now - self.total.began) / max(1, self.total.steps)
+
+    def evaluation_due(self, state: TrainState) -> bool:
+        """Whether to evaluate now; a wall-clock run spends at most a sixteenth of its time on it,
+        and does not begin just before the end, where it evaluates anyway."""
+        if interval := self.settings.train.eval_interval:
+            return state.step % interval == 0
+        wait = max(10.0, 16 * self.eval_seconds)
+        ending = self.horizon.seconds - self.horizon.eval_reserve - self.now < wait / 2
+        return self.now - state.last_eval_seconds >= wait and not ending
+
+    def evaluate_and_keep_best(self, state: TrainState, last: bool = False) -> None:
+        """Evaluates; publishes and saves the weights if they are the best so far.
+
+        Args:
+            last: training is over, so early stopping has nothing to decide.
+        """
+        began = self.read_clock()
+        self.fit_baseline()
+        evaluating = self.read_clock()
+        # 1. the score; None if a signal arrived meanwhile, which the loop sees itself
+        with keep_random_state(self.device):
+            score = self.evaluate(interruptible=True)
+        if score is None:
             return
-        self.record["baseline"], sentence = self.material.baseline()
-        try:
-            write_metadata(self.folder, self.record)
-        except ResourceError as error:  # the end of the run writes it again
-            self.log.say(str(error))
-        if not self.task.is_masked_lm:  # counting sees one side of a gap only
-            self.log.say(sentence)
+        self.score = score
+        state.seconds = state.last_eval_seconds = self.read_clock()
+        state.last_eval_step = state.step
+        self.eval_seconds = state.seconds - evaluating
+        # 2. the end of a wall-clock budget has to pay for one more evaluation and the last save
+        self.horizon.eval_reserve = 1.5 * self.eval_seconds + 1.0
+        # 3. is it the best? a NaN never is
+        best_score = math.inf if state.best_score is None else state.best_score
+        is_best = score.selection_metric < best_score
+        self.trackers.on_eval(state, score, is_best)
+        if is_best:
+            state.best_score, state.best_step = score.selection_metric, state.step
+            state.evals_without_improvement = 0
+            self.checkpointer.gather_weights()
+            self.checkpointer.try_to_publish(state.step)
+            self.save_checkpoint(state)
+        else:
+            state.evals_without_improvement += 1
+        self._exclude(self.read_clock() - began)
+        # 4. early stopping
+        if not last and self.has_converged(state):
+            state.converged = True
 
-    def evaluate(self, pause: Callable[[], bool] = lambda: False) -> Score | None:
-        """Score on the whole validation part."""
+    def evaluate(self, interruptible: bool = False) -> Score | None:
+        """Score on the whole validation part; None if a signal interrupted it."""
         return evaluate_loss(
             self.task,
-            self.feed.eval_batches(),
-            text_bytes=self.measured,
-            runtime=self.runtime,
-            metrics=self.own.metrics,
-            pause=pause,
+            self.dataset.eval_batches(),
+            text_bytes=self.eval_bytes,
+            runtime=self.run.runtime,
+            metrics=self.run.components.metrics,
+            pause=(lambda: bool(self.stop_requested())) if interruptible else lambda: False,
             dist=self.dist,
         )
 
-    def save(self, progress: TrainState) -> None:
-        """A checkpoint; a full disk costs this save, never the run. Weights that went bad are not
-        saved, so that there is always a good state to go back to. All processes hand over what they
-        hold, and the first one writes."""
-        if self.dist.all_reduce_max(float(not self.parallel.finite())):
-            self.log.say("not saved: there are weights that are not finite numbers")
+    def has_converged(self, state: TrainState) -> bool:
+        """Whether to stop early. A WSD schedule first decays, which helps most."""
+        optim, patience = self.settings.optim, self.settings.train.patience
+        if not patience or state.evals_without_improvement < patience:
+            return False
+        metric = "accuracy" if self.score and self.score.by_accuracy else "loss"
+        text = f"no better validation {metric} in {patience} evaluations: "
+        if optim.lr_schedule != "wsd":
+            self.trackers.on_note(state, text + "stopping")
+            return True
+        progress = self.horizon.progress(state.step, self.now)
+        if progress < 1 - optim.decay_fraction:
+            self.horizon.start_early_decay(progress, optim.decay_fraction)
+            state.budget_fraction, state.evals_without_improvement = self.horizon.budget_fraction, 0
+            text += "the learning rate falls from here, and the run ends early"
+            self.trackers.on_note(state, text)
+        return False
+
+    def fit_baseline(self) -> None:
+        """Computes what the scores are compared with, once in the life of a run."""
+        if "baseline" in self.run.metadata or not self.dist.is_main_process:
             return
-        device = self.runtime.device
-        files, state = state_of(self.parallel, self.optimizers, self.carry, progress, device)
-        self._draw_anew(progress.step)
-        if not self.dist.is_main_process:
-            self.saved = progress.step
-            return
-        self._show(files["model"])
-        try:
-            checkpoint.save(self.folder, progress.step, files, state)
-        except ScrivenError as error:
-            self.failed = error
-            self.log.say(f"not saved: {error}; the next save tries again")
-            return
-        self.failed, self.saved = None, progress.step
-        if progress.best_rank is None:  # before the first evaluation the newest is the best
-            self._try_to_publish(progress)
-        keep = self.plan.settings.train.keep_checkpoints
-        checkpoint.prune(self.folder, keep, best=progress.best_step, healthy=progress.step)
+        self.run.metadata["baseline"], sentence = self.dataset.baseline()
+        self.checkpointer.write_metadata()
+        if not self.task.is_masked_lm:  # n-grams see one side of a masked token only
+            self.trackers.on_message(sentence)
 
-    failed: ScrivenError | None = None
-    """Why the last save failed; None when it did not."""
-    saved: int | None = None
-    """The step of the last save."""
+    def save_due(self, state: TrainState) -> bool:
+        """Whether to save now; never a state that may be bad, as it would be the last good one."""
+        train = self.settings.train
+        if train.save_interval:
+            due = state.step % train.save_interval == 0
+        else:
+            due = self.now - self.last_save_seconds >= train.save_seconds
+        return due and state.nonfinite_steps == 0
 
-    def keep_best(self, progress: TrainState, score: Score) -> None:
-        """Publishes the present weights at the top of the run folder."""
-        self.look()
-        if self.dist.is_main_process:
-            self._try_to_publish(progress)
+    def save_checkpoint(self, state: TrainState) -> None:
+        """Saves the state, and starts to wait for the next save."""
+        state.seconds = self.read_clock()
+        self.checkpointer.save(state)
+        self.last_save_seconds = self.read_clock()
 
-    def look(self) -> None:
-        """Makes the model that is shown equal to the one that is trained; all processes must."""
-        if self.parallel.mode == "fsdp":
-            self._show(self.parallel.gathered(self.task.state_dict()))
+    def sample_due(self) -> bool:
+        """Whether to generate a sample now."""
+        every = self.settings.train.sample_seconds
+        return bool(every) and self.now - self.last_sample_seconds >= every
 
-    def _show(self, weights: dict[str, Tensor]) -> None:
-        if self.shown is not self.task:
-            self.shown.load_state_dict(weights)
-
-    def _draw_anew(self, step: int) -> None:
-        """Other random numbers for each process but the first, whose own are in the checkpoint: a
-        function of the step, so that a run that goes on from here draws the same."""
-        if not self.dist.is_main_process:
-            seed_everything((self.plan.seed * 1_000_003 + step * 1009 + self.dist.rank) % 2**63)
-
-    def publish(self, step: int) -> None:
-        """Makes the weights that are shown the model of the run folder."""
-        plan, architecture = self.plan, self.architecture
-        weights = to_hf_weights(architecture, plan.model, merged(self.shown), plan.task)
-        if adapters(self.shown):
-            folder, base = self.folder / "adapter", self.record["finetune"]["base"]["run"]
-            write_adapter(folder, self.shown, architecture, plan.model, base, kind=plan.task)
-        save_pretrained(self.folder, self.files, weights, {"step": str(step)})
-
-    def _try_to_publish(self, progress: TrainState) -> None:
-        """A full disk costs this publication, never the run: the end publishes again."""
-        try:
-            self.publish(progress.step)
-        except ResourceError as error:
-            self.log.say(f"best weights not published: {error}")
-
-    def restore(self) -> TrainState | None:
-        """Goes back to the newest whole checkpoint, or to nothing."""
-        found = checkpoint.load_newest(self.folder)
-        if self.dist.world_size > 1:  # a save may end between two looks
-            found = self._same(found)
-        if found is None:
-            return None
-        for warning in found.warnings:
-            self.log.say(warning)
-        self.saved = found.step
-        device = self.runtime.device
-        progress = restore_state(
-            self.parallel, self.optimizers, self.carry, found.tensors, found.state, device
-        )
-        self._draw_anew(found.step)
-        return progress
-
-    def _same(self, found: checkpoint.Checkpoint | None) -> checkpoint.Checkpoint | None:
-        """The checkpoint that the first process found."""
-        step = int(self.dist.broadcast(-1 if found is None else found.step))
-        if found is None or found.step != step:
-            found = None if step < 0 else checkpoint.load(self.folder, step)
-        self.dist.barrier()
-        return found
+    def sample_and_report(self, state: TrainState) -> None:
+        """Generates a sample; neither its time nor its random numbers count as training."""
+        began = self.now
+        with keep_random_state(self.device):
+            text = self.sample()
+        self.last_sample_seconds = state.seconds = self.read_clock()
+        self._exclude(self.now - began)
+        self.trackers.on_sample(state, text)
 
     def sample(self) -> str:
-        """A little of what the model makes of the validation part; the same seed each time, so that
-        samples compare."""
-        self.look()
+        """What the model generates now; with the same seed each time, so that samples compare."""
+        self.checkpointer.gather_weights()
         if not self.dist.is_main_process:
             return ""
-        text = self.material.sample(self)
+        text = self.dataset.sample(self.engine, self.run.runtime)
         self.task.train()
         return text
 
-
-def _compiled(task: Any, log: Log) -> Callable[[Batch], Output]:
-    """The task through torch.compile; eager, with one sentence, where that fails (B8)."""
-    compiled = torch.compile(task, dynamic=False)
-    chosen: list[Callable[[Batch], Output]] = [compiled]
-
-    def forward(batch: Batch) -> Output:
-        if chosen[0] is task:
-            return task(batch)
-        try:
-            return compiled(batch)  # type: ignore[no-any-return,no-untyped-call]
-        except Exception as error:  # whatever a compiler can raise; eager is always there
-            reason = str(error).strip().splitlines()
-            log.say(f"torch.compile failed ({reason[0] if reason else error!r}): going on without")
-            chosen[0] = task
-            return task(batch)  # type: ignore[no-any-return]
-
-    return forward
+    def _exclude(self, seconds: float) -> None:
+        """Leaves seconds that were not spent training out of tokens per second."""
+        for averages in (self.window, self.total):
+            averages.began += seconds

@@ -25,7 +25,7 @@ from ... import registry
 from ...distributed import SINGLE_PROCESS, DistributedContext
 from ...errors import DamagedError, SettingError
 from ...settings import OptimSettings
-from ..parallel import like
+from ..parallel import shard_like
 
 UserOptimizer = Callable[[list[Tensor]], torch.optim.Optimizer] | torch.optim.Optimizer
 """An optimizer from Python: a torch optimizer, or a function that makes one from parameters."""
@@ -266,7 +266,7 @@ def _shard_state(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -
     for number, entries in state_dict["state"].items():
         for name, value in entries.items():
             if isinstance(value, Tensor) and number < len(weights):
-                entries[name] = like(value, weights[number])
+                entries[name] = shard_like(value, weights[number])
 
 
 def _zero_rows(first: int, weight: Tensor) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...distributed import SINGLE_PROCESS, DistributedContext
 from ...settings import OptimSettings
-from ..parallel import like, whole
+from ..parallel import full_tensor, shard_like
 from .adamw import build_adamw, scaled_to_width
 from .adamw import finetune_lr as finetune_lr
 from .base import ParamGroups, UncompiledOptimizer
@@ -125,13 +125,13 @@ class Muon(UncompiledOptimizer):
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
         # sharded gradients (FSDP) are gathered: a matrix is orthogonalised as a whole
-        stacked = torch.stack([whole(each) for each in nesterov])  # (N, R, C)
+        stacked = torch.stack([full_tensor(each) for each in nesterov])  # (N, R, C)
         update = self._orthogonalise(stacked.flatten(0, -3)).view(stacked.shape)
         update = update.to(weights[0].dtype)
         if group["weight_decay"]:
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         scale = -group["lr"] * max(1.0, shape[-2] / shape[-1]) ** 0.5
-        parts = [like(each, weight) for each, weight in zip(update, weights, strict=True)]
+        parts = [shard_like(each, weight) for each, weight in zip(update, weights, strict=True)]
         torch._foreach_add_(weights, parts, alpha=scale)
 
     def _orthogonalise(self, updates: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from scriven.data.batch import Batch
-from scriven.distributed import BatchShard
 from scriven.evaluate.loss import evaluate_loss
 from scriven.models import llama, rnn, transformer_xl
 from scriven.runtime import decide
@@ -46,15 +45,15 @@ def batches(count: int = 3, rows: int = 4) -> list[Batch]:
 def losses(kind: str, rows: int, carry: bool = True, swap: int | None = None) -> list[float]:
     """Of three batches, without moving the weights; `swap`: micro-batches from there on."""
     made = task(kind)
-    kept = RecurrentState(made.backbone, BatchShard(4))
+    kept = RecurrentState(made.backbone, 4, slice(0, 4))
     optimizers = Optimizers(made, OptimSettings(optimizer="sgd", weight_decay=0, lr=0.0))
     updater = TrainStep(Parallel(made), optimizers, RUNTIME, 0, kept if carry else None)
     found = []
     for number, batch in enumerate(batches()):
         if number == swap:
-            saved, kept = kept.tensors(), RecurrentState(made.backbone, BatchShard(4))
-            kept.restore(saved)
-            updater.carry, rows = kept, 3
+            saved, kept = kept.state_dict(), RecurrentState(made.backbone, 4, slice(0, 4))
+            kept.load_state_dict(saved)
+            updater.recurrent_state, rows = kept, 3
         found.append(updater(kept.follow(4 * number, batch), rows, 0.0).loss)
     return found
 
@@ -93,19 +92,19 @@ def test_training_segment_by_segment_measures_what_one_pass_measures(kind: str) 
 
 
 def test_a_batch_that_does_not_follow_starts_anew() -> None:
-    carry = RecurrentState(task().backbone, BatchShard(4))
+    carry = RecurrentState(task().backbone, 4, slice(0, 4))
     first, second, third = batches()
     assert carry.follow(0, first).reset_state
-    state = carry.state(0, 4)
+    state = carry.of_rows(0, 4)
     assert not carry.follow(4, second).reset_state
-    assert carry.state(0, 4) is state
+    assert carry.of_rows(0, 4) is state
     assert carry.follow(12, third).reset_state  # after a rollback the text goes on further down
-    assert carry.state(0, 4) is not state
+    assert carry.of_rows(0, 4) is not state
 
 
 def test_an_update_that_went_bad_is_forgotten() -> None:
     made = task()
-    carry = RecurrentState(made.backbone, BatchShard(4))
+    carry = RecurrentState(made.backbone, 4, slice(0, 4))
     updater = TrainStep(
         Parallel(made), Optimizers(made, OptimSettings(lr=1e-3)), RUNTIME, 1.0, carry
     )
@@ -113,18 +112,18 @@ def test_an_update_that_went_bad_is_forgotten() -> None:
     hook = made.backbone.blocks[0].mlp_norm.weight.register_hook(lambda grad: grad * float("nan"))
     assert not updater(carry.follow(0, first), 4, 1.0).applied
     hook.remove()
-    assert carry.tensors() == {}
+    assert carry.state_dict() == {}
     assert updater(carry.follow(4, second), 4, 1.0).applied
-    assert carry.tensors()["next"] == 8
+    assert carry.state_dict()["next"] == 8
 
 
 def test_a_model_without_memory_saves_nothing() -> None:
     made = Language(
         llama.Model(llama.Config(vocab_size=13, context_length=6, layers=1, d_model=16))
     )
-    carry = RecurrentState(made.backbone, BatchShard(4))
+    carry = RecurrentState(made.backbone, 4, slice(0, 4))
     optimizers = Optimizers(made, OptimSettings(lr=1e-3))
     TrainStep(Parallel(made), optimizers, RUNTIME, 1.0, carry)(
         carry.follow(0, batches()[0]), 2, 1.0
     )
-    assert carry.tensors() == {}
+    assert carry.state_dict() == {}

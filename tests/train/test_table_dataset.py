@@ -9,7 +9,7 @@ from scriven.settings import TokenizerSettings
 from scriven.tasks.base import BaseTask
 from scriven.tasks.shared.supervised import inherit
 from scriven.tokenizers.kinds import char
-from scriven.train.rows import Rows
+from scriven.train.datasets import TableDataset
 from scriven.train.table_data import encoded, tasks
 
 TURNS = [("user", "ab?"), ("assistant", "ba"), ("user", "b?"), ("assistant", "aab\u00e9")]
@@ -37,9 +37,9 @@ def test_bits_per_byte_are_of_the_bytes_that_the_loss_counts(architecture: str) 
     row = {"messages": [{"role": role, "content": said} for role, said in TURNS]}
     kind: Any = tasks()["chat"]
     examples = encoded(kind, task.backbone, known, {}, [row])
-    rows = Rows(known, "chat", kind, [row], [row], examples, examples, {}, {})
+    data = TableDataset(known, "chat", kind, [row], [row], examples, examples, {}, {})
     last = len("aab\u00e9".encode())
-    assert rows.measured(task) == last + (len("ba") if architecture == "llama" else 0)
+    assert data.eval_bytes() == last + (len("ba") if architecture == "llama" else 0)
 
 
 @pytest.mark.parametrize(("before", "after"), [(True, False), (False, True)])

@@ -46,7 +46,7 @@ def gradients(rows: int, masked: bool) -> tuple[list[torch.Tensor], float]:
         kept.extend(weight.grad.clone() for weight in optimizers.parameters)
 
     optimizers.step = keep  # type: ignore[method-assign]
-    update = TrainStep(Parallel(made), optimizers, RUNTIME, clip=0)(batch(masked), rows, 1.0)
+    update = TrainStep(Parallel(made), optimizers, RUNTIME, grad_clip=0)(batch(masked), rows, 1.0)
     return kept, update.loss
 
 
@@ -76,12 +76,12 @@ def test_B5_a_poisoned_gradient_leaves_the_weights_alone() -> None:
         before = copy.deepcopy(made.state_dict())
         optimizers = Optimizers(made, OptimSettings(lr=1e-2))
         hook = made.backbone.norm.weight.register_hook(lambda g, p=poison: g * p)
-        update = TrainStep(Parallel(made), optimizers, RUNTIME, clip=1.0)(batch(False), 4, 1.0)
+        update = TrainStep(Parallel(made), optimizers, RUNTIME, grad_clip=1.0)(batch(False), 4, 1.0)
         assert not update.applied
         assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
         assert all(weight.grad is None for weight in made.parameters())
         hook.remove()
-        assert TrainStep(Parallel(made), optimizers, RUNTIME, clip=1.0)(
+        assert TrainStep(Parallel(made), optimizers, RUNTIME, grad_clip=1.0)(
             batch(False), 4, 1.0
         ).applied
 
@@ -90,8 +90,8 @@ def test_clipping_limits_the_norm_over_all_weights() -> None:
     made = task()
     optimizers = Optimizers(made, OptimSettings(optimizer="sgd", beta1=0, weight_decay=0, lr=1.0))
     before = [weight.detach().clone() for weight in optimizers.parameters]
-    update = TrainStep(Parallel(made), optimizers, RUNTIME, clip=0.01)(batch(False), 8, 1.0)
-    assert update.norm > 0.01
+    update = TrainStep(Parallel(made), optimizers, RUNTIME, grad_clip=0.01)(batch(False), 8, 1.0)
+    assert update.grad_norm > 0.01
     moved = torch.stack(
         [(w - b).norm() for w, b in zip(optimizers.parameters, before, strict=True)]
     ).norm()
@@ -103,7 +103,7 @@ def test_C13_a_batch_without_targets_is_no_nan_and_no_step() -> None:
     data = batch(False)
     empty = Batch(data.tokens, torch.full_like(data.targets, IGNORE_INDEX))
     optimizers = Optimizers(made, OptimSettings(weight_decay=0.5, lr=1e-2))
-    updater = TrainStep(Parallel(made), optimizers, RUNTIME, clip=1.0)
+    updater = TrainStep(Parallel(made), optimizers, RUNTIME, grad_clip=1.0)
     updater(data, 4, 1.0)  # so that there is momentum
     before = copy.deepcopy(made.state_dict())
     update = updater(empty, 4, 1.0)

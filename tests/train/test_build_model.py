@@ -14,7 +14,7 @@ from scriven.settings import OptimSettings
 from scriven.tasks.base import BaseTask
 from scriven.tasks.classify import Classify
 from scriven.tasks.language import Language
-from scriven.train.freeze import What, freeze
+from scriven.train.build_model import Trainable, freeze
 from scriven.train.optim.base import Optimizers
 
 V, KNOWN = 16, 12
@@ -100,7 +100,7 @@ def test_adapters_of_rank_zero_leave_the_head() -> None:
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 @pytest.mark.parametrize("what", ["head", "lora"])
-def test_a_whole_fine_tuning_moves_nothing_else(what: What, optimizer: str) -> None:
+def test_a_whole_fine_tuning_moves_nothing_else(what: Trainable, optimizer: str) -> None:
     torch.manual_seed(0)
     task = judge(True)
     task.initialise()

@@ -1,0 +1,179 @@
+"""The files of a run in training: checkpoints to resume from, and the published best weights."""
+
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from .. import registry
+from ..errors import DamagedError, InputError, ResourceError, ScrivenError
+from ..nn.lora import adapters, merged
+from ..runs import checkpoint
+from ..runs.huggingface import hf_files, save_pretrained, save_pretrained_files, to_hf_weights
+from ..runs.metadata import write_metadata
+from ..runs.model_card import LossCurve, read_loss_curve
+from ..runs.peft import write_adapter
+from ..runtime import seed_everything
+from .build_model import build_task
+from .optim.base import Optimizers
+from .parallel import Parallel
+from .recurrent_state import RecurrentState
+from .trackers.base import Trackers
+from .train_state import Run, TrainState, load_state_dict, state_dict
+
+
+class Checkpointer:
+    """Saves, restores and publishes. A full disk costs a save, never the run.
+
+    With several processes each calls every method; rank 0 alone writes.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        trackers: Trackers,
+        parallel: Parallel,
+        optimizers: Optimizers,
+        recurrent_state: RecurrentState | None,
+    ) -> None:
+        self.run, self.trackers = run, trackers
+        self.architecture = registry.module("scriven.models", run.plan.architecture)
+        self.parallel, self.optimizers = parallel, optimizers
+        self.recurrent_state = recurrent_state
+        self.dist = run.dist
+        self.full_task = parallel.task
+        """The model that generates and is published; under FSDP a second one, without shards."""
+        if parallel.mode == "fsdp" and self.dist.is_main_process:
+            self.full_task = build_task(run)
+        self.error: ScrivenError | None = None
+        """Why the last save failed; None if it did not."""
+        self.saved_step: int | None = None
+
+    def save(self, state: TrainState) -> None:
+        """Writes a checkpoint, unless a weight is NaN or infinite: there is always a good one to
+        return to."""
+        if self.dist.all_reduce_max(float(not self.parallel.weights_are_finite())):
+            self.trackers.on_message("not saved: some weights are NaN or infinite")
+            return
+        groups, values = state_dict(
+            self.parallel, self.optimizers, self.recurrent_state, state, self.run.runtime.device
+        )
+        self._reseed(state.step)
+        if not self.dist.is_main_process:
+            self.saved_step = state.step
+            return
+        self._load_full_task(groups["model"])
+        try:
+            checkpoint.save(self.run.folder, state.step, groups, values)
+        except ScrivenError as error:
+            self.error = error
+            self.trackers.on_message(f"not saved: {error}; the next save tries again")
+            return
+        self.error, self.saved_step = None, state.step
+        # before the first evaluation the newest weights are the best; random ones help nobody
+        if state.best_score is None and state.step > 0:
+            self.try_to_publish(state.step)
+        keep = self.run.plan.settings.train.keep_checkpoints
+        checkpoint.prune(self.run.folder, keep, best=state.best_step, healthy=state.step)
+        self.trackers.on_save(state)
+
+    def restore(self) -> TrainState | None:
+        """Loads the newest undamaged checkpoint; None if there is none."""
+        newest = checkpoint.load_newest(self.run.folder)
+        if self.dist.world_size > 1:  # a save may end while the processes look, one after the other
+            step = int(self.dist.broadcast(-1 if newest is None else newest.step))
+            if newest is None or newest.step != step:
+                newest = None if step < 0 else checkpoint.load(self.run.folder, step)
+            self.dist.barrier()
+        if newest is None:
+            return None
+        for warning in newest.warnings:
+            self.trackers.on_message(warning)
+        self.saved_step = newest.step
+        state = load_state_dict(
+            self.parallel,
+            self.optimizers,
+            self.recurrent_state,
+            newest.tensors,
+            newest.state,
+            self.run.runtime.device,
+        )
+        self._reseed(newest.step)
+        return state
+
+    def load_best(self, state: TrainState) -> None:
+        """Loads the weights of the best evaluation; the present ones stay if that fails."""
+        try:
+            best = checkpoint.load(self.run.folder, state.best_step)
+            self.parallel.load(best.tensors["model"])
+        except (InputError, DamagedError) as error:  # its save failed, or the disk did
+            self.trackers.on_message(
+                f"the best weights cannot be read, so the last ones stay: {error}"
+            )
+            state.best_step = state.step
+
+    def gather_weights(self) -> None:
+        """Brings `full_task` up to date."""
+        if self.parallel.mode == "fsdp":
+            self._load_full_task(self.parallel.full_tensors(self.parallel.task.state_dict()))
+
+    def publish(self, step: int) -> None:
+        """Makes the weights of `full_task` the model of the run folder, in the Hugging Face
+        layout."""
+        plan, metadata = self.run.plan, self.run.metadata
+        weights = to_hf_weights(self.architecture, plan.model, merged(self.full_task), plan.task)
+        if adapters(self.full_task):
+            folder, base = self.run.folder / "adapter", metadata["finetune"]["base"]["run"]
+            write_adapter(
+                folder, self.full_task, self.architecture, plan.model, base, kind=plan.task
+            )
+        save_pretrained(self.run.folder, self._model_files, weights, {"step": str(step)})
+
+    def try_to_publish(self, step: int) -> None:
+        """As `publish`; the end of the run publishes again what a full disk prevented."""
+        if not self.dist.is_main_process:
+            return
+        try:
+            self.publish(step)
+        except ResourceError as error:
+            self.trackers.on_message(f"best weights not published: {error}")
+
+    def write_metadata(self) -> None:
+        """Writes scriven.json; the end of the run writes again what a full disk prevented."""
+        try:
+            write_metadata(self.run.folder, self.run.metadata)
+        except ResourceError as error:
+            self.trackers.on_message(str(error))
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        """Marks the run as finished: scriven.json and the model card have its results."""
+        self.run.metadata["results"] = results
+        write_metadata(self.run.folder, self.run.metadata)
+        save_pretrained_files(self.run.folder, self._describe(read_loss_curve(self.run.folder)))
+
+    @cached_property
+    def _model_files(self) -> dict[str, bytes]:
+        return self._describe()
+
+    def _describe(self, curve: LossCurve = ()) -> dict[str, bytes]:
+        """The published files beside the weights: config, tokenizer, model card."""
+        run = self.run
+        return hf_files(
+            self.architecture,
+            run.plan.model,
+            run.folder.name,
+            run.dataset.tokenizer,
+            run.metadata,
+            curve,
+        )
+
+    def _load_full_task(self, weights: dict[str, Tensor]) -> None:
+        if self.full_task is not self.parallel.task:
+            self.full_task.load_state_dict(weights)
+
+    def _reseed(self, step: int) -> None:
+        """Random numbers of all ranks but 0, whose own are in the checkpoint: a function of the
+        step, so that a run which resumes draws the same."""
+        if not self.dist.is_main_process:
+            seed = self.run.plan.seed * 1_000_003 + step * 1009 + self.dist.rank
+            seed_everything(seed % 2**63)

@@ -1,0 +1,401 @@
+"""What a run is trained on: windows of a text in random or sequential order, pairs, or table rows.
+
+A batch is a pure function of (seed, number of its first sample), so a data loader has no state to
+save and any number of processes reads the same rows.
+"""
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.batch import IGNORE_INDEX, Batch
+from ..data.pairs import PairDataset, pair_targets
+from ..data.sampler import SequentialSampler, ShuffledSampler, length_bucketed_rows
+from ..data.shards import TokenDataset
+from ..evaluate.loss import Score, scored_bytes
+from ..evaluate.ngram import MAX_TOKENS, NGram, default_order
+from ..evaluate.table import (
+    baseline_scores,
+    confusion_matrix,
+    describe_baselines,
+    main_metric,
+    score_rows,
+)
+from ..evaluate.token_nll import token_nll
+from ..files import write_file
+from ..generate.engine import Engine
+from ..generate.fill_mask import show
+from ..generate.predict import Predictor
+from ..generate.sampling_params import SamplingParams
+from ..runtime import Runtime
+from ..tasks.base import BaseTask
+from ..tasks.pairs import Pairs
+from ..tasks.shared.columns import Row
+from ..tasks.shared.supervised import Example, SupervisedTask, length_bucketed_batches
+from ..tokenizers import Tokenizer
+
+SAMPLE_TOKENS = 200
+"""Longest text that a sample generates."""
+SAMPLE_ROWS = 4
+"""Rows of a table in a sample."""
+GENERATED_ROWS = 300
+"""Validation rows that are answered at the end of a run if answers are generated, which takes long;
+`scriven evaluate` answers all."""
+
+
+class TrainDataset(ABC):
+    """Training and validation data of a run. `setup` comes before the methods that read it."""
+
+    tokenizer: Tokenizer
+
+    def setup(
+        self, task: BaseTask, seed: int, batch_size: int, rows: slice, device: torch.device
+    ) -> None:
+        """Connects the data with the model that reads it.
+
+        Args:
+            batch_size: rows of the whole batch.
+            rows: the rows of the batch that this process reads.
+        """
+        self.task, self.seed, self.device = task, seed, device
+        self.batch_size, self.rows = batch_size, rows
+
+    @property
+    @abstractmethod
+    def bos(self) -> int:
+        """The token that an empty prompt stands for."""
+
+    @property
+    @abstractmethod
+    def size(self) -> str:
+        """The size of both parts, in words."""
+
+    @property
+    @abstractmethod
+    def info(self) -> dict[str, Any]:
+        """The section `data` of scriven.json."""
+
+    @abstractmethod
+    def batch(self, sample: int) -> Batch:
+        """This process's rows of the training batch whose first row has this number."""
+
+    @abstractmethod
+    def eval_batches(self) -> Iterator[Batch]:
+        """The whole validation part."""
+
+    @abstractmethod
+    def eval_bytes(self) -> int:
+        """UTF-8 bytes of the validation targets, for bits per byte; 0 if that has no meaning."""
+
+    @abstractmethod
+    def warnings(self) -> list[str]:
+        """Sentences for the user before the first step."""
+
+    @abstractmethod
+    def baseline(self) -> tuple[dict[str, Any], str]:
+        """Scores of a simple method on the same split, and a sentence about them."""
+
+    @abstractmethod
+    def sample(self, engine: Engine, runtime: Runtime) -> str:
+        """An example of what the model generates."""
+
+    @abstractmethod
+    def results(
+        self, engine: Engine, runtime: Runtime, score: Score, metadata: dict[str, Any], folder: Path
+    ) -> dict[str, Any]:
+        """Results of the finished model besides its loss.
+
+        Args:
+            score: the last evaluation.
+            metadata: the content of scriven.json, with the baseline.
+            folder: the run folder, for results that are files.
+        """
+
+
+class TextDataset(TrainDataset):
+    """Windows of a text in random order, each once per epoch."""
+
+    def __init__(self, corpus: TokenDataset) -> None:
+        self.corpus, self.tokenizer = corpus, corpus.tokenizer
+
+    @property
+    def bos(self) -> int:
+        return bos_token(self.corpus)
+
+    @property
+    def size(self) -> str:
+        return f"{len(self.corpus.train):,} + {len(self.corpus.validation):,} tokens"
+
+    @property
+    def info(self) -> dict[str, Any]:
+        corpus = self.corpus
+        pairs = PairDataset(corpus.train, corpus.tokenizer.eos) if corpus.pairs else None
+        return {
+            "fingerprint": corpus.fingerprint,
+            "sources": corpus.sources,
+            "characters": corpus.characters,
+            "documents": corpus.documents,
+            "rows": None if pairs is None else len(pairs),
+            "train_tokens": len(corpus.train),
+            "validation_tokens": len(corpus.validation),
+            "validation_bytes": corpus.validation_bytes,
+            "opening": self.bos,
+        }
+
+    @cached_property
+    def shuffled(self) -> ShuffledSampler:
+        """Where the windows of each sample begin."""
+        return ShuffledSampler(len(self.corpus.train), self.task.window, self.seed)
+
+    def batch(self, sample: int) -> Batch:
+        first, count = sample + self.rows.start, self.rows.stop - self.rows.start
+        starts = self.shuffled.starts(first, count)  # (B,)
+        length = self.shuffled.length
+        windows = torch.from_numpy(self.corpus.train.read_windows(starts, length))  # (B, T + 1)
+        return self.task.training_batch(windows.to(self.device), first, self.seed)
+
+    def eval_batches(self) -> Iterator[Batch]:
+        return self.task.eval_batches(self.corpus.validation, self.device)
+
+    def eval_bytes(self) -> int:
+        corpus = self.corpus
+        return scored_bytes(self.task, corpus.validation, corpus.tokenizer, corpus.validation_bytes)
+
+    def warnings(self) -> list[str]:
+        return []
+
+    def baseline(self) -> tuple[dict[str, Any], str]:
+        scores = ngram_baseline(self.corpus)
+        return scores, (
+            f"counting {scores['order']}-grams would give a validation loss of {scores['loss']:.3f}"
+        )
+
+    def sample(self, engine: Engine, runtime: Runtime) -> str:
+        task, validation = engine.task, self.corpus.validation
+        if task.is_masked_lm:
+            context_length = task.backbone.config.context_length
+            count = min(SAMPLE_TOKENS, context_length, len(validation))
+            return show(task, self.tokenizer, validation.read(0, count).tolist(), self.seed)
+        sampling = SamplingParams(temperature=0.8)
+        (text,) = engine.generate([""], sampling, SAMPLE_TOKENS, seed=self.seed, ignore_eos=True)
+        return text.text
+
+    def results(
+        self, engine: Engine, runtime: Runtime, score: Score, metadata: dict[str, Any], folder: Path
+    ) -> dict[str, Any]:
+        """Bits per byte and the n-grams' loss; the loss of single tokens goes into a file."""
+        tokens = token_nll(engine.task, self.corpus.validation, self.tokenizer, runtime)
+        content = json.dumps({"tokens": tokens}, ensure_ascii=False)
+        write_file(folder / "surprise.json", content.encode())
+        return {
+            "val_bits_per_byte": score.bits_per_byte,
+            "val_perplexity": score.perplexity,
+            "ngram_loss": metadata["baseline"]["loss"],
+            "ngram_order": metadata["baseline"]["order"],
+        }
+
+
+class RecurrentTextDataset(TextDataset):
+    """The text in sequential order, for a model that hands its state on from batch to batch."""
+
+    @cached_property
+    def sequential(self) -> SequentialSampler:
+        """Where the windows of each batch begin."""
+        return SequentialSampler(
+            len(self.corpus.train), self.task.window, self.batch_size, self.seed
+        )
+
+    def batch(self, sample: int) -> Batch:
+        starts, begins = self.sequential.starts(sample)  # (rows of the whole batch,)
+        length = self.sequential.length
+        windows = self.corpus.train.read_windows(starts[self.rows], length)  # (B, T + 1)
+        batch = self.task.training_batch(
+            torch.from_numpy(windows).to(self.device), sample + self.rows.start, self.seed
+        )
+        return replace(batch, reset_state=begins)
+
+
+class TextPairDataset(TextDataset):
+    """Source-target pairs in random order, each once per epoch, in batches of like lengths."""
+
+    task: Pairs
+
+    def __init__(self, corpus: TokenDataset) -> None:
+        super().__init__(corpus)
+        self.pairs = PairDataset(corpus.train, corpus.tokenizer.eos)
+        # sorting by the longer side leaves the least padding on both
+        self.lengths = self.pairs.lengths.max(1)  # (pairs, 2) -> (pairs,)
+
+    def batch(self, sample: int) -> Batch:
+        numbers = length_bucketed_rows(sample, self.batch_size, self.lengths, self.seed)
+        return self.task.batch(*self.pairs.read(numbers[self.rows]), self.device)
+
+    def warnings(self) -> list[str]:
+        context_length = self.task.backbone.config.context_length
+        truncated = self.pairs.num_truncated(context_length)
+        if not truncated:
+            return []
+        return [
+            f"{truncated:,} pairs have a side longer than {context_length} tokens, which loses its "
+            "end"
+        ]
+
+    def sample(self, engine: Engine, runtime: Runtime) -> str:
+        """A few sources of the validation part, each with the target the model generates."""
+        pairs = PairDataset(self.corpus.validation, self.tokenizer.eos)
+        sources = [self.tokenizer.decode(ids) for ids in pairs.read(range(min(3, len(pairs))))[0]]
+        targets = engine.generate(sources, SamplingParams(temperature=0), SAMPLE_TOKENS)
+        return "\n\n".join(
+            f"{source}\n-> {target.text}" for source, target in zip(sources, targets, strict=True)
+        )
+
+
+@dataclass
+class TableDataset(TrainDataset):
+    """Rows of a table in random order, each once per epoch, in batches of like lengths."""
+
+    tokenizer: Tokenizer
+    task_name: str
+    task_class: type[SupervisedTask]
+    train_rows: Sequence[Row]
+    """Rows with the columns of the task."""
+    validation_rows: Sequence[Row]
+    train: Sequence[Example]
+    """The same rows as token ids."""
+    validation: Sequence[Example]
+    labels: dict[str, Any]
+    """Label names and the like, as the task finds them in the training rows."""
+    source_info: dict[str, Any]
+    """Fingerprint and sources of the table."""
+    notes: list[str] = field(default_factory=list)
+
+    task: SupervisedTask = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lengths = np.array([example.max_len for example in self.train], dtype=np.int64)
+
+    @property
+    def bos(self) -> int:
+        return self.tokenizer.eos
+
+    @property
+    def size(self) -> str:
+        return f"{len(self.train):,} + {len(self.validation):,} rows"
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Tokens of the training and of the validation part."""
+        train, validation = (
+            sum(example.length for example in part) for part in (self.train, self.validation)
+        )
+        return train, validation
+
+    @property
+    def info(self) -> dict[str, Any]:
+        train_tokens, validation_tokens = self.tokens
+        return {
+            **self.source_info,
+            "rows": len(self.train),
+            "validation_rows": len(self.validation),
+            "train_tokens": train_tokens,
+            "validation_tokens": validation_tokens,
+            "opening": self.bos,
+        }
+
+    def batch(self, sample: int) -> Batch:
+        numbers = length_bucketed_rows(sample, self.batch_size, self.lengths, self.seed)
+        examples = [self.train[number] for number in numbers[self.rows]]
+        return self.task.collate(examples, self.device)
+
+    def eval_batches(self) -> Iterator[Batch]:
+        for numbers in length_bucketed_batches(self.validation):
+            yield self.task.collate([self.validation[number] for number in numbers], self.device)
+
+    def eval_bytes(self) -> int:
+        """Bytes of the target tokens that the loss counts, over all turns and after truncation."""
+        if not self.task_class.is_generative:
+            return 0
+        targets = (ids for example in self.validation for ids in example.targets or ())
+        bytes_of = self.tokenizer.bytes_of
+        return sum(len(bytes_of[id]) for ids in targets for id in ids if id != IGNORE_INDEX)
+
+    def warnings(self) -> list[str]:
+        examples = [*self.train, *self.validation]
+        truncated = [example.cut for example in examples if example.cut]
+        if not truncated:
+            return []
+        return [
+            f"{len(truncated):,} of {len(examples):,} rows are longer than the context of "
+            f"{self.task.backbone.config.context_length} tokens and lose {sum(truncated):,} tokens"
+        ]
+
+    @property
+    def scored_rows(self) -> Sequence[Row]:
+        """The validation rows on which the model and its baselines are scored."""
+        rows = self.validation_rows
+        return rows[:GENERATED_ROWS] if self.task_class.is_generative else rows
+
+    def baseline(self) -> tuple[dict[str, Any], str]:
+        scores = baseline_scores(
+            self.task_name, self.task_class, self.train_rows, self.scored_rows, self.labels
+        )
+        return scores, describe_baselines(scores, main_metric(self.task_class, self.task_name))
+
+    def sample(self, engine: Engine, runtime: Runtime) -> str:
+        rows = list(self.validation_rows[:SAMPLE_ROWS])
+        answers = Predictor(engine.task, self.tokenizer, engine, runtime).answer(rows)
+        return "\n\n".join(
+            f"{self.task_class.format_row(row)}\n-> {answer.text}"
+            for row, answer in zip(rows, answers, strict=True)
+        )
+
+    def results(
+        self, engine: Engine, runtime: Runtime, score: Score, metadata: dict[str, Any], folder: Path
+    ) -> dict[str, Any]:
+        rows = self.scored_rows
+        answers = Predictor(engine.task, self.tokenizer, engine, runtime).answer(rows)
+        return {
+            "task": self.task_name,
+            "val_bits_per_byte": score.bits_per_byte if self.eval_bytes() else None,
+            "val_rows": len(rows),
+            "val_scores": score_rows(self.task_class, rows, answers, self.labels),
+            "main_score": main_metric(self.task_class, self.task_name),
+            "confusion": confusion_matrix(self.task_class, rows, answers, self.labels),
+            "baseline": metadata["baseline"],
+        }
+
+
+def bos_token(corpus: TokenDataset) -> int:
+    """The token that an empty prompt stands for.
+
+    With several documents it is EOS, which stands between them. A model of a single document has
+    never read EOS: there a text begins as a line does, or, without lines, as the document does.
+    """
+    tokenizer = corpus.tokenizer
+    if corpus.documents > 1:
+        return tokenizer.eos
+    newline = tokenizer.encode("\n")
+    beginning = corpus.train.read(0, min(len(corpus.train), 1_000_000))
+    return newline[0] if len(newline) == 1 and newline[0] in beginning else int(beginning[0])
+
+
+def ngram_baseline(corpus: TokenDataset) -> dict[str, Any]:
+    """The loss of an n-gram model on the same split."""
+    order = default_order(corpus.tokenizer.kind)
+    used = min(len(corpus.train), MAX_TOKENS)
+    train = corpus.train.read(len(corpus.train) - used, used)
+    validation = corpus.validation.read(0, len(corpus.validation))
+    if corpus.pairs:  # n-grams of the targets alone, each after the one before it
+        train, validation = (pair_targets(ids, corpus.tokenizer.eos) for ids in (train, validation))
+    model = NGram.fit(train, order=order, vocab_size=corpus.tokenizer.vocab_size)
+    loss = model.loss(validation)
+    bits = loss * len(validation) / math.log(2) / max(1, corpus.validation_bytes)
+    return {"loss": loss, "order": order, "tokens": model.tokens, "bits_per_byte": bits}

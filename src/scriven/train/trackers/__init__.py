@@ -1,0 +1,1 @@
+"""Who watches a run: one tracker is one file, found by its name (`--train.trackers NAME`)."""

@@ -1,0 +1,117 @@
+"""metrics.jsonl in the run folder: one JSON object per event, for the report and for programs."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...evaluate.loss import Score
+from ...files import write_file
+from ..train_state import Run, TrainState
+from .base import BaseTracker, StepReport
+
+FILE = "metrics.jsonl"
+
+
+class Tracker(BaseTracker):
+    """Appends events to metrics.jsonl. A full disk ends the log, never the run.
+
+    Args:
+        warn: is told once when the file cannot be written.
+    """
+
+    def __init__(self, warn: Callable[[str], None] = lambda message: None) -> None:
+        self.warn = warn
+        self.path: Path | None = None
+
+    def on_start(self, run: Run) -> None:
+        self.path = run.folder / FILE
+
+    def on_resume(self, state: TrainState) -> None:
+        assert self.path is not None
+        drop_events_after(self.path, state.step, state.last_eval_step)
+
+    def on_step(self, state: TrainState, report: StepReport) -> None:
+        if not report.due:
+            return
+        self.write(
+            "step",
+            step=state.step,
+            tokens=state.tokens,
+            seconds=round(report.seconds, 3),
+            loss=report.train_loss,
+            accuracy=report.train_accuracy,
+            lr=report.lr,
+            tokens_per_second=round(report.tokens_per_second),
+        )
+
+    def on_eval(self, state: TrainState, score: Score, is_best: bool) -> None:
+        self.write(
+            "evaluation",
+            step=state.step,
+            tokens=state.tokens,
+            seconds=round(state.seconds, 3),
+            loss=score.loss,
+            accuracy=score.accuracy,
+            bits_per_byte=score.bits_per_byte,
+            best=is_best,
+            metrics=score.metrics or None,
+        )
+
+    def on_sample(self, state: TrainState, text: str) -> None:
+        seconds = round(state.seconds, 3)
+        self.write("sample", step=state.step, seconds=seconds, prompt="", text=text)
+
+    def on_note(self, state: TrainState, text: str, message: str) -> None:
+        self.write("note", step=state.step, seconds=round(state.seconds, 3), text=text)
+
+    def on_end(self, results: dict[str, Any]) -> None:
+        step, seconds = results["best_step"], results["seconds"]
+        self.write("sample", step=step, seconds=seconds, prompt="", text=results["sample"])
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Appends one event; NaN and infinity, which JSON lacks, become null."""
+        if self.path is None:
+            return
+        event = {"event": kind, **{name: _finite(value) for name, value in values.items()}}
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event, ensure_ascii=False) + "\n")
+        except OSError as error:
+            self.path = None
+            self.warn(f"{FILE} cannot be written ({error.strerror}): training goes on")
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """The events of metrics.jsonl, without the incomplete last line of a killed run."""
+    if not path.exists():
+        return []
+    events = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return events
+
+
+def drop_events_after(path: Path, step: int, last_eval_step: int) -> None:
+    """Drops the events that a run which resumes from a checkpoint will write again.
+
+    Args:
+        step: of the checkpoint.
+        last_eval_step: the last evaluation that the checkpoint knows of. A run that was killed
+            between an evaluation and the save after it has written one more.
+    """
+    kept = [
+        event
+        for event in read_events(path)
+        if event.get("step", 0) <= (last_eval_step if event.get("event") == "evaluation" else step)
+    ]
+    text = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in kept)
+    write_file(path, text.encode())
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
