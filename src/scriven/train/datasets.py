@@ -275,8 +275,6 @@ class TableDataset(TrainDataset):
     """Label names and the like, as the task finds them in the training rows."""
     source_info: dict[str, Any]
     """Fingerprint and sources of the table."""
-    notes: list[str] = field(default_factory=list)
-
     task: SupervisedTask = field(init=False)
 
     def __post_init__(self) -> None:
