@@ -1,9 +1,9 @@
-"""Settings as frozen dataclasses: one parser, one way to text and back.
+"""Settings as frozen dataclasses, read from TOML, the environment and the command line.
 
-    defaults in the dataclass < preset TOML < --section.key=value
+    defaults of the dataclass < --preset < scriven.toml < SCRIVEN_SECTION_KEY < --section.key=value
 
-`settings.py` lists the settings, an architecture brings its own. Help is the
-string under each field, so the dataclass is the parser, the documentation and the JSON.
+`settings.py` lists the settings; each architecture adds its own section, `model`. The help of a
+setting is the string under its field, so the dataclass is parser, documentation and JSON in one.
 """
 
 import ast
@@ -22,11 +22,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import SettingError
-from .settings import RENAMED
+from .settings import RENAMED, Settings
 
 T = TypeVar("T")
 _FLAG = re.compile(r"--|-[a-zA-Z]")
-"""How another flag begins; a negative number is a value."""
+"""The beginning of another flag; -1 is a value."""
+CONFIG_FILE = "scriven.toml"
+ENVIRONMENT = "SCRIVEN_"
+SECTIONS = ("model", *(field.name for field in dataclasses.fields(Settings)))
+FLAGS = ("arch", "budget", "preset", "seed", "size")
+"""Flags of commands that a preset or a configuration file may name, above its sections."""
 
 
 def replace(settings: T, changes: Mapping[str, object], section: str) -> T:
@@ -93,12 +98,57 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], dict[str, object]]
     return rest, changes
 
 
+def take_option(arguments: list[str], name: str) -> tuple[list[str], str | None]:
+    """Takes `--name VALUE` or `--name=VALUE` out of a command line, up to a bare `--`.
+
+    Raises:
+        SettingError: the value is missing.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    for place, item in enumerate(arguments[:end]):
+        if item.startswith(f"{name}="):
+            return arguments[:place] + arguments[place + 1 :], item.partition("=")[2]
+        if item == name:
+            if place + 1 == end:
+                raise SettingError(f"{name} needs a value")
+            return arguments[:place] + arguments[place + 2 :], arguments[place + 1]
+    return arguments, None
+
+
+def user_defaults(path: str | None, environment: Mapping[str, str]) -> dict[str, object]:
+    """Settings and flags of a configuration file, and of `SCRIVEN_*` variables above it.
+
+    Args:
+        path: the file; ./scriven.toml by default, which need not exist.
+        environment: `SCRIVEN_OPTIM_LR` is `optim.lr`, `SCRIVEN_BUDGET` the flag `--budget`.
+
+    Raises:
+        SettingError: the file cannot be read, or names an unknown section or flag.
+    """
+    file = Path(CONFIG_FILE if path is None else path)
+    values = read_preset(file) if path is not None or file.is_file() else {}
+    for name in values:
+        section, dot, _ = name.partition(".")
+        if section not in (SECTIONS if dot else FLAGS):
+            known = [f"{each}." for each in SECTIONS] if dot else list(FLAGS)
+            raise SettingError(f"{file}: {unknown(name, known)}")
+    for name, value in environment.items():
+        if name.startswith(ENVIRONMENT):
+            section, _, key = name.removeprefix(ENVIRONMENT).lower().partition("_")
+            # other variables with this prefix belong to somebody else, as SCRIVEN_CACHE
+            if key and section in SECTIONS:
+                values[f"{section}.{key}"] = value
+            elif not key and section in FLAGS:
+                values[section] = value
+    return values
+
+
 def read_preset(path: Path) -> dict[str, object]:
-    """The dotted settings of a TOML preset, which holds only what differs from the defaults."""
+    """The dotted settings of a TOML file, which holds only what differs from the defaults."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"preset {path} cannot be read: {error}") from error
+        raise SettingError(f"{path} cannot be read: {error}") from error
     flat: dict[str, object] = {}
     for section, values in tables.items():
         if not isinstance(values, dict):

@@ -1,14 +1,12 @@
-"""The `scriven` command: one verb = one file of this folder, found by its name.
+"""The `scriven` command line: one command is one file of this folder, found by its name.
 
-Loads no torch: a verb's file imports what it needs when it runs, so `--help` is instant.
+Nothing here imports torch: a command imports what it needs when it runs, so `--help` takes 0.2 s.
 """
 
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
 
-from cyclopts import App, CycloptsError, MissingArgumentError
+from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter
 
 from .. import __version__, config, registry
 from ..errors import ResourceError, ScrivenError, SettingError
@@ -16,31 +14,43 @@ from ..process import settle
 
 ALIASES = {"--encoding": "--data.encoding", "--skip-bad": "--data.skip_bad"}
 
-DASH = "\0-"
-"""Stands for `-`, standard input, which the parser would take for an option without a name."""
+STDIN = "\0-"
+"""Stands for `-` (standard input) while cyclopts parses, which takes `-` for a nameless option."""
 
-ORDER = (
-    "train", "generate", "finetune", "predict", "chat", "evaluate", "harness", "compare", "bench",
-    "export", "import_", "prepare", "plan", "inspect", "report", "doctor",
-)  # fmt: skip
-"""How the first help page lists the verbs people start with; others follow by name."""
+GROUPS = {
+    "Train": ("train", "finetune", "prepare", "plan", "inspect"),
+    "Generate and predict": ("generate", "chat", "predict"),
+    "Evaluate and compare": ("evaluate", "harness", "compare", "bench", "report"),
+    "Exchange models": ("export", "import_"),
+    "Other": ("doctor",),
+}
+"""The groups of the first help page; a command that is in none of them is listed under Other."""
 
 
 def build() -> App:
-    """The command line, with a verb for each file."""
+    """The command line, with a command for each file of this folder."""
+    groups = {title: Group(title, sort_key=rank) for rank, title in enumerate(GROUPS)}
     app = App(
         name="scriven",
         help="Turn your own text into your own GPT, on the machine you have.\n\n"
         '    scriven train book.txt\n\n    scriven generate book "It was a dark"',
         help_format="markdown",
         version=__version__,
-        help_epilogue="Any other setting is --section.key=value: `scriven train --help-all`.",
+        group_commands=groups["Other"],
+        default_parameter=Parameter(negative=()),  # no --no-quiet beside --quiet
+        help_epilogue="Any other setting is --section.key=value, a line of scriven.toml (or of "
+        "--config FILE), or a variable SCRIVEN_SECTION_KEY: `scriven train --help-all`.",
     )
-    verbs = registry.names("scriven.cli")
-    ranked = [verb for verb in ORDER if verb in verbs]
-    for rank, verb in enumerate([*ranked, *(verb for verb in verbs if verb not in ORDER)]):
-        command = getattr(registry.module("scriven.cli", verb), verb)
-        app.command(command, name=verb.rstrip("_"), sort_key=rank)
+    places = {
+        name: (title, rank) for title, names in GROUPS.items() for rank, name in enumerate(names)
+    }
+    for name in registry.names("scriven.cli"):
+        title, rank = places.get(name, ("Other", len(places)))
+        command = getattr(registry.module("scriven.cli", name), name)
+        app.command(command, name=name.rstrip("_"), group=groups[title], sort_key=rank)
+    app.register_install_completion_command(
+        help="Install completion for bash, zsh, fish or PowerShell.", group=groups["Other"]
+    )
     return app
 
 
@@ -50,8 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = run(sys.argv[1:] if arguments is None else arguments)
     except BrokenPipeError:
-        # the reader of our output left (`| head`): quiet, as any command is, also when Python
-        # writes out at its end what is still in the buffers
+        # The reader of our output left (`| head`). Python flushes what is still buffered at exit,
+        # so the streams lead nowhere from here; 141 is the exit code of SIGPIPE.
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         code = 141
@@ -59,8 +69,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _open_streams() -> None:
-    """Puts the null device where a standard stream was closed (`>&-`): Python has None there, and
-    the next file opened would take its number."""
+    """Opens the null device where a standard stream was closed (`>&-`): Python has None there, and
+    the next file that is opened would get its file descriptor."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDWR)
@@ -71,87 +81,92 @@ def _open_streams() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """The exit code of a command line."""
+    """The exit code of a command line; errors are printed in one line."""
     try:
         _execute(arguments)
     except ScrivenError as error:
-        return _fail(error, error.exit_code)
+        return _fail(error)
     except MissingArgumentError as error:
-        return _fail(SettingError(_missing(error)), 2)
+        return _fail(SettingError(_missing(error)))
     except CycloptsError as error:
-        return _fail(SettingError(_one_line(str(error))), 2)
+        return _fail(SettingError(str(error)))
     except KeyboardInterrupt:
         print("scriven: interrupted", file=sys.stderr)
         return 130
     except BaseException as error:
-        if _is_memory(error):
+        if _is_out_of_memory(error):
             text = "out of memory: lower --train.micro_batch_size, --model.context_length or --size"
-            return _fail(ResourceError(text), 3)
-        code = getattr(error, "exit_code", None)  # training.stop.Interrupted, without torch
+            return _fail(ResourceError(text))
+        # train.signals.Interrupted, recognised without importing torch
+        code = getattr(error, "exit_code", None)
         if code is None:
             raise
-        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        if os.environ.get("RANK", "0") == "0":  # under torchrun only the main process prints
             print(f"scriven: interrupted; {error}", file=sys.stderr)
         return int(code)
     return 0
 
 
-def _is_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's, or what torch raises on the processor and on a GPU."""
-    if isinstance(error, RuntimeError):
-        words = ("out of memory", "can't allocate memory", "not enough memory")
-        return any(word in str(error).lower() for word in words)
-    return isinstance(error, MemoryError)
-
-
 def _execute(arguments: list[str]) -> None:
+    """Parses a command line and runs its command."""
     settle()
-    arguments = [_unalias(item) for item in arguments]
-    rest, settings = config.split_arguments(arguments)
-    rest = [DASH if item == "-" else item for item in rest]
+    # 1. settings (--section.key) are ours; cyclopts parses the rest
+    words, settings = config.split_arguments([_unalias(item) for item in arguments])
+    words, path = config.take_option(words, "--config")
+    verb = words[0] if words else ""
     app = build()
-    command, bound, ignored = app.parse_args(rest, exit_on_error=False, print_error=False)
-    _give_dashes_back(bound.arguments)
+    # 2. scriven.toml and SCRIVEN_*, as far as the command wants defaults from there
+    wanted = getattr(sys.modules.get(f"{__name__}.{verb.replace('-', '_')}"), "DEFAULTS", ())
+    if path is not None and not wanted:
+        raise SettingError(f"`{verb or 'scriven'}` takes no --config: see `scriven --help`")
+    defaults = config.user_defaults(path, os.environ) if wanted else {}
+    defaults = {name: value for name, value in defaults.items() if name.split(".")[0] in wanted}
+    settings = {name: value for name, value in defaults.items() if "." in name} | settings
+    if flags := {name: value for name, value in defaults.items() if "." not in name}:
+        from cyclopts.config import Dict
+
+        app.config = (Dict(flags, use_commands_as_keys=False, source=path or "scriven.toml"),)
+    # 3. the flags and arguments of the command itself
+    words = [STDIN if item == "-" else item for item in words]
+    command, bound, ignored = app.parse_args(words, exit_on_error=False, print_error=False)
+    for name, value in bound.arguments.items():
+        if isinstance(value, tuple):
+            bound.arguments[name] = tuple("-" if item == STDIN else item for item in value)
+        elif value == STDIN:
+            bound.arguments[name] = "-"
     if "settings" in ignored:
         bound.arguments["settings"] = settings
     elif settings:
-        verb = rest[0] if rest else "scriven"
+        verb = verb or "scriven"
         raise SettingError(f"`{verb}` takes no --{next(iter(settings))}: see `{verb} --help`")
-    _call(command, bound.args, bound.kwargs)
-
-
-def _give_dashes_back(bound: dict[str, Any]) -> None:
-    for name, value in bound.items():
-        if isinstance(value, tuple):
-            bound[name] = tuple("-" if item == DASH else item for item in value)
-        elif value == DASH:
-            bound[name] = "-"
-
-
-def _call(command: Callable[..., Any], args: Any, kwargs: Any) -> None:
-    command(*args, **kwargs)
+    command(*bound.args, **bound.kwargs)
     sys.stdout.flush()  # so that a broken pipe shows here and not at exit
 
 
+def _unalias(item: str) -> str:
+    name, equals, value = item.partition("=")
+    if item == "--skip-bad":  # a flag: the next word is no value of it
+        equals, value = "=", "true"
+    return ALIASES.get(name, name) + equals + value
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's MemoryError, or what torch raises on a CPU or GPU."""
+    if isinstance(error, RuntimeError):
+        messages = ("out of memory", "can't allocate memory", "not enough memory")
+        return any(message in str(error).lower() for message in messages)
+    return isinstance(error, MemoryError)
+
+
 def _missing(error: MissingArgumentError) -> str:
-    """`scriven generate` alone: names what belongs there, as the help page writes it."""
+    """`scriven generate` alone: names the missing argument as the help page writes it."""
     if error.keyword is not None or error.argument is None:
         return str(error)
     verb = " ".join(error.command_chain or ())
     return f"`{verb}` needs {error.argument.name.lstrip('-').upper()}: see `scriven {verb} --help`"
 
 
-def _unalias(item: str) -> str:
-    name, equals, value = item.partition("=")
-    if item == "--skip-bad":  # a file may follow it
-        equals, value = "=", "true"
-    return ALIASES.get(name, name) + equals + value
-
-
-def _fail(error: ScrivenError, code: int) -> int:
-    print(f"scriven: {_one_line(str(error))}", file=sys.stderr)
-    return code
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _fail(error: ScrivenError) -> int:
+    """Prints an error as one line and returns its exit code."""
+    print(f"scriven: {' '.join(str(error).split())}", file=sys.stderr)
+    return error.exit_code

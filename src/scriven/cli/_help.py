@@ -1,44 +1,29 @@
-"""Every setting with its default and its help, read off the dataclasses."""
+"""The text of `scriven train --help-all`: every setting with its default and its help."""
+
+import typing
 
 from .. import config, registry
-from ..settings import (
-    DataSettings,
-    FinetuneSettings,
-    OptimSettings,
-    RuntimeSettings,
-    TokenizerSettings,
-    TrainSettings,
-)
+from ..settings import Settings
 
-CHOSEN = ("context_length", "layers", "heads", "d_model", "dropout")
-"""Fields of every architecture that the plan fills in when nobody asks for a value."""
+AUTO = ("context_length", "layers", "heads", "d_model", "dropout")
+"""Fields of every architecture that are chosen for the text and the machine."""
 
 
 def shown_default(section: str, name: str, default: object) -> str | None:
-    """What a list of settings says of a default; None for what is not the user's to set."""
+    """The default as lists of settings show it; None for what the user does not set."""
     if section == "model" and name == "vocab_size":
-        return None
-    chosen = default is None or (section == "model" and name in CHOSEN)
-    return "auto" if chosen else str(default).lower()
+        return None  # the tokenizer decides it
+    auto = default is None or (section == "model" and name in AUTO)
+    return "auto" if auto else str(default).lower()
 
 
 def all_settings(architecture: str) -> str:
-    """The text of `scriven train --help-all`."""
+    """The settings of an architecture and of every other section, as text."""
     model = registry.module("scriven.models", architecture).Config
-    sections = {
-        "model": model,
-        "data": DataSettings,
-        "tokenizer": TokenizerSettings,
-        "optim": OptimSettings,
-        "train": TrainSettings,
-        "runtime": RuntimeSettings,
-        "finetune": FinetuneSettings,
-    }
+    titles = {"model": f" of {architecture}", "finetune": ", of scriven finetune alone"}
     lines = [f"architectures: {', '.join(registry.names('scriven.models'))} (--arch)", ""]
-    for section, kind in sections.items():
-        title = f" of {architecture}" if section == "model" else ""
-        title += ", of scriven finetune alone" if section == "finetune" else ""
-        lines.append(f"{section}{title}")
+    for section, kind in {"model": model, **typing.get_type_hints(Settings)}.items():
+        lines.append(f"{section}{titles.get(section, '')}")
         for name, default, help_text in config.describe(kind):
             shown = shown_default(section, name, default)
             if shown is not None:

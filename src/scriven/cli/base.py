@@ -2,10 +2,15 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from ..model import Model
+
+Settings = Annotated[dict[str, object] | None, Parameter(parse=False)]
+"""The settings given as --section.key=value, which the command line collects before cyclopts."""
 
 
 def emit(data: dict[str, Any], text: str, as_json: bool) -> None:

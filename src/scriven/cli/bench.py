@@ -2,11 +2,13 @@
 
 import shutil
 import sys
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
+from ..config import SECTIONS
+from .base import Settings, emit, table
 
-from .base import emit, table
+DEFAULTS = ("budget", "size", *SECTIONS)
+"""What scriven.toml and SCRIVEN_* variables may set of this command."""
 
 
 def bench(
@@ -16,9 +18,9 @@ def bench(
     seeds: int = 3,
     size: str | None = None,
     out: str | None = None,
-    quiet: Annotated[bool, Parameter(negative=())] = False,
-    json: Annotated[bool, Parameter(negative=())] = False,
-    settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
+    quiet: bool = False,
+    json: bool = False,
+    settings: Settings = None,
 ) -> None:
     """Measure this machine; or, with a text, train architectures for the same time and compare.
 

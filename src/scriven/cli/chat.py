@@ -5,9 +5,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, ScrivenError
 from .base import Precision, emit, for_terminal, note, open_model
@@ -43,7 +41,7 @@ def chat(
     stop: tuple[str, ...] = (),
     dtype: Precision | None = None,
     arch: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: bool = False,
 ) -> None:
     """Talk with a model that was fine-tuned for chat.
 

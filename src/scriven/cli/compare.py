@@ -2,18 +2,15 @@
 
 import shutil
 import sys
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from .base import emit
 
 
 def compare(
     *runs: str,
-    fold_seeds: Annotated[bool, Parameter(negative=())] = False,
-    markdown: Annotated[bool, Parameter(negative=())] = False,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    fold_seeds: bool = False,
+    markdown: bool = False,
+    json: bool = False,
 ) -> None:
     """Put runs side by side: their shapes, their settings and what they reached.
 

@@ -1,13 +1,9 @@
 """`scriven doctor`: what this machine offers, and whether its numbers can be trusted."""
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from .base import emit, table
 
 
-def doctor(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
+def doctor(*, json: bool = False) -> None:
     """Check device, precision, threads, disk and packages, and compare the device's arithmetic.
 
     Parameters

@@ -1,12 +1,13 @@
 """`scriven evaluate`: loss, perplexity, bits per byte and accuracy on a text; of a fine-tuned model
 the scores of its task on a table."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
-from .base import emit, note, open_model, table
+from .base import Settings, emit, note, open_model, table
 from .finetune import scores_table
+
+DEFAULTS = ("data",)
+"""What scriven.toml and SCRIVEN_* variables may set of this command."""
 
 
 def evaluate(
@@ -16,8 +17,8 @@ def evaluate(
     memory: int | None = None,
     beams: int = 1,
     length_penalty: float = 1.0,
-    json: Annotated[bool, Parameter(negative=())] = False,
-    settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
+    json: bool = False,
+    settings: Settings = None,
 ) -> None:
     """Measure a trained model on its validation part, or on other texts or tables.
 

@@ -1,9 +1,5 @@
 """`scriven export`: a run for other programs, checked in them."""
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from .base import emit, note
 
 
@@ -14,7 +10,7 @@ def export(
     out: str | None = None,
     dtype: str | None = None,
     arch: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: bool = False,
 ) -> None:
     """Write a run for another program, load it there, and compare the two.
 

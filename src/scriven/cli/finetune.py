@@ -2,15 +2,16 @@
 
 import shlex
 import time
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from ..errors import SettingError
-from .base import emit, table
+from .base import Settings, emit, table
 
 BEGAN = time.monotonic()
 """A wall-clock budget counts from here."""
+
+DEFAULTS = ("seed", "data", "runtime", "finetune")
+"""What scriven.toml and SCRIVEN_* variables may set of this command."""
 
 
 def finetune(
@@ -23,12 +24,12 @@ def finetune(
     out: str | None = None,
     seed: int | None = None,
     lora: int | None = None,
-    head_only: Annotated[bool, Parameter(negative=())] = False,
-    control: Annotated[bool, Parameter(negative=())] = False,
+    head_only: bool = False,
+    control: bool = False,
     arch: str | None = None,
-    quiet: Annotated[bool, Parameter(negative=())] = False,
-    json: Annotated[bool, Parameter(negative=())] = False,
-    settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
+    quiet: bool = False,
+    json: bool = False,
+    settings: Settings = None,
 ) -> None:
     """Teach a trained model a task, from the rows of a table.
 

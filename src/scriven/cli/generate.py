@@ -3,9 +3,7 @@
 import sys
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
 from ..generate.sampling_params import check_beams
@@ -34,7 +32,7 @@ def generate(
     length_penalty: float | None = None,
     dtype: Precision | None = None,
     arch: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: bool = False,
 ) -> None:
     """Write with a trained model.
 

@@ -14,7 +14,7 @@ def harness(
     tasks: str | None = None,
     limit: int | None = None,
     arch: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: bool = False,
 ) -> None:
     """Measure a model with EleutherAI's lm-evaluation-harness, on task files of your own.
 

@@ -2,9 +2,6 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from ..errors import SettingError
 from .base import emit, note, table
@@ -14,8 +11,8 @@ def import_(
     path: str,
     *,
     out: str | None = None,
-    convert: Annotated[bool, Parameter(negative=())] = False,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    convert: bool = False,
+    json: bool = False,
 ) -> None:
     """Make a run of a Hugging Face folder.
 

@@ -1,19 +1,15 @@
 """`scriven inspect`: what a run or a preset consists of, without building it."""
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from ..format import format_bytes
-from .base import emit, table
+from .base import Settings, emit, table
 
 
 def inspect(
     target: str,
     *,
     arch: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
-    settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
+    json: bool = False,
+    settings: Settings = None,
 ) -> None:
     """Parameters by part, arithmetic per token and memory, of a run or a preset.
 

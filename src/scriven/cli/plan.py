@@ -1,11 +1,13 @@
 """`scriven plan`: what a training would take, by calculation."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
+from ..config import SECTIONS
 from ..format import format_bytes, rough_duration, si
-from .base import emit, table
+from .base import Settings, emit, table
+
+DEFAULTS = ("arch", "budget", "size", *SECTIONS)
+"""What scriven.toml and SCRIVEN_* variables may set of this command."""
 
 
 def plan(
@@ -19,8 +21,8 @@ def plan(
     peak: float | None = None,
     network: float | None = None,
     utilisation: float = 0.4,
-    json: Annotated[bool, Parameter(negative=())] = False,
-    settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
+    json: bool = False,
+    settings: Settings = None,
 ) -> None:
     """Shape, batch, rates, memory, time and bottleneck of a training, before it is begun.
 

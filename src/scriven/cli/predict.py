@@ -6,7 +6,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .base import emit, note, open_model
+from .base import Settings, emit, note, open_model
+
+DEFAULTS = ("data",)
+"""What scriven.toml and SCRIVEN_* variables may set of this command."""
 
 
 def predict(
@@ -17,8 +20,8 @@ def predict(
     length_penalty: float = 1.0,
     max_new_tokens: int = 256,
     arch: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
-    settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
+    json: bool = False,
+    settings: Settings = None,
 ) -> None:
     """Answer the rows of a table with a fine-tuned model.
 

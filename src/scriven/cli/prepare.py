@@ -1,10 +1,11 @@
 """`scriven prepare`: corpora larger than memory into a folder of shards."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
+from .base import Settings, emit, table
 
-from .base import emit, table
+DEFAULTS = ("seed", "data", "tokenizer")
+"""What scriven.toml and SCRIVEN_* variables may set of this command."""
 
 
 def prepare(
@@ -15,9 +16,9 @@ def prepare(
     processes: int | None = None,
     seed: int = 0,
     format: str | None = None,
-    quiet: Annotated[bool, Parameter(negative=())] = False,
-    json: Annotated[bool, Parameter(negative=())] = False,
-    settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
+    quiet: bool = False,
+    json: bool = False,
+    settings: Settings = None,
 ) -> None:
     """Encode texts of any size once, in parallel, for `scriven train FOLDER`.
 

@@ -1,13 +1,9 @@
 """`scriven report`: the HTML report of a run, made again."""
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from .base import emit
 
 
-def report(run: str, *, json: Annotated[bool, Parameter(negative=())] = False) -> None:
+def report(run: str, *, json: bool = False) -> None:
     """Write the report of a run, finished or not, and say where it is.
 
     Parameters

@@ -2,14 +2,16 @@
 
 import shlex
 import time
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from cyclopts import Parameter
-
-from .base import emit, for_terminal
+from ..config import SECTIONS
+from .base import Settings, emit, for_terminal
 
 BEGAN = time.monotonic()
 """A wall-clock budget counts from here: this file is the first thing the command imports."""
+
+DEFAULTS = ("arch", "budget", "preset", "seed", "size", *SECTIONS)
+"""What scriven.toml and SCRIVEN_* variables may set of this command."""
 
 
 def train(
@@ -23,10 +25,10 @@ def train(
     parallel: Literal["ddp", "fsdp"] | None = None,
     resume: str | None = None,
     explain: bool = False,
-    quiet: Annotated[bool, Parameter(negative=())] = False,
-    json: Annotated[bool, Parameter(negative=())] = False,
-    help_all: Annotated[bool, Parameter(negative=())] = False,
-    settings: Annotated[dict[str, object] | None, Parameter(parse=False)] = None,
+    quiet: bool = False,
+    json: bool = False,
+    help_all: bool = False,
+    settings: Settings = None,
 ) -> None:
     """Train a language model on your own text.
 
