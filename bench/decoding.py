@@ -42,7 +42,7 @@ class Still:
     def __init__(self, task: Any, runtime: Runtime, prompt: Tensor, count: int) -> None:
         self.task, self.runtime, self.room = task, runtime, prompt.size(1) + count
         with runtime.autocast():  # which also tells the precision of the cache
-            self.state = task.backbone.new_state(1, self.room)
+            self.state = task.backbone.new_cache(1, self.room)
             self.first = task.logits(task.backbone(prompt, self.state)[:, -1:]).argmax(-1)
         self.begin = torch.full_like(self.first, prompt.size(1))
         self.token, self.at = self.first.clone(), self.begin.clone()
@@ -57,7 +57,7 @@ class Still:
     @torch.inference_mode()
     def step(self) -> None:
         """Reads the last token and puts the next in its place."""
-        self.state.rewind(self.room - 1)
+        self.state.truncate(self.room - 1)
         with self.runtime.autocast():
             hidden = self.task.backbone(self.token, self.state, self.at)
             self.token.copy_(self.task.logits(hidden).argmax(-1))
@@ -82,7 +82,7 @@ class Still:
 @torch.inference_mode()
 def _growing(task: Any, runtime: Runtime, prompt: Tensor, count: int) -> list[Tensor]:
     with runtime.autocast():
-        state = task.backbone.new_state(1, prompt.size(1) + count)
+        state = task.backbone.new_cache(1, prompt.size(1) + count)
     now, found = prompt, list[Tensor]()
     for _ in range(count):
         with runtime.autocast():

@@ -59,7 +59,7 @@ class Shape:
         fields = ("layers", "heads", "d_model", "context_length", "vocab_size")
         model = config.replace(module.Config(), {f: getattr(self, f) for f in fields}, "model")
         task = registry.module("scriven.tasks", "language").Task(module.Model(model))
-        task.initialise()
+        task.init_weights()
         return task
 
 

@@ -82,7 +82,7 @@ class Scriven:
         module = registry.module("scriven.models", arch)
         model = config.replace(module.Config(), shape, "model")
         self.task = registry.module("scriven.tasks", "language").Task(module.Model(model))
-        self.task.initialise()
+        self.task.init_weights()
         self._make_updater(compile=False, optimizer=optimizer)
         self.batches, self.number, self.micro = Noise(rows, shape), 0, rows
         each = flops_per_token(module, self.task)["training"]

@@ -43,14 +43,14 @@ class TextEvaluator:
     def __post_init__(self) -> None:
         if self.memory is None:
             return
-        if not self.task.backbone.remembers:
+        if not self.task.backbone.is_recurrent:
             raise SettingError(
                 f"--memory={self.memory}: {self.metadata['architecture']} has no memory of "
                 "earlier windows: leave it out"
             )
         if self.memory < 0:
             raise SettingError(f"--memory={self.memory}: a whole number from 0 upwards")
-        if self.memory and self.task.backbone.reach is None:
+        if self.memory and self.task.backbone.max_position is None:
             raise SettingError(
                 f"--memory={self.memory}: the recurrent state of this model has no length; use 0 "
                 "to evaluate without it, or leave it out"

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import config, registry
 from .errors import InputError
-from .models.shared.backbone import pretraining
+from .models.base import pretraining
 from .models.shared.cost import (
     build_empty,
     cache_bytes,

@@ -34,7 +34,7 @@ def make_talker(folder: Path, kind: str = "bpe", context: int = CONTEXT) -> Path
     module: Any = registry.module("scriven.tasks", "chat")
     with torch.random.fork_rng():
         task = module.Task(architecture.Model(shape), special=tokenizer.special_token_ids)
-        task.initialise()
+        task.init_weights()
         _learn(task, [_example(tokenizer, [first]) for first in TALKS])
         _learn(task, [_example(tokenizer, [a, b]) for a in TALKS for b in TALKS])
     about = {

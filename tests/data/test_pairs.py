@@ -179,8 +179,8 @@ def test_a_side_longer_than_the_context_loses_its_end_and_is_counted(tmp_path: P
     assert pairs.num_truncated(8) == 2
     batch = task_for(corpus, 8).batch(*pairs.read([0, 1]), torch.device("cpu"))
     assert batch.source is not None
-    assert batch.source_at is not None
-    assert (batch.source_at >= 0).sum(1).tolist() == [8, 3]
+    assert batch.source_positions is not None
+    assert (batch.source_positions >= 0).sum(1).tolist() == [8, 3]
     assert (batch.targets != IGNORE_INDEX).sum(1).tolist() == [4, 8]
     assert corpus.tokenizer.eos in batch.targets[0]
     assert corpus.tokenizer.eos not in batch.targets[1]

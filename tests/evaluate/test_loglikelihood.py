@@ -13,7 +13,7 @@ from scriven.data.batch import Batch
 from scriven.errors import InputError
 from scriven.evaluate import loglikelihood
 from scriven.evaluate.loglikelihood import LoglikelihoodScorer, encode_pair
-from scriven.models.shared.backbone import pretraining
+from scriven.models.base import pretraining
 from scriven.runtime import decide
 from scriven.settings import RuntimeSettings, TokenizerSettings
 from scriven.tokenizers import Tokenizer, train_tokenizer
@@ -54,10 +54,10 @@ def decoder(scorer: LoglikelihoodScorer, text: str, after: str) -> tuple[float, 
     before = BYTES.encode(bare) or [BYTES.eos]
     scored = BYTES.encode(text[len(bare) :] + after)
     whole = before + scored
-    if not scorer.task.backbone.remembers:
+    if not scorer.task.backbone.is_recurrent:
         whole = whole[-CONTEXT - 1 :]
     tokens = torch.tensor([whole[:-1]])
-    state = scorer.task.backbone.carried(1)
+    state = scorer.task.backbone.recurrent_state(1)
     parts = tokens.split(CONTEXT, 1) if state is not None else (tokens,)
     hidden = torch.cat([scorer.task.backbone(part, state) for part in parts], 1)
     return told(scorer.task.logits(hidden)[0], scored)
@@ -153,7 +153,7 @@ def test_a_target_one_place_too_early_would_be_seen(monkeypatch: pytest.MonkeyPa
 
     def shifted(self: LoglikelihoodScorer, rows: list[loglikelihood._Row]) -> Batch:
         made = batch(self, rows)
-        return Batch(made.tokens.roll(-1, 1), made.targets, made.at)
+        return Batch(made.tokens.roll(-1, 1), made.targets, made.positions)
 
     monkeypatch.setattr(LoglikelihoodScorer, "_collate", shifted)
     assert difference("llama") > 1e-3

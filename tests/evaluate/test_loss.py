@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from scriven import registry
 from scriven.data.shards import TokenFile, TokenFileWriter
 from scriven.evaluate.loss import evaluate_loss
-from scriven.models.shared.backbone import pretraining
+from scriven.models.base import pretraining
 from scriven.runtime import decide
 from scriven.settings import RuntimeSettings
 from scriven.tasks.base import BaseTask

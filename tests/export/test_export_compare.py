@@ -8,12 +8,7 @@ import numpy as np
 import pytest
 
 from scriven.export.base import ParityProbe, ProbeAnswer
-from scriven.export.parity_check import (
-    ParityReport,
-    compare_outputs,
-    make_probe,
-    reference_logits,
-)
+from scriven.export.parity_check import ParityReport, compare_outputs, make_probe, reference_logits
 from scriven.runs.load import Loaded, load_run
 
 RunOf = Callable[[str], Path]

@@ -15,7 +15,7 @@ import twins
 from safetensors.torch import load_file, save_file
 
 from scriven.cli import run
-from scriven.models.shared import theirs as shared
+from scriven.models.shared import hf_config as shared
 from scriven.settings import TokenizerSettings
 from scriven.tokenizers import save_tokenizer, train_tokenizer
 

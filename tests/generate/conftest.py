@@ -79,7 +79,7 @@ class Spoken:
     """The state of `Reciter`: how much it has read."""
 
     length: int = 0
-    slotted: bool = False
+    supports_ragged: bool = False
 
 
 class Script(nn.Module):
@@ -91,10 +91,10 @@ class Script(nn.Module):
         self.config = SimpleNamespace(context_length=10_000)
         self.script = script
 
-    def new_state(self, batch: int, capacity: int) -> Spoken:
+    def new_cache(self, batch: int, capacity: int) -> Spoken:
         return Spoken()
 
-    def forward(self, tokens: Tensor, state: Spoken, at: Tensor | None) -> Tensor:
+    def forward(self, tokens: Tensor, state: Spoken, positions: Tensor | None) -> Tensor:
         state.length += tokens.shape[1]
         return torch.full((*tokens.shape, 1), self.script[state.length - 1])
 

@@ -16,7 +16,7 @@ from scriven.generate.model_runner import ModelRunner
 from scriven.generate.row import stops_on
 from scriven.generate.sampling_params import SamplingParams
 from scriven.models import gpt3, llama, rnn, transformer, transformer_xl
-from scriven.nn.state import CrossCache, KVCache, Recurrent, State
+from scriven.nn.cache import Cache, CrossCache, KVCache, RecurrentState
 from scriven.tasks.base import BaseTask
 from scriven.tasks.language import Language
 from scriven.tasks.pairs import Pairs
@@ -95,12 +95,12 @@ def test_a_wide_beam_finds_the_best_of_all_texts(kind: str, penalty: float) -> N
         assert same(found, every(task, prompt, limit, penalty)[:6])
 
 
-def spoil_rows(state: State, rows: torch.Tensor, *, sources: bool = True) -> None:
+def spoil_rows(state: Cache, rows: torch.Tensor, *, sources: bool = True) -> None:
     """Every beam takes another's place."""
     select(state, rows.flip(0), sources=sources)
 
 
-select = State.select
+select = Cache.reorder
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -108,13 +108,13 @@ def test_the_comparison_notices_caches_of_another_beam(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, plan = make(kind), Plan(40, 4, 1.0, frozenset({EOS}), best=6)
-    monkeypatch.setattr(State, "select", spoil_rows)
+    monkeypatch.setattr(Cache, "reorder", spoil_rows)
     found = search(reader(task), PROMPTS[:1], plan)[0]
     assert not same(found, every(task, PROMPTS[0], 4, 1.0)[:6])
 
 
 @pytest.mark.parametrize(
-    ("kind", "part"), [("llama", KVCache), ("rnn", Recurrent), ("pairs", CrossCache)]
+    ("kind", "part"), [("llama", KVCache), ("rnn", RecurrentState), ("pairs", CrossCache)]
 )
 def test_the_comparison_notices_a_part_that_keeps_its_rows(
     kind: str, part: type[Any], monkeypatch: pytest.MonkeyPatch
@@ -122,12 +122,12 @@ def test_the_comparison_notices_a_part_that_keeps_its_rows(
     """Rows are as many as before, so nothing fails: they are only those of others."""
     task, plan = make(kind), Plan(2, 5, 1.0, frozenset({EOS}), best=2)
     truth = [search(reader(task), [prompt], plan)[0] for prompt in PROMPTS]
-    kept = part.select
+    kept = part.reorder
 
     def first(self: Any, rows: torch.Tensor) -> None:
         kept(self, torch.arange(len(rows)) % (int(rows.max()) + 1))
 
-    monkeypatch.setattr(part, "select", first)
+    monkeypatch.setattr(part, "reorder", first)
     found = search(reader(task), PROMPTS, plan)
     assert not all(same(a, b) for a, b in zip(found, truth, strict=True))
 

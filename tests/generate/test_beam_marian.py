@@ -9,7 +9,7 @@ import torch
 from scriven.generate.beam import Plan, search
 from scriven.generate.model_runner import ModelRunner
 from scriven.models import transformer
-from scriven.models.shared.names import to_foreign
+from scriven.models.shared.weight_map import to_foreign
 from scriven.tasks.pairs import Pairs
 
 transformers = pytest.importorskip("transformers", reason="the hf extra is not installed")

@@ -11,10 +11,10 @@ from scriven.errors import SettingError
 from scriven.generate import inference_model as ready_module
 from scriven.generate.inference_model import ready
 from scriven.models import gpt2, llama, transformer, transformer_xl
-from scriven.nn import attention, packed
-from scriven.nn.lora import adapt
-from scriven.nn.packed import LAYOUTS, Packed, check_layout
-from scriven.nn.state import KVCache
+from scriven.nn import attention, quantized
+from scriven.nn.cache import KVCache
+from scriven.nn.lora import add_lora
+from scriven.nn.quantized import PRECISIONS, PackedLinear, check_precision
 from scriven.runtime import Runtime
 from scriven.tasks.base import BaseTask
 from scriven.tasks.language import Language
@@ -43,25 +43,25 @@ def logits(task: BaseTask, tokens: torch.Tensor) -> torch.Tensor:
     """Read in two parts, the second one token after the other."""
     found = []
     with torch.inference_mode():
-        state = task.backbone.new_state(len(tokens), 32)
-        if hasattr(task.backbone, "read"):
-            task.backbone.read(tokens.flip(1), None, state)
+        state = task.backbone.new_cache(len(tokens), 32)
+        if task.backbone.kind == "encoder-decoder":
+            task.backbone.encode_source(tokens.flip(1), None, state)
         for part in (tokens[:, :9], *tokens[:, 9:].split(1, 1)):
             found.append(task.next_logits(task.backbone(part, state), state))
     return torch.cat(found, 1)
 
 
-@pytest.mark.parametrize("precision", list(LAYOUTS))
+@pytest.mark.parametrize("precision", list(PRECISIONS))
 @pytest.mark.parametrize("inputs", [1, 4, 40])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_product_is_that_of_the_float_weights(
     precision: str, inputs: int, bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(packed, "FEW", 10 * 96 * 64)
+    monkeypatch.setattr(quantized, "FEW", 10 * 96 * 64)
     weight, x = torch.randn(96, 64), torch.randn(inputs, 2, 64)
     added = torch.randn(96) if bias else None
-    layer = check_layout(precision)(weight, added)
+    layer = check_precision(precision)(weight, added)
     true = F.linear(x, weight, added)
     bound = 0.006 if precision == "bfloat16" else 0.02
     for found, part in ((layer(x), slice(None)), (layer.rows(x, 10, 50), slice(10, 50))):
@@ -73,38 +73,40 @@ def test_a_product_is_that_of_the_float_weights(
 def test_inputs_are_not_rounded_where_bytes_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Products of bytes that stop at 32,767, as those of older processors do."""
 
-    def overflowing(weight: torch.Tensor, scale: torch.Tensor) -> packed.Product:
+    def overflowing(weight: torch.Tensor, scale: torch.Tensor) -> quantized.Product:
         def multiply(x: torch.Tensor) -> torch.Tensor:
             products = (x.float()[:, None] * weight.float()).unflatten(-1, (-1, 2))
             sums = products.sum(-1).clamp(-32768, 32767).sum(-1)
-            return (sums - packed.ZERO * weight.float().sum(1)) * scale
+            return (sums - quantized.ZERO * weight.float().sum(1)) * scale
 
         return multiply
 
     def error() -> float:
-        found: torch.Tensor = LAYOUTS["int8"](weight)(x).float()
+        found: torch.Tensor = PRECISIONS["int8"](weight)(x).float()
         return float((found - true).norm() / true.norm())
 
     torch.manual_seed(0)
     weight, x = torch.randn(96, 64), torch.rand(40, 64)
     true = F.linear(x, weight)
-    monkeypatch.setattr(packed, "FEW", 0)
-    monkeypatch.setattr(packed, "_bytes_are_exact", cache(packed._bytes_are_exact.__wrapped__))
+    monkeypatch.setattr(quantized, "FEW", 0)
+    monkeypatch.setattr(
+        quantized, "_bytes_are_exact", cache(quantized._bytes_are_exact.__wrapped__)
+    )
     rounded = error()
-    monkeypatch.setattr(packed, "_by_bytes", overflowing)
+    monkeypatch.setattr(quantized, "_by_bytes", overflowing)
     assert error() > 0.1, "the processor was asked before"
-    packed._bytes_are_exact.cache_clear()
+    quantized._bytes_are_exact.cache_clear()
     assert error() < rounded
 
 
-@pytest.mark.parametrize("precision", list(LAYOUTS))
+@pytest.mark.parametrize("precision", list(PRECISIONS))
 @pytest.mark.parametrize("name", list(ALL))
 def test_a_twin_says_about_the_same(name: str, precision: str) -> None:
     task = make(name)
     tokens = torch.randint(4, 50, (3, 20))
     before = logits(task, tokens)
     twin = ready(task, PLAIN, precision)
-    assert any(isinstance(each, Packed) for each in twin.modules())
+    assert any(isinstance(each, PackedLinear) for each in twin.modules())
     after = logits(twin, tokens)
     assert 0 < (after - before).norm() / before.norm() < 0.05
     assert torch.equal(logits(task, tokens), before), "the task itself changed"
@@ -115,12 +117,12 @@ def test_a_twin_says_about_the_same(name: str, precision: str) -> None:
 def test_keys_are_kept_as_the_processor_wants_them(
     name: str, kept: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "keys_dtype", lambda: kept)
+    monkeypatch.setattr(attention, "decode_kv_dtype", lambda: kept)
     task = make(name)
     tokens = torch.randint(4, 50, (3, 20))
     before = logits(task, tokens)
     twin = ready(task, PLAIN, "bfloat16")
-    own = twin.backbone.new_state(3, 32).layers[0].own
+    own = twin.backbone.new_cache(3, 32).layers[0].self_attn
     assert not isinstance(own, KVCache) or own.keys.dtype == kept
     assert 0 < (logits(twin, tokens) - before).norm() / before.norm() < 0.05
 
@@ -139,9 +141,9 @@ def test_planted_bug_another_scale_would_be_noticed(monkeypatch: pytest.MonkeyPa
     task = make("llama")
     tokens = torch.randint(4, 50, (3, 20))
     before = logits(task, tokens)
-    lay_out = Packed._lay_out
+    lay_out = PackedLinear._lay_out
     monkeypatch.setattr(
-        Packed, "_lay_out", lambda layer, weight, bias: lay_out(layer, 1.2 * weight, bias)
+        PackedLinear, "_lay_out", lambda layer, weight, bias: lay_out(layer, 1.2 * weight, bias)
     )
     after = logits(ready(task, PLAIN, "bfloat16"), tokens)
     assert (after - before).norm() / before.norm() > 0.05
@@ -149,7 +151,7 @@ def test_planted_bug_another_scale_would_be_noticed(monkeypatch: pytest.MonkeyPa
 
 def test_adapters_are_part_of_the_weights() -> None:
     task = make("llama")
-    adapt(task, 4)
+    add_lora(task, 4)
     with torch.no_grad():
         for name, weight in task.named_parameters():
             if "lora" in name:
@@ -166,24 +168,24 @@ def test_small_models_keep_their_digits_and_large_ones_do_not(
     task, half = make("llama"), replace(PLAIN, dtype=torch.bfloat16)
 
     def packed() -> bool:
-        return any(isinstance(each, Packed) for each in ready(task, half).modules())
+        return any(isinstance(each, PackedLinear) for each in ready(task, half).modules())
 
     assert not packed()
     monkeypatch.setattr(ready_module, "LARGE", 1000)
     assert packed()
     monkeypatch.setattr(ready_module, "WORTH_IT", 1000)
-    assert isinstance(ready(task, half).head, Packed), "the tied output matrix too"
+    assert isinstance(ready(task, half).head, PackedLinear), "the tied output matrix too"
 
 
 def test_what_a_processor_lacks_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    def lacking(layer: Packed, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    def lacking(layer: PackedLinear, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         raise NotImplementedError("no such kernel")
 
-    monkeypatch.setattr(Packed, "_lay_out", lacking)
+    monkeypatch.setattr(PackedLinear, "_lay_out", lacking)
     with pytest.raises(SettingError, match="--dtype=bfloat16"):
         ready(make("llama"), PLAIN, "bfloat16")
     monkeypatch.setattr(ready_module, "LARGE", 1000)
     half = replace(PLAIN, dtype=torch.bfloat16)
-    assert not any(isinstance(each, Packed) for each in ready(make("llama"), half).modules())
+    assert not any(isinstance(each, PackedLinear) for each in ready(make("llama"), half).modules())
     with pytest.raises(SettingError, match="for processors"):
         ready(make("llama"), replace(PLAIN, device=torch.device("cuda")), "int8")

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from scriven import registry
 from scriven.data.batch import IGNORE_INDEX, Batch
-from scriven.models.shared.backbone import pretraining
-from scriven.models.shared.names import to_twin
-from scriven.nn.positions import Rotary
+from scriven.models.base import pretraining
+from scriven.models.shared.weight_map import to_twin
+from scriven.nn.embeddings import RotaryEmbedding
 from scriven.tasks.base import BaseTask
 
 V, T = 37, 20
@@ -65,9 +65,11 @@ def pair(module: ModuleType, changes: dict[str, Any], dtype: torch.dtype) -> tup
         if type(part).__name__.endswith("RMSNorm"):  # theirs computes in float32 always
             part.forward = MethodType(exact_norm, part)
     for part in task.modules():
-        if isinstance(part, Rotary):  # theirs are float32 always; ours are tested on their own
-            at = torch.arange(config.context_length)[None]
-            cos, sin = theirs.model.rotary_emb(torch.zeros(1, dtype=dtype), at)
+        if isinstance(
+            part, RotaryEmbedding
+        ):  # theirs are float32 always; ours are tested on their own
+            positions = torch.arange(config.context_length)[None]
+            cos, sin = theirs.model.rotary_emb(torch.zeros(1, dtype=dtype), positions)
             first, second = sin[0].chunk(2, -1)
             assert (part.cos - cos[0]).abs().max() < 1e-6
             part.cos, part.sin = cos[0], torch.cat((-first, second), -1)
@@ -83,23 +85,23 @@ def batch_of(side: str, masked: bool) -> Batch:
     """Three rows of text, whole (side ""), or shorter ones with padding on the left or right."""
     generator = torch.Generator().manual_seed(3)
     tokens = torch.randint(PAD - 1, (3, T), generator=generator)
-    at = torch.arange(T).expand(3, T).clone()
+    positions = torch.arange(T).expand(3, T).clone()
     for row, length in enumerate(LENGTHS if side else ()):
         begin = T - length if side == "left" else 0
-        at[row] = torch.arange(T) - begin
-        outside = (at[row] < 0) | (at[row] >= length)
-        at[row, outside] = -1
+        positions[row] = torch.arange(T) - begin
+        outside = (positions[row] < 0) | (positions[row] >= length)
+        positions[row, outside] = -1
         tokens[row, outside] = PAD
     if masked:
-        hidden = (torch.rand(3, T, generator=generator) < 0.3) & (at >= 0)
+        hidden = (torch.rand(3, T, generator=generator) < 0.3) & (positions >= 0)
         targets = torch.where(hidden, tokens, IGNORE_INDEX)
         tokens = torch.where(hidden, MASK, tokens)
     else:
         after = tokens.roll(-1, 1)
-        there = (at >= 0) & (at.roll(-1, 1) > at)
+        there = (positions >= 0) & (positions.roll(-1, 1) > positions)
         there[:, -1] = False
         targets = torch.where(there, after, IGNORE_INDEX)
-    return Batch(tokens, targets, at=at if side else None)
+    return Batch(tokens, targets, positions=positions if side else None)
 
 
 def differences(task: BaseTask, theirs: Any, side: str = "") -> dict[str, float]:
@@ -108,15 +110,19 @@ def differences(task: BaseTask, theirs: Any, side: str = "") -> dict[str, float]
     Every parameter of theirs is compared but those that ours computes: `derived`.
     """
     batch = batch_of(side, masked=not task.is_generative)
-    there = torch.ones_like(batch.tokens, dtype=torch.bool) if batch.at is None else batch.at >= 0
+    there = (
+        torch.ones_like(batch.tokens, dtype=torch.bool)
+        if batch.positions is None
+        else batch.positions >= 0
+    )
     ours = task.logits(task.hidden(batch))
     output = task(batch)
     loss = output.loss / output.tokens
     given: dict[str, Tensor] = {}
-    if batch.at is not None:
+    if batch.positions is not None:
         given["attention_mask"] = there.long()
         if task.is_generative:
-            given["position_ids"] = batch.at.clamp(min=0)
+            given["position_ids"] = batch.positions.clamp(min=0)
     reference = theirs(batch.tokens, **given).logits
     # not their own loss, which rounds to float32
     targets = batch.targets.flatten()

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scriven.models.shared.classic import classic_block
-from scriven.nn.block import Block
-from scriven.nn.residual import post_norm, pre_norm
-from scriven.nn.visibility import Visibility, frame
+from scriven.nn.block import Block, post_norm, pre_norm
+from scriven.nn.mask import AttentionMask, forward_context
 
 W, H, T = 16, 4, 9
 NAMES = {
@@ -46,7 +45,7 @@ def pair(
     """Ours and PyTorch's with the same random weights."""
     torch.manual_seed(0)
     residual = pre_norm if first else post_norm
-    ours = classic_block(Shape(), residual, activation, Visibility(causal=causal)).to(dtype)
+    ours = classic_block(Shape(), residual, activation, AttentionMask(causal=causal)).to(dtype)
     layer: Any = nn.TransformerEncoderLayer(
         W, H, 24, dropout=0.0, activation=activation, batch_first=True, norm_first=first
     )
@@ -63,13 +62,13 @@ def distance(ours: Block, theirs: nn.TransformerEncoderLayer, causal: bool, padd
     dtype = ours.mlp.up.weight.dtype
     x = torch.randn(3, T, W, dtype=dtype, generator=torch.Generator().manual_seed(1))
     there = torch.ones(3, T, dtype=torch.bool)
-    at = None
+    positions = None
     if padded:
         there[1, 6:] = there[2, 1:] = False
-        at = torch.where(there, torch.arange(T), -1)
+        positions = torch.where(there, torch.arange(T), -1)
     hidden = torch.ones(T, T, dtype=torch.bool).triu(1) if causal else None
     left, right = x.clone().requires_grad_(), x.clone().requires_grad_()
-    mine = ours(left, frame(there, at, 0))[there]
+    mine = ours(left, forward_context(there, positions, 0))[there]
     reference = theirs(right, src_mask=hidden, src_key_padding_mask=~there if padded else None)
     mine.square().sum().backward()
     reference = reference[there]
@@ -117,5 +116,5 @@ def test_the_other_gelu_is_noticed() -> None:
 
 def test_padding_that_is_seen_is_noticed() -> None:
     ours, theirs = pair(False, F.relu, False, torch.float64)
-    ours.attention.visibility = Visibility(causal=True)
+    ours.attention.mask = AttentionMask(causal=True)
     assert distance(ours, theirs, False, True) > 1e-3

@@ -10,10 +10,10 @@ import torch
 from scriven import config, registry
 from scriven.data.batch import Batch
 from scriven.errors import SettingError
-from scriven.models.shared.backbone import pretraining
+from scriven.models.base import pretraining
 from scriven.models.shared.cost import build_empty, parameters_by_part
-from scriven.models.shared.names import from_twin, to_twin
-from scriven.nn.state import KVCache, State
+from scriven.models.shared.weight_map import from_twin, to_twin
+from scriven.nn.cache import Cache, KVCache
 from scriven.tasks.base import BaseTask
 from scriven.train.optim.base import param_groups
 
@@ -52,7 +52,7 @@ def make(module: ModuleType, *, random: bool = True, **changes: object) -> BaseT
     torch.manual_seed(1)
     made = config.replace(module.Config(), shape(module, **changes), "model")
     task = task_class(module)(module.Model(made), special=SPECIAL)
-    task.initialise()
+    task.init_weights()
     if random:  # weights that hide nothing: no zeros, no ones
         with torch.no_grad():
             for weight in task.parameters():
@@ -69,16 +69,16 @@ def source(task: BaseTask, rows: int) -> torch.Tensor | None:
     return tokens(rows, 9).flip(1) if hasattr(task.backbone, "encoder") else None
 
 
-def read(task: BaseTask, x: torch.Tensor, at: torch.Tensor | None = None) -> torch.Tensor:
-    return task.hidden(Batch(x, x, at=at, source=source(task, x.size(0))))
+def read(task: BaseTask, x: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
+    return task.hidden(Batch(x, x, positions=positions, source=source(task, x.size(0))))
 
 
-def start(task: BaseTask, rows: int) -> State:
+def start(task: BaseTask, rows: int) -> Cache:
     """An empty state, after the source was read."""
-    state = task.backbone.new_state(rows, T)
+    state = task.backbone.new_cache(rows, T)
     encoded = source(task, rows)
     if encoded is not None:
-        task.backbone.read(encoded, None, state)
+        task.backbone.encode_source(encoded, None, state)
     return state
 
 
@@ -135,8 +135,8 @@ def test_a_state_that_forgets_one_position_is_noticed(writer: ModuleType) -> Non
         state = start(task, 3)
         task.backbone(x[:, :7], state)
         for layer in state.layers:
-            if isinstance(layer.own, KVCache):
-                layer.own.keys[:, :, 3] = 0
+            if isinstance(layer.self_attn, KVCache):
+                layer.self_attn.keys[:, :, 3] = 0
             else:
                 for tensor in layer.recurrent.tensors().values():
                     tensor[..., 3] = 0
@@ -148,28 +148,28 @@ def test_rows_stand_at_positions_of_their_own(writer: ModuleType, kept: bool) ->
     """What follows a shorter row, and what was taken back, is never seen."""
     task, x = make(writer), tokens()
     state, lengths = start(task, 3), torch.tensor([7, 3, 5])
-    if not state.slotted:
+    if not state.supports_ragged:
         return
     with torch.no_grad():
         whole = read(task, x)
         task.backbone(x[:, :7], state)
         for step in range(0, 12, 3):
-            at = lengths[:, None] + step + torch.arange(5)
-            right = torch.stack([row[place] for row, place in zip(x, at, strict=True)])
+            positions = lengths[:, None] + step + torch.arange(5)
+            right = torch.stack([row[place] for row, place in zip(x, positions, strict=True)])
             tried = right.clone()
             tried[:, 3:] = 1  # two wrong guesses
-            found = task.backbone(tried, state, at if kept else at[:1].expand(3, 5))
-            wanted = torch.stack([row[place] for row, place in zip(whole, at, strict=True)])
+            found = task.backbone(tried, state, positions if kept else positions[:1].expand(3, 5))
+            wanted = torch.stack([row[place] for row, place in zip(whole, positions, strict=True)])
             equal = (found - wanted)[:, :3].abs().max() < 1e-12
             assert equal == kept
-            state.rewind(7 + step + 3)
+            state.truncate(7 + step + 3)
 
 
 @pytest.mark.parametrize("sizes", [(6, 6, 6, 6), (8, 8, 8), (1, 5, 2, 16)])
 def test_segment_by_segment_equals_the_whole(writer: ModuleType, sizes: tuple[int, ...]) -> None:
     """With a memory of the whole text; the others keep it in their cache."""
     task, x = make(writer), tokens()
-    state = task.backbone.carried(3, T) or start(task, 3)
+    state = task.backbone.recurrent_state(3, T) or start(task, 3)
     with torch.no_grad():
         whole = read(task, x)
         parts = [task.backbone(part, state) for part in x.split(sizes, 1)]
@@ -178,8 +178,8 @@ def test_segment_by_segment_equals_the_whole(writer: ModuleType, sizes: tuple[in
 
 def test_a_memory_that_is_too_short_is_noticed(writer: ModuleType) -> None:
     task, x = make(writer), tokens()
-    state = task.backbone.carried(3, 2)
-    if state is None or task.backbone.reach is None:
+    state = task.backbone.recurrent_state(3, 2)
+    if state is None or task.backbone.max_position is None:
         return  # nothing to shorten
     with torch.no_grad():
         parts = [task.backbone(part, state) for part in x.split(6, 1)]
@@ -197,8 +197,8 @@ def test_left_padding_changes_nothing(module: ModuleType) -> None:
     alone = [row(slice(0, 1), 0), row(slice(1, 2), 4)]
     padded = x.clone()
     padded[1, :4] = 0
-    at = torch.stack((torch.arange(10), torch.arange(-4, 6)))
-    both = task.hidden(Batch(padded, padded, at=at, source=encoded))
+    positions = torch.stack((torch.arange(10), torch.arange(-4, 6)))
+    both = task.hidden(Batch(padded, padded, positions=positions, source=encoded))
     assert (both[:1] - alone[0]).abs().max() < 1e-12
     assert (both[1:, 4:] - alone[1]).abs().max() < 1e-12
     assert both.isfinite().all()

@@ -10,11 +10,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from scriven import config, registry
 from scriven.data.batch import Batch
 from scriven.inspect import inspect
+from scriven.models.base import pretraining
 from scriven.models.shared import cost
-from scriven.models.shared.backbone import pretraining
 from scriven.nn import attention
-from scriven.nn.attend import attend_plainly
-from scriven.nn.visibility import Visibility
+from scriven.nn.attention import naive_attention
+from scriven.nn.mask import AttentionMask
 from scriven.tasks.base import BaseTask
 
 B, T, V, W, LAYERS = 2, 24, 41, 32, 3
@@ -32,7 +32,7 @@ def made(name: str, **changes: object) -> tuple[ModuleType, BaseTask]:
     task: BaseTask = registry.module("scriven.tasks", pretraining(module)).Task(
         module.Model(model), special={"eos": 0, "pad": 1, "mask": 2}
     )
-    task.initialise()
+    task.init_weights()
     return module, task
 
 
@@ -42,7 +42,9 @@ def counted(task: BaseTask, state: Any = None) -> tuple[int, int]:
     source = torch.randint(3, V, (B, T)) if pretraining_of(task) == "seq2seq" else None
     batch = Batch(tokens, tokens, source=source)
     with pytest.MonkeyPatch.context() as patch, FlopCounterMode(display=False) as counter:
-        patch.setattr(attention, "attend", attend_plainly)  # fused kernels are not counted
+        patch.setattr(
+            attention, "scaled_dot_product_attention", naive_attention
+        )  # fused kernels are not counted
         task(batch, state)
     found = {str(op): flops for op, flops in counter.get_flop_counts()["Global"].items()}
     between = sum(flops for op, flops in found.items() if "bmm" in op)
@@ -74,10 +76,10 @@ def test_attention_is_what_torch_counts_less_the_hidden_pairs(name: str) -> None
     module, task = made(name, **({"window": 5} if name == "gpt3" else {}))
     places = torch.arange(T)
     rules = {
-        "roberta": [Visibility(causal=False)] * LAYERS,
-        "gpt3": [Visibility(), Visibility(window=5), Visibility()],
-        "transformer": [Visibility(causal=False)] * 2 * LAYERS + [Visibility()] * LAYERS,
-    }.get(name, [Visibility()] * LAYERS)
+        "roberta": [AttentionMask(causal=False)] * LAYERS,
+        "gpt3": [AttentionMask(), AttentionMask(window=5), AttentionMask()],
+        "transformer": [AttentionMask(causal=False)] * 2 * LAYERS + [AttentionMask()] * LAYERS,
+    }.get(name, [AttentionMask()] * LAYERS)
     visible = sum(int(rule.allowed(places, places).sum()) for rule in rules)
     whole = ATTENTION[name] * T * T
     assert counted(task)[1] == 4 * W * whole * B
@@ -85,9 +87,11 @@ def test_attention_is_what_torch_counts_less_the_hidden_pairs(name: str) -> None
     assert abs(formula(module, task)[1] - 4 * W * visible * B) <= len(rules) * B * T
 
 
-@pytest.mark.parametrize("rule", [Visibility(), Visibility(window=7), Visibility(causal=False)])
+@pytest.mark.parametrize(
+    "rule", [AttentionMask(), AttentionMask(window=7), AttentionMask(causal=False)]
+)
 @pytest.mark.parametrize("context", [1, 6, 7, 8, 30])
-def test_pairs_are_those_of_the_mask(rule: Visibility, context: int) -> None:
+def test_pairs_are_those_of_the_mask(rule: AttentionMask, context: int) -> None:
     places = torch.arange(context)
     assert cost.pairs(rule, context) == int(rule.allowed(places, places).sum())
 
@@ -104,7 +108,7 @@ def test_transformer_xl_costs_what_torch_counts_less_the_hidden_pairs() -> None:
     """Distances are projected once for all rows, and counted once for each token: see `mixing`."""
     memory = 16
     module, task = made("transformer_xl", memory=memory)
-    state = task.backbone.carried(B)
+    state = task.backbone.recurrent_state(B)
     for _ in range(2):  # the second segment sees a full memory
         weights, between = counted(task, state)
     seen = memory + T
@@ -117,7 +121,7 @@ def test_transformer_xl_costs_what_torch_counts_less_the_hidden_pairs() -> None:
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gpt3"])
 def test_cache_is_what_the_engine_allocates(name: str) -> None:
     module, task = made(name)
-    kept = [memory.own for memory in task.backbone.new_state(1, T).layers]
+    kept = [memory.self_attn for memory in task.backbone.new_cache(1, T).layers]
     size = sum(cache.keys.nbytes + cache.values.nbytes for cache in kept)  # type: ignore
     assert cost.cache_bytes(module, task) == size
 

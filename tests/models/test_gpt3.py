@@ -12,7 +12,7 @@ from scriven import config as settings
 from scriven.data.batch import Batch
 from scriven.errors import SettingError
 from scriven.models import gpt2, gpt3
-from scriven.nn.visibility import Visibility
+from scriven.nn.mask import AttentionMask
 from scriven.tasks.base import BaseTask
 
 WINDOW = 5
@@ -84,15 +84,15 @@ def test_bands_equal_the_formula_as_loops(dtype: torch.dtype, limit: float) -> N
 @pytest.mark.parametrize(
     ("layer", "rule"),
     [
-        (1, Visibility(window=WINDOW + 1)),
-        (1, Visibility(window=WINDOW - 1)),
-        (3, Visibility()),
-        (2, Visibility(window=WINDOW)),
+        (1, AttentionMask(window=WINDOW + 1)),
+        (1, AttentionMask(window=WINDOW - 1)),
+        (3, AttentionMask()),
+        (2, AttentionMask(window=WINDOW)),
     ],
 )
-def test_a_wrong_band_is_noticed(layer: int, rule: Visibility) -> None:
+def test_a_wrong_band_is_noticed(layer: int, rule: AttentionMask) -> None:
     task = parity.make(gpt3, SHAPE, torch.float64)
-    task.backbone.blocks[layer].attention.visibility = rule
+    task.backbone.blocks[layer].attention.mask = rule
     assert distance(task) > 1e-6
 
 
@@ -101,7 +101,7 @@ def test_stepwise_equals_the_whole_beyond_the_band() -> None:
     tokens = parity.batch_of("", masked=False).tokens
     with torch.no_grad():
         whole = task.backbone(tokens)
-        state = task.backbone.new_state(3, parity.T)
+        state = task.backbone.new_cache(3, parity.T)
         parts = [task.backbone(part, state) for part in tokens.split([3, 9, 1, 1, 1, 1, 4], 1)]
     assert (torch.cat(parts, 1) - whole).abs().max() < 1e-12
 
@@ -110,10 +110,10 @@ def test_stepwise_equals_the_whole_beyond_the_band() -> None:
 def test_padding_changes_nothing_under_a_band(side: str) -> None:
     task = parity.make(gpt3, SHAPE, torch.float64)
     batch = parity.batch_of(side, masked=False)
-    assert batch.at is not None
+    assert batch.positions is not None
     together = task.hidden(batch)
     for row in range(3):
-        there = batch.at[row] >= 0
+        there = batch.positions[row] >= 0
         alone = batch.tokens[row, there][None]
         assert (together[row, there] - task.hidden(Batch(alone, alone))[0]).abs().max() < 1e-12
 

@@ -13,8 +13,8 @@ pytest.importorskip("transformers", reason="the hf extra is not installed")
 import parity
 
 from scriven.models import gpt1, gpt2, gpt3, llama, roberta
-from scriven.nn.positions import Sinusoidal
-from scriven.nn.visibility import Visibility
+from scriven.nn.embeddings import SinusoidalPositions
+from scriven.nn.mask import AttentionMask
 from scriven.tasks.base import BaseTask
 
 CASES = [
@@ -66,22 +66,22 @@ def activation(task: BaseTask) -> None:
     task.backbone.blocks[1].mlp.activation = lambda x: F.gelu(x, approximate=other)
 
 
-def visibility(task: BaseTask) -> None:
+def mask(task: BaseTask) -> None:
     """One layer sees a token more, or one less."""
     attention = task.backbone.blocks[1].attention
-    causal = attention.visibility.causal
-    attention.visibility = Visibility(causal, window=19) if causal else Visibility(True)
+    causal = attention.mask.causal
+    attention.mask = AttentionMask(causal, window=19) if causal else AttentionMask(True)
 
 
 def order(task: BaseTask) -> None:
     """Positions begin at 1."""
     inner = task.backbone.forward
-    task.backbone.forward = lambda tokens, state=None, at=None: inner(
+    task.backbone.forward = lambda tokens, state=None, positions=None: inner(
         tokens, state, torch.arange(1, 21).clamp(max=19)
     )
 
 
-@pytest.mark.parametrize("plant", [weights, activation, visibility, order])
+@pytest.mark.parametrize("plant", [weights, activation, mask, order])
 @pytest.mark.parametrize("module", [gpt1, gpt2, gpt3, llama, roberta], ids=name)
 def test_a_planted_error_is_noticed(module: ModuleType, plant: Callable[[BaseTask], None]) -> None:
     changes = {"window": None} if module is gpt3 else {}
@@ -94,11 +94,11 @@ def test_a_planted_error_is_noticed(module: ModuleType, plant: Callable[[BaseTas
 def test_padding_that_is_seen_is_noticed(side: str) -> None:
     task, theirs = parity.pair(roberta, {}, torch.float64)
     for block in task.backbone.blocks:
-        block.attention.visibility = Everything(causal=False)
+        block.attention.mask = Everything(causal=False)
     assert max(parity.differences(task, theirs, side).values()) > 1e-6
 
 
-class Everything(Visibility):
+class Everything(AttentionMask):
     """Forgets that some positions are padding."""
 
     def allowed(self, query_at: torch.Tensor, key_at: torch.Tensor) -> torch.Tensor:
@@ -107,7 +107,7 @@ class Everything(Visibility):
 
 def test_a_table_of_other_sines_is_noticed() -> None:
     task, theirs = parity.pair(gpt2, {"positions": "sinusoidal"}, torch.float64)
-    other = Sinusoidal(20, 32, halves=True)
+    other = SinusoidalPositions(20, 32, halves=True)
     task.backbone.embed.position = other.double()
     assert parity.differences(task, theirs)["logits"] > 1e-6
 
@@ -119,7 +119,7 @@ def test_the_encoder_alone_equals_robertamodel() -> None:
     bare = RobertaModel(theirs.config, add_pooling_layer=False).double()
     bare.load_state_dict(theirs.roberta.state_dict())
     batch = parity.batch_of("right", masked=True)
-    assert batch.at is not None
-    there = batch.at >= 0
+    assert batch.positions is not None
+    there = batch.positions >= 0
     reference = bare(batch.tokens, attention_mask=there.long()).last_hidden_state
     assert (task.hidden(batch) - reference)[there].abs().max() < 1e-10

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from scriven.errors import SettingError
 from scriven.models.rnn import Config, Model
+from scriven.nn.cache import RecurrentState
 from scriven.nn.recurrent import LAYERS, RecurrentLayer
-from scriven.nn.state import Recurrent
 
 CELLS = ["rnn", "gru", "lstm"]
 LIMITS = [(torch.float64, 1e-12), (torch.float32, 1e-5)]
@@ -109,7 +109,7 @@ def test_the_model_equals_torchs_stack(kind: str, changes: dict[str, Any]) -> No
 def test_any_pieces_equal_the_whole(kind: str, sizes: list[int]) -> None:
     made, tokens = model(kind), torch.randint(17, (3, 10))
     with torch.no_grad():
-        state = made.new_state(3, 10)
+        state = made.new_cache(3, 10)
         parts = torch.cat([made(part, state) for part in tokens.split(sizes, 1)], 1)
         assert (parts - made(tokens)).abs().max() < 1e-12
     assert state.length == 10
@@ -120,11 +120,13 @@ def test_padding_on_the_left_changes_nothing(kind: str) -> None:
     """Rows of length 10, 6, 6, 9 and 1, in one call and in two that cut through the padding."""
     made, gaps = model(kind), [0, 4, 4, 1, 9]
     tokens = torch.randint(17, (5, 10))
-    at = torch.arange(10) - torch.tensor(gaps)[:, None]
+    positions = torch.arange(10) - torch.tensor(gaps)[:, None]
     with torch.no_grad():
-        state = made.new_state(5, 10)
-        pieces = [made(tokens[:, a:b], state, at[:, a:b]) for a, b in ((0, 3), (3, 4), (4, 10))]
-        for together in (made(tokens, at=at), torch.cat(pieces, 1)):
+        state = made.new_cache(5, 10)
+        pieces = [
+            made(tokens[:, a:b], state, positions[:, a:b]) for a, b in ((0, 3), (3, 4), (4, 10))
+        ]
+        for together in (made(tokens, positions=positions), torch.cat(pieces, 1)):
             for row, gap in enumerate(gaps):
                 alone = made(tokens[row : row + 1, gap:])
                 assert (together[row, gap:] - alone[0]).abs().max() < 1e-12
@@ -132,16 +134,16 @@ def test_padding_on_the_left_changes_nothing(kind: str) -> None:
 
 def test_a_state_that_keeps_padding_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     made, tokens = model("gru"), torch.randint(17, (2, 6))
-    at = torch.stack((torch.arange(6), torch.arange(-3, 3)))
+    positions = torch.stack((torch.arange(6), torch.arange(-3, 3)))
     alone = made(tokens[1:, 3:])
     monkeypatch.setattr(Tensor, "masked_fill", lambda self, *_: self)
-    assert (made(tokens, at=at)[1:, 3:] - alone).abs().max() > 1e-3
+    assert (made(tokens, positions=positions)[1:, 3:] - alone).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("kind", CELLS)
 def test_what_is_carried_survives_as_tensors(kind: str) -> None:
     made, tokens = model(kind), torch.randint(17, (2, 16))
-    state, other = made.carried(2), made.carried(2)
+    state, other = made.recurrent_state(2), made.recurrent_state(2)
     assert state is not None
     assert other is not None
     first = made(tokens[:, :8], state)
@@ -154,12 +156,12 @@ def test_what_is_carried_survives_as_tensors(kind: str) -> None:
 
 def test_no_memory_is_no_state_and_there_is_no_limit() -> None:
     made = model("rnn")
-    assert made.carried(2, memory=0) is None
-    assert made.reach is None
+    assert made.recurrent_state(2, memory=0) is None
+    assert made.max_position is None
 
 
 def test_the_memory_of_an_lstm_is_its_output_and_its_cell() -> None:
-    layer, memory = RecurrentLayer("lstm", 3, 4), Recurrent()
+    layer, memory = RecurrentLayer("lstm", 3, 4), RecurrentState()
     out = layer(torch.randn(2, 5, 3), [], memory)
     assert torch.equal(memory.tensors()["output"], out[:, -1].detach())
     assert set(memory.tensors()) == {"output", "cell"}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from scriven.data.batch import IGNORE_INDEX, Batch
 from scriven.errors import SettingError
 from scriven.models import transformer
-from scriven.models.shared.names import from_foreign, to_foreign
+from scriven.models.shared.weight_map import from_foreign, to_foreign
 from scriven.runs.huggingface import from_hf_weights, hf_files, to_hf_weights
 from scriven.settings import TokenizerSettings
 from scriven.tasks.base import BaseTask
@@ -55,14 +55,14 @@ def example(padding: str) -> Batch:
     generator = torch.Generator().manual_seed(3)
     source = torch.randint(V, (3, 9), generator=generator)
     target = torch.randint(V, (3, 7), generator=generator)
-    source_at, counted = (
+    source_positions, counted = (
         mine if mine is not None else usual
         for mine, usual in zip(PADDING[padding], PADDING["none"], strict=True)
     )
     tokens = torch.cat((torch.full((3, 1), PAD), target[:, :-1]), 1)
     targets = target.masked_fill(~counted, IGNORE_INDEX)
     tokens = tokens.masked_fill(~counted, PAD)
-    return Batch(tokens, targets, source=source, source_at=source_at.clamp(min=-1))
+    return Batch(tokens, targets, source=source, source_positions=source_positions.clamp(min=-1))
 
 
 def marian(task: BaseTask) -> Any:
@@ -99,7 +99,7 @@ def differences(task: BaseTask, theirs: Any, batch: Batch) -> dict[str, float]:
     loss = output.loss / output.tokens
     reference = theirs(
         input_ids=batch.source,
-        attention_mask=(batch.source_at >= 0).long(),
+        attention_mask=(batch.source_positions >= 0).long(),
         decoder_input_ids=batch.tokens,
         decoder_attention_mask=counted.long(),
     ).logits
@@ -152,11 +152,11 @@ def test_a_planted_error_is_noticed(spoil: Callable[[Any], Any]) -> None:
 def test_padding_that_is_seen_is_noticed() -> None:
     task = make(torch.float64)
     theirs, batch = marian(task), example("source")
-    seen = Batch(batch.tokens, batch.targets, source=batch.source, source_at=torch.arange(9))
+    seen = Batch(batch.tokens, batch.targets, source=batch.source, source_positions=torch.arange(9))
     wrong = task.logits(task.hidden(seen))
     right = theirs(
         input_ids=batch.source,
-        attention_mask=(batch.source_at >= 0).long(),
+        attention_mask=(batch.source_positions >= 0).long(),
         decoder_input_ids=batch.tokens,
     ).logits
     assert (wrong - right).abs().max() > 1e-6
@@ -204,8 +204,8 @@ def torchs(task: BaseTask) -> tuple[nn.TransformerEncoder, nn.TransformerDecoder
 def torch_says(task: BaseTask, stacks: tuple[nn.Module, nn.Module], batch: Batch) -> Tensor:
     encoder, decoder = stacks
     embed = task.backbone.embed
-    hidden = batch.source_at < 0
-    memory = encoder(embed(batch.source, batch.source_at), src_key_padding_mask=hidden)
+    hidden = batch.source_positions < 0
+    memory = encoder(embed(batch.source, batch.source_positions), src_key_padding_mask=hidden)
     length = batch.tokens.size(1)
     later = torch.ones(length, length, dtype=torch.bool).triu(1)
     x = embed(batch.tokens, torch.arange(length))
@@ -239,16 +239,16 @@ def test_writing_with_caches_equals_reading_everything(norm: str) -> None:
     task, batch = make(torch.float64, norm=norm), example("source")
     with torch.no_grad():
         whole = task.hidden(batch)
-        state = task.backbone.new_state(3, 7)
-        task.backbone.read(batch.source, batch.source_at, state)
+        state = task.backbone.new_cache(3, 7)
+        task.backbone.encode_source(batch.source, batch.source_positions, state)
         steps = [task.backbone(batch.tokens[:, :2], state)]
         steps += [task.backbone(batch.tokens[:, t : t + 1], state) for t in range(2, 7)]
         assert (torch.cat(steps, 1) - whole).abs().max() < 1e-12
         for layer in state.layers:  # planted: the source of another row
-            layer.cross.kept = tuple(part.roll(1, 0) for part in layer.cross.kept)
+            layer.cross.projected = tuple(part.roll(1, 0) for part in layer.cross.projected)
         state.length = 6
         for layer in state.layers:
-            layer.own.length = 6
+            layer.self_attn.length = 6
         assert (task.backbone(batch.tokens[:, 6:], state) - whole[:, 6:]).abs().max() > 1e-6
 
 
@@ -257,8 +257,10 @@ def test_left_padding_of_source_and_target_changes_nothing() -> None:
     alone = task.backbone(batch.tokens[:1, :4], source=batch.source[:1, :6])
     source = torch.cat((torch.zeros(1, 3, dtype=torch.int64), batch.source[:1, :6]), 1)
     tokens = torch.cat((torch.zeros(1, 2, dtype=torch.int64), batch.tokens[:1, :4]), 1)
-    at = torch.arange(6)[None] - 2
-    both = task.backbone(tokens, at=at, source=source, source_at=torch.arange(9)[None] - 3)
+    positions = torch.arange(6)[None] - 2
+    both = task.backbone(
+        tokens, positions=positions, source=source, source_positions=torch.arange(9)[None] - 3
+    )
     assert (both[:, 2:] - alone).abs().max() < 1e-12
 
 

@@ -13,9 +13,9 @@ from scriven.errors import SettingError
 from scriven.models import transformer_xl
 from scriven.models.transformer_xl import Config, Model
 from scriven.nn.attention import Attention
-from scriven.nn.positions import Distances, Relative
-from scriven.nn.state import KVCache, SegmentMemory, State
-from scriven.nn.visibility import Frame, Visibility, frame
+from scriven.nn.cache import Cache, KVCache, SegmentMemory
+from scriven.nn.embeddings import DistanceEmbedding, RelativePositions
+from scriven.nn.mask import AttentionMask, ForwardContext, forward_context
 
 GOLDEN = Path(__file__).parent / "golden" / "transformer_xl.safetensors"
 HEADS, HEAD_WIDTH, WIDTH = 2, 6, 8
@@ -32,8 +32,8 @@ def exact() -> object:
 
 def attention(length: int = 40) -> Attention:
     made = Attention(
-        WIDTH, HEADS, head_dim=HEAD_WIDTH, bias=False, visibility=Visibility(causal=True),
-        position=Relative(Distances(WIDTH, length), HEADS, HEAD_WIDTH),
+        WIDTH, HEADS, head_dim=HEAD_WIDTH, bias=False, mask=AttentionMask(causal=True),
+        position=RelativePositions(DistanceEmbedding(WIDTH, length), HEADS, HEAD_WIDTH),
     )  # fmt: skip
     with torch.no_grad():
         for weight in made.parameters():
@@ -44,7 +44,7 @@ def attention(length: int = 40) -> Attention:
 def by_loops(layer: Attention, inputs: Tensor, first: int, padding: list[int]) -> Tensor:
     """Section 3.3, one score at a time; the queries are the inputs from `first` on."""
     position = layer.position
-    assert isinstance(position, Relative)
+    assert isinstance(position, RelativePositions)
     size = HEADS * HEAD_WIDTH
     w_q, w_k, w_v = layer.qkv.weight.split(size)
     u, v = position.content_bias.view(HEADS, -1), position.distance_bias.view(HEADS, -1)
@@ -84,7 +84,7 @@ def same(one: Tensor, other: Tensor, *weights: Tensor) -> None:
 def test_one_segment_equals_the_formula(length: int) -> None:
     """Also where distances go beyond the table."""
     layer, x = attention(length), torch.randn(3, 7, WIDTH, requires_grad=True)
-    out = layer(x, frame(x[..., 0], None, 0))
+    out = layer(x, forward_context(x[..., 0], None, 0))
     same(out, by_loops(layer, x, 0, [0, 0, 0]), x, *layer.parameters())
 
 
@@ -92,8 +92,8 @@ def test_a_segment_with_memory_equals_the_formula() -> None:
     layer = attention()
     x = torch.randn(2, 9, WIDTH)
     memory = SegmentMemory(5)
-    layer(x[:, :5], frame(x[:, :5, 0], None, 0), memory)
-    out = layer(x[:, 5:], frame(x[:, 5:, 0], None, 5), memory)
+    layer(x[:, :5], forward_context(x[:, :5, 0], None, 0), memory)
+    out = layer(x[:, 5:], forward_context(x[:, 5:, 0], None, 5), memory)
     same(out, by_loops(layer, x, 5, [0, 0]), *layer.parameters())
     assert memory.source is not None
     assert torch.equal(memory.source, x[:, 4:])
@@ -101,8 +101,8 @@ def test_a_segment_with_memory_equals_the_formula() -> None:
 
 def test_rows_with_padding_equal_the_formula() -> None:
     layer, x = attention(), torch.randn(2, 6, WIDTH)
-    at = torch.stack((torch.arange(6), torch.arange(-2, 4)))
-    out, wanted = layer(x, Frame(at, plain=False)), by_loops(layer, x, 0, [0, 2])
+    positions = torch.stack((torch.arange(6), torch.arange(-2, 4)))
+    out, wanted = layer(x, ForwardContext(positions, unpadded=False)), by_loops(layer, x, 0, [0, 2])
     assert (out[0] - wanted[0]).abs().max() < 1e-10
     assert (out[1, 2:] - wanted[1, 2:]).abs().max() < 1e-10
     same(out[1, 2:], wanted[1, 2:], *layer.parameters())
@@ -115,8 +115,11 @@ def test_keys_that_are_kept_equal_the_formula(rows: int) -> None:
     wanted = by_loops(layer, x, 0, [0] * rows)
     cache = KVCache(rows, 12, HEADS, HEAD_WIDTH, torch.float64, torch.device("cpu"))
     with torch.no_grad():
-        parts = [layer(x[:, :7], frame(x[:, :7, 0], None, 0), cache)]
-        parts += [layer(x[:, t : t + 1], frame(x[:, :1, 0], None, t), cache) for t in range(7, 12)]
+        parts = [layer(x[:, :7], forward_context(x[:, :7, 0], None, 0), cache)]
+        parts += [
+            layer(x[:, t : t + 1], forward_context(x[:, :1, 0], None, t), cache)
+            for t in range(7, 12)
+        ]
     assert (torch.cat(parts, 1) - wanted).abs().max() < 1e-10
 
 
@@ -126,15 +129,15 @@ def test_a_planted_error_in_each_term_is_noticed(name: str) -> None:
     wanted = by_loops(layer, x, 0, [0])
     with torch.no_grad():
         dict(layer.position.named_parameters())[name].view(-1)[0] += 1e-6
-    assert (layer(x, frame(x[..., 0], None, 0)) - wanted).abs().max() > 1e-10
+    assert (layer(x, forward_context(x[..., 0], None, 0)) - wanted).abs().max() > 1e-10
 
 
 def test_a_shift_by_one_place_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = attention(), torch.randn(1, 5, WIDTH)
     wanted = by_loops(layer, x, 0, [0])
-    real = Distances.forward
-    monkeypatch.setattr(Distances, "forward", lambda self, n: real(self, n + 1)[1:])
-    assert (layer(x, frame(x[..., 0], None, 0)) - wanted).abs().max() > 1e-3
+    real = DistanceEmbedding.forward
+    monkeypatch.setattr(DistanceEmbedding, "forward", lambda self, n: real(self, n + 1)[1:])
+    assert (layer(x, forward_context(x[..., 0], None, 0)) - wanted).abs().max() > 1e-3
 
 
 OURS = {
@@ -183,7 +186,7 @@ def differences(dtype: torch.dtype, spoil: str | None = None) -> dict[str, float
     if spoil is not None:
         with torch.no_grad():
             dict(model.named_parameters())[spoil].view(-1)[0] += 1e-6
-    state, total = model.carried(2), torch.zeros((), dtype=dtype)
+    state, total = model.recurrent_state(2), torch.zeros((), dtype=dtype)
     assert state is not None
     found: dict[str, float] = {}
     for number in range(3):
@@ -198,7 +201,7 @@ def differences(dtype: torch.dtype, spoil: str | None = None) -> dict[str, float
             hook.remove()
         every = torch.stack([*inputs, hidden])
         found[f"{number}.hidden"] = gap(every, kept[f"{number}.hidden"])
-        memory = torch.stack([layer.own.source for layer in state.layers])  # type: ignore[union-attr]
+        memory = torch.stack([layer.self_attn.source for layer in state.layers])  # type: ignore[union-attr]
         found[f"{number}.memory"] = gap(memory, kept[f"{number}.memory"])
         scores = hidden @ model.embed.token.weight.T
         total = total + F.cross_entropy(scores.flatten(0, 1), targets.flatten(), reduction="sum")
@@ -239,7 +242,7 @@ def model(**changes: object) -> Model:
     return made.eval()
 
 
-def segments(made: Model, tokens: Tensor, state: State | None, size: int) -> Tensor:
+def segments(made: Model, tokens: Tensor, state: Cache | None, size: int) -> Tensor:
     return torch.cat([made(part, state) for part in tokens.split(size, 1)], 1)
 
 
@@ -249,16 +252,16 @@ def test_segment_by_segment_equals_the_whole_when_the_memory_holds_it(size: int)
     with torch.no_grad():
         whole = made(tokens)
         enough = 23 // size * size
-        parts = segments(made, tokens, made.carried(3, memory=enough), size)
+        parts = segments(made, tokens, made.recurrent_state(3, memory=enough), size)
         assert (parts - whole).abs().max() < 1e-12
-        short = segments(made, tokens, made.carried(3, memory=enough - 1), size)
+        short = segments(made, tokens, made.recurrent_state(3, memory=enough - 1), size)
         assert (short - whole)[:, enough:].abs().max() > 1e-6
 
 
 def test_without_memory_each_segment_stands_alone() -> None:
     made, tokens = model(), torch.randint(19, (2, 16))
     with torch.no_grad():
-        parts = segments(made, tokens, made.carried(2, memory=0), 8)
+        parts = segments(made, tokens, made.recurrent_state(2, memory=0), 8)
         assert (parts[:, 8:] - made(tokens[:, 8:])).abs().max() < 1e-12
 
 
@@ -266,16 +269,16 @@ def test_the_memory_is_as_long_as_asked_for() -> None:
     made, tokens = model(memory=6, evaluation_memory=11), torch.randint(19, (2, 16))
     for training, asked, wanted in ((True, None, 6), (False, None, 11), (False, 3, 3)):
         made.train(training)
-        state = made.carried(2, asked)
+        state = made.recurrent_state(2, asked)
         assert state is not None
         segments(made, tokens, state, 8)
-        assert [layer.own.source.size(1) for layer in state.layers] == [wanted] * 3  # type: ignore[union-attr]
-    assert made.reach == 8 + 11
+        assert [layer.self_attn.source.size(1) for layer in state.layers] == [wanted] * 3  # type: ignore[union-attr]
+    assert made.max_position == 8 + 11
 
 
 def test_what_is_carried_survives_as_tensors() -> None:
     made, tokens = model(), torch.randint(19, (2, 16))
-    state, other = made.carried(2), made.carried(2)
+    state, other = made.recurrent_state(2), made.recurrent_state(2)
     assert state is not None
     assert other is not None
     with torch.no_grad():
@@ -287,7 +290,7 @@ def test_what_is_carried_survives_as_tensors() -> None:
 
 def test_the_gradient_stops_at_the_memory() -> None:
     made, tokens = model(), torch.randint(19, (1, 16))
-    state = made.carried(1)
+    state = made.recurrent_state(1)
     first = made(tokens[:, :8], state)
     second = made(tokens[:, 8:], state)
     assert torch.autograd.grad(second.sum(), first, allow_unused=True)[0] is None

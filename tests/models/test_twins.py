@@ -10,8 +10,8 @@ import torch
 
 from scriven.errors import DamagedError
 from scriven.models import gpt1, gpt2, gpt3, roberta
-from scriven.models.shared.names import from_twin, to_twin
-from scriven.nn.positions import Sinusoidal
+from scriven.models.shared.weight_map import from_twin, to_twin
+from scriven.nn.embeddings import SinusoidalPositions
 
 CASES = [
     (gpt1, {}),
@@ -50,7 +50,7 @@ def test_a_sinusoidal_gpt2_stores_its_table() -> None:
     task = parity.make(gpt2, {"positions": "sinusoidal"}, torch.float32)
     assert "backbone.embed.position.weight" not in task.state_dict()
     found = to_twin(gpt2, task.backbone.config, task.state_dict())
-    table = Sinusoidal(20, 32).table / 32**0.5
+    table = SinusoidalPositions(20, 32).table / 32**0.5
     assert (found["transformer.wpe.weight"] - table).abs().max() < 1e-7
 
 
@@ -60,10 +60,14 @@ def test_roberta_with_published_padding_equals_theirs(side: str) -> None:
     task, theirs = parity.pair(roberta, {"padding": 1}, torch.float64)
     assert theirs.config.max_position_embeddings == parity.T + 2
     batch = parity.batch_of(side, masked=False)
-    there = torch.ones(3, parity.T, dtype=torch.bool) if batch.at is None else batch.at >= 0
+    there = (
+        torch.ones(3, parity.T, dtype=torch.bool)
+        if batch.positions is None
+        else batch.positions >= 0
+    )
     tokens = torch.where(batch.tokens < 2, 2, batch.tokens)  # a text has no padding in it
     tokens = torch.where(there, tokens, 1)
-    ours = task.logits(task.backbone(tokens, at=batch.at))
+    ours = task.logits(task.backbone(tokens, positions=batch.positions))
     assert (ours - theirs(tokens, attention_mask=there.long()).logits)[there].abs().max() < 1e-10
 
 

@@ -6,15 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scriven.nn import attend as attend_module
-from scriven.nn.attend import attend, attend_plainly
-from scriven.nn.attention import Attention
-from scriven.nn.block import Block
+from scriven.nn import attention as attention_module
+from scriven.nn.attention import Attention, naive_attention, scaled_dot_product_attention
+from scriven.nn.block import Block, post_norm, pre_norm
+from scriven.nn.cache import CrossCache, KVCache, LayerCache, SegmentMemory
+from scriven.nn.mask import AttentionMask, ForwardContext, additive_mask, forward_context
 from scriven.nn.mlp import MLP
 from scriven.nn.norm import LayerNorm, RMSNorm
-from scriven.nn.residual import post_norm, pre_norm
-from scriven.nn.state import CrossCache, KVCache, LayerState, SegmentMemory
-from scriven.nn.visibility import Frame, Visibility, frame, hidden
 
 
 def by_loops(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -59,16 +57,18 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("kernel", [attend_plainly, attend])
+@pytest.mark.parametrize("kernel", [naive_attention, scaled_dot_product_attention])
 @pytest.mark.parametrize("case", CASES)
 def test_attention_equals_the_formula(kernel, case: str, monkeypatch) -> None:
-    monkeypatch.setattr(attend_module, "PLAIN_TRAINING_LENGTH", 0)  # `attend` takes the fused one
+    monkeypatch.setattr(
+        attention_module, "NAIVE_MAX_LENGTH", 0
+    )  # `scaled_dot_product_attention` takes the fused one
     q, k, v = inputs()
     seen = CASES[case](5, 5)
     bias = torch.randn(2, 4, 5, 5, dtype=torch.float64)
     for extra in (None, bias):
         wanted = by_loops(q, k, v, seen, extra)
-        mask = None if case == "causal" else hidden(seen, q.dtype)
+        mask = None if case == "causal" else additive_mask(seen, q.dtype)
         if extra is not None:
             mask = extra if mask is None else mask + extra
         got = kernel(q, k, v, causal=case == "causal", mask=mask)
@@ -81,15 +81,15 @@ def test_attention_equals_the_formula(kernel, case: str, monkeypatch) -> None:
 
 def test_a_planted_scale_error_is_noticed() -> None:
     q, k, v = inputs()
-    wrong = attend_plainly(q * 1.001, k, v, causal=True)
+    wrong = naive_attention(q * 1.001, k, v, causal=True)
     assert (wrong - by_loops(q, k, v, CASES["causal"](5, 5))).abs().max() > 1e-6
 
 
-@pytest.mark.parametrize("kernel", [attend_plainly, attend])
+@pytest.mark.parametrize("kernel", [naive_attention, scaled_dot_product_attention])
 def test_a_query_that_may_see_nothing_is_not_nan(kernel) -> None:
     q, k, v = inputs()
     seen = torch.ones(5, 5).tril(-1).bool()  # the first row sees nothing
-    out = kernel(q, k, v, mask=hidden(seen, q.dtype))
+    out = kernel(q, k, v, mask=additive_mask(seen, q.dtype))
     assert out.isfinite().all()
     assert torch.autograd.grad(out.sum(), q)[0].isfinite().all()
 
@@ -109,16 +109,16 @@ def copy_linear(ours: nn.Module, theirs: nn.Module) -> None:
 
 
 def layer(residual, causal: bool, cross: bool) -> Block:
-    def attention(rule: Visibility) -> Attention:
-        return Attention(16, 4, visibility=rule)
+    def attention(rule: AttentionMask) -> Attention:
+        return Attention(16, 4, mask=rule)
 
     return Block(
         residual,
-        attention(Visibility(causal=causal)),
+        attention(AttentionMask(causal=causal)),
         LayerNorm(16),
         MLP(16, 24, torch.relu),
         LayerNorm(16),
-        cross=attention(Visibility(causal=False)) if cross else None,
+        cross=attention(AttentionMask(causal=False)) if cross else None,
         cross_norm=LayerNorm(16) if cross else None,
     ).double()
 
@@ -157,43 +157,44 @@ def test_the_block_with_cross_attention_equals_torchs_decoder_layer(norm_first: 
     source = torch.randn(3, 5, 16, dtype=torch.float64)
     mask = nn.Transformer.generate_square_subsequent_mask(7, dtype=torch.float64)
     wanted = theirs(x, source, tgt_mask=mask)
-    compare(ours(x, where(7), source=source, source_at=torch.arange(5)), wanted, x)
+    compare(ours(x, where(7), source=source, source_positions=torch.arange(5)), wanted, x)
 
 
 def test_decoding_step_by_step_with_cross_attention_equals_the_whole() -> None:
     block = layer(pre_norm, causal=True, cross=True)
     x, source = torch.randn(2, 6, 16).double(), torch.randn(2, 4, 16).double()
-    at = torch.arange(4)
-    whole = block(x, where(6), source=source, source_at=at)
+    positions = torch.arange(4)
+    whole = block(x, where(6), source=source, source_positions=positions)
     own = KVCache(2, 6, 4, 4, torch.float64, torch.device("cpu"))
-    state = LayerState(own=own, cross=CrossCache())
+    state = LayerCache(self_attn=own, cross=CrossCache())
     with torch.no_grad():
         steps = [
-            block(x[:, t : t + 1], frame(x[:, :1, 0], None, t), state, source, at) for t in range(6)
+            block(x[:, t : t + 1], forward_context(x[:, :1, 0], None, t), state, source, positions)
+            for t in range(6)
         ]
     assert (torch.cat(steps, 1) - whole).abs().max() < 1e-12
 
 
 def test_segment_memory_equals_one_long_segment() -> None:
-    attention = Attention(16, 4, visibility=Visibility(causal=True)).double()
+    attention = Attention(16, 4, mask=AttentionMask(causal=True)).double()
     x = torch.randn(2, 8, 16).double()
     whole = attention(x, where(8))
     memory = SegmentMemory(8)
     parts = []
     for start in (0, 3, 6):
         part = x[:, start : start + 3]
-        at = torch.arange(start, start + part.size(1))
-        parts.append(attention(part, Frame(at, plain=False), memory))
+        positions = torch.arange(start, start + part.size(1))
+        parts.append(attention(part, ForwardContext(positions, unpadded=False), memory))
     assert (torch.cat(parts, 1) - whole).abs().max() < 1e-12
 
 
 def test_segment_memory_stops_the_gradient_at_the_old_segment() -> None:
-    attention = Attention(16, 4, visibility=Visibility(causal=True)).double()
+    attention = Attention(16, 4, mask=AttentionMask(causal=True)).double()
     old = torch.randn(1, 3, 16).double().requires_grad_()
     new = torch.randn(1, 3, 16).double().requires_grad_()
     memory = SegmentMemory(3)
     attention(old, where(3), memory)
-    out = attention(new, Frame(torch.arange(3, 6), plain=False), memory)
+    out = attention(new, ForwardContext(torch.arange(3, 6), unpadded=False), memory)
     assert torch.autograd.grad(out.sum(), old, allow_unused=True, retain_graph=True)[0] is None
     assert torch.autograd.grad(out.sum(), attention.qkv.weight)[0].abs().sum() > 0
 
@@ -223,8 +224,8 @@ def randomise(module: nn.Module) -> None:
             weight.normal_(0, 0.3)
 
 
-def where(size: int) -> Frame:
-    return Frame(torch.arange(size), plain=True)
+def where(size: int) -> ForwardContext:
+    return ForwardContext(torch.arange(size), unpadded=True)
 
 
 def compare(ours: Tensor, theirs: Tensor, x: Tensor) -> None:

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from scriven.nn import attend as attend_module
-from scriven.nn import causal
-from scriven.nn.attend import attend, attend_plainly
-from scriven.nn.causal import attend_causally
+from scriven.nn import attention as attention_module
+from scriven.nn import block_causal
+from scriven.nn.attention import naive_attention, scaled_dot_product_attention
+from scriven.nn.block_causal import block_causal_attention
 
 LENGTHS = (1, 3, 4, 5, 8, 11)
 """Shorter than a block of four, as long, and several with and without a rest."""
@@ -40,35 +40,37 @@ def apart(kernel, length: int) -> float:
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_blocks_equal_the_formula(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(causal, "BLOCK", 4)
-    assert apart(attend_causally, length) < 1e-12
+    monkeypatch.setattr(block_causal, "BLOCK", 4)
+    assert apart(block_causal_attention, length) < 1e-12
 
 
 def test_a_block_that_sees_too_little_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(causal, "BLOCK", 4)
-    whole = list(causal._blocks(11))
-    monkeypatch.setattr(causal, "_blocks", lambda _: [*whole[:1], (4, 7), (7, 11)])
-    assert apart(attend_causally, 11) < 1e-12, "other blocks are right as well"
-    monkeypatch.setattr(causal, "hidden", lambda seen, dtype: torch.zeros(seen.shape, dtype=dtype))
-    assert apart(attend_causally, 11) > 1e-3
+    monkeypatch.setattr(block_causal, "BLOCK", 4)
+    whole = list(block_causal._blocks(11))
+    monkeypatch.setattr(block_causal, "_blocks", lambda _: [*whole[:1], (4, 7), (7, 11)])
+    assert apart(block_causal_attention, 11) < 1e-12, "other blocks are right as well"
+    monkeypatch.setattr(
+        block_causal, "additive_mask", lambda seen, dtype: torch.zeros(seen.shape, dtype=dtype)
+    )
+    assert apart(block_causal_attention, 11) > 1e-3
 
 
 def test_training_in_bfloat16_takes_it_and_has_the_same_values(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(causal, "BLOCK", 4)
-    monkeypatch.setattr(attend_module, "CAUSAL_TRAINING_LENGTHS", range(5, 20))
+    monkeypatch.setattr(block_causal, "BLOCK", 4)
+    monkeypatch.setattr(attention_module, "BLOCK_CAUSAL_LENGTHS", range(5, 20))
     taken = []
 
     def spy(*given: Tensor) -> Tensor:
         taken.append(len(given))
-        return attend_causally(*given)
+        return block_causal_attention(*given)
 
-    monkeypatch.setattr(attend_module, "attend_causally", spy)
+    monkeypatch.setattr(attention_module, "block_causal_attention", spy)
     given = inputs(11, torch.bfloat16, kv_heads=1)
-    got = results(lambda *each: attend(*each, causal=True), given)
+    got = results(lambda *each: scaled_dot_product_attention(*each, causal=True), given)
     wanted = results(
-        lambda *each: attend_plainly(*each, causal=True),
+        lambda *each: naive_attention(*each, causal=True),
         [each.detach().double().requires_grad_() for each in given],
     )
     assert taken == [3]
@@ -86,12 +88,12 @@ def test_it_is_taken_where_it_is_faster(
     case: str, length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = []
-    monkeypatch.setattr(attend_module, "attend_causally", lambda *_: taken.append(case))
+    monkeypatch.setattr(attention_module, "block_causal_attention", lambda *_: taken.append(case))
     dtype = torch.float32 if case == "float32" else torch.bfloat16
     mask = torch.zeros(length, length, dtype=dtype) if case == "mask" else None
     dropout = 0.5 if case == "dropout" else 0.0
     given = inputs(length, dtype)
-    attend(*given, causal=case != "not causal", mask=mask, dropout=dropout)
+    scaled_dot_product_attention(*given, causal=case != "not causal", mask=mask, dropout=dropout)
     with torch.no_grad():
-        attend(*given, causal=True)
+        scaled_dot_product_attention(*given, causal=True)
     assert taken == ([case] if case == "taken" else [])

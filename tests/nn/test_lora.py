@@ -11,8 +11,15 @@ from torch import Tensor, nn
 from scriven import registry
 from scriven.data.batch import Batch
 from scriven.errors import SettingError
-from scriven.models.shared.backbone import pretraining
-from scriven.nn.lora import Adapter, Lora, adapt, adapters, merge, merged
+from scriven.models.base import pretraining
+from scriven.nn.lora import (
+    LoraAdapter,
+    LoraLinear,
+    add_lora,
+    lora_adapters,
+    merge_lora,
+    merged_state_dict,
+)
 from scriven.tasks.base import BaseTask
 
 V, T = 29, 12
@@ -54,9 +61,9 @@ def adapted(name: str, rank: int = 3, **changes: Any) -> BaseTask:
         }
     else:
         cuts = {}
-    adapt(task, rank, parts=cuts)
+    add_lora(task, rank, parts=cuts)
     with torch.no_grad():
-        for one in adapters(task).values():
+        for one in lora_adapters(task).values():
             one.b.normal_(0, 0.2)
     return task
 
@@ -76,8 +83,8 @@ def logits(task: BaseTask) -> Tensor:
 def test_an_adapted_model_begins_as_its_base_bit_for_bit(name: str) -> None:
     task = make(name, torch.float32)
     before = logits(task)
-    adapt(task, 4)
-    assert adapters(task)
+    add_lora(task, 4)
+    assert lora_adapters(task)
     assert torch.equal(logits(task), before)
 
 
@@ -85,10 +92,10 @@ def test_an_adapted_model_begins_as_its_base_bit_for_bit(name: str) -> None:
 def test_rank_zero_adds_and_freezes_nothing(name: str) -> None:
     task = make(name)
     names = list(task.state_dict())
-    adapt(task, 0)
+    add_lora(task, 0)
     assert list(task.state_dict()) == names
     assert all(weight.requires_grad for weight in task.parameters())
-    assert merged(task).keys() == task.state_dict().keys()
+    assert merged_state_dict(task).keys() == task.state_dict().keys()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -96,12 +103,12 @@ def test_rank_zero_adds_and_freezes_nothing(name: str) -> None:
 def test_merged_equals_adapted(name: str) -> None:
     task = adapted(name)
     base = logits(make(name))
-    wanted, state = logits(task), merged(task)
+    wanted, state = logits(task), merged_state_dict(task)
     assert (wanted - base).abs().max() > 1e-3
-    merge(task)
-    assert not adapters(task)
+    merge_lora(task)
+    assert not lora_adapters(task)
     assert (logits(task) - wanted).abs().max() < 1e-12
-    assert not any(isinstance(part, Lora) for part in task.modules())
+    assert not any(isinstance(part, LoraLinear) for part in task.modules())
     assert all(weight.requires_grad for weight in task.parameters())
     plain = make(name)
     plain.load_state_dict(state)  # strict: every name is the base's
@@ -113,7 +120,7 @@ def test_merged_equals_adapted(name: str) -> None:
 def test_recurrent_layers_of_every_kind_merge(cell: str) -> None:
     task = adapted("rnn", cell=cell)
     wanted = logits(task)
-    merge(task)
+    merge_lora(task)
     assert (logits(task) - wanted).abs().max() < 1e-12
 
 
@@ -123,10 +130,10 @@ def test_token_by_token_equals_all_at_once(name: str) -> None:
     """With a memory, parts of the joint matrix are used alone."""
     task = adapted(name)
     given, backbone = batch(task), task.backbone
-    state = backbone.new_state(3, T) if name != "transformer_xl" else backbone.carried(3)
+    state = backbone.new_cache(3, T) if name != "transformer_xl" else backbone.recurrent_state(3)
     assert state is not None
     if name == "transformer":
-        backbone.read(given.source, None, state)
+        backbone.encode_source(given.source, None, state)
     steps = [backbone(given.tokens[:, n : n + 1], state) for n in range(T)]
     assert (torch.cat(steps, 1) - task.hidden(given)).abs().max() < 1e-12
 
@@ -136,9 +143,9 @@ def test_parts_are_adapters_of_their_own() -> None:
     """Against the paper's formula for each part alone."""
     torch.manual_seed(0)
     base = nn.Linear(8, 12).double()
-    lora = Adapter(base.weight, 2, 6.0, parts=[6, 4, 2])
+    lora = LoraAdapter(base.weight, 2, 6.0, parts=[6, 4, 2])
     lora.b.normal_()
-    layer, x = Lora(base, lora), torch.randn(5, 8, dtype=torch.float64)
+    layer, x = LoraLinear(base, lora), torch.randn(5, 8, dtype=torch.float64)
     pieces, start = [], 0
     for number, size in enumerate([6, 4, 2]):
         a, b = lora.a[2 * number : 2 * number + 2], lora.b[start : start + size]
@@ -155,9 +162,9 @@ def test_parts_are_adapters_of_their_own() -> None:
 def test_a_wrong_scale_is_noticed() -> None:
     task = adapted("llama")
     wanted = logits(task)
-    for one in adapters(task).values():
+    for one in lora_adapters(task).values():
         one.alpha /= one.rank
-    merge(task)
+    merge_lora(task)
     assert (logits(task) - wanted).abs().max() > 1e-3
 
 
@@ -165,7 +172,7 @@ def test_a_wrong_scale_is_noticed() -> None:
 def test_mixed_up_parts_are_noticed() -> None:
     task = adapted("llama")
     wanted = logits(task)
-    one = adapters(task)["backbone.blocks.0.attention.qkv.weight"]
+    one = lora_adapters(task)["backbone.blocks.0.attention.qkv.weight"]
     one.a.copy_(one.a.roll(one.rank, 0))
     assert (logits(task) - wanted).abs().max() > 1e-3
 
@@ -174,7 +181,7 @@ def test_mixed_up_parts_are_noticed() -> None:
 def test_a_slice_without_its_adapter_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     task = adapted("transformer")
     wanted = logits(task)
-    monkeypatch.setattr("scriven.nn.attention.Lora", bool)
+    monkeypatch.setattr("scriven.nn.attention.LoraLinear", bool)
     assert (logits(task) - wanted).abs().max() > 1e-3
 
 
@@ -182,14 +189,14 @@ def test_a_slice_without_its_adapter_is_noticed(monkeypatch: pytest.MonkeyPatch)
 def test_only_adapters_learn_and_the_gradients_are_the_merged_models(name: str) -> None:
     """dL/dB = s dL/dW A^T and dL/dA = s B^T dL/dW, with dL/dW of the merged model."""
     task = adapted(name)
-    state = merged(task)
+    state = merged_state_dict(task)
     task(batch(task)).loss.backward()
     plain = make(name)
     plain.load_state_dict(state)
     plain(batch(plain)).loss.backward()
     for each, weight in task.named_parameters():
         assert (weight.grad is not None) == (".lora." in each), each
-    for each, one in adapters(task).items():
+    for each, one in lora_adapters(task).items():
         whole = plain.get_parameter(each).grad
         assert whole is not None
         assert one.a.grad is not None
@@ -205,19 +212,19 @@ def test_only_adapters_learn_and_the_gradients_are_the_merged_models(name: str) 
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_autocast_trains(name: str) -> None:
     task = make(name, torch.float32)
-    adapt(task, 4, dropout=0.1)
+    add_lora(task, 4, dropout=0.1)
     task.train()
     with torch.autocast("cpu", torch.bfloat16):
         loss = task(batch(task)).loss
     loss.backward()
-    moved = [one.b.grad for one in adapters(task).values()]
+    moved = [one.b.grad for one in lora_adapters(task).values()]
     assert all(grad is not None and grad.isfinite().all() for grad in moved)
     assert any(grad is not None and grad.abs().max() > 0 for grad in moved)
 
 
 def test_dropout_works_while_training_only() -> None:
     task = adapted("gpt2")
-    for one in adapters(task).values():
+    for one in lora_adapters(task).values():
         one.dropout = 0.5
     calm = logits(task)
     assert torch.equal(logits(task), calm)
@@ -239,8 +246,8 @@ def test_the_base_is_left_alone_by_training() -> None:
 
 def test_targets_may_be_named() -> None:
     task = make("llama")
-    adapt(task, 2, targets=["out", "backbone.blocks.1.mlp.down"])
-    assert sorted(adapters(task)) == [
+    add_lora(task, 2, targets=["out", "backbone.blocks.1.mlp.down"])
+    assert sorted(lora_adapters(task)) == [
         "backbone.blocks.0.attention.out.weight",
         "backbone.blocks.1.attention.out.weight",
         "backbone.blocks.1.mlp.down.weight",
@@ -263,6 +270,6 @@ def test_impossible_settings_are_refused_before_anything_changes(
 ) -> None:
     task = make("gpt2")
     with pytest.raises(SettingError, match=said):
-        adapt(task, **wrong)
-    assert not adapters(task)
+        add_lora(task, **wrong)
+    assert not lora_adapters(task)
     assert all(weight.requires_grad for weight in task.parameters())

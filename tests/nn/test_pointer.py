@@ -10,9 +10,9 @@ from torch import Tensor
 
 from scriven.data.batch import Batch
 from scriven.data.collate import collate_pairs
-from scriven.generate.model_runner import Reader
+from scriven.generate.model_runner import ModelRunner
 from scriven.models import transformer
-from scriven.nn.pointer import Pointer
+from scriven.nn.copy_head import CopyHead
 from scriven.tasks.summarize import Summarize
 
 SPECIAL = {"eos": 9, "pad": 10, "delimiter": 11}
@@ -31,7 +31,7 @@ def task() -> Summarize:
         dropout=0.0,
     )
     made = Summarize(transformer.Model(config), special=SPECIAL, facts={"copy_head": True})
-    made.initialise()
+    made.init_weights()
     with torch.no_grad():
         for weight in made.parameters():
             weight.add_(0.3 * torch.randn_like(weight))
@@ -47,11 +47,15 @@ def batch() -> Batch:
 def slowly(task: Summarize, one: Batch, bug: bool = False) -> Tensor:
     """(B, T, V) probabilities, one place after the other (See et al. 2017, equation 9)."""
     pointer, model, embed = task.pointer, task.backbone, task.backbone.embed
-    assert isinstance(pointer, Pointer) and one.source is not None and one.source_at is not None
+    assert (
+        isinstance(pointer, CopyHead)
+        and one.source is not None
+        and one.source_positions is not None
+    )
     reading: Any = model
     found = torch.zeros(*one.tokens.shape, 12, dtype=torch.float64)
     for row in range(len(one.tokens)):
-        size = int((one.source_at[row] >= 0).sum())
+        size = int((one.source_positions[row] >= 0).sum())
         source = one.source[row, :size]
         encoded = reading.encode(source[None])[0]
         hidden = reading(one.tokens[row][None], source=source[None])[0]
@@ -95,7 +99,7 @@ def test_they_are_probabilities(task: Summarize) -> None:
 
 @torch.no_grad()
 def test_writing_sees_what_training_saw(task: Summarize) -> None:
-    reader = Reader(task, 12, [], nullcontext)
+    reader = ModelRunner(task, 12, [], nullcontext)
     sources, written = [[1, 2, 3, 2], [4, 5]], [[2, 3], [5, 9]]
     logits = [reader.read([list(source) for source in sources], 4, [0, 0])]
     for step in range(2):
@@ -108,9 +112,9 @@ def test_writing_sees_what_training_saw(task: Summarize) -> None:
 
 @torch.no_grad()
 def test_rows_in_another_order_copy_from_their_own_sources(task: Summarize) -> None:
-    straight = Reader(task, 12, [], nullcontext)
+    straight = ModelRunner(task, 12, [], nullcontext)
     straight.read([[1, 2, 3, 2], [4, 5]], 4, [0, 0])
-    turned = Reader(task, 12, [], nullcontext)
+    turned = ModelRunner(task, 12, [], nullcontext)
     turned.read([[4, 5], [1, 2, 3, 2]], 4, [0, 0])
     turned.select([1, 0], sources=True)
     ids = torch.tensor([2, 5])

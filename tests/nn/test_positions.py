@@ -5,11 +5,16 @@ import math
 
 import torch
 
-from scriven.nn.positions import Distances, Learned, Rotary, Sinusoidal
+from scriven.nn.embeddings import (
+    DistanceEmbedding,
+    LearnedPositions,
+    RotaryEmbedding,
+    SinusoidalPositions,
+)
 
 
 def test_rotary_turns_pairs_by_angles_that_grow_with_position() -> None:
-    rotary = Rotary(8, context=16, base=100.0).double()
+    rotary = RotaryEmbedding(8, context_length=16, base=100.0).double()
     x = torch.randn(1, 1, 16, 8).double()
     rotary.cos, rotary.sin = (t.double() for t in tables(rotary))
     got = rotary.rotate(x, torch.arange(16))
@@ -21,7 +26,7 @@ def test_rotary_turns_pairs_by_angles_that_grow_with_position() -> None:
             assert abs(complex(got[0, 0, t, i], got[0, 0, t, i + 4]) - turned) < 1e-12
 
 
-def tables(rotary: Rotary) -> tuple[torch.Tensor, torch.Tensor]:
+def tables(rotary: RotaryEmbedding) -> tuple[torch.Tensor, torch.Tensor]:
     """The tables in float64, by the formula."""
     half = [rotary.base ** (-2 * i / rotary.head_dim) for i in range(rotary.head_dim // 2)]
     angle = torch.tensor([[t * f for f in half] for t in range(rotary.context_length)]).double()
@@ -33,7 +38,7 @@ def tables(rotary: Rotary) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_rotary_scores_depend_on_the_distance_only() -> None:
-    rotary = Rotary(8, context=64)
+    rotary = RotaryEmbedding(8, context_length=64)
     q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
 
     def score(q_at: int, k_at: int) -> float:
@@ -45,16 +50,16 @@ def test_rotary_scores_depend_on_the_distance_only() -> None:
 
 
 def test_rotary_rows_with_their_own_positions_equal_rows_alone() -> None:
-    rotary = Rotary(8, context=16)
+    rotary = RotaryEmbedding(8, context_length=16)
     x = torch.randn(2, 3, 5, 8)
-    at = torch.stack((torch.arange(5), torch.arange(3, 8)))
-    both = rotary.rotate(x, at)
+    positions = torch.stack((torch.arange(5), torch.arange(3, 8)))
+    both = rotary.rotate(x, positions)
     for row in range(2):
-        assert torch.equal(both[row : row + 1], rotary.rotate(x[row : row + 1], at[row]))
+        assert torch.equal(both[row : row + 1], rotary.rotate(x[row : row + 1], positions[row]))
 
 
 def test_sinusoids_equal_the_paper() -> None:
-    table = Sinusoidal(32, 10)(torch.arange(32))
+    table = SinusoidalPositions(32, 10)(torch.arange(32))
     for t in (0, 1, 7, 31):
         for i in range(10):
             angle = t / 10000 ** (2 * (i // 2) / 10)
@@ -63,14 +68,14 @@ def test_sinusoids_equal_the_paper() -> None:
 
 
 def test_learned_positions_are_looked_up_and_padding_is_harmless() -> None:
-    learned = Learned(4, 3)
+    learned = LearnedPositions(4, 3)
     torch.nn.init.normal_(learned.weight)
     assert torch.equal(learned(torch.tensor([2, 0])), learned.weight[[2, 0]])
     assert learned(torch.tensor([-3, 1])).isfinite().all()
 
 
 def test_distances_equal_the_paper_within_and_beyond_the_table() -> None:
-    distances = Distances(6, length=4)
+    distances = DistanceEmbedding(6, length=4)
     for count in (3, 4, 9):
         vectors = distances(count)
         assert vectors.shape == (count, 6)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from scriven import registry
 from scriven.data.batch import Batch
-from scriven.models.shared.backbone import pretraining
-from scriven.nn.lora import adapters, merge, merged
+from scriven.models.base import pretraining
+from scriven.nn.lora import lora_adapters, merge_lora, merged_state_dict
 from scriven.runs.peft import (
     CONFIG,
     TENSORS,
@@ -69,7 +69,7 @@ def test_ours_there_and_back_is_bit_equal(
     wanted, found = task.state_dict(), back.state_dict()
     assert wanted.keys() == found.keys()
     assert all(torch.equal(found[each], wanted[each]) for each in wanted)
-    assert {one.dropout for one in adapters(back).values()} == {0.25}
+    assert {one.dropout for one in lora_adapters(back).values()} == {0.25}
 
 
 @pytest.mark.parametrize(("name", "changes"), CASES)
@@ -93,7 +93,7 @@ def test_ours_reads_pefts(
     task = made.attach(tmp_path / "adapter")
     assert (made.ours(task) - wanted).abs().max() < 1e-5
     assert (made.ours(made.task()) - wanted).abs().max() > 0.05
-    merge(task)
+    merge_lora(task)
     assert (made.ours(task) - wanted).abs().max() < 1e-5
 
 
@@ -164,7 +164,7 @@ def test_a_classifier_goes_along_with_its_head(
     task.backbone.load_state_dict(made.task().backbone.state_dict())
     add_adapters(task, made.module, made.config, 2, kind="classify")
     with torch.no_grad():
-        for one in (*(each.b for each in adapters(task).values()), task.head.weight):
+        for one in (*(each.b for each in lora_adapters(task).values()), task.head.weight):
             one.normal_(0, 0.2)
     task.head.requires_grad_(True)
     folder = tmp_path / "adapter"
@@ -199,13 +199,13 @@ def test_a_checkpoint_of_an_adapted_model_becomes_a_plain_one(name: str) -> None
             weight.normal_(0, 0.2)
         load_merged(plain, adapted.state_dict(), module, config)  # without adapters
         add_adapters(adapted, module, config, 3)
-        for one in adapters(adapted).values():
+        for one in lora_adapters(adapted).values():
             one.b.normal_()
-    assert plain.state_dict().keys() == merged(adapted).keys()
-    assert not equal(plain.state_dict(), merged(adapted))
+    assert plain.state_dict().keys() == merged_state_dict(adapted).keys()
+    assert not equal(plain.state_dict(), merged_state_dict(adapted))
     load_merged(plain, adapted.state_dict(), module, config)
-    assert not adapters(plain)
-    assert equal(plain.state_dict(), merged(adapted))
+    assert not lora_adapters(plain)
+    assert equal(plain.state_dict(), merged_state_dict(adapted))
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -221,13 +221,13 @@ def test_without_a_twin_names_are_ours(tmp_path: Path, name: str) -> None:
     def make() -> BaseTask:
         torch.manual_seed(0)
         task: BaseTask = kind(module.Model(config), special={"eos": 0, "pad": 1})
-        task.initialise()
+        task.init_weights()
         return task.eval()
 
     task = make()
     add_adapters(task, module, config, 2)
     with torch.no_grad():
-        for one in adapters(task).values():
+        for one in lora_adapters(task).values():
             one.b.normal_()
     write_adapter(tmp_path / "adapter", task, module, config, "base")
     names = read_adapter(tmp_path / "adapter").tensors

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scriven import config, registry
-from scriven.models.shared.backbone import pretraining
+from scriven.models.base import pretraining
 from scriven.runs.huggingface import (
     hf_files,
     save_pretrained,
@@ -160,7 +160,7 @@ def test_the_code_on_the_card_loads_the_model(
     }
     model = config.replace(module.Config(), fields, "model")
     built = task(module.Model(model), special=words.special_token_ids)
-    built.initialise()
+    built.init_weights()
     record = {"architecture": name, "task": pretraining(module)}
     files = hf_files(module, model, "run", words, record)
     save_pretrained(tmp_path, files, to_hf_weights(module, model, dict(built.state_dict())))

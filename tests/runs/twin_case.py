@@ -11,9 +11,9 @@ from torch import Tensor
 
 from scriven import registry
 from scriven.data.batch import Batch
-from scriven.models.shared.backbone import pretraining
-from scriven.models.shared.names import to_twin
-from scriven.nn.lora import adapters
+from scriven.models.base import pretraining
+from scriven.models.shared.weight_map import to_twin
+from scriven.nn.lora import lora_adapters
 from scriven.runs.peft import add_adapters, attach_adapter, read_adapter, write_adapter
 from scriven.runs.weights import save_tensors
 from scriven.tasks.base import BaseTask
@@ -64,7 +64,7 @@ class Case:
         task = self.task()
         add_adapters(task, self.module, self.config, rank, dropout=0.25)
         with torch.no_grad():
-            for one in adapters(task).values():
+            for one in lora_adapters(task).values():
                 one.b.normal_(0, 0.2)
         return task
 

@@ -176,7 +176,7 @@ def test_one_backbone_learns_what_only_the_right_side_tells() -> None:
     torch.manual_seed(0)
     shape = {"vocab_size": V, "context_length": 8, "layers": 1, "heads": 2, "d_model": 32}
     task = Masked(roberta.Model(roberta.Config(**shape)), special=SPECIAL)
-    task.initialise()
+    task.init_weights()
     optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
     for step in range(300):
         windows = text(64, 4).roll(step, 0).repeat_interleave(2, 1)

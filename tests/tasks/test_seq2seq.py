@@ -35,10 +35,10 @@ def texts(task: Seq2Seq, rows: int) -> torch.Tensor:
 def rows_of(batch: Batch) -> list[tuple[list[int], list[int], list[int]]]:
     """(source, what the decoder reads, target) of each row, without what only fills it."""
     assert batch.source is not None
-    assert batch.source_at is not None
+    assert batch.source_positions is not None
     found = []
     for source, at, tokens, targets in zip(
-        batch.source, batch.source_at, batch.tokens, batch.targets, strict=True
+        batch.source, batch.source_positions, batch.tokens, batch.targets, strict=True
     ):
         size = int((at >= 0).sum())
         assert at.tolist() == [*range(size), *[-1] * (len(at) - size)]
@@ -138,7 +138,7 @@ def test_examining_counts_each_token_once_after_the_text_before_it(
     for batch in task.eval_batches(shard_of(ids, tmp_path), torch.device("cpu")):
         assert batch.reset_state
         for row in range(batch.tokens.size(0)):
-            read = batch.source[row][batch.source_at[row] >= 0].tolist()
+            read = batch.source[row][batch.source_positions[row] >= 0].tolist()
             assert read == [*ids[: len(seen)][-(CONTEXT - 1) :], MASK]
             targets = batch.targets[row]
             assert targets[0] == IGNORE_INDEX
@@ -191,7 +191,7 @@ def test_going_on_reads_the_text_as_examining_does(tmp_path: Path) -> None:
     assert seen == [
         source[at >= 0].tolist()
         for batch in batches
-        for source, at in zip(batch.source, batch.source_at, strict=True)
+        for source, at in zip(batch.source, batch.source_positions, strict=True)
     ]
 
 

@@ -10,7 +10,7 @@ from taught import ABLE, TASKS, batch, encode, make, rows, tokenizer
 
 from scriven.data.batch import IGNORE_INDEX, Batch
 from scriven.errors import InputError
-from scriven.nn.state import State
+from scriven.nn.cache import Cache
 from scriven.runtime import decide
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.tasks.base import Output
@@ -86,7 +86,7 @@ def test_a_mean_for_each_micro_batch_would_be_noticed(
     whole = batch(task, name, rows(name, 5))
     right = type(task).forward
 
-    def wrong(self: Any, part: Batch, state: State | None = None) -> Output:
+    def wrong(self: Any, part: Batch, state: Cache | None = None) -> Output:
         found = right(self, part, state)
         parts = 1 if part is whole else 3
         mean = found.loss / found.tokens / parts
@@ -153,10 +153,10 @@ def test_reading_the_end_of_the_padding_would_be_noticed(
 
     def wrong(self: Any, *given: Any) -> Batch:
         made = right(self, *given)
-        if made.source_at is not None:
-            made.source_at.clamp_(min=0)
-        elif made.at is not None:
-            made.at.clamp_(min=0)
+        if made.source_positions is not None:
+            made.source_positions.clamp_(min=0)
+        elif made.positions is not None:
+            made.positions.clamp_(min=0)
         assert made.pool_index is not None
         made.pool_index[:] = made.tokens.size(1) - 1
         return made
@@ -229,11 +229,11 @@ def test_one_row_is_enough(name: str, model: str) -> None:
 @each
 def test_rows_longer_than_the_context_fit_and_are_counted(name: str, model: str) -> None:
     task = make(name, model, context_length=16)
-    if task.backbone.reach is None:
+    if task.backbone.max_position is None:
         return  # reads rows of any length
     for example in encode(task, name, rows(name, 6, longest=90, seed=3)):
         for row in (*example.rows, example.source or []):
-            assert len(row) <= task.backbone.reach
+            assert len(row) <= task.backbone.max_position
     table = rows(name, 12, longest=90)
     examples = encode(task, name, table)
     assert any(example.cut for example in examples)
@@ -252,7 +252,7 @@ def test_rows_longer_than_the_context_fit_and_are_counted(name: str, model: str)
 @each
 def test_a_context_in_which_nothing_fits_is_refused(name: str, model: str) -> None:
     task = make(name, model, context_length=4, memory=0)
-    if task.backbone.reach is None:
+    if task.backbone.max_position is None:
         return
     with pytest.raises(InputError, match=r"too short for the task|--model.context_length"):
         encode(task, name, rows(name, 2))

@@ -103,7 +103,7 @@ def test_adapters_of_rank_zero_leave_the_head() -> None:
 def test_a_whole_fine_tuning_moves_nothing_else(what: Trainable, optimizer: str) -> None:
     torch.manual_seed(0)
     task = judge(True)
-    task.initialise()
+    task.init_weights()
     with torch.no_grad():
         task.head.weight.normal_()
     before = {name: weight.clone() for name, weight in task.state_dict().items()}

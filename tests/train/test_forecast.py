@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scriven import config, registry
 from scriven.data.batch import Batch
-from scriven.nn import attend
+from scriven.nn import attention
 from scriven.settings import OptimSettings
 from scriven.tasks.language import Language
 from scriven.train import forecast as forecasts
@@ -28,8 +28,8 @@ PLAIN = replace(A100, half=False)
 @pytest.fixture(autouse=True)
 def one_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attention as on a GPU, which a forecast is for."""
-    monkeypatch.setattr(attend, "PLAIN_TRAINING_LENGTH", 0)
-    monkeypatch.setattr(attend, "CAUSAL_TRAINING_LENGTHS", range(0))
+    monkeypatch.setattr(attention, "NAIVE_MAX_LENGTH", 0)
+    monkeypatch.setattr(attention, "BLOCK_CAUSAL_LENGTHS", range(0))
 
 
 def shape(architecture: str = "llama", **fields: object) -> Any:
@@ -46,7 +46,7 @@ def built(architecture: str, **fields: object) -> Language:
     task = Language(
         registry.module("scriven.models", architecture).Model(shape(architecture, **fields))
     )
-    task.initialise()
+    task.init_weights()
     return task
 
 

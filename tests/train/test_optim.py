@@ -61,7 +61,7 @@ def task() -> Language:
     made = Language(
         llama.Model(llama.Config(vocab_size=11, context_length=8, layers=2, d_model=32))
     )
-    made.initialise()
+    made.init_weights()
     return made
 
 

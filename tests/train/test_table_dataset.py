@@ -48,8 +48,8 @@ def test_a_model_for_the_same_task_may_copy_where_the_one_before_did_not(
 ) -> None:
     _, old = built("summarize", "transformer", copy_head=before)
     _, new = built("summarize", "transformer", copy_head=after)
-    old.initialise()
-    new.initialise()
+    old.init_weights()
+    new.init_weights()
     inherit(new, old.state_dict(), same_answers=True)
     learned, found = old.state_dict(), new.state_dict()
     assert {name.partition(".")[0] for name in learned.keys() ^ found.keys()} == {"pointer"}

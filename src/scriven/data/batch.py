@@ -19,11 +19,11 @@ class Batch:
     """(B, T) int64."""
     targets: Tensor
     """(B, T) int64; the token to predict at each place, or IGNORE_INDEX."""
-    at: Tensor | None = None
+    positions: Tensor | None = None
     """(T,) or (B, T) positions, negative for padding; None: 0, 1, 2 ..."""
     source: Tensor | None = None
     """(B, S) int64; input tokens of an encoder."""
-    source_at: Tensor | None = None
+    source_positions: Tensor | None = None
     """(B, S) positions of the source, negative for padding; None: 0, 1, 2 ..."""
     text_tokens: int | None = None
     """Tokens of the user's text in all these rows together, without padding and special tokens;
@@ -77,7 +77,7 @@ class Batch:
         """
         if parts == 1:
             return self
-        assert self.at is None and self.source is None
+        assert self.positions is None and self.source is None
         assert self.labels is None and self.pool_index is None
         shape = (self.tokens.size(0) * parts, -1)
         return replace(self, tokens=self.tokens.reshape(shape), targets=self.targets.reshape(shape))
@@ -89,9 +89,11 @@ class Batch:
             self,
             tokens=self.tokens[part],
             targets=self.targets[part],
-            at=self.at if self.at is None or self.at.dim() == 1 else self.at[part],
+            positions=self.positions
+            if self.positions is None or self.positions.dim() == 1
+            else self.positions[part],
             source=None if self.source is None else self.source[part],
-            source_at=None if self.source_at is None else self.source_at[part],
+            source_positions=None if self.source_positions is None else self.source_positions[part],
             labels=None if self.labels is None else self.labels[examples],
             pool_index=None if self.pool_index is None else self.pool_index[part],
         )

@@ -94,13 +94,15 @@ def collate_pairs(
     rows = len(sources)
     source_length, target_length = shape or (max(map(len, sources)), max(map(len, targets)))
     source = np.full((rows, source_length), pad, dtype=np.int64)
-    source_at = np.full((rows, source_length), -1, dtype=np.int64)
+    source_positions = np.full((rows, source_length), -1, dtype=np.int64)
     tokens = np.full((rows, target_length), pad, dtype=np.int64)
     labels = np.full((rows, target_length), IGNORE_INDEX, dtype=np.int64)
     for row, (read, written) in enumerate(zip(sources, targets, strict=True)):
         source[row, : len(read)] = read
-        source_at[row, : len(read)] = np.arange(len(read))
+        source_positions[row, : len(read)] = np.arange(len(read))
         tokens[row, 1 : len(written)] = written[:-1]
         labels[row, : len(written)] = written
-    arrays = [torch.from_numpy(each).to(device) for each in (tokens, labels, source, source_at)]
-    return Batch(arrays[0], arrays[1], source=arrays[2], source_at=arrays[3])
+    arrays = [
+        torch.from_numpy(each).to(device) for each in (tokens, labels, source, source_positions)
+    ]
+    return Batch(arrays[0], arrays[1], source=arrays[2], source_positions=arrays[3])

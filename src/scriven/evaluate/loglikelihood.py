@@ -16,7 +16,7 @@ from ..data.batch import IGNORE_INDEX, Batch
 from ..data.collate import TOKENS_PER_BATCH, eval_streams, eval_windows
 from ..data.shards import TokenFile
 from ..errors import InputError
-from ..nn.state import State
+from ..nn.cache import Cache
 from ..runtime import Runtime
 from ..tasks.base import BaseTask
 from ..tasks.seq2seq import Seq2Seq
@@ -119,7 +119,7 @@ class LoglikelihoodScorer:
             batches = task.eval_batches(shard, device)
         else:
             cut: Callable[..., Iterator[Batch]] = (
-                eval_streams if task.backbone.remembers else eval_windows
+                eval_streams if task.backbone.is_recurrent else eval_windows
             )
             batches = cut(shard, self.context_length, self.tokenizer.eos, device)
         score = evaluate_loss(task, batches, text_bytes=1, runtime=self.runtime)
@@ -152,7 +152,7 @@ class LoglikelihoodScorer:
         recurrent model has room for any text."""
         if isinstance(self.task, Seq2Seq):
             return self.task.chunk, self.context_length - 1
-        if self.task.backbone.remembers:
+        if self.task.backbone.is_recurrent:
             return max(1, targets), None
         return self.context_length, max(1, self.context_length + 1 - targets)
 
@@ -191,15 +191,15 @@ class LoglikelihoodScorer:
     def _hidden(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
         """(hidden states, targets); a recurrent model reads in pieces of its context length."""
         backbone = self.task.backbone
-        size = self.context_length if backbone.remembers else batch.tokens.size(1)
-        state: State | None = backbone.carried(batch.tokens.size(0))
+        size = self.context_length if backbone.is_recurrent else batch.tokens.size(1)
+        state: Cache | None = backbone.recurrent_state(batch.tokens.size(0))
         for start in range(0, batch.tokens.size(1), size):
             part = slice(start, start + size)
             piece = Batch(
                 batch.tokens[:, part],
                 batch.targets[:, part],
                 source=batch.source,
-                source_at=batch.source_at,
+                source_positions=batch.source_positions,
             )
             with torch.inference_mode(), self.runtime.autocast():
                 hidden = self.task.hidden(piece, state)
@@ -214,7 +214,7 @@ class LoglikelihoodScorer:
         batch = Batch(filled([row.tokens for row in rows], pad), filled(targets, IGNORE_INDEX))
         if rows[0].source is not None:
             sources = [row.source or [] for row in rows]
-            batch = replace(batch, source=filled(sources, pad), source_at=places(sources))
+            batch = replace(batch, source=filled(sources, pad), source_positions=places(sources))
         return batch.to(self.runtime.device)
 
 

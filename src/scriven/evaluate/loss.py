@@ -14,7 +14,7 @@ from ..data.batch import IGNORE_INDEX, Batch
 from ..data.pairs import PairDataset
 from ..data.shards import TokenFile
 from ..distributed import SINGLE_PROCESS, DistributedContext
-from ..nn.state import State
+from ..nn.cache import Cache
 from ..runtime import Runtime
 from ..tasks.base import BaseTask
 from ..tasks.pairs import Pairs
@@ -87,14 +87,14 @@ def evaluate_loss(
     means = dict.fromkeys(metrics or {}, 0.0)
     training = task.training
     task.eval()
-    state: State | None = None
+    state: Cache | None = None
     try:
         for batch in shard_batches(task, batches, dist):
             if pause():
                 return None
             with inference_mode(dist), runtime.autocast():
                 if batch.reset_state:
-                    state = task.backbone.carried(batch.tokens.size(0), memory)
+                    state = task.backbone.recurrent_state(batch.tokens.size(0), memory)
                 if metrics:
                     _add(means, metrics, task, batch, state)
                 output = task(batch, state)
@@ -132,7 +132,7 @@ def shard_batches(
     """
     if dist.world_size == 1:
         yield from batches
-    elif task.backbone.remembers:
+    elif task.backbone.is_recurrent:
         for batch in batches:
             rows = dist.shard(batch.tokens.size(0))
             yield batch.rows(rows) if rows.start < rows.stop else _empty(batch.rows(slice(0, 1)))
@@ -160,7 +160,7 @@ def _add(
     metrics: Mapping[str, Metric],
     task: BaseTask,
     batch: Batch,
-    state: State | None,
+    state: Cache | None,
 ) -> None:
     """Adds one batch to the sums of the user's metrics."""
     # a copy, since reading changes the state, and the loss of this batch is computed after this

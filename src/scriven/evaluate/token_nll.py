@@ -25,10 +25,10 @@ def token_nll(
     for batch in task.eval_batches(shard, runtime.device):
         with torch.inference_mode(), runtime.autocast():
             if batch.reset_state:
-                state = task.backbone.carried(batch.tokens.size(0))
+                state = task.backbone.recurrent_state(batch.tokens.size(0))
             logits = task.logits(task.hidden(batch, state))  # (B, T, V)
         # rows of a recurrent batch are distant places of the text: only the first is its beginning
-        rows = slice(0, 1) if task.backbone.remembers else slice(None)
+        rows = slice(0, 1) if task.backbone.is_recurrent else slice(None)
         logits, targets = logits[rows].flatten(0, 1), batch.targets[rows].flatten()
         nats = F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORE_INDEX)
         for token, value in zip(targets.tolist(), nats.tolist(), strict=True):

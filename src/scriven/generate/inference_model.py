@@ -11,9 +11,9 @@ from torch import nn
 
 from ..errors import SettingError
 from ..nn.attention import Attention
-from ..nn.lora import Lora
+from ..nn.lora import LoraLinear
 from ..nn.mlp import MLP, Activation, gelu_tanh
-from ..nn.packed import LAYOUTS, Packed, check_layout
+from ..nn.quantized import PRECISIONS, PackedLinear, check_precision
 from ..runtime import Runtime
 from ..tasks.base import BaseTask
 
@@ -48,7 +48,7 @@ def ready(task: BaseTask, runtime: Runtime, asked: str | None = None) -> BaseTas
             if layer and isinstance(child, nn.Linear) and (large or name in LAYERS):
                 if large and child.weight.numel() < WORTH_IT:
                     continue
-                added = child.lora.full() if isinstance(child, Lora) else 0
+                added = child.lora.full() if isinstance(child, LoraLinear) else 0
                 after = ("none", "")
                 if isinstance(module, MLP) and name == "up" and layer.fuses:
                     after = FUSED.get(module.activation, after)
@@ -56,25 +56,25 @@ def ready(task: BaseTask, runtime: Runtime, asked: str | None = None) -> BaseTas
                     module.activation = nn.Identity()
                 setattr(module, name, layer(child.weight + added, child.bias, after))
         if isinstance(module, Attention):
-            module.fix()
+            module.prepare_for_inference()
     table = twin.backbone.embed.token.weight
     if layer and twin.head is None and table.numel() >= WORTH_IT:
         twin.head = layer(table)
     return twin
 
 
-def _layer(task: BaseTask, runtime: Runtime, asked: str | None) -> type[Packed] | None:
+def _layer(task: BaseTask, runtime: Runtime, asked: str | None) -> type[PackedLinear] | None:
     """What takes the place of linear layers; None: they stay."""
     if runtime.device.type != "cpu":
         if asked == "int8":
             raise SettingError("--dtype=int8 is for processors: leave it away on a GPU")
         return None
     if asked is not None:
-        return check_layout(asked) if asked in LAYOUTS else None
+        return check_precision(asked) if asked in PRECISIONS else None
     size = sum(weight.numel() for weight in task.parameters())
     if runtime.dtype != torch.bfloat16 or size < LARGE:
         return None
     try:
-        return check_layout("bfloat16")
+        return check_precision("bfloat16")
     except SettingError:  # nobody asked for it
         return None

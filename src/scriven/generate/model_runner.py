@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..nn.state import State
+from ..nn.cache import Cache
 from ..tasks.base import BaseTask
 
 
@@ -42,7 +42,7 @@ class ModelRunner:
         self._vocabulary = vocab_size
         self._banned = torch.tensor(banned, dtype=torch.int64, device=self.device)
         self._autocast = autocast
-        self._state: State
+        self._state: Cache
         self._capacity = 0
         self._lengths: list[int] = []
         self._padding: Tensor | None = None
@@ -55,7 +55,7 @@ class ModelRunner:
     @property
     def room(self) -> int:
         """Tokens of each row that may be read together by `look`."""
-        return self._capacity - self._state.length if self._state.slotted else 1
+        return self._capacity - self._state.length if self._state.supports_ragged else 1
 
     @torch.inference_mode()
     def read(
@@ -87,10 +87,10 @@ class ModelRunner:
         self._capacity = min(reach, longest + more)
         sources = [source for source, _ in arranged if source is not None]
         with self._autocast():
-            state = self.task.backbone.new_state(len(windows), self._capacity)
+            state = self.task.backbone.new_cache(len(windows), self._capacity)
             if sources:
                 reading: Any = self.task.backbone
-                reading.read(*self._padded(sources), state)
+                reading.encode_source(*self._padded(sources), state)
             hidden = self._begin(texts, state)
             logits = self._logits(hidden)[:, 0]
         if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
@@ -126,7 +126,7 @@ class ModelRunner:
         Returns:
             False where that cannot be, and all must be read anew.
         """
-        if not self._state.slotted or self._state.source is not None:
+        if not self._state.supports_ragged or self._state.source is not None:
             return False
         full = [row for row, length in enumerate(self._lengths) if length >= self._capacity]
         texts = [self.task.build_inputs(windows[row], written[row])[1] for row in full]
@@ -135,12 +135,12 @@ class ModelRunner:
             del text[: -left - 1]
         if left:
             with self._autocast():
-                state = self.task.backbone.new_state(len(full), left)
+                state = self.task.backbone.new_cache(len(full), left)
                 read = torch.tensor([text[:-1] for text in texts], device=self.device)
                 self.task.backbone(read, state, None)
-            self._state.put(torch.tensor(full, device=self.device), state)
+            self._state.copy_rows(torch.tensor(full, device=self.device), state)
         self._lengths = [left if row in full else at for row, at in enumerate(self._lengths)]
-        self._state.rewind(max(self._lengths))
+        self._state.truncate(max(self._lengths))
         return True
 
     def take_back(self, tokens: Sequence[int]) -> None:
@@ -148,10 +148,10 @@ class ModelRunner:
 
         Nothing happens in a model without slots for positions: it reads one at a time.
         """
-        if self._state.slotted and any(tokens):
+        if self._state.supports_ragged and any(tokens):
             counts = zip(self._lengths, tokens, strict=True)
             self._lengths = [length - count for length, count in counts]
-            self._state.rewind(max(self._lengths))
+            self._state.truncate(max(self._lengths))
 
     @torch.inference_mode()
     def select(self, rows: Sequence[int], *, sources: bool) -> None:
@@ -164,17 +164,17 @@ class ModelRunner:
         if not sources and list(rows) == list(range(len(rows))):
             return
         chosen = torch.tensor(rows, dtype=torch.int64, device=self.device)
-        self._state.select(chosen, sources=sources)
+        self._state.reorder(chosen, sources=sources)
         self._lengths = [self._lengths[row] for row in rows]
-        if self._state.slotted:
-            self._state.rewind(max(self._lengths))
+        if self._state.supports_ragged:
+            self._state.truncate(max(self._lengths))
         if self._padding is not None:
             self._padding = self._padding.index_select(0, chosen)
 
-    def _begin(self, texts: Sequence[list[int]], state: State) -> Tensor:
+    def _begin(self, texts: Sequence[list[int]], state: Cache) -> Tensor:
         """Reads rows into an empty state: (rows, 1, W) hidden states after each."""
         self._state, self._padding = state, None
-        if not state.slotted:
+        if not state.supports_ragged:
             tokens, at = self._padded(texts)
             longest = tokens.size(1)
             self._padding = None if at is None else longest - 1 - at[:, -1:]

@@ -14,7 +14,7 @@ from typing import Any
 from .. import config, registry
 from ..errors import InputError, SettingError
 from ..files import printable, read_file
-from ..models.shared.backbone import pretraining
+from ..models.base import pretraining
 from ..runs import metadata
 from ..tokenizers import Tokenizer, chat_template, load_tokenizer
 

@@ -16,8 +16,8 @@ from .. import registry
 from ..errors import DamagedError, InputError, ResourceError
 from ..files import printable
 from ..format import format_bytes
-from ..models.shared.backbone import pretraining
-from ..models.shared.names import to_twin
+from ..models.base import pretraining
+from ..models.shared.weight_map import to_twin
 from ..runs.weights import load_tensors
 from ..runtime import memory_available
 

@@ -17,7 +17,7 @@ from ..generate.inference_model import ready
 from ..generate.sampling_params import SamplingParams
 from ..models import llama
 from ..models.shared.cost import flops_per_token
-from ..nn.packed import Packed
+from ..nn.quantized import PackedLinear
 from ..runtime import Runtime, decide
 from ..settings import OptimSettings, RuntimeSettings, TokenizerSettings
 from ..tasks.language import Language
@@ -114,7 +114,7 @@ def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
         vocab_size=tokenizer.vocab_size, context_length=CONTEXT, **vars(SIZES[size])
     )
     task = Language(llama.Model(shape), special=tokenizer.special_token_ids)
-    task.initialise()
+    task.init_weights()
     task = task.to(runtime.device)
     parameters = sum(weight.numel() for weight in task.parameters())
     tokens = CPU_TOKENS if runtime.device.type == "cpu" else GPU_TOKENS
@@ -135,7 +135,7 @@ def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
         return lambda: engine.generate(prompts, drawn, WRITTEN, ignore_eos=True)
 
     one, many = _seconds(write(1)), _seconds(write(TOGETHER))
-    packed = any(isinstance(each, Packed) for each in engine.task.modules())
+    packed = any(isinstance(each, PackedLinear) for each in engine.task.modules())
     width = 2 if packed else 4
     flops = flops_per_token(llama, task)["training"]
     return Speed(

@@ -8,18 +8,16 @@ from typing import Any
 
 from torch import nn
 
-from ..nn.block import Block
-from ..nn.embed import Embedding
-from ..nn.init import initialise, normal, ones, zeros
+from ..nn.block import Block, post_norm
+from ..nn.embeddings import Embedding, LearnedPositions
+from ..nn.init import init_weights, normal, ones, zeros
+from ..nn.mask import AttentionMask
 from ..nn.mlp import gelu_tanh
-from ..nn.positions import Learned
-from ..nn.residual import post_norm
-from ..nn.visibility import Visibility
+from .base import Architecture, check
 from .gpt2 import BLOCK_NAMES
-from .shared.backbone import Backbone, check
 from .shared.classic import classic_block
-from .shared.names import Name
-from .shared.theirs import Theirs, flag, is_kind, number, only, whole
+from .shared.hf_config import Theirs, flag, is_kind, number, only, whole
+from .shared.weight_map import Name
 
 
 @dataclass(frozen=True)
@@ -58,23 +56,23 @@ class Config:
 
 def block(config: Config) -> Block:
     """One layer; the paper's GELU is the tanh form, as in its own code."""
-    return classic_block(config, post_norm, gelu_tanh, Visibility(causal=True))
+    return classic_block(config, post_norm, gelu_tanh, AttentionMask(causal=True))
 
 
-class Model(Backbone):
+class Model(Architecture):
     """A GPT-shaped decoder."""
 
     config: Config
 
     def __init__(self, config: Config) -> None:
-        position = Learned(config.context_length, config.d_model)
+        position = LearnedPositions(config.context_length, config.d_model)
         embed = Embedding(config.vocab_size, config.d_model, position, config.dropout)
         blocks = [block(config) for _ in range(config.layers)]
         super().__init__(config, embed, blocks, nn.Identity())
 
-    def initialise(self) -> None:
+    def init_weights(self) -> None:
         """0.02 everywhere (section 4.1): the norms after the sums keep the scale."""
-        initialise(self, [("norm.weight", ones), ("bias", zeros), ("weight", normal(0.02))])
+        init_weights(self, [("norm.weight", ones), ("bias", zeros), ("weight", normal(0.02))])
 
 
 NAMES = (

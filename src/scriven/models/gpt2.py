@@ -9,18 +9,16 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from ..nn.block import Block
-from ..nn.embed import Embedding
-from ..nn.init import initialise, normal, ones, zeros
+from ..nn.block import Block, pre_norm
+from ..nn.embeddings import Embedding, LearnedPositions, SinusoidalPositions
+from ..nn.init import init_weights, normal, ones, zeros
+from ..nn.mask import AttentionMask
 from ..nn.mlp import gelu_tanh
 from ..nn.norm import LayerNorm
-from ..nn.positions import Learned, Sinusoidal
-from ..nn.residual import pre_norm
-from ..nn.visibility import Visibility
-from .shared.backbone import Backbone, check
+from .base import Architecture, check
 from .shared.classic import classic_block
-from .shared.names import Name
-from .shared.theirs import Theirs, flag, is_kind, number, only, whole
+from .shared.hf_config import Theirs, flag, is_kind, number, only, whole
+from .shared.weight_map import Name
 
 
 @dataclass(frozen=True)
@@ -61,28 +59,30 @@ class Config:
 
 def block(config: Config) -> Block:
     """One layer."""
-    return classic_block(config, pre_norm, gelu_tanh, Visibility(causal=True))
+    return classic_block(config, pre_norm, gelu_tanh, AttentionMask(causal=True))
 
 
-def sines(config: Config) -> Sinusoidal:
+def sines(config: Config) -> SinusoidalPositions:
     """Sines divided by the root of the width: Vaswani et al. multiply token vectors by it instead
     (section 3.4). Sines of full size drown the tokens, and training finds no words for long."""
-    return Sinusoidal(config.context_length, config.d_model, scale=config.d_model**-0.5)
+    return SinusoidalPositions(config.context_length, config.d_model, scale=config.d_model**-0.5)
 
 
-class Model(Backbone):
+class Model(Architecture):
     """A GPT-2-shaped decoder."""
 
     config: Config
 
     def __init__(self, config: Config) -> None:
         learned = config.positions == "learned"
-        position = Learned(config.context_length, config.d_model) if learned else sines(config)
+        position = (
+            LearnedPositions(config.context_length, config.d_model) if learned else sines(config)
+        )
         embed = Embedding(config.vocab_size, config.d_model, position, config.dropout)
         blocks = [block(config) for _ in range(config.layers)]
         super().__init__(config, embed, blocks, LayerNorm(config.d_model, config.norm_eps))
 
-    def initialise(self) -> None:
+    def init_weights(self) -> None:
         """GPT-2's: 0.02 everywhere, residual outputs smaller by the root of their number."""
         residual = 0.02 / (2 * self.config.layers) ** 0.5
         table = [
@@ -92,7 +92,7 @@ class Model(Backbone):
             ("down.weight", normal(residual)),
             ("weight", normal(0.02)),
         ]
-        initialise(self, table)
+        init_weights(self, table)
 
 
 BLOCK_NAMES = (

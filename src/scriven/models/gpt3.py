@@ -6,16 +6,14 @@ Dense, it is a GPT-2, and loads in Hugging Face as GPT2LMHeadModel; with a band 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..nn.block import Block
-from ..nn.embed import Embedding
-from ..nn.init import initialise, normal, ones, zeros
+from ..nn.block import Block, pre_norm
+from ..nn.embeddings import Embedding, LearnedPositions
+from ..nn.init import init_weights, normal, ones, zeros
+from ..nn.mask import AttentionMask
 from ..nn.mlp import gelu_tanh
 from ..nn.norm import LayerNorm
-from ..nn.positions import Learned
-from ..nn.residual import pre_norm
-from ..nn.visibility import Visibility
 from . import gpt2
-from .shared.backbone import Backbone, check
+from .base import Architecture, check
 from .shared.classic import classic_block
 
 
@@ -66,21 +64,21 @@ class Config:
 def block(config: Config, layer: int) -> Block:
     """Layer 0, 2 ... is dense; 1, 3 ... sees the last `window` positions."""
     window = config.band if layer % 2 else None
-    return classic_block(config, pre_norm, gelu_tanh, Visibility(causal=True, window=window))
+    return classic_block(config, pre_norm, gelu_tanh, AttentionMask(causal=True, window=window))
 
 
-class Model(Backbone):
+class Model(Architecture):
     """A GPT-3-shaped decoder."""
 
     config: Config
 
     def __init__(self, config: Config) -> None:
-        position = Learned(config.context_length, config.d_model)
+        position = LearnedPositions(config.context_length, config.d_model)
         embed = Embedding(config.vocab_size, config.d_model, position, config.dropout)
         blocks = [block(config, layer) for layer in range(config.layers)]
         super().__init__(config, embed, blocks, LayerNorm(config.d_model, config.norm_eps))
 
-    def initialise(self) -> None:
+    def init_weights(self) -> None:
         """GPT-2's: 0.02 everywhere, residual outputs smaller by the root of their number."""
         residual = 0.02 / (2 * self.config.layers) ** 0.5
         table = [
@@ -90,7 +88,7 @@ class Model(Backbone):
             ("down.weight", normal(residual)),
             ("weight", normal(0.02)),
         ]
-        initialise(self, table)
+        init_weights(self, table)
 
 
 NAMES = gpt2.NAMES

@@ -11,17 +11,15 @@ import torch.nn.functional as F
 
 from ..errors import SettingError
 from ..nn.attention import Attention
-from ..nn.block import Block
-from ..nn.embed import Embedding
-from ..nn.init import initialise, normal, ones, zeros
+from ..nn.block import Block, pre_norm
+from ..nn.embeddings import Embedding, RotaryEmbedding
+from ..nn.init import init_weights, normal, ones, zeros
+from ..nn.mask import AttentionMask
 from ..nn.mlp import GatedMLP
 from ..nn.norm import RMSNorm
-from ..nn.positions import Rotary
-from ..nn.residual import pre_norm
-from ..nn.visibility import Visibility
-from .shared.backbone import Backbone, check
-from .shared.names import Name
-from .shared.theirs import Theirs, flag, is_kind, number, only, rope_theta, whole
+from .base import Architecture, check
+from .shared.hf_config import Theirs, flag, is_kind, number, only, rope_theta, whole
+from .shared.weight_map import Name
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,8 @@ def block(config: Config) -> Block:
         kv_heads=config.kv_heads,
         head_dim=config.size_of_head,
         bias=False,
-        visibility=Visibility(causal=True),
-        position=Rotary(config.size_of_head, config.context_length, config.rope_theta),
+        mask=AttentionMask(causal=True),
+        position=RotaryEmbedding(config.size_of_head, config.context_length, config.rope_theta),
         query_norm=RMSNorm(config.size_of_head, eps) if config.qk_norm else None,
         key_norm=RMSNorm(config.size_of_head, eps) if config.qk_norm else None,
         dropout=config.dropout,
@@ -107,7 +105,7 @@ def block(config: Config) -> Block:
     return Block(pre_norm, attention, norms[0], mlp, norms[1])
 
 
-class Model(Backbone):
+class Model(Architecture):
     """A Llama-shaped decoder."""
 
     config: Config
@@ -117,7 +115,7 @@ class Model(Backbone):
         blocks = [block(config) for _ in range(config.layers)]
         super().__init__(config, embed, blocks, RMSNorm(config.d_model, config.norm_eps))
 
-    def initialise(self) -> None:
+    def init_weights(self) -> None:
         """Output projections start at zero, so every block starts as the identity."""
         table = [
             ("norm.weight", ones),
@@ -126,7 +124,7 @@ class Model(Backbone):
             ("token.weight", normal(0.02)),
             ("weight", normal(self.config.d_model**-0.5)),
         ]
-        initialise(self, table)
+        init_weights(self, table)
 
 
 NAMES = (

@@ -11,14 +11,14 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from ..errors import SettingError
-from ..nn.dropout import drop
-from ..nn.embed import Embedding
-from ..nn.init import initialise, normal, zeros
+from ..nn.cache import Cache, LayerCache, RecurrentState
+from ..nn.dropout import dropout
+from ..nn.embeddings import Embedding
+from ..nn.init import init_weights, normal, zeros
+from ..nn.mask import forward_context
 from ..nn.recurrent import RecurrentLayer
-from ..nn.state import LayerState, Recurrent, State
-from ..nn.visibility import frame
-from .shared.backbone import Backbone, check
-from .shared.names import Name
+from .base import Architecture, check
+from .shared.weight_map import Name
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Config:
             )
 
 
-class Model(Backbone):
+class Model(Architecture):
     """A stack of recurrent layers."""
 
     config: Config
@@ -72,7 +72,7 @@ class Model(Backbone):
         )
 
     def forward(
-        self, tokens: Tensor, state: State | None = None, at: Tensor | None = None
+        self, tokens: Tensor, cache: Cache | None = None, positions: Tensor | None = None
     ) -> Tensor:
         """Hidden states (B, T, W) of tokens (B, T).
 
@@ -83,29 +83,29 @@ class Model(Backbone):
                 the left, where nothing is remembered.
         """
         rows = tokens.size(0)
-        gaps = [] if at is None else (at < 0).sum(-1).expand(rows).tolist()
-        x = self.embed(tokens, frame(tokens, at, 0).at)
+        gaps = [] if positions is None else (positions < 0).sum(-1).expand(rows).tolist()
+        x = self.embed(tokens, forward_context(tokens, positions, 0).positions)
         for number, layer in enumerate(self.blocks):
-            x = layer(x, gaps, state.layers[number].recurrent if state else None)
-            x = drop(x, self.config.dropout, self.training)
-        if state:
-            state.length += tokens.size(1)
+            x = layer(x, gaps, cache.layers[number].recurrent if cache else None)
+            x = dropout(x, self.config.dropout, self.training)
+        if cache:
+            cache.length += tokens.size(1)
         return x  # type: ignore[no-any-return]
 
     @property
-    def reach(self) -> int | None:
+    def max_position(self) -> int | None:
         """No limit."""
         return None
 
-    def carried(self, batch: int, memory: int | None = None) -> State | None:
+    def recurrent_state(self, batch: int, memory: int | None = None) -> Cache | None:
         """An empty state, whose size is fixed; with a `memory` of 0 there is none."""
-        return None if memory == 0 else self.new_state(batch, 0)
+        return None if memory == 0 else self.new_cache(batch, 0)
 
-    def new_state(self, batch: int, capacity: int) -> State:
+    def new_cache(self, batch: int, capacity: int) -> Cache:
         """An empty state; its size does not depend on the length of the text."""
-        return State([LayerState(recurrent=Recurrent()) for _ in self.blocks])
+        return Cache([LayerCache(recurrent=RecurrentState()) for _ in self.blocks])
 
-    def initialise(self) -> None:
+    def init_weights(self) -> None:
         """Signals keep their size on the way through, also where an LSTM's gates damp them.
 
         Found by trial, among them an open forget gate (Jozefowicz et al. 2015), which learned
@@ -121,7 +121,7 @@ class Model(Backbone):
             ("weight_hh_l0", nn.init.orthogonal_),
             ("_l0", zeros),
         ]
-        initialise(self, table)
+        init_weights(self, table)
 
 
 NAMES: tuple[Name, ...] = ()

@@ -13,17 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import DamagedError
-from ..nn.block import Block
-from ..nn.embed import Embedding
-from ..nn.init import initialise, normal, ones, zeros
+from ..nn.block import Block, post_norm
+from ..nn.embeddings import Embedding, LearnedPositions, SinusoidalPositions
+from ..nn.init import init_weights, normal, ones, zeros
+from ..nn.mask import AttentionMask
 from ..nn.norm import LayerNorm
-from ..nn.positions import Learned, Sinusoidal
-from ..nn.residual import post_norm
-from ..nn.visibility import Visibility
-from .shared.backbone import Backbone, check
+from .base import Architecture, check
 from .shared.classic import classic_block
-from .shared.names import Name
-from .shared.theirs import Theirs, flag, is_kind, number, only, whole
+from .shared.hf_config import Theirs, flag, is_kind, number, only, whole
+from .shared.weight_map import Name
 
 TASK = "masked"
 
@@ -72,32 +70,32 @@ class Config:
 
 def block(config: Config) -> Block:
     """One layer; the GELU is the exact one."""
-    return classic_block(config, post_norm, F.gelu, Visibility(causal=False))
+    return classic_block(config, post_norm, F.gelu, AttentionMask(causal=False))
 
 
-class Model(Backbone):
+class Model(Architecture):
     """A RoBERTa-shaped encoder."""
 
     kind = "encoder"
     config: Config
 
     def __init__(self, config: Config) -> None:
-        position = Learned(config.context_length, config.d_model)
+        position = LearnedPositions(config.context_length, config.d_model)
         norm = LayerNorm(config.d_model, config.norm_eps)
         embed = Embedding(config.vocab_size, config.d_model, position, config.dropout, norm=norm)
         blocks = [block(config) for _ in range(config.layers)]
         super().__init__(config, embed, blocks, nn.Identity())
 
     @torch.no_grad()
-    def initialise(self) -> None:
+    def init_weights(self) -> None:
         """BERT's, 0.02 everywhere, but for positions: they begin as sines (and are learned on).
 
         A hidden token says nothing about itself, so nothing can be learned before attention finds
         its neighbours; with random positions a small model looked for them for a whole short
         budget (LOG.md).
         """
-        initialise(self, [("norm.weight", ones), ("bias", zeros), ("weight", normal(0.02))])
-        sines = Sinusoidal(self.config.context_length, self.config.d_model, scale=0.06)
+        init_weights(self, [("norm.weight", ones), ("bias", zeros), ("weight", normal(0.02))])
+        sines = SinusoidalPositions(self.config.context_length, self.config.d_model, scale=0.06)
         self.embed.position.weight.copy_(sines.table)  # type: ignore[union-attr,operator]
 
 

@@ -13,18 +13,16 @@ from torch import Tensor, nn
 
 from ..errors import SettingError
 from ..nn.attention import Attention
-from ..nn.block import Block
-from ..nn.embed import Embedding
-from ..nn.init import initialise, normal, ones, zeros
+from ..nn.block import Block, post_norm, pre_norm
+from ..nn.cache import EMPTY, Cache, CrossCache
+from ..nn.embeddings import Embedding, SinusoidalPositions
+from ..nn.init import init_weights, normal, ones, zeros
+from ..nn.mask import AttentionMask, forward_context
 from ..nn.mlp import MLP
 from ..nn.norm import LayerNorm
-from ..nn.positions import Sinusoidal
-from ..nn.residual import post_norm, pre_norm
-from ..nn.state import NOTHING, CrossCache, State
-from ..nn.visibility import Visibility, frame
-from .shared.backbone import Backbone, check
-from .shared.names import Name
-from .shared.theirs import Theirs, flag, is_kind, number, only, whole
+from .base import Architecture, check
+from .shared.hf_config import Theirs, flag, is_kind, number, only, whole
+from .shared.weight_map import Name
 
 TASK = "seq2seq"
 
@@ -79,8 +77,8 @@ def block(config: Config, *, decoder: bool) -> Block:
     """One layer; a decoder's sees only what came before, and all of the source."""
 
     def attention(*, causal: bool) -> Attention:
-        rule = Visibility(causal=causal)
-        return Attention(config.d_model, config.heads, visibility=rule, dropout=config.dropout)
+        rule = AttentionMask(causal=causal)
+        return Attention(config.d_model, config.heads, mask=rule, dropout=config.dropout)
 
     activation = F.relu if config.activation == "relu" else F.gelu
     mlp = MLP(config.d_model, config.size_of_hidden, activation, dropout=config.dropout)
@@ -110,24 +108,24 @@ class Encoder(nn.Module):
         self.norm = last_norm(config)
 
 
-class Model(Backbone):
+class Model(Architecture):
     """An encoder, and a decoder (`blocks`, `norm`) that looks at what it made."""
 
     kind = "encoder-decoder"
     config: Config
 
     def __init__(self, config: Config) -> None:
-        position = Sinusoidal(config.context_length, config.d_model, halves=True)
+        position = SinusoidalPositions(config.context_length, config.d_model, halves=True)
         scale = config.d_model**0.5
         embed = Embedding(config.vocab_size, config.d_model, position, config.dropout, scale)
         blocks = [block(config, decoder=True) for _ in range(config.layers)]
         super().__init__(config, embed, blocks, last_norm(config))
         self.encoder = Encoder(config)
 
-    def encode(self, source: Tensor, source_at: Tensor | None = None) -> Tensor:
+    def encode(self, source: Tensor, source_positions: Tensor | None = None) -> Tensor:
         """Source tokens (B, S) at (S,) or (B, S), negative for padding -> (B, S, W)."""
-        where = frame(source, source_at, 0)
-        x = self.embed(source, where.at)
+        where = forward_context(source, source_positions, 0)
+        x = self.embed(source, where.positions)
         for layer in self.encoder.blocks:
             x = layer(x, where)
         return self.encoder.norm(x)  # type: ignore[no-any-return]
@@ -135,10 +133,10 @@ class Model(Backbone):
     def forward(
         self,
         tokens: Tensor,
-        state: State | None = None,
-        at: Tensor | None = None,
+        cache: Cache | None = None,
+        positions: Tensor | None = None,
         source: Tensor | None = None,
-        source_at: Tensor | None = None,
+        source_positions: Tensor | None = None,
         encoded: Tensor | None = None,
     ) -> Tensor:
         """Hidden states of target tokens.
@@ -152,30 +150,30 @@ class Model(Backbone):
         Returns:
             (B, T, W), after the last norm.
         """
-        if state is not None:
-            encoded, source_at = state.source, state.source_at
+        if cache is not None:
+            encoded, source_positions = cache.source, cache.source_positions
         else:
             if encoded is None:
                 assert source is not None, "an encoder-decoder needs a source"
-                encoded = self.encode(source, source_at)
-            source_at = _places(encoded, source_at)
-        where = frame(tokens, at, state.length if state else 0)
-        x = self.embed(tokens, where.at)
+                encoded = self.encode(source, source_positions)
+            source_positions = _places(encoded, source_positions)
+        where = forward_context(tokens, positions, cache.length if cache else 0)
+        x = self.embed(tokens, where.positions)
         for index, layer in enumerate(self.blocks):
-            memory = state.layers[index] if state else NOTHING
-            x = layer(x, where, memory, encoded, source_at)
-        if state:
-            state.length += tokens.size(1)
+            memory = cache.layers[index] if cache else EMPTY
+            x = layer(x, where, memory, encoded, source_positions)
+        if cache:
+            cache.length += tokens.size(1)
         return self.norm(x)  # type: ignore[no-any-return]
 
-    def read(self, source: Tensor, source_at: Tensor | None, state: State) -> None:
+    def encode_source(self, source: Tensor, source_positions: Tensor | None, cache: Cache) -> None:
         """Encodes a source (B, S) once for all tokens that will be written with `state`."""
-        state.source, state.source_ids = self.encode(source, source_at), source
-        state.source_at = _places(state.source, source_at)
-        for layer in state.layers:
+        cache.source, cache.source_ids = self.encode(source, source_positions), source
+        cache.source_positions = _places(cache.source, source_positions)
+        for layer in cache.layers:
             layer.cross = CrossCache()
 
-    def initialise(self) -> None:
+    def init_weights(self) -> None:
         """Output projections start at zero, so each block starts as its norms alone.
 
         Post-norm otherwise needs a long warm-up (Xiong et al. 2020, section 3.3). Token vectors
@@ -190,13 +188,13 @@ class Model(Backbone):
             ("token.weight", normal(0.4 * self.config.d_model**-0.5)),
             ("weight", normal(self.config.d_model**-0.5)),
         ]
-        initialise(self, table)
+        init_weights(self, table)
 
 
-def _places(encoded: Tensor, source_at: Tensor | None) -> Tensor:
+def _places(encoded: Tensor, source_positions: Tensor | None) -> Tensor:
     """Positions of a source whose caller left them open."""
-    if source_at is not None:
-        return source_at
+    if source_positions is not None:
+        return source_positions
     return torch.arange(encoded.size(1), device=encoded.device)
 
 

@@ -12,17 +12,15 @@ import torch
 
 from ..errors import SettingError
 from ..nn.attention import Attention
-from ..nn.block import Block
-from ..nn.embed import Embedding
-from ..nn.init import initialise, normal, ones, zeros
+from ..nn.block import Block, post_norm
+from ..nn.cache import Cache, LayerCache, SegmentMemory
+from ..nn.embeddings import DistanceEmbedding, Embedding, RelativePositions
+from ..nn.init import init_weights, normal, ones, zeros
+from ..nn.mask import AttentionMask
 from ..nn.mlp import MLP
 from ..nn.norm import LayerNorm
-from ..nn.positions import Distances, Relative
-from ..nn.residual import post_norm
-from ..nn.state import LayerState, SegmentMemory, State
-from ..nn.visibility import Visibility
-from .shared.backbone import Backbone, check
-from .shared.names import Name
+from .base import Architecture, check
+from .shared.weight_map import Name
 
 TABLE = 8192
 """Distances kept ready at most; further ones are computed when a text is that long."""
@@ -93,15 +91,15 @@ class Config:
         return self.head_dim or self.d_model // self.heads
 
 
-def block(config: Config, distances: Distances) -> Block:
+def block(config: Config, distances: DistanceEmbedding) -> Block:
     """One layer."""
     attention = Attention(
         config.d_model,
         config.heads,
         head_dim=config.size_of_head,
         bias=False,
-        visibility=Visibility(causal=True),
-        position=Relative(distances, config.heads, config.size_of_head),
+        mask=AttentionMask(causal=True),
+        position=RelativePositions(distances, config.heads, config.size_of_head),
         dropout=config.dropout,
     )
     d_ff = config.d_ff or 4 * config.d_model
@@ -110,7 +108,7 @@ def block(config: Config, distances: Distances) -> Block:
     return Block(post_norm, attention, norms[0], mlp, norms[1])
 
 
-class Model(Backbone):
+class Model(Architecture):
     """A decoder that remembers."""
 
     config: Config
@@ -120,22 +118,22 @@ class Model(Backbone):
             config.vocab_size, config.d_model, dropout=config.dropout, scale=config.d_model**0.5
         )
         longest = config.context_length + max(config.trained_memory, config.measured_memory)
-        distances = Distances(config.d_model, min(longest + 1, TABLE))
+        distances = DistanceEmbedding(config.d_model, min(longest + 1, TABLE))
         blocks = [block(config, distances) for _ in range(config.layers)]
         super().__init__(config, embed, blocks, torch.nn.Identity())  # a block ends with its norm
 
     @property
-    def reach(self) -> int | None:
+    def max_position(self) -> int | None:
         """As far as one token sees directly when the model is measured."""
         return self.config.context_length + self.config.measured_memory
 
-    def carried(self, batch: int, memory: int | None = None) -> State | None:
+    def recurrent_state(self, batch: int, memory: int | None = None) -> Cache | None:
         """An empty memory for each layer; its length depends on whether the model trains."""
         if memory is None:
             memory = self.config.trained_memory if self.training else self.config.measured_memory
-        return State([LayerState(own=SegmentMemory(memory)) for _ in self.blocks])
+        return Cache([LayerCache(self_attn=SegmentMemory(memory)) for _ in self.blocks])
 
-    def initialise(self) -> None:
+    def init_weights(self) -> None:
         """Output projections start at zero; the authors' 0.02 everywhere learned more slowly."""
         table = [
             ("norm.weight", ones),
@@ -145,7 +143,7 @@ class Model(Backbone):
             ("token.weight", normal(0.02)),
             ("weight", normal(self.config.d_model**-0.5)),
         ]
-        initialise(self, table)
+        init_weights(self, table)
 
 
 NAMES: tuple[Name, ...] = ()

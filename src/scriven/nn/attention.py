@@ -1,28 +1,40 @@
-"""Multi-head attention: the projections around `attend`.
+"""Multi-head attention, and the kernels that compute it.
 
-Self-attention when no source is given, cross-attention when one is; a memory decides which keys
-come from earlier calls.
+"Attention Is All You Need" (Vaswani et al. 2017), section 3.2. Self-attention when no source is
+given, cross-attention when one is; a cache decides which keys come from earlier calls.
 """
+
+from functools import cache as cached
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attend import attend, keys_dtype
-from .dropout import drop
-from .lora import Lora
+from .block_causal import block_causal_attention
+from .cache import AttentionCache
+from .dropout import dropout as apply_dropout
+from .embeddings import PositionEncoding
+from .lora import LoraLinear
+from .mask import AttentionMask, ForwardContext, additive_mask
 from .norm import RMSNorm, rms_norm
-from .packed import Packed
-from .positions import Position
-from .state import Memory
-from .visibility import Frame, Visibility, hidden
+from .quantized import PackedLinear
+
+# PyTorch's fused CPU kernel has a slow bf16 backward and refuses dropout; below this length plain
+# batched matmuls win a whole training step by up to 1.8x (bench/results.jsonl), beyond it their
+# T x T memory hurts. In float32 the fused kernel is the faster one at every length.
+NAIVE_MAX_LENGTH = 512
+
+# The same for causal attention that skips masked blocks: as fast as the formula up to the first
+# length, then up to 1.4x faster and in half of its memory.
+BLOCK_CAUSAL_LENGTHS = range(257, 1025)
 
 
 class Attention(nn.Module):
-    """softmax(Q K^T) V with H query heads and K key/value heads (Ainslie et al. 2023: grouped).
+    """softmax(Q K^T / sqrt(D)) V with H query heads and K key/value heads (grouped-query attention,
+    Ainslie et al. 2023).
 
     Query, key and value weights are one matrix `qkv`, in this order, so that self-attention is one
-    product; cross-attention uses its slices.
+    matmul; cross-attention uses its slices.
     """
 
     def __init__(
@@ -33,8 +45,8 @@ class Attention(nn.Module):
         kv_heads: int | None = None,
         head_dim: int | None = None,
         bias: bool = True,
-        visibility: Visibility,
-        position: Position | None = None,
+        mask: AttentionMask,
+        position: PositionEncoding | None = None,
         query_norm: RMSNorm | None = None,
         key_norm: RMSNorm | None = None,
         dropout: float = 0.0,
@@ -43,117 +55,203 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.kv_heads = heads, kv_heads or heads
         self.head_dim = head_dim or d_model // heads
-        self.query_width = self.heads * self.head_dim
-        key_width = self.kv_heads * self.head_dim
-        self.qkv: nn.Linear | Packed = nn.Linear(d_model, self.query_width + 2 * key_width, bias)
-        self.out = nn.Linear(self.query_width, d_model, bias)
+        self.q_size = self.heads * self.head_dim
+        kv_size = self.kv_heads * self.head_dim
+        self.qkv: nn.Linear | PackedLinear = nn.Linear(d_model, self.q_size + 2 * kv_size, bias)
+        self.out = nn.Linear(self.q_size, d_model, bias)
         self.query_norm, self.key_norm = query_norm, key_norm
-        self.position = position or Position()
-        self.visibility = visibility
+        self.position = position or PositionEncoding()
+        self.mask = mask
         self.dropout, self.attention_dropout = dropout, attention_dropout
-        self.fixed: Tensor | None = None
-        self.kept: torch.dtype | None = None
-        """What keys and values are turned into; None: they stay as the product makes them."""
+        self.frozen_norm_weights: Tensor | None = None
+        self.kv_dtype: torch.dtype | None = None
+        """Data type that queries, keys and values are cast to; None: that of the projection."""
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Of its keys and values."""
-        return self.kept or self.qkv.weight.dtype
+    def cache_dtype(self) -> torch.dtype:
+        """Data type of the cached keys and values."""
+        return self.kv_dtype or self.qkv.weight.dtype
 
     def forward(
         self,
         x: Tensor,
-        frame: Frame,
-        memory: Memory | None = None,
+        context: ForwardContext,
+        cache: AttentionCache | None = None,
         source: Tensor | None = None,
-        source_at: Tensor | None = None,
+        source_positions: Tensor | None = None,
     ) -> Tensor:
-        """x (B, T, W), and for cross-attention source (B, S, W) at source_at (S,) or (B, S)."""
-        if source is None and memory is None:
-            q, k, v = self._project_all(x, frame)
-            key_at = frame.at
-        elif source is None and memory is not None and memory.only_new:
-            q, *new = self._project_all(x, frame)
-            k, v, key_at = memory.extend(x, frame.at, lambda *_: (new[0], new[1]))
+        """(B, T, C) -> (B, T, C); for cross-attention with a source (B, S, C) at its positions."""
+        # 1. queries (B, H, T, D), keys and values (B, K, S, D): those of earlier calls included
+        positions = context.positions if source is None else source_positions
+        assert positions is not None, "a source needs its positions"
+        if source is None and (cache is None or cache.projects_only_new):
+            q, k, v = self._project_qkv(x, context)  # one matmul, S = T
+            key_positions = positions
+            if cache is not None:
+                new = (k, v)
+                k, v, key_positions = cache.update(x, positions, lambda *_: new)
         else:
-            q = self._shape_queries(self._linear(x, 0, self.query_width), frame.at)
-            own = source is None
+            q = self._split_queries(self._linear(x, 0, self.q_size), context.positions)
             inputs = x if source is None else source
-            at = frame.at if own else source_at
-            assert at is not None, "a source needs its positions"
-            if memory is None:
-                k, v = self._project_source(inputs, at)
-                key_at = at
+            if cache is None:
+                k, v = self._project_kv(inputs, positions)
+                key_positions = positions
             else:
-                k, v, key_at = memory.extend(inputs, at, self._project_source)
-        q, bias = self.position.score(q, frame.at, key_at)
-        if memory is None and source is None and frame.plain and self.visibility.window is None:
-            causal, mask = self.visibility.causal, bias
+                k, v, key_positions = cache.update(inputs, positions, self._project_kv)
+        # 2. the mask (T, S) or (B, 1, T, S), with the bias (B, H, T, S) of relative positions
+        q, bias = self.position.bias(q, context.positions, key_positions)
+        causal, mask = False, None
+        if source is not None:
+            mask = additive_mask(self.mask.allowed(context.positions, key_positions), q.dtype)
+        elif cache is None and context.unpadded and self.mask.window is None:
+            causal = self.mask.causal  # left to the kernel
         else:
-            causal = False
-            mask = (
-                frame.mask(self.visibility, key_at, q.dtype)
-                if source is None
-                else hidden(self.visibility.allowed(frame.at, key_at), q.dtype)
-            )
-            if mask is None:
-                mask = bias
-            elif bias is not None:
-                mask = mask + bias
-        dropout = self.attention_dropout if self.training else 0.0
-        y = attend(q, k, v, causal=causal, mask=mask, dropout=dropout)
-        y = self.out(y.transpose(1, 2).flatten(2))
-        return drop(y, self.dropout, self.training)
+            mask = context.additive_mask(self.mask, key_positions, q.dtype)
+        if bias is not None:
+            mask = bias if mask is None else mask + bias
+        # 3. softmax(Q K^T / sqrt(D) + mask) V, the heads side by side again, and out
+        p = self.attention_dropout if self.training else 0.0
+        y = scaled_dot_product_attention(q, k, v, causal=causal, mask=mask, dropout=p)
+        y = self.out(y.transpose(1, 2).flatten(2))  # (B, H, T, D) -> (B, T, H D) -> (B, T, C)
+        return apply_dropout(y, self.dropout) if self.training and self.dropout else y
 
-    def _project_all(self, x: Tensor, frame: Frame) -> tuple[Tensor, Tensor, Tensor]:
+    def _project_qkv(self, x: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values; norms and rotations of the first two are one operation."""
         batch, length, _ = x.shape
-        turned = [self.heads, self.kv_heads]
-        heads = self._kept(self.qkv(x)).view(batch, length, -1, self.head_dim)
-        qk, v = torch.split(heads, [sum(turned), self.kv_heads], 2)
+        qk_heads = [self.heads, self.kv_heads]
+        heads = self._cast(self.qkv(x)).view(batch, length, -1, self.head_dim)  # (B, T, H + 2K, D)
+        qk, v = torch.split(heads, [sum(qk_heads), self.kv_heads], 2)
         if self.query_norm is not None:
             qk = rms_norm(qk, self._norm_weights(), self.query_norm.eps)
-        qk = self.position.rotate(qk.transpose(1, 2), frame.at, frame.known)
-        q, k = torch.split(qk, turned, 1)
+        qk = self.position.rotate(qk.transpose(1, 2), context.positions, context.memo)
+        q, k = torch.split(qk, qk_heads, 1)  # (B, H, T, D), (B, K, T, D)
         return q, k, v.transpose(1, 2)
 
     def _norm_weights(self) -> Tensor:
         """(H + K, D): what the norms of queries and keys multiply each head by."""
         assert self.query_norm is not None and self.key_norm is not None
-        if self.fixed is not None:
-            return self.fixed
+        if self.frozen_norm_weights is not None:
+            return self.frozen_norm_weights
         queries = self.query_norm.weight.expand(self.heads, -1)
         return torch.cat((queries, self.key_norm.weight.expand(self.kv_heads, -1)))
 
-    def fix(self) -> None:
-        """Prepares for weights that never change again, which `qkv` may have laid out."""
-        if isinstance(self.qkv, Packed):
-            self.kept = keys_dtype()
+    def prepare_for_inference(self) -> None:
+        """Precomputes what depends only on weights, which must not change any more."""
+        if isinstance(self.qkv, PackedLinear):
+            self.kv_dtype = decode_kv_dtype()
         if self.query_norm is not None:
-            self.fixed = self._norm_weights().detach()
+            self.frozen_norm_weights = self._norm_weights().detach()
 
-    def _project_source(self, source: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-        return self._shape_keys(self._linear(source, self.query_width, None), at)
-
-    def _linear(self, x: Tensor, start: int, end: int | None) -> Tensor:
-        """A slice of the joint projection."""
-        if isinstance(self.qkv, Packed):
-            return self._kept(self.qkv.rows(x, start, end))
-        bias = None if self.qkv.bias is None else self.qkv.bias[start:end]
-        y = F.linear(x, self.qkv.weight[start:end], bias)
-        return self.qkv.lora(x, y, start, end) if isinstance(self.qkv, Lora) else y
-
-    def _kept(self, y: Tensor) -> Tensor:
-        return y if self.kept is None else y.to(self.kept)
-
-    def _shape_queries(self, q: Tensor, at: Tensor) -> Tensor:
-        q = q.view(*q.shape[:-1], self.heads, self.head_dim)
-        if self.query_norm is not None:
-            q = self.query_norm(q)
-        return self.position.rotate(q.transpose(1, 2), at)
-
-    def _shape_keys(self, kv: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    def _project_kv(self, source: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S, C) -> keys and values (B, K, S, D)."""
+        kv = self._linear(source, self.q_size, None)  # (B, S, 2 K D)
         k, v = kv.view(*kv.shape[:-1], 2, self.kv_heads, self.head_dim).unbind(-3)
         if self.key_norm is not None:
             k = self.key_norm(k)
-        return self.position.rotate(k.transpose(1, 2), at), v.transpose(1, 2)
+        return self.position.rotate(k.transpose(1, 2), positions), v.transpose(1, 2)
+
+    def _split_queries(self, q: Tensor, positions: Tensor) -> Tensor:
+        """(B, T, H D) -> (B, H, T, D), normed and rotated."""
+        q = q.view(*q.shape[:-1], self.heads, self.head_dim)
+        if self.query_norm is not None:
+            q = self.query_norm(q)
+        return self.position.rotate(q.transpose(1, 2), positions)
+
+    def _linear(self, x: Tensor, start: int, end: int | None) -> Tensor:
+        """Output rows start .. end of the joint projection: (B, T, C) -> (B, T, end - start)."""
+        if isinstance(self.qkv, PackedLinear):
+            return self._cast(self.qkv.rows(x, start, end))
+        bias = None if self.qkv.bias is None else self.qkv.bias[start:end]
+        y = F.linear(x, self.qkv.weight[start:end], bias)
+        return self.qkv.lora(x, y, start, end) if isinstance(self.qkv, LoraLinear) else y
+
+    def _cast(self, y: Tensor) -> Tensor:
+        return y if self.kv_dtype is None else y.to(self.kv_dtype)
+
+
+def scaled_dot_product_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: bool = False,
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """softmax(q k^T / sqrt(D) + mask) v, section 3.2.1: the only place that picks a kernel.
+
+    Args:
+        q: (B, H, T, D). k, v: (B, K, S, D) where K divides H (grouped key/value heads).
+        causal: query i sees keys 0..i; only for T == S.
+        mask: of q's type, broadcastable to (B, H, T, S), added to the scores after scaling: a bias,
+            and what masks keys (`additive_mask`). A query without any allowed key gets the mean of
+            the values, never NaN.
+        dropout: fraction of attention weights dropped.
+
+    Returns:
+        (B, H, T, D)
+    """
+    slow = q.dtype == torch.bfloat16 or dropout > 0
+    length = k.size(2)
+    if slow and q.device.type == "cpu" and torch.is_grad_enabled():
+        simple = causal and mask is None and not dropout and not torch.compiler.is_compiling()
+        if simple and length in BLOCK_CAUSAL_LENGTHS:
+            return block_causal_attention(q, *_repeat_kv(q, k, v))
+        if length <= NAIVE_MAX_LENGTH:
+            return naive_attention(q, k, v, causal=causal, mask=mask, dropout=dropout)
+    grouped = q.size(1) != k.size(1)
+    if mask is not None:
+        mask, causal = _with_causal_mask(q, mask, causal), False
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped
+    )
+
+
+def naive_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: bool = False,
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """The same by batched matmuls: the formula itself, and fast for short contexts."""
+    k, v = _repeat_kv(q, k, v)
+    scores = (q * q.size(-1) ** -0.5) @ k.mT  # (B, H, T, S)
+    mask = _with_causal_mask(q, mask, causal)
+    if mask is not None:
+        scores = scores + mask
+    weights = scores.softmax(-1)
+    if dropout:
+        weights = apply_dropout(weights, dropout)
+    y: Tensor = weights @ v
+    return y
+
+
+def _repeat_kv(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Grouped keys and values (B, K, S, D) -> one for each query head, (B, H, S, D)."""
+    groups = q.size(1) // k.size(1)
+    if groups == 1:
+        return k, v
+    return k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+
+
+def _with_causal_mask(q: Tensor, mask: Tensor | None, causal: bool) -> Tensor | None:
+    """A mask with the causal one (T, T) added to it, if asked for."""
+    if not causal:
+        return mask
+    size = q.size(2)
+    lower = torch.ones(size, size, dtype=torch.bool, device=q.device).tril()
+    triangle = additive_mask(lower, q.dtype)
+    return triangle if mask is None else mask + triangle
+
+
+@cached
+def decode_kv_dtype() -> torch.dtype:
+    """Data type of keys and values for single-token decoding on a CPU.
+
+    On a CPU without AMX the fused kernel takes three times as long in bfloat16 (LOG.md).
+    """
+    amx = torch.cpu.get_capabilities().get("amx_bf16", False)
+    return torch.bfloat16 if amx else torch.float32

@@ -1,20 +1,36 @@
 """The one transformer block. An architecture is what it passes in here."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from .attention import Attention
-from .residual import Residual
-from .state import NOTHING, LayerState
-from .visibility import Frame
+from .cache import EMPTY, LayerCache
+from .mask import ForwardContext
+
+Sublayer = Callable[[Tensor], Tensor]
+Residual = Callable[[Tensor, Sublayer, Sublayer], Tensor]
+"""Where the norm sits around a sublayer: (x, norm, sublayer) -> x. A function that is passed to the
+block, not a flag in it."""
+
+
+def pre_norm(x: Tensor, norm: Sublayer, sublayer: Sublayer) -> Tensor:
+    """x + sublayer(norm(x)): the residual stream itself is never normalised (GPT-2, Llama)."""
+    return x + sublayer(norm(x)).to(x.dtype)  # autocast gives bfloat16, the stream stays float32
+
+
+def post_norm(x: Tensor, norm: Sublayer, sublayer: Sublayer) -> Tensor:
+    """norm(x + sublayer(x)) (Vaswani et al. 2017, section 3.1; GPT-1, BERT)."""
+    return norm(x + sublayer(x))
 
 
 class Block(nn.Module):
     """Attention, optionally cross-attention, and a feed-forward layer, each with its residual.
 
     Args:
-        residual: `pre_norm` or `post_norm`: where the norm sits.
+        residual: `pre_norm` or `post_norm`.
         attention, mlp: the sublayers; attention_norm, mlp_norm: their norms.
-        cross, cross_norm: attention to an encoded source (encoder-decoder models).
+        cross, cross_norm: attention to the output of an encoder (encoder-decoder models).
     """
 
     def __init__(
@@ -36,19 +52,31 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,
-        frame: Frame,
-        state: LayerState = NOTHING,
+        context: ForwardContext,
+        cache: LayerCache = EMPTY,
         source: Tensor | None = None,
-        source_at: Tensor | None = None,
+        source_positions: Tensor | None = None,
     ) -> Tensor:
-        """(B, T, W) -> (B, T, W); `source` (B, S, W) is what an encoder made."""
+        """(B, T, C) -> (B, T, C).
+
+        Args:
+            x: the residual stream.
+            context: positions of the queries.
+            cache: of this block; extended by this call.
+            source: (B, S, C) output of an encoder, at `source_positions`.
+        """
+        # 1. self-attention
         x = self.residual(
-            x, self.attention_norm, lambda h: self.attention(h, frame, memory=state.own)
+            x, self.attention_norm, lambda h: self.attention(h, context, cache.self_attn)
         )
+        # 2. cross-attention to the encoder's output
         cross = self.cross
         if cross is not None:
             assert source is not None and self.cross_norm is not None
             x = self.residual(
-                x, self.cross_norm, lambda h: cross(h, frame, state.cross, source, source_at)
+                x,
+                self.cross_norm,
+                lambda h: cross(h, context, cache.cross, source, source_positions),
             )
+        # 3. feed-forward
         return self.residual(x, self.mlp_norm, self.mlp)

@@ -1,7 +1,7 @@
-"""Dropout (Srivastava et al. 2014): a random share of numbers becomes zero while training.
+"""Dropout (Srivastava et al. 2014): zeroes a random fraction of elements while training.
 
 On a CPU PyTorch draws a floating-point number for each element; here one draw of 64 bits decides
-over four, in half the time (bench/results.jsonl).
+over four elements, in half the time (bench/results.jsonl).
 """
 
 import torch
@@ -9,20 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LEVELS = 1 << 16
-"""A share is kept to one part in so many."""
+"""Resolution of the dropout probability: 16 random bits decide over an element."""
 
 
-def drop(x: Tensor, share: float, training: bool = True) -> Tensor:
-    """x with about `share` of its elements zero and the others scaled up to the same mean.
+def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
+    """x with about a fraction `p` of its elements zero and the others scaled up to the same mean.
 
-    Draws from PyTorch's random state, so a run that goes on draws what it would have drawn.
+    Draws from PyTorch's random state, so a resumed run draws what it would have drawn.
     """
-    if not training or share <= 0:
+    if not training or p <= 0:
         return x
     if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return F.dropout(x, share)
-    dropped = min(LEVELS - 1, round(share * LEVELS))
+        return F.dropout(x, p)
+    threshold = min(LEVELS - 1, round(p * LEVELS))
+    # one int64 holds four int16, each uniform in -LEVELS/2 .. LEVELS/2 - 1
     draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     bits = draws.view(torch.int16)[: x.numel()].view(x.shape)
-    kept = (bits >= dropped - LEVELS // 2).to(x.dtype)
-    return x * kept.mul_(LEVELS / (LEVELS - dropped))
+    keep = (bits >= threshold - LEVELS // 2).to(x.dtype)
+    return x * keep.mul_(LEVELS / (LEVELS - threshold))

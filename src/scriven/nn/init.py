@@ -1,32 +1,38 @@
-"""Initial weights as a table: the end of a parameter's name -> rule. The first match wins."""
+"""Initial weights as a table: the end of a parameter's name -> rule. The first match wins.
+
+init_weights(self, [("norm.weight", ones), ("bias", zeros), ("weight", normal(0.02))])
+"""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 Rule = Callable[[Tensor], object]
 
+zeros: Rule = nn.init.zeros_
+"""For a sublayer that starts as the identity, or a head whose first predictions are uniform."""
+ones: Rule = nn.init.ones_
+"""For a norm that starts without an effect."""
+
 
 def normal(std: float) -> Rule:
     """Gaussian with mean 0."""
-    return lambda weight: nn.init.normal_(weight, 0.0, std)
-
-
-def zeros(weight: Tensor) -> object:
-    """All zero: a sublayer that starts as the identity, a head that starts undecided."""
-    return nn.init.zeros_(weight)
-
-
-def ones(weight: Tensor) -> object:
-    """All one: a norm that starts without an effect."""
-    return nn.init.ones_(weight)
+    return partial(nn.init.normal_, mean=0.0, std=std)
 
 
 @torch.no_grad()
-def initialise(module: nn.Module, table: Sequence[tuple[str, Rule]]) -> None:
-    """Applies the first rule whose key ends a parameter's name; every parameter needs one."""
+def init_weights(module: nn.Module, table: Sequence[tuple[str, Rule]]) -> None:
+    """Applies the first rule whose key ends a parameter's name; every parameter needs one.
+
+    Parameters are drawn in the order in which the module holds them, so a seed gives the same
+    weights as long as that order stays.
+    """
     for name, parameter in module.named_parameters():
-        rule = next((rule for end, rule in table if name.endswith(end)), None)
-        assert rule is not None, f"no initial value for {name}"
-        rule(parameter)
+        for end, rule in table:
+            if name.endswith(end):
+                rule(parameter)
+                break
+        else:
+            raise AssertionError(f"no rule for the initial value of {name}")

@@ -18,7 +18,7 @@ TARGETS = ("qkv", "out", "gate_up", "up", "down", "cell")
 """Names of the layers that are adapted: all matrices of attention, feed-forward and recurrence."""
 
 
-class Adapter(nn.Module):
+class LoraAdapter(nn.Module):
     """A and B of one matrix (out, in), or of each of the parts it is cut into along its rows.
 
     `a` is (P r, in): the parts' A below each other; `b` is (out, r): their B below each other.
@@ -73,10 +73,10 @@ class Adapter(nn.Module):
         return found
 
 
-class Lora(nn.Linear):
+class LoraLinear(nn.Linear):
     """A linear layer, its own weights and all, with an adapter beside it."""
 
-    def __init__(self, base: nn.Linear, lora: Adapter) -> None:
+    def __init__(self, base: nn.Linear, lora: LoraAdapter) -> None:
         nn.Module.__init__(self)  # nn.Linear's would make weights
         self.in_features, self.out_features = base.in_features, base.out_features
         self.weight, self.bias = base.weight, base.bias
@@ -89,7 +89,7 @@ class Lora(nn.Linear):
         return y
 
 
-def adapt(
+def add_lora(
     module: nn.Module,
     rank: int,
     alpha: float | None = None,
@@ -127,23 +127,27 @@ def adapt(
         if isinstance(layer, nn.RNNBase):
             layer.lora = nn.ModuleDict(
                 {
-                    each: Adapter(weight, rank, alpha)
+                    each: LoraAdapter(weight, rank, alpha)
                     for each, weight in layer.named_parameters()
                     if weight.dim() == 2
                 }
             )
         elif isinstance(layer, nn.Linear):
             cuts = (parts or {}).get(f"{name}.weight")
-            _replace(module, name, Lora(layer, Adapter(layer.weight, rank, alpha, dropout, cuts)))
+            _replace(
+                module,
+                name,
+                LoraLinear(layer, LoraAdapter(layer.weight, rank, alpha, dropout, cuts)),
+            )
 
 
-def adapters(module: nn.Module) -> dict[str, Adapter]:
+def lora_adapters(module: nn.Module) -> dict[str, LoraAdapter]:
     """Every adapter, by the name of the matrix it belongs to."""
-    found: dict[str, Adapter] = {}
+    found: dict[str, LoraAdapter] = {}
     for name, layer in module.named_modules():
         path = f"{name}." if name else ""
         lora = getattr(layer, "lora", None)
-        if isinstance(lora, Adapter):
+        if isinstance(lora, LoraAdapter):
             found[f"{path}weight"] = lora
         elif isinstance(lora, nn.ModuleDict):
             found |= {f"{path}{each}": one for each, one in lora.items()}  # type: ignore[misc]
@@ -151,27 +155,27 @@ def adapters(module: nn.Module) -> dict[str, Adapter]:
 
 
 @torch.no_grad()
-def merged(module: nn.Module) -> dict[str, Tensor]:
+def merged_state_dict(module: nn.Module) -> dict[str, Tensor]:
     """The state dict of `merge(module)`; the module itself stays adapted, and can be trained on."""
     found = {name: each for name, each in module.state_dict().items() if ".lora." not in name}
-    for name, lora in adapters(module).items():
+    for name, lora in lora_adapters(module).items():
         found[name] = found[name] + lora.full()
     return found
 
 
 @torch.no_grad()
-def merge(module: nn.Module) -> None:
+def merge_lora(module: nn.Module) -> None:
     """Adds every adapter to its matrix and takes it away: a plain model that computes the same.
 
     No weight of it is frozen. A module without adapters stays as it is.
     """
-    found = adapters(module)
+    found = lora_adapters(module)
     for name, lora in found.items():
         module.get_parameter(name).add_(lora.full())
     if found:
         module.requires_grad_(True)
     for name, layer in list(module.named_modules()):
-        if isinstance(layer, Lora):
+        if isinstance(layer, LoraLinear):
             plain = nn.Linear(layer.in_features, layer.out_features, device="meta")
             plain.weight, plain.bias = layer.weight, layer.bias
             _replace(module, name, plain.train(layer.training))

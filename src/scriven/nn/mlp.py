@@ -1,17 +1,17 @@
-"""The feed-forward sublayer: each position by itself."""
+"""The feed-forward sublayer, which acts on each position by itself."""
 
 from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dropout import drop
+from .dropout import dropout as apply_dropout
 
 Activation = Callable[[Tensor], Tensor]
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU in the tanh form of GPT-2 (Hendrycks and Gimpel 2016, section 2)."""
+    """GELU in the tanh approximation of GPT-2 (Hendrycks and Gimpel 2016, section 2)."""
     return F.gelu(x, approximate="tanh")
 
 
@@ -27,9 +27,9 @@ class MLP(nn.Module):
         self.activation, self.dropout = activation, dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, W) -> (B, T, W)"""
-        x = self.down(self.activation(self.up(x)))
-        return drop(x, self.dropout, self.training)
+        """(B, T, C) -> (B, T, C)"""
+        x = self.down(self.activation(self.up(x)))  # (B, T, F) in between
+        return apply_dropout(x, self.dropout) if self.training and self.dropout else x
 
 
 class GatedMLP(nn.Module):
@@ -44,12 +44,12 @@ class GatedMLP(nn.Module):
         dropout: float = 0,
     ) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(d_model, 2 * d_ff, bias)  # gate first, then up: one product
+        self.gate_up = nn.Linear(d_model, 2 * d_ff, bias)  # gate first, then up: one matmul
         self.down = nn.Linear(d_ff, d_model, bias)
         self.activation, self.dropout = activation, dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, W) -> (B, T, W)"""
-        gate, up = self.gate_up(x).chunk(2, -1)
+        """(B, T, C) -> (B, T, C)"""
+        gate, up = self.gate_up(x).chunk(2, -1)  # (B, T, F) each
         x = self.down(self.activation(gate) * up)
-        return drop(x, self.dropout, self.training)
+        return apply_dropout(x, self.dropout) if self.training and self.dropout else x

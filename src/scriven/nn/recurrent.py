@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .lora import Adapter
-from .state import Recurrent
+from .cache import RecurrentState
+from .lora import LoraAdapter
 
 Cell = Literal["rnn", "gru", "lstm"]
 Parts = tuple[Tensor, ...]
@@ -60,7 +60,7 @@ class RecurrentLayer(nn.Module):
         self.kind, self.d_model = kind, d_model
         self.cell = LAYERS[kind](inputs, d_model, batch_first=True)
 
-    def forward(self, x: Tensor, gaps: list[int], memory: Recurrent | None) -> Tensor:
+    def forward(self, x: Tensor, gaps: list[int], memory: RecurrentState | None) -> Tensor:
         """x (B, T, inputs) -> (B, T, W).
 
         Args:
@@ -71,7 +71,7 @@ class RecurrentLayer(nn.Module):
         with torch.autocast("cpu", enabled=False):  # in bf16 these products take twice as long
             return self._read(x, gaps, memory)
 
-    def _read(self, x: Tensor, gaps: list[int], memory: Recurrent | None) -> Tensor:
+    def _read(self, x: Tensor, gaps: list[int], memory: RecurrentState | None) -> Tensor:
         parts = self._nothing(x) if memory is None or not memory.parts else memory.parts
         if x.size(1) == 1 and not any(gaps):
             parts = self.step(x[:, 0], parts)
@@ -89,7 +89,7 @@ class RecurrentLayer(nn.Module):
                     parts = tuple(part.masked_fill(empty, 0) for part in parts)
             out = torch.cat(pieces, 1)
         if memory is not None:
-            memory.keep(parts)
+            memory.update(parts)
         return out
 
     def _segment(self, x: Tensor, parts: Parts) -> tuple[Tensor, Parts]:
@@ -134,7 +134,7 @@ def adapted(layer: nn.RNNBase) -> dict[str, Tensor]:
     return {name: weight(layer, name) for name in loras(layer)}
 
 
-def loras(layer: nn.RNNBase) -> Mapping[str, Adapter]:
+def loras(layer: nn.RNNBase) -> Mapping[str, LoraAdapter]:
     """The adapters of a layer, by the name of their weight."""
     found = layer._modules.get("lora")
-    return {} if found is None else cast(Mapping[str, Adapter], dict(cast(Any, found).items()))
+    return {} if found is None else cast(Mapping[str, LoraAdapter], dict(cast(Any, found).items()))

@@ -27,7 +27,7 @@ from .. import config, registry
 from ..errors import DamagedError, InputError
 from ..files import printable, read_file, write_file
 from ..manifest import MANIFEST, FileEntry, build_manifest, file_entry, read_listed, read_manifest
-from ..models.shared.names import from_twin, to_twin
+from ..models.shared.weight_map import from_twin, to_twin
 from ..tasks.shared.classification import SequenceClassification
 from ..tokenizers import Tokenizer, chat_template, save_tokenizer
 from .model_card import CARD, REWRITES, LossCurve, model_card, read_loss_curve

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from ..errors import DamagedError, InputError
 from ..files import Content, printable, read_file, write_folder
-from ..models.shared.names import Name, Sizes, deepest, expand, from_foreign, to_foreign
-from ..nn.lora import TARGETS, adapt, adapters, merge
+from ..models.shared.weight_map import Name, Sizes, deepest, expand, from_foreign, to_foreign
+from ..nn.lora import TARGETS, add_lora, lora_adapters, merge_lora
 from .huggingface import SCORE, hf_config_of, is_labelled
 from .weights import encode, load_tensors
 
@@ -67,17 +67,17 @@ def add_adapters(
     *,
     kind: str | None = None,
 ) -> None:
-    """`nn.lora.adapt`, with an adapter for each part in which the twin stores a joint matrix.
+    """`nn.lora.add_lora`, with an adapter for each part in which the twin stores a joint matrix.
 
     Args:
         task: of the architecture. architecture: its file. config: its Config.
-        rank, alpha, dropout: as for `adapt`.
+        rank, alpha, dropout: as for `add_lora`.
         kind: of the task, a file of tasks/; what the architecture is pre-trained for by default.
 
     Raises:
-        SettingError: as `adapt`.
+        SettingError: as `add_lora`.
     """
-    adapt(task, rank, alpha, dropout=dropout, parts=LoraNames(architecture, config, kind).cuts())
+    add_lora(task, rank, alpha, dropout=dropout, parts=LoraNames(architecture, config, kind).cuts())
 
 
 def load_merged(
@@ -104,7 +104,7 @@ def load_merged(
     rank = next((tensors[name].size(-1) for name in of_b), 0)
     add_adapters(task, architecture, config, rank, alpha, kind=kind)
     task.load_state_dict(tensors)
-    merge(task)
+    merge_lora(task)
 
 
 def write_adapter(
@@ -131,7 +131,7 @@ def write_adapter(
         ResourceError: the disk is full or broken; what was there before is untouched.
         InputError: the folder cannot be written to.
     """
-    lora, names = adapters(task), LoraNames(architecture, config, kind)
+    lora, names = lora_adapters(task), LoraNames(architecture, config, kind)
     assert lora, "the task has no adapters"
     trained = {name: each for name, each in task.named_parameters() if each.requires_grad}
     whole = {name: each.detach() for name, each in trained.items() if ".lora." not in name}
@@ -208,7 +208,7 @@ def attach_adapter(
     *,
     kind: str | None = None,
 ) -> None:
-    """Adapts a base model by what a folder holds; `nn.lora.merge` then makes it a plain one.
+    """Adapts a base model by what a folder holds; `nn.lora.merge_lora` then makes it a plain one.
 
     Args:
         task: the base model. stored: what was read.
@@ -237,8 +237,10 @@ def attach_adapter(
     layers = {name.removesuffix(A).rpartition(".")[0] for name in found if name.endswith(A)}
     if layers:
         parts = names.cuts()
-        adapt(task, stored.rank, stored.alpha, dropout=stored.dropout, targets=layers, parts=parts)
-    for name, one in adapters(task).items():
+        add_lora(
+            task, stored.rank, stored.alpha, dropout=stored.dropout, targets=layers, parts=parts
+        )
+    for name, one in lora_adapters(task).items():
         weights |= {f"{name}{A}": one.a, f"{name}{B}": one.b}
     for name, tensor in found.items():
         if weights[name].shape != tensor.shape:

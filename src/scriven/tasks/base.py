@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ..data.batch import IGNORE_INDEX, Batch
 from ..data.shards import TokenFile
-from ..models.shared.backbone import Backbone
+from ..models.base import Architecture
+from ..nn.cache import Cache
 from ..nn.init import zeros
-from ..nn.state import State
 from ..tokenizers.base import Tokenizer
 
 LONGEST = 1 << 20
@@ -63,7 +63,7 @@ class BaseTask(nn.Module):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Architecture,
         criterion: Criterion | None = None,
         special: Mapping[str, int] | None = None,
         facts: Mapping[str, Any] | None = None,
@@ -81,10 +81,10 @@ class BaseTask(nn.Module):
             return None
         return nn.Linear(self.backbone.config.d_model, self.vocab_size, bias=False)
 
-    def initialise(self) -> None:
+    def init_weights(self) -> None:
         """Fresh weights."""
         backbone: Any = self.backbone
-        backbone.initialise()
+        backbone.init_weights()
         if self.head is not None:
             zeros(self.head.weight)
 
@@ -96,25 +96,29 @@ class BaseTask(nn.Module):
             scores = self.head(hidden)
         return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
 
-    def next_logits(self, hidden: Tensor, state: State) -> Tensor:
+    def next_logits(self, hidden: Tensor, state: Cache) -> Tensor:
         """As `logits`, while a text is written: `state` is what the model has read."""
         return self.logits(hidden)
 
-    def hidden(self, batch: Batch, state: State | None = None) -> Tensor:
+    def hidden(self, batch: Batch, state: Cache | None = None) -> Tensor:
         """(B, T, W) of a batch; `state` is what the rows' earlier windows left behind."""
         if batch.source is None:
-            return self.backbone(batch.tokens, state, batch.at)  # type: ignore[no-any-return]
+            return self.backbone(batch.tokens, state, batch.positions)  # type: ignore[no-any-return]
         reading: Any = self.backbone
         found: Tensor = reading(
-            batch.tokens, state, batch.at, source=batch.source, source_at=batch.source_at
+            batch.tokens,
+            state,
+            batch.positions,
+            source=batch.source,
+            source_positions=batch.source_positions,
         )
         return found
 
-    def predict(self, batch: Batch, state: State | None = None) -> Tensor:
+    def predict(self, batch: Batch, state: Cache | None = None) -> Tensor:
         """(B, T, V) logits of a batch."""
         return self.logits(self.hidden(batch, state))
 
-    def forward(self, batch: Batch, state: State | None = None) -> Output:
+    def forward(self, batch: Batch, state: Cache | None = None) -> Output:
         """Loss of a batch: the user's own while training, cross entropy when measured."""
         logits = self.predict(batch, state).flatten(0, 1)
         targets = batch.targets.flatten()
@@ -165,7 +169,7 @@ class BaseTask(nn.Module):
     @property
     def max_context(self) -> int:
         """The most tokens `arrange` may give the model at once."""
-        return self.backbone.reach or LONGEST
+        return self.backbone.max_position or LONGEST
 
     @property
     def max_new_tokens(self) -> int | None:

@@ -25,7 +25,7 @@ class Language(BaseTask):
 
     def eval_batches(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
         """Windows of the context without overlap; in a few long rows for a model that remembers."""
-        if self.backbone.remembers:
+        if self.backbone.is_recurrent:
             return eval_streams(
                 shard, self.backbone.config.context_length, self.special["eos"], device
             )

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ..data.batch import IGNORE_INDEX, Batch
 from ..data.collate import token_blocks
 from ..data.shards import TokenFile
-from ..models.shared.backbone import Backbone
-from ..nn.init import initialise, normal, ones, zeros
+from ..models.base import Architecture
+from ..nn.init import init_weights, normal, ones, zeros
 from ..nn.norm import LayerNorm
 from .base import BaseTask, Criterion
 
@@ -60,7 +60,7 @@ class Masked(BaseTask):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Architecture,
         criterion: Criterion | None = None,
         special: Mapping[str, int] | None = None,
         facts: Mapping[str, Any] | None = None,
@@ -77,12 +77,12 @@ class Masked(BaseTask):
             config.d_model, config.vocab_size, config.norm_eps, decoder=not config.tie_embeddings
         )
 
-    def initialise(self) -> None:
+    def init_weights(self) -> None:
         """Fresh weights."""
         backbone: Any = self.backbone
-        backbone.initialise()
+        backbone.init_weights()
         table = [("norm.weight", ones), ("dense.weight", normal(0.02)), ("", zeros)]
-        initialise(self.head, table)  # a decoder of zeros starts undecided
+        init_weights(self.head, table)  # a decoder of zeros starts undecided
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B, T, W) -> (B, T, V), in float32 or better."""

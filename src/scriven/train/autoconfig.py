@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import config, registry
 from ..errors import InputError, SettingError
-from ..models.shared.backbone import Backbone, pretraining
+from ..models.base import Architecture, pretraining
 from ..models.shared.cost import build_empty, check_fits
 from ..runs.load import Loaded
 from ..runtime import Runtime, memory_available
@@ -156,7 +156,7 @@ class _Pretraining:
         # on a CPU a short wall-clock budget asks for a small model and short sequences
         wall_clock = budget.unit == "seconds" and not gpu
         self.seconds = budget.amount if wall_clock else math.inf
-        self.recurrent = module.Model.carried is not Backbone.carried
+        self.recurrent = module.Model.recurrent_state is not Architecture.recurrent_state
 
     def model(self, model_changes: Mapping[str, object], size: str | None) -> tuple[Any, bool]:
         """The Config, and whether its shape is one for a very short budget."""

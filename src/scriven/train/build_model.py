@@ -11,7 +11,7 @@ import torch
 
 from .. import registry
 from ..errors import SettingError
-from ..nn.lora import adapters
+from ..nn.lora import lora_adapters
 from ..runs.peft import add_adapters
 from ..runtime import seed_everything
 from ..tasks.base import BaseTask
@@ -58,7 +58,7 @@ def build_task(run: Run) -> BaseTask:
     task: BaseTask = task_module.Task(
         backbone, components.criterion, run.dataset.tokenizer.special_token_ids, info
     )
-    task.initialise()
+    task.init_weights()
     if components.weights is not None:
         task.load_state_dict(components.weights)
     if components.base_weights is not None:
@@ -122,7 +122,7 @@ def freeze(task: BaseTask, trainable: Trainable, base_vocab_size: int) -> dict[s
     if trainable == "full":
         task.requires_grad_(True)
         return {}
-    lora = adapters(task)
+    lora = lora_adapters(task)
     if task.is_generative and (not lora if trainable == "lora" else task.head is None):
         raise SettingError(
             "adapters of rank 0 learn nothing: set --finetune.lora_rank=8, say"

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import registry
 from ..errors import DamagedError, InputError, ResourceError, ScrivenError
-from ..nn.lora import adapters, merged
+from ..nn.lora import lora_adapters, merged_state_dict
 from ..runs import checkpoint
 from ..runs.huggingface import hf_files, save_pretrained, save_pretrained_files, to_hf_weights
 from ..runs.metadata import write_metadata
@@ -121,8 +121,10 @@ class Checkpointer:
         """Makes the weights of `full_task` the model of the run folder, in the Hugging Face
         layout."""
         plan, metadata = self.run.plan, self.run.metadata
-        weights = to_hf_weights(self.architecture, plan.model, merged(self.full_task), plan.task)
-        if adapters(self.full_task):
+        weights = to_hf_weights(
+            self.architecture, plan.model, merged_state_dict(self.full_task), plan.task
+        )
+        if lora_adapters(self.full_task):
             folder, base = self.run.folder / "adapter", metadata["finetune"]["base"]["run"]
             write_adapter(
                 folder, self.full_task, self.architecture, plan.model, base, kind=plan.task

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from .. import registry
-from ..models.shared.backbone import pretraining
+from ..models.base import pretraining
 from ..models.shared.cost import (
     build_empty,
     flops_per_token,

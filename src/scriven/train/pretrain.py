@@ -13,7 +13,7 @@ from ..data.sources import are_pairs
 from ..distributed import DistributedContext
 from ..errors import InputError, SettingError
 from ..generate.sampling_params import LARGEST_SEED, check_whole
-from ..models.shared.backbone import Backbone, pretraining
+from ..models.base import Architecture, pretraining
 from ..runs.folder import find_run
 from ..runtime import Runtime, decide
 from ..settings import Settings, TokenizerSettings
@@ -162,7 +162,7 @@ class Pretraining:
         if plan.task == "pairs":
             return TextPairDataset(self.corpus)
         model = registry.module("scriven.models", plan.architecture).Model
-        recurrent = model.carried is not Backbone.carried
+        recurrent = model.recurrent_state is not Architecture.recurrent_state
         return (RecurrentTextDataset if recurrent else TextDataset)(self.corpus)
 
     def components(self, components: UserComponents) -> UserComponents:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..data.batch import Batch
 from ..distributed import SINGLE_PROCESS, DistributedContext
-from ..models.shared.backbone import Backbone
-from ..nn.state import State
+from ..models.base import Architecture
+from ..nn.cache import Cache
 
 
 class RecurrentState:
@@ -25,11 +25,11 @@ class RecurrentState:
         rows: the rows of this process.
     """
 
-    def __init__(self, backbone: Backbone, batch_size: int, rows: slice) -> None:
+    def __init__(self, backbone: Architecture, batch_size: int, rows: slice) -> None:
         self.backbone, self.batch_size, self.rows = backbone, batch_size, rows
         self.next_sample = 0
         """Number of the sample that continues the text of the present states."""
-        self.states: dict[int, State | None] = {}
+        self.states: dict[int, Cache | None] = {}
         """State of each micro-batch, by its first row."""
         self.restored: dict[str, Tensor] = {}
         """States of a checkpoint, until a step has used them."""
@@ -43,10 +43,10 @@ class RecurrentState:
             return replace(batch, reset_state=True)
         return batch
 
-    def of_rows(self, first: int, count: int) -> State | None:
+    def of_rows(self, first: int, count: int) -> Cache | None:
         """The state of `count` rows of this process's batch, from row `first` on."""
         if first not in self.states:
-            state = self.backbone.carried(count)
+            state = self.backbone.recurrent_state(count)
             if state is not None and self.restored:
                 part = slice(first, first + count)
                 mine = {

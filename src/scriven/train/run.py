@@ -13,12 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import config, registry
-from ..distributed import (
-    DistributedContext,
-    distributed_errors,
-    init_distributed,
-    is_distributed,
-)
+from ..distributed import DistributedContext, distributed_errors, init_distributed, is_distributed
 from ..errors import BusyError, InputError, LostError, SettingError
 from ..runs.folder import create_run_dir
 from ..runs.lock import RunLock

@@ -15,7 +15,7 @@ from .. import registry
 from ..data.table import Table, fingerprint
 from ..data.tables import builtin
 from ..errors import InputError, SettingError
-from ..models.shared.backbone import Backbone
+from ..models.base import Architecture
 from ..settings import DataSettings
 from ..tasks.shared.classification import number_of
 from ..tasks.shared.columns import BadValue, Row, missing, parse_columns, resolve, values
@@ -224,7 +224,7 @@ def keep_rare(
 
 def encoded(
     kind: type[SupervisedTask],
-    backbone: Backbone,
+    backbone: Architecture,
     tokenizer: Tokenizer,
     facts: Mapping[str, Any],
     rows: Sequence[Row],

@@ -5,14 +5,7 @@ from pathlib import Path
 
 from ...errors import InputError, MissingExtra
 from ...settings import DataSettings
-from .base import (
-    LARGEST_ROW,
-    Record,
-    TextChunk,
-    document_chunks,
-    missing_column,
-    skip_or_raise,
-)
+from .base import LARGEST_ROW, Record, TextChunk, document_chunks, missing_column, skip_or_raise
 
 SUFFIXES = (".parquet",)
 _ROWS = 1000

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import MissingExtra
-from ...nn.positions import Rotary
+from ...nn.embeddings import RotaryEmbedding
 from ...runs.load import Loaded
 from ...tasks.shared.classification import SequenceClassification
 from ..base import ExportTarget, Floats, ParityProbe, ProbeAnswer, example_prompt, probe_task
@@ -51,7 +51,7 @@ class Target(ExportTarget):
             name = loaded.record["task"]
             return f"the graph gives the logits of tokens, and {name} needs something else"
         backbone = loaded.task.backbone
-        if backbone.reach is None or backbone.carried(1) is not None:
+        if backbone.max_position is None or backbone.recurrent_state(1) is not None:
             return f"{loaded.architecture} has a memory, and the graph has no place for it"
         return None
 
@@ -147,7 +147,7 @@ class Graph(nn.Module):
         self.task = copy.deepcopy(task).eval()
         self.labels = isinstance(task, SequenceClassification)
         for part in self.task.modules():
-            if isinstance(part, Rotary):
+            if isinstance(part, RotaryEmbedding):
                 part.context_length = -1  # its short cut for a full context would fix the length
 
     def forward(self, tokens: Tensor) -> Tensor:

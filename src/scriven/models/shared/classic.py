@@ -7,11 +7,10 @@ embedding, no positions and no initial weights.
 from typing import Protocol
 
 from ...nn.attention import Attention
-from ...nn.block import Block
+from ...nn.block import Block, Residual
+from ...nn.mask import AttentionMask
 from ...nn.mlp import MLP, Activation
 from ...nn.norm import LayerNorm
-from ...nn.residual import Residual
-from ...nn.visibility import Visibility
 
 
 class Shape(Protocol):
@@ -30,13 +29,13 @@ class Shape(Protocol):
 
 
 def classic_block(
-    config: Shape, residual: Residual, activation: Activation, visibility: Visibility
+    config: Shape, residual: Residual, activation: Activation, mask: AttentionMask
 ) -> Block:
     """One layer; a feed-forward size of None is four times the width."""
     attention = Attention(
         config.d_model,
         config.heads,
-        visibility=visibility,
+        mask=mask,
         dropout=config.dropout,
         attention_dropout=config.dropout,
     )

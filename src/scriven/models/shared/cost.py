@@ -15,7 +15,7 @@ from torch import nn
 from ...errors import ResourceError
 from ...format import format_bytes
 from ...nn.attention import Attention
-from ...nn.visibility import Visibility
+from ...nn.mask import AttentionMask
 
 KEPT = 24
 """Numbers that backward needs of a token in a layer, in widths: inputs of norms and of products."""
@@ -76,14 +76,12 @@ def _between(backbone: nn.Module) -> int:
     total = 0
     for name, layer in backbone.named_modules():
         if isinstance(layer, Attention):
-            rule = Visibility(causal=False) if name.endswith(".cross") else layer.visibility
-            total += (
-                4 * layer.query_width * pairs(rule, config.context_length) // config.context_length
-            )
+            rule = AttentionMask(causal=False) if name.endswith(".cross") else layer.mask
+            total += 4 * layer.q_size * pairs(rule, config.context_length) // config.context_length
     return total
 
 
-def pairs(rule: Visibility, context_length: int) -> int:
+def pairs(rule: AttentionMask, context_length: int) -> int:
     """How many (query, key) pairs see each other in a text of `context` tokens."""
     if not rule.causal:
         assert rule.window is None, "no architecture has a band that looks ahead"
@@ -103,8 +101,8 @@ def cache_bytes(architecture: ModuleType, task: nn.Module, bytes_per_number: int
         return int(remembered(config) * bytes_per_number)
     numbers = 0
     for name, layer in backbone.named_modules():
-        if isinstance(layer, Attention) and (layer.visibility.causal or name.endswith(".cross")):
-            length = config.context_length if name.endswith(".cross") else backbone.reach
+        if isinstance(layer, Attention) and (layer.mask.causal or name.endswith(".cross")):
+            length = config.context_length if name.endswith(".cross") else backbone.max_position
             numbers += 2 * layer.kv_heads * layer.head_dim * length
         if name.endswith(".cross") and name.rpartition(".")[0].endswith(".0"):
             numbers += config.d_model * config.context_length  # what the encoder made of the source

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from ...data.batch import IGNORE_INDEX, Batch
 from ...errors import InputError
-from ...models.shared.backbone import Backbone
-from ...nn.dropout import drop
+from ...models.base import Architecture
+from ...nn.cache import Cache
+from ...nn.dropout import dropout
 from ...nn.init import zeros
-from ...nn.state import State
 from ...tokenizers.base import Tokenizer
 from ..base import LONGEST, Criterion, Output
 from .columns import BadValue, Row
@@ -49,7 +49,7 @@ class SequenceClassification(SupervisedTask):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Architecture,
         criterion: Criterion | None = None,
         special: Mapping[str, int] | None = None,
         facts: Mapping[str, Any] | None = None,
@@ -77,10 +77,10 @@ class SequenceClassification(SupervisedTask):
         """The linear layer."""
         return nn.Linear(self.backbone.config.d_model, self.outputs, bias=False)
 
-    def initialise(self) -> None:
+    def init_weights(self) -> None:
         """Fresh weights: every answer is equally likely at first."""
         backbone: Any = self.backbone
-        backbone.initialise()
+        backbone.init_weights()
         zeros(self.head.weight)
         if self.words is not None:
             zeros(self.words.weight)
@@ -104,7 +104,7 @@ class SequenceClassification(SupervisedTask):
 
     def room(self, parts: int) -> int:
         """Tokens that fit beside the special ones."""
-        reach = self.backbone.reach or LONGEST
+        reach = self.backbone.max_position or LONGEST
         check_context(reach, 8, "with labels")
         return reach - parts - 1
 
@@ -125,7 +125,7 @@ class SequenceClassification(SupervisedTask):
                 extract,
                 torch.full_like(extract, IGNORE_INDEX),
                 source=tokens,
-                source_at=places([row or [pad] for row in rows]),
+                source_positions=places([row or [pad] for row in rows]),
                 text_tokens=read,
                 labels=labels,
                 pool_index=ends.clamp(max=0),
@@ -136,10 +136,12 @@ class SequenceClassification(SupervisedTask):
             targets[:, :-1] = tokens[:, 1:]
             targets[torch.arange(tokens.size(1)) >= ends[:, None]] = IGNORE_INDEX
             targets[~self.teaching(examples, each)] = IGNORE_INDEX
-        at = places([row or [pad] for row in rows]) if self.backbone.kind == "encoder" else None
-        return Batch(tokens, targets, at, text_tokens=read, labels=labels, pool_index=ends).to(
-            device
+        positions = (
+            places([row or [pad] for row in rows]) if self.backbone.kind == "encoder" else None
         )
+        return Batch(
+            tokens, targets, positions, text_tokens=read, labels=labels, pool_index=ends
+        ).to(device)
 
     def teaching(self, examples: Sequence[Example], each: int) -> Tensor:
         """(B,) bool: the rows whose text is worth learning."""
@@ -160,7 +162,7 @@ class SequenceClassification(SupervisedTask):
 
     # ------------------------------------------------------------------ answers
 
-    def forward(self, batch: Batch, state: State | None = None) -> Output:
+    def forward(self, batch: Batch, state: Cache | None = None) -> Output:
         """Loss of a batch, summed over its examples; the auxiliary one only while training."""
         assert batch.labels is not None
         hidden = self.hidden(self._noised(batch), state)
@@ -177,7 +179,7 @@ class SequenceClassification(SupervisedTask):
         rows = torch.arange(hidden.size(0), device=hidden.device)
         last = hidden[rows, batch.pool_index.clamp(min=0)]
         config: Any = self.backbone.config
-        last = drop(last, config.dropout, self.training)
+        last = dropout(last, config.dropout, self.training)
         found = self.gather(last.view(-1, batch.rows_per_example, last.size(-1)), batch)
         return found.float() if found.dtype in (torch.bfloat16, torch.float16) else found
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ...data.batch import IGNORE_INDEX, Batch
 from ...data.collate import collate_pairs
-from ...models.shared.backbone import Backbone
-from ...nn.pointer import Pointer
-from ...nn.state import State
+from ...models.base import Architecture
+from ...nn.cache import Cache
+from ...nn.copy_head import CopyHead
 from ...tokenizers.base import Tokenizer
 from ..base import LONGEST, Criterion
 from .columns import BadValue
@@ -34,7 +34,7 @@ class TextGeneration(SupervisedTask):
     @property
     def whole(self) -> int:
         """Tokens of a question and its answer together, or of each in an encoder-decoder."""
-        return self.backbone.reach or LONGEST
+        return self.backbone.max_position or LONGEST
 
     @property
     def border(self) -> Ids:
@@ -106,45 +106,53 @@ class TextToText(TextGeneration):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Architecture,
         criterion: Criterion | None = None,
         special: Mapping[str, int] | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(backbone, criterion, special, facts)
         copies = bool(self.facts.get("copy_head")) and backbone.kind == "encoder-decoder"
-        self.pointer = Pointer(backbone.config.d_model) if copies else None
+        self.pointer = CopyHead(backbone.config.d_model) if copies else None
 
-    def initialise(self) -> None:
+    def init_weights(self) -> None:
         """Fresh weights."""
-        super().initialise()
+        super().init_weights()
         if self.pointer is not None:
-            self.pointer.initialise()
+            self.pointer.init_weights()
 
-    def predict(self, batch: Batch, state: State | None = None) -> Tensor:
+    def predict(self, batch: Batch, state: Cache | None = None) -> Tensor:
         """(B, T, V) logits of a batch, or logarithms of probabilities where tokens are copied."""
         if self.pointer is None or state is not None:
             return super().predict(batch, state)
-        assert batch.source is not None and batch.source_at is not None
+        assert batch.source is not None and batch.source_positions is not None
         reading: Any = self.backbone
-        encoded = reading.encode(batch.source, batch.source_at)
-        hidden = reading(batch.tokens, None, batch.at, source_at=batch.source_at, encoded=encoded)
-        return self._mixed(hidden, encoded, batch.source, batch.source_at)
+        encoded = reading.encode(batch.source, batch.source_positions)
+        hidden = reading(
+            batch.tokens,
+            None,
+            batch.positions,
+            source_positions=batch.source_positions,
+            encoded=encoded,
+        )
+        return self._mixed(hidden, encoded, batch.source, batch.source_positions)
 
-    def next_logits(self, hidden: Tensor, state: State) -> Tensor:
+    def next_logits(self, hidden: Tensor, state: Cache) -> Tensor:
         """As `predict`, of what is being written."""
         if self.pointer is None:
             return self.logits(hidden)
-        assert state.source is not None and state.source_at is not None
+        assert state.source is not None and state.source_positions is not None
         assert state.source_ids is not None
-        at = state.source_at.expand(len(state.source), -1)
-        return self._mixed(hidden, state.source, state.source_ids, at)
+        positions = state.source_positions.expand(len(state.source), -1)
+        return self._mixed(hidden, state.source, state.source_ids, positions)
 
-    def _mixed(self, hidden: Tensor, encoded: Tensor, source: Tensor, at: Tensor) -> Tensor:
+    def _mixed(self, hidden: Tensor, encoded: Tensor, source: Tensor, positions: Tensor) -> Tensor:
         assert self.pointer is not None
         embed: Any = self.backbone.embed
         vectors = embed.token(source) * embed.scale
-        found: Tensor = self.pointer(hidden, self.logits(hidden), encoded, vectors, source, at)
+        found: Tensor = self.pointer(
+            hidden, self.logits(hidden), encoded, vectors, source, positions
+        )
         return found
 
     def encode_prompt(self, tokenizer: Tokenizer, text: str) -> Ids:

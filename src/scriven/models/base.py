@@ -19,11 +19,11 @@ from typing import Any, Literal, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from ...errors import SettingError
-from ...nn.block import Block
-from ...nn.embed import Embedding
-from ...nn.state import NOTHING, KVCache, LayerState, State
-from ...nn.visibility import frame
+from ..errors import SettingError
+from ..nn.block import Block
+from ..nn.cache import EMPTY, Cache, KVCache, LayerCache
+from ..nn.embeddings import Embedding
+from ..nn.mask import forward_context
 
 
 class Shape(Protocol):
@@ -41,7 +41,7 @@ class Shape(Protocol):
     def tie_embeddings(self) -> bool: ...
 
 
-class Backbone(nn.Module):
+class Architecture(nn.Module):
     """A stack of blocks between an embedding and a last norm."""
 
     kind: Literal["decoder", "encoder", "encoder-decoder"] = "decoder"
@@ -58,7 +58,7 @@ class Backbone(nn.Module):
         self.norm = norm
 
     def forward(
-        self, tokens: Tensor, state: State | None = None, at: Tensor | None = None
+        self, tokens: Tensor, cache: Cache | None = None, positions: Tensor | None = None
     ) -> Tensor:
         """Hidden states of tokens.
 
@@ -71,20 +71,20 @@ class Backbone(nn.Module):
         Returns:
             (B, T, W), after the last norm.
         """
-        where = frame(tokens, at, state.length if state else 0)
-        x = self.embed(tokens, where.at)
+        where = forward_context(tokens, positions, cache.length if cache else 0)
+        x = self.embed(tokens, where.positions)
         for index, block in enumerate(self.blocks):
-            x = block(x, where, state.layers[index] if state else NOTHING)
-        if state:
-            state.length += tokens.size(1)
+            x = block(x, where, cache.layers[index] if cache else EMPTY)
+        if cache:
+            cache.length += tokens.size(1)
         return self.norm(x)  # type: ignore[no-any-return]
 
     @property
-    def reach(self) -> int | None:
+    def max_position(self) -> int | None:
         """The longest text it can read at once, in tokens; None: there is no limit."""
         return self.config.context_length
 
-    def carried(self, batch: int, memory: int | None = None) -> State | None:
+    def recurrent_state(self, batch: int, memory: int | None = None) -> Cache | None:
         """What is handed on from one window of a text to the next; None: nothing is.
 
         Args:
@@ -94,22 +94,22 @@ class Backbone(nn.Module):
         return None
 
     @property
-    def remembers(self) -> bool:
+    def is_recurrent(self) -> bool:
         """Whether something is handed on, so that a text must be read in its order."""
-        return type(self).carried is not Backbone.carried
+        return type(self).recurrent_state is not Architecture.recurrent_state
 
-    def new_state(self, batch: int, capacity: int) -> State:
+    def new_cache(self, batch: int, capacity: int) -> Cache:
         """An empty key/value cache for `batch` rows of up to `capacity` positions."""
         device = self.embed.token.weight.device
         mixed = torch.is_autocast_enabled(device.type)
         layers = []
         for block in self.blocks:
             attention = cast(Block, block).attention
-            dtype = torch.get_autocast_dtype(device.type) if mixed else attention.dtype
+            dtype = torch.get_autocast_dtype(device.type) if mixed else attention.cache_dtype
             heads, size = attention.kv_heads, attention.head_dim
             cache = KVCache(batch, capacity, heads, size, dtype, device)
-            layers.append(LayerState(own=cache))
-        return State(layers)
+            layers.append(LayerCache(self_attn=cache))
+        return Cache(layers)
 
 
 def pretraining(architecture: ModuleType) -> str:

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .visibility import hidden
+from .mask import additive_mask
 
 BLOCK = 128
 """Queries; smaller ones leave out more and have more operations."""
 
 
-def attend_causally(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def block_causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(D)) v where query i sees keys 0..i.
 
     Args:
@@ -41,7 +41,7 @@ class _Blocks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        triangle = hidden(torch.ones(BLOCK, BLOCK, dtype=torch.bool).tril(), q.dtype)
+        triangle = additive_mask(torch.ones(BLOCK, BLOCK, dtype=torch.bool).tril(), q.dtype)
         outputs, kept = [], []
         for start, end in _blocks(q.size(1)):
             scores = q[:, start:end] @ k[:, :end].mT

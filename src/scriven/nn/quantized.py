@@ -23,7 +23,7 @@ LACKING = (RuntimeError, AttributeError)
 """What PyTorch raises for a product that it has not, or not for this processor."""
 
 
-class Packed(nn.Module):
+class PackedLinear(nn.Module):
     """A linear layer in bfloat16, which is also the type of what it gives.
 
     Args:
@@ -68,7 +68,7 @@ class Packed(nn.Module):
         return multiply
 
 
-class Quantized(Packed):
+class Int8Linear(PackedLinear):
     """The same in int8, each row of the matrix with a scale of its own.
 
     A few inputs meet a small matrix as they are. Otherwise they are rounded to eight bits as they
@@ -137,17 +137,17 @@ def _bytes_are_exact() -> bool:
     return bool((found == 127 * 127 * size).all())
 
 
-LAYOUTS: dict[str, type[Packed]] = {"bfloat16": Packed, "int8": Quantized}
+PRECISIONS: dict[str, type[PackedLinear]] = {"bfloat16": PackedLinear, "int8": Int8Linear}
 """By what a person calls them."""
 
 
-def check_layout(name: str) -> type[Packed]:
+def check_precision(name: str) -> type[PackedLinear]:
     """The layer of a precision.
 
     Raises:
         SettingError: this PyTorch or this processor lacks it.
     """
-    layer = LAYOUTS[name]
+    layer = PRECISIONS[name]
     try:
         layer(torch.ones(16, 16))(torch.ones(1, 16))
     except LACKING as error:

@@ -1,0 +1,271 @@
+"""Embeddings of tokens and positions.
+
+Learned and sinusoidal positions act once, on the token embedding. Others act inside attention:
+`rotate` changes queries and keys before they meet (rotary), `bias` adds to the attention scores
+(relative positions).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .dropout import dropout as apply_dropout
+
+Memo = dict[Any, Any]
+"""What the layers of one forward pass share (`ForwardContext.memo`)."""
+
+
+def on_meta_device() -> bool:
+    """Whether models are being built without memory, for their shapes alone.
+
+    Arithmetic on that device makes PyTorch load its compiler, which takes a second.
+    """
+    return torch.get_default_device().type == "meta"
+
+
+class Embedding(nn.Module):
+    """Token embedding, plus position embedding when a position module is given.
+
+    Args:
+        scale: factor of the token embedding (Vaswani et al. 2017, section 3.4: sqrt(C)).
+        norm: of the sum, before dropout (BERT).
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        d_model: int,
+        position: nn.Module | None = None,
+        dropout: float = 0.0,
+        scale: float = 1.0,
+        norm: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        # zeros, as `init_weights` draws the values: drawing here as well would make PyTorch load
+        # its compiler where a model is built on the meta device, which takes a second
+        self.token = nn.Embedding(vocab_size, d_model, _weight=torch.zeros(vocab_size, d_model))
+        self.position, self.norm = position, norm
+        self.dropout, self.scale = dropout, scale
+
+    def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """tokens (B, T) at positions (T,) or (B, T) -> (B, T, C)"""
+        x: Tensor = self.token(tokens)
+        if self.scale != 1:
+            x = x * self.scale
+        if self.position is not None:
+            x = x + self.position(positions)  # (T, C) or (B, T, C)
+        if self.norm is not None:
+            x = self.norm(x)
+        return apply_dropout(x, self.dropout) if self.training and self.dropout else x
+
+
+class PositionEncoding(nn.Module):
+    """No positions inside attention; the base of those that have some."""
+
+    def rotate(self, x: Tensor, positions: Tensor, memo: Memo | None = None) -> Tensor:
+        """Queries or keys (B, H, T, D) at positions (T,) or (B, T).
+
+        Args:
+            x: queries or keys.
+            positions: of x.
+            memo: what other layers have computed from the same positions; extended.
+        """
+        return x
+
+    def bias(
+        self, q: Tensor, query_positions: Tensor, key_positions: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """The query to score with, and a bias (B, H, T, S) for the scores or None."""
+        return q, None
+
+
+class RotaryEmbedding(PositionEncoding):
+    """Rotary position embedding, half-split layout (RoFormer, Su et al. 2021, section 3.2.2).
+
+    Dimension i rotates together with i + D/2, as in Hugging Face's Llama, so weights need no
+    permutation on export.
+    """
+
+    def __init__(self, head_dim: int, context_length: int, base: float = 10000.0) -> None:
+        super().__init__()
+        self.head_dim, self.context_length, self.base = head_dim, context_length, base
+        self.register_buffer("cos", torch.empty(0), persistent=False)
+        self.register_buffer("sin", torch.empty(0), persistent=False)
+        self.build()
+
+    def build(self) -> None:
+        """Fills the tables (context_length, D); again after a model was built without memory."""
+        if on_meta_device():
+            self.cos = self.sin = torch.empty(self.context_length, self.head_dim)
+            return
+        # theta_i = base^(-2i/D); the angle of position m is m * theta_i
+        half = torch.arange(0, self.head_dim, 2, dtype=torch.float64) / self.head_dim  # (D / 2,)
+        angle = torch.arange(self.context_length, dtype=torch.float64)[:, None] / self.base**half
+        dtype = torch.get_default_dtype()
+        self.cos = angle.cos().repeat(1, 2).to(dtype)
+        # the minus of the first half is in the table: one multiplication less at every step
+        self.sin = torch.cat((-angle.sin(), angle.sin()), -1).to(dtype)
+
+    def rotate(self, x: Tensor, positions: Tensor, memo: Memo | None = None) -> Tensor:
+        key = ("rotary", self.base, self.head_dim, x.dtype)
+        if memo is None or torch.compiler.is_compiling():
+            cos, sin = self._cos_sin(positions, x.dtype)
+        else:
+            if key not in memo:
+                memo[key] = self._cos_sin(positions, x.dtype)
+            cos, sin = memo[key]
+        # (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin)
+        first, second = x.chunk(2, -1)  # (B, H, T, D / 2) each
+        return torch.addcmul(x * cos, torch.cat((second, first), -1), sin)
+
+    def _cos_sin(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of positions, (T, D) or (B, 1, T, D)."""
+        if positions.dim() == 1 and positions.size(0) == self.context_length:
+            cos, sin = self.cos, self.sin
+        else:
+            positions = positions.clamp(min=0)  # those of padding are masked anyway
+            cos, sin = self.cos[positions], self.sin[positions]
+        if positions.dim() == 2:
+            cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)  # the same for all heads
+        return cos.to(dtype), sin.to(dtype)
+
+
+class LearnedPositions(nn.Module):
+    """A learned vector for each position (GPT-1, GPT-2, BERT)."""
+
+    def __init__(self, context_length: int, d_model: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(context_length, d_model))
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Positions (T,) or (B, T) -> vectors (T, C) or (B, T, C)."""
+        return self.weight[positions.clamp(min=0)]
+
+
+class SinusoidalPositions(nn.Module):
+    """PE(m, 2i) = sin(m / 10000^(2i/C)), PE(m, 2i+1) = cos(...) (Vaswani et al. 2017, section 3.5).
+
+    With `halves` all sines come first, then all cosines: the same numbers in another order, which
+    a trained model cannot tell apart, and the order Marian has. All are multiplied by `scale`.
+    """
+
+    def __init__(
+        self, context_length: int, d_model: int, *, halves: bool = False, scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.context_length, self.d_model = context_length, d_model
+        self.halves, self.scale = halves, scale
+        self.table: Tensor
+        self.register_buffer("table", torch.empty(0), persistent=False)
+        self.build()
+
+    def build(self) -> None:
+        """Fills the table (context_length, C); again after a model was built without memory."""
+        if on_meta_device():
+            self.table = torch.empty(self.context_length, self.d_model)
+            return
+        even = torch.arange(0, self.d_model, 2, dtype=torch.float64) / self.d_model
+        angle = torch.arange(self.context_length, dtype=torch.float64)[:, None] / 10000.0**even
+        if self.halves:
+            table = torch.cat((angle.sin(), angle.cos()), -1)[:, : self.d_model]
+        else:
+            table = torch.stack((angle.sin(), angle.cos()), -1).flatten(1)[:, : self.d_model]
+        self.table = (table * self.scale).to(torch.get_default_dtype())
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Positions (T,) or (B, T) -> vectors (T, C) or (B, T, C)."""
+        return self.table[positions.clamp(min=0)]
+
+
+class DistanceEmbedding(nn.Module):
+    """Sinusoidal vectors R_n of distances 0, 1, 2 ...: sines first, then cosines (Dai et al. 2019).
+
+    Shared by the layers of a model. Distances beyond `length` are computed on demand.
+    """
+
+    def __init__(self, d_model: int, length: int) -> None:
+        super().__init__()
+        self.d_model, self.length = d_model, length
+        self.table: Tensor
+        self.register_buffer("table", torch.empty(0), persistent=False)
+        self.build()
+
+    def build(self) -> None:
+        """Fills the table (length, C); again after a model was built without memory."""
+        if on_meta_device():
+            self.table = torch.empty(self.length, self.d_model)
+        else:
+            self.table = self._vectors(self.length, None)
+
+    def forward(self, count: int) -> Tensor:
+        """Vectors (count, C) of the distances 0 .. count - 1."""
+        if count <= self.length:
+            return self.table[:count]
+        return self._vectors(count, self.table.device).to(self.table.dtype)
+
+    def _vectors(self, count: int, device: torch.device | None) -> Tensor:
+        # Apple's GPUs have no float64
+        exact = torch.float32 if device is not None and device.type == "mps" else torch.float64
+        half = torch.arange(0, self.d_model, 2, dtype=exact, device=device) / self.d_model
+        angle = torch.arange(count, dtype=exact, device=device)[:, None] / 10000.0**half
+        return torch.cat((angle.sin(), angle.cos()), -1).to(torch.get_default_dtype())
+
+
+class RelativePositions(PositionEncoding):
+    """Positions as distances between query and key (Transformer-XL, Dai et al. 2019, section 3.3).
+
+    With keys k_j, R_n the vector of distance n and W its projection, the score of query i is
+
+        ((q_i + u) k_j + (q_i + v) W R_(i-j)) / sqrt(D)
+
+    Keys do not depend on their position, so they can be kept while positions move on.
+    """
+
+    def __init__(self, distances: DistanceEmbedding, heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.distances, self.heads, self.head_dim = distances, heads, head_dim
+        self.key = nn.Linear(distances.d_model, heads * head_dim, bias=False)
+        # u and v, flat: optimizers tell biases from matrices by their shape
+        self.content_bias = nn.Parameter(torch.zeros(heads * head_dim))
+        self.distance_bias = nn.Parameter(torch.zeros(heads * head_dim))
+
+    def bias(
+        self, q: Tensor, query_positions: Tensor, key_positions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(q + u, bias (B, H, T, S)).
+
+        Positions of keys follow each other. The queries are the last T, unless keys have the same
+        positions in all rows, and queries have not.
+        """
+        count, size = key_positions.size(-1), q.size(2)  # S, T
+        u, v = (
+            bias.view(self.heads, 1, self.head_dim).to(q.dtype)
+            for bias in (self.content_bias, self.distance_bias)
+        )
+        vectors = self.distances(count + 1).flip(0).to(q.dtype)  # (S + 1, C): distances S ... 0
+        scores = self._distance_scores((q + v) * self.head_dim**-0.5, vectors)  # (B, H, T, S + 1)
+        if query_positions.dim() > key_positions.dim():
+            index = (count - query_positions.unsqueeze(-1) + key_positions).clamp(0, count)
+            return q + u, scores.gather(-1, index.unsqueeze(1).expand(-1, self.heads, -1, -1))
+        return q + u, _relative_shift(scores, size, count)
+
+    def _distance_scores(self, q: Tensor, vectors: Tensor) -> Tensor:
+        """Queries (B, H, T, D) times projected vectors (N, C): (B, H, T, N)."""
+        queries, count = q.size(0) * q.size(2), vectors.size(0)
+        if queries * (count + self.head_dim) < count * self.head_dim:
+            # single-token decoding: projecting the query back is less work than all the vectors
+            weight = self.key.weight.view(self.heads, self.head_dim, -1).to(q.dtype)
+            return (q @ weight) @ vectors.mT
+        keys: Tensor = self.key(vectors).to(q.dtype)  # (N, H D)
+        return q @ keys.view(count, self.heads, self.head_dim).permute(1, 2, 0)
+
+
+def _relative_shift(scores: Tensor, size: int, count: int) -> Tensor:
+    """Scores (B, H, T, S + 1) of distances S ... 0 -> (B, H, T, S) of keys 0 ... S - 1.
+
+    Row t begins at distance S - T + t, one place later than row t + 1: reading the same numbers in
+    rows one shorter moves each row by one (Dai et al. 2019, appendix B). What lands on keys after
+    the query is masked.
+    """
+    return scores.flatten(2)[..., size:].view(*scores.shape[:2], size, count)
