@@ -20,7 +20,7 @@ from .report.compare import Comparison, compare
 from .runs.folder import RUNS
 from .runs.metadata import NAME, read_metadata
 from .settings import Settings
-from .tokenizers.special_tokens import visible
+from .tokenizers.special_tokens import replace_control_characters
 from .train.budget import Budget, parse_budget
 from .train.request import TrainRequest, read_overrides
 from .train.run import start_or_resume
@@ -96,7 +96,7 @@ def bench(
         for number, heat in enumerate(heats, 1):
             if not quiet:
                 title = f"[{number}/{len(heats)}] {heat.arch}, seed {heat.seed}"
-                print(visible(title), file=sys.stderr, flush=True)
+                print(replace_control_characters(title), file=sys.stderr, flush=True)
             if _is_finished(heat):
                 start_or_resume(
                     _request(names, heat, budget, size, settings or {})

@@ -6,6 +6,7 @@ Used for architectures, tasks, data formats, corpora and commands: adding one is
 import importlib
 import importlib.util
 import sys
+from collections.abc import Collection
 from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
@@ -14,17 +15,22 @@ from types import ModuleType
 from .errors import InputError
 
 
-def names(package: str) -> list[str]:
+def names(package: str, exclude: Collection[str] = ()) -> list[str]:
     """Names of the public modules in a package folder, sorted; nothing is imported.
 
     `base` holds what the files of a folder share, so it is not one of them. A folder appended to
     the package's `__path__` counts as well.
+
+    Args:
+        exclude: other files of the folder that are none of them either.
     """
     spec = importlib.util.find_spec(package)
     assert spec is not None and spec.submodule_search_locations, f"{package} is not a package"
     folders = map(Path, spec.submodule_search_locations)
     stems = {file.stem for folder in folders for file in folder.glob("*.py")}
-    return sorted(stem for stem in stems if not stem.startswith("_") and stem != "base")
+    return sorted(
+        stem for stem in stems if not stem.startswith("_") and stem not in {"base", *exclude}
+    )
 
 
 def spelled(package: str, name: str) -> str | None:
@@ -33,13 +39,15 @@ def spelled(package: str, name: str) -> str | None:
     return stem if stem in names(package) else None
 
 
-def module(package: str, name: str, kind: str | None = None) -> ModuleType:
+def module(
+    package: str, name: str, kind: str | None = None, *, exclude: Collection[str] = ()
+) -> ModuleType:
     """The module `name` of `package`, or the user's own file when `name` ends in .py.
 
     A path is run as code, so it only ever comes from the command line, never from a run folder.
 
     Args:
-        kind: what such a file is, for the error message.
+        kind: what such a file is, for the error message. exclude: as for `names`.
 
     Raises:
         InputError: no such name; the text lists the nearest and all known ones.
@@ -47,7 +55,7 @@ def module(package: str, name: str, kind: str | None = None) -> ModuleType:
     kind = kind or package.rsplit(".", 1)[-1].rstrip("s")
     if name.endswith(".py"):
         return _from_path(kind, Path(name))
-    known = names(package)
+    known = names(package, exclude)
     if name not in known:
         near = get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]}? " if near else ""

@@ -16,8 +16,7 @@ from scriven.evaluate.loglikelihood import LoglikelihoodScorer, encode_pair
 from scriven.models.base import pretraining
 from scriven.runtime import decide
 from scriven.settings import RuntimeSettings, TokenizerSettings
-from scriven.tokenizers import Tokenizer, train_tokenizer
-from scriven.tokenizers.kinds import byte
+from scriven.tokenizers import Tokenizer, byte, train_tokenizer
 
 CONTEXT = 8
 RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))

@@ -17,8 +17,8 @@ from scriven.models import gpt2, llama
 from scriven.settings import TokenizerSettings
 from scriven.tasks.base import BaseTask
 from scriven.tasks.language import Language
+from scriven.tokenizers import byte, char
 from scriven.tokenizers.base import Tokenizer
-from scriven.tokenizers.kinds import byte, char
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,8 @@ from scriven.errors import DamagedError, InputError, SettingError
 from scriven.generate.chat import Conversation
 from scriven.generate.engine import GenerationChunk
 from scriven.settings import TokenizerSettings
-from scriven.tokenizers import Tokenizer
+from scriven.tokenizers import Tokenizer, bpe, byte
 from scriven.tokenizers.chat_template import render_ids
-from scriven.tokenizers.kinds import bpe, byte
 
 TEXT = "To be, or not to be: that is the question.\n\nWhether 'tis nobler in the mind?\n" * 20
 

@@ -16,8 +16,8 @@ from scriven.models import roberta
 from scriven.runs.load import load_run
 from scriven.settings import TokenizerSettings
 from scriven.tasks.masked import Masked
+from scriven.tokenizers import bpe, char
 from scriven.tokenizers.base import Tokenizer
-from scriven.tokenizers.kinds import bpe, char
 
 WORDS = "to be or not to be that is the question whether it is nobler in the mind to suffer "
 

@@ -18,7 +18,7 @@ from scriven.runs.huggingface import from_hf_weights, hf_files, to_hf_weights
 from scriven.settings import TokenizerSettings
 from scriven.tasks.base import BaseTask
 from scriven.tasks.seq2seq import Seq2Seq
-from scriven.tokenizers.kinds import byte
+from scriven.tokenizers import byte
 
 V, PAD = 37, 5
 BASE: dict[str, Any] = {

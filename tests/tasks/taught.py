@@ -11,8 +11,7 @@ from scriven.data.batch import Batch
 from scriven.settings import TokenizerSettings
 from scriven.tasks.shared.columns import BadValue, Column, Row
 from scriven.tasks.shared.supervised import Example, SupervisedTask
-from scriven.tokenizers import Tokenizer
-from scriven.tokenizers.kinds import char
+from scriven.tokenizers import Tokenizer, char
 
 CPU = torch.device("cpu")
 CONTEXT = 64

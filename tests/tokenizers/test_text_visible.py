@@ -3,12 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scriven.tokenizers.special_tokens import visible
+from scriven.tokenizers.special_tokens import replace_control_characters
 
 
 @given(st.text())
 def test_only_control_characters_are_replaced(text: str) -> None:
-    shown = visible(text)
+    shown = replace_control_characters(text)
     assert len(shown) == len(text)
     for before, after in zip(text, shown, strict=True):
         code = ord(before)
@@ -17,4 +17,4 @@ def test_only_control_characters_are_replaced(text: str) -> None:
 
 
 def test_an_escape_sequence_is_harmless() -> None:
-    assert visible("a\x1b[2Jb\r\n\tc") == "a\ufffd[2Jb\ufffd\n\tc"
+    assert replace_control_characters("a\x1b[2Jb\r\n\tc") == "a\ufffd[2Jb\ufffd\n\tc"

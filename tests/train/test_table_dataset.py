@@ -8,7 +8,7 @@ from scriven import config, registry
 from scriven.settings import TokenizerSettings
 from scriven.tasks.base import BaseTask
 from scriven.tasks.shared.supervised import inherit
-from scriven.tokenizers.kinds import char
+from scriven.tokenizers import char
 from scriven.train.datasets import TableDataset
 from scriven.train.table_data import encoded, tasks
 

@@ -9,7 +9,7 @@ from .. import config, registry
 from ..errors import SettingError
 from ..format import model_size
 from ..settings import Settings
-from ..tokenizers.choose import vocabulary_for
+from ..tokenizers.vocabulary import choose_vocab_size
 from ..train import scaling_laws
 from ..train.budget import Budget, parse_budget
 from ..train.forecast import Forecast, forecast
@@ -153,7 +153,7 @@ class _Search:
         text, machine = self.asked.text or horizon, self.asked.machine
         seconds = self._seconds if self._unit == "seconds" else math.inf
         usual: dict[str, object] = {
-            "vocab_size": vocabulary_for(int(text * scaling_laws.BYTES_PER_TOKEN)),
+            "vocab_size": choose_vocab_size(int(text * scaling_laws.BYTES_PER_TOKEN)),
             "context_length": scaling_laws.default_context_length(
                 machine.gpu, seconds, not machine.gpu, int(text)
             ),

@@ -43,9 +43,9 @@ def table(rows: list[tuple[str, str]]) -> str:
 
 def for_terminal(text: str) -> str:
     """What a model wrote, harmless where a terminal shows it; as it is for a file or a pipe."""
-    from ..tokenizers.special_tokens import visible
+    from ..tokenizers.special_tokens import replace_control_characters
 
-    return visible(text) if sys.stdout.isatty() else text
+    return replace_control_characters(text) if sys.stdout.isatty() else text
 
 
 def note(text: str) -> None:

@@ -28,9 +28,9 @@ from ..errors import DamagedError, InputError
 from ..files import disk_errors, sync_file, sync_folder, write_file
 from ..settings import DataSettings, TokenizerSettings
 from ..tokenizers import Tokenizer, choose_kind, load_tokenizer, train_tokenizer
-from ..tokenizers.choose import vocabulary_for
 from ..tokenizers.fast import Encoder
 from ..tokenizers.patterns import CHUNK, cut
+from ..tokenizers.vocabulary import choose_vocab_size
 from .pairs import PairDataset, split_pairs
 from .scan import ContentDigest, TextScan, normalise, sample_training_text, scan
 from .shards import (
@@ -142,7 +142,7 @@ def _open_prepared(
         raise InputError(f"{folder} holds texts, not pairs: give tables of pairs")
     dataset = open_prepared(folder, name=run_name([str(folder)]))
     tokenizer = dataset.tokenizer
-    sizes = (None, tokenizer.vocab_size, vocabulary_for(dataset.characters))
+    sizes = (None, tokenizer.vocab_size, choose_vocab_size(dataset.characters))
     if settings.kind not in (None, tokenizer.kind) or settings.vocab_size not in sizes:
         raise InputError(
             f"{folder} was prepared with a {tokenizer.kind} tokenizer of {tokenizer.vocab_size}"
@@ -163,7 +163,7 @@ def choose_tokenizer(
         kind, notes = "bpe", []
     if kind in ("char", "byte"):
         return TokenizerSettings(kind, None, "llama3"), notes  # type: ignore[arg-type]
-    vocab_size = settings.vocab_size or vocabulary_for(text.characters)
+    vocab_size = settings.vocab_size or choose_vocab_size(text.characters)
     pattern = settings.pattern if kind == "bpe" else "llama3"
     return TokenizerSettings(kind, vocab_size, pattern), notes  # type: ignore[arg-type]
 

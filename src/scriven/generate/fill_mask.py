@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..tasks.base import BaseTask
 from ..tasks.masked import choose_hidden
 from ..tokenizers.base import Tokenizer
-from ..tokenizers.special_tokens import visible
+from ..tokenizers.special_tokens import replace_control_characters
 from .sampling import sample
 from .sampling_params import LARGEST_SEED, SamplingParams, check_whole
 
@@ -109,7 +109,7 @@ def show(task: BaseTask, tokenizer: Tokenizer, ids: Sequence[int], seed: int) ->
         word = text.lstrip(" ") or text
         pieces.append(f"{text[: -len(word)]}[{word}]" if gap and word else text)
         place = end
-    return visible("".join(pieces))
+    return replace_control_characters("".join(pieces))
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -8,8 +8,8 @@ from typing import Literal
 
 import torch
 
+from ..tokenizers import StreamDecoder
 from ..tokenizers.base import Tokenizer
-from ..tokenizers.stream import StreamDecoder
 from .stopping import StopFilter
 
 FinishReason = Literal["stop", "length", "eos"]

@@ -21,7 +21,7 @@ from ..nn.quantized import PackedLinear
 from ..runtime import Runtime, decide
 from ..settings import OptimSettings, RuntimeSettings, TokenizerSettings
 from ..tasks.language import Language
-from ..tokenizers.kinds import byte
+from ..tokenizers import byte
 from ..train.optim.base import Optimizers
 from ..train.parallel import Parallel
 from ..train.scaling_laws import CPU_TOKENS, GPU_TOKENS, SIZES

@@ -29,7 +29,7 @@ from ..files import printable, read_file, write_file
 from ..manifest import MANIFEST, FileEntry, build_manifest, file_entry, read_listed, read_manifest
 from ..models.shared.weight_map import from_twin, to_twin
 from ..tasks.shared.classification import SequenceClassification
-from ..tokenizers import Tokenizer, chat_template, save_tokenizer
+from ..tokenizers import Tokenizer, chat_template
 from .model_card import CARD, REWRITES, LossCurve, model_card, read_loss_curve
 from .weights import load_tensors, save_tensors
 
@@ -171,7 +171,7 @@ def hf_files(
     template = chat_template.TEMPLATE if task in chat_template.TASKS else None
     with tempfile.TemporaryDirectory() as folder:
         length = model.context_length
-        save_tokenizer(tokenizer, Path(folder), context_length=length, template=template)
+        tokenizer.save(Path(folder), context_length=length, template=template)
         files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     if template is not None:
         files[chat_template.TEMPLATE_FILE] = template.encode()

@@ -1,10 +1,19 @@
-"""Text to numbers and back: tokenizers of four kinds, all saved as one tokenizer.json; no torch."""
+"""Text to token ids and back: several kinds of tokenizer, all saved as tokenizer.json; no torch.
 
-from .base import Tokenizer
-from .choose import choose_kind, train_tokenizer
-from .files import load_tokenizer, save_tokenizer
+base             Tokenizer and StreamDecoder, on top of the library `tokenizers`
+char byte ...    one kind each: its class and how its vocabulary is trained
+vocabulary       which kind and size suit a text, training
+special_tokens   tokens that are no text, and text made safe for UTF-8 and for terminals
+patterns         how text is split before merging, and where it may be cut
+files            loading tokenizer.json and tokenizer_config.json
+fast             byte-level BPE through gigatoken, where it is installed
+chat_template    conversations as text and as ids
+"""
+
+from .base import StreamDecoder, Tokenizer
+from .files import load_tokenizer
 from .special_tokens import EOS, PAD, clean
-from .stream import StreamDecoder
+from .vocabulary import choose_kind, train_tokenizer
 
 __all__ = [
     "EOS",
@@ -14,6 +23,5 @@ __all__ = [
     "choose_kind",
     "clean",
     "load_tokenizer",
-    "save_tokenizer",
     "train_tokenizer",
 ]

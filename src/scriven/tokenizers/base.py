@@ -1,46 +1,83 @@
 """The tokenizer: text to ids and back, for every kind, on top of the `tokenizers` library.
 
 Any text survives `decode(encode(text))` unchanged, and text that looks like a special token is
-plain text. Knows nothing of files (`files.py`) nor of how vocabularies are found (`kinds/`).
+plain text. Knows nothing of how vocabularies are trained; `files.py` loads what `save` writes.
 """
 
+import codecs
 import hashlib
+import itertools
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from tokenizers.processors import TemplateProcessing
 
 import tokenizers
 
+from .. import registry
 from ..errors import InputError
-from . import frame
-from .alphabet import bytes_of_ids
-from .layout import config_text
-from .lookup import ByteLookup, CharacterLookup
 from .patterns import chunks
 from .special_tokens import EOS, MASK, PAD, SPECIAL_TOKENS, clean
 
 Ids = npt.NDArray[np.int32]
 
+NOT_KINDS = {"chat_template", "fast", "files", "patterns", "special_tokens", "vocabulary"}
+"""Files of this folder that are no kind of tokenizer."""
+
+UNLIMITED = 10**30
+"""How transformers writes that the tokenizer itself sets no maximum length."""
+
+CACHED_PART = 1 << 15
+"""Characters encoded at once by table look-up, so that the arrays stay in the CPU cache."""
+
+# GPT-2 writes each byte as one printable character: itself, or one from U+0100 on
+# (Radford et al. 2019, bytes_to_unicode).
+_PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
+BYTE_TO_CHARACTER = {byte: chr(byte) for byte in _PRINTABLE} | {
+    byte: chr(256 + index) for index, byte in enumerate(_OTHERS)
+}
+CHARACTER_TO_BYTE = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+_INPUT_TOKENS = ("start", "delimiter", "extract")
+"""Special tokens around a labelled input (GPT-1 paper, section 3.3)."""
+
+
+def kinds() -> list[str]:
+    """The kinds of tokenizers: every other file of this folder."""
+    return registry.names("scriven.tokenizers", exclude=NOT_KINDS)
+
+
+def byte_token(byte: int) -> str:
+    """The name of a byte in a character vocabulary: 0xE2 -> `<0xE2>`."""
+    return f"<0x{byte:02X}>"
+
 
 class Tokenizer:
-    """Text <-> ids.
+    """Text <-> ids. Each kind is a subclass in a file of its own.
 
     Args:
         backend: a `tokenizers` BPE, byte-level or characters with byte fallback.
-        kind: char, byte, word or bpe.
         pattern: the name of the splitting pattern, `none` for char and byte.
         eos, pad: the special tokens that end a document and fill a batch.
         mask: the special token that stands for hidden text, where there is one.
     """
 
+    kind = ""
+    """The name of its file: char, byte, word or bpe."""
+    is_byte_level = True
+    """Whether a token spells its bytes as GPT-2 does; else characters and `<0xE2>`."""
+
     def __init__(
         self,
         backend: tokenizers.Tokenizer,
-        kind: str,
         pattern: str = "none",
         eos: str = EOS,
         pad: str = PAD,
@@ -49,34 +86,50 @@ class Tokenizer:
         # Only the template may write special tokens; in a user's text they are plain characters.
         backend.encode_special_tokens = True
         self.backend = backend
-        self.kind = kind
         self.pattern = pattern
         self.eos_token, self.pad_token, self.mask_token = eos, pad, mask
-        whole = backend.get_vocab(with_added_tokens=True)
-        self.eos: int = whole[eos]
-        self.pad: int = whole[pad]
-        self.mask: int | None = None if mask is None else whole[mask]
+        vocabulary = backend.get_vocab(with_added_tokens=True)
+        self.eos: int = vocabulary[eos]
+        self.pad: int = vocabulary[pad]
+        self.mask: int | None = None if mask is None else vocabulary[mask]
         self.special = {
             token.content: number
             for number, token in backend.get_added_tokens_decoder().items()
             if token.special
         }
-        self.vocab_size: int = max(whole.values()) + 1
-        self.bytes_of = bytes_of_ids(whole, self.special, byte_level=kind != "char")
-        self._lookup: CharacterLookup | ByteLookup | None = None
-        if kind == "char":
-            self._lookup = CharacterLookup(backend.get_vocab(with_added_tokens=False))
-        elif kind == "byte":
-            self._lookup = ByteLookup(backend.get_vocab(with_added_tokens=False))
+        self.vocab_size: int = max(vocabulary.values()) + 1
+        self.bytes_of = self._bytes_of(vocabulary)
+        """What each id writes; special ids and gaps write nothing."""
+        self._build_tables(backend.get_vocab(with_added_tokens=False))
 
-    def with_special_tokens(self, *names: str) -> "Tokenizer":
-        """The same tokenizer with more ids, at the end, for tokens of MARKS that it lacks.
+    def _bytes_of(self, vocabulary: Mapping[str, int]) -> list[bytes]:
+        table = [b""] * self.vocab_size
+        for token, number in vocabulary.items():
+            if token in self.special:
+                continue
+            if self.is_byte_level:
+                table[number] = bytes(CHARACTER_TO_BYTE[character] for character in token)
+            else:
+                byte = _BYTE_TOKEN.fullmatch(token)
+                table[number] = bytes([int(byte[1], 16)]) if byte else token.encode("utf-8")
+        return table
 
-        Those of labelled inputs come with their frame (`frame.py`); any others end without one.
+    def _build_tables(self, vocabulary: Mapping[str, int]) -> None:
+        """Whatever a kind needs to encode faster than the library."""
+
+    def with_special_tokens(self, *names: str) -> Self:
+        """The same tokenizer with more ids, at the end, for tokens of SPECIAL_TOKENS it lacks.
+
+        Those of labelled inputs come with a post-processor for other programs: `tokenizer(text)` or
+        `tokenizer(text, pair)` there puts start, delimiter and extract tokens where our own tasks
+        do. `encode` adds nothing, with or without it.
         """
         missing = [name for name in names if name not in self.special_token_ids]
-        framed = set(frame.NEEDS) <= set(names)
-        if not missing and framed == frame.has_frame(self.backend):
+        is_labelled = set(_INPUT_TOKENS) <= set(names)
+        # an imported tokenizer may have a post-processor of its own
+        processor = json.dumps(json.loads(self.backend.to_str())["post_processor"])
+        has_ours = SPECIAL_TOKENS["start"] in processor
+        if not missing and is_labelled == has_ours:
             return self
         backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
         backend.decoder = self.backend.decoder
@@ -87,17 +140,27 @@ class Tokenizer:
                 SPECIAL_TOKENS[name], special=True, normalized=False, lstrip=spaced
             )
             backend.add_special_tokens([token])
-        frame.set_frame(backend, framed)
+        if is_labelled:
+            start, delimiter, extract = (SPECIAL_TOKENS[name] for name in _INPUT_TOKENS)
+            backend.post_processor = TemplateProcessing(
+                single=f"{start} $A {extract}",
+                pair=f"{start} $A {delimiter} $B {extract}",
+                special_tokens=[
+                    (token, backend.token_to_id(token)) for token in (start, delimiter, extract)
+                ],
+            )
+        elif has_ours:
+            backend.post_processor = None
         mask = MASK if "mask" in missing else self.mask_token
-        return Tokenizer(backend, self.kind, self.pattern, self.eos_token, self.pad_token, mask)
+        return type(self)(backend, self.pattern, self.eos_token, self.pad_token, mask)
 
     @property
     def special_token_ids(self) -> dict[str, int]:
-        """The ids of the tokens that are no text, by what they are for: eos, pad, and MARKS."""
+        """The ids of the tokens that are no text, by role: eos, pad, and SPECIAL_TOKENS."""
         known = {
-            name: self.special[mark]
-            for name, mark in SPECIAL_TOKENS.items()
-            if mark in self.special
+            name: self.special[token]
+            for name, token in SPECIAL_TOKENS.items()
+            if token in self.special
         }
         ids = {**known, "eos": self.eos, "pad": self.pad}
         return ids if self.mask is None else {**ids, "mask": self.mask}
@@ -110,20 +173,15 @@ class Tokenizer:
 
     def encode_array(self, text: str) -> Ids:
         """`encode`, as an array of shape (tokens,); the fast path for large texts."""
-        text = clean(text)
-        if self._lookup is not None:
-            return self._lookup(text)
-        return np.concatenate(self.encode_chunks(list(chunks(text))))
+        return np.concatenate(self.encode_chunks(list(chunks(clean(text)))))
 
     def encode_chunks(self, texts: list[str]) -> list[Ids]:
         """Ids of several short texts, each taken whole, on all cores.
 
         Long texts must have been cut by `patterns.chunks`, and cleaned of lone surrogates.
         """
-        if self._lookup is not None:
-            return self._lookup.many(texts)
-        found = self.backend.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(each.ids, dtype=np.int32) for each in found]
+        encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(each.ids, dtype=np.int32) for each in encodings]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids. Special ids are left out; bytes that are no UTF-8 become U+FFFD.
@@ -146,18 +204,28 @@ class Tokenizer:
 
         Args:
             folder: exists already.
-            context: the model's longest sequence, if it is known.
+            context_length: the model's longest sequence, if it is known.
             template: the chat template (Jinja), if there is one.
         """
-        text = config_text(
-            kind=self.kind,
-            pattern=self.pattern,
-            eos=self.eos_token,
-            pad=self.pad_token,
-            mask=self.mask_token,
-            context_length=context_length,
-            template=template,
-        )
+        config: dict[str, Any] = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_input_names": ["input_ids", "attention_mask"],
+            "model_max_length": context_length or UNLIMITED,
+            "bos_token": None,
+            "eos_token": self.eos_token,
+            "pad_token": self.pad_token,
+            "unk_token": None,
+            "add_bos_token": False,
+            "add_eos_token": False,
+            "clean_up_tokenization_spaces": False,
+            "scriven_kind": self.kind,
+            "scriven_pattern": self.pattern,
+        }
+        if self.mask_token is not None:
+            config["mask_token"] = self.mask_token
+        if template is not None:
+            config["chat_template"] = template
+        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         whole = self.backend.to_str(pretty=True)
         (folder / "tokenizer.json").write_text(whole, encoding="utf-8")
         (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
@@ -168,3 +236,45 @@ class Tokenizer:
         plain = json.loads(self.backend.to_str())
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+class StreamDecoder:
+    """Ids to text one at a time: a character is returned once all of its bytes are there.
+
+    The parts joined, `flush` included, are what `Tokenizer.decode` gives for all ids at once.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, id: int) -> str:
+        """The text that is certain now; often empty within a character of several bytes."""
+        return self._decoder.decode(self._tokenizer.spell(id))
+
+    def flush(self) -> str:
+        """What is left: U+FFFD for an unfinished character. The decoder can then be used again."""
+        rest = self._decoder.decode(b"", final=True)
+        self._decoder.reset()
+        return rest
+
+
+def in_groups(texts: list[str]) -> Iterator[list[str]]:
+    """Texts in groups of about `CACHED_PART` characters: each look-up costs as much as a short
+    text, so short texts share one."""
+    group: list[str] = []
+    characters = 0
+    for text in texts:
+        group.append(text)
+        characters += len(text)
+        if characters >= CACHED_PART:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
+
+
+def split_ids(ids: Ids, lengths: list[int]) -> list[Ids]:
+    """The ids (N,) of a group as one array per text, of these lengths."""
+    ends = itertools.accumulate(lengths)
+    return [ids[end - length : end] for end, length in zip(ends, lengths, strict=True)]

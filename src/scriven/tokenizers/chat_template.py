@@ -1,10 +1,11 @@
 """Conversations as text and as ids, in ChatML: `<|im_start|>role`, a line end, the content,
 `<|im_end|>` and a line end for each message.
 
-Only the template writes the tokens that begin and end a turn; a content that spells one of them is
+Only the template writes the tokens that begin and end a turn; content that spells one of them is
 plain text. Knows no model and no files.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '" + _TURN + "assistant\\n' }}{% endif %}"
 )
-"""The same as a Jinja template, which other programs read from the folder of a model. They take a
+"""The format as a Jinja template, which other programs read from the folder of a model. They take
 content that spells a special token for that token; `render_ids` does not."""
 TEMPLATE_FILE = "chat_template.jinja"
 """Where they look for it, beside tokenizer_config.json."""
@@ -119,9 +120,11 @@ def from_prompt(
 
 
 def render_text(messages: Sequence[Message], *, answer: bool = False) -> str:
-    """The conversation as the template writes it; with `answer` up to where the answer begins."""
-    turns = [f"{_TURN}{each['role']}\n{each['content']}{_END}\n" for each in messages]
-    return "".join(turns) + (f"{_TURN}assistant\n" if answer else "")
+    """The conversation as TEMPLATE renders it; with `answer` up to where the answer begins."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment  # as in transformers
+
+    template = ImmutableSandboxedEnvironment().from_string(TEMPLATE)
+    return str(template.render(messages=messages, add_generation_prompt=answer))
 
 
 def render_ids(
@@ -150,30 +153,29 @@ def render_conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Re
     Raises:
         InputError: the tokenizer has no tokens for turns.
     """
-    structure = tokenizer.special_token_ids
-    if any(name not in structure for name in NEEDS):
+    special = tokenizer.special_token_ids
+    if any(name not in special for name in NEEDS):
         raise InputError(
             f"the tokenizer has no tokens {_TURN} and {_END}: only a model fine-tuned for chat has"
         )
-    after = tokenizer.encode("\n")
-    found = Rendered([], [])
+    line_end = tokenizer.encode("\n")
+    ids: list[int] = []
+    answers: list[bool] = []
     for message in messages:
         heading = message["role"] + "\n"
-        piece = tokenizer.encode(heading + message["content"])
-        wrote = message["role"] == "assistant"
-        found.ids.extend([structure["turn"], *piece, structure["end"], *after])
-        inside = _beyond(tokenizer, piece, len(heading)) if wrote else [False] * len(piece)
-        found.answers.extend([False, *inside, wrote, *[False] * len(after)])
-    return found
+        turn = tokenizer.encode(heading + message["content"])
+        is_answer = message["role"] == "assistant"
+        content = [is_answer and start >= len(heading) for start in _byte_starts(tokenizer, turn)]
+        # <|im_start|>  role, line end, content  <|im_end|>  line end
+        ids += [special["turn"], *turn, special["end"], *line_end]
+        answers += [False, *content, is_answer, *[False] * len(line_end)]
+    return Rendered(ids, answers)
 
 
-def _beyond(tokenizer: Tokenizer, ids: list[int], start: int) -> list[bool]:
-    """Which ids begin at byte `start` of their text or later."""
-    at, beyond = 0, []
-    for number in ids:
-        beyond.append(at >= start)
-        at += len(tokenizer.spell(number))
-    return beyond
+def _byte_starts(tokenizer: Tokenizer, ids: list[int]) -> list[int]:
+    """Where each id begins in the UTF-8 of their text."""
+    lengths = (len(tokenizer.spell(number)) for number in ids)
+    return list(itertools.accumulate(lengths, initial=0))[: len(ids)]
 
 
 def answer_mask(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[bool]:

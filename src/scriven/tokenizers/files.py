@@ -1,4 +1,4 @@
-"""tokenizer.json and tokenizer_config.json, read with care.
+"""Loading tokenizer.json and tokenizer_config.json with care; `Tokenizer.save` writes them.
 
 A folder may come from anybody, so nothing in it is believed before it is checked; a vocabulary
 with gaps or a splitting pattern that we do not know would give a model other ids than it learnt.
@@ -12,24 +12,14 @@ from tokenizers.decoders import ByteFallback, Fuse, Sequence
 
 import tokenizers
 
+from .. import registry
 from ..errors import DamagedError, InputError
-from .alphabet import BYTE_TO_CHARACTER, byte_token
-from .base import Tokenizer
+from .base import BYTE_TO_CHARACTER, Tokenizer, byte_token, kinds
 from .patterns import PATTERNS
 from .special_tokens import EOS, PAD
 
-LARGEST_FILE = 256 * 1024 * 1024
-
-
-def save_tokenizer(
-    tokenizer: Tokenizer,
-    folder: Path,
-    *,
-    context_length: int | None = None,
-    template: str | None = None,
-) -> None:
-    """`Tokenizer.save` as a function, the counterpart of `load_tokenizer`."""
-    tokenizer.save(folder, context_length=context_length, template=template)
+FILE_LIMIT = 256 * 1024 * 1024
+"""Bytes of tokenizer.json."""
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -49,20 +39,27 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     ):
         raise InputError(f"{path} holds no BPE vocabulary: only BPE tokenizers can be used")
     ids = _check_ids(plain, path)
+    # 1. what the parts of the file say; byte, word and other kinds of ours look like bpe
     kind, pattern = _kind_and_pattern(plain, path)
-    if kind == "bpe" and config.get("scriven_kind") in ("byte", "word"):
-        kind = config["scriven_kind"]
+    tokenizer_class: type[Tokenizer] = registry.module("scriven.tokenizers", kind).Tokenizer
+    declared = config.get("scriven_kind")
+    if declared in kinds():
+        declared_class: type[Tokenizer] = registry.module("scriven.tokenizers", declared).Tokenizer
+        if declared_class.is_byte_level == tokenizer_class.is_byte_level:
+            tokenizer_class = declared_class
+    # 2. the special tokens
     eos = _special(config, "eos_token", ids) or (EOS if EOS in ids else None)
     if eos is None:
         raise InputError(f"{folder / 'tokenizer_config.json'} names no eos_token of {path.name}")
     pad = _special(config, "pad_token", ids) or (PAD if PAD in ids else eos)
     _check_alphabet(plain["model"]["vocab"], kind, path)
+    # 3. the library
     try:
         backend = tokenizers.Tokenizer.from_str(text)
         if kind == "char":
             backend.decoder = Sequence([ByteFallback(), Fuse()])
         mask = _special(config, "mask_token", ids)
-        return Tokenizer(backend, kind, pattern, eos, pad, mask)
+        return tokenizer_class(backend, pattern, eos, pad, mask)
     except Exception as error:  # the library raises plain Exception for whatever it dislikes
         raise DamagedError(f"{path} is no tokenizer: {_one_line(error)}") from error
 
@@ -70,7 +67,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
     """The text and the JSON object of a file."""
     try:
-        if path.stat().st_size > LARGEST_FILE:
+        if path.stat().st_size > FILE_LIMIT:
             raise DamagedError(f"{path} is too large for a tokenizer file")
         text = path.read_text(encoding="utf-8")
         plain = json.loads(text)
@@ -141,10 +138,10 @@ def _steps(part: object, inner: str) -> list[dict[str, Any]]:
     return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
 
 
-def _check_alphabet(vocab_size: dict[str, int], kind: str, path: Path) -> None:
+def _check_alphabet(vocabulary: dict[str, int], kind: str, path: Path) -> None:
     """Every byte must have an id, or some text could not be written down."""
     for byte, level in BYTE_TO_CHARACTER.items():
-        if (byte_token(byte) if kind == "char" else level) not in vocab_size:
+        if (byte_token(byte) if kind == "char" else level) not in vocabulary:
             raise DamagedError(f"{path} has no token for the byte {byte}; restore the file")
 
 

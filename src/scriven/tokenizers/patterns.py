@@ -25,7 +25,7 @@ CHUNK = 65_536
 _BOUNDARY = re.compile(r"(?<=\S)(?= )|(?<=\S\n)(?=\S)")
 
 
-def splitter(pattern: str) -> PreTokenizer:
+def pre_tokenizer(pattern: str) -> PreTokenizer:
     """The pre-tokenizer of a pattern: a name of `PATTERNS`, `gpt2`, or `none` (do not split)."""
     if pattern in ("gpt2", "none"):
         return ByteLevel(add_prefix_space=False, use_regex=pattern == "gpt2")

@@ -24,7 +24,7 @@ end of a turn in a dialogue (ChatML)."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def visible(text: str) -> str:
+def replace_control_characters(text: str) -> str:
     """Text as a terminal may show it: control characters but tab and line feed become U+FFFD.
 
     An untrained model writes any bytes at all, and some of them would rule the terminal.

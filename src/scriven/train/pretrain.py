@@ -17,7 +17,7 @@ from ..models.base import Architecture, pretraining
 from ..runs.folder import find_run
 from ..runtime import Runtime, decide
 from ..settings import Settings, TokenizerSettings
-from ..tokenizers.choose import vocabulary_for
+from ..tokenizers.vocabulary import choose_vocab_size
 from .autoconfig import plan_pretraining
 from .budget import parse_budget
 from .datasets import RecurrentTextDataset, TextDataset, TextPairDataset
@@ -210,7 +210,7 @@ def _resolved(settings: TokenizerSettings, corpus: TokenDataset) -> TokenizerSet
     kind = corpus.tokenizer.kind
     vocab_size = None
     if kind in ("bpe", "word"):
-        vocab_size = settings.vocab_size or vocabulary_for(corpus.characters)
+        vocab_size = settings.vocab_size or choose_vocab_size(corpus.characters)
     pattern = settings.pattern if kind == "bpe" else "llama3"
     return config.replace(
         settings, {"kind": kind, "vocab_size": vocab_size, "pattern": pattern}, "tokenizer"

@@ -23,7 +23,7 @@ from torch import Tensor
 from ...errors import MissingExtra
 from ...runs.load import Loaded
 from ...tokenizers import Tokenizer, chat_template
-from ...tokenizers.alphabet import CHARACTER_TO_BYTE, byte_token
+from ...tokenizers.base import CHARACTER_TO_BYTE, byte_token
 from ..base import (
     ExportTarget,
     Floats,

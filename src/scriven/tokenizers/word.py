@@ -13,12 +13,18 @@ from tokenizers.trainers import WordLevelTrainer
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
-from ...settings import TokenizerSettings
-from ..alphabet import BYTE_TO_CHARACTER
-from ..base import Tokenizer
-from ..patterns import splitter
-from ..special_tokens import EOS, PAD
-from .bpe import DEFAULT, checked_size, words
+from ..settings import TokenizerSettings
+from . import base
+from .base import BYTE_TO_CHARACTER
+from .bpe import MIN_VOCAB_SIZE, checked_vocab_size, word_chunks
+from .patterns import pre_tokenizer
+from .special_tokens import EOS, PAD
+
+
+class Tokenizer(base.Tokenizer):
+    """Encodes through the library."""
+
+    kind = "word"
 
 
 def train(pieces: Iterable[str], settings: TokenizerSettings) -> Tokenizer:
@@ -27,20 +33,20 @@ def train(pieces: Iterable[str], settings: TokenizerSettings) -> Tokenizer:
     Raises:
         SettingError: a vocabulary too small to hold all bytes.
     """
-    size = checked_size(settings.vocab_size or DEFAULT)
+    size = checked_vocab_size(settings.vocab_size)
+    # 1. count words
     counter = Backend(WordLevel())
-    counter.pre_tokenizer = splitter("words")
-    counter.train_from_iterator(
-        words(pieces), WordLevelTrainer(vocab_size=size, show_progress=False)
-    )
+    counter.pre_tokenizer = pre_tokenizer("words")
+    trainer = WordLevelTrainer(vocab_size=size, show_progress=False)
+    counter.train_from_iterator(word_chunks(pieces), trainer)
     frequent = sorted(counter.get_vocab().items(), key=lambda entry: entry[1])
+    # 2. the bytes first, then the most frequent words that are no single byte
     names = [BYTE_TO_CHARACTER[byte] for byte in range(256)]
-    known = set(names)
-    names += [word for word, _ in frequent if word not in known][: size - 258]
-    backend = Backend(
-        BPE(vocab={name: id for id, name in enumerate(names)}, merges=[], ignore_merges=True)
-    )
-    backend.pre_tokenizer = splitter("words")
+    bytes_ = set(names)
+    names += [word for word, _ in frequent if word not in bytes_][: size - MIN_VOCAB_SIZE]
+    vocabulary = {name: number for number, name in enumerate(names)}
+    backend = Backend(BPE(vocab=vocabulary, merges=[], ignore_merges=True))
+    backend.pre_tokenizer = pre_tokenizer("words")
     backend.decoder = ByteLevel()
     backend.add_special_tokens([AddedToken(name, normalized=False) for name in (EOS, PAD)])
-    return Tokenizer(backend, "word", "words")
+    return Tokenizer(backend, "words")

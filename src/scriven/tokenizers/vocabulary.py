@@ -1,15 +1,18 @@
-"""Which tokenizer suits a text, and how large a vocabulary it can feed."""
+"""Which tokenizer suits a text, how large a vocabulary it can support, and training it."""
 
 from collections.abc import Iterator
 
 from .. import registry
 from ..settings import TokenizerSettings
-from .base import Tokenizer
+from .base import NOT_KINDS, Tokenizer
 
 SMALL_TEXT = 2_000_000
+"""Characters. Below, a character vocabulary trains better than any BPE."""
 FEW_CHARACTERS = 512
-_SIZES = [(5e6, 1024), (20e6, 2048), (100e6, 4096), (1e9, 8192), (4e9, 16_384)]
-LARGEST = 32_768
+"""Different characters that a character vocabulary may have."""
+VOCAB_SIZES = [(5e6, 1024), (20e6, 2048), (100e6, 4096), (1e9, 8192), (4e9, 16_384)]
+"""(text of fewer characters than this, vocabulary)"""
+MAX_VOCAB_SIZE = 32_768
 
 
 def choose_kind(characters: int, distinct: int) -> tuple[str, int, str]:
@@ -21,7 +24,7 @@ def choose_kind(characters: int, distinct: int) -> tuple[str, int, str]:
     if characters < SMALL_TEXT and distinct <= FEW_CHARACTERS:
         reason = f"char: a text of {characters:,} characters is too small to teach longer pieces"
         return "char", distinct + 258, reason
-    size = vocabulary_for(characters)
+    size = choose_vocab_size(characters)
     if characters < SMALL_TEXT:
         reason = f"bpe with {size}: {distinct:,} different characters are too many for one id each"
     else:
@@ -29,16 +32,17 @@ def choose_kind(characters: int, distinct: int) -> tuple[str, int, str]:
     return "bpe", size, reason
 
 
-def vocabulary_for(characters: int) -> int:
-    """The vocabulary that a text of so many characters can feed."""
-    return next((size for limit, size in _SIZES if characters < limit), LARGEST)
+def choose_vocab_size(characters: int) -> int:
+    """The vocabulary that a text of so many characters can support."""
+    return next((size for limit, size in VOCAB_SIZES if characters < limit), MAX_VOCAB_SIZE)
 
 
 def train_tokenizer(kind: str, pieces: Iterator[str], settings: TokenizerSettings) -> Tokenizer:
-    """A tokenizer of one kind (a file of `kinds/`), its vocabulary found in the pieces.
+    """A tokenizer of one kind (a file of this folder), its vocabulary trained on the pieces.
 
     Raises:
         InputError: no such kind.
     """
-    made: Tokenizer = registry.module(f"{__package__}.kinds", kind).train(pieces, settings)
-    return made
+    module = registry.module("scriven.tokenizers", kind, exclude=NOT_KINDS)
+    trained: Tokenizer = module.train(pieces, settings)
+    return trained

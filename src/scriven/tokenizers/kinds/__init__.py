@@ -1,1 +1,0 @@
-"""The kinds of tokenizers, one file each: `train(pieces, settings) -> Tokenizer`."""
