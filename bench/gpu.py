@@ -30,7 +30,7 @@ from scriven import config, registry
 from scriven.data.batch import Batch
 from scriven.distributed import SINGLE_PROCESS
 from scriven.models.shared.cost import flops_per_token
-from scriven.runtime import Runtime, decide, seed_everything
+from scriven.runtime import Runtime, choose_runtime, seed_everything
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.train.optim.base import Optimizers
 from scriven.train.parallel import Parallel
@@ -134,7 +134,7 @@ def main() -> None:
     if asked.device == "cuda" and not torch.cuda.is_available():
         print("no GPU here: nothing is measured (--device cpu --tiny tries the program)")
         return
-    runtime = decide(RuntimeSettings(device=asked.device, dtype="bfloat16"))
+    runtime = choose_runtime(RuntimeSettings(device=asked.device, dtype="bfloat16"))
     name = torch.cuda.get_device_name() if runtime.device.type == "cuda" else "cpu"
     limit = product_rate(runtime.device, 256 if asked.tiny else 8192)
     here = {**rows.machine(), "device": name, "product_tflops": round(limit / 1e12, 2)}

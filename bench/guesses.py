@@ -18,7 +18,7 @@ from material import encode, prompts
 
 from scriven import process
 
-process.settle()
+process.configure_threads_and_malloc()
 
 
 def main() -> None:

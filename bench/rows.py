@@ -11,7 +11,7 @@ import torch
 
 from scriven import __version__
 from scriven.machine.benchmark import bandwidth, matmul_rate
-from scriven.runtime import processor
+from scriven.runtime import cpu_name
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 
@@ -27,7 +27,7 @@ def machine() -> dict[str, Any]:
         "scriven": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "processor": processor(),
+        "processor": cpu_name(),
         "threads": torch.get_num_threads(),
         "float32_gflops": matmul_rate(torch.float32),
         "bfloat16_gflops": matmul_rate(torch.bfloat16),

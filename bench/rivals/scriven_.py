@@ -16,13 +16,13 @@ from scriven.generate.sampling_params import SamplingParams
 from scriven.models.shared.cost import flops_per_token
 from scriven.runs.folder import resolve
 from scriven.runs.load import load_run
-from scriven.runtime import decide, seed_everything
+from scriven.runtime import choose_runtime, seed_everything
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.train.optim.base import Optimizers
 from scriven.train.parallel import Parallel
 from scriven.train.train_step import TrainStep
 
-process.settle()
+process.configure_threads_and_malloc()
 
 
 class Noise:
@@ -59,7 +59,7 @@ class Scriven:
             assert self.model.engine, "packed before a clock is started"
             task, used = self.model.task, dtype
         else:
-            self.runtime = decide(RuntimeSettings(dtype=dtype, device="cpu"))  # type: ignore[arg-type]
+            self.runtime = choose_runtime(RuntimeSettings(dtype=dtype, device="cpu"))  # type: ignore[arg-type]
             self._prepare_training(folder, data, micro, dropout, compile, optimizer)
             task, used = self.task, str(self.runtime.dtype).removeprefix("torch.")
         return {
@@ -78,7 +78,7 @@ class Scriven:
             parameters, dtype, and flops: of one update.
         """
         seed_everything(0)
-        self.runtime = decide(RuntimeSettings(dtype=dtype, device="cpu"))  # type: ignore[arg-type]
+        self.runtime = choose_runtime(RuntimeSettings(dtype=dtype, device="cpu"))  # type: ignore[arg-type]
         module = registry.module("scriven.models", arch)
         model = config.replace(module.Config(), shape, "model")
         self.task = registry.module("scriven.tasks", "language").Task(module.Model(model))

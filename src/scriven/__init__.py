@@ -58,9 +58,9 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'scriven' has no attribute {name!r}")
     if name != "ScrivenError":
-        from .process import settle
+        from .process import configure_threads_and_malloc
 
-        settle()  # before torch is loaded
+        configure_threads_and_malloc()  # before torch is loaded
     return getattr(import_module(f"scriven.{_MODULES[name]}"), name)
 
 

@@ -1,26 +1,26 @@
-"""Everything a user can do wrong, as a small tree of errors.
+"""Errors that a user sees, as a small tree.
 
     ScrivenError               one line for a person; the command ends with `exit_code`
     ├── InputError      2      a file, a prompt or a folder that cannot be used as it is
     │   └── SettingError       a flag or a preset value that cannot be used
-    ├── DamagedError    2      a file of ours whose content is not what was written
+    ├── DamagedError    2      a file of a run whose content is not what was written
     ├── BusyError       2      another process is using this run folder
     ├── MissingExtra    2      an optional package is not installed
     ├── ResourceError   3      memory or disk
-    └── LostError       3      another process of the same training is gone
+    └── LostError       3      another process of a distributed training is gone
 
-The text of an error names the input and the remedy. `assert` is for our own mistakes.
+The message of an error names the input and the remedy. Bugs are AssertionErrors instead.
 """
 
 
 class ScrivenError(Exception):
-    """Base of all errors that are reported to the user in one line, without a traceback."""
+    """Base of all errors that are reported in one line, without a traceback."""
 
     exit_code = 2
 
 
 class InputError(ScrivenError):
-    """An input (file, folder, prompt, row) that cannot be used; says what to do about it."""
+    """An input (file, folder, prompt, row) that cannot be used."""
 
 
 class SettingError(InputError):
@@ -28,7 +28,7 @@ class SettingError(InputError):
 
 
 class DamagedError(ScrivenError):
-    """A file whose digest, format or version is not what a finished save left behind."""
+    """A file whose digest, format or version differs from what a finished save wrote."""
 
 
 class BusyError(ScrivenError):
@@ -49,6 +49,6 @@ class ResourceError(ScrivenError):
 
 
 class LostError(ScrivenError):
-    """Another process of a training on several is gone, or answers no more."""
+    """Another process of a distributed training is gone, or no longer answers."""
 
     exit_code = 3

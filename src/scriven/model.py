@@ -20,7 +20,7 @@ from .generate.sampling_params import SamplingParams, check_beams
 from .report import write_report
 from .runs.folder import find_run
 from .runs.load import Loaded, load_run
-from .runtime import Runtime, decide
+from .runtime import Runtime, choose_runtime
 from .settings import RuntimeSettings
 from .tasks.shared.supervised import SupervisedTask
 from .train.control import finetune_with_control
@@ -249,11 +249,11 @@ def load(
     """
     loaded = load_run(find_run(str(run)), arch)
     precision = None if dtype == "int8" else dtype
-    runtime = decide(RuntimeSettings(device=device, dtype=precision))  # type: ignore[arg-type]
+    runtime = choose_runtime(RuntimeSettings(device=device, dtype=precision))  # type: ignore[arg-type]
     trained = loaded.record["environment"]
     if precision is None and runtime.device.type == trained["device"].split(":")[0]:
         # the precision of training, so that an evaluation gives the same numbers
-        runtime = decide(RuntimeSettings(device=device, dtype=trained["dtype"]))
+        runtime = choose_runtime(RuntimeSettings(device=device, dtype=trained["dtype"]))
     return Model(loaded, runtime, dtype)
 
 

@@ -1,6 +1,7 @@
-"""The folder is the registry: a name is looked up as a file of a package folder, or as a path.
+"""The folder is the registry: a name is looked up as a file of a package, or as a user's file.
 
-Used for architectures, tasks, data formats, corpora and commands: adding one is adding a file.
+Architectures, optimizers, tasks, metrics, data formats, commands and so on are found this way, so
+adding one means adding a file (docs/extending.md).
 """
 
 import importlib
@@ -33,8 +34,8 @@ def names(package: str, exclude: Collection[str] = ()) -> list[str]:
     )
 
 
-def spelled(package: str, name: str) -> str | None:
-    """The file that a user calls `name`, with dashes for its underscores; None for none."""
+def find_module(package: str, name: str) -> str | None:
+    """The module called `name`, where dashes stand for underscores; None if there is none."""
     stem = name.replace("-", "_")
     return stem if stem in names(package) else None
 
@@ -44,7 +45,8 @@ def module(
 ) -> ModuleType:
     """The module `name` of `package`, or the user's own file when `name` ends in .py.
 
-    A path is run as code, so it only ever comes from the command line, never from a run folder.
+    A user's file is run as code, so its path may come from the command line or from Python, but
+    never from a run folder.
 
     Args:
         kind: what such a file is, for the error message. exclude: as for `names`.
@@ -68,10 +70,10 @@ def _from_path(kind: str, path: Path) -> ModuleType:
         raise InputError(f"{kind} file {path} does not exist")
     spec = importlib.util.spec_from_file_location(f"scriven_user_{path.stem}", path)
     assert spec is not None and spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = found  # dataclasses look their module up by name
-    spec.loader.exec_module(found)
-    return found
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = loaded  # dataclasses look their module up by name
+    spec.loader.exec_module(loaded)
+    return loaded
 
 
 def installed_version(package: str) -> str | None:

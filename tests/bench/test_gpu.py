@@ -10,7 +10,7 @@ import gpu
 import pytest
 import torch
 
-from scriven.runtime import decide
+from scriven.runtime import choose_runtime
 from scriven.settings import RuntimeSettings
 
 PROGRAM = Path(__file__).parents[2] / "bench" / "gpu.py"
@@ -44,7 +44,7 @@ def written(way: str, prompt: list[int]) -> list[list[int]]:
     for weight in task.parameters():
         if weight.dim() == 2:
             torch.nn.init.normal_(weight, std=0.3)
-    runtime = decide(RuntimeSettings(device="cpu", dtype="float32"))
+    runtime = choose_runtime(RuntimeSettings(device="cpu", dtype="float32"))
     write = decoding.writer(way, task, runtime, torch.tensor([prompt]), 24)
     return [torch.cat(write(), 1)[0].tolist() for _ in range(2)]
 

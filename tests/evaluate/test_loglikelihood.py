@@ -14,12 +14,12 @@ from scriven.errors import InputError
 from scriven.evaluate import loglikelihood
 from scriven.evaluate.loglikelihood import LoglikelihoodScorer, encode_pair
 from scriven.models.base import pretraining
-from scriven.runtime import decide
+from scriven.runtime import choose_runtime
 from scriven.settings import RuntimeSettings, TokenizerSettings
 from scriven.tokenizers import Tokenizer, byte, train_tokenizer
 
 CONTEXT = 8
-RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))
+RUNTIME = choose_runtime(RuntimeSettings(device="cpu", dtype="float32"))
 BYTES = byte.train([], TokenizerSettings(kind="byte")).with_special_tokens("mask", "delimiter")
 PAIRS = [
     ("ab", "c"),

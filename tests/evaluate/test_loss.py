@@ -12,13 +12,13 @@ from scriven import registry
 from scriven.data.shards import TokenFile, TokenFileWriter
 from scriven.evaluate.loss import evaluate_loss
 from scriven.models.base import pretraining
-from scriven.runtime import decide
+from scriven.runtime import choose_runtime
 from scriven.settings import RuntimeSettings
 from scriven.tasks.base import BaseTask
 
 V, CONTEXT = 31, 8
 SPECIAL = {"eos": V - 3, "pad": V - 2, "mask": V - 1}
-RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))
+RUNTIME = choose_runtime(RuntimeSettings(device="cpu", dtype="float32"))
 
 
 def make(module: ModuleType) -> BaseTask:

@@ -11,7 +11,7 @@ from taught import ABLE, TASKS, batch, encode, make, rows, tokenizer
 from scriven.data.batch import IGNORE_INDEX, Batch
 from scriven.errors import InputError
 from scriven.nn.cache import Cache
-from scriven.runtime import decide
+from scriven.runtime import choose_runtime
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.tasks.base import Output
 from scriven.tasks.shared.classification import SequenceClassification
@@ -19,7 +19,7 @@ from scriven.train.optim.base import Optimizers
 from scriven.train.parallel import Parallel
 from scriven.train.train_step import StepMetrics, TrainStep
 
-RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))
+RUNTIME = choose_runtime(RuntimeSettings(device="cpu", dtype="float32"))
 LABELLED = [
     (name, model) for name, model in ABLE if issubclass(TASKS[name], SequenceClassification)
 ]

@@ -9,7 +9,7 @@ import torch
 from scriven.data.batch import Batch
 from scriven.evaluate.loss import evaluate_loss
 from scriven.models import llama, rnn, transformer_xl
-from scriven.runtime import decide
+from scriven.runtime import choose_runtime
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.tasks.language import Language
 from scriven.train.optim.base import Optimizers
@@ -17,7 +17,7 @@ from scriven.train.parallel import Parallel
 from scriven.train.recurrent_state import RecurrentState
 from scriven.train.train_step import TrainStep
 
-RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))
+RUNTIME = choose_runtime(RuntimeSettings(device="cpu", dtype="float32"))
 
 
 def task(kind: str = "transformer_xl") -> Language:

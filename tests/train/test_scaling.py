@@ -114,7 +114,7 @@ def test_other_amounts_are_refused(text: str) -> None:
 @pytest.fixture(autouse=True)
 def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The GPU that is planned for is not this machine, whose memory therefore says nothing."""
-    monkeypatch.setattr(planning, "memory_available", lambda _: None)
+    monkeypatch.setattr(planning, "available_memory", lambda _: None)
 
 
 def trained(size: str | None, budget: str, tokens: float, device: str) -> TrainPlan:

@@ -7,14 +7,14 @@ import torch
 
 from scriven.data.batch import IGNORE_INDEX, Batch
 from scriven.models import llama
-from scriven.runtime import decide
+from scriven.runtime import choose_runtime
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.tasks.language import Language
 from scriven.train.optim.base import Optimizers
 from scriven.train.parallel import Parallel
 from scriven.train.train_step import TrainStep
 
-RUNTIME = decide(RuntimeSettings(device="cpu", dtype="float32"))
+RUNTIME = choose_runtime(RuntimeSettings(device="cpu", dtype="float32"))
 
 
 def task() -> Language:

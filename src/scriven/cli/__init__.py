@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter
 
 from .. import __version__, config, registry
 from ..errors import ResourceError, ScrivenError, SettingError
-from ..process import settle
+from ..process import configure_threads_and_malloc
 
 ALIASES = {"--encoding": "--data.encoding", "--skip-bad": "--data.skip_bad"}
 
@@ -109,7 +109,7 @@ def run(arguments: list[str]) -> int:
 
 def _execute(arguments: list[str]) -> None:
     """Parses a command line and runs its command."""
-    settle()
+    configure_threads_and_malloc()
     # 1. settings (--section.key) are ours; cyclopts parses the rest
     words, settings = config.split_arguments([_unalias(item) for item in arguments])
     words, path = config.take_option(words, "--config")

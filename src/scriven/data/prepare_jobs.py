@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from ..errors import DamagedError, InputError, MissingExtra, ResourceError
 from ..files import new_folder
-from ..process import settle
+from ..process import configure_threads_and_malloc
 from ..tokenizers import Tokenizer, clean, load_tokenizer
 from ..tokenizers.fast import Encoder, fast_encoder
 from . import datatrove
@@ -153,7 +153,7 @@ def _start_worker(out: Path, finished: Any) -> None:
     os.environ |= {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    settle()
+    configure_threads_and_malloc()
     plan, tokenizer = read_plan(out), load_tokenizer(out)
     assert plan is not None, "a worker without a plan"
     _worker = _Worker(plan, tokenizer, fast_encoder(tokenizer), out, finished)

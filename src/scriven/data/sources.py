@@ -96,7 +96,7 @@ class Sources:
             huggingface.parse_name(name)
             return [Source(name, partial(huggingface.read_dataset, name))]
         path = Path(name)
-        corpus = registry.spelled(_CORPORA, name)
+        corpus = registry.find_module(_CORPORA, name)
         if path.name == name and not path.suffix and corpus:
             return [Source(name, registry.module(_CORPORA, corpus).read)]
         with _readable(name):

@@ -21,7 +21,7 @@ from ..files import new_folder, printable, read_file
 from ..runs import folder, metadata
 from ..runs.huggingface import from_hf_weights, hf_files, save_pretrained, to_hf_weights
 from ..runs.load import load_run
-from ..runtime import decide
+from ..runtime import choose_runtime
 from ..settings import RuntimeSettings, Settings
 from .check import check
 from .folder import PICKLED, Foreign, open_foreign, refuse_pickle, shards
@@ -117,7 +117,7 @@ def _free(out: Path) -> Path:
 def _record(foreign: Foreign, name: str, path: Path, out: Path, parameters: int) -> dict[str, Any]:
     """The content of scriven.json: what is known of a model that was trained elsewhere."""
     tokenizer = foreign.tokenizer
-    runtime = decide(RuntimeSettings(dtype="float32"))
+    runtime = choose_runtime(RuntimeSettings(dtype="float32"))
     others = folder.list_runs(out.parent).values()
     return {
         "scriven": __version__,

@@ -19,7 +19,7 @@ from ..format import format_bytes
 from ..models.base import pretraining
 from ..models.shared.weight_map import to_twin
 from ..runs.weights import load_tensors
-from ..runtime import memory_available
+from ..runtime import available_memory
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -40,7 +40,7 @@ def needed(module: Any, model: Any, special: Mapping[str, int]) -> dict[str, Ten
     with torch.device("meta"):
         task = kind.Task(module.Model(model), special=special)
     size = 4 * sum(weight.numel() for weight in task.parameters())
-    available = memory_available()
+    available = available_memory()
     if available is not None and size > available:
         raise ResourceError(
             f"this model needs {format_bytes(size)} of memory and {format_bytes(available)} are "

@@ -18,7 +18,7 @@ from ..generate.sampling_params import SamplingParams
 from ..models import llama
 from ..models.shared.cost import flops_per_token
 from ..nn.quantized import PackedLinear
-from ..runtime import Runtime, decide
+from ..runtime import Runtime, choose_runtime
 from ..settings import OptimSettings, RuntimeSettings, TokenizerSettings
 from ..tasks.language import Language
 from ..tokenizers import byte
@@ -57,7 +57,7 @@ class Speed:
 
 def benchmark() -> dict[str, Any]:
     """Products, memory, training and writing; about half a minute."""
-    runtime = decide(RuntimeSettings())
+    runtime = choose_runtime(RuntimeSettings())
     device, dtype = runtime.device, str(runtime.dtype).removeprefix("torch.")
     products = {
         name: matmul_rate(getattr(torch, name), device=device)

@@ -9,7 +9,7 @@ from .. import __version__, registry
 from ..data.batch import Batch
 from ..format import format_bytes
 from ..models import llama
-from ..runtime import Runtime, decide, memory_available
+from ..runtime import Runtime, available_memory, choose_runtime
 from ..settings import RuntimeSettings
 from ..tasks.language import Language
 
@@ -29,9 +29,9 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 def diagnose() -> dict[str, Any]:
     """Versions, device, precision, threads, memory, disk, extras, and a numerical self-test."""
-    runtime = decide(RuntimeSettings())
+    runtime = choose_runtime(RuntimeSettings())
     free = shutil.disk_usage(".").free
-    memory = memory_available()
+    memory = available_memory()
     return {
         "scriven": __version__,
         **runtime.describe(),

@@ -17,7 +17,7 @@ from ..errors import InputError, SettingError
 from ..models.base import Architecture, pretraining
 from ..models.shared.cost import build_empty, check_fits
 from ..runs.load import Loaded
-from ..runtime import Runtime, memory_available
+from ..runtime import Runtime, available_memory
 from ..settings import OptimSettings, Settings
 from ..tokenizers import Tokenizer
 from .budget import Budget
@@ -121,7 +121,7 @@ def plan_pretraining(
     local = max(1, batch // world_size)
     micro = min(local, settings.train.micro_batch_size or at_once)
     choices.set("train.micro_batch_size", micro)
-    check_fits(model, micro * model.context_length, memory_available(runtime.device))
+    check_fits(model, micro * model.context_length, available_memory(runtime.device))
     # 3. evaluations and early stopping
     tokens = batch * tokens_per_row(kind, model, data.train_tokens, data.rows)
     steps = budget.total_steps(tokens, data.train_tokens)
@@ -372,7 +372,7 @@ def plan_finetuning(
     at_once = max(1, CPU_MICRO_BATCH_TOKENS // row) if runtime.device.type == "cpu" else batch
     micro = min(batch, train.micro_batch_size or at_once)
     choices.set("train.micro_batch_size", micro)
-    check_fits(model, micro * data.longest, memory_available(runtime.device))
+    check_fits(model, micro * data.longest, available_memory(runtime.device))
     # 2. the budget, evaluations and early stopping
     epoch = max(1, round(data.rows / batch))  # steps
     if budget is None:

@@ -17,7 +17,7 @@ from ..models.shared.cost import build_empty
 from ..runs import checkpoint
 from ..runs.folder import find_run
 from ..runs.load import Loaded, load_run
-from ..runtime import Runtime, decide
+from ..runtime import Runtime, choose_runtime
 from ..settings import Settings
 from .autoconfig import finetune_defaults, finetune_model_config, plan_finetuning
 from .budget import parse_budget
@@ -64,7 +64,7 @@ class Finetuning:
         self.seed = 0 if overrides.seed is None else overrides.seed
         check_whole("seed", self.seed, LARGEST_SEED)
         self.budget = parse_budget(request.budget) if request.budget else None
-        self.runtime = decide(self.settings.runtime)
+        self.runtime = choose_runtime(self.settings.runtime)
         self.base = _load_base(request)
         self.table = load_table(
             request.sources,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import SettingError
-from ..runtime import decide, memory_available
+from ..runtime import available_memory, choose_runtime
 from ..settings import RuntimeSettings
 
 
@@ -68,7 +68,7 @@ def machine_of(name: str | None, probed: bool = True) -> Machine:
         return MACHINES[name]
     if name not in (None, "cpu"):
         raise SettingError(f"--device {name!r} is unknown: use {', '.join(MACHINES)} or cpu")
-    runtime = decide(RuntimeSettings(device=name))
+    runtime = choose_runtime(RuntimeSettings(device=name))
     if runtime.device.type == "cuda":
         title = torch.cuda.get_device_name(runtime.device)
         known = [MACHINES[key] for key in MACHINES if key in title.lower()]
@@ -77,7 +77,7 @@ def machine_of(name: str | None, probed: bool = True) -> Machine:
         memory = float(torch.cuda.get_device_properties(runtime.device).total_memory)
     else:
         title = "this processor" if runtime.device.type == "cpu" else "this GPU"
-        memory = float(memory_available() or 8e9)
+        memory = float(available_memory() or 8e9)
     half, gpu = runtime.dtype != torch.float32, runtime.device.type != "cpu"
     if not probed:
         return Machine(title, 0.0, memory, USUAL, ETHERNET, ETHERNET, 1, half, gpu, "as given")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..distributed import SINGLE_PROCESS, DistributedContext
-from ..runtime import Runtime, memory_available
+from ..runtime import Runtime, available_memory
 from ..settings import RuntimeSettings
 from ..tasks.base import BaseTask, Output
 
@@ -174,5 +174,5 @@ def shard_like(tensor: Tensor, shard: Tensor) -> Tensor:
 def _device_memory(runtime: Runtime, dist: DistributedContext) -> int | None:
     if runtime.device.type == "cuda":
         return int(torch.cuda.get_device_properties(runtime.device).total_memory)
-    memory = memory_available()
+    memory = available_memory()
     return None if memory is None else int(dist.broadcast(memory)) // dist.local_world_size

@@ -15,7 +15,7 @@ from ..errors import InputError, SettingError
 from ..generate.sampling_params import LARGEST_SEED, check_whole
 from ..models.base import Architecture, pretraining
 from ..runs.folder import find_run
-from ..runtime import Runtime, decide
+from ..runtime import Runtime, choose_runtime
 from ..settings import Settings, TokenizerSettings
 from ..tokenizers.vocabulary import choose_vocab_size
 from .autoconfig import plan_pretraining
@@ -87,7 +87,9 @@ class Pretraining:
                 f"--parallel {settings.runtime.parallel} is for several processes: start them with "
                 "torchrun --nproc-per-node 2 -m scriven train ..."
             )
-        self.runtime = decide(settings.runtime, (self.dist.local_rank, self.dist.local_world_size))
+        self.runtime = choose_runtime(
+            settings.runtime, (self.dist.local_rank, self.dist.local_world_size)
+        )
         self.seed = 0 if overrides.seed is None else overrides.seed
         check_whole("seed", self.seed, LARGEST_SEED)
         self.task = pretraining(module)

@@ -18,7 +18,7 @@ from ..errors import BusyError, InputError, LostError, SettingError
 from ..runs.folder import create_run_dir
 from ..runs.lock import RunLock
 from ..runs.metadata import check_size, read_metadata, write_metadata
-from ..runtime import Runtime, decide
+from ..runtime import Runtime, choose_runtime
 from ..settings import Settings
 from .datasets import TrainDataset
 from .finetune import Finetuning
@@ -154,7 +154,7 @@ class _Launch:
             raise InputError(f"{folder} was fine-tuned from another model: use --out NEW")
         # 2. the machine may be another one
         dist.batch_shard(plan.settings.train.batch_size or 1)
-        runtime = decide(plan.settings.runtime, (dist.local_rank, dist.local_world_size))
+        runtime = choose_runtime(plan.settings.runtime, (dist.local_rank, dist.local_world_size))
         environment = metadata["environment"]
         processes = environment.get("processes", 1)
         if dist.world_size != processes:
@@ -190,7 +190,7 @@ class _Launch:
             return TrainResult(folder, {**metadata["results"], "run": str(folder)})
         plan = plan_from_metadata(metadata, self.request.arch, self.overrides.sections.get("optim"))
         dataset = self.source.follow(message["sources"], metadata, plan)
-        runtime = decide(plan.settings.runtime, (dist.local_rank, dist.local_world_size))
+        runtime = choose_runtime(plan.settings.runtime, (dist.local_rank, dist.local_world_size))
         return self.train(plan, dataset, folder, metadata, runtime)
 
     def train(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..distributed import SINGLE_PROCESS, DistributedContext
-from ..runtime import Runtime, random_state, restore_random_state
+from ..runtime import Runtime, restore_rng_state, rng_state
 from .datasets import TrainDataset
 from .optim.base import Optimizers
 from .parallel import Parallel
@@ -84,7 +84,7 @@ def state_dict(
     groups = {
         "model": parallel.full_tensors(parallel.task.state_dict()),
         "optimizer": parallel.full_tensors(tensors),
-        "random": random_state(device),
+        "random": rng_state(device),
     }
     if recurrent_state is not None and (tensors := recurrent_state.state_dict(parallel.dist)):
         groups["recurrent_state"] = tensors
@@ -104,5 +104,5 @@ def load_state_dict(
     optimizers.restore(groups["optimizer"], values["optimizer"])
     if recurrent_state is not None:
         recurrent_state.load_state_dict(groups.get("recurrent_state", {}))
-    restore_random_state(groups["random"], device)
+    restore_rng_state(groups["random"], device)
     return TrainState(**values["progress"])

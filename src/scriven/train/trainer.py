@@ -8,7 +8,7 @@ from ..data.batch import Batch
 from ..errors import ScrivenError
 from ..evaluate.loss import Score, evaluate_loss
 from ..generate.engine import Engine
-from ..runtime import keep_random_state
+from ..runtime import preserve_rng_state
 from .budget import TrainingHorizon
 from .build_model import build_model
 from .checkpointer import Checkpointer
@@ -287,7 +287,7 @@ class Trainer:
         self.fit_baseline()
         evaluating = self.read_clock()
         # 1. the score; None if a signal arrived meanwhile, which the loop sees itself
-        with keep_random_state(self.device):
+        with preserve_rng_state(self.device):
             score = self.evaluate(interruptible=True)
         if score is None:
             return
@@ -376,7 +376,7 @@ class Trainer:
     def sample_and_report(self, state: TrainState) -> None:
         """Generates a sample; neither its time nor its random numbers count as training."""
         began = self.now
-        with keep_random_state(self.device):
+        with preserve_rng_state(self.device):
             text = self.sample()
         self.last_sample_seconds = state.seconds = self.read_clock()
         self._exclude(self.now - began)

@@ -11,7 +11,7 @@ from ... import registry
 
 def builtin(name: str) -> ModuleType | None:
     """The built-in table of this name; None where it is none, so that it can be a path."""
-    file = registry.spelled(__package__, name)
+    file = registry.find_module(__package__, name)
     return None if file is None else registry.module(__package__, file)
 
 
