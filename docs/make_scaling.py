@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scriven.api.planning import plan
 from scriven.format import rough_duration, si
 from scriven.inspect import inspect
-from scriven.train.forecast import PARTS, peak
+from scriven.plan.estimate import PARTS, peak_memory
+from scriven.plan.planner import plan
 
 PAGE = Path(__file__).with_name("scaling.md")
 RESULTS = Path(__file__).parents[1] / "bench" / "results.jsonl"
@@ -126,7 +126,7 @@ def layouts() -> str:
     rows = []
     for size in ("124M", "1B", "7B", "13B", "70B", "175B"):
         data = plan(size, device="h100", gpus=64)
-        totals = [peak(parts) for parts in data["memory"].values()]
+        totals = [peak_memory(parts) for parts in data["memory"].values()]
         rows.append([f"`{size}`", *(_gigabytes(total) for total in totals),
                      *(si(sent) + "B" for sent in data["bytes_sent_per_token"].values()),
                      data["layout"] or "none"])  # fmt: skip

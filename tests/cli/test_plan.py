@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from scriven import config
-from scriven.api.planning import plan
 from scriven.cli import build, run
 from scriven.inspect import inspect
+from scriven.plan.planner import plan
 
 
 def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def test_the_words_name_every_part(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", "--size", "1B", "--gpus", "8", "--device", "h100"]) == 0
     said = capsys.readouterr().out
     for word in (
-        "1,063,714,816", "524,288", "matrices 0.02", "20 for each parameter", "H100", "gradients",
+        "1,063,714,816", "524,288", "matrices 0.02", "20 per parameter", "H100", "gradients",
         "optimizer", "activations", "fsdp with checkpointing", "bottleneck", "arithmetic",
         "torchrun --standalone --nproc-per-node 8 -m scriven train TEXT --size 1B",
     ):  # fmt: skip
@@ -112,7 +112,7 @@ def test_more_devices_take_no_longer_and_cost_no_less() -> None:
 
 def test_more_devices_than_sequences_stand_idle(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", "--size", "1B", "--gpus", "1024", "--device", "h100"]) == 0
-    assert "512 devices: an update has 512 sequences" in capsys.readouterr().out
+    assert "512 devices: a step has 512 sequences" in capsys.readouterr().out
 
 
 def test_a_slow_network_becomes_the_bottleneck() -> None:

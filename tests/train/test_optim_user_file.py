@@ -7,9 +7,9 @@ import pytest
 import torch
 from scriven.runs.record import read_record, write_record
 
-from scriven.api.planning import plan
 from scriven.errors import InputError, SettingError
 from scriven.models import llama
+from scriven.plan.planner import plan
 from scriven.runs import checkpoint
 from scriven.settings import OptimSettings
 from scriven.tasks.language import Language

@@ -1,5 +1,1 @@
-"""What has not found its package yet: `plan`, `prepare` and `export`."""
-
-from .planning import plan
-
-__all__ = ["plan"]
+"""What has not found its package yet: `prepare` and `export`."""

@@ -24,34 +24,34 @@ def plan(
     json: bool = False,
     settings: Settings = None,
 ) -> None:
-    """Shape, batch, rates, memory, time and bottleneck of a training, before it is begun.
+    """Estimate a training: shape, batch size, learning rates, memory, time and bottleneck.
 
     Parameters
     ----------
     size
-        As train takes it: small, 12M, 1B; by default what suits the budget.
+        Model size, as train takes it: small, 12M, 1B; by default what suits the budget.
     budget
-        As train takes it; 20 tokens for each parameter by default, or one pass through the text.
+        Length, as train takes it; by default 20 tokens per parameter, or one epoch of the text.
     gpus
-        How many devices train together.
+        Number of devices.
     device
         a100, h100, h200 or cpu; by default what this machine has, measured.
     tokens
-        Of the text, as in 9B, or its bytes, as in 40GB.
+        Tokens of the text, as in 9B, or its bytes, as in 40GB.
     arch
         The architecture (llama by default).
     peak
         TFLOPs per second of a device that is not in the table.
     network
-        Gigabytes per second from one computer to others.
+        Gigabytes per second from one node to others.
     utilisation
-        Share of the peak that matrix products reach.
+        Fraction of the peak that matmuls reach.
     json
         One JSON object on standard output.
     """
-    from ..api.planning import plan as calculate
+    from ..plan.planner import plan as estimate
 
-    data = calculate(
+    data = estimate(
         size,
         budget=budget,
         gpus=gpus,
@@ -63,55 +63,55 @@ def plan(
         utilisation=utilisation,
         settings=settings or {},
     )
-    emit(data, words(data), json)
+    emit(data, describe(data), json)
 
 
-def words(data: dict[str, Any]) -> str:
-    """For a person."""
-    parts = [table(_what(data)), _memory(data), table(_time(data)), data["command"]]
+def describe(data: dict[str, Any]) -> str:
+    """The plan for a person: three tables and the command."""
+    parts = [table(_model(data)), _memory(data), table(_time(data)), data["command"]]
     return "\n\n".join(parts)
 
 
-def _what(data: dict[str, Any]) -> list[tuple[str, str]]:
+def _model(data: dict[str, Any]) -> list[tuple[str, str]]:
     model, rates = data["model"], data["rates"]
     shape = ", ".join(
         f"{name} {model[name]:,}"
         for name in ("layers", "heads", "d_model", "context_length", "vocab_size")
         if model.get(name) is not None
     )
-    passes = f", {data['passes']:.3g} passes through the text" if data["passes"] else ""
+    epochs = f", {data['passes']:.3g} epochs of the text" if data["passes"] else ""
     between = data["flops_between"]
     return [
         ("size", f"{data['size']}: {data['architecture']}, {shape}"),
         ("parameters", f"{data['parameters']:,}"),
         ("batch", f"{data['batch_size']:,} sequences, {data['batch_tokens']:,} tokens"),
         (
-            "peak rates",
+            "learning rates",
             f"{data['optimizer']}: matrices {rates['matrices']:.3g}, the rest {rates['rest']:.3g}",
         ),
         (
-            "horizon",
-            f"{si(data['tokens'])} tokens, {data['tokens_per_parameter']:.3g} for each "
-            f"parameter, {data['steps']:,} updates{passes}",
+            "length",
+            f"{si(data['tokens'])} tokens, {data['tokens_per_parameter']:.3g} per "
+            f"parameter, {data['steps']:,} steps{epochs}",
         ),
         (
-            "FLOPs of a token",
+            "FLOPs per token",
             f"{si(data['flops_per_token'])} = 6 x "
             f"{si((data['flops_per_token'] - between) / 6)} weights + {si(between)} "
             "between positions",
         ),
-        ("FLOPs in all", f"{data['flops']:.3g}"),
+        ("FLOPs in total", f"{data['flops']:.3g}"),
     ]
 
 
 def _memory(data: dict[str, Any]) -> str:
-    """Of one device, with one sequence at a time."""
-    from ..train.forecast import peak
+    """Memory of one device by part and layout, with one sequence at a time."""
+    from ..plan.estimate import peak_memory
 
     names = list(next(iter(data["memory"].values())))
     head = ["memory per device", *names, "peak"]
     rows = [
-        [layout, *(format_bytes(parts[name]) for name in names), format_bytes(peak(parts))]
+        [layout, *(format_bytes(parts[name]) for name in names), format_bytes(peak_memory(parts))]
         for layout, parts in data["memory"].items()
     ]
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
@@ -126,7 +126,7 @@ def _memory(data: dict[str, Any]) -> str:
 
 
 def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
-    from ..train.forecast import PARTS
+    from ..plan.estimate import PARTS
 
     machine = data["device"]
     rows = [
@@ -134,11 +134,11 @@ def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
             "machine",
             f"{data['gpus']:,} x {machine['name']}: {si(machine['peak'])}FLOP/s "
             f"({machine['source']}), {machine['memory'] / 1e9:.3g} GB; "
-            f"{data['utilisation']:.0%} of it for products",
+            f"{data['utilisation']:.0%} of it for matmuls",
         )
     ]
     for layout, sent in data["bytes_sent_per_token"].items():
-        rows.append((f"sent, {layout}", f"{si(sent)}B for each token that a device reads"))
+        rows.append((f"sent, {layout}", f"{si(sent)}B per token that a device reads"))
     if data["layout"] is None:
         needed = data["gpus_needed"]
         how = f"{needed:,} of them would hold it" if needed else "no number of them holds it"
@@ -149,7 +149,7 @@ def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [
         ("layout", f"{data['layout']}, micro-batch {data['micro_batch_size']}"),
         *(
-            (PARTS[name], f"{rough_duration(value)} of an update")
+            (PARTS[name], f"{rough_duration(value)} per step")
             for name, value in parts.items()
             if value
         ),
@@ -158,6 +158,6 @@ def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if data["idle"]:
         rows.append(
-            ("idle", f"{data['idle']:,} devices: an update has {data['batch_size']:,} sequences")
+            ("idle", f"{data['idle']:,} devices: a step has {data['batch_size']:,} sequences")
         )
     return [*rows, ("bottleneck", PARTS[data["bottleneck"]])]

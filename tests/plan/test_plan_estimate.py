@@ -1,4 +1,4 @@
-"""What a forecast says of memory, communication and work, against what torch does and counts."""
+"""Estimated memory, communication and arithmetic against what torch keeps, sends and counts."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,23 +11,33 @@ from torch.utils.flop_counter import FlopCounterMode
 from scriven import config, registry
 from scriven.data.batch import Batch
 from scriven.nn import attention
+from scriven.plan import estimate as estimates
+from scriven.plan.estimate import (
+    LAYOUTS,
+    Layout,
+    bytes_sent,
+    estimate,
+    fewest_devices,
+    memory_by_part,
+    peak_memory,
+    seconds_by_part,
+)
+from scriven.plan.hardware import GPUS, Hardware, hardware_of
+from scriven.plan.model_stats import ModelStats, model_stats
 from scriven.settings import OptimSettings
 from scriven.tasks.language import Language
-from scriven.train import forecast as forecasts
-from scriven.train.forecast import LAYOUTS, Layout, fewest, forecast, memory, peak, seconds, traffic
-from scriven.train.job import Job, job_of
-from scriven.train.machines import MACHINES, Machine, machine_of
+from scriven.train.optim import muon
 from scriven.train.optim.base import Optimizers
 from scriven.train.optim.muon import Muon, newton_schulz
 
-A100 = MACHINES["a100"]
+A100 = GPUS["a100"]
 DDP, FSDP = Layout("ddp", False), Layout("fsdp", False)
 PLAIN = replace(A100, half=False)
 
 
 @pytest.fixture(autouse=True)
 def one_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attention as on a GPU, which a forecast is for."""
+    """Attention as on a GPU, which estimates are for."""
     monkeypatch.setattr(attention, "NAIVE_MAX_LENGTH", 0)
     monkeypatch.setattr(attention, "BLOCK_CAUSAL_LENGTHS", range(0))
 
@@ -38,8 +48,12 @@ def shape(architecture: str = "llama", **fields: object) -> Any:
     return config.replace(start, {**usual, **fields}, "model")
 
 
-def job(architecture: str = "llama", optimizer: str = "muon", rows: int = 8, **fields: Any) -> Job:
-    return replace(job_of(architecture, shape(architecture, **fields), optimizer, True), rows=rows)
+def stats_of(
+    architecture: str = "llama", optimizer: str = "muon", rows: int = 8, **fields: Any
+) -> ModelStats:
+    return replace(
+        model_stats(architecture, shape(architecture, **fields), optimizer, True), batch_size=rows
+    )
 
 
 def built(architecture: str, **fields: object) -> Language:
@@ -74,13 +88,13 @@ def saved(task: Language, dtype: torch.dtype) -> int:
     return sum(seen.values())
 
 
-PRECISIONS = [(torch.float32, forecasts.FULL), (torch.bfloat16, forecasts.KEPT_HALF)]
+PRECISIONS = [(torch.float32, estimates.FLOAT32), (torch.bfloat16, estimates.BFLOAT16_ACTIVATION)]
 
 
 @pytest.mark.parametrize(("dtype", "number"), PRECISIONS)
 def test_activations_are_what_autograd_keeps(dtype: torch.dtype, number: float) -> None:
     two, four = (saved(built("llama", layers=n), dtype) for n in (2, 4))
-    ours = number * (job(layers=4).kept - job(layers=2).kept)
+    ours = number * (stats_of(layers=4).activations - stats_of(layers=2).activations)
     assert ours == pytest.approx((four - two) / 1024, rel=0.1)
 
 
@@ -89,14 +103,16 @@ def test_activations_of_a_simpler_block_are_on_the_safe_side(
     dtype: torch.dtype, number: float
 ) -> None:
     two, four = (saved(built("gpt2", layers=n), dtype) for n in (2, 4))
-    ours = number * (job("gpt2", layers=4).kept - job("gpt2", layers=2).kept)
+    ours = number * (
+        stats_of("gpt2", layers=4).activations - stats_of("gpt2", layers=2).activations
+    )
     assert 1 <= ours / ((four - two) / 1024) < 1.6
 
 
-def test_a_layer_that_is_forgotten_is_noticed() -> None:
+def test_a_forgotten_layer_is_noticed() -> None:
     """A planted bug."""
     two, four = (saved(built("llama", layers=n), torch.float32) for n in (2, 4))
-    wrong = forecasts.FULL * (job(layers=3).kept - job(layers=2).kept)
+    wrong = estimates.FLOAT32 * (stats_of(layers=3).activations - stats_of(layers=2).activations)
     assert wrong != pytest.approx((four - two) / 1024, rel=0.1)
 
 
@@ -108,17 +124,17 @@ def test_weights_gradients_and_moments_are_those_of_a_real_step(optimizer: Any) 
     gradients = sum(weight.grad.nbytes for weight in task.parameters() if weight.grad is not None)
     moving.step(1.0)
     moments = sum(each.nbytes for each in moving.state()[0].values() if each.dim())
-    parts = memory(job(optimizer=optimizer), DDP, PLAIN, 1, 1)
+    parts = memory_by_part(stats_of(optimizer=optimizer), DDP, PLAIN, 1, 1)
     assert parts["weights"] == sum(weight.nbytes for weight in task.parameters())
     assert parts["gradients"] == gradients
     assert parts["optimizer"] == moments
     assert parts["copies"] == 0
 
 
-def test_what_muon_needs_comes_when_activations_are_gone() -> None:
+def test_memory_of_muon_is_needed_when_activations_are_freed() -> None:
     parts = {"weights": 5.0, "activations": 3.0, "logits": 1.0, "update": 2.0}
-    assert peak(parts) == 9
-    assert peak(parts | {"update": 6.0}) == 11
+    assert peak_memory(parts) == 9
+    assert peak_memory(parts | {"update": 6.0}) == 11
 
 
 def test_muon_takes_a_few_matrices_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,18 +147,18 @@ def test_muon_takes_a_few_matrices_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         return [weight.detach() for weight in weights]
 
     together = moved()
-    assert job_of("llama", shape(layers=3), "muon", True).stacked == 3 * 64 * 2 * 192
-    monkeypatch.setattr("scriven.train.optim.muon.STACKED", 2 * 8 * 16)
+    assert model_stats("llama", shape(layers=3), "muon", True).muon_batch_numel == 3 * 64 * 2 * 192
+    monkeypatch.setattr(muon, "MAX_BATCH_NUMEL", 2 * 8 * 16)
     for few, all_ in zip(moved(), together, strict=True):
         torch.testing.assert_close(few, all_)
-    job_of.cache_clear()
-    assert job_of("llama", shape(layers=3), "muon", True).stacked == 64 * 2 * 192
-    job_of.cache_clear()
+    model_stats.cache_clear()
+    assert model_stats("llama", shape(layers=3), "muon", True).muon_batch_numel == 64 * 2 * 192
+    model_stats.cache_clear()
 
 
 @pytest.mark.parametrize("devices", [2, 8, 64])
-def test_fsdp_divides_what_lasts(devices: int) -> None:
-    whole, part = (memory(job(), each, A100, devices, 1) for each in (DDP, FSDP))
+def test_fsdp_shards_weights_gradients_and_optimizer_state(devices: int) -> None:
+    whole, part = (memory_by_part(stats_of(), each, A100, devices, 1) for each in (DDP, FSDP))
     for name in ("weights", "gradients", "optimizer"):
         assert part[name] == whole[name] / devices
     assert part["activations"] == whole["activations"]
@@ -150,16 +166,21 @@ def test_fsdp_divides_what_lasts(devices: int) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_memory_grows_with_what_is_computed_at_once(layout: Layout) -> None:
-    one, two = (memory(job(), layout, A100, 8, micro) for micro in (1, 2))
-    assert peak(two) > peak(one)
+    one, two = (memory_by_part(stats_of(), layout, A100, 8, micro) for micro in (1, 2))
+    assert peak_memory(two) > peak_memory(one)
     assert two["activations"] == 2 * one["activations"]
 
 
-def test_checkpointing_keeps_less() -> None:
-    deep = job(layers=12)
-    kept, forgotten = (memory(deep, Layout("ddp", again), A100, 1, 4) for again in (False, True))
+def test_activation_checkpointing_keeps_less() -> None:
+    deep = stats_of(layers=12)
+    kept, forgotten = (
+        memory_by_part(deep, Layout("ddp", again), A100, 1, 4) for again in (False, True)
+    )
     assert forgotten["activations"] < kept["activations"] / 3
-    times = [seconds(deep, Layout("ddp", a), A100, 1, 1, 0.4)["arithmetic"] for a in (False, True)]
+    times = [
+        seconds_by_part(deep, Layout("ddp", a), A100, 1, 1, 0.4)["arithmetic"]
+        for a in (False, True)
+    ]
     assert times[1] == pytest.approx(times[0] * 4 / 3)
 
 
@@ -176,26 +197,26 @@ def ring(devices: int, numbers: int) -> int:
 
 @pytest.mark.parametrize("devices", [2, 4, 8])
 def test_ddp_sends_what_a_ring_sends(devices: int) -> None:
-    small = job()
+    small = stats_of()
     padded = -(-small.parameters // devices) * devices
-    assert traffic(small, DDP, A100, devices, 1) == pytest.approx(
+    assert bytes_sent(small, DDP, A100, devices, 1) == pytest.approx(
         4 * ring(devices, padded), rel=1e-3
     )
 
 
 def test_fsdp_sends_for_each_micro_batch() -> None:
-    one, two = (traffic(job(rows=8), FSDP, A100, 2, micro) for micro in (4, 2))
+    one, two = (bytes_sent(stats_of(rows=8), FSDP, A100, 2, micro) for micro in (4, 2))
     assert two == 2 * one
-    assert one == 0.5 * 8 * job().parameters
-    assert traffic(job(rows=8), FSDP, PLAIN, 2, 4) == 0.5 * 12 * job().parameters
+    assert one == 0.5 * 8 * stats_of().parameters
+    assert bytes_sent(stats_of(rows=8), FSDP, PLAIN, 2, 4) == 0.5 * 12 * stats_of().parameters
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(32, 32), (32, 96), (80, 16)])
-def test_the_work_of_muon_is_what_torch_counts(rows: int, columns: int) -> None:
+def test_flops_of_muon_are_what_torch_counts(rows: int, columns: int) -> None:
     with FlopCounterMode(display=False) as counter:
         newton_schulz(torch.randn(1, rows, columns))
-    one = replace(job(), matrices=[(min(rows, columns), max(rows, columns))])
-    ours = seconds(one, DDP, replace(A100, peak=1.0), 1, 1, 1.0)["orthogonalisation"]
+    one = replace(stats_of(), matrices=[(min(rows, columns), max(rows, columns))])
+    ours = seconds_by_part(one, DDP, replace(A100, peak=1.0), 1, 1, 1.0)["orthogonalisation"]
     assert ours == counter.get_total_flops()
 
 
@@ -216,64 +237,64 @@ class Counter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_layer_starts_as_many_operations_as_assumed() -> None:
+def test_a_layer_launches_as_many_kernels_as_assumed() -> None:
     counts = []
     for layers in (2, 4):
         task = built("llama", layers=layers)
         with Counter() as counter:
             step(task, torch.bfloat16).backward()
         counts.append(counter.count)
-    assert (counts[1] - counts[0]) / 2 == pytest.approx(forecasts.STARTS, rel=0.15)
+    assert (counts[1] - counts[0]) / 2 == pytest.approx(estimates.KERNELS_PER_LAYER, rel=0.15)
 
 
 def test_arithmetic_is_the_flops_of_the_busiest_device() -> None:
-    small = job(rows=8)
+    small = stats_of(rows=8)
     for devices, rows in ((1, 8), (2, 4), (3, 3), (8, 1), (100, 1)):
-        parts = seconds(small, DDP, A100, devices, 1, 0.5)
+        parts = seconds_by_part(small, DDP, A100, devices, 1, 0.5)
         assert parts["arithmetic"] == pytest.approx(small.flops * rows * 1024 / (312e12 * 0.5))
 
 
 def test_one_device_sends_nothing() -> None:
-    assert seconds(job(), DDP, A100, 1, 1, 0.4)["communication"] == 0
+    assert seconds_by_part(stats_of(), DDP, A100, 1, 1, 0.4)["communication"] == 0
 
 
-def test_the_bottleneck_is_the_part_that_is_made_slow() -> None:
-    large = job(rows=4096, layers=8, d_model=1024, heads=8)
-    slow: dict[str, Machine] = {
+def test_the_bottleneck_is_the_part_made_slow() -> None:
+    large = stats_of(rows=4096, layers=8, d_model=1024, heads=8)
+    slow: dict[str, Hardware] = {
         "communication": replace(A100, link=1e6),
         "weights": replace(A100, bandwidth=1e5),
         "arithmetic": A100,
     }
     for part, machine in slow.items():
-        found = forecast(large, machine, 8, 0.4)
+        found = estimate(large, machine, 8, 0.4)
         assert found is not None and found.bottleneck == part
-        assert found.step >= found.seconds[part]
-    tiny = forecast(job(rows=1, context_length=64), A100, 1, 0.4)
+        assert found.step_seconds >= found.seconds[part]
+    tiny = estimate(stats_of(rows=1, context_length=64), A100, 1, 0.4)
     assert tiny is not None and tiny.bottleneck == "starts"
 
 
 def test_the_simplest_layout_that_fits_is_taken() -> None:
-    large = job(rows=512, layers=16, d_model=1024, heads=8)
-    roomy = forecast(large, A100, 8, 0.4)
+    large = stats_of(rows=512, layers=16, d_model=1024, heads=8)
+    roomy = estimate(large, A100, 8, 0.4)
     assert roomy is not None and roomy.layout == DDP
-    needed = peak(memory(large, FSDP, A100, 8, 1))
-    tight = forecast(large, replace(A100, memory=1.2 * needed), 8, 0.4)
+    needed = peak_memory(memory_by_part(large, FSDP, A100, 8, 1))
+    tight = estimate(large, replace(A100, memory=1.2 * needed), 8, 0.4)
     assert tight is not None and tight.layout.parallel == "fsdp"
-    assert peak(tight.memory) <= 0.9 * 1.2 * needed
+    assert peak_memory(tight.memory) <= 0.9 * 1.2 * needed
 
 
 def test_what_fits_nowhere_says_how_many_devices_would_do() -> None:
-    huge = job(rows=4096, layers=64, d_model=8192, heads=64)
-    assert forecast(huge, A100, 1, 0.4) is None
-    needed = fewest(huge, A100)
+    huge = stats_of(rows=4096, layers=64, d_model=8192, heads=64)
+    assert estimate(huge, A100, 1, 0.4) is None
+    needed = fewest_devices(huge, A100)
     assert needed is not None
-    assert forecast(huge, A100, needed, 0.4) is not None
-    assert forecast(huge, A100, needed // 2, 0.4) is None
-    assert fewest(huge, replace(A100, memory=1e6)) is None
+    assert estimate(huge, A100, needed, 0.4) is not None
+    assert estimate(huge, A100, needed // 2, 0.4) is None
+    assert fewest_devices(huge, replace(A100, memory=1e6)) is None
 
 
 def test_this_machine_is_measured() -> None:
-    here = machine_of("cpu")
+    here = hardware_of("cpu")
     assert here.source == "measured just now"
     assert 1e9 < here.peak < 1e15
     assert 1e8 < here.bandwidth < 1e13

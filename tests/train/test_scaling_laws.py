@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 
-from scriven.api.planning import plan
 from scriven.errors import SettingError
 from scriven.format import model_size
+from scriven.plan.planner import plan
 from scriven.runtime import Runtime
 from scriven.settings import OptimSettings, Settings, TokenizerSettings
 from scriven.train import autoconfig as planning

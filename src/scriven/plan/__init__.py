@@ -1,0 +1,1 @@
+"""What a training would take: `scriven plan` calculates it before anything is built."""

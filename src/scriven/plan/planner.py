@@ -1,0 +1,332 @@
+"""`scriven plan`: from a size or a budget to shape, batch, memory, time, bottleneck and command."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .. import config, registry
+from ..errors import SettingError
+from ..format import model_size
+from ..settings import Settings
+from ..tokenizers.vocabulary import choose_vocab_size
+from ..train import scaling_laws
+from ..train.budget import Budget, parse_budget
+from ..train.optim.base import OptimizerModule
+from ..train.train_plan import check_settings
+from .estimate import LAYOUTS, Estimate, bytes_sent, estimate, fewest_devices, memory_by_part
+from .hardware import Hardware, hardware_of
+from .model_stats import ModelStats, model_stats
+
+UTILISATION = 0.4
+"""Fraction of the peak that good trainings reach: docs/scaling.md compares with published ones."""
+MOST_DEVICES = 1 << 20
+MOST_ITERATIONS = 12
+
+
+@dataclass(frozen=True)
+class PlanArgs:
+    """What a plan is made for."""
+
+    architecture: str
+    hardware: Hardware
+    devices: int
+    utilisation: float
+    budget: Budget | None
+    text_tokens: float | None
+    settings: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan that agrees with itself."""
+
+    size: str
+    model: Any
+    settings: Settings
+    stats: ModelStats
+    estimate: Estimate | None
+    """None: it does not fit."""
+    budget: Budget
+    """In tokens or steps."""
+    tokens: float
+    steps: int
+
+
+def plan(
+    size: str | None = None,
+    *,
+    budget: str | None = None,
+    gpus: int = 1,
+    arch: str | None = None,
+    tokens: str | None = None,
+    device: str | None = None,
+    peak: float | None = None,
+    network: float | None = None,
+    utilisation: float = UTILISATION,
+    settings: Mapping[str, object] | None = None,
+) -> dict[str, Any]:
+    """Estimates a training: nothing is built, nothing is read.
+
+    Args:
+        size: as `train` takes it; by default what suits the budget.
+        budget: as `train` takes it; by default 20 tokens per parameter, or one epoch of `tokens`.
+        gpus: number of devices.
+        arch: the architecture, llama by default.
+        tokens: of the text, as in `9B`, or its bytes, as in `40GB`.
+        device: a100, h100, h200, cpu; by default what this machine has.
+        peak: TFLOPs per second of one device, instead of the table's or the measured.
+        network: gigabytes per second from one node to others, instead of the table's.
+        utilisation: fraction of the peak that matmuls reach.
+        settings: changes of settings, as in {"model.context_length": 2048}.
+
+    Raises:
+        SettingError: something impossible, or too little to plan from.
+    """
+    if not 1 <= gpus <= MOST_DEVICES:
+        raise SettingError(f"--gpus={gpus}: from 1 to {MOST_DEVICES:,}")
+    for name, value, most in (
+        ("utilisation", utilisation, 1.0),
+        ("peak", peak, 1e9),
+        ("network", network, 1e9),
+    ):
+        if value is not None and not 0 < value <= most:
+            raise SettingError(f"--{name}={value}: above 0, up to {most:g}")
+    hardware = hardware_of(device, measured=peak is None)
+    if peak is not None:
+        hardware = replace(hardware, peak=peak * 1e12, source="as given")
+    if network is not None:
+        hardware = replace(hardware, network=network * 1e9)
+    args = PlanArgs(
+        arch or "llama",
+        hardware,
+        gpus,
+        utilisation,
+        parse_budget(budget) if budget else None,
+        scaling_laws.parse_token_count(tokens) if tokens else None,
+        dict(settings or {}),
+    )
+    return report(args, _FixedPoint(args, size).solve())
+
+
+class _FixedPoint:
+    """Vocabulary, context length and batch follow from the number of tokens, and the tokens, where
+    the budget does not give them, from the parameters or the seconds: iterates until both agree."""
+
+    def __init__(self, args: PlanArgs, size: str | None) -> None:
+        self.args, self.budget = args, args.budget
+        if size is None and self.budget is None and args.text_tokens is None:
+            self.budget = Budget("seconds", 600)  # the default of `train`
+        self.unit = self.budget.unit if self.budget else None
+        self.amount = self.budget.amount if self.budget else 0.0
+        self.default_model = registry.module("scriven.models", args.architecture).Config()
+        sections = config.sections(args.settings)
+        self.model_changes = sections.pop("model", {})
+        self.settings = _changed(sections)
+        self.flops_per_second = args.hardware.peak * args.utilisation * args.devices
+        self.size_follows = size is None and self.unit == "seconds"
+        """Whether the size follows from seconds."""
+        self.size = size or self._initial_size()
+
+    def solve(self) -> Planned:
+        """Iterates to the finished plan."""
+        tokens = scaling_laws.compute_optimal_tokens(_block_parameters(self.size))
+        for _ in range(MOST_ITERATIONS):
+            tokens = _three_digits(tokens)
+            # 1. the model and its speed, for this number of tokens
+            model, stats, result = self._estimate(tokens)
+            # 2. the number of tokens that such a model should or can read
+            new_tokens = _three_digits(self._tokens(stats, result))
+            ratio = new_tokens / scaling_laws.compute_optimal_tokens(stats.parameters)
+            # 3. too many for the model: a larger one; too few: a smaller one
+            if self.size_follows and not 0.95 < ratio < 1.05:
+                parameters = _block_parameters(self.size) * ratio**0.5
+                self.size = model_size(max(1e3, parameters))
+            elif new_tokens == tokens:
+                break
+            tokens = new_tokens
+        budget = Budget("tokens", tokens)
+        if self.budget is not None and self.unit == "steps":
+            budget = self.budget
+        steps = budget.total_steps(stats.batch_tokens, 1)
+        assert steps is not None
+        return Planned(self.size, model, self.settings, stats, result, budget, tokens, steps)
+
+    def _initial_size(self) -> str:
+        """The size for a budget: 6 FLOPs per parameter and token, and 20 tokens per parameter
+        (Hoffmann et al. 2022)."""
+        ratio = scaling_laws.TOKENS_PER_PARAMETER
+        if self.unit == "steps":
+            raise SettingError("a budget in steps says nothing of a size: add --size, as in 12M")
+        if self.unit == "seconds":
+            parameters = math.sqrt(self.flops_per_second * self.amount / (6 * ratio))
+        else:
+            parameters = self._given_tokens() / ratio
+        return model_size(max(1e3, parameters))
+
+    def _given_tokens(self) -> float:
+        """Tokens of a training whose budget gives them."""
+        if self.unit == "tokens":
+            return self.amount
+        if self.args.text_tokens is None:
+            raise SettingError("a budget in epochs needs the size of the text: add --tokens 40GB")
+        return self.args.text_tokens * (self.amount if self.budget else 1)
+
+    def _estimate(self, tokens: float) -> tuple[Any, ModelStats, Estimate | None]:
+        """Model, statistics and estimate for a training of so many tokens."""
+        text, hardware = self.args.text_tokens or tokens, self.args.hardware
+        seconds = self.amount if self.unit == "seconds" else math.inf
+        defaults: dict[str, object] = {
+            "vocab_size": choose_vocab_size(int(text * scaling_laws.BYTES_PER_TOKEN)),
+            "context_length": scaling_laws.default_context_length(
+                hardware.gpu, seconds, not hardware.gpu, int(text)
+            ),
+            **vars(scaling_laws.model_shape(self.size)),
+        }
+        known = {
+            name: value for name, value in defaults.items() if hasattr(self.default_model, name)
+        }
+        model = config.replace(self.default_model, {**known, **self.model_changes}, "model")
+        # `train` does not know the tokens of a budget in steps when it chooses the batch
+        horizon = None if self.unit == "steps" else tokens
+        step = scaling_laws.tokens_per_step(hardware.gpu, horizon, text)
+        rows = self.settings.train.batch_size or scaling_laws.sequences_per_step(
+            step, model.context_length, text
+        )
+        optimizer = self.settings.optim.optimizer
+        stats = model_stats(self.args.architecture, model, optimizer, hardware.gpu)
+        stats = replace(stats, batch_size=rows)
+        return model, stats, estimate(stats, hardware, self.args.devices, self.args.utilisation)
+
+    def _tokens(self, stats: ModelStats, result: Estimate | None) -> float:
+        """Tokens of the training."""
+        if self.unit == "steps":
+            return self.amount * stats.batch_tokens
+        if self.unit == "seconds":
+            if result is None:  # it fits nowhere: what arithmetic alone would allow
+                return self.amount * self.flops_per_second / stats.flops
+            return self.amount / result.step_seconds * stats.batch_tokens
+        if self.budget is not None or self.args.text_tokens is not None:
+            return self._given_tokens()
+        return scaling_laws.compute_optimal_tokens(stats.parameters)
+
+
+def _changed(sections: Mapping[str, dict[str, object]]) -> Settings:
+    """The default settings with changes."""
+    defaults = vars(Settings())
+    for name, values in sections.items():
+        if name not in defaults:
+            near = [f"--{each}." for each in ("model", *defaults)]
+            raise config.unknown(f"--{name}.{next(iter(values))}", near)
+    changed = {name: config.replace(defaults[name], each, name) for name, each in sections.items()}
+    settings = Settings(**{**defaults, **changed})
+    check_settings(settings)
+    return settings
+
+
+def _block_parameters(size: str) -> int:
+    """Parameters in the blocks of a size, about."""
+    shape = scaling_laws.model_shape(size)
+    return 12 * shape.layers * shape.d_model**2
+
+
+def _three_digits(tokens: float) -> float:
+    """Rounded, so that a command can name it."""
+    digits = 2 - math.floor(math.log10(max(1.0, tokens)))
+    return float(round(max(1.0, tokens), digits))
+
+
+def report(args: PlanArgs, planned: Planned) -> dict[str, Any]:
+    """The plan in plain values, as `--json` prints it."""
+    stats, hardware, devices = planned.stats, args.hardware, args.devices
+    optim = planned.settings.optim
+    return {
+        "size": planned.size,
+        "architecture": args.architecture,
+        "model": config.to_dict(planned.model),
+        "parameters": stats.parameters,
+        "parts": stats.parameters_by_part,
+        "batch_size": stats.batch_size,
+        "batch_tokens": stats.batch_tokens,
+        "optimizer": optim.optimizer,
+        "rates": OptimizerModule(optim.optimizer).lrs(optim, stats.d_model),
+        "tokens": planned.tokens,
+        "tokens_per_parameter": planned.tokens / stats.parameters,
+        "passes": planned.tokens / args.text_tokens if args.text_tokens else None,
+        "steps": planned.steps,
+        "flops_per_token": stats.flops,
+        "flops_between": stats.attention_flops,
+        "flops": float(stats.flops) * stats.batch_tokens * planned.steps,
+        "device": {**vars(hardware)},
+        "gpus": devices,
+        "utilisation": args.utilisation,
+        "memory": {
+            _layout_name(each, devices): memory_by_part(stats, each, hardware, devices, 1)
+            for each in LAYOUTS
+            if devices > 1 or each.parallel == "ddp"
+        },
+        **_speed(args, planned),
+        "idle": max(0, devices - stats.batch_size),
+        "command": command(args, planned),
+    }
+
+
+def _layout_name(layout: Any, devices: int) -> str:
+    return str(layout.name if devices > 1 else layout.single_device_name)
+
+
+def _speed(args: PlanArgs, planned: Planned) -> dict[str, Any]:
+    """Layout, communication, time and bottleneck; None where it does not fit."""
+    stats, hardware, devices = planned.stats, args.hardware, args.devices
+    result = planned.estimate
+    micro = result.micro_batch_size if result else 1
+    sent = {
+        each.name: bytes_sent(stats, each, hardware, devices, micro) * devices / stats.batch_tokens
+        for each in LAYOUTS
+        if devices > 1 and not each.checkpointing
+    }
+    speed = stats.batch_tokens / result.step_seconds if result else 0.0
+    return {
+        "layout": _layout_name(result.layout, devices) if result else None,
+        "micro_batch_size": micro if result else None,
+        "bytes_sent_per_token": sent,
+        "seconds_of_an_update": result.seconds if result else None,
+        "tokens_per_second": speed if result else None,
+        "seconds": result.step_seconds * planned.steps if result else None,
+        "share_of_peak": stats.flops * speed / (devices * hardware.peak) if result else None,
+        "bottleneck": result.bottleneck if result else "memory",
+        "gpus_needed": None if result else fewest_devices(stats, hardware),
+    }
+
+
+def command(args: PlanArgs, planned: Planned) -> str:
+    """The command that trains what was planned."""
+    budget, stats, result = planned.budget, planned.stats, planned.estimate
+    words = ["scriven train TEXT", f"--size {planned.size}"]
+    if args.architecture != "llama":
+        words.append(f"--arch {args.architecture}")
+    if budget.unit == "steps":
+        words.append(f"--budget {budget.amount:.10g}steps")
+    else:
+        unit, factor = ("G", 1e9) if budget.amount >= 1e9 else ("M", 1e6)
+        words.append(f"--budget {budget.amount / factor:.10g}{unit}tokens")
+    for name, value in args.settings.items():
+        # the vocabulary of a real text comes from its tokenizer
+        flag = name.replace("model.vocab_size", "tokenizer.vocab_size")
+        words.append(f"--{flag} {value}")
+    if result is None:
+        return " ".join(words)
+    default_micro = max(1, scaling_laws.GPU_TOKENS // stats.context_length)
+    local_batch = math.ceil(stats.batch_size / args.devices)
+    if "train.micro_batch_size" not in args.settings:
+        if result.micro_batch_size < min(default_micro, local_batch):
+            words.append(f"--train.micro_batch_size {result.micro_batch_size}")
+    if result.layout.checkpointing:
+        words.append("--runtime.activation_checkpointing true")
+    if args.devices == 1:
+        return " ".join(words)
+    nodes = math.ceil(args.devices / args.hardware.per_node)
+    per_node = min(args.devices, args.hardware.per_node)
+    where = "--standalone" if nodes == 1 else f"--nnodes {nodes} --rdzv-endpoint HOST:29500"
+    words[0] = f"torchrun {where} --nproc-per-node {per_node} -m {words[0]}"
+    return " ".join([*words, f"--runtime.parallel {result.layout.parallel}"])
