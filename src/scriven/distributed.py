@@ -59,7 +59,8 @@ class DistributedContext:
                 f"--train.batch_size={batch_size} is not divisible by {self.world_size} "
                 f"processes: use {nearest}"
             )
-        return self.shard(batch_size)
+        size = batch_size // self.world_size
+        return slice(self.rank * size, (self.rank + 1) * size)
 
     def all_reduce_sum(self, values: Sequence[float]) -> list[float]:
         """The sum over all processes, element by element."""
@@ -154,9 +155,11 @@ def init_distributed(timeout: float = DEFAULT_TIMEOUT) -> DistributedContext:
         SettingError: torchrun's environment variables are incomplete.
         LostError: the other processes did not arrive in time.
     """
-    if not is_distributed():
+    if "WORLD_SIZE" not in os.environ:
         return SINGLE_PROCESS
-    world_size = _environment_number("WORLD_SIZE", 1)
+    world_size = _environment_number("WORLD_SIZE")
+    if world_size == 1:
+        return SINGLE_PROCESS
     dist = DistributedContext(
         _environment_number("RANK"),
         world_size,

@@ -20,7 +20,7 @@ from .settings import DataSettings, TokenizerSettings
 from .tasks.base import BaseTask
 from .tasks.shared.columns import Row
 from .tokenizers import Tokenizer
-from .train.table_data import checked, load_table, shared
+from .train.table_dataset import count_shared, load_table, read_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +146,7 @@ def evaluate_table(
     train, rows = _training_rows(record, notes)
     if sources:
         rows = _rows_of(predictor, record, sources, data, notes)
-        if seen := shared(type(task), train, rows):
+        if seen := count_shared(type(task), train, rows):
             notes.append(
                 f"{seen:,} of {len(rows):,} rows are training rows: scores on them say little"
             )
@@ -194,4 +194,4 @@ def _rows_of(
         chosen = table_columns(task, metadata, table.columns, answers=True)
         # encoding refuses a label that is not known
         known = partial(task.encode, predictor.tokenizer)
-        return checked(table, type(task), chosen, data, notes, also=known)
+        return read_rows(table, type(task), chosen, data, notes, check=known)

@@ -23,9 +23,8 @@ from .runs.load import Loaded, load_run
 from .runtime import Runtime, choose_runtime
 from .settings import RuntimeSettings
 from .tasks.shared.supervised import SupervisedTask
-from .train.control import finetune_with_control
 from .train.request import TrainRequest
-from .train.run import TrainResult, start_or_resume
+from .train.run import TrainResult, finetune_with_control, start_or_resume
 from .train.signals import Interrupted
 
 GREEDY: dict[str, Any] = {"temperature": 0.0}

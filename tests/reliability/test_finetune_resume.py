@@ -15,7 +15,7 @@ import pytest
 
 from scriven.errors import InputError
 from scriven.runs import checkpoint
-from scriven.train import build_model, checkpointer, datasets, trainer
+from scriven.train import build_model, checkpointer, table_dataset, trainer
 from scriven.train import finetune as finetune_module
 from scriven.train.request import TrainRequest
 from scriven.train.run import TrainResult
@@ -140,11 +140,11 @@ PHASES: dict[str, tuple[Any, str]] = {
     "reading": (finetune_module, "load_table"),
     "building": (build_model, "build_task"),
     "step": (trainer.Trainer, "next_batch"),
-    "baseline": (datasets, "baseline_scores"),
+    "baseline": (table_dataset, "baseline_scores"),
     "evaluation": (trainer, "evaluate_loss"),
     "save": (checkpoint, "build_manifest"),
     "publishing": (checkpointer, "save_pretrained"),
-    "results": (datasets, "score_rows"),
+    "results": (table_dataset, "score_rows"),
     "record": (checkpointer, "write_metadata"),
 }
 

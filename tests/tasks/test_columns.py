@@ -19,7 +19,7 @@ from scriven.tasks.shared.columns import (
     values,
 )
 from scriven.tasks.shared.supervised import fit
-from scriven.train.table_data import choose_task, keep_rare, split
+from scriven.train.table_dataset import infer_task, keep_rare_labels, split_rows
 
 USUAL = {
     "classify": ["text", "label"],
@@ -36,7 +36,7 @@ USUAL = {
 @pytest.mark.parametrize("task", USUAL)
 def test_the_usual_columns_tell_the_task(task: str) -> None:
     for found in (USUAL[task], USUAL[task][::-1], [*USUAL[task], "id", "split"]):
-        name, chosen = choose_task(None, found, "")
+        name, chosen = infer_task(None, found, "")
         assert name == task
         assert sorted(chosen.values()) == sorted(USUAL[task])
 
@@ -59,7 +59,7 @@ def test_the_usual_columns_tell_the_task(task: str) -> None:
     ],
 )
 def test_names_in_use_elsewhere_tell_the_task(found: list[str], task: str) -> None:
-    assert choose_task(None, found, "")[0] == task
+    assert infer_task(None, found, "")[0] == task
 
 
 @pytest.mark.parametrize(
@@ -73,25 +73,25 @@ def test_names_in_use_elsewhere_tell_the_task(found: list[str], task: str) -> No
 )
 def test_what_fits_several_tasks_is_asked_for(found: list[str]) -> None:
     with pytest.raises(InputError, match="choose one with --task") as caught:
-        choose_task(None, found, "")
+        infer_task(None, found, "")
     assert all(name in str(caught.value) for name in found)
 
 
 @pytest.mark.parametrize("found", [["a", "b"], ["text"], ["label"], ["Texts", "Labels"], []])
 def test_what_fits_no_task_is_told_with_what_there_is(found: list[str]) -> None:
     with pytest.raises(InputError) as caught:
-        choose_task(None, found, "")
+        infer_task(None, found, "")
     assert ", ".join(found) in str(caught.value)
     assert "classify" in str(caught.value)
     with pytest.raises(InputError) as caught:
-        choose_task("classify", found, "")
+        infer_task("classify", found, "")
     assert (", ".join(found) or "none") in str(caught.value)
 
 
 def test_a_task_that_reads_texts_is_refused() -> None:
     for name in ("language", "pairs", "masked", "seq2seq"):
         with pytest.raises(SettingError, match="reads texts, not tables"):
-            choose_task(name, ["text", "label"], "")
+            infer_task(name, ["text", "label"], "")
 
 
 def test_a_name_that_was_given_wins_and_must_be_there() -> None:
@@ -205,45 +205,45 @@ def pairs(count: int) -> list[dict[str, Any]]:
 
 def test_a_split_is_a_function_of_seed_and_rows_alone() -> None:
     table = pairs(200)
-    train, held_out = split(TASKS["classify"], table, 0.1, 0)
+    train, held_out = split_rows(TASKS["classify"], table, 0.1, 0)
     assert (len(train), len(held_out)) == (180, 20)
-    again = split(TASKS["classify"], table[::-1], 0.1, 0)
+    again = split_rows(TASKS["classify"], table[::-1], 0.1, 0)
     assert sorted(row["text"] for row in again[1]) == sorted(row["text"] for row in held_out)
-    assert split(TASKS["classify"], table, 0.1, 1)[1] != held_out
+    assert split_rows(TASKS["classify"], table, 0.1, 1)[1] != held_out
     assert [row for row in table if row in train] == train
 
 
 @pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
 def test_neither_part_of_a_split_is_empty(share: float) -> None:
     for count in (2, 3, 10):
-        train, held_out = split(TASKS["classify"], pairs(count), share, 3)
+        train, held_out = split_rows(TASKS["classify"], pairs(count), share, 3)
         assert train
         assert held_out
-    assert split(TASKS["classify"], pairs(1) * 5, share, 3) == (pairs(1) * 5, [])
+    assert split_rows(TASKS["classify"], pairs(1) * 5, share, 3) == (pairs(1) * 5, [])
 
 
 def test_C15_copies_of_a_row_stay_together() -> None:
-    train, held_out = split(TASKS["classify"], pairs(20) * 3, 0.3, 0)
+    train, held_out = split_rows(TASKS["classify"], pairs(20) * 3, 0.3, 0)
     assert not {row["text"] for row in train} & {row["text"] for row in held_out}
 
 
 def test_C15_what_is_asked_stays_on_one_side_whatever_the_answer() -> None:
     table = [*pairs(40), *({**row, "label": "c"} for row in pairs(40))]
-    train, held_out = split(TASKS["classify"], table, 0.25, 0)
+    train, held_out = split_rows(TASKS["classify"], table, 0.25, 0)
     assert (len(train), len(held_out)) == (60, 20)
     assert not {row["text"] for row in train} & {row["text"] for row in held_out}
 
 
 def test_the_share_that_is_held_out_is_one_of_rows() -> None:
     table = [*pairs(50), *[{"text": "the same", "label": "a"}] * 50]
-    train, held_out = split(TASKS["classify"], table, 0.1, 0)
+    train, held_out = split_rows(TASKS["classify"], table, 0.1, 0)
     assert (len(train), len(held_out)) == (90, 10)  # of the copies all, or none
 
 
 def test_a_label_is_never_held_out_altogether() -> None:
     rare = {"text": "r", "label": "rare"}
     notes: list[str] = []
-    train, held_out = keep_rare(TASKS["classify"], pairs(4), [rare, *pairs(2)], notes)
+    train, held_out = keep_rare_labels(TASKS["classify"], pairs(4), [rare, *pairs(2)], notes)
     assert train == [*pairs(4), rare]
     assert held_out == pairs(2)
     assert notes == ["1 rows with labels of no other row are not held out"]

@@ -12,14 +12,14 @@ from scriven.generate.predict_table import as_rows
 from scriven.settings import DataSettings
 from scriven.tasks.choice import Choice, place_of
 from scriven.tasks.shared.columns import BadValue, parse_columns, resolve, values
-from scriven.train.table_data import choose_task, load_table, tasks
+from scriven.train.table_dataset import infer_task, load_table, table_tasks
 
-TASKS = tasks()
+TASKS = table_tasks()
 
 
 def read(row: dict[str, Any], task: str | None = None, words: str = "") -> tuple[str, Any]:
     """(the task that the columns tell, the row as it uses it)"""
-    name, chosen = choose_task(task, list(row), words)
+    name, chosen = infer_task(task, list(row), words)
     return name, values(TASKS[name].COLUMNS, chosen, row)
 
 
@@ -165,7 +165,7 @@ def test_one_input_that_is_no_list_is_refused(given: Any) -> None:
 
 def test_an_unknown_task_is_told_with_those_that_read_tables() -> None:
     with pytest.raises(SettingError, match="--task sentiment: known are chat, choice, classify"):
-        choose_task("sentiment", ["text", "label"], "")
+        infer_task("sentiment", ["text", "label"], "")
 
 
 def ground(folder: Path, table: str, validation: str, skip: bool) -> Any:

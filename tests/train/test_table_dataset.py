@@ -9,15 +9,15 @@ from scriven.settings import TokenizerSettings
 from scriven.tasks.base import BaseTask
 from scriven.tasks.shared.supervised import inherit
 from scriven.tokenizers import char
-from scriven.train.datasets import TableDataset
-from scriven.train.table_data import encoded, tasks
+from scriven.train.finetune import encode_rows
+from scriven.train.table_dataset import TableDataset, table_tasks
 
 TURNS = [("user", "ab?"), ("assistant", "ba"), ("user", "b?"), ("assistant", "aab\u00e9")]
 
 
 def built(task: str, architecture: str, **facts: Any) -> tuple[Any, BaseTask]:
     """(tokenizer, model) of a task, tiny."""
-    kind, module = tasks()[task], registry.module("scriven.models", architecture)
+    kind, module = table_tasks()[task], registry.module("scriven.models", architecture)
     made = char.train(["abcde\u00e9 ?.\nsystemuserassistant"], TokenizerSettings(kind="char"))
     known = made.with_special_tokens(*kind.EXTRA_TOKENS)
     shape = {
@@ -35,8 +35,8 @@ def built(task: str, architecture: str, **facts: Any) -> tuple[Any, BaseTask]:
 def test_bits_per_byte_are_of_the_bytes_that_the_loss_counts(architecture: str) -> None:
     known, task = built("chat", architecture)
     row = {"messages": [{"role": role, "content": said} for role, said in TURNS]}
-    kind: Any = tasks()["chat"]
-    examples = encoded(kind, task.backbone, known, {}, [row])
+    kind: Any = table_tasks()["chat"]
+    examples = encode_rows(kind, task.backbone, known, {}, [row])
     data = TableDataset(known, "chat", kind, [row], [row], examples, examples, {}, {})
     last = len("aab\u00e9".encode())
     assert data.eval_bytes() == last + (len("ba") if architecture == "llama" else 0)

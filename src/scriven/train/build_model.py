@@ -36,7 +36,9 @@ def build_model(run: Run, warn: Callable[[str], None]) -> tuple[Parallel, Optimi
     # 1. the model, with adapters and frozen weights
     task = build_task(run)
     architecture = registry.module("scriven.models", plan.architecture)
-    new_rows = prepare_weights(task, architecture, plan, run.metadata)
+    new_rows: dict[str, int] = {}
+    if "finetune" in run.metadata:
+        new_rows = prepare_weights(task, architecture, plan, run.metadata["finetune"])
     # 2. compiled and on several processes
     compiled = partial(compile_with_fallback, warn=warn) if settings.runtime.compile else None
     parallel = Parallel(task, run.dist, run.runtime, settings.runtime, compiled)
@@ -80,20 +82,20 @@ def check_trainable(
         task = task_module.Task(
             architecture.Model(plan.model), None, tokenizer.special_token_ids, info
         )
-        prepare_weights(task, architecture, plan, {"finetune": info})
+        prepare_weights(task, architecture, plan, info)
 
 
 def prepare_weights(
-    task: BaseTask, architecture: ModuleType, plan: TrainPlan, metadata: dict[str, Any]
+    task: BaseTask, architecture: ModuleType, plan: TrainPlan, info: dict[str, Any]
 ) -> dict[str, int]:
-    """Adds adapters and freezes weights, as a fine-tuning sets.
+    """Adds adapters and freezes weights for a fine-tuning.
+
+    Args:
+        info: the section `finetune` of scriven.json.
 
     Returns:
-        As `freeze`; empty for pre-training.
+        As `freeze`.
     """
-    info = metadata.get("finetune")
-    if info is None:
-        return {}
     finetune = plan.settings.finetune
     if finetune.weights == "lora":
         add_adapters(task, architecture, plan.model, finetune.lora_rank, kind=plan.task)

@@ -3,8 +3,6 @@
 from functools import cached_property
 from typing import Any
 
-from torch import Tensor
-
 from .. import registry
 from ..errors import DamagedError, InputError, ResourceError, ScrivenError
 from ..nn.lora import lora_adapters, merged_state_dict
@@ -58,11 +56,12 @@ class Checkpointer:
         groups, values = state_dict(
             self.parallel, self.optimizers, self.recurrent_state, state, self.run.runtime.device
         )
-        self._reseed(state.step)
         if not self.dist.is_main_process:
+            self._reseed(state.step)
             self.saved_step = state.step
             return
-        self._load_full_task(groups["model"])
+        if self.full_task is not self.parallel.task:
+            self.full_task.load_state_dict(groups["model"])
         try:
             checkpoint.save(self.run.folder, state.step, groups, values)
         except ScrivenError as error:
@@ -98,7 +97,8 @@ class Checkpointer:
             newest.state,
             self.run.runtime.device,
         )
-        self._reseed(newest.step)
+        if not self.dist.is_main_process:
+            self._reseed(newest.step)
         return state
 
     def load_best(self, state: TrainState) -> None:
@@ -115,7 +115,9 @@ class Checkpointer:
     def gather_weights(self) -> None:
         """Brings `full_task` up to date."""
         if self.parallel.mode == "fsdp":
-            self._load_full_task(self.parallel.full_tensors(self.parallel.task.state_dict()))
+            weights = self.parallel.full_tensors(self.parallel.task.state_dict())
+            if self.full_task is not self.parallel.task:
+                self.full_task.load_state_dict(weights)
 
     def publish(self, step: int) -> None:
         """Makes the weights of `full_task` the model of the run folder, in the Hugging Face
@@ -169,13 +171,8 @@ class Checkpointer:
             curve,
         )
 
-    def _load_full_task(self, weights: dict[str, Tensor]) -> None:
-        if self.full_task is not self.parallel.task:
-            self.full_task.load_state_dict(weights)
-
     def _reseed(self, step: int) -> None:
         """Random numbers of all ranks but 0, whose own are in the checkpoint: a function of the
         step, so that a run which resumes draws the same."""
-        if not self.dist.is_main_process:
-            seed = self.run.plan.seed * 1_000_003 + step * 1009 + self.dist.rank
-            seed_everything(seed % 2**63)
+        seed = self.run.plan.seed * 1_000_003 + step * 1009 + self.dist.rank
+        seed_everything(seed % 2**63)

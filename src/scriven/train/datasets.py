@@ -7,48 +7,32 @@ save and any number of processes reads the same rows.
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from ..data.batch import IGNORE_INDEX, Batch
+from ..data.batch import Batch
 from ..data.pairs import PairDataset, pair_targets
 from ..data.sampler import SequentialSampler, ShuffledSampler, length_bucketed_rows
 from ..data.shards import TokenDataset
 from ..evaluate.loss import Score, scored_bytes
 from ..evaluate.ngram import MAX_TOKENS, NGram, default_order
-from ..evaluate.table import (
-    baseline_scores,
-    confusion_matrix,
-    describe_baselines,
-    main_metric,
-    score_rows,
-)
 from ..evaluate.token_nll import token_nll
 from ..files import write_file
 from ..generate.engine import Engine
 from ..generate.fill_mask import show
-from ..generate.predict import Predictor
 from ..generate.sampling_params import SamplingParams
 from ..runtime import Runtime
 from ..tasks.base import BaseTask
 from ..tasks.pairs import Pairs
-from ..tasks.shared.columns import Row
-from ..tasks.shared.supervised import Example, SupervisedTask, length_bucketed_batches
 from ..tokenizers import Tokenizer
 
 SAMPLE_TOKENS = 200
 """Longest text that a sample generates."""
-SAMPLE_ROWS = 4
-"""Rows of a table in a sample."""
-GENERATED_ROWS = 300
-"""Validation rows that are answered at the end of a run if answers are generated, which takes long;
-`scriven evaluate` answers all."""
 
 
 class TrainDataset(ABC):
@@ -128,7 +112,14 @@ class TextDataset(TrainDataset):
 
     @property
     def bos(self) -> int:
-        return bos_token(self.corpus)
+        """EOS if it stands between documents. A model of a single document has never read EOS:
+        there a text begins as a line does, or, without lines, as the document does."""
+        corpus, tokenizer = self.corpus, self.tokenizer
+        if corpus.documents > 1:
+            return tokenizer.eos
+        newline = tokenizer.encode("\n")
+        beginning = corpus.train.read(0, min(len(corpus.train), 1_000_000))
+        return newline[0] if len(newline) == 1 and newline[0] in beginning else int(beginning[0])
 
     @property
     def size(self) -> str:
@@ -256,133 +247,6 @@ class TextPairDataset(TextDataset):
         return "\n\n".join(
             f"{source}\n-> {target.text}" for source, target in zip(sources, targets, strict=True)
         )
-
-
-@dataclass
-class TableDataset(TrainDataset):
-    """Rows of a table in random order, each once per epoch, in batches of like lengths."""
-
-    tokenizer: Tokenizer
-    task_name: str
-    task_class: type[SupervisedTask]
-    train_rows: Sequence[Row]
-    """Rows with the columns of the task."""
-    validation_rows: Sequence[Row]
-    train: Sequence[Example]
-    """The same rows as token ids."""
-    validation: Sequence[Example]
-    labels: dict[str, Any]
-    """Label names and the like, as the task finds them in the training rows."""
-    source_info: dict[str, Any]
-    """Fingerprint and sources of the table."""
-    task: SupervisedTask = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.lengths = np.array([example.max_len for example in self.train], dtype=np.int64)
-
-    @property
-    def bos(self) -> int:
-        return self.tokenizer.eos
-
-    @property
-    def size(self) -> str:
-        return f"{len(self.train):,} + {len(self.validation):,} rows"
-
-    @property
-    def tokens(self) -> tuple[int, int]:
-        """Tokens of the training and of the validation part."""
-        train, validation = (
-            sum(example.length for example in part) for part in (self.train, self.validation)
-        )
-        return train, validation
-
-    @property
-    def info(self) -> dict[str, Any]:
-        train_tokens, validation_tokens = self.tokens
-        return {
-            **self.source_info,
-            "rows": len(self.train),
-            "validation_rows": len(self.validation),
-            "train_tokens": train_tokens,
-            "validation_tokens": validation_tokens,
-            "opening": self.bos,
-        }
-
-    def batch(self, sample: int) -> Batch:
-        numbers = length_bucketed_rows(sample, self.batch_size, self.lengths, self.seed)
-        examples = [self.train[number] for number in numbers[self.rows]]
-        return self.task.collate(examples, self.device)
-
-    def eval_batches(self) -> Iterator[Batch]:
-        for numbers in length_bucketed_batches(self.validation):
-            yield self.task.collate([self.validation[number] for number in numbers], self.device)
-
-    def eval_bytes(self) -> int:
-        """Bytes of the target tokens that the loss counts, over all turns and after truncation."""
-        if not self.task_class.is_generative:
-            return 0
-        targets = (ids for example in self.validation for ids in example.targets or ())
-        bytes_of = self.tokenizer.bytes_of
-        return sum(len(bytes_of[id]) for ids in targets for id in ids if id != IGNORE_INDEX)
-
-    def warnings(self) -> list[str]:
-        examples = [*self.train, *self.validation]
-        truncated = [example.cut for example in examples if example.cut]
-        if not truncated:
-            return []
-        return [
-            f"{len(truncated):,} of {len(examples):,} rows are longer than the context of "
-            f"{self.task.backbone.config.context_length} tokens and lose {sum(truncated):,} tokens"
-        ]
-
-    @property
-    def scored_rows(self) -> Sequence[Row]:
-        """The validation rows on which the model and its baselines are scored."""
-        rows = self.validation_rows
-        return rows[:GENERATED_ROWS] if self.task_class.is_generative else rows
-
-    def baseline(self) -> tuple[dict[str, Any], str]:
-        scores = baseline_scores(
-            self.task_name, self.task_class, self.train_rows, self.scored_rows, self.labels
-        )
-        return scores, describe_baselines(scores, main_metric(self.task_class, self.task_name))
-
-    def sample(self, engine: Engine, runtime: Runtime) -> str:
-        rows = list(self.validation_rows[:SAMPLE_ROWS])
-        answers = Predictor(engine.task, self.tokenizer, engine, runtime).answer(rows)
-        return "\n\n".join(
-            f"{self.task_class.format_row(row)}\n-> {answer.text}"
-            for row, answer in zip(rows, answers, strict=True)
-        )
-
-    def results(
-        self, engine: Engine, runtime: Runtime, score: Score, metadata: dict[str, Any], folder: Path
-    ) -> dict[str, Any]:
-        rows = self.scored_rows
-        answers = Predictor(engine.task, self.tokenizer, engine, runtime).answer(rows)
-        return {
-            "task": self.task_name,
-            "val_bits_per_byte": score.bits_per_byte if self.eval_bytes() else None,
-            "val_rows": len(rows),
-            "val_scores": score_rows(self.task_class, rows, answers, self.labels),
-            "main_score": main_metric(self.task_class, self.task_name),
-            "confusion": confusion_matrix(self.task_class, rows, answers, self.labels),
-            "baseline": metadata["baseline"],
-        }
-
-
-def bos_token(corpus: TokenDataset) -> int:
-    """The token that an empty prompt stands for.
-
-    With several documents it is EOS, which stands between them. A model of a single document has
-    never read EOS: there a text begins as a line does, or, without lines, as the document does.
-    """
-    tokenizer = corpus.tokenizer
-    if corpus.documents > 1:
-        return tokenizer.eos
-    newline = tokenizer.encode("\n")
-    beginning = corpus.train.read(0, min(len(corpus.train), 1_000_000))
-    return newline[0] if len(newline) == 1 and newline[0] in beginning else int(beginning[0])
 
 
 def ngram_baseline(corpus: TokenDataset) -> dict[str, Any]:

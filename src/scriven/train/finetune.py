@@ -3,8 +3,7 @@
 
 import glob
 import hashlib
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,21 @@ import torch
 from .. import registry
 from ..errors import InputError, ScrivenError, SettingError
 from ..generate.sampling_params import LARGEST_SEED, check_whole
+from ..models.base import Architecture
 from ..models.shared.cost import build_empty
 from ..runs import checkpoint
 from ..runs.folder import find_run
 from ..runs.load import Loaded, load_run
 from ..runtime import Runtime, choose_runtime
 from ..settings import Settings
+from ..tasks.shared.columns import BadValue, Row
+from ..tasks.shared.supervised import Example, SupervisedTask
+from ..tokenizers import Tokenizer
 from .autoconfig import finetune_defaults, finetune_model_config, plan_finetuning
 from .budget import parse_budget
 from .build_model import check_trainable
-from .datasets import TableDataset
-from .request import Overrides, TrainRequest, UserComponents
-from .table_data import encoded, load_table
+from .request import Overrides, TrainRequest
+from .table_dataset import TableDataset, load_table
 from .train_plan import DatasetStats, TrainPlan
 
 
@@ -36,6 +38,13 @@ class Finetuning:
         say: tells the user a sentence.
     """
 
+    notes: Sequence[str] = ()
+    """What the user should know about the table."""
+    finetune_info: dict[str, Any] | None = None
+    """The section `finetune` of scriven.json."""
+    base_weights: dict[str, torch.Tensor] | None = None
+    """Weights to start from; None: random ones, or those of a checkpoint."""
+
     def __init__(
         self,
         request: TrainRequest,
@@ -45,8 +54,6 @@ class Finetuning:
     ) -> None:
         self.request, self.overrides, self.settings, self.say = request, overrides, settings, say
         self.sources = list(request.sources)
-        self.finetune_info: dict[str, Any] | None = None
-        self.base_weights: dict[str, torch.Tensor] | None = None
 
     def existing_folder(self) -> Path | None:
         """None: the table is read in every case, as a run has to know that it did not change."""
@@ -74,6 +81,7 @@ class Finetuning:
             validation=request.validation,
             seed=self.seed,
         )
+        self.notes = self.table.notes
         return _folder(request, self.table.name)
 
     def plan(self) -> tuple[TrainPlan, Runtime]:
@@ -133,17 +141,9 @@ class Finetuning:
             self._encode(self.base, plan.settings)
         return self.encoded
 
-    def components(self, components: UserComponents) -> UserComponents:
-        """The user's components, with the weights to start from."""
-        return replace(components, base_weights=self.base_weights)
-
     def explain(self, plan: TrainPlan) -> str:
         """Every setting that was chosen, with the reason for it."""
         return "\n".join(f"  {key}: {reason}" for key, reason in plan.reasons.items())
-
-    def notes(self) -> list[str]:
-        """What the user should know about the table."""
-        return self.table.notes
 
     def _encode(self, base: Loaded, settings: Settings) -> TableDataset:
         """Encodes the rows, and sets what scriven.json says of the fine-tuning."""
@@ -176,7 +176,7 @@ class Finetuning:
         model = finetune_model_config(base, tokenizer, {})
         empty: Any = build_empty(module, model, registry.module("scriven.tasks", "language").Task)
         train, validation = (
-            encoded(task, empty.backbone, tokenizer, info, part)
+            encode_rows(task, empty.backbone, tokenizer, info, part)
             for part in (table.train, table.validation)
         )
         source_info = {"fingerprint": table.fingerprint, "sources": self.sources}
@@ -185,6 +185,32 @@ class Finetuning:
             source_info,
         )  # fmt: skip
         return self.encoded
+
+
+def encode_rows(
+    task_class: type[SupervisedTask],
+    backbone: Architecture,
+    tokenizer: Tokenizer,
+    info: Mapping[str, Any],
+    rows: Sequence[Row],
+) -> list[Example]:
+    """Rows as token ids.
+
+    Args:
+        info: the section `finetune` of scriven.json.
+
+    Raises:
+        InputError: a row that cannot be used.
+    """
+    with torch.device("meta"):
+        task = task_class(backbone, None, tokenizer.special_token_ids, info)
+    examples = []
+    for row in rows:
+        try:
+            examples.append(task.encode(tokenizer, row))
+        except BadValue as error:
+            raise InputError(f"the row {task_class.format_row(row)[:60]!r} {error}") from error
+    return examples
 
 
 def _load_base(request: TrainRequest) -> Loaded | ScrivenError:

@@ -89,6 +89,8 @@ class Parallel:
 
     def full_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Each tensor gathered from its shards; every process has to call this."""
+        if self.mode != "fsdp":
+            return dict(tensors)
         return {name: full_tensor(tensor) for name, tensor in tensors.items()}
 
     def weights_are_finite(self) -> bool:

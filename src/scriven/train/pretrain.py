@@ -21,7 +21,7 @@ from ..tokenizers.vocabulary import choose_vocab_size
 from .autoconfig import plan_pretraining
 from .budget import parse_budget
 from .datasets import RecurrentTextDataset, TextDataset, TextPairDataset
-from .request import Overrides, TrainRequest, UserComponents
+from .request import Overrides, TrainRequest
 from .scaling_laws import model_shape
 from .train_plan import DatasetStats, TrainPlan
 
@@ -36,7 +36,10 @@ class Pretraining:
         say: tells the user a sentence.
     """
 
-    finetune_info: dict[str, Any] | None = None
+    notes: Sequence[str] = ()
+    """What the user should know about the text."""
+    finetune_info = base_weights = None
+    """For a fine-tuning only."""
 
     def __init__(
         self,
@@ -96,6 +99,7 @@ class Pretraining:
         if self.task == "seq2seq" and are_pairs(request.sources, settings.data):
             self.task = "pairs"
         self.corpus = self._read(settings, self.seed, self.task, self.say)
+        self.notes = self.corpus.notes
         return Path(request.out) if request.out is not None else Path("runs") / self.corpus.name
 
     def plan(self) -> tuple[TrainPlan, Runtime]:
@@ -167,10 +171,6 @@ class Pretraining:
         recurrent = model.recurrent_state is not Architecture.recurrent_state
         return (RecurrentTextDataset if recurrent else TextDataset)(self.corpus)
 
-    def components(self, components: UserComponents) -> UserComponents:
-        """The user's components, as they are."""
-        return components
-
     def explain(self, plan: TrainPlan) -> str:
         """Every setting with its value and the reason for it."""
         assert self.corpus is not None
@@ -185,10 +185,6 @@ class Pretraining:
                 usual = "default" if value == default[name] else "asked for"
                 lines.append(f"  {key} = {shown}  ({plan.reasons.get(key, usual)})")
         return "\n".join(lines)
-
-    def notes(self) -> list[str]:
-        """What the user should know about the text."""
-        return [] if self.corpus is None else self.corpus.notes
 
     def _read(
         self, settings: Settings, seed: int, task: str, say: Callable[[str], None]

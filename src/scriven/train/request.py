@@ -133,9 +133,9 @@ def read_overrides(request: TrainRequest) -> Overrides:
     seed = request.seed if request.seed is not None else top.get("seed")
     return Overrides(
         sections,
-        request.arch or _text(top.get("arch")),
-        request.budget or _text(top.get("budget")),
-        request.size or _text(top.get("size")),
+        request.arch or _optional_str(top.get("arch")),
+        request.budget or _optional_str(top.get("budget")),
+        request.size or _optional_str(top.get("size")),
         None if seed is None else int(str(seed)),
     )
 
@@ -154,5 +154,5 @@ def read_named_preset(name: str) -> dict[str, object]:
     return config.read_preset(path)
 
 
-def _text(value: object) -> str | None:
+def _optional_str(value: object) -> str | None:
     return None if value is None else str(value)

@@ -6,23 +6,23 @@ The order matters: nothing is written before everything that can be refused has 
 import json
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import config, registry
+from .. import __version__, config, registry
 from ..distributed import DistributedContext, distributed_errors, init_distributed, is_distributed
 from ..errors import BusyError, InputError, LostError, SettingError
 from ..runs.folder import create_run_dir
+from ..runs.huggingface import rewrite_model_card
 from ..runs.lock import RunLock
 from ..runs.metadata import check_size, read_metadata, write_metadata
 from ..runtime import Runtime, choose_runtime
 from ..settings import Settings
 from .datasets import TrainDataset
 from .finetune import Finetuning
-from .metadata import new_metadata
 from .pretrain import Pretraining
 from .request import Overrides, TrainRequest, UserComponents, read_overrides
 from .resume import check_resume_config, plan_from_metadata
@@ -32,6 +32,10 @@ from .trackers.base import BaseTracker, Trackers
 from .train_plan import TrainPlan, check_settings
 from .train_state import Run
 from .trainer import Trainer
+
+CONTROL = "control"
+"""The folder of the control run, inside the run folder of a fine-tuning: the same model and rows
+without pre-training."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,25 @@ def start_or_resume(request: TrainRequest, components: UserComponents | None = N
             return launch.run() if dist.is_main_process else launch.follow()
 
 
+def finetune_with_control(request: TrainRequest) -> TrainResult:
+    """Fine-tunes, then trains the control from random weights, and saves both results together."""
+    finetuned = start_or_resume(request)
+    inside, command = str(finetuned.folder / CONTROL), request.command
+    control = start_or_resume(
+        replace(request, out=inside, fresh=True, began=None, resume_command=command)
+    )
+    names = ("val_loss", "val_scores", "val_rows", "steps", "seconds")
+    results = {
+        **finetuned.results,
+        "control": {name: control.results[name] for name in names},
+    }
+    metadata = read_metadata(finetuned.folder)
+    metadata["results"] = results
+    write_metadata(finetuned.folder, metadata)
+    rewrite_model_card(finetuned.folder, metadata)
+    return TrainResult(finetuned.folder, results)
+
+
 @dataclass(frozen=True)
 class _Launch:
     """A run on its way from request to training."""
@@ -118,7 +141,7 @@ class _Launch:
         # 2. the folder, under a lock
         folder = create_run_dir(folder)
         metadata["name"] = folder.name  # of a link, the folder it points to
-        for sentence in source.notes():
+        for sentence in source.notes:
             self.trackers.on_message(sentence)
         if request.explain:
             self.trackers.on_message(source.explain(plan))
@@ -203,7 +226,7 @@ class _Launch:
     ) -> TrainResult:
         """Trains to the end; a signal is reported with the command that resumes the run."""
         dist = self.broadcast.dist
-        components = self.source.components(self.user_components)
+        components = replace(self.user_components, base_weights=self.source.base_weights)
         run = Run(plan, dataset, folder, metadata, runtime, components, dist)
         trainer: Trainer | None = None
         try:
@@ -242,6 +265,52 @@ class _Launch:
         if self.request.base is not None:  # a pre-training resumes with --resume instead
             metadata["command"] = self.request.command
         write_metadata(folder, metadata)
+
+
+def new_metadata(
+    plan: TrainPlan,
+    dataset: TrainDataset,
+    name: str,
+    command: str,
+    runtime: Runtime,
+    components: list[str],
+    finetune: Mapping[str, Any] | None = None,
+    processes: int = 1,
+) -> dict[str, Any]:
+    """The content of scriven.json before the first step.
+
+    Args:
+        components: names of the user's own components, without which a run cannot be resumed.
+        finetune: what the task has to know again when the model is loaded.
+        processes: that train together.
+    """
+    tokenizer = dataset.tokenizer
+    return {
+        "scriven": __version__,
+        "name": name,
+        "architecture": Path(plan.architecture).stem,
+        "task": plan.task,
+        "measure": registry.module("scriven.tasks", plan.task).Task.loss_unit,
+        "model": config.to_dict(plan.model),
+        "settings": {
+            **config.to_dict(plan.settings),
+            "budget": {"unit": plan.budget.unit, "amount": plan.budget.amount},
+            "steps": plan.steps,
+            "seed": plan.seed,
+        },
+        "reasons": plan.reasons,
+        "command": command,
+        "environment": {**runtime.describe(), "processes": processes},
+        "data": dataset.info,
+        "tokenizer": {
+            "kind": tokenizer.kind,
+            "vocab_size": tokenizer.vocab_size,
+            "fingerprint": tokenizer.fingerprint,
+        },
+        **({} if finetune is None else {"finetune": dict(finetune)}),
+        "own": components,
+        "results": None,
+    }
 
 
 class RunBroadcast:

@@ -33,6 +33,22 @@ class Run:
     components: UserComponents = field(default_factory=UserComponents)
     dist: DistributedContext = SINGLE_PROCESS
 
+    def introduction(self, parameters: int, mode: str | None) -> str:
+        """What is trained, on what, and where.
+
+        Args:
+            parameters: number of weights.
+            mode: how several processes share the model, as `Parallel.mode`.
+        """
+        plan, model, tokenizer = self.plan, self.plan.model, self.dataset.tokenizer
+        processes = f", {self.dist.world_size} processes ({mode})" if mode else ""
+        return (
+            f"{self.folder}: {plan.architecture}, {parameters:,} parameters ({model.layers} "
+            f"layers, width {model.d_model}, context {model.context_length}), {tokenizer.kind} "
+            f"tokenizer of {tokenizer.vocab_size:,}, {self.dataset.size}, {self.runtime.device} "
+            f"in {plan.settings.runtime.dtype}{processes}"
+        )
+
 
 @dataclass
 class TrainState:

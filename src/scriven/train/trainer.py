@@ -14,7 +14,6 @@ from .build_model import build_model
 from .checkpointer import Checkpointer
 from .datasets import RecurrentTextDataset
 from .lr_schedule import lr_multiplier, sequence_splits
-from .metadata import introduction
 from .recurrent_state import RecurrentState
 from .signals import Interrupted, StopSignal
 from .trackers.base import StepReport, Trackers
@@ -111,7 +110,8 @@ class Trainer:
         self.trackers.on_start(self.run)
         for warning in self.dataset.warnings():
             self.trackers.on_message(warning)
-        self.trackers.on_message(introduction(self.run, self.task, self.parallel.mode))
+        parameters = sum(weight.numel() for weight in self.task.parameters())
+        self.trackers.on_message(self.run.introduction(parameters, self.parallel.mode))
         state = self.checkpointer.restore()
         if state is None:
             state = TrainState()
