@@ -27,7 +27,7 @@ class DataSettings:
 class TokenizerSettings:
     """How text becomes token ids."""
 
-    kind: Literal["char", "byte", "word", "bpe"] | None = None
+    kind: str | None = None
     """char, byte, word or bpe (byte-level BPE); auto: chosen by the size of the text."""
     vocab_size: int | None = None
     """Number of tokens, for bpe and word."""

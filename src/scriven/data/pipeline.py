@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from ..errors import DamagedError, InputError
 from ..files import disk_errors, sync_file, sync_folder, write_file
 from ..settings import DataSettings, TokenizerSettings
-from ..tokenizers import Tokenizer, choose_kind, load_tokenizer, train_tokenizer
+from ..tokenizers import Tokenizer, choose_kind, load_tokenizer, tokenizer_class, train_tokenizer
 from ..tokenizers.fast import Encoder
 from ..tokenizers.patterns import CHUNK, cut
 from ..tokenizers.vocabulary import choose_vocab_size
@@ -95,6 +95,8 @@ def load_dataset(
         MissingExtra: a source needs a package that is not installed.
         ResourceError: the disk is full.
     """
+    if tokenizer.kind is not None:
+        tokenizer_class(tokenizer.kind)  # an unknown kind is refused before any text is read
     prepared = [source for source in sources if is_prepared(Path(source))]
     if prepared:
         return _open_prepared(sources, Path(prepared[0]), tokenizer, pairs)
@@ -161,11 +163,11 @@ def choose_tokenizer(
         kind, notes = settings.kind, []
     elif settings.vocab_size is not None:
         kind, notes = "bpe", []
-    if kind in ("char", "byte"):
-        return TokenizerSettings(kind, None, "llama3"), notes  # type: ignore[arg-type]
+    if not tokenizer_class(kind).has_words:
+        return TokenizerSettings(kind, None, "llama3"), notes
     vocab_size = settings.vocab_size or choose_vocab_size(text.characters)
     pattern = settings.pattern if kind == "bpe" else "llama3"
-    return TokenizerSettings(kind, vocab_size, pattern), notes  # type: ignore[arg-type]
+    return TokenizerSettings(kind, vocab_size, pattern), notes
 
 
 def _fingerprint(
@@ -257,7 +259,7 @@ class _EncodeJob:
         kind = self.settings.kind
         assert kind is not None
         texts: Iterator[str] = iter([self.text.alphabet])
-        if kind in ("bpe", "word"):
+        if tokenizer_class(kind).has_words:
             self.say(f"learning a vocabulary of {self.settings.vocab_size}")
             chunks = chunk_text(split_chunks(normalise(self.sources.read(self.data)), self.split))
             texts = sample_training_text(chunks, self.text.characters, TOKENIZER_SAMPLE)

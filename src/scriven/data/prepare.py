@@ -26,7 +26,7 @@ from ..errors import BusyError, InputError, SettingError
 from ..files import disk_errors, remove_leftovers
 from ..format import clock, format_bytes
 from ..settings import DataSettings, TokenizerSettings
-from ..tokenizers import Tokenizer, load_tokenizer
+from ..tokenizers import Tokenizer, load_tokenizer, tokenizer_class
 from .mixture import describe_sources, mix, parse_weights, repeats
 from .prepare_jobs import SHARDS, RemainingWork, ShardRecord, read_records, run_jobs
 from .prepare_plan import (
@@ -91,6 +91,8 @@ def prepare(args: PrepareArgs, say: Callable[[str], None] = lambda _: None) -> d
     tokenizer = None if args.tokenizer_from is None else read_tokenizer(args.tokenizer_from)
     if args.format and tokenizer is None:
         raise SettingError("--format datatrove: name the tokenizer of these ids with --tokenizer")
+    if args.tokenizer.kind is not None:
+        tokenizer_class(args.tokenizer.kind)
     if args.processes is not None and args.processes < 1:
         raise SettingError(f"--processes {args.processes}: at least 1")
     with disk_errors(out):

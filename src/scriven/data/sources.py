@@ -191,8 +191,8 @@ def _files_below(folder: Path) -> list[Source]:
     paths = []
     for top, folders, names in os.walk(folder):
         folders[:] = [each for each in folders if not each.startswith(".")]
-        replace_control_characters = [Path(top, name) for name in names if not name.startswith(".")]
-        paths += [path for path in replace_control_characters if is_known(path)]
+        visible = [Path(top, name) for name in names if not name.startswith(".")]
+        paths += [path for path in visible if is_known(path)]
     if not paths:
         known = ", ".join(sorted(known_formats()))
         raise InputError(f"the folder {folder} holds no text: known are {known}")

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import InputError
 from ..files import write_file
 from ..settings import TokenizerSettings
-from ..tokenizers import Tokenizer, clean, load_tokenizer, train_tokenizer
+from ..tokenizers import Tokenizer, clean, load_tokenizer, tokenizer_class, train_tokenizer
 from ..tokenizers.patterns import CHUNK
 from .compression import COMPRESSED
 from .pipeline import TOKENIZER_SAMPLE, choose_tokenizer
@@ -54,7 +54,7 @@ def learn_tokenizer(plan: PreparePlan, settings: TokenizerSettings) -> Tokenizer
     Raises:
         InputError: a source cannot be read, or the sample holds no text.
     """
-    if settings.kind == "byte":
+    if settings.kind == "byte":  # needs no text
         return train_tokenizer("byte", iter(()), settings)
     texts = list(sample(plan))
     characters = sum(map(len, texts))
@@ -68,7 +68,7 @@ def learn_tokenizer(plan: PreparePlan, settings: TokenizerSettings) -> Tokenizer
     scanned.characters = max(characters, int(characters_per_byte * text_bytes(plan)))
     chosen, _ = choose_tokenizer(scanned, settings)
     assert chosen.kind is not None
-    corpus = iter(texts) if chosen.kind in ("bpe", "word") else iter([scanned.alphabet])
+    corpus = iter(texts) if tokenizer_class(chosen.kind).has_words else iter([scanned.alphabet])
     return train_tokenizer(chosen.kind, corpus, chosen)
 
 

@@ -13,7 +13,7 @@ chat_template    conversations as text and as ids
 from .base import StreamDecoder, Tokenizer
 from .files import load_tokenizer
 from .special_tokens import EOS, PAD, clean
-from .vocabulary import choose_kind, train_tokenizer
+from .vocabulary import choose_kind, tokenizer_class, train_tokenizer
 
 __all__ = [
     "EOS",
@@ -23,5 +23,6 @@ __all__ = [
     "choose_kind",
     "clean",
     "load_tokenizer",
+    "tokenizer_class",
     "train_tokenizer",
 ]

@@ -74,6 +74,9 @@ class Tokenizer:
     """The name of its file: char, byte, word or bpe."""
     is_byte_level = True
     """Whether a token spells its bytes as GPT-2 does; else characters and `<0xE2>`."""
+    has_words = True
+    """Whether tokens are pieces of words with the space before them, learned from running text;
+    else the characters that occur are enough to train it."""
 
     def __init__(
         self,
@@ -135,7 +138,7 @@ class Tokenizer:
         backend.decoder = self.backend.decoder
         for name in missing:
             # a token that is a word brings the space before it, so the mask in its place does too
-            spaced = name == "mask" and self.kind in ("bpe", "word")
+            spaced = name == "mask" and self.has_words
             token = tokenizers.AddedToken(
                 SPECIAL_TOKENS[name], special=True, normalized=False, lstrip=spaced
             )

@@ -29,6 +29,7 @@ class Tokenizer(base.Tokenizer):
     """Encodes by a table of bytes: the ids of the library, fifty times faster."""
 
     kind = "byte"
+    has_words = False
 
     def _build_tables(self, vocabulary: Mapping[str, int]) -> None:
         ids = [vocabulary[BYTE_TO_CHARACTER[byte]] for byte in range(256)]

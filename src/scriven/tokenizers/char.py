@@ -40,6 +40,7 @@ class Tokenizer(base.Tokenizer):
 
     kind = "char"
     is_byte_level = False
+    has_words = False
 
     def _build_tables(self, vocabulary: Mapping[str, int]) -> None:
         known = {ord(token): number for token, number in vocabulary.items() if len(token) == 1}

@@ -12,11 +12,11 @@ from tokenizers.decoders import ByteFallback, Fuse, Sequence
 
 import tokenizers
 
-from .. import registry
 from ..errors import DamagedError, InputError
 from .base import BYTE_TO_CHARACTER, Tokenizer, byte_token, kinds
 from .patterns import PATTERNS
 from .special_tokens import EOS, PAD
+from .vocabulary import tokenizer_class
 
 FILE_LIMIT = 256 * 1024 * 1024
 """Bytes of tokenizer.json."""
@@ -41,12 +41,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     ids = _check_ids(plain, path)
     # 1. what the parts of the file say; byte, word and other kinds of ours look like bpe
     kind, pattern = _kind_and_pattern(plain, path)
-    tokenizer_class: type[Tokenizer] = registry.module("scriven.tokenizers", kind).Tokenizer
+    kind_class = tokenizer_class(kind)
     declared = config.get("scriven_kind")
     if declared in kinds():
-        declared_class: type[Tokenizer] = registry.module("scriven.tokenizers", declared).Tokenizer
-        if declared_class.is_byte_level == tokenizer_class.is_byte_level:
-            tokenizer_class = declared_class
+        declared_class = tokenizer_class(declared)
+        if declared_class.is_byte_level == kind_class.is_byte_level:
+            kind_class = declared_class
     # 2. the special tokens
     eos = _special(config, "eos_token", ids) or (EOS if EOS in ids else None)
     if eos is None:
@@ -59,7 +59,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         if kind == "char":
             backend.decoder = Sequence([ByteFallback(), Fuse()])
         mask = _special(config, "mask_token", ids)
-        return tokenizer_class(backend, pattern, eos, pad, mask)
+        return kind_class(backend, pattern, eos, pad, mask)
     except Exception as error:  # the library raises plain Exception for whatever it dislikes
         raise DamagedError(f"{path} is no tokenizer: {_one_line(error)}") from error
 

@@ -183,5 +183,5 @@ class TextToText(TextGeneration):
 def spaced(tokenizer: Tokenizer, text: str) -> str:
     """A text that begins with a space, where words have other tokens with one before them: the
     first word of a title is then the same token as in the middle of the source."""
-    bare = tokenizer.kind in ("bpe", "word") and not text[:1].isspace()
+    bare = tokenizer.has_words and not text[:1].isspace()
     return f" {text}" if bare else text
