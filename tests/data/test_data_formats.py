@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scriven.data.formats import base, csv, jsonl, parquet, txt
+from scriven.data.formats import base, txt
 from scriven.errors import InputError, MissingExtra, SettingError
 from scriven.settings import DataSettings
 
@@ -36,9 +36,9 @@ def write(folder: Path, name: str, content: bytes) -> Path:
 def test_C5_text_is_kept_character_by_character(tmp_path: Path) -> None:
     text = "a\r\nb\rc\x00d\u2028e\x85f\n\n" + "é中😀" * 700_000
     path = write(tmp_path, "a.txt", b"\xef\xbb\xbf" + text.encode())
-    assert documents(txt.read(path, PLAIN)) == [text]
+    assert documents(base.read_file(path, PLAIN)) == [text]
     assert base.format_of(tmp_path / "a.md") is base.format_of(tmp_path / "a.log") is txt
-    assert max(len(piece.text) for piece in txt.read(path, PLAIN)) <= base.BLOCK
+    assert max(len(piece.text) for piece in base.read_file(path, PLAIN)) <= base.BLOCK
 
 
 @pytest.mark.parametrize(
@@ -58,25 +58,25 @@ def test_C2_C3_wrong_bytes_are_named_with_their_offset(
 ) -> None:
     path = write(tmp_path, "a.txt", content)
     with pytest.raises(InputError, match=f"offset {offset};.*{looks}.*--data.encoding") as caught:
-        documents(txt.read(path, PLAIN))
+        documents(base.read_file(path, PLAIN))
     assert "\n" not in str(caught.value)
 
 
 def test_C2_the_encoding_named_in_the_message_works(tmp_path: Path) -> None:
     wide = write(tmp_path, "a.txt", "hé😀".encode("utf-16"))
-    assert documents(txt.read(wide, DataSettings(encoding="utf-16"))) == ["hé😀"]
+    assert documents(base.read_file(wide, DataSettings(encoding="utf-16"))) == ["hé😀"]
     raw = write(tmp_path, "b.txt", bytes(range(256)))
-    assert documents(txt.read(raw, DataSettings(encoding="latin-1")))[0].encode("latin-1") == bytes(
-        range(256)
-    )
+    assert documents(base.read_file(raw, DataSettings(encoding="latin-1")))[0].encode(
+        "latin-1"
+    ) == bytes(range(256))
     with pytest.raises(SettingError, match="no such encoding"):
-        documents(txt.read(raw, DataSettings(encoding="klingon")))
+        documents(base.read_file(raw, DataSettings(encoding="klingon")))
 
 
 def test_jsonl_rows_are_documents(tmp_path: Path) -> None:
     rows = ['{"text": "one"}', "", "   ", '{"id": 1, "text": "two\\nlines \\ud83d"}']
     path = write(tmp_path, "a.jsonl", "\r\n".join(rows).encode())
-    assert documents(jsonl.read(path, PLAIN)) == ["one", "two\nlines \ud83d"]
+    assert documents(base.read_file(path, PLAIN)) == ["one", "two\nlines \ud83d"]
 
 
 BAD_ROWS = [
@@ -93,8 +93,8 @@ def test_C12_a_bad_row_is_named_or_counted(row: str, message: str, tmp_path: Pat
     content = '{"text": "one"}\n\n' + row + '\n{"text": "two"}\n'
     path = write(tmp_path, "a.jsonl", content.encode())
     with pytest.raises(InputError, match=message):
-        documents(jsonl.read(path, PLAIN))
-    pieces = list(jsonl.read(path, SKIP))
+        documents(base.read_file(path, PLAIN))
+    pieces = list(base.read_file(path, SKIP))
     assert [piece.skipped for piece in pieces if piece.skipped]
     assert documents(piece for piece in pieces if not piece.skipped) == ["one", "two"]
 
@@ -105,14 +105,14 @@ def test_C12_a_huge_row_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     huge = json.dumps({"text": "x" * 2000})
     path = write(tmp_path, "a.jsonl", ('{"text": "one"}\n' + huge).encode())
     with pytest.raises(InputError, match="row 2 is longer"):
-        documents(jsonl.read(path, PLAIN))
+        documents(base.read_file(path, PLAIN))
 
 
 def test_long_rows_come_in_pieces(tmp_path: Path) -> None:
     text = "word " * 500_000
     path = write(tmp_path, "a.jsonl", json.dumps({"text": text}).encode())
-    assert max(len(piece.text) for piece in jsonl.read(path, PLAIN)) <= base.BLOCK
-    assert documents(jsonl.read(path, PLAIN)) == [text]
+    assert max(len(piece.text) for piece in base.read_file(path, PLAIN)) <= base.BLOCK
+    assert documents(base.read_file(path, PLAIN)) == [text]
 
 
 @pytest.mark.parametrize(("name", "mark"), [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t")])
@@ -120,7 +120,7 @@ def test_tables_are_read_by_column(name: str, mark: str, tmp_path: Path) -> None
     rows = [["id", "text"], ["1", '"a ""quoted""\nline"'], ["2", "plain"], []]
     content = "\ufeff" + "\r\n".join(mark.join(row) for row in rows)
     path = write(tmp_path, name, content.encode())
-    assert documents(csv.read(path, PLAIN)) == ['a "quoted"\nline', "plain"]
+    assert documents(base.read_file(path, PLAIN)) == ['a "quoted"\nline', "plain"]
 
 
 def test_C12_tables_name_what_is_wrong(tmp_path: Path) -> None:
@@ -128,12 +128,12 @@ def test_C12_tables_name_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"no column 'text': choose with --data.text_column one of id, b"
     ):
-        documents(csv.read(path, PLAIN))
-    assert documents(csv.read(path, DataSettings(text_column="body"))) == ["x"]
+        documents(base.read_file(path, PLAIN))
+    assert documents(base.read_file(path, DataSettings(text_column="body"))) == ["x"]
     short = write(tmp_path, "b.csv", b"id,text\n1,x\n2\n3,y\n")
     with pytest.raises(InputError, match="row 3 has 1 columns"):
-        documents(csv.read(short, PLAIN))
-    assert sum(bool(piece.skipped) for piece in csv.read(short, SKIP)) == 1
+        documents(base.read_file(short, PLAIN))
+    assert sum(bool(piece.skipped) for piece in base.read_file(short, SKIP)) == 1
 
 
 def test_parquet_without_pyarrow_prints_the_install_line(
@@ -148,7 +148,7 @@ def test_parquet_without_pyarrow_prints_the_install_line(
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtra, match=r"scriven\[data\]"):
-        documents(parquet.read(tmp_path / "a.parquet", PLAIN))
+        documents(base.read_file(tmp_path / "a.parquet", PLAIN))
 
 
 def test_parquet_rows_are_documents(tmp_path: Path) -> None:
@@ -158,10 +158,10 @@ def test_parquet_rows_are_documents(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     writer.write_table(pyarrow.table({"text": ["one", "two", None], "id": [1, 2, 3]}), path)
     with pytest.raises(InputError, match="row 3"):
-        documents(parquet.read(path, PLAIN))
-    good = (piece for piece in parquet.read(path, SKIP) if not piece.skipped)
+        documents(base.read_file(path, PLAIN))
+    good = (piece for piece in base.read_file(path, SKIP) if not piece.skipped)
     assert documents(good) == ["one", "two"]
     with pytest.raises(InputError, match="no column 'body'"):
-        documents(parquet.read(path, DataSettings(text_column="body")))
+        documents(base.read_file(path, DataSettings(text_column="body")))
     with pytest.raises(InputError, match="not a readable parquet"):
-        documents(parquet.read(write(tmp_path, "b.parquet", b"PAR1junk"), PLAIN))
+        documents(base.read_file(write(tmp_path, "b.parquet", b"PAR1junk"), PLAIN))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bulky import document, prepared
 
-from scriven.data.shards import open_prepared, write_manifest
+from scriven.data.shards import open_dataset, write_manifest
 from scriven.settings import TokenizerSettings
 
 FIRST_BATCH = """
@@ -49,7 +49,7 @@ def grown(folder: Path, files: int, tokens: int) -> Path:
     source.write_text("\n".join(rows), encoding="utf-8")
     prepared(source, folder, tokenizer=TokenizerSettings("byte"))
     facts = json.loads((folder / "manifest.json").read_text())
-    for name in ("sha256", "format"):
+    for name in ("digest", "format"):
         facts.pop(name)
     for number in range(files):
         name = f"shards/900000-{number:06d}/train.bin"
@@ -77,7 +77,7 @@ def test_the_first_batch_of_twenty_gigabytes_comes_at_once(tmp_path: Path) -> No
 
 def test_more_files_than_may_be_open_are_read(tmp_path: Path) -> None:
     folder = grown(tmp_path / "many", 200, 1000)
-    corpus = open_prepared(folder, name="many")
+    corpus = open_dataset(folder, name="many", sources=[])
     whole = corpus.train.read(0, len(corpus.train))
     assert len(whole) > 200_000
     assert int(whole[-200_000:].sum()) == 0

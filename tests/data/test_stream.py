@@ -9,16 +9,14 @@ import torch
 from scriven.data.batch import IGNORE_INDEX
 from scriven.data.collate import eval_streams
 from scriven.data.sampler import SequentialSampler
-from scriven.data.shards import TokenFile, TokenFileWriter
+from scriven.data.shards import TokenFile, write_token_file
 
 CPU = torch.device("cpu")
 
 
 def shard(folder: Path, tokens: int) -> TokenFile:
     path = folder / f"{tokens}.bin"
-    with TokenFileWriter(path, "<u2") as writer:
-        writer.append(np.arange(1, tokens + 1, dtype=np.int32))
-        writer.finish()
+    write_token_file(path, "<u2", np.arange(1, tokens + 1, dtype=np.int32))
     return TokenFile(path, "<u2", tokens)
 
 

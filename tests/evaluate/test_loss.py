@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from scriven import registry
-from scriven.data.shards import TokenFile, TokenFileWriter
+from scriven.data.shards import TokenFile, write_token_file
 from scriven.evaluate.loss import evaluate_loss
 from scriven.models.base import pretraining
 from scriven.runtime import choose_runtime
@@ -37,9 +37,7 @@ def make(module: ModuleType) -> BaseTask:
 @pytest.fixture
 def shard(tmp_path: Path) -> TokenFile:
     ids = np.random.default_rng(0).integers(0, V - 3, 3 * CONTEXT + 5)
-    writer = TokenFileWriter(tmp_path / "ids.bin", "<u2")
-    writer.append(ids)
-    writer.finish()
+    write_token_file(tmp_path / "ids.bin", "<u2", ids)
     return TokenFile(tmp_path / "ids.bin", "<u2", len(ids))
 
 

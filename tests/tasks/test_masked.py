@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from scriven.data.batch import IGNORE_INDEX, Batch
-from scriven.data.shards import TokenFile, TokenFileWriter
+from scriven.data.shards import TokenFile, write_token_file
 from scriven.models import roberta
 from scriven.tasks import masked
 from scriven.tasks.masked import Masked
@@ -44,9 +44,9 @@ def text(rows: int, length: int = T) -> torch.Tensor:
 @pytest.fixture
 def shard(tmp_path: Path) -> Iterator[TokenFile]:
     """137 tokens: six windows of the context and one of 17."""
-    with TokenFileWriter(tmp_path / "shard", "<u2") as writer:
-        writer.append(np.random.default_rng(0).integers(47, size=137).astype(np.int32))
-        writer.finish()
+    write_token_file(
+        tmp_path / "shard", "<u2", np.random.default_rng(0).integers(47, size=137).astype(np.int32)
+    )
     opened = TokenFile(tmp_path / "shard", "<u2", 137)
     yield opened
     opened.close()

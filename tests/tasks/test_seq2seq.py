@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from scriven.data import collate
 from scriven.data.batch import IGNORE_INDEX, Batch
-from scriven.data.shards import TokenFile, TokenFileWriter
+from scriven.data.shards import TokenFile, write_token_file
 from scriven.models import transformer
 from scriven.tasks.seq2seq import Seq2Seq, cut
 
@@ -121,9 +121,7 @@ def test_a_row_is_a_pure_function_of_seed_and_number() -> None:
 
 
 def shard_of(ids: list[int], folder: Path) -> TokenFile:
-    with TokenFileWriter(folder / "ids.bin", "<u2") as writer:
-        writer.append(np.array(ids, dtype=np.int32))
-        writer.finish()
+    write_token_file(folder / "ids.bin", "<u2", np.array(ids, dtype=np.int32))
     return TokenFile(folder / "ids.bin", "<u2", len(ids))
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..errors import InputError
 from ..tokenizers import Tokenizer
 from .pipeline import FILES
-from .shards import TokenFileWriter, id_type
+from .shards import id_type, write_token_file
 from .split import TRAIN, VALIDATION
 
 _INDEX_WIDTH = 8
@@ -72,9 +72,8 @@ def copy_documents(
     facts: dict[str, Any] = {"dtype": dtype, "files": {}}
     for number, name in ((TRAIN, "train"), (VALIDATION, "validation")):
         part_ids = ids[part == number]
-        with TokenFileWriter(folder / FILES[number], dtype) as writer:
-            writer.append(part_ids)
-            facts["files"][FILES[number]] = writer.finish()
+        file = FILES[number]
+        facts["files"][file] = write_token_file(folder / file, dtype, part_ids)
         facts[f"{name}_tokens"] = len(part_ids)
         if number == VALIDATION:
             facts["validation_bytes"] = int(byte_lengths[part_ids].sum())

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError, MissingExtra
 from ..settings import DataSettings
-from .formats.base import TextChunk, format_of, is_known
+from .formats.base import TextChunk, is_known, read_file
 
 PREFIX = "hf:"
 _FORM = re.compile(
@@ -84,7 +84,7 @@ def read_dataset(name: str, settings: DataSettings) -> Iterator[TextChunk]:
         settings = dataclasses.replace(settings, text_column=parts.column)
     for path in _local_paths(name, parts):
         try:
-            yield from format_of(path).read(path, settings)
+            yield from read_file(path, settings)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
 

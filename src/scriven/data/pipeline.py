@@ -26,23 +26,21 @@ from filelock import FileLock, Timeout
 
 from ..errors import DamagedError, InputError
 from ..files import disk_errors, sync_file, sync_folder, write_file
+from ..manifest import hash_file
 from ..settings import DataSettings, TokenizerSettings
 from ..tokenizers import Tokenizer, choose_kind, load_tokenizer, tokenizer_class, train_tokenizer
 from ..tokenizers.fast import Encoder
 from ..tokenizers.patterns import CHUNK, cut
 from ..tokenizers.vocabulary import choose_vocab_size
 from .pairs import PairDataset, split_pairs
-from .scan import ContentDigest, TextScan, normalise, sample_training_text, scan
+from .scan import TextScan, normalise, sample_training_text, scan
 from .shards import (
-    FORMAT,
     TokenDataset,
     TokenFileWriter,
     cache_folder,
-    file_entry,
     id_type,
     is_prepared,
     open_dataset,
-    open_prepared,
     write_manifest,
 )
 from .sources import PairSources, Sources, run_name
@@ -57,6 +55,7 @@ from .split import (
     split_chunks,
 )
 
+_FINGERPRINT_FORMAT = 1
 FILES = {TRAIN: "train.bin", VALIDATION: "validation.bin"}
 TOKENIZER_SAMPLE = 20_000_000
 """Characters that a vocabulary is learned from, at most."""
@@ -126,7 +125,7 @@ def load_dataset(
                 job = _EncodeJob(files, text, split, data, settings, fingerprint, folder, say)
                 if not job.is_done():
                     job.run()
-    dataset = open_dataset(folder, name=files.name, sources=list(sources), notes=notes)
+    dataset = open_dataset(folder, name=files.name, sources=sources, notes=notes)
     if not pairs:
         return dataset
     held_out = PairDataset(dataset.validation, dataset.tokenizer.eos)
@@ -142,7 +141,7 @@ def _open_prepared(
         raise InputError(f"{folder} is prepared already: give it alone, or all its sources")
     if pairs:
         raise InputError(f"{folder} holds texts, not pairs: give tables of pairs")
-    dataset = open_prepared(folder, name=run_name([str(folder)]))
+    dataset = open_dataset(folder, name=run_name([str(folder)]), sources=sources)
     tokenizer = dataset.tokenizer
     sizes = (None, tokenizer.vocab_size, choose_vocab_size(dataset.characters))
     if settings.kind not in (None, tokenizer.kind) or settings.vocab_size not in sizes:
@@ -174,9 +173,9 @@ def _fingerprint(
     text: TextScan, data: DataSettings, tokenizer: TokenizerSettings, seed: int, pairs: bool
 ) -> str:
     """SHA-256 over the content and every setting that changes the ids."""
-    drawn = text.documents >= MIN_DOCUMENTS and not pairs
+    drawn = len(text.lengths) >= MIN_DOCUMENTS and not pairs
     facts = {
-        "format": FORMAT,
+        "format": _FINGERPRINT_FORMAT,
         "content": text.digest,
         "validation": data.val_fraction,
         "seed": seed if drawn else None,
@@ -218,7 +217,7 @@ class _EncodeJob:
         if not self.folder.exists():
             return False
         try:
-            dataset = open_dataset(self.folder, name="", sources=[], notes=[])
+            dataset = open_dataset(self.folder, name="", sources=[])
         except (DamagedError, InputError) as error:
             self.say(f"prepared again, since {error}")
             shutil.rmtree(self.folder)
@@ -233,16 +232,16 @@ class _EncodeJob:
         self.work.mkdir(exist_ok=True)
         try:
             tokenizer = self._tokenizer()
-            digest = ContentDigest()
+            digest = hashlib.sha256()
             facts = encode(
-                split_chunks(digest.watch(normalise(self.sources.read(self.data))), self.split),
+                split_chunks(normalise(self.sources.read(self.data), digest), self.split),
                 tokenizer,
                 self.work,
                 characters=self.text.characters,
-                add_eos=self.text.documents > 1,
+                add_eos=len(self.text.lengths) > 1,
                 say=self.say,
             )
-            if digest.hex() != self.text.digest:
+            if digest.hexdigest() != self.text.digest:
                 raise InputError(f"{self.sources.label} changed while it was read: try again")
             self._finish(facts, tokenizer)
         except (OSError, InputError):
@@ -275,7 +274,7 @@ class _EncodeJob:
                     f"{self.sources.label} is too short: its {part} part has fewer than 2 tokens;"
                     " give more text, a larger --data.val_fraction, or --tokenizer.kind=char"
                 )
-        entries = {name: file_entry(self.work / name) for name in _TOKENIZER_FILES}
+        entries = {name: hash_file(self.work / name)._asdict() for name in _TOKENIZER_FILES}
         for name in _TOKENIZER_FILES:
             sync_file(self.work / name)
         assert isinstance(facts["files"], dict)
@@ -286,7 +285,7 @@ class _EncodeJob:
             "tokenizer": tokenizer.fingerprint,
             "characters": self.text.characters,
             "bytes": self.text.bytes,
-            "documents": self.text.documents,
+            "documents": len(self.text.lengths),
         }
         write_manifest(self.work, manifest)
         os.rename(self.work, self.folder)
@@ -351,9 +350,11 @@ def encode(
     eos = np.array([tokenizer.eos], dtype=np.int32)
     validation_bytes = read = said = 0
     with (
-        TokenFileWriter(folder / FILES[TRAIN], dtype) as train,
-        TokenFileWriter(folder / FILES[VALIDATION], dtype) as validation,
+        (folder / FILES[TRAIN]).open("wb") as train_file,
+        (folder / FILES[VALIDATION]).open("wb") as validation_file,
     ):
+        train = TokenFileWriter(train_file, dtype)
+        validation = TokenFileWriter(validation_file, dtype)
         writers = {TRAIN: train, VALIDATION: validation}
         for batch in _batches(chunk_text(text)):
             arrays: dict[int, list[npt.NDArray[np.int32]]] = {TRAIN: [], VALIDATION: []}

@@ -25,6 +25,7 @@ from .. import config
 from ..errors import BusyError, InputError, SettingError
 from ..files import disk_errors, remove_leftovers
 from ..format import clock, format_bytes
+from ..manifest import MANIFEST, hash_file
 from ..settings import DataSettings, TokenizerSettings
 from ..tokenizers import Tokenizer, load_tokenizer, tokenizer_class
 from .mixture import describe_sources, mix, parse_weights, repeats
@@ -38,7 +39,7 @@ from .prepare_plan import (
     read_plan,
     write_plan,
 )
-from .shards import MANIFEST, Segment, file_entry, read_manifest, write_manifest
+from .shards import Segment, read_manifest, write_manifest
 from .sources import run_name
 from .tokenizer_training import (
     TOKENIZER_FILES,
@@ -278,7 +279,7 @@ def _manifest(
     summed = ("characters", "bytes", "documents", "skipped", "validation_bytes")
     skipped = [shard["first_skipped"] for shard in shards if shard["skipped"]]
     return {
-        "files": files | {name: file_entry(out / name) for name in TOKENIZER_FILES},
+        "files": files | {name: hash_file(out / name)._asdict() for name in TOKENIZER_FILES},
         "dtype": dtype,
         "segments": segments,
         "train_tokens": tokens["train"],

@@ -30,7 +30,7 @@ from ..process import configure_threads_and_malloc
 from ..tokenizers import Tokenizer, clean, load_tokenizer
 from ..tokenizers.fast import Encoder, fast_encoder
 from . import datatrove
-from .formats.base import TextChunk, format_of
+from .formats.base import TextChunk, read_file
 from .pipeline import encode
 from .prepare_plan import PreparePlan, read_plan
 from .sampler import seeded_hash
@@ -231,9 +231,7 @@ def read_job(plan: PreparePlan, number: int) -> Iterator[TextChunk]:
     path = Path(file.label)
     if file.cut_at is None:
         return _read_source(file.label, plan)
-    range_ = (job.start, job.end, job.ends_document)
-    chunks: Iterator[TextChunk] = format_of(path).read(path, plan.data, *range_)
-    return chunks
+    return read_file(path, plan.data, job.start, job.end, job.ends_document)
 
 
 def _read_source(label: str, plan: PreparePlan) -> Iterator[TextChunk]:

@@ -36,18 +36,16 @@ class ShuffledSampler:
         """(count,) first tokens of the windows for samples `first` .. `first + count - 1`."""
         sample = np.arange(first, first + count, dtype=np.int64)
         epochs = sample // self.windows
+        spare = self.tokens - self.length - (self.windows - 1) * self.stride
         starts = np.empty(count, dtype=np.int64)
         for epoch in np.unique(epochs):  # a batch may reach into the next epoch
             inside = epochs == epoch
             key = seeded_hash(f"{self.seed}/{epoch}")
             window = permute(sample[inside] % self.windows, self.windows, key)
-            starts[inside] = window * self.stride + self._offset(key)
+            # the first window begins elsewhere in each epoch, which cuts the text differently
+            offset = key % (min(spare, self.stride - 1) + 1)
+            starts[inside] = window * self.stride + offset
         return starts
-
-    def _offset(self, key: int) -> int:
-        """Where the first window of an epoch begins, so that epochs cut the text differently."""
-        spare = self.tokens - self.length - (self.windows - 1) * self.stride
-        return key % (min(spare, self.stride - 1) + 1)
 
 
 class SequentialSampler:

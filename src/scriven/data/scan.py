@@ -12,6 +12,8 @@ from .formats.base import TextChunk
 from .split import TRAIN, SplitChunk
 
 CODE_POINTS = 0x110000
+_END = b"\xff"
+"""Follows a document in the digest: a byte that UTF-8 never contains."""
 
 
 @dataclass
@@ -25,45 +27,27 @@ class TextScan:
     lengths: "array[int]" = field(default_factory=lambda: array("Q"))
     """Characters of each document; documents without any are left out."""
     digest: str = ""
+    """SHA-256 over the documents as UTF-8, each followed by 0xFF; it does not depend on how they
+    are cut into chunks."""
     skipped: int = 0
     """Rows that cannot be used (`--data.skip_bad`)."""
     first_skipped: str = ""
 
-    @property
-    def documents(self) -> int:
-        return len(self.lengths)
 
+def normalise(
+    chunks: Iterable[TextChunk], digest: "hashlib._Hash | None" = None
+) -> Iterator[TextChunk]:
+    """Text that can be written as UTF-8, without the rows that were skipped.
 
-class ContentDigest:
-    """SHA-256 over the documents as UTF-8, each followed by 0xFF, which UTF-8 never contains; it
-    does not depend on how the documents are cut into chunks."""
-
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256()
-
-    def add(self, chunk: TextChunk) -> bytes:
-        """Adds one chunk; returns its UTF-8 bytes."""
-        raw = chunk.text.encode("utf-8")
-        self._sha256.update(raw)
-        if chunk.ends:
-            self._sha256.update(b"\xff")
-        return raw
-
-    def watch(self, chunks: Iterable[TextChunk]) -> Iterator[TextChunk]:
-        """The same chunks, each added on its way."""
-        for chunk in chunks:
-            self.add(chunk)
-            yield chunk
-
-    def hex(self) -> str:
-        return self._sha256.hexdigest()
-
-
-def normalise(chunks: Iterable[TextChunk]) -> Iterator[TextChunk]:
-    """Text that can be written as UTF-8, without the rows that were skipped."""
+    Args:
+        digest: updated with the text that passes, as `scan` does it.
+    """
     for chunk in chunks:
         if not chunk.skipped:
-            yield TextChunk(clean(chunk.text), chunk.ends)
+            text = clean(chunk.text)
+            if digest is not None:
+                digest.update(text.encode("utf-8") + _END[: chunk.ends])
+            yield TextChunk(text, chunk.ends)
 
 
 def scan(chunks: Iterable[TextChunk], say: Callable[[str], None]) -> TextScan:
@@ -73,7 +57,7 @@ def scan(chunks: Iterable[TextChunk], say: Callable[[str], None]) -> TextScan:
         chunks: as the sources give them, not normalised.
         say: called with a sentence about the progress every 100 million characters.
     """
-    found, digest = TextScan(), ContentDigest()
+    found, digest = TextScan(), hashlib.sha256()
     seen = np.zeros(CODE_POINTS, dtype=np.bool_)
     length = said = 0
     for chunk in chunks:
@@ -81,11 +65,13 @@ def scan(chunks: Iterable[TextChunk], say: Callable[[str], None]) -> TextScan:
             found.skipped += 1
             found.first_skipped = found.first_skipped or chunk.skipped
             continue
-        chunk = TextChunk(clean(chunk.text), chunk.ends)
-        found.bytes += len(digest.add(chunk))
-        seen[np.frombuffer(chunk.text.encode("utf-32-le"), dtype="<u4")] = True
-        found.characters += len(chunk.text)
-        length += len(chunk.text)
+        text = clean(chunk.text)
+        raw = text.encode("utf-8")
+        digest.update(raw + _END[: chunk.ends])
+        found.bytes += len(raw)
+        seen[np.frombuffer(text.encode("utf-32-le"), dtype="<u4")] = True
+        found.characters += len(text)
+        length += len(text)
         if chunk.ends and length:
             found.lengths.append(length)
             length = 0
@@ -94,7 +80,7 @@ def scan(chunks: Iterable[TextChunk], say: Callable[[str], None]) -> TextScan:
             say(f"read {said:,} characters")
     assert length == 0, "a document was not ended"
     found.alphabet = "".join(map(chr, np.flatnonzero(seen).tolist()))
-    found.digest = digest.hex()
+    found.digest = digest.hexdigest()
     return found
 
 

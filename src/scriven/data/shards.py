@@ -5,24 +5,28 @@ is truncated while in use kills the process (SIGBUS), a read only comes back sho
 """
 
 import hashlib
-import json
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DamagedError, InputError
 from ..files import write_file
+from ..manifest import (
+    MANIFEST,
+    FileEntry,
+    check_entry,
+    hash_file,
+    parse_signed_json,
+    signed_json,
+)
 from ..tokenizers import Tokenizer, load_tokenizer
 
-FORMAT = 1
-MANIFEST = "manifest.json"
 MAX_OPEN_FILES = 64
 """Token files of a dataset held open at once; a process may open about a thousand."""
 _MAX_HASHED_BYTES = 256_000_000
@@ -90,23 +94,21 @@ class TokenFile:
         assert len(starts) == 0 or (min(starts) >= 0 and max(starts) + length <= self._tokens)
         ids = np.empty((len(starts), length), dtype=self._dtype)
         for row, start in zip(ids, starts, strict=True):
-            self._read_into(memoryview(row).cast("B"), int(start) * self._dtype.itemsize)
+            buffer, offset = memoryview(row).cast("B"), int(start) * self._dtype.itemsize
+            done = 0
+            while done < len(buffer):  # a read may return less than it was asked for
+                block = os.pread(self._file.fileno(), len(buffer) - done, offset + done)
+                if not block:
+                    raise self._damaged("was truncated while in use")
+                buffer[done : done + len(block)] = block
+                done += len(block)
         if self._size_and_mtime() != self._opened_as:
             raise self._damaged("was changed while in use")
-        return ids.astype(np.int64)
+        return ids.astype(np.int64)  # PyTorch indexes with 64 bits
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
-
-    def _read_into(self, buffer: memoryview, offset: int) -> None:
-        done = 0
-        while done < len(buffer):
-            block = os.pread(self._file.fileno(), len(buffer) - done, offset + done)
-            if not block:
-                raise self._damaged("was truncated while in use")
-            buffer[done : done + len(block)] = block
-            done += len(block)
 
     def _size_and_mtime(self) -> tuple[int, int]:
         status = os.fstat(self._file.fileno())
@@ -172,47 +174,36 @@ class SegmentedTokenFile(TokenFile):
         return self._files[name]
 
 
+@dataclass
 class TokenFileWriter:
-    """Appends ids to a new file, and computes its SHA-256 on the way."""
+    """Appends ids to a file that was opened for writing, and computes its SHA-256 on the way."""
 
-    def __init__(self, path: Path, dtype: str) -> None:
-        self.path = path
-        self.tokens = 0
-        self._dtype = np.dtype(dtype)
-        self._sha256 = hashlib.sha256()
-        self._file = path.open("wb")
+    file: BinaryIO
+    dtype: str
+    tokens: int = 0
+    sha256: Any = field(default_factory=hashlib.sha256)
 
     def append(self, *ids: npt.NDArray[np.int32]) -> None:
         """Appends arrays of ids, each of shape (n,) and below what the storage type can hold."""
-        stored = np.concatenate(ids, dtype=self._dtype, casting="unsafe")
+        stored = np.concatenate(ids, dtype=self.dtype, casting="unsafe")
         raw = stored.view(np.uint8).data
-        self._file.write(raw)
-        self._sha256.update(raw)
+        self.file.write(raw)
+        self.sha256.update(raw)
         self.tokens += len(stored)
 
     def finish(self) -> dict[str, object]:
-        """Waits until the file is on the disk; returns its entry in the manifest."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        size = self.tokens * self._dtype.itemsize
-        return {"size": size, "sha256": self._sha256.hexdigest()}
+        """Waits until the content is on the disk; returns the file's entry in the manifest."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        return {"size": self.file.tell(), "sha256": self.sha256.hexdigest()}
 
-    def __enter__(self) -> "TokenFileWriter":
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # After an error there is nothing worth flushing, and a full disk would only fail again.
-        try:
-            self._file.close()
-        except OSError:
-            if error is None:
-                raise
+def write_token_file(path: Path, dtype: str, *ids: npt.NDArray[np.int32]) -> dict[str, object]:
+    """Writes arrays of ids as a token file; returns its entry in the manifest."""
+    with path.open("wb") as file:
+        writer = TokenFileWriter(file, dtype)
+        writer.append(*ids)
+        return writer.finish()
 
 
 @dataclass(frozen=True)
@@ -239,13 +230,48 @@ class TokenDataset:
     """Sentences for the user: skipped rows, leakage, why this tokenizer."""
 
 
-def open_dataset(folder: Path, *, name: str, sources: list[str], notes: list[str]) -> TokenDataset:
-    """Opens what `load_dataset` left in the cache; raises as `read_manifest` does."""
+def open_dataset(
+    folder: Path, *, name: str, sources: Sequence[str], notes: Sequence[str] = ()
+) -> TokenDataset:
+    """Opens a folder that `load_dataset` or `scriven prepare` left, whatever its size at once.
+
+    Raises:
+        InputError, DamagedError: as `read_manifest`, or the tokenizer was changed.
+    """
     facts = read_manifest(folder)
-    train = TokenFile(folder / "train.bin", facts["dtype"], facts["train_tokens"])
-    validation = TokenFile(folder / "validation.bin", facts["dtype"], facts["validation_tokens"])
-    notes = [*notes, *([facts["overlap"]] if facts["overlap"] else [])]
-    return _dataset(folder, facts, train, validation, name, sources, notes)
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.fingerprint != facts["tokenizer"]:
+        raise DamagedError(f"{folder / 'tokenizer.json'} was changed: prepare the text again")
+    dtype, files = facts["dtype"], dict[str, TokenFile]()
+    if "segments" in facts:
+        width = np.dtype(dtype).itemsize
+        sizes = {file: entry["size"] // width for file, entry in facts["files"].items()}
+        for part, segments in facts["segments"].items():
+            files[part] = SegmentedTokenFile(folder, dtype, segments, sizes)
+    else:
+        for part in ("train", "validation"):
+            files[part] = TokenFile(folder / f"{part}.bin", dtype, facts[f"{part}_tokens"])
+    repeated = [source for source in facts.get("sources", ()) if source["rounds"] > 1]
+    notes = [*notes, *(f"{each['name']} is read {each['rounds']:g} times in a pass"
+                       for each in repeated)]  # fmt: skip
+    if facts.get("skipped"):
+        notes.append(f"{facts['skipped']:,} rows were skipped, first {facts['first_skipped']}")
+    if facts["overlap"]:
+        notes.append(facts["overlap"])
+    return TokenDataset(
+        folder=folder,
+        tokenizer=tokenizer,
+        train=files["train"],
+        validation=files["validation"],
+        name=name,
+        sources=list(sources),
+        characters=facts["characters"],
+        bytes=facts["bytes"],
+        documents=facts["documents"],
+        validation_bytes=facts["validation_bytes"],
+        fingerprint=facts["fingerprint"],
+        notes=notes,
+    )
 
 
 def is_prepared(folder: Path) -> bool:
@@ -256,68 +282,9 @@ def is_prepared(folder: Path) -> bool:
     )
 
 
-def open_prepared(folder: Path, *, name: str) -> TokenDataset:
-    """Opens a folder that `scriven prepare` made, at once, whatever its size.
-
-    Raises:
-        InputError: it is not finished. DamagedError: as `read_manifest`.
-    """
-    if not (folder / MANIFEST).exists():
-        raise InputError(f"{folder} is not finished: run the same `scriven prepare` again")
-    facts = read_manifest(folder)
-    if "segments" not in facts:
-        raise InputError(f"{folder} was not made by `scriven prepare`: name its texts instead")
-    width = np.dtype(facts["dtype"]).itemsize
-    sizes = {file: entry["size"] // width for file, entry in facts["files"].items()}
-    train, validation = (
-        SegmentedTokenFile(
-            folder, facts["dtype"], [tuple(each) for each in facts["segments"][part]], sizes
-        )
-        for part in ("train", "validation")
-    )
-    notes = [
-        f"{source['name']} is read {source['rounds']:g} times in a pass"
-        for source in facts["sources"]
-        if source["rounds"] > 1
-    ]
-    if facts["skipped"]:
-        notes.append(f"{facts['skipped']:,} rows were skipped, first {facts['first_skipped']}")
-    return _dataset(folder, facts, train, validation, name, [str(folder)], notes)
-
-
-def _dataset(
-    folder: Path,
-    facts: dict[str, Any],
-    train: TokenFile,
-    validation: TokenFile,
-    name: str,
-    sources: list[str],
-    notes: list[str],
-) -> TokenDataset:
-    tokenizer = load_tokenizer(folder)
-    if tokenizer.fingerprint != facts["tokenizer"]:
-        raise DamagedError(f"{folder / 'tokenizer.json'} was changed: prepare the text again")
-    return TokenDataset(
-        folder=folder,
-        tokenizer=tokenizer,
-        train=train,
-        validation=validation,
-        name=name,
-        sources=sources,
-        characters=facts["characters"],
-        bytes=facts["bytes"],
-        documents=facts["documents"],
-        validation_bytes=facts["validation_bytes"],
-        fingerprint=facts["fingerprint"],
-        notes=notes,
-    )
-
-
-def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     """Writes the manifest, the last file of a dataset: with it the folder is complete."""
-    body = {"format": FORMAT, **facts}
-    signed = {**body, "sha256": _json_digest(body)}
-    write_file(folder / MANIFEST, (json.dumps(signed, indent=2) + "\n").encode())
+    write_file(folder / MANIFEST, signed_json(facts))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -327,47 +294,24 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     `scriven prepare`, which may be many.
 
     Raises:
-        InputError: the folder holds no dataset, or one of another format version.
+        InputError: the folder holds no dataset, or an unfinished one.
         DamagedError: the manifest or a file was changed.
     """
     path = folder / MANIFEST
+    if not path.exists():
+        if is_prepared(folder):
+            raise InputError(f"{folder} is not finished: run the same `scriven prepare` again")
+        raise InputError(f"{folder} holds no prepared text: {MANIFEST} is missing")
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} holds no prepared text: {MANIFEST} is missing") from error
-    except (OSError, ValueError) as error:
-        raise DamagedError(f"{path} cannot be read: prepare the text again") from error
-    if not isinstance(facts, dict) or facts.pop("sha256", None) != _json_digest(facts):
-        raise DamagedError(f"{path} was changed: prepare the text again")
-    if facts["format"] != FORMAT:
-        raise InputError(f"{folder} has format {facts['format']}, this version reads {FORMAT}")
-    sharded = "segments" in facts
-    for name, entry in facts["files"].items():
-        hashed = entry["size"] <= _MAX_HASHED_BYTES and not (sharded and name.endswith(".bin"))
-        _check_file(folder / name, entry["size"], entry["sha256"] if hashed else None)
+        facts = parse_signed_json(path.read_bytes(), str(path))
+        for name, entry in facts["files"].items():
+            file, expected = folder / name, FileEntry(**entry)
+            sharded = "segments" in facts and name.endswith(".bin")
+            if sharded or expected.size > _MAX_HASHED_BYTES:
+                actual = expected._replace(size=file.stat().st_size)
+            else:
+                actual = hash_file(file)
+            check_entry(actual, expected, str(file))
+    except (OSError, DamagedError) as error:
+        raise DamagedError(f"{error}: prepare the text again") from error
     return facts
-
-
-def file_entry(path: Path) -> dict[str, object]:
-    """The manifest's entry of a file as it is now."""
-    return {"size": path.stat().st_size, "sha256": _file_digest(path)}
-
-
-def _check_file(path: Path, size: int, sha256: str | None) -> None:
-    try:
-        actual = path.stat().st_size
-        if actual != size:
-            raise DamagedError(f"{path} has {actual} bytes, not {size}: prepare the text again")
-        if sha256 is not None and _file_digest(path) != sha256:
-            raise DamagedError(f"{path} was changed: prepare the text again")
-    except OSError as error:
-        raise DamagedError(f"{path} cannot be read: prepare the text again") from error
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _json_digest(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 from .. import registry
 from ..errors import InputError, ResourceError
 from ..settings import DataSettings
 from . import huggingface
+from .compression import COMPRESSED
 from .formats.base import (
     RowTexts,
     TextChunk,
@@ -27,6 +27,8 @@ from .formats.base import (
     format_of,
     is_known,
     known_formats,
+    read_columns,
+    read_file,
     strip_compression,
 )
 from .shards import is_prepared
@@ -45,7 +47,7 @@ class Source:
     """Where it is, if it is a file that stays."""
 
 
-class Sources:
+class Sources(contextlib.ExitStack):
     """The files and corpora that names stand for, readable until closed.
 
     A bare name of a built-in corpus is the corpus; a file of that name needs a separator or a
@@ -63,13 +65,13 @@ class Sources:
     def __init__(self, names: Sequence[str], kind: tuple[str, str] = ("corpora", _CORPORA)) -> None:
         if not names:
             raise InputError("no text given: name a file, a folder, or a built-in corpus")
+        super().__init__()
         self._kind = kind
-        self._open = contextlib.ExitStack()
         self.label = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         try:
             self.files = [source for name in names for source in self._find(name)]
         except BaseException:
-            self._open.close()
+            self.close()
             raise
         self.name = run_name(names)
 
@@ -77,17 +79,6 @@ class Sources:
         """The text of all sources, in order."""
         for source in self.files:
             yield from source.read(settings)
-
-    def __enter__(self) -> "Sources":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._open.close()
 
     def _find(self, name: str) -> list[Source]:
         if name == "-":
@@ -99,7 +90,7 @@ class Sources:
         corpus = registry.find_module(_CORPORA, name)
         if path.name == name and not path.suffix and corpus:
             return [Source(name, registry.module(_CORPORA, corpus).read)]
-        with _readable(name):
+        try:
             if path.is_dir():
                 return _files_below(path)
             if path.exists() and stat.S_ISFIFO(path.stat().st_mode):
@@ -115,10 +106,12 @@ class Sources:
                 if not files:
                     raise InputError(f"no file matches {name}: check the path before the first *")
                 return [_file(match) for match in files]
+        except (OSError, ValueError, RuntimeError) as error:  # a name that no path can have
+            raise InputError(f"{name!r} cannot be read: {error}") from error
         raise InputError(_missing(path, *self._kind))
 
     def _copy_stream(self, name: str, stream: BinaryIO) -> Source:
-        folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="scriven-")))
+        folder = Path(self.enter_context(tempfile.TemporaryDirectory(prefix="scriven-")))
         copy = folder / "standard-input.txt"
         try:
             with copy.open("wb") as file:
@@ -128,7 +121,7 @@ class Sources:
                 f"{name} could not be copied to {folder} ({error.strerror}): set TMPDIR to a"
                 " folder with more room"
             ) from error
-        return Source(name, partial(format_of(copy).read, copy))
+        return Source(name, partial(read_file, copy))
 
 
 class PairSources(Sources):
@@ -144,8 +137,8 @@ class PairSources(Sources):
             rows = _pair_rows(file, settings)
             if rows is None:
                 raise InputError(
-                    f"{file.label} holds no pairs: give a .csv, .tsv or .jsonl file with the "
-                    "columns source and target"
+                    f"{file.label} holds no pairs: give a .csv, .tsv, .jsonl or .parquet file with "
+                    "the columns source and target"
                 )
             for number, row in enumerate(rows, 1):
                 sides = zip(PAIR_COLUMNS, row.texts, strict=False)
@@ -177,13 +170,10 @@ def are_pairs(names: Sequence[str], settings: DataSettings) -> bool:
 
 def _pair_rows(file: Source, settings: DataSettings) -> Iterator[RowTexts] | None:
     """The pairs of a file; None where its format has no columns."""
-    if file.path is None or strip_compression(file.path) != file.path:
+    path = file.path
+    if path is None or path.suffix.lower() in COMPRESSED or not hasattr(format_of(path), "records"):
         return None
-    read = getattr(format_of(file.path), "rows", None)
-    if read is None:
-        return None
-    rows: Iterator[RowTexts] = read(file.path, settings, PAIR_COLUMNS)
-    return rows
+    return read_columns(path, settings, PAIR_COLUMNS)
 
 
 def _files_below(folder: Path) -> list[Source]:
@@ -200,7 +190,7 @@ def _files_below(folder: Path) -> list[Source]:
 
 
 def _file(path: Path) -> Source:
-    return Source(str(path), partial(format_of(path).read, path), path)
+    return Source(str(path), partial(read_file, path), path)
 
 
 def _missing(path: Path, kind: str, package: str) -> str:
@@ -212,14 +202,6 @@ def _missing(path: Path, kind: str, package: str) -> str:
     near = get_close_matches(path.name, [*neighbours, *known], 3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "check the path"
     return f"{path} does not exist: {hint} (built-in {kind}: {', '.join(known)})"
-
-
-@contextlib.contextmanager
-def _readable(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name!r} cannot be read: {error}") from error
 
 
 def run_name(names: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ A single text keeps its end for validation; of many documents whole ones are dra
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -139,6 +139,7 @@ def _hash_numbers(count: int, seed: int) -> npt.NDArray[np.uint64]:
     return splitmix64(state)
 
 
+@dataclass
 class LeakageCheck:
     """Counts the longer lines of the validation text that stand in the training text too.
 
@@ -149,15 +150,15 @@ class LeakageCheck:
         characters: of the whole text.
     """
 
-    def __init__(self, characters: int) -> None:
-        self._every = max(1, characters // _COMPARED_WHOLE)
-        self._train: set[int] = set()
-        self._validation: list[int] = []
+    characters: int
+    _train: set[int] = field(default_factory=set)
+    _validation: list[int] = field(default_factory=list)
 
     def add(self, part: int, text: str) -> None:
         """Adds the lines of a chunk; a line that the end of a chunk cuts is not found again."""
+        every = max(1, self.characters // _COMPARED_WHOLE)
         hashes = (hash(line) for line in text.split("\n") if len(line) >= LONG_LINE)
-        compared = [number for number in hashes if number % self._every == 0]
+        compared = [number for number in hashes if number % every == 0]
         if part == TRAIN:
             self._train.update(compared)
         else:

@@ -67,7 +67,7 @@ class Table:
 
     def __exit__(self, *error: object) -> None:
         if self.sources is not None:
-            self.sources.__exit__(None, None, None)
+            self.sources.close()
 
     def __iter__(self) -> Iterator[TableRow]:
         if self.sources is None:

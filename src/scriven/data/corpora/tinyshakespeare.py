@@ -5,8 +5,7 @@ from pathlib import Path
 
 from ...settings import DataSettings
 from ..download import download
-from ..formats import txt
-from ..formats.base import TextChunk
+from ..formats.base import TextChunk, read_text
 from ..shards import cache_folder
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -16,7 +15,7 @@ SIZE = 1_115_394
 
 def read(settings: DataSettings) -> Iterator[TextChunk]:
     """The text as one document."""
-    return txt.read(path(), DataSettings())
+    return read_text(path(), DataSettings())
 
 
 def path(url: str = URL) -> Path:

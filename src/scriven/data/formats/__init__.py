@@ -1,6 +1,6 @@
-"""Readers of file formats, one file each: `SUFFIXES` and `read(path, settings)`.
+"""Readers of file formats, one file each, found by being here.
 
-Optional: `records(path, settings)`, all columns of a table; `rows(path, settings, columns)`, some
-of them as text; `CUT_AT`, "word" or "line", where `read` takes `start`, `end` and `ends_document`
-to read a range of bytes that begins at such a place.
+A format has `SUFFIXES`, and for texts `read(path, settings, start, end, ends_document)`, for tables
+`records(path, settings, columns)`. `CUT_AT`, "word" or "line", says where a range of bytes may
+begin that is read alone; such a table also takes `start` and `end`.
 """

@@ -60,6 +60,58 @@ class Record(NamedTuple):
     """Why the row was left out (`skip_bad`); it has no values then."""
 
 
+def read_file(
+    path: Path,
+    settings: DataSettings,
+    start: int = 0,
+    end: int | None = None,
+    ends_document: bool = True,
+) -> Iterator[TextChunk]:
+    """The documents of a file: of a table one for each row, from the column `text_column`.
+
+    Args:
+        start, end, ends_document: for the formats with `CUT_AT`, a range of bytes, and whether the
+            document ends with it.
+
+    Raises:
+        InputError: the file cannot be read, or a row cannot be used.
+        MissingExtra: a package for this format is not installed.
+    """
+    if not hasattr(format_of(path), "records"):
+        yield from format_of(path).read(path, settings, start, end, ends_document)
+        return
+    for row in read_columns(path, settings, (settings.text_column,), start, end):
+        if row.skipped:
+            yield TextChunk("", False, row.skipped)
+        else:
+            yield from document_chunks(row.texts[0])
+
+
+def read_columns(
+    path: Path,
+    settings: DataSettings,
+    columns: Sequence[str],
+    start: int = 0,
+    end: int | None = None,
+) -> Iterator[RowTexts]:
+    """Some columns of a table, which must hold texts; raises as `read_file`."""
+    label = range_label(path, start)
+    bounds = () if end is None else (start, end)
+    for record in format_of(path).records(path, settings, columns, *bounds):
+        wrong = record.skipped
+        if not wrong and (wrong := _column_error(label, record, columns)):
+            skip_or_raise(wrong, settings.skip_bad)
+        if wrong:
+            yield RowTexts((), wrong)
+        else:
+            yield RowTexts(tuple(record.values[column] for column in columns))
+
+
+def range_label(path: Path, start: int) -> Path:
+    """How messages name a file that is read from a byte on: rows are counted from there."""
+    return path if not start else path.with_name(f"{path.name} after byte {start:,}")
+
+
 def format_of(path: Path) -> ModuleType:
     """The module beside this one that reads a file, by its suffix; an unknown one is plain text."""
     suffix = strip_compression(path).suffix.lower()
@@ -180,13 +232,18 @@ def document_chunks(text: str) -> Iterator[TextChunk]:
         yield TextChunk(text[start : start + BLOCK], start + BLOCK >= len(text))
 
 
-def row_documents(rows: Iterable[RowTexts]) -> Iterator[TextChunk]:
-    """Rows of one column, each a document."""
-    for row in rows:
-        if row.skipped:
-            yield TextChunk("", False, row.skipped)
-        else:
-            yield from document_chunks(row.texts[0])
+def _column_error(path: Path, record: Record, columns: Sequence[str]) -> str:
+    """What is wrong with the columns of a row; empty where nothing is."""
+    for column in columns:
+        if column not in record.values:
+            return missing_column(path, record.number, column, record.values, columns)
+        value = record.values[column]
+        if not isinstance(value, str):
+            kind = type(value).__name__
+            return f"{path} row {record.number}: {column!r} holds a {kind}, not a text"
+        if len(value) > LARGEST_ROW:
+            return f"{path} row {record.number}: {column!r} is too long"
+    return ""
 
 
 def skip_or_raise(message: str, skip: bool) -> str:
