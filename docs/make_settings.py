@@ -37,7 +37,7 @@ SECTIONS = typing.get_type_hints(Settings)
 
 FINETUNE = """What of a trained model `scriven finetune` changes. It has other defaults than
 `scriven train` for some of the settings above
-([finetuning.md](finetuning.md#what-is-chosen-for-you)).
+([finetuning.md](finetuning.md#defaults)).
 """
 
 
