@@ -34,15 +34,15 @@ def main() -> None:
         rows.RESULTS = asked.results
     from scriven import load
     from scriven.generate.prompt_lookup import PromptLookup
-    from scriven.generate.sampling_params import SamplingParams
+    from scriven.generate.sampling import SamplingParams
 
     here = rows.machine()
     model = load(asked.run, device="cpu", dtype=asked.dtype)
     written = encode(asked.run, asked.text)
-    guess = PromptLookup.guess
+    guess = PromptLookup.propose
 
     def seconds(starts: list[list[int]], dials: SamplingParams, guesses: bool) -> float:
-        PromptLookup.guess = guess if guesses else lambda draft, most: []  # type: ignore[method-assign]
+        PromptLookup.propose = guess if guesses else lambda draft, most: []  # type: ignore[method-assign]
         began = time.perf_counter()
         model.engine.generate(starts, dials, asked.tokens, ignore_eos=True)
         return time.perf_counter() - began

@@ -20,7 +20,7 @@ import torch
 
 from scriven import registry
 from scriven.generate.engine import Engine
-from scriven.generate.sampling_params import SamplingParams
+from scriven.generate.sampling import SamplingParams
 from scriven.runs.huggingface import save_pretrained_weights, to_hf_weights
 from scriven.runs.load import load_run
 from scriven.tokenizers import Tokenizer, load_tokenizer

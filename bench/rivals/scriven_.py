@@ -12,7 +12,7 @@ from shared.child import serve
 from scriven import __version__, config, load, process, registry
 from scriven.data.batch import Batch
 from scriven.distributed import SINGLE_PROCESS
-from scriven.generate.sampling_params import SamplingParams
+from scriven.generate.sampling import SamplingParams
 from scriven.models.shared.cost import flops_per_token
 from scriven.runs.folder import resolve
 from scriven.runs.load import load_run

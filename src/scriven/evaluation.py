@@ -152,7 +152,7 @@ def evaluate_table(
             )
     elif not rows:
         raise InputError(f"{notes[-1]}; name a table to evaluate on")
-    answers = predictor.answer(rows)
+    answers = predictor.predict(rows)
     return evaluate_rows(record["task"], type(task), rows, answers, about, train, notes)
 
 

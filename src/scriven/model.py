@@ -11,12 +11,13 @@ from .distributed import is_main_process
 from .errors import InputError, ScrivenError, SettingError
 from .evaluate.loss import Metric
 from .evaluation import TextEvaluator, data_settings, evaluate_table
-from .generate.engine import Engine, GenerationChunk, GenerationResult
-from .generate.fill_mask import MaskPrediction, fill
-from .generate.inference_model import ready
+from .generate.engine import Engine
+from .generate.fill_mask import MaskPrediction, fill_mask
+from .generate.inference_model import prepare_for_inference
 from .generate.predict import Predictor
 from .generate.predict_table import TablePredictions, as_rows
-from .generate.sampling_params import SamplingParams, check_beams
+from .generate.sampling import check_beams, parse_generation_args
+from .generate.sequence import GenerationChunk, GenerationResult
 from .report import write_report
 from .runs.folder import find_run
 from .runs.load import Loaded, load_run
@@ -27,6 +28,7 @@ from .train.request import TrainRequest
 from .train.run import TrainResult, finetune_with_control, start_or_resume
 from .train.signals import Interrupted
 
+SAMPLED: dict[str, Any] = {"temperature": 0.8}
 GREEDY: dict[str, Any] = {"temperature": 0.0}
 """The default where an input has one right answer."""
 
@@ -50,7 +52,7 @@ class Model:
     def engine(self) -> Engine:
         """The generation engine, with a copy of the weights prepared for inference."""
         opening = self.record["data"].get("opening")
-        twin = ready(self.task, self.runtime, self._inference_dtype)
+        twin = prepare_for_inference(self.task, self.runtime, self._inference_dtype)
         return Engine(twin, self.tokenizer, self.runtime, opening)
 
     @property
@@ -91,8 +93,8 @@ class Model:
                 f"{self.record['architecture']} is no masked language model and fills no <mask>: "
                 "train one with --arch roberta"
             )
-        parameters, _, rest = _sampling({**GREEDY, **sampling})
-        return fill(self.task, self.tokenizer, text, parameters, rest.get("seed", 0))
+        parameters, _, rest = parse_generation_args(GREEDY | sampling)
+        return fill_mask(self.task, self.tokenizer, text, parameters, rest.get("seed", 0))
 
     def generate_many(self, prompts: Sequence[str], **sampling: Any) -> list[GenerationResult]:
         """A continuation of each prompt, with its statistics; parameters as in `generate`."""
@@ -100,22 +102,22 @@ class Model:
         beams, penalty = sampling.pop("beams", 1), sampling.pop("length_penalty", 1.0)
         check_beams(beams, penalty)
         greedy = beams > 1 or not self.task.echo_prompt
-        parameters, tokens, rest = _sampling(GREEDY | sampling if greedy else sampling)
+        parameters, tokens, rest = parse_generation_args((GREEDY if greedy else SAMPLED) | sampling)
         if beams == 1:
             return self.engine.generate(prompts, parameters, tokens, **rest)
-        if not parameters.greedy or parameters.repetition_penalty != 1:
+        if not parameters.greedy or parameters.active:
             raise SettingError(
                 f"--beams={beams}: beam search samples nothing and has no repetition penalty: "
                 "leave --temperature and --repetition-penalty out"
             )
         rest.pop("seed", None)
-        return self.engine.beam(prompts, beams, tokens, length_penalty=penalty, **rest)
+        return self.engine.beam_search(prompts, beams, tokens, length_penalty=penalty, **rest)
 
     def stream(self, prompt: str = "", **sampling: Any) -> Iterator[GenerationChunk]:
         """The continuation, piece by piece; parameters as in `generate`."""
         self._check_generative()
-        options = sampling if self.task.echo_prompt else GREEDY | sampling
-        parameters, tokens, rest = _sampling(options)
+        defaults = SAMPLED if self.task.echo_prompt else GREEDY
+        parameters, tokens, rest = parse_generation_args(defaults | sampling)
         return self.engine.stream(prompt, parameters, tokens, **rest)
 
     def evaluate(
@@ -160,7 +162,7 @@ class Model:
             InputError: an input that cannot be used, or a model that is not fine-tuned.
         """
         predictor = self._predictor(decoding)
-        answers = predictor.answer(list(as_rows(predictor.task, inputs)))
+        answers = predictor.predict(list(as_rows(predictor.task, inputs)))
         return [(answer.text, max(answer.probabilities, default=None)) for answer in answers]
 
     def predict_table(
@@ -380,17 +382,3 @@ def import_run(path: str | Path, out: str | Path | None = None, *, convert: bool
 
 def _text(path: str | Path | None) -> str | None:
     return None if path is None else str(path)
-
-
-def _sampling(options: Mapping[str, Any]) -> tuple[SamplingParams, int, dict[str, Any]]:
-    """(sampling parameters, max_new_tokens, options of the engine) of keyword arguments."""
-    rest = dict(options)
-    tokens = rest.pop("max_new_tokens", 200)
-    engine: dict[str, Any] = {
-        name: rest.pop(name) for name in ("seed", "stop", "ignore_eos") if name in rest
-    }
-    try:
-        return SamplingParams(**{"temperature": 0.8, **rest}), tokens, engine
-    except TypeError as error:
-        known = "max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop"
-        raise InputError(f"unknown parameter ({error}): known are {known}") from error

@@ -27,7 +27,7 @@ def test_beams_write_the_text_that_python_finds(
 ) -> None:
     model = scriven.load(pairs)
     wanted = model.generate("Ein Hund 3.", beams=3, length_penalty=0.5, max_new_tokens=9)
-    found = model.engine.beam(["Ein Hund 3."], 3, 9, length_penalty=0.5)[0]
+    found = model.engine.beam_search(["Ein Hund 3."], 3, 9, length_penalty=0.5)[0]
     assert wanted == found.text
     words = ["--beams", "3", "--length-penalty", "0.5", "--max-new-tokens", "9"]
     assert run(["generate", pairs, "Ein Hund 3.", *words, "--json"]) == 0

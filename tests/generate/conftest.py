@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scriven.generate.model_runner import kept_when_full
-from scriven.generate.row import Row
-from scriven.generate.sampling import sample
-from scriven.generate.sampling_params import SamplingParams
+from scriven.generate.model_runner import length_after_eviction
+from scriven.generate.sampling import SamplingParams, sample
+from scriven.generate.sequence import Sequence
 from scriven.models import gpt2, llama
 from scriven.settings import TokenizerSettings
 from scriven.tasks.base import BaseTask
@@ -60,17 +59,17 @@ def random_task(make_task: Callable[[int], Language]) -> Language:
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> dict[Row, list[int]]:
-    """The ids that each row took from now on: bytes say more than broken characters."""
-    ids: dict[Row, list[int]] = {}
-    take = Row.take
+def written(monkeypatch: pytest.MonkeyPatch) -> dict[Sequence, list[int]]:
+    """The ids appended to each sequence from now on: bytes say more than broken characters."""
+    ids: dict[Sequence, list[int]] = {}
+    append = Sequence.append
 
-    def record(row: Row, token: int) -> None:
-        if row.finish_reason is None:
-            ids.setdefault(row, []).append(token)
-        take(row, token)
+    def record(sequence: Sequence, token: int) -> str:
+        if sequence.finish_reason is None:
+            ids.setdefault(sequence, []).append(token)
+        return append(sequence, token)
 
-    monkeypatch.setattr(Row, "take", record)
+    monkeypatch.setattr(Sequence, "append", record)
     return ids
 
 
@@ -143,7 +142,7 @@ def slowly(
     written: list[int] = []
     while len(written) < limit and tokenizer.eos not in written:
         if len(window) > context:
-            window = window[-kept_when_full(context) :]
+            window = window[-length_after_eviction(context) :]
         with torch.no_grad():
             hidden = task.backbone(torch.tensor([window]))
             logits = task.logits(hidden)[:, -1, : tokenizer.vocab_size]

@@ -109,7 +109,7 @@ def test_a_predictor_streams_rows_as_well(judge: Path, monkeypatch: pytest.Monke
     stream = predictor.stream(rows())
     first = next(stream)
     assert len(taken) == 8
-    streamed, whole = [first, *stream], predictor.answer([{"text": text} for text in lengths(30)])
+    streamed, whole = [first, *stream], predictor.predict([{"text": text} for text in lengths(30)])
     assert [answer.text for answer in streamed] == [answer.text for answer in whole]
     for one, other in zip(streamed, whole, strict=True):  # beside other rows: other last digits
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)

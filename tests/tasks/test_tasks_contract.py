@@ -178,7 +178,7 @@ def test_no_answer_looks_at_the_right_one(name: str, model: str) -> None:
         if isinstance(task, SequenceClassification):
             assert example.rows == learnt.rows
             continue
-        asked = task.asked(example)
+        asked = task.prompt_of(example)
         if learnt.source is not None:
             assert learnt.source == asked
             continue

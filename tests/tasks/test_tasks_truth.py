@@ -300,7 +300,7 @@ def test_a_long_conversation_loses_its_oldest_exchanges(model: str) -> None:
     assert read == kept[: len(read)]
     assert made.cut == 3 * one
     bare = task.encode(known, {"messages": row["messages"][:-1]})
-    asked = task.asked(bare)
+    asked = task.prompt_of(bare)
     if model == "transformer":
         assert asked == made.source
     else:  # a quarter of the context is left to answer in

@@ -12,7 +12,7 @@ from .base import Precision, emit, for_terminal, note, open_model
 
 if TYPE_CHECKING:
     from ..generate.chat import Conversation
-    from ..generate.engine import GenerationChunk
+    from ..generate.sequence import GenerationChunk
 
 COMMANDS = """/regenerate   another answer to the last question
 /undo         take the last question and its answer back

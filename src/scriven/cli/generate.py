@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
-from ..generate.sampling_params import check_beams
+from ..generate.sampling import check_beams
 from .base import Precision, emit, for_terminal, note, open_model, table
 
 if TYPE_CHECKING:

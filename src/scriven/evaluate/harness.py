@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import InputError, SettingError
 from ..generate.engine import Engine
-from ..generate.sampling_params import SamplingParams
+from ..generate.sampling import SamplingParams, setting_names
 from ..runtime import Runtime
 from ..tasks.base import BaseTask
 from ..tokenizers import Tokenizer
@@ -170,7 +170,7 @@ def generation_settings(
     stops = [until] if isinstance(until, str) else [str(each) for each in until if each]
     do_sample = left.pop("do_sample", None)
     temperature = float(left.pop("temperature", 1.0 if do_sample else 0.0))
-    known = ("top_k", "top_p", "min_p", "repetition_penalty")
+    known = [name for name in setting_names() if name != "temperature"]
     if unknown := [name for name in left if name not in known]:
         raise SettingError(
             f"generation_kwargs: {unknown[0]} does not exist here: known are until, do_sample, "

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .. import registry
 from ..generate.engine import Engine
-from ..generate.sampling_params import SamplingParams
+from ..generate.sampling import SamplingParams
 from ..runs.load import Loaded
 from ..tasks.shared.classification import SequenceClassification
 from ..tasks.shared.text_generation import TextGeneration

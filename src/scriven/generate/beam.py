@@ -1,21 +1,21 @@
 """Beam search: keeps the likeliest few beginnings of a text, instead of the likeliest token alone.
 
-Each turn, every kept beginning ("beam") is continued with every token, and the best continuations
+At each step every kept beginning ("beam") is continued with every token, and the best continuations
 of all are ranked by their summed log-probability (Sutskever et al. 2014, section 3.2).
 
 - Of the first B in rank, those that end the text become hypotheses; the next B that go on are the
-  beams of the next turn. Hypotheses take no place away from beams.
+  beams of the next step. Hypotheses take no place away from beams.
 - A hypothesis of L tokens, its end included, scores log p / L ** penalty: the simple power that
   transformers uses, not the formula of Wu et al. 2016 (section 7), which is
   log p / ((5 + L) / 6) ** penalty. 0 compares probabilities, 1 means per token.
-- The search ends when no beam can beat the hypotheses that are asked for any more. Log p only
-  falls, so log p / L ** penalty, with the largest L still possible where the penalty is above 0
-  and the smallest where it is not, bounds what a beam may reach. transformers does so with
+- The search ends when no beam can beat the requested hypotheses any more. Log p only falls, so
+  log p / L ** penalty, with the largest L still possible where the penalty is above 0 and the
+  smallest where it is not, bounds what a beam may reach. transformers does so with
   `early_stopping="never"`; its default stops earlier and may miss the best.
-- One beam is greedy writing: the first hypothesis ends the search.
+- One beam is greedy decoding: the first hypothesis ends the search.
 
-Knows token ids only. Each prompt has its own beams, so what it gives does not depend on the others
-that are searched beside it.
+Knows token ids only. Each prompt has its own beams, so its result does not depend on the others in
+the batch.
 """
 
 import math
@@ -30,29 +30,29 @@ from .model_runner import ModelRunner
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is searched for."""
+class BeamSearchParams:
+    """What to search for."""
 
     beams: int
     """B, at least 1."""
-    limit: int
+    max_new_tokens: int
     """Most tokens of a hypothesis."""
     length_penalty: float = 1.0
     """Above 0 prefers longer texts, below 0 shorter ones."""
-    ends: frozenset[int] = frozenset()
+    stop_token_ids: frozenset[int] = frozenset()
     """Tokens that end a text."""
-    over: Callable[[list[int]], bool] | None = None
+    is_stopped: Callable[[list[int]], bool] | None = None
     """Whether some ids end a text for another reason, such as a stop string."""
-    best: int = 1
-    """How many hypotheses are asked for, at most B."""
+    num_return: int = 1
+    """How many hypotheses are requested, at most B."""
 
-    def score(self, total: float, length: int) -> float:
+    def score(self, log_prob: float, length: int) -> float:
         """What a hypothesis of `length` tokens is ranked by."""
-        return total / math.pow(max(length, 1), self.length_penalty)
+        return log_prob / math.pow(max(length, 1), self.length_penalty)
 
-    def bound(self, total: float, length: int) -> float:
+    def bound(self, log_prob: float, length: int) -> float:
         """What no text can exceed whose first `length` tokens have this log-probability."""
-        return self.score(total, self.limit if self.length_penalty > 0 else length + 1)
+        return self.score(log_prob, self.max_new_tokens if self.length_penalty > 0 else length + 1)
 
 
 @dataclass(frozen=True)
@@ -69,145 +69,160 @@ class Beam:
     """The beginning of a text."""
 
     ids: list[int]
-    total: float
-    """Its log-probability in nats."""
+    log_prob: float
+    """Summed over its tokens, in nats."""
 
 
-class Search:
+class BeamSearch:
     """The beams of one prompt."""
 
-    def __init__(self, prompt: list[int], plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, prompt: list[int], params: BeamSearchParams) -> None:
+        self.params = params
         self.beams = [Beam([], 0.0)]
         """The best first."""
-        self.done: list[Hypothesis] = []
+        self.hypotheses: list[Hypothesis] = []
         """The best first, at most as many as there are beams."""
         self._prompt = prompt
-        self._forgotten = 0
+        self._num_evicted = 0
 
     @property
     def finished(self) -> bool:
-        """Whether the hypotheses asked for are known."""
-        plan = self.plan
+        """Whether the requested hypotheses are known."""
+        params = self.params
         if not self.beams:
             return True
-        if len(self.done) < plan.best:
+        if len(self.hypotheses) < params.num_return:
             return False
         first = self.beams[0]
-        highest = plan.bound(first.total, len(first.ids))
-        return plan.beams == 1 or self.done[plan.best - 1].score >= highest
+        highest = params.bound(first.log_prob, len(first.ids))
+        return params.beams == 1 or self.hypotheses[params.num_return - 1].score >= highest
 
     def windows(self) -> list[list[int]]:
-        """What the model reads for each beam."""
-        return [[*self._prompt, *beam.ids][self._forgotten :] for beam in self.beams]
+        """The tokens that the model reads for each beam."""
+        return [[*self._prompt, *beam.ids][self._num_evicted :] for beam in self.beams]
 
-    def shortened(self, window: list[int]) -> None:
-        """Takes note of how much of each window the reader kept; it is as much of all."""
-        self._forgotten = len(self._prompt) + len(self.beams[0].ids) - len(window)
+    def note_eviction(self, window: list[int]) -> None:
+        """Remembers how much of each window a prefill kept; it is the same for all beams."""
+        self._num_evicted = len(self._prompt) + len(self.beams[0].ids) - len(window)
 
     def advance(self, continuations: list[tuple[float, int, int]]) -> list[int]:
-        """One more token.
+        """Adds a token to the beams.
 
         Args:
             continuations: (log-probability of the token, number of the beam, token) each; any
                 number, at least each beam's B best and every end among its better ones.
 
         Returns:
-            For each new beam the number of the one it goes on from.
+            For each new beam the number of the beam it continues.
         """
+        # 1. rank the continuations of all beams by their summed log-probability
         ranked = sorted(
-            ((self.beams[beam].total + score, beam, token) for score, beam, token in continuations),
+            (
+                (self.beams[beam].log_prob + log_prob, beam, token)
+                for log_prob, beam, token in continuations
+            ),
             key=lambda each: -each[0],
         )
         beams: list[Beam] = []
         parents: list[int] = []
-        for rank, (total, parent, token) in enumerate(ranked):
-            if rank >= self.plan.beams and len(beams) >= self.plan.beams:
+        for rank, (log_prob, parent, token) in enumerate(ranked):
+            if rank >= self.params.beams and len(beams) >= self.params.beams:
                 break
-            if not total > -math.inf:  # a token that is never written; or not a number
+            if not log_prob > -math.inf:  # a banned token; or NaN
                 continue
             ids = [*self.beams[parent].ids, token]
-            if self._ended(ids):
-                if rank < self.plan.beams:
-                    self.done.append(Hypothesis(ids, self.plan.score(total, len(ids))))
-            elif len(beams) < self.plan.beams:
-                beams.append(Beam(ids, total))
+            # 2. ends among the first B are hypotheses; the first B others are the next beams
+            if self._is_ended(ids):
+                if rank < self.params.beams:
+                    self.hypotheses.append(Hypothesis(ids, self.params.score(log_prob, len(ids))))
+            elif len(beams) < self.params.beams:
+                beams.append(Beam(ids, log_prob))
                 parents.append(parent)
-        self.done = sorted(self.done, key=lambda each: -each.score)[: self.plan.beams]
+        self.hypotheses.sort(key=lambda each: -each.score)
+        del self.hypotheses[self.params.beams :]
         self.beams = beams
         return parents
 
-    def _ended(self, ids: list[int]) -> bool:
-        plan = self.plan
-        if ids[-1] in plan.ends or len(ids) == plan.limit:
+    def _is_ended(self, ids: list[int]) -> bool:
+        params = self.params
+        if ids[-1] in params.stop_token_ids or len(ids) == params.max_new_tokens:
             return True
-        return plan.over is not None and plan.over(ids)
+        return params.is_stopped is not None and params.is_stopped(ids)
 
 
-def search(reader: ModelRunner, prompts: Sequence[list[int]], plan: Plan) -> list[list[Hypothesis]]:
+def beam_search(
+    runner: ModelRunner, prompts: Sequence[list[int]], params: BeamSearchParams
+) -> list[list[Hypothesis]]:
     """The best texts for each prompt.
 
     Args:
-        reader: with the model; what it has read before is forgotten.
+        runner: its cache is replaced.
         prompts: their token ids, at least one each.
-        plan: what to search for.
+        params: what to search for.
 
     Returns:
-        For each prompt its hypotheses, the best first: `plan.best` of them, or fewer where there
-        are no more.
+        For each prompt its hypotheses, the best first: `params.num_return` of them, or fewer where
+        there are no more.
 
     Raises:
-        InputError: the model's weights give numbers that are not finite.
+        InputError: the model's weights give NaN or infinite logits.
     """
-    if plan.limit == 0:
+    if params.max_new_tokens == 0:
         return [[Hypothesis([], 0.0)] for _ in prompts]
-    searches = [Search(prompt, plan) for prompt in prompts]
-    live, steps = searches, 0
-    logits = _read(reader, live, plan.limit, 0)
-    while live:
-        scores, tokens = _likeliest(logits, plan.beams + len(plan.ends))
-        owners = [each for each in live for _ in each.beams]
-        chosen: dict[Search, list[int]] = {}
+    searches = [BeamSearch(prompt, params) for prompt in prompts]
+    active, steps = searches, 0
+    logits = _prefill(runner, active, params.max_new_tokens, 0)  # (rows, V), a row for each beam
+    while active:
+        # 1. each beam's best tokens, and as many more as there are tokens that end a text
+        log_probs, tokens = _top_tokens(logits, params.beams + len(params.stop_token_ids))
+        owners = [search for search in active for _ in search.beams]
+        # 2. new beams of each search, and the rows of the cache that they continue
+        parents: dict[BeamSearch, list[int]] = {}
         start = 0
-        for each in live:
-            rows = range(start, start + len(each.beams))
-            offered = [
-                (score, row - start, token)
-                for row in rows
-                for score, token in zip(scores[row], tokens[row], strict=True)
+        for search in active:
+            continuations = [
+                (log_prob, beam, token)
+                for beam in range(len(search.beams))
+                for log_prob, token in zip(
+                    log_probs[start + beam], tokens[start + beam], strict=True
+                )
             ]
-            chosen[each] = [start + parent for parent in each.advance(offered)]
-            start = rows.stop
+            num_rows = len(search.beams)
+            parents[search] = [start + parent for parent in search.advance(continuations)]
+            start += num_rows
         steps += 1
-        live = [each for each in live if not each.finished]
-        if not live:
+        active = [search for search in active if not search.finished]
+        if not active:
             break
-        if reader.full:
-            logits = _read(reader, live, plan.limit - steps, steps)
+        # 3. the next logits; a full context is read again without its oldest half
+        if runner.is_full:
+            logits = _prefill(runner, active, params.max_new_tokens - steps, steps)
             continue
-        moved = owners != [each for each in live for _ in each.beams]
-        reader.select([row for each in live for row in chosen[each]], sources=moved)
-        logits = reader.step(torch.tensor([beam.ids[-1] for each in live for beam in each.beams]))
-    if not all(each.done for each in searches):
+        moved = owners != [search for search in active for _ in search.beams]
+        runner.reorder([row for each in active for row in parents[each]], sources_change=moved)
+        last = [beam.ids[-1] for search in active for beam in search.beams]
+        logits = runner.decode(torch.tensor(last))
+    if not all(search.hypotheses for search in searches):
         raise InputError(
-            "the model's weights give numbers that are not finite: "
-            "use an earlier checkpoint of the run"
+            "the model's weights give NaN or infinite logits: use an earlier checkpoint of the run"
         )
-    return [each.done[: plan.best] for each in searches]
+    return [search.hypotheses[: params.num_return] for search in searches]
 
 
-def _read(reader: ModelRunner, live: list[Search], more: int, written: int) -> Tensor:
-    """Logits of the token after each beam, read from its beginning."""
-    windows = [each.windows() for each in live]
-    flat = [window for each in windows for window in each]
-    logits = reader.read(flat, more, [written] * len(flat))
-    for each, kept in zip(live, windows, strict=True):
-        each.shortened(kept[0])
+def _prefill(
+    runner: ModelRunner, active: list[BeamSearch], max_new_tokens: int, num_generated: int
+) -> Tensor:
+    """(rows, V) logits of the token after each beam, read from its beginning."""
+    windows = [search.windows() for search in active]
+    rows = [window for each in windows for window in each]
+    logits = runner.prefill(rows, max_new_tokens, [num_generated] * len(rows))
+    for search, own_windows in zip(active, windows, strict=True):
+        search.note_eviction(own_windows[0])
     return logits
 
 
-def _likeliest(logits: Tensor, count: int) -> tuple[list[list[float]], list[list[int]]]:
-    """The best tokens of each row: (rows, count) log-probabilities, and their ids."""
+def _top_tokens(logits: Tensor, count: int) -> tuple[list[list[float]], list[list[int]]]:
+    """(rows, count) log-probabilities of the best tokens of each row, and their ids."""
     values, ids = logits.topk(min(count, logits.size(-1)), dim=-1)
-    scores = values.double() - logits.logsumexp(dim=-1, keepdim=True).double()
-    return scores.tolist(), ids.tolist()
+    log_probs = values.double() - logits.logsumexp(dim=-1, keepdim=True).double()
+    return log_probs.tolist(), ids.tolist()

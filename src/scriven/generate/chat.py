@@ -14,7 +14,7 @@ from ..files import printable, read_file, write_file
 from ..tokenizers.base import Tokenizer
 from ..tokenizers.chat_template import Message, check_messages, render_ids
 from ..tokenizers.special_tokens import clean
-from .engine import GenerationChunk
+from .sequence import GenerationChunk
 
 Write = Callable[..., Iterator[GenerationChunk]]
 """Goes on with ids: `Engine.stream`, `Model.stream`, or anything that is called as they are."""

@@ -1,44 +1,50 @@
-"""Writes text with a trained model: one text as a stream, or many different ones at once.
+"""Generates text with a trained model: one text as a stream, or many different ones in a batch.
 
-What happens at the edges:
-- An empty prompt starts from `opening`: the end-of-document token, as if a document had just ended,
-  or what a text of a single document, in which no document ever ended, begins a line with.
-- A prompt longer than the context loses its beginning (`Objective.shorten`): of a decoder's, the
-  last three quarters of a context are read, so that there is room to write; `prompt_truncated`
-  counts the tokens left out.
-- A text that outgrows the context goes on: the oldest half is forgotten (`reader.py`). A model with
-  an encoder reads all that fits again as its source; one trained on pairs has come to its end.
+Edge cases:
+- An empty prompt starts from `bos`: the end-of-document token, as if a document had just ended, or
+  what begins a line in a text of a single document.
+- A prompt longer than the context loses its beginning (`BaseTask.truncate_prompt`);
+  `prompt_truncated` counts the tokens left out.
+- A text that outgrows the context goes on: the oldest half of the KV cache is evicted
+  (`model_runner.py`). A model with an encoder reads all that fits again as its source; one trained
+  on source-target pairs ends there.
 - The end-of-document token, or what else ends a text in the model's task, ends it, unless that is
   ignored; then it is never chosen.
-- A prompt that is a list of token ids is read as it is.
 - Row i of a batch draws from the seed `seed + i`, and equals what it gives alone with that seed.
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import abc
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+
+import torch
+from torch import Tensor
 
 from ..errors import InputError, SettingError
 from ..runtime import Runtime
 from ..tasks.base import BaseTask
 from ..tokenizers.base import Tokenizer
-from .beam import Hypothesis, Plan, search
+from .beam import BeamSearchParams, Hypothesis, beam_search
 from .model_runner import ModelRunner
-from .prompt import Prompt, prompt_ids
-from .row import Row, stops_on
-from .sampling_params import LARGEST_SEED, MOST_BEAMS, SamplingParams, check_beams, check_whole
-from .stopping import check_stops
-from .write import write
-from .written import GenerationChunk, GenerationResult
+from .prompt_lookup import PromptLookup, plan_draft_lengths
+from .sampling import MAX_BEAMS, MAX_SEED, SamplingParams, check_beams, check_int, sample
+from .sequence import (
+    GenerationChunk,
+    GenerationResult,
+    Sequence,
+    check_stop_strings,
+    completes_stop_string,
+)
 
-__all__ = ["PLAIN", "TOGETHER", "Engine", "GenerationChunk", "GenerationResult"]
-
-PLAIN = SamplingParams()
+DEFAULT_SAMPLING = SamplingParams()
 """Draws from the model's own distribution."""
+BATCH_SIZE = 32
+"""Prompts that are generated at once; more are taken in turns, so that memory stays bounded."""
 
-TOGETHER = 32
-"""Prompts that are written at once; more are taken in turns, so memory stays bounded."""
+Prompt = str | abc.Sequence[int]
+"""A text, or the token ids that the model is to read as they are."""
 
 
 class Engine:
@@ -49,14 +55,18 @@ class Engine:
         task: BaseTask,
         tokenizer: Tokenizer,
         runtime: Runtime | None = None,
-        opening: int | None = None,
+        bos: int | None = None,
     ) -> None:
         """Nothing is copied or moved.
 
-        A GPU computes in the runtime's precision; without a runtime, and on a CPU, the weights'
-        own is used: there a single token is bound by reading the weights, and converting all of
-        them anew for each token halved the speed (bf16, 10.7 M parameters: 172 against 333 tokens
-        a second).
+        A GPU computes in the runtime's precision. Without a runtime, and on a CPU, the weights'
+        own precision is used: there a single token is bound by reading the weights, and converting
+        all of them for each token halved the speed (bf16, 10.7 M parameters: 172 against 333
+        tokens/s).
+
+        Args:
+            bos: the token that an empty prompt starts from; the tokenizer's end-of-document token
+                by default.
 
         Raises:
             InputError: the tokenizer has tokens that the model does not know.
@@ -68,12 +78,12 @@ class Engine:
             )
         self.task = task
         self.tokenizer = tokenizer
-        self.opening = tokenizer.eos if opening is None else opening
-        self.ends: frozenset[int] = getattr(task, "ends", None) or frozenset({tokenizer.eos})
-        if not 0 <= self.opening < tokenizer.vocab_size:
-            raise InputError(
-                f"token {self.opening} cannot begin a text: it is not in the vocabulary"
-            )
+        self.bos = tokenizer.eos if bos is None else bos
+        self.stop_token_ids: frozenset[int] = getattr(task, "stop_token_ids", None) or frozenset(
+            {tokenizer.eos}
+        )
+        if not 0 <= self.bos < tokenizer.vocab_size:
+            raise InputError(f"token {self.bos} cannot begin a text: it is not in the vocabulary")
         self._autocast: Callable[[], AbstractContextManager[object]] = (
             nullcontext if runtime is None or runtime.device.type == "cpu" else runtime.autocast
         )
@@ -81,32 +91,32 @@ class Engine:
     def stream(
         self,
         prompt: Prompt,
-        sampling: SamplingParams = PLAIN,
+        sampling: SamplingParams = DEFAULT_SAMPLING,
         max_new_tokens: int = 200,
         *,
-        stop: str | Sequence[str] = (),
+        stop: str | abc.Sequence[str] = (),
         seed: int = 0,
         ignore_eos: bool = False,
     ) -> Generator[GenerationChunk]:
         """One text, piece by piece; the pieces joined are what `generate` gives.
 
         A piece never ends within a character, and never holds the beginning of a stop string.
-        The last step has a `finish_reason`; `close()` ends it earlier. The model must not be
+        The last chunk has a `finish_reason`; `close()` ends it earlier. The model must not be
         trained meanwhile.
 
         Raises:
             SettingError: a setting out of its range.
         """
-        rows, (cut,) = self._rows([prompt], max_new_tokens, stop, seed)
-        return self._stream(rows[0], cut, sampling, ignore_eos)
+        (sequence,) = self._sequences([prompt], max_new_tokens, stop, seed)
+        return self._chunks(sequence, sampling, ignore_eos)
 
     def generate(
         self,
-        prompts: Sequence[Prompt],
-        sampling: SamplingParams = PLAIN,
+        prompts: abc.Sequence[Prompt],
+        sampling: SamplingParams = DEFAULT_SAMPLING,
         max_new_tokens: int = 200,
         *,
-        stop: str | Sequence[str] = (),
+        stop: str | abc.Sequence[str] = (),
         seed: int = 0,
         ignore_eos: bool = False,
     ) -> list[GenerationResult]:
@@ -115,125 +125,205 @@ class Engine:
         Raises:
             SettingError: a setting out of its range.
         """
-        rows, cuts = self._rows(prompts, max_new_tokens, stop, seed)
-        result: list[GenerationResult] = []
-        for start in range(0, len(rows), TOGETHER):
-            batch = rows[start : start + TOGETHER]
+        sequences = self._sequences(prompts, max_new_tokens, stop, seed)
+        results: list[GenerationResult] = []
+        for start in range(0, len(sequences), BATCH_SIZE):
+            batch = sequences[start : start + BATCH_SIZE]
             begin = time.perf_counter()
-            for _ in self._write(batch, sampling, ignore_eos):
+            for _ in self._decode(batch, sampling, ignore_eos):
                 pass
             seconds = max(time.perf_counter() - begin, 1e-9)
-            for row, cut in zip(batch, cuts[start:], strict=False):
-                assert row.finish_reason is not None
-                rate = row.tokens / seconds
-                result.append(
-                    GenerationResult(row.news(), row.tokens, seconds, rate, row.finish_reason, cut)
-                )
-        return result
+            results += [sequence.result(seconds) for sequence in batch]
+        return results
 
-    def beam(
+    def beam_search(
         self,
-        prompts: Sequence[Prompt],
+        prompts: abc.Sequence[Prompt],
         beams: int = 4,
         max_new_tokens: int = 200,
         *,
         length_penalty: float = 1.0,
-        stop: str | Sequence[str] = (),
+        stop: str | abc.Sequence[str] = (),
         ignore_eos: bool = False,
-        best: int = 1,
+        num_return: int = 1,
     ) -> list[GenerationResult]:
         """The likeliest text for each prompt that a beam search finds (`beam.py`).
 
         Args:
             prompts: as for `generate`.
-            beams: beginnings that are kept at each turn; 1 is greedy.
+            beams: beginnings that are kept at each step; 1 is greedy.
             max_new_tokens: longest text.
             length_penalty: texts are ranked by log-probability / tokens ** length_penalty.
             stop, ignore_eos: as for `generate`.
-            best: how many texts of each prompt are asked for; those after the first are `others`.
+            num_return: texts of each prompt; those after the first are `others`.
 
         Raises:
             SettingError: a setting out of its range.
         """
         check_beams(beams, length_penalty)
-        if not 1 <= best <= beams:
-            raise SettingError(f"best={best}: from 1 to the {beams} beams")
-        rows, cuts = self._rows(prompts, max_new_tokens, stop, 0)
-        together = max(1, MOST_BEAMS // beams)
-        result: list[GenerationResult] = []
-        for start in range(0, len(rows), together):
-            batch = rows[start : start + together]
-            stops, limit = check_stops(stop), batch[0].left
-            plan = Plan(
-                beams, limit, length_penalty, self.ends, stops_on(self.tokenizer, stops), best
+        if not 1 <= num_return <= beams:
+            raise SettingError(f"num_return={num_return}: from 1 to the {beams} beams")
+        sequences = self._sequences(prompts, max_new_tokens, stop, 0)
+        stops = check_stop_strings(stop)
+        batch_size = max(1, MAX_BEAMS // beams)
+        results: list[GenerationResult] = []
+        for start in range(0, len(sequences), batch_size):
+            batch = sequences[start : start + batch_size]
+            limit = batch[0].remaining
+            is_stopped = completes_stop_string(self.tokenizer, stops)
+            params = BeamSearchParams(
+                beams, limit, length_penalty, self.stop_token_ids, is_stopped, num_return
             )
             begin = time.perf_counter()
-            with self._writing():
-                found = search(self._reader(ignore_eos), [row.window for row in batch], plan)
+            with self._eval_mode():
+                windows = [sequence.window for sequence in batch]
+                found = beam_search(self._runner(ignore_eos), windows, params)
             seconds = max(time.perf_counter() - begin, 1e-9)
-            for hypotheses, cut in zip(found, cuts[start:], strict=False):
-                made = [self._told(each, limit, stops, seconds, cut) for each in hypotheses]
-                result.append(replace(made[0], others=tuple(made[1:])))
-        return result
+            for hypotheses, sequence in zip(found, batch, strict=True):
+                cut = sequence.prompt_truncated
+                texts = [self._spell(each, limit, stops, seconds, cut) for each in hypotheses]
+                results.append(replace(texts[0], others=tuple(texts[1:])))
+        return results
 
-    def _told(
-        self, found: Hypothesis, limit: int, stops: tuple[str, ...], seconds: float, cut: int
-    ) -> GenerationResult:
-        """A hypothesis as a text, just as if its tokens had been written one by one."""
-        row = Row(self.tokenizer, [], limit=limit, stops=stops, seed=0, ends=self.ends)
-        for token in found.ids:
-            row.take(token)
-        assert row.finish_reason is not None
-        rate, reason = row.tokens / seconds, row.finish_reason
-        return GenerationResult(row.news(), row.tokens, seconds, rate, reason, cut, found.score)
+    def _decode(
+        self, sequences: list[Sequence], sampling: SamplingParams, ignore_eos: bool
+    ) -> Iterator[tuple[Sequence, str]]:
+        """Generates until all sequences are finished; yields each with its new text at each step.
 
-    def _rows(
-        self, prompts: Sequence[Prompt], limit: int, stop: str | Sequence[str], seed: int
-    ) -> tuple[list[Row], list[int]]:
-        """Checks what is asked for; the rows, and how much of each prompt did not fit."""
+        Every token is sampled as if its sequence were alone and nothing drafted, with the random
+        number that belongs to it.
+        """
+        active = [sequence for sequence in sequences if sequence.finish_reason is None]
+        if not active:
+            return
+        runner = self._runner(ignore_eos)
+        for sequence in active:
+            sequence.lookup = PromptLookup(sequence.window)
+        with self._eval_mode():
+            # 1. prefill: one pass over each prompt fills the KV cache
+            logits = _prefill(runner, active)  # (B, 1, V)
+            seen = _seen_tokens(active, logits) if sampling.needs_seen_tokens else None  # (B, V)
+            while active:
+                # 2. sample a token after the last one, and one after each draft token
+                tokens = _sample(logits, sampling, active, seen)  # (B, 1 + K)
+                if seen is not None:
+                    seen.scatter_(1, tokens, True)
+                # 3. verify: what was sampled counts as far as the draft before it is right
+                rejected = []
+                for sequence, sampled in zip(active, tokens.tolist(), strict=True):
+                    text, accepted = sequence.verify(sampled)
+                    rejected.append(len(sampled) - accepted)
+                    yield sequence, text
+                # 4. finished rows leave the batch; the last rows move into their places
+                rows = _compacted([sequence.finish_reason is None for sequence in active])
+                if rows and len(rows) < len(active):
+                    rejected = [rejected[row] for row in rows]
+                    seen = None if seen is None else seen[rows]
+                    runner.reorder(rows, sources_change=True)
+                active = [active[row] for row in rows]
+                if not active:
+                    return
+                # 5. roll the KV cache back over rejected tokens; evict when the context is full
+                runner.rollback(rejected)
+                windows = [sequence.window for sequence in active]
+                counts = [sequence.num_tokens for sequence in active]
+                if runner.is_full and not runner.evict_half(windows, counts):
+                    logits = _prefill(runner, active)
+                    continue
+                # 6. decode: one pass over each last token and its draft
+                logits = runner.decode_many(self._draft(active, runner, sampling))  # (B, 1 + K, V)
+
+    def _draft(
+        self, active: list[Sequence], runner: ModelRunner, sampling: SamplingParams
+    ) -> Tensor:
+        """(B, 1 + K) the last token of each sequence and its draft, which it remembers; shorter
+        drafts are padded, and what is sampled after the padding never counts."""
+        room = min(runner.room, max(sequence.remaining for sequence in active)) - 1
+        max_draft = 0 if sampling.needs_seen_tokens else room
+        drafts = plan_draft_lengths([sequence.lookup for sequence in active], max_draft)
+        longest = max(map(len, drafts))
+        rows = []
+        for sequence, draft in zip(active, drafts, strict=True):
+            sequence.draft = draft
+            rows.append([sequence.window[-1], *draft, *[0] * (longest - len(draft))])
+        return torch.tensor(rows)
+
+    def _chunks(
+        self, sequence: Sequence, sampling: SamplingParams, ignore_eos: bool
+    ) -> Generator[GenerationChunk]:
+        text, cut = "", sequence.prompt_truncated
+        for _, text in self._decode([sequence], sampling, ignore_eos):
+            if text and sequence.finish_reason is None:
+                yield GenerationChunk(text, sequence.num_tokens, None, cut)
+        yield GenerationChunk(text, sequence.num_tokens, sequence.finish_reason, cut)
+
+    def _sequences(
+        self,
+        prompts: abc.Sequence[Prompt],
+        max_new_tokens: int,
+        stop: str | abc.Sequence[str],
+        seed: int,
+    ) -> list[Sequence]:
+        """Checks the arguments, and encodes the prompts."""
         if isinstance(prompts, str):
             raise InputError("prompts: give a list of texts")
-        check_whole("max-new-tokens", limit, 2**63 - 1)
-        check_whole("seed", seed, LARGEST_SEED)
-        stops = check_stops(stop)
+        check_int("max-new-tokens", max_new_tokens, 2**63 - 1)
+        check_int("seed", seed, MAX_SEED)
+        stops = check_stop_strings(stop)
         if self.task.max_new_tokens is not None:
-            limit = min(limit, self.task.max_new_tokens)
-        rows: list[Row] = []
-        cuts: list[int] = []
-        for number, prompt in enumerate(prompts):
-            ids = prompt_ids(self.task, self.tokenizer, prompt) or [self.opening]
+            max_new_tokens = min(max_new_tokens, self.task.max_new_tokens)
+        sequences = []
+        for row, prompt in enumerate(prompts):
+            ids = self._encode(prompt) or [self.bos]
             window = self.task.truncate_prompt(ids)
-            cuts.append(max(0, len(ids) - len(window)))  # what a task adds fits beside the rest
-            row = Row(
-                self.tokenizer,
-                window,
-                limit=limit,
-                stops=stops,
-                seed=seed + number,
-                ends=self.ends,
+            sequences.append(
+                Sequence(
+                    self.tokenizer,
+                    window,
+                    max_new_tokens=max_new_tokens,
+                    stop=stops,
+                    seed=seed + row,
+                    stop_token_ids=self.stop_token_ids,
+                    prompt_truncated=max(0, len(ids) - len(window)),
+                )
             )
-            rows.append(row)
-        return rows, cuts
+        return sequences
 
-    def _stream(
-        self, row: Row, cut: int, sampling: SamplingParams, ignore_eos: bool
-    ) -> Generator[GenerationChunk]:
-        for _ in self._write([row], sampling, ignore_eos):
-            if row.finish_reason is None and (text := row.news()):
-                yield GenerationChunk(text, row.tokens, None, cut)
-        yield GenerationChunk(row.news(), row.tokens, row.finish_reason, cut)
+    def _encode(self, prompt: Prompt) -> list[int]:
+        """A text as the model's task encodes prompts; token ids as they are."""
+        if isinstance(prompt, str):
+            return self.task.encode_prompt(self.tokenizer, prompt)
+        if not isinstance(prompt, list | tuple):
+            raise InputError(f"a prompt must be text, not {type(prompt).__name__}")
+        for token in prompt:
+            if not isinstance(token, int) or not 0 <= token < self.tokenizer.vocab_size:
+                raise InputError(
+                    f"a prompt of token ids holds {token!r}: ids go from 0 to "
+                    f"{self.tokenizer.vocab_size - 1}; or give a text"
+                )
+        return list(prompt)
 
-    def _write(self, rows: list[Row], sampling: SamplingParams, ignore_eos: bool) -> Iterator[None]:
-        """Adds tokens to unfinished rows until there are none; comes back after each turn."""
-        live = [row for row in rows if row.finish_reason is None]
-        if live:
-            reader = self._reader(ignore_eos)
-            with self._writing():
-                yield from write(reader, live, sampling)
+    def _spell(
+        self, hypothesis: Hypothesis, limit: int, stop: tuple[str, ...], seconds: float, cut: int
+    ) -> GenerationResult:
+        """A hypothesis as a text, just as if its tokens had been generated one by one."""
+        sequence = Sequence(
+            self.tokenizer, [], max_new_tokens=limit, stop=stop, seed=0,
+            stop_token_ids=self.stop_token_ids, prompt_truncated=cut,
+        )  # fmt: skip
+        for token in hypothesis.ids:
+            sequence.append(token)
+        return sequence.result(seconds, hypothesis.score)
+
+    def _runner(self, ignore_eos: bool) -> ModelRunner:
+        banned = set(self.tokenizer.special_token_ids.values()) - self.stop_token_ids
+        if ignore_eos:
+            banned |= self.stop_token_ids
+        return ModelRunner(self.task, self.tokenizer.vocab_size, sorted(banned), self._autocast)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """The model without dropout; afterwards it trains on, if it did."""
+    def _eval_mode(self) -> Iterator[None]:
+        """The model without dropout; afterwards it is in training mode again, if it was."""
         training = self.task.training
         self.task.eval()
         try:
@@ -241,8 +331,40 @@ class Engine:
         finally:
             self.task.train(training)
 
-    def _reader(self, ignore_eos: bool) -> ModelRunner:
-        banned = set(self.tokenizer.special_token_ids.values()) - self.ends
-        if ignore_eos:
-            banned |= self.ends
-        return ModelRunner(self.task, self.tokenizer.vocab_size, sorted(banned), self._autocast)
+
+def _prefill(runner: ModelRunner, active: list[Sequence]) -> Tensor:
+    """(B, 1, V) logits of the token after each sequence, all read from their beginning."""
+    windows = [sequence.window for sequence in active]
+    counts = [sequence.num_tokens for sequence in active]
+    longest = max(sequence.remaining for sequence in active)
+    return runner.prefill(windows, longest, counts).unsqueeze(1)
+
+
+def _sample(
+    logits: Tensor, sampling: SamplingParams, active: list[Sequence], seen: Tensor | None
+) -> Tensor:
+    """(B, T, V) logits -> (B, T) tokens."""
+    length = logits.size(1)
+    uniforms = (
+        [] if sampling.greedy else [u for sequence in active for u in sequence.uniforms(length)]
+    )
+    return sample(logits.flatten(0, 1), sampling, uniforms, seen).view(-1, length)
+
+
+def _seen_tokens(active: list[Sequence], logits: Tensor) -> Tensor:
+    """(B, V) bool: the tokens of each prompt, as far as the model has read it."""
+    seen = torch.zeros(len(active), logits.size(-1), dtype=torch.bool, device=logits.device)
+    for row, sequence in enumerate(active):
+        seen[row, sequence.window] = True
+    return seen
+
+
+def _compacted(is_active: list[bool]) -> list[int]:
+    """The rows that go on, in their new order: the last ones take the places of finished ones, so
+    that as few rows as possible are copied."""
+    left = [row for row, active in enumerate(is_active) if active]
+    rows = list(range(len(left)))
+    for place in rows:
+        if not is_active[place]:
+            rows[place] = left.pop()
+    return rows

@@ -1,13 +1,14 @@
-"""Fills the gaps of a text with a model that reads both sides of them.
+"""Fills the gaps of a text with a masked language model.
 
-Each `<mask>` becomes one token, and what was filled in is read again before the next one is. At
-temperature 0 the gap the model is surest of comes first (Ghazvininejad et al. 2019, section 3.2,
-one at a time); otherwise they are drawn from left to right. A text longer than the context is read
-in windows around its first gap. Knows no stop strings: the length of the text is given.
+Each `<mask>` becomes one token, and the model reads what was filled in before it fills the next. At
+temperature 0 the gap that the model is surest of comes first (Ghazvininejad et al. 2019, section
+3.2, one at a time); otherwise gaps are sampled from left to right. A text longer than the context
+is read in windows around its first gap. There are no stop strings: the length of the text is given.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -15,100 +16,96 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..tasks.base import BaseTask
-from ..tasks.masked import choose_hidden
+from ..tasks.masked import choose_masked
 from ..tokenizers.base import Tokenizer
 from ..tokenizers.special_tokens import replace_control_characters
-from .sampling import sample
-from .sampling_params import LARGEST_SEED, SamplingParams, check_whole
+from .sampling import MAX_SEED, SamplingParams, check_int, sample
 
-LIKELIEST = SamplingParams(temperature=0)
-OTHERS = 5
+GREEDY = SamplingParams(temperature=0)
+NUM_ALTERNATIVES = 5
 
 
 @dataclass(frozen=True)
 class MaskPrediction:
-    """What was put into one gap."""
+    """The token that filled one gap."""
 
     text: str
     probability: float
-    """That the model gave it among all tokens that are text, before temperature and other dials."""
+    """Its probability among all tokens that are text, before temperature and other processors."""
     likeliest: list[tuple[str, float]]
-    """The OTHERS best tokens with their probabilities, the best first."""
+    """The NUM_ALTERNATIVES best tokens with their probabilities, the best first."""
 
 
-def fill(
+def fill_mask(
     task: BaseTask,
     tokenizer: Tokenizer,
     text: str,
-    sampling: SamplingParams = LIKELIEST,
+    sampling: SamplingParams = GREEDY,
     seed: int = 0,
 ) -> tuple[str, list[MaskPrediction]]:
-    """The text with a token in place of each `<mask>`, and the guesses in the order of the text.
+    """The text with a token in place of each `<mask>`, and the predictions in the text's order.
 
     Args:
-        task: of a model that fills gaps, on any device.
+        task: a masked language model, on any device.
         text: with at least one `<mask>`. Where tokens are words or pieces of them, a space before
             it belongs to it, as they bring their own.
-        sampling: the dials; a temperature of 0 always takes the likeliest.
-        seed: for drawing.
+        sampling: a temperature of 0 always takes the likeliest token.
+        seed: of the random numbers.
 
     Raises:
         InputError: there is no `<mask>` in the text. SettingError: a seed out of its range.
     """
-    check_whole("seed", seed, LARGEST_SEED)
+    check_int("seed", seed, MAX_SEED)
     name, mask = tokenizer.mask_token, tokenizer.mask
     assert name is not None and mask is not None, "a tokenizer without a mask fills no gaps"
     if name not in text:
         raise InputError(f'there is no gap to fill: write {name} in the prompt, as "To {name} or"')
     ids = _encode(tokenizer, text)
-    gaps = [place for place, id in enumerate(ids) if id == mask]
+    gaps = [place for place, token in enumerate(ids) if token == mask]
     generator = torch.Generator().manual_seed(seed)
-    guesses: dict[int, MaskPrediction] = {}
+    predictions: dict[int, MaskPrediction] = {}
     context = task.backbone.config.context_length
-    while left := [place for place in gaps if place not in guesses]:
-        start = max(0, min(left[0] - context // 2, len(ids) - context))
-        left = [place for place in left if place < start + context]
+    while open_gaps := [place for place in gaps if place not in predictions]:
+        # 1. logits of all gaps in a window around the first one
+        start = max(0, min(open_gaps[0] - context // 2, len(ids) - context))
+        open_gaps = [place for place in open_gaps if place < start + context]
         window = ids[start : start + context]
-        scores = _read(task, tokenizer, window, [place - start for place in left])
-        row = 0
-        if sampling.greedy:
-            row = int(scores.log_softmax(-1).amax(-1).argmax())
-        seen = torch.zeros_like(scores[:1], dtype=torch.bool)
-        seen[0, [id for id in window if id != mask]] = True
-        number = float(torch.rand((), generator=generator, dtype=torch.float64))
-        id = int(sample(scores[row : row + 1], sampling, [number], seen))
-        ids[left[row]] = id
-        guesses[left[row]] = _guess(tokenizer, scores[row], id)
-    return tokenizer.decode(ids), [guesses[place] for place in gaps]
+        logits = _mask_logits(task, tokenizer, window, [place - start for place in open_gaps])
+        # 2. the gap to fill: the surest one, or the first
+        row = int(logits.log_softmax(-1).amax(-1).argmax()) if sampling.greedy else 0
+        # 3. sample its token
+        seen = torch.zeros_like(logits[:1], dtype=torch.bool)  # (1, V)
+        seen[0, [token for token in window if token != mask]] = True
+        uniform = float(torch.rand((), generator=generator, dtype=torch.float64))
+        token = int(sample(logits[row : row + 1], sampling, [uniform], seen))
+        ids[open_gaps[row]] = token
+        predictions[open_gaps[row]] = _prediction(tokenizer, logits[row], token)
+    return tokenizer.decode(ids), [predictions[place] for place in gaps]
 
 
-def show(task: BaseTask, tokenizer: Tokenizer, ids: Sequence[int], seed: int) -> str:
-    """A piece of text with 15 % of its tokens hidden, and the model's guesses in [brackets].
+def show_predictions(task: BaseTask, tokenizer: Tokenizer, ids: Sequence[int], seed: int) -> str:
+    """A piece of text with 15 % of its tokens masked, and the model's predictions in [brackets].
 
     Args:
         ids: at most a context of them; an empty piece stays empty.
-        seed: which tokens are hidden.
+        seed: decides which tokens are masked.
     """
     if not ids:
         return ""
     assert tokenizer.mask is not None
     generator = np.random.Generator(np.random.Philox(key=[seed % 2**64, 0]))
-    hidden = choose_hidden(len(ids), generator).tolist()
-    shown = list(ids)
-    for place in hidden:
-        shown[place] = tokenizer.mask
-    best = _read(task, tokenizer, shown, hidden).argmax(-1).tolist()
-    guesses = dict(zip(hidden, best, strict=True))
+    places = choose_masked(len(ids), generator).tolist()
+    masked = list(ids)
+    for place in places:
+        masked[place] = tokenizer.mask
+    best = _mask_logits(task, tokenizer, masked, places).argmax(-1).tolist()
+    predicted = dict(zip(places, best, strict=True))
     pieces: list[str] = []
-    place = 0
-    while place < len(ids):
-        end, gap = place, place in guesses
-        while end < len(ids) and (end in guesses) == gap:
-            end += 1
-        text = tokenizer.decode([guesses.get(each, ids[each]) for each in range(place, end)])
+    # neighbours are decoded together: a character may span several tokens
+    for is_gap, group in groupby(range(len(ids)), key=lambda place: place in predicted):
+        text = tokenizer.decode([predicted.get(place, ids[place]) for place in group])
         word = text.lstrip(" ") or text
-        pieces.append(f"{text[: -len(word)]}[{word}]" if gap and word else text)
-        place = end
+        pieces.append(f"{text[: -len(word)]}[{word}]" if is_gap and word else text)
     return replace_control_characters("".join(pieces))
 
 
@@ -124,29 +121,29 @@ def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
     return ids + tokenizer.encode(last)
 
 
-def _read(
+def _mask_logits(
     task: BaseTask, tokenizer: Tokenizer, window: Sequence[int], places: Sequence[int]
 ) -> Tensor:
-    """Scores (places, V) in a text of at most a context; -inf for what is no text."""
+    """(places, V) logits in a text of at most a context; -inf for tokens that are no text."""
     device = task.backbone.embed.token.weight.device
     training = task.training
     task.eval()
     try:
         with torch.inference_mode():
-            hidden = task.backbone(torch.tensor([list(window)], device=device))
-            scores = task.logits(hidden[:, list(places)])[0].cpu()
-            scores[:, list(tokenizer.special.values())] = -torch.inf
-            scores[:, tokenizer.vocab_size :] = -torch.inf
+            hidden = task.backbone(torch.tensor([list(window)], device=device))  # (1, T, C)
+            logits = task.logits(hidden[:, list(places)])[0].cpu()
+            logits[:, list(tokenizer.special.values())] = -torch.inf
+            logits[:, tokenizer.vocab_size :] = -torch.inf
     finally:
         task.train(training)
-    return scores
+    return logits
 
 
-def _guess(tokenizer: Tokenizer, scores: Tensor, id: int) -> MaskPrediction:
-    shares = scores.double().softmax(-1)
-    best = shares.topk(min(OTHERS, int(shares.count_nonzero())))
-    named = [
-        (tokenizer.decode([each]), share)
-        for each, share in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+def _prediction(tokenizer: Tokenizer, logits: Tensor, token: int) -> MaskPrediction:
+    probabilities = logits.double().softmax(-1)  # (V,)
+    best = probabilities.topk(min(NUM_ALTERNATIVES, int(probabilities.count_nonzero())))
+    likeliest = [
+        (tokenizer.decode([each]), probability)
+        for each, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
-    return MaskPrediction(tokenizer.decode([id]), float(shares[id]), named)
+    return MaskPrediction(tokenizer.decode([token]), float(probabilities[token]), likeliest)

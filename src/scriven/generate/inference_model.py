@@ -1,6 +1,6 @@
-"""A trained task made ready for writing: a twin of it whose weights are laid out to be read fast.
+"""A trained model prepared for inference: a copy whose weight matrices are laid out for reading.
 
-Everything else is shared with the task. Knows no architecture.
+All other weights are shared with the trained model. Knows no architecture.
 """
 
 import copy
@@ -18,63 +18,71 @@ from ..runtime import Runtime
 from ..tasks.base import BaseTask
 
 LAYERS = ("qkv", "out", "gate_up", "up", "down", "key")
-"""Names of the layers that are laid out anew: the matrices of attention and feed-forward."""
+"""Names of the layers that are replaced: the matrices of attention and feed-forward."""
 FUSED: dict[Activation, tuple[str, str]] = {gelu_tanh: ("gelu", "tanh"), F.relu: ("relu", "")}
-"""Activations that a product may end with."""
-WORTH_IT = 1 << 18
-"""Weights of an output matrix from which it is laid out anew; a small one keeps all its digits."""
-LARGE = 4_000_000
-"""Weights of a model from which bfloat16 is faster than float32: fewer stay in the caches."""
+"""Activations that a packed matrix multiplication can apply to its result."""
+MIN_HEAD_WEIGHTS = 1 << 18
+"""Weights of an output matrix from which it is replaced; a small one keeps its precision."""
+MIN_BFLOAT16_WEIGHTS = 4_000_000
+"""Weights of a model from which bfloat16 is faster than float32: fewer stay in the CPU's caches."""
 
 
-def ready(task: BaseTask, runtime: Runtime, asked: str | None = None) -> BaseTask:
-    """A twin of `task` for writing.
+def prepare_for_inference(task: BaseTask, runtime: Runtime, dtype: str | None = None) -> BaseTask:
+    """A copy of `task` for generating text.
 
     Args:
-        task: it is not changed, and must not be trained while the twin is used.
+        task: it is not changed, and must not be trained while the copy is used.
         runtime: its machine.
-        asked: float32, bfloat16 or int8, of the products on a processor; None: bfloat16 where the
-            runtime has it and the model is large, float32 otherwise.
+        dtype: float32, bfloat16 or int8: precision of the matrix multiplications on a CPU. None:
+            bfloat16 if the runtime has it and the model is large, float32 otherwise.
 
     Raises:
-        SettingError: this machine cannot.
+        SettingError: this machine does not support `dtype`.
     """
     shared = {id(each): each for each in (*task.parameters(), *task.buffers())}
-    twin = copy.deepcopy(task, shared)
-    layer = _layer(task, runtime, asked)
-    for module in list(twin.modules()):
+    model = copy.deepcopy(task, shared)
+    linear = _packed_linear(task, runtime, dtype)
+    for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            large = name == "head" and child is twin.head
-            if layer and isinstance(child, nn.Linear) and (large or name in LAYERS):
-                if large and child.weight.numel() < WORTH_IT:
-                    continue
-                added = child.lora.full() if isinstance(child, LoraLinear) else 0
-                after = ("none", "")
-                if isinstance(module, MLP) and name == "up" and layer.fuses:
-                    after = FUSED.get(module.activation, after)
-                if after[0] != "none":
+            if linear and isinstance(child, nn.Linear) and _is_replaced(model, name, child):
+                # LoRA's low-rank update becomes a part of the matrix
+                update = child.lora.full() if isinstance(child, LoraLinear) else 0
+                activation = ("none", "")
+                if isinstance(module, MLP) and name == "up" and linear.fuses:
+                    activation = FUSED.get(module.activation, activation)
+                if activation[0] != "none":
                     module.activation = nn.Identity()
-                setattr(module, name, layer(child.weight + added, child.bias, after))
+                setattr(module, name, linear(child.weight + update, child.bias, activation))
         if isinstance(module, Attention):
             module.prepare_for_inference()
-    table = twin.backbone.embed.token.weight
-    if layer and twin.head is None and table.numel() >= WORTH_IT:
-        twin.head = layer(table)
-    return twin
+    # a tied output matrix is packed beside the embedding table, which stays
+    table = model.backbone.embed.token.weight  # (V, C)
+    if linear and model.head is None and table.numel() >= MIN_HEAD_WEIGHTS:
+        model.head = linear(table)
+    return model
 
 
-def _layer(task: BaseTask, runtime: Runtime, asked: str | None) -> type[PackedLinear] | None:
-    """What takes the place of linear layers; None: they stay."""
+def _is_replaced(model: BaseTask, name: str, layer: nn.Linear) -> bool:
+    if name == "head" and layer is model.head:
+        num_weights: int = layer.weight.numel()
+        return num_weights >= MIN_HEAD_WEIGHTS
+    return name in LAYERS
+
+
+def _packed_linear(
+    task: BaseTask, runtime: Runtime, dtype: str | None
+) -> type[PackedLinear] | None:
+    """The class that replaces linear layers; None: they stay."""
     if runtime.device.type != "cpu":
-        if asked == "int8":
-            raise SettingError("--dtype=int8 is for processors: leave it away on a GPU")
+        if dtype == "int8":
+            raise SettingError("--dtype=int8 is for CPUs: leave it away on a GPU")
         return None
-    if asked is not None:
-        return check_precision(asked) if asked in PRECISIONS else None
-    size = sum(weight.numel() for weight in task.parameters())
-    if runtime.dtype != torch.bfloat16 or size < LARGE:
+    if dtype is not None:
+        return check_precision(dtype) if dtype in PRECISIONS else None
+    num_weights = sum(weight.numel() for weight in task.parameters())
+    if runtime.dtype != torch.bfloat16 or num_weights < MIN_BFLOAT16_WEIGHTS:
         return None
     try:
         return check_precision("bfloat16")
-    except SettingError:  # nobody asked for it
+    except SettingError:  # the default must not fail
         return None

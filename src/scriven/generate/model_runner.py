@@ -1,8 +1,8 @@
-"""Reads rows of tokens through a model and says how likely each token is to come next.
+"""Runs a model over rows of tokens, with a KV cache, and gives the logits of the next token.
 
-Keeps the key/value cache, in which rows of different lengths stand at positions of their own, and
-makes room when a row has filled the model's context. Where a model has no such cache, shorter rows
-are padded on the left. Knows token ids only.
+Each row has its own length in the cache, so rows of a batch advance independently; a row that has
+filled the model's context evicts its oldest half. Where a model has no such cache (a recurrent
+one), shorter rows are padded on the left. Knows token ids only.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,17 +17,17 @@ from ..nn.cache import Cache
 from ..tasks.base import BaseTask
 
 
-def kept_when_full(context: int) -> int:
-    """How many of its last tokens a row keeps when it has outgrown the context: half of it.
+def length_after_eviction(context: int) -> int:
+    """How many of its last tokens a row keeps when it has filled the context: half of it.
 
-    These are read again from position 0, which costs one token read for each one written, however
+    These are read again from position 0, which costs one token read for each one generated, however
     long the text becomes. It depends on the row alone, so a text is the same in any batch.
     """
     return context - context // 2
 
 
 class ModelRunner:
-    """A model with what it has read so far."""
+    """A model with the KV cache of the rows it has read."""
 
     def __init__(
         self,
@@ -36,183 +36,191 @@ class ModelRunner:
         banned: Sequence[int],
         autocast: Callable[[], AbstractContextManager[object]],
     ) -> None:
-        """Gives logits for the ids below `vocabulary`, -inf for the `banned` ones."""
+        """Gives logits of the ids below `vocab_size`, -inf for the `banned` ones."""
         self.task = task
         self.device = next(task.parameters()).device
-        self._vocabulary = vocab_size
+        self._vocab_size = vocab_size
         self._banned = torch.tensor(banned, dtype=torch.int64, device=self.device)
         self._autocast = autocast
-        self._state: Cache
+        self._cache: Cache
         self._capacity = 0
         self._lengths: list[int] = []
         self._padding: Tensor | None = None
 
     @property
-    def full(self) -> bool:
-        """Whether the rows must be read again before another token fits."""
-        return self._state.length >= self._capacity
+    def is_full(self) -> bool:
+        """Whether some row needs eviction, or a new prefill, before another token fits."""
+        return self._cache.length >= self._capacity
 
     @property
     def room(self) -> int:
-        """Tokens of each row that may be read together by `look`."""
-        return self._capacity - self._state.length if self._state.supports_ragged else 1
+        """How many tokens of each row `decode_many` may read at once."""
+        return self._capacity - self._cache.length if self._cache.supports_ragged else 1
 
     @torch.inference_mode()
-    def read(
-        self, windows: Sequence[list[int]], more: int, written: Sequence[int] | None = None
+    def prefill(
+        self,
+        windows: Sequence[list[int]],
+        max_new_tokens: int,
+        num_generated: Sequence[int] | None = None,
     ) -> Tensor:
-        """Reads rows from their beginning, and forgets everything read before.
+        """Reads rows from their beginning into a new cache.
 
         A window longer than the context loses its oldest tokens, in place.
 
         Args:
             windows: the token ids of each row, at least one.
-            more: how many tokens may follow, by `look` or `step`.
-            written: how many of each row's tokens the model wrote; none by default.
+            max_new_tokens: how many tokens may follow in any row.
+            num_generated: how many of each row's last tokens the model generated; none by default.
 
         Returns:
-            (rows, vocabulary) logits of the token after each row.
+            (B, V) logits of the token after each row.
 
         Raises:
-            InputError: the model's weights give numbers that are not finite.
+            InputError: the model's weights give NaN or infinite logits.
         """
-        reach = self.task.max_context
-        counts = written or [0] * len(windows)
-        arranged = [self.task.build_inputs(*row) for row in zip(windows, counts, strict=True)]
-        texts = [text for _, text in arranged]
-        for text in texts:
-            if len(text) > reach:
-                del text[: -kept_when_full(reach)]
-        longest = max(len(text) for text in texts)
-        self._capacity = min(reach, longest + more)
-        sources = [source for source, _ in arranged if source is not None]
+        # 1. what the task feeds the model: source for an encoder, tokens for the decoder
+        counts = num_generated or [0] * len(windows)
+        inputs = [self.task.build_inputs(*row) for row in zip(windows, counts, strict=True)]
+        rows = [tokens for _, tokens in inputs]
+        sources = [source for source, _ in inputs if source is not None]
+        max_context = self.task.max_context
+        for row in rows:
+            if len(row) > max_context:
+                del row[: -length_after_eviction(max_context)]
+        # 2. a cache as long as the text can become                       (L, B, H, capacity, D)
+        self._capacity = min(max_context, max(map(len, rows)) + max_new_tokens)
         with self._autocast():
-            state = self.task.backbone.new_cache(len(windows), self._capacity)
+            cache = self.task.backbone.new_cache(len(windows), self._capacity)
+            # 3. encoder, then decoder; only the last position's logits are needed
             if sources:
-                reading: Any = self.task.backbone
-                reading.encode_source(*self._padded(sources), state)
-            hidden = self._begin(texts, state)
-            logits = self._logits(hidden)[:, 0]
+                encoder_decoder: Any = self.task.backbone
+                encoder_decoder.encode_source(*self._pad_left(sources), cache)
+            hidden = self._read_rows(rows, cache)  # (B, 1, C)
+            logits = self._logits(hidden)[:, 0]  # (B, V)
         if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
             raise InputError(
-                "the model's weights give numbers that are not finite: "
+                "the model's weights give NaN or infinite logits: "
                 "use an earlier checkpoint of the run"
             )
         return logits
 
     @torch.inference_mode()
-    def look(self, ids: Tensor) -> Tensor:
-        """Reads more tokens in each row: (rows, T) ids -> (rows, T, vocabulary) logits after each.
-
-        T is at most `room`.
-        """
+    def decode_many(self, ids: Tensor) -> Tensor:
+        """Reads T more tokens of each row, at most `room`: (B, T) ids -> (B, T, V) logits."""
         with self._autocast():
-            at = self._next(ids.size(1))
-            found = self._logits(self.task.backbone(ids.to(self.device), self._state, at))
+            positions = self._next_positions(ids.size(1))
+            hidden = self.task.backbone(ids.to(self.device), self._cache, positions)  # (B, T, C)
+            logits = self._logits(hidden)
         self._lengths = [length + ids.size(1) for length in self._lengths]
-        return found
+        return logits
 
-    def step(self, ids: Tensor) -> Tensor:
-        """Reads one more token in each row: (rows,) ids -> (rows, vocabulary) logits."""
-        return self.look(ids[:, None])[:, 0]
+    def decode(self, ids: Tensor) -> Tensor:
+        """Reads one more token of each row: (B,) ids -> (B, V) logits."""
+        return self.decode_many(ids[:, None])[:, 0]
 
     @torch.inference_mode()
-    def make_room(self, windows: Sequence[list[int]], written: Sequence[int]) -> bool:
-        """Has rows that are full forget their oldest half; the others keep what they have read.
+    def evict_half(self, windows: Sequence[list[int]], num_generated: Sequence[int]) -> bool:
+        """Evicts the oldest half of full rows; the others keep their cache.
+
+        Positions start from 0 again in such a row, so its newest half is read anew.
 
         Args:
-            windows, written: of all rows, as for `read`; the last token of each was not read yet.
+            windows, num_generated: of all rows, as for `prefill`; the last token of each has not
+                been read yet.
 
         Returns:
-            False where that cannot be, and all must be read anew.
+            False where that is impossible, so that all rows need a new `prefill`.
         """
-        if not self._state.supports_ragged or self._state.source is not None:
+        if not self._cache.supports_ragged or self._cache.source is not None:
             return False
+        # 1. the newest half of each full row, but for the token that is read next
         full = [row for row, length in enumerate(self._lengths) if length >= self._capacity]
-        texts = [self.task.build_inputs(windows[row], written[row])[1] for row in full]
-        left = kept_when_full(self.task.max_context) - 1
-        for text in texts:
-            del text[: -left - 1]
-        if left:
+        rows = [self.task.build_inputs(windows[row], num_generated[row])[1] for row in full]
+        length = length_after_eviction(self.task.max_context) - 1
+        for row in rows:
+            del row[: -length - 1]
+        # 2. read into a small cache of its own, whose rows then replace the full ones
+        if length:
             with self._autocast():
-                state = self.task.backbone.new_cache(len(full), left)
-                read = torch.tensor([text[:-1] for text in texts], device=self.device)
-                self.task.backbone(read, state, None)
-            self._state.copy_rows(torch.tensor(full, device=self.device), state)
-        self._lengths = [left if row in full else at for row, at in enumerate(self._lengths)]
-        self._state.truncate(max(self._lengths))
+                cache = self.task.backbone.new_cache(len(full), length)
+                ids = torch.tensor([row[:-1] for row in rows], device=self.device)  # (F, S / 2 - 1)
+                self.task.backbone(ids, cache, None)
+            self._cache.copy_rows(torch.tensor(full, device=self.device), cache)
+        # 3. the cache ends where its longest row does
+        self._lengths = [length if row in full else n for row, n in enumerate(self._lengths)]
+        self._cache.truncate(max(self._lengths))
         return True
 
-    def take_back(self, tokens: Sequence[int]) -> None:
+    def rollback(self, num_tokens: Sequence[int]) -> None:
         """Forgets the last tokens that were read, so many of each row.
 
-        Nothing happens in a model without slots for positions: it reads one at a time.
+        Nothing happens in a recurrent model, which reads one token at a time.
         """
-        if self._state.supports_ragged and any(tokens):
-            counts = zip(self._lengths, tokens, strict=True)
+        if self._cache.supports_ragged and any(num_tokens):
+            counts = zip(self._lengths, num_tokens, strict=True)
             self._lengths = [length - count for length, count in counts]
-            self._state.truncate(max(self._lengths))
+            self._cache.truncate(max(self._lengths))
 
     @torch.inference_mode()
-    def select(self, rows: Sequence[int], *, sources: bool) -> None:
-        """Goes on with some of the rows, in a new order; one may come several times.
+    def reorder(self, rows: Sequence[int], *, sources_change: bool) -> None:
+        """Goes on with some of the rows, in a new order; a row may occur several times.
 
         Args:
-            rows: their numbers.
-            sources: whether any row takes the place of one with another source.
+            rows: for each new row the old one it continues.
+            sources_change: whether any row takes the place of one with another encoder source.
         """
-        if not sources and list(rows) == list(range(len(rows))):
+        if not sources_change and list(rows) == list(range(len(rows))):
             return
         chosen = torch.tensor(rows, dtype=torch.int64, device=self.device)
-        self._state.reorder(chosen, sources=sources)
+        self._cache.reorder(chosen, sources=sources_change)
         self._lengths = [self._lengths[row] for row in rows]
-        if self._state.supports_ragged:
-            self._state.truncate(max(self._lengths))
+        if self._cache.supports_ragged:
+            self._cache.truncate(max(self._lengths))
         if self._padding is not None:
             self._padding = self._padding.index_select(0, chosen)
 
-    def _begin(self, texts: Sequence[list[int]], state: Cache) -> Tensor:
-        """Reads rows into an empty state: (rows, 1, W) hidden states after each."""
-        self._state, self._padding = state, None
-        if not state.supports_ragged:
-            tokens, at = self._padded(texts)
-            longest = tokens.size(1)
-            self._padding = None if at is None else longest - 1 - at[:, -1:]
-            self._lengths = [longest] * len(texts)
-            return self.task.backbone(tokens, state, at)[:, -1:]  # type: ignore[no-any-return]
-        # what follows a shorter row lies beyond its position: nobody sees it
-        self._lengths = [len(text) for text in texts]
-        longest = max(self._lengths)
-        filled = [text + [0] * (longest - len(text)) for text in texts]
-        hidden = self.task.backbone(torch.tensor(filled, device=self.device), state, None)
-        last = torch.tensor(self._lengths, device=self.device) - 1
-        return hidden[torch.arange(len(texts), device=self.device), last].unsqueeze(1)  # type: ignore[no-any-return]
+    def _read_rows(self, rows: Sequence[list[int]], cache: Cache) -> Tensor:
+        """Reads rows into an empty cache: (B, 1, C) hidden state at the last token of each."""
+        self._cache, self._padding = cache, None
+        if not cache.supports_ragged:
+            tokens, positions = self._pad_left(rows)  # (B, T)
+            length = tokens.size(1)
+            self._padding = None if positions is None else length - 1 - positions[:, -1:]  # (B, 1)
+            self._lengths = [length] * len(rows)
+            return self.task.backbone(tokens, cache, positions)[:, -1:]  # type: ignore[no-any-return]
+        # padding on the right lies behind a row's last position, where no query attends to it
+        self._lengths = [len(row) for row in rows]
+        length = max(self._lengths)
+        padded = torch.tensor([row + [0] * (length - len(row)) for row in rows], device=self.device)
+        hidden = self.task.backbone(padded, cache, None)  # (B, T, C)
+        last = torch.tensor(self._lengths, device=self.device) - 1  # (B,)
+        return hidden[torch.arange(len(rows), device=self.device), last].unsqueeze(1)  # type: ignore[no-any-return]
 
-    def _next(self, count: int) -> Tensor | None:
-        """(rows, count) positions of the tokens to come; None: those that follow in all rows."""
+    def _next_positions(self, count: int) -> Tensor | None:
+        """(B, count) positions of the tokens that are read next; None: the same in all rows."""
         if self._padding is not None:
-            return self._state.length - self._padding
-        if min(self._lengths) == self._state.length:
+            return self._cache.length - self._padding
+        if min(self._lengths) == self._cache.length:
             return None
-        starts = torch.tensor(self._lengths, device=self.device)
+        starts = torch.tensor(self._lengths, device=self.device)  # (B,)
         return starts[:, None] + torch.arange(count, device=self.device)
 
-    def _padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor | None]:
-        """Ids (rows, longest), padded on the left, and their positions where any is."""
-        longest = max(len(row) for row in rows)
-        gaps = [longest - len(row) for row in rows]
-        filled = [[0] * gap + row for gap, row in zip(gaps, rows, strict=True)]
-        tokens = torch.tensor(filled, device=self.device)
+    def _pad_left(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor | None]:
+        """(B, T) ids, padded on the left, and (B, T) positions; None where nothing is padded."""
+        length = max(len(row) for row in rows)
+        gaps = [length - len(row) for row in rows]
+        padded = [[0] * gap + row for gap, row in zip(gaps, rows, strict=True)]
+        tokens = torch.tensor(padded, device=self.device)
         if not any(gaps):
             return tokens, None
-        # a padded position is negative: nobody looks at it
-        return tokens, torch.arange(longest, device=self.device) - torch.tensor(
-            gaps, device=self.device
-        ).unsqueeze(1)
+        # a negative position marks padding: nothing attends to it
+        offsets = torch.tensor(gaps, device=self.device).unsqueeze(1)  # (B, 1)
+        return tokens, torch.arange(length, device=self.device) - offsets
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        """(rows, T, W) hidden states -> (rows, T, vocabulary) logits of the token after each."""
-        found = self.task.next_logits(hidden, self._state)[..., : self._vocabulary]
-        found.index_fill_(-1, self._banned, -torch.inf)
-        # Drawing needs float64, which Apple's GPUs lack.
-        return found.cpu() if found.device.type == "mps" else found
+        """(B, T, C) hidden states -> (B, T, V) logits of the token after each."""
+        logits = self.task.next_logits(hidden, self._cache)[..., : self._vocab_size]
+        logits.index_fill_(-1, self._banned, -torch.inf)
+        # Apple's GPUs lack float64, which sampling needs
+        return logits.cpu() if logits.device.type == "mps" else logits

@@ -96,7 +96,7 @@ class TablePredictions:
                         kept.append((row.values, values(asked, chosen, row.values)))
                     except BadValue as error:
                         self._skip(row.bad(str(error), self.data))
-                answers = self.predictor.answer([row for _, row in kept])
+                answers = self.predictor.predict([row for _, row in kept])
                 for (raw, _), answer in zip(kept, answers, strict=True):
                     self.rows += 1
                     self.cut += answer.cut > 0

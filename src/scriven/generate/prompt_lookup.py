@@ -1,88 +1,98 @@
-"""Guesses how a text goes on from what it said before, for a model to check many tokens at once.
+"""Prompt lookup: drafts for speculative decoding, copied from what the text said before.
 
-Where the last few tokens stood before, what followed them then is the guess ("prompt lookup", in
-the frame of Leviathan et al. 2023). A model reads a guess in little more than the time of one
-token, and what it would have written itself is kept; so a guess changes the speed and never the
-text. Knows token ids only.
+Where the last few tokens occurred earlier, the tokens that followed them then are the draft (Saxena
+2023, "Prompt Lookup Decoding"). The model scores the whole draft in one pass, which takes little
+longer than one token, and what it would have generated itself is kept (Leviathan et al. 2023); so a
+draft changes the speed and never the text. Knows token ids only.
 """
 
 from collections.abc import Sequence
 
-ORDERS = (8, 5, 3, 2)
-"""Tokens that must have stood before, tried from the most."""
-LONGEST = 8
-"""Tokens of a guess."""
-FORGETTING = 0.9
-PASS, ROW, AHEAD = 40, 4.5, 3
-"""Time of a pass through a model, more for each row in it, and more if rows are read ahead, in
-units of the time of one token more; between 0.8 and 10.6 M parameters, 1 and 32 rows (LOG.md)."""
-
-WORTH_IT = 1.05
-"""Times as many tokens must be promised: chances are no more than estimates."""
+NGRAM_SIZES = (8, 5, 3, 2)
+"""How many last tokens must have occurred before; the longest match wins."""
+MAX_DRAFT = 8
+"""Most tokens of a draft."""
+DECAY = 0.9
+"""How much an n-gram size's record of right and wrong tokens fades with each draft."""
+PASS_COST, ROW_COST, DRAFT_COST = 40, 4.5, 3
+"""Time of a forward pass, of each row in it, and of having any draft, in units of the time of one
+more token in a row; measured from 0.8 to 10.6 M parameters and 1 to 32 rows (LOG.md)."""
+MIN_GAIN = 1.05
+"""By which factor drafts must promise more tokens a second: their probabilities are estimates."""
 
 
 class PromptLookup:
-    """What one text has said so far, and how well that tells what it says next."""
+    """The n-grams of one text, and how often drafts from them were right."""
 
     def __init__(self, ids: Sequence[int]) -> None:
         self._ids: list[int] = []
-        self._after: list[dict[tuple[int, ...], int]] = [{} for _ in ORDERS]
-        self._kept, self._lost = [1.0] * len(ORDERS), [1.0] * len(ORDERS)
-        self._order, self._expected = 0, list[int]()
+        # for each n-gram size: where the text went on after each n-gram, last time
+        self._continuations: list[dict[tuple[int, ...], int]] = [{} for _ in NGRAM_SIZES]
+        self._right, self._wrong = [1.0] * len(NGRAM_SIZES), [1.0] * len(NGRAM_SIZES)
+        self._size_index = 0
+        self._expected = list[int]()  # what is left of the last draft, reversed
         for token in ids:
-            self.add(token)
+            self.append(token)
 
-    def add(self, token: int) -> None:
-        """The text goes on; whether as guessed is remembered, also if nobody asked the model."""
+    def append(self, token: int) -> None:
+        """Adds a token of the text, and counts whether the last draft had it right.
+
+        Also drafts that were too unlikely to be tried are counted.
+        """
         if self._expected:
             if self._expected.pop() == token:
-                self._kept[self._order] += 1
+                self._right[self._size_index] += 1
             else:
-                self._lost[self._order] += 1
+                self._wrong[self._size_index] += 1
                 self._expected = []
         ids = self._ids
-        for order, after in zip(ORDERS, self._after, strict=True):
-            if len(ids) >= order:
-                after[tuple(ids[-order:])] = len(ids)
+        for size, continuations in zip(NGRAM_SIZES, self._continuations, strict=True):
+            if len(ids) >= size:
+                continuations[tuple(ids[-size:])] = len(ids)
         ids.append(token)
 
-    def guess(self, most: int) -> list[int]:
-        """What may come next: at most so many tokens, or none."""
+    def propose(self, max_tokens: int) -> list[int]:
+        """A draft of the next tokens, at most so many; empty if nothing matches."""
         ids = self._ids
         self._expected = []
-        for number, (order, after) in enumerate(zip(ORDERS, self._after, strict=True)):
-            at = after.get(tuple(ids[-order:])) if len(ids) >= order else None
-            if at is not None:
-                # what goes round in a circle goes on so: the guess itself is looked up as well
-                found: list[int] = []
-                for place in range(at, at + LONGEST):
-                    found.append(ids[place] if place < len(ids) else found[place - len(ids)])
-                self._order, self._expected = number, found[::-1]
-                self._kept[number] *= FORGETTING
-                self._lost[number] *= FORGETTING
-                return found[: max(0, most)]
+        sizes = zip(NGRAM_SIZES, self._continuations, strict=True)
+        for size_index, (size, continuations) in enumerate(sizes):
+            start = continuations.get(tuple(ids[-size:])) if len(ids) >= size else None
+            if start is None:
+                continue
+            draft: list[int] = []
+            for place in range(start, start + MAX_DRAFT):
+                # a text that repeats itself goes on in its own draft
+                draft.append(ids[place] if place < len(ids) else draft[place - len(ids)])
+            self._size_index, self._expected = size_index, draft[::-1]
+            self._right[size_index] *= DECAY
+            self._wrong[size_index] *= DECAY
+            return draft[: max(0, max_tokens)]
         return []
 
     @property
-    def chance(self) -> float:
-        """That the next token of the guess is right, if those before it were."""
-        kept, lost = self._kept[self._order], self._lost[self._order]
-        return kept / (kept + lost)
+    def acceptance(self) -> float:
+        """Estimated probability that a token of the last draft is right if those before it are."""
+        right, wrong = self._right[self._size_index], self._wrong[self._size_index]
+        return right / (right + wrong)
 
 
-def agree(drafts: Sequence[PromptLookup], most: int) -> list[list[int]]:
-    """Guesses for texts that are written together, of the length that promises most tokens a time.
+def plan_draft_lengths(lookups: Sequence[PromptLookup], max_tokens: int) -> list[list[int]]:
+    """Drafts for a batch, cut to the length that promises the most tokens a second.
 
-    All texts are read as far as the longest guess, so one that is rarely right costs them all.
+    All rows are read as far as the longest draft, so a draft that is rarely right costs them all.
     """
-    guesses = [draft.guess(most) for draft in drafts]
-    count = len(drafts)
-    best, hoped = 0, float(count)
-    rate = WORTH_IT * hoped / (PASS + count * ROW)
-    for length in range(1, max(map(len, guesses)) + 1):
-        rows = zip(drafts, guesses, strict=True)
-        hoped += sum(draft.chance**length for draft, guess in rows if len(guess) >= length)
-        now = hoped / (PASS + AHEAD + count * (ROW + 1 + length))
-        if now > rate:
-            best, rate = length, now
-    return [guess[:best] for guess in guesses]
+    drafts = [lookup.propose(max_tokens) for lookup in lookups]
+    rows = len(lookups)
+    # expected tokens of a pass: one per row, and each draft token with its chance of being reached
+    best_length, expected = 0, float(rows)
+    best_rate = MIN_GAIN * expected / (PASS_COST + rows * ROW_COST)
+    for length in range(1, max(map(len, drafts)) + 1):
+        pairs = zip(lookups, drafts, strict=True)
+        expected += sum(
+            lookup.acceptance**length for lookup, draft in pairs if len(draft) >= length
+        )
+        rate = expected / (PASS_COST + DRAFT_COST + rows * (ROW_COST + 1 + length))
+        if rate > best_rate:
+            best_length, best_rate = length, rate
+    return [draft[:best_length] for draft in drafts]

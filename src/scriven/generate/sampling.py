@@ -1,116 +1,162 @@
-"""From logits to the next token: pure functions, each row on its own.
+"""Sampling: from logits to the next token, by logits processors in order and one draw per row.
 
-The order is that of transformers' processors: penalty, temperature, top-k, top-p, min-p.
-Knows no model, no tokenizer and no text.
+Imports torch only when it samples, so a command or a server can check a request without it.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from ..errors import InputError, SettingError
+from .logits.base import Candidates, LogitsProcessor, is_number, processor_classes
 
-from .sampling_params import SamplingParams
+if TYPE_CHECKING:
+    from torch import Tensor
 
-SHORT = 512
-"""Best tokens that are sorted first for top-p; all are, where these have too little probability."""
+MAX_SEED = 2**62
+MAX_BEAMS = 64
+
+
+@dataclass(frozen=True, init=False)
+class SamplingParams:
+    """The logits processors with their settings; `SamplingParams()` draws from the model's own
+    distribution.
+
+    Args:
+        settings: by the name of a processor's field, such as `top_k=40` (`setting_names()`).
+
+    Raises:
+        SettingError: a value outside its range, or not a number. TypeError: no such setting.
+    """
+
+    processors: tuple[LogitsProcessor, ...]
+    """All of them, in the order in which they run."""
+    greedy: bool
+    """Whether the likeliest token is always taken, so that nothing is drawn."""
+    active: tuple[LogitsProcessor, ...]
+    """The processors that change something, in the order in which they run."""
+
+    def __init__(self, **settings: float) -> None:
+        processors = []
+        for kind in processor_classes():
+            name = kind.setting().name
+            processors.append(kind(**{name: settings.pop(name)} if name in settings else {}))
+        if settings:
+            raise TypeError(f"{next(iter(settings))}: known are {', '.join(setting_names())}")
+        greedy = any(each.is_greedy for each in processors)
+        active = [each for each in processors if each.is_active]
+        # worked out once: every token asks for them
+        object.__setattr__(self, "processors", tuple(processors))
+        object.__setattr__(self, "greedy", greedy)
+        object.__setattr__(
+            self, "active", tuple(each for each in active if each.WHEN_GREEDY or not greedy)
+        )
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """The value of each setting, by its name."""
+        return {each.setting().name: each.value for each in self.processors}
+
+    @property
+    def needs_seen_tokens(self) -> bool:
+        """Whether scores depend on the text so far, as a repetition penalty does."""
+        return any(each.NEEDS_SEEN_TOKENS for each in self.active)
+
+
+def setting_names() -> list[str]:
+    """The names of all settings of `SamplingParams`."""
+    return [kind.setting().name for kind in processor_classes()]
 
 
 def sample(
-    logits: Tensor,
-    sampling: SamplingParams,
-    numbers: Sequence[float],
-    seen: Tensor | None = None,
-) -> Tensor:
+    logits: "Tensor",
+    params: SamplingParams,
+    uniforms: Sequence[float],
+    seen: "Tensor | None" = None,
+) -> "Tensor":
     """The next token of each row.
 
-    A row's choice depends on its own logits and its own random number alone, so a text does not
-    depend on which others are written beside it.
+    A row's token depends on its own logits and its own random number alone, so a text does not
+    depend on the others in its batch.
 
     Args:
-        logits: (rows, vocabulary); -inf for what must never be chosen.
-        sampling: the dials.
-        numbers: for each row one drawn evenly from [0, 1), in double precision; not needed when
-            greedy.
-        seen: (rows, vocabulary) bool, the tokens already in the text; for the penalty only.
+        logits: (B, V); -inf for tokens that must never be chosen.
+        params: the logits processors.
+        uniforms: for each row one number drawn evenly from [0, 1), in double precision; not needed
+            when greedy.
+        seen: (B, V) bool, the tokens already in the text; for a repetition penalty.
 
     Returns:
-        (rows,) int64 ids.
+        (B,) int64 token ids.
     """
-    if seen is not None and sampling.repetition_penalty != 1:
-        logits = penalise_repetition(logits, seen, sampling.repetition_penalty)
-    if sampling.greedy:
-        return logits.argmax(dim=-1)
-    scores, ids = filter_logits(logits, sampling)
-    cumulative = scores.softmax(dim=-1).cumsum(dim=-1)
-    # One uniform number against the cumulative probabilities: the first entry above it.
-    uniform = torch.tensor(numbers, dtype=torch.float64, device=logits.device)
-    threshold = uniform[:, None] * cumulative[:, -1:]
-    at = torch.searchsorted(cumulative, threshold, right=True)
-    at = at.clamp_(max=scores.shape[-1] - 1)
-    return (at if ids is None else ids.gather(-1, at))[:, 0]
+    import torch
+
+    # 1. each logits processor changes scores, or drops candidates        (B, V) -> (B, N)
+    candidates = process_logits(logits, params, seen)
+    scores, ids = candidates.scores, candidates.ids
+    if params.greedy:
+        columns = scores.argmax(dim=-1, keepdim=True)  # (B, 1)
+    else:
+        # 2. inverse transform sampling: the first candidate whose cumulative probability exceeds
+        #    the uniform number
+        cumulative = scores.softmax(dim=-1).cumsum(dim=-1)  # (B, N)
+        uniform = torch.tensor(uniforms, dtype=torch.float64, device=logits.device)  # (B,)
+        threshold = uniform[:, None] * cumulative[:, -1:]  # the sum is 1 only up to rounding
+        columns = torch.searchsorted(cumulative, threshold, right=True)  # (B, 1)
+        columns = columns.clamp_(max=scores.shape[-1] - 1)
+    # 3. back from columns of the candidates to token ids
+    return (columns if ids is None else ids.gather(-1, columns))[:, 0]
 
 
-def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Makes tokens already there less likely: logits above 0 divided, below 0 multiplied.
+def process_logits(
+    logits: "Tensor", params: SamplingParams, seen: "Tensor | None" = None
+) -> Candidates:
+    """The candidates that are left after all active processors. Arguments as for `sample`."""
+    candidates = Candidates(logits, seen)
+    for processor in params.active:
+        candidates = processor(candidates)
+    return candidates
 
-    Source: CTRL (Keskar et al. 2019), section 4.1, in the form all libraries use.
 
-    Args:
-        logits: (rows, vocabulary).
-        seen: (rows, vocabulary) bool.
-        penalty: above 0; 1 changes nothing.
+def parse_generation_args(args: Mapping[str, Any]) -> tuple[SamplingParams, int, dict[str, Any]]:
+    """(sampling, max_new_tokens, the other arguments of `Engine.generate`) from Python keywords.
 
-    Returns:
-        (rows, vocabulary) float64.
+    Raises:
+        InputError: an unknown keyword. SettingError: a value outside its range.
     """
-    logits = logits.double()
-    changed = torch.where(logits < 0, logits * penalty, logits / penalty)
-    # A tiny penalty may overflow; what must never be chosen stays at -inf.
-    return torch.where(seen, changed, logits).clamp(max=1e300)
+    settings = dict(args)
+    others: dict[str, Any] = {
+        name: settings.pop(name) for name in ("seed", "stop", "ignore_eos") if name in settings
+    }
+    max_new_tokens: int = settings.pop("max_new_tokens", 200)
+    names = setting_names()
+    for name in settings:
+        if name not in names:
+            known = ", ".join(["max_new_tokens", *names, "seed", "stop"])
+            raise InputError(f"unknown parameter {name!r}: known are {known}")
+    return SamplingParams(**settings), max_new_tokens, others
 
 
-def filter_logits(logits: Tensor, sampling: SamplingParams) -> tuple[Tensor, Tensor | None]:
-    """The tokens that may be drawn, with their scores after the temperature.
+def check_beams(beams: object, length_penalty: float) -> None:
+    """Refuses an impossible beam search.
 
-    Args:
-        logits: (rows, vocabulary), after the penalty.
-        sampling: the dials, not greedy.
-
-    Returns:
-        (rows, n) float64 scores, -inf for tokens left out, and the (rows, n) int64 ids they
-        belong to; None where score i belongs to token i.
+    Raises:
+        SettingError: names the flag and the range.
     """
-    vocab_size = logits.shape[-1]
-    logits = logits.double()
-    best = logits.amax(dim=-1, keepdim=True)
-    scores = (logits - best) / sampling.temperature
-    ids: Tensor | None = None
-    if 0 < sampling.top_k < vocab_size:
-        scores, ids = scores.topk(sampling.top_k, dim=-1)
-    if sampling.top_p < 1:
-        scores, order = _nucleus(scores, sampling.top_p)
-        ids = order if ids is None else ids.gather(-1, order)
-    if sampling.min_p > 0:  # the best score is 0, so scores are logarithms of the ratio to it
-        scores = scores.masked_fill(scores < math.log(sampling.min_p), -math.inf)
-    return scores, ids
+    if not isinstance(beams, int) or isinstance(beams, bool) or not 1 <= beams <= MAX_BEAMS:
+        raise SettingError(f"--beams={beams}: a whole number from 1 (greedy) to {MAX_BEAMS}")
+    if not is_number(length_penalty) or not -10 <= length_penalty <= 10:
+        raise SettingError(
+            f"--length-penalty={length_penalty}: from -10 to 10; 0 is none, above prefers long "
+            "texts"
+        )
 
 
-def _nucleus(scores: Tensor, mass: float) -> tuple[Tensor, Tensor]:
-    """Keeps a token where those before it have less than `mass` together; so always the first.
+def check_int(flag: str, value: object, largest: int) -> None:
+    """Refuses what is not a whole number from 0 to `largest`.
 
-    Source: Holtzman et al. 2020, section 3.1. The best few are sorted first, and all of them only
-    when a row needs more: sorting 50,000 tokens costs more than a small model's step.
-
-    Returns:
-        Scores in falling order, -inf for those left out, and where they stood before.
+    Raises:
+        SettingError: names the flag and the range.
     """
-    total = scores.logsumexp(dim=-1, keepdim=True)
-    size = min(SHORT, scores.shape[-1])
-    while True:
-        values, order = scores.topk(size, dim=-1)
-        probabilities = (values - total).exp()
-        before = probabilities.cumsum(dim=-1) - probabilities
-        if size == scores.shape[-1] or bool((before[:, -1] >= mass).all()):
-            return values.masked_fill(before >= mass, -math.inf), order
-        size = scores.shape[-1]
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
+        raise SettingError(f"--{flag}={value}: a whole number from 0 to {largest:,}")

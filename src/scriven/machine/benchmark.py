@@ -13,8 +13,8 @@ import torch
 from ..data.batch import Batch
 from ..distributed import SINGLE_PROCESS
 from ..generate.engine import Engine
-from ..generate.inference_model import ready
-from ..generate.sampling_params import SamplingParams
+from ..generate.inference_model import prepare_for_inference
+from ..generate.sampling import SamplingParams
 from ..models import llama
 from ..models.shared.cost import flops_per_token
 from ..nn.quantized import PackedLinear
@@ -127,7 +127,7 @@ def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
     batch = Batch(draws[:, :-1], draws[:, 1:])
     update = _seconds(lambda: updater(batch, rows, 1.0))
     task.eval()
-    engine = Engine(ready(task, runtime), tokenizer, runtime)
+    engine = Engine(prepare_for_inference(task, runtime), tokenizer, runtime)
     drawn = SamplingParams(temperature=1.0)
 
     def write(texts: int) -> Callable[[], object]:

@@ -118,7 +118,7 @@ class Masked(BaseTask):
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(tokens, targets) of one row; the same for the same seed and sample."""
         generator = np.random.Generator(np.random.Philox(key=[seed % 2**64, sample]))
-        hidden = choose_hidden(len(row), generator)
+        hidden = choose_masked(len(row), generator)
         fate = generator.random(len(hidden))
         swaps = self.plain[generator.integers(len(self.plain), size=len(hidden))]
         shown = np.where(fate < MASKED, self.mask, row[hidden])
@@ -128,7 +128,7 @@ class Masked(BaseTask):
         return tokens, targets
 
 
-def choose_hidden(length: int, generator: np.random.Generator) -> NDArray[np.int64]:
+def choose_masked(length: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """The places to predict in a text of `length` tokens: HIDDEN of them on average, at least one,
     as a row without any would teach nothing and has no mean."""
     count = max(1, int(HIDDEN * length + generator.random()))

@@ -24,8 +24,8 @@ from ..evaluate.ngram import MAX_TOKENS, NGram, default_order
 from ..evaluate.token_nll import token_nll
 from ..files import write_file
 from ..generate.engine import Engine
-from ..generate.fill_mask import show
-from ..generate.sampling_params import SamplingParams
+from ..generate.fill_mask import show_predictions
+from ..generate.sampling import SamplingParams
 from ..runtime import Runtime
 from ..tasks.base import BaseTask
 from ..tasks.pairs import Pairs
@@ -174,7 +174,9 @@ class TextDataset(TrainDataset):
         if task.is_masked_lm:
             context_length = task.backbone.config.context_length
             count = min(SAMPLE_TOKENS, context_length, len(validation))
-            return show(task, self.tokenizer, validation.read(0, count).tolist(), self.seed)
+            return show_predictions(
+                task, self.tokenizer, validation.read(0, count).tolist(), self.seed
+            )
         sampling = SamplingParams(temperature=0.8)
         (text,) = engine.generate([""], sampling, SAMPLE_TOKENS, seed=self.seed, ignore_eos=True)
         return text.text

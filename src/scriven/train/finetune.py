@@ -11,7 +11,7 @@ import torch
 
 from .. import registry
 from ..errors import InputError, ScrivenError, SettingError
-from ..generate.sampling_params import LARGEST_SEED, check_whole
+from ..generate.sampling import MAX_SEED, check_int
 from ..models.base import Architecture
 from ..models.shared.cost import build_empty
 from ..runs import checkpoint
@@ -69,7 +69,7 @@ class Finetuning:
         for name in overrides.sections.get("tokenizer", {}):
             raise SettingError(f"--tokenizer.{name}: the model keeps the one it was trained with")
         self.seed = 0 if overrides.seed is None else overrides.seed
-        check_whole("seed", self.seed, LARGEST_SEED)
+        check_int("seed", self.seed, MAX_SEED)
         self.budget = parse_budget(request.budget) if request.budget else None
         self.runtime = choose_runtime(self.settings.runtime)
         self.base = _load_base(request)

@@ -12,7 +12,7 @@ from ..data.shards import TokenDataset
 from ..data.sources import are_pairs
 from ..distributed import DistributedContext
 from ..errors import InputError, SettingError
-from ..generate.sampling_params import LARGEST_SEED, check_whole
+from ..generate.sampling import MAX_SEED, check_int
 from ..models.base import Architecture, pretraining
 from ..runs.folder import find_run
 from ..runtime import Runtime, choose_runtime
@@ -94,7 +94,7 @@ class Pretraining:
             settings.runtime, (self.dist.local_rank, self.dist.local_world_size)
         )
         self.seed = 0 if overrides.seed is None else overrides.seed
-        check_whole("seed", self.seed, LARGEST_SEED)
+        check_int("seed", self.seed, MAX_SEED)
         self.task = pretraining(module)
         if self.task == "seq2seq" and are_pairs(request.sources, settings.data):
             self.task = "pairs"

@@ -134,7 +134,7 @@ class TableDataset(TrainDataset):
 
     def sample(self, engine: Engine, runtime: Runtime) -> str:
         rows = list(self.validation_rows[:SAMPLE_ROWS])
-        answers = Predictor(engine.task, self.tokenizer, engine, runtime).answer(rows)
+        answers = Predictor(engine.task, self.tokenizer, engine, runtime).predict(rows)
         return "\n\n".join(
             f"{self.task_class.format_row(row)}\n-> {answer.text}"
             for row, answer in zip(rows, answers, strict=True)
@@ -144,7 +144,7 @@ class TableDataset(TrainDataset):
         self, engine: Engine, runtime: Runtime, score: Score, metadata: dict[str, Any], folder: Path
     ) -> dict[str, Any]:
         rows = self.scored_rows
-        answers = Predictor(engine.task, self.tokenizer, engine, runtime).answer(rows)
+        answers = Predictor(engine.task, self.tokenizer, engine, runtime).predict(rows)
         return {
             "task": self.task_name,
             "val_bits_per_byte": score.bits_per_byte if self.eval_bytes() else None,

@@ -65,7 +65,7 @@ class TextGeneration(SupervisedTask):
             return window[:place], [self.special["pad"], *window[place:]]
         return None, [*window[:place], *self.border, *window[place:]]
 
-    def asked(self, example: Example) -> Ids:
+    def prompt_of(self, example: Example) -> Ids:
         """The question, as the engine is given it."""
         if example.source is not None:
             return example.source

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from scriven.errors import SettingError
-from scriven.generate import sampling as sampling_module
-from scriven.generate.sampling import filter_logits, penalise_repetition, sample
-from scriven.generate.sampling_params import SamplingParams
+from scriven.generate.logits import top_p
+from scriven.generate.sampling import SamplingParams, process_logits, sample
 
 
 def generators(count: int, seed: int = 0) -> list[torch.Generator]:
@@ -25,12 +24,19 @@ def drawn(dice: list[torch.Generator]) -> list[float]:
 
 
 def distribution(logits: Tensor, sampling: SamplingParams) -> Tensor:
-    """(rows, vocabulary) probabilities that `choose` draws from."""
-    scores, ids = filter_logits(logits, sampling)
-    probabilities = scores.softmax(-1)
-    if ids is None:
+    """(rows, vocabulary) probabilities that `sample` draws from."""
+    candidates = process_logits(logits, sampling)
+    probabilities = candidates.scores.softmax(-1)
+    if candidates.ids is None:
         return probabilities
-    return torch.zeros(logits.shape, dtype=torch.float64).scatter(-1, ids, probabilities)
+    return torch.zeros(logits.shape, dtype=torch.float64).scatter(-1, candidates.ids, probabilities)
+
+
+def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Logits after the repetition penalty alone."""
+    return process_logits(
+        logits, SamplingParams(temperature=0, repetition_penalty=penalty), seen
+    ).scores
 
 
 # --- the distribution, against an independent truth ---------------------------------------------
@@ -56,16 +62,16 @@ def test_the_distribution_equals_transformers(sampling: SamplingParams, vocab_si
     logits = 3 * torch.randn(6, vocab_size, generator=generator, dtype=torch.float64)
     prompt = torch.randint(0, vocab_size, (6, 12), generator=generator)
     steps = [transformers.RepetitionPenaltyLogitsProcessor(1.3)]
-    steps.append(transformers.TemperatureLogitsWarper(sampling.temperature))
-    if sampling.top_k:
-        steps.append(transformers.TopKLogitsWarper(sampling.top_k))
-    if sampling.top_p < 1:
-        steps.append(transformers.TopPLogitsWarper(sampling.top_p))
-    if sampling.min_p:
-        steps.append(transformers.MinPLogitsWarper(sampling.min_p))
+    steps.append(transformers.TemperatureLogitsWarper(sampling.settings["temperature"]))
+    if sampling.settings["top_k"]:
+        steps.append(transformers.TopKLogitsWarper(sampling.settings["top_k"]))
+    if sampling.settings["top_p"] < 1:
+        steps.append(transformers.TopPLogitsWarper(sampling.settings["top_p"]))
+    if sampling.settings["min_p"]:
+        steps.append(transformers.MinPLogitsWarper(sampling.settings["min_p"]))
     expected = transformers.LogitsProcessorList(steps)(prompt, logits.clone()).softmax(-1)
     seen = torch.zeros(6, vocab_size, dtype=torch.bool).scatter(1, prompt, True)
-    found = distribution(penalise_repetition(logits, seen, 1.3), sampling)
+    found = distribution(penalised(logits, seen, 1.3), sampling)
     assert torch.equal(found > 0, expected > 0)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
@@ -74,7 +80,7 @@ def test_few_or_all_sorted_gives_the_same_nucleus(monkeypatch: pytest.MonkeyPatc
     logits = 4 * torch.randn(8, 900, generator=torch.Generator().manual_seed(1))
     found = []
     for size in (1, 30, 10_000):
-        monkeypatch.setattr(sampling_module, "SHORT", size)
+        monkeypatch.setattr(top_p, "SORTED_FIRST", size)
         found.append(distribution(logits, SamplingParams(top_p=0.9)))
     torch.testing.assert_close(found[0], found[2], rtol=1e-12, atol=0)
     torch.testing.assert_close(found[1], found[2], rtol=1e-12, atol=0)
@@ -101,15 +107,17 @@ EXAMPLE = torch.tensor([[2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0]])
 
 def exact(sampling: SamplingParams) -> Tensor:
     """The distribution by plain arithmetic, in the documented order."""
-    weights = {i: math.exp(x / sampling.temperature) for i, x in enumerate(EXAMPLE[0].tolist())}
+    weights = {
+        i: math.exp(x / sampling.settings["temperature"]) for i, x in enumerate(EXAMPLE[0].tolist())
+    }
     ranked = sorted(weights, key=lambda i: -weights[i])
-    ranked = ranked[: sampling.top_k or None]
+    ranked = ranked[: sampling.settings["top_k"] or None]
     total, before, nucleus = sum(weights[i] for i in ranked), 0.0, []
     for i in ranked:
-        if before / total < sampling.top_p:
+        if before / total < sampling.settings["top_p"]:
             nucleus.append(i)
         before += weights[i]
-    kept = [i for i in nucleus if weights[i] >= sampling.min_p * weights[nucleus[0]]]
+    kept = [i for i in nucleus if weights[i] >= sampling.settings["min_p"] * weights[nucleus[0]]]
     result = torch.zeros(len(weights), dtype=torch.float64)
     for i in kept:
         result[i] = weights[i]
@@ -133,9 +141,9 @@ def test_a_planted_bug_in_the_draw_is_noticed() -> None:
     def order_swapped(logits: Tensor, sampling: SamplingParams, numbers: list[float]) -> Tensor:
         """top-p before the temperature."""
         logits, _ = logits.sort(descending=True)
-        kept = logits.softmax(-1).cumsum(-1) - logits.softmax(-1) < sampling.top_p
+        kept = logits.softmax(-1).cumsum(-1) - logits.softmax(-1) < sampling.settings["top_p"]
         cut = logits.masked_fill(~kept, -math.inf)
-        return sample(cut, SamplingParams(temperature=sampling.temperature), numbers)
+        return sample(cut, SamplingParams(temperature=sampling.settings["temperature"]), numbers)
 
     def biased(logits: Tensor, sampling: SamplingParams, numbers: list[float]) -> Tensor:
         """A temperature that is five percent off."""
@@ -171,8 +179,8 @@ def test_greedy_takes_the_likeliest_and_needs_no_numbers() -> None:
 def test_the_penalty_divides_above_zero_and_multiplies_below() -> None:
     logits = torch.tensor([[2.0, -2.0, 2.0, -2.0]])
     seen = torch.tensor([[True, True, False, False]])
-    assert penalise_repetition(logits, seen, 2.0).tolist() == [[1.0, -4.0, 2.0, -2.0]]
-    assert penalise_repetition(logits, seen, 0.5).tolist() == [[4.0, -1.0, 2.0, -2.0]]
+    assert penalised(logits, seen, 2.0).tolist() == [[1.0, -4.0, 2.0, -2.0]]
+    assert penalised(logits, seen, 0.5).tolist() == [[4.0, -1.0, 2.0, -2.0]]
 
 
 def test_a_row_is_drawn_alike_alone_and_among_others() -> None:
@@ -192,10 +200,16 @@ def test_C8_what_is_banned_is_never_drawn_by_any_setting() -> None:
     logits = torch.randn(64, 12, generator=torch.Generator().manual_seed(4))
     logits[:, 3] = -math.inf
     seen = torch.ones(64, 12, dtype=torch.bool)
-    for temperature, top_k, top_p, min_p, penalty in itertools.product(
+    for temperature, top_k, nucleus, min_p, penalty in itertools.product(
         (0, 1e-320, 0.5, 100), (0, 1, 12, 99), (5e-324, 0.5, 1), (0, 1), (5e-324, 1, 1000)
     ):
-        sampling = SamplingParams(temperature, top_k, top_p, min_p, penalty)
+        sampling = SamplingParams(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=nucleus,
+            min_p=min_p,
+            repetition_penalty=penalty,
+        )
         found = sample(logits, sampling, drawn(generators(64)), seen)
         assert 3 not in found.tolist(), sampling
         assert int(found.min()) >= 0

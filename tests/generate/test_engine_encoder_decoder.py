@@ -7,9 +7,8 @@ import torch
 
 from scriven.generate.engine import Engine
 from scriven.generate.model_runner import ModelRunner
-from scriven.generate.row import Row
-from scriven.generate.sampling import sample
-from scriven.generate.sampling_params import SamplingParams
+from scriven.generate.sampling import SamplingParams, sample
+from scriven.generate.sequence import Sequence
 from scriven.models import transformer
 from scriven.tasks.base import BaseTask
 from scriven.tasks.pairs import Pairs
@@ -96,7 +95,7 @@ def write_slowly(
 
 @pytest.mark.parametrize("sampling", SETTINGS)
 def test_a_batch_equals_every_row_alone_and_without_a_cache(
-    task: BaseTask, masked: Tokenizer, sampling: SamplingParams, written: dict[Row, list[int]]
+    task: BaseTask, masked: Tokenizer, sampling: SamplingParams, written: dict[Sequence, list[int]]
 ) -> None:
     together = Engine(task, masked).generate(PROMPTS, sampling, 40, seed=3)  # several sources long
     for row, (found, ids) in enumerate(zip(together, written.values(), strict=True)):
@@ -108,7 +107,7 @@ def test_a_batch_equals_every_row_alone_and_without_a_cache(
 
 @pytest.mark.parametrize("sampling", SETTINGS)
 def test_a_target_of_a_pair_is_written_from_its_own_source(
-    tokenizer: Tokenizer, sampling: SamplingParams, written: dict[Row, list[int]]
+    tokenizer: Tokenizer, sampling: SamplingParams, written: dict[Sequence, list[int]]
 ) -> None:
     task = make(Pairs, tokenizer)
     together = Engine(task, tokenizer).generate(PROMPTS, sampling, 40, seed=3)
@@ -123,12 +122,14 @@ def test_a_target_of_a_pair_is_written_from_its_own_source(
 def test_the_comparison_notices_a_lost_padding(
     task: BaseTask,
     masked: Tokenizer,
-    written: dict[Row, list[int]],
+    written: dict[Sequence, list[int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     truth = write_slowly(task, masked, on_text, "a", SamplingParams(temperature=0), 20, 0)
-    padded = ModelRunner._padded
-    monkeypatch.setattr(ModelRunner, "_padded", lambda self, rows: (padded(self, rows)[0], None))
+    pad_left = ModelRunner._pad_left
+    monkeypatch.setattr(
+        ModelRunner, "_pad_left", lambda self, rows: (pad_left(self, rows)[0], None)
+    )
     Engine(task, masked).generate(["a", "A dark and"], SamplingParams(temperature=0), 20)
     assert next(iter(written.values())) != truth
 
@@ -136,7 +137,7 @@ def test_the_comparison_notices_a_lost_padding(
 def test_the_comparison_notices_a_source_that_is_not_read_again(
     task: BaseTask,
     masked: Tokenizer,
-    written: dict[Row, list[int]],
+    written: dict[Sequence, list[int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     truth = write_slowly(task, masked, on_text, "a", SamplingParams(), 12, 0)
@@ -169,7 +170,7 @@ def test_D16_a_stream_joined_equals_the_text(task: BaseTask, masked: Tokenizer) 
 
 
 def test_marks_and_padding_are_never_written(
-    task: BaseTask, masked: Tokenizer, written: dict[Row, list[int]]
+    task: BaseTask, masked: Tokenizer, written: dict[Sequence, list[int]]
 ) -> None:
     with torch.no_grad():  # nothing is likelier than these two
         task.backbone.embed.token.weight[[masked.pad, masked.mask]] *= 100

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scriven.errors import SettingError
-from scriven.generate.stopping import StopFilter, check_stops
+from scriven.generate.sequence import StopFilter, check_stop_strings
 
 
 def letter_by_letter(text: str, stops: list[str]) -> tuple[str, bool]:
@@ -51,8 +51,8 @@ def test_nothing_comes_after_the_stop() -> None:
 
 
 def test_one_string_is_one_stop_and_an_empty_one_is_refused() -> None:
-    assert check_stops("end") == ("end",)
-    assert check_stops(["a", "b"]) == ("a", "b")
+    assert check_stop_strings("end") == ("end",)
+    assert check_stop_strings(["a", "b"]) == ("a", "b")
     for bad in ("", ["a", ""]):
         with pytest.raises(SettingError, match="--stop"):
-            check_stops(bad)
+            check_stop_strings(bad)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from scriven.errors import SettingError
-from scriven.generate import inference_model as ready_module
-from scriven.generate.inference_model import ready
+from scriven.generate import inference_model as inference_module
+from scriven.generate.inference_model import prepare_for_inference
 from scriven.models import gpt2, llama, transformer, transformer_xl
 from scriven.nn import attention, quantized
 from scriven.nn.cache import KVCache
@@ -105,7 +105,7 @@ def test_a_twin_says_about_the_same(name: str, precision: str) -> None:
     task = make(name)
     tokens = torch.randint(4, 50, (3, 20))
     before = logits(task, tokens)
-    twin = ready(task, PLAIN, precision)
+    twin = prepare_for_inference(task, PLAIN, precision)
     assert any(isinstance(each, PackedLinear) for each in twin.modules())
     after = logits(twin, tokens)
     assert 0 < (after - before).norm() / before.norm() < 0.05
@@ -121,7 +121,7 @@ def test_keys_are_kept_as_the_processor_wants_them(
     task = make(name)
     tokens = torch.randint(4, 50, (3, 20))
     before = logits(task, tokens)
-    twin = ready(task, PLAIN, "bfloat16")
+    twin = prepare_for_inference(task, PLAIN, "bfloat16")
     own = twin.backbone.new_cache(3, 32).layers[0].self_attn
     assert not isinstance(own, KVCache) or own.keys.dtype == kept
     assert 0 < (logits(twin, tokens) - before).norm() / before.norm() < 0.05
@@ -131,7 +131,7 @@ def test_keys_are_kept_as_the_processor_wants_them(
 def test_in_float32_nothing_changes_and_nothing_is_copied(name: str) -> None:
     task = make(name)
     tokens = torch.randint(4, 50, (3, 20))
-    twin = ready(task, PLAIN, "float32")
+    twin = prepare_for_inference(task, PLAIN, "float32")
     torch.testing.assert_close(logits(twin, tokens), logits(task, tokens), rtol=0, atol=1e-6)
     mine = {id(weight) for weight in task.parameters()}
     assert {id(weight) for weight in twin.parameters()} == mine
@@ -145,7 +145,7 @@ def test_planted_bug_another_scale_would_be_noticed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(
         PackedLinear, "_lay_out", lambda layer, weight, bias: lay_out(layer, 1.2 * weight, bias)
     )
-    after = logits(ready(task, PLAIN, "bfloat16"), tokens)
+    after = logits(prepare_for_inference(task, PLAIN, "bfloat16"), tokens)
     assert (after - before).norm() / before.norm() > 0.05
 
 
@@ -158,7 +158,7 @@ def test_adapters_are_part_of_the_weights() -> None:
                 weight.normal_(0, 0.3)
     tokens = torch.randint(4, 50, (3, 20))
     before = logits(task, tokens)
-    after = logits(ready(task, PLAIN, "bfloat16"), tokens)
+    after = logits(prepare_for_inference(task, PLAIN, "bfloat16"), tokens)
     assert (after - before).norm() / before.norm() < 0.05
 
 
@@ -168,13 +168,17 @@ def test_small_models_keep_their_digits_and_large_ones_do_not(
     task, half = make("llama"), replace(PLAIN, dtype=torch.bfloat16)
 
     def packed() -> bool:
-        return any(isinstance(each, PackedLinear) for each in ready(task, half).modules())
+        return any(
+            isinstance(each, PackedLinear) for each in prepare_for_inference(task, half).modules()
+        )
 
     assert not packed()
-    monkeypatch.setattr(ready_module, "LARGE", 1000)
+    monkeypatch.setattr(inference_module, "MIN_BFLOAT16_WEIGHTS", 1000)
     assert packed()
-    monkeypatch.setattr(ready_module, "WORTH_IT", 1000)
-    assert isinstance(ready(task, half).head, PackedLinear), "the tied output matrix too"
+    monkeypatch.setattr(inference_module, "MIN_HEAD_WEIGHTS", 1000)
+    assert isinstance(prepare_for_inference(task, half).head, PackedLinear), (
+        "the tied output matrix too"
+    )
 
 
 def test_what_a_processor_lacks_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,9 +187,12 @@ def test_what_a_processor_lacks_is_refused_by_name(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(PackedLinear, "_lay_out", lacking)
     with pytest.raises(SettingError, match="--dtype=bfloat16"):
-        ready(make("llama"), PLAIN, "bfloat16")
-    monkeypatch.setattr(ready_module, "LARGE", 1000)
+        prepare_for_inference(make("llama"), PLAIN, "bfloat16")
+    monkeypatch.setattr(inference_module, "MIN_BFLOAT16_WEIGHTS", 1000)
     half = replace(PLAIN, dtype=torch.bfloat16)
-    assert not any(isinstance(each, PackedLinear) for each in ready(make("llama"), half).modules())
+    assert not any(
+        isinstance(each, PackedLinear)
+        for each in prepare_for_inference(make("llama"), half).modules()
+    )
     with pytest.raises(SettingError, match="for processors"):
-        ready(make("llama"), replace(PLAIN, device=torch.device("cuda")), "int8")
+        prepare_for_inference(make("llama"), replace(PLAIN, device=torch.device("cuda")), "int8")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from scriven.errors import InputError, SettingError
 from scriven.generate.engine import Engine
-from scriven.generate.row import Row
-from scriven.generate.sampling_params import SamplingParams
+from scriven.generate.sampling import SamplingParams
+from scriven.generate.sequence import Sequence
 from scriven.tasks.language import Language
 from scriven.tokenizers.base import Tokenizer
 
@@ -117,7 +117,7 @@ def test_an_ignored_end_of_document_is_never_chosen(
 
 
 def test_C8_padding_and_ids_beyond_the_tokenizer_are_never_chosen(
-    random_task: Language, tokenizer: Tokenizer, written: dict[Row, list[int]]
+    random_task: Language, tokenizer: Tokenizer, written: dict[Sequence, list[int]]
 ) -> None:
     assert random_task.vocab_size > tokenizer.vocab_size
     wanted = [tokenizer.pad, *range(tokenizer.vocab_size, random_task.vocab_size)]
@@ -152,7 +152,7 @@ def test_C10_the_name_of_a_special_token_in_a_prompt_is_plain_text(
     random_task: Language, tokenizer: Tokenizer
 ) -> None:
     engine = Engine(random_task, tokenizer)
-    rows, _ = engine._rows(["<|endoftext|>", "<|pad|>"], 5, (), 0)
+    rows = engine._sequences(["<|endoftext|>", "<|pad|>"], 5, (), 0)
     for row in rows:
         assert not {tokenizer.eos, tokenizer.pad} & set(row.window)
 
@@ -172,10 +172,10 @@ def test_C11_a_prompt_of_any_length_is_read_as_documented(
 def test_C11_an_empty_prompt_starts_like_a_new_document(
     random_task: Language, tokenizer: Tokenizer
 ) -> None:
-    rows, cuts = Engine(random_task, tokenizer)._rows(["", " ", "\n"], 5, (), 0)
+    rows = Engine(random_task, tokenizer)._sequences(["", " ", "\n"], 5, (), 0)
     assert rows[0].window == [tokenizer.eos]
     assert rows[1].window == tokenizer.encode(" ")
-    assert cuts == [0, 0, 0]
+    assert [row.prompt_truncated for row in rows] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("context", [1, 2, 3])
@@ -215,5 +215,5 @@ def test_weights_that_are_not_numbers_are_refused_in_one_line(
 ) -> None:
     with torch.no_grad():
         next(random_task.parameters()).fill_(float("nan"))
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(InputError, match="NaN or infinite"):
         Engine(random_task, tokenizer).generate(["a"], SamplingParams(), 5)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from scriven.errors import InputError
-from scriven.generate.fill_mask import LIKELIEST, fill, show
-from scriven.generate.sampling_params import SamplingParams
+from scriven.generate.fill_mask import GREEDY, fill_mask, show_predictions
+from scriven.generate.sampling import SamplingParams
 from scriven.models import roberta
 from scriven.runs.load import load_run
 from scriven.settings import TokenizerSettings
@@ -79,7 +79,7 @@ def real(tokenizer: Tokenizer, context: int = 16) -> Masked:
 
 
 def test_a_gap_becomes_one_token_and_the_rest_stays(letters: Tokenizer) -> None:
-    text, guesses = fill(Speller(letters), letters, "bad <mask>ab\n<mask>", LIKELIEST)
+    text, guesses = fill_mask(Speller(letters), letters, "bad <mask>ab\n<mask>", GREEDY)
     assert text.startswith("bad ")
     assert text[5:8] == "ab\n"
     assert len(text) == 9
@@ -88,7 +88,7 @@ def test_a_gap_becomes_one_token_and_the_rest_stays(letters: Tokenizer) -> None:
 
 def test_the_surest_gap_comes_first_and_is_read_by_the_next(letters: Tokenizer) -> None:
     task = Speller(letters)
-    text, guesses = fill(task, letters, "a<mask><mask>")
+    text, guesses = fill_mask(task, letters, "a<mask><mask>")
     read = [[letters.decode([id]) or "_" for id in row] for row in task.backbone.seen]
     assert read[0] == ["a", "_", "_"]
     assert read[1][1] == "_"  # the second gap, further right, was filled first
@@ -99,7 +99,7 @@ def test_the_surest_gap_comes_first_and_is_read_by_the_next(letters: Tokenizer) 
 
 def test_drawing_goes_from_left_to_right(letters: Tokenizer) -> None:
     task = Speller(letters)
-    fill(task, letters, "a<mask><mask><mask>", SamplingParams(temperature=1))
+    fill_mask(task, letters, "a<mask><mask><mask>", SamplingParams(temperature=1))
     gaps = [row.count(letters.mask) for row in task.backbone.seen]
     assert gaps == [3, 2, 1]
     assert [row.index(letters.mask) for row in task.backbone.seen] == [1, 2, 3]
@@ -108,13 +108,13 @@ def test_drawing_goes_from_left_to_right(letters: Tokenizer) -> None:
 def test_only_text_is_filled_in(letters: Tokenizer) -> None:
     """The mask, the end of a document and rows beyond the tokenizer have the highest scores."""
     for seed in range(30):
-        _, guesses = fill(Speller(letters), letters, "a<mask>", SamplingParams(), seed)
+        _, guesses = fill_mask(Speller(letters), letters, "a<mask>", SamplingParams(), seed)
         assert guesses[0].text
         assert math.isfinite(guesses[0].probability)
 
 
 def test_probabilities_are_those_of_the_model(letters: Tokenizer) -> None:
-    _, (guess,) = fill(Speller(letters), letters, "a<mask>")
+    _, (guess,) = fill_mask(Speller(letters), letters, "a<mask>")
     plain = letters.vocab_size - len(letters.special)
     wanted = math.exp(2) / (math.exp(2) + plain - 1)
     assert guess.probability == pytest.approx(wanted)
@@ -125,22 +125,22 @@ def test_probabilities_are_those_of_the_model(letters: Tokenizer) -> None:
 def test_the_same_seed_draws_the_same_text(letters: Tokenizer) -> None:
     task, text = real(letters), "ab<mask>c<mask><mask>"
     bold = SamplingParams(temperature=20)  # weights so large leave little to chance
-    first = fill(task, letters, text, bold, 3)
-    assert fill(task, letters, text, bold, 3) == first
-    assert len({fill(task, letters, text, bold, seed)[0] for seed in range(20)}) > 5
+    first = fill_mask(task, letters, text, bold, 3)
+    assert fill_mask(task, letters, text, bold, 3) == first
+    assert len({fill_mask(task, letters, text, bold, seed)[0] for seed in range(20)}) > 5
 
 
 def test_the_repetition_penalty_sees_the_text(letters: Tokenizer) -> None:
     task = Speller(letters)
-    assert fill(task, letters, "ba<mask>", SamplingParams(temperature=0))[0] == "bab"
+    assert fill_mask(task, letters, "ba<mask>", SamplingParams(temperature=0))[0] == "bab"
     strict = SamplingParams(temperature=0, repetition_penalty=1000)
-    assert fill(task, letters, "ba<mask>", strict)[0] != "bab"
+    assert fill_mask(task, letters, "ba<mask>", strict)[0] != "bab"
 
 
 def test_a_text_longer_than_the_context_is_read_in_windows(letters: Tokenizer) -> None:
     task = Speller(letters, context=8)
     text = "a" * 30 + "<mask>" + "a" * 5 + "<mask>" + "a" * 30 + "<mask>"
-    filled, guesses = fill(task, letters, text)
+    filled, guesses = fill_mask(task, letters, text)
     assert filled == "a" * 30 + "b" + "a" * 5 + "b" + "a" * 30 + "b"
     assert all(len(row) == 8 for row in task.backbone.seen)
     assert len(guesses) == 3
@@ -154,33 +154,33 @@ def test_where_tokens_bring_their_space_the_gap_does_too(words: Tokenizer) -> No
     with torch.no_grad():
         task.head.bias[words.encode(" be")[0]] = 1e6
     assert words.encode(" be")[1:] == []
-    assert fill(task, words, "to <mask> or not")[0] == "to be or not"
+    assert fill_mask(task, words, "to <mask> or not")[0] == "to be or not"
 
 
 def test_a_prompt_without_a_gap_is_refused_in_one_line(letters: Tokenizer) -> None:
     for text in ("", "abc", "a mask"):
         with pytest.raises(InputError, match="write <mask>") as caught:
-            fill(real(letters), letters, text)
+            fill_mask(real(letters), letters, text)
         assert "\n" not in str(caught.value)
 
 
 def test_a_model_in_training_stays_in_training(letters: Tokenizer) -> None:
     task = real(letters).train()
-    fill(task, letters, "a<mask>")
+    fill_mask(task, letters, "a<mask>")
     assert task.training
 
 
 def test_a_sample_shows_the_text_with_guesses_in_brackets(words: Tokenizer) -> None:
     task, ids = real(words, 64), words.encode(WORDS)
-    shown = show(task, words, ids, 1)
-    assert shown == show(task, words, ids, 1)
-    assert shown != show(task, words, ids, 2)
+    shown = show_predictions(task, words, ids, 1)
+    assert shown == show_predictions(task, words, ids, 1)
+    assert shown != show_predictions(task, words, ids, 2)
     assert 1 <= shown.count("[") <= max(1, round(0.2 * len(ids)))
     with torch.no_grad():
         task.head.bias[words.encode(" be")[0]] = 1e6
-    sure = show(task, words, ids, 1)
+    sure = show_predictions(task, words, ids, 1)
     assert " [be]" in sure or "[be be" in sure
-    assert show(task, words, [], 1) == ""
+    assert show_predictions(task, words, [], 1) == ""
 
 
 def test_a_run_folder_fills_masks_in_transformers(
@@ -199,7 +199,7 @@ def test_a_run_folder_fills_masks_in_transformers(
     theirs: Any = transformers.pipeline("fill-mask", model="run", tokenizer="run", top_k=5)
     for text in ("to be or <mask> to be", "<mask> is the question", "the mind to\nsuffer<mask>"):
         answers = theirs(text)
-        filled, (guess,) = fill(loaded.task, loaded.tokenizer, text)
+        filled, (guess,) = fill_mask(loaded.task, loaded.tokenizer, text)
         assert [answer["token_str"] for answer in answers] == [name for name, _ in guess.likeliest]
         shares = [answer["score"] for answer in answers]
         # ours are shares among the tokens that are text
@@ -212,4 +212,4 @@ def test_a_run_folder_fills_masks_in_transformers(
 @pytest.mark.parametrize("seed", [-1, 2**63, 1 << 200])
 def test_an_absurd_seed_is_refused_in_one_line(letters: Tokenizer, seed: int) -> None:
     with pytest.raises(InputError, match="seed"):
-        fill(Speller(letters), letters, "a<mask>b", seed=seed)
+        fill_mask(Speller(letters), letters, "a<mask>b", seed=seed)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from scriven.generate.beam import Plan, search
+from scriven.generate.beam import BeamSearchParams, beam_search
 from scriven.generate.model_runner import ModelRunner
 from scriven.models import transformer
 from scriven.models.shared.weight_map import to_foreign
@@ -67,8 +67,8 @@ def theirs_say(theirs: Any, source: list[int], penalty: float) -> tuple[list[lis
 def test_four_beams_equal_transformers(penalty: float) -> None:
     task = ours()
     theirs = marian(task)
-    plan = Plan(4, LIMIT, penalty, frozenset(ENDS), best=4)
-    together = search(ModelRunner(task, V, [PAD], nullcontext), SOURCES, plan)
+    plan = BeamSearchParams(4, LIMIT, penalty, frozenset(ENDS), num_return=4)
+    together = beam_search(ModelRunner(task, V, [PAD], nullcontext), SOURCES, plan)
     for source, found in zip(SOURCES, together, strict=True):
         rows, scores = theirs_say(theirs, source, penalty)
         assert [each.ids for each in found] == rows
@@ -81,10 +81,10 @@ def test_the_comparison_notices_another_length() -> None:
     """Planted: the end does not count as a token."""
     task = ours()
     theirs = marian(task)
-    plan = Plan(4, LIMIT, 1.0, frozenset(ENDS), best=4)
+    plan = BeamSearchParams(4, LIMIT, 1.0, frozenset(ENDS), num_return=4)
     score = plan.score
     object.__setattr__(plan, "score", lambda total, length: score(total, length - 1))
-    together = search(ModelRunner(task, V, [PAD], nullcontext), SOURCES, plan)
+    together = beam_search(ModelRunner(task, V, [PAD], nullcontext), SOURCES, plan)
     assert any(
         [each.score for each in found] != pytest.approx(theirs_say(theirs, source, 1.0)[1])
         for source, found in zip(SOURCES, together, strict=True)

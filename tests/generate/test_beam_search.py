@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from scriven.errors import SettingError
-from scriven.generate.beam import Hypothesis, Plan, search
+from scriven.generate.beam import BeamSearchParams, Hypothesis, beam_search
 from scriven.generate.engine import Engine
 from scriven.generate.model_runner import ModelRunner
-from scriven.generate.row import stops_on
-from scriven.generate.sampling_params import SamplingParams
+from scriven.generate.sampling import SamplingParams
+from scriven.generate.sequence import completes_stop_string
 from scriven.models import gpt3, llama, rnn, transformer, transformer_xl
 from scriven.nn.cache import Cache, CrossCache, KVCache, RecurrentState
 from scriven.tasks.base import BaseTask
@@ -53,7 +53,7 @@ def make(kind: str, context_length: int = 10, vocab_size: int = VOCABULARY) -> B
     return made.eval()
 
 
-def reader(task: BaseTask, vocab_size: int = VOCABULARY) -> ModelRunner:
+def runner(task: BaseTask, vocab_size: int = VOCABULARY) -> ModelRunner:
     return ModelRunner(task, vocab_size, [PAD, MASK], nullcontext)
 
 
@@ -90,8 +90,8 @@ def same(found: list[Hypothesis], truth: list[Hypothesis]) -> bool:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_wide_beam_finds_the_best_of_all_texts(kind: str, penalty: float) -> None:
     task, limit = make(kind), 4
-    plan = Plan(40, limit, penalty, frozenset({EOS}), best=6)
-    for prompt, found in zip(PROMPTS, search(reader(task), PROMPTS, plan), strict=True):
+    plan = BeamSearchParams(40, limit, penalty, frozenset({EOS}), num_return=6)
+    for prompt, found in zip(PROMPTS, beam_search(runner(task), PROMPTS, plan), strict=True):
         assert same(found, every(task, prompt, limit, penalty)[:6])
 
 
@@ -107,9 +107,9 @@ select = Cache.reorder
 def test_the_comparison_notices_caches_of_another_beam(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task, plan = make(kind), Plan(40, 4, 1.0, frozenset({EOS}), best=6)
+    task, plan = make(kind), BeamSearchParams(40, 4, 1.0, frozenset({EOS}), num_return=6)
     monkeypatch.setattr(Cache, "reorder", spoil_rows)
-    found = search(reader(task), PROMPTS[:1], plan)[0]
+    found = beam_search(runner(task), PROMPTS[:1], plan)[0]
     assert not same(found, every(task, PROMPTS[0], 4, 1.0)[:6])
 
 
@@ -120,15 +120,15 @@ def test_the_comparison_notices_a_part_that_keeps_its_rows(
     kind: str, part: type[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows are as many as before, so nothing fails: they are only those of others."""
-    task, plan = make(kind), Plan(2, 5, 1.0, frozenset({EOS}), best=2)
-    truth = [search(reader(task), [prompt], plan)[0] for prompt in PROMPTS]
+    task, plan = make(kind), BeamSearchParams(2, 5, 1.0, frozenset({EOS}), num_return=2)
+    truth = [beam_search(runner(task), [prompt], plan)[0] for prompt in PROMPTS]
     kept = part.reorder
 
     def first(self: Any, rows: torch.Tensor) -> None:
         kept(self, torch.arange(len(rows)) % (int(rows.max()) + 1))
 
     monkeypatch.setattr(part, "reorder", first)
-    found = search(reader(task), PROMPTS, plan)
+    found = beam_search(runner(task), PROMPTS, plan)
     assert not all(same(a, b) for a, b in zip(found, truth, strict=True))
 
 
@@ -136,10 +136,12 @@ def test_the_comparison_notices_a_part_that_keeps_its_rows(
 @pytest.mark.parametrize("beams", [1, 3])
 def test_a_prompt_among_others_gives_what_it_gives_alone(kind: str, beams: int) -> None:
     task = make(kind)
-    plan = Plan(beams, 25, 0.7, frozenset({EOS}), best=beams)  # more than a context
-    together = search(reader(task), PROMPTS, plan)
+    plan = BeamSearchParams(
+        beams, 25, 0.7, frozenset({EOS}), num_return=beams
+    )  # more than a context
+    together = beam_search(runner(task), PROMPTS, plan)
     for prompt, found in zip(PROMPTS, together, strict=True):
-        assert same(found, search(reader(task), [prompt], plan)[0])
+        assert same(found, beam_search(runner(task), [prompt], plan)[0])
 
 
 class Counting(ModelRunner):
@@ -149,20 +151,20 @@ class Counting(ModelRunner):
         super().__init__(task, VOCABULARY, [PAD, MASK], nullcontext)
         self.steps = 0
 
-    def step(self, ids: torch.Tensor) -> torch.Tensor:
+    def decode(self, ids: torch.Tensor) -> torch.Tensor:
         self.steps += 1
-        return super().step(ids)
+        return super().decode(ids)
 
 
 def test_the_search_ends_as_soon_as_nothing_better_can_come() -> None:
     """Never later than the bound allows, and never before: the result is that of a full search."""
-    task = make("llama", context=64)
+    task = make("llama", context_length=64)
     for penalty in (-1.0, 0.0, 0.5, 1.0):
-        quick = Plan(3, 30, penalty, frozenset({EOS}))
-        full = Plan(3, 30, penalty, frozenset({EOS}), best=3)
+        quick = BeamSearchParams(3, 30, penalty, frozenset({EOS}))
+        full = BeamSearchParams(3, 30, penalty, frozenset({EOS}), num_return=3)
         object.__setattr__(full, "bound", lambda total, length: math.inf)
         mine, whole = Counting(task), Counting(task)
-        found, last = search(mine, PROMPTS, quick), search(whole, PROMPTS, full)
+        found, last = beam_search(mine, PROMPTS, quick), beam_search(whole, PROMPTS, full)
         assert all(same(a, b[:1]) for a, b in zip(found, last, strict=True))
         assert whole.steps == 29
         assert mine.steps < 29 or penalty > 0
@@ -174,7 +176,7 @@ def test_one_beam_is_greedy(random_task: Language, tokenizer: Tokenizer, limit: 
     prompts = ["", "It was", "é🙂", "x" * 40]
     stop = tuple("abcdefg")
     greedy = engine.generate(prompts, SamplingParams(temperature=0), limit, stop=stop)
-    for one, other in zip(greedy, engine.beam(prompts, 1, limit, stop=stop), strict=True):
+    for one, other in zip(greedy, engine.beam_search(prompts, 1, limit, stop=stop), strict=True):
         assert (one.text, one.tokens, one.finish_reason) == (
             other.text,
             other.tokens,
@@ -187,7 +189,7 @@ def test_more_beams_never_give_less_likely_texts_here(
     random_task: Language, tokenizer: Tokenizer
 ) -> None:
     engine = Engine(random_task, tokenizer)
-    scores = [engine.beam(["It was"], beams, 8)[0].score for beams in (1, 4, 16)]
+    scores = [engine.beam_search(["It was"], beams, 8)[0].score for beams in (1, 4, 16)]
     assert scores[0] is not None
     assert scores == sorted(scores)
     assert scores[0] < scores[-1]
@@ -195,7 +197,7 @@ def test_more_beams_never_give_less_likely_texts_here(
 
 def test_the_next_best_come_with_their_scores(random_task: Language, tokenizer: Tokenizer) -> None:
     engine = Engine(random_task, tokenizer)
-    first = engine.beam(["It was"], 4, 8, best=4)[0]
+    first = engine.beam_search(["It was"], 4, 8, num_return=4)[0]
     scores = [first.score, *(other.score for other in first.others)]
     assert len(scores) == 4
     assert scores == sorted(scores, reverse=True)
@@ -204,16 +206,16 @@ def test_the_next_best_come_with_their_scores(random_task: Language, tokenizer: 
 
 def test_an_ignored_end_and_stop_strings(random_task: Language, tokenizer: Tokenizer) -> None:
     engine = Engine(random_task, tokenizer)
-    made = engine.beam(["It was", "a"], 4, 12, ignore_eos=True)
+    made = engine.beam_search(["It was", "a"], 4, 12, ignore_eos=True)
     assert {(each.tokens, each.finish_reason) for each in made} == {(12, "length")}
     letters = [chr(code) for code in range(128)]
-    stopped = engine.beam(["It was", "a", "x", " "], 4, 30, stop=letters)
+    stopped = engine.beam_search(["It was", "a", "x", " "], 4, 30, stop=letters)
     assert any(each.finish_reason == "stop" for each in stopped)
     assert not any(letter in each.text for each in stopped for letter in letters)
 
 
 def test_a_stop_string_is_noticed_with_its_last_byte(tokenizer: Tokenizer) -> None:
-    over = stops_on(tokenizer, ("é🙂", "ab"))
+    over = completes_stop_string(tokenizer, ("é🙂", "ab"))
     assert over is not None
     for text in ("xé🙂", "é🙂", "aab", "ab"):
         ids = tokenizer.encode(text)
@@ -222,24 +224,24 @@ def test_a_stop_string_is_noticed_with_its_last_byte(tokenizer: Tokenizer) -> No
             True,
         ]
     assert not over(tokenizer.encode("é🙃ba"))
-    assert stops_on(tokenizer, ()) is None
+    assert completes_stop_string(tokenizer, ()) is None
 
 
 def test_token_ids_are_a_prompt(random_task: Language, tokenizer: Tokenizer) -> None:
     engine = Engine(random_task, tokenizer)
     ids = tokenizer.encode("It was")
-    assert engine.beam([ids], 2, 5)[0].text == engine.beam(["It was"], 2, 5)[0].text
+    assert engine.beam_search([ids], 2, 5)[0].text == engine.beam_search(["It was"], 2, 5)[0].text
     plain = SamplingParams(temperature=0)
     assert engine.generate([ids], plain, 5)[0].text == engine.generate(["It was"], plain, 5)[0].text
     with pytest.raises(Exception, match="-1"):
-        engine.beam([[-1]], 2, 5)
+        engine.beam_search([[-1]], 2, 5)
 
 
 def test_several_ends_end_a_text(random_task: Language, tokenizer: Tokenizer) -> None:
     engine = Engine(random_task, tokenizer)
-    engine.ends = frozenset(range(tokenizer.vocab_size - 1))  # whatever comes first
+    engine.stop_token_ids = frozenset(range(tokenizer.vocab_size - 1))  # whatever comes first
     greedy = engine.generate(["It was"], SamplingParams(temperature=0), 12)[0]
-    for made in (greedy, engine.beam(["It was"], 4, 12)[0]):
+    for made in (greedy, engine.beam_search(["It was"], 4, 12)[0]):
         assert (made.finish_reason, made.tokens) == ("eos", 1)
 
 
@@ -250,11 +252,11 @@ def test_several_ends_end_a_text(random_task: Language, tokenizer: Tokenizer) ->
         ({"beams": 65}, "--beams=65"),
         ({"length_penalty": 11}, "--length-penalty=11"),
         ({"length_penalty": math.nan}, "--length-penalty=nan"),
-        ({"best": 5}, "best=5"),
+        ({"num_return": 5}, "num_return=5"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(
     random_task: Language, tokenizer: Tokenizer, settings: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(SettingError, match=named):
-        Engine(random_task, tokenizer).beam(["a"], **settings)
+        Engine(random_task, tokenizer).beam_search(["a"], **settings)

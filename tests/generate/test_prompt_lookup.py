@@ -8,9 +8,9 @@ import torch
 
 from scriven.generate.engine import Engine
 from scriven.generate.model_runner import ModelRunner
-from scriven.generate.prompt_lookup import PromptLookup, agree
-from scriven.generate.row import Row
-from scriven.generate.sampling_params import SamplingParams
+from scriven.generate.prompt_lookup import PromptLookup, plan_draft_lengths
+from scriven.generate.sampling import SamplingParams
+from scriven.generate.sequence import Sequence
 from scriven.tasks.language import Language
 from scriven.tokenizers.base import Tokenizer
 
@@ -20,47 +20,47 @@ Slowly = Callable[..., list[int]]
 
 def test_a_guess_is_what_followed_the_same_tokens_before() -> None:
     draft = PromptLookup([1, 2, 3, 4, 5, 6, 7, 9, 2, 3, 4])
-    assert draft.guess(4) == [5, 6, 7, 9]
-    assert draft.guess(2) == [5, 6]
-    draft.add(8)
-    assert draft.guess(4) == [], "3 4 8 never stood before"
+    assert draft.propose(4) == [5, 6, 7, 9]
+    assert draft.propose(2) == [5, 6]
+    draft.append(8)
+    assert draft.propose(4) == [], "3 4 8 never stood before"
 
 
 def test_a_circle_is_followed_beyond_the_end_of_the_text() -> None:
-    assert PromptLookup([7, 1, 2, 3, 1, 2, 3, 1, 2, 3]).guess(4) == [1, 2, 3, 1]
+    assert PromptLookup([7, 1, 2, 3, 1, 2, 3, 1, 2, 3]).propose(4) == [1, 2, 3, 1]
 
 
 def test_what_was_guessed_wrong_has_less_of_a_chance_also_if_nobody_asked() -> None:
     right, wrong = PromptLookup([1, 2, 3, 4, 5] * 3), PromptLookup([1, 2, 3, 4, 5] * 3)
-    chances = []
+    rates = []
     for turn in range(6):
         for draft in (right, wrong):
-            assert draft.guess(0) == []
-        chances.append((right.chance, wrong.chance))
-        right.add(1 + turn % 5)
+            assert draft.propose(0) == []
+        rates.append((right.acceptance, wrong.acceptance))
+        right.append(1 + turn % 5)
         for token in (10 + turn, 1, 2, 3, 4, 5):  # never what came last time
-            wrong.add(token)
-    assert chances[0] == (0.5, 0.5)
-    assert chances[-1][0] > 0.8
-    assert chances[-1][1] < 0.5
+            wrong.append(token)
+    assert rates[0] == (0.5, 0.5)
+    assert rates[-1][0] > 0.8
+    assert rates[-1][1] < 0.5
 
 
 def sure(times: int) -> PromptLookup:
     """Of a text that goes in circles and was always guessed right, so many times."""
     draft = PromptLookup([1, 2, 3, 4, 5] * 3)
     for turn in range(times):
-        draft.guess(0)
-        draft.add(1 + turn % 5)
+        draft.propose(0)
+        draft.append(1 + turn % 5)
     return draft
 
 
 def test_texts_that_are_read_together_agree_on_a_length() -> None:
     new = [PromptLookup([number, number + 1]) for number in range(31)]
-    assert agree(new, 8) == [[]] * 31, "nothing is known"
-    assert agree([sure(20)], 8) == [[1, 2, 3, 4, 5, 1, 2, 3]]
-    assert agree([sure(20)], 2) == [[1, 2]]
-    assert agree([sure(20), *new], 8) == [[]] * 32, "31 would pay for one"
-    most = agree([*(sure(20) for _ in range(31)), new[0]], 8)
+    assert plan_draft_lengths(new, 8) == [[]] * 31, "nothing is known"
+    assert plan_draft_lengths([sure(20)], 8) == [[1, 2, 3, 4, 5, 1, 2, 3]]
+    assert plan_draft_lengths([sure(20)], 2) == [[1, 2]]
+    assert plan_draft_lengths([sure(20), *new], 8) == [[]] * 32, "31 would pay for one"
+    most = plan_draft_lengths([*(sure(20) for _ in range(31)), new[0]], 8)
     assert most[-1] == []
     assert len(most[0]) > 2
 
@@ -69,13 +69,13 @@ def test_texts_that_are_read_together_agree_on_a_length() -> None:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Tokens of each look ahead from now on."""
     counts: list[int] = []
-    look = ModelRunner.look
+    decode_many = ModelRunner.decode_many
 
-    def count(reader: ModelRunner, ids: torch.Tensor) -> torch.Tensor:
+    def count(runner: ModelRunner, ids: torch.Tensor) -> torch.Tensor:
         counts.append(ids.size(1))
-        return look(reader, ids)
+        return decode_many(runner, ids)
 
-    monkeypatch.setattr(ModelRunner, "look", count)
+    monkeypatch.setattr(ModelRunner, "decode_many", count)
     return counts
 
 
@@ -90,7 +90,7 @@ def test_every_token_is_the_one_that_is_written_without_guesses(
     make_task: MakeTask,
     tokenizer: Tokenizer,
     sampling: SamplingParams,
-    written: dict[Row, list[int]],
+    written: dict[Sequence, list[int]],
     reads: list[int],
     write_slowly: Slowly,
 ) -> None:
@@ -110,14 +110,14 @@ def guess_one_and_two(drafts: list[PromptLookup], most: int) -> list[list[int]]:
 def test_wrong_guesses_change_nothing_if_they_are_taken_back(
     make_task: MakeTask,
     tokenizer: Tokenizer,
-    written: dict[Row, list[int]],
+    written: dict[Sequence, list[int]],
     monkeypatch: pytest.MonkeyPatch,
     write_slowly: Slowly,
     taken_back: bool,
 ) -> None:
-    monkeypatch.setattr("scriven.generate.write.agree", guess_one_and_two)
+    monkeypatch.setattr("scriven.generate.engine.plan_draft_lengths", guess_one_and_two)
     if not taken_back:
-        monkeypatch.setattr(ModelRunner, "take_back", lambda reader, tokens: None)
+        monkeypatch.setattr(ModelRunner, "rollback", lambda runner, tokens: None)
     task, greedy = make_task(48), SamplingParams(temperature=0)
     Engine(task, tokenizer).generate([PROMPT], greedy, 100)
     (ids,) = written.values()
@@ -128,7 +128,7 @@ def test_wrong_guesses_change_nothing_if_they_are_taken_back(
 def test_rows_that_guess_together_write_what_each_writes_alone(
     make_task: MakeTask,
     tokenizer: Tokenizer,
-    written: dict[Row, list[int]],
+    written: dict[Sequence, list[int]],
     monkeypatch: pytest.MonkeyPatch,
     write_slowly: Slowly,
 ) -> None:
@@ -137,11 +137,12 @@ def test_rows_that_guess_together_write_what_each_writes_alone(
 
     def anything(drafts: list[PromptLookup], most: int) -> list[list[int]]:
         return [
-            draft.guess(min(draw.randrange(5), max(0, most))) or [7] * min(draw.randrange(3), most)
+            draft.propose(min(draw.randrange(5), max(0, most)))
+            or [7] * min(draw.randrange(3), most)
             for draft in drafts
         ]
 
-    monkeypatch.setattr("scriven.generate.write.agree", anything)
+    monkeypatch.setattr("scriven.generate.engine.plan_draft_lengths", anything)
     task, prompts = make_task(32), [PROMPT, "a", "", "a longer one than", "round"]
     Engine(task, tokenizer).generate(prompts, SamplingParams(temperature=0.5), 120, seed=4)
     for row, ids in enumerate(written.values()):

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from scriven.generate import engine as engine_module
-from scriven.generate.engine import PLAIN, Engine
+from scriven.generate.engine import DEFAULT_SAMPLING, Engine
 from scriven.generate.model_runner import ModelRunner
-from scriven.generate.row import Row
-from scriven.generate.sampling_params import SamplingParams
+from scriven.generate.sampling import SamplingParams
+from scriven.generate.sequence import Sequence
 from scriven.runtime import Runtime
 from scriven.tasks.language import Language
 from scriven.tokenizers.base import Tokenizer
@@ -31,7 +31,7 @@ def test_a_batch_equals_every_row_alone_and_without_a_cache(
     random_task: Language,
     tokenizer: Tokenizer,
     sampling: SamplingParams,
-    written: dict[Row, list[int]],
+    written: dict[Sequence, list[int]],
     write_slowly: Slowly,
 ) -> None:
     engine = Engine(random_task, tokenizer)
@@ -61,13 +61,13 @@ def test_rows_that_end_early_change_nothing_for_the_others(
 def test_the_comparison_notices_a_wrong_rule(
     random_task: Language,
     tokenizer: Tokenizer,
-    written: dict[Row, list[int]],
+    written: dict[Sequence, list[int]],
     monkeypatch: pytest.MonkeyPatch,
     write_slowly: Slowly,
 ) -> None:
     truth = write_slowly(random_task, tokenizer, "a", SamplingParams(), 40, 0)
     monkeypatch.setattr(
-        "scriven.generate.model_runner.kept_when_full", lambda context: context // 2 - 1
+        "scriven.generate.model_runner.length_after_eviction", lambda context: context // 2 - 1
     )
     Engine(random_task, tokenizer).generate(["a"], SamplingParams(), 40)
     assert list(written.values()) != [truth]
@@ -76,11 +76,11 @@ def test_the_comparison_notices_a_wrong_rule(
 def test_the_comparison_notices_a_lost_position(
     random_task: Language,
     tokenizer: Tokenizer,
-    written: dict[Row, list[int]],
+    written: dict[Sequence, list[int]],
     monkeypatch: pytest.MonkeyPatch,
     write_slowly: Slowly,
 ) -> None:
-    monkeypatch.setattr(ModelRunner, "_next", lambda self, count: None)
+    monkeypatch.setattr(ModelRunner, "_next_positions", lambda self, count: None)
     truth = write_slowly(random_task, tokenizer, "a", SamplingParams(), 5, 0)
     Engine(random_task, tokenizer).generate(["a", "A dark and"], SamplingParams(), 5)
     assert next(iter(written.values())) != truth
@@ -91,7 +91,7 @@ def test_many_prompts_are_written_in_turns_with_the_same_result(
 ) -> None:
     engine = Engine(random_task, tokenizer)
     whole = [found.text for found in engine.generate(PROMPTS, SamplingParams(), 20)]
-    monkeypatch.setattr(engine_module, "TOGETHER", 3)
+    monkeypatch.setattr(engine_module, "BATCH_SIZE", 3)
     assert [found.text for found in engine.generate(PROMPTS, SamplingParams(), 20)] == whole
 
 
@@ -162,6 +162,8 @@ def test_the_runtime_sets_the_precision_but_on_a_cpu_the_weights_do(
         (elsewhere, torch.bfloat16),
     ):
         seen.clear()
-        found = Engine(task, tokenizer, runtime).generate(PROMPTS, PLAIN, 40, ignore_eos=True)
+        found = Engine(task, tokenizer, runtime).generate(
+            PROMPTS, DEFAULT_SAMPLING, 40, ignore_eos=True
+        )
         assert [text.tokens for text in found] == [40] * len(PROMPTS)
         assert set(seen) == {dtype}
