@@ -17,9 +17,9 @@ import scriven
 from scriven.cli import run
 from scriven.data.batch import Batch
 from scriven.errors import ScrivenError
-from scriven.export import hf
 from scriven.export.base import CheckFailed
-from scriven.import_ import check
+from scriven.export.targets import hf
+from scriven.import_ import parity
 from scriven.import_.huggingface import Imported, import_folder
 from scriven.models import gpt1, gpt2, llama, roberta, transformer
 from scriven.runs.load import load_run
@@ -28,12 +28,13 @@ from scriven.runs.load import load_run
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers is loaded here already; starting it anew for each test takes seconds."""
-    monkeypatch.setattr(check, "ask", lambda _, folder, probe: hf.answer(folder, probe))
+    target = hf.Target()
+    monkeypatch.setattr(parity, "run_probe", lambda _, *given: target.run_probe(*given))
 
 
 def bring(folder: Path, out: Path) -> Imported:
     made = import_folder(folder, out)
-    assert made.comparison is not None
+    assert made.parity is not None
     return made
 
 
@@ -58,9 +59,9 @@ def test_a_model_of_transformers_computes_the_same_here(kind: str, tmp_path: Pat
     made = bring(tmp_path / "theirs", tmp_path / "ours")
     loaded = load_run(made.folder)
     assert not loaded.warnings
-    assert made.kind == type(theirs).__name__
-    assert made.comparison.problem is None
-    assert made.comparison.greedy_equal == made.comparison.greedy_tokens
+    assert made.class_name == type(theirs).__name__
+    assert made.parity.problem is None
+    assert made.parity.greedy_equal == made.parity.greedy_tokens
     tokens = torch.randint(290, (3, 30))  # none of the special ones
     with torch.no_grad():
         if kind == "marian":
@@ -215,7 +216,7 @@ def test_without_transformers_it_says_that_nothing_was_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     twins.save(tmp_path / "theirs", "gpt2")
-    monkeypatch.setattr(check, "find_spec", lambda name: None)
+    monkeypatch.setattr(parity, "find_spec", lambda name: None)
     assert run(["import", str(tmp_path / "theirs"), "--out", str(tmp_path / "ours")]) == 0
     assert "pip install 'scriven[hf]'" in capsys.readouterr().out
 
@@ -231,7 +232,7 @@ def test_a_failure_leaves_nothing_and_the_next_one_clears_up(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as planted:
-        planted.setattr("scriven.import_.huggingface.check", broken)
+        planted.setattr("scriven.import_.huggingface.check_parity", broken)
         with pytest.raises(KeyboardInterrupt):
             import_folder(tmp_path / "theirs", tmp_path / "ours")
     assert os.listdir(tmp_path) == ["theirs"]

@@ -172,7 +172,7 @@ CASES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "not a number": (
         "gpt2",
         lambda at: rewrite(at, **{NORM: torch.full((32,), torch.nan)}),
-        f"{NORM} has numbers that are not finite",
+        f"{NORM} has numbers that are NaN or infinite",
     ),
     "whole numbers": (
         "gpt2",
@@ -242,7 +242,7 @@ def test_a_tokenizer_that_is_not_the_runs_is_refused(
     """Of the same size and with the same end: only a run folder of ours can tell."""
     from scriven.import_.huggingface import import_folder
 
-    monkeypatch.setattr("scriven.import_.huggingface.check", lambda *_: None)
+    monkeypatch.setattr("scriven.import_.huggingface.check_parity", lambda *_: None)
     made = import_folder(originals / "gpt2", tmp_path / "run").folder
     path = made / "tokenizer.json"
     content = json.loads(path.read_text())

@@ -31,7 +31,7 @@ GROUND = {
 IMPORTS_BY_NAME = {"registry.py", "__init__.py"}
 """The files that may: the registry, and the package's own lazy public names."""
 
-READS_PICKLES = {"import_/confined.py"}
+READS_PICKLES = {"import_/sandbox.py"}
 """The one file that may: tensors alone, in a process of its own that can do nothing else."""
 
 

@@ -27,8 +27,8 @@ def import_(
     json
         One JSON object on standard output.
     """
-    from ..import_.check import UNCHECKED
-    from ..import_.huggingface import as_json, import_folder
+    from ..import_.huggingface import import_folder
+    from ..import_.parity import UNCHECKED
     from ..report import write_report
 
     for name, value in (("PATH", path), ("--out", out)):
@@ -36,8 +36,7 @@ def import_(
             raise SettingError(f"{name} is empty: name a folder")
     made = import_folder(Path(path), None if out is None else Path(out), convert=convert, say=note)
     write_report(made.folder)
-    compared = made.comparison
-    rows = [("checked in", UNCHECKED)] if compared is None else compared.rows()
+    rows = [("checked in", UNCHECKED)] if made.parity is None else made.parity.rows()
     word = shlex.quote(str(made.folder))
     text = f"{table(rows)}\n\nsaved as {made.folder}; next: scriven generate {word} PROMPT"
-    emit(as_json(made), text, json)
+    emit(made.to_dict(), text, json)

@@ -1,12 +1,9 @@
-"""Models of other programs made into run folders.
+"""Imports of Hugging Face models as run folders.
 
-    folder     what a folder of theirs holds, and which architecture of ours it is
-    tensors    their weights, checked against the shapes that architecture needs
-    pickled    weights kept as a pickle, handed to a child process
-    confined   that child, which may do nothing else
-    check      the run beside what transformers makes of the original
+    huggingface   `scriven import`: checks the folder, and writes a run folder, whole or absent
+    tensors       the weight files, checked against the shapes that the architecture needs
+    sandbox       pickled weights, converted by a child process that can do nothing else
+    parity        compares the run with what transformers computes from the original
 
-`huggingface` is all of it together: one run folder, whole or absent.
-
-Nothing in a folder is believed before it is checked, and nothing in it is run.
+Nothing in a folder is trusted before it is checked, and no code in it is run.
 """
