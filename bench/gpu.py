@@ -101,7 +101,7 @@ def training(shape: Shape, runtime: Runtime, compiled: bool, repeats: int) -> di
     for _ in range(3):
         updater(batch, shape.rows, 1.0)
     seconds = clock(runtime.device, lambda: updater(batch, shape.rows, 1.0), repeats)
-    each = flops_per_token(registry.module("scriven.models", "llama"), task)["training"]
+    each = flops_per_token(task)["training"]
     rate = shape.rows * shape.context_length / seconds
     return {"tokens_per_second": round(rate), "flops_per_second": each * rate}
 

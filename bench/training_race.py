@@ -46,7 +46,7 @@ def flops(run: Path) -> int:
     module = registry.module("scriven.models", record["architecture"])
     config = replace(module.Config(), record["model"], "model")
     task = registry.module("scriven.tasks", record["task"]).Task
-    return flops_per_token(module, build_empty(module, config, task))["training"]
+    return flops_per_token(build_empty(module, config, task))["training"]
 
 
 def race(

@@ -85,7 +85,7 @@ class Scriven:
         self.task.init_weights()
         self._make_updater(compile=False, optimizer=optimizer)
         self.batches, self.number, self.micro = Noise(rows, shape), 0, rows
-        each = flops_per_token(module, self.task)["training"]
+        each = flops_per_token(self.task)["training"]
         return {
             "parameters": weights.count(self.task),
             "dtype": str(self.runtime.dtype).removeprefix("torch."),

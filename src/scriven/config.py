@@ -166,13 +166,14 @@ def to_dict(settings: object) -> dict[str, Any]:
 
 def describe(kind: type) -> Iterator[tuple[str, object, str]]:
     """(name, default, help) of each field; the help is the string written under the field."""
-    source = ast.parse(textwrap.dedent(inspect.getsource(kind)))
-    body = typing.cast(ast.ClassDef, source.body[0]).body
     texts: dict[str, str] = {}
-    for line, after in itertools.pairwise(body):
-        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
-            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-                texts[line.target.id] = " ".join(str(after.value.value).split())
+    for base in reversed(kind.__mro__[:-1]):  # a class may give a field of its base another help
+        source = ast.parse(textwrap.dedent(inspect.getsource(base)))
+        body = typing.cast(ast.ClassDef, source.body[0]).body
+        for line, after in itertools.pairwise(body):
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+                if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                    texts[line.target.id] = " ".join(str(after.value.value).split())
     for field in dataclasses.fields(kind):
         default = None if field.default is dataclasses.MISSING else field.default
         yield field.name, default, texts.get(field.name, "")

@@ -7,7 +7,6 @@ from typing import Any
 
 from . import config, registry
 from .errors import InputError
-from .models.base import pretraining
 from .models.shared.cost import (
     build_empty,
     cache_bytes,
@@ -46,13 +45,13 @@ def inspect(
     module = registry.module("scriven.models", architecture)
     fields = {"vocab_size": VOCABULARY, **fields, **changes.get("model", {})}
     model = config.replace(module.Config(), fields, "model")
-    task = registry.module("scriven.tasks", tuned.get("task", pretraining(module))).Task
+    task = registry.module("scriven.tasks", tuned.get("task", module.Model.pretraining_task)).Task
     if tuned:
         task = partial(task, facts=tuned["finetune"])  # how many labels its head has
     empty = build_empty(module, model, task)
     parts = parameters_by_part(empty)
     parameters = sum(parts.values())
-    flops = flops_per_token(module, empty)
+    flops = flops_per_token(empty)
     return {
         "target": target,
         "architecture": architecture,
@@ -62,7 +61,7 @@ def inspect(
         "flops_forward": flops["forward"],
         "flops_training": flops["training"],
         "training_bytes": training_bytes(model, parameters, TOKENS_PER_BATCH),
-        "cache_bytes": cache_bytes(module, empty),
+        "cache_bytes": cache_bytes(empty),
     }
 
 

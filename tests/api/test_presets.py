@@ -67,7 +67,7 @@ def twin_parameters(preset: str, **changes: object) -> tuple[int, int]:
     data = inspect(preset, settings=settings)
     module = registry.module("scriven.models", data["architecture"])
     shape = config.replace(module.Config(), data["model"], "model")
-    theirs: dict[str, Any] = module.foreign(shape)
+    theirs: dict[str, Any] = module.Model.to_hf_config(shape)
     kind = getattr(transformers, theirs["architectures"][0])
     with torch.device("meta"):
         twin = kind(kind.config_class(**{**theirs, "pad_token_id": 0}))

@@ -36,7 +36,7 @@ def test_shares_follow_from_the_rates(quick: None, monkeypatch: pytest.MonkeyPat
     (found,) = benchmark.benchmark()["sizes"]
     shape = llama.Config(vocab_size=258, context_length=benchmark.CONTEXT, **vars(SIZES["tiny"]))
     task = Language(llama.Model(shape))
-    flops = flops_per_token(llama, task)["training"]
+    flops = flops_per_token(task)["training"]
     assert found["parameters"] == sum(weight.numel() for weight in task.parameters())
     assert found["training_share"] == pytest.approx(found["training"] * flops / 1e11, abs=1e-3)
     expected = found["writing"] * found["parameters"] * 4 / 20e9

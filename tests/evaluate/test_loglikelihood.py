@@ -13,7 +13,6 @@ from scriven.data.batch import Batch
 from scriven.errors import InputError
 from scriven.evaluate import loglikelihood
 from scriven.evaluate.loglikelihood import LoglikelihoodScorer, encode_pair
-from scriven.models.base import pretraining
 from scriven.runtime import choose_runtime
 from scriven.settings import RuntimeSettings, TokenizerSettings
 from scriven.tokenizers import Tokenizer, byte, train_tokenizer
@@ -39,7 +38,7 @@ def make(name: str, task: str | None = None) -> LoglikelihoodScorer:
     config = module.Config(
         vocab_size=BYTES.vocab_size, context_length=CONTEXT, layers=2, d_model=16
     )
-    kind = registry.module("scriven.tasks", task or pretraining(module)).Task
+    kind = registry.module("scriven.tasks", task or module.Model.pretraining_task).Task
     made = kind(module.Model(config), special=BYTES.special_token_ids)
     with torch.no_grad():
         for weight in made.parameters():

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from scriven import registry
 from scriven.data.shards import TokenFile, write_token_file
 from scriven.evaluate.loss import evaluate_loss
-from scriven.models.base import pretraining
 from scriven.runtime import choose_runtime
 from scriven.settings import RuntimeSettings
 from scriven.tasks.base import BaseTask
@@ -24,7 +23,7 @@ RUNTIME = choose_runtime(RuntimeSettings(device="cpu", dtype="float32"))
 def make(module: ModuleType) -> BaseTask:
     torch.manual_seed(0)
     config = module.Config(vocab_size=V, context_length=CONTEXT, layers=2, d_model=16)
-    task = registry.module("scriven.tasks", pretraining(module)).Task(
+    task = registry.module("scriven.tasks", module.Model.pretraining_task).Task(
         module.Model(config), special=SPECIAL
     )
     with torch.no_grad():

@@ -180,11 +180,11 @@ def test_adopt_undoes_foreign(module: Any, changes: dict[str, Any]) -> None:
     before = module.Config(
         vocab_size=37, context_length=20, layers=2, heads=4, d_model=32, **changes
     )
-    described = module.foreign(before)
-    after = module.Config(**module.adopt(described))
-    assert module.foreign(after) == described
+    described = module.Model.to_hf_config(before)
+    after = module.Config(**module.Model.from_hf_config(described))
+    assert module.Model.to_hf_config(after) == described
     others = {gpt1, gpt2, llama, roberta, transformer} - {module}
-    assert [other.adopt(described) for other in others] == [None] * len(others)
+    assert [other.Model.from_hf_config(described) for other in others] == [None] * len(others)
 
 
 def test_a_forgotten_transposition_is_noticed(
@@ -194,9 +194,9 @@ def test_a_forgotten_transposition_is_noticed(
     twins.save(tmp_path / "theirs", "gpt2")
     forgetful = tuple(
         type(row)(row.ours, row.theirs) if "attention.out.weight" in row.ours else row
-        for row in gpt2.NAMES
+        for row in gpt2.Model.HF_WEIGHT_MAP
     )
-    assert forgetful != gpt2.NAMES
+    assert forgetful != gpt2.Model.HF_WEIGHT_MAP
     monkeypatch.setattr(gpt2, "NAMES", forgetful)
     with pytest.raises(CheckFailed, match="logits differ"):
         import_folder(tmp_path / "theirs", tmp_path / "ours")

@@ -265,7 +265,7 @@ def test_a_check_that_lets_everything_through_would_be_noticed(
     from scriven.models import llama
 
     with pytest.raises(Exception, match="use_sliding_window"):
-        llama.adopt(json.loads((folder / "config.json").read_text()))
+        llama.Model.from_hf_config(json.loads((folder / "config.json").read_text()))
     monkeypatch.setattr(llama, "only", lambda *_, **__: None)
-    assert llama.adopt(json.loads((folder / "config.json").read_text())) is not None
+    assert llama.Model.from_hf_config(json.loads((folder / "config.json").read_text())) is not None
     assert shared.only is not llama.only

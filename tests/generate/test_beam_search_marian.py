@@ -9,7 +9,7 @@ import torch
 from scriven.generate.beam import BeamSearchParams, beam_search
 from scriven.generate.model_runner import ModelRunner
 from scriven.models import transformer
-from scriven.models.shared.weight_map import to_foreign
+from scriven.models.shared.weight_map import rename_to_hf
 from scriven.tasks.pairs import Pairs
 
 transformers = pytest.importorskip("transformers", reason="the hf extra is not installed")
@@ -31,13 +31,15 @@ def ours() -> Pairs:
 
 def marian(task: Pairs) -> Any:
     model = task.backbone.config
-    settings = transformer.foreign(model)
+    settings = transformer.Model.to_hf_config(model)
     assert settings is not None
     ids = {"pad_token_id": PAD, "decoder_start_token_id": PAD, "eos_token_id": ENDS}
     config = transformers.MarianConfig(**settings, **ids, attn_implementation="eager")
     theirs = transformers.MarianMTModel(config).eval()
-    sizes = transformer.sizes(model)
-    names = to_foreign(dict(task.state_dict()), transformer.NAMES, model.layers, sizes)
+    sizes = transformer.Model.fused_sizes(model)
+    names = rename_to_hf(
+        dict(task.state_dict()), transformer.Model.HF_WEIGHT_MAP, model.layers, sizes
+    )
     assert not theirs.load_state_dict(names, strict=False).unexpected_keys
     theirs.tie_weights()
     return theirs

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from scriven import registry
 from scriven.data.batch import IGNORE_INDEX, Batch
-from scriven.models.base import pretraining
-from scriven.models.shared.weight_map import to_twin
 from scriven.nn.embeddings import RotaryEmbedding
 from scriven.tasks.base import BaseTask
 
@@ -31,7 +29,7 @@ LENGTHS = (20, 13, 1)
 def make(module: ModuleType, changes: dict[str, Any], dtype: torch.dtype) -> BaseTask:
     """Ours, with random weights that hide nothing."""
     torch.manual_seed(0)
-    kind = registry.module("scriven.tasks", pretraining(module)).Task
+    kind = registry.module("scriven.tasks", module.Model.pretraining_task).Task
     special = {"eos": V - 3, "pad": PAD, "mask": MASK}
     task: BaseTask = kind(module.Model(module.Config(**{**BASE, **changes})), special=special)
     with torch.no_grad():
@@ -43,7 +41,7 @@ def make(module: ModuleType, changes: dict[str, Any], dtype: torch.dtype) -> Bas
 def twin(module: ModuleType, config: Any, dtype: torch.dtype) -> Any:
     """The Hugging Face class that `foreign` names, in the shape it describes."""
     ids = {"bos_token_id": None, "eos_token_id": None}
-    settings = {**module.foreign(config), **ids}
+    settings = {**module.Model.to_hf_config(config), **ids}
     kind = getattr(transformers, settings["architectures"][0])
     return kind(kind.config_class(**settings, attn_implementation=_attention(kind))).to(dtype)
 
@@ -57,7 +55,9 @@ def pair(module: ModuleType, changes: dict[str, Any], dtype: torch.dtype) -> tup
     task = make(module, changes, dtype)
     config = task.backbone.config
     theirs = twin(module, config, dtype)
-    missing, extra = theirs.load_state_dict(to_twin(module, config, task.state_dict()), False)
+    missing, extra = theirs.load_state_dict(
+        module.Model.to_hf_weights(config, task.state_dict()), False
+    )
     assert not extra
     assert set(missing) <= {"lm_head.weight", "lm_head.decoder.weight", "lm_head.decoder.bias"}
     theirs.tie_weights()
@@ -139,7 +139,7 @@ def differences(task: BaseTask, theirs: Any, side: str = "") -> dict[str, float]
         name: torch.zeros_like(weight) if weight.grad is None else weight.grad
         for name, weight in task.named_parameters()
     }
-    named = to_twin(module, config, gradients)
+    named = module.Model.to_hf_weights(config, gradients)
     for name, weight in theirs.named_parameters():
         if name not in derived(config, gradients):
             found[name] = float((named[name] - weight.grad).abs().max())

@@ -1,7 +1,6 @@
 """The shared block against PyTorch's own encoder layer: norm after and before, GELU and ReLU."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scriven.models.shared.classic import classic_block
+from scriven.models import gpt2
+from scriven.models.base import TransformerConfig
 from scriven.nn.block import Block, post_norm, pre_norm
 from scriven.nn.mask import AttentionMask, forward_context
 
@@ -30,13 +30,7 @@ NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Shape:
-    d_model: int = W
-    heads: int = H
-    d_ff: int | None = 24
-    dropout: float = 0.0
-    norm_eps: float = 1e-5
+SHAPE = TransformerConfig(d_model=W, heads=H, d_ff=24)
 
 
 def pair(
@@ -45,7 +39,7 @@ def pair(
     """Ours and PyTorch's with the same random weights."""
     torch.manual_seed(0)
     residual = pre_norm if first else post_norm
-    ours = classic_block(Shape(), residual, activation, AttentionMask(causal=causal)).to(dtype)
+    ours = gpt2.block(SHAPE, residual, activation, AttentionMask(causal=causal)).to(dtype)
     layer: Any = nn.TransformerEncoderLayer(
         W, H, 24, dropout=0.0, activation=activation, batch_first=True, norm_first=first
     )

@@ -10,9 +10,7 @@ import torch
 from scriven import config, registry
 from scriven.data.batch import Batch
 from scriven.errors import SettingError
-from scriven.models.base import pretraining
 from scriven.models.shared.cost import build_empty, parameters_by_part
-from scriven.models.shared.weight_map import from_twin, to_twin
 from scriven.nn.cache import Cache, KVCache
 from scriven.tasks.base import BaseTask
 from scriven.train.optim.base import param_groups
@@ -26,7 +24,7 @@ MODULES = {name: registry.module("scriven.models", name) for name in NAMES}
 
 
 def task_class(module: ModuleType) -> type[BaseTask]:
-    return registry.module("scriven.tasks", pretraining(module)).Task
+    return registry.module("scriven.tasks", module.Model.pretraining_task).Task
 
 
 WRITERS = [name for name in NAMES if task_class(MODULES[name]).is_generative]
@@ -230,10 +228,10 @@ def test_foreign_names_there_and_back_are_bit_equal(
 ) -> None:
     task = make(module, tie_embeddings=tie_embeddings)
     settings = task.backbone.config
-    if module.foreign(settings) is None:
+    if module.Model.to_hf_config(settings) is None:
         return  # saved under our own names
     ours = dict(task.state_dict())
-    back = from_twin(module, settings, to_twin(module, settings, ours))
+    back = module.Model.from_hf_weights(settings, module.Model.to_hf_weights(settings, ours))
     assert back.keys() == ours.keys()
     assert all(torch.equal(back[name], ours[name]) for name in ours)
 

@@ -10,7 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from scriven import config, registry
 from scriven.data.batch import Batch
 from scriven.inspect import inspect
-from scriven.models.base import pretraining
 from scriven.models.shared import cost
 from scriven.nn import attention
 from scriven.nn.attention import naive_attention
@@ -29,7 +28,7 @@ ATTENTION = dict.fromkeys(PLAIN, LAYERS) | {"transformer": 3 * LAYERS}
 def made(name: str, **changes: object) -> tuple[ModuleType, BaseTask]:
     module = registry.module("scriven.models", name)
     model = config.replace(module.Config(), {**SHAPE, **changes}, "model")
-    task: BaseTask = registry.module("scriven.tasks", pretraining(module)).Task(
+    task: BaseTask = registry.module("scriven.tasks", module.Model.pretraining_task).Task(
         module.Model(model), special={"eos": 0, "pad": 1, "mask": 2}
     )
     task.init_weights()
@@ -57,9 +56,8 @@ def pretraining_of(task: BaseTask) -> str:
 
 def formula(module: ModuleType, task: BaseTask) -> tuple[int, int]:
     """The same by `cost`, for (B, T)."""
-    forward = cost.flops_per_token(module, task)["forward"]
-    mixing = getattr(module, "mixing", None)
-    between = mixing(task.backbone.config) if mixing else cost._between(task.backbone)
+    forward = cost.flops_per_token(task)["forward"]
+    between = cost.flops_per_token(task)["between"]
     return (forward - between) * B * T, between * B * T
 
 
@@ -93,7 +91,7 @@ def test_attention_is_what_torch_counts_less_the_hidden_pairs(name: str) -> None
 @pytest.mark.parametrize("context", [1, 6, 7, 8, 30])
 def test_pairs_are_those_of_the_mask(rule: AttentionMask, context: int) -> None:
     places = torch.arange(context)
-    assert cost.pairs(rule, context) == int(rule.allowed(places, places).sum())
+    assert cost.attended_pairs(rule, context) == int(rule.allowed(places, places).sum())
 
 
 @pytest.mark.filterwarnings("ignore:TF32")
@@ -105,7 +103,7 @@ def test_a_recurrent_network_costs_its_weights(cell: str) -> None:
 
 
 def test_transformer_xl_costs_what_torch_counts_less_the_hidden_pairs() -> None:
-    """Distances are projected once for all rows, and counted once for each token: see `mixing`."""
+    """Distances are projected once for all rows, and counted once per token (`mixing_flops`)."""
     memory = 16
     module, task = made("transformer_xl", memory=memory)
     state = task.backbone.recurrent_state(B)
@@ -120,30 +118,30 @@ def test_transformer_xl_costs_what_torch_counts_less_the_hidden_pairs() -> None:
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gpt3"])
 def test_cache_is_what_the_engine_allocates(name: str) -> None:
-    module, task = made(name)
+    _, task = made(name)
     kept = [memory.self_attn for memory in task.backbone.new_cache(1, T).layers]
     size = sum(cache.keys.nbytes + cache.values.nbytes for cache in kept)  # type: ignore
-    assert cost.cache_bytes(module, task) == size
+    assert cost.cache_bytes(task) == size
 
 
 def test_grouped_heads_shrink_the_cache() -> None:
     whole, grouped = (
-        cost.cache_bytes(*made("llama", heads=4, kv_heads=kv_heads)) for kv_heads in (4, 1)
+        cost.cache_bytes(made("llama", heads=4, kv_heads=kv_heads)[1]) for kv_heads in (4, 1)
     )
     assert whole == 4 * grouped
 
 
 def test_a_model_that_fills_gaps_keeps_nothing() -> None:
-    assert cost.cache_bytes(*made("roberta")) == 0
+    assert cost.cache_bytes(made("roberta")[1]) == 0
 
 
 def test_an_encoder_decoder_keeps_both_sides_and_the_source() -> None:
     own = cross = LAYERS * 2 * W * T
-    assert cost.cache_bytes(*made("transformer")) == 4 * (own + cross + W * T)
+    assert cost.cache_bytes(made("transformer")[1]) == 4 * (own + cross + W * T)
 
 
 def test_a_memory_makes_the_cache_longer() -> None:
-    assert cost.cache_bytes(*made("transformer_xl", memory=16)) == 4 * LAYERS * 2 * W * (T + 16)
+    assert cost.cache_bytes(made("transformer_xl", memory=16)[1]) == 4 * LAYERS * 2 * W * (T + 16)
 
 
 def test_gpt2_small_agrees_with_the_formula_of_the_literature() -> None:

@@ -125,12 +125,14 @@ def test_without_a_band_it_is_gpt2(window: int | None) -> None:
     plain.load_state_dict(dense.state_dict())
     tokens = parity.batch_of("", masked=False).tokens
     assert torch.equal(dense.backbone(tokens), plain.backbone(tokens))
-    assert gpt3.foreign(dense.backbone.config) == gpt2.foreign(plain.backbone.config)
+    assert gpt3.Model.to_hf_config(dense.backbone.config) == gpt2.Model.to_hf_config(
+        plain.backbone.config
+    )
 
 
 def test_a_banded_one_has_no_twin() -> None:
-    assert gpt3.foreign(gpt3.Config(**{**parity.BASE, **SHAPE})) is None
-    assert gpt3.foreign(gpt3.Config(**{**parity.BASE, **SHAPE, "layers": 1})) is not None
+    assert gpt3.Model.to_hf_config(gpt3.Config(**{**parity.BASE, **SHAPE})) is None
+    assert gpt3.Model.to_hf_config(gpt3.Config(**{**parity.BASE, **SHAPE, "layers": 1})) is not None
 
 
 def test_window_is_checked_and_may_be_none() -> None:

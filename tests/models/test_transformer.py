@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from scriven.data.batch import IGNORE_INDEX, Batch
 from scriven.errors import SettingError
 from scriven.models import transformer
-from scriven.models.shared.weight_map import from_foreign, to_foreign
+from scriven.models.shared.weight_map import rename_from_hf, rename_to_hf
 from scriven.runs.huggingface import from_hf_weights, hf_files, to_hf_weights
 from scriven.settings import TokenizerSettings
 from scriven.tasks.base import BaseTask
@@ -69,13 +69,18 @@ def marian(task: BaseTask) -> Any:
     """Theirs with our weights."""
     transformers = pytest.importorskip("transformers", reason="the hf extra is not installed")
     model = task.backbone.config
-    settings = transformer.foreign(model)
+    settings = transformer.Model.to_hf_config(model)
     assert settings is not None
     ids = {"pad_token_id": PAD, "decoder_start_token_id": PAD, "eos_token_id": 0}
     config = transformers.MarianConfig(**settings, **ids, attn_implementation="eager")
     theirs = transformers.MarianMTModel(config).to(next(task.parameters()).dtype).eval()
-    layers = max(model.layers, model.size_of_encoder)
-    names = to_foreign(dict(task.state_dict()), transformer.NAMES, layers, transformer.sizes(model))
+    layers = max(model.layers, model.depth_of_encoder)
+    names = rename_to_hf(
+        dict(task.state_dict()),
+        transformer.Model.HF_WEIGHT_MAP,
+        layers,
+        transformer.Model.fused_sizes(model),
+    )
     missing, extra = theirs.load_state_dict(names, strict=False)
     assert not extra
     made = {"final_logits_bias", "lm_head.weight"}
@@ -112,8 +117,10 @@ def differences(task: BaseTask, theirs: Any, batch: Batch) -> dict[str, float]:
     wanted.backward()
     model = task.backbone.config
     gradients = {name: weight.grad for name, weight in task.named_parameters()}
-    layers = max(model.layers, model.size_of_encoder)
-    named = to_foreign(gradients, transformer.NAMES, layers, transformer.sizes(model))
+    layers = max(model.layers, model.depth_of_encoder)
+    named = rename_to_hf(
+        gradients, transformer.Model.HF_WEIGHT_MAP, layers, transformer.Model.fused_sizes(model)
+    )
     for name, weight in theirs.named_parameters():
         if weight.requires_grad:
             found[name] = float((named[name] - weight.grad).abs().max())
@@ -182,7 +189,7 @@ def torchs(task: BaseTask) -> tuple[nn.TransformerEncoder, nn.TransformerDecoder
     """PyTorch's stacks with random weights, which ours then get too."""
     model = task.backbone.config
     first = model.norm == "pre"
-    shape = (model.d_model, model.heads, model.size_of_hidden, 0.0, model.activation)
+    shape = (model.d_model, model.heads, model.ff_size, 0.0, model.activation)
     more: dict[str, Any] = {"batch_first": True, "norm_first": first}
     torch.manual_seed(4)
     ends = [nn.LayerNorm(model.d_model) if first else None for _ in range(2)]
@@ -284,17 +291,19 @@ def test_the_decoder_looks_at_all_of_the_source_and_never_ahead() -> None:
 def test_foreign_names_there_and_back_are_bit_equal(changes: dict[str, Any]) -> None:
     task = make(torch.float32, **changes)
     model = task.backbone.config
-    layers = max(model.layers, model.size_of_encoder)
+    layers = max(model.layers, model.depth_of_encoder)
     ours = dict(task.state_dict())
-    theirs = to_foreign(ours, transformer.NAMES, layers, transformer.sizes(model))
-    back = from_foreign(theirs, transformer.NAMES, layers)
+    theirs = rename_to_hf(
+        ours, transformer.Model.HF_WEIGHT_MAP, layers, transformer.Model.fused_sizes(model)
+    )
+    back = rename_from_hf(theirs, transformer.Model.HF_WEIGHT_MAP, layers)
     assert back.keys() == ours.keys()
     assert all(torch.equal(back[name], ours[name]) for name in ours)
 
 
 def test_marian_has_no_form_of_pre_norm_or_of_an_untied_head() -> None:
-    assert transformer.foreign(transformer.Config(**BASE, norm="pre")) is None
-    assert transformer.foreign(transformer.Config(**BASE, tie_embeddings=False)) is None
+    assert transformer.Model.to_hf_config(transformer.Config(**BASE, norm="pre")) is None
+    assert transformer.Model.to_hf_config(transformer.Config(**BASE, tie_embeddings=False)) is None
 
 
 def test_the_base_and_the_big_model_have_the_papers_size() -> None:
@@ -368,11 +377,11 @@ def test_what_marian_cannot_hold_is_published_under_our_names() -> None:
 def test_a_foreign_config_comes_back_as_ours() -> None:
     for changes in CASES:
         config = transformer.Config(**{**BASE, **changes, "dropout": 0.25})
-        fields = transformer.adopt(transformer.foreign(config))
+        fields = transformer.Model.from_hf_config(transformer.Model.to_hf_config(config))
         assert fields is not None
         again = transformer.Config(**fields)
-        assert transformer.foreign(again) == transformer.foreign(config)
-    refused = {**transformer.foreign(config), "scale_embedding": False}
+        assert transformer.Model.to_hf_config(again) == transformer.Model.to_hf_config(config)
+    refused = {**transformer.Model.to_hf_config(config), "scale_embedding": False}
     with pytest.raises(SettingError, match="scale_embedding"):
-        transformer.adopt(refused)
-    assert transformer.adopt({"model_type": "bart"}) is None
+        transformer.Model.from_hf_config(refused)
+    assert transformer.Model.from_hf_config({"model_type": "bart"}) is None

@@ -305,4 +305,4 @@ def test_impossible_shapes_are_refused_by_name(change: dict[str, int]) -> None:
 
 
 def test_there_is_no_twin_elsewhere() -> None:
-    assert transformer_xl.foreign(Config(vocab_size=5)) is None
+    assert transformer_xl.Model.to_hf_config(Config(vocab_size=5)) is None

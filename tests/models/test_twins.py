@@ -10,7 +10,6 @@ import torch
 
 from scriven.errors import DamagedError
 from scriven.models import gpt1, gpt2, gpt3, roberta
-from scriven.models.shared.weight_map import from_twin, to_twin
 from scriven.nn.embeddings import SinusoidalPositions
 
 CASES = [
@@ -29,7 +28,9 @@ CASES = [
 def test_there_and_back_is_bit_equal(module: ModuleType, changes: dict[str, Any]) -> None:
     task = parity.make(module, changes, torch.float32)
     ours = task.state_dict()
-    back = from_twin(module, task.backbone.config, to_twin(module, task.backbone.config, ours))
+    back = module.Model.from_hf_weights(
+        task.backbone.config, module.Model.to_hf_weights(task.backbone.config, ours)
+    )
     assert back.keys() == ours.keys()
     assert all(torch.equal(back[name], ours[name]) for name in ours)
 
@@ -38,7 +39,7 @@ def test_there_and_back_is_bit_equal(module: ModuleType, changes: dict[str, Any]
 def test_every_name_and_shape_is_the_twins(module: ModuleType, changes: dict[str, Any]) -> None:
     task = parity.make(module, changes, torch.float32)
     wanted = parity.twin(module, task.backbone.config, torch.float32).state_dict()
-    found = to_twin(module, task.backbone.config, task.state_dict())
+    found = module.Model.to_hf_weights(task.backbone.config, task.state_dict())
     assert {name: wanted[name].shape for name in found} == {n: t.shape for n, t in found.items()}
     tie_embeddings = {"lm_head.weight", "lm_head.decoder.weight", "lm_head.decoder.bias"}
     assert wanted.keys() - found.keys() <= (
@@ -49,7 +50,7 @@ def test_every_name_and_shape_is_the_twins(module: ModuleType, changes: dict[str
 def test_a_sinusoidal_gpt2_stores_its_table() -> None:
     task = parity.make(gpt2, {"positions": "sinusoidal"}, torch.float32)
     assert "backbone.embed.position.weight" not in task.state_dict()
-    found = to_twin(gpt2, task.backbone.config, task.state_dict())
+    found = gpt2.Model.to_hf_weights(task.backbone.config, task.state_dict())
     table = SinusoidalPositions(20, 32).table / 32**0.5
     assert (found["transformer.wpe.weight"] - table).abs().max() < 1e-7
 
@@ -82,22 +83,22 @@ def test_a_token_type_of_theirs_is_added_to_the_positions() -> None:
         for name, weight in theirs.state_dict().items()
         if not name.startswith("lm_head.decoder")
     }
-    task.load_state_dict(from_twin(roberta, task.backbone.config, stored))
+    task.load_state_dict(roberta.Model.from_hf_weights(task.backbone.config, stored))
     assert (task.logits(task.backbone(tokens)) - theirs(tokens).logits).abs().max() < 1e-10
 
 
 def test_weights_without_positions_are_refused() -> None:
     task = parity.make(roberta, {}, torch.float32)
-    stored = to_twin(roberta, task.backbone.config, task.state_dict())
+    stored = roberta.Model.to_hf_weights(task.backbone.config, task.state_dict())
     for name in (roberta.POSITIONS, roberta.TYPES):
         less = {other: stored[other] for other in stored if other != name}
         with pytest.raises(DamagedError, match=name):
-            from_twin(roberta, task.backbone.config, less)
+            roberta.Model.from_hf_weights(task.backbone.config, less)
 
 
 def test_a_gpt1_of_another_feed_forward_size_has_no_twin() -> None:
-    assert gpt1.foreign(gpt1.Config(**parity.BASE, d_ff=64)) is None
-    assert gpt1.foreign(gpt1.Config(**parity.BASE, d_ff=128)) is not None
+    assert gpt1.Model.to_hf_config(gpt1.Config(**parity.BASE, d_ff=64)) is None
+    assert gpt1.Model.to_hf_config(gpt1.Config(**parity.BASE, d_ff=128)) is not None
 
 
 def test_a_saved_folder_gives_the_same_logits(tmp_path: Path) -> None:
@@ -110,8 +111,8 @@ def test_a_saved_folder_gives_the_same_logits(tmp_path: Path) -> None:
     for tie_embeddings in (True, False):
         task = parity.make(roberta, {"tie_embeddings": tie_embeddings}, torch.float32)
         config = task.backbone.config
-        (tmp_path / "config.json").write_text(json.dumps(roberta.foreign(config)))
-        found = to_twin(roberta, config, task.state_dict())
+        (tmp_path / "config.json").write_text(json.dumps(roberta.Model.to_hf_config(config)))
+        found = roberta.Model.to_hf_weights(config, task.state_dict())
         save_file(found, tmp_path / "model.safetensors", {"format": "pt"})
         theirs = AutoModelForMaskedLM.from_pretrained(tmp_path)
         tokens = parity.batch_of("", masked=True).tokens

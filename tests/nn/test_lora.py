@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from scriven import registry
 from scriven.data.batch import Batch
 from scriven.errors import SettingError
-from scriven.models.base import pretraining
 from scriven.nn.lora import (
     LoraAdapter,
     LoraLinear,
@@ -41,7 +40,7 @@ def make(name: str, dtype: torch.dtype = torch.float64, **changes: Any) -> BaseT
     if name == "rnn":
         del shape["heads"]
     torch.manual_seed(0)
-    kind = registry.module("scriven.tasks", pretraining(module)).Task
+    kind = registry.module("scriven.tasks", module.Model.pretraining_task).Task
     special = {"eos": V - 3, "pad": V - 2, "mask": V - 1}
     task: BaseTask = kind(module.Model(module.Config(**shape)), special=special)
     with torch.no_grad():
@@ -55,7 +54,7 @@ def adapted(name: str, rank: int = 3, **changes: Any) -> BaseTask:
     task = make(name, **changes)
     module: ModuleType = registry.module("scriven.models", name)
     if name == "llama":
-        queries, keys, _ = module.sizes(task.backbone.config)["qkv"]
+        queries, keys, _ = module.Model.fused_sizes(task.backbone.config)["qkv"]
         cuts = {
             f"backbone.blocks.{n}.attention.qkv.weight": [queries, keys, keys] for n in range(2)
         }

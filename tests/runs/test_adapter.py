@@ -14,7 +14,6 @@ from torch import Tensor
 
 from scriven import registry
 from scriven.data.batch import Batch
-from scriven.models.base import pretraining
 from scriven.nn.lora import lora_adapters, merge_lora, merged_state_dict
 from scriven.runs.peft import (
     CONFIG,
@@ -191,7 +190,7 @@ def test_a_classifier_goes_along_with_its_head(
 def test_a_checkpoint_of_an_adapted_model_becomes_a_plain_one(name: str) -> None:
     module = registry.module("scriven.models", name)
     config = module.Config(vocab_size=V, context_length=T, layers=1, d_model=16)
-    kind = registry.module("scriven.tasks", pretraining(module)).Task
+    kind = registry.module("scriven.tasks", module.Model.pretraining_task).Task
     special = {"eos": V - 3, "pad": V - 2, "mask": V - 1}
     adapted, plain = (kind(module.Model(config), special=special).eval() for _ in range(2))
     with torch.no_grad():
@@ -216,7 +215,7 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def test_without_a_twin_names_are_ours(tmp_path: Path, name: str) -> None:
     module = registry.module("scriven.models", name)
     config = module.Config(vocab_size=V, context_length=T, layers=2, d_model=16)
-    kind = registry.module("scriven.tasks", pretraining(module)).Task
+    kind = registry.module("scriven.tasks", module.Model.pretraining_task).Task
 
     def make() -> BaseTask:
         torch.manual_seed(0)

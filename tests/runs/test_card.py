@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from scriven import config, registry
-from scriven.models.base import pretraining
 from scriven.runs.huggingface import (
     hf_files,
     save_pretrained,
@@ -126,14 +125,14 @@ def test_hugging_face_understands_the_front_matter(task: str, tag: str) -> None:
 @pytest.mark.parametrize("name", registry.names("scriven.models"))
 def test_every_architecture_is_described(name: str, tmp_path: Path) -> None:
     module = registry.module("scriven.models", name)
-    task = registry.module("scriven.tasks", pretraining(module)).Task
+    task = registry.module("scriven.tasks", module.Model.pretraining_task).Task
     words = tokens("mask" in task.EXTRA_TOKENS)
     model = config.replace(module.Config(), {"vocab_size": words.vocab_size}, "model")
-    record = {"architecture": name, "task": pretraining(module)}
+    record = {"architecture": name, "task": module.Model.pretraining_task}
     files = hf_files(module, model, "run", words, record)
     described = json.loads(files["config.json"])
     card = files["README.md"].decode()
-    twin = module.foreign(model)
+    twin = module.Model.to_hf_config(model)
     if twin is None:
         assert "architectures" not in described
         assert described["vocab_size"] == words.vocab_size
@@ -149,7 +148,7 @@ def test_the_code_on_the_card_loads_the_model(
 ) -> None:
     pytest.importorskip("transformers", reason="the hf extra is not installed")
     module = registry.module("scriven.models", name)
-    task = registry.module("scriven.tasks", pretraining(module)).Task
+    task = registry.module("scriven.tasks", module.Model.pretraining_task).Task
     words = tokens("mask" in task.EXTRA_TOKENS)
     fields = {
         "vocab_size": words.vocab_size,
@@ -161,14 +160,14 @@ def test_the_code_on_the_card_loads_the_model(
     model = config.replace(module.Config(), fields, "model")
     built = task(module.Model(model), special=words.special_token_ids)
     built.init_weights()
-    record = {"architecture": name, "task": pretraining(module)}
+    record = {"architecture": name, "task": module.Model.pretraining_task}
     files = hf_files(module, model, "run", words, record)
     save_pretrained(tmp_path, files, to_hf_weights(module, model, dict(built.state_dict())))
     code = re.findall(r"```python\n(.*?)```", files["README.md"].decode(), re.S)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(code[0], names)
-    assert type(names["model"]).__name__ == module.foreign(model)["architectures"][0]
+    assert type(names["model"]).__name__ == module.Model.to_hf_config(model)["architectures"][0]
     assert len(names["tokenizer"]) == words.vocab_size
 
 

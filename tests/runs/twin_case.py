@@ -11,8 +11,6 @@ from torch import Tensor
 
 from scriven import registry
 from scriven.data.batch import Batch
-from scriven.models.base import pretraining
-from scriven.models.shared.weight_map import to_twin
 from scriven.nn.lora import lora_adapters
 from scriven.runs.peft import add_adapters, attach_adapter, read_adapter, write_adapter
 from scriven.runs.weights import save_tensors
@@ -38,7 +36,7 @@ class Case:
             shape["padding"] = 1
         self.config = self.module.Config(**shape)
         self.base = folder / "base"
-        twin = self.module.foreign(self.config)
+        twin = self.module.Model.to_hf_config(self.config)
         assert twin is not None
         self.base.mkdir(exist_ok=True)
         (self.base / "config.json").write_text(
@@ -46,13 +44,13 @@ class Case:
         )
         save_tensors(
             self.base / "model.safetensors",
-            to_twin(self.module, self.config, self.task().state_dict()),
+            self.module.Model.to_hf_weights(self.config, self.task().state_dict()),
         )
         self.kind = getattr(transformers, twin["architectures"][0])
 
     def task(self) -> BaseTask:
         torch.manual_seed(0)
-        kind = registry.module("scriven.tasks", pretraining(self.module)).Task
+        kind = registry.module("scriven.tasks", self.module.Model.pretraining_task).Task
         special = {"eos": V - 3, "pad": V - 2, "mask": V - 1}
         task: BaseTask = kind(self.module.Model(self.config), special=special)
         with torch.no_grad():

@@ -18,7 +18,6 @@ from .. import __version__, config, registry
 from ..errors import DamagedError, InputError, SettingError
 from ..export.parity_check import ParityReport
 from ..files import new_folder, printable, read_file
-from ..models.base import pretraining
 from ..runs import folder, metadata
 from ..runs.huggingface import from_hf_weights, hf_files, save_pretrained, to_hf_weights
 from ..runs.load import load_run
@@ -64,7 +63,7 @@ class HFFolder:
     def task(self) -> str:
         """The task it was trained for. An encoder-decoder without a mask token cannot have been
         trained to fill gaps, so it was trained on pairs."""
-        task = pretraining(self.module)
+        task = self.module.Model.pretraining_task
         if self.is_chat and task != "masked":
             return "chat"
         return "pairs" if task == "seq2seq" and self.tokenizer.mask is None else task
@@ -162,7 +161,7 @@ def open_hf_folder(path: Path) -> HFFolder:
         raise InputError(f"{where}/{CONFIG} cannot be used: {text}") from error
     tokenizer = load_tokenizer(path)
     _check_tokenizer(tokenizer, hf_config, model_config, path)
-    class_name = str(module.foreign(model_config)["architectures"][0])
+    class_name = str(module.Model.to_hf_config(model_config)["architectures"][0])
     is_chat = (
         _chat_template(path) == chat_template.TEMPLATE
         and set(chat_template.NEEDS) <= tokenizer.special_token_ids.keys()
@@ -189,11 +188,11 @@ def _find_architecture(
     known = {}
     for name in registry.names("scriven.models"):
         module = registry.module("scriven.models", name)
-        if hasattr(module, "adopt"):
+        if module.Model.HF_CLASSES:
             known[name] = module
     for name, module in known.items():
         try:
-            fields = module.adopt(hf_config)
+            fields = module.Model.from_hf_config(hf_config)
         except SettingError as error:
             raise InputError(f"{where}/{error}") from error
         if fields is not None:

@@ -21,8 +21,6 @@ from .. import registry
 from ..errors import DamagedError, InputError, ResourceError
 from ..files import printable, read_file
 from ..format import format_bytes
-from ..models.base import pretraining
-from ..models.shared.weight_map import to_twin
 from ..runs.weights import load_tensors
 from ..runtime import available_memory
 from .sandbox import convert_pickle
@@ -151,7 +149,7 @@ def expected_tensors(
     Raises:
         ResourceError: they would not fit into memory.
     """
-    task_file = registry.module("scriven.tasks", pretraining(module))
+    task_file = registry.module("scriven.tasks", module.Model.pretraining_task)
     with torch.device("meta"):
         task = task_file.Task(module.Model(model_config), special=special)
     size = 4 * sum(weight.numel() for weight in task.parameters())
@@ -161,7 +159,7 @@ def expected_tensors(
             f"this model needs {format_bytes(size)} of memory and {format_bytes(available)} are "
             "free"
         )
-    return to_twin(module, model_config, task.state_dict())
+    return dict(module.Model.to_hf_weights(model_config, task.state_dict()))
 
 
 def read_weights(

@@ -137,7 +137,7 @@ def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
     one, many = _seconds(write(1)), _seconds(write(TOGETHER))
     packed = any(isinstance(each, PackedLinear) for each in engine.task.modules())
     width = 2 if packed else 4
-    flops = flops_per_token(llama, task)["training"]
+    flops = flops_per_token(task)["training"]
     return Speed(
         size=size,
         parameters=parameters,

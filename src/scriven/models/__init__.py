@@ -1,1 +1,1 @@
-"""One architecture = one file: a frozen Config, a block, a Backbone and a NAMES table."""
+"""One architecture = one file: a frozen Config and a Model, whose base classes are in base.py."""

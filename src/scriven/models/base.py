@@ -1,20 +1,17 @@
-"""What every architecture shares: the contract that training, generation and exchange rely on.
+"""What every architecture shares. A file of this folder, or a user's (`--arch ./mine.py`), has
 
-An architecture file holds
-    Config      a frozen dataclass with help under each field
-    Model       a Backbone: tokens in, hidden states out; it has no head and no loss
-    NAMES       parameter names here -> Hugging Face, as data (names.py), with sizes for its cuts
-    foreign     the Hugging Face config.json of a Config, or None where no twin exists
-    adopt       the inverse of foreign, for imports; a file may lack it (theirs.py)
-    GROWS       True where windows may be short when training begins and grow: rotations teach long
-                distances by short ones, learned positions do not; False where it says nothing
-    TASK        what it is pre-trained for, a file of tasks/; `language` where it says nothing
+    Config   a frozen dataclass, a `BaseConfig`, with a help text under each field
+    Model    an `Architecture`: token ids in, hidden states out; it has no head and no loss
+
+Everything else that training, generation, export and reports ask of an architecture is a class
+attribute or a method of `Architecture` below, with a default: a file overrides what differs.
 """
 
 import dataclasses
 import math
-from types import ModuleType
-from typing import Any, Literal, Protocol, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,39 +20,163 @@ from ..errors import SettingError
 from ..nn.block import Block
 from ..nn.cache import EMPTY, Cache, KVCache, LayerCache
 from ..nn.embeddings import Embedding
+from ..nn.lora import TARGETS
 from ..nn.mask import forward_context
+from .shared.weight_map import FusedSizes, WeightName, rename_from_hf, rename_to_hf
+
+Groups = TypeVar("Groups")
 
 
-class Shape(Protocol):
-    """The fields every Config has."""
+@dataclass(frozen=True)
+class BaseConfig:
+    """The shape of a model; these fields every architecture has."""
+
+    vocab_size: int = 0
+    """Number of tokens; set from the tokenizer."""
+    context_length: int = 256
+    """Longest sequence the model sees at once, in tokens."""
+    layers: int = 4
+    """Blocks."""
+    d_model: int = 128
+    """Size of a token's vector."""
+    dropout: float = 0.0
+    """Share of embeddings, attention weights and sublayer outputs dropped while training."""
+    tie_embeddings: bool = True
+    """One matrix for reading and for writing tokens."""
+
+    def __post_init__(self) -> None:
+        """Refuses shapes that cannot be built, before anything is allocated.
+
+        Raises:
+            SettingError: names the flag and the possible range.
+        """
+        for field in dataclasses.fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if isinstance(value, bool) or value is None:
+                continue
+            if isinstance(value, int) and name not in self._unbounded() and not 1 <= value <= 2**31:
+                raise SettingError(
+                    f"--model.{name}={value}: a whole number from 1 upwards is needed"
+                )
+            if name != "dropout" and isinstance(value, float) and not 0 < value < math.inf:
+                raise SettingError(f"--model.{name}={value}: a number above 0 is needed")
+        if self.layers > 10_000:
+            raise SettingError(f"--model.layers={self.layers}: at most 10,000")
+        if not 0 <= self.dropout < 1:
+            raise SettingError(f"--model.dropout={self.dropout}: from 0 up to (not including) 1")
+
+    def _unbounded(self) -> Sequence[str]:
+        """Integer fields that may be 0, or that the architecture checks itself."""
+        return ("vocab_size",)
 
     @property
-    def vocab_size(self) -> int: ...
+    def attention_heads(self) -> int:
+        """Heads of each attention layer; 0 without attention."""
+        return 0
+
     @property
-    def context_length(self) -> int: ...
+    def head_size(self) -> int:
+        """D, the size of a head; 0 without attention."""
+        return 0
+
     @property
-    def layers(self) -> int: ...
+    def ff_size(self) -> int:
+        """F, the feed-forward size in use; 0 without such layers."""
+        return 0
+
     @property
-    def d_model(self) -> int: ...
+    def total_layers(self) -> int:
+        """Blocks of all stacks together."""
+        return self.layers
+
     @property
-    def tie_embeddings(self) -> bool: ...
+    def deepest_stack(self) -> int:
+        """Blocks of the deepest stack: an encoder may have more than its decoder."""
+        return self.layers
+
+    @property
+    def attended_length(self) -> int:
+        """Positions that the last token of a training row attends to."""
+        return self.context_length
+
+
+@dataclass(frozen=True)
+class TransformerConfig(BaseConfig):
+    """Fields of architectures with attention and feed-forward layers."""
+
+    heads: int = 4
+    """Attention heads per block."""
+    d_ff: int | None = None
+    """Size of the feed-forward layer; auto: four times the width."""
+    norm_eps: float = 1e-5
+    """Added under the root of a norm."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.d_model % self.heads and getattr(self, "head_dim", None) is None:
+            raise SettingError(
+                f"--model.d_model={self.d_model} cannot be divided into --model.heads={self.heads}:"
+                f" use a width of {self.heads * max(1, round(self.d_model / self.heads))}"
+            )
+
+    @property
+    def attention_heads(self) -> int:
+        return self.heads
+
+    @property
+    def head_size(self) -> int:
+        return getattr(self, "head_dim", None) or self.d_model // self.heads
+
+    @property
+    def ff_size(self) -> int:
+        return self.d_ff or 4 * self.d_model
 
 
 class Architecture(nn.Module):
-    """A stack of blocks between an embedding and a last norm."""
+    """A stack of blocks between an embedding and a last norm, and every hook of an architecture.
 
-    kind: Literal["decoder", "encoder", "encoder-decoder"] = "decoder"
+    Parameters may have any rank; the modules below keep the names that the weight map uses.
+    """
+
+    # What it is.
+    kind: ClassVar[Literal["decoder", "encoder", "encoder-decoder"]] = "decoder"
     """Whether it reads from left to right, in both directions, or a source in both and a target
     from left to right."""
+    pretraining_task: ClassVar[str] = "language"
+    """What it is pre-trained for: a file of tasks/."""
+    position_kind: ClassVar[str] = "learned"
+    """How it encodes positions, for reports; a field `positions` of the Config says more."""
+    grows_context: ClassVar[bool] = False
+    """Whether training may begin with short windows that grow: rotary positions learn long
+    distances from short ones, learned positions do not."""
+    is_recurrent: ClassVar[bool] = False
+    """Whether a state is passed on from one window to the next, so that a text must be read in its
+    order; such a model overrides `recurrent_state`."""
+
+    # Which of its layers others may replace, by the last part of their name.
+    LORA_TARGETS: ClassVar[tuple[str, ...]] = TARGETS
+    """Layers that get LoRA adapters."""
+    PACKED_LAYERS: ClassVar[tuple[str, ...]] = (*TARGETS, "key")
+    """Linear layers that become `PackedLinear` or `Int8Linear` for inference."""
+
+    # The same model in transformers; without one, the defaults stay.
+    HF_CLASSES: ClassVar[tuple[str, ...]] = ()
+    """Classes of transformers whose config.json `from_hf_config` reads."""
+    HF_WEIGHT_MAP: ClassVar[tuple[WeightName, ...]] = ()
+    """Parameter names here and there."""
 
     def __init__(
-        self, config: Shape, embed: Embedding, blocks: list[Block], norm: nn.Module
+        self, config: BaseConfig, embed: Embedding, blocks: Sequence[nn.Module], norm: nn.Module
     ) -> None:
         super().__init__()
         self.config = config
         self.embed = embed
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
+
+    def init_weights(self) -> None:
+        """Draws fresh weights (`nn.init.init_weights`)."""
+        raise NotImplementedError
 
     def forward(
         self, tokens: Tensor, cache: Cache | None = None, positions: Tensor | None = None
@@ -64,28 +185,41 @@ class Architecture(nn.Module):
 
         Args:
             tokens: (B, T) int64.
-            state: what earlier calls left behind (`new_state`); extended by this call.
-            at: (T,) or (B, T) positions; by default they follow those in `state`. A negative
-                position is padding on the left, where the state has no slots for positions.
+            cache: of earlier calls (`new_cache`); extended by this call.
+            positions: (T,) or (B, T); by default they follow those in the cache. A negative
+                position is padding on the left, where rows of the cache cannot be ragged.
 
         Returns:
-            (B, T, W), after the last norm.
+            (B, T, C), after the last norm.
         """
-        where = forward_context(tokens, positions, cache.length if cache else 0)
-        x = self.embed(tokens, where.positions)
+        context = forward_context(tokens, positions, cache.length if cache else 0)
+        x = self.embed(tokens, context.positions)  # (B, T, C)
         for index, block in enumerate(self.blocks):
-            x = block(x, where, cache.layers[index] if cache else EMPTY)
+            x = block(x, context, cache.layers[index] if cache else EMPTY)
         if cache:
             cache.length += tokens.size(1)
         return self.norm(x)  # type: ignore[no-any-return]
 
     @property
     def max_position(self) -> int | None:
-        """The longest text it can read at once, in tokens; None: there is no limit."""
+        """The longest sequence it can read at once, in tokens; None: there is no limit."""
         return self.config.context_length
 
+    def new_cache(self, batch: int, capacity: int) -> Cache:
+        """An empty KV cache for `batch` rows of up to `capacity` positions."""
+        device = self.embed.token.weight.device
+        autocast = torch.is_autocast_enabled(device.type)
+        layers = []
+        for block in self.blocks:
+            attention = cast(Block, block).attention
+            dtype = torch.get_autocast_dtype(device.type) if autocast else attention.cache_dtype
+            heads, size = attention.kv_heads, attention.head_dim
+            keys_values = KVCache(batch, capacity, heads, size, dtype, device)
+            layers.append(LayerCache(self_attn=keys_values))
+        return Cache(layers)
+
     def recurrent_state(self, batch: int, memory: int | None = None) -> Cache | None:
-        """What is handed on from one window of a text to the next; None: nothing is.
+        """The empty state that is passed on from one window of a text to the next; None: none is.
 
         Args:
             batch: rows.
@@ -93,50 +227,66 @@ class Architecture(nn.Module):
         """
         return None
 
-    @property
-    def is_recurrent(self) -> bool:
-        """Whether something is handed on, so that a text must be read in its order."""
-        return type(self).recurrent_state is not Architecture.recurrent_state
+    def aux_loss(self) -> Tensor | None:
+        """A scalar that is added to the training loss after a forward pass, such as the load
+        balancing loss of a mixture of experts; None: there is none."""
+        return None
 
-    def new_cache(self, batch: int, capacity: int) -> Cache:
-        """An empty key/value cache for `batch` rows of up to `capacity` positions."""
-        device = self.embed.token.weight.device
-        mixed = torch.is_autocast_enabled(device.type)
-        layers = []
-        for block in self.blocks:
-            attention = cast(Block, block).attention
-            dtype = torch.get_autocast_dtype(device.type) if mixed else attention.cache_dtype
-            heads, size = attention.kv_heads, attention.head_dim
-            cache = KVCache(batch, capacity, heads, size, dtype, device)
-            layers.append(LayerCache(self_attn=cache))
-        return Cache(layers)
+    def param_groups(self, groups: Groups) -> Groups:
+        """Which weights an optimizer treats as matrices (train/optim/base.py); by default those of
+        rank 2 inside the blocks."""
+        return groups
 
+    # The same model in transformers.
 
-def pretraining(architecture: ModuleType) -> str:
-    """The task an architecture is pre-trained for: a file name in tasks/."""
-    return str(getattr(architecture, "TASK", "language"))
+    @classmethod
+    def to_hf_config(cls, config: Any) -> dict[str, Any] | None:
+        """The config.json of the same model in transformers; None where there is none."""
+        return None
 
+    @classmethod
+    def from_hf_config(cls, hf_config: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The fields of Config that a config.json of transformers asks for; None where it is
+        another architecture's. The inverse of `to_hf_config`.
 
-def check(config: Any, **positive: int | None) -> None:
-    """Refuses shapes that cannot be built, before anything is allocated.
+        Raises:
+            SettingError: names the field that this architecture cannot express.
+        """
+        return None
 
-    Raises:
-        SettingError: names the flag and the possible range.
-    """
-    for name, value in positive.items():
-        if value is not None and not 1 <= value <= 2**31:
-            raise SettingError(f"--model.{name}={value}: a whole number from 1 upwards is needed")
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.name != "dropout" and isinstance(value, float) and not 0 < value < math.inf:
-            raise SettingError(f"--model.{field.name}={value}: a number above 0 is needed")
-    if config.layers > 10_000:
-        raise SettingError(f"--model.layers={config.layers}: at most 10,000")
-    if not 0 <= config.dropout < 1:
-        raise SettingError(f"--model.dropout={config.dropout}: from 0 up to (not including) 1")
-    heads = getattr(config, "heads", 1)
-    if config.d_model % heads and getattr(config, "head_dim", None) is None:
-        raise SettingError(
-            f"--model.d_model={config.d_model} cannot be divided into --model.heads={heads}: "
-            f"use a width of {heads * max(1, round(config.d_model / heads))}"
-        )
+    @classmethod
+    def fused_sizes(cls, config: Any) -> FusedSizes:
+        """Where fused matrices are split for transformers: `parts` of the weight map -> rows."""
+        return {}
+
+    @classmethod
+    def to_hf_weights(cls, config: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Our weights as transformers stores them; overridden where the table does not suffice."""
+        depth = config.deepest_stack
+        return rename_to_hf(weights, cls.HF_WEIGHT_MAP, depth, cls.fused_sizes(config))
+
+    @classmethod
+    def from_hf_weights(cls, config: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The inverse of `to_hf_weights`.
+
+        Raises:
+            DamagedError: weights that are missing or that this architecture does not have.
+        """
+        return rename_from_hf(weights, cls.HF_WEIGHT_MAP, config.deepest_stack)
+
+    # What it costs (shared/cost.py), where weights and attention layers do not tell all.
+
+    @classmethod
+    def mixing_flops(cls, config: Any) -> int | None:
+        """Forward FLOPs per token between positions; None: counted from the attention layers."""
+        return None
+
+    @classmethod
+    def inactive_weights(cls, config: Any) -> int:
+        """Weights of matrices that a token does not pass through: experts it is not routed to."""
+        return 0
+
+    @classmethod
+    def state_size(cls, config: Any) -> int | None:
+        """Numbers that generation keeps of one sequence; None: counted from the KV cache."""
+        return None

@@ -4,198 +4,171 @@ Loads in Hugging Face as GPT2LMHeadModel. With sinusoidal positions too: that cl
 positions whatever is in it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor
 
-from ..nn.block import Block, pre_norm
+from ..nn.attention import Attention
+from ..nn.block import Block, Residual, pre_norm
 from ..nn.embeddings import Embedding, LearnedPositions, SinusoidalPositions
-from ..nn.init import init_weights, normal, ones, zeros
+from ..nn.init import Rule, init_weights, normal, ones, zeros
 from ..nn.mask import AttentionMask
-from ..nn.mlp import gelu_tanh
+from ..nn.mlp import MLP, Activation, gelu_tanh
 from ..nn.norm import LayerNorm
-from .base import Architecture, check
-from .shared.classic import classic_block
-from .shared.hf_config import Theirs, flag, is_kind, number, only, whole
-from .shared.weight_map import Name
+from .base import Architecture, BaseConfig, TransformerConfig
+from .shared.hf_config import HFConfig, boolean, integer, is_model, number, require
+from .shared.weight_map import WeightName
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(TransformerConfig):
     """The shape of the model."""
 
-    vocab_size: int = 0
-    """Number of tokens; set from the tokenizer."""
-    context_length: int = 256
-    """Longest sequence the model sees at once, in tokens."""
-    layers: int = 4
-    """Blocks."""
-    heads: int = 4
-    """Attention heads per block."""
-    d_model: int = 128
-    """Size of a token's vector."""
-    d_ff: int | None = None
-    """Size of the feed-forward layer; auto: four times the width."""
-    dropout: float = 0.0
-    """Share of embeddings, attention weights and sublayer outputs dropped while training."""
-    tie_embeddings: bool = True
-    """One matrix for reading and for writing tokens."""
     positions: Literal["learned", "sinusoidal"] = "learned"
     """A vector learned for each position, or the fixed sines of Vaswani et al. 2017."""
-    norm_eps: float = 1e-5
-    """Added under the root of a norm."""
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            context_length=self.context_length,
-            layers=self.layers,
-            heads=self.heads,
-            d_model=self.d_model,
-            d_ff=self.d_ff,
-        )
 
 
-def block(config: Config) -> Block:
-    """One layer."""
-    return classic_block(config, pre_norm, gelu_tanh, AttentionMask(causal=True))
+def block(
+    config: TransformerConfig,
+    residual: Residual = pre_norm,
+    activation: Activation = gelu_tanh,
+    mask: AttentionMask | None = None,
+) -> Block:
+    """One layer. GPT-1, GPT-3 and RoBERTa differ in these arguments and in nothing else."""
+    attention = Attention(
+        config.d_model,
+        config.heads,
+        mask=mask or AttentionMask(causal=True),
+        dropout=config.dropout,
+        attention_dropout=config.dropout,
+    )
+    mlp = MLP(config.d_model, config.ff_size, activation, dropout=config.dropout)
+    norms = LayerNorm(config.d_model, config.norm_eps), LayerNorm(config.d_model, config.norm_eps)
+    return Block(residual, attention, norms[0], mlp, norms[1])
 
 
-def sines(config: Config) -> SinusoidalPositions:
+def init_rules(config: BaseConfig) -> list[tuple[str, Rule]]:
+    """0.02 everywhere, residual outputs smaller by the root of their number (section 2.3)."""
+    residual = normal(0.02 / (2 * config.layers) ** 0.5)
+    return [
+        ("norm.weight", ones),
+        ("bias", zeros),
+        ("out.weight", residual),
+        ("down.weight", residual),
+        ("weight", normal(0.02)),
+    ]
+
+
+def sinusoidal(config: Config) -> SinusoidalPositions:
     """Sines divided by the root of the width: Vaswani et al. multiply token vectors by it instead
     (section 3.4). Sines of full size drown the tokens, and training finds no words for long."""
     return SinusoidalPositions(config.context_length, config.d_model, scale=config.d_model**-0.5)
+
+
+def _layer(ours: str, hf: str, *, transposed: bool = False) -> list[WeightName]:
+    """Weight and bias of one layer of a block."""
+    start, there = f"backbone.blocks.{{n}}.{ours}", f"transformer.h.{{n}}.{hf}"
+    return [
+        WeightName(f"{start}.weight", f"{there}.weight", transposed=transposed),
+        WeightName(f"{start}.bias", f"{there}.bias"),
+    ]
+
+
+BLOCK_WEIGHT_MAP = (
+    *_layer("attention_norm", "ln_1"),
+    *_layer("attention.qkv", "attn.c_attn", transposed=True),
+    *_layer("attention.out", "attn.c_proj", transposed=True),
+    *_layer("mlp_norm", "ln_2"),
+    *_layer("mlp.up", "mlp.c_fc", transposed=True),
+    *_layer("mlp.down", "mlp.c_proj", transposed=True),
+)
+POSITIONS = "transformer.wpe.weight"
 
 
 class Model(Architecture):
     """A GPT-2-shaped decoder."""
 
     config: Config
+    HF_CLASSES = ("GPT2LMHeadModel",)
+    HF_WEIGHT_MAP = (
+        WeightName("backbone.embed.token.weight", "transformer.wte.weight"),
+        WeightName("backbone.embed.position.weight", POSITIONS),
+        *BLOCK_WEIGHT_MAP,
+        WeightName("backbone.norm.weight", "transformer.ln_f.weight"),
+        WeightName("backbone.norm.bias", "transformer.ln_f.bias"),
+        WeightName("head.weight", "lm_head.weight"),
+    )
 
     def __init__(self, config: Config) -> None:
         learned = config.positions == "learned"
         position = (
-            LearnedPositions(config.context_length, config.d_model) if learned else sines(config)
+            LearnedPositions(config.context_length, config.d_model)
+            if learned
+            else sinusoidal(config)
         )
         embed = Embedding(config.vocab_size, config.d_model, position, config.dropout)
         blocks = [block(config) for _ in range(config.layers)]
         super().__init__(config, embed, blocks, LayerNorm(config.d_model, config.norm_eps))
 
     def init_weights(self) -> None:
-        """GPT-2's: 0.02 everywhere, residual outputs smaller by the root of their number."""
-        residual = 0.02 / (2 * self.config.layers) ** 0.5
-        table = [
-            ("norm.weight", ones),
-            ("bias", zeros),
-            ("out.weight", normal(residual)),
-            ("down.weight", normal(residual)),
-            ("weight", normal(0.02)),
-        ]
-        init_weights(self, table)
+        init_weights(self, init_rules(self.config))
 
+    @classmethod
+    def to_hf_weights(cls, config: Config, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """As the table says; sinusoidal positions, which are computed here, are stored there."""
+        renamed = super().to_hf_weights(config, weights)
+        if config.positions == "sinusoidal":
+            renamed[POSITIONS] = sinusoidal(config).table
+        return renamed
 
-BLOCK_NAMES = (
-    Name("backbone.blocks.{n}.attention_norm.weight", "transformer.h.{n}.ln_1.weight"),
-    Name("backbone.blocks.{n}.attention_norm.bias", "transformer.h.{n}.ln_1.bias"),
-    Name(
-        "backbone.blocks.{n}.attention.qkv.weight",
-        "transformer.h.{n}.attn.c_attn.weight",
-        transposed=True,
-    ),
-    Name("backbone.blocks.{n}.attention.qkv.bias", "transformer.h.{n}.attn.c_attn.bias"),
-    Name(
-        "backbone.blocks.{n}.attention.out.weight",
-        "transformer.h.{n}.attn.c_proj.weight",
-        transposed=True,
-    ),
-    Name("backbone.blocks.{n}.attention.out.bias", "transformer.h.{n}.attn.c_proj.bias"),
-    Name("backbone.blocks.{n}.mlp_norm.weight", "transformer.h.{n}.ln_2.weight"),
-    Name("backbone.blocks.{n}.mlp_norm.bias", "transformer.h.{n}.ln_2.bias"),
-    Name("backbone.blocks.{n}.mlp.up.weight", "transformer.h.{n}.mlp.c_fc.weight", transposed=True),
-    Name("backbone.blocks.{n}.mlp.up.bias", "transformer.h.{n}.mlp.c_fc.bias"),
-    Name(
-        "backbone.blocks.{n}.mlp.down.weight",
-        "transformer.h.{n}.mlp.c_proj.weight",
-        transposed=True,
-    ),
-    Name("backbone.blocks.{n}.mlp.down.bias", "transformer.h.{n}.mlp.c_proj.bias"),
-)
+    @classmethod
+    def from_hf_weights(cls, config: Config, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if config.positions == "sinusoidal":
+            weights = {name: weights[name] for name in weights if name != POSITIONS}
+        return super().from_hf_weights(config, weights)
 
-NAMES = (
-    Name("backbone.embed.token.weight", "transformer.wte.weight"),
-    Name("backbone.embed.position.weight", "transformer.wpe.weight"),
-    *BLOCK_NAMES,
-    Name("backbone.norm.weight", "transformer.ln_f.weight"),
-    Name("backbone.norm.bias", "transformer.ln_f.bias"),
-    Name("head.weight", "lm_head.weight"),
-)
+    @classmethod
+    def to_hf_config(cls, config: TransformerConfig) -> dict[str, Any]:
+        return {
+            "architectures": ["GPT2LMHeadModel"],
+            "model_type": "gpt2",
+            "vocab_size": config.vocab_size,
+            "n_positions": config.context_length,
+            "n_ctx": config.context_length,
+            "n_embd": config.d_model,
+            "n_layer": config.layers,
+            "n_head": config.heads,
+            "n_inner": config.d_ff,
+            "activation_function": "gelu_new",
+            "layer_norm_epsilon": config.norm_eps,
+            "scale_attn_weights": True,
+            "embd_pdrop": config.dropout,
+            "attn_pdrop": config.dropout,
+            "resid_pdrop": config.dropout,
+            "tie_word_embeddings": config.tie_embeddings,
+        }
 
-
-def complete(config: Config, theirs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Adds what the twin stores and this file computes: fixed positions."""
-    if config.positions == "learned":
-        return theirs
-    return {**theirs, "transformer.wpe.weight": sines(config).table}
-
-
-def reduce(config: Config, theirs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `complete`."""
-    if config.positions == "learned":
-        return theirs
-    return {name: theirs[name] for name in theirs if name != "transformer.wpe.weight"}
-
-
-def sizes(config: Config) -> dict[str, list[int]]:
-    """Nothing is cut: GPT-2 keeps query, key and value in one matrix too."""
-    return {}
-
-
-def foreign(config: Config) -> dict[str, Any]:
-    """Hugging Face's config.json."""
-    return {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "vocab_size": config.vocab_size,
-        "n_positions": config.context_length,
-        "n_ctx": config.context_length,
-        "n_embd": config.d_model,
-        "n_layer": config.layers,
-        "n_head": config.heads,
-        "n_inner": config.d_ff,
-        "activation_function": "gelu_new",
-        "layer_norm_epsilon": config.norm_eps,
-        "scale_attn_weights": True,
-        "embd_pdrop": config.dropout,
-        "attn_pdrop": config.dropout,
-        "resid_pdrop": config.dropout,
-        "tie_word_embeddings": config.tie_embeddings,
-    }
-
-
-def adopt(theirs: Theirs) -> dict[str, Any] | None:
-    """The fields of Config that a Hugging Face config.json asks for; None where it is no GPT-2.
-
-    Raises:
-        SettingError: names the field that this file cannot express.
-    """
-    if not is_kind(theirs, "GPT2LMHeadModel", "gpt2"):
-        return None
-    only(
-        theirs,
-        activation_function=("gelu_new", "gelu_pytorch_tanh"),
-        scale_attn_weights=(True,),
-        scale_attn_by_inverse_layer_idx=(False,),
-        add_cross_attention=(False,),
-    )
-    return {
-        "vocab_size": whole(theirs, "vocab_size"),
-        "context_length": whole(theirs, "n_positions", "n_ctx"),
-        "layers": whole(theirs, "n_layer"),
-        "heads": whole(theirs, "n_head"),
-        "d_model": whole(theirs, "n_embd"),
-        "d_ff": None if theirs.get("n_inner") is None else whole(theirs, "n_inner"),
-        "dropout": number(theirs, "resid_pdrop", default=0.1),
-        "tie_embeddings": flag(theirs, "tie_word_embeddings", True),
-        "norm_eps": number(theirs, "layer_norm_epsilon", default=1e-5),
-    }
+    @classmethod
+    def from_hf_config(cls, hf_config: HFConfig) -> dict[str, Any] | None:
+        if not is_model(hf_config, "GPT2LMHeadModel", "gpt2"):
+            return None
+        require(
+            hf_config,
+            activation_function=("gelu_new", "gelu_pytorch_tanh"),
+            scale_attn_weights=(True,),
+            scale_attn_by_inverse_layer_idx=(False,),
+            add_cross_attention=(False,),
+        )
+        return {
+            "vocab_size": integer(hf_config, "vocab_size"),
+            "context_length": integer(hf_config, "n_positions", "n_ctx"),
+            "layers": integer(hf_config, "n_layer"),
+            "heads": integer(hf_config, "n_head"),
+            "d_model": integer(hf_config, "n_embd"),
+            "d_ff": None if hf_config.get("n_inner") is None else integer(hf_config, "n_inner"),
+            "dropout": number(hf_config, "resid_pdrop", default=0.1),
+            "tie_embeddings": boolean(hf_config, "tie_word_embeddings", True),
+            "norm_eps": number(hf_config, "layer_norm_epsilon", default=1e-5),
+        }

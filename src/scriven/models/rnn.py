@@ -1,12 +1,12 @@
 """A recurrent network: plain RNN, GRU or LSTM (Elman 1990; Cho et al. 2014; Hochreiter and
 Schmidhuber 1997), with dropout between its layers (Zaremba et al. 2014). The baseline of the field.
 
-What it knows of a text is one vector for each layer, so it reads texts of any length. No other
-library of today can load this model.
+Its state is one vector for each layer, so it reads texts of any length. No other library of today
+can load this model.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -17,39 +17,28 @@ from ..nn.embeddings import Embedding
 from ..nn.init import init_weights, normal, zeros
 from ..nn.mask import forward_context
 from ..nn.recurrent import RecurrentLayer
-from .base import Architecture, check
-from .shared.weight_map import Name
+from .base import Architecture, BaseConfig
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(BaseConfig):
     """The shape of the model."""
 
-    vocab_size: int = 0
-    """Number of tokens; set from the tokenizer."""
     context_length: int = 256
-    """Length of a segment, in tokens; gradients stay within it, what is remembered does not."""
-    cell: Literal["rnn", "gru", "lstm"] = "lstm"
-    """Kind of layer: plain, with two gates, or with three gates and a cell."""
+    """Length of a segment, in tokens; gradients stay within it, the state is passed on."""
     layers: int = 2
     """Recurrent layers."""
     d_model: int = 128
-    """Size of what each layer remembers."""
-    embedding: int | None = None
-    """Size of a token's vector; other than d_model it needs tie_embeddings=false. auto: d_model."""
+    """Size of the state of each layer."""
     dropout: float = 0.0
     """Share of embeddings and of each layer's outputs dropped while training."""
-    tie_embeddings: bool = True
-    """One matrix for reading and for writing tokens."""
+    cell: Literal["rnn", "gru", "lstm"] = "lstm"
+    """Kind of layer: plain, with two gates, or with three gates and a cell."""
+    embedding: int | None = None
+    """Size of a token's vector; other than d_model it needs tie_embeddings=false. auto: d_model."""
 
     def __post_init__(self) -> None:
-        check(
-            self,
-            context_length=self.context_length,
-            layers=self.layers,
-            d_model=self.d_model,
-            embedding=self.embedding,
-        )
+        super().__post_init__()
         if self.tie_embeddings and self.embedding not in (None, self.d_model):
             raise SettingError(
                 f"--model.embedding={self.embedding} is not --model.d_model={self.d_model}: "
@@ -61,49 +50,17 @@ class Model(Architecture):
     """A stack of recurrent layers."""
 
     config: Config
+    position_kind = "none"
+    is_recurrent = True
 
     def __init__(self, config: Config) -> None:
         size = config.embedding or config.d_model
         embed = Embedding(config.vocab_size, size, dropout=config.dropout)
-        super().__init__(config, embed, [], nn.Identity())
-        self.blocks = nn.ModuleList(
+        blocks = [
             RecurrentLayer(config.cell, config.d_model if number else size, config.d_model)
             for number in range(config.layers)
-        )
-
-    def forward(
-        self, tokens: Tensor, cache: Cache | None = None, positions: Tensor | None = None
-    ) -> Tensor:
-        """Hidden states (B, T, W) of tokens (B, T).
-
-        Args:
-            tokens: int64.
-            state: what earlier calls left behind; extended by this call.
-            at: (T,) or (B, T) positions. Only their sign matters: negative ones are padding on
-                the left, where nothing is remembered.
-        """
-        rows = tokens.size(0)
-        gaps = [] if positions is None else (positions < 0).sum(-1).expand(rows).tolist()
-        x = self.embed(tokens, forward_context(tokens, positions, 0).positions)
-        for number, layer in enumerate(self.blocks):
-            x = layer(x, gaps, cache.layers[number].recurrent if cache else None)
-            x = dropout(x, self.config.dropout, self.training)
-        if cache:
-            cache.length += tokens.size(1)
-        return x  # type: ignore[no-any-return]
-
-    @property
-    def max_position(self) -> int | None:
-        """No limit."""
-        return None
-
-    def recurrent_state(self, batch: int, memory: int | None = None) -> Cache | None:
-        """An empty state, whose size is fixed; with a `memory` of 0 there is none."""
-        return None if memory == 0 else self.new_cache(batch, 0)
-
-    def new_cache(self, batch: int, capacity: int) -> Cache:
-        """An empty state; its size does not depend on the length of the text."""
-        return Cache([LayerCache(recurrent=RecurrentState()) for _ in self.blocks])
+        ]
+        super().__init__(config, embed, blocks, nn.Identity())
 
     def init_weights(self) -> None:
         """Signals keep their size on the way through, also where an LSTM's gates damp them.
@@ -123,20 +80,41 @@ class Model(Architecture):
         ]
         init_weights(self, table)
 
+    def forward(
+        self, tokens: Tensor, cache: Cache | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states (B, T, C) of tokens (B, T).
 
-NAMES: tuple[Name, ...] = ()
+        Args:
+            tokens: int64.
+            cache: the state that earlier calls left behind; updated by this call.
+            positions: (T,) or (B, T). Only their sign matters: negative ones are padding on the
+                left, where the state stays zero.
+        """
+        rows = tokens.size(0)
+        padding = [] if positions is None else (positions < 0).sum(-1).expand(rows).tolist()
+        x = self.embed(tokens, forward_context(tokens, positions, 0).positions)
+        for number, layer in enumerate(self.blocks):
+            x = layer(x, padding, cache.layers[number].recurrent if cache else None)
+            x = dropout(x, self.config.dropout, self.training)
+        if cache:
+            cache.length += tokens.size(1)
+        return x  # type: ignore[no-any-return]
 
+    @property
+    def max_position(self) -> int | None:
+        """No limit."""
+        return None
 
-def sizes(config: Config) -> dict[str, list[int]]:
-    """Nothing is cut."""
-    return {}
+    def recurrent_state(self, batch: int, memory: int | None = None) -> Cache | None:
+        """An empty state, whose size is fixed; with a `memory` of 0 there is none."""
+        return None if memory == 0 else self.new_cache(batch, 0)
 
+    def new_cache(self, batch: int, capacity: int) -> Cache:
+        """An empty state; its size does not depend on the length of the text."""
+        return Cache([LayerCache(recurrent=RecurrentState()) for _ in self.blocks])
 
-def foreign(config: Config) -> dict[str, Any] | None:
-    """No other library has this architecture."""
-    return None
-
-
-def remembered(config: Config) -> int:
-    """Numbers kept of one text, however long."""
-    return config.layers * config.d_model * (2 if config.cell == "lstm" else 1)
+    @classmethod
+    def state_size(cls, config: Config) -> int:
+        """The hidden state of each layer, and the cell of an LSTM."""
+        return config.layers * config.d_model * (2 if config.cell == "lstm" else 1)

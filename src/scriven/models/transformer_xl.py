@@ -1,12 +1,11 @@
 """Transformer-XL (Dai et al. 2019): a memory of earlier segments, and distances for positions.
 
-Post-norm blocks with ReLU as in the paper. Each layer remembers its inputs of the last `memory`
+Post-norm blocks with ReLU as in the paper. Each layer keeps its inputs of the last `memory`
 positions and attends to them too, without sending gradients there. Adaptive softmax is not built:
 every token has a full-sized vector. No other library of today can load this model.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -19,52 +18,29 @@ from ..nn.init import init_weights, normal, ones, zeros
 from ..nn.mask import AttentionMask
 from ..nn.mlp import MLP
 from ..nn.norm import LayerNorm
-from .base import Architecture, check
-from .shared.weight_map import Name
+from .base import Architecture, TransformerConfig
 
-TABLE = 8192
-"""Distances kept ready at most; further ones are computed when a text is that long."""
+MAX_TABLE_LENGTH = 8192
+"""Distances computed in advance at most; further ones are computed when a text is that long."""
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(TransformerConfig):
     """The shape of the model."""
 
-    vocab_size: int = 0
-    """Number of tokens; set from the tokenizer."""
     context_length: int = 256
     """Length of a segment, in tokens: what is read at once while training."""
     memory: int | None = None
     """Positions of earlier segments that each layer still sees. auto: as many as the context."""
     evaluation_memory: int | None = None
     """The same when the model is measured. auto: as while training."""
-    layers: int = 4
-    """Blocks."""
-    heads: int = 4
-    """Attention heads per block."""
-    d_model: int = 128
-    """Size of a token's vector."""
     head_dim: int | None = None
     """Size of a head; auto: width / heads."""
-    d_ff: int | None = None
-    """Size of the feed-forward layer; auto: four times the width."""
     dropout: float = 0.0
     """Share of embeddings and sublayer outputs dropped while training."""
-    tie_embeddings: bool = True
-    """One matrix for reading and for writing tokens."""
-    norm_eps: float = 1e-5
-    """Added under the root of a norm."""
 
     def __post_init__(self) -> None:
-        check(
-            self,
-            context_length=self.context_length,
-            layers=self.layers,
-            heads=self.heads,
-            d_model=self.d_model,
-            head_dim=self.head_dim,
-            d_ff=self.d_ff,
-        )
+        super().__post_init__()
         for name in ("memory", "evaluation_memory"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 2**31:
@@ -74,6 +50,9 @@ class Config:
                 f"--model.d_model={self.d_model}: distances are encoded in pairs of sine and "
                 f"cosine, so it must be even, such as {self.d_model + 1}"
             )
+
+    def _unbounded(self) -> tuple[str, ...]:
+        return ("vocab_size", "memory", "evaluation_memory")
 
     @property
     def trained_memory(self) -> int:
@@ -86,9 +65,8 @@ class Config:
         return self.trained_memory if self.evaluation_memory is None else self.evaluation_memory
 
     @property
-    def size_of_head(self) -> int:
-        """D."""
-        return self.head_dim or self.d_model // self.heads
+    def attended_length(self) -> int:
+        return self.context_length + self.trained_memory
 
 
 def block(config: Config, distances: DistanceEmbedding) -> Block:
@@ -96,42 +74,32 @@ def block(config: Config, distances: DistanceEmbedding) -> Block:
     attention = Attention(
         config.d_model,
         config.heads,
-        head_dim=config.size_of_head,
+        head_dim=config.head_size,
         bias=False,
         mask=AttentionMask(causal=True),
-        position=RelativePositions(distances, config.heads, config.size_of_head),
+        position=RelativePositions(distances, config.heads, config.head_size),
         dropout=config.dropout,
     )
-    d_ff = config.d_ff or 4 * config.d_model
-    mlp = MLP(config.d_model, d_ff, torch.relu, dropout=config.dropout)
+    mlp = MLP(config.d_model, config.ff_size, torch.relu, dropout=config.dropout)
     norms = LayerNorm(config.d_model, config.norm_eps), LayerNorm(config.d_model, config.norm_eps)
     return Block(post_norm, attention, norms[0], mlp, norms[1])
 
 
 class Model(Architecture):
-    """A decoder that remembers."""
+    """A decoder with a memory of earlier segments."""
 
     config: Config
+    position_kind = "relative"
+    is_recurrent = True
 
     def __init__(self, config: Config) -> None:
         embed = Embedding(
             config.vocab_size, config.d_model, dropout=config.dropout, scale=config.d_model**0.5
         )
         longest = config.context_length + max(config.trained_memory, config.measured_memory)
-        distances = DistanceEmbedding(config.d_model, min(longest + 1, TABLE))
+        distances = DistanceEmbedding(config.d_model, min(longest + 1, MAX_TABLE_LENGTH))
         blocks = [block(config, distances) for _ in range(config.layers)]
         super().__init__(config, embed, blocks, torch.nn.Identity())  # a block ends with its norm
-
-    @property
-    def max_position(self) -> int | None:
-        """As far as one token sees directly when the model is measured."""
-        return self.config.context_length + self.config.measured_memory
-
-    def recurrent_state(self, batch: int, memory: int | None = None) -> Cache | None:
-        """An empty memory for each layer; its length depends on whether the model trains."""
-        if memory is None:
-            memory = self.config.trained_memory if self.training else self.config.measured_memory
-        return Cache([LayerCache(self_attn=SegmentMemory(memory)) for _ in self.blocks])
 
     def init_weights(self) -> None:
         """Output projections start at zero; the authors' 0.02 everywhere learned more slowly."""
@@ -145,25 +113,23 @@ class Model(Architecture):
         ]
         init_weights(self, table)
 
+    @property
+    def max_position(self) -> int | None:
+        """As far as one token attends when the model is measured."""
+        return self.config.context_length + self.config.measured_memory
 
-NAMES: tuple[Name, ...] = ()
+    def recurrent_state(self, batch: int, memory: int | None = None) -> Cache | None:
+        """An empty memory for each layer; its length depends on whether the model trains."""
+        if memory is None:
+            memory = self.config.trained_memory if self.training else self.config.measured_memory
+        return Cache([LayerCache(self_attn=SegmentMemory(memory)) for _ in self.blocks])
 
-
-def sizes(config: Config) -> dict[str, list[int]]:
-    """Nothing is cut."""
-    return {}
-
-
-def foreign(config: Config) -> dict[str, Any] | None:
-    """No other library has this architecture any more."""
-    return None
-
-
-def mixing(config: Config) -> int:
-    """FLOPs per token beyond its weights: two scores and a value for each key that is seen, and
-    keys and values of the memory made anew for each segment. Distances, projected once for all
-    rows of a batch, count with the weights, as once per token."""
-    inner = config.heads * config.size_of_head
-    seen = 6 * inner * (config.context_length + 1 + 2 * config.trained_memory) // 2
-    again = 4 * config.d_model * inner * config.trained_memory // config.context_length
-    return config.layers * (seen + again)
+    @classmethod
+    def mixing_flops(cls, config: Config) -> int:
+        """Two scores and a value for each key that is attended to, and keys and values of the
+        memory, which are computed anew for each segment. Distances, projected once for all rows of
+        a batch, count with the weights, as once per token."""
+        inner = config.heads * config.head_size
+        attended = 6 * inner * (config.context_length + 1 + 2 * config.trained_memory) // 2
+        memory = 4 * config.d_model * inner * config.trained_memory // config.context_length
+        return config.layers * (attended + memory)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ..models.shared.cost import KEPT
+from ..models.shared.cost import ACTIVATIONS_PER_LAYER
 from ..train.optim.muon import NS_STEPS
 from .hardware import Hardware
 from .model_stats import ModelStats
@@ -105,7 +105,9 @@ def memory_by_part(
     number = BFLOAT16_ACTIVATION if hardware.half else FLOAT32
     activations = number * stats.activations
     if layout.checkpointing:  # the input of each block, and everything of one block
-        activations = FLOAT32 * stats.layers * stats.d_model + number * KEPT * stats.d_model
+        activations = (
+            FLOAT32 * stats.layers * stats.d_model + number * ACTIVATIONS_PER_LAYER * stats.d_model
+        )
     tokens = micro * stats.context_length
     return {
         "weights": FLOAT32 * stats.parameters / shards,

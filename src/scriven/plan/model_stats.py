@@ -7,12 +7,10 @@ from functools import lru_cache
 from typing import Any
 
 from .. import registry
-from ..models.base import pretraining
 from ..models.shared.cost import (
+    activations_per_token,
     build_empty,
     flops_per_token,
-    kept_per_token,
-    layers_of,
     parameters_by_part,
 )
 from ..train.optim.base import OptimizerModule, param_groups
@@ -63,7 +61,9 @@ def model_stats(architecture: str, model: Any, optimizer: str, fused: bool) -> M
         fused: whether attention is one kernel, as on GPUs.
     """
     module = registry.module("scriven.models", architecture)
-    task = build_empty(module, model, registry.module("scriven.tasks", pretraining(module)).Task)
+    task = build_empty(
+        module, model, registry.module("scriven.tasks", module.Model.pretraining_task).Task
+    )
     by_part = parameters_by_part(task)
     parameters = sum(by_part.values())
     backbone: Any = task.backbone
@@ -76,7 +76,7 @@ def model_stats(architecture: str, model: Any, optimizer: str, fused: bool) -> M
         min(count, matrices_per_batch(shape)) * math.prod(shape)
         for shape, count in Counter(matrices).items()
     ]
-    flops = flops_per_token(module, task)
+    flops = flops_per_token(task)
     return ModelStats(
         parameters,
         by_part,
@@ -84,13 +84,13 @@ def model_stats(architecture: str, model: Any, optimizer: str, fused: bool) -> M
         max(batches, default=0),
         by_muon + rest,
         max(blocks, default=parameters),
-        layers_of(model),
+        model.total_layers,
         model.d_model,
         model.vocab_size,
         model.context_length,
         flops["training"],
         3 * flops["between"],
-        kept_per_token(model, fused),
+        activations_per_token(model, fused),
     )
 
 

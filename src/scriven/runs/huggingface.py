@@ -27,7 +27,6 @@ from .. import config, registry
 from ..errors import DamagedError, InputError
 from ..files import printable, read_file, write_file
 from ..manifest import MANIFEST, FileEntry, build_manifest, file_entry, read_listed, read_manifest
-from ..models.shared.weight_map import from_twin, to_twin
 from ..tasks.shared.classification import SequenceClassification
 from ..tokenizers import Tokenizer, chat_template
 from .model_card import CARD, REWRITES, LossCurve, model_card, read_loss_curve
@@ -65,7 +64,7 @@ def hf_config_of(
         finetune: metadata of a fine-tuning, with the names of its labels.
     """
     finetune = finetune or {}
-    hf_config: dict[str, Any] | None = architecture.foreign(model)
+    hf_config: dict[str, Any] | None = architecture.Model.to_hf_config(model)
     if finetune.get("copy_head") or finetune.get("lm_score_weight"):
         return None
     if hf_config is None or task is None or not is_labelled(task):
@@ -95,11 +94,11 @@ def to_hf_weights(
     if not _has_hf_names(architecture, model, plain, task):
         return plain
     if task is None or not is_labelled(task):
-        return to_twin(architecture, model, plain)
+        return dict(architecture.Model.to_hf_weights(model, plain))
     score, words = plain.pop("head.weight"), plain.pop("words.weight", None)
     if words is not None:
         plain["head.weight"] = words
-    return {**to_twin(architecture, model, plain), SCORE: score}
+    return {**architecture.Model.to_hf_weights(model, plain), SCORE: score}
 
 
 def from_hf_weights(
@@ -113,9 +112,9 @@ def from_hf_weights(
     if not _has_hf_names(architecture, model, tensors, task):
         return tensors
     if task is None or not is_labelled(task) or SCORE not in tensors:
-        return from_twin(architecture, model, tensors)
+        return dict(architecture.Model.from_hf_weights(model, tensors))
     body = {name: tensor for name, tensor in tensors.items() if name != SCORE}
-    weights = from_twin(architecture, model, body)
+    weights = architecture.Model.from_hf_weights(model, body)
     if "head.weight" in weights:
         weights["words.weight"] = weights.pop("head.weight")
     return {**weights, "head.weight": tensors[SCORE]}

@@ -6,7 +6,7 @@
 Layers have the names they have in transformers, so the folder can be used with the same model
 there: a fused matrix is written in the parts it has there. Where transformers has no such model,
 names are our own. An adapter's A and B are rows of the same kind of table as the weights
-(models/shared/names.py), so one function splits, renames and joins both.
+(models/shared/weight_map.py), so one function splits, renames and joins both.
 Source: https://huggingface.co/docs/peft, "PEFT checkpoint format".
 """
 
@@ -23,7 +23,13 @@ from torch import Tensor, nn
 
 from ..errors import DamagedError, InputError
 from ..files import Content, printable, read_file, write_folder
-from ..models.shared.weight_map import Name, Sizes, deepest, expand, from_foreign, to_foreign
+from ..models.shared.weight_map import (
+    FusedSizes,
+    WeightName,
+    expand_layers,
+    rename_from_hf,
+    rename_to_hf,
+)
 from ..nn.lora import TARGETS, add_lora, lora_adapters, merge_lora
 from .huggingface import SCORE, hf_config_of, is_labelled
 from .weights import encode, load_tensors
@@ -135,12 +141,12 @@ def write_adapter(
     assert lora, "the task has no adapters"
     trained = {name: each for name, each in task.named_parameters() if each.requires_grad}
     whole = {name: each.detach() for name, each in trained.items() if ".lora." not in name}
-    tensors = to_foreign(whole, [names.row(name) for name in whole], 0, names.sizes)
+    tensors = rename_to_hf(whole, [names.row(name) for name in whole], 0, names.sizes)
     for name, one in lora.items():
         pair = {f"{name}{A}": one.a.detach(), f"{name}{B}": one.b.detach()}
-        tensors |= to_foreign(pair, names.pair(name), 0, names.with_rank(name, one.rank))
+        tensors |= rename_to_hf(pair, names.pair(name), 0, names.with_rank(name, one.rank))
     layers = {name.removesuffix(A) for name in tensors if name.endswith(A)}
-    other = {layer_of(each) for row in names.table for each in names.row(row).theirs} - layers
+    other = {layer_of(each) for row in names.table for each in names.row(row).hf_names} - layers
     first = next(iter(lora.values()))
     about = {
         "base_model_name_or_path": base,
@@ -226,12 +232,12 @@ def attach_adapter(
     for name in adaptable(weights):
         table += names.pair(name)
         names.fill(given, name, weights[name], stored.rank)
-    known = {theirs for row in table for theirs in row.theirs}
+    known = {name for row in table for name in row.hf_names}
     for name in given:
         if name not in known:
             raise InputError(f"{where} changes {name}, which this model has no place for")
     try:
-        found = from_foreign(given, table, 0)
+        found = rename_from_hf(given, table, 0)
     except (DamagedError, RuntimeError) as error:
         raise InputError(f"{where} does not fit this model: {error}") from error
     layers = {name.removesuffix(A).rpartition(".")[0] for name in found if name.endswith(A)}
@@ -276,40 +282,43 @@ class LoraNames:
 
     def __init__(self, architecture: ModuleType, config: Any, kind: str | None = None) -> None:
         self.twin = hf_config_of(architecture, config, kind)
-        rows = [] if self.twin is None else expand(architecture.NAMES, deepest(config))
+        rows = (
+            []
+            if self.twin is None
+            else expand_layers(architecture.Model.HF_WEIGHT_MAP, config.deepest_stack)
+        )
         self.table = {row.ours: row for row in rows}
         """Empty where there is no twin: then names are ours."""
         if rows and kind is not None and is_labelled(kind):
             self.table["words.weight"] = self.table["head.weight"]
-            self.table["head.weight"] = Name("head.weight", SCORE)
-        self.sizes: Sizes = architecture.sizes(config)
+            self.table["head.weight"] = WeightName("head.weight", SCORE)
+        self.sizes: FusedSizes = architecture.Model.fused_sizes(config)
 
     def cuts(self) -> dict[str, list[int]]:
         """Matrices that the twin stores in parts -> rows of each part."""
         return {row.ours: list(self.sizes[row.parts]) for row in self.table.values() if row.parts}
 
-    def row(self, name: str) -> Name:
+    def row(self, name: str) -> WeightName:
         """What one of our weights is called there."""
-        found = self.table.get(name) or Name(name, name)
-        theirs = (found.theirs,) if isinstance(found.theirs, str) else found.theirs
-        return Name(name, theirs, found.parts, found.transposed)
+        found = self.table.get(name) or WeightName(name, name)
+        return WeightName(name, found.hf_names, found.parts, found.transposed)
 
-    def pair(self, name: str) -> list[Name]:
+    def pair(self, name: str) -> list[WeightName]:
         """The rows of the A and B of one of our matrices; neither is ever transposed."""
         row = self.row(name)
-        layers = [layer_of(theirs) for theirs in row.theirs]
+        layers = [layer_of(each) for each in row.hf_names]
         return [
-            Name(f"{name}{A}", tuple(f"{each}{A}" for each in layers), row.parts and "rank"),
-            Name(f"{name}{B}", tuple(f"{each}{B}" for each in layers), row.parts),
+            WeightName(f"{name}{A}", tuple(f"{each}{A}" for each in layers), row.parts and "rank"),
+            WeightName(f"{name}{B}", tuple(f"{each}{B}" for each in layers), row.parts),
         ]
 
-    def with_rank(self, name: str, rank: int) -> Sizes:
+    def with_rank(self, name: str, rank: int) -> FusedSizes:
         """Where the tables of `pair` cut."""
-        return {**self.sizes, "rank": [rank] * len(self.row(name).theirs)}
+        return {**self.sizes, "rank": [rank] * len(self.row(name).hf_names)}
 
     def fill(self, given: dict[str, Tensor], name: str, weight: Tensor, rank: int) -> None:
         """Adds an adapter of zeros for each part that has none, beside one that has."""
-        layers = [layer_of(theirs) for theirs in self.row(name).theirs]
+        layers = [layer_of(each) for each in self.row(name).hf_names]
         if not any(f"{layer}{A}" in given for layer in layers):
             return
         sizes = self.cuts().get(name, [weight.size(0)])

@@ -14,7 +14,6 @@ from typing import Any
 
 from .. import config, registry
 from ..errors import InputError, SettingError
-from ..models.base import Architecture, pretraining
 from ..models.shared.cost import build_empty, check_fits
 from ..runs.load import Loaded
 from ..runtime import Runtime, available_memory
@@ -108,7 +107,7 @@ def plan_pretraining(
     """
     check_settings(settings)
     module = registry.module("scriven.models", architecture)
-    kind = task or pretraining(module)
+    kind = task or module.Model.pretraining_task
     choices = Choices(settings, runtime)
     gpu = runtime.device.type != "cpu"
     stage = _Pretraining(module, kind, gpu, budget, data, choices)
@@ -152,11 +151,11 @@ class _Pretraining:
         self.module, self.task, self.gpu = module, task, gpu
         self.budget, self.data, self.choices = budget, data, choices
         # short sequences first are measured to help on a CPU, for architectures that say so
-        self.warmup = not gpu and task == "language" and getattr(module, "GROWS", False)
+        self.warmup = not gpu and task == "language" and module.Model.grows_context
         # on a CPU a short wall-clock budget asks for a small model and short sequences
         wall_clock = budget.unit == "seconds" and not gpu
         self.seconds = budget.amount if wall_clock else math.inf
-        self.recurrent = module.Model.recurrent_state is not Architecture.recurrent_state
+        self.recurrent = module.Model.is_recurrent
 
     def model(self, model_changes: Mapping[str, object], size: str | None) -> tuple[Any, bool]:
         """The Config, and whether its shape is one for a very short budget."""
@@ -328,7 +327,7 @@ def finetune_model_config(
     before = base.task.backbone.config
     changes = {"vocab_size": tokenizer.vocab_size, "dropout": FINETUNE_DROPOUT, **model_changes}
     # RoBERTa counts positions from the id of its padding token, which moves with the vocabulary
-    if "padding" in {field.name for field in dataclasses.fields(before)}:  # type: ignore[arg-type]
+    if "padding" in {field.name for field in dataclasses.fields(before)}:
         changes["padding"] = tokenizer.pad
     return config.replace(before, changes, "model")
 

@@ -13,7 +13,7 @@ from ..data.sources import are_pairs
 from ..distributed import DistributedContext
 from ..errors import InputError, SettingError
 from ..generate.sampling import MAX_SEED, check_int
-from ..models.base import Architecture, pretraining
+from ..models.base import Architecture
 from ..runs.folder import find_run
 from ..runtime import Runtime, choose_runtime
 from ..settings import Settings, TokenizerSettings
@@ -95,7 +95,7 @@ class Pretraining:
         )
         self.seed = 0 if overrides.seed is None else overrides.seed
         check_int("seed", self.seed, MAX_SEED)
-        self.task = pretraining(module)
+        self.task = module.Model.pretraining_task
         if self.task == "seq2seq" and are_pairs(request.sources, settings.data):
             self.task = "pairs"
         self.corpus = self._read(settings, self.seed, self.task, self.say)
