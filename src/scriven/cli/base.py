@@ -2,9 +2,13 @@
 
 import json
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import field, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+
+from ..generate.logits.base import processor_classes
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -23,6 +27,37 @@ def emit(data: dict[str, Any], text: str, as_json: bool) -> None:
 
 Precision = Literal["float32", "bfloat16", "int8"]
 """Of the products while a model writes."""
+
+
+def sampling_flags(
+    notes: Mapping[str, str] | None = None, **defaults: object
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command one flag for each logits processor, as its parameter `sampling`.
+
+    Flag, type and help come from the processor's field, so a new processor needs no change here.
+
+    Args:
+        notes: what the help of a flag says besides, by the name of the setting.
+        defaults: of this command, where they differ from the processor's.
+    """
+    fields: list[tuple[str, Any, Any]] = []
+    for kind in processor_classes():
+        setting = kind.setting()
+        default = defaults.get(setting.name, setting.default)
+        type_ = setting.type if default is not None else setting.type | None  # type: ignore[operator]
+        text = " ".join(filter(None, [setting.metadata["help"], (notes or {}).get(setting.name)]))
+        flag = Annotated[type_, Parameter(help=text)]  # type: ignore[valid-type]
+        fields.append((setting.name, flag, field(default=default)))
+    flags = make_dataclass("SamplingFlags", fields, frozen=True)
+    flags.__module__ = __name__  # cyclopts flattens no class of the standard library
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        command.__annotations__["sampling"] = Annotated[flags, Parameter(name="*")]
+        assert command.__kwdefaults__ is not None
+        command.__kwdefaults__["sampling"] = flags()
+        return command
+
+    return decorate
 
 
 def open_model(run: str, arch: str | None, dtype: str | None = None) -> "Model":

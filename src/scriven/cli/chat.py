@@ -4,11 +4,12 @@ import contextlib
 import sys
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, ScrivenError
-from .base import Precision, emit, for_terminal, note, open_model
+from .base import Precision, emit, for_terminal, note, open_model, sampling_flags
 
 if TYPE_CHECKING:
     from ..generate.chat import Conversation
@@ -26,17 +27,14 @@ Ctrl-C stops an answer; // at the beginning of a message stands for /"""
 PROMPT = "> "
 
 
+@sampling_flags(temperature=0.8)
 def chat(
     run: str,
     *,
     system: str | None = None,
     load: str | None = None,
     max_new_tokens: int = 500,
-    temperature: float = 0.8,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
-    repetition_penalty: float = 1.0,
+    sampling: Any = None,
     seed: int = 0,
     stop: tuple[str, ...] = (),
     dtype: Precision | None = None,
@@ -58,16 +56,6 @@ def chat(
         Go on with a conversation that /save has written.
     max_new_tokens
         Longest answer, in tokens.
-    temperature
-        0 always takes the likeliest token; 1 draws as the model believes.
-    top_k
-        Draw from the k likeliest tokens only; 0 for all.
-    top_p
-        Draw from the likeliest tokens that together have this probability.
-    min_p
-        Leave out tokens less likely than this share of the likeliest one.
-    repetition_penalty
-        Above 1, tokens already there become less likely.
     seed
         The same seed and the same messages give the same answers.
     stop
@@ -82,11 +70,7 @@ def chat(
     """
     knobs: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "repetition_penalty": repetition_penalty,
+        **asdict(sampling),
         "seed": seed,
         "stop": stop,
     }
