@@ -13,7 +13,7 @@ from ..errors import DamagedError, InputError
 from ..files import printable, read_file, write_file
 from ..tokenizers.base import Tokenizer
 from ..tokenizers.chat_template import Message, check_messages, render_ids
-from ..tokenizers.special_tokens import clean
+from ..tokenizers import clean
 from .sequence import GenerationChunk
 
 Write = Callable[..., Iterator[GenerationChunk]]

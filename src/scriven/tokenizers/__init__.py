@@ -3,17 +3,17 @@
 base             Tokenizer and StreamDecoder, on top of the library `tokenizers`
 char byte ...    one kind each: its class and how its vocabulary is trained
 vocabulary       which kind and size suit a text, training
-special_tokens   tokens that are no text, and text made safe for UTF-8 and for terminals
+special_tokens   tokens that are no text, and text made safe for a terminal
 patterns         how text is split before merging, and where it may be cut
 files            loading tokenizer.json and tokenizer_config.json
 fast             byte-level BPE through gigatoken, where it is installed
 chat_template    conversations as text and as ids
 """
 
-from .base import StreamDecoder, Tokenizer
+from .base import StreamDecoder, Tokenizer, clean, tokenizer_class
 from .files import load_tokenizer
-from .special_tokens import EOS, PAD, clean
-from .vocabulary import choose_kind, tokenizer_class, train_tokenizer
+from .special_tokens import EOS, PAD
+from .vocabulary import choose_kind, train_tokenizer
 
 __all__ = [
     "EOS",

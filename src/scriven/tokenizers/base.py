@@ -8,7 +8,6 @@ import codecs
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +22,7 @@ import tokenizers
 from .. import registry
 from ..errors import InputError
 from .patterns import chunks
-from .special_tokens import EOS, MASK, PAD, SPECIAL_TOKENS, clean
+from .special_tokens import EOS, MASK, PAD, SPECIAL_TOKENS
 
 Ids = npt.NDArray[np.int32]
 
@@ -45,7 +44,9 @@ BYTE_TO_CHARACTER = {byte: chr(byte) for byte in _PRINTABLE} | {
 }
 CHARACTER_TO_BYTE = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
 
-_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+BYTE_TOKENS = {byte: f"<0x{byte:02X}>" for byte in range(256)}
+"""The names of bytes in a character vocabulary: 0xE2 -> `<0xE2>`."""
+_TOKEN_TO_BYTE = {token: bytes([byte]) for byte, token in BYTE_TOKENS.items()}
 _INPUT_TOKENS = ("start", "delimiter", "extract")
 """Special tokens around a labelled input (GPT-1 paper, section 3.3)."""
 
@@ -55,9 +56,30 @@ def kinds() -> list[str]:
     return registry.names("scriven.tokenizers", exclude=NOT_KINDS)
 
 
-def byte_token(byte: int) -> str:
-    """The name of a byte in a character vocabulary: 0xE2 -> `<0xE2>`."""
-    return f"<0x{byte:02X}>"
+def tokenizer_class(kind: str) -> type["Tokenizer"]:
+    """The class of a kind.
+
+    Raises:
+        InputError: no such kind.
+    """
+    module = registry.module("scriven.tokenizers", kind, exclude=NOT_KINDS)
+    found: type[Tokenizer] = module.Tokenizer
+    return found
+
+
+def clean(text: str) -> str:
+    """Text without lone surrogates: pairs become their character, single ones U+FFFD.
+
+    A Python string may hold half a surrogate pair (JSON's "\\ud83d" makes one), which no UTF-8
+    file can. Text that is already fine is returned as it is.
+    """
+    if text.isascii():  # much cheaper than encoding, and true of most texts
+        return text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 class Tokenizer:
@@ -101,21 +123,16 @@ class Tokenizer:
             if token.special
         }
         self.vocab_size: int = max(vocabulary.values()) + 1
-        self.bytes_of = self._bytes_of(vocabulary)
+        self.bytes_of = [b""] * self.vocab_size
         """What each id writes; special ids and gaps write nothing."""
-        self._build_tables(backend.get_vocab(with_added_tokens=False))
-
-    def _bytes_of(self, vocabulary: Mapping[str, int]) -> list[bytes]:
-        table = [b""] * self.vocab_size
         for token, number in vocabulary.items():
             if token in self.special:
                 continue
             if self.is_byte_level:
-                table[number] = bytes(CHARACTER_TO_BYTE[character] for character in token)
+                self.bytes_of[number] = bytes(CHARACTER_TO_BYTE[each] for each in token)
             else:
-                byte = _BYTE_TOKEN.fullmatch(token)
-                table[number] = bytes([int(byte[1], 16)]) if byte else token.encode("utf-8")
-        return table
+                self.bytes_of[number] = _TOKEN_TO_BYTE.get(token) or token.encode("utf-8")
+        self._build_tables(backend.get_vocab(with_added_tokens=False))
 
     def _build_tables(self, vocabulary: Mapping[str, int]) -> None:
         """Whatever a kind needs to encode faster than the library."""

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer as Backend
 
 from ..settings import TokenizerSettings
 from . import base
-from .base import CACHED_PART, Ids, byte_token, in_groups, split_ids
-from .special_tokens import EOS, PAD, clean
+from .base import BYTE_TOKENS, CACHED_PART, Ids, clean, in_groups, split_ids
+from .special_tokens import EOS, PAD
 
 
 def train(pieces: Iterable[str], settings: TokenizerSettings) -> "Tokenizer":
@@ -27,7 +27,7 @@ def train(pieces: Iterable[str], settings: TokenizerSettings) -> "Tokenizer":
     characters: set[str] = set()
     for piece in pieces:
         characters.update(clean(piece))
-    names = [*sorted(characters), *(byte_token(byte) for byte in range(256))]
+    names = [*sorted(characters), *BYTE_TOKENS.values()]
     vocabulary = {name: number for number, name in enumerate(names)}
     backend = Backend(BPE(vocab=vocabulary, merges=[], byte_fallback=True))
     backend.decoder = Sequence([ByteFallback(), Fuse()])
@@ -48,7 +48,9 @@ class Tokenizer(base.Tokenizer):
         self.table = np.full(max(known, default=0) + 2, -1, dtype=np.int32)
         for code, number in known.items():
             self.table[code] = number
-        self.byte_ids = np.array([vocabulary[byte_token(b)] for b in range(256)], dtype=np.int32)
+        self.byte_ids = np.array(
+            [vocabulary[each] for each in BYTE_TOKENS.values()], dtype=np.int32
+        )
 
     def encode_array(self, text: str) -> Ids:
         return self._encode_long(clean(text))

@@ -13,10 +13,9 @@ from tokenizers.decoders import ByteFallback, Fuse, Sequence
 import tokenizers
 
 from ..errors import DamagedError, InputError
-from .base import BYTE_TO_CHARACTER, Tokenizer, byte_token, kinds
+from .base import BYTE_TO_CHARACTER, BYTE_TOKENS, Tokenizer, kinds, tokenizer_class
 from .patterns import PATTERNS
 from .special_tokens import EOS, PAD
-from .vocabulary import tokenizer_class
 
 FILE_LIMIT = 256 * 1024 * 1024
 """Bytes of tokenizer.json."""
@@ -140,8 +139,8 @@ def _steps(part: object, inner: str) -> list[dict[str, Any]]:
 
 def _check_alphabet(vocabulary: dict[str, int], kind: str, path: Path) -> None:
     """Every byte must have an id, or some text could not be written down."""
-    for byte, level in BYTE_TO_CHARACTER.items():
-        if (byte_token(byte) if kind == "char" else level) not in vocabulary:
+    for byte, token in (BYTE_TOKENS if kind == "char" else BYTE_TO_CHARACTER).items():
+        if token not in vocabulary:
             raise DamagedError(f"{path} has no token for the byte {byte}; restore the file")
 
 

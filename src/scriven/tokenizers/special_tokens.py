@@ -1,4 +1,4 @@
-"""The structural tokens of our tokenizers, and text made safe for UTF-8."""
+"""The special tokens of our tokenizers, and text made safe for a terminal. Loads no library."""
 
 import re
 
@@ -30,18 +30,3 @@ def replace_control_characters(text: str) -> str:
     An untrained model writes any bytes at all, and some of them would rule the terminal.
     """
     return _CONTROL.sub("\ufffd", text)
-
-
-def clean(text: str) -> str:
-    """Text without lone surrogates: pairs become their character, single ones U+FFFD.
-
-    A Python string may hold half a surrogate pair (JSON's "\\ud83d" makes one), which no UTF-8
-    file can. Text that is already fine is returned as it is.
-    """
-    if text.isascii():  # a quick look that spares most texts the next one
-        return text
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

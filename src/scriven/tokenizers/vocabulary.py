@@ -46,14 +46,3 @@ def train_tokenizer(kind: str, pieces: Iterator[str], settings: TokenizerSetting
     module = registry.module("scriven.tokenizers", kind, exclude=NOT_KINDS)
     trained: Tokenizer = module.train(pieces, settings)
     return trained
-
-
-def tokenizer_class(kind: str) -> type[Tokenizer]:
-    """The class of a kind.
-
-    Raises:
-        InputError: no such kind.
-    """
-    module = registry.module("scriven.tokenizers", kind, exclude=NOT_KINDS)
-    found: type[Tokenizer] = module.Tokenizer
-    return found

@@ -23,7 +23,7 @@ from torch import Tensor
 from ...errors import MissingExtra
 from ...runs.load import Loaded
 from ...tokenizers import Tokenizer, chat_template
-from ...tokenizers.base import CHARACTER_TO_BYTE, byte_token
+from ...tokenizers.base import BYTE_TOKENS, CHARACTER_TO_BYTE
 from ..base import (
     ExportTarget,
     Floats,
@@ -321,7 +321,7 @@ def add_vocabulary(writer: Any, tokenizer: Tokenizer, size: int) -> None:
     token_ids = tokenizer.backend.get_vocab(with_added_tokens=True)
     names = sorted(token_ids, key=lambda name: token_ids[name])
     is_char = tokenizer.kind == "char"
-    byte_tokens = {byte_token(byte) for byte in range(256)} if is_char else set()
+    byte_tokens = set(BYTE_TOKENS.values()) if is_char else set()
     types = [
         _CONTROL if name in tokenizer.special else _BYTE if name in byte_tokens else _NORMAL
         for name in names
