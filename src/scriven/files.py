@@ -5,7 +5,7 @@ folder. The page cache survives a kill but not a power cut, so the rename may re
 after the content, and a save is reported only after the rename is on the disk.
 
     write_file, write_stream, write_folder   content that this process holds
-    replacing_file, new_folder               content that another writer puts under a temporary name
+    new_folder, rename_durably               content that another writer puts under a temporary name
     read_file                                a regular file, read once, of bounded size
     disk_errors, write_error, read_error     an OSError as one line with its remedy
 
@@ -38,7 +38,9 @@ RETRY_WAITS = (0.05, 0.2, 0.8)
 """Seconds before each new attempt after an error that may be transient."""
 OTHER_FOLDER = "choose another folder with --out"
 
+# network file systems report these for an outage of seconds
 _TRANSIENT = {errno.EIO, errno.EINTR, errno.ESTALE}
+# the disk, the user's quota, or the process's limit on file sizes
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TEMPORARY_NAME = re.compile(re.escape(TEMPORARY) + r".*-(\d{1,10})", re.DOTALL)
 _in_use: set[Path] = set()
@@ -59,6 +61,7 @@ def write_file(path: Path, content: Content) -> None:
             os.replace(temporary, path)
             sync_folder(path.parent)
 
+    # each attempt starts with a new temporary file: see fsync above
     _retry(attempt, path, _size(content))
 
 
@@ -70,21 +73,11 @@ def write_stream(path: Path, parts: Iterable[Buffer]) -> None:
     Raises:
         ResourceError, InputError: as `write_file`.
     """
-    with replacing_file(path) as temporary:
-        _write(temporary, parts)
-
-
-@contextlib.contextmanager
-def replacing_file(path: Path) -> Iterator[Path]:
-    """A temporary name to write to, by any means; it replaces `path` when the block ends.
-
-    Raises:
-        ResourceError, InputError: as `write_file`; an OSError of the block as well.
-    """
     remove_leftovers(path.parent, path.name)
     with disk_errors(path), _temporary(path) as temporary:
-        yield temporary
-        rename_durably(temporary, path)
+        _write(temporary, parts)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
 
 
 def rename_durably(source: Path, path: Path) -> None:
@@ -106,6 +99,7 @@ def write_folder(path: Path, files: Mapping[str, Content]) -> None:
 
     def attempt() -> None:
         with _temporary(path) as temporary:
+            # fails where the name exists, so two processes never fill one folder
             os.mkdir(temporary)
             for name, content in files.items():
                 _write(temporary / name, buffers(content))
@@ -129,18 +123,21 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         ResourceError, InputError: as `write_file`; an OSError of the block as well.
     """
+    # 1. a folder of the same file system, so that the rename at the end is atomic
     make_folder(path.parent)
     remove_leftovers(path.parent)
     with disk_errors(path), _temporary(path) as temporary:
+        # 2. the caller fills it
         inside = temporary / path.name
         os.makedirs(inside)
         yield inside
-        # other writers do not fsync: every file, then every folder, the innermost first
+        # 3. other writers do not fsync: every file, then every folder, the innermost first
         for folder, _, names in os.walk(inside, topdown=False):
             for name in names:
                 if not os.path.islink(os.path.join(folder, name)):
                     sync_file(Path(folder, name))
             sync_folder(Path(folder))
+        # 4. everything is on the disk: give it its name; rmdir refuses a folder that is not empty
         if not replace and path.exists():
             os.rmdir(path)
         _replace_folder(inside, path)
@@ -156,6 +153,7 @@ def make_folder(path: Path) -> None:
     def attempt() -> None:
         missing = [each for each in (path, *path.parents) if not each.exists()]
         os.makedirs(path, exist_ok=True)
+        # the name of each new folder is an entry of the one above
         for each in missing:
             sync_folder(each.parent)
 
@@ -170,6 +168,7 @@ def remove_folder(path: Path) -> bool:
     """
     with _temporary(path) as temporary:
         try:
+            # one rename, then a slow deletion that may be interrupted
             os.rename(path, temporary)
         except FileNotFoundError:
             return True
@@ -193,6 +192,7 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
         process = int(match[1])
         if name is not None and each != _temporary_name(name, process):
             continue
+        # a process id may be reused: then the leftover stays until that process ends
         if process == os.getpid() or not is_running(process):
             _remove(folder / each)
 
@@ -240,6 +240,7 @@ def read_file(path: Path, limit: int | None = None) -> bytearray:
             raise DamagedError(
                 f"{printable(path)} has {format_bytes(size)}, at most {format_bytes(limit)} fit"
             )
+        # allocated once and read into: no second copy of a large file
         content = bytearray(size)
         with path.open("rb") as file:
             count = file.readinto(content)
@@ -254,6 +255,7 @@ def read_file(path: Path, limit: int | None = None) -> bytearray:
 
 def file_size(path: Path) -> int:
     """The size of a regular file in bytes; DamagedError for a pipe or device, which would block."""
+    # stat and not open: opening a pipe waits for a writer
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise DamagedError(f"{printable(path)} is not a regular file")
@@ -280,6 +282,7 @@ def write_error(
     where = printable(path)
     if error.errno in _DISK_FULL:
         try:
+            # free space of the file system, which may have been unmounted by now
             free = format_bytes(shutil.disk_usage(path.parent).free)
         except OSError:
             free = "too little"
@@ -317,6 +320,7 @@ def is_running(process: int) -> bool:
     if os.name == "nt":  # there, signal 0 is not harmless
         return True
     try:
+        # signal 0 is not sent, only checked
         os.kill(process, 0)
     except ProcessLookupError:
         return False
@@ -374,10 +378,12 @@ def _write(path: Path, parts: Iterable[Buffer]) -> None:
 
 def _replace_folder(temporary: Path, path: Path) -> None:
     """Renames a complete folder to its name, after renaming the folder there to `.old-NAME`."""
+    # no system call swaps two folders everywhere, so there is a moment without the name
     replaced = path.with_name(REPLACED + path.name)
     if path.exists():
         remove_folder(replaced)
         os.rename(path, replaced)
+    # the content was synced by the caller, its name is synced here
     os.rename(temporary, path)
     sync_folder(path.parent)
     if replaced.exists():

@@ -50,6 +50,7 @@ def installed_version() -> str:
 
 def signed_json(content: Mapping[str, Any]) -> bytes:
     """A JSON object as bytes, with the format version in front and its digest at the end."""
+    # the format comes first, so that a person sees it in the first line
     body = {"format": FORMAT, **content}
     assert "digest" not in body, "the digest is added here"
     return _dump({**body, "digest": _digest(body)})
@@ -69,6 +70,7 @@ def parse_signed_json(raw: bytes | bytearray, where: str) -> dict[str, Any]:
     if not raw:
         raise DamagedError(f"{where} is empty")
     try:
+        # 1. the digest, and the same bytes when it is written again
         content = json.loads(raw.decode("ascii"))
         if not isinstance(content, dict) or not isinstance(content.get("format"), int):
             raise DamagedError(f"{where} is damaged: it has no format version")
@@ -76,6 +78,7 @@ def parse_signed_json(raw: bytes | bytearray, where: str) -> dict[str, Any]:
         intact = content.get("digest") == _digest(body) and _dump(content) == raw
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{where} is damaged: not the JSON that was written") from error
+    # 2. the format
     if content["format"] > FORMAT:
         by = content.get("scriven", "a later release")
         text = (
@@ -84,6 +87,7 @@ def parse_signed_json(raw: bytes | bytearray, where: str) -> dict[str, Any]:
         )
         # a flipped bit can make a version look newer: only an intact file is believed
         raise NewerFormatError(text) if intact else DamagedError(f"{text}, or the file is damaged")
+    # 3. only now can the content be believed
     if not intact:
         raise DamagedError(f"{where} was changed after it was written ({format_bytes(len(raw))})")
     if content["format"] < FORMAT:
@@ -98,6 +102,7 @@ def file_entry(content: Content) -> FileEntry:
     """The entry of a file that is about to be written."""
     digest, size = hashlib.sha256(), 0
     for buffer in buffers(content):
+        # hashlib releases the interpreter lock for large buffers
         digest.update(buffer)
         size += len(buffer)
     return FileEntry(size, digest.hexdigest())
@@ -110,8 +115,10 @@ def hash_file(path: Path) -> FileEntry:
         DamagedError: it is missing, no regular file or cannot be read. InputError: not permitted.
     """
     try:
+        # the size first: a file that was cut or grew is refused without reading it
         size = file_size(path)
         with path.open("rb") as file:
+            # in blocks, through the page cache
             return FileEntry(size, hashlib.file_digest(file, "sha256").hexdigest())
     except OSError as error:
         raise read_error(path, error) from error
@@ -153,6 +160,7 @@ def read_manifest(
     """
     path = folder / MANIFEST
     content = parse_signed_json(read_file(path, MANIFEST_LIMIT), printable(path))
+    # a whole checkpoint copied under another name is not that checkpoint
     for name, expected in identity.items():
         if content.get(name) != expected:
             raise DamagedError(
@@ -160,10 +168,12 @@ def read_manifest(
             )
     entries: dict[str, FileEntry] = {}
     try:
+        # names are not trusted yet: _listed_path looks each up in the folder
         for name, listed in (
             content.get("replacing", {}) if replacing else content["files"]
         ).items():
             size, digest = listed["size"], listed["sha256"]
+            # a digest of another type would never equal one
             if not isinstance(size, int) or not isinstance(digest, str):
                 raise TypeError
             entries[name] = FileEntry(size, digest)
@@ -219,6 +229,7 @@ def _listed_path(folder: Path, name: str, expected: FileEntry) -> Path:
     """The path of a listed file that is there and has the listed size."""
     path = folder / name
     try:
+        # never joined to a path before it is known to be one of the names in the folder
         if name not in os.listdir(folder):
             raise DamagedError(f"{printable(path)} is missing")
         size = file_size(path)

@@ -1,11 +1,17 @@
-"""Faults for tests: a forked child, and a kill or an error at the n-th call that changes a disk."""
+"""Faults for tests: a forked child, and a kill or an error at the n-th call that changes a disk.
 
+Calls through `os` and through `io` (`open`, `Path.open`, `Path.write_bytes`) are both seen.
+"""
+
+import builtins
 import contextlib
+import io
 import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -49,27 +55,68 @@ def as_nobody(action: Callable[[], None]) -> None:
     assert status == 0, text
 
 
+PATHS: dict[int, str] = {}
+"""Descriptor -> path of what a block of `calls` has opened, for reading too."""
+
+
+class _Watched:
+    """A file of `io` whose writes are seen."""
+
+    def __init__(self, file: Any, note: Callable[..., None]) -> None:
+        self.file, self.note = file, note
+
+    def write(self, data: Any) -> int:
+        self.note("write", self.file.fileno(), data)
+        return int(self.file.write(data))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def __enter__(self) -> "_Watched":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
 @contextlib.contextmanager
 def calls(before: Callable[[int, str, tuple[object, ...]], None]) -> Iterator[list[str]]:
     """Counts the disk calls of a block; `before(number, name, arguments)` may kill or raise."""
     made: list[str] = []
     real = {name: getattr(os, name) for name in CALLS}
+    real_open = io.open
+    PATHS.clear()
+
+    def note(name: str, *arguments: object) -> None:
+        made.append(name)
+        before(len(made), name, arguments)
 
     def wrap(name: str) -> Callable[..., object]:
         def call(*arguments: object, **named: object) -> object:
-            if name == "open" and not int(arguments[1]) & os.O_CREAT:  # type: ignore[call-overload]
-                return real[name](*arguments, **named)  # reading changes nothing
-            made.append(name)
-            before(len(made), name, arguments)
-            return real[name](*arguments, **named)
+            # opening a file for reading changes nothing
+            if name != "open" or int(arguments[1]) & os.O_CREAT:  # type: ignore[call-overload]
+                note(name, *arguments)
+            result = real[name](*arguments, **named)
+            if name == "open":
+                PATHS[result] = str(arguments[0])
+            return result
 
         return call
 
+    def opened(path: Any, mode: str = "r", *rest: Any, **named: Any) -> Any:
+        if changes := bool(set(mode) & set("wax+")):
+            note("open", path, mode)
+        file = real_open(path, mode, *rest, **named)
+        PATHS[file.fileno()] = str(path)
+        return _Watched(file, note) if changes else file
+
     for name in CALLS:
         setattr(os, name, wrap(name))
+    io.open = builtins.open = opened
     try:
         yield made
     finally:
+        io.open = builtins.open = real_open
         for name, function in real.items():
             setattr(os, name, function)
 

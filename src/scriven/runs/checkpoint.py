@@ -3,7 +3,7 @@
     model.safetensors  optimizer.safetensors  random.safetensors  state.json  manifest.json
     recurrent_state.safetensors, where the model has one
 
-Knows neither what the tensors mean nor when to save. The newest is the one with the highest step:
+Knows neither the meaning of the tensors nor when to save. The newest has the highest step number:
 a clock may jump, and a copied folder has new times.
 """
 
@@ -53,7 +53,7 @@ class Checkpoint(NamedTuple):
     tensors: Tensors
     state: dict[str, Any]
     warnings: list[str]
-    """One sentence per newer checkpoint that is damaged and was passed over."""
+    """One sentence for each newer checkpoint that is damaged and was skipped."""
 
 
 def save(
@@ -68,7 +68,7 @@ def save(
         folder: the run folder.
         step: the number of updates made, not negative.
         tensors: group -> name -> tensor, one file per group.
-        state: what is no tensor, as JSON values; infinite numbers come back as they are.
+        state: JSON values; infinite numbers come back as they are.
 
     Returns:
         The folder of the checkpoint.
@@ -79,12 +79,15 @@ def save(
     """
     assert step >= 0, f"step {step}"
     parent = folder / FOLDER
+    # 1. the content; tensors on the CPU are not copied
     files: dict[str, Content] = {}
     for group, named in tensors.items():
-        assert group.isidentifier(), f"{group!r} is no file name"
+        assert group.isidentifier(), f"{group!r} cannot be a file name"
         files[group + _SUFFIX] = encode(named)
     files["state.json"] = json.dumps(state, indent=1).encode("ascii")
+    # 2. the manifest, last in the folder: it lists all others
     files[MANIFEST] = build_manifest(files, step=step)
+    # 3. one rename publishes the folder
     make_folder(parent)
     remove_leftovers(parent)
     path = parent / f"step-{step}"
@@ -121,12 +124,14 @@ def load_newest(folder: Path) -> Checkpoint | None:
     for step, place in _places(folder):
         try:
             tensors, state = _load(place, step)
+        # an older checkpoint would silently undo what a later release has trained
         except NewerFormatError:
             raise
         except DamagedError as error:
             warnings.append(f"checkpoint of step {step} is not used: {error}")
         else:
             return Checkpoint(step, tensors, state, warnings)
+    # every checkpoint is damaged: starting again would destroy what may be rescued
     if warnings:
         raise DamagedError(
             f"no whole checkpoint in {printable(folder)}: {warnings[0]}; delete its folder "
@@ -140,7 +145,7 @@ def prune(
 ) -> list[int]:
     """Deletes old checkpoints; one that cannot be deleted stays and stops nothing.
 
-    The last whole one is never deleted, whatever is asked for.
+    The last undamaged one is never deleted.
 
     Args:
         folder: the run folder.
@@ -153,18 +158,21 @@ def prune(
     """
     _drop_replaced(folder)
     places = _places(folder)
+    # 1. what may go
     newest = steps(folder)[: max(keep, 1)]
-    kept = {*newest, best, healthy}
-    old = [(step, place) for step, place in places if step not in kept]
+    keep_steps = {*newest, best, healthy}
+    old = [(step, place) for step, place in places if step not in keep_steps]
     if not old:
         return []
+    # 2. one whole checkpoint must stay, whatever else is damaged
     # Newest first, so usually one is read.
     ordered = [item for item in places if item not in old] + old
     whole = next((step for step, place in ordered if _is_whole(place, step)), None)
     if whole is None:
         return []  # nothing here can be resumed: leave it all for a person to look at
     return sorted(
-        {step for step, place in old if step != whole and remove_folder(place)}, reverse=True
+        {step for step, place in old if step != whole and remove_folder(place)},
+        reverse=True,
     )
 
 
@@ -177,9 +185,10 @@ def _places(folder: Path) -> list[tuple[int, Path]]:
         return []
     except OSError as error:
         raise read_error(parent, error) from error
-    found = [(match, name) for name in names if (match := _NAME.fullmatch(name))]
-    found.sort(key=lambda item: (-int(item[0][1]), item[1].startswith(REPLACED)))
-    return [(int(match[1]), parent / name) for match, name in found]
+    # step-7 and its replaced .old-step-7 have the same step: the replacement first
+    matches = [(match, name) for name in names if (match := _NAME.fullmatch(name))]
+    matches.sort(key=lambda item: (-int(item[0][1]), item[1].startswith(REPLACED)))
+    return [(int(match[1]), parent / name) for match, name in matches]
 
 
 def _drop_replaced(folder: Path) -> None:
@@ -202,8 +211,10 @@ def _load(place: Path, step: int) -> tuple[Tensors, dict[str, Any]]:
     tensors: Tensors = {}
     state: Any = None
     for name, expected in read_manifest(place, step=step).items():
+        # SHA-256 of the whole file, read in blocks
         path = verify_listed(place, name, expected)
         if name.endswith(_SUFFIX):
+            # copied: the folder may be pruned while the tensors are in use
             tensors[name.removesuffix(_SUFFIX)] = read_tensors(path, copy=True)
         elif name == "state.json":
             try:

@@ -1,6 +1,6 @@
-"""Finding a run by what a person typed, and claiming a folder for a new one.
+"""Finding a run by what a person typed, and creating the folder of a new one.
 
-A name is looked up among the runs that exist; only what the person typed as a path is a path.
+A name is looked up among the runs that exist; only what was typed as a path is used as a path.
 """
 
 import os
@@ -27,25 +27,28 @@ def find_run(run: str, folder: Path = RUNS) -> Path:
     """The run folder a person means.
 
     Args:
-        run: a path, the name of a run in `folder`, or `latest`. The newest is the one made last
-            as the runs themselves say; times of files do not count.
-        folder: where runs are kept.
+        run: a path, the name of a run in `folder`, or `latest`. The newest is the one created
+            last according to its metadata; times of files do not count.
+        folder: the folder of all runs.
 
     Raises:
         InputError: there is no such run; the text names near ones.
     """
     known = list_runs(folder)
+    # 1. a name of the list
     if run in known:
         return known[run]
     if run == "latest":
         if not known:
             raise InputError(f"no runs in {printable(folder)} yet: scriven train FILE makes one")
         return max(known.values(), key=lambda path: (metadata.created(path), path.name))
+    # 2. a path
     path = Path(run)
     if os.path.isfile(path / metadata.NAME):
         return path
     if run and os.path.exists(path):
         raise InputError(f"{printable(run)} is no run folder: it has no {metadata.NAME}")
+    # 3. nothing: say what is near
     near = get_close_matches(run, known, 3, cutoff=0.5)
     if near:
         hint = f"did you mean {' or '.join(printable(name) for name in near)}?"
@@ -76,6 +79,7 @@ def create_run_dir(out: Path) -> Path:
     try:
         if out.is_symlink() and not out.exists():
             raise InputError(f"{where} is a link to nothing: remove it or choose another --out")
+        # 1. a folder that exists, behind all links
         real = out.resolve()
         if real.exists() and not real.is_dir():
             raise InputError(f"{where} is a file, not a folder: choose another --out")
@@ -87,22 +91,24 @@ def create_run_dir(out: Path) -> Path:
         raise InputError(f"{where} cannot be the name of a folder: choose another --out") from error
     except OSError as error:
         raise write_error(error, out) from error
+    # 2. new, empty, or a run already
     if metadata.NAME not in names and not all(_ours(name) for name in names):
         raise InputError(
             f"{where} is not empty and holds no run: choose a new or empty folder with --out"
         )
+    # 3. it can be written to
     remove_leftovers(real)
     _probe(real)
     return out if real == Path(os.path.abspath(out)) else real
 
 
 def _ours(name: str) -> bool:
-    """Whether a claimed folder may hold this before it has a metadata."""
+    """Whether a new run folder may hold this before it has metadata."""
     return name.startswith(TEMPORARY) or name in (lock.NAME, lock.OWNER)
 
 
 def _probe(folder: Path) -> None:
-    """Permission bits do not tell all (read-only disks, quotas, roots), so a file is written."""
+    """Writes a file: permission bits say nothing of read-only disks, quotas or root."""
     path = folder / ".scriven.probe"
     write_file(path, b"")
     try:

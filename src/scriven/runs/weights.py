@@ -3,8 +3,8 @@
 One file, so one rename publishes it, and one flipped bit anywhere is noticed without a second
 file. The digest covers every byte of the file, with its own 64 characters taken as zeros; other
 programs see one more line of metadata. Files are read through the package safetensors. They are
-written here, because its writer copies nothing into this process's hands: the digest would need a
-second pass over the file. Tied weights are one tensor: the caller names it once.
+written here, because the digest inside is computed over the very buffers that are written, in one
+pass. Tied weights are one tensor: the caller names it once.
 Source: https://github.com/huggingface/safetensors, "Format".
 """
 
@@ -62,11 +62,13 @@ def encode(
         tensors: name -> dense tensor of any shape. They must not change until the file is written.
         metadata: further text for the header.
     """
+    # 1. large types first, so that every tensor is aligned to its own type; then by name
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     dense = {name: tensors[name].detach().cpu().contiguous() for name in order}
     header: dict[str, Any] = {
         "__metadata__": {"sha256": _BLANK, "format": "pt", **(metadata or {})}
     }
+    # 2. the header, with 64 zeros for the digest
     start = 0
     for name, tensor in dense.items():
         stop = start + tensor.numel() * tensor.element_size()
@@ -77,6 +79,7 @@ def encode(
     text += b" " * (-len(text) % 8)  # keeps the tensors aligned
     head = bytearray(len(text).to_bytes(8, "little") + text)
     assert head[_START:_STOP] == _BLANK.encode(), "the digest is added here"
+    # 3. the digest over header and data
     data = [one.reshape(-1).view(torch.uint8).numpy().data for one in dense.values()]
     digest = hashlib.sha256(head)
     for buffer in data:
@@ -109,6 +112,7 @@ def load_tensors(path: Path, *, require_digest: bool = True) -> dict[str, torch.
     where = printable(path)
     _check_header(path)
     with path.open("rb") as file:
+        # the digest covers the file with its own 64 characters as zeros
         head = file.read(_STOP)
         if head[8:_START] == _OPENING:
             digest = hashlib.sha256(head[:_START] + _BLANK.encode("ascii"))
@@ -135,6 +139,7 @@ def read_tensors(path: Path, *, copy: bool = False) -> dict[str, torch.Tensor]:
     """
     _check_header(path)
     try:
+        # the package checks offsets, shapes and types against the size of the file
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
@@ -154,6 +159,7 @@ def _check_header(path: Path) -> None:
         size = file_size(path)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
+            # before anything is allocated for it
             if size < 8 or length > min(HEADER_LIMIT, size - 8):
                 raise DamagedError(f"{where} is not a whole safetensors file: {size} bytes")
             text = file.read(length)
