@@ -11,9 +11,9 @@ from typing import Any
 
 from ..errors import DamagedError, InputError
 from ..files import printable, read_file, write_file
+from ..tokenizers import clean
 from ..tokenizers.base import Tokenizer
 from ..tokenizers.chat_template import Message, check_messages, render_ids
-from ..tokenizers import clean
 from .sequence import GenerationChunk
 
 Write = Callable[..., Iterator[GenerationChunk]]
