@@ -9,7 +9,7 @@ from scriven import registry
 from scriven.evaluate.baselines.base import baselines_for, fit
 from scriven.evaluate.metrics.base import KINDS, compute_metrics
 from scriven.evaluate.table import baseline_scores, evaluate_rows
-from scriven.generate.predict import Answer
+from scriven.generate.predict import Prediction
 
 AddFile = Callable[[str, str, str], None]
 
@@ -83,7 +83,7 @@ def test_every_metric_names_what_it_scores(name: str) -> None:
 def test_rows_are_scored_beside_the_baselines_of_their_task() -> None:
     task = registry.module("scriven.tasks", "classify").Task
     train = [{"text": "a b", "label": "x"}] * 3 + [{"text": "c", "label": "y"}]
-    answers = [Answer("x", 0.0), Answer("y", 1.0), Answer("x", 0.0, cut=2)]
+    answers = [Prediction("x", 0.0), Prediction("y", 1.0), Prediction("x", 0.0, cut=2)]
     rows = [{"text": "a", "label": "x"}, {"text": "c", "label": "y"}, {"text": "d", "label": "y"}]
     info = {"labels": ["x", "y"]}
     found = evaluate_rows("classify", task, rows, answers, info, train, ["a note"])

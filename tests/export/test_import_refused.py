@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from scriven.cli import run
 from scriven.models.shared import hf_config as shared
 from scriven.settings import TokenizerSettings
-from scriven.tokenizers import save_tokenizer, train_tokenizer
+from scriven.tokenizers import train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def spoil(folder: Path) -> None:
 
 def larger_vocabulary(folder: Path) -> None:
     wide = TokenizerSettings(kind="bpe", vocab_size=310)
-    save_tokenizer(train_tokenizer("bpe", iter([twins.TEXT]), wide), folder)
+    train_tokenizer("bpe", iter([twins.TEXT]), wide).save(folder)
 
 
 def pickled(folder: Path) -> None:

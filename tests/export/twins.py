@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from scriven.settings import TokenizerSettings
-from scriven.tokenizers import Tokenizer, save_tokenizer, train_tokenizer
+from scriven.tokenizers import Tokenizer, train_tokenizer
 
 TEXT = "The quick brown fox jumps over the lazy dog; naïve café, 東京 — 😀.\n" * 60
 
@@ -63,7 +63,7 @@ def save(folder: Path, kind: str, dtype: torch.dtype | None = None, **more: Any)
     folder.mkdir(parents=True, exist_ok=True)
     how = {name: more.pop(name) for name in ("max_shard_size",) if name in more}
     words = tokenizer(kind in MASKED)
-    save_tokenizer(words, folder, context_length=40)
+    words.save(folder, context_length=40)
     name, fields = KINDS[kind]
     rows = words.vocab_size + more.pop("padding_rows", 0)
     if kind == "marian":
