@@ -47,7 +47,7 @@ def inspect(
     model = config.replace(module.Config(), fields, "model")
     task = registry.module("scriven.tasks", tuned.get("task", module.Model.pretraining_task)).Task
     if tuned:
-        task = partial(task, facts=tuned["finetune"])  # how many labels its head has
+        task = partial(task, task_config=tuned["finetune"])  # how many labels its head has
     empty = build_empty(module, model, task)
     parts = parameters_by_part(empty)
     parameters = sum(parts.values())

@@ -141,7 +141,7 @@ def test_padding_taken_for_text_would_be_seen(monkeypatch: pytest.MonkeyPatch) -
         return torch.tensor([[value] * (longest - len(row)) + row for row in rows])
 
     assert difference("llama") < 1e-9
-    monkeypatch.setattr(loglikelihood, "filled", left)
+    monkeypatch.setattr(loglikelihood, "pad_rows", left)
     assert difference("llama") > 1e-3
 
 

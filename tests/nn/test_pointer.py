@@ -30,7 +30,7 @@ def task() -> Summarize:
         encoder_layers=1,
         dropout=0.0,
     )
-    made = Summarize(transformer.Model(config), special=SPECIAL, facts={"copy_head": True})
+    made = Summarize(transformer.Model(config), special=SPECIAL, task_config={"copy_head": True})
     made.init_weights()
     with torch.no_grad():
         for weight in made.parameters():

@@ -153,11 +153,11 @@ def test_a_classifier_goes_along_with_its_head(
 ) -> None:
     """On the base model, which writes, as a model for sequence classification."""
     made = case(name)
-    facts = {"labels": ["a", "b", "c"], "lm_loss_weight": 0.5}
+    task_config = {"labels": ["a", "b", "c"], "lm_loss_weight": 0.5}
 
     def make() -> Classify:
         backbone = made.module.Model(made.config)
-        return Classify(backbone, special={"eos": 0, "pad": V - 2}, facts=facts).eval()
+        return Classify(backbone, special={"eos": 0, "pad": V - 2}, task_config=task_config).eval()
 
     task = make()
     task.backbone.load_state_dict(made.task().backbone.state_dict())

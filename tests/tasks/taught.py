@@ -54,11 +54,11 @@ def make(task: str, model: str, more: dict[str, Any] | None = None, **changes: o
     fields = {field.name for field in dataclasses.fields(module.Config)}
     shape = {**SHAPE, "vocab_size": known.vocab_size, "padding": known.pad, **changes}
     chosen = {name: value for name, value in shape.items() if name in fields}
-    facts = {"labels": LABELS, "mean": 2.5, "spread": 2.0, "low": 1.0, "high": 5.0}
-    facts |= more or {}
+    task_config = {"labels": LABELS, "mean": 2.5, "spread": 2.0, "low": 1.0, "high": 5.0}
+    task_config |= more or {}
     made = config.replace(module.Config(), chosen, "model")
     torch.manual_seed(1)
-    task_made = kind(module.Model(made), None, known.special_token_ids, facts)
+    task_made = kind(module.Model(made), None, known.special_token_ids, task_config)
     with torch.no_grad():
         for weight in task_made.parameters():
             weight.normal_(0, 0.3)

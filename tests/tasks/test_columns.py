@@ -7,18 +7,18 @@ import pytest
 from taught import TASKS, rows
 
 from scriven.errors import InputError, SettingError
-from scriven.tasks.shared.classification import number_of, survey_labels
+from scriven.tasks.shared.classification import label_index, label_names
 from scriven.tasks.shared.columns import (
     BadValue,
     label,
+    match_columns,
     number,
     parse_columns,
-    resolve,
+    read_row,
     text,
     texts,
-    values,
 )
-from scriven.tasks.shared.supervised import fit
+from scriven.tasks.shared.supervised import truncate_longest_first
 from scriven.train.table_dataset import infer_task, keep_rare_labels, split_rows
 
 USUAL = {
@@ -94,22 +94,22 @@ def test_a_task_that_reads_texts_is_refused() -> None:
             infer_task(name, ["text", "label"], "")
 
 
-def test_a_name_that_was_given_wins_and_must_be_there() -> None:
+def test_a_name_that_was_given_wins_and_must_be_has_column() -> None:
     task = TASKS["classify"]
     found = ["text", "sentence", "label", "topic"]
-    assert resolve(task.COLUMNS, found) == {"text": "text", "label": "label"}
+    assert match_columns(task.COLUMNS, found) == {"text": "text", "label": "label"}
     given = {"text": "sentence", "label": "topic"}
-    assert resolve(task.COLUMNS, found, given) == given
-    assert resolve(task.COLUMNS, found, {"text": "body"}) is None
+    assert match_columns(task.COLUMNS, found, given) == given
+    assert match_columns(task.COLUMNS, found, {"text": "body"}) is None
 
 
-def test_what_the_model_should_find_may_be_missing() -> None:
+def test_what_the_model_should_find_may_be_missing_columns() -> None:
     for name, kind in TASKS.items():
         read = {own: column for own, column in kind.COLUMNS.items() if not column.answer}
         asked = [column.names[0] for column in read.values()]
-        assert resolve(read, asked) is not None, name
+        assert match_columns(read, asked) is not None, name
         whole = [column.names[0] for column in kind.COLUMNS.values()]
-        assert (resolve(kind.COLUMNS, asked) is None) == (len(asked) < len(whole)), name
+        assert (match_columns(kind.COLUMNS, asked) is None) == (len(asked) < len(whole)), name
 
 
 @pytest.mark.parametrize("words", ["a=b", "text", "text=", "=text", "text=a,label"])
@@ -161,7 +161,7 @@ def test_C12_values_that_cannot_be_used_say_why(read: Any, value: Any, why: str)
 def test_every_task_reads_its_own_rows_and_hides_their_answers(name: str) -> None:
     kind = TASKS[name]
     for row in rows(name, 4):
-        same = values(kind.COLUMNS, {own: own for own in kind.COLUMNS}, row)
+        same = read_row(kind.COLUMNS, {own: own for own in kind.COLUMNS}, row)
         kind.check_answer(same)
         assert str(kind.gold_answer(same)) != ""
         assert (
@@ -174,14 +174,14 @@ def test_every_task_reads_its_own_rows_and_hides_their_answers(name: str) -> Non
 def test_a_row_that_lacks_a_column_names_it() -> None:
     kind = TASKS["classify"]
     with pytest.raises(BadValue, match="has no column 'lbl'"):
-        values(kind.COLUMNS, {"text": "text", "label": "lbl"}, {"text": "a"})
+        read_row(kind.COLUMNS, {"text": "text", "label": "lbl"}, {"text": "a"})
     with pytest.raises(BadValue, match="'lbl' is empty"):
-        values(kind.COLUMNS, {"text": "text", "label": "lbl"}, {"text": "a", "lbl": ""})
+        read_row(kind.COLUMNS, {"text": "text", "label": "lbl"}, {"text": "a", "lbl": ""})
 
 
 def test_labels_are_sorted_whole_numbers_by_value() -> None:
     def names(*found: str) -> list[str]:
-        return survey_labels({"label": each} for each in found)
+        return label_names({"label": each} for each in found)
 
     assert names("b", "a", "b") == ["a", "b"]
     assert names("10", "9", "-1") == ["-1", "9", "10"]
@@ -190,10 +190,10 @@ def test_labels_are_sorted_whole_numbers_by_value() -> None:
         names("a", "a")
     with pytest.raises(InputError, match="no column of labels"):
         names(*map(str, range(50)))
-    assert number_of("b", ["a", "b"]) == 1
-    assert number_of(None, ["a"]) is None
+    assert label_index("b", ["a", "b"]) == 1
+    assert label_index(None, ["a"]) is None
     with pytest.raises(BadValue, match=r"'c', which training never saw; known are a, b$"):
-        number_of("c", ["a", "b"])
+        label_index("c", ["a", "b"])
 
 
 # ------------------------------------------------------------------ splits
@@ -265,7 +265,7 @@ def slow_fit(sizes: list[int], room: int) -> list[int]:
 def test_the_longest_part_loses_its_end_first(room: int) -> None:
     for sizes in ([3, 9], [9, 3], [5, 5], [1, 1, 12], [7], [4, 5, 6], [0, 20]):
         parts = [list(range(size)) for size in sizes]
-        kept, lost = fit(parts, room)
+        kept, lost = truncate_longest_first(parts, room)
         assert [len(part) for part in kept] == slow_fit(sizes, room)
         assert all(part == list(range(len(part))) for part in kept)
         assert lost == max(0, sum(sizes) - room)

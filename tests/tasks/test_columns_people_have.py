@@ -10,8 +10,8 @@ import pytest
 from scriven.errors import InputError, SettingError
 from scriven.generate.predict_table import as_rows
 from scriven.settings import DataSettings
-from scriven.tasks.choice import Choice, place_of
-from scriven.tasks.shared.columns import BadValue, parse_columns, resolve, values
+from scriven.tasks.choice import Choice, choice_index
+from scriven.tasks.shared.columns import BadValue, match_columns, parse_columns, read_row
 from scriven.train.table_dataset import infer_task, load_table, table_tasks
 
 TASKS = table_tasks()
@@ -20,7 +20,7 @@ TASKS = table_tasks()
 def read(row: dict[str, Any], task: str | None = None, words: str = "") -> tuple[str, Any]:
     """(the task that the columns tell, the row as it uses it)"""
     name, chosen = infer_task(task, list(row), words)
-    return name, values(TASKS[name].COLUMNS, chosen, row)
+    return name, read_row(TASKS[name].COLUMNS, chosen, row)
 
 
 @pytest.mark.parametrize("heading", ["Text", "TEXT", " text ", "Review"])
@@ -34,7 +34,7 @@ def test_words_of_a_heading_may_be_joined_in_other_ways() -> None:
 
 
 def test_a_heading_as_it_is_usual_wins_over_other_letters() -> None:
-    assert resolve(TASKS["classify"].COLUMNS, ["Text", "review", "label"]) == {
+    assert match_columns(TASKS["classify"].COLUMNS, ["Text", "review", "label"]) == {
         "text": "review",
         "label": "label",
     }
@@ -80,11 +80,11 @@ def test_a_series_can_be_named_and_stays_what_it_was() -> None:
 
 
 def test_a_letter_that_is_a_choice_is_that_choice() -> None:
-    assert place_of("A", ["B", "A"]) == 1
+    assert choice_index("A", ["B", "A"]) == 1
     with pytest.raises(BadValue, match="from 0 to 1, or from A to B"):
-        place_of(2, ["x", "y"])
+        choice_index(2, ["x", "y"])
     with pytest.raises(BadValue, match="none of its choices"):
-        place_of("C", ["x", "y"])
+        choice_index("C", ["x", "y"])
 
 
 def test_lists_are_read_out_of_the_cells_of_a_csv_file() -> None:
@@ -121,9 +121,9 @@ def test_a_question_alone_is_read_once() -> None:
     assert read(row)[1]["context"] == "Who?"
 
 
-def test_a_joined_column_that_was_asked_for_must_be_there() -> None:
+def test_a_joined_column_that_was_asked_for_must_be_has_column() -> None:
     words = parse_columns("context=story", TASKS["instruct"].COLUMNS)
-    assert resolve(TASKS["instruct"].COLUMNS, ["prompt", "completion"], words) is None
+    assert match_columns(TASKS["instruct"].COLUMNS, ["prompt", "completion"], words) is None
 
 
 def test_logs_with_from_and_value_are_conversations() -> None:

@@ -153,7 +153,7 @@ def test_another_order_of_the_parts_would_be_noticed(
 def test_another_weight_of_the_auxiliary_loss_would_be_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(classification, "AUXILIARY", 0.4)
+    monkeypatch.setattr(classification, "LM_LOSS_WEIGHT", 0.4)
     task, table = make("classify", "gpt2"), rows("classify", 2)
     right = sum(loss_of_label(task, "classify", row) for row in table)
     right += 0.5 * sum(loss_of_text(task, "classify", row) for row in table)

@@ -27,8 +27,8 @@ def writer(tie_embeddings: bool) -> BaseTask:
 
 
 def judge(tie_embeddings: bool) -> BaseTask:
-    facts: dict[str, Any] = {"labels": ["a", "b"], "lm_loss_weight": 0.5}
-    return Classify(llama.Model(config(tie_embeddings)), special=SPECIAL, facts=facts)
+    task_config: dict[str, Any] = {"labels": ["a", "b"], "lm_loss_weight": 0.5}
+    return Classify(llama.Model(config(tie_embeddings)), special=SPECIAL, task_config=task_config)
 
 
 def config(tie_embeddings: bool) -> llama.Config:

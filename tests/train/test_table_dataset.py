@@ -7,7 +7,7 @@ import pytest
 from scriven import config, registry
 from scriven.settings import TokenizerSettings
 from scriven.tasks.base import BaseTask
-from scriven.tasks.shared.supervised import inherit
+from scriven.tasks.shared.supervised import transfer_weights
 from scriven.tokenizers import char
 from scriven.train.finetune import encode_rows
 from scriven.train.table_dataset import TableDataset, table_tasks
@@ -15,7 +15,7 @@ from scriven.train.table_dataset import TableDataset, table_tasks
 TURNS = [("user", "ab?"), ("assistant", "ba"), ("user", "b?"), ("assistant", "aab\u00e9")]
 
 
-def built(task: str, architecture: str, **facts: Any) -> tuple[Any, BaseTask]:
+def built(task: str, architecture: str, **task_config: Any) -> tuple[Any, BaseTask]:
     """(tokenizer, model) of a task, tiny."""
     kind, module = table_tasks()[task], registry.module("scriven.models", architecture)
     made = char.train(["abcde\u00e9 ?.\nsystemuserassistant"], TokenizerSettings(kind="char"))
@@ -28,7 +28,7 @@ def built(task: str, architecture: str, **facts: Any) -> tuple[Any, BaseTask]:
         "d_model": 16,
     }
     backbone = module.Model(config.replace(module.Config(), shape, "model"))
-    return known, kind(backbone, None, known.special_token_ids, facts)
+    return known, kind(backbone, None, known.special_token_ids, task_config)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "transformer"])
@@ -50,7 +50,7 @@ def test_a_model_for_the_same_task_may_copy_where_the_one_before_did_not(
     _, new = built("summarize", "transformer", copy_head=after)
     old.init_weights()
     new.init_weights()
-    inherit(new, old.state_dict(), same_answers=True)
+    transfer_weights(new, old.state_dict(), same_answers=True)
     learned, found = old.state_dict(), new.state_dict()
     assert {name.partition(".")[0] for name in learned.keys() ^ found.keys()} == {"pointer"}
     assert all(found[name].equal(learned[name]) for name in learned.keys() & found.keys())

@@ -20,7 +20,7 @@ from ..nn.cache import Cache
 from ..runtime import Runtime
 from ..tasks.base import BaseTask
 from ..tasks.seq2seq import Seq2Seq
-from ..tasks.shared.supervised import filled, places
+from ..tasks.shared.supervised import pad_rows, padded_positions
 from ..tokenizers import Tokenizer
 from .loss import evaluate_loss
 
@@ -211,10 +211,12 @@ class LoglikelihoodScorer:
         targets = [
             [IGNORE_INDEX] * (len(row.tokens) - len(row.targets)) + row.targets for row in rows
         ]
-        batch = Batch(filled([row.tokens for row in rows], pad), filled(targets, IGNORE_INDEX))
+        batch = Batch(pad_rows([row.tokens for row in rows], pad), pad_rows(targets, IGNORE_INDEX))
         if rows[0].source is not None:
             sources = [row.source or [] for row in rows]
-            batch = replace(batch, source=filled(sources, pad), source_positions=places(sources))
+            batch = replace(
+                batch, source=pad_rows(sources, pad), source_positions=padded_positions(sources)
+            )
         return batch.to(self.runtime.device)
 
 

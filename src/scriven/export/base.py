@@ -16,7 +16,7 @@ from ..errors import ScrivenError, SettingError
 from ..runs.huggingface import hf_config_of, to_hf_weights
 from ..runs.load import Loaded
 from ..tasks.shared.classification import SequenceClassification
-from ..tasks.shared.text_generation import TextGeneration, TextToText, spaced
+from ..tasks.shared.text_generation import TextGeneration, TextToText, with_leading_space
 from ..tokenizers import chat_template
 from ..tokenizers.special_tokens import SPECIAL_TOKENS
 
@@ -171,7 +171,7 @@ def example_prompt(loaded: Loaded) -> str:
             [{"role": "user", "content": "Good morning."}], answer=True
         )
     if isinstance(task, TextToText) and task.backbone.kind == "decoder":
-        return f"{spaced(loaded.tokenizer, 'A text.')}{SPECIAL_TOKENS['delimiter']}"
+        return f"{with_leading_space(loaded.tokenizer, 'A text.')}{SPECIAL_TOKENS['delimiter']}"
     return "It was"
 
 

@@ -13,7 +13,14 @@ from ..data.table import Table, TableRow
 from ..errors import InputError
 from ..files import write_stream
 from ..settings import DataSettings
-from ..tasks.shared.columns import BadValue, Row, missing, resolve, there, values
+from ..tasks.shared.columns import (
+    BadValue,
+    Row,
+    has_column,
+    match_columns,
+    missing_columns,
+    read_row,
+)
 from ..tasks.shared.supervised import SupervisedTask
 from .predict import Prediction, Predictor
 
@@ -48,10 +55,10 @@ def as_rows(task: SupervisedTask, inputs: Iterable[Any]) -> Iterator[Row]:
                 and len(needed) <= len(value) <= len(asked)
             ):
                 value = dict(zip(asked, value, strict=False))
-            chosen = resolve(asked, value) if isinstance(value, Mapping) else None
+            chosen = match_columns(asked, value) if isinstance(value, Mapping) else None
             if chosen is None:
                 raise BadValue(f"is not {' and '.join(needed)}: give them as a tuple or a dict")
-            yield values(asked, chosen, dict(value))
+            yield read_row(asked, chosen, dict(value))
         except BadValue as error:
             raise InputError(f"input {number} {error}") from error
 
@@ -93,7 +100,7 @@ class TablePredictions:
                         if row.skipped:
                             self._skip(row)
                             continue
-                        kept.append((row.values, values(asked, chosen, row.values)))
+                        kept.append((row.values, read_row(asked, chosen, row.values)))
                     except BadValue as error:
                         self._skip(row.bad(str(error), self.data))
                 answers = self.predictor.predict([row for _, row in kept])
@@ -127,12 +134,14 @@ def table_columns(
         if (answers or not column.answer) and (name in trained or not column.joins)
     }
     given = {
-        name: other for name, other in trained.items() if there(other, found) and name in columns
+        name: other
+        for name, other in trained.items()
+        if has_column(other, found) and name in columns
     }
-    chosen = resolve(columns, found, given)
+    chosen = match_columns(columns, found, given)
     if chosen is None:
         name = metadata["task"]
-        raise InputError(missing(name, columns, found, {}).partition(": name them")[0])
+        raise InputError(missing_columns(name, columns, found, {}).partition(": name them")[0])
     return chosen
 
 

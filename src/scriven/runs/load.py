@@ -63,7 +63,7 @@ def load_run(folder: Path, architecture: str | None = None) -> Loaded:
     # 2. the model for its task, with random weights
     kind = registry.module("scriven.tasks", metadata["task"])
     ids, finetune = tokenizer.special_token_ids, metadata.get("finetune")
-    task: BaseTask = kind.Task(module.Model(model), special=ids, facts=finetune)
+    task: BaseTask = kind.Task(module.Model(model), special=ids, task_config=finetune)
     # 3. its weights
     warnings: list[str] = []
     weights = _weights(folder, module, model, metadata["task"], warnings)

@@ -108,7 +108,7 @@ def usage_code(metadata: Mapping[str, Any], hf_class: str) -> str:
         auto=auto,
         task=task,
         finetune=metadata.get("finetune") or {},
-        spaced=(metadata.get("tokenizer") or {}).get("kind") in ("bpe", "word"),
+        with_leading_space=(metadata.get("tokenizer") or {}).get("kind") in ("bpe", "word"),
         delimiter=SPECIAL_TOKENS["delimiter"],
         talks=task in CHAT_TASKS,
     )

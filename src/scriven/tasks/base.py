@@ -66,12 +66,12 @@ class BaseTask(nn.Module):
         backbone: Architecture,
         criterion: Criterion | None = None,
         special: Mapping[str, int] | None = None,
-        facts: Mapping[str, Any] | None = None,
+        task_config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.criterion = backbone, criterion
-        self.special, self.facts = dict(special or {"eos": 0}), dict(facts or {})
-        self.label_smoothing = float(self.facts.get("label_smoothing") or 0.0)
+        self.special, self.task_config = dict(special or {"eos": 0}), dict(task_config or {})
+        self.label_smoothing = float(self.task_config.get("label_smoothing") or 0.0)
         self.vocab_size = backbone.config.vocab_size
         self.head: Any = self.make_head()
 

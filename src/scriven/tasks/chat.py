@@ -19,7 +19,7 @@ from ..tokenizers.chat_template import (
     render_conversation,
     render_ids,
 )
-from .shared.columns import BadValue, Column, Row, unfolded
+from .shared.columns import BadValue, Column, Row, parse_json_list
 from .shared.supervised import Example, Ids
 from .shared.text_generation import TextGeneration
 
@@ -28,7 +28,7 @@ SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "a
 
 
 def _messages(value: Any) -> list[dict[str, str]]:
-    value = unfolded(value)
+    value = parse_json_list(value)
     if isinstance(value, list):
         value = [_message(each) for each in value]
     try:

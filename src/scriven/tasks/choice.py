@@ -88,7 +88,7 @@ class Choice(SequenceClassification):
             before = context[max(0, len(context) - (room - len(kept))) :]
             lost = max(lost, len(ids) - len(kept) + len(context) - len(before))
             rows.append(self.framed([before, kept])[0])
-        return Example(tuple(rows), label=place_of(row.get("answer"), row["choices"]), cut=lost)
+        return Example(tuple(rows), label=choice_index(row.get("answer"), row["choices"]), cut=lost)
 
     def teaching(self, examples: Sequence[Example], each: int) -> Tensor:
         """The rows with the right answers."""
@@ -127,12 +127,12 @@ class Choice(SequenceClassification):
     @classmethod
     def check_answer(cls, row: Row) -> None:
         """The answer must be one of the choices."""
-        place_of(row["answer"], row["choices"])
+        choice_index(row["answer"], row["choices"])
 
     @classmethod
     def gold_answer(cls, row: Row) -> int:
         """The place of the right answer."""
-        found = place_of(row["answer"], row["choices"])
+        found = choice_index(row["answer"], row["choices"])
         assert found is not None
         return found
 
@@ -150,7 +150,7 @@ class Choice(SequenceClassification):
         return row["choices"][place], float(place), chances
 
 
-def place_of(answer: int | str | None, choices: Sequence[str]) -> int | None:
+def choice_index(answer: int | str | None, choices: Sequence[str]) -> int | None:
     """The place of the right answer among the choices; None where it is not known.
 
     Args:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from ..tokenizers.base import Tokenizer
-from .shared.classification import SequenceClassification, number_of, survey_labels
+from .shared.classification import SequenceClassification, label_index, label_names
 from .shared.columns import Column, Row, label, text
 from .shared.supervised import Example
 
@@ -22,17 +22,19 @@ class Classify(SequenceClassification):
     @classmethod
     def label_metadata(cls, rows: Iterable[Row]) -> dict[str, Any]:
         """The names of the labels."""
-        return {"labels": survey_labels(rows)}
+        return {"labels": label_names(rows)}
 
     @property
     def outputs(self) -> int:
         """One for each label."""
-        return len(self.facts["labels"])
+        return len(self.task_config["labels"])
 
     def encode(self, tokenizer: Tokenizer, row: Row) -> Example:
         """Start, text, extract."""
         ids, cut = self.inputs(tokenizer, row["text"])
-        return Example((ids,), label=number_of(row.get("label"), self.facts["labels"]), cut=cut)
+        return Example(
+            (ids,), label=label_index(row.get("label"), self.task_config["labels"]), cut=cut
+        )
 
 
 Task = Classify

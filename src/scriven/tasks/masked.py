@@ -63,9 +63,9 @@ class Masked(BaseTask):
         backbone: Architecture,
         criterion: Criterion | None = None,
         special: Mapping[str, int] | None = None,
-        facts: Mapping[str, Any] | None = None,
+        task_config: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(backbone, criterion, special, facts)
+        super().__init__(backbone, criterion, special, task_config)
         # a tokenizer's mask is its last token
         self.mask = self.special.get("mask", self.vocab_size - 1)
         self.plain = np.setdiff1d(np.arange(self.vocab_size), [self.mask, *self.special.values()])

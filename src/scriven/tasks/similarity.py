@@ -53,7 +53,11 @@ class Similarity(SequenceClassification):
         one, cut = self.inputs(tokenizer, row["first"], row["second"])
         other, _ = self.inputs(tokenizer, row["second"], row["first"])
         score = row.get("score")
-        known = None if score is None else (score - self.facts["mean"]) / self.facts["spread"]
+        known = (
+            None
+            if score is None
+            else (score - self.task_config["mean"]) / self.task_config["spread"]
+        )
         return Example((one, other), label=known, cut=cut)
 
     def loss_and_correct(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,8 +73,8 @@ class Similarity(SequenceClassification):
     def predictions(self, batch: Batch) -> Tensor:
         """(E, 1) scores, in the range of the training rows."""
         found = self.scores(self.hidden(batch), batch)
-        whole: Tensor = found * self.facts["spread"] + self.facts["mean"]
-        return whole.clamp(self.facts["low"], self.facts["high"])
+        whole: Tensor = found * self.task_config["spread"] + self.task_config["mean"]
+        return whole.clamp(self.task_config["low"], self.task_config["high"])
 
     def format_answer(
         self, said: Sequence[float], row: Row

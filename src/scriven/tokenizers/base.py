@@ -155,9 +155,9 @@ class Tokenizer:
         backend.decoder = self.backend.decoder
         for name in missing:
             # a token that is a word brings the space before it, so the mask in its place does too
-            spaced = name == "mask" and self.has_words
+            with_leading_space = name == "mask" and self.has_words
             token = tokenizers.AddedToken(
-                SPECIAL_TOKENS[name], special=True, normalized=False, lstrip=spaced
+                SPECIAL_TOKENS[name], special=True, normalized=False, lstrip=with_leading_space
             )
             backend.add_special_tokens([token])
         if is_labelled:

@@ -15,7 +15,7 @@ from ..nn.lora import lora_adapters
 from ..runs.peft import add_adapters
 from ..runtime import seed_everything
 from ..tasks.base import BaseTask
-from ..tasks.shared.supervised import inherit
+from ..tasks.shared.supervised import transfer_weights
 from ..tokenizers import Tokenizer
 from .optim.base import Optimizers
 from .parallel import Parallel, compile_with_fallback
@@ -65,7 +65,7 @@ def build_task(run: Run) -> BaseTask:
         task.load_state_dict(components.weights)
     if components.base_weights is not None:
         same_labels = info is not None and info["base"]["same_answers"]
-        inherit(task, components.base_weights, same_labels)
+        transfer_weights(task, components.base_weights, same_labels)
     return task.to(run.runtime.device)
 
 

@@ -30,8 +30,15 @@ from ..generate.engine import Engine
 from ..generate.predict import Predictor
 from ..runtime import Runtime
 from ..settings import DataSettings
-from ..tasks.shared.classification import number_of
-from ..tasks.shared.columns import BadValue, Row, missing, parse_columns, resolve, values
+from ..tasks.shared.classification import label_index
+from ..tasks.shared.columns import (
+    BadValue,
+    Row,
+    match_columns,
+    missing_columns,
+    parse_columns,
+    read_row,
+)
 from ..tasks.shared.supervised import Example, SupervisedTask, length_bucketed_batches
 from ..tokenizers import Tokenizer
 from .datasets import TrainDataset
@@ -204,16 +211,16 @@ def infer_task(
                 f"--task {task_name} reads texts, not tables: use {', '.join(known)}"
             )
         given = parse_columns(column_names, task.COLUMNS)
-        mapping = resolve(task.COLUMNS, columns, given)
+        mapping = match_columns(task.COLUMNS, columns, given)
         if mapping is None:
-            raise InputError(missing(task_name, task.COLUMNS, columns, given))
+            raise InputError(missing_columns(task_name, task.COLUMNS, columns, given))
         return task_name, mapping
     if column_names:
         raise SettingError(f"--columns {column_names}: name the task as well, with --task")
     fitting = {
         name: mapping
         for name, task in known.items()
-        if (mapping := resolve(task.COLUMNS, columns, named=False)) is not None
+        if (mapping := match_columns(task.COLUMNS, columns, named=False)) is not None
     }
     # of two tasks that fit, one of which uses more columns, that one is meant
     best = {
@@ -265,9 +272,9 @@ def load_table(
             held_out = read_rows(table, task_class, mapping, data, notes)
     elif validation is not None:
         with Table([validation], data) as table:
-            its_mapping = resolve(task_class.COLUMNS, table.columns, mapping)
+            its_mapping = match_columns(task_class.COLUMNS, table.columns, mapping)
             if its_mapping is None:
-                raise InputError(missing(name, task_class.COLUMNS, table.columns, mapping))
+                raise InputError(missing_columns(name, task_class.COLUMNS, table.columns, mapping))
             known_label = _label_check(task_class, rows)
             held_out = read_rows(table, task_class, its_mapping, data, notes, check=known_label)
     else:
@@ -312,7 +319,7 @@ def read_rows(
         reason = table_row.skipped
         if not reason:
             try:
-                row = values(task.COLUMNS, mapping, table_row.values)
+                row = read_row(task.COLUMNS, mapping, table_row.values)
                 task.check_answer(row)
                 if check is not None:
                     check(row)
@@ -374,4 +381,4 @@ def _label_check(task: type[SupervisedTask], rows: list[Row]) -> Callable[[Row],
     if task.ANSWER_TYPE != "labels":
         return None
     labels = task.label_metadata(rows)["labels"]
-    return lambda row: number_of(task.gold_answer(row), labels)
+    return lambda row: label_index(task.gold_answer(row), labels)

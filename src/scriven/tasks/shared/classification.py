@@ -30,9 +30,18 @@ from ...nn.init import zeros
 from ...tokenizers.base import Tokenizer
 from ..base import LONGEST, Criterion, Output
 from .columns import BadValue, Row
-from .supervised import Example, Ids, SupervisedTask, check_context, filled, fit, places, read_once
+from .supervised import (
+    Example,
+    Ids,
+    SupervisedTask,
+    check_context,
+    count_tokens,
+    pad_rows,
+    padded_positions,
+    truncate_longest_first,
+)
 
-AUXILIARY = 0.5
+LM_LOSS_WEIGHT = 0.5
 """Weight of the auxiliary loss (GPT-1 paper, section 4.1)."""
 MOST = 10_000
 """Labels; a column with more is no column of labels."""
@@ -52,21 +61,21 @@ class SequenceClassification(SupervisedTask):
         backbone: Architecture,
         criterion: Criterion | None = None,
         special: Mapping[str, int] | None = None,
-        facts: Mapping[str, Any] | None = None,
+        task_config: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(backbone, criterion, special, facts)
+        super().__init__(backbone, criterion, special, task_config)
         learns_text = backbone.kind == "decoder"
         self.lm_loss_weight = (
-            float(self.facts.get("lm_loss_weight", AUXILIARY)) if learns_text else 0.0
+            float(self.task_config.get("lm_loss_weight", LM_LOSS_WEIGHT)) if learns_text else 0.0
         )
         config: Any = backbone.config
         self.lm_score_weight = (
-            float(self.facts.get("lm_score_weight") or 0.0) if learns_text else 0.0
+            float(self.task_config.get("lm_score_weight") or 0.0) if learns_text else 0.0
         )
         untied = self.lm_loss_weight + self.lm_score_weight > 0 and not config.tie_embeddings
         self.words = nn.Linear(config.d_model, self.vocab_size, bias=False) if untied else None
         """What scores tokens as text, where the embedding's vectors do not."""
-        self.token_dropout = float(self.facts.get("token_dropout") or 0.0)
+        self.token_dropout = float(self.task_config.get("token_dropout") or 0.0)
 
     @property
     def outputs(self) -> int:
@@ -96,7 +105,7 @@ class SequenceClassification(SupervisedTask):
 
     def framed(self, parts: Sequence[Ids]) -> tuple[Ids, int]:
         """As `inputs`, of parts in ids."""
-        kept, lost = fit(parts, self.room(len(parts)))
+        kept, lost = truncate_longest_first(parts, self.room(len(parts)))
         ids = [self.special["start"]]
         for number, part in enumerate(kept):
             ids += [self.special["delimiter"]] * (number > 0) + part
@@ -118,14 +127,14 @@ class SequenceClassification(SupervisedTask):
         pad = self.special["pad"]
         known = [example.label for example in examples if example.label is not None]
         labels = torch.tensor(known) if len(known) == len(examples) else torch.zeros(len(examples))
-        tokens, read = filled(rows, pad), read_once(examples)
+        tokens, read = pad_rows(rows, pad), count_tokens(examples)
         if self.backbone.kind == "encoder-decoder":
             extract = torch.full((len(rows), 1), self.special["extract"])
             made = Batch(
                 extract,
                 torch.full_like(extract, IGNORE_INDEX),
                 source=tokens,
-                source_positions=places([row or [pad] for row in rows]),
+                source_positions=padded_positions([row or [pad] for row in rows]),
                 text_tokens=read,
                 labels=labels,
                 pool_index=ends.clamp(max=0),
@@ -137,7 +146,9 @@ class SequenceClassification(SupervisedTask):
             targets[torch.arange(tokens.size(1)) >= ends[:, None]] = IGNORE_INDEX
             targets[~self.teaching(examples, each)] = IGNORE_INDEX
         positions = (
-            places([row or [pad] for row in rows]) if self.backbone.kind == "encoder" else None
+            padded_positions([row or [pad] for row in rows])
+            if self.backbone.kind == "encoder"
+            else None
         )
         return Batch(
             tokens, targets, positions, text_tokens=read, labels=labels, pool_index=ends
@@ -207,7 +218,7 @@ class SequenceClassification(SupervisedTask):
         """(answer for a person, its place or value, probabilities) of what `answers` says of one
         row."""
         place = max(range(len(said)), key=said.__getitem__)
-        return self.facts["labels"][place], float(place), tuple(said)
+        return self.task_config["labels"][place], float(place), tuple(said)
 
     def _of_text(self, hidden: Tensor, batch: Batch) -> Tensor:
         """The loss of the next token: a mean over each example's tokens, summed over examples."""
@@ -229,7 +240,7 @@ class SequenceClassification(SupervisedTask):
         return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
-def survey_labels(rows: Iterable[Row]) -> list[str]:
+def label_names(rows: Iterable[Row]) -> list[str]:
     """The names of all labels, sorted; whole numbers by their value.
 
     Raises:
@@ -249,7 +260,7 @@ def survey_labels(rows: Iterable[Row]) -> list[str]:
     return sorted(counts, key=lambda name: (int(name), name) if whole else (0, name))
 
 
-def number_of(name: str | None, labels: Sequence[str]) -> int | None:
+def label_index(name: str | None, labels: Sequence[str]) -> int | None:
     """The place of a label; None where the answer is not known.
 
     Raises:

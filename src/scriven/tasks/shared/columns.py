@@ -71,13 +71,13 @@ def number(value: Any) -> float:
 
 def texts(value: Any) -> list[str]:
     """Two texts or more, to choose among; also as JSON in a text."""
-    value = unfolded(value)
+    value = parse_json_list(value)
     if not isinstance(value, list) or len(value) < 2:
         raise BadValue("needs a list of two texts or more")
     return [text(each) for each in value]
 
 
-def unfolded(value: Any) -> Any:
+def parse_json_list(value: Any) -> Any:
     """What a text holds that is a JSON list, as lists stand in the cells of a .csv file."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
@@ -87,7 +87,7 @@ def unfolded(value: Any) -> Any:
     return value
 
 
-def resolve(
+def match_columns(
     columns: Mapping[str, Column],
     found: Iterable[str],
     given: Mapping[str, str] | None = None,
@@ -108,7 +108,7 @@ def resolve(
         asked = (given or {}).get(own)
         usual = (*column.names, *column.also) if named else column.names
         if asked:
-            match = asked if there(asked, have) else None
+            match = asked if has_column(asked, have) else None
         else:
             match = _among(usual, have) or (_series(have) if column.series else None)
         if match is not None and not (column.joins and not asked and match in chosen.values()):
@@ -118,7 +118,7 @@ def resolve(
     return chosen
 
 
-def there(name: str, found: Sequence[str]) -> bool:
+def has_column(name: str, found: Sequence[str]) -> bool:
     """Whether a table has this column, or all of a series."""
     return name in found or all(part in found for part in name.split("+"))
 
@@ -148,7 +148,7 @@ def _series(have: Sequence[str]) -> str | None:
     return "+".join(sorted(most, key=lambda name: (len(name), name))) if len(most) > 1 else None
 
 
-def missing(
+def missing_columns(
     task: str, columns: Mapping[str, Column], found: Sequence[str], given: Mapping[str, str]
 ) -> str:
     """The message for a table that lacks columns of a task: what it needs, and what there is."""
@@ -161,7 +161,7 @@ def missing(
     return f"the task {task} needs the columns {needs}; found are {have}: name them with --columns"
 
 
-def values(columns: Mapping[str, Column], chosen: Mapping[str, str], row: Row) -> Row:
+def read_row(columns: Mapping[str, Column], chosen: Mapping[str, str], row: Row) -> Row:
     """A row as the task uses it.
 
     Raises:

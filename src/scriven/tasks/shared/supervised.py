@@ -109,24 +109,24 @@ class SupervisedTask(BaseTask):
         return " | ".join(str(value) for value in cls.without_answer(row).values())
 
 
-def filled(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+def pad_rows(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     """(B, longest) int64, filled on the right; the longest is rounded up, since each new length
     costs new kernels."""
     longest = -(-max(1, *map(len, rows)) // ROUND) * ROUND
     return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
 
 
-def places(rows: Sequence[Sequence[int]]) -> Tensor:
+def padded_positions(rows: Sequence[Sequence[int]]) -> Tensor:
     """(B, longest) positions, -1 where there is padding on the right."""
-    return filled([range(len(row)) for row in rows], -1)
+    return pad_rows([range(len(row)) for row in rows], -1)
 
 
-def read_once(examples: Sequence[Example]) -> int:
+def count_tokens(examples: Sequence[Example]) -> int:
     """Tokens of the text that a batch of them reads."""
     return sum(example.length for example in examples)
 
 
-def fit(parts: Sequence[Ids], room: int) -> tuple[list[Ids], int]:
+def truncate_longest_first(parts: Sequence[Ids], room: int) -> tuple[list[Ids], int]:
     """Parts that together have at most `room` tokens, and how many were lost.
 
     The longest part loses its end first.
@@ -183,7 +183,9 @@ def length_bucketed_batches(examples: Sequence[Example]) -> Iterator[list[int]]:
 
 
 @torch.no_grad()
-def inherit(task: BaseTask, learned: Mapping[str, Tensor], same_answers: bool = False) -> None:
+def transfer_weights(
+    task: BaseTask, learned: Mapping[str, Tensor], same_answers: bool = False
+) -> None:
     """Puts the weights of another task's model into a fresh one.
 
     A vocabulary that has grown keeps its old rows; the new ones are drawn from a normal

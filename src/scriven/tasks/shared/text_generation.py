@@ -20,7 +20,7 @@ from ...nn.copy_head import CopyHead
 from ...tokenizers.base import Tokenizer
 from ..base import LONGEST, Criterion
 from .columns import BadValue
-from .supervised import Example, Ids, SupervisedTask, check_context, filled, read_once
+from .supervised import Example, Ids, SupervisedTask, check_context, count_tokens, pad_rows
 
 
 class TextGeneration(SupervisedTask):
@@ -85,14 +85,14 @@ class TextGeneration(SupervisedTask):
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
         """Rows padded on the right; a decoder reads no token that has nothing to predict after."""
-        pad, read = self.special["pad"], read_once(examples)
+        pad, read = self.special["pad"], count_tokens(examples)
         if self.backbone.kind == "encoder-decoder":
             sources = [np.array(example.source, dtype=np.int64) for example in examples]
             answers = [np.array(example.rows[0], dtype=np.int64) for example in examples]
             made = collate_pairs(sources, answers, pad=pad, device=device)
             return replace(made, text_tokens=read)
-        tokens = filled([example.rows[0] for example in examples], pad)
-        targets = filled([(example.targets or ((),))[0] for example in examples], IGNORE_INDEX)
+        tokens = pad_rows([example.rows[0] for example in examples], pad)
+        targets = pad_rows([(example.targets or ((),))[0] for example in examples], IGNORE_INDEX)
         return Batch(tokens, targets, text_tokens=read).to(device)
 
 
@@ -109,10 +109,10 @@ class TextToText(TextGeneration):
         backbone: Architecture,
         criterion: Criterion | None = None,
         special: Mapping[str, int] | None = None,
-        facts: Mapping[str, Any] | None = None,
+        task_config: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(backbone, criterion, special, facts)
-        copies = bool(self.facts.get("copy_head")) and backbone.kind == "encoder-decoder"
+        super().__init__(backbone, criterion, special, task_config)
+        copies = bool(self.task_config.get("copy_head")) and backbone.kind == "encoder-decoder"
         self.pointer = CopyHead(backbone.config.d_model) if copies else None
 
     def init_weights(self) -> None:
@@ -157,7 +157,7 @@ class TextToText(TextGeneration):
 
     def encode_prompt(self, tokenizer: Tokenizer, text: str) -> Ids:
         """A source as it was read in training."""
-        return tokenizer.encode(spaced(tokenizer, text))
+        return tokenizer.encode(with_leading_space(tokenizer, text))
 
     @property
     def border(self) -> Ids:
@@ -173,14 +173,14 @@ class TextToText(TextGeneration):
             None
             if target is None
             else [
-                *tokenizer.encode(spaced(tokenizer, target)),
+                *tokenizer.encode(with_leading_space(tokenizer, target)),
                 self.special["eos"],
             ]
         )
         return self.pair(source, answer)
 
 
-def spaced(tokenizer: Tokenizer, text: str) -> str:
+def with_leading_space(tokenizer: Tokenizer, text: str) -> str:
     """A text that begins with a space, where words have other tokens with one before them: the
     first word of a title is then the same token as in the middle of the source."""
     bare = tokenizer.has_words and not text[:1].isspace()
