@@ -110,7 +110,7 @@ def enliven(run: Path, text: Path) -> Path:
         if gates.tell([each.text for each in made]):
             break
     architecture = registry.module("scriven.models", loaded.architecture)
-    model, task = loaded.task.backbone.config, loaded.record["task"]
+    model, task = loaded.task.backbone.config, loaded.metadata["task"]
     work = run.with_name(f"{run.name}-making")
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(run, work, ignore=shutil.ignore_patterns("exports", "checkpoints"))

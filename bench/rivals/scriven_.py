@@ -97,9 +97,9 @@ class Scriven:
     ) -> None:
         loaded = load_run(resolve(folder))
         module = registry.module("scriven.models", loaded.architecture)
-        wanted = {**loaded.record["model"], "dropout": dropout}
+        wanted = {**loaded.metadata["model"], "dropout": dropout}
         shape = config.replace(module.Config(), wanted, "model")
-        kind = registry.module("scriven.tasks", loaded.record["task"])
+        kind = registry.module("scriven.tasks", loaded.metadata["task"])
         task = kind.Task(module.Model(shape), special=loaded.tokenizer.special_token_ids)
         task.load_state_dict(loaded.task.state_dict())
         self.task = task

@@ -40,7 +40,7 @@ class Model:
         self, loaded: Loaded, runtime: Runtime, inference_dtype: str | None = None
     ) -> None:
         self.folder = loaded.folder
-        self.record = loaded.record
+        self.metadata = loaded.metadata
         self.tokenizer = loaded.tokenizer
         self.task = loaded.task.to(runtime.device)
         self.architecture = loaded.architecture
@@ -51,14 +51,14 @@ class Model:
     @cached_property
     def engine(self) -> Engine:
         """The generation engine, with a copy of the weights prepared for inference."""
-        opening = self.record["data"].get("opening")
+        opening = self.metadata["data"].get("opening")
         twin = prepare_for_inference(self.task, self.runtime, self._inference_dtype)
         return Engine(twin, self.tokenizer, self.runtime, opening)
 
     @property
     def results(self) -> dict[str, Any]:
         """The results of training; empty for a run that is not finished."""
-        return dict(self.record.get("results") or {})
+        return dict(self.metadata.get("results") or {})
 
     def generate(self, prompt: str = "", **sampling: Any) -> str:
         """The prompt and its continuation; of a model trained on pairs the target alone.
@@ -90,7 +90,7 @@ class Model:
         """
         if not self.task.is_masked_lm:
             raise InputError(
-                f"{self.record['architecture']} is no masked language model and fills no <mask>: "
+                f"{self.metadata['architecture']} is no masked language model and fills no <mask>: "
                 "train one with --arch roberta"
             )
         parameters, _, rest = parse_generation_args(GREEDY | sampling)
@@ -144,11 +144,11 @@ class Model:
             InputError: a text that cannot be read, or a validation set that has changed.
         """
         evaluator = TextEvaluator(
-            self.task, self.tokenizer, self.runtime, self.record, metrics, memory
+            self.task, self.tokenizer, self.runtime, self.metadata, metrics, memory
         )
-        data = data_settings(self.record, settings, table=isinstance(self.task, SupervisedTask))
+        data = data_settings(self.metadata, settings, table=isinstance(self.task, SupervisedTask))
         if isinstance(self.task, SupervisedTask):
-            return evaluate_table(self._predictor(decoding), self.record, sources, data)
+            return evaluate_table(self._predictor(decoding), self.metadata, sources, data)
         return evaluator.texts(sources, data) if sources else evaluator.validation(data)
 
     def predict(self, inputs: Iterable[Any], **decoding: Any) -> list[tuple[str, float | None]]:
@@ -170,8 +170,8 @@ class Model:
     ) -> TablePredictions:
         """Iterates over the rows of tables with their answers, in constant memory."""
         predictor = self._predictor(decoding)
-        data = data_settings(self.record, settings, table=True)
-        return TablePredictions(predictor, self.record, sources, data)
+        data = data_settings(self.metadata, settings, table=True)
+        return TablePredictions(predictor, self.metadata, sources, data)
 
     def harness(
         self,
@@ -220,12 +220,12 @@ class Model:
     def _check_generative(self) -> None:
         if isinstance(self.task, SupervisedTask) and not self.task.is_generative:
             raise InputError(
-                f"{self.folder.name} is fine-tuned to {self.record['task']} and writes nothing: "
+                f"{self.folder.name} is fine-tuned to {self.metadata['task']} and writes nothing: "
                 f"use scriven predict {self.folder.name} TABLE, or predict in Python"
             )
         if not self.task.is_generative:
             raise InputError(
-                f"{self.record['architecture']} fills gaps and goes on with no text: "
+                f"{self.metadata['architecture']} fills gaps and goes on with no text: "
                 'use fill with a text that has some, as in fill("To <mask> or not to <mask>")'
             )
 
@@ -251,7 +251,7 @@ def load(
     loaded = load_run(find_run(str(run)), arch)
     precision = None if dtype == "int8" else dtype
     runtime = choose_runtime(RuntimeSettings(device=device, dtype=precision))  # type: ignore[arg-type]
-    trained = loaded.record["environment"]
+    trained = loaded.metadata["environment"]
     if precision is None and runtime.device.type == trained["device"].split(":")[0]:
         # the precision of training, so that an evaluation gives the same numbers
         runtime = choose_runtime(RuntimeSettings(device=device, dtype=trained["dtype"]))
@@ -358,7 +358,7 @@ def trained_model(run: Callable[[], TrainResult], arch: str | None = None) -> Mo
     if is_main_process():
         write_report(trained.folder)
     model = load(trained.folder, arch=arch if arch and arch.endswith(".py") else None)
-    model.record["results"] = trained.results
+    model.metadata["results"] = trained.results
     return model
 
 

@@ -109,7 +109,9 @@ def test_the_tokenizer_frames_inputs_as_the_task_does(made: Made) -> None:
         )
     read = load_tokenizer(model.folder)
     assert (
-        read.fingerprint == model.tokenizer.fingerprint == model.record["tokenizer"]["fingerprint"]
+        read.fingerprint
+        == model.tokenizer.fingerprint
+        == model.metadata["tokenizer"]["fingerprint"]
     )
 
 
@@ -141,7 +143,7 @@ def test_predictions_follow_from_the_logits(made: Made) -> None:
 
     for first, second in TRIALS:
         if task == "similarity":  # both orders
-            facts = model.record["finetune"]
+            facts = model.metadata["finetune"]
             score = float(logits(first, second) + logits(second, first))
             score = score * facts["spread"] + facts["mean"]
             ((said, _),) = model.predict([(first, second)])

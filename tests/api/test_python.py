@@ -152,7 +152,7 @@ def test_own_architecture_file_trains_and_must_be_given_again_to_load(text: Path
         .replace("from .", "from scriven.models.")
     )
     model = train(text, arch=str(own))
-    assert model.record["architecture"] == "mine"
+    assert model.metadata["architecture"] == "mine"
     with pytest.raises(InputError, match="--arch"):
         scriven.load(model.folder)
     again = scriven.load(model.folder, arch=str(own))

@@ -110,7 +110,7 @@ def test_an_imported_folder_can_be_talked_to_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     again = scriven.import_run(exported, tmp_path / "again")
-    assert again.record["task"] == "chat"
+    assert again.metadata["task"] == "chat"
     assert our_answers(again.folder, ["Who are you?"]) == our_answers(talker, ["Who are you?"])
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"Good night.\n")))
     capsys.readouterr()

@@ -205,7 +205,7 @@ def test_a_graph_with_labels_reads_rows_of_several_lengths(tuned: Tuned, tmp_pat
         last = row[sum(each.attention_mask) - 1]
         chances = np.exp(last - last.max()) / np.exp(last - last.max()).sum()
         ((label, chance),) = model.predict([text])
-        assert model.record["finetune"]["labels"][int(chances.argmax())] == label
+        assert model.metadata["finetune"]["labels"][int(chances.argmax())] == label
         assert chances.max() == pytest.approx(chance, abs=1e-5)
 
 

@@ -91,6 +91,6 @@ def test_many_long_rows_are_read_a_few_at_once(base: scriven.Model, tmp_path: Pa
     path = tmp_path / "long.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     model = base.finetune(path, out=tmp_path / "run", budget="1steps", quiet=True)
-    train = model.record["settings"]["train"]
+    train = model.metadata["settings"]["train"]
     assert train["batch_size"] == 8
     assert train["micro_batch_size"] == 4  # 20 answers of about 60 tokens in each row

@@ -38,9 +38,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, scriven.Model]:
 
 def test_a_run_on_pairs_says_what_it_learnt(run: tuple[str, scriven.Model]) -> None:
     _, model = run
-    assert model.record["task"] == "pairs"
+    assert model.metadata["task"] == "pairs"
     assert (
-        model.record["model"]["context_length"] == 8
+        model.metadata["model"]["context_length"] == 8
     )  # the smallest that holds 3 bytes and the end
     assert model.results["measure"] == "target token"
     assert "-> " in model.results["sample"]
@@ -100,10 +100,10 @@ def test_a_budget_in_passes_reads_every_pair_so_often(tmp_path: Path) -> None:
         table(tmp_path), arch="transformer", budget="4epochs", out=str(tmp_path / "run"),
         quiet=True, settings=SETTINGS,
     )  # fmt: skip
-    pairs = model.record["data"]["rows"]
+    pairs = model.metadata["data"]["rows"]
     assert pairs == 54
     assert abs(model.results["steps"] * 8 - 4 * pairs) <= 8
-    read = model.results["tokens"] / model.record["data"]["train_tokens"]
+    read = model.results["tokens"] / model.metadata["data"]["train_tokens"]
     assert read == pytest.approx(model.results["steps"] * 8 / pairs, rel=0.02)
 
 
@@ -115,5 +115,5 @@ def test_its_folder_is_written_for_transformers_and_read_again(
     made = scriven.export(model.folder, "hf", out=tmp_path / "out")
     assert made["check"]["passed"]
     back = scriven.import_run(tmp_path / "out", out=tmp_path / "back")
-    assert back.record["task"] == "pairs"
+    assert back.metadata["task"] == "pairs"
     assert back.generate("123", max_new_tokens=5) == model.generate("123", max_new_tokens=5)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from scriven.runs.record import read_record, write_record
 
 from scriven.errors import InputError, SettingError
 from scriven.models import llama
 from scriven.plan.planner import plan
 from scriven.runs import checkpoint
+from scriven.runs.metadata import read_metadata, write_metadata
 from scriven.settings import OptimSettings
 from scriven.tasks.language import Language
 from scriven.train.lr_schedule import lr_multiplier
@@ -94,10 +94,10 @@ def test_lion_from_a_file_trains_and_its_run_goes_on_only_with_the_file(files: P
 
 def test_a_file_named_by_the_run_folder_is_never_run(files: Path) -> None:
     start_or_resume(request())
-    record = read_record(files / "run")
+    record = read_metadata(files / "run")
     (files / "evil.py").write_text("open('ran', 'w').close()\n")
     record["settings"]["optim"]["optimizer"] = "./evil.py"
-    write_record(files / "run", record)
+    write_metadata(files / "run", record)
     with pytest.raises(InputError):
         start_or_resume(TrainRequest(resume="run", quiet=True))
     assert not (files / "ran").exists()

@@ -98,7 +98,7 @@ def _open(
     from ..tokenizers.chat_template import TASKS
 
     model = open_model(run, arch, dtype)
-    task = model.record["task"]
+    task = model.metadata["task"]
     if task not in TASKS:
         raise InputError(
             f"{model.folder.name} was trained for {task} and has not learnt to answer: "

@@ -138,7 +138,7 @@ def architecture_module(loaded: Loaded) -> ModuleType:
 
 def hf_config(loaded: Loaded) -> Mapping[str, Any] | None:
     """The config of the equal Hugging Face model, None where transformers has none."""
-    record, model = loaded.record, loaded.task.backbone.config
+    record, model = loaded.metadata, loaded.task.backbone.config
     module = architecture_module(loaded)
     return hf_config_of(module, model, record["task"], record.get("finetune"))
 
@@ -148,7 +148,7 @@ def hf_model(loaded: Loaded) -> HFModel:
     config = hf_config(loaded)
     assert config is not None, "refuse() comes first"
     model = loaded.task.backbone.config
-    weights, task = loaded.task.state_dict(), loaded.record["task"]
+    weights, task = loaded.task.state_dict(), loaded.metadata["task"]
     return HFModel(config, to_hf_weights(architecture_module(loaded), model, weights, task))
 
 
@@ -160,13 +160,13 @@ def probe_task(loaded: Loaded) -> str | None:
         return "labels" if one_input else None
     if isinstance(task, TextGeneration):
         return "language" if task.backbone.kind == "decoder" else "seq2seq"
-    return PROBED_AS.get(str(loaded.record["task"]))
+    return PROBED_AS.get(str(loaded.metadata["task"]))
 
 
 def example_prompt(loaded: Loaded) -> str:
     """A text in the form in which the run's task gives it to the model."""
     task = loaded.task
-    if loaded.record["task"] in chat_template.TASKS:
+    if loaded.metadata["task"] in chat_template.TASKS:
         return chat_template.render_text(
             [{"role": "user", "content": "Good morning."}], answer=True
         )
@@ -180,8 +180,8 @@ def refuse_labels(loaded: Loaded, program: str) -> str | None:
     if not isinstance(loaded.task, SequenceClassification):
         return None
     return (
-        f"{program} writes texts, and a model for {loaded.record['task']} gives labels or scores: "
-        "use --to hf or --to onnx"
+        f"{program} writes texts, and a model for {loaded.metadata['task']} gives labels or "
+        "scores: use --to hf or --to onnx"
     )
 
 
@@ -198,6 +198,6 @@ def why_no_hf_model(loaded: Loaded, program: str) -> str:
     if isinstance(task, SequenceClassification):
         instead = "use --to onnx" if probe_task(loaded) else "keep it as it is"
         return f"no model of {program} ends a {loaded.architecture} with labels: {instead}"
-    if (loaded.record.get("finetune") or {}).get("copy_head"):
+    if (loaded.metadata.get("finetune") or {}).get("copy_head"):
         return f"no model of {program} copies tokens of its source as this one does"
     return f"no model of {program} computes what this {loaded.architecture} does"

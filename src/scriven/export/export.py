@@ -58,7 +58,7 @@ def export(
     # 1. refuse what the target cannot express, before anything is written
     reason = target.refuse(loaded, chosen)
     if reason is None and probe_task(loaded) is None:
-        reason = f"other programs cannot run a model for {loaded.record['task']}"
+        reason = f"other programs cannot run a model for {loaded.metadata['task']}"
     if reason is not None:
         raise InputError(f"{loaded.folder.name} cannot be exported to {name}: {reason}")
     place = loaded.folder / FOLDER / f"{name}-{chosen}" if out is None else Path(out).absolute()
@@ -143,12 +143,14 @@ def _check_replaceable(out: Path) -> None:
 def _run_card(loaded: Loaded) -> str:
     """The run's own card, which its owner may have edited; a new one if it is of another run."""
     path = loaded.folder / "README.md"
-    data = str(loaded.record.get("data", {}).get("fingerprint"))
+    data = str(loaded.metadata.get("data", {}).get("fingerprint"))
     if path.is_file():
         text = path.read_text(encoding="utf-8", errors="replace")
         if data in text:
             return text
-    return model_card(loaded.record, dict(hf_config(loaded) or {}), read_loss_curve(loaded.folder))
+    return model_card(
+        loaded.metadata, dict(hf_config(loaded) or {}), read_loss_curve(loaded.folder)
+    )
 
 
 _FRONT_MATTER = re.compile(r"\A---\n(.*?\n)---\n+", re.DOTALL)

@@ -318,7 +318,7 @@ def _first_token(hf: HFFolder) -> int:
 def _license(path: Path) -> str | None:
     """The license that the original's model card names, which goes with every copy."""
     try:
-        text = read_file(path / "README.md", metadata.LONGEST).decode("utf-8", "replace")
+        text = read_file(path / "README.md", metadata.SIZE_LIMIT).decode("utf-8", "replace")
     except (InputError, DamagedError):
         return None
     front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""

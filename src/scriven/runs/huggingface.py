@@ -69,6 +69,7 @@ def hf_config_of(
         return None
     if hf_config is None or task is None or not is_labelled(task):
         return hf_config
+    # transformers names classes by model and head: GPT2LMHeadModel, GPT2ForSequenceClassification
     family, decoders = re.subn("(ForCausalLM|LMHeadModel)$", "", hf_config["architectures"][0])
     if not decoders:
         return None
@@ -95,6 +96,7 @@ def to_hf_weights(
         return plain
     if task is None or not is_labelled(task):
         return dict(architecture.Model.to_hf_weights(model, plain))
+    # our head is their score; our head for tokens is theirs
     score, words = plain.pop("head.weight"), plain.pop("words.weight", None)
     if words is not None:
         plain["head.weight"] = words
@@ -168,12 +170,14 @@ def hf_files(
     hf_config = {**hf_config, **special, "dtype": "float32", "torch_dtype": "float32"}
     generation: dict[str, Any] = {"do_sample": True, "temperature": 0.8, "max_new_tokens": 200}
     template = chat_template.TEMPLATE if task in chat_template.TASKS else None
+    # the tokenizer library writes to a folder only
     with tempfile.TemporaryDirectory() as folder:
         length = model.context_length
         tokenizer.save(Path(folder), context_length=length, template=template)
         files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     if template is not None:
         files[chat_template.TEMPLATE_FILE] = template.encode()
+        # a turn ends with <|im_end|>; some programs stop at the end of text alone
         generation |= _stops_at(tokenizer, [ids["end"], tokenizer.eos])
     elif task in REWRITES:  # there is one right answer, so nothing is drawn
         generation = {"do_sample": False, "max_new_tokens": 256}
@@ -189,6 +193,7 @@ def hf_files(
 
 def rewrite_model_card(folder: Path, metadata: Mapping[str, Any]) -> None:
     """Writes the model card again, of a run that has more results than when it was published."""
+    # all other files stay as they are, checked while they are read
     names = [name for name in read_manifest(folder) if name != CARD]
     files = {name: read_pretrained_file(folder, name) for name in names}
     card = model_card(metadata, json.loads(files["config.json"]), read_loss_curve(folder))
@@ -242,6 +247,7 @@ def save_pretrained_files(folder: Path, files: Mapping[str, bytes]) -> None:
     assert WEIGHTS not in files and MANIFEST not in files
     assert all(Path(name).name == name for name in files), "plain names only"
     new = {name: file_entry(content) for name, content in files.items()}
+    # files without weights beside them are leftovers of a first publication that was killed
     old = _listed(folder) if os.path.exists(folder / WEIGHTS) else {}
     for name in FIXED & old.keys():
         if new.get(name) != old[name]:
@@ -292,6 +298,7 @@ def read_pretrained_file(folder: Path, name: str) -> bytes:
     if name not in listed:
         raise DamagedError(f"{printable(folder / name)} is not among the published files")
     try:
+        # in the middle of a change, the former content is whole as well
         return bytes(read_listed(folder, name, listed[name]))
     except DamagedError:
         if name not in replacing:

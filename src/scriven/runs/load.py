@@ -24,8 +24,8 @@ class Loaded:
     """Everything needed to use a run."""
 
     folder: Path
-    record: dict[str, Any]
-    """Its metadata, the content of scriven.json."""
+    metadata: dict[str, Any]
+    """The content of scriven.json."""
     task: BaseTask
     tokenizer: Tokenizer
     architecture: str
@@ -55,6 +55,7 @@ def load_run(folder: Path, architecture: str | None = None) -> Loaded:
     module = registry.module("scriven.models", name)
     model = config.replace(module.Config(), metadata["model"], "model")
     tokenizer = load_tokenizer(folder)
+    # other ids would turn every text into nonsense, without an error
     if tokenizer.fingerprint != metadata["tokenizer"]["fingerprint"]:
         raise InputError(
             f"{folder}/tokenizer.json is not the tokenizer this model was trained with: "
@@ -101,9 +102,11 @@ def _weights(
 ) -> dict[str, torch.Tensor]:
     try:
         if (folder / WEIGHTS).exists():
+            # their digest is in the file itself, so no manifest is read
             return from_hf_weights(module, model, load_tensors(folder / WEIGHTS), task)
     except DamagedError as error:
         warnings.append(f"{error}; the newest whole checkpoint is used instead")
+    # float32 as trained; the best weights may be older than these
     newest = checkpoint.load_newest(folder)
     if newest is None:
         raise DamagedError(f"{folder} holds no whole weights: train it again or restore a copy")

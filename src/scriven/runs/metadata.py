@@ -18,9 +18,10 @@ from ..files import printable, read_file, write_file
 from ..manifest import FORMAT, installed_version, parse_signed_json, signed_json
 
 NAME = "scriven.json"
-LONGEST = 16 << 20
+SIZE_LIMIT = 16 << 20
+"""Bytes of scriven.json."""
 
-MOST_PARAMETERS = 10**11
+MAX_PARAMETERS = 10**11
 LIMITS = {
     "layers": 4096,
     "heads": 4096,
@@ -30,31 +31,32 @@ LIMITS = {
     "vocab_size": 1 << 24,
 }
 """The largest value of sizes in the `model` section, known by how their names end."""
-MOST = (1 << 31) - 1
-"""The largest value, up or down, of any other number there."""
+MAX_NUMBER = (1 << 31) - 1
+"""The largest absolute value of any other number there."""
 
 _PLAIN = re.compile(r"(?!.*\.py$|.*\.\.)\w[\w .-]{0,63}")
 """A name to look up: never a path, and never one that ends in .py, which would be run as code."""
 
 
-def write_metadata(folder: Path, record: Mapping[str, Any]) -> None:
+def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
     """Writes scriven.json, whole or not at all.
 
     `format`, `scriven` and `created` are filled in: the last is in seconds and kept once written.
     Of a user's own file (`./mine.py` as the architecture) only the name, `mine`, is kept.
-    Numbers that JSON does not have (a loss that is not a number) become null.
+    Numbers that JSON does not have (a loss that is NaN or infinite) become null.
 
     Raises:
-        InputError: a number or name that `read_record` would refuse, or the folder is not writable.
-        ResourceError: the disk is full; the old record is untouched.
+        InputError: a number or name that `read_metadata` refuses, or the folder is not writable.
+        ResourceError: the disk is full; the old file is untouched.
     """
-    given = {name: value for name, value in record.items() if name not in ("format", "created")}
+    body = {name: value for name, value in metadata.items() if name not in ("format", "created")}
     for name in ("architecture", "task"):
-        if str(given.get(name, "")).endswith(".py"):
-            given[name] = Path(given[name]).stem
-    check_size(given)
-    made = record.get("created") or created(folder) or _next_time(folder)
-    content = {"format": FORMAT, "scriven": installed_version(), **given, "created": made}
+        # the path of a user's file says where it lies on somebody's machine, and would be run
+        if str(body.get(name, "")).endswith(".py"):
+            body[name] = Path(body[name]).stem
+    check_size(body)
+    time_created = metadata.get("created") or created(folder) or _next_time(folder)
+    content = {"format": FORMAT, "scriven": installed_version(), **body, "created": time_created}
     write_file(folder / NAME, signed_json(_finite(content)))
 
 
@@ -62,70 +64,67 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     """Reads scriven.json and checks its digest, its version, and its bounds.
 
     Raises:
-        InputError: the folder is no run, or the record asks for an absurd size.
+        InputError: the folder is no run, or its metadata asks for an absurd size.
         DamagedError: the file is not what was written, or is from a later release.
     """
     path = folder / NAME
     if not os.path.lexists(path):
         raise InputError(f"{printable(folder)} is no run folder: it has no {NAME}")
-    record = parse_signed_json(read_file(path, LONGEST), printable(path))
-    check_size(record)
-    return record
+    metadata = parse_signed_json(read_file(path, SIZE_LIMIT), printable(path))
+    check_size(metadata)
+    return metadata
 
 
-def check_size(record: Mapping[str, Any]) -> None:
+def check_size(metadata: Mapping[str, Any]) -> None:
     """Refuses a model before anything is allocated for it.
 
     Raises:
         InputError: names the number or name, and its limit.
     """
-    for place, value in _named(record):
+    # 1. names that choose a file to import: never a path
+    names = {name: metadata[name] for name in ("architecture", "task") if name in metadata}
+    tokenizer = metadata.get("tokenizer")
+    if isinstance(tokenizer, dict) and "kind" in tokenizer:
+        names["tokenizer.kind"] = tokenizer["kind"]
+    for place, value in names.items():
         if not isinstance(value, str) or not _PLAIN.fullmatch(value):
             raise InputError(f"{NAME}: {place} {str(value)[:80]!r} is not a plain name")
-    model = {} if record.get("model") is None else record["model"]
+    # 2. every single number
+    model = {} if metadata.get("model") is None else metadata["model"]
     if not isinstance(model, dict):
         raise InputError(f"{NAME}: model is not a table of settings")
     for name, value in _numbers(model, "model"):
         limit = next((most for end, most in LIMITS.items() if name.endswith(end)), None)
-        least, limit = (-MOST, MOST) if limit is None else (0, limit)
-        if not least <= value <= limit:  # also refuses what is not a number
-            found = f"{value}" if abs(value) < 1 << 53 else "no number to work with"
-            raise InputError(f"{NAME}: {name[:200]} is {found}: between {least} and {limit}")
+        least, limit = (-MAX_NUMBER, MAX_NUMBER) if limit is None else (0, limit)
+        if not least <= value <= limit:  # also true of NaN
+            shown = f"{value}" if abs(value) < 1 << 53 else "too large, infinite or NaN"
+            raise InputError(f"{NAME}: {name[:200]} is {shown}: between {least} and {limit}")
+    # 3. what they amount to together
     parameters = _parameters(model)
-    if parameters > MOST_PARAMETERS:
+    if parameters > MAX_PARAMETERS:
         raise InputError(
             f"{NAME}: a model of about {parameters:.0e} parameters, {4 * parameters:.0e} bytes: at "
-            f"most {MOST_PARAMETERS:.0e} parameters are loaded"
+            f"most {MAX_PARAMETERS:.0e} parameters are loaded"
         )
 
 
 def created(folder: Path) -> int:
-    """When a run was made, as its record says, 0 where it does not; for ordering runs only.
+    """When a run was created according to its metadata, else 0; for ordering runs only.
 
-    A damaged record still tells its place, so that the newest run is named as damaged and not
-    passed over.
+    Damaged metadata is still ordered, so that the newest run is reported as damaged and not
+    skipped.
     """
     try:
-        made = json.loads(read_file(folder / NAME, LONGEST))["created"]
+        seconds = json.loads(read_file(folder / NAME, SIZE_LIMIT))["created"]
     except (ScrivenError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return 0
-    return made if isinstance(made, int) and 0 < made < 1 << 53 else 0
+    return seconds if isinstance(seconds, int) and 0 < seconds < 1 << 53 else 0
 
 
 def _next_time(folder: Path) -> int:
-    """Now, but after every run beside this one, also where the clock was set back in between."""
+    """Now, but later than every run in the same folder, also if the clock was set back since."""
     others = (created(other) for other in folder.resolve().parent.iterdir() if other.is_dir())
     return max(int(time.time()), 1 + max(others, default=0))
-
-
-def _named(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The values that name something to be looked up."""
-    for name in ("architecture", "task"):
-        if name in record:
-            yield name, record[name]
-    tokenizer = record.get("tokenizer")
-    if isinstance(tokenizer, dict) and "kind" in tokenizer:
-        yield "tokenizer.kind", tokenizer["kind"]
 
 
 def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:

@@ -17,7 +17,7 @@ from .. import registry
 from ..tokenizers.chat_template import TASKS as CHAT_TASKS
 from ..tokenizers.special_tokens import SPECIAL_TOKENS
 from .finetune_results import finetune_rows, is_finetuned, score_table, signatures
-from .metadata import LONGEST
+from .metadata import SIZE_LIMIT
 
 CARD = "README.md"
 LOG = "metrics.jsonl"
@@ -120,7 +120,7 @@ def read_loss_curve(folder: Path) -> list[tuple[int, float]]:
     try:
         with (folder / LOG).open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                if len(line) >= LONGEST or '"evaluation"' not in line:
+                if len(line) >= SIZE_LIMIT or '"evaluation"' not in line:
                     continue
                 try:
                     event = json.loads(line)

@@ -59,7 +59,7 @@ class StoredAdapter:
     alpha: float
     dropout: float
     base: str | None
-    """What it was made for: a folder or a name."""
+    """The model it was trained for: a folder or a name."""
     tensors: dict[str, Tensor]
 
 
@@ -73,7 +73,7 @@ def add_adapters(
     *,
     kind: str | None = None,
 ) -> None:
-    """`nn.lora.add_lora`, with an adapter for each part in which the twin stores a joint matrix.
+    """`nn.lora.add_lora`, with an adapter for each part of a matrix that is fused here only.
 
     Args:
         task: of the architecture. architecture: its file. config: its Config.
@@ -83,7 +83,9 @@ def add_adapters(
     Raises:
         SettingError: as `add_lora`.
     """
-    add_lora(task, rank, alpha, dropout=dropout, parts=LoraNames(architecture, config, kind).cuts())
+    add_lora(
+        task, rank, alpha, dropout=dropout, parts=LoraNames(architecture, config, kind).parts()
+    )
 
 
 def load_merged(
@@ -106,6 +108,7 @@ def load_merged(
     Raises:
         RuntimeError: the weights do not fit.
     """
+    # the rank is not stored: it is the width of any B (out, r)
     of_b = (name for name in tensors if ".lora." in name and name.endswith(".b"))
     rank = next((tensors[name].size(-1) for name in of_b), 0)
     add_adapters(task, architecture, config, rank, alpha, kind=kind)
@@ -122,15 +125,15 @@ def write_adapter(
     *,
     kind: str | None = None,
 ) -> None:
-    """Writes the adapters of a task, and whatever else of it is trained, as one new folder.
+    """Writes the adapters of a task, and the other weights that are trained, as one new folder.
 
     A folder already there is replaced by a rename.
 
     Args:
-        folder: of the two files.
-        task: adapted by `add_adapters`; what is not frozen beside the adapters is stored whole.
+        folder: gets the two files.
+        task: adapted by `add_adapters`; other weights that are not frozen are stored whole.
         architecture: its file. config: its Config.
-        base: the model it belongs to, for the reader: a folder or a name.
+        base: the model it belongs to, for people: a folder or a name.
         kind: as for `add_adapters`.
 
     Raises:
@@ -139,16 +142,19 @@ def write_adapter(
     """
     lora, names = lora_adapters(task), LoraNames(architecture, config, kind)
     assert lora, "the task has no adapters"
+    # 1. weights trained whole: a head, the rows of new tokens
     trained = {name: each for name, each in task.named_parameters() if each.requires_grad}
     whole = {name: each.detach() for name, each in trained.items() if ".lora." not in name}
     tensors = rename_to_hf(whole, [names.row(name) for name in whole], 0, names.sizes)
+    # 2. the pairs A (r, in) and B (out, r), split where transformers has several matrices
     for name, one in lora.items():
         pair = {f"{name}{A}": one.a.detach(), f"{name}{B}": one.b.detach()}
         tensors |= rename_to_hf(pair, names.pair(name), 0, names.with_rank(name, one.rank))
+    # 3. the configuration: target_modules are the shortest endings that name these layers alone
     layers = {name.removesuffix(A) for name in tensors if name.endswith(A)}
     other = {layer_of(each) for row in names.table for each in names.row(row).hf_names} - layers
     first = next(iter(lora.values()))
-    about = {
+    peft_config = {
         "base_model_name_or_path": base,
         "bias": "none",
         "fan_in_fan_out": any(names.row(name).transposed for name in lora),
@@ -160,10 +166,10 @@ def write_adapter(
         "peft_type": "LORA",
         "r": first.rank,
         "target_modules": shortest(layers, other),
-        "task_type": _task_type(names.twin or {}),
+        "task_type": _task_type(names.hf_config or {}),
     }
     files: dict[str, Content] = {
-        CONFIG: (json.dumps(about, indent=2) + "\n").encode(),
+        CONFIG: (json.dumps(peft_config, indent=2) + "\n").encode(),
         TENSORS: encode({f"{_PREFIX}{name}": each for name, each in tensors.items()}),
     }
     write_folder(folder, files)
@@ -178,27 +184,29 @@ def read_adapter(folder: Path) -> StoredAdapter:
     """
     where = printable(folder / CONFIG)
     try:
-        about = json.loads(bytes(read_file(folder / CONFIG, 1 << 20)))
+        peft_config = json.loads(bytes(read_file(folder / CONFIG, 1 << 20)))
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{where} is no JSON") from error
-    if not isinstance(about, dict):
+    if not isinstance(peft_config, dict):
         raise DamagedError(f"{where} is no JSON object")
-    if about.get("peft_type") != "LORA":
+    if peft_config.get("peft_type") != "LORA":
         raise InputError(f"{where}: peft_type is not LORA, the only kind of adapter known here")
+    # variants of LoRA that compute something else
     for field in _REFUSED:
-        if about.get(field):
+        if peft_config.get(field):
             raise InputError(f"{where}: {field} is set, which adapters here do not have")
-    if about.get("init_lora_weights") not in _INITIALISATIONS:
+    if peft_config.get("init_lora_weights") not in _INITIALISATIONS:
         raise InputError(
             f"{where}: init_lora_weights changed the base model's weights: convert the adapter "
             "with PEFT's path_initial_model_for_weight_conversion first"
         )
-    rank = int(_number(about, "r", where, 1, 1 << 20))
-    alpha = _number(about, "lora_alpha", where, 0, 1e9)
-    if about.get("use_rslora"):  # alpha / sqrt(r) there (Kalajdzievski 2023)
+    # the numbers decide how much memory is taken, so they are bounded
+    rank = int(_number(peft_config, "r", where, 1, 1 << 20))
+    alpha = _number(peft_config, "lora_alpha", where, 0, 1e9)
+    if peft_config.get("use_rslora"):  # alpha / sqrt(r) there (Kalajdzievski 2023)
         alpha *= math.sqrt(rank)
-    dropout = _number({"lora_dropout": 0.0, **about}, "lora_dropout", where, 0, 0.999)
-    base = about.get("base_model_name_or_path")
+    dropout = _number({"lora_dropout": 0.0, **peft_config}, "lora_dropout", where, 0, 0.999)
+    base = peft_config.get("base_model_name_or_path")
     tensors = load_tensors(folder / TENSORS, require_digest=False)
     plain = {name.removeprefix(_PREFIX): each for name, each in tensors.items()}
     return StoredAdapter(
@@ -228,47 +236,53 @@ def attach_adapter(
     weights, names = dict(task.named_parameters()), LoraNames(architecture, config, kind)
     where = printable(stored.folder)
     given = dict(stored.tensors)
+    # 1. the table of every weight and every possible adapter
     table = [names.row(name) for name in weights]
     for name in adaptable(weights):
         table += names.pair(name)
         names.fill(given, name, weights[name], stored.rank)
     known = {name for row in table for name in row.hf_names}
+    # 2. the folder's tensors under our names
     for name in given:
         if name not in known:
             raise InputError(f"{where} changes {name}, which this model has no place for")
     try:
-        found = rename_from_hf(given, table, 0)
+        renamed = rename_from_hf(given, table, 0)
     except (DamagedError, RuntimeError) as error:
         raise InputError(f"{where} does not fit this model: {error}") from error
-    layers = {name.removesuffix(A).rpartition(".")[0] for name in found if name.endswith(A)}
+    # 3. adapters for those layers that the folder adapts
+    layers = {name.removesuffix(A).rpartition(".")[0] for name in renamed if name.endswith(A)}
     if layers:
-        parts = names.cuts()
+        parts = names.parts()
         add_lora(
             task, stored.rank, stored.alpha, dropout=stored.dropout, targets=layers, parts=parts
         )
     for name, one in lora_adapters(task).items():
         weights |= {f"{name}{A}": one.a, f"{name}{B}": one.b}
-    for name, tensor in found.items():
+    for name, tensor in renamed.items():
         if weights[name].shape != tensor.shape:
             raise InputError(
                 f"{where} was made for another model: there {name} is {list(tensor.shape)}, here "
                 f"{list(weights[name].shape)}"
             )
+    # 4. all shapes fit: copy
     with torch.no_grad():
-        for name, tensor in found.items():
+        for name, tensor in renamed.items():
             weights[name].copy_(tensor)
 
 
-def _number(about: Mapping[str, Any], field: str, where: str, low: float, high: float) -> float:
-    value = about.get(field)
+def _number(
+    peft_config: Mapping[str, Any], field: str, where: str, low: float, high: float
+) -> float:
+    value = peft_config.get(field)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise InputError(f"{where}: {field} is not a number from {low} to {high:g}")
     return value
 
 
-def _task_type(twin: Mapping[str, Any]) -> str | None:
+def _task_type(hf_config: Mapping[str, Any]) -> str | None:
     """PEFT's name for what a class of transformers does; None for those it has no name for."""
-    name = str((twin.get("architectures") or [""])[0])
+    name = str((hf_config.get("architectures") or [""])[0])
     return next((kind for end, kind in _TASK_TYPES.items() if name.endswith(end)), None)
 
 
@@ -281,27 +295,27 @@ class LoraNames:
     """
 
     def __init__(self, architecture: ModuleType, config: Any, kind: str | None = None) -> None:
-        self.twin = hf_config_of(architecture, config, kind)
+        self.hf_config = hf_config_of(architecture, config, kind)
         rows = (
             []
-            if self.twin is None
+            if self.hf_config is None
             else expand_layers(architecture.Model.HF_WEIGHT_MAP, config.deepest_stack)
         )
         self.table = {row.ours: row for row in rows}
-        """Empty where there is no twin: then names are ours."""
+        """Empty where transformers has no such model: then names are ours."""
         if rows and kind is not None and is_labelled(kind):
             self.table["words.weight"] = self.table["head.weight"]
             self.table["head.weight"] = WeightName("head.weight", SCORE)
         self.sizes: FusedSizes = architecture.Model.fused_sizes(config)
 
-    def cuts(self) -> dict[str, list[int]]:
-        """Matrices that the twin stores in parts -> rows of each part."""
+    def parts(self) -> dict[str, list[int]]:
+        """Matrices that are fused here only -> rows of each part."""
         return {row.ours: list(self.sizes[row.parts]) for row in self.table.values() if row.parts}
 
     def row(self, name: str) -> WeightName:
         """What one of our weights is called there."""
-        found = self.table.get(name) or WeightName(name, name)
-        return WeightName(name, found.hf_names, found.parts, found.transposed)
+        row = self.table.get(name) or WeightName(name, name)
+        return WeightName(name, row.hf_names, row.parts, row.transposed)
 
     def pair(self, name: str) -> list[WeightName]:
         """The rows of the A and B of one of our matrices; neither is ever transposed."""
@@ -313,7 +327,7 @@ class LoraNames:
         ]
 
     def with_rank(self, name: str, rank: int) -> FusedSizes:
-        """Where the tables of `pair` cut."""
+        """The fused sizes for the tables of `pair`."""
         return {**self.sizes, "rank": [rank] * len(self.row(name).hf_names)}
 
     def fill(self, given: dict[str, Tensor], name: str, weight: Tensor, rank: int) -> None:
@@ -321,7 +335,7 @@ class LoraNames:
         layers = [layer_of(each) for each in self.row(name).hf_names]
         if not any(f"{layer}{A}" in given for layer in layers):
             return
-        sizes = self.cuts().get(name, [weight.size(0)])
+        sizes = self.parts().get(name, [weight.size(0)])
         for layer, size in zip(layers, sizes, strict=True):
             if f"{layer}{A}" not in given and f"{layer}{B}" not in given:
                 given[f"{layer}{A}"] = weight.new_zeros(rank, weight.size(1))

@@ -391,6 +391,6 @@ def plan_finetuning(
     choices.fill("optim.lr", lr, f"for {settings.optim.optimizer} at width {model.d_model}")
     choices.set("runtime.compile", bool(settings.runtime.compile))
     choices.reasons["model.dropout"] = "few rows overfit without it"
-    kind = {"kind": base.record["tokenizer"]["kind"]}
+    kind = {"kind": base.metadata["tokenizer"]["kind"]}
     filled = choices.resolved(config.replace(settings.tokenizer, kind, "tokenizer"))
     return TrainPlan(base.architecture, model, filled, budget, seed, steps, task, choices.reasons)

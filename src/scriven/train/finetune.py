@@ -150,8 +150,8 @@ class Finetuning:
         table, request, task = self.table, self.request, self.table.task
         labels = task.label_metadata(table.train)
         tokenizer = base.tokenizer.with_special_tokens(*task.EXTRA_TOKENS)
-        before = base.record.get("finetune") or {}
-        same = base.record["task"] == table.name and all(
+        before = base.metadata.get("finetune") or {}
+        same = base.metadata["task"] == table.name and all(
             before.get(name) == value for name, value in labels.items()
         )
         self.finetune_info = info = {
@@ -261,7 +261,7 @@ def _check_architecture(base: Loaded, task: str) -> None:
     kinds = registry.module("scriven.tasks", task).Task.BACKBONES
     if base.task.backbone.kind not in kinds:
         raise InputError(
-            f"{base.folder.name} ({base.record['architecture']}) reads in both directions and "
+            f"{base.folder.name} ({base.metadata['architecture']}) reads in both directions and "
             f"writes nothing, so it cannot {task}: start from a run of llama or transformer"
         )
 

@@ -152,11 +152,11 @@ class Target(ExportTarget):
         name = file_name(loaded, dtype)
         # 1. metadata: the shape of the model, its tokenizer and its chat template
         writer = gguf.GGUFWriter(folder / name, architecture)
-        writer.add_name(str(loaded.record.get("name", loaded.folder.name)))
+        writer.add_name(str(loaded.metadata.get("name", loaded.folder.name)))
         writer.add_file_type(FILE_TYPES[dtype])
         _add_config(writer, architecture, model.config)
         add_vocabulary(writer, loaded.tokenizer, model.config["vocab_size"])
-        is_chat = loaded.record["task"] in chat_template.TASKS
+        is_chat = loaded.metadata["task"] in chat_template.TASKS
         if is_chat:
             writer.add_chat_template(chat_template.TEMPLATE)
             writer.add_eot_token_id(loaded.tokenizer.special_token_ids["end"])
@@ -215,7 +215,7 @@ class Target(ExportTarget):
     def usage(self, loaded: Loaded, dtype: str) -> str:
         """How to generate with llama.cpp and Ollama."""
         name = file_name(loaded, dtype)
-        usage = CHAT_USAGE if loaded.record["task"] in chat_template.TASKS else USAGE
+        usage = CHAT_USAGE if loaded.metadata["task"] in chat_template.TASKS else USAGE
         model = name.removesuffix(".gguf").lower()
         does = "goes on with a text" if loaded.task.echo_prompt else "makes one text of another"
         return usage.format(name=name, model=model, prompt=example_prompt(loaded), does=does)
@@ -223,7 +223,7 @@ class Target(ExportTarget):
 
 def file_name(loaded: Loaded, dtype: str) -> str:
     """The usual name of such files: the model, then the dtype."""
-    name = str(loaded.record.get("name", loaded.folder.name))
+    name = str(loaded.metadata.get("name", loaded.folder.name))
     plain = "".join(each if each.isalnum() or each in "-_." else "-" for each in name)
     return f"{plain.strip('.') or 'model'}-{dtype}.gguf"
 

@@ -88,7 +88,7 @@ class Target(ExportTarget):
     def usage(self, loaded: Loaded, dtype: str) -> str:
         """How to load the model; transformers takes the dtype from the files."""
         hf_class = (hf_config(loaded) or {})["architectures"][0]
-        return f"```python\n{usage_code(loaded.record, hf_class)}```\n"
+        return f"```python\n{usage_code(loaded.metadata, hf_class)}```\n"
 
 
 @torch.no_grad()

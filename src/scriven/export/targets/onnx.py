@@ -48,7 +48,7 @@ class Target(ExportTarget):
                 return "ONNX scores no text: train without --finetune.lm_score_weight"
             return f"a {loaded.architecture} with labels is two graphs: keep it as it is"
         if task is None:
-            name = loaded.record["task"]
+            name = loaded.metadata["task"]
             return f"the graph gives the logits of tokens, and {name} needs something else"
         backbone = loaded.task.backbone
         if backbone.max_position is None or backbone.recurrent_state(1) is not None:
