@@ -4,6 +4,7 @@ Architectures, optimizers, tasks, metrics, data formats, commands and so on are 
 adding one means adding a file (docs/extending.md).
 """
 
+import ast
 import importlib
 import importlib.util
 import sys
@@ -82,3 +83,22 @@ def installed_version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:  # it may have come under another name: onnxruntime-gpu
         return "of unknown version" if importlib.util.find_spec(package) is not None else None
+
+
+def class_attribute(package: str, name: str, of: str, attribute: str) -> str | None:
+    """A text that a class of a module assigns to an attribute, read from the source: nothing is
+    imported. None where the module is unknown or its class `of` does not assign one."""
+    if name not in names(package):
+        return None
+    spec = importlib.util.find_spec(f"{package}.{name}")
+    assert spec is not None and spec.origin is not None
+    for node in ast.walk(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ClassDef) or node.name != of:
+            continue
+        for line in node.body:
+            targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", 0)]
+            value = getattr(line, "value", None)
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                if attribute in [each.id for each in targets if isinstance(each, ast.Name)]:
+                    return value.value
+    return None

@@ -8,12 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import Markup
+
+from scriven.manifest import FORMAT
+from scriven.report import template
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
 
 class Page(HTMLParser):
     """Parses a page and fails on any unbalanced tag."""
+
+    ALLOWED = frozenset([
+        "html", "head", "meta", "title", "link", "style", "body", "header", "main",
+        "footer", "section", "h1", "h2", "p", "bdi", "dl", "div", "dt", "dd", "b", "span",
+        "table", "caption", "thead", "tbody", "tr", "th", "td", "figure", "figcaption",
+        "ul", "li", "svg", "g", "line", "path", "rect", "circle", "text", "desc",
+        "details", "summary", "blockquote", "pre", "code",
+    ])  # fmt: skip
+    """Everything the page is made of; a payload that became an element would add to it."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -47,6 +60,13 @@ class Page(HTMLParser):
         """Attributes of every element with this name."""
         return [attributes for each, attributes in self.tags if each == tag]
 
+    def unsafe(self) -> list[str]:
+        """What in a page did not stay text."""
+        found = [tag for tag, _ in self.tags if tag not in self.ALLOWED]
+        names = [name for _, attributes in self.tags for name in attributes]
+        found += [name for name in names if name.startswith("on") or name in ("src", "srcdoc")]
+        return found
+
     def text(self) -> str:
         """All that a reader sees, and the titles."""
         return "".join(self.words)
@@ -60,7 +80,7 @@ def read_page() -> Callable[[Path], Page]:
 def record(**changes: Any) -> dict[str, Any]:
     """The content of scriven.json of a finished run."""
     return {
-        "format": 1,
+        "format": FORMAT,
         "scriven": "0.1.0",
         "name": "plays",
         "architecture": "llama",
@@ -148,3 +168,20 @@ def a_record() -> Callable[..., dict[str, Any]]:
 @pytest.fixture
 def some_metrics() -> list[dict[str, Any]]:
     return metrics()
+
+
+@pytest.fixture
+def leaky(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], str]], None]:
+    """leaky(escape): values of the page go through this function instead of HTML escaping."""
+
+    def plant(escape: Callable[[str], str]) -> None:
+        environment = template.environment.__wrapped__()
+        finalize = environment.finalize
+
+        def unescaped(value: Any) -> Any:
+            return value if hasattr(value, "__html__") else Markup(escape(finalize(value)))
+
+        environment.finalize = unescaped
+        monkeypatch.setattr(template, "environment", lambda: environment)
+
+    return plant

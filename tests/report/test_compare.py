@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from scriven import registry
+from scriven import models
 from scriven.errors import DamagedError, InputError
 from scriven.report.compare import compare, find_runs
-from scriven.report.compare_row import POSITIONS
 from scriven.runs.metadata import write_metadata
 
 Make = Callable[..., Path]
@@ -65,7 +64,7 @@ def test_figures_are_those_of_the_record_and_the_log(make: Make) -> None:
     assert (row["ngram_loss"], row["seconds"], row["steps"]) == (1.67, 180.0, 600)
 
 
-def test_train_loss_is_the_mean_of_the_last_twentieth_before_the_best(
+def test_train_loss_is_the_mean_of_the_last_5_percent_before_the_best(
     make: Make, some_metrics: list[dict[str, Any]]
 ) -> None:
     make("one", **{"results.best_step": 300})
@@ -76,7 +75,7 @@ def test_train_loss_is_the_mean_of_the_last_twentieth_before_the_best(
     assert found != pytest.approx(losses[-1], abs=1e-6)
 
 
-def test_the_matrix_rate_is_only_of_muon(make: Make) -> None:
+def test_the_muon_learning_rate_is_only_of_muon(make: Make) -> None:
     optim = {"settings.optim.optimizer": "adamw", "settings.optim.muon_lr": 0.02}
     make("one", **optim)
     assert compare(["one"]).rows[0].values["muon_lr"] is None
@@ -125,7 +124,7 @@ def test_a_mark_that_forgets_what_was_measured_would_be_noticed(
     """A planted bug: one measure for all tasks."""
     make("a", **{"results.val_loss": 1.5})
     make("c", **{"results.val_loss": 0.3, "task": "masked"})
-    monkeypatch.setattr("scriven.report.compare_row.MEASURES", {})
+    monkeypatch.setattr("scriven.report.compare.LOSS_KINDS", {})
     assert [row.best for row in compare(["a", "c"]).rows] == [False, True]
 
 
@@ -242,8 +241,18 @@ def test_runs_of_one_name_are_told_apart(make: Make) -> None:
     assert names == ["runs/bench-a/gpt2-0", "runs/bench-b/gpt2-0"]
 
 
-def test_every_architecture_says_what_its_positions_are() -> None:
-    assert set(POSITIONS) == set(registry.names("scriven.models"))
+def test_positions_are_read_from_the_architecture_without_importing_it(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text('raise ImportError\nclass Model: position_kind = "alibi"\n')
+    (tmp_path / "plain.py").write_text("raise ImportError\nclass Model: pass\n")
+    folders = [*models.__path__, str(tmp_path)]
+    monkeypatch.setattr(models, "__path__", folders)
+    monkeypatch.setattr(models.__spec__, "submodule_search_locations", folders)
+    for name in ("gpt2", "mine", "plain", "unknown"):
+        make(name, architecture=name)
+    rows = compare(["gpt2", "mine", "plain", "unknown"]).rows
+    assert [row.values["positions"] for row in rows] == ["learned", "alibi", "learned", None]
 
 
 def test_comparing_loads_no_torch(make: Make) -> None:

@@ -1,25 +1,68 @@
-"""Rows of runs as tables: on a terminal of any width, and in Markdown. Computes no figure."""
+"""Rows of runs as tables: on a terminal of any width, and in Markdown."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
 from ..format import ABSENT, compact, decimal, duration, integer, percent
-from .compare_fold import MEASURED
-from .compare_row import Row, Value
 
+Value = str | float | None
 Show = Callable[[float | None], str]
+
+
+@dataclass
+class Row:
+    """A run, or several that differ in their seed only."""
+
+    name: str
+    folder: Path
+    values: dict[str, Value]
+    """By the keys of COLUMNS; None: not known (yet)."""
+    dataset: tuple[Value, ...]
+    """Equal where the losses are over the same tokens."""
+    config: str
+    """Equal where runs differ in their seed only."""
+    loss_kind: str
+    finished: bool
+    best_step: int | None
+    spread: dict[str, float] = field(default_factory=dict)
+    """Half the distance between the lowest and the highest seed, by column."""
+    runs: list[Path] = field(default_factory=list)
+    notes: list[int] = field(default_factory=list)
+    """Numbers of the footnotes, from 1."""
+    best: bool = False
+    """The best of those it may be compared with."""
+    ranked_by: str = "val_loss"
+    """By which column: the lower the better of a loss, the higher the better of a score."""
+
+    def data(self, notes: list[str]) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "name": self.name,
+            "runs": [str(path) for path in self.runs],
+            **self.values,
+            "spread": self.spread,
+            "measure": self.loss_kind,
+            "finished": self.finished,
+            "best_step": self.best_step,
+            "best": self.best,
+            "notes": [notes[number - 1] for number in self.notes],
+        }
 
 
 @dataclass(frozen=True)
 class Column:
-    """One thing that is said of each run."""
+    """One property of each run."""
 
     key: str
     title: str
     show: Show = integer
     """How a number is written; text stands as it is."""
+    result: bool = False
+    """Whether it is a result; the others are settings, equal in all runs that are folded."""
 
 
 def _loss(value: float | None) -> str:
@@ -27,7 +70,7 @@ def _loss(value: float | None) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text that can neither rule a terminal nor turn its writing round."""
+    """Text without terminal control codes and without changes of the writing direction."""
     return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
@@ -50,23 +93,23 @@ COLUMNS = (
     Column("lr", "learning rate", _plain),
     Column("muon_lr", "Muon learning rate", _plain),
     Column("seed", "seed"),
-    Column("steps", "steps"),
-    Column("tokens", "tokens read", compact),
+    Column("steps", "steps", result=True),
+    Column("tokens", "tokens read", compact, result=True),
     Column("task", "task"),
     Column("base", "base model"),
     Column("scored_by", "scored by"),
-    Column("score", "score", decimal),
+    Column("score", "score", decimal, result=True),
     Column("interval", "95 % interval"),
     Column("baseline", "best baseline"),
-    Column("control", "no pre-training", decimal),
-    Column("train_loss", "train loss", _loss),
-    Column("val_loss", "val loss", _loss),
-    Column("train_accuracy", "train accuracy", percent),
-    Column("val_accuracy", "val accuracy", percent),
-    Column("bits_per_byte", "bits per byte", _loss),
-    Column("ngram_loss", "n-gram loss", _loss),
-    Column("seconds", "time", duration),
-    Column("tokens_per_second", "tokens/s", compact),
+    Column("control", "no pre-training", decimal, result=True),
+    Column("train_loss", "train loss", _loss, result=True),
+    Column("val_loss", "val loss", _loss, result=True),
+    Column("train_accuracy", "train accuracy", percent, result=True),
+    Column("val_accuracy", "val accuracy", percent, result=True),
+    Column("bits_per_byte", "bits per byte", _loss, result=True),
+    Column("ngram_loss", "n-gram loss", _loss, result=True),
+    Column("seconds", "time", duration, result=True),
+    Column("tokens_per_second", "tokens/s", compact, result=True),
 )
 
 FEW = 4
@@ -113,7 +156,7 @@ def terminal(rows: Sequence[Row], notes: Sequence[str], width: int, bold: bool) 
     """
     columns, lines = known(rows), []
     if len(rows) > FEW:
-        settings = [each for each in columns if each.key not in MEASURED]
+        settings = [each for each in columns if not each.result]
         equal = [each for each in settings if len({cell(row, each) for row in rows}) == 1]
         columns = [each for each in columns if each not in equal]
         if equal:
@@ -124,14 +167,14 @@ def terminal(rows: Sequence[Row], notes: Sequence[str], width: int, bold: bool) 
     lying = [list(line) for line in zip(heads, *body, strict=True)]
     best = {place for place, row in enumerate(rows, 1) if row.best}
     value = {each.key: n for n, each in enumerate(columns, 1)}
-    judged = {place: value.get(row.judged, 0) for place, row in enumerate(rows, 1)}
+    ranked = {place: value.get(row.ranked_by, 0) for place, row in enumerate(rows, 1)}
     if len(rows) > FEW and sum(_widths(lying)) + len(GAP) * len(columns) <= width:
-        strong = {(place, judged[place]) for place in best}
+        strong = {(place, ranked[place]) for place in best}
         lines += _aligned(lying, strong if bold else set())
     else:
         for places in _blocks([heads, *body], width):
             part = [[line[0], *(line[place] for place in places)] for line in [heads, *body]]
-            strong = {(judged[place], n) for n, place in enumerate(places, 1) if place in best}
+            strong = {(ranked[place], n) for n, place in enumerate(places, 1) if place in best}
             lines += [*_aligned(part, strong if bold else set()), ""]
     lines = lines[:-1] if lines and not lines[-1] else lines
     under = [f"* {', '.join(_legend(rows))}"] if best else []
@@ -152,7 +195,7 @@ def markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
         cells = [_escape(_printable(row.name)) + _sup(row.notes)]
         for each in columns:
             text = _escape(cell(row, each))
-            cells.append(f"**{text}**" if row.best and each.key == row.judged else text)
+            cells.append(f"**{text}**" if row.best and each.key == row.ranked_by else text)
         lines.append("| " + " | ".join(cells) + " |")
     if any(row.best for row in rows):
         lines += ["", f"Bold: {', '.join(_legend(rows))}."]
@@ -162,8 +205,8 @@ def markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
 
 def _legend(rows: Sequence[Row]) -> list[str]:
     """What a mark means, for those that are there."""
-    judged = {row.judged for row in rows if row.best}
-    return [text for key, text in (("val_loss", LOWEST), ("score", HIGHEST)) if key in judged]
+    ranked = {row.ranked_by for row in rows if row.best}
+    return [text for key, text in (("val_loss", LOWEST), ("score", HIGHEST)) if key in ranked]
 
 
 def _title(row: Row) -> str:
@@ -175,7 +218,7 @@ def _title(row: Row) -> str:
 
 
 def _marked(row: Row, column: Column) -> str:
-    return cell(row, column) + (" *" if row.best and column.key == row.judged else "")
+    return cell(row, column) + (" *" if row.best and column.key == row.ranked_by else "")
 
 
 def _widths(table: Sequence[Sequence[str]]) -> list[int]:

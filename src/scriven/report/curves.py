@@ -1,21 +1,23 @@
 """Curves over training steps as inline SVG that stays sharp and legible at any width.
 
-Lines live in a 1000 x 1000 box stretched to the frame; words and dots are placed in percent, so
+Lines live in a 1000 x 1000 box stretched to the frame; text and dots are placed in percent, so
 they keep their size. Knows numbers and names of lines, not what they mean.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ..format import compact, integer
-from .markup import Markup, element, join
+from .template import render_macro
 
 BOX = 1000
 MOST = 400  # points of a line; more cannot be told apart on a screen
 DOTS = 120  # evaluations that still get a dot with a tooltip
 Point = tuple[float, float]
+Show = Callable[[float], str]
+"""A value as text, for the legend and the tooltips."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Frame:
-    """The stretch of steps and values that is drawn."""
+    """The range of steps and values that is drawn."""
 
     right: float
     bottom: float
@@ -54,21 +56,78 @@ class Frame:
         return self.bottom <= value <= self.top
 
 
+@dataclass(frozen=True)
+class Dot:
+    """A dot with a tooltip; places in percent."""
+
+    words: str
+    x: str
+    y: str
+    look: str
+    radius: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The path of a line in the box, and its dots."""
+
+    look: str
+    path: str
+    dots: list[Dot]
+
+
+@dataclass(frozen=True)
+class LevelView:
+    """Where the line for comparison lies, and its label."""
+
+    y: str
+    words: str
+
+
+@dataclass(frozen=True)
+class BestView:
+    """The best point with its label, which stands above or below it."""
+
+    dot: Dot
+    words: str
+    dy: str
+    side: Literal["start", "end"]
+
+
+@dataclass(frozen=True)
+class ChartView:
+    """What the template draws."""
+
+    title: str
+    name: str = ""
+    description: str = ""
+    keys: list[tuple[str, str, str]] = field(default_factory=list)
+    """The legend: (CSS class, name, last value)."""
+    y_ticks: list[tuple[str, str]] = field(default_factory=list)
+    x_ticks: list[tuple[str, str]] = field(default_factory=list)
+    """(place, label)"""
+    curves: list[Curve] = field(default_factory=list)
+    level: LevelView | None = None
+    best: BestView | None = None
+    outside: str = ""
+    """What lies outside the frame."""
+
+
 def chart(
     title: str,
     lines: Sequence[Line],
     *,
-    show: Callable[[float], str],
+    show: Show,
     level: Level | None = None,
     mark: Point | None = None,
     cut: Literal["top", "bottom"] | None = None,
     zero: bool = False,
-) -> Markup:
-    """A figure with legend, or an empty one that says so.
+) -> str:
+    """Markup of a figure with legend, or of an empty one that says so.
 
     Args:
         title: what is drawn, and its unit.
-        show: a value as text, for the legend and the tooltips.
+        show: a value as text.
         level: a line for comparison across the whole frame.
         mark: the point to single out (the best evaluation).
         cut: the side where the outermost 2 % of the points may leave the frame, so that the
@@ -78,32 +137,22 @@ def chart(
     lines = [Line(each.name, each.look, downsample(each.points), each.dots) for each in lines]
     lines = [each for each in lines if each.points]
     if not lines:
-        return element("figure", _caption(title, [], None, show), element("p", "No data yet."))
+        return render_macro("chart", ChartView(title))
     frame = fit(lines, level, cut, zero)
-    inside = [_grid(frame), *(_curve(line, frame, show) for line in lines)]
-    if level is not None:
-        inside.append(_level(level, frame, show))
-    if mark is not None and frame.holds(mark[1]):
-        inside.append(_mark(mark, frame, show, level))
-    name = title.split(",")[0].lower().replace(" ", "-")
-    drawing = element(
-        "svg",
-        element("title", title, id=f"{name}-title"),
-        element("desc", describe(lines, level, show), id=f"{name}-words"),
-        *inside,
-        class_="plot",
-        role="img",
-        aria_labelledby=f"{name}-title {name}-words",
-    )
     outside = [v for line in lines for _, v in line.points if not frame.holds(v)]
-    note = element("p", _outside(outside, frame, show), class_="aside") if outside else ""
-    return element(
-        "figure",
-        _caption(title, lines, level, show),
-        element("div", drawing, class_="frame"),
-        element("p", "steps", class_="axis", aria_hidden="true"),
-        note,
+    view = ChartView(
+        title=title,
+        name=title.split(",")[0].lower().replace(" ", "-"),
+        description=describe(lines, level, show),
+        keys=_legend(title, lines, level, show),
+        y_ticks=_y_ticks(frame),
+        x_ticks=_x_ticks(frame),
+        curves=[_curve(line, frame, show) for line in lines],
+        level=None if level is None else _level(level, frame, show),
+        best=_best(mark, frame, show, level) if mark and frame.holds(mark[1]) else None,
+        outside=_outside(outside, frame, show) if outside else "",
     )
+    return render_macro("chart", view)
 
 
 def downsample(points: Sequence[Point], most: int = MOST) -> list[Point]:
@@ -156,7 +205,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [number * apart for number in range(first, last + 1)]
 
 
-def describe(lines: Sequence[Line], level: Level | None, show: Callable[[float], str]) -> str:
+def describe(lines: Sequence[Line], level: Level | None, show: Show) -> str:
     """The chart in words, for people who do not see it."""
     parts = []
     for line in lines:
@@ -170,113 +219,65 @@ def describe(lines: Sequence[Line], level: Level | None, show: Callable[[float],
     return "; ".join(parts) + "."
 
 
-def _caption(
-    title: str, lines: Sequence[Line], level: Level | None, show: Callable[[float], str]
-) -> Markup:
+def _legend(
+    title: str, lines: Sequence[Line], level: Level | None, show: Show
+) -> list[tuple[str, str, str]]:
     if [line.name for line in lines] == [title.lower()] and level is None:
-        return element("figcaption", element("span", title, class_="name"))
+        return []  # the title says it
     keys = [(line.look, line.name, show(line.points[-1][1])) for line in lines]
-    if level is not None:
-        keys.append(("level", level.name, show(level.value)))
-    items = [
-        element(
-            "li",
-            element(
-                "svg",
-                element("line", x1="0", x2="22", y1="5", y2="5", class_=look),
-                class_="key",
-                aria_hidden="true",
-            ),
-            name + " ",
-            element("b", value),
-        )
-        for look, name, value in keys
-    ]
-    legend = element("ul", *items, class_="legend") if items else ""
-    return element("figcaption", element("span", title, class_="name"), legend)
+    return keys if level is None else [*keys, ("level", level.name, show(level.value))]
 
 
-def _curve(line: Line, frame: Frame, show: Callable[[float], str]) -> Markup:
+def _curve(line: Line, frame: Frame, show: Show) -> Curve:
     placed = [frame.place(point) for point in line.points]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
-    box = element(
-        "svg",
-        element("path", d=path, class_=line.look),
-        viewBox=f"0 0 {BOX} {BOX}",
-        preserveAspectRatio="none",
-        width="100%",
-        height="100%",
-    )
-    dots: list[Markup] = []
-    # A path through a single point draws nothing, so a dot does.
+    dots: list[Dot] = []
+    # a path through a single point draws nothing, so a dot does
     if len(line.points) == 1 or (line.dots and len(line.points) <= DOTS):
         for point, (x, y) in zip(line.points, placed, strict=True):
             if frame.holds(point[1]):
                 words = f"step {integer(point[0])}: {show(point[1])}"
-                dots.append(_dot(words, x, y, f"dot {line.look}", 2.5))
-    return join(box, *dots)
+                dots.append(Dot(words, _percent(x), _percent(y), f"dot {line.look}", "2.5"))
+    return Curve(line.look, path, dots)
 
 
-def _dot(words: str, x: float, y: float, look: str, radius: float) -> Markup:
-    attributes = {"cx": _percent(x), "cy": _percent(y), "r": f"{radius:g}", "class_": look}
-    return element("g", element("title", words), element("circle", **attributes))
-
-
-def _grid(frame: Frame) -> Markup:
-    parts: list[Markup] = []
+def _y_ticks(frame: Frame) -> list[tuple[str, str]]:
     heights = ticks(frame.bottom, frame.top)
     apart = heights[1] - heights[0] if len(heights) > 1 else 1.0
     digits = max(0, -math.floor(math.log10(apart) + 1e-9))
-    for value in heights:
-        y = _percent(frame.place((0, value))[1])
-        parts.append(element("line", x1="0", x2="100%", y1=y, y2=y, class_="grid"))
-        label = f"{value:.{digits}f}" if digits < 5 and abs(value) < 1e5 else f"{value:.2g}"
-        parts.append(element("text", label, x="-8", y=y, dy="0.32em", class_="tick end"))
-    for step in ticks(0, frame.right, 5):
-        x = _percent(frame.place((step, 0))[0])
-        parts.append(
-            element(
-                "text",
-                integer(step) if frame.right < 20_000 else compact(step),
-                x=x,
-                y="100%",
-                dy="1.5em",
-                class_="tick middle",
-            )
+    return [
+        (
+            _percent(frame.place((0, value))[1]),
+            f"{value:.{digits}f}" if digits < 5 and abs(value) < 1e5 else f"{value:.2g}",
         )
-    parts.append(element("line", x1="0", x2="100%", y1="100%", y2="100%", class_="floor"))
-    return join(*parts)
+        for value in heights
+    ]
 
 
-def _level(level: Level, frame: Frame, show: Callable[[float], str]) -> Markup:
+def _x_ticks(frame: Frame) -> list[tuple[str, str]]:
+    show = integer if frame.right < 20_000 else compact
+    return [(_percent(frame.place((step, 0))[0]), show(step)) for step in ticks(0, frame.right, 5)]
+
+
+def _level(level: Level, frame: Frame, show: Show) -> LevelView:
     y = frame.place((0, level.value))[1]
-    words = f"{level.name} {show(level.value)}"
-    return join(
-        element("line", x1="0", x2="100%", y1=_percent(y), y2=_percent(y), class_="level"),
-        element("text", words, x="100%", y=_percent(y), dy="-0.5em", class_="word end"),
-    )
+    return LevelView(_percent(y), f"{level.name} {show(level.value)}")
 
 
-def _mark(mark: Point, frame: Frame, show: Callable[[float], str], level: Level | None) -> Markup:
+def _best(mark: Point, frame: Frame, show: Show, level: Level | None) -> BestView:
     x, y = frame.place(mark)
-    # Above the dot, where no training curve runs, unless the words of the level are there.
+    # above the dot, where no training curve runs, unless the label of the level is there
     above = level is None or not 0 <= y - frame.place((0, level.value))[1] < 100
-    side = "end" if x > BOX / 2 else "start"
-    words = f"best {show(mark[1])}"
-    return join(
-        _dot(f"best at step {integer(mark[0])}: {show(mark[1])}", x, y, "best", 5),
-        element(
-            "text",
-            words,
-            x=_percent(x),
-            y=_percent(y),
-            dy="-0.9em" if above else "1.6em",
-            class_=f"word {side}",
-        ),
+    words = f"best at step {integer(mark[0])}: {show(mark[1])}"
+    return BestView(
+        Dot(words, _percent(x), _percent(y), "best", "5"),
+        f"best {show(mark[1])}",
+        "-0.9em" if above else "1.6em",
+        "end" if x > BOX / 2 else "start",
     )
 
 
-def _outside(values: Sequence[float], frame: Frame, show: Callable[[float], str]) -> str:
+def _outside(values: Sequence[float], frame: Frame, show: Show) -> str:
     far = max(values, key=lambda value: abs(value - (frame.top + frame.bottom) / 2))
     side = "above the frame, up to" if far > frame.top else "below the frame, down to"
     return f"Some points lie {side} {show(far)}."

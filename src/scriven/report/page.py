@@ -1,38 +1,43 @@
-"""The report page: what is on it and in which order; written in one piece or not at all.
+"""The report page: which sections a run has, in which order; written in one piece or not at all.
 
 Reads only the run folder. Everything a person or a model wrote is shown as text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from ..files import write_file
 from ..format import compact, decimal, duration, integer, percent, significant
-from . import facts, tuned, words_tuned
-from .confusion import confusion
+from . import finetune_section, tables, verdict
 from .curves import Level, Line, Point, chart
-from .figures import Figures, best_evaluation, measure
-from .heat import heat_map
-from .history import History, Moment, Saying, read_history
-from .markup import Markup, element, join
-from .words import advice, verdict
-
-# No script, no font, no frame, no request to anywhere (E10).
-POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-    "base-uri 'none'; form-action 'none'"
+from .finetune_section import ACCURACIES, LOSS_UNITS, MainScore, is_finetuned, main_score
+from .run_log import (
+    Event,
+    KeyMetrics,
+    MetricPoint,
+    RunLog,
+    best_evaluation,
+    key_metrics,
+    read_run_log,
 )
+from .template import render as render_template
+from .template import render_macro
+from .token_heatmap import token_heatmap
+
 SAMPLES = 12
 SAMPLE_CHARACTERS = 2000
+COMMAND_CHARACTERS = 4000
 
 
-def write_report(folder: Path, *, surprise: Sequence[tuple[str, float]] = ()) -> Path:
+def write_report(folder: Path, *, token_nll: Sequence[tuple[str, float]] = ()) -> Path:
     """Writes `report.html` into a run folder, finished or not, and returns its path.
 
     Args:
         folder: the run folder; `scriven.json` must be there, `metrics.jsonl` may be.
-        surprise: (token, nats) along a stretch of validation text; without it `surprise.json` of
+        token_nll: (token, nats) along a stretch of validation text; without it `surprise.json` of
             the folder is used, when present.
 
     Raises:
@@ -41,235 +46,258 @@ def write_report(folder: Path, *, surprise: Sequence[tuple[str, float]] = ()) ->
         ResourceError: the disk is full.
     """
     target = folder / "report.html"
-    write_file(target, render(read_history(folder, surprise)).encode())
+    write_file(target, render(read_run_log(folder, token_nll)).encode())
     return target
 
 
-def render(history: History) -> str:
+@dataclass(frozen=True)
+class ReportData:
+    """A run, and what several sections need of it."""
+
+    run: RunLog
+    metrics: KeyMetrics
+    score: MainScore | None
+    """Of a fine-tuned run."""
+
+    @property
+    def finetuned(self) -> bool:
+        """Whether the run is a fine-tuning."""
+        return is_finetuned(self.run)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A rendered section."""
+
+    title: str
+    content: str
+
+    @property
+    def id(self) -> str:
+        """The anchor."""
+        return self.title.lower().replace(" ", "-").replace("?", "")
+
+
+def render(run: RunLog) -> str:
     """The whole page as text."""
-    figures = measure(history)
-    found = facts.notes(history)
-    is_finetuned = tuned.is_finetuned(history)
-    standing = tuned.standing(history) if is_finetuned else None
-    said = "Its answers over time" if is_finetuned else "Its writing over time"
-    sections = [
-        _section("Key figures", _figures(history, figures, standing)),
-        _section("Is it any good?", _ladder(figures)) if _rungs(figures) else "",
-        *(_of_task(history, standing) if is_finetuned else ()),
-        _section("Curves", _curves(history, figures)),
-        _section("What could help next", _advice(history, figures, standing)),
-        _section(said, _samples(history.samples)) if history.samples else "",
-        _section("Where it was surprised", heat_map(history.surprise, figures.unit))
-        if history.surprise
-        else "",
-        _section("Settings and why", facts.settings(history)),
-        _section("Data", facts.data(history)),
-        _section("Environment", facts.environment(history)),
-        _section("Command", facts.command(history)),
-        _section("Notes", found) if found else "",
+    score = main_score(run) if is_finetuned(run) else None
+    report = ReportData(run, key_metrics(run), score)
+    sections = []
+    for title, macro, build in SECTIONS:
+        values = build(report)
+        if values is not None:
+            content = render_macro(macro, *values) if macro else values[0]
+            sections.append(Section(title, content))
+    said = verdict.verdict(report.metrics)
+    if report.finetuned:
+        said = verdict.finetune_verdict(run, report.metrics, score)
+    return render_template(
+        name=run.name,
+        kind=" · ".join(word for word in (run.text("architecture"), run.text("task")) if word),
+        verdict=said,
+        sections=sections,
+        style=_style(),
+        version=run.text("scriven"),
+    )
+
+
+def _style() -> Any:
+    from markupsafe import Markup
+
+    return Markup(files(__package__).joinpath("style.css").read_text(encoding="utf-8"))  # noqa: S704
+
+
+def _tiles(report: ReportData) -> list[Any]:
+    metrics, unit = report.metrics, report.metrics.loss_unit
+    if report.finetuned:
+        return [finetune_section.tiles(report.run, metrics, report.score)]
+    language = metrics.is_language_model
+    of = f"next {unit} right" if language else "of the validation part"
+    ngram = "n-gram counting"
+    if metrics.ngram_order is not None:
+        ngram = f"{metrics.ngram_order}-gram counting"
+    rows = [
+        ("Validation loss", decimal(metrics.loss), f"nats per {unit}"),
+        (ngram, decimal(metrics.ngram_loss), f"nats per {unit}"),
+        ("Perplexity", significant(metrics.perplexity), f"choices per {unit}"),
+        ("Bits per byte", decimal(metrics.bits_per_byte), "for any tokenizer"),
+        ("Accuracy", percent(metrics.accuracy), of),
+        ("Parameters", compact(metrics.parameters), "weights learned"),
+        ("Tokens", compact(metrics.tokens), "read in training"),
+        ("Epochs", decimal(metrics.epochs, 1), "of the training text"),
+        ("Time", duration(metrics.seconds), "wall clock"),
+        ("Speed", compact(metrics.tokens_per_second), "tokens per second"),
     ]
-    style = files(__package__).joinpath("style.css").read_text(encoding="utf-8")
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{history.name} · Scriven report"),
-        element("link", rel="icon", href="data:,"),
-        element("style", Markup(style)),
-    )
-    body = element(
-        "body",
-        _header(history, figures, standing),
-        element("main", *sections),
-        element("footer", f"Scriven {history.word('scriven')} · made from this run folder alone"),
-    )
-    return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
+    per_token = (ngram, "Perplexity", "Bits per byte")
+    return [[row for row in rows if language or row[0] not in per_token]]
 
 
-def _of_task(history: History, standing: tuned.Standing | None) -> list[Markup]:
-    """What only a fine-tuned run has."""
-    mixed = confusion(history)
-    bars = standing is not None and standing.value is not None and bool(standing.others)
+@dataclass(frozen=True)
+class Bar:
+    """A named value of a bar chart."""
+
+    name: str
+    width: str
+    look: str
+    shown: str
+
+
+def _bars(rows: list[tuple[str, float, str]], show: Callable[[float], str]) -> list[Bar]:
+    longest = max((value for _, value, _ in rows), default=0.0) or 1.0
     return [
-        _section("Is it any good?", tuned.ladder(standing)) if bars and standing else Markup(""),
-        _section("Scores", tuned.scores(history)),
-        _section("What it takes for what", mixed) if mixed else Markup(""),
-        _section("Task", tuned.facts(history)),
+        Bar(name, f"{100 * max(value, 0) / longest:.2f}%", look, show(value))
+        for name, value, look in rows
     ]
 
 
-def _header(history: History, figures: Figures, standing: tuned.Standing | None) -> Markup:
-    said = verdict(figures)
-    if tuned.is_finetuned(history):
-        said = words_tuned.verdict(history, figures, standing)
-    kind = " · ".join(word for word in (history.word("architecture"), history.word("task")) if word)
-    return element(
-        "header",
-        element("p", f"Scriven report{' · ' if kind else ''}{kind}", class_="kicker"),
-        element("h1", element("bdi", history.name)),
-        element("p", said, class_="verdict"),
-    )
+def _comparison(report: ReportData) -> list[Any] | None:
+    """The model beside what is trivial: losses of a language model, scores of a fine-tuning."""
+    metrics, score = report.metrics, report.score
+    rows: list[tuple[str, float, str]]
+    if score is not None and score.value is not None and score.references:
+        rows = [(name, value, "other") for name, value in score.references.items()]
+        rows.append(("this model", score.value, "model"))
+        caption = f"{score.name} on the same held-out rows; longer is better"
+        return [_bars(rows, score.show), caption]
+    if not metrics.is_language_model or metrics.loss is None or metrics.uniform_loss is None:
+        return None
+    rows = [("guessing evenly", metrics.uniform_loss, "other")]
+    if metrics.ngram_loss is not None:
+        rows.append((f"counting {metrics.ngram_order or 'n'}-grams", metrics.ngram_loss, "other"))
+    rows.append(("this model", metrics.loss, "model"))
+    caption = f"Nats per {metrics.loss_unit} on the same held-out text; shorter is better"
+    return [_bars(rows, decimal), caption]
 
 
-def _section(title: str, content: Markup) -> Markup:
-    name = title.lower().replace(" ", "-").replace("?", "")
-    return element("section", element("h2", title, id=name), content, aria_labelledby=name)
+def _confusion(report: ReportData) -> list[Any] | None:
+    matrix = finetune_section.confusion(report.run) if report.finetuned else None
+    return None if matrix is None else [matrix]
 
 
-def _figures(history: History, figures: Figures, standing: tuned.Standing | None) -> Markup:
-    baseline = "n-gram counting" if figures.order is None else f"{figures.order}-gram counting"
-    rows = [
-        ("Validation loss", decimal(figures.loss), f"nats per {figures.unit}"),
-        (baseline, decimal(figures.baseline), f"nats per {figures.unit}"),
-        ("Perplexity", significant(figures.perplexity), f"choices per {figures.unit}"),
-        ("Bits per byte", decimal(figures.bits_per_byte), "for any tokenizer"),
-        ("Accuracy", percent(figures.accuracy), f"next {figures.unit} right"),
-        ("Parameters", compact(figures.parameters), "weights learned"),
-        ("Tokens", compact(figures.tokens), "read in training"),
-        ("Passes", decimal(figures.passes, 1), "through the text"),
-        ("Time", duration(figures.seconds), "wall clock"),
-        ("Speed", compact(figures.tokens_per_second), "tokens per second"),
-    ]
-    if not figures.language:
-        rows = [row for row in rows if row[0] not in (baseline, "Perplexity", "Bits per byte")]
-        rows[1] = ("Accuracy", percent(figures.accuracy), "of the validation part")
-    if tuned.is_finetuned(history):
-        rows = tuned.tiles(history, figures, standing)
-    tiles = [
-        element(
-            "div",
-            element("dt", name),
-            element("dd", element("b", value), element("span", unit)),
-        )
-        for name, value, unit in rows
-    ]
-    return element("dl", *tiles, class_="figures")
+@dataclass(frozen=True)
+class CurvesView:
+    """Three rendered charts and a note."""
+
+    loss: str
+    note: str
+    accuracy: str
+    learning_rate: str
 
 
-def _rungs(figures: Figures) -> list[tuple[str, float, str]]:
-    if not figures.language or figures.loss is None or figures.guessing is None:
-        return []
-    rungs = [("guessing evenly", figures.guessing, "other")]
-    if figures.baseline is not None:
-        rungs.append((f"counting {figures.order or 'n'}-grams", figures.baseline, "other"))
-    return [*rungs, ("this model", figures.loss, "model")]
-
-
-def _ladder(figures: Figures) -> Markup:
-    rungs = _rungs(figures)
-    longest = max(loss for _, loss, _ in rungs) or 1.0
-    rows = [
-        element(
-            "tr",
-            element("th", name, scope="row"),
-            element(
-                "td",
-                element(
-                    "svg",
-                    element("rect", width=f"{100 * max(loss, 0) / longest:.2f}%", height="100%"),
-                    class_=f"bar {look}",
-                    aria_hidden="true",
-                ),
-            ),
-            element("td", decimal(loss), class_="number"),
-        )
-        for name, loss, look in rungs
-    ]
-    caption = f"Nats per {figures.unit} on the same held-out text; shorter is better"
-    return element("table", element("caption", caption), element("tbody", *rows), class_="ladder")
-
-
-def _curves(history: History, figures: Figures) -> Markup:
-    best = best_evaluation(history)
+def _curves(report: ReportData) -> list[Any]:
+    run, metrics, unit = report.run, report.metrics, report.metrics.loss_unit
+    best = best_evaluation(run)
     level = None
-    if figures.language and figures.baseline is not None:
-        level = Level(f"counting {figures.order or 'n'}-grams", figures.baseline)
+    if metrics.is_language_model and metrics.ngram_loss is not None:
+        level = Level(f"counting {metrics.ngram_order or 'n'}-grams", metrics.ngram_loss)
 
     def lines(name: str, scale: float = 1.0) -> list[Line]:
         return [
-            Line("training", "train", points(history.steps, name, scale)),
-            Line("validation", "held", points(history.evaluations, name, scale), dots=True),
+            Line("training", "train", points(run.steps, name, scale)),
+            Line("validation", "held", points(run.evaluations, name, scale), dots=True),
         ]
 
-    note = words_tuned.loss_note(history) if tuned.is_finetuned(history) else ""
+    note = verdict.loss_note(run) if report.finetuned else ""
     loss = chart(
-        f"Loss, {tuned.LOSSES.get(figures.unit, f'nats per {figures.unit}')}",
+        f"Loss, {LOSS_UNITS.get(unit, f'nats per {unit}')}",
         lines("loss")[1:] if note else lines("loss"),
         show=decimal,
         level=level,
         mark=(best.step, best.loss) if best is not None and best.loss is not None else None,
         cut="top",
     )
+    of = f" of next {unit}s" if metrics.is_language_model else ""
+    if unit in ACCURACIES and not metrics.is_language_model:
+        of = f" {ACCURACIES[unit]}"
     accuracy = chart(
-        _accuracy(figures),
+        f"Accuracy, %{of}",
         lines("accuracy", 100.0),
         show=lambda value: percent(value / 100),
         cut="bottom",
     )
-    rate = Line("learning rate", "rate", points(history.steps, "lr"))
-    rates = chart(
-        "Learning rate",
-        [rate],
-        show=significant,
-        zero=True,
-    )
-    under = element("p", note, class_="aside") if note else ""
-    return join(loss, under, element("div", accuracy, rates, class_="pair"))
+    lr = Line("learning rate", "rate", points(run.steps, "lr"))
+    rates = chart("Learning rate", [lr], show=significant, zero=True)
+    return [CurvesView(loss, note, accuracy, rates)]
 
 
-def _accuracy(figures: Figures) -> str:
-    if figures.language:
-        return f"Accuracy, % of next {figures.unit}s"
-    about = tuned.RIGHT.get(figures.unit)
-    return f"Accuracy, % {about}" if about else "Accuracy, %"
-
-
-def points(moments: Sequence[Moment], name: str, scale: float = 1.0) -> list[Point]:
+def points(measured: Sequence[MetricPoint], name: str, scale: float = 1.0) -> list[Point]:
     """(step, value times scale) wherever the value was measured."""
-    found = ((moment.step, getattr(moment, name)) for moment in moments)
-    return [(step, scale * value) for step, value in found if value is not None]
+    pairs = ((point.step, getattr(point, name)) for point in measured)
+    return [(step, scale * value) for step, value in pairs if value is not None]
 
 
-def _advice(history: History, figures: Figures, standing: tuned.Standing | None) -> Markup:
-    said = advice(history, figures)
-    if tuned.is_finetuned(history):
-        said = words_tuned.advice(history, figures, standing)
-    return element("ul", *(element("li", text) for text in said), class_="next")
+def _advice(report: ReportData) -> list[Any]:
+    if report.finetuned:
+        return [verdict.finetune_advice(report.run, report.metrics, report.score)]
+    return [verdict.advice(report.run, report.metrics)]
 
 
-def _samples(samples: Sequence[Saying]) -> Markup:
+@dataclass(frozen=True)
+class SampleView:
+    """A sample as it is shown; `prompt` only where the text repeats it."""
+
+    when: str
+    preview: str
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True)
+class SamplesView:
+    """The samples that are shown, and how many there are."""
+
+    samples: list[SampleView]
+    total: int
+
+
+def _samples(report: ReportData) -> list[Any] | None:
     """Newest first, the newest open; of many, the first, the last and some evenly between."""
+    samples = report.run.samples
+    if not samples:
+        return None
     count = min(len(samples), SAMPLES)
     chosen = [samples[round(i * (len(samples) - 1) / max(count - 1, 1))] for i in range(count)]
-    parts = [_sample(each, first=index == 0) for index, each in enumerate(reversed(chosen))]
-    if count < len(samples):
-        parts.append(element("p", f"{count} of {integer(len(samples))} samples.", class_="aside"))
-    return join(*parts)
+    return [SamplesView([_sample(each) for each in reversed(chosen)], len(samples))]
 
 
-def _sample(sample: Saying, *, first: bool) -> Markup:
+def _sample(sample: Event) -> SampleView:
     time = "" if sample.seconds is None else f" · {duration(sample.seconds)}"
-    preview = " ".join(sample.text.split())[:90]
     text = sample.text[:SAMPLE_CHARACTERS]
     cut = "…" if len(sample.text) > SAMPLE_CHARACTERS else ""
-    # Whether the text repeats its prompt is the writer's choice; mark it only where it does.
     prompt = sample.prompt if sample.prompt and text.startswith(sample.prompt) else ""
-    return element(
-        "details",
-        element(
-            "summary",
-            element("span", f"step {integer(sample.step)}{time}", class_="when"),
-            element("span", preview, class_="preview", dir="auto", aria_hidden="true"),
-        ),
-        element(
-            "blockquote",
-            element("b", prompt) if prompt else "",
-            text[len(prompt) :] + cut,
-            lang="",
-            dir="auto",
-        ),
-        open=first,
-        class_="sample",
+    return SampleView(
+        f"step {integer(sample.step)}{time}",
+        " ".join(sample.text.split())[:90],
+        prompt,
+        text[len(prompt) :] + cut,
     )
+
+
+def _heatmap(report: ReportData) -> list[Any] | None:
+    nll = report.run.token_nll
+    return [token_heatmap(nll, report.metrics.loss_unit)] if nll else None
+
+
+def _notes(report: ReportData) -> list[Any] | None:
+    rows = tables.notes(report.run)
+    return [rows] if rows else None
+
+
+SECTIONS: tuple[tuple[str, str, Callable[[ReportData], list[Any] | None]], ...] = (
+    ("Key figures", "tiles", _tiles),
+    ("Is it any good?", "bars", _comparison),
+    ("Scores", "score_table", lambda r: [finetune_section.scores(r.run)] if r.finetuned else None),
+    ("What it takes for what", "confusion", _confusion),
+    ("Task", "pairs", lambda r: [finetune_section.task_facts(r.run)] if r.finetuned else None),
+    ("Curves", "curves", _curves),
+    ("What could help next", "advice", _advice),
+    ("Its answers over time", "samples", lambda r: _samples(r) if r.finetuned else None),
+    ("Its writing over time", "samples", lambda r: None if r.finetuned else _samples(r)),
+    ("Per-token loss", "", _heatmap),
+    ("Settings and why", "settings", lambda r: [tables.settings_table(r.run)]),
+    ("Data", "pairs", lambda r: [tables.data(r.run)]),
+    ("Environment", "pairs", lambda r: [tables.environment(r.run)]),
+    ("Command", "command", lambda r: [r.run.text("command")[:COMMAND_CHARACTERS]]),
+    ("Notes", "notes", _notes),
+)
+"""(title, macro of the template or none for markup, its arguments or None to leave it out)."""

@@ -6,8 +6,7 @@ import math
 import pytest
 
 from scriven.format import compact, decimal, duration, percent, significant
-from scriven.report.figures import measure
-from scriven.report.history import finite, read_history
+from scriven.report.run_log import finite, key_metrics, read_run_log
 
 
 @pytest.mark.parametrize(
@@ -43,7 +42,7 @@ def test_broken_lines_are_counted_and_left_out(make_run):
     ]
     text = "\n".join([good, *bad, "", '{"event":"step","step":4,"loss":NaN}', '{"event":"st'])
     (folder / "metrics.jsonl").write_text(text)
-    history = read_history(folder)
+    history = read_run_log(folder)
     assert [(each.step, each.loss) for each in history.steps] == [(3, 2.0), (4, None)]
     assert history.unreadable == len(bad) + 1
 
@@ -51,35 +50,35 @@ def test_broken_lines_are_counted_and_left_out(make_run):
 def test_bytes_that_are_no_text_cost_only_their_line(make_run):
     folder = make_run(lines=[])
     (folder / "metrics.jsonl").write_bytes(b'\xff\xfe\n{"event":"step","step":1,"loss":2}\n')
-    assert len(read_history(folder).steps) == 1
+    assert len(read_run_log(folder).steps) == 1
 
 
 def test_steps_made_again_after_a_resume_replace_the_first_ones(make_run):
     events = [(10, 3.0), (20, 2.5), (30, 2.2), (20, 2.6), (30, 2.3), (40, 2.1)]
     lines = [{"event": "evaluation", "step": step, "loss": loss} for step, loss in events]
-    history = read_history(make_run(lines=lines))
+    history = read_run_log(make_run(lines=lines))
     found = [(each.step, each.loss) for each in history.evaluations]
     assert found == [(10, 3.0), (20, 2.6), (30, 2.3), (40, 2.1)]
 
 
 def test_several_samples_of_one_step_are_kept(make_run):
     lines = [{"event": "sample", "step": 5, "text": text} for text in ("one", "two")]
-    assert [each.text for each in read_history(make_run(lines=lines)).samples] == ["one", "two"]
+    assert [each.text for each in read_run_log(make_run(lines=lines)).samples] == ["one", "two"]
 
 
 def test_no_metrics_file_is_an_empty_history(make_run):
     folder = make_run()
     (folder / "metrics.jsonl").unlink()
-    assert read_history(folder).steps == []
+    assert read_run_log(folder).steps == []
 
 
 def test_figures_of_a_finished_run_are_its_results(make_run):
-    figures = measure(read_history(make_run()))
+    figures = key_metrics(read_run_log(make_run()))
     assert figures.perplexity == pytest.approx(4.4816890703)  # exp(1.5)
-    assert figures.guessing == pytest.approx(4.1743872699)  # ln 65
-    assert figures.passes == pytest.approx(12.0)
-    assert figures.gain == pytest.approx(1 - 1.5 / 1.67)
-    assert (figures.best_step, figures.steps, figures.order) == (600, 600, 5)
+    assert figures.uniform_loss == pytest.approx(4.1743872699)  # ln 65
+    assert figures.epochs == pytest.approx(12.0)
+    assert figures.gain_over_ngram == pytest.approx(1 - 1.5 / 1.67)
+    assert (figures.best_step, figures.steps, figures.ngram_order) == (600, 600, 5)
 
 
 def test_figures_of_an_unfinished_run_are_its_best_evaluation(make_run, a_record):
@@ -89,15 +88,15 @@ def test_figures_of_an_unfinished_run_are_its_best_evaluation(make_run, a_record
         {"event": "evaluation", "step": 30, "loss": 1.9, "accuracy": 0.45, "bits_per_byte": 2.7},
         {"event": "step", "step": 35, "tokens": 5000, "seconds": 7.0, "loss": 1.0},
     ]
-    figures = measure(read_history(make_run(a_record(results=None), lines)))
+    figures = key_metrics(read_run_log(make_run(a_record(results=None), lines)))
     assert (figures.loss, figures.accuracy, figures.bits_per_byte) == (1.8, 0.5, 2.6)
     assert (figures.best_step, figures.steps, figures.seconds) == (20, 35, 7.0)
-    assert figures.passes == pytest.approx(0.05)
+    assert figures.epochs == pytest.approx(0.05)
     assert not figures.finished
 
 
 def test_the_perplexity_of_an_absurd_loss_is_no_overflow(make_run, a_record):
-    figures = measure(read_history(make_run(a_record(results={"val_loss": 1e9}), [])))
+    figures = key_metrics(read_run_log(make_run(a_record(results={"val_loss": 1e9}), [])))
     assert figures.perplexity is None
 
 

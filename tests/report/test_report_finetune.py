@@ -125,6 +125,27 @@ def test_the_commonest_mistake_is_told_and_every_count_is_there(
     assert "13 of 47 that are good 😀 called so <b>so</b>" in titles
 
 
+ATTACK = '" onmouseover="alert(1)'
+
+
+def test_quotes_in_a_label_stay_inside_their_attribute(
+    make: Callable[..., Path], read_page: Read
+) -> None:
+    page = read_page(write_report(make(finetune__labels=[ATTACK, "good"])))
+    assert page.unsafe() == []
+    assert f"13 of 47 that are good called {ATTACK}" in [e.get("title") for e in page.named("td")]
+
+
+def test_the_check_above_notices_a_page_that_escapes_all_but_quotes(
+    make: Callable[..., Path], read_page: Read, leaky: Callable[..., None]
+) -> None:
+    """A planted bug."""
+    leaky(lambda text: text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    path = write_report(make(finetune__labels=[ATTACK, "good"]))
+    with pytest.raises(AssertionError, match="an attribute twice in td"):
+        read_page(path)
+
+
 def test_the_training_loss_is_not_drawn_where_it_holds_that_of_the_text(
     make: Callable[..., Path], read_page: Read
 ) -> None:
@@ -222,8 +243,8 @@ def test_a_mark_that_forgets_the_task_would_be_noticed(
     make("b", value=0.9, task="entail")
     found = compare(["a", "b"]).rows
     for row in found:
-        row.measure = "the answers"
-    from scriven.report.compare_notes import add_notes
+        row.loss_kind = "the answers"
+    from scriven.report.compare import add_notes
 
     add_notes(found)
     assert [row.best for row in found] == [False, True]

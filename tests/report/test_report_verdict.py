@@ -2,16 +2,15 @@
 
 import pytest
 
-from scriven.report.figures import Figures, measure
-from scriven.report.history import History, Moment, Saying
-from scriven.report.words import advice, verdict
+from scriven.report.run_log import Event, KeyMetrics, MetricPoint, RunLog, key_metrics
+from scriven.report.verdict import advice, verdict
 
 
 def run(results=None, evaluations=(), steps=(), notes=(), **record):
     """A history with (step, loss) lists for evaluations and steps."""
 
     def moments(pairs):
-        return [Moment(s, s * 100.0, s / 10, v, 0.5, 0.01, 2.0, 1000.0) for s, v in pairs]
+        return [MetricPoint(s, s * 100.0, s / 10, v, 0.5, 0.01, 2.0, 1000.0) for s, v in pairs]
 
     content = {
         "task": "language",
@@ -20,12 +19,12 @@ def run(results=None, evaluations=(), steps=(), notes=(), **record):
         "results": results,
         **record,
     }
-    return History(
+    return RunLog(
         "run",
         content,
         moments(steps),
         moments(evaluations),
-        notes=[Saying(1, 1.0, n) for n in notes],
+        notes=[Event(1, 1.0, n) for n in notes],
     )
 
 
@@ -42,18 +41,18 @@ def results(**changes):
     }
 
 
-def say(history: History) -> str:
-    return verdict(measure(history))
+def say(history: RunLog) -> str:
+    return verdict(key_metrics(history))
 
 
-def advise(history: History) -> str:
-    return " ".join(advice(history, measure(history)))
+def advise(history: RunLog) -> str:
+    return " ".join(advice(history, key_metrics(history)))
 
 
 def test_a_good_run_writes():
     assert say(run(results())) == (
         "It writes: 1.47 nats per character against 1.67 for counting 5-grams; "
-        "best at step 1,900 of 2,000, 2.1 passes through the training text."
+        "best at step 1,900 of 2,000, 2.1 epochs of the training text."
     )
 
 
@@ -109,8 +108,8 @@ def test_other_tasks_are_not_compared_with_counting():
     assert "ounting" not in say(history) + advise(history)
 
 
-def test_one_pass_is_singular():
-    assert "1.0 pass through" in say(run(results(tokens=10_000)))
+def test_one_epoch_is_singular():
+    assert "1.0 epoch of" in say(run(results(tokens=10_000)))
 
 
 def falling(last: float) -> list[tuple[int, float]]:
@@ -142,12 +141,12 @@ def test_a_rise_with_a_training_loss_that_is_no_lower_is_not_called_overfitting(
     assert "overfits" not in advise(run(results(), curve, [(2000, 3.1)]))
 
 
-def test_a_model_that_knows_its_text_by_heart_is_told_apart_from_one_that_still_learns():
+def test_a_model_that_memorises_is_told_apart_from_one_that_still_learns():
     curve = falling(1.85)
     text = advise(run(results(), curve, [(2000, 1.2)]))
-    assert "by heart" in text
+    assert "memorise" in text
     assert "still fell" not in text
-    assert "by heart" not in advise(run(results(), curve, [(2000, 1.7)]))
+    assert "memorise" not in advise(run(results(), curve, [(2000, 1.7)]))
 
 
 def test_a_run_worse_than_counting_hears_it():
@@ -159,15 +158,19 @@ def test_a_run_that_has_not_read_its_text_once_hears_it():
     assert "read 40\u00a0% of the training text" in advise(history)
 
 
-def test_a_loss_that_was_often_not_a_number_asks_for_a_lower_rate():
-    note = "loss was not a number: update skipped"
+def test_a_loss_that_was_often_nan_asks_for_a_lower_learning_rate():
+    note = "step 7: the loss is NaN or infinite; step skipped (1 in a row)"
     assert "learning rate" in advise(run(results(), notes=[note, note, note]))
+    older = "step 7: the loss is not a finite number; update skipped (1 in a row)"
+    assert "learning rate" in advise(run(results(), notes=[older, older]))
     assert "learning rate" not in advise(run(results(), notes=[note]))
 
 
 def test_a_planted_error_of_sign_turns_the_verdict_around(monkeypatch):
     monkeypatch.setattr(
-        Figures, "gain", property(lambda self: (self.loss or 0) / (self.baseline or 1) - 1)
+        KeyMetrics,
+        "gain_over_ngram",
+        property(lambda self: (self.loss or 0) / (self.ngram_loss or 1) - 1),
     )
     with pytest.raises(AssertionError):
         test_a_good_run_writes()

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from scriven.report import heat
-from scriven.report.heat import heat_map, level
+from scriven.report import token_heatmap as heatmap_module
+from scriven.report.token_heatmap import level, token_heatmap
 
 
 def check_levels() -> None:
@@ -22,7 +22,7 @@ def test_classes_change_at_80_50_20_5_and_1_percent():
 
 
 def test_the_check_above_notices_bits_taken_for_nats(monkeypatch):
-    monkeypatch.setattr(heat, "_probability", lambda nats: 2.0**-nats)
+    monkeypatch.setattr(heatmap_module, "_probability", lambda nats: 2.0**-nats)
     with pytest.raises(AssertionError):
         check_levels()
 
@@ -42,7 +42,7 @@ def tokens_of(page: str) -> list[tuple[str, str]]:
 
 def test_every_token_is_there_once_with_its_nats_and_probability():
     pairs = [("To", 0.1), (" be", 1.0), ("\n", 3.5)]
-    page = heat_map(pairs, "token")
+    page = token_heatmap(pairs, "token")
     assert tokens_of(page) == [
         ("s0", "0.10 nats, 90.5\u00a0%"),
         ("s2", "1.00 nats, 36.8\u00a0%"),
@@ -52,13 +52,13 @@ def test_every_token_is_there_once_with_its_nats_and_probability():
 
 
 def test_line_breaks_and_empty_tokens_can_be_seen():
-    page = heat_map([("\n", 1.0), ("", 1.0), ("\r\n", 1.0)], "token")
+    page = token_heatmap([("\n", 1.0), ("", 1.0), ("\r\n", 1.0)], "token")
     assert page.count("↵\n</span>") == 2
     assert ">∅</span>" in page
 
 
 def test_a_long_text_is_cut():
-    assert len(tokens_of(heat_map([("a", 1.0)] * 5000, "character"))) == 1500
+    assert len(tokens_of(token_heatmap([("a", 1.0)] * 5000, "character"))) == 1500
 
 
 def test_the_greatest_surprises_are_listed_with_what_came_before():
@@ -67,10 +67,10 @@ def test_the_greatest_surprises_are_listed_with_what_came_before():
         (" ", 3.0),
         ("j", 0.1),
     ]
-    page = heat_map(pairs, "character")
+    page = token_heatmap(pairs, "character")
     rows = re.findall(r"<code>([^<]*)</code></td><td><code>([^<]*)</code>", page)
     assert rows == [("the quick brown fo", "z"), ("the quick brown foz", "␣")]
 
 
 def test_an_unsurprised_model_has_no_such_list():
-    assert "<table" not in heat_map([("a", 0.1), ("b", math.nan)], "character")
+    assert "<table" not in token_heatmap([("a", 0.1), ("b", math.nan)], "character")
