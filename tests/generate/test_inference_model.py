@@ -58,7 +58,7 @@ def test_a_product_is_that_of_the_float_weights(
     precision: str, inputs: int, bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(quantized, "FEW", 10 * 96 * 64)
+    monkeypatch.setattr(quantized, "MAX_WEIGHT_ONLY_WORK", 10 * 96 * 64)
     weight, x = torch.randn(96, 64), torch.randn(inputs, 2, 64)
     added = torch.randn(96) if bias else None
     layer = check_precision(precision)(weight, added)
@@ -73,11 +73,11 @@ def test_a_product_is_that_of_the_float_weights(
 def test_inputs_are_not_rounded_where_bytes_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Products of bytes that stop at 32,767, as those of older processors do."""
 
-    def overflowing(weight: torch.Tensor, scale: torch.Tensor) -> quantized.Product:
+    def overflowing(weight: torch.Tensor, scale: torch.Tensor) -> quantized.Matmul:
         def multiply(x: torch.Tensor) -> torch.Tensor:
             products = (x.float()[:, None] * weight.float()).unflatten(-1, (-1, 2))
             sums = products.sum(-1).clamp(-32768, 32767).sum(-1)
-            return (sums - quantized.ZERO * weight.float().sum(1)) * scale
+            return (sums - quantized.ZERO_POINT * weight.float().sum(1)) * scale
 
         return multiply
 
@@ -88,14 +88,12 @@ def test_inputs_are_not_rounded_where_bytes_overflow(monkeypatch: pytest.MonkeyP
     torch.manual_seed(0)
     weight, x = torch.randn(96, 64), torch.rand(40, 64)
     true = F.linear(x, weight)
-    monkeypatch.setattr(quantized, "FEW", 0)
-    monkeypatch.setattr(
-        quantized, "_bytes_are_exact", cache(quantized._bytes_are_exact.__wrapped__)
-    )
+    monkeypatch.setattr(quantized, "MAX_WEIGHT_ONLY_WORK", 0)
+    monkeypatch.setattr(quantized, "_uint8_is_exact", cache(quantized._uint8_is_exact.__wrapped__))
     rounded = error()
-    monkeypatch.setattr(quantized, "_by_bytes", overflowing)
+    monkeypatch.setattr(quantized, "_uint8_matmul", overflowing)
     assert error() > 0.1, "the processor was asked before"
-    quantized._bytes_are_exact.cache_clear()
+    quantized._uint8_is_exact.cache_clear()
     assert error() < rounded
 
 
@@ -141,9 +139,9 @@ def test_planted_bug_another_scale_would_be_noticed(monkeypatch: pytest.MonkeyPa
     task = make("llama")
     tokens = torch.randint(4, 50, (3, 20))
     before = logits(task, tokens)
-    lay_out = PackedLinear._lay_out
+    pack = PackedLinear._pack
     monkeypatch.setattr(
-        PackedLinear, "_lay_out", lambda layer, weight, bias: lay_out(layer, 1.2 * weight, bias)
+        PackedLinear, "_pack", lambda layer, weight, bias: pack(layer, 1.2 * weight, bias)
     )
     after = logits(prepare_for_inference(task, PLAIN, "bfloat16"), tokens)
     assert (after - before).norm() / before.norm() > 0.05
@@ -185,7 +183,7 @@ def test_what_a_processor_lacks_is_refused_by_name(monkeypatch: pytest.MonkeyPat
     def lacking(layer: PackedLinear, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         raise NotImplementedError("no such kernel")
 
-    monkeypatch.setattr(PackedLinear, "_lay_out", lacking)
+    monkeypatch.setattr(PackedLinear, "_pack", lacking)
     with pytest.raises(SettingError, match="--dtype=bfloat16"):
         prepare_for_inference(make("llama"), PLAIN, "bfloat16")
     monkeypatch.setattr(inference_module, "MIN_BFLOAT16_WEIGHTS", 1000)

@@ -223,9 +223,7 @@ def test_every_parameter_learns_and_has_one_optimizer_role(module: ModuleType) -
 
 
 @pytest.mark.parametrize("tie_embeddings", [True, False])
-def test_foreign_names_there_and_back_are_bit_equal(
-    module: ModuleType, tie_embeddings: bool
-) -> None:
+def test_hf_weights_there_and_back_are_bit_equal(module: ModuleType, tie_embeddings: bool) -> None:
     task = make(module, tie_embeddings=tie_embeddings)
     settings = task.backbone.config
     if module.Model.to_hf_config(settings) is None:
@@ -265,7 +263,7 @@ def test_counting_without_memory_equals_the_built_model(module: ModuleType) -> N
         {"heads": 5}, {"dropout": 1.0}, {"d_model": 2**40}, {"dropout": -0.1},
     ],
 )  # fmt: skip
-def test_B9_impossible_shapes_are_refused_by_name(module: ModuleType, change: dict) -> None:
+def test_impossible_shapes_are_refused_by_name(module: ModuleType, change: dict) -> None:
     name = next(iter(change))
     known = name in {field.name for field in dataclasses.fields(module.Config)}
     with pytest.raises(SettingError) as caught:

@@ -17,8 +17,6 @@ from ..nn.quantized import PRECISIONS, PackedLinear, check_precision
 from ..runtime import Runtime
 from ..tasks.base import BaseTask
 
-LAYERS = ("qkv", "out", "gate_up", "up", "down", "key")
-"""Names of the layers that are replaced: the matrices of attention and feed-forward."""
 FUSED: dict[Activation, tuple[str, str]] = {gelu_tanh: ("gelu", "tanh"), F.relu: ("relu", "")}
 """Activations that a packed matrix multiplication can apply to its result."""
 MIN_HEAD_WEIGHTS = 1 << 18
@@ -46,7 +44,7 @@ def prepare_for_inference(task: BaseTask, runtime: Runtime, dtype: str | None = 
         for name, child in list(module.named_children()):
             if linear and isinstance(child, nn.Linear) and _is_replaced(model, name, child):
                 # LoRA's low-rank update becomes a part of the matrix
-                update = child.lora.full() if isinstance(child, LoraLinear) else 0
+                update = child.lora.delta_weight() if isinstance(child, LoraLinear) else 0
                 activation = ("none", "")
                 if isinstance(module, MLP) and name == "up" and linear.fuses:
                     activation = FUSED.get(module.activation, activation)
@@ -66,7 +64,7 @@ def _is_replaced(model: BaseTask, name: str, layer: nn.Linear) -> bool:
     if name == "head" and layer is model.head:
         num_weights: int = layer.weight.numel()
         return num_weights >= MIN_HEAD_WEIGHTS
-    return name in LAYERS
+    return name in model.backbone.PACKED_LAYERS
 
 
 def _packed_linear(

@@ -1,8 +1,8 @@
-"""Causal attention by batched products that leave out what is yet to come.
+"""Causal attention by batched matmuls that skip masked blocks.
 
-A block of queries meets the keys up to its own end, so that nearly half of the products, and of the
-passes over attention weights, are not made at all. The derivative is written out: PyTorch's would
-fill whole keys and values with zeros for every block.
+A block of queries meets the keys up to its own end, so that nearly half of the multiplications, and
+of the passes over attention weights, are skipped. The backward pass is written out: autograd's
+would fill whole keys and values with zeros for every block.
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from torch.autograd.function import once_differentiable
 from .mask import additive_mask
 
 BLOCK = 128
-"""Queries; smaller ones leave out more and have more operations."""
+"""Queries per block; smaller ones skip more and have more operations."""
 
 
 def block_causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(D)) v where query i sees keys 0..i.
+    """softmax(q k^T / sqrt(D)) v where query i attends to keys 0..i.
 
     Args:
         q, k, v: (B, H, T, D) each.
@@ -27,8 +27,8 @@ def block_causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns:
         (B, H, T, D)
     """
-    rows = (each.flatten(0, 1) for each in (q * q.size(-1) ** -0.5, k, v))
-    return cast(Tensor, _Blocks.apply(*rows)).view(q.shape)  # type: ignore[no-untyped-call]
+    rows = (each.flatten(0, 1) for each in (q * q.size(-1) ** -0.5, k, v))  # (B H, T, D)
+    return cast(Tensor, _BlockCausal.apply(*rows)).view(q.shape)  # type: ignore[no-untyped-call]
 
 
 def _blocks(length: int) -> Iterator[tuple[int, int]]:
@@ -36,32 +36,35 @@ def _blocks(length: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + BLOCK, length)
 
 
-class _Blocks(torch.autograd.Function):
-    """(N, T, D) each; queries are scaled."""
+class _BlockCausal(torch.autograd.Function):
+    """(N, T, D) each; queries are scaled already."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         triangle = additive_mask(torch.ones(BLOCK, BLOCK, dtype=torch.bool).tril(), q.dtype)
-        outputs, kept = [], []
+        outputs, saved = [], []
         for start, end in _blocks(q.size(1)):
-            scores = q[:, start:end] @ k[:, :end].mT
+            scores = q[:, start:end] @ k[:, :end].mT  # (N, end - start, end)
+            # only the last block of keys is partly masked
             scores[:, :, start:] += triangle[: end - start, : end - start]
             weights = scores.softmax(-1)
             outputs.append(weights @ v[:, :end])
-            kept.append(weights)
-        ctx.save_for_backward(q, k, v, *kept)
+            saved.append(weights)
+        ctx.save_for_backward(q, k, v, *saved)
         return torch.cat(outputs, 1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v, *kept = ctx.saved_tensors
-        wide = torch.promote_types(q.dtype, torch.float32)  # sums over blocks
-        d_q, d_k, d_v = [], torch.zeros_like(k, dtype=wide), torch.zeros_like(v, dtype=wide)
-        for (start, end), weights in zip(_blocks(q.size(1)), kept, strict=True):
-            below = grad[:, start:end]
-            d_v[:, :end] += weights.mT @ below
-            d_weights = below @ v[:, :end].mT
+        q, k, v, *saved = ctx.saved_tensors
+        sum_dtype = torch.promote_types(q.dtype, torch.float32)  # of the sums over blocks
+        d_q = []
+        d_k, d_v = torch.zeros_like(k, dtype=sum_dtype), torch.zeros_like(v, dtype=sum_dtype)
+        for (start, end), weights in zip(_blocks(q.size(1)), saved, strict=True):
+            d_out = grad[:, start:end]
+            # d_v = weights^T d_out; d_weights = d_out v^T; d_scores by the softmax's derivative
+            d_v[:, :end] += weights.mT @ d_out
+            d_weights = d_out @ v[:, :end].mT
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
             d_q.append(d_scores @ k[:, :end])
             d_k[:, :end] += d_scores.mT @ q[:, start:end]

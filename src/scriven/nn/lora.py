@@ -1,9 +1,9 @@
 """Low-rank adapters (LoRA, Hu et al. 2021, section 4.1): W x becomes W x + (alpha / r) B A x.
 
-W stays as it is; A (r, in) and B (out, r) are learned. B starts at zero, so an adapted model is at
-first the model it was made of. Weights keep their names: beside `qkv.weight` there are then
-`qkv.lora.a` and `qkv.lora.b`. A joint matrix may have an adapter for each of its parts, as other
-libraries store those parts apart. Knows no architecture and no file format.
+W is frozen; A (r, in) and B (out, r) are trained. B starts at zero, so an adapted model is at first
+the base model. Weights keep their names: beside `qkv.weight` there are then `qkv.lora.a` and
+`qkv.lora.b`. A fused matrix may have an adapter for each of its parts, as other libraries store
+those parts apart. Knows no architecture and no file format.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from ..errors import SettingError
 
 TARGETS = ("qkv", "out", "gate_up", "up", "down", "cell")
-"""Names of the layers that are adapted: all matrices of attention, feed-forward and recurrence."""
+"""Layers that are adapted by default: all matrices of attention, feed-forward and recurrence."""
 
 
 class LoraAdapter(nn.Module):
-    """A and B of one matrix (out, in), or of each of the parts it is cut into along its rows.
+    """A and B of one matrix (out, in), or of each of the parts it is split into along its rows.
 
-    `a` is (P r, in): the parts' A below each other; `b` is (out, r): their B below each other.
+    `a` is (P r, in): the A of P parts below each other; `b` is (out, r): their B below each other.
     """
 
     def __init__(
@@ -39,45 +39,46 @@ class LoraAdapter(nn.Module):
         self.rank, self.alpha, self.dropout = rank, alpha, dropout
         self.a = nn.Parameter(weight.new_empty(len(self.parts) * rank, inputs))
         self.b = nn.Parameter(weight.new_zeros(out, rank))
-        nn.init.kaiming_uniform_(self.a, a=5**0.5)  # up to 1 / sqrt(in), as nn.Linear begins
+        nn.init.kaiming_uniform_(self.a, a=5**0.5)  # as nn.Linear: up to 1 / sqrt(in)
 
     @property
     def scale(self) -> float:
-        """alpha / r: so the rank changes what can be learned more than how fast."""
+        """alpha / r: the rank then changes what can be learned more than how fast."""
         return self.alpha / self.rank
 
     def forward(self, x: Tensor, y: Tensor, start: int = 0, end: int | None = None) -> Tensor:
-        """Adds its share to a product: inputs (..., in), y (..., end - start) -> as y.
+        """y + (alpha / r) B A x.
 
         Args:
-            x: what was multiplied.
-            y: rows start .. end of the matrix times x.
+            x: (..., in), the input of the layer.
+            y: (..., end - start), rows start .. end of W times x.
         """
         if self.dropout and self.training:
             x = F.dropout(x, self.dropout)
-        inner, b = F.linear(x, self.a).flatten(0, -2), self._b()[start:end]
-        # one pass over y, which is much wider than the rest
+        inner = F.linear(x, self.a).flatten(0, -2)  # (rows, P r)
+        b = self._block_diagonal_b()[start:end]  # (end - start, P r)
+        # addmm: one pass over y, which is much wider than the rest
         return torch.addmm(y.flatten(0, -2), inner, b.mT, alpha=self.scale).view_as(y)
 
-    def full(self) -> Tensor:
-        """(alpha / r) B A, (out, in)."""
-        return self._b() @ self.a * self.scale
+    def delta_weight(self) -> Tensor:
+        """(alpha / r) B A, (out, in): what merging adds to W."""
+        return self._block_diagonal_b() @ self.a * self.scale
 
-    def _b(self) -> Tensor:
-        """B as one matrix (out, P r) that meets the A of all parts: zeros where they differ."""
+    def _block_diagonal_b(self) -> Tensor:
+        """B as one matrix (out, P r): block-diagonal, so that each part meets its own A alone."""
         if len(self.parts) == 1:
             return self.b
-        found: Tensor = torch.block_diag(  # type: ignore[no-untyped-call]
+        b: Tensor = torch.block_diag(  # type: ignore[no-untyped-call]
             *torch.split(self.b, self.parts)
         )
-        return found
+        return b
 
 
 class LoraLinear(nn.Linear):
-    """A linear layer, its own weights and all, with an adapter beside it."""
+    """A linear layer, with the same weights, and an adapter beside it."""
 
     def __init__(self, base: nn.Linear, lora: LoraAdapter) -> None:
-        nn.Module.__init__(self)  # nn.Linear's would make weights
+        nn.Module.__init__(self)  # not nn.Linear's, which would make weights
         self.in_features, self.out_features = base.in_features, base.out_features
         self.weight, self.bias = base.weight, base.bias
         self.lora = lora
@@ -98,15 +99,15 @@ def add_lora(
     targets: Collection[str] = TARGETS,
     parts: Mapping[str, Sequence[int]] | None = None,
 ) -> None:
-    """Freezes every weight of `module` and puts adapters beside the matrices of its layers.
+    """Freezes every weight of `module` and adds adapters to the matrices of its layers.
 
     Args:
-        module: a task or a backbone; its linear layers are replaced by `Lora`s that hold the same
-            weights under the same names.
-        rank: r; 0 leaves the module exactly as it was, and nothing frozen.
+        module: a task or a backbone; its linear layers become `LoraLinear`s that hold the
+            same weights under the same names.
+        rank: r; with 0 nothing is added and nothing frozen.
         alpha: the adapters' weight is alpha / r; None: 2 r.
-        dropout: share of an adapter's inputs dropped while training; recurrent layers have none.
-        targets: layers by the last part of their name (`qkv`), or by all of it.
+        dropout: fraction of an adapter's inputs dropped while training; not in recurrent layers.
+        targets: layers by the last part of their name (`qkv`), or by their whole name.
         parts: name of a matrix (`backbone.blocks.0.attention.qkv.weight`) -> rows of its parts.
 
     Raises:
@@ -143,36 +144,36 @@ def add_lora(
 
 def lora_adapters(module: nn.Module) -> dict[str, LoraAdapter]:
     """Every adapter, by the name of the matrix it belongs to."""
-    found: dict[str, LoraAdapter] = {}
+    adapters: dict[str, LoraAdapter] = {}
     for name, layer in module.named_modules():
         path = f"{name}." if name else ""
         lora = getattr(layer, "lora", None)
         if isinstance(lora, LoraAdapter):
-            found[f"{path}weight"] = lora
+            adapters[f"{path}weight"] = lora
         elif isinstance(lora, nn.ModuleDict):
-            found |= {f"{path}{each}": one for each, one in lora.items()}  # type: ignore[misc]
-    return found
+            adapters |= {f"{path}{each}": one for each, one in lora.items()}  # type: ignore[misc]
+    return adapters
 
 
 @torch.no_grad()
 def merged_state_dict(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict of `merge(module)`; the module itself stays adapted, and can be trained on."""
-    found = {name: each for name, each in module.state_dict().items() if ".lora." not in name}
+    """The state dict after `merge_lora`; the module itself stays adapted, and can be trained on."""
+    weights = {name: each for name, each in module.state_dict().items() if ".lora." not in name}
     for name, lora in lora_adapters(module).items():
-        found[name] = found[name] + lora.full()
-    return found
+        weights[name] = weights[name] + lora.delta_weight()
+    return weights
 
 
 @torch.no_grad()
 def merge_lora(module: nn.Module) -> None:
-    """Adds every adapter to its matrix and takes it away: a plain model that computes the same.
+    """Adds every adapter to its matrix and removes it: a plain model that computes the same.
 
-    No weight of it is frozen. A module without adapters stays as it is.
+    All its weights can be trained. A module without adapters stays as it is.
     """
-    found = lora_adapters(module)
-    for name, lora in found.items():
-        module.get_parameter(name).add_(lora.full())
-    if found:
+    adapters = lora_adapters(module)
+    for name, lora in adapters.items():
+        module.get_parameter(name).add_(lora.delta_weight())
+    if adapters:
         module.requires_grad_(True)
     for name, layer in list(module.named_modules()):
         if isinstance(layer, LoraLinear):
@@ -191,16 +192,13 @@ def _replace(module: nn.Module, name: str, layer: nn.Module) -> None:
 def _check(layers: Mapping[str, nn.Module], rank: int, alpha: float, dropout: float) -> None:
     if not layers:
         raise SettingError("this model has no layer that --lora could adapt: train all of it")
-    most = max(min(weight.shape) for each in layers.values() for weight in _matrices(each))
-    if not 1 <= rank <= most:
+    matrices = [w for layer in layers.values() for w in layer.parameters() if w.dim() == 2]
+    max_rank = max(min(weight.shape) for weight in matrices)
+    if not 1 <= rank <= max_rank:
         raise SettingError(
-            f"--lora={rank}: from 0 (none) up to {most}, the full rank of this model's matrices"
+            f"--lora={rank}: from 0 (none) up to {max_rank}, the full rank of this model's matrices"
         )
     if not 0 < alpha < float("inf"):
         raise SettingError(f"the adapters' alpha is {alpha}: a number above 0 is needed")
     if not 0 <= dropout < 1:
         raise SettingError(f"the adapters' dropout is {dropout}: from 0 up to (not including) 1")
-
-
-def _matrices(layer: nn.Module) -> list[Tensor]:
-    return [weight for weight in layer.parameters() if weight.dim() == 2]

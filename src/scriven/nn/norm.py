@@ -18,7 +18,7 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(d_model)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., W) -> (..., W)"""
+        """(..., C) -> (..., C)"""
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
@@ -31,7 +31,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., W) -> (..., W)"""
+        """(..., C) -> (..., C)"""
         return rms_norm(x, self.weight, self.eps)
 
 
@@ -39,33 +39,33 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight, the mean over the last dimension.
 
     Args:
-        x: (..., W).
-        weight: (W,), or (H, W) where each of H heads has its own.
+        x: (..., C).
+        weight: (C,), or (H, C) where each of H heads has its own.
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         weight = weight.to(x.dtype)
-        own = weight.dim() > 1
-        normed = F.rms_norm(x, x.shape[-1:], None if own else weight, eps)
-        return normed * weight if own else normed
+        per_head = weight.dim() > 1
+        normed = F.rms_norm(x, x.shape[-1:], None if per_head else weight, eps)
+        return normed * weight if per_head else normed
     if torch.is_grad_enabled():
-        return cast(Tensor, _Scaled.apply(x, weight.to(x.dtype), eps))  # type: ignore[no-untyped-call]
-    return (x * _scale(x, eps)).mul_(weight).to(x.dtype)
+        return cast(Tensor, _RMSNorm.apply(x, weight.to(x.dtype), eps))  # type: ignore[no-untyped-call]
+    return (x * _inverse_rms(x, eps)).mul_(weight).to(x.dtype)
 
 
-def _scale(x: Tensor, eps: float) -> Tensor:
+def _inverse_rms(x: Tensor, eps: float) -> Tensor:
     """1 / sqrt(mean(x^2) + eps), (..., 1), in float32 or better."""
     wide = torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)  # sqrt(sum(x^2))
     return torch.addcmul(_scalar(eps, wide), length, length, value=1 / x.size(-1)).rsqrt_()
 
 
 @cache
 def _scalar(value: float, dtype: torch.dtype) -> Tensor:
-    """A number as a tensor; PyTorch makes one of each number it meets, and takes its time."""
+    """A number as a tensor, made once: PyTorch would make a new one at every call."""
     return torch.tensor(value, dtype=dtype)
 
 
-class _Scaled(torch.autograd.Function):
+class _RMSNorm(torch.autograd.Function):
     """The formula with its derivative written out.
 
     On a CPU PyTorch builds rms_norm and its backward from a dozen passes over the data; this needs
@@ -74,7 +74,7 @@ class _Scaled(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        scale = _scale(x, eps).to(x.dtype)
+        scale = _inverse_rms(x, eps).to(x.dtype)
         normed = x * scale
         ctx.save_for_backward(normed, scale, weight)
         return normed * weight
@@ -88,5 +88,5 @@ class _Scaled(torch.autograd.Function):
             mean = (product @ weight).unsqueeze(-1) / normed.size(-1)
         else:
             mean = (product * weight).mean(-1, keepdim=True)
-        inner = torch.addcmul(grad * weight, normed, mean, value=-1).mul_(scale)
-        return inner, product.flatten(0, -1 - weight.dim()).sum(0), None
+        d_x = torch.addcmul(grad * weight, normed, mean, value=-1).mul_(scale)
+        return d_x, product.flatten(0, -1 - weight.dim()).sum(0), None

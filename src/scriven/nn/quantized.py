@@ -1,8 +1,8 @@
-"""Linear layers with weights laid out for writing: read once for each token, and never changed.
+"""Linear layers for inference, whose weights are read once per token and never change.
 
-A single token is bound by reading weights. In bfloat16 they are half as many bytes, which oneDNN
-reads in the order a processor's matrix unit wants: there eight rows cost what one does. In int8
-they are a quarter. Knows no architecture.
+Decoding a single token is bound by reading weights. In bfloat16 they are half as many bytes, which
+oneDNN prepacks in the order AMX wants: there eight rows cost what one does. In int8 they are a
+quarter. Knows no architecture.
 """
 
 from collections.abc import Callable
@@ -13,145 +13,149 @@ from torch import Tensor, nn
 
 from ..errors import SettingError
 
-Product = Callable[[Tensor], Tensor]
+Matmul = Callable[[Tensor], Tensor]
 
-FEW = 8_000_000
-"""Multiplications up to which int8 weights meet unrounded inputs, which is then the faster way."""
-ZERO = 128
-"""The byte that stands for zero."""
-LACKING = (RuntimeError, AttributeError)
-"""What PyTorch raises for a product that it has not, or not for this processor."""
+MAX_WEIGHT_ONLY_WORK = 8_000_000
+"""Multiply-adds up to which only weights are quantised, which is then the faster way."""
+ZERO_POINT = 128
+"""The uint8 that stands for zero."""
+UNSUPPORTED = (RuntimeError, AttributeError)
+"""What PyTorch raises for an operator that it does not have, or not for this CPU."""
 
 
 class PackedLinear(nn.Module):
-    """A linear layer in bfloat16, which is also the type of what it gives.
+    """A linear layer in bfloat16, prepacked by oneDNN; its output is bfloat16, too.
 
     Args:
         weight: (out, in), kept for slices of it; bias: (out,).
-        after: what oneDNN calls the activation that follows, and its form; none by default.
+        activation: oneDNN's name of the activation that follows, and its form; none by default.
     """
 
     fuses = True
-    """Whether an activation can follow within the product."""
+    """Whether an activation can be fused into the matmul."""
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None = None, after: tuple[str, str] = ("none", "")
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        activation: tuple[str, str] = ("none", ""),
     ) -> None:
         super().__init__()
-        self.after = after
+        self.activation = activation
         self.weight, self.bias = weight.detach(), bias if bias is None else bias.detach()
-        self._slices: dict[tuple[int, int | None], Product] = {}
-        self._product = self._lay_out(self.weight, self.bias)
+        self._slices: dict[tuple[int, int | None], Matmul] = {}
+        self._matmul = self._pack(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)"""
-        return self._product(x)
+        return self._matmul(x)
 
     def rows(self, x: Tensor, start: int, end: int | None) -> Tensor:
-        """The product with some rows of the matrix alone: (..., in) -> (..., end - start)."""
+        """The matmul with some rows of the matrix alone: (..., in) -> (..., end - start)."""
         key = start, end
         if key not in self._slices:
             bias = None if self.bias is None else self.bias[start:end]
-            self._slices[key] = self._lay_out(self.weight[start:end], bias)
+            self._slices[key] = self._pack(self.weight[start:end], bias)
         return self._slices[key](x)
 
-    def _lay_out(self, weight: Tensor, bias: Tensor | None) -> Product:
+    def _pack(self, weight: Tensor, bias: Tensor | None) -> Matmul:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16(), 1)
-        small = None if bias is None else bias.bfloat16()
-        product = torch.ops.mkldnn._linear_pointwise.default
-        name, form = self.after
+        bias = None if bias is None else bias.bfloat16()
+        operator = torch.ops.mkldnn._linear_pointwise.default
+        name, form = self.activation
 
-        def multiply(x: Tensor) -> Tensor:
-            found: Tensor = product(x.bfloat16(), packed, small, name, [], form)
-            return found
+        def matmul(x: Tensor) -> Tensor:
+            y: Tensor = operator(x.bfloat16(), packed, bias, name, [], form)
+            return y
 
-        return multiply
+        return matmul
 
 
 class Int8Linear(PackedLinear):
-    """The same in int8, each row of the matrix with a scale of its own.
+    """The same in int8, each row of the matrix with its own scale.
 
-    A few inputs meet a small matrix as they are. Otherwise they are rounded to eight bits as they
-    come, each row of them with its own scale, and moved to what is above zero: a processor without
-    a matrix unit multiplies bytes without a sign by bytes with one, and PyTorch is a thousand times
-    slower at any others. Where eight bits would overflow, no input is rounded.
+    A few inputs meet a small matrix in bfloat16. Otherwise they are quantised dynamically, each
+    row with its own scale, and shifted to uint8: VNNI multiplies uint8 by int8, and PyTorch is a
+    thousand times slower at any other pair. On a CPU where sums of bytes would overflow, inputs
+    are never quantised.
     """
 
     fuses = False
 
-    def _lay_out(self, weight: Tensor, bias: Tensor | None) -> Product:
+    def _pack(self, weight: Tensor, bias: Tensor | None) -> Matmul:
         exact = weight.float()
-        scale = exact.abs().amax(1).clamp(min=1e-12) / 127
-        small = (exact / scale[:, None]).round().to(torch.int8)
-        short, added = scale.bfloat16(), None if bias is None else bias.bfloat16()
-        by_weights = torch.ops.aten._weight_int8pack_mm.default
-        by_bytes = _by_bytes(small, scale) if _bytes_are_exact() else None
-        few = FEW // weight.numel()
+        scale = exact.abs().amax(1).clamp(min=1e-12) / 127  # (out,)
+        quantized = (exact / scale[:, None]).round().to(torch.int8)
+        scale_bf16, bias_bf16 = scale.bfloat16(), None if bias is None else bias.bfloat16()
+        weight_only = torch.ops.aten._weight_int8pack_mm.default
+        dynamic = _uint8_matmul(quantized, scale) if _uint8_is_exact() else None
+        max_rows = MAX_WEIGHT_ONLY_WORK // weight.numel()
 
-        def multiply(x: Tensor) -> Tensor:
-            flat = x.view(-1, x.size(-1))
-            if by_bytes is None or flat.size(0) <= few:
-                found: Tensor = by_weights(flat.bfloat16(), small, short)
+        def matmul(x: Tensor) -> Tensor:
+            flat = x.view(-1, x.size(-1))  # (rows, in)
+            if dynamic is None or flat.size(0) <= max_rows:
+                y: Tensor = weight_only(flat.bfloat16(), quantized, scale_bf16)
             else:
                 size = flat.abs().amax(-1, keepdim=True).float().div_(127).clamp_(min=1e-12)
-                moved = (flat / size).round_().add_(ZERO).to(torch.uint8)
-                found = by_bytes(moved).mul_(size).bfloat16()
-            if added is not None:
-                found = found + added
-            return found.view(*x.shape[:-1], -1)
+                shifted = (flat / size).round_().add_(ZERO_POINT).to(torch.uint8)
+                y = dynamic(shifted).mul_(size).bfloat16()
+            if bias_bf16 is not None:
+                y = y + bias_bf16
+            return y.view(*x.shape[:-1], -1)
 
-        return multiply
+        return matmul
 
 
-def _by_bytes(weight: Tensor, scale: Tensor) -> Product:
-    """The product of inputs (rows, in) of bytes around ZERO with weights (out, in) of int8.
+def _uint8_matmul(weight: Tensor, scale: Tensor) -> Matmul:
+    """The matmul of uint8 inputs (rows, in) around ZERO_POINT with int8 weights (out, in).
 
     Args:
+        weight: quantised.
         scale: (out,), what each row of the matrix is multiplied with.
     """
     packed = torch.ops.onednn.qlinear_prepack(weight, None)
-    product = torch.ops.onednn.qlinear_pointwise.default
-    none, kind = torch.zeros(len(scale), dtype=torch.int32), torch.float32
+    operator = torch.ops.onednn.qlinear_pointwise.default
+    zero_points, out = torch.zeros(len(scale), dtype=torch.int32), torch.float32
 
-    def multiply(x: Tensor) -> Tensor:
-        found: Tensor = product(
-            x, 1.0, ZERO, packed, scale, none, None, 1.0, 0, kind, "none", [], ""
+    def matmul(x: Tensor) -> Tensor:
+        y: Tensor = operator(
+            x, 1.0, ZERO_POINT, packed, scale, zero_points, None, 1.0, 0, out, "none", [], ""
         )
-        return found
+        return y
 
-    return multiply
+    return matmul
 
 
 @cache
-def _bytes_are_exact() -> bool:
-    """Whether the greatest bytes there are give their product.
+def _uint8_is_exact() -> bool:
+    """Whether the largest bytes give their exact product.
 
-    Processors without dot products of bytes add pairs of them in sixteen bits, which overflow.
+    CPUs without VNNI add pairs of products in sixteen bits, which overflow.
     """
     rows, size = 4, 64
     try:
-        product = _by_bytes(torch.full((size, size), 127, dtype=torch.int8), torch.ones(size))
-        found = product(torch.full((rows, size), 255, dtype=torch.uint8))
-    except LACKING:  # whole inputs do then, which any processor can multiply
+        matmul = _uint8_matmul(torch.full((size, size), 127, dtype=torch.int8), torch.ones(size))
+        y = matmul(torch.full((rows, size), 255, dtype=torch.uint8))
+    except UNSUPPORTED:  # weight-only quantisation remains, which any CPU can do
         return False
-    return bool((found == 127 * 127 * size).all())
+    return bool((y == 127 * 127 * size).all())
 
 
 PRECISIONS: dict[str, type[PackedLinear]] = {"bfloat16": PackedLinear, "int8": Int8Linear}
-"""By what a person calls them."""
+"""By their name in `--dtype`."""
 
 
 def check_precision(name: str) -> type[PackedLinear]:
     """The layer of a precision.
 
     Raises:
-        SettingError: this PyTorch or this processor lacks it.
+        SettingError: this PyTorch or this CPU does not support it.
     """
     layer = PRECISIONS[name]
     try:
         layer(torch.ones(16, 16))(torch.ones(1, 16))
-    except LACKING as error:
+    except UNSUPPORTED as error:
         raise SettingError(
-            f"--dtype={name}: this PyTorch has no such product for this processor: leave it away"
+            f"--dtype={name}: this PyTorch has no such matmul for this CPU: leave it away"
         ) from error
     return layer

@@ -1,13 +1,14 @@
 """Recurrent layers: plain RNN, GRU and LSTM.
 
-A whole segment goes through torch's own layers, which are several times as fast as a loop over its
-tokens; a single token, as in writing, goes through the formulas below. Both share their weights.
+A whole segment goes through torch's layers, which are several times as fast as a loop over its
+tokens; a single token, as in decoding, goes through the formulas below. Both share their weights.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -16,13 +17,13 @@ from .lora import LoraAdapter
 
 Cell = Literal["rnn", "gru", "lstm"]
 Parts = tuple[Tensor, ...]
-"""The output h (B, W), and the cell c (B, W) of an LSTM."""
+"""The output h (B, C), and the cell c (B, C) of an LSTM."""
 
 LAYERS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
 def rnn(x: Tensor, h: Tensor) -> Parts:
-    """h' = tanh(x + h) (Elman 1990), from projected input and output, (B, W) each."""
+    """h' = tanh(x + h) (Elman 1990), from projected input and output, (B, C) each."""
     return ((x + h).tanh(),)
 
 
@@ -30,8 +31,8 @@ def gru(x: Tensor, h: Tensor, before: Tensor) -> Parts:
     """h' = (1 - z) n + z h (Cho et al. 2014), where r and z are gates and n = tanh(x_n + r h_n).
 
     Args:
-        x, h: (B, 3 W), projected input and output: r, z, n.
-        before: (B, W), the output h itself.
+        x, h: (B, 3 C), projected input and output: r, z, n.
+        before: (B, C), the hidden state h itself.
     """
     x_r, x_z, x_n = x.chunk(3, -1)
     h_r, h_z, h_n = h.chunk(3, -1)
@@ -44,8 +45,8 @@ def lstm(x: Tensor, h: Tensor, cell: Tensor) -> Parts:
     """c' = f c + i g; h' = o tanh(c') (Hochreiter and Schmidhuber 1997; Gers et al. 2000).
 
     Args:
-        x, h: (B, 4 W), projected input and output: gates i and f, candidate g, gate o.
-        cell: (B, W), c.
+        x, h: (B, 4 C), projected input and output: gates i and f, candidate g, gate o.
+        cell: (B, C), c.
     """
     write, keep, new, show = (x + h).chunk(4, -1)
     cell = keep.sigmoid() * cell + write.sigmoid() * new.tanh()
@@ -60,81 +61,79 @@ class RecurrentLayer(nn.Module):
         self.kind, self.d_model = kind, d_model
         self.cell = LAYERS[kind](inputs, d_model, batch_first=True)
 
-    def forward(self, x: Tensor, gaps: list[int], memory: RecurrentState | None) -> Tensor:
-        """x (B, T, inputs) -> (B, T, W).
+    def forward(self, x: Tensor, padding: list[int], state: RecurrentState | None) -> Tensor:
+        """x (B, T, inputs) -> (B, T, C).
 
         Args:
-            gaps: of each row, how many places at its beginning are padding: there nothing is
-                remembered, and what comes out means nothing. Empty: no row has any.
-            memory: what was read before; afterwards it holds this segment, too.
+            x: inputs.
+            padding: how many positions at the beginning of each row are padding: the state stays
+                zero there, and the output means nothing. Empty: no row has any.
+            state: of earlier segments; updated by this one.
         """
-        with torch.autocast("cpu", enabled=False):  # in bf16 these products take twice as long
-            return self._read(x, gaps, memory)
+        with torch.autocast("cpu", enabled=False):  # in bf16 these matmuls take twice as long
+            return self._forward(x, padding, state)
 
-    def _read(self, x: Tensor, gaps: list[int], memory: RecurrentState | None) -> Tensor:
-        parts = self._nothing(x) if memory is None or not memory.parts else memory.parts
-        if x.size(1) == 1 and not any(gaps):
+    def _forward(self, x: Tensor, padding: list[int], state: RecurrentState | None) -> Tensor:
+        parts = self._zeros(x) if state is None or not state.parts else state.parts
+        if x.size(1) == 1 and not any(padding):
             parts = self.step(x[:, 0], parts)
-            out = parts[0][:, None]
+            out = parts[0][:, None]  # (B, 1, C)
         else:
             # between two neighbours of `ends` each row is padding as a whole, or not at all
-            ends = sorted({*gaps, x.size(1)} - {0})
+            ends = sorted({*padding, x.size(1)} - {0})
             pieces = []
             for start, end in zip([0, *ends], ends, strict=False):
                 piece, parts = self._segment(x[:, start:end], parts)
                 pieces.append(piece)
-                padded = [gap >= end for gap in gaps]
+                padded = [length >= end for length in padding]
                 if any(padded):
-                    empty = torch.tensor(padded, device=x.device)[:, None]
-                    parts = tuple(part.masked_fill(empty, 0) for part in parts)
+                    rows = torch.tensor(padded, device=x.device)[:, None]
+                    parts = tuple(part.masked_fill(rows, 0) for part in parts)
             out = torch.cat(pieces, 1)
-        if memory is not None:
-            memory.update(parts)
+        if state is not None:
+            state.update(parts)
         return out
 
     def _segment(self, x: Tensor, parts: Parts) -> tuple[Tensor, Parts]:
         """(B, T, inputs) by torch's layer."""
-        given = tuple(part[None].to(x.dtype) for part in parts)
-        before = given if self.kind == "lstm" else given[0]
-        changed = adapted(self.cell)
+        first = tuple(part[None].to(x.dtype) for part in parts)  # (1, B, C)
+        before = first if self.kind == "lstm" else first[0]
+        adapted = adapted_weights(self.cell)
         out, after = (
-            functional_call(self.cell, changed, (x, before)) if changed else self.cell(x, before)
+            functional_call(self.cell, adapted, (x, before)) if adapted else self.cell(x, before)
         )
-        parts = tuple(part[0] for part in (after if self.kind == "lstm" else (after,)))
-        return out, parts
+        return out, tuple(part[0] for part in (after if self.kind == "lstm" else (after,)))
 
     def step(self, x: Tensor, parts: Parts) -> Parts:
         """One token (B, inputs) by the formula."""
-        cell, output = self.cell, parts[0].to(x.dtype)
-        inputs = nn.functional.linear(x, weight(cell, "weight_ih_l0"), weight(cell, "bias_ih_l0"))
-        outputs = nn.functional.linear(
-            output, weight(cell, "weight_hh_l0"), weight(cell, "bias_hh_l0")
-        )
+        cell, h = self.cell, parts[0].to(x.dtype)
+        x = F.linear(x, weight_of(cell, "weight_ih_l0"), weight_of(cell, "bias_ih_l0"))
+        projected = F.linear(h, weight_of(cell, "weight_hh_l0"), weight_of(cell, "bias_hh_l0"))
         if self.kind == "lstm":
-            return lstm(inputs, outputs, parts[1])
-        return gru(inputs, outputs, output) if self.kind == "gru" else rnn(inputs, outputs)
+            return lstm(x, projected, parts[1])
+        return gru(x, projected, h) if self.kind == "gru" else rnn(x, projected)
 
-    def _nothing(self, x: Tensor) -> Parts:
+    def _zeros(self, x: Tensor) -> Parts:
         zeros = x.new_zeros(x.size(0), self.d_model)
         return (zeros, zeros) if self.kind == "lstm" else (zeros,)
 
 
-def weight(layer: nn.RNNBase, name: str) -> Tensor:
-    """A weight of one of torch's layers, with what an adapter adds to it."""
-    found = cast(Tensor, getattr(layer, name))
-    lora = loras(layer).get(name)
-    return found if lora is None else found + lora.full()
+def weight_of(layer: nn.RNNBase, name: str) -> Tensor:
+    """A weight of one of torch's layers, with the update of its adapter added."""
+    weight = cast(Tensor, getattr(layer, name))
+    lora = _adapters_of(layer).get(name)
+    return weight if lora is None else weight + lora.delta_weight()
 
 
-def adapted(layer: nn.RNNBase) -> dict[str, Tensor]:
-    """Those weights of one of torch's layers that have an adapter, with what it adds to them.
+def adapted_weights(layer: nn.RNNBase) -> dict[str, Tensor]:
+    """Those weights of one of torch's layers that have an adapter, with its update added.
 
-    The layer keeps its products to itself, so the sum is made before them.
+    The layer computes its matmuls inside, so the sum is made before them.
     """
-    return {name: weight(layer, name) for name in loras(layer)}
+    return {name: weight_of(layer, name) for name in _adapters_of(layer)}
 
 
-def loras(layer: nn.RNNBase) -> Mapping[str, LoraAdapter]:
+def _adapters_of(layer: nn.RNNBase) -> Mapping[str, LoraAdapter]:
     """The adapters of a layer, by the name of their weight."""
-    found = layer._modules.get("lora")
-    return {} if found is None else cast(Mapping[str, LoraAdapter], dict(cast(Any, found).items()))
+    lora = layer._modules.get("lora")
+    return {} if lora is None else cast(Mapping[str, LoraAdapter], dict(cast(Any, lora).items()))

@@ -12,7 +12,7 @@ Source: https://huggingface.co/docs/peft, "PEFT checkpoint format".
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -30,7 +30,7 @@ from ..models.shared.weight_map import (
     rename_from_hf,
     rename_to_hf,
 )
-from ..nn.lora import TARGETS, add_lora, lora_adapters, merge_lora
+from ..nn.lora import add_lora, lora_adapters, merge_lora
 from .huggingface import SCORE, hf_config_of, is_labelled
 from .weights import encode, load_tensors
 
@@ -83,9 +83,9 @@ def add_adapters(
     Raises:
         SettingError: as `add_lora`.
     """
-    add_lora(
-        task, rank, alpha, dropout=dropout, parts=LoraNames(architecture, config, kind).parts()
-    )
+    parts = LoraNames(architecture, config, kind).parts()
+    targets = architecture.Model.LORA_TARGETS
+    add_lora(task, rank, alpha, dropout=dropout, targets=targets, parts=parts)
 
 
 def load_merged(
@@ -238,7 +238,7 @@ def attach_adapter(
     given = dict(stored.tensors)
     # 1. the table of every weight and every possible adapter
     table = [names.row(name) for name in weights]
-    for name in adaptable(weights):
+    for name in adaptable(weights, architecture.Model.LORA_TARGETS):
         table += names.pair(name)
         names.fill(given, name, weights[name], stored.rank)
     known = {name for row in table for name in row.hf_names}
@@ -342,12 +342,12 @@ class LoraNames:
                 given[f"{layer}{B}"] = weight.new_zeros(size, rank)
 
 
-def adaptable(weights: Mapping[str, Tensor]) -> list[str]:
+def adaptable(weights: Mapping[str, Tensor], targets: Collection[str]) -> list[str]:
     """Those weights that may have an adapter."""
     return [
         name
         for name, weight in weights.items()
-        if weight.dim() == 2 and name.rpartition(".")[0].rpartition(".")[2] in TARGETS
+        if weight.dim() == 2 and name.rpartition(".")[0].rpartition(".")[2] in targets
     ]
 
 
