@@ -13,12 +13,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api.preparing import prepare
     from .bench import bench
     from .errors import ScrivenError
     from .export.export import export
     from .keras import GPT
     from .model import Model, finetune, import_run, load, train
+    from .preparation import prepare
     from .report.compare import compare
 
 __version__ = "0.1.0"
@@ -48,7 +48,7 @@ _MODULES = {
     "finetune": "model",
     "import_run": "model",
     "load": "model",
-    "prepare": "api.preparing",
+    "prepare": "preparation",
     "train": "model",
 }
 """The module of each public name, imported when the name is first used."""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scriven.data.prepare import PrepareArgs, prepare
+from scriven.data.prepare import PrepareArgs, run_prepare
 from scriven.data.shards import TokenDataset, open_dataset
 
 WORDS = "the rain fell and no one came to see what it had done or where she went; it's 1234 é 漢 so"
@@ -35,7 +35,7 @@ def write_texts(folder: Path, documents: int = 600) -> Path:
 def prepared(source: Path | list[str], out: Path, **named: Any) -> TokenDataset:
     """Prepares with small pieces in this process, and opens the result."""
     sources = source if isinstance(source, list) else [str(source)]
-    prepare(PrepareArgs(sources, out, **{"shard_bytes": 20_000, "processes": 1, **named}))
+    run_prepare(PrepareArgs(sources, out, **{"shard_bytes": 20_000, "processes": 1, **named}))
     return open_dataset(out, name="x", sources=[])
 
 

@@ -14,7 +14,7 @@ from bulky import digests, document, prepared, texts, write_texts
 
 from scriven.data import tokenizer_training
 from scriven.data.pipeline import load_dataset
-from scriven.data.prepare import PrepareArgs, _Progress, prepare
+from scriven.data.prepare import PrepareArgs, _Progress, run_prepare
 from scriven.data.prepare_plan import make_plan
 from scriven.errors import BusyError, DamagedError, InputError, ResourceError, SettingError
 from scriven.settings import DataSettings, TokenizerSettings
@@ -215,12 +215,12 @@ def test_bad_wishes_are_refused(source: Path, tmp_path: Path) -> None:
         ({"data": DataSettings(text_column="body")}, "no column 'body'"),
     ]:
         with pytest.raises((InputError, SettingError), match=message):
-            prepare(PrepareArgs([str(source)], out, **named))  # type: ignore[arg-type]
+            run_prepare(PrepareArgs([str(source)], out, **named))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="only once"):
-        prepare(PrepareArgs(["-"], out))
+        run_prepare(PrepareArgs(["-"], out))
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(InputError, match="holds no text"):
-        prepare(PrepareArgs([str(tmp_path / "empty.txt")], out))
+        run_prepare(PrepareArgs([str(tmp_path / "empty.txt")], out))
 
 
 def test_a_bad_row_is_named_also_in_the_middle_of_a_file(tmp_path: Path) -> None:
@@ -268,11 +268,13 @@ def test_a_killed_worker_is_reported_and_nothing_finished_is_lost(
     source: Path, tmp_path: Path
 ) -> None:
     def kill_a_worker() -> None:
+        until = time.monotonic() + 30
         while not (workers := multiprocessing.active_children()):
+            assert time.monotonic() < until
             time.sleep(0.001)
         workers[0].kill()
 
-    killer = threading.Thread(target=kill_a_worker)
+    killer = threading.Thread(target=kill_a_worker, daemon=True)
     killer.start()
     with pytest.raises(ResourceError, match=r"was killed: .* fewer --processes"):
         prepared(source, tmp_path / "out", tokenizer=BPE, processes=2)
@@ -286,12 +288,12 @@ def test_a_killed_worker_is_reported_and_nothing_finished_is_lost(
 SCRIPT = """
 import sys
 from pathlib import Path
-from scriven.data.prepare import PrepareArgs, _Progress, prepare
+from scriven.data.prepare import PrepareArgs, _Progress, run_prepare
 from scriven.settings import TokenizerSettings
 
 print("runs")
 out = Path(sys.argv[2])
-prepare(PrepareArgs([sys.argv[1]], out, tokenizer=TokenizerSettings("byte"), processes=2,
+run_prepare(PrepareArgs([sys.argv[1]], out, tokenizer=TokenizerSettings("byte"), processes=2,
                     shard_bytes=20_000))
 """
 

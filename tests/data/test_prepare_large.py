@@ -31,10 +31,10 @@ print(batch.shape == (32, 1025), len(corpus.train), seconds, peak)
 PREPARE = """
 import resource, sys
 from pathlib import Path
-from scriven.data.prepare import PrepareArgs, prepare
+from scriven.data.prepare import PrepareArgs, run_prepare
 from scriven.settings import TokenizerSettings
 kind = sys.argv[3]
-prepare(PrepareArgs([sys.argv[1]], Path(sys.argv[2]), processes=2,
+run_prepare(PrepareArgs([sys.argv[1]], Path(sys.argv[2]), processes=2,
              tokenizer=TokenizerSettings(kind, 400 if kind == "bpe" else None)))
 own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print((own + 2 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1000)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from scriven.data import prepare_plan
 from scriven.data.compression import open_compressed
-from scriven.data.prepare import PrepareArgs, prepare
+from scriven.data.prepare import PrepareArgs, run_prepare
 from scriven.errors import InputError, ResourceError
 from scriven.settings import DataSettings, TokenizerSettings
 from scriven.tokenizers import load_tokenizer, train_tokenizer
@@ -108,11 +108,11 @@ def test_a_real_limit_is_met_in_a_process_of_its_own(size: int, tmp_path: Path) 
     args = PrepareArgs(
         [str(path)], tmp_path / "out", tokenizer=BYTES, processes=2, shard_bytes=20_000
     )
-    prepare(PrepareArgs([str(path)], tmp_path / "first", tokenizer=BYTES))
+    run_prepare(PrepareArgs([str(path)], tmp_path / "first", tokenizer=BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (9000 + size, kept[1]))
     try:
         with pytest.raises(ResourceError, match="disk full"):
-            prepare(args)
+            run_prepare(args)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, kept)
 

@@ -18,10 +18,10 @@ STORY = ["the", "rain", "fell", "and", "no", "one", "came", "to", "see", "where"
 CHILD = """
 import sys, time
 from pathlib import Path
-from scriven.data.prepare import PrepareArgs, prepare
+from scriven.data.prepare import PrepareArgs, run_prepare
 from scriven.settings import TokenizerSettings
 out, processes, piece, *sources = sys.argv[1:]
-prepare(PrepareArgs(sources, Path(out), tokenizer=TokenizerSettings("bpe", 300),
+run_prepare(PrepareArgs(sources, Path(out), tokenizer=TokenizerSettings("bpe", 300),
                     weights="a=0.6,b=0.4", processes=int(processes), shard_bytes=int(piece)))
 """
 

@@ -17,7 +17,7 @@ LAYERS = {
     "generate": 5,
     "evaluate": 6, "export": 6, "import_": 7,
     "train": 7, "report": 7,
-    "plan": 8, "machine": 8, "evaluation": 8, "api": 8,
+    "plan": 8, "machine": 8, "evaluation": 8, "preparation": 8,
     "model": 9, "inspect": 9, "bench": 9,
     "keras": 10,
     "cli": 11, "__init__": 11, "__main__": 11,

@@ -22,13 +22,13 @@ def prepare(
 ) -> None:
     """Encode texts of any size once, in parallel, for `scriven train FOLDER`.
 
-    The same command on an unfinished folder goes on with it.
+    The same command on an unfinished folder resumes.
 
     Parameters
     ----------
     sources
         Files, folders and globs (.txt, .md, .jsonl, .csv, .tsv, .parquet, also .gz and .zst), a
-        built-in corpus, or hf:NAME[/CONFIG][:SPLIT][#COLUMN].
+        built-in corpus, or hf:NAME[/CONFIG][@REVISION][:SPLIT][#COLUMN].
     out
         The folder to write.
     tokenizer
@@ -36,9 +36,9 @@ def prepare(
     weights
         Shares of the sources in the training text, as wiki=0.7,books=0.3.
     processes
-        How many; one for each core by default. The outcome is the same.
+        Number of processes, one for each core by default; the result is the same.
     seed
-        Of the draw of documents that are held out, and of the order of weighted sources.
+        Draws the documents that are held out, and the order of weighted sources.
     format
         datatrove: the sources are folders of token files (.ds) that it wrote.
     quiet
@@ -46,29 +46,29 @@ def prepare(
     json
         One JSON object on standard output.
     """
-    from ..api.preparing import prepare as start
+    from ..preparation import prepare as run_prepare
 
-    made = start(
+    summary = run_prepare(
         *sources, out=out, tokenizer=tokenizer, weights=weights, processes=processes, seed=seed,
         format=format, quiet=quiet, settings=settings,
     )  # fmt: skip
-    emit(made, _told(made), json)
+    emit(summary, _summary_table(summary), json)
 
 
-def _told(made: dict[str, Any]) -> str:
+def _summary_table(summary: dict[str, Any]) -> str:
     rows = [
-        ("documents", f"{made['documents']:,}"),
-        ("bytes", f"{made['bytes']:,}"),
-        ("training tokens", f"{made['train_tokens']:,}"),
-        ("validation tokens", f"{made['validation_tokens']:,}"),
-        ("tokenizer", f"{made['tokenizer_kind']}, {made['vocab_size']:,} ids"),
-        ("shards", f"{made['shards']:,}"),
-        ("seconds", f"{made['seconds']:.1f} ({made['megabytes_per_second']:.1f} MB/s)"),
+        ("documents", f"{summary['documents']:,}"),
+        ("bytes", f"{summary['bytes']:,}"),
+        ("training tokens", f"{summary['train_tokens']:,}"),
+        ("validation tokens", f"{summary['validation_tokens']:,}"),
+        ("tokenizer", f"{summary['tokenizer_kind']}, {summary['vocab_size']:,} ids"),
+        ("shards", f"{summary['shards']:,}"),
+        ("seconds", f"{summary['seconds']:.1f} ({summary['megabytes_per_second']:.1f} MB/s)"),
     ]
-    for each in made["sources"]:
-        if each["weight"] is not None:
-            share = f"{each['weight']:.1%} of the training text, read {each['rounds']:g} times"
-            rows.append((each["name"], share))
-    if made["skipped"]:
-        rows.append(("skipped", f"{made['skipped']:,} rows, first {made['first_skipped']}"))
-    return f"{table(rows)}\n\nnext: scriven train {made['out']}"
+    for source in summary["sources"]:
+        if source["weight"] is not None:
+            share = f"{source['weight']:.1%} of the training text, read {source['rounds']:g} times"
+            rows.append((source["name"], share))
+    if summary["skipped"]:
+        rows.append(("skipped", f"{summary['skipped']:,} rows, first {summary['first_skipped']}"))
+    return f"{table(rows)}\n\nnext: scriven train {summary['out']}"

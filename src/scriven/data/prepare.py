@@ -74,7 +74,7 @@ class PrepareArgs:
     shard_bytes: int = SHARD_BYTES
 
 
-def prepare(args: PrepareArgs, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+def run_prepare(args: PrepareArgs, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """Prepares the sources, or what is missing of them; returns the summary.
 
     Raises:

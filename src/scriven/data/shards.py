@@ -17,14 +17,7 @@ import numpy.typing as npt
 
 from ..errors import DamagedError, InputError
 from ..files import write_file
-from ..manifest import (
-    MANIFEST,
-    FileEntry,
-    check_entry,
-    hash_file,
-    parse_signed_json,
-    signed_json,
-)
+from ..manifest import MANIFEST, FileEntry, check_entry, hash_file, parse_signed_json, signed_json
 from ..tokenizers import Tokenizer, load_tokenizer
 
 MAX_OPEN_FILES = 64

@@ -1,4 +1,4 @@
-"""`scriven.prepare`: corpora larger than memory into a folder of shards."""
+"""`scriven.prepare`: encodes corpora larger than memory into a folder of token files."""
 
 import sys
 from collections.abc import Mapping
@@ -6,12 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .. import config
-from ..data.prepare import PrepareArgs
-from ..data.prepare import prepare as run_prepare
-from ..errors import InputError, SettingError
-from ..runs.folder import find_run
-from ..settings import DataSettings, TokenizerSettings
+from . import config
+from .data.prepare import PrepareArgs, run_prepare
+from .errors import InputError, SettingError
+from .runs.folder import find_run
+from .settings import DataSettings, TokenizerSettings
 
 
 def prepare(
@@ -25,25 +24,25 @@ def prepare(
     quiet: bool = False,
     settings: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
-    """Encodes texts of any size once, in parallel; the same call on an unfinished folder goes on
-    with it.
+    """Encodes texts of any size once, in parallel; on an unfinished folder it resumes.
 
     Args:
-        sources: files, folders and globs, a built-in corpus, or hf:NAME[/CONFIG][:SPLIT][#COLUMN].
+        sources: files, folders and globs, a built-in corpus, or
+            hf:NAME[/CONFIG][@REVISION][:SPLIT][#COLUMN].
         out: the folder to write, which `scriven.train` reads.
         tokenizer: a tokenizer.json, a run or a prepared folder; learned from a sample by default.
         weights: shares of the sources in the training text, as "wiki=0.7,books=0.3".
-        processes: how many; one for each core by default. The outcome is the same.
-        seed: of the draw of documents that are held out, and of the order of weighted sources.
+        processes: number of processes, one for each core by default; the result is the same.
+        seed: draws the documents that are held out, and the order of weighted sources.
         format: "datatrove": the sources are folders of token files that it wrote.
         quiet: no progress on standard error.
         settings: `data.*` and `tokenizer.*`, by name.
 
     Returns:
-        What was made: documents, bytes, tokens of both parts, shards, seconds, and the folder.
+        Documents, bytes, tokens of both parts, shards, seconds, and the folder.
 
     Raises:
-        InputError, SettingError: say what is wrong and how to mend it, before anything is written.
+        InputError, SettingError: say what is wrong and how to fix it, before anything is written.
     """
     if not sources:
         raise InputError("no text: name files, folders, or hf:NAME")
@@ -53,12 +52,16 @@ def prepare(
     for name, changes in sections.items():
         if name not in ("data", "tokenizer"):
             raise config.unknown(f"--{name}.{next(iter(changes))}", ["--data.", "--tokenizer."])
+    tokenizer_from = None
+    if tokenizer is not None:  # a path, or a run by its name
+        exists = Path(tokenizer).exists()
+        tokenizer_from = Path(tokenizer) if exists else find_run(str(tokenizer))
     args = PrepareArgs(
         sources=tuple(map(str, sources)),
         out=Path(out),
         data=config.replace(DataSettings(), sections.get("data", {}), "data"),
         tokenizer=config.replace(TokenizerSettings(), sections.get("tokenizer", {}), "tokenizer"),
-        tokenizer_from=None if tokenizer is None else _tokenizer(tokenizer),
+        tokenizer_from=tokenizer_from,
         weights=weights,
         processes=processes,
         seed=seed,
@@ -68,8 +71,3 @@ def prepare(
     if quiet:
         return run_prepare(args)
     return run_prepare(args, partial(print, file=sys.stderr, flush=True))
-
-
-def _tokenizer(name: str | Path) -> Path:
-    """What a person means: a path, or a run by its name."""
-    return Path(name) if Path(name).exists() else find_run(str(name))

@@ -1,1 +1,0 @@
-"""What has not found its package yet: `prepare` and `export`."""
