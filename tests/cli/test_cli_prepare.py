@@ -52,7 +52,7 @@ def test_what_cannot_be_done_is_one_line(desk: Path, capsys: pytest.CaptureFixtu
         (["c.txt", "--out", "d"], "c.txt does not exist"),
         (["b.txt", "--out", "b.txt"], "is a file"),
         (["b.txt", "--out", "d", "--tokenizer", "nothing"], "no run nothing"),
-        (["b.txt", "--out", "d", "--tokenizer.kind", "wordpiece"], "--tokenizer.kind"),
+        (["b.txt", "--out", "d", "--tokenizer.kind", "wordpiece"], "unknown tokenizer 'wordpiece'"),
         (["b.txt", "--out", "d", "--optim.lr", "1"], "--optim.lr"),
         (["b.txt", "--out", "d", "--weights", "c=1"], "names no source"),
         (["b.txt", "--out", "d", "--format", "x"], "--format x"),
