@@ -92,7 +92,7 @@ class TrainSettings:
     the last good checkpoint."""
     trackers: str = ""
     """Trackers besides console and metrics.jsonl, separated by commas: tensorboard, or .py files of
-    your own."""
+    your own; to be given again when a run is resumed."""
 
 
 @dataclass(frozen=True)

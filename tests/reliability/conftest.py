@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from .finetuning import base_run, labelled, tuned, write_lines
 from .runs import write_text
-from .tuning import base_run, labelled, tuned, write_lines
 
 
 @pytest.fixture

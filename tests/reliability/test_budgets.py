@@ -24,7 +24,7 @@ def test_steps_epochs_and_tokens_do_what_they_say(text: Path, tmp_path: Path) ->
     assert abs(run.results["tokens"] - 1.5 * size) <= 4 * 16 / 2
 
 
-def test_B10_one_step_is_a_run(text: Path, tmp_path: Path) -> None:
+def test_one_step_is_a_run(text: Path, tmp_path: Path) -> None:
     assert train(text, tmp_path / "run", "1step").results["steps"] == 1
 
 
@@ -103,6 +103,6 @@ def test_early_stopping_elsewhere_ends_and_stays_ended(text: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     "budget", ["", "0m", "-1m", "nan", "1e999steps", "inf", "1e30tokens", "ten", "0.5steps", "5"]
 )
-def test_B10_budgets_of_nothing_or_without_end_are_refused(budget: str) -> None:
+def test_budgets_of_nothing_or_without_end_are_refused(budget: str) -> None:
     with pytest.raises(SettingError, match="use for example"):
         parse_budget(budget)

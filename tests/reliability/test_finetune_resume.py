@@ -22,9 +22,9 @@ from scriven.train.run import TrainResult
 from scriven.train.run import start_or_resume as finetune
 from scriven.train.signals import Interrupted
 
+from .finetuning import QUICK, base_run, labelled, sentence, tuned, write_lines
 from .runs import Child, after_each_step, command, newest, refused, stopping_at, whole
 from .test_signals import before, signal_once
-from .tuning import QUICK, base_run, labelled, sentence, tuned, write_lines
 
 STEPS = 24
 KINDS = {
@@ -101,7 +101,7 @@ STOPS = [*((kind, [4, 11]) for kind in KINDS), ("classify", [0]), ("classify", [
 
 
 @pytest.mark.parametrize(("kind", "stops"), STOPS)
-def test_A1_a_stopped_fine_tuning_goes_on_bit_for_bit(
+def test_a_stopped_fine_tuning_goes_on_bit_for_bit(
     go: Any, straight: Any, tmp_path: Path, kind: str, stops: list[int]
 ) -> None:
     wanted, out = straight(kind), tmp_path / "stopped"
@@ -113,7 +113,7 @@ def test_A1_a_stopped_fine_tuning_goes_on_bit_for_bit(
     assert whole(out) == wanted
 
 
-def test_A1_killed_at_random_instants_it_goes_on_bit_for_bit(
+def test_killed_at_random_instants_it_goes_on_bit_for_bit(
     straight: Any, bases: dict[str, Path], tables: dict[str, Path], tmp_path: Path
 ) -> None:
     wanted, out, chance = straight("classify"), tmp_path / "killed", random.Random(2)
@@ -150,7 +150,7 @@ PHASES: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_B2_a_signal_in_any_phase_leaves_a_run_that_goes_on(
+def test_a_signal_in_any_phase_leaves_a_run_that_goes_on(
     go: Any, straight: Any, tmp_path: Path, phase: str
 ) -> None:
     wanted, out = straight("classify"), tmp_path / "run"
@@ -246,7 +246,7 @@ def test_a_finished_run_says_so_and_gives_its_results(
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_A5_another_fine_tuning_in_the_same_folder_is_refused(
+def test_another_fine_tuning_in_the_same_folder_is_refused(
     go: Any, bases: dict[str, Path], tables: dict[str, Path], tmp_path: Path, finished: bool
 ) -> None:
     out = tmp_path / "run"

@@ -70,13 +70,13 @@ def _counted(text: Path, out: Path, reached: Path) -> None:
         train(text, out, f"{STEPS}steps", **SETTINGS)
 
 
-def test_A1_thirty_random_kills_lose_nothing(text: Path, tmp_path: Path) -> None:
+def test_thirty_random_kills_lose_nothing(text: Path, tmp_path: Path) -> None:
     assert kill_until_done(text, tmp_path, 30) >= 30
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_A1_three_hundred_random_kills_lose_nothing(text: Path, tmp_path: Path) -> None:
+def test_three_hundred_random_kills_lose_nothing(text: Path, tmp_path: Path) -> None:
     assert kill_until_done(text, tmp_path, 300) >= 300
 
 

@@ -13,8 +13,8 @@ from scriven.data.table import Table, TableRow
 from scriven.generate import predict_table
 from scriven.generate.predict import Predictor
 
+from .finetuning import base_run, done, labelled, read_lines, sentence, tuned, write_lines
 from .runs import command, refused, spawn
-from .tuning import base_run, done, labelled, read_lines, sentence, tuned, write_lines
 
 PAIRS = [{"source": sentence(n), "target": sentence(n + 7)} for n in range(20)]
 
@@ -161,7 +161,7 @@ def test_a_column_of_the_table_is_never_overwritten(judge: Path, tmp_path: Path)
     assert not third.exists()
 
 
-def test_B4_a_reader_that_leaves_costs_no_traceback(judge: Path, tmp_path: Path) -> None:
+def test_a_reader_that_leaves_costs_no_traceback(judge: Path, tmp_path: Path) -> None:
     table = write_lines(tmp_path / "t.jsonl", labelled(3000))
     process = spawn(
         "predict", str(judge), str(table), shell="{} | head -1; exit ${{PIPESTATUS[0]}}"

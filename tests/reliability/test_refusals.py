@@ -48,7 +48,7 @@ def line(text: Path, out: Path, *changes: str) -> list[str]:
 
 
 @pytest.mark.parametrize("change", [*(f"--{each}" for each in IMPOSSIBLE), *FLAGS])
-def test_B9_the_impossible_is_refused_quickly_with_nothing_written(
+def test_the_impossible_is_refused_quickly_with_nothing_written(
     text: Path, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -68,7 +68,7 @@ def test_B9_the_impossible_is_refused_quickly_with_nothing_written(
         "--model.d_ff=400000000",
     ],
 )
-def test_B9_what_does_not_fit_is_refused_before_it_is_allocated(
+def test_what_does_not_fit_is_refused_before_it_is_allocated(
     text: Path, tmp_path: Path, change: str
 ) -> None:
     if change.startswith("--size"):
@@ -90,7 +90,7 @@ sizes = st.one_of(st.integers(-3, 70), st.integers(-(10**12), 10**12), st.floats
                           "train.batch_size", "train.micro_batch_size"]),
     value=sizes,
 )  # fmt: skip
-def test_B9_any_number_is_planned_or_refused(
+def test_any_number_is_planned_or_refused(
     text: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float
 ) -> None:
     class PlannedError(Exception):
@@ -111,21 +111,21 @@ def test_B9_any_number_is_planned_or_refused(
 
 
 @pytest.mark.parametrize("content", ["", "   \n\n", "x", "xy"])
-def test_C1_C15_too_little_text_is_refused(tmp_path: Path, content: str) -> None:
+def test_too_little_text_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "t.txt").write_text(content)
     said = refused("train", str(tmp_path / "t.txt"), f"--out={tmp_path / 'run'}", "--json")
     assert "text" in said
     assert not (tmp_path / "run").exists()
 
 
-def test_C1_one_symbol_repeated_trains(tmp_path: Path) -> None:
+def test_one_symbol_repeated_trains(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("a" * 3000)
     code, out, err = command(*arguments(tmp_path / "t.txt", tmp_path / "run", "--json"))
     assert code == 0, err
     assert math.isfinite(json.loads(out)["val_loss"])
 
 
-def test_B10_a_validation_part_of_two_tokens_is_measured(tmp_path: Path) -> None:
+def test_a_validation_part_of_two_tokens_is_measured(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("ab" * 500)
     parts = [str(tmp_path / "t.txt"), f"--out={tmp_path / 'run'}"]
     given = [f"--{name}={value}" for name, value in SMALL.items()]
@@ -140,14 +140,14 @@ def test_B10_a_validation_part_of_two_tokens_is_measured(tmp_path: Path) -> None
     assert json.loads(out)["tokens"] == 2
 
 
-def test_C1_evaluating_an_empty_text_is_refused(text: Path, tmp_path: Path) -> None:
+def test_evaluating_an_empty_text_is_refused(text: Path, tmp_path: Path) -> None:
     train(text, tmp_path / "run", "1step")
     (tmp_path / "empty.txt").write_text("")
     refused("evaluate", str(tmp_path / "run"), str(tmp_path / "empty.txt"), "--json")
 
 
 @pytest.mark.parametrize("prompt", ["", " ", "a" * 16, "a" * 17, "the rain " * 100_000, "é中🎉\0"])
-def test_C11_any_prompt_is_gone_on_with(text: Path, tmp_path: Path, prompt: str) -> None:
+def test_any_prompt_is_gone_on_with(text: Path, tmp_path: Path, prompt: str) -> None:
     train(text, tmp_path / "run", "2steps")
     parts = ["generate", str(tmp_path / "run"), prompt, "--max-new-tokens=5", "--json"]
     code, out, err = command(*parts)
@@ -163,7 +163,7 @@ def test_C11_any_prompt_is_gone_on_with(text: Path, tmp_path: Path, prompt: str)
      "--min-p=-1", "--repetition-penalty=0", "--seed=-1", "--samples=0", "--seed=1e99"],
 )  # fmt: skip
 @pytest.mark.parametrize("json_too", [True, False])
-def test_C11_impossible_knobs_are_refused(
+def test_impossible_knobs_are_refused(
     text: Path, tmp_path: Path, knob: str, json_too: bool
 ) -> None:
     train(text, tmp_path / "run", "1step")
@@ -175,7 +175,7 @@ def test_C11_impossible_knobs_are_refused(
               {"context_length": 10**12}, {"heads": 0}, {"layers": -1}, {"d_model": "wide"}],
 )  # fmt: skip
 @pytest.mark.parametrize("verb", ["generate", "evaluate", "inspect"])
-def test_E4_a_record_that_asks_for_everything_is_refused(
+def test_a_record_that_asks_for_everything_is_refused(
     text: Path, tmp_path: Path, verb: str, shape: dict[str, object]
 ) -> None:
     train(text, tmp_path / "run", "1step")

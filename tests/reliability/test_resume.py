@@ -63,17 +63,17 @@ def test_an_epoch_is_as_long_as_these_tests_say(text: Path, tmp_path: Path) -> N
 # 13 and 20 are followed by an evaluation, which the signal takes away
 @pytest.mark.parametrize("stop", [0, 13, 20, 44, 59])
 @pytest.mark.parametrize("name", ["llama-muon", "gpt2-muon-micro"])
-def test_A1_resume_is_bit_exact(text: Path, tmp_path: Path, name: str, stop: int) -> None:
+def test_resume_is_bit_exact(text: Path, tmp_path: Path, name: str, stop: int) -> None:
     check(text, tmp_path, name, [stop])
 
 
-def test_A1_resume_is_bit_exact_after_many_stops(text: Path, tmp_path: Path) -> None:
+def test_resume_is_bit_exact_after_many_stops(text: Path, tmp_path: Path) -> None:
     check(text, tmp_path, "llama-adamw-micro", [3, 6, 7, 30, 55])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
-def test_A1_resume_is_bit_exact_at_fifty_points(text: Path, tmp_path: Path, name: str) -> None:
+def test_resume_is_bit_exact_at_fifty_points(text: Path, tmp_path: Path, name: str) -> None:
     for number, stop in enumerate(random.Random(name).sample(range(STEPS), 10)):
         check(text, tmp_path / str(number), name, [stop])
 

@@ -50,7 +50,7 @@ def before(owner: Any, name: str, action: Callable[..., None]) -> Iterator[None]
 
 
 @pytest.mark.parametrize(("name", "code"), SIGNALS.items())
-def test_B1_B2_B4_the_command_saves_and_prints_the_command_that_continues(
+def test_the_command_saves_and_prints_the_command_that_continues(
     text: Path, tmp_path: Path, name: str, code: int
 ) -> None:
     out = tmp_path / "a run"
@@ -108,7 +108,7 @@ TWICE = ("step", "save", "publishing")
         ),
     ],
 )
-def test_B1_B2_a_signal_in_any_phase_leaves_a_run_that_goes_on(
+def test_a_signal_in_any_phase_leaves_a_run_that_goes_on(
     text: Path, tmp_path: Path, phase: str, times: int
 ) -> None:
     owner, name, saved = PHASES[phase]
@@ -136,7 +136,7 @@ def test_B1_B2_a_signal_in_any_phase_leaves_a_run_that_goes_on(
     assert whole(out) == _straight
 
 
-def test_B2_terms_at_random_instants(text: Path, tmp_path: Path) -> None:
+def test_terms_at_random_instants(text: Path, tmp_path: Path) -> None:
     import random
 
     chance, out = random.Random(1), tmp_path / "run"
@@ -156,7 +156,7 @@ def test_B2_terms_at_random_instants(text: Path, tmp_path: Path) -> None:
     assert last > 0
 
 
-def test_B4_what_was_ignored_stays_ignored(text: Path, tmp_path: Path) -> None:
+def test_what_was_ignored_stays_ignored(text: Path, tmp_path: Path) -> None:
     """nohup scriven train ... outlives its terminal."""
 
     def action() -> None:
@@ -178,7 +178,7 @@ def test_B4_what_was_ignored_stays_ignored(text: Path, tmp_path: Path) -> None:
         ("{} 2> >(head -1 >&2)", {0}),
     ],
 )
-def test_B4_closed_streams_cost_neither_the_run_nor_a_traceback(
+def test_closed_streams_cost_neither_the_run_nor_a_traceback(
     text: Path, tmp_path: Path, shell: str, codes: set[int]
 ) -> None:
     process = spawn(*arguments(text, tmp_path / "run"), shell=shell)
@@ -189,7 +189,7 @@ def test_B4_closed_streams_cost_neither_the_run_nor_a_traceback(
     assert checkpoint.steps(tmp_path / "run")[0] == 40
 
 
-def test_B4_generate_into_head_has_no_traceback(text: Path, tmp_path: Path) -> None:
+def test_generate_into_head_has_no_traceback(text: Path, tmp_path: Path) -> None:
     train(text, tmp_path / "run", "2steps")
     process = spawn("generate", str(tmp_path / "run"), "It\n", "--max-new-tokens=500",
                     shell="{} | head -1; exit ${{PIPESTATUS[0]}}")  # fmt: skip

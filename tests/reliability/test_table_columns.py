@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from .finetuning import done, labelled, read_lines, refuses, sentence, tuned, write_lines
 from .runs import refused
-from .tuning import done, labelled, read_lines, refuses, sentence, tuned, write_lines
 
 
 def test_a_missing_column_is_told_with_those_found(base: Path, tmp_path: Path) -> None:

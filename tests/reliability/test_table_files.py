@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .runs import command, refused
-from .tuning import (
+from .finetuning import (
     changed,
     done,
     labelled,
@@ -18,6 +17,7 @@ from .tuning import (
     tuned,
     write_lines,
 )
+from .runs import command, refused
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
@@ -45,7 +45,7 @@ def test_csv_of_every_dialect_is_read(
 
 
 @pytest.mark.parametrize("line", ["one,two,good", "one", '"one,good'])
-def test_C12_a_row_of_another_width_is_named(base: Path, tmp_path: Path, line: str) -> None:
+def test_a_row_of_another_width_is_named(base: Path, tmp_path: Path, line: str) -> None:
     rows = [f"{row['text']},{row['label']}" for row in labelled()]
     table = tmp_path / "t.csv"
     table.write_text("\n".join(["text,label", *rows, line]) + "\n")

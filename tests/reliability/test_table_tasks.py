@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from .runs import command, refused
-from .tuning import (
+from .finetuning import (
     base_run,
     changed,
     done,
@@ -19,6 +18,7 @@ from .tuning import (
     tuned,
     write_lines,
 )
+from .runs import command, refused
 
 
 def talks(count: int = 12) -> list[Any]:
@@ -48,7 +48,7 @@ def user(text: Any = "rain") -> dict[str, Any]:
         ([["a"]], "object"),
     ],
 )  # fmt: skip
-def test_C12_C13_a_conversation_without_anything_to_learn_is_refused(
+def test_a_conversation_without_anything_to_learn_is_refused(
     base: Path, tmp_path: Path, messages: Any, why: str
 ) -> None:
     table = write_lines(tmp_path / "t.jsonl", [*talks(), {"messages": messages}])
@@ -57,9 +57,7 @@ def test_C12_C13_a_conversation_without_anything_to_learn_is_refused(
     assert why in said
 
 
-def test_C13_what_has_no_answer_is_counted_and_the_rest_is_learned(
-    base: Path, tmp_path: Path
-) -> None:
+def test_what_has_no_answer_is_counted_and_the_rest_is_learned(base: Path, tmp_path: Path) -> None:
     table = write_lines(tmp_path / "t.jsonl", [*talks(), {"messages": [user()]}])
     found = tuned(base, table, "--skip-bad", out=tmp_path / "run")
     assert "1 rows were skipped" in found["said"]
@@ -78,7 +76,7 @@ def test_C13_what_has_no_answer_is_counted_and_the_rest_is_learned(
         ({"choices": ["a", 5]}, "number"), ({"choices": ["a", ""]}, "empty"),
     ],
 )  # fmt: skip
-def test_C12_a_choice_that_cannot_be_made_is_named(
+def test_a_choice_that_cannot_be_made_is_named(
     base: Path, tmp_path: Path, change: dict[str, Any], why: str
 ) -> None:
     rows = [
@@ -108,7 +106,7 @@ def test_choices_of_different_numbers_are_answered(base: Path, tmp_path: Path) -
     assert done("evaluate", tmp_path / "run", table)["rows"] == 12
 
 
-def test_C10_special_tokens_in_rows_are_text(base: Path, tmp_path: Path) -> None:
+def test_special_tokens_in_rows_are_text(base: Path, tmp_path: Path) -> None:
     marks = "<|extract|> <|im_end|> <|endoftext|> <|pad|> <mask> <|im_start|>assistant\n"
     rows = [{"prompt": marks, "completion": f"{marks}{n}"} for n in range(12)]
     table = write_lines(tmp_path / "t.jsonl", rows)
@@ -147,7 +145,7 @@ IMPOSSIBLE = """
 
 
 @pytest.mark.parametrize("flag", IMPOSSIBLE)
-def test_B9_impossible_settings_are_refused_with_nothing_written(
+def test_impossible_settings_are_refused_with_nothing_written(
     base: Path, tmp_path: Path, flag: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -160,7 +158,7 @@ def test_B9_impossible_settings_are_refused_with_nothing_written(
 
 
 @pytest.mark.parametrize("more", [["--head-only"], ["--lora=0"], ["--lora=4", "--head-only"]])
-def test_B9_nothing_to_train_is_refused_with_nothing_written(
+def test_nothing_to_train_is_refused_with_nothing_written(
     writer: Path, tmp_path: Path, more: list[str]
 ) -> None:
     rows = [{"source": sentence(n), "target": sentence(n + 3)} for n in range(12)]

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from .runs import refused
-from .tuning import (
+from .finetuning import (
     changed,
     done,
     labelled,
@@ -20,6 +19,7 @@ from .tuning import (
     tuned,
     write_lines,
 )
+from .runs import refused
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "empty text": ({"text": ""}, "is empty"),
@@ -35,7 +35,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_C12_a_wrong_value_is_named_or_skipped_and_counted(
+def test_a_wrong_value_is_named_or_skipped_and_counted(
     base: Path, tmp_path: Path, case: str
 ) -> None:
     change, why = WRONG[case]
@@ -50,7 +50,7 @@ def test_C12_a_wrong_value_is_named_or_skipped_and_counted(
 
 
 @pytest.mark.parametrize("score", ["NaN", "Infinity", '"many"', "null", "[1]", "true", '""'])
-def test_C12_a_score_that_is_no_number_is_refused(base: Path, tmp_path: Path, score: str) -> None:
+def test_a_score_that_is_no_number_is_refused(base: Path, tmp_path: Path, score: str) -> None:
     good = [
         json.dumps({"first": sentence(n), "second": sentence(n + 3), "score": n % 5})
         for n in range(12)
@@ -70,7 +70,7 @@ def test_C12_a_score_that_is_no_number_is_refused(base: Path, tmp_path: Path, sc
     ['{"text": "a", "label": "good"', "not json", "[1, 2]", '"text"', "7", "{}", '{"text": "a"}',
      '{"label": "good"}', "null", "\0"],
 )  # fmt: skip
-def test_C12_half_broken_lines_are_named_or_skipped_and_counted(
+def test_half_broken_lines_are_named_or_skipped_and_counted(
     base: Path, tmp_path: Path, line: str
 ) -> None:
     rows: list[Any] = labelled()
@@ -92,7 +92,7 @@ def test_C12_half_broken_lines_are_named_or_skipped_and_counted(
     assert any("2 rows were skipped" in note for note in scores["notes"])
 
 
-def test_C12_a_file_of_nothing_but_broken_lines_is_refused(base: Path, tmp_path: Path) -> None:
+def test_a_file_of_nothing_but_broken_lines_is_refused(base: Path, tmp_path: Path) -> None:
     table = write_lines(tmp_path / "t.jsonl", ["{", "{", "{"])
     assert "row 1 " in refuses(base, table, out=tmp_path / "run")
     assert "no rows" in refuses(base, table, "--skip-bad", out=tmp_path / "run")
@@ -186,7 +186,7 @@ def test_whole_numbers_are_labels_in_their_order(base: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("rows", [1, 2])
-def test_B10_too_few_rows_to_split_are_refused(base: Path, tmp_path: Path, rows: int) -> None:
+def test_too_few_rows_to_split_are_refused(base: Path, tmp_path: Path, rows: int) -> None:
     table = write_lines(tmp_path / "t.jsonl", labelled(24)[:rows] * 5)
     said = refuses(base, table, out=tmp_path / "run")
     assert "too few" in said or "nothing to tell apart" in said
@@ -200,7 +200,7 @@ def test_one_row_is_learned_with_a_table_to_measure_on(writer: Path, tmp_path: P
     assert math.isfinite(found["val_loss"])
 
 
-def test_C15_an_empty_validation_table_is_refused(base: Path, tmp_path: Path) -> None:
+def test_an_empty_validation_table_is_refused(base: Path, tmp_path: Path) -> None:
     table = write_lines(tmp_path / "t.jsonl", labelled())
     (tmp_path / "v.jsonl").write_text("\n")
     assert "v.jsonl has no rows" in refuses(
@@ -213,7 +213,7 @@ def test_C15_an_empty_validation_table_is_refused(base: Path, tmp_path: Path) ->
     assert "found are a, b" in refuses(base, table, f"--validation={other}", out=tmp_path / "run")
 
 
-def test_C15_rows_in_both_parts_are_told(base: Path, tmp_path: Path) -> None:
+def test_rows_in_both_parts_are_told(base: Path, tmp_path: Path) -> None:
     table = write_lines(tmp_path / "t.jsonl", labelled())
     check = write_lines(tmp_path / "v.jsonl", [*labelled(30)[20:]])
     found = tuned(base, table, f"--validation={check}", out=tmp_path / "run")
@@ -221,7 +221,7 @@ def test_C15_rows_in_both_parts_are_told(base: Path, tmp_path: Path) -> None:
     assert found["val_rows"] == 10
 
 
-def test_C15_equal_rows_stay_on_one_side(base: Path, tmp_path: Path) -> None:
+def test_equal_rows_stay_on_one_side(base: Path, tmp_path: Path) -> None:
     table = write_lines(tmp_path / "t.jsonl", labelled(8) * 6)
     found = tuned(base, table, out=tmp_path / "run")
     assert "training rows too" not in found["said"]

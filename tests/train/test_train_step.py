@@ -70,7 +70,7 @@ def test_the_mean_of_means_would_be_noticed() -> None:
     assert abs((whole.loss / whole.tokens - mean_of_means).item()) > 1e-3
 
 
-def test_B5_a_poisoned_gradient_leaves_the_weights_alone() -> None:
+def test_a_poisoned_gradient_leaves_the_weights_alone() -> None:
     for poison in (float("nan"), float("inf")):
         made = task()
         before = copy.deepcopy(made.state_dict())
@@ -98,7 +98,7 @@ def test_clipping_limits_the_norm_over_all_weights() -> None:
     assert moved.item() == pytest.approx(0.01, rel=1e-4)
 
 
-def test_C13_a_batch_without_targets_is_no_nan_and_no_step() -> None:
+def test_a_batch_without_targets_is_no_nan_and_no_step() -> None:
     made = task()
     data = batch(False)
     empty = Batch(data.tokens, torch.full_like(data.targets, IGNORE_INDEX))

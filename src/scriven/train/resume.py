@@ -1,4 +1,4 @@
-"""Going on with a run: which settings may change, and which would make it another run."""
+"""Resuming a run: which settings may change, and which would make it another run."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,13 +9,7 @@ from .. import config, registry
 from ..errors import InputError
 from ..runs.load import architecture_of
 from ..settings import (
-    DataSettings,
-    FinetuneSettings,
-    OptimSettings,
-    RuntimeSettings,
     Settings,
-    TokenizerSettings,
-    TrainSettings,
 )
 from .autoconfig import default_eval_interval, tokens_per_row
 from .budget import Budget, parse_budget
@@ -32,42 +26,45 @@ FREE = {
     "train.micro_batch_size",
     "train.patience",
     "train.max_nonfinite_steps",
+    "train.trackers",
     "runtime.threads",
     "runtime.parallel",
     "runtime.activation_checkpointing",
     "runtime.distributed_timeout",
 }
-"""What may change without changing what is learnt."""
+"""Settings that may change, because they do not change the trained model."""
 
 
 def plan_from_metadata(
-    record: Mapping[str, Any], arch: str | None = None, optim: Mapping[str, object] | None = None
+    metadata: Mapping[str, Any], arch: str | None = None, optim: Mapping[str, object] | None = None
 ) -> TrainPlan:
-    """The plan that a record was made from.
+    """The plan that a run was started with.
 
     Args:
-        record: the content of scriven.json.
-        arch: the file of the user's own architecture, which a record cannot name.
+        metadata: the content of scriven.json.
+        arch: the file of the user's own architecture, which a run folder cannot name.
         optim: `--optim` settings of this command, with the files of the user's own optimizer and
             schedule.
     """
-    kept = record["settings"]
-    settings = Settings(
-        config.replace(DataSettings(), kept["data"], "data"),
-        config.replace(TokenizerSettings(), kept["tokenizer"], "tokenizer"),
-        config.replace(OptimSettings(), _with_user_files(kept["optim"], optim or {}), "optim"),
-        config.replace(TrainSettings(), kept["train"], "train"),
-        config.replace(RuntimeSettings(), kept["runtime"], "runtime"),
-        config.replace(FinetuneSettings(), kept.get("finetune", {}), "finetune"),
-    )
-    architecture = architecture_of(record, arch)
+    recorded = metadata["settings"]
+    optim_settings = _with_user_files(recorded["optim"], optim or {})
+    stored = {**recorded, "optim": optim_settings}
+    sections = {
+        name: config.replace(default, stored.get(name, {}), name)
+        for name, default in vars(Settings()).items()
+    }
+    architecture = architecture_of(metadata, arch)
     module = registry.module("scriven.models", architecture)
-    model = config.replace(module.Config(), record["model"], "model")
-    budget = Budget(**kept["budget"])
     return TrainPlan(
-        architecture, model, settings, budget, kept["seed"],
-        kept["steps"], record["task"], dict(record["reasons"]),
-    )  # fmt: skip
+        architecture,
+        config.replace(module.Config(), metadata["model"], "model"),
+        Settings(**sections),
+        Budget(**recorded["budget"]),
+        recorded["seed"],
+        recorded["steps"],
+        metadata["task"],
+        dict(metadata["reasons"]),
+    )
 
 
 def _with_user_files(
@@ -76,7 +73,7 @@ def _with_user_files(
     """Recorded `--optim` settings whose .py files come from the command line only: they are run.
 
     Raises:
-        InputError: the run was made with a file that was not given.
+        InputError: the run was started with a file that was not given.
     """
     settings = dict(recorded)
     for name in ("optimizer", "lr_schedule"):
@@ -92,67 +89,78 @@ def _with_user_files(
 
 
 def check_resume_config(
-    record: Mapping[str, Any], asked: Overrides, folder: Path
+    metadata: Mapping[str, Any], overrides: Overrides, folder: Path
 ) -> tuple[TrainPlan, list[str]]:
-    """The recorded plan with harmless changes, and a sentence for each of them.
+    """The plan of a run with harmless changes, and a sentence for each of them.
 
     Raises:
         InputError: a change that would make it another run; names the setting and both values.
     """
-    if asked.arch is not None and Path(asked.arch).stem != record["architecture"]:
-        raise _other(folder, "--arch", record["architecture"], asked.arch)
-    plan = plan_from_metadata(record, asked.arch, asked.sections.get("optim"))
-    changes: list[str] = []
-    if asked.seed is not None and asked.seed != plan.seed:
-        raise _other(folder, "--seed", plan.seed, asked.seed)
-    if asked.size is not None:
-        given = asked.sections.get("model", {})
-        for key, value in vars(model_shape(asked.size)).items():
+    # 1. what defines a run: architecture, seed, size
+    if overrides.arch is not None and Path(overrides.arch).stem != metadata["architecture"]:
+        raise _different_run(folder, "--arch", metadata["architecture"], overrides.arch)
+    plan = plan_from_metadata(metadata, overrides.arch, overrides.sections.get("optim"))
+    if overrides.seed is not None and overrides.seed != plan.seed:
+        raise _different_run(folder, "--seed", plan.seed, overrides.seed)
+    if overrides.size is not None:
+        given = overrides.sections.get("model", {})
+        for key, value in vars(model_shape(overrides.size)).items():
             if key not in given and getattr(plan.model, key, value) != value:
                 before = f"of {key} {getattr(plan.model, key)}"
-                raise _other(folder, "a model", before, f"--size {asked.size} ({key} {value})")
-    sections: dict[str, Any] = {}
-    for name, values in asked.sections.items():
-        before = plan.model if name == "model" else getattr(plan.settings, name)
-        after = config.replace(before, values, name)
-        for field in dataclasses.fields(after):
-            old, new = getattr(before, field.name), getattr(after, field.name)
-            key = f"{name}.{field.name}"
-            if old == new or (new is None and field.default is None):
-                continue  # "auto" was resolved when the run began
-            if key not in FREE:
-                raise _other(folder, f"--{key}", old, new)
-            changes.append(f"changed: --{key}={new} (was {old})")
-            sections.setdefault(name, {})[field.name] = new
-    settings = dataclasses.replace(
-        plan.settings,
-        **{
-            name: dataclasses.replace(getattr(plan.settings, name), **values)
-            for name, values in sections.items()
-        },
-    )
+                new = f"--size {overrides.size} ({key} {value})"
+                raise _different_run(folder, "a model", before, new)
+    # 2. settings, of which some may change
+    settings, changes = _changed_settings(plan, overrides, folder)
     check_settings(settings)
     plan = dataclasses.replace(plan, settings=settings)
-    if asked.budget is not None and parse_budget(asked.budget) != plan.budget:
-        if record["results"] is not None:
-            raise _other(
-                folder, "--budget", f"{plan.budget.amount:g} {plan.budget.unit}", asked.budget
-            )
-        data = record["data"]
-        row = tokens_per_row(plan.task, plan.model, data["train_tokens"], data.get("rows"))
-        tokens = (settings.train.batch_size or 1) * row
-        plan.budget = parse_budget(asked.budget)
-        plan.steps = plan.budget.total_steps(tokens, data["train_tokens"])
-        if plan.steps is not None and settings.train.eval_interval is None:
-            every = default_eval_interval(plan.steps, tokens, data["validation_tokens"])
-            train = dataclasses.replace(settings.train, eval_interval=every)
-            plan.settings = dataclasses.replace(settings, train=train)
-        changes.append(f"changed: --budget {asked.budget}")
+    # 3. the budget, while the run is not finished
+    if overrides.budget is not None and parse_budget(overrides.budget) != plan.budget:
+        if metadata["results"] is not None:
+            before = f"{plan.budget.amount:g} {plan.budget.unit}"
+            raise _different_run(folder, "--budget", before, overrides.budget)
+        _change_budget(plan, parse_budget(overrides.budget), metadata["data"])
+        changes.append(f"changed: --budget {overrides.budget}")
     return plan, changes
 
 
-def _other(folder: Path, name: str, old: object, new: object) -> InputError:
+def _changed_settings(
+    plan: TrainPlan, overrides: Overrides, folder: Path
+) -> tuple[Settings, list[str]]:
+    """The settings of a plan with the overrides, and a sentence for each change."""
+    sections, changes = dict(vars(plan.settings)), list[str]()
+    for name, values in overrides.sections.items():
+        before = plan.model if name == "model" else sections[name]
+        after = config.replace(before, values, name)
+        changed: dict[str, Any] = {}
+        for field in dataclasses.fields(after):
+            key = f"{name}.{field.name}"
+            old, new = getattr(before, field.name), getattr(after, field.name)
+            if old == new or (new is None and field.default is None):
+                continue  # "auto" was resolved when the run began
+            if key not in FREE:
+                raise _different_run(folder, f"--{key}", old, new)
+            changes.append(f"changed: --{key}={new} (was {old})")
+            changed[field.name] = new
+        if changed:
+            sections[name] = dataclasses.replace(before, **changed)
+    return Settings(**sections), changes
+
+
+def _change_budget(plan: TrainPlan, budget: Budget, data: Mapping[str, Any]) -> None:
+    """Gives a plan another budget, with the steps and the evaluation interval that follow."""
+    train = plan.settings.train
+    row = tokens_per_row(plan.task, plan.model, data["train_tokens"], data.get("rows"))
+    tokens_per_step = (train.batch_size or 1) * row
+    plan.budget = budget
+    plan.steps = budget.total_steps(tokens_per_step, data["train_tokens"])
+    if plan.steps is not None and train.eval_interval is None:
+        interval = default_eval_interval(plan.steps, tokens_per_step, data["validation_tokens"])
+        train = dataclasses.replace(train, eval_interval=interval)
+        plan.settings = dataclasses.replace(plan.settings, train=train)
+
+
+def _different_run(folder: Path, name: str, old: object, new: object) -> InputError:
     return InputError(
-        f"{folder} was begun with {name} {old}, not {new}: use the same value to go on, or "
+        f"{folder} was begun with {name} {old}, not {new}: use the same value to resume it, or "
         "--out NEW for a new run"
     )

@@ -31,9 +31,11 @@ class StopSignal:
         self.is_deferred = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None or not self.is_deferred:
+        is_second, self.number = self.number is not None, self.number or number
+        # also remembered when raised: a library may swallow the exception (safetensors does while
+        # it reads a tensor), and the training loop then ends the run
+        if is_second or not self.is_deferred:
             raise Interrupted(number)  # a second signal, or nothing to save: leave at once
-        self.number = number
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

@@ -93,7 +93,7 @@ def whole(run: Run) -> int:
     return found.step
 
 
-def test_B3_a_signal_to_one_process_stops_all_at_the_same_step(run: Run) -> None:
+def test_a_signal_to_one_process_stops_all_at_the_same_step(run: Run) -> None:
     run.wait_for(20)
     os.kill(run.workers()[1], signal.SIGTERM)
     code, said = run.end()
@@ -102,7 +102,7 @@ def test_B3_a_signal_to_one_process_stops_all_at_the_same_step(run: Run) -> None
     assert 'Traceback (most recent call last):\n  File "/' not in said.split("saved at step")[0]
 
 
-def test_A25_one_that_dies_ends_the_others_without_a_half_save(run: Run) -> None:
+def test_one_that_dies_ends_the_others_without_a_half_save(run: Run) -> None:
     run.wait_for(20)
     os.kill(run.workers()[1], signal.SIGKILL)
     code, _ = run.end()
@@ -110,7 +110,7 @@ def test_A25_one_that_dies_ends_the_others_without_a_half_save(run: Run) -> None
     assert whole(run) % 20 == 0
 
 
-def test_A25_one_that_hangs_ends_the_others_within_the_timeout(run: Run) -> None:
+def test_one_that_hangs_ends_the_others_within_the_timeout(run: Run) -> None:
     run.wait_for(20)
     stuck = run.workers()[1]
     os.kill(stuck, signal.SIGSTOP)
@@ -144,7 +144,7 @@ def test_a_restart_of_torchrun_goes_on_by_itself(words: Path, tmp_path: Path) ->
         run.kill()
 
 
-def test_E14_on_one_computer_nothing_listens_to_others(run: Run) -> None:
+def test_on_one_computer_nothing_listens_to_others(run: Run) -> None:
     run.wait_for(20)
     for worker in run.workers():
         assert listening(worker) <= {"127.0.0.1", "::1"}

@@ -54,7 +54,7 @@ def go(text: Path, out: Path, kind: str, budget: str = "40steps", **more: object
 
 @pytest.mark.parametrize("stop", [0, 13, 14, 31])
 @pytest.mark.parametrize("kind", KINDS)
-def test_A1_resume_is_bit_exact(text: Path, tmp_path: Path, kind: str, stop: int) -> None:
+def test_resume_is_bit_exact(text: Path, tmp_path: Path, kind: str, stop: int) -> None:
     if kind not in _straight:
         go(text, tmp_path / "straight", kind, train__micro_batch_size=3)
         _straight[kind] = whole(tmp_path / "straight")

@@ -60,7 +60,7 @@ def all_finite(folder: Path) -> bool:
     )
 
 
-def test_B5_a_bad_gradient_is_skipped_and_said(text: Path, tmp_path: Path) -> None:
+def test_a_bad_gradient_is_skipped_and_said(text: Path, tmp_path: Path) -> None:
     with after_each_step(poisoned_gradient({10, 11})):
         run = train(text, tmp_path / "run", train__log_seconds=0)
     notes = [event["text"] for event in events(run.folder, "note")]
@@ -76,7 +76,7 @@ def test_B5_a_bad_gradient_is_skipped_and_said(text: Path, tmp_path: Path) -> No
     assert math.isfinite(run.results["val_loss"])
 
 
-def test_B5_a_bad_weight_leads_back_to_the_last_good_state(text: Path, tmp_path: Path) -> None:
+def test_a_bad_weight_leads_back_to_the_last_good_state(text: Path, tmp_path: Path) -> None:
     once = iter([True])
     with after_each_step(poison_weight(lambda step: step == 20 and next(once, False))):
         run = train(text, tmp_path / "run", train__save_interval=1, train__max_nonfinite_steps=3)
@@ -89,7 +89,7 @@ def test_B5_a_bad_weight_leads_back_to_the_last_good_state(text: Path, tmp_path:
     assert state["samples"] == (40 + 4) * 4, "the windows that went bad are not read again"
 
 
-def test_B5_gives_up_after_a_few_and_names_step_and_windows(text: Path, tmp_path: Path) -> None:
+def test_gives_up_after_a_few_and_names_step_and_windows(text: Path, tmp_path: Path) -> None:
     with after_each_step(poison_weight(lambda step: step >= 10)):
         line = refused(*arguments(text, tmp_path / "run", "--quiet", "--train.save_interval=5"))
     assert "samples" in line
@@ -99,9 +99,7 @@ def test_B5_gives_up_after_a_few_and_names_step_and_windows(text: Path, tmp_path
 
 
 @pytest.mark.parametrize("first", [1, 10, 33])
-def test_B7_best_and_last_healthy_outlive_bad_states(
-    text: Path, tmp_path: Path, first: int
-) -> None:
+def test_best_and_last_healthy_outlive_bad_states(text: Path, tmp_path: Path, first: int) -> None:
     out = tmp_path / "run"
     with (
         after_each_step(poison_weight(lambda step: step >= first)),
@@ -125,7 +123,7 @@ def test_B7_best_and_last_healthy_outlive_bad_states(
     assert math.isfinite(load(out).evaluate()["loss"])
 
 
-def test_B5_a_run_that_ends_on_a_bad_state_gives_the_best(text: Path, tmp_path: Path) -> None:
+def test_a_run_that_ends_on_a_bad_state_gives_the_best(text: Path, tmp_path: Path) -> None:
     with after_each_step(poison_weight(lambda step: step == 39)):
         run = train(text, tmp_path / "run", train__eval_interval=10)
     assert run.results["best_step"] <= 30
@@ -134,7 +132,7 @@ def test_B5_a_run_that_ends_on_a_bad_state_gives_the_best(text: Path, tmp_path: 
     assert all_finite(run.folder)
 
 
-def test_B5_the_log_never_holds_a_number_that_json_has_not(text: Path, tmp_path: Path) -> None:
+def test_the_log_never_holds_a_number_that_json_has_not(text: Path, tmp_path: Path) -> None:
     with after_each_step(poison_weight(lambda step: step == 39)):
         run = train(text, tmp_path / "run", train__eval_interval=40)
     for line in (run.folder / "metrics.jsonl").read_text().splitlines():

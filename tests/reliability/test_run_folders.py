@@ -26,7 +26,7 @@ NAMES = ["with spaces", "new\nline", "ünïcode 🎉", "n" * 255, "-dash", "--ou
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_A21_odd_folder_names_work_or_are_refused(
+def test_odd_folder_names_work_or_are_refused(
     text: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -48,7 +48,7 @@ def test_A21_odd_folder_names_work_or_are_refused(
 @pytest.mark.parametrize(
     "name", ["two words.txt", "new\nline.txt", "ü 🎉.txt", "-b.txt", "\udcff.txt"]
 )
-def test_A21_odd_text_names_work_and_the_recorded_command_is_one_line_of_shell(
+def test_odd_text_names_work_and_the_recorded_command_is_one_line_of_shell(
     text: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -61,7 +61,7 @@ def test_A21_odd_text_names_work_and_the_recorded_command_is_one_line_of_shell(
         assert (code, err.count("\n")) == (2, 1), err
 
 
-def test_A18_a_file_in_the_way_is_refused(text: Path, tmp_path: Path) -> None:
+def test_a_file_in_the_way_is_refused(text: Path, tmp_path: Path) -> None:
     for out in (text, text / "below"):
         refused(*arguments(text, out, "--json"))
     (tmp_path / "full").mkdir()
@@ -70,7 +70,7 @@ def test_A18_a_file_in_the_way_is_refused(text: Path, tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "full") == ["mine.txt"]
 
 
-def test_A18_a_folder_without_permission_is_refused_before_the_first_step(tmp_path: Path) -> None:
+def test_a_folder_without_permission_is_refused_before_the_first_step(tmp_path: Path) -> None:
     if os.getuid() == 0:
         out = Path("/proc/scriven")  # nobody may write here, root included
     else:
@@ -81,7 +81,7 @@ def test_A18_a_folder_without_permission_is_refused_before_the_first_step(tmp_pa
     assert "cannot be written" in refused(*arguments(text, out, "--json"))
 
 
-def test_A19_links_are_followed_once_and_loops_refused(text: Path, tmp_path: Path) -> None:
+def test_links_are_followed_once_and_loops_refused(text: Path, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert train(text, tmp_path / "link", "2steps").results["steps"] == 2
@@ -92,7 +92,7 @@ def test_A19_links_are_followed_once_and_loops_refused(text: Path, tmp_path: Pat
         refused(*arguments(text, tmp_path / name, "--json"))
 
 
-def test_A20_order_goes_by_step_and_record_not_by_the_clock(
+def test_order_goes_by_step_and_record_not_by_the_clock(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -109,7 +109,7 @@ def test_A20_order_goes_by_step_and_record_not_by_the_clock(
     assert found.step == 20
 
 
-def test_A17_a_second_run_in_the_same_folder_is_refused_and_a_dead_one_replaced(
+def test_a_second_run_in_the_same_folder_is_refused_and_a_dead_one_replaced(
     text: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -129,7 +129,7 @@ def test_A17_a_second_run_in_the_same_folder_is_refused_and_a_dead_one_replaced(
     assert command(*arguments(text, out, budget="5steps"))[0] == 0
 
 
-def test_A6_a_full_disk_costs_the_log_and_not_the_run(
+def test_a_full_disk_costs_the_log_and_not_the_run(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real: Callable[..., Any] = Path.open
@@ -146,7 +146,7 @@ def test_A6_a_full_disk_costs_the_log_and_not_the_run(
     assert err.count("metrics.jsonl cannot be written") == 1
 
 
-def test_A5_a_save_on_a_full_disk_is_tried_again(
+def test_a_save_on_a_full_disk_is_tried_again(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = checkpoint.save
@@ -174,7 +174,7 @@ def test_A5_a_save_on_a_full_disk_is_tried_again(
      RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")],
     ids=["python", "gpu", "processor"],
 )  # fmt: skip
-def test_A24_out_of_memory_is_one_line_and_the_checkpoint_is_whole(
+def test_out_of_memory_is_one_line_and_the_checkpoint_is_whole(
     text: Path, tmp_path: Path, error: BaseException
 ) -> None:
     def fail(trainer: object, state: TrainState) -> None:
@@ -192,7 +192,7 @@ def test_A24_out_of_memory_is_one_line_and_the_checkpoint_is_whole(
     assert command(*arguments(text, tmp_path / "run", "--train.micro_batch_size=1"))[0] == 0
 
 
-def test_B8_a_compiler_that_fails_is_said_once_and_done_without(
+def test_a_compiler_that_fails_is_said_once_and_done_without(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def compiled(*_: object, **__: object) -> Callable[..., None]:
@@ -208,7 +208,7 @@ def test_B8_a_compiler_that_fails_is_said_once_and_done_without(
     assert "and much more" not in err
 
 
-def test_B8_half_precision_on_the_processor_is_refused(text: Path, tmp_path: Path) -> None:
+def test_half_precision_on_the_processor_is_refused(text: Path, tmp_path: Path) -> None:
     said = refused(*arguments(text, tmp_path / "run", "--runtime.dtype=float16", "--json"))
     assert "bfloat16 or float32" in said
 
@@ -223,7 +223,7 @@ def test_a_failure_beyond_us_leaves_a_run_that_the_same_command_begins(
     assert command(*arguments(text, tmp_path / "run", "--quiet"))[0] == 0
 
 
-def test_C14_a_deleted_log_is_no_reason_to_stop(text: Path, tmp_path: Path) -> None:
+def test_a_deleted_log_is_no_reason_to_stop(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with after_each_step(lambda *_: shutil.rmtree(out / "metrics.jsonl", ignore_errors=True)):
         assert train(text, out).results["steps"] == 40

@@ -1,4 +1,4 @@
-"""A run that goes on with another number of processes (A14): the same text, the same weights."""
+"""A run that goes on with another number of processes: the same text, the same weights."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from .conftest import launch
-from .test_equal import STEPS, job, losses, read
+from .test_equal_losses import STEPS, job, losses, read
 
 CHAIN = (1, 2, 4, 1)
 EACH = 5
@@ -24,7 +24,7 @@ def part(words: Path, out: Path, arch: str, mode: str | None, steps: int) -> dic
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["ddp", "fsdp"])
-def test_A14_one_two_four_one_equals_one(words: Path, tmp_path: Path, mode: str) -> None:
+def test_one_two_four_one_equals_one(words: Path, tmp_path: Path, mode: str) -> None:
     whole = [job(words, tmp_path / f"{arch}-whole", arch, None, True) for arch in ARCHITECTURES]
     launch(whole, 1, tmp_path)
     for turn, processes in enumerate(CHAIN, 1):
