@@ -38,7 +38,7 @@ RETRY_WAITS = (0.05, 0.2, 0.8)
 """Seconds before each new attempt after an error that may be transient."""
 OTHER_FOLDER = "choose another folder with --out"
 
-# network file systems report these for an outage of seconds
+# a signal, or a network file system that is away for seconds
 _TRANSIENT = {errno.EIO, errno.EINTR, errno.ESTALE}
 # the disk, the user's quota, or the process's limit on file sizes
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

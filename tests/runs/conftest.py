@@ -10,7 +10,7 @@ import pytest
 from scriven import files
 
 if TYPE_CHECKING:
-    from .twin_case import Case
+    from .hf_case import Case
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +30,6 @@ def open_folder() -> Iterator[Path]:
 @pytest.fixture
 def case(tmp_path: Path) -> "Callable[..., Case]":
     """(architecture, changes of its Config) -> a base model, here and as a Hugging Face folder."""
-    from .twin_case import Case  # loads transformers
+    from .hf_case import Case  # loads transformers
 
     return lambda name, changes=None, **more: Case(tmp_path, name, changes or {}, **more)

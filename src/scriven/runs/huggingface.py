@@ -177,7 +177,7 @@ def hf_files(
         files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     if template is not None:
         files[chat_template.TEMPLATE_FILE] = template.encode()
-        # a turn ends with <|im_end|>; some programs stop at the end of text alone
+        # a model ends its turn with <|im_end|>, or ends the text
         generation |= _stops_at(tokenizer, [ids["end"], tokenizer.eos])
     elif task in REWRITES:  # there is one right answer, so nothing is drawn
         generation = {"do_sample": False, "max_new_tokens": 256}

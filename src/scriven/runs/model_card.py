@@ -64,6 +64,7 @@ def model_card(
     architecture = str(metadata.get("architecture") or "")
     heads, rows = score_table(metadata)
     val_rows = results.get("val_rows")
+    # a model that predicts no better than counting says so
     ngram_loss = _ngram_loss(metadata)
     command, python = _own_usage(metadata)
     finished = results.get("val_loss") is not None
@@ -95,6 +96,7 @@ def model_card(
 
 def usage_code(metadata: Mapping[str, Any], hf_class: str) -> str:
     """Python that asks the model through its class in transformers, as the task needs it."""
+    # the Auto class of transformers that picks this class
     auto = "AutoModelForCausalLM"
     if hf_class.endswith("ForMaskedLM"):
         auto = "AutoModelForMaskedLM"
@@ -123,6 +125,7 @@ def read_loss_curve(folder: Path) -> list[tuple[int, float]]:
                 if len(line) >= SIZE_LIMIT or '"evaluation"' not in line:
                     continue
                 try:
+                    # the log may end in half a line, and people may edit it
                     event = json.loads(line)
                     if event["event"] == "evaluation" and abs(float(event["loss"])) < 1e6:
                         losses[int(event["step"])] = float(event["loss"])
@@ -147,6 +150,7 @@ def _shape_rows(metadata: Mapping[str, Any], hf_class: str | None) -> list[Row]:
     parameters = (metadata.get("results") or {}).get("parameters")
     if parameters:
         rows.append(("parameters", f"{parameters:,}"))
+    # settings that are zero, or that this architecture does not have, are left out
     rows += [(name, f"{model[name]:,}") for name in SHAPE if model.get(name)]
     if tokenizer:
         size = tokenizer.get("vocab_size")
@@ -242,6 +246,7 @@ def _environment(is_code: bool) -> Any:
     import jinja2.sandbox  # loaded only when a card is written
 
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        # only the templates beside this file
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         finalize=None if is_code else _escape,
         keep_trailing_newline=True,
@@ -258,6 +263,7 @@ def _escape(value: object) -> str:
 
 def _plain(value: object) -> _Markdown:
     """Text of one line that Markdown shows as it is."""
+    # line ends and control characters would start new Markdown blocks
     text = "".join(each if each.isprintable() else " " for each in str(value))
     return _Markdown(re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", text)[:200])
 

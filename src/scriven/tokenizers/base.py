@@ -113,6 +113,7 @@ class Tokenizer:
         self.backend = backend
         self.pattern = pattern
         self.eos_token, self.pad_token, self.mask_token = eos, pad, mask
+        # token -> id, special tokens included
         vocabulary = backend.get_vocab(with_added_tokens=True)
         self.eos: int = vocabulary[eos]
         self.pad: int = vocabulary[pad]
@@ -122,6 +123,7 @@ class Tokenizer:
             for number, token in backend.get_added_tokens_decoder().items()
             if token.special
         }
+        # ids may have gaps in an imported file, so the largest id counts
         self.vocab_size: int = max(vocabulary.values()) + 1
         self.bytes_of = [b""] * self.vocab_size
         """What each id writes; special ids and gaps write nothing."""
@@ -144,6 +146,7 @@ class Tokenizer:
         `tokenizer(text, pair)` there puts start, delimiter and extract tokens where our own tasks
         do. `encode` adds nothing, with or without it.
         """
+        # 1. is there anything to do?
         missing = [name for name in names if name not in self.special_token_ids]
         is_labelled = set(_INPUT_TOKENS) <= set(names)
         # an imported tokenizer may have a post-processor of its own
@@ -151,6 +154,7 @@ class Tokenizer:
         has_ours = SPECIAL_TOKENS["start"] in processor
         if not missing and is_labelled == has_ours:
             return self
+        # 2. a copy of the library's tokenizer, with the new tokens at the end; ids that exist stay
         backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
         backend.decoder = self.backend.decoder
         for name in missing:
@@ -160,6 +164,7 @@ class Tokenizer:
                 SPECIAL_TOKENS[name], special=True, normalized=False, lstrip=with_leading_space
             )
             backend.add_special_tokens([token])
+        # 3. for labelled inputs, what other programs put around a text
         if is_labelled:
             start, delimiter, extract = (SPECIAL_TOKENS[name] for name in _INPUT_TOKENS)
             backend.post_processor = TemplateProcessing(
@@ -200,6 +205,7 @@ class Tokenizer:
 
         Long texts must have been cut by `patterns.chunks`, and cleaned of lone surrogates.
         """
+        # "fast" leaves out the offsets of tokens in the text
         encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(each.ids, dtype=np.int32) for each in encodings]
 
@@ -209,6 +215,7 @@ class Tokenizer:
         Raises:
             InputError: an id outside the vocabulary.
         """
+        # bytes are joined first: a character may be spread over several ids
         return b"".join(self.spell(number) for number in ids).decode("utf-8", "replace")
 
     def spell(self, number: int) -> bytes:
@@ -246,6 +253,7 @@ class Tokenizer:
         if template is not None:
             config["chat_template"] = template
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        # plain writes: the caller writes to a folder that is not published yet
         whole = self.backend.to_str(pretty=True)
         (folder / "tokenizer.json").write_text(whole, encoding="utf-8")
         (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
@@ -253,6 +261,7 @@ class Tokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of tokenizer.json in a canonical spelling: the same means the same ids."""
+        # versions of the library order and indent the file differently
         plain = json.loads(self.backend.to_str())
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
@@ -274,6 +283,7 @@ class StreamDecoder:
 
     def flush(self) -> str:
         """What is left: U+FFFD for an unfinished character. The decoder can then be used again."""
+        # an unfinished character becomes U+FFFD, as in Tokenizer.decode
         rest = self._decoder.decode(b"", final=True)
         self._decoder.reset()
         return rest
@@ -296,5 +306,6 @@ def in_groups(texts: list[str]) -> Iterator[list[str]]:
 
 def split_ids(ids: Ids, lengths: list[int]) -> list[Ids]:
     """The ids (N,) of a group as one array per text, of these lengths."""
+    # views of one array, not copies
     ends = itertools.accumulate(lengths)
     return [ids[end - length : end] for end, length in zip(ends, lengths, strict=True)]

@@ -41,8 +41,10 @@ def train(pieces: Iterable[str], settings: TokenizerSettings) -> Tokenizer:
     """
     size = checked_vocab_size(settings.vocab_size)
     backend = Backend(BPE())
+    # merges never cross the borders of words that the pattern sets
     backend.pre_tokenizer = pre_tokenizer(settings.pattern)
     backend.decoder = ByteLevelDecoder()
+    # the alphabet of 256 bytes is there from the start, so every text can be encoded
     trainer = BpeTrainer(
         vocab_size=size - 2,  # EOS and PAD come on top
         initial_alphabet=ByteLevel.alphabet(),

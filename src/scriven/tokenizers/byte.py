@@ -18,6 +18,7 @@ from .special_tokens import EOS, PAD
 
 def train(pieces: Iterable[str], settings: TokenizerSettings) -> "Tokenizer":
     """A byte-level BPE without merges: the id of a byte is the byte. The pieces are not read."""
+    # the vocabulary in byte order: the id of a byte is its value
     backend = Backend(BPE(vocab=dict(CHARACTER_TO_BYTE), merges=[]))
     backend.pre_tokenizer = pre_tokenizer("none")
     backend.decoder = ByteLevel()
@@ -41,6 +42,7 @@ class Tokenizer(base.Tokenizer):
     def encode_chunks(self, texts: list[str]) -> list[Ids]:
         encoded: list[Ids] = []
         for group in in_groups(texts):
+            # one look-up for the whole group
             utf8 = [text.encode("utf-8") for text in group]
             ids = self.table[np.frombuffer(b"".join(utf8), dtype=np.uint8)]
             encoded += split_ids(ids, [len(each) for each in utf8])

@@ -29,7 +29,9 @@ def train(pieces: Iterable[str], settings: TokenizerSettings) -> "Tokenizer":
         characters.update(clean(piece))
     names = [*sorted(characters), *BYTE_TOKENS.values()]
     vocabulary = {name: number for number, name in enumerate(names)}
+    # without merges each character stays alone; unknown ones fall back to bytes
     backend = Backend(BPE(vocab=vocabulary, merges=[], byte_fallback=True))
+    # bytes <0xE2><0x80><0x93> become a character again, and all are joined without spaces
     backend.decoder = Sequence([ByteFallback(), Fuse()])
     backend.add_special_tokens([AddedToken(name, normalized=False) for name in (EOS, PAD)])
     return Tokenizer(backend)
@@ -58,6 +60,7 @@ class Tokenizer(base.Tokenizer):
     def encode_chunks(self, texts: list[str]) -> list[Ids]:
         encoded: list[Ids] = []
         for group in in_groups(texts):
+            # one look-up for the whole group
             codes = np.frombuffer("".join(group).encode("utf-32-le"), dtype="<u4")
             ids = self.table.take(codes, mode="clip")
             if (ids < 0).any():  # an unknown character has several ids: lengths differ
@@ -67,6 +70,7 @@ class Tokenizer(base.Tokenizer):
         return encoded
 
     def _encode_long(self, text: str) -> Ids:
+        # an empty text is one empty part, so there is always something to concatenate
         starts = range(0, max(len(text), 1), CACHED_PART)
         parts = [self._encode(text[start : start + CACHED_PART]) for start in starts]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -81,6 +85,7 @@ class Tokenizer(base.Tokenizer):
         self, codes: npt.NDArray[np.uint32], ids: Ids, unknown: npt.NDArray[np.bool_]
     ) -> Ids:
         """The ids with each unknown character replaced by the ids of its UTF-8 bytes."""
+        # bytes of each character in UTF-8: 1 below U+0080, 2 below U+0800, 3 below U+10000, else 4
         width = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
         counts = np.where(unknown, width, 1)
         spelled = np.repeat(ids, counts)  # (tokens,)

@@ -20,7 +20,7 @@ ROLES = ("system", "user", "assistant")
 TASKS = ("chat", "instruct")
 """Tasks whose models have learnt to answer such conversations."""
 NEEDS = ("turn", "end")
-"""Special tokens that a tokenizer needs for them, by their names in `Tokenizer.structure`."""
+"""Special tokens that a tokenizer needs for them, as named in `Tokenizer.special_token_ids`."""
 
 _TURN, _END = SPECIAL_TOKENS["turn"], SPECIAL_TOKENS["end"]
 
@@ -57,6 +57,7 @@ def check_messages(
     Raises:
         InputError: it is no conversation; the text names the message and the remedy.
     """
+    # a text is a sequence too, of characters
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise InputError(
             f"{where}: messages must be a list of objects with role and content, not "
@@ -65,15 +66,16 @@ def check_messages(
     messages = [_check_message(each, f"{where}, message {i}") for i, each in enumerate(value, 1)]
     if not messages:
         raise InputError(f"{where}: there are no messages: give at least one of the user")
+    # an optional system message, then strictly alternating turns
     spoken = messages[1:] if messages[0]["role"] == "system" else messages
     first = 1 + len(messages) - len(spoken)
     for number, message in enumerate(spoken):
-        wanted = ("user", "assistant")[number % 2]
-        if message["role"] != wanted:
+        expected = ("user", "assistant")[number % 2]
+        if message["role"] != expected:
             raise InputError(
                 f"{where}, message {first + number} is of the {message['role']} where one of the "
-                f"{wanted} belongs: after an optional first one of the system, user and assistant "
-                "take turns, and the user begins"
+                f"{expected} belongs: after an optional first one of the system, user and "
+                "assistant take turns, and the user begins"
             )
     if not spoken:
         raise InputError(f"{where}: there is a system message only: add one of the user")
@@ -90,9 +92,9 @@ def _check_message(value: object, where: str) -> dict[str, str]:
         )
     for field in ("role", "content"):
         if field not in value:
-            found = ", ".join(str(name)[:40] for name in list(value)[:10]) or "nothing"
+            names = ", ".join(str(name)[:40] for name in list(value)[:10]) or "nothing"
             raise InputError(
-                f"{where} has no {field}: name the fields role and content, not {found}"
+                f"{where} has no {field}: name the fields role and content, not {names}"
             )
     role, content = value["role"], value["content"]
     if role not in ROLES:
@@ -158,6 +160,7 @@ def render_conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Re
         raise InputError(
             f"the tokenizer has no tokens {_TURN} and {_END}: only a model fine-tuned for chat has"
         )
+    # encoded once; the same ids after every turn
     line_end = tokenizer.encode("\n")
     ids: list[int] = []
     answers: list[bool] = []

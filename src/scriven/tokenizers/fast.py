@@ -1,9 +1,9 @@
-"""Byte-level BPE by the package gigatoken (extra `data`), where it is there: the same ids, and
+"""Byte-level BPE by the package gigatoken (extra `data`), where it is installed: the same ids, and
 about a hundred times faster on one core.
 
-It is trusted with characters on whose category every version of Unicode agrees, as the exhaustive
-test compares them; a text with others goes to the `tokenizers` library, whose ids are the right
-ones. Each encoder first proves itself on a text full of traps.
+It gets only characters whose Unicode category is the same in all versions, as an exhaustive test
+compares; text with others goes to the `tokenizers` library, whose ids are the reference. Each
+encoder is first compared with the library on a text of hard cases.
 """
 
 import json
@@ -16,10 +16,10 @@ import numpy as np
 from .base import Ids, Tokenizer
 from .patterns import cut_finely
 
-KNOWN = ("llama3", "gpt2", "qwen2")
+PATTERNS = ("llama3", "gpt2", "qwen2")
 """The patterns it has code for."""
 
-SETTLED = (
+STABLE = (
     r"\u0000-\u0527\u0590-\u06ff\u0900-\u097f\u1e00-\u206f\u20a0-\u20b5\u2100-\u214f\u2190-\u23ff"
     r"\u2500-\u27bf\u3000-\u30ff\u4e00-\u9fa5\uac00-\ud7a3\uff00-\uffef\U0001f300-\U0001f64f"
     r"\U0001f900-\U0001f9ff"
@@ -27,31 +27,31 @@ SETTLED = (
 """Latin, Greek, Cyrillic, Hebrew, Arabic, Devanagari, punctuation, signs, Japanese, Chinese,
 Korean, and emoji."""
 
-_OTHERS = re.compile(f"[^{SETTLED}]")
-_TRAPS = (
+_UNSTABLE = re.compile(f"[^{STABLE}]")
+_HARD_CASES = (
     "I'll it's IT'S we'\u017f 'tis  a\u00a0b\t\tc \n\n  d\r\n12345 \u00bd <|endoftext|><|pad|>\x00"
     " \u4e2d\u6587 \ud55c\uad6d e\u0301 \u2014 \u201cok\u201d \U0001f600 ___ ...\n x"
 )
 _PART = 1024
-"""Characters that go to the library at once, where one of them asks for it."""
+"""Characters around an unstable one that the library encodes."""
 
-_RENEWED = 1 << 25
-"""Characters after which an encoder is made anew, since what it remembers grows with the text."""
+_RENEW_AFTER = 1 << 25
+"""Characters after which an encoder is built again, because its cache grows with the text."""
 
 Encoder = Callable[[list[str]], list[Ids]]
 
 
 def fast_encoder(tokenizer: Tokenizer) -> Encoder:
     """The quickest way to the ids that `tokenizer.encode_chunks` gives."""
-    if tokenizer.kind != "bpe" or tokenizer.pattern not in KNOWN:
+    if tokenizer.kind != "bpe" or tokenizer.pattern not in PATTERNS:
         return tokenizer.encode_chunks
     try:
-        made = _Fast(tokenizer)
-        (found,) = made([_TRAPS])
+        encoder = _Fast(tokenizer)
+        (ids,) = encoder([_HARD_CASES])
     except Exception:  # not installed, or a vocabulary that it cannot read
         return tokenizer.encode_chunks
-    (wanted,) = tokenizer.encode_chunks([_TRAPS])
-    return made if np.array_equal(found, wanted) else tokenizer.encode_chunks
+    (expected,) = tokenizer.encode_chunks([_HARD_CASES])
+    return encoder if np.array_equal(ids, expected) else tokenizer.encode_chunks
 
 
 class _Fast:
@@ -64,20 +64,22 @@ class _Fast:
         self._read = 0
 
     def __call__(self, texts: list[str]) -> list[Ids]:
-        found: list[Ids] = []
+        encoded: list[Ids] = []
         for text in texts:
-            if text.isascii() or _OTHERS.search(text) is None:
-                found.append(self._settled(text))
+            if text.isascii() or _UNSTABLE.search(text) is None:
+                encoded.append(self._encode_stable(text))
                 continue
             parts = [
-                self._slow.encode_chunks([part])[0] if _OTHERS.search(part) else self._settled(part)
+                self._slow.encode_chunks([part])[0]
+                if _UNSTABLE.search(part)
+                else self._encode_stable(part)
                 for part in cut_finely(text, _PART)
             ]
-            found.append(np.concatenate(parts))
-        return found
+            encoded.append(np.concatenate(parts))
+        return encoded
 
-    def _settled(self, text: str) -> Ids:
-        if self._fast is None or self._read > _RENEWED:
+    def _encode_stable(self, text: str) -> Ids:
+        if self._fast is None or self._read > _RENEW_AFTER:
             self._fast, self._read = self._make(), 0
         self._read += len(text)
         ids: Ids = self._fast.encode(text).astype(np.int32)

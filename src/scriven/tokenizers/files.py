@@ -47,6 +47,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         if declared_class.is_byte_level == kind_class.is_byte_level:
             kind_class = declared_class
     # 2. the special tokens
+    # ours, or those of an imported model; a padding token of its own is not needed
     eos = _special(config, "eos_token", ids) or (EOS if EOS in ids else None)
     if eos is None:
         raise InputError(f"{folder / 'tokenizer_config.json'} names no eos_token of {path.name}")
@@ -83,6 +84,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
 
 def _check_ids(plain: dict[str, Any], path: Path) -> dict[str, int]:
     """Token -> id of the whole file, when the ids are 0 .. n-1 without gap or repetition."""
+    # special tokens and others added after training, whose ids may repeat those of the vocabulary
     added = plain.get("added_tokens")
     if not isinstance(added, list) or not all(isinstance(each, dict) for each in added):
         raise DamagedError(f"{path} lists no added tokens; restore the file")
@@ -95,6 +97,7 @@ def _check_ids(plain: dict[str, Any], path: Path) -> dict[str, int]:
     numbers = list(ids.values())
     if any(type(number) is not int for number in numbers):
         raise DamagedError(f"{path} has an id that is no whole number; restore the file")
+    # the rows of the embedding matrix are 0 .. n-1
     if sorted(numbers) != list(range(len(numbers))):
         raise DamagedError(
             f"{path}: the ids of {len(numbers)} tokens are not 0 to {len(numbers) - 1};"
@@ -110,10 +113,12 @@ def _kind_and_pattern(plain: dict[str, Any], path: Path) -> tuple[str, str]:
     decoders = [step.get("type") for step in _steps(plain.get("decoder"), "decoders")]
     if model.get("type", "BPE") != "BPE" or plain.get("normalizer") is not None:
         raise InputError(f"{path} is not a plain BPE: only byte-level BPE and char can be used")
+    # 1. characters with byte fallback
     if decoders == ["ByteFallback", "Fuse"] and not steps:
         if model.get("byte_fallback") is not True or model.get("merges"):
             raise DamagedError(f"{path} is no character vocabulary with bytes; restore the file")
         return "char", "none"
+    # 2. byte-level BPE: GPT-2's own pattern, or a split by one of ours
     types = [step.get("type") for step in steps]
     plain_levels = bool(steps) and steps[-1].get("add_prefix_space") is False
     if decoders == ["ByteLevel"] and plain_levels:
@@ -123,6 +128,7 @@ def _kind_and_pattern(plain: dict[str, Any], path: Path) -> tuple[str, str]:
             split = steps[0].get("pattern")
             regex = split.get("Regex") if isinstance(split, dict) else None
             whole = steps[0].get("behavior") == "Isolated" and steps[0].get("invert") is False
+            # compared as text: a pattern of a stranger is never compiled
             names = [name for name, known in PATTERNS.items() if known == regex and whole]
             if names:
                 return "bpe", names[0]

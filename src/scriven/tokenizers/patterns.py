@@ -22,11 +22,13 @@ PATTERNS = {
 CHUNK = 65_536
 """Characters that are encoded at once, so that memory and time stay linear in the text."""
 
+# no pattern of PATTERNS has a word that reaches over either of these places
 _BOUNDARY = re.compile(r"(?<=\S)(?= )|(?<=\S\n)(?=\S)")
 
 
 def pre_tokenizer(pattern: str) -> PreTokenizer:
     """The pre-tokenizer of a pattern: a name of `PATTERNS`, `gpt2`, or `none` (do not split)."""
+    # GPT-2's pattern is built into the library
     if pattern in ("gpt2", "none"):
         return ByteLevel(add_prefix_space=False, use_regex=pattern == "gpt2")
     split = Split(Regex(PATTERNS[pattern]), behavior="isolated")
@@ -42,6 +44,7 @@ def cut(text: str, start: int = 0) -> int:
     place is cut at its end, and only there may ids differ from an encoder that never cuts.
     """
     end = start + CHUNK
+    # mostly there is a boundary in the last 512 characters; else the whole chunk is searched
     for lowest in (max(start, end - 512), start):
         # the search may look one character past the end: a space there makes `end` a boundary
         places = [found.start() for found in _BOUNDARY.finditer(text, lowest, end + 1)]

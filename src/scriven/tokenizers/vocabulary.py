@@ -7,7 +7,7 @@ from ..settings import TokenizerSettings
 from .base import NOT_KINDS, Tokenizer
 
 SMALL_TEXT = 2_000_000
-"""Characters. Below, a character vocabulary trains better than any BPE."""
+"""Characters. A shorter text is too small to teach longer pieces than characters."""
 FEW_CHARACTERS = 512
 """Different characters that a character vocabulary may have."""
 VOCAB_SIZES = [(5e6, 1024), (20e6, 2048), (100e6, 4096), (1e9, 8192), (4e9, 16_384)]

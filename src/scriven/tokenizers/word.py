@@ -45,6 +45,7 @@ def train(pieces: Iterable[str], settings: TokenizerSettings) -> Tokenizer:
     bytes_ = set(names)
     names += [word for word, _ in frequent if word not in bytes_][: size - MIN_VOCAB_SIZE]
     vocabulary = {name: number for number, name in enumerate(names)}
+    # a word that is a token is taken whole; any other is left in bytes, since there are no merges
     backend = Backend(BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     backend.pre_tokenizer = pre_tokenizer("words")
     backend.decoder = ByteLevel()

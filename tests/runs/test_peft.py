@@ -29,7 +29,7 @@ from scriven.runs.weights import save_tensors
 from scriven.tasks.base import BaseTask
 from scriven.tasks.classify import Classify
 
-from .twin_case import Case, T, V
+from .hf_case import Case, T, V
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("gpt1", {}),

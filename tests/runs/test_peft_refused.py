@@ -13,7 +13,7 @@ from scriven.errors import DamagedError, InputError
 from scriven.runs.peft import CONFIG, TENSORS, read_adapter
 from scriven.runs.weights import save_tensors
 
-from .twin_case import Case
+from .hf_case import Case
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from scriven.settings import TokenizerSettings
 from scriven.tokenizers import Tokenizer, fast, train_tokenizer
-from scriven.tokenizers.fast import KNOWN, SETTLED, fast_encoder
+from scriven.tokenizers.fast import PATTERNS, STABLE, fast_encoder
 from scriven.tokenizers.patterns import cut_finely
 
 STORY = "It's said; we'll see 1234 of them. Où est-il? \u2014 \u201cQuoth\u201d she\n\n" * 50
@@ -18,11 +18,11 @@ def tokenizer(pattern: str) -> Tokenizer:
     return train_tokenizer("bpe", iter([STORY]), TokenizerSettings("bpe", 500, pattern))  # type: ignore[arg-type]
 
 
-MADE = {pattern: tokenizer(pattern) for pattern in KNOWN}
+MADE = {pattern: tokenizer(pattern) for pattern in PATTERNS}
 FAST = {pattern: fast_encoder(made) for pattern, made in MADE.items()}
 
 
-@pytest.mark.parametrize("pattern", KNOWN)
+@pytest.mark.parametrize("pattern", PATTERNS)
 def test_it_is_used_where_the_pattern_is_known(pattern: str) -> None:
     assert isinstance(FAST[pattern], fast._Fast)
 
@@ -44,7 +44,7 @@ def test_other_kinds_are_encoded_as_ever(kind: str) -> None:
         ),
         max_size=40,
     ).map("".join),
-    pattern=st.sampled_from(KNOWN),
+    pattern=st.sampled_from(PATTERNS),
 )  # fmt: skip
 def test_any_text_gets_the_same_ids(text: str, pattern: str) -> None:
     (found,) = FAST[pattern]([text])
@@ -53,11 +53,11 @@ def test_any_text_gets_the_same_ids(text: str, pattern: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pattern", KNOWN)
+@pytest.mark.parametrize("pattern", PATTERNS)
 def test_every_settled_character_is_cut_the_same_way(pattern: str) -> None:
-    assert fast._OTHERS.search("aé—漢😀") is None
-    points = [chr(code) for code in range(0x20000) if not fast._OTHERS.search(chr(code))]
-    assert len(points) > 35_000, SETTLED
+    assert fast._UNSTABLE.search("aé—漢😀") is None
+    points = [chr(code) for code in range(0x20000) if not fast._UNSTABLE.search(chr(code))]
+    assert len(points) > 35_000, STABLE
     texts = [f"a{c}a1{c}1 {c} \n{c}'s{c}!{c}!'{c} {c}{c}  {c}'ll" for c in points]
     wanted = MADE[pattern].encode_chunks(texts)
     wrong = [
@@ -79,7 +79,7 @@ def test_characters_that_versions_of_unicode_disagree_on_go_to_the_library(
         def search(self, text: str) -> None:
             return None
 
-    monkeypatch.setattr(fast, "_OTHERS", Never())
+    monkeypatch.setattr(fast, "_UNSTABLE", Never())
     assert encoder([new])[0].tolist() != MADE["llama3"].encode_chunks([new])[0].tolist()
 
 
@@ -110,7 +110,7 @@ def test_an_encoder_that_errs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_it_is_made_anew_before_it_remembers_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast, "_RENEWED", 10)
+    monkeypatch.setattr(fast, "_RENEW_AFTER", 10)
     encoder = fast_encoder(MADE["gpt2"])
     for _ in range(3):
         (found,) = encoder([STORY])
