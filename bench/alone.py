@@ -1,6 +1,6 @@
-"""Tables of what is measured without a rival: losses of a budget, speculative decoding, busy machines, corpora.
+"""Tables of what is measured without a peer: losses, speculative decoding, busy machines, corpora.
 
-Rows of different processors stand apart in all of them.
+Rows of different CPUs are kept apart in all of them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,7 +48,10 @@ def guesses(found: Sequence[Row]) -> str:
         _newest(found, "guesses", "prompts", "temperature"),
         ("texts at once", lambda row: str(row["prompts"])),
         ("", lambda row: "drawn" if row["temperature"] else "greedy"),
-        ("tokens/s with speculative decoding", lambda row: f"{row['tokens_per_second']['with']:,.0f}"),
+        (
+            "tokens/s with speculative decoding",
+            lambda row: f"{row['tokens_per_second']['with']:,.0f}",
+        ),
         ("without", lambda row: f"{row['tokens_per_second']['without']:,.0f}"),
         ("faster by", lambda row: f"{row['ratio']:.2f}×"),
     )
