@@ -98,7 +98,7 @@ def test_the_tokenizer_frames_inputs_as_the_task_does(made: Made) -> None:
     theirs = transformers.AutoTokenizer.from_pretrained(model.folder)
     for pair in TRIALS:
         asked = parts(task, pair)
-        ids, cut = model.task.inputs(model.tokenizer, *asked)
+        ids, cut = model.task.encode_parts(model.tokenizer, *asked)
         assert not cut
         assert theirs(*asked)["input_ids"] == ids
         assert (
@@ -122,7 +122,7 @@ def test_from_pretrained_gives_the_same_logits(made: Made) -> None:
     asked = [parts(task, pair) for pair in TRIALS]
     batch = tokenizer(*(list(side) for side in zip(*asked, strict=True)), padding=True,
                       return_tensors="pt")  # fmt: skip
-    framed = [model.task.inputs(model.tokenizer, *each)[0] for each in asked]
+    framed = [model.task.encode_parts(model.tokenizer, *each)[0] for each in asked]
     with torch.no_grad():
         found = theirs(**batch).logits
         ours = torch.stack(

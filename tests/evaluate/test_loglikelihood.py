@@ -122,7 +122,7 @@ def test_an_answer_is_scored_as_in_training(name: str) -> None:
     question, answer = "ein", "a"
     (found,) = scorer.loglikelihood([(question, answer)])
     ids = BYTES.encode(answer)
-    example = scorer.task.pair(BYTES.encode(question), ids)
+    example = scorer.task.build_example(BYTES.encode(question), ids)
     batch = scorer.task.collate([example], torch.device("cpu"))
     with torch.no_grad():
         loss = float(scorer.task(batch).loss)

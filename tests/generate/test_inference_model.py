@@ -192,5 +192,5 @@ def test_what_a_processor_lacks_is_refused_by_name(monkeypatch: pytest.MonkeyPat
         isinstance(each, PackedLinear)
         for each in prepare_for_inference(make("llama"), half).modules()
     )
-    with pytest.raises(SettingError, match="for processors"):
+    with pytest.raises(SettingError, match="for CPUs"):
         prepare_for_inference(make("llama"), replace(PLAIN, device=torch.device("cuda")), "int8")

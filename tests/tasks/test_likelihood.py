@@ -9,7 +9,7 @@ from taught import MODELS, batch, make, rows, tokenizer
 from torch import Tensor
 
 from scriven.data.batch import Batch
-from scriven.tasks.choice import Span
+from scriven.tasks.choice import AnswerSpan
 
 DECODERS = [name for name, module in MODELS.items() if module.Model.kind == "decoder"]
 each = pytest.mark.parametrize("model", DECODERS)
@@ -67,14 +67,14 @@ def test_the_number_of_an_answer_is_the_layers_plus_what_the_context_adds(
 @torch.no_grad()
 def test_counting_the_extract_token_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     task, table = make("choice", "llama", FACTS).eval(), rows("choice", 5)
-    right = Span.places
+    right = AnswerSpan.positions
 
-    def wrong(self: Span, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def wrong(self: AnswerSpan, tokens: Tensor) -> tuple[Tensor, Tensor]:
         at, _ = right(self, tokens)
         return at, at < self.end[:, None]
 
     before = scores(task, table)
-    monkeypatch.setattr(Span, "places", wrong)
+    monkeypatch.setattr(AnswerSpan, "positions", wrong)
     after = scores(task, table)
     assert (before - after).nan_to_num().abs().max() > 1e-3
 

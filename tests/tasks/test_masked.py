@@ -129,12 +129,12 @@ def test_measuring_counts_every_token_once(shard: TokenFile) -> None:
 def test_a_place_in_two_rounds_is_noticed(
     shard: TokenFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = masked.turns_of
+    right = masked.eval_passes
 
     def wrong(window: int, length: int) -> np.ndarray:
         return np.where(right(window, length) == 6, 7, right(window, length))
 
-    monkeypatch.setattr(masked, "turns_of", wrong)
+    monkeypatch.setattr(masked, "eval_passes", wrong)
     assert counts(list(make().eval_batches(shard, CPU)), shard) != Counter(range(137))
 
 

@@ -12,7 +12,7 @@ from scriven.data import collate
 from scriven.data.batch import IGNORE_INDEX, Batch
 from scriven.data.shards import TokenFile, write_token_file
 from scriven.models import transformer
-from scriven.tasks.seq2seq import Seq2Seq, cut
+from scriven.tasks.seq2seq import Seq2Seq, random_composition
 
 V, CONTEXT = 60, 24
 EOS, PAD, MASK = 57, 58, 59
@@ -105,7 +105,7 @@ def sizes(target: list[int]) -> list[int]:
 
 def test_every_sum_is_equally_likely() -> None:
     draw = np.random.default_rng(0)
-    seen = Counter(tuple(cut(5, 3, draw)) for _ in range(6000))
+    seen = Counter(tuple(random_composition(5, 3, draw)) for _ in range(6000))
     assert len(seen) == 6  # 1+1+3, 1+3+1, 3+1+1, 1+2+2, 2+1+2, 2+2+1
     assert all(abs(count - 1000) < 150 for count in seen.values())
 
@@ -160,7 +160,7 @@ def test_the_examined_loss_is_that_of_each_token_after_the_text_before_it(tmp_pa
         """The same, one token at a time; `ahead` tokens too many in the source plant an error."""
         nats = 0.0
         for place, token in enumerate(ids):
-            begin = place - place % task.chunk
+            begin = place - place % task.max_tail
             end = begin + ahead
             source = torch.tensor([[*ids[max(0, end - CONTEXT + 1) : end], MASK]])
             read = torch.tensor([[PAD, MASK, *ids[begin:place]]])
@@ -182,9 +182,9 @@ def test_going_on_reads_the_text_as_examining_does(tmp_path: Path) -> None:
         assert source is not None
         assert len(source) <= CONTEXT
         assert len(tokens) <= task.max_context
-        if written % task.chunk == 0:
+        if written % task.max_tail == 0:
             seen.append(source)
-        assert tokens == [PAD, MASK, *ids[written - written % task.chunk : written]]
+        assert tokens == [PAD, MASK, *ids[written - written % task.max_tail : written]]
     batches = task.eval_batches(shard_of(ids, tmp_path), torch.device("cpu"))
     assert seen == [
         source[at >= 0].tolist()

@@ -108,7 +108,7 @@ def test_an_auxiliary_loss_over_all_tokens_of_a_micro_batch_would_be_noticed(
         mean = torch.nn.functional.cross_entropy(logits, part.targets[counted])
         return mean * len(part.tokens)
 
-    monkeypatch.setattr(SequenceClassification, "_of_text", pooled)
+    monkeypatch.setattr(SequenceClassification, "_lm_loss", pooled)
     assert far(task, whole, 2) > 1e-3
 
 

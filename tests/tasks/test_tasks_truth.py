@@ -136,14 +136,14 @@ def test_another_order_of_the_parts_would_be_noticed(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Planted: the parts the other way round; of similarity, one order read twice."""
-    right = SequenceClassification.framed
+    right = SequenceClassification.join_parts
     seen: list[Any] = []
 
     def wrong(self: Any, parts: Any) -> Any:
         seen.append(parts)
         return right(self, [*parts][::-1] if name != "similarity" else seen[0])
 
-    monkeypatch.setattr(SequenceClassification, "framed", wrong)
+    monkeypatch.setattr(SequenceClassification, "join_parts", wrong)
     task, table = make(name, "gpt2").eval(), rows(name, 1)
     whole = batch(task, name, table)
     mine = task.scores(task.hidden(whole), whole)[0].tolist()
@@ -304,5 +304,5 @@ def test_a_long_conversation_loses_its_oldest_exchanges(model: str) -> None:
     if model == "transformer":
         assert asked == made.source
     else:  # a quarter of the context is left to answer in
-        assert len(asked) <= task.question_room
-        assert asked == kept[: len(asked)] or asked == kept[: len(kept) - 4][-task.question_room :]
+        assert len(asked) <= task.max_question
+        assert asked == kept[: len(asked)] or asked == kept[: len(kept) - 4][-task.max_question :]

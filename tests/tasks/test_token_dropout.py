@@ -14,7 +14,7 @@ SHARE = 0.3
 def test_a_share_of_the_text_is_hidden_and_no_mark(name: str, model: str) -> None:
     task = make(name, model, {"token_dropout": SHARE})
     whole = batch(task, name, rows(name, 300, longest=40))
-    made = task._noised(whole)
+    made = task._drop_tokens(whole)
     before, after = (
         (each.tokens if each.source is None else each.source) for each in (whole, made)
     )
@@ -40,8 +40,8 @@ def test_other_tokens_each_time_that_follow_from_the_random_state() -> None:
     task = make("classify", "llama", {"token_dropout": SHARE})
     whole = batch(task, "classify", rows("classify", 50))
     torch.manual_seed(3)
-    first, second = task._noised(whole), task._noised(whole)
+    first, second = task._drop_tokens(whole), task._drop_tokens(whole)
     torch.manual_seed(3)
-    again = task._noised(replace(whole))
+    again = task._drop_tokens(replace(whole))
     assert torch.equal(first.tokens, again.tokens)
     assert not torch.equal(first.tokens, second.tokens)

@@ -151,7 +151,7 @@ class LoglikelihoodScorer:
         """(targets scored per window, room for the text before a continuation), in tokens; a
         recurrent model has room for any text."""
         if isinstance(self.task, Seq2Seq):
-            return self.task.chunk, self.context_length - 1
+            return self.task.max_tail, self.context_length - 1
         if self.task.backbone.is_recurrent:
             return max(1, targets), None
         return self.context_length, max(1, self.context_length + 1 - targets)

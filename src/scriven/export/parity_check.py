@@ -306,7 +306,7 @@ def _prompt(loaded: Loaded, text: str, length: int, most: int) -> list[int]:
     task, tokenizer = loaded.task, loaded.tokenizer
     if isinstance(task, SequenceClassification):
         two = sum(not column.answer for column in task.COLUMNS.values()) > 1
-        return task.inputs(tokenizer, *[text, TEXTS[-1]][: 1 + two])[0]
+        return task.encode_parts(tokenizer, *[text, TEXTS[-1]][: 1 + two])[0]
     if isinstance(task, TextGeneration):
         room = max(1, length - len(task.encode_prompt(tokenizer, "")))
         part = tokenizer.decode(tokenizer.encode(text)[:room])

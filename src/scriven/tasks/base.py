@@ -1,7 +1,8 @@
-"""What every task shares: a backbone, a head that scores tokens, and a loss that adds up.
+"""What all tasks share: a backbone, a head that scores tokens, and a loss that adds up.
 
-A task file holds a class `Task` that says which rows a model trains on (`exercise`), which ones
-measure it (`examine`), and what a text looks like to the model that goes on with it (`arrange`).
+A task file holds a class `Task`, a `BaseTask` that says which rows the model trains on
+(`training_batch`), which rows measure it (`eval_batches`), and how a text is presented to a model
+that continues it (`build_inputs`). Fine-tuning tasks derive from `SupervisedTask`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,7 @@ from ..nn.cache import Cache
 from ..nn.init import zeros
 from ..tokenizers.base import Tokenizer
 
-LONGEST = 1 << 20
+UNLIMITED_CONTEXT = 1 << 20
 """Tokens read at once by a model that has no limit of its own."""
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -31,11 +32,11 @@ class Output:
     """Sums over a batch, so that batches of any size add up to the same mean."""
 
     loss: Tensor
-    """Nats, summed over the counted targets."""
+    """Summed over the targets, in nats."""
     tokens: Tensor
-    """Counted targets."""
+    """Number of targets."""
     correct: Tensor
-    """Targets that were the likeliest token."""
+    """Number of targets that were the likeliest token."""
 
 
 class BaseTask(nn.Module):
@@ -45,21 +46,22 @@ class BaseTask(nn.Module):
         backbone: of an architecture.
         criterion: the user's own loss, used while training.
         special: ids of the tokenizer's special tokens by name: eos, pad and EXTRA_TOKENS.
-        facts: what a task needs to know of what it was fine-tuned on, as in scriven.json.
+        task_config: settings of the task and what it learned of its data, such as label names; the
+            section "finetune" of scriven.json.
     """
 
     EXTRA_TOKENS: tuple[str, ...] = ()
-    """Special tokens it needs beyond eos and pad."""
+    """Special tokens the task needs beyond eos and pad."""
     loss_unit = "next token"
-    """What its loss means; losses of different meaning are never ranked together."""
+    """What the loss is a mean over; losses of different units are never ranked together."""
     selection_metric = "loss"
-    """Whether the best weights are those that are right most often, not those of the least loss."""
+    """What selects the best weights: "loss" or "accuracy"."""
     is_generative = True
-    """Whether it can go on with a text, token by token."""
+    """Whether the model generates text, token by token."""
     is_masked_lm = False
-    """Whether it fills gaps."""
+    """Whether the model fills gaps."""
     echo_prompt = True
-    """Whether what it writes goes on from the prompt, or answers it."""
+    """Whether generated text continues the prompt, and does not answer it."""
 
     def __init__(
         self,
@@ -76,71 +78,91 @@ class BaseTask(nn.Module):
         self.head: Any = self.make_head()
 
     def make_head(self) -> nn.Module | None:
-        """What scores tokens, beside the embedding's own vectors; None: they alone do."""
+        """The output matrix; None: it is tied to the embedding table."""
         if self.backbone.config.tie_embeddings:
             return None
         return nn.Linear(self.backbone.config.d_model, self.vocab_size, bias=False)
 
     def init_weights(self) -> None:
-        """Fresh weights."""
-        backbone: Any = self.backbone
-        backbone.init_weights()
+        """Draws fresh weights; a head starts at zero, so that all tokens are equally likely."""
+        self.backbone.init_weights()
         if self.head is not None:
             zeros(self.head.weight)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(B, T, W) -> (B, T, V), in float32 or better."""
-        if self.head is None:
-            scores = F.linear(hidden, self.backbone.embed.token.weight)
-        else:
-            scores = self.head(hidden)
-        return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
-
-    def next_logits(self, hidden: Tensor, state: Cache) -> Tensor:
-        """As `logits`, while a text is written: `state` is what the model has read."""
-        return self.logits(hidden)
+    # ------------------------------------------------------------------ forward pass
 
     def hidden(self, batch: Batch, state: Cache | None = None) -> Tensor:
-        """(B, T, W) of a batch; `state` is what the rows' earlier windows left behind."""
+        """(B, T, C) hidden states of a batch.
+
+        Args:
+            state: what the previous windows of the rows left behind, in a recurrent model.
+        """
         if batch.source is None:
             return self.backbone(batch.tokens, state, batch.positions)  # type: ignore[no-any-return]
-        reading: Any = self.backbone
-        found: Tensor = reading(
+        encoder_decoder: Any = self.backbone
+        hidden: Tensor = encoder_decoder(
             batch.tokens,
             state,
             batch.positions,
             source=batch.source,
             source_positions=batch.source_positions,
         )
-        return found
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, V), in float32 or better."""
+        if self.head is None:
+            logits = F.linear(hidden, self.backbone.embed.token.weight)
+        else:
+            logits = self.head(hidden)
+        return at_least_float32(logits)
+
+    def next_logits(self, hidden: Tensor, state: Cache) -> Tensor:
+        """As `logits`, while text is generated; `state` is the cache of the tokens read so far."""
+        return self.logits(hidden)
 
     def predict(self, batch: Batch, state: Cache | None = None) -> Tensor:
         """(B, T, V) logits of a batch."""
         return self.logits(self.hidden(batch, state))
 
     def forward(self, batch: Batch, state: Cache | None = None) -> Output:
-        """Loss of a batch: the user's own while training, cross entropy when measured."""
-        logits = self.predict(batch, state).flatten(0, 1)
-        targets = batch.targets.flatten()
-        tokens = (targets != IGNORE_INDEX).sum()
+        """Loss of a batch: the user's own while training, cross entropy in evaluation."""
+        logits = self.predict(batch, state).flatten(0, 1)  # (B * T, V)
+        targets = batch.targets.flatten()  # (B * T,)
+        num_targets = (targets != IGNORE_INDEX).sum()
         if self.criterion is None or not self.training:
-            smooth = self.label_smoothing if self.training else 0.0
+            smoothing = self.label_smoothing if self.training else 0.0
             loss = F.cross_entropy(
-                logits, targets, reduction="sum", ignore_index=IGNORE_INDEX, label_smoothing=smooth
+                logits,
+                targets,
+                reduction="sum",
+                ignore_index=IGNORE_INDEX,
+                label_smoothing=smoothing,
             )
         else:
-            loss = self.criterion(logits, targets) * tokens
+            loss = self.criterion(logits, targets) * num_targets
         correct = (logits.detach().argmax(-1) == targets).sum()
-        return Output(loss, tokens, correct)
+        return Output(self.add_aux_loss(loss, num_targets), num_targets, correct)
+
+    def add_aux_loss(self, loss: Tensor, num_targets: Tensor) -> Tensor:
+        """Adds the architecture's auxiliary loss, such as a mixture of experts' load balancing.
+
+        It is a mean already, so it is multiplied by the number of targets, as everything is divided
+        by that once at the end. Only training has it: evaluation measures the model's predictions.
+        """
+        aux_loss = self.backbone.aux_loss() if self.training else None
+        return loss if aux_loss is None else loss + aux_loss * num_targets
+
+    # ------------------------------------------------------------------ training data
 
     @property
     def window(self) -> int:
-        """Tokens cut out of the text for one training row."""
+        """Tokens that are cut out of the text for one training row."""
         raise NotImplementedError
 
     @classmethod
     def tokens_per_sample(cls, context: int) -> int:
-        """Tokens by which one training row goes on in the text, with this context."""
+        """By how many tokens one training row advances in the text, with this context."""
         return context
 
     def training_batch(self, windows: Tensor, first: int, seed: int) -> Batch:
@@ -157,42 +179,51 @@ class BaseTask(nn.Module):
         """Batches that together count every token of a shard exactly once."""
         raise NotImplementedError
 
+    # ------------------------------------------------------------------ generation
+
     @property
     def stop_token_ids(self) -> frozenset[int]:
-        """The tokens that end what it writes."""
+        """The tokens that end a generated text."""
         return frozenset({self.special["eos"]})
-
-    def encode_prompt(self, tokenizer: Tokenizer, text: str) -> list[int]:
-        """What a person's text is to the model."""
-        return tokenizer.encode(text)
 
     @property
     def max_context(self) -> int:
-        """The most tokens `arrange` may give the model at once."""
-        return self.backbone.max_position or LONGEST
+        """The most tokens of a text that `build_inputs` may give the model at once."""
+        return self.backbone.max_position or UNLIMITED_CONTEXT
 
     @property
     def max_new_tokens(self) -> int | None:
-        """The most tokens it can write to one prompt; None: there is no limit."""
+        """The most tokens that can follow one prompt; None: there is no limit."""
         return None
+
+    def encode_prompt(self, tokenizer: Tokenizer, text: str) -> list[int]:
+        """The token ids of a user's prompt."""
+        return tokenizer.encode(text)
 
     def truncate_prompt(self, prompt: list[int]) -> list[int]:
         """What is read of a prompt: one longer than the context loses its beginning.
 
-        Its last three quarters of a context are read, so that there is room to write.
+        Its last three quarters of a context are read, so that there is room for new tokens.
         """
         context = self.max_context
         if len(prompt) <= context:
             return prompt
         return prompt[-(context - context // 4) :]
 
-    def build_inputs(self, window: list[int], written: int) -> tuple[list[int] | None, list[int]]:
-        """(source, tokens) a model reads to go on with a text.
+    def build_inputs(
+        self, window: list[int], num_generated: int
+    ) -> tuple[list[int] | None, list[int]]:
+        """(source, tokens) that the model reads to continue a text; no source for a decoder.
 
-        A pure function of the text, so that a text is the same beside any others.
+        A pure function of the text, so that a text is the same in any batch.
 
         Args:
             window: the text so far.
-            written: how many of its last tokens the model wrote.
+            num_generated: how many of its last tokens the model generated.
         """
         return None, window
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half-precision values as float32, in which a softmax over many of them is exact enough."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values

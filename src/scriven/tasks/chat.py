@@ -23,7 +23,7 @@ from .shared.columns import BadValue, Column, Row, parse_json_list
 from .shared.supervised import Example, Ids
 from .shared.text_generation import TextGeneration
 
-SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
+ROLE_ALIASES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 """Roles by other names, in logs with `from` and `value` for `role` and `content`."""
 
 
@@ -38,10 +38,10 @@ def _messages(value: Any) -> list[dict[str, str]]:
 
 
 def _message(value: Any) -> Any:
-    """A message with its usual fields, where it has the other ones."""
+    """A message with the fields `role` and `content`, where it has `from` and `value`."""
     if not isinstance(value, dict) or not isinstance(value.get("from"), str):
         return value
-    role = SPEAKERS.get(value["from"], value["from"])
+    role = ROLE_ALIASES.get(value["from"], value["from"])
     return {"role": role, **({"content": value["value"]} if "value" in value else {})}
 
 
@@ -66,11 +66,11 @@ class Chat(TextGeneration):
 
     def truncate_prompt(self, prompt: Ids) -> Ids:
         """As much of a conversation as fits: its end."""
-        return prompt[-self.question_room :]
+        return prompt[-self.max_question :]
 
     @classmethod
     def check_answer(cls, row: Row) -> None:
-        """There must be an answer at the end, as it is what is learned and measured."""
+        """There must be an answer at the end: it is what is learned and evaluated."""
         if row["messages"][-1]["role"] != "assistant":
             raise BadValue("has no answer of the assistant at its end to learn from")
 
@@ -87,56 +87,56 @@ class Chat(TextGeneration):
 
     @classmethod
     def format_row(cls, row: Row) -> str:
-        """What was said before the last answer."""
+        """The conversation before the last answer."""
         before = cls.without_answer(row)["messages"]
         return "\n".join(f"{each['role']}: {each['content']}" for each in before)
 
     def conversation(self, row: Row) -> list[dict[str, str]]:
         """The messages of a row."""
-        found: list[dict[str, str]] = row["messages"]
-        return found
+        messages: list[dict[str, str]] = row["messages"]
+        return messages
 
     def encode(self, tokenizer: Tokenizer, row: Row) -> Example:
         """All answers of a conversation, or as many of its last exchanges as fit; without an
         answer at its end, the conversation up to where it begins."""
         messages: list[Message] = list(self.conversation(row))
-        if self.backbone.kind == "decoder" and messages[-1]["role"] == "assistant":
-            made, lost = shortened(
-                messages, self.whole, lambda kept: render_conversation(tokenizer, kept)
+        is_answered = messages[-1]["role"] == "assistant"
+        # 1. a decoder learns all answers of a conversation that fits
+        if self.backbone.kind == "decoder" and is_answered:
+            rendered, cut = drop_oldest_until_fit(
+                messages, self.max_length, lambda part: render_conversation(tokenizer, part)
             )
-            if len(made.ids) <= self.whole:
-                told = zip(made.ids[1:], made.answers[1:], strict=True)
-                targets = [
-                    *(token if answer else IGNORE_INDEX for token, answer in told),
-                    IGNORE_INDEX,
-                ]
-                return Example((made.ids,), (targets,), cut=lost)
+            if len(rendered.ids) <= self.max_length:
+                pairs = zip(rendered.ids[1:], rendered.answers[1:], strict=True)
+                targets = [token if is_answer else IGNORE_INDEX for token, is_answer in pairs]
+                return Example((rendered.ids,), ([*targets, IGNORE_INDEX],), cut=cut)
+        # 2. otherwise the last answer alone, after as much of the conversation as fits
         answer = None
-        if messages[-1]["role"] == "assistant":
+        if is_answered:
             answer = [*tokenizer.encode(messages[-1]["content"]), self.special["end"]]
             messages = messages[:-1]
-        asked, lost = shortened(
+        prompt, cut = drop_oldest_until_fit(
             messages,
-            self.question_room,
-            lambda kept: Rendered(render_ids(tokenizer, kept, answer=True), []),
+            self.max_question,
+            lambda part: Rendered(render_ids(tokenizer, part, answer=True), []),
         )
-        found = self.pair(asked.ids, answer)
-        return replace(found, cut=found.cut + lost)
+        example = self.build_example(prompt.ids, answer)
+        return replace(example, cut=example.cut + cut)
 
 
-def shortened(
-    messages: Sequence[Message], room: int, put: Callable[[Sequence[Message]], Rendered]
+def drop_oldest_until_fit(
+    messages: Sequence[Message], room: int, render: Callable[[Sequence[Message]], Rendered]
 ) -> tuple[Rendered, int]:
-    """A conversation without its oldest exchanges, as far as it must lose them to have at most
-    `room` tokens, and how many tokens were lost; the last exchange stays, whatever its length."""
-    made = put(messages)
-    first = len(made.ids)
-    while len(made.ids) > room:
+    """A conversation without as many of its oldest exchanges as needed for at most `room` tokens,
+    and how many tokens were cut; the last exchange stays, whatever its length."""
+    rendered = render(messages)
+    whole = len(rendered.ids)
+    while len(rendered.ids) > room:
         shorter = without_oldest(messages)
         if len(shorter) == len(messages):
             break
-        messages, made = shorter, put(shorter)
-    return made, first - len(made.ids)
+        messages, rendered = shorter, render(shorter)
+    return rendered, whole - len(rendered.ids)
 
 
 def without_oldest(messages: Sequence[Message]) -> list[Message]:

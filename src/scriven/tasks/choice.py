@@ -1,15 +1,15 @@
-"""Multiple choice, which is also how questions with given answers are asked: the context with each
-answer is a row, and the rows' numbers go through a softmax (GPT-1 paper, section 3.3).
+"""Multiple choice, also for questions with given answers (GPT-1 paper, section 3.3).
 
-Where a table has a question beside its context, the question stands after it. The choices are a
-list in one column, or stand in columns of their own; the answer is a place from 0, a letter or a
-text. Only the row with the right answer teaches how the text goes on. A context that is too long
-loses its beginning, an answer its end.
+The context with each answer is a row, and the rows' scores go through a softmax. Where a table has
+a question beside its context, the question stands after it. The choices are a list in one column,
+or stand in columns of their own; the answer is an index from 0, a letter or a text. Only the row
+with the right answer has a language-model loss. A context that is too long loses its beginning, an
+answer its end.
 
-With `--finetune.lm_score_weight` a decoder starts from what it knows: the score of an answer is
-that of the linear layer plus how much likelier the context makes the answer, in nats times that
+With `lm_score_weight` a decoder starts from what it knows: an answer's score is that of the linear
+layer, plus how much likelier the context makes the answer than it is by itself, in nats times that
 weight (pointwise mutual information: Holtzman et al. 2021, section 3). As the layer starts at zero,
-an untrained choice is the one that scoring without any training makes.
+an untrained model chooses as zero-shot scoring does.
 """
 
 from collections.abc import Sequence
@@ -24,46 +24,46 @@ from ..data.batch import Batch
 from ..tokenizers.base import Tokenizer
 from .shared.classification import SequenceClassification
 from .shared.columns import BadValue, Column, Row, text, texts
-from .shared.supervised import ROUND, Example
+from .shared.supervised import PAD_MULTIPLE, Example
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def _answer(value: Any) -> int | str:
-    """The place of the right answer, from 0, or its text."""
+    """The index of the right answer, from 0, or its text."""
     return value if isinstance(value, int) and not isinstance(value, bool) else text(value)
 
 
 @dataclass(frozen=True)
-class Span:
+class AnswerSpan:
     """The tokens of each row's answer: those after `start` and before `end`."""
 
     start: Tensor
-    """(B,) places of the delimiter."""
+    """(B,) positions of the delimiter."""
     end: Tensor
-    """(B,) places of the extract token; before `start` where a row has no answer."""
+    """(B,) positions of the extract token; before `start` where a row has no answer."""
 
-    def places(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, N) the place before each token of the answers in rows (B, T); (B, N) which count.
+    def positions(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The position before each token of the answers in rows (B, T).
 
-        N is rounded up, as the widths of rows are.
+        Returns:
+            (B, N) positions, N rounded up as the lengths of rows are, and (B, N) bool: which count.
         """
         longest = int((self.end - self.start).max()) - 1
-        d_model = max(1, min(-(-longest // ROUND) * ROUND, tokens.size(1) - 2))
-        at = self.start[:, None] + torch.arange(d_model, device=tokens.device)
-        return at.clamp(max=tokens.size(1) - 2), at + 1 < self.end[:, None]
+        count = max(1, min(-(-longest // PAD_MULTIPLE) * PAD_MULTIPLE, tokens.size(1) - 2))
+        positions = self.start[:, None] + torch.arange(count, device=tokens.device)
+        return positions.clamp(max=tokens.size(1) - 2), positions + 1 < self.end[:, None]
 
-    def alone(self, tokens: Tensor, first: int) -> tuple[Tensor, "Span"]:
-        """(B, N + 2) the token `first`, the delimiter and the answer, as if nothing stood before
-        them; and where the answers are there."""
-        at, _ = self.places(tokens)
+    def without_context(self, tokens: Tensor, first: int) -> tuple[Tensor, "AnswerSpan"]:
+        """The answers as if nothing stood before them: (B, N + 2) the token `first`, the delimiter
+        and the answer; and their spans there."""
+        positions, _ = self.positions(tokens)
         rows = torch.arange(len(tokens), device=tokens.device)[:, None]
-        begun = torch.full_like(at[:, :1], first)
-        marked = tokens[rows, at[:, :1]]
+        start_token = torch.full_like(positions[:, :1], first)  # (B, 1)
+        delimiter = tokens[rows, positions[:, :1]]  # (B, 1)
+        alone = torch.cat([start_token, delimiter, tokens[rows, positions + 1]], 1)
         start = torch.ones_like(self.start)
-        return torch.cat([begun, marked, tokens[rows, at + 1]], 1), Span(
-            start, start + self.end - self.start
-        )
+        return alone, AnswerSpan(start, start + self.end - self.start)
 
 
 class Choice(SequenceClassification):
@@ -79,50 +79,54 @@ class Choice(SequenceClassification):
     ANSWER_COLUMN = "answer"
 
     def encode(self, tokenizer: Tokenizer, row: Row) -> Example:
-        """Start, context, delimiter, answer, extract; for each answer."""
+        """A row for each answer: start, context, delimiter, answer, extract."""
         room, context = self.room(2), tokenizer.encode(row["context"])
-        rows, lost = [], 0
+        rows, most_cut = [], 0
         for choice in row["choices"]:
             ids = tokenizer.encode(choice)
-            kept = ids[: max(room // 2, room - len(context))]
-            before = context[max(0, len(context) - (room - len(kept))) :]
-            lost = max(lost, len(ids) - len(kept) + len(context) - len(before))
-            rows.append(self.framed([before, kept])[0])
-        return Example(tuple(rows), label=choice_index(row.get("answer"), row["choices"]), cut=lost)
+            # the answer gets at least half of the room, and more where the context needs less
+            answer = ids[: max(room // 2, room - len(context))]
+            before = context[max(0, len(context) - (room - len(answer))) :]
+            most_cut = max(most_cut, len(ids) - len(answer) + len(context) - len(before))
+            rows.append(self.join_parts([before, answer])[0])
+        label = choice_index(row.get("answer"), row["choices"])
+        return Example(tuple(rows), label=label, cut=most_cut)
 
-    def teaching(self, examples: Sequence[Example], each: int) -> Tensor:
-        """The rows with the right answers."""
+    def lm_rows(self, examples: Sequence[Example], rows_each: int) -> Tensor:
+        """(B,) bool: the rows with the right answers."""
         return torch.tensor(
-            [number == example.label for example in examples for number in range(each)]
+            [row == example.label for example in examples for row in range(rows_each)]
         )
 
     def scores(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """(B, T, W) -> (E, choices)"""
-        found = super().scores(hidden, batch)
+        """(B, T, C) -> (E, choices)"""
+        scores = super().scores(hidden, batch)
         if not self.lm_score_weight:
-            return found
+            return scores
         assert batch.pool_index is not None
-        mark = (batch.tokens == self.special["delimiter"]).int().argmax(1)
-        answer = Span(mark, batch.pool_index)
-        alone, there = answer.alone(batch.tokens, self.special["start"])
-        gained = self._nats(hidden, batch.tokens, answer)
-        gained = gained - self._nats(self.backbone(alone), alone, there)
-        return found + self.lm_score_weight * gained.view_as(found).to(found.dtype)
+        delimiter = (batch.tokens == self.special["delimiter"]).int().argmax(1)  # (B,)
+        answer = AnswerSpan(delimiter, batch.pool_index)
+        # pointwise mutual information: log p(answer | context) - log p(answer)
+        alone, alone_span = answer.without_context(batch.tokens, self.special["start"])
+        information = self._log_prob(hidden, batch.tokens, answer)
+        information = information - self._log_prob(self.backbone(alone), alone, alone_span)
+        return scores + self.lm_score_weight * information.view_as(scores).to(scores.dtype)
 
-    def _nats(self, hidden: Tensor, tokens: Tensor, answer: Span) -> Tensor:
-        """(B,) the logarithm of the probability of each row's answer."""
-        at, counted = answer.places(tokens)
+    def _log_prob(self, hidden: Tensor, tokens: Tensor, answer: AnswerSpan) -> Tensor:
+        """(B,) log-probability of each row's answer."""
+        positions, is_answer = answer.positions(tokens)  # (B, N)
         rows = torch.arange(len(tokens), device=tokens.device)[:, None]
-        logits = self.of_words(hidden[rows, at])
-        losses = F.cross_entropy(logits.mT, tokens[rows, at + 1], reduction="none")
-        found: Tensor = -(losses * counted).sum(1)
-        return found
+        logits = self.lm_logits(hidden[rows, positions])  # (B, N, V)
+        losses = F.cross_entropy(logits.mT, tokens[rows, positions + 1], reduction="none")
+        log_prob: Tensor = -(losses * is_answer).sum(1)
+        return log_prob
 
-    def gather(self, last: Tensor, batch: Batch) -> Tensor:
-        """A number for each answer; never one that an example does not have."""
+    def pool(self, last: Tensor, batch: Batch) -> Tensor:
+        """(E, choices, C) -> (E, choices); -inf for choices that an example does not have."""
         assert batch.pool_index is not None
-        found = self.head(last).squeeze(-1)
-        return found.masked_fill(batch.pool_index.view_as(found) < 0, -torch.inf)  # type: ignore[no-any-return]
+        scores = self.head(last).squeeze(-1)
+        is_empty = batch.pool_index.view_as(scores) < 0
+        return scores.masked_fill(is_empty, -torch.inf)  # type: ignore[no-any-return]
 
     @classmethod
     def check_answer(cls, row: Row) -> None:
@@ -131,10 +135,10 @@ class Choice(SequenceClassification):
 
     @classmethod
     def gold_answer(cls, row: Row) -> int:
-        """The place of the right answer."""
-        found = choice_index(row["answer"], row["choices"])
-        assert found is not None
-        return found
+        """The index of the right answer."""
+        index = choice_index(row["answer"], row["choices"])
+        assert index is not None
+        return index
 
     @classmethod
     def format_row(cls, row: Row) -> str:
@@ -142,19 +146,19 @@ class Choice(SequenceClassification):
         return "\n".join([row["context"], *(f"- {choice}" for choice in row["choices"])])
 
     def format_answer(
-        self, said: Sequence[float], row: Row
+        self, prediction: Sequence[float], row: Row
     ) -> tuple[str, float, tuple[float, ...]]:
-        """The likeliest choice; of what `answers` says, only as much as the row has choices."""
-        chances = tuple(said[: len(row["choices"])])
-        place = max(range(len(chances)), key=chances.__getitem__)
-        return row["choices"][place], float(place), chances
+        """The likeliest choice; a batch may have more columns than the row has choices."""
+        probabilities = tuple(prediction[: len(row["choices"])])
+        index = max(range(len(probabilities)), key=probabilities.__getitem__)
+        return row["choices"][index], float(index), probabilities
 
 
 def choice_index(answer: int | str | None, choices: Sequence[str]) -> int | None:
-    """The place of the right answer among the choices; None where it is not known.
+    """The index of the right answer among the choices; None where it is not known.
 
     Args:
-        answer: a place from 0, the text of a choice, or a letter (`B`).
+        answer: an index from 0, the text of a choice, or a letter (`B`).
 
     Raises:
         BadValue: it is none of them.

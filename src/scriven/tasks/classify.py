@@ -31,7 +31,7 @@ class Classify(SequenceClassification):
 
     def encode(self, tokenizer: Tokenizer, row: Row) -> Example:
         """Start, text, extract."""
-        ids, cut = self.inputs(tokenizer, row["text"])
+        ids, cut = self.encode_parts(tokenizer, row["text"])
         return Example(
             (ids,), label=label_index(row.get("label"), self.task_config["labels"]), cut=cut
         )

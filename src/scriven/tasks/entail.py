@@ -32,7 +32,7 @@ class Entail(SequenceClassification):
 
     def encode(self, tokenizer: Tokenizer, row: Row) -> Example:
         """Start, premise, delimiter, hypothesis, extract."""
-        ids, cut = self.inputs(tokenizer, row["premise"], row["hypothesis"])
+        ids, cut = self.encode_parts(tokenizer, row["premise"], row["hypothesis"])
         return Example(
             (ids,), label=label_index(row.get("label"), self.task_config["labels"]), cut=cut
         )

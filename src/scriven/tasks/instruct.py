@@ -1,8 +1,7 @@
-"""Instructions and questions with one answer each: a conversation of two messages, which is also
-how a question without given answers is asked.
+"""Instructions and open questions with one answer each: a conversation of two messages.
 
-An `input` stands below its instruction, a `context` above its question: of what is too long the
-question stays.
+An `input` stands below its instruction, a `context` above its question; of a prompt that is too
+long the end stays, with the question.
 """
 
 from typing import ClassVar
@@ -26,7 +25,7 @@ class Instruct(Chat):
 
     @classmethod
     def check_answer(cls, row: Row) -> None:
-        """A completion is an answer."""
+        """Every completion is an answer."""
 
     @classmethod
     def without_answer(cls, row: Row) -> Row:

@@ -20,16 +20,15 @@ class Language(BaseTask):
         return self.backbone.config.context_length + 1
 
     def training_batch(self, windows: Tensor, first: int, seed: int) -> Batch:
-        """Each token, and the one after it."""
+        """(B, T + 1) windows -> tokens (B, T), and as targets the token after each."""
         return Batch(windows[:, :-1], windows[:, 1:])
 
     def eval_batches(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
-        """Windows of the context without overlap; in a few long rows for a model that remembers."""
-        if self.backbone.is_recurrent:
-            return eval_streams(
-                shard, self.backbone.config.context_length, self.special["eos"], device
-            )
-        return eval_windows(shard, self.backbone.config.context_length, self.special["eos"], device)
+        """Windows of the context without overlap; a few long rows for a recurrent model."""
+        context, eos = self.backbone.config.context_length, self.special["eos"]
+        # a recurrent model carries its state from window to window, so rows must be contiguous
+        cut = eval_streams if self.backbone.is_recurrent else eval_windows
+        return cut(shard, context, eos, device)
 
 
 Task = Language

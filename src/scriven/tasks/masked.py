@@ -1,8 +1,9 @@
-"""Filling gaps: predict hidden tokens from those on both sides (Devlin et al. 2018, section 3.1).
+"""Masked language modelling: predict masked tokens from both sides (BERT, section 3.1).
 
-As RoBERTa does it (Liu et al. 2019, section 4): nothing but this, and other gaps each time a text
-is read. The loss is a pseudo-likelihood: each token is predicted by someone who sees what comes
-after it, so it is lower than, and not comparable with, the loss of models that read left to right.
+Devlin et al. 2018; as in RoBERTa (Liu et al. 2019, section 4) without next-sentence prediction, and
+with other masks each time a text is read (dynamic masking). The loss is a pseudo-likelihood: each
+token is predicted from tokens after it as well, so it is lower than, and not comparable with, the
+loss of causal language models.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,21 +21,21 @@ from ..data.shards import TokenFile
 from ..models.base import Architecture
 from ..nn.init import init_weights, normal, ones, zeros
 from ..nn.norm import LayerNorm
-from .base import BaseTask, Criterion
+from .base import BaseTask, Criterion, at_least_float32
 
-HIDDEN = 0.15
-"""Share of the tokens to predict."""
-MASKED, SWAPPED = 0.8, 0.1
-"""Of these: shown as the mask, as any other token; the rest is shown as it is."""
-ROUNDS = 7
-"""Looks at each window when measuring, a seventh of it hidden in each: about the share HIDDEN."""
+MASK_PROBABILITY = 0.15
+"""Fraction of the tokens to predict."""
+REPLACED_BY_MASK, REPLACED_BY_RANDOM = 0.8, 0.1
+"""Of these: replaced by the mask, by a random token; the others stay as they are."""
+EVAL_PASSES = 7
+"""Passes over each window in evaluation, with a seventh masked in each: about MASK_PROBABILITY."""
 
 
 class Head(nn.Module):
-    """What turns a hidden state into one that is compared with every token's vector (BERT's code).
+    """BERT's masked language model head: a dense layer, GELU, a norm, and the output matrix.
 
     Args:
-        decoder: whether it has vectors of its own to compare with, instead of the embedding's.
+        decoder: whether it has an output matrix of its own, instead of the embedding table.
     """
 
     def __init__(self, d_model: int, vocab_size: int, eps: float, decoder: bool) -> None:
@@ -45,8 +46,8 @@ class Head(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
     def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
-        """(B, T, W) and (V, W) -> (B, T, V)"""
-        x = self.norm(F.gelu(self.dense(hidden)))
+        """(B, T, C) and (V, C) -> (B, T, V)"""
+        x = self.norm(F.gelu(self.dense(hidden)))  # (B, T, C)
         return F.linear(x, embedding if self.weight is None else self.weight, self.bias)
 
 
@@ -85,9 +86,8 @@ class Masked(BaseTask):
         init_weights(self.head, table)  # a decoder of zeros starts undecided
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(B, T, W) -> (B, T, V), in float32 or better."""
-        scores: Tensor = self.head(hidden, self.backbone.embed.token.weight)
-        return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
+        """(B, T, C) -> (B, T, V), in float32 or better."""
+        return at_least_float32(self.head(hidden, self.backbone.embed.token.weight))
 
     @property
     def window(self) -> int:
@@ -95,51 +95,56 @@ class Masked(BaseTask):
         return self.backbone.config.context_length
 
     def training_batch(self, windows: Tensor, first: int, seed: int) -> Batch:
-        """Each window with other gaps every time it is read."""
+        """(B, T) windows, masked anew every time they are read."""
         rows = windows.cpu().numpy()
-        pairs = [self._hide(row, first + number, seed) for number, row in enumerate(rows)]
+        pairs = [self._mask(row, first + index, seed) for index, row in enumerate(rows)]
         tokens, targets = (torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
         return Batch(tokens.to(windows.device), targets.to(windows.device))
 
     def eval_batches(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
-        """Each window of the context ROUNDS times; every token is hidden in one of them."""
-        seen = 0
-        for rows in token_blocks(shard, self.backbone.config.context_length):
-            turns = np.stack([turns_of(seen + row, rows.shape[1]) for row in range(len(rows))])
-            seen += len(rows)
-            for turn in range(min(ROUNDS, rows.shape[1])):
-                hidden = turns == turn
-                tokens = torch.from_numpy(np.where(hidden, self.mask, rows))
-                targets = torch.from_numpy(np.where(hidden, rows, IGNORE_INDEX))
+        """Each window of the context EVAL_PASSES times; every token is masked in one of them."""
+        num_windows = 0
+        for rows in token_blocks(shard, self.backbone.config.context_length):  # (B, T)
+            passes = np.stack(
+                [eval_passes(num_windows + i, rows.shape[1]) for i in range(len(rows))]
+            )
+            num_windows += len(rows)
+            for number in range(min(EVAL_PASSES, rows.shape[1])):
+                is_masked = passes == number  # (B, T)
+                tokens = torch.from_numpy(np.where(is_masked, self.mask, rows))
+                targets = torch.from_numpy(np.where(is_masked, rows, IGNORE_INDEX))
                 yield Batch(tokens.to(device), targets.to(device))
 
-    def _hide(
+    def _mask(
         self, row: NDArray[np.int64], sample: int, seed: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(tokens, targets) of one row; the same for the same seed and sample."""
+        # Philox is a function of its key: any row can be drawn without those before it
         generator = np.random.Generator(np.random.Philox(key=[seed % 2**64, sample]))
-        hidden = choose_masked(len(row), generator)
-        fate = generator.random(len(hidden))
-        swaps = self.plain[generator.integers(len(self.plain), size=len(hidden))]
-        shown = np.where(fate < MASKED, self.mask, row[hidden])
-        shown = np.where((fate >= MASKED) & (fate < MASKED + SWAPPED), swaps, shown)
+        places = choose_masked(len(row), generator)
+        fate = generator.random(len(places))
+        random_tokens = self.plain[generator.integers(len(self.plain), size=len(places))]
+        # 80 % mask, 10 % random token, 10 % unchanged
+        shown = np.where(fate < REPLACED_BY_MASK, self.mask, row[places])
+        is_random = (fate >= REPLACED_BY_MASK) & (fate < REPLACED_BY_MASK + REPLACED_BY_RANDOM)
+        shown = np.where(is_random, random_tokens, shown)
         tokens, targets = row.copy(), np.full_like(row, IGNORE_INDEX)
-        tokens[hidden], targets[hidden] = shown, row[hidden]
+        tokens[places], targets[places] = shown, row[places]
         return tokens, targets
 
 
 def choose_masked(length: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """The places to predict in a text of `length` tokens: HIDDEN of them on average, at least one,
-    as a row without any would teach nothing and has no mean."""
-    count = max(1, int(HIDDEN * length + generator.random()))
+    """The positions to predict in a text of `length` tokens: MASK_PROBABILITY of them on average,
+    and at least one, as a row without any would have no loss."""
+    count = max(1, int(MASK_PROBABILITY * length + generator.random()))
     return np.sort(generator.permutation(length)[:count])
 
 
-def turns_of(window: int, length: int) -> NDArray[np.int64]:
-    """In which round each place of a window is hidden: fixed, and the rounds differ by at most one
-    place."""
-    generator = np.random.Generator(np.random.Philox(key=[ROUNDS, window]))
-    return generator.permutation(length) % ROUNDS
+def eval_passes(window: int, length: int) -> NDArray[np.int64]:
+    """In which evaluation pass each position of a window is masked: fixed, and the passes differ by
+    at most one position."""
+    generator = np.random.Generator(np.random.Philox(key=[EVAL_PASSES, window]))
+    return generator.permutation(length) % EVAL_PASSES
 
 
 Task = Masked

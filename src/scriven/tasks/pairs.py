@@ -1,7 +1,7 @@
-"""Training on pairs: read a source, write its target, as in translation.
+"""Training on source-target pairs: read a source, generate its target, as in translation.
 
 Sutskever et al. 2014, section 2; Vaswani et al. 2017, section 3. A target ends with the
-end-of-document token, which the model learns to write.
+end-of-document token, which the model learns to generate.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ class Pairs(BaseTask):
         return self.backbone.config.context_length
 
     def eval_batches(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
-        """All pairs of a shard, in order; a target that is cut counts as far as it is read."""
+        """All pairs of a shard, in order; of a truncated target the tokens that are left count."""
         pairs = PairDataset(shard, self.special["eos"])
         at_once = max(1, TOKENS_PER_BATCH // self.backbone.config.context_length)
         for start in range(0, len(pairs), at_once):
@@ -36,27 +36,29 @@ class Pairs(BaseTask):
             yield self.batch(*pairs.read(numbers), device)
 
     def batch(self, sources: Sequence[Ids], targets: Sequence[Ids], device: torch.device) -> Batch:
-        """Pairs of token ids as rows; what is longer than the context loses its end."""
+        """(B, S) sources and (B, T) targets, padded; each loses its end beyond the context."""
         context = self.backbone.config.context_length
-        made = collate_pairs(
+        batch = collate_pairs(
             [source[:context] for source in sources],
             [target[:context] for target in targets],
             pad=self.special["pad"],
             device=device,
         )
-        # with the EOS that closes each source in the prepared text
+        # counts the EOS that ends each source in the prepared text
         return replace(
-            made, text_tokens=sum(map(len, sources)) + sum(map(len, targets)) + len(sources)
+            batch, text_tokens=sum(map(len, sources)) + sum(map(len, targets)) + len(sources)
         )
 
     def truncate_prompt(self, prompt: list[int]) -> list[int]:
-        """As much of a source as was read in training: its beginning."""
+        """As much of a source as is read in training: its beginning."""
         return prompt[: self.backbone.config.context_length]
 
-    def build_inputs(self, window: list[int], written: int) -> tuple[list[int] | None, list[int]]:
-        """The prompt is the source, everything written is the target."""
-        border = len(window) - written
-        return window[:border], [self.special["pad"], *window[border:]]
+    def build_inputs(
+        self, window: list[int], num_generated: int
+    ) -> tuple[list[int] | None, list[int]]:
+        """The prompt is the source, generated tokens are the target."""
+        source_end = len(window) - num_generated
+        return window[:source_end], [self.special["pad"], *window[source_end:]]
 
 
 Task = Pairs

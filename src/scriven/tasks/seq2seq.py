@@ -1,9 +1,9 @@
-"""Pre-training of an encoder-decoder on plain text: fill gaps, and go on where the text breaks off.
+"""Denoising pre-training of an encoder-decoder: fill masked spans, and continue a text.
 
-Half of the rows hide short spans all over a piece of text (Raffel et al. 2020, section 3.1.4), half
-hide its tail (the sequential denoiser of Tay et al. 2022, UL2, section 3.1). One sentinel, the
-tokenizer's mask, stands for every hidden span, and in the target before what it hid. A row that
-hides a tail is what writing and measuring look like.
+Half of the rows mask short spans all over a piece of text (span corruption: Raffel et al. 2020,
+section 3.1.4), half mask its tail (the sequential denoiser of UL2: Tay et al. 2022, section 3.1).
+One sentinel, the tokenizer's mask, stands for every masked span, and in the target before what it
+masked. A row with a masked tail looks like generation and evaluation.
 """
 
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ from ..data.collate import Ids, collate_pairs, token_blocks
 from ..data.shards import TokenFile
 from .base import BaseTask
 
-HIDDEN = 0.15
-"""Share of the tokens that random spans hide."""
-SPAN = 3
-"""Their mean length."""
+MASKED_FRACTION = 0.15
+"""Fraction of the tokens in masked spans."""
+MEAN_SPAN = 3
+"""Mean length of a masked span."""
 
 
 class Seq2Seq(BaseTask):
-    """Hidden spans and hidden tails.
+    """Masked spans and masked tails.
 
     A tail is at most half a context long, so a source can hold a whole context before it.
     """
@@ -35,14 +35,14 @@ class Seq2Seq(BaseTask):
     EXTRA_TOKENS = ("mask",)
 
     @property
-    def chunk(self) -> int:
+    def max_tail(self) -> int:
         """The longest tail."""
         return self.backbone.config.context_length // 2
 
     @property
     def window(self) -> int:
         """The longest head, and the longest tail."""
-        return self.backbone.config.context_length - 1 + self.chunk
+        return self.backbone.config.context_length - 1 + self.max_tail
 
     @classmethod
     def tokens_per_sample(cls, context: int) -> int:
@@ -51,22 +51,23 @@ class Seq2Seq(BaseTask):
 
     @property
     def max_context(self) -> int:
-        """A start, the mark, and a tail without its last token."""
-        return self.chunk + 1
+        """A start token, the mask, and a tail without its last token."""
+        return self.max_tail + 1
 
     def training_batch(self, windows: Tensor, first: int, seed: int) -> Batch:
-        """Each window with spans or with its tail hidden."""
+        """Each window with masked spans, or with a masked tail."""
         rows = []
-        for number, text in enumerate(windows.cpu().numpy()):
+        for index, text in enumerate(windows.cpu().numpy()):
             # Philox is a function of its key: any row can be drawn without those before it
-            draw = np.random.Generator(np.random.Philox(key=[seed, first + number]))
-            rows.append(self._spans(text, draw) if draw.random() < 0.5 else self._tail(text, draw))
+            draw = np.random.Generator(np.random.Philox(key=[seed, first + index]))
+            is_spans = draw.random() < 0.5
+            rows.append(self._mask_spans(text, draw) if is_spans else self._mask_tail(text, draw))
         made = collate_pairs(
             [source for source, _ in rows],
             [target for _, target in rows],
             pad=self.special["pad"],
             device=windows.device,
-            shape=(self.backbone.config.context_length, self.chunk + 1),
+            shape=(self.backbone.config.context_length, self.max_tail + 1),
         )
         return replace(
             made,
@@ -81,7 +82,7 @@ class Seq2Seq(BaseTask):
         """
         room, mask = self.backbone.config.context_length - 1, [self.special["mask"]]
         before = np.empty(0, dtype=np.int64)
-        for targets in token_blocks(shard, self.chunk):
+        for targets in token_blocks(shard, self.max_tail):
             text = np.concatenate((before, targets.reshape(-1)))
             ends = range(len(before), len(text), targets.shape[1])
             sources = [np.append(text[max(0, end - room) : end], mask) for end in ends]
@@ -92,34 +93,36 @@ class Seq2Seq(BaseTask):
             before = text[-room:]
 
     def truncate_prompt(self, prompt: list[int]) -> list[int]:
-        """What fits into the source beside the mark: the end of the prompt."""
+        """What fits into the source beside the mask: the end of the prompt."""
         return prompt[-(self.backbone.config.context_length - 1) :]
 
-    def build_inputs(self, window: list[int], written: int) -> tuple[list[int] | None, list[int]]:
+    def build_inputs(
+        self, window: list[int], num_generated: int
+    ) -> tuple[list[int] | None, list[int]]:
         """The text as a source, its newest tokens as the tail that the decoder has begun.
 
         Every half context of new tokens the whole text becomes the source again.
         """
-        border = len(window) - written % self.chunk
+        source_end = len(window) - num_generated % self.max_tail
         room = self.backbone.config.context_length - 1
-        source = window[max(0, border - room) : border]
+        source = window[max(0, source_end - room) : source_end]
         mask = self.special["mask"]
-        return [*source, mask], [self.special["pad"], mask, *window[border:]]
+        return [*source, mask], [self.special["pad"], mask, *window[source_end:]]
 
-    def _tail(self, text: Ids, draw: np.random.Generator) -> tuple[Ids, Ids]:
-        """(head and mark, mark and what follows): a head of any length up to a whole source."""
+    def _mask_tail(self, text: Ids, draw: np.random.Generator) -> tuple[Ids, Ids]:
+        """(head and mask, mask and tail): a head of any length up to a whole source."""
         place = int(draw.integers(self.backbone.config.context_length))
         mask = [self.special["mask"]]
-        tail = text[place : place + self.chunk]
+        tail = text[place : place + self.max_tail]
         return np.concatenate((text[:place], mask)), np.concatenate((mask, tail))
 
-    def _spans(self, text: Ids, draw: np.random.Generator) -> tuple[Ids, Ids]:
-        """(text with marks for its spans, each mark with what it hid, and the end)."""
-        length, hidden, spans = self._share
-        gaps = cut(length - hidden + 2, spans + 1, draw)
+    def _mask_spans(self, text: Ids, draw: np.random.Generator) -> tuple[Ids, Ids]:
+        """(text with a mask for each span, each mask with what it masked, and the end)."""
+        length, num_masked, num_spans = self._span_sizes
+        gaps = random_composition(length - num_masked + 2, num_spans + 1, draw)
         gaps[0] -= 1  # a span may begin the piece, and may end it
         gaps[-1] -= 1
-        sizes = cut(hidden, spans, draw)
+        sizes = random_composition(num_masked, num_spans, draw)
         mask = np.array([self.special["mask"]])
         source, target, place = [], [], 0
         for gap, size in zip(gaps, sizes, strict=False):
@@ -131,20 +134,20 @@ class Seq2Seq(BaseTask):
         return np.concatenate(source), np.concatenate(target)
 
     @cached_property
-    def _share(self) -> tuple[int, int, int]:
-        """(length, hidden tokens, spans) of the longest piece whose source fits."""
-        fits = (0, 0, 0)
+    def _span_sizes(self) -> tuple[int, int, int]:
+        """(length, masked tokens, spans) of the longest piece whose source and target fit."""
+        fitting = (0, 0, 0)
         for length in range(2, self.window + 1):
-            hidden = max(1, round(HIDDEN * length))
-            spans = max(1, round(hidden / SPAN))
-            if length - hidden + spans > self.backbone.config.context_length:
+            num_masked = max(1, round(MASKED_FRACTION * length))
+            num_spans = max(1, round(num_masked / MEAN_SPAN))
+            if length - num_masked + num_spans > self.backbone.config.context_length:
                 break
-            if hidden + spans + 1 <= self.chunk + 1:
-                fits = length, hidden, spans
-        return fits
+            if num_masked + num_spans + 1 <= self.max_tail + 1:
+                fitting = length, num_masked, num_spans
+        return fitting
 
 
-def cut(total: int, parts: int, draw: np.random.Generator) -> list[int]:
+def random_composition(total: int, parts: int, draw: np.random.Generator) -> list[int]:
     """`total` as a sum of `parts` numbers of at least 1; every such sum is equally likely."""
     places = np.sort(draw.choice(total - 1, parts - 1, replace=False)) + 1
     sums = [0, *places.tolist(), total]

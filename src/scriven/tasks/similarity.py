@@ -1,7 +1,8 @@
-"""Similarity: how alike are two texts? Read in both orders, as neither comes first (GPT-1 paper,
-section 3.3): what the model makes of both is added up before the linear layer.
+"""Similarity: how alike are two texts? (GPT-1 paper, section 3.3).
 
-The score is learned as a number, by squared error, in units of its spread over the training rows.
+The pair is read in both orders, as neither text comes first, and the two hidden states are added
+before the linear layer. The score is learned by squared error, in units of its standard deviation
+over the training rows.
 """
 
 import math
@@ -34,7 +35,7 @@ class Similarity(SequenceClassification):
 
     @classmethod
     def label_metadata(cls, rows: Iterable[Row]) -> dict[str, Any]:
-        """Mean, spread and range of the scores.
+        """Mean, standard deviation (spread) and range of the scores.
 
         Raises:
             InputError: all are the same.
@@ -49,38 +50,38 @@ class Similarity(SequenceClassification):
         return {"mean": mean, "spread": spread, "low": min(scores), "high": max(scores)}
 
     def encode(self, tokenizer: Tokenizer, row: Row) -> Example:
-        """Start, one, delimiter, the other, extract; in both orders."""
-        one, cut = self.inputs(tokenizer, row["first"], row["second"])
-        other, _ = self.inputs(tokenizer, row["second"], row["first"])
+        """Start, one text, delimiter, the other, extract; in both orders."""
+        one, cut = self.encode_parts(tokenizer, row["first"], row["second"])
+        other, _ = self.encode_parts(tokenizer, row["second"], row["first"])
         score = row.get("score")
-        known = (
+        label = (
             None
             if score is None
             else (score - self.task_config["mean"]) / self.task_config["spread"]
         )
-        return Example((one, other), label=known, cut=cut)
+        return Example((one, other), label=label, cut=cut)
 
     def loss_and_correct(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared error; a score within half a spread counts as right."""
-        found, wanted = scores[:, 0], labels.to(scores.dtype)
+        """Squared error; a score within half a standard deviation counts as right."""
+        outputs, targets = scores[:, 0], labels.to(scores.dtype)  # (E,)
         if self.criterion is None or not self.training:
-            loss = (found - wanted).square().sum()
+            loss = (outputs - targets).square().sum()
         else:
-            loss = self.criterion(found, wanted) * len(wanted)
-        return loss, ((found.detach() - wanted).abs() < 0.5).sum()
+            loss = self.criterion(outputs, targets) * len(targets)
+        return loss, ((outputs.detach() - targets).abs() < 0.5).sum()
 
     @torch.inference_mode()
     def predictions(self, batch: Batch) -> Tensor:
-        """(E, 1) scores, in the range of the training rows."""
-        found = self.scores(self.hidden(batch), batch)
-        whole: Tensor = found * self.task_config["spread"] + self.task_config["mean"]
-        return whole.clamp(self.task_config["low"], self.task_config["high"])
+        """(E, 1) scores, clipped to the range of the training rows."""
+        outputs, config = self.scores(self.hidden(batch), batch), self.task_config
+        scores: Tensor = outputs * config["spread"] + config["mean"]
+        return scores.clamp(config["low"], config["high"])
 
     def format_answer(
-        self, said: Sequence[float], row: Row
+        self, prediction: Sequence[float], row: Row
     ) -> tuple[str, float, tuple[float, ...]]:
         """The score."""
-        return f"{said[0]:.4g}", said[0], ()
+        return f"{prediction[0]:.4g}", prediction[0], ()
 
 
 Task = Similarity

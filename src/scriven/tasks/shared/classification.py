@@ -1,15 +1,15 @@
 """Tasks whose answer is a label or a number: a linear layer on the last position.
 
 GPT-1 paper, sections 3.2 and 3.3: an input is start token, text, extract token, with a delimiter
-between its parts; what the model makes of the extract token goes through a linear layer; learning
-the text itself goes on beside it, as an auxiliary loss. The loss of that is a mean over the tokens
-of each example, and examples count equally, so a batch can be cut anywhere between them.
+between its parts. The hidden state of the extract token goes through a linear layer; the language
+model's loss on the text itself is added as an auxiliary loss, a mean over the tokens of each
+example. Examples count equally, so a batch can be split anywhere between them.
 
-An encoder reads the same input in both directions and learns no text beside it. An
-encoder-decoder reads it as the source, and its decoder the extract token alone.
+An encoder reads the same input in both directions, without the auxiliary loss. An encoder-decoder
+reads it as the source, and its decoder the extract token alone.
 
-Few rows are learned by heart word by word; `token_dropout` hides another share of the tokens each
-time (word dropout: Iyyer et al. 2015, section 3.2).
+Few rows are soon learned by heart; `token_dropout` therefore hides other tokens of them each time
+(word dropout: Iyyer et al. 2015, section 3.2).
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ from ...nn.cache import Cache
 from ...nn.dropout import dropout
 from ...nn.init import zeros
 from ...tokenizers.base import Tokenizer
-from ..base import LONGEST, Criterion, Output
+from ..base import UNLIMITED_CONTEXT, Criterion, Output, at_least_float32
 from .columns import BadValue, Row
 from .supervised import (
     Example,
@@ -42,9 +42,9 @@ from .supervised import (
 )
 
 LM_LOSS_WEIGHT = 0.5
-"""Weight of the auxiliary loss (GPT-1 paper, section 4.1)."""
-MOST = 10_000
-"""Labels; a column with more is no column of labels."""
+"""Default weight of the auxiliary language-model loss (GPT-1 paper, section 4.1)."""
+MAX_LABELS = 10_000
+"""A column with more different values is no column of labels."""
 
 
 class SequenceClassification(SupervisedTask):
@@ -64,22 +64,20 @@ class SequenceClassification(SupervisedTask):
         task_config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(backbone, criterion, special, task_config)
-        learns_text = backbone.kind == "decoder"
+        settings, is_decoder = self.task_config, backbone.kind == "decoder"
         self.lm_loss_weight = (
-            float(self.task_config.get("lm_loss_weight", LM_LOSS_WEIGHT)) if learns_text else 0.0
+            float(settings.get("lm_loss_weight", LM_LOSS_WEIGHT)) if is_decoder else 0.0
         )
+        self.lm_score_weight = float(settings.get("lm_score_weight") or 0.0) if is_decoder else 0.0
+        self.token_dropout = float(settings.get("token_dropout") or 0.0)
         config: Any = backbone.config
-        self.lm_score_weight = (
-            float(self.task_config.get("lm_score_weight") or 0.0) if learns_text else 0.0
-        )
         untied = self.lm_loss_weight + self.lm_score_weight > 0 and not config.tie_embeddings
         self.words = nn.Linear(config.d_model, self.vocab_size, bias=False) if untied else None
-        """What scores tokens as text, where the embedding's vectors do not."""
-        self.token_dropout = float(self.task_config.get("token_dropout") or 0.0)
+        """The output matrix over tokens, where it is not tied to the embedding table."""
 
     @property
     def outputs(self) -> int:
-        """Numbers the linear layer gives for each example, or for each of its rows."""
+        """Outputs of the linear layer for each example, or for each of its rows."""
         return 1
 
     def make_head(self) -> nn.Module:
@@ -87,157 +85,157 @@ class SequenceClassification(SupervisedTask):
         return nn.Linear(self.backbone.config.d_model, self.outputs, bias=False)
 
     def init_weights(self) -> None:
-        """Fresh weights: every answer is equally likely at first."""
-        backbone: Any = self.backbone
-        backbone.init_weights()
+        """Draws fresh weights; every answer is equally likely at first."""
+        self.backbone.init_weights()
         zeros(self.head.weight)
         if self.words is not None:
             zeros(self.words.weight)
 
     # ------------------------------------------------------------------ inputs
 
-    def inputs(self, tokenizer: Tokenizer, *parts: str) -> tuple[Ids, int]:
-        """Start, the parts with delimiters between them, extract; and how many tokens were lost.
+    def encode_parts(self, tokenizer: Tokenizer, *parts: str) -> tuple[Ids, int]:
+        """Start, the parts with delimiters between them, extract; and how many tokens were cut.
 
-        Of what is longer than the context, the longest part loses its end first.
+        Of an input longer than the context, the longest part loses its end first.
         """
-        return self.framed([tokenizer.encode(part) for part in parts])
+        return self.join_parts([tokenizer.encode(part) for part in parts])
 
-    def framed(self, parts: Sequence[Ids]) -> tuple[Ids, int]:
-        """As `inputs`, of parts in ids."""
-        kept, lost = truncate_longest_first(parts, self.room(len(parts)))
+    def join_parts(self, parts: Sequence[Ids]) -> tuple[Ids, int]:
+        """As `encode_parts`, of token ids."""
+        fitting, cut = truncate_longest_first(parts, self.room(len(parts)))
         ids = [self.special["start"]]
-        for number, part in enumerate(kept):
-            ids += [self.special["delimiter"]] * (number > 0) + part
-        return [*ids, self.special["extract"]], lost
+        for index, part in enumerate(fitting):
+            ids += [self.special["delimiter"]] * (index > 0) + part
+        return [*ids, self.special["extract"]], cut
 
     def room(self, parts: int) -> int:
         """Tokens that fit beside the special ones."""
-        reach = self.backbone.max_position or LONGEST
-        check_context(reach, 8, "with labels")
-        return reach - parts - 1
+        context = self.backbone.max_position or UNLIMITED_CONTEXT
+        check_context(context, 8, "with labels")
+        return context - parts - 1
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
-        """Rows padded on the right; an example with fewer rows than another gets empty ones."""
-        each = max(len(example.rows) for example in examples)
+        """(B, T) rows padded on the right; an example with fewer rows than another gets empty ones,
+        so that all have the same number of rows."""
+        rows_each = max(len(example.rows) for example in examples)
         rows: list[Ids] = []
         for example in examples:
-            rows += [*example.rows, *[[]] * (each - len(example.rows))]
-        ends = torch.tensor([len(row) - 1 for row in rows])
-        pad = self.special["pad"]
+            rows += [*example.rows, *[[]] * (rows_each - len(example.rows))]
+        pad, num_tokens = self.special["pad"], count_tokens(examples)
+        tokens = pad_rows(rows, pad)  # (B, T)
+        last = torch.tensor([len(row) - 1 for row in rows])  # (B,) the extract token; -1: empty
         known = [example.label for example in examples if example.label is not None]
         labels = torch.tensor(known) if len(known) == len(examples) else torch.zeros(len(examples))
-        tokens, read = pad_rows(rows, pad), count_tokens(examples)
         if self.backbone.kind == "encoder-decoder":
             extract = torch.full((len(rows), 1), self.special["extract"])
-            made = Batch(
+            batch = Batch(
                 extract,
                 torch.full_like(extract, IGNORE_INDEX),
                 source=tokens,
                 source_positions=padded_positions([row or [pad] for row in rows]),
-                text_tokens=read,
+                text_tokens=num_tokens,
                 labels=labels,
-                pool_index=ends.clamp(max=0),
+                pool_index=last.clamp(max=0),
             )
-            return made.to(device)
+            return batch.to(device)
+        # the text as language-model targets: position t predicts token t + 1, up to the extract
         targets = torch.full_like(tokens, IGNORE_INDEX)
         if self.lm_loss_weight:
             targets[:, :-1] = tokens[:, 1:]
-            targets[torch.arange(tokens.size(1)) >= ends[:, None]] = IGNORE_INDEX
-            targets[~self.teaching(examples, each)] = IGNORE_INDEX
-        positions = (
-            padded_positions([row or [pad] for row in rows])
-            if self.backbone.kind == "encoder"
-            else None
-        )
+            targets[torch.arange(tokens.size(1)) >= last[:, None]] = IGNORE_INDEX
+            targets[~self.lm_rows(examples, rows_each)] = IGNORE_INDEX
+        # an encoder attends in both directions, so it must know where padding is
+        is_encoder = self.backbone.kind == "encoder"
+        positions = padded_positions([row or [pad] for row in rows]) if is_encoder else None
         return Batch(
-            tokens, targets, positions, text_tokens=read, labels=labels, pool_index=ends
+            tokens, targets, positions, text_tokens=num_tokens, labels=labels, pool_index=last
         ).to(device)
 
-    def teaching(self, examples: Sequence[Example], each: int) -> Tensor:
-        """(B,) bool: the rows whose text is worth learning."""
+    def lm_rows(self, examples: Sequence[Example], rows_each: int) -> Tensor:
+        """(B,) bool: the rows whose text the auxiliary loss learns."""
         return torch.tensor(
-            [number < len(example.rows) for example in examples for number in range(each)]
+            [row < len(example.rows) for example in examples for row in range(rows_each)]
         )
 
-    def _noised(self, batch: Batch) -> Batch:
-        """While training, without a share of the tokens of its texts (`token_dropout`)."""
+    def _drop_tokens(self, batch: Batch) -> Batch:
+        """While training, replaces random tokens of the texts (`token_dropout`)."""
         if not self.training or not self.token_dropout:
             return batch
-        tokens = batch.tokens if batch.source is None else batch.source
-        marks = torch.tensor(sorted(self.special.values()), device=tokens.device)
-        gone = torch.rand(tokens.shape, device=tokens.device) < self.token_dropout
+        tokens = batch.tokens if batch.source is None else batch.source  # (B, T)
+        special = torch.tensor(sorted(self.special.values()), device=tokens.device)
+        dropped = torch.rand(tokens.shape, device=tokens.device) < self.token_dropout
         blank = self.special.get("mask", self.special["pad"])
-        kept = tokens.masked_fill(gone & ~torch.isin(tokens, marks), blank)
-        return replace(batch, tokens=kept) if batch.source is None else replace(batch, source=kept)
+        tokens = tokens.masked_fill(dropped & ~torch.isin(tokens, special), blank)
+        if batch.source is None:
+            return replace(batch, tokens=tokens)
+        return replace(batch, source=tokens)
 
     # ------------------------------------------------------------------ answers
 
     def forward(self, batch: Batch, state: Cache | None = None) -> Output:
-        """Loss of a batch, summed over its examples; the auxiliary one only while training."""
+        """Loss of a batch, summed over its examples; auxiliary losses only while training."""
         assert batch.labels is not None
-        hidden = self.hidden(self._noised(batch), state)
-        scores = self.scores(hidden, batch)
+        hidden = self.hidden(self._drop_tokens(batch), state)  # (B, T, C)
+        scores = self.scores(hidden, batch)  # (E, L)
         loss, correct = self.loss_and_correct(scores, batch.labels)
         if self.training and self.lm_loss_weight:
-            loss = loss + self.lm_loss_weight * self._of_text(hidden, batch)
+            loss = loss + self.lm_loss_weight * self._lm_loss(hidden, batch)
         count = torch.tensor(len(batch.labels), device=loss.device)
-        return Output(loss, count, correct)
+        return Output(self.add_aux_loss(loss, count), count, correct)
 
     def scores(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """(B, T, W) -> (E, L) what the linear layer says of each example, float32 or better."""
+        """(B, T, C) -> (E, L) outputs of the linear layer for each example, float32 or better."""
         assert batch.pool_index is not None
         rows = torch.arange(hidden.size(0), device=hidden.device)
-        last = hidden[rows, batch.pool_index.clamp(min=0)]
-        config: Any = self.backbone.config
-        last = dropout(last, config.dropout, self.training)
-        found = self.gather(last.view(-1, batch.rows_per_example, last.size(-1)), batch)
-        return found.float() if found.dtype in (torch.bfloat16, torch.float16) else found
+        last = hidden[rows, batch.pool_index.clamp(min=0)]  # (B, C)
+        last = dropout(last, self.backbone.config.dropout, self.training)
+        last = last.view(-1, batch.rows_per_example, last.size(-1))  # (E, rows, C)
+        return at_least_float32(self.pool(last, batch))
 
-    def gather(self, last: Tensor, batch: Batch) -> Tensor:
-        """(E, rows of each, W) -> (E, L)"""
+    def pool(self, last: Tensor, batch: Batch) -> Tensor:
+        """(E, rows of each, C) -> (E, L); the rows of an example are summed."""
         return self.head(last.sum(1))  # type: ignore[no-any-return]
 
     def loss_and_correct(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(loss, number of right answers), summed over the examples."""
+        """(loss, number of right answers) of (E, L) scores, summed over the examples."""
         if self.criterion is None or not self.training:
-            smooth = self.label_smoothing if self.training else 0.0
-            loss = F.cross_entropy(scores, labels, reduction="sum", label_smoothing=smooth)
+            smoothing = self.label_smoothing if self.training else 0.0
+            loss = F.cross_entropy(scores, labels, reduction="sum", label_smoothing=smoothing)
         else:
             loss = self.criterion(scores, labels) * len(labels)
         return loss, (scores.detach().argmax(-1) == labels).sum()
 
     @torch.inference_mode()
     def predictions(self, batch: Batch) -> Tensor:
-        """(E, L) probabilities of the labels of each example; a task with scores overrides it."""
+        """(E, L) probabilities of the labels of each example; a regression task overrides it."""
         return self.scores(self.hidden(batch), batch).softmax(-1)
 
     def format_answer(
-        self, said: Sequence[float], row: Row
+        self, prediction: Sequence[float], row: Row
     ) -> tuple[str, float, tuple[float, ...]]:
-        """(answer for a person, its place or value, probabilities) of what `answers` says of one
-        row."""
-        place = max(range(len(said)), key=said.__getitem__)
-        return self.task_config["labels"][place], float(place), tuple(said)
+        """(answer as text, its index or value, probabilities) of one row of `predictions`."""
+        index = max(range(len(prediction)), key=prediction.__getitem__)
+        return self.task_config["labels"][index], float(index), tuple(prediction)
 
-    def _of_text(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """The loss of the next token: a mean over each example's tokens, summed over examples."""
-        counted = batch.targets != IGNORE_INDEX
-        rows = counted.any(1)
+    def _lm_loss(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Next-token loss: a mean over each example's tokens, summed over examples."""
+        is_target = batch.targets != IGNORE_INDEX  # (B, T)
         # whole rows: a new number of tokens at each step would cost a new kernel each time
-        logits = self.of_words(hidden[rows])
-        losses = F.cross_entropy(logits.mT, batch.targets[rows], reduction="none")
-        tokens = counted.sum(1).view(-1, batch.rows_per_example).sum(1)
-        # converted first: a quotient of whole numbers is in single precision
-        share = (1 / tokens.clamp(min=1).to(losses.dtype)).repeat_interleave(batch.rows_per_example)
-        total: Tensor = (losses.sum(1) * share[rows]).sum()
-        return total
+        rows = is_target.any(1)  # (B,)
+        logits = self.lm_logits(hidden[rows])  # (R, T, V)
+        losses = F.cross_entropy(logits.mT, batch.targets[rows], reduction="none")  # (R, T)
+        tokens = is_target.sum(1).view(-1, batch.rows_per_example).sum(1)  # (E,)
+        # converted first: a quotient of integers is in single precision
+        weight = (1 / tokens.clamp(min=1).to(losses.dtype)).repeat_interleave(
+            batch.rows_per_example
+        )
+        loss: Tensor = (losses.sum(1) * weight[rows]).sum()
+        return loss
 
-    def of_words(self, hidden: Tensor) -> Tensor:
-        """(..., W) -> (..., V) the scores of tokens as the next one, float32 or better."""
+    def lm_logits(self, hidden: Tensor) -> Tensor:
+        """(..., C) -> (..., V) logits of the next token, float32 or better."""
         weight = self.words.weight if self.words is not None else self.backbone.embed.token.weight
-        logits = F.linear(hidden, weight)
-        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        return at_least_float32(F.linear(hidden, weight))
 
 
 def label_names(rows: Iterable[Row]) -> list[str]:
@@ -251,7 +249,7 @@ def label_names(rows: Iterable[Row]) -> list[str]:
         only = next(iter(counts), None)
         raise InputError(f"every row has the label {only!r}: there is nothing to tell apart")
     total = counts.total()
-    if len(counts) > MOST or (len(counts) > 20 and len(counts) > 0.5 * total):
+    if len(counts) > MAX_LABELS or (len(counts) > 20 and len(counts) > 0.5 * total):
         raise InputError(
             f"{len(counts):,} labels in {total:,} rows, such as {next(iter(counts))[:40]!r}: that "
             "is no column of labels; name another one with --columns label=NAME"
@@ -261,7 +259,7 @@ def label_names(rows: Iterable[Row]) -> list[str]:
 
 
 def label_index(name: str | None, labels: Sequence[str]) -> int | None:
-    """The place of a label; None where the answer is not known.
+    """The index of a label; None where the answer is not known.
 
     Raises:
         BadValue: it was never seen in training.

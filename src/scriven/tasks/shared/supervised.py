@@ -1,7 +1,7 @@
-"""A row of a table in token ids, and what every fine-tuning task offers beside an `Objective`.
+"""Supervised fine-tuning: tasks that learn from the rows of a table, and their batches.
 
-A task file that reads tables holds a class `Task(TableTask)` with its columns, how a row is encoded
-(`encode`), and how encoded rows become a batch (`collate`).
+Such a task has its columns, how a row becomes token ids (`encode`), and how encoded rows become a
+batch (`collate`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,8 +22,10 @@ Ids = list[int]
 BACKBONE = "backbone."
 TABLE = "backbone.embed.token.weight"
 
-ROUND = 8
-"""Rows are filled up to a multiple of so many tokens."""
+PAD_MULTIPLE = 8
+"""Rows are padded to a multiple of so many tokens."""
+TOKENS_PER_BATCH = 16_384
+"""Tokens of a batch in evaluation and prediction, padding included."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,9 @@ class Example:
     rows: tuple[Ids, ...]
     """What the model reads: one row, or one for each answer or order."""
     targets: tuple[Ids, ...] | None = None
-    """The token to predict at each place, or IGNORE_INDEX; None: none is."""
+    """The token to predict at each position, or IGNORE_INDEX; None: no token is predicted."""
     source: Ids | None = None
-    """What an encoder reads."""
+    """The source, for an encoder."""
     label: float | int | None = None
     """The answer, where it is known."""
     cut: int = 0
@@ -48,25 +50,25 @@ class Example:
 
     @property
     def max_len(self) -> int:
-        """Tokens of its longest row or source, which the padding of a batch goes by."""
+        """Tokens of its longest row or source, which decides the padding of its batch."""
         return max(len(self.source or ()), *map(len, self.rows))
 
 
 class SupervisedTask(BaseTask):
-    """A task that is learned from the rows of a table."""
+    """A task that learns from the rows of a table."""
 
     COLUMNS: ClassVar[Mapping[str, Column]] = {}
-    """What it reads, by its own names."""
+    """The columns it reads, by the task's names for them."""
     BACKBONES: ClassVar[tuple[str, ...]] = ("decoder", "encoder", "encoder-decoder")
-    """The kinds of backbone that can do it."""
+    """The kinds of backbone that can learn it."""
     ANSWER_TYPE: ClassVar[str] = ""
-    """How it is scored: labels, numbers, choices or texts."""
+    """Decides the metrics: labels, numbers, choices, texts or turns."""
     ANSWER_COLUMN: ClassVar[str] = ""
     """The column that holds the right answer."""
 
     @classmethod
     def label_metadata(cls, rows: Iterable[Row]) -> dict[str, Any]:
-        """What must be known of all training rows: label names, the range of a score.
+        """What the model must know of all training rows: label names, or the range of scores.
 
         Raises:
             InputError: nothing can be learned from them.
@@ -82,7 +84,7 @@ class SupervisedTask(BaseTask):
         raise NotImplementedError
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
-        """Examples as a batch."""
+        """A batch of examples, padded."""
         raise NotImplementedError
 
     @classmethod
@@ -95,125 +97,129 @@ class SupervisedTask(BaseTask):
 
     @classmethod
     def without_answer(cls, row: Row) -> Row:
-        """A row without what the model should find."""
+        """A row without the answer that the model predicts."""
         return {name: value for name, value in row.items() if not cls.COLUMNS[name].answer}
 
     @classmethod
     def gold_answer(cls, row: Row) -> Any:
-        """The right answer of a row: a label, a place among choices, a score, or a text."""
+        """The right answer of a row: a label, the index of a choice, a score, or a text."""
         return row[cls.ANSWER_COLUMN]
 
     @classmethod
     def format_row(cls, row: Row) -> str:
-        """A row without its answer, for a person."""
+        """A row without its answer, for display."""
         return " | ".join(str(value) for value in cls.without_answer(row).values())
 
 
 def pad_rows(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    """(B, longest) int64, filled on the right; the longest is rounded up, since each new length
-    costs new kernels."""
-    longest = -(-max(1, *map(len, rows)) // ROUND) * ROUND
-    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
+    """(B, T) int64, padded on the right with `value`."""
+    # rounded up, since each new length costs new kernels
+    length = -(-max(1, *map(len, rows)) // PAD_MULTIPLE) * PAD_MULTIPLE
+    return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows])
 
 
 def padded_positions(rows: Sequence[Sequence[int]]) -> Tensor:
-    """(B, longest) positions, -1 where there is padding on the right."""
+    """(B, T) positions of tokens in rows padded on the right, -1 for padding."""
     return pad_rows([range(len(row)) for row in rows], -1)
 
 
 def count_tokens(examples: Sequence[Example]) -> int:
-    """Tokens of the text that a batch of them reads."""
+    """Tokens that a batch of these examples reads, without padding."""
     return sum(example.length for example in examples)
 
 
 def truncate_longest_first(parts: Sequence[Ids], room: int) -> tuple[list[Ids], int]:
-    """Parts that together have at most `room` tokens, and how many were lost.
+    """Parts that together have at most `room` tokens, and how many tokens were cut.
 
-    The longest part loses its end first.
+    The longest part loses its end first, as in transformers' `longest_first`.
     """
     sizes = [len(part) for part in parts]
-    lost = max(0, sum(sizes) - room)
-    if not lost:
+    cut = max(0, sum(sizes) - room)
+    if not cut:
         return list(parts), 0
-    least, most = 0, max(sizes)  # the largest limit with which they fit
-    while least < most:
-        middle = (least + most + 1) // 2
+    # 1. by bisection, the largest common limit with which all parts fit
+    limit, highest = 0, max(sizes)
+    while limit < highest:
+        middle = (limit + highest + 1) // 2
         if sum(min(size, middle) for size in sizes) <= room:
-            least = middle
+            limit = middle
         else:
-            most = middle - 1
-    spare = room - sum(min(size, least) for size in sizes)
-    kept = []
+            highest = middle - 1
+    # 2. what is left over, one token for each of the first parts that were cut
+    spare = room - sum(min(size, limit) for size in sizes)
+    lengths = []
     for size in sizes:
-        more = size > least and spare > 0
-        spare -= more
-        kept.append(min(size, least) + more)
-    return [part[:size] for part, size in zip(parts, kept, strict=True)], lost
+        extra = size > limit and spare > 0
+        spare -= extra
+        lengths.append(min(size, limit) + extra)
+    return [part[:length] for part, length in zip(parts, lengths, strict=True)], cut
 
 
-def check_context(reach: int, needed: int, task: str) -> None:
+def check_context(context: int, needed: int, task: str) -> None:
     """Refuses a context in which nothing fits beside the special tokens.
 
     Raises:
         InputError: names the context.
     """
-    if reach < needed:
+    if context < needed:
         raise InputError(
-            f"a context of {reach} tokens is too short for a task {task}: start from a run "
+            f"a context of {context} tokens is too short for a task {task}: start from a run "
             f"with --model.context_length={needed} or more"
         )
 
 
-TOKENS = 16_384
-"""Tokens in one portion, padding among them."""
-
-
 def length_bucketed_batches(examples: Sequence[Example]) -> Iterator[list[int]]:
-    """Numbers of examples, the shortest first; the same ones always stand together."""
-    order = sorted(range(len(examples)), key=lambda number: (examples[number].length, number))
-    held: list[int] = []
-    for number in order:
-        # the longest is the newest, and all are padded to it
-        if held and (len(held) + 1) * examples[number].length > TOKENS:
-            yield held
-            held = []
-        held.append(number)
-    if held:
-        yield held
+    """Indices of examples of similar length, the shortest first, in batches that fit into memory.
+
+    A function of the examples alone, so that evaluation always sums the same batches.
+    """
+    order = sorted(range(len(examples)), key=lambda index: (examples[index].length, index))
+    batch: list[int] = []
+    for index in order:
+        # the newest is the longest, and all are padded to it
+        if batch and (len(batch) + 1) * examples[index].length > TOKENS_PER_BATCH:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 @torch.no_grad()
 def transfer_weights(
-    task: BaseTask, learned: Mapping[str, Tensor], same_answers: bool = False
+    task: BaseTask, pretrained: Mapping[str, Tensor], same_answers: bool = False
 ) -> None:
-    """Puts the weights of another task's model into a fresh one.
+    """Starts a task from the weights of another task's model.
 
     A vocabulary that has grown keeps its old rows; the new ones are drawn from a normal
-    distribution of the old ones' spread. What scored tokens goes on doing so where this task scores
-    tokens; a head for labels stays fresh.
+    distribution with the old rows' standard deviation. An output matrix over tokens is transferred
+    where this task scores tokens; a head for labels stays fresh.
 
     Args:
         task: with fresh weights.
-        learned: the state dict of a model of the same architecture and shape.
+        pretrained: the state dict of a model of the same architecture and shape.
         same_answers: whether that model's head gives the same answers, in the same order.
     """
-    mine = task.state_dict()
-    for name, weight in learned.items():
+    weights = task.state_dict()
+    for name, weight in pretrained.items():
         if name.startswith(BACKBONE):
-            _copy(mine[name], weight)
+            _copy_rows(weights[name], weight)
     if same_answers:
-        for name in mine.keys() & learned.keys():  # one may learn text or copy, the other not
+        # either may lack an output matrix for text, or a copy head
+        for name in weights.keys() & pretrained.keys():
             if not name.startswith(BACKBONE):
-                _copy(mine[name], learned[name])
+                _copy_rows(weights[name], pretrained[name])
         return
-    words = learned.get("words.weight", learned.get("head.weight"))
-    place = "head.weight" if task.is_generative else "words.weight"
-    if place in mine and words is not None and len(words) == len(learned[TABLE]):
-        _copy(mine[place], words)
+    # a classifier keeps its output matrix over tokens in `words`, other tasks in `head`
+    output = pretrained.get("words.weight", pretrained.get("head.weight"))
+    name = "head.weight" if task.is_generative else "words.weight"
+    if name in weights and output is not None and len(output) == len(pretrained[TABLE]):
+        _copy_rows(weights[name], output)
 
 
-def _copy(mine: Tensor, learned: Tensor) -> None:
-    old = len(learned)
-    if len(mine) > old:
-        mine[old:].normal_(0.0, float(learned.float().std()))
-    mine[:old].copy_(learned)
+def _copy_rows(weight: Tensor, pretrained: Tensor) -> None:
+    """Copies into the first rows, and draws the others."""
+    old = len(pretrained)
+    if len(weight) > old:
+        weight[old:].normal_(0.0, float(pretrained.float().std()))
+    weight[:old].copy_(pretrained)
