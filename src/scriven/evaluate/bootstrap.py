@@ -73,6 +73,7 @@ class Statistic:
 def bootstrap(statistics: Mapping[str, Statistic], *, seed: int = SEED) -> list[ScoreWithCI]:
     """Each statistic, by name, with its interval; those of the same counts share resamples."""
     scores: dict[str, list[Floats]] = {name: [] for name in statistics}
+    # 1. statistics of the same kinds of rows: drawing costs more than scoring, so they share draws
     groups: list[list[str]] = []
     for name, one in statistics.items():
         if one.interval is not None or len(one.counts) == 1:
@@ -83,10 +84,11 @@ def bootstrap(statistics: Mapping[str, Statistic], *, seed: int = SEED) -> list[
                 break
         else:
             groups.append([name])
+    # 2. a few resamples at a time, scored by every statistic of the group
     for group in groups:
         for drawn in draws(statistics[group[0]].counts, seed):
             for name in group:
-                scores[name].append(statistics[name].score(drawn))
+                scores[name].append(statistics[name].score(drawn))  # (r, k) -> (r,)
     return [_interval(name, one, scores[name]) for name, one in statistics.items()]
 
 

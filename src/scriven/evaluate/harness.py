@@ -52,7 +52,6 @@ def harness(
     """Scores of a model on tasks in lm-evaluation-harness's format; nothing is downloaded.
 
     Args:
-        task, tokenizer, engine, runtime: the model, which must write text.
         tasks_folder: a folder of task files, or one YAML file.
         tasks: names of tasks, groups or tags in it; all tasks by default.
         limit: rows of each task, the first ones; all by default.
@@ -73,25 +72,20 @@ def harness(
         raise SettingError(f"--limit={limit}: a whole number from 1 upwards")
     if not folder.exists():
         raise InputError(f"{folder} does not exist: give a task's YAML file, or a folder of them")
+    # 1. no network, no code of templates, no output but ours
     go_offline()
     tell = _through_redirect(tell)
     with tempfile.TemporaryDirectory(prefix="scriven-") as work, sandbox(), _quiet():
         from lm_eval.evaluator import evaluate
 
+        # 2. tasks, 3. requests answered by the model, 4. metrics and their errors
         loaded = load_tasks(folder, tasks, Path(work))
         model = lm_eval_model(scorer, engine, tell)
         try:
             results = evaluate(model, loaded, limit=limit, bootstrap_iters=RESAMPLES)
         except _TASK_ERRORS as error:
             raise unusable(", ".join(loaded["tasks"]), error) from error
-        by_task = {
-            name: {
-                "rows": results["n-samples"][name]["effective"],
-                "chance": _chance(one, results["samples"][name]),
-                "metrics": _metrics(results["results"][name]),
-            }
-            for name, one in loaded["tasks"].items()
-        }
+        by_task = {name: _scores(name, one, results) for name, one in loaded["tasks"].items()}
     groups = {name: {"metrics": _metrics(each)} for name, each in results.get("groups", {}).items()}
     return {
         "tasks": by_task,
@@ -164,11 +158,12 @@ def generation_settings(
     Raises:
         SettingError: an argument that does not exist here, or out of its range.
     """
-    left = dict(generation_kwargs)
+    left = dict(generation_kwargs)  # what is left at the end is unknown
     lengths = [left.pop(name) for name in LENGTH_ARGUMENTS if name in left]
     until = left.pop("until", None) or []
     stops = [until] if isinstance(until, str) else [str(each) for each in until if each]
     do_sample = left.pop("do_sample", None)
+    # a temperature of its own only counts where the task samples
     temperature = float(left.pop("temperature", 1.0 if do_sample else 0.0))
     known = [name for name in setting_names() if name != "temperature"]
     if unknown := [name for name in left if name not in known]:
@@ -202,6 +197,15 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def _scores(name: str, task: Any, results: Mapping[str, Any]) -> dict[str, Any]:
+    """What lm_eval reports of one task, in our form."""
+    return {
+        "rows": results["n-samples"][name]["effective"],
+        "chance": _chance(task, results["samples"][name]),
+        "metrics": _metrics(results["results"][name]),
+    }
 
 
 def _metrics(results: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:

@@ -84,11 +84,13 @@ def load_tasks(folder: Path, names: Sequence[str], work: Path) -> dict[str, Any]
     files = [folder] if folder.is_file() else yaml_files
     plain = work / "tasks"
     plain.mkdir()
+    # 1. each file checked, with its includes merged and its data files absolute
     for number, path in enumerate(files):
         config = read_yaml(path)
         if "task" in config or "group" in config:
             local = _local(config, path, work)
             (plain / f"{number:06}.yaml").write_text(yaml.safe_dump(local), encoding="utf-8")
+    # 2. lm_eval sees only these copies, none of the tasks that come with it
     manager = TaskManager(include_path=str(plain), include_defaults=False)
     if not manager.all_tasks:
         raise InputError(
@@ -105,6 +107,7 @@ def load_tasks(folder: Path, names: Sequence[str], work: Path) -> dict[str, Any]
         loaded: dict[str, Any] = manager.load(selected)
     except Exception as error:  # whatever is wrong with a task, lm_eval raises anything
         raise unusable(", ".join(selected), error) from error
+    # 3. the same examples in every run
     for task in loaded["tasks"].values():
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
@@ -131,6 +134,7 @@ def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """
     import yaml
 
+    # a class per file, so that the refusal below can name the file
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
         """Plain values only."""
 
@@ -141,7 +145,7 @@ def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         )
 
     Loader.add_constructor("!function", refuse)
-    path = path.resolve()
+    path = path.resolve()  # else a circle of links would go on for ever
     if path in above:
         raise InputError(f"{path} includes itself: take the `include` out")
     try:
@@ -193,6 +197,7 @@ def _local(config: Mapping[str, Any], path: Path, work: Path, inside: bool = Fal
     if "data_files" not in given:
         raise InputError(f"{path}: task {name} names no files: add dataset_kwargs: data_files")
     given["data_files"] = _absolute(given["data_files"], path)
+    # the cache of `datasets` would otherwise be written to the home folder
     given["cache_dir"] = str(work / "cache")
     config["dataset_kwargs"] = given
     return config

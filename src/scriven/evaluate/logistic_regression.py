@@ -49,7 +49,7 @@ class SparseMatrix:
 
     def transpose(self) -> "SparseMatrix":
         """(f, n)."""
-        order = self.columns.argsort(stable=True)
+        order = self.columns.argsort(stable=True)  # entries by column, in the order of rows
         of_row = torch.arange(len(self)).repeat_interleave(self.row_starts.diff())
         lengths = torch.bincount(self.columns, minlength=self.width)
         return SparseMatrix(_starts(lengths), of_row[order], self.values[order], len(self))
@@ -116,10 +116,10 @@ def fit_logistic_regression(
         # the gradient by hand: autograd would transpose the matrix anew in every step
         with torch.no_grad():
             log_probs = (matrix.matmul(weight) + bias).log_softmax(1)  # (n, labels)
-            residual = (log_probs.exp() - one_hot) / rows
+            residual = (log_probs.exp() - one_hot) / rows  # d loss / d logits, (n, labels)
             weight.grad = transposed.matmul(residual).add_(weight, alpha=l2 / rows)
             bias.grad = residual.sum(0)
-            penalty = l2 / 2 * weight.square().sum()
+            penalty = l2 / 2 * weight.square().sum()  # the bias is not penalised
             return float((penalty - (log_probs * one_hot).sum()) / rows)
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]

@@ -137,10 +137,11 @@ class LoglikelihoodScorer:
             context = context or [self.tokenizer.eos]
         size, room = self._window(len(targets))
         cut = room is not None and len(context) > room
-        ids, start = [*context, *targets], len(context)
+        ids, start = [*context, *targets], len(context)  # start: the first token to score
         take = len(targets) % size or size  # the first window is the one that is not full
         while start < len(ids):
             scored = ids[start : start + take]
+            # the last token is only a target, so it is not an input
             source, tokens = task.build_inputs(ids[: start + take - 1], len(scored) - 1)
             if source is None and room is not None:
                 tokens = tokens[-self.context_length :]
@@ -192,6 +193,7 @@ class LoglikelihoodScorer:
         """(hidden states, targets); a recurrent model reads in pieces of its context length."""
         backbone = self.task.backbone
         size = self.context_length if backbone.is_recurrent else batch.tokens.size(1)
+        # read piece by piece, as in training; the state carries what came before
         state: Cache | None = backbone.recurrent_state(batch.tokens.size(0))
         for start in range(0, batch.tokens.size(1), size):
             part = slice(start, start + size)
@@ -240,6 +242,7 @@ def _batches(rows: list[_Row]) -> Iterator[list[_Row]]:
     """Rows of like length together, the longest first, so that memory runs out at once or never."""
     batch: list[_Row] = []
     for row in sorted(rows, key=lambda row: row.length, reverse=True):
+        # the first row of a batch is its longest, to which the others are padded
         if batch and (len(batch) + 1) * batch[0].length > TOKENS_PER_BATCH:
             yield batch
             batch = []

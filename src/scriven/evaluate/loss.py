@@ -1,4 +1,7 @@
-"""Loss, accuracy and bits per byte over a whole text: every token is predicted exactly once."""
+"""Loss, accuracy and bits per byte over a whole text: every token is predicted exactly once.
+
+`evaluate_loss` gives the means, `token_nll` the loss of each token along the beginning of a text.
+"""
 
 import copy
 import math
@@ -8,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import IGNORE_INDEX, Batch
@@ -41,7 +45,7 @@ class Score:
     """Whether the best weights are chosen by accuracy instead of loss."""
 
     @property
-    def selection_metric(self) -> float:
+    def selection_value(self) -> float:
         """The best weights have the least of it: the loss, or the error rate with the loss as tie
         breaker.
 
@@ -83,6 +87,7 @@ def evaluate_loss(
     Raises:
         ValueError: there are no targets.
     """
+    # sums over targets, divided once at the end: how the text is cut into batches does not matter
     loss = correct = seen = 0.0
     means = dict.fromkeys(metrics or {}, 0.0)
     training = task.training
@@ -93,7 +98,7 @@ def evaluate_loss(
             if pause():
                 return None
             with inference_mode(dist), runtime.autocast():
-                if batch.reset_state:
+                if batch.reset_state:  # its rows do not continue those of the batch before
                     state = task.backbone.recurrent_state(batch.tokens.size(0), memory)
                 if metrics:
                     _add(means, metrics, task, batch, state)
@@ -101,7 +106,7 @@ def evaluate_loss(
             loss += float(output.loss)
             correct += int(output.correct)
             seen += int(output.tokens)
-    finally:
+    finally:  # back to dropout and the like, where the model was in training
         task.train(training)
     loss, correct, seen, *totals = dist.all_reduce_sum([loss, correct, seen, *means.values()])
     means = dict(zip(means, totals, strict=True))
@@ -174,3 +179,32 @@ def _add(
         return
     for name, metric in metrics.items():
         means[name] += float(metric(logits, targets)) * count
+
+
+def token_nll(
+    task: BaseTask, shard: TokenFile, tokenizer: Tokenizer, runtime: Runtime, count: int = 600
+) -> list[tuple[str, float]]:
+    """(text, nats) of the first tokens of a shard, each predicted as in `evaluate_loss`.
+
+    Empty for a task that does not predict the next token.
+    """
+    tokens: list[tuple[str, float]] = []
+    if task.loss_unit != "next token":
+        return tokens
+    task.eval()
+    state = None
+    for batch in task.eval_batches(shard, runtime.device):
+        with torch.inference_mode(), runtime.autocast():
+            if batch.reset_state:
+                state = task.backbone.recurrent_state(batch.tokens.size(0))
+            logits = task.logits(task.hidden(batch, state))  # (B, T, V)
+        # rows of a recurrent batch are distant places of the text: only the first is its beginning
+        rows = slice(0, 1) if task.backbone.is_recurrent else slice(None)
+        logits, targets = logits[rows].flatten(0, 1), batch.targets[rows].flatten()
+        nats = F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORE_INDEX)
+        for token, value in zip(targets.tolist(), nats.tolist(), strict=True):
+            if token != IGNORE_INDEX:
+                tokens.append((tokenizer.decode([token]), value))
+            if len(tokens) == count:
+                return tokens
+    return tokens

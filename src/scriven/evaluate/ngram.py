@@ -34,7 +34,7 @@ def default_order(kind: str) -> int:
 
 
 @dataclass(frozen=True)
-class Level:
+class GramLevel:
     """All grams of one length, as one level of a tree in sorted arrays.
 
     A gram is named by its row in `grams`; its entry there is `parent · vocab_size + last token`,
@@ -64,7 +64,7 @@ class NGram:
     vocab_size: int
     tokens: int
     """How many tokens were counted."""
-    levels: tuple[Level, ...]
+    levels: tuple[GramLevel, ...]
 
     @classmethod
     def fit(cls, tokens: npt.NDArray[np.integer], *, vocab_size: int, order: int = 5) -> Self:
@@ -80,8 +80,8 @@ class NGram:
         tokens = tokens[-MAX_TOKENS:]
         ids = _checked(tokens, vocab_size)
         names = np.zeros(len(ids) + 1, dtype=np.int64)  # the empty gram, before each token
-        levels: list[Level] = []
-        below = 1
+        levels: list[GramLevel] = []
+        below = 1  # grams one level down
         for length in range(1, order + 1):
             # Gram i of this length is the shorter gram that ends before token i, plus token i.
             keys = names[:-1] * vocab_size + ids[length - 1 :]
@@ -91,10 +91,11 @@ class NGram:
                 grams, names, counts = np.unique(keys, return_inverse=True, return_counts=True)
             else:
                 grams, counts = np.unique(keys, return_counts=True)
+            # the node of the tree that each gram hangs under, and what that node was continued by
             parents = grams // vocab_size
             totals = np.bincount(parents, weights=counts, minlength=below).astype(np.int64)
             kinds = np.bincount(parents, minlength=below)
-            levels.append(Level(grams, counts, totals, kinds))
+            levels.append(GramLevel(grams, counts, totals, kinds))
             below = len(grams)
         return cls(order, vocab_size, len(ids), tuple(levels))
 
@@ -119,15 +120,16 @@ class NGram:
         result = np.full(len(ids), 1.0 / self.vocab_size)  # the lowest level is uniform
         names = np.zeros(len(ids), dtype=np.int64)  # the history right before each token
         for level in self.levels:
-            known = names >= 0
+            known = names >= 0  # (n,) histories that training has seen
             rows = level.find(names * self.vocab_size + ids, known)
-            parents = np.where(known, names, 0)
+            parents = np.where(known, names, 0)  # any valid row, masked by `kinds` below
             kinds = np.where(known, level.kinds[parents], 0)
             seen = np.where(rows >= 0, level.counts[rows], 0)
             total = level.totals[parents] + kinds
             # kinds is 0 where the history is unknown or was never continued.
             mixed = (seen + kinds * result) / np.maximum(total, 1)
             result = np.where(kinds > 0, mixed, result)
+            # the history of the next token is the gram that ends here
             names = np.concatenate([[-1], rows[:-1]])
         return result[len(before) :]
 

@@ -95,7 +95,7 @@ def confusion_matrix(
     if task.ANSWER_TYPE != "labels" or len(label_info["labels"]) > MAX_CONFUSION_LABELS:
         return None
     names = list(label_info["labels"])
-    counts = [[0] * len(names) for _ in names]
+    counts = [[0] * len(names) for _ in names]  # (true label, predicted label)
     for row, answer in zip(rows, answers, strict=True):
         counts[names.index(task.gold_answer(row))][int(answer.value)] += 1
     return counts

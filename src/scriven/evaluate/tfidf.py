@@ -53,6 +53,7 @@ class TfIdf:
     def cosine_similarity(self, first: str, second: str) -> float:
         """Between 0 and 1; 0 where a text has no words."""
         one, other = self._vector(first), self._vector(second)
+        # only words of both texts add to the product
         dot = sum(value * other[word] for word, value in one.items() if word in other)
         size = sum(v * v for v in one.values()) * sum(v * v for v in other.values())
         return dot / math.sqrt(size) if size else 0.0

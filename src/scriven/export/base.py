@@ -158,6 +158,7 @@ def probe_task(loaded: Loaded) -> str | None:
     if isinstance(task, SequenceClassification):
         one_input = task.backbone.kind != "encoder-decoder" and not task.lm_score_weight
         return "labels" if one_input else None
+    # a decoder continues the prompt; an encoder-decoder reads it as its source
     if isinstance(task, TextGeneration):
         return "language" if task.backbone.kind == "decoder" else "seq2seq"
     return PROBED_AS.get(str(loaded.metadata["task"]))

@@ -31,7 +31,7 @@ def export(
     out: str | Path | None = None,
     dtype: str | None = None,
     arch: str | None = None,
-    tell: Callable[[str], None] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Writes a run for another program, and compares what that program computes with the run.
 
@@ -42,11 +42,11 @@ def export(
             replaced.
         dtype: data type of the weights; the target's first by default.
         arch: the file of the user's own architecture.
-        tell: called with the comparison as a table, before it is judged.
+        tell: called with warnings, and with the comparison as a table.
 
     Returns:
-        out, target, dtype, files (name -> bytes), and check: the figures of the comparison, or
-        None with a note where the program is not installed.
+        out, target, dtype, files (name -> bytes), and check: the comparison, or None with a note
+        where the program is not installed.
 
     Raises:
         InputError: the target cannot express this run; the text says why.
@@ -63,32 +63,27 @@ def export(
         raise InputError(f"{loaded.folder.name} cannot be exported to {name}: {reason}")
     place = loaded.folder / FOLDER / f"{name}-{chosen}" if out is None else Path(out).absolute()
     for warning in loaded.warnings:
-        if tell is not None:
-            tell(warning)
+        tell(warning)
     _check_replaceable(place)
     with new_folder(place, replace=True) as folder:
         # 2. write it, 3. run the program on it, 4. compare, and give up what differs
         target.write(loaded, folder, chosen)
         report, note = _check(loaded, target, to, chosen, folder)
-        if tell is not None:
-            tell(str(note) if report is None else report.table())
+        tell(str(note) if report is None else report.table())
         if report is not None and report.problem is not None:
             raise CheckFailed(
                 f"{name} of {loaded.folder.name} was removed: in {report.runtime} {report.problem}"
             )
-        # 5. say what it is, for people and for programs
+        # 5. describe it, for people and for programs
         usage, rows = target.usage(loaded, chosen), None if report is None else report.rows()
         card = export_card(_run_card(loaded), target.LIBRARY, chosen, usage, rows)
         (folder / "README.md").write_text(card, encoding="utf-8", errors="replace")
-        check = None if report is None else report.to_dict()
-        about = {"exported": name, "dtype": chosen, "scriven": __version__, "check": check}
-        text = json.dumps({**about, "note": note}, indent=2, ensure_ascii=False)
-        (folder / EXPORT_FILE).write_text(text + "\n", encoding="utf-8")
+        checked = {"check": None if report is None else report.to_dict(), "note": note}
+        about = {"exported": name, "dtype": chosen, "scriven": __version__, **checked}
+        text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+        (folder / EXPORT_FILE).write_text(text, encoding="utf-8")
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    return {
-        "out": str(place), "target": name, "dtype": chosen, "files": files, "check": check,
-        "note": note,
-    }  # fmt: skip
+    return {"out": str(place), "target": name, "dtype": chosen, "files": files, **checked}
 
 
 def targets() -> list[str]:
@@ -118,7 +113,7 @@ def _check(
         return None, f"not checked: pip install 'scriven[{target.EXTRA}]'"
     probe = make_probe(loaded)
     answer = run_probe(to, folder, probe)
-    package = target.CHECKS[0]
+    package = target.CHECKS[0]  # the program itself, whose version the report names
     runtime = f"{target.RUNTIME} ({package} {registry.installed_version(package)})"
     return compare_outputs(loaded, probe, answer, runtime, target.BOUNDS.get(dtype)), None
 
@@ -128,7 +123,7 @@ def _check_replaceable(out: Path) -> None:
     if not os.path.lexists(out):
         return
     if out.is_dir() and not out.is_symlink():
-        if not any(out.iterdir()):
+        if not any(out.iterdir()):  # an empty folder may have been made for this
             return
         try:
             if "exported" in json.loads((out / EXPORT_FILE).read_text(encoding="utf-8")):
@@ -144,7 +139,7 @@ def _run_card(loaded: Loaded) -> str:
     """The run's own card, which its owner may have edited; a new one if it is of another run."""
     path = loaded.folder / "README.md"
     data = str(loaded.metadata.get("data", {}).get("fingerprint"))
-    if path.is_file():
+    if path.is_file():  # the fingerprint shows that the card is still about this run
         text = path.read_text(encoding="utf-8", errors="replace")
         if data in text:
             return text

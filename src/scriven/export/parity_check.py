@@ -139,6 +139,7 @@ def make_probe(loaded: Loaded) -> ParityProbe:
     tokenizer, task = loaded.tokenizer, probe_task(loaded)
     assert task is not None
     context = min(loaded.task.backbone.config.context_length, MAX_PROMPT + NEW_TOKENS)
+    # room for the continuation; half the context where it is short
     room = min(NEW_TOKENS, max(1, context // 2))
     lengths = [min(length, context - room - 1) for length in (8, 24, context)]
     written = _sample(loaded, max(lengths)) if loaded.task.is_generative else list(TEXTS[:3])
@@ -202,8 +203,8 @@ def _run_child(target: str, method: str, folder: Path, work: Path, request: dict
         raise CheckFailed(f"{name} could not use the files (exit {done.returncode}): {last}")
 
 
-def main() -> None:
-    """The child's side of `_run_child`."""
+def answer_request() -> None:
+    """The child's side of `_run_child`: one method of a target, on the files in a folder."""
     name, method, folder, work = sys.argv[1:]
     request = json.loads((Path(work) / "request.json").read_text())
     target = registry.module("scriven.export.targets", name).Target()
@@ -234,6 +235,7 @@ def compare_outputs(
         bound: the largest difference of logits that passes, as a fraction of their standard
             deviation; None for no bound.
     """
+    # 1. logits and greedy choices, prompt by prompt
     difference, stds, scores = 0.0, [], []
     gaps = [torch.zeros(0)]
     for prompt, tokens, logits in zip(probe.prompts, answer.tokens, answer.logits, strict=True):
@@ -247,11 +249,13 @@ def compare_outputs(
             chosen = ours.gather(1, torch.tensor(tokens)[:, None])[:, 0]
             gaps.append(ours.max(1).values - chosen)  # (count,), 0 where the choices agree
     gap = torch.cat(gaps)
+    # 2. the tokenizer
     unequal = [
         text
         for text, ids in zip(probe.texts, answer.ids, strict=True)
         if list(ids) != loaded.tokenizer.encode(text)
     ]
+    # 3. how large the logits are, which makes the bound independent of the model
     scale = sum(stds) / len(stds)
     if probe.task == "labels":  # one score per prompt has a spread only over all prompts
         scale = float(torch.cat(scores).std(correction=0))
@@ -274,7 +278,7 @@ def _logit_difference(
     ours: Tensor, logits: np.ndarray[Any, Any], probe: ParityProbe, normalised: bool
 ) -> float:
     """The largest absolute difference of (count, V) logits; infinite if one is NaN."""
-    other = torch.from_numpy(logits)
+    other = torch.from_numpy(logits)  # (count, V)
     for token in probe.never:
         forbidden = other[:, token] < FORBIDDEN_LOGIT
         other[forbidden, token] = ours[forbidden, token]
@@ -336,4 +340,4 @@ def _vocabulary(tokenizer: Tokenizer) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    answer_request()

@@ -197,6 +197,7 @@ def _find_architecture(
             raise InputError(f"{where}/{error}") from error
         if fields is not None:
             return name, module, fields
+    # none of them: say what it is, and what there is
     named = hf_config.get("architectures") or hf_config.get("model_type")
     class_name = named[0] if isinstance(named, list) and named else named
     if str(class_name).startswith("scriven-"):
@@ -223,6 +224,7 @@ def _check_tokenizer(
             f"{where} is not this model's: it pads with {tokenizer.pad} ({tokenizer.pad_token}) "
             f"and the model with {padding}; put the right one there"
         )
+    # a list where several tokens end a text, as with chat models
     ends = hf_config.get("eos_token_id")
     if ends is not None and tokenizer.eos not in (ends if isinstance(ends, list) else [ends]):
         raise InputError(
@@ -274,6 +276,7 @@ def _check_free(out: Path) -> Path:
 def _metadata(hf: HFFolder, name: str, path: Path, out: Path, parameters: int) -> dict[str, Any]:
     """The content of scriven.json for a model that was trained elsewhere."""
     runtime = choose_runtime(RuntimeSettings(dtype="float32"))
+    # newer than its neighbours, so that `latest` is the run just imported
     others = folder.list_runs(out.parent).values()
     return {
         "scriven": __version__,
@@ -321,6 +324,7 @@ def _license(path: Path) -> str | None:
         text = read_file(path / "README.md", metadata.SIZE_LIMIT).decode("utf-8", "replace")
     except (InputError, DamagedError):
         return None
+    # only the front matter counts: the text of a card may quote another license
     front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
     match = _LICENSE.search(front)
     return match[1] if match else None

@@ -90,7 +90,7 @@ def convert_pickle(source: Path, target: Path) -> None:
     raise InputError(f"{where} cannot be converted: {reason[:300]}")
 
 
-def main() -> int:
+def convert_stdin() -> int:
     """The child: reads standard input, writes standard output, and on failure one line of JSON
     with the reason to standard error."""
     source, target = 0, 1
@@ -104,7 +104,7 @@ def main() -> int:
             content = torch.load(file, map_location="cpu", weights_only=True)
         for piece in encode(_named_tensors(content)):
             rest = memoryview(piece)
-            while rest:
+            while rest:  # the system may write less than it was given
                 rest = rest[os.write(target, rest) :]
         os.fsync(target)
     except MemoryError:
@@ -118,6 +118,7 @@ def confine(size: int) -> None:
     """Gives up every right that reading a file of `size` bytes does not need, irrevocably."""
     import resource  # not on Windows
 
+    # in this order: reading /proc and making a ruleset need what the later steps forbid
     address_space = _address_space()
     leave_network()
     deny_file_system()
@@ -158,7 +159,9 @@ def deny_file_system() -> None:
         file_rights, 0b11 if version >= 4 else 0, 0b11 if version >= 6 else 0
     )
     libc = ctypes.CDLL(None)
+    # without it the kernel accepts a ruleset from privileged processes only
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    # a ruleset without a rule: every right that it handles is denied everywhere
     ruleset = libc.syscall(LANDLOCK_CREATE_RULESET, rights, ctypes.sizeof(rights), 0)
     if ruleset >= 0:
         libc.syscall(LANDLOCK_RESTRICT_SELF, ruleset, 0)
@@ -184,7 +187,7 @@ def _address_space() -> int:
 
 def _warm_up() -> None:
     """Reads a small file, so that nothing has to be imported once no file can be opened."""
-    for zipped in (True, False):
+    for zipped in (True, False):  # the formats since and before PyTorch 1.6
         buffer = io.BytesIO()
         torch.save({"weight": torch.ones(2).half()}, buffer, _use_new_zipfile_serialization=zipped)
         buffer.seek(0)
@@ -229,4 +232,4 @@ def _fail(reason: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(convert_stdin())

@@ -90,7 +90,7 @@ def _weight_map(index: Path) -> dict[str, str]:
 def pickled_files(path: Path) -> list[Path]:
     """The files of a folder that hold weights as a pickle."""
     index = path / f"{PICKLED[0]}.index.json"
-    if index.exists():
+    if index.exists():  # a large model, split into several files
         return [path / name for name in sorted(set(_weight_map(index).values()))]
     return [path / name for name in PICKLED if (path / name).exists()][:1]
 
@@ -124,6 +124,7 @@ def converted_folder(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="scriven-") as temporary:
         target = Path(temporary) / "converted"
         target.mkdir()
+        # copies, so that nothing else of the folder is reachable under the new path
         for name in SMALL_FILES:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, target / name)
@@ -150,7 +151,7 @@ def expected_tensors(
         ResourceError: they would not fit into memory.
     """
     task_file = registry.module("scriven.tasks", module.Model.pretraining_task)
-    with torch.device("meta"):
+    with torch.device("meta"):  # shapes without memory
         task = task_file.Task(module.Model(model_config), special=special)
     size = 4 * sum(weight.numel() for weight in task.parameters())
     available = available_memory()
@@ -218,7 +219,7 @@ def _checked(name: str, tensor: Tensor, expected: Tensor, path: Path) -> Tensor:
             f"{printable(path)}: {name} is {_shape(tensor)}, but config.json asks for "
             f"{_shape(expected)}"
         )
-    wide = tensor.float()
+    wide = tensor.float()  # float64 weights that overflow are infinite here, and refused
     if not bool(wide.isfinite().all()):
         raise DamagedError(f"{printable(path)}: {name} has NaN or infinite values")
     return wide

@@ -19,9 +19,8 @@ from ..data.batch import Batch
 from ..data.pairs import PairDataset, pair_targets
 from ..data.sampler import SequentialSampler, ShuffledSampler, length_bucketed_rows
 from ..data.shards import TokenDataset
-from ..evaluate.loss import Score, scored_bytes
+from ..evaluate.loss import Score, scored_bytes, token_nll
 from ..evaluate.ngram import MAX_TOKENS, NGram, default_order
-from ..evaluate.token_nll import token_nll
 from ..files import write_file
 from ..generate.engine import Engine
 from ..generate.fill_mask import show_predictions

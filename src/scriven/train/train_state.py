@@ -60,7 +60,7 @@ class TrainState:
     samples: int = 0
     """Number of the next sample; runs ahead of the steps after a rollback."""
     best_score: float | None = None
-    """`Score.selection_metric` of the best evaluation; less is better."""
+    """`Score.selection_value` of the best evaluation; less is better."""
     best_step: int = 0
     evals_without_improvement: int = 0
     nonfinite_steps: int = 0

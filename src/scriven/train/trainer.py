@@ -299,10 +299,10 @@ class Trainer:
         self.horizon.eval_reserve = 1.5 * self.eval_seconds + 1.0
         # 3. is it the best? a NaN never is
         best_score = math.inf if state.best_score is None else state.best_score
-        is_best = score.selection_metric < best_score
+        is_best = score.selection_value < best_score
         self.trackers.on_eval(state, score, is_best)
         if is_best:
-            state.best_score, state.best_step = score.selection_metric, state.step
+            state.best_score, state.best_step = score.selection_value, state.step
             state.evals_without_improvement = 0
             self.checkpointer.gather_weights()
             self.checkpointer.try_to_publish(state.step)

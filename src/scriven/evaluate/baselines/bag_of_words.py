@@ -54,7 +54,7 @@ class BagOfWords:
         answers: list[Answer] = []
         source = iter(rows)
         while batch := list(islice(source, BATCH)):
-            ids = self.regression.logits(self.features.matrix(batch)).argmax(1)
+            ids = self.regression.logits(self.features.matrix(batch)).argmax(1)  # (n,)
             answers += [self.labels[label] for label in ids.tolist()]
         return answers
 
@@ -65,12 +65,14 @@ def fit(rows: Iterable[Row]) -> BagOfWords:
     Raises:
         InputError: there are no rows.
     """
+    # 1. labels and features of the training rows
     sample = reservoir_sample(rows, MAX_ROWS)
     names = tuple(sorted({row["label"] for row in sample}))
     label_id = {label: number for number, label in enumerate(names)}
     features = Features.of(sample)
     labels = torch.tensor([label_id[row["label"]] for row in sample])
-    matrix = features.matrix(sample)
+    matrix = features.matrix(sample)  # (n, f), sparse
+    # 2. the penalty, 3. the regression
     start = LogisticRegression.zero(len(features), len(names))
     penalty = DEFAULT_PENALTY
     if len(sample) >= MIN_ROWS and len(names) > 1:
@@ -138,6 +140,7 @@ def row_features(row: Row) -> list[str]:
         return list(dict.fromkeys(_unigrams_and_bigrams(word_tokenize(row["text"]))))
     names = ("premise", "hypothesis") if "premise" in row else ("first", "second")
     first, second = (word_tokenize(row[name]) for name in names)
+    # a dict and not a set: its order does not change from process to process
     return list(dict.fromkeys(_pair_features(first, second)))
 
 

@@ -50,11 +50,12 @@ def _rouge_by_length(source: str, target: str) -> Floats:
     """(MAX_WORDS,) ROUGE-L of the lead of each length, from 1."""
     parts = [rouge_words(part) for part in source.split(maxsplit=MAX_WORDS)[:MAX_WORDS]]
     reference = rouge_words(target)
+    # ROUGE-L of every lead at once: the LCS of each prefix of the source with the target
     lengths = [0, *lcs_lengths([word for part in parts for word in part], reference)]
     scores = np.zeros(MAX_WORDS)
     read, score = 0, 0.0
     for place in range(MAX_WORDS):
-        if place < len(parts):
+        if place < len(parts):  # a word between spaces may hold several of ROUGE's words
             read += len(parts[place])
             score = f1(lengths[read], read, len(reference))
         scores[place] = score  # past the end of the source the lead stays the same

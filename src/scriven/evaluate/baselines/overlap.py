@@ -52,6 +52,7 @@ def fit(rows: Iterable[Row]) -> Overlap:
     tfidf = TfIdf.fit(text for row in sample for text in (row["first"], row["second"]))
     cosines = np.array([tfidf.cosine_similarity(row["first"], row["second"]) for row in sample])
     scores = np.array([float(row["score"]) for row in sample])
+    # least squares in closed form; without variance the line is flat at the mean score
     centred = cosines - cosines.mean()
     variance = float(centred @ centred)
     slope = float(centred @ scores) / variance if variance > 1e-12 else 0.0

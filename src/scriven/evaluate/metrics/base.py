@@ -100,8 +100,9 @@ class LabelPairs:
         # an unknown truth and a missing answer get ids of their own, so they are never equal
         truth = np.where(truth == UNKNOWN, known, truth)
         predicted = np.where(predicted == UNKNOWN, known + 1, predicted)
-        pairs, counts = np.unique(truth * (known + 2) + predicted, return_counts=True)
-        true, answered = np.divmod(pairs, known + 2)
+        # one number per pair of labels, so that equal rows are counted by one sort
+        pairs, counts = np.unique(truth * (known + 2) + predicted, return_counts=True)  # (k,)
+        true, answered = np.divmod(pairs, known + 2)  # (k,) each
         labels, places = np.unique(np.concatenate([true, answered]), return_inverse=True)
         return cls(counts, places[: len(pairs)], places[len(pairs) :], len(labels))
 
@@ -116,7 +117,7 @@ class LabelPairs:
 
     def by_label(self, drawn: Floats) -> tuple[Floats, Floats, Floats]:
         """(r, k) -> (r, L) rows that are truly, predictedly and correctly of each label."""
-        right = self.truth == self.predicted
+        right = self.truth == self.predicted  # (k,)
         return (
             self._sum(drawn, self.truth),
             self._sum(drawn, self.predicted),
@@ -127,7 +128,7 @@ class LabelPairs:
         """Adds the columns (r, k) of the same label (k,): (r, L)."""
         total = np.zeros((len(drawn), self.labels))
         order = np.argsort(label, kind="stable")
-        present, starts = np.unique(label[order], return_index=True)
+        present, starts = np.unique(label[order], return_index=True)  # (p,) of L labels
         if len(present):
             total[:, present] = np.add.reduceat(drawn[:, order], starts, axis=1)
         return total
@@ -135,6 +136,7 @@ class LabelPairs:
 
 def correlation(xy: Floats, xx: Floats, yy: Floats) -> Floats:
     """(r,) covariance over the root of both variances; 0 where a variance vanishes."""
+    # a constant side has rounding errors for a variance, never exactly 0
     sound = (xx > SMALLEST_VARIANCE) & (yy > SMALLEST_VARIANCE)
     root = np.sqrt(np.where(sound, xx * yy, 1.0))
     return np.asarray(np.where(sound, xy / root, 0.0).clip(-1.0, 1.0))
@@ -165,7 +167,7 @@ def sacrebleu_statistic(name: str, references: list[str], written: list[str]) ->
     counts = np.array(metric._extract_corpus_statistics(written, [references]), np.float64)
 
     def score(drawn: Floats) -> Floats:  # (r, n) -> (r,)
-        sums = (drawn @ counts).astype(np.int64).tolist()
+        sums = (drawn @ counts).astype(np.int64).tolist()  # (r, s) sums of s counts per text
         return np.array([metric._compute_score_from_stats(each).score for each in sums])
 
     one = row_statistic(len(counts), score)

@@ -16,7 +16,7 @@ def statistic(truth: Ids, predicted: Ids) -> Statistic:
 
 def macro_f1(true: Floats, predicted: Floats, correct: Floats) -> Floats:
     """(r, L) rows of each label -> (r,)."""
-    either = true + predicted
+    either = true + predicted  # (r, L)
     occurs = either > 0
     f1 = np.divide(2 * correct, either, out=np.zeros_like(correct), where=occurs)
     return np.asarray(f1.sum(axis=1) / occurs.sum(axis=1))

@@ -19,7 +19,7 @@ def statistic(truth: Ids, predicted: Ids) -> Statistic:
 
 def matthews(true: Floats, predicted: Floats, correct: Floats) -> Floats:
     """(r, L) rows of each label -> (r,)."""
-    rows, right = true.sum(axis=1), correct.sum(axis=1)
+    rows, right = true.sum(axis=1), correct.sum(axis=1)  # (r,) each
     covariance = right * rows - (true * predicted).sum(axis=1)
     root = np.sqrt((rows**2 - (true**2).sum(axis=1)) * (rows**2 - (predicted**2).sum(axis=1)))
     value = np.divide(covariance, root, out=np.zeros_like(covariance), where=root > 0)

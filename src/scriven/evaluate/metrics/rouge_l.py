@@ -46,11 +46,11 @@ def lcs_lengths(first: Sequence[str], second: Sequence[str]) -> Iterator[int]:
     Yields after each word of `first`. The columns of the usual table are the bits of one integer
     (Hyyrö 2004, Bit-parallel LCS-length computation revisited): a bit falls where the length grows.
     """
-    places: dict[str, int] = {}
+    places: dict[str, int] = {}  # word -> the bits of its places in `second`
     for at, word in enumerate(second):
         places[word] = places.get(word, 0) | 1 << at
     whole = (1 << len(second)) - 1
-    bits = whole
+    bits = whole  # no bit has fallen: length 0
     for word in first:
         matches = bits & places.get(word, 0)
         bits = ((bits + matches) | (bits - matches)) & whole

@@ -107,6 +107,7 @@ class Target(ExportTarget):
         backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         backend.encode_special_tokens = True
         ids = [backend.encode(text, add_special_tokens=False).ids for text in probe.texts]
+        # CTranslate2 takes and gives tokens by their text
         token_ids = backend.get_vocab(with_added_tokens=True)
         names = sorted(token_ids, key=lambda name: token_ids[name])
         never = [[names[number]] for number in probe.never]
@@ -162,6 +163,7 @@ def _generate(
         end_token=[],
         suppress_sequences=never,
     )
+    # generation gives no logits: a second pass over prompt and text does
     written = list(results[0].sequences[0])
     return written, _floats(model.forward_batch([prompt + written]))[0, len(prompt) - 1 : -1]
 

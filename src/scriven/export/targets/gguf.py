@@ -195,12 +195,14 @@ class Target(ExportTarget):
         # keys and values are rounded to 16 bits by default
         params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        # 1. the tokenizer; special tokens are not parsed, as in our own encode
         server = xllamacpp.Server(params)  # listens on this machine's own address only
         ids, tokens, logits = [], [], []
         for text in probe.texts:
             plain = {"content": text, "add_special": False, "parse_special": False}
             ids.append(_post(server, "tokenize", plain)["tokens"])
         letter = _post(server, "tokenize", {"content": "e", "add_special": False})["tokens"][0]
+        # 2. greedy text, then 3. the log-probabilities before each of its tokens
         for prompt, count in requests:
             request = {
                 "prompt": list(prompt), "n_predict": count, "samplers": ["top_k"], "top_k": 1,
@@ -250,7 +252,7 @@ def interleave(weight: Tensor, heads: int) -> Tensor:
     """Query or key weights (heads · D, W) for llama.cpp's `llama`, whose rotary embedding pairs
     dimension 2i with 2i + 1 where ours pairs i with i + D/2; its `qwen3` does as ours."""
     rows, width = weight.shape
-    halves = weight.view(heads, 2, rows // heads // 2, width)
+    halves = weight.view(heads, 2, rows // heads // 2, width)  # (H, 2, D/2, W)
     return halves.transpose(1, 2).reshape(rows, width)
 
 
@@ -284,7 +286,7 @@ def _storage(name: str, tensor: Tensor, dtype: str) -> str:
     if dtype == "q8_0" and tensor.size(-1) % Q8_BLOCK:
         return "F16"  # a row that is no multiple of a block
     if dtype == "f16" and float(tensor.abs().max()) > torch.finfo(torch.float16).max:
-        return "F32"
+        return "F32"  # 16 bits would be infinite
     return dtype.upper()
 
 
@@ -326,6 +328,7 @@ def add_vocabulary(writer: Any, tokenizer: Tokenizer, size: int) -> None:
         _CONTROL if name in tokenizer.special else _BYTE if name in byte_tokens else _NORMAL
         for name in names
     ]
+    # rows without a token: a vocabulary padded to a round number
     unused = range(len(names), size)  # llama.cpp wants a name for every row
     names += [f"[PAD{number}]" for number in unused]
     types += [_UNUSED] * len(unused)

@@ -74,6 +74,7 @@ class Target(ExportTarget):
         }[probe.task]
         model = auto_class.from_pretrained(folder, local_files_only=True, dtype="auto").eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        # special tokens in a text are text, as in our own encode
         ids = [
             tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
             for text in probe.texts
@@ -114,7 +115,7 @@ def _generate(
             return_dict_in_generate=True,
         ),
     )
-    tokens = output.sequences[0, -count:].tolist()
+    tokens = output.sequences[0, -count:].tolist()  # an encoder-decoder gives no prompt
     return tokens, _floats(torch.cat(output.logits))
 
 
