@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scriven.report import curves
-from scriven.report.curves import Frame, Level, Line, chart, downsample, fit, ticks
+from scriven.report.curves import Axes, Line, ReferenceLine, chart, downsample, fit_axes, ticks
 
 
 def show(value: float) -> str:
@@ -70,7 +70,7 @@ def losses(count: int) -> list[tuple[float, float]]:
 
 def check_coordinates(count: int = 60) -> None:
     points = losses(count)
-    level = Level("counting", 1.67)
+    level = ReferenceLine("counting", 1.67)
     drawing = Drawing(
         chart("Loss", [Line("validation", "held", points, dots=True)], show=show, level=level)
     )
@@ -91,13 +91,13 @@ def test_points_read_back_by_the_axis_labels_are_the_data():
 
 
 def test_the_check_above_notices_a_curve_that_is_not_to_scale(monkeypatch):
-    real = Frame.place
+    real = Axes.place
 
-    def bent(self: Frame, point: tuple[float, float]) -> tuple[float, float]:
+    def bent(self: Axes, point: tuple[float, float]) -> tuple[float, float]:
         x, y = real(self, point)
         return x, y + 0.01 * y * (1000 - y) / 1000
 
-    monkeypatch.setattr(Frame, "place", bent)
+    monkeypatch.setattr(Axes, "place", bent)
     with pytest.raises(AssertionError):
         check_coordinates()
 
@@ -109,7 +109,7 @@ def test_the_check_above_notices_a_point_too_few(monkeypatch):
 
 
 def test_a_frame_has_later_to_the_right_and_more_at_the_top():
-    frame = Frame(right=200, bottom=1.0, top=5.0)
+    frame = Axes(right=200, bottom=1.0, top=5.0)
     assert frame.place((0, 5.0)) == (0, 0)
     assert frame.place((200, 1.0)) == (1000, 1000)
     assert frame.place((50, 2.0)) == (250, 750)
@@ -140,15 +140,15 @@ def test_a_long_run_is_drawn_with_at_most_400_points_and_no_dots():
 def test_a_peak_at_the_start_may_leave_the_frame_and_the_page_says_so():
     points = [(1.0, 90.0)] + [(float(i), 2.0 - i / 200) for i in range(2, 101)]
     line = Line("training", "train", points)
-    assert fit([line], cut="top").top < 3
-    assert fit([line]).top > 90
+    assert fit_axes([line], cut="top").top < 3
+    assert fit_axes([line]).top > 90
     words = "".join(Drawing(chart("Loss", [line], show=show, cut="top")).words)
     assert "above the frame, up to 90.000" in words
 
 
 def test_a_short_line_is_never_cut():
     points = [(1.0, 90.0), (2.0, 3.0), (3.0, 2.0)]
-    assert fit([Line("training", "train", points)], cut="top").top > 90
+    assert fit_axes([Line("training", "train", points)], cut="top").top > 90
 
 
 @pytest.mark.parametrize("points", [[(0.0, 0.0)], [(5.0, 1.5)], [(1.0, 2.0), (2.0, 2.0)]])
@@ -186,7 +186,7 @@ def test_the_chart_is_told_in_words():
                 "Loss, nats",
                 [Line("training", "train", [(1.0, 4.0), (1000.0, 1.5)])],
                 show=show,
-                level=Level("counting 5-grams", 1.67),
+                level=ReferenceLine("counting 5-grams", 1.67),
                 mark=(1000.0, 1.5),
             )
         ).words

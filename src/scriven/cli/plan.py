@@ -63,10 +63,10 @@ def plan(
         utilisation=utilisation,
         settings=settings or {},
     )
-    emit(data, describe(data), json)
+    emit(data, _describe(data), json)
 
 
-def describe(data: dict[str, Any]) -> str:
+def _describe(data: dict[str, Any]) -> str:
     """The plan for a person: three tables and the command."""
     parts = [table(_model(data)), _memory(data), table(_time(data)), data["command"]]
     return "\n\n".join(parts)
@@ -80,6 +80,7 @@ def _model(data: dict[str, Any]) -> list[tuple[str, str]]:
         if model.get(name) is not None
     )
     epochs = f", {data['passes']:.3g} epochs of the text" if data["passes"] else ""
+    # 6 FLOPs per weight and token, and those of attention
     between = data["flops_between"]
     return [
         ("size", f"{data['size']}: {data['architecture']}, {shape}"),
@@ -108,6 +109,7 @@ def _memory(data: dict[str, Any]) -> str:
     """Memory of one device by part and layout, with one sequence at a time."""
     from ..plan.estimate import peak_memory
 
+    # one line per layout, one column per part
     names = list(next(iter(data["memory"].values())))
     head = ["memory per device", *names, "peak"]
     rows = [
@@ -139,11 +141,13 @@ def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     for layout, sent in data["bytes_sent_per_token"].items():
         rows.append((f"sent, {layout}", f"{si(sent)}B per token that a device reads"))
+    # it does not fit: no speed to report
     if data["layout"] is None:
         needed = data["gpus_needed"]
         how = f"{needed:,} of them would hold it" if needed else "no number of them holds it"
         return [*rows, ("bottleneck", f"memory: it does not fit; {how}")]
     parts, share = data["seconds_of_an_update"], data["share_of_peak"]
+    # device hours are what a cloud charges for
     hours = data["seconds"] * data["gpus"] / 3600
     places = 0 if hours >= 100 else 2
     rows += [
@@ -156,6 +160,7 @@ def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
         ("speed", f"{si(data['tokens_per_second'])} tokens/s, {share:.1%} of the peak"),
         ("time", f"{rough_duration(data['seconds'])}, {hours:,.{places}f} device hours"),
     ]
+    # more devices than sequences in a batch
     if data["idle"]:
         rows.append(
             ("idle", f"{data['idle']:,} devices: a step has {data['batch_size']:,} sequences")

@@ -17,22 +17,29 @@ from .model_stats import ModelStats
 
 Parallel = Literal["ddp", "fsdp"]
 
+# Bytes of a number.
 FLOAT32, BFLOAT16 = 4, 2
-"""Bytes of a number."""
+
+# Bytes of an activation where matmuls are in bfloat16: norms keep float32.
 BFLOAT16_ACTIVATION = 2.4
-"""Bytes of an activation where matmuls are in bfloat16: norms keep float32."""
+
+# Kernels of a step, forward and backward: per layer, and outside the layers.
 KERNELS_PER_LAYER, OTHER_KERNELS = 92, 40
-"""Kernels of a step, forward and backward: per layer, and outside the layers."""
+
+# Seconds to launch one.
 KERNEL_LAUNCH = 5e-6
-"""Seconds to launch one."""
+
+# Bytes of temporaries for each element that Muon orthogonalises at once.
 MUON_BYTES = 20
-"""Bytes of temporaries for each element that Muon orthogonalises at once."""
+
+# Bytes of a parameter that AdamW reads and writes: weight, gradient and two moments.
 ADAMW_TRAFFIC = 28
-"""Bytes of a parameter that AdamW reads and writes: weight, gradient and two moments."""
+
+# How much slower a simpler layout may be.
 SIMPLER_TOLERANCE = 1.05
-"""How much slower a simpler layout may be."""
+
+# Fraction of a device's memory that can be planned with.
 USABLE_MEMORY = 0.9
-"""Fraction of a device's memory that can be planned with."""
 
 PARTS = {
     "arithmetic": "arithmetic",
@@ -94,6 +101,7 @@ def memory_by_part(
     stats: ModelStats, layout: Layout, hardware: Hardware, devices: int, micro: int
 ) -> dict[str, float]:
     """Bytes of one device, by part, with `micro` sequences at once."""
+    # fsdp shards parameters, gradients and optimizer state; ddp replicates them
     shards = devices if layout.parallel == "fsdp" else 1
     copies = 0.0
     if shards > 1:  # two gathered blocks at a time, one gradient, and what is not in blocks
@@ -108,6 +116,7 @@ def memory_by_part(
         activations = (
             FLOAT32 * stats.layers * stats.d_model + number * ACTIVATIONS_PER_LAYER * stats.d_model
         )
+    # activations grow with what is computed at once, everything else does not
     tokens = micro * stats.context_length
     return {
         "weights": FLOAT32 * stats.parameters / shards,
@@ -134,6 +143,7 @@ def bytes_sent(
     ddp: one ring all-reduce of all gradients. fsdp: for each micro-batch an all-gather of the
     weights in forward and another in backward, and a reduce-scatter of the gradients.
     """
+    # each device sends all but its own part once round the ring
     ring = (devices - 1) / devices
     if layout.parallel == "ddp":
         return 2 * ring * FLOAT32 * stats.parameters
@@ -155,9 +165,12 @@ def seconds_by_part(
     Args:
         utilisation: fraction of the peak that matmuls reach.
     """
+    # the device with most sequences sets the pace
     rows = _local_batch(stats, devices)
     flops_per_second = hardware.peak * utilisation
+    # a second forward pass: one third of forward and backward together
     recompute = 4 / 3 if layout.checkpointing else 1.0
+    # the slowest link counts
     one_node = devices <= hardware.per_node
     link = hardware.link if one_node else min(hardware.link, hardware.network)
     sent = bytes_sent(stats, layout, hardware, devices, micro) if devices > 1 else 0.0

@@ -47,11 +47,11 @@ GPUS = {
     "h200": Hardware("H200", 989e12, 141e9, 4.8e12, 450e9, 400e9, 8),
 }
 
+# Bytes per second of 10 Gb/s, between nodes of which nothing better is known.
 ETHERNET = 1.25e9
-"""Bytes per second of 10 Gb/s, between nodes of which nothing better is known."""
 
+# Bytes per second of a CPU's memory, where nothing is measured.
 CPU_BANDWIDTH = 20e9
-"""Bytes per second of a CPU's memory, where nothing is measured."""
 
 
 def hardware_of(name: str | None, measured: bool = True) -> Hardware:
@@ -65,10 +65,12 @@ def hardware_of(name: str | None, measured: bool = True) -> Hardware:
         SettingError: no such device.
     """
     name = name.lower() if name else None
+    # 1. a GPU of the table
     if name in GPUS:
         return GPUS[name]
     if name not in (None, "cpu"):
         raise SettingError(f"--device {name!r} is unknown: use {', '.join(GPUS)} or cpu")
+    # 2. this machine; a known GPU has better figures in the table
     runtime = choose_runtime(RuntimeSettings(device=name))
     device, on_gpu = runtime.device, runtime.device.type != "cpu"
     if device.type == "cuda":
@@ -80,8 +82,9 @@ def hardware_of(name: str | None, measured: bool = True) -> Hardware:
     else:
         title = "this GPU" if on_gpu else "this CPU"
         memory = float(available_memory() or 8e9)
-    peak = matmul_rate(device, runtime.dtype) if measured else 0.0
-    bandwidth = copy_rate(device) if measured else CPU_BANDWIDTH
+    # 3. measured, unless the caller gives the peak
+    peak = _matmul_flops(device, runtime.dtype) if measured else 0.0
+    bandwidth = _copy_bandwidth(device) if measured else CPU_BANDWIDTH
     source = "measured just now" if measured else "as given"
     half = runtime.dtype != torch.float32
     return Hardware(
@@ -89,14 +92,14 @@ def hardware_of(name: str | None, measured: bool = True) -> Hardware:
     )  # fmt: skip
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
+def _matmul_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
     """FLOPs per second of a square matmul."""
     size = 1024 if device.type == "cpu" else 8192
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     return 2 * size**3 * _calls_per_second(lambda: left @ right, device, seconds)
 
 
-def copy_rate(device: torch.device, seconds: float = 0.2) -> float:
+def _copy_bandwidth(device: torch.device, seconds: float = 0.2) -> float:
     """Bytes per second read and written by a copy too large for any cache."""
     source = torch.zeros(1 << 25, device=device)
     target = torch.empty_like(source)
@@ -104,6 +107,7 @@ def copy_rate(device: torch.device, seconds: float = 0.2) -> float:
 
 
 def _calls_per_second(work: Callable[[], object], device: torch.device, seconds: float) -> float:
+    # the first call allocates and may compile
     work()
     _synchronize(device)
     began, count = time.perf_counter(), 0

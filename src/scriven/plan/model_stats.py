@@ -66,6 +66,7 @@ def model_stats(architecture: str, model: Any, optimizer: str, fused: bool) -> M
     )
     by_part = parameters_by_part(task)
     parameters = sum(by_part.values())
+    # an fsdp device gathers one block at a time
     backbone: Any = task.backbone
     blocks = [sum(each.numel() for each in block.parameters()) for block in backbone.blocks]
     matrices = _orthogonalised(task, optimizer)
@@ -76,6 +77,7 @@ def model_stats(architecture: str, model: Any, optimizer: str, fused: bool) -> M
         min(count, matrices_per_batch(shape)) * math.prod(shape)
         for shape, count in Counter(matrices).items()
     ]
+    # attention FLOPs are three times the forward: backward costs two
     flops = flops_per_token(task)
     return ModelStats(
         parameters,

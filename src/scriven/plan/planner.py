@@ -18,8 +18,8 @@ from .estimate import LAYOUTS, Estimate, bytes_sent, estimate, fewest_devices, m
 from .hardware import Hardware, hardware_of
 from .model_stats import ModelStats, model_stats
 
+# Fraction of the peak that good trainings reach: docs/scaling.md compares with published ones.
 UTILISATION = 0.4
-"""Fraction of the peak that good trainings reach: docs/scaling.md compares with published ones."""
 MOST_DEVICES = 1 << 20
 MOST_ITERATIONS = 12
 
@@ -92,6 +92,7 @@ def plan(
     ):
         if value is not None and not 0 < value <= most:
             raise SettingError(f"--{name}={value}: above 0, up to {most:g}")
+    # a given peak needs no measurement
     hardware = hardware_of(device, measured=peak is None)
     if peak is not None:
         hardware = replace(hardware, peak=peak * 1e12, source="as given")
@@ -106,7 +107,7 @@ def plan(
         scaling_laws.parse_token_count(tokens) if tokens else None,
         dict(settings or {}),
     )
-    return report(args, _FixedPoint(args, size).solve())
+    return plan_as_dict(args, _FixedPoint(args, size).solve())
 
 
 class _FixedPoint:
@@ -115,15 +116,18 @@ class _FixedPoint:
 
     def __init__(self, args: PlanArgs, size: str | None) -> None:
         self.args, self.budget = args, args.budget
+        # 1. what is given: a size, a budget, a text, or nothing
         if size is None and self.budget is None and args.text_tokens is None:
             self.budget = Budget("seconds", 600)  # the default of `train`
         self.unit = self.budget.unit if self.budget else None
         self.amount = self.budget.amount if self.budget else 0.0
+        # 2. the model and the settings that are not open
         self.default_model = registry.module("scriven.models", args.architecture).Config()
         sections = config.sections(args.settings)
         self.model_changes = sections.pop("model", {})
         self.settings = _changed(sections)
         self.flops_per_second = args.hardware.peak * args.utilisation * args.devices
+        # 3. where the iteration starts
         self.size_follows = size is None and self.unit == "seconds"
         """Whether the size follows from seconds."""
         self.size = size or self._initial_size()
@@ -232,11 +236,12 @@ def _block_parameters(size: str) -> int:
 
 def _three_digits(tokens: float) -> float:
     """Rounded, so that a command can name it."""
+    # 12,345,678 -> 12,300,000
     digits = 2 - math.floor(math.log10(max(1.0, tokens)))
     return float(round(max(1.0, tokens), digits))
 
 
-def report(args: PlanArgs, planned: Planned) -> dict[str, Any]:
+def plan_as_dict(args: PlanArgs, planned: Planned) -> dict[str, Any]:
     """The plan in plain values, as `--json` prints it."""
     stats, hardware, devices = planned.stats, args.hardware, args.devices
     optim = planned.settings.optim
@@ -314,8 +319,10 @@ def command(args: PlanArgs, planned: Planned) -> str:
         # the vocabulary of a real text comes from its tokenizer
         flag = name.replace("model.vocab_size", "tokenizer.vocab_size")
         words.append(f"--{flag} {value}")
+    # it does not fit, so there is no layout to name
     if result is None:
         return " ".join(words)
+    # `train` chooses this micro-batch itself, unless a smaller one has to fit
     default_micro = max(1, scaling_laws.GPU_TOKENS // stats.context_length)
     local_batch = math.ceil(stats.batch_size / args.devices)
     if "train.micro_batch_size" not in args.settings:
@@ -325,6 +332,7 @@ def command(args: PlanArgs, planned: Planned) -> str:
         words.append("--runtime.activation_checkpointing true")
     if args.devices == 1:
         return " ".join(words)
+    # several devices are started by torchrun
     nodes = math.ceil(args.devices / args.hardware.per_node)
     per_node = min(args.devices, args.hardware.per_node)
     where = "--standalone" if nodes == 1 else f"--nnodes {nodes} --rdzv-endpoint HOST:29500"

@@ -17,16 +17,16 @@ from .compare_table import COLUMNS, Row, Value, markdown, terminal
 from .finetune_section import CONTROL, is_finetuned, learns_text, main_score
 from .run_log import RunLog, finite, key_metrics, read_run_log
 
+# What the loss of a task means, where it is not the likelihood of the next token.
 LOSS_KINDS = {"masked": "masked tokens, each guessed from both sides (a pseudo-likelihood)"}
-"""What the loss of a task means, where it is not the likelihood of the next token."""
 
 NEXT_TOKEN = "the next token"  # noqa: S105
 
+# From so many documents on, the held-out ones are drawn by the seed (data/split.py).
 MANY_DOCUMENTS = 10
-"""From so many documents on, the held-out ones are drawn by the seed (data/split.py)."""
 
+# Columns that only fine-tuned runs have.
 FINETUNE_COLUMNS = ("task", "base", "scored_by", "score", "interval", "baseline", "control")
-"""Columns that only fine-tuned runs have."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def compare(names: Sequence[str], *, fold_seeds: bool = False) -> Comparison:
     Raises:
         InputError: no such run. DamagedError: a record that is not what was written.
     """
-    rows = [read_row(folder) for folder in find_runs(names)]
+    rows = [read_run_row(folder) for folder in find_runs(names)]
     _tell_apart(rows)
     if fold_seeds:
         rows = fold(rows)
@@ -80,6 +80,7 @@ def find_runs(names: Sequence[str]) -> list[Path]:
     if not names:
         raise InputError("no runs: name some, as in `scriven compare latest`")
     folders: dict[Path, Path] = {}
+    # the resolved path tells a run named twice from two runs
     for name in names:
         for folder in _find(name):
             folders.setdefault(folder.resolve(), folder)
@@ -88,11 +89,14 @@ def find_runs(names: Sequence[str]) -> list[Path]:
 
 def _find(name: str) -> list[Path]:
     for folder in (RUNS / name, Path(name)):
+        # 1. a folder of runs means all of them
         inside = list(list_runs(folder).values()) if name else []
         if inside and not (folder / "scriven.json").is_file():
             return inside
+    # 2. a single run
     if not glob.has_magic(name):
         return [find_run(name)]
+    # 3. a pattern, under runs/ first
     for pattern in (str(RUNS / name), name):
         paths = [Path(path) for path in sorted(glob.glob(pattern))]
         matches = [path for path in paths if (path / "scriven.json").is_file()]
@@ -109,7 +113,7 @@ def _tell_apart(rows: list[Row]) -> None:
             row.name = str(row.folder)
 
 
-def read_row(folder: Path) -> Row:
+def read_run_row(folder: Path) -> Row:
     """Reads a run folder, finished or not.
 
     Raises:
@@ -123,6 +127,7 @@ def read_row(folder: Path) -> Row:
         values["bits_per_byte"] = values["ngram_loss"] = None
         if learns_text(run):  # the training loss includes the language modelling loss
             values["train_loss"] = None
+    # runs are ranked only where dataset and kind of loss are equal
     metrics = key_metrics(run)
     return Row(
         name=run.name,
@@ -213,6 +218,7 @@ def _count(run: RunLog, *path: str) -> int | None:
 def _late_mean(run: RunLog, best_step: int | None, name: str) -> float | None:
     """A training metric when the best weights were saved: the mean over the last 5 % of the lines
     up to there, as single lines are noisy."""
+    # the weights that are kept are those of the best step, not of the last
     until = [each for each in run.steps if best_step is None or each.step <= best_step]
     values = [value for each in until if (value := finite(getattr(each, name))) is not None]
     late = values[-max(1, len(values) // 20) :]
@@ -227,6 +233,7 @@ def _dataset(run: RunLog) -> tuple[Value, ...]:
     """
     if is_finetuned(run):
         return _table(run)
+    # a single text is split at its end, so the fingerprint is the same for every seed
     documents = run.number("data", "documents")
     if documents is None or documents < MANY_DOCUMENTS:
         return (run.text("data", "fingerprint"),)
@@ -242,6 +249,7 @@ def _dataset(run: RunLog) -> tuple[Value, ...]:
 def _table(run: RunLog) -> tuple[Value, ...]:
     """Which rows a fine-tuned run is scored on. Where the seed draws those that are held out, the
     fingerprint is another for each seed, and the table is known by its name and its size."""
+    # a validation file of its own is the same for every seed
     held = run.text("finetune", "validation")
     sources = run.get("data", "sources")
     names = [str(each) for each in sources] if isinstance(sources, list) else []
@@ -255,6 +263,7 @@ def _table(run: RunLog) -> tuple[Value, ...]:
 
 def _config(run: RunLog) -> str:
     """Everything that was decided, except the seed."""
+    # an equal configuration on equal data is one more sample of the same recipe
     settings = run.get("settings")
     kept = {key: value for key, value in settings.items() if key != "seed"} if settings else {}
     parts = [run.text("architecture"), run.text("task"), run.get("model"), kept]
@@ -288,6 +297,7 @@ def _folded(rows: list[Row]) -> Row:
         if len(numbers) == len(rows):
             values[column.key] = sum(numbers) / len(numbers)
             spread[column.key] = (max(numbers) - min(numbers)) / 2
+    # an interval and a baseline belong to one seed; there is no mean of them
     for name in ("interval", "baseline"):  # those of one seed
         values[name] = None
     values["seed"] = f"{len(rows)} seeds"
@@ -303,6 +313,7 @@ def _folded(rows: list[Row]) -> Row:
 
 def _name(names: list[str]) -> str:
     """What the names begin with: gpt2 for gpt2-0 and gpt2-1."""
+    # the common prefix without a number at its end
     shortest = min(map(len, names))
     same = (n for n in range(shortest, 0, -1) if len({name[:n] for name in names}) == 1)
     return names[0][: next(same, 0)].rstrip("0123456789").rstrip("-_. ") or names[0]
@@ -319,9 +330,11 @@ def add_notes(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         row.notes, row.best = [], False
         groups.setdefault((*row.dataset, row.loss_kind), []).append(row)
+    # 1. the best of each group of comparable runs
     usual = _usual(groups)
     for group in groups.values():
         _mark_best(group)
+    # 2. footnotes on runs that differ from most: loss, data, state, seeds
     for row in rows:
         alone = row.ranked_by == "score" and len({each.loss_kind for each in rows}) == 1
         if row.loss_kind != NEXT_TOKEN and not alone:
@@ -369,11 +382,13 @@ def _number(value: object) -> float | None:
 
 def _mark_best(group: list[Row]) -> None:
     """The lowest loss or the highest score, where there is something to be better than."""
+    # a single run is not the best of itself
     measured = [
         (figure, row) for row in group if (figure := _number(row.values[row.ranked_by])) is not None
     ]
     if len(measured) < 2:
         return
+    # an unfinished run may still improve, so it neither wins nor loses
     finished = [pair for pair in measured if pair[1].finished]
     if finished:
         sign = -1 if finished[0][1].ranked_by == "score" else 1

@@ -54,7 +54,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """One property of each run."""
 
     key: str
@@ -79,49 +79,50 @@ def _plain(value: float | None) -> str:
 
 
 COLUMNS = (
-    Column("architecture", "architecture"),
-    Column("parameters", "parameters"),
-    Column("layers", "layers"),
-    Column("heads", "heads"),
-    Column("d_model", "d_model"),
-    Column("vocab_size", "vocab_size"),
-    Column("context_length", "context_length"),
-    Column("positions", "positions"),
-    Column("dropout", "dropout", _plain),
-    Column("batch_size", "batch size"),
-    Column("optimizer", "optimizer"),
-    Column("lr", "learning rate", _plain),
-    Column("muon_lr", "Muon learning rate", _plain),
-    Column("seed", "seed"),
-    Column("steps", "steps", result=True),
-    Column("tokens", "tokens read", compact, result=True),
-    Column("task", "task"),
-    Column("base", "base model"),
-    Column("scored_by", "scored by"),
-    Column("score", "score", decimal, result=True),
-    Column("interval", "95 % interval"),
-    Column("baseline", "best baseline"),
-    Column("control", "no pre-training", decimal, result=True),
-    Column("train_loss", "train loss", _loss, result=True),
-    Column("val_loss", "val loss", _loss, result=True),
-    Column("train_accuracy", "train accuracy", percent, result=True),
-    Column("val_accuracy", "val accuracy", percent, result=True),
-    Column("bits_per_byte", "bits per byte", _loss, result=True),
-    Column("ngram_loss", "n-gram loss", _loss, result=True),
-    Column("seconds", "time", duration, result=True),
-    Column("tokens_per_second", "tokens/s", compact, result=True),
+    TableColumn("architecture", "architecture"),
+    TableColumn("parameters", "parameters"),
+    TableColumn("layers", "layers"),
+    TableColumn("heads", "heads"),
+    TableColumn("d_model", "d_model"),
+    TableColumn("vocab_size", "vocab_size"),
+    TableColumn("context_length", "context_length"),
+    TableColumn("positions", "positions"),
+    TableColumn("dropout", "dropout", _plain),
+    TableColumn("batch_size", "batch size"),
+    TableColumn("optimizer", "optimizer"),
+    TableColumn("lr", "learning rate", _plain),
+    TableColumn("muon_lr", "Muon learning rate", _plain),
+    TableColumn("seed", "seed"),
+    TableColumn("steps", "steps", result=True),
+    TableColumn("tokens", "tokens read", compact, result=True),
+    TableColumn("task", "task"),
+    TableColumn("base", "base model"),
+    TableColumn("scored_by", "scored by"),
+    TableColumn("score", "score", decimal, result=True),
+    TableColumn("interval", "95 % interval"),
+    TableColumn("baseline", "best baseline"),
+    TableColumn("control", "no pre-training", decimal, result=True),
+    TableColumn("train_loss", "train loss", _loss, result=True),
+    TableColumn("val_loss", "val loss", _loss, result=True),
+    TableColumn("train_accuracy", "train accuracy", percent, result=True),
+    TableColumn("val_accuracy", "val accuracy", percent, result=True),
+    TableColumn("bits_per_byte", "bits per byte", _loss, result=True),
+    TableColumn("ngram_loss", "n-gram loss", _loss, result=True),
+    TableColumn("seconds", "time", duration, result=True),
+    TableColumn("tokens_per_second", "tokens/s", compact, result=True),
 )
 
+# Runs that stand side by side as columns where there is room.
 FEW = 4
-"""Runs that stand side by side as columns where there is room."""
+
+# Columns of a terminal for a run's name.
 LONGEST = 28
-"""Columns of a terminal for a run's name."""
 GAP = "  "
 LOWEST = "the lowest validation loss among runs that may be compared"
 HIGHEST = "the highest score among runs that may be compared"
 
 
-def cell(row: Row, column: Column) -> str:
+def cell(row: Row, column: TableColumn) -> str:
     """A value as people write it, with the spread of its seeds."""
     value: Value = row.values[column.key]
     if isinstance(value, str):
@@ -130,6 +131,7 @@ def cell(row: Row, column: Column) -> str:
     spread = row.spread.get(column.key)
     if not spread:
         return text
+    # 50.0 %, 0.4 % -> 50.0 ± 0.4 %
     number, unit = _cut(text)
     half, same = _cut(column.show(spread))
     # 50.0 ± 0.4 %, not 50.0 % ± 0.4 %
@@ -142,7 +144,7 @@ def _cut(text: str) -> tuple[str, str]:
     return (number, space + unit) if " " not in text and "\u00a0" not in unit else (text, "")
 
 
-def known(rows: Sequence[Row]) -> list[Column]:
+def known_columns(rows: Sequence[Row]) -> list[TableColumn]:
     """The columns that at least one run has a value for."""
     return [each for each in COLUMNS if any(row.values[each.key] is not None for row in rows)]
 
@@ -154,7 +156,8 @@ def terminal(rows: Sequence[Row], notes: Sequence[str], width: int, bold: bool) 
         width: columns of the terminal.
         bold: the terminal understands escape codes.
     """
-    columns, lines = known(rows), []
+    columns, lines = known_columns(rows), []
+    # 1. with many runs, what is equal is said once above the table
     if len(rows) > FEW:
         settings = [each for each in columns if not each.result]
         equal = [each for each in settings if len({cell(row, each) for row in rows}) == 1]
@@ -162,12 +165,15 @@ def terminal(rows: Sequence[Row], notes: Sequence[str], width: int, bold: bool) 
         if equal:
             same = " · ".join(f"{each.title} {cell(rows[0], each)}" for each in equal)
             lines += [*_wrap(f"all: {same}", width), ""]
+    # 2. the table both ways: runs as columns, runs as lines
     heads = [""] + [_title(row) for row in rows]
     body = [[each.title, *(_marked(row, each) for row in rows)] for each in columns]
     lying = [list(line) for line in zip(heads, *body, strict=True)]
+    # 3. where the marks stand
     best = {place for place, row in enumerate(rows, 1) if row.best}
     value = {each.key: n for n, each in enumerate(columns, 1)}
     ranked = {place: value.get(row.ranked_by, 0) for place, row in enumerate(rows, 1)}
+    # 4. many runs as lines if they fit, else as columns in blocks
     if len(rows) > FEW and sum(_widths(lying)) + len(GAP) * len(columns) <= width:
         strong = {(place, ranked[place]) for place in best}
         lines += _aligned(lying, strong if bold else set())
@@ -176,6 +182,7 @@ def terminal(rows: Sequence[Row], notes: Sequence[str], width: int, bold: bool) 
             part = [[line[0], *(line[place] for place in places)] for line in [heads, *body]]
             strong = {(ranked[place], n) for n, place in enumerate(places, 1) if place in best}
             lines += [*_aligned(part, strong if bold else set()), ""]
+    # 5. the legend and the footnotes below
     lines = lines[:-1] if lines and not lines[-1] else lines
     under = [f"* {', '.join(_legend(rows))}"] if best else []
     under += [f"[{number}] {_printable(text)}" for number, text in enumerate(notes, 1)]
@@ -186,7 +193,7 @@ def terminal(rows: Sequence[Row], notes: Sequence[str], width: int, bold: bool) 
 
 def markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
     """One line per run, every column, the best loss in bold."""
-    columns = known(rows)
+    columns = known_columns(rows)
     lines = [
         "| run | " + " | ".join(each.title for each in columns) + " |",
         "|---|" + "---|" * len(columns),
@@ -212,12 +219,13 @@ def _legend(rows: Sequence[Row]) -> list[str]:
 def _title(row: Row) -> str:
     marks = f" [{','.join(str(each) for each in row.notes)}]" if row.notes else ""
     name = _printable(row.name)
+    # wide characters take two cells of a terminal
     while cell_len(name) > LONGEST:  # the end of a name tells runs apart
         name = "…" + name.lstrip("…")[1:]
     return name + marks
 
 
-def _marked(row: Row, column: Column) -> str:
+def _marked(row: Row, column: TableColumn) -> str:
     return cell(row, column) + (" *" if row.best and column.key == row.ranked_by else "")
 
 
@@ -246,6 +254,7 @@ def _aligned(table: Sequence[Sequence[str]], strong: set[tuple[int, int]]) -> li
     for at, line in enumerate(table):
         cells = [set_cell_size(line[0], widths[0])]
         for n, text in enumerate(line[1:], 1):
+            # escape codes take no cells, so the padding comes before them
             space = " " * (widths[n] - cell_len(text))
             cells.append(space + (f"\x1b[1m{text}\x1b[0m" if (at, n) in strong else text))
         lines.append(GAP.join(cells).rstrip())

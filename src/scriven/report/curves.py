@@ -16,8 +16,9 @@ BOX = 1000
 MOST = 400  # points of a line; more cannot be told apart on a screen
 DOTS = 120  # evaluations that still get a dot with a tooltip
 Point = tuple[float, float]
+
+# A value as text, for the legend and the tooltips.
 Show = Callable[[float], str]
-"""A value as text, for the legend and the tooltips."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Level:
+class ReferenceLine:
     """A horizontal line for comparison."""
 
     name: str
@@ -39,7 +40,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Frame:
+class Axes:
     """The range of steps and values that is drawn."""
 
     right: float
@@ -77,7 +78,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class LevelView:
+class ReferenceLineView:
     """Where the line for comparison lies, and its label."""
 
     y: str
@@ -107,7 +108,7 @@ class ChartView:
     x_ticks: list[tuple[str, str]] = field(default_factory=list)
     """(place, label)"""
     curves: list[Curve] = field(default_factory=list)
-    level: LevelView | None = None
+    level: ReferenceLineView | None = None
     best: BestView | None = None
     outside: str = ""
     """What lies outside the frame."""
@@ -118,7 +119,7 @@ def chart(
     lines: Sequence[Line],
     *,
     show: Show,
-    level: Level | None = None,
+    level: ReferenceLine | None = None,
     mark: Point | None = None,
     cut: Literal["top", "bottom"] | None = None,
     zero: bool = False,
@@ -138,12 +139,12 @@ def chart(
     lines = [each for each in lines if each.points]
     if not lines:
         return render_macro("chart", ChartView(title))
-    frame = fit(lines, level, cut, zero)
+    frame = fit_axes(lines, level, cut, zero)
     outside = [v for line in lines for _, v in line.points if not frame.holds(v)]
     view = ChartView(
         title=title,
         name=title.split(",")[0].lower().replace(" ", "-"),
-        description=describe(lines, level, show),
+        description=describe_chart(lines, level, show),
         keys=_legend(title, lines, level, show),
         y_ticks=_y_ticks(frame),
         x_ticks=_x_ticks(frame),
@@ -160,6 +161,7 @@ def downsample(points: Sequence[Point], most: int = MOST) -> list[Point]:
 
     Means rather than a selection, because a selection of a noisy line shows noise.
     """
+    # rounded up
     size = -(-len(points) // most)
     if size <= 1:
         return list(points)
@@ -170,31 +172,35 @@ def downsample(points: Sequence[Point], most: int = MOST) -> list[Point]:
     ]
 
 
-def fit(
+def fit_axes(
     lines: Sequence[Line],
-    level: Level | None = None,
+    level: ReferenceLine | None = None,
     cut: Literal["top", "bottom"] | None = None,
     zero: bool = False,
-) -> Frame:
+) -> Axes:
     """The frame around all points, with a little air, minus what `cut` allows to leave."""
     values = sorted(value for line in lines for _, value in line.points)
+    # 2 % of the points on the cut side
     spare = len(values) // 50
     top = values[-1 - spare] if cut == "top" else values[-1]
     bottom = values[spare] if cut == "bottom" else values[0]
     if level is not None:
         top, bottom = max(top, level.value), min(bottom, level.value)
     bottom = min(bottom, 0.0) if zero else bottom
+    # a flat line needs some height to lie in
     if top == bottom:
         top, bottom = top + (abs(top) or 1.0) * 0.1, bottom - (abs(bottom) or 1.0) * 0.1
+    # points at the edge stay fully visible
     air = 0.06 * (top - bottom)
     right = max(step for line in lines for step, _ in line.points)
-    return Frame(right=max(right, 1.0), bottom=bottom if zero else bottom - air, top=top + air)
+    return Axes(right=max(right, 1.0), bottom=bottom if zero else bottom - air, top=top + air)
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round values (1, 2 or 5 times a power of ten apart) inside [low, high]; `most` at most."""
     if not high > low:
         return [low]
+    # the smallest round distance that gives at most `most` ticks
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
     for factor in (1, 2, 5, 10, 20):
@@ -205,7 +211,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [number * apart for number in range(first, last + 1)]
 
 
-def describe(lines: Sequence[Line], level: Level | None, show: Show) -> str:
+def describe_chart(lines: Sequence[Line], level: ReferenceLine | None, show: Show) -> str:
     """The chart in words, for people who do not see it."""
     parts = []
     for line in lines:
@@ -220,7 +226,7 @@ def describe(lines: Sequence[Line], level: Level | None, show: Show) -> str:
 
 
 def _legend(
-    title: str, lines: Sequence[Line], level: Level | None, show: Show
+    title: str, lines: Sequence[Line], level: ReferenceLine | None, show: Show
 ) -> list[tuple[str, str, str]]:
     if [line.name for line in lines] == [title.lower()] and level is None:
         return []  # the title says it
@@ -228,7 +234,7 @@ def _legend(
     return keys if level is None else [*keys, ("level", level.name, show(level.value))]
 
 
-def _curve(line: Line, frame: Frame, show: Show) -> Curve:
+def _curve(line: Line, frame: Axes, show: Show) -> Curve:
     placed = [frame.place(point) for point in line.points]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
     dots: list[Dot] = []
@@ -241,9 +247,10 @@ def _curve(line: Line, frame: Frame, show: Show) -> Curve:
     return Curve(line.look, path, dots)
 
 
-def _y_ticks(frame: Frame) -> list[tuple[str, str]]:
+def _y_ticks(frame: Axes) -> list[tuple[str, str]]:
     heights = ticks(frame.bottom, frame.top)
     apart = heights[1] - heights[0] if len(heights) > 1 else 1.0
+    # as many decimals as tell two ticks apart
     digits = max(0, -math.floor(math.log10(apart) + 1e-9))
     return [
         (
@@ -254,17 +261,18 @@ def _y_ticks(frame: Frame) -> list[tuple[str, str]]:
     ]
 
 
-def _x_ticks(frame: Frame) -> list[tuple[str, str]]:
+def _x_ticks(frame: Axes) -> list[tuple[str, str]]:
+    # large steps in short form, so that labels do not touch
     show = integer if frame.right < 20_000 else compact
     return [(_percent(frame.place((step, 0))[0]), show(step)) for step in ticks(0, frame.right, 5)]
 
 
-def _level(level: Level, frame: Frame, show: Show) -> LevelView:
+def _level(level: ReferenceLine, frame: Axes, show: Show) -> ReferenceLineView:
     y = frame.place((0, level.value))[1]
-    return LevelView(_percent(y), f"{level.name} {show(level.value)}")
+    return ReferenceLineView(_percent(y), f"{level.name} {show(level.value)}")
 
 
-def _best(mark: Point, frame: Frame, show: Show, level: Level | None) -> BestView:
+def _best(mark: Point, frame: Axes, show: Show, level: ReferenceLine | None) -> BestView:
     x, y = frame.place(mark)
     # above the dot, where no training curve runs, unless the label of the level is there
     above = level is None or not 0 <= y - frame.place((0, level.value))[1] < 100
@@ -277,7 +285,7 @@ def _best(mark: Point, frame: Frame, show: Show, level: Level | None) -> BestVie
     )
 
 
-def _outside(values: Sequence[float], frame: Frame, show: Show) -> str:
+def _outside(values: Sequence[float], frame: Axes, show: Show) -> str:
     far = max(values, key=lambda value: abs(value - (frame.top + frame.bottom) / 2))
     side = "above the frame, up to" if far > frame.top else "below the frame, down to"
     return f"Some points lie {side} {show(far)}."

@@ -26,14 +26,16 @@ LOSS_UNITS = {
     "score": "squared spreads of the scores",
     "answer token": "nats per token of the answers",
 }
+
+# What the loss and the accuracy of a task are about, by its loss unit.
 ACCURACIES = {
     "label": "of the rows right",
     "score": "within half a spread",
     "answer token": "of the answers' tokens right",
 }
-"""What the loss and the accuracy of a task are about, by its loss unit."""
+
+# Fractions from which on a cell of the confusion matrix is one shade darker.
 SHADES = (0.05, 0.2, 0.4, 0.65, 0.85)
-"""Fractions from which on a cell of the confusion matrix is one shade darker."""
 LABEL_LENGTH = 40  # characters of a label that are shown
 
 
@@ -87,6 +89,7 @@ def is_finetuned(run: RunLog) -> bool:
 def learns_text(run: RunLog) -> bool:
     """Whether the training loss includes a language modelling loss, which decoders learn beside
     their labels."""
+    # written answers have no label loss to mix with
     labelled = run.text("measure") in ("label", "score")
     weight = run.number("finetune", "lm_loss_weight")
     architecture = run.text("architecture")
@@ -104,6 +107,7 @@ def main_score(run: RunLog, key: str | None = None) -> MainScore | None:
     key = key if key in known else next(iter(known), None)
     if key is None:
         return None
+    # a run that is not finished may have references and no score of its own
     own = scores.get(key, {})
     return MainScore(
         name=score_name(key),
@@ -169,12 +173,15 @@ def _tile(score: MainScore) -> tuple[str, str, str]:
 
 def _second_tile(run: RunLog, metrics: KeyMetrics, score: MainScore) -> list[tuple[str, str, str]]:
     """Beside the main score: another score, else the token accuracy, else a baseline."""
+    # 1. another score, such as macro F1 beside accuracy
     others = [key for key in checked_metadata(run)["results"]["val_scores"] if key != score.key]
     if others:
         other = main_score(run, others[0])
         return [] if other is None else [_tile(other)]
+    # 2. written answers: the accuracy of their tokens
     if metrics.loss_unit == "answer token":
         return [("Accuracy", percent(metrics.accuracy), ACCURACIES[metrics.loss_unit])]
+    # 3. otherwise the first baseline
     references = score.references.items()
     return [(name, score.show(value), "for comparison") for name, value in references][:1]
 
@@ -208,6 +215,7 @@ def scores(run: RunLog) -> ScoreTable:
 def task_facts(run: RunLog) -> Pairs:
     """The task with its base model, columns and labels, each of the type it should have."""
     settings, finetune = run.get("settings", "finetune"), run.get("finetune")
+    # metadata may be damaged or from another version: a value of another type is left out
     types = {"base": dict, "columns": dict, "labels": list}
     facts = {
         name: finetune[name] for name, kind in types.items() if isinstance(finetune.get(name), kind)
@@ -290,6 +298,7 @@ def _counts(matrix: object, labels: object) -> list[list[int]]:
 
 
 def _cell(count: int, total: int, label: str, predicted: str) -> ConfusionCell:
+    # a label without rows has no fraction
     fraction = count / total if total else 0.0
     level = sum(fraction >= least for least in SHADES)
     title = f"{integer(count)} of {integer(total)} that are {label} called {predicted}"

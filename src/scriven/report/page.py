@@ -12,7 +12,7 @@ from typing import Any
 from ..files import write_file
 from ..format import compact, decimal, duration, integer, percent, significant
 from . import finetune_section, tables, verdict
-from .curves import Level, Line, Point, chart
+from .curves import Line, Point, ReferenceLine, chart
 from .finetune_section import ACCURACIES, LOSS_UNITS, MainScore, is_finetuned, main_score
 from .run_log import (
     Event,
@@ -23,8 +23,7 @@ from .run_log import (
     key_metrics,
     read_run_log,
 )
-from .template import render as render_template
-from .template import render_macro
+from .template import render_macro, render_page
 from .token_heatmap import token_heatmap
 
 SAMPLES = 12
@@ -88,10 +87,11 @@ def render(run: RunLog) -> str:
         if values is not None:
             content = render_macro(macro, *values) if macro else values[0]
             sections.append(Section(title, content))
+    # what stands below the name of the run
     said = verdict.verdict(report.metrics)
     if report.finetuned:
         said = verdict.finetune_verdict(run, report.metrics, score)
-    return render_template(
+    return render_page(
         name=run.name,
         kind=" · ".join(word for word in (run.text("architecture"), run.text("task")) if word),
         verdict=said,
@@ -111,6 +111,7 @@ def _tiles(report: ReportData) -> list[Any]:
     metrics, unit = report.metrics, report.metrics.loss_unit
     if report.finetuned:
         return [finetune_section.tiles(report.run, metrics, report.score)]
+    # a run that is no language model has no loss per token, so nothing to compare with n-grams
     language = metrics.is_language_model
     of = f"next {unit} right" if language else "of the validation part"
     ngram = "n-gram counting"
@@ -143,6 +144,7 @@ class Bar:
 
 
 def _bars(rows: list[tuple[str, float, str]], show: Callable[[float], str]) -> list[Bar]:
+    # the longest bar fills the column; a negative score has a bar of width 0
     longest = max((value for _, value, _ in rows), default=0.0) or 1.0
     return [
         Bar(name, f"{100 * max(value, 0) / longest:.2f}%", look, show(value))
@@ -155,12 +157,14 @@ def _comparison(report: ReportData) -> list[Any] | None:
     metrics, score = report.metrics, report.score
     rows: list[tuple[str, float, str]]
     if score is not None and score.value is not None and score.references:
+        # a fine-tuning: baselines and control first, the model last
         rows = [(name, value, "other") for name, value in score.references.items()]
         rows.append(("this model", score.value, "model"))
         caption = f"{score.name} on the same held-out rows; longer is better"
         return [_bars(rows, score.show), caption]
     if not metrics.is_language_model or metrics.loss is None or metrics.uniform_loss is None:
         return None
+    # a language model: from the trivial to the trained
     rows = [("guessing evenly", metrics.uniform_loss, "other")]
     if metrics.ngram_loss is not None:
         rows.append((f"counting {metrics.ngram_order or 'n'}-grams", metrics.ngram_loss, "other"))
@@ -186,10 +190,11 @@ class CurvesView:
 
 def _curves(report: ReportData) -> list[Any]:
     run, metrics, unit = report.run, report.metrics, report.metrics.loss_unit
+    # 1. what is singled out: the best evaluation, and the n-gram loss as a line across
     best = best_evaluation(run)
     level = None
     if metrics.is_language_model and metrics.ngram_loss is not None:
-        level = Level(f"counting {metrics.ngram_order or 'n'}-grams", metrics.ngram_loss)
+        level = ReferenceLine(f"counting {metrics.ngram_order or 'n'}-grams", metrics.ngram_loss)
 
     def lines(name: str, scale: float = 1.0) -> list[Line]:
         return [
@@ -197,6 +202,7 @@ def _curves(report: ReportData) -> list[Any]:
             Line("validation", "held", points(run.evaluations, name, scale), dots=True),
         ]
 
+    # 2. a training loss that includes another loss cannot stand beside the validation loss
     note = verdict.loss_note(run) if report.finetuned else ""
     loss = chart(
         f"Loss, {LOSS_UNITS.get(unit, f'nats per {unit}')}",
@@ -206,6 +212,7 @@ def _curves(report: ReportData) -> list[Any]:
         mark=(best.step, best.loss) if best is not None and best.loss is not None else None,
         cut="top",
     )
+    # 3. what the accuracy is about
     of = f" of next {unit}s" if metrics.is_language_model else ""
     if unit in ACCURACIES and not metrics.is_language_model:
         of = f" {ACCURACIES[unit]}"
@@ -255,6 +262,7 @@ def _samples(report: ReportData) -> list[Any] | None:
     samples = report.run.samples
     if not samples:
         return None
+    # evenly spaced, with the first and the last
     count = min(len(samples), SAMPLES)
     chosen = [samples[round(i * (len(samples) - 1) / max(count - 1, 1))] for i in range(count)]
     return [SamplesView([_sample(each) for each in reversed(chosen)], len(samples))]
@@ -264,6 +272,7 @@ def _sample(sample: Event) -> SampleView:
     time = "" if sample.seconds is None else f" · {duration(sample.seconds)}"
     text = sample.text[:SAMPLE_CHARACTERS]
     cut = "…" if len(sample.text) > SAMPLE_CHARACTERS else ""
+    # whether a text repeats its prompt is up to the task; it is marked only where it does
     prompt = sample.prompt if sample.prompt and text.startswith(sample.prompt) else ""
     return SampleView(
         f"step {integer(sample.step)}{time}",
@@ -279,10 +288,12 @@ def _heatmap(report: ReportData) -> list[Any] | None:
 
 
 def _notes(report: ReportData) -> list[Any] | None:
-    rows = tables.notes(report.run)
+    rows = tables.note_rows(report.run)
     return [rows] if rows else None
 
 
+# (title, macro of the template or none for markup, its arguments or None to leave it out).
+# The order of the page. A new section is one line here and one macro in sections.html.jinja.
 SECTIONS: tuple[tuple[str, str, Callable[[ReportData], list[Any] | None]], ...] = (
     ("Key figures", "tiles", _tiles),
     ("Is it any good?", "bars", _comparison),
@@ -295,9 +306,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[ReportData], list[Any] | None]], ...] 
     ("Its writing over time", "samples", lambda r: None if r.finetuned else _samples(r)),
     ("Per-token loss", "", _heatmap),
     ("Settings and why", "settings", lambda r: [tables.settings_table(r.run)]),
-    ("Data", "pairs", lambda r: [tables.data(r.run)]),
-    ("Environment", "pairs", lambda r: [tables.environment(r.run)]),
+    ("Data", "pairs", lambda r: [tables.data_rows(r.run)]),
+    ("Environment", "pairs", lambda r: [tables.environment_rows(r.run)]),
     ("Command", "command", lambda r: [r.run.text("command")[:COMMAND_CHARACTERS]]),
     ("Notes", "notes", _notes),
 )
-"""(title, macro of the template or none for markup, its arguments or None to leave it out)."""

@@ -93,6 +93,7 @@ def read_run_log(folder: Path, token_nll: Sequence[tuple[str, float]] = ()) -> R
         raise InputError(f"{folder} is not a run folder: it has no scriven.json")
     if not isinstance(record, dict):
         raise DamagedError(f"{folder / 'scriven.json'} is damaged: it holds no JSON object")
+    # a record changed by hand is refused rather than reported
     if "digest" in record:
         record = parse_signed_json(
             (folder / "scriven.json").read_bytes(), str(folder / "scriven.json")
@@ -106,6 +107,7 @@ def read_run_log(folder: Path, token_nll: Sequence[tuple[str, float]] = ()) -> R
 
 def finite(value: object) -> float | None:
     """A finite number as float; None for anything else, booleans and absurd sizes included."""
+    # bool is a subclass of int
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -140,6 +142,7 @@ def _add(run: RunLog, line: str) -> bool:
     try:
         event = json.loads(line)
         step = int(event["step"])
+        # larger integers are not exact as floats, and no step gets there
         if not 0 <= step < 2**53:
             return False
     except (ValueError, OverflowError, RecursionError, KeyError, TypeError):
@@ -152,6 +155,7 @@ def _add(run: RunLog, line: str) -> bool:
             _append(run.evaluations, _metric_point(step, event))
         case "sample":
             sample = Event(step, seconds, text, str(event.get("prompt") or ""))
+            # a run that went back to a checkpoint writes its samples anew
             while run.samples and run.samples[-1].step > step:
                 run.samples.pop()
             run.samples.append(sample)
@@ -236,6 +240,7 @@ def best_evaluation(run: RunLog) -> MetricPoint | None:
 def key_metrics(run: RunLog) -> KeyMetrics:
     """Gathers the key metrics; a number in the results is preferred to one in the log."""
     best = best_evaluation(run)
+    # an unfinished run has no results: the best evaluation and the last line stand in
     last = max((*run.steps, *run.evaluations), key=lambda each: each.step, default=None)
     result = run.number("results", "val_loss")
     best_step = run.number("results", "best_step") if result is not None else None
@@ -247,7 +252,9 @@ def key_metrics(run: RunLog) -> KeyMetrics:
     meaning = run.text("measure") or "next token"
     kind = run.text("tokenizer", "kind")
     results = run.get("results")
+    # only these losses are comparable with an n-gram model's
     is_language_model = meaning in ("next token", "target token")
+    # what one token is, in the reader's words
     loss_unit = {"char": "character", "byte": "byte", "word": "word"}.get(kind, "token")
     return KeyMetrics(
         loss=result if result is not None or best is None else best.loss,

@@ -15,8 +15,8 @@ LONGEST = 400  # characters of a value in a table
 SOURCES = 12
 NOTES = 60
 
+# (name, values), as a description list shows them.
 Pairs = list[tuple[str, list[str]]]
-"""(name, values), as a description list shows them."""
 
 SECTIONS = {
     "data": sections.DataSettings,
@@ -42,6 +42,7 @@ def settings_table(run: RunLog) -> SettingsTable:
     values = dict(_settings(run))
     # a reason may stand alone, for a decision that is no setting
     values |= {key: None for key in reasons if key not in values}
+    # what was set tells a reader more than what was left alone
     defaults = dict(_defaults())
     table = SettingsTable([], [])
     for name, value in values.items():
@@ -60,6 +61,7 @@ def _settings(run: RunLog) -> Iterator[tuple[str, object]]:
         if run.get(name) is not None:
             yield name, run.get(name)
     groups = run.get("settings")
+    # the model's section first, as it says most
     for group in ({"model": run.get("model")}, groups if isinstance(groups, dict) else {}):
         for name, value in group.items():
             if isinstance(value, dict):
@@ -74,7 +76,7 @@ def _defaults() -> Iterator[tuple[str, object]]:
         yield from ((f"{section}.{name}", default) for name, default, _ in describe(kind))
 
 
-def data(run: RunLog) -> Pairs:
+def data_rows(run: RunLog) -> Pairs:
     """Sources, sizes, split, tokenizer and the fingerprint."""
     sources = run.get("data", "sources")
     listed = [str(each) for each in sources] if isinstance(sources, list) else []
@@ -92,6 +94,7 @@ def data(run: RunLog) -> Pairs:
     train = run.number("data", "train_tokens")
     held_out = run.number("data", "validation_tokens")
     if train is not None and held_out is not None and train + held_out > 0:
+        # of the tokens: the split itself is by characters or documents
         fraction = 100 * held_out / (train + held_out)
         rows.append(("Held out", f"{fraction:.1f} % of the tokens, never trained on"))
     kind, size = run.text("tokenizer", "kind"), run.number("tokenizer", "vocab_size")
@@ -101,17 +104,18 @@ def data(run: RunLog) -> Pairs:
     return pairs(rows)
 
 
-def environment(run: RunLog) -> Pairs:
+def environment_rows(run: RunLog) -> Pairs:
     """The machine and the versions."""
     rows = [("Scriven", run.text("scriven"))]
     rows += [(_title(name), value) for name, value in _flat(run.get("environment") or {})]
     return pairs(rows)
 
 
-def notes(run: RunLog) -> list[tuple[str, str]]:
+def note_rows(run: RunLog) -> list[tuple[str, str]]:
     """(when, what happened); empty when nothing did."""
     rows = [(_when(each.step, each.seconds), each.text[:LONGEST]) for each in run.notes[-NOTES:]]
     if len(run.notes) > NOTES:
+        # the latest notes are shown, so the earlier ones are mentioned above them
         rows.insert(0, ("", f"{len(run.notes) - NOTES:,} earlier notes are in metrics.jsonl"))
     if run.unreadable:
         left_out = f"{run.unreadable:,} unreadable line(s) of metrics.jsonl were left out"

@@ -19,7 +19,7 @@ PAGE, SECTIONS = "page.html.jinja", "sections.html.jinja"
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def printable(value: Any) -> Any:
+def displayable(value: Any) -> Any:
     """A value as text that HTML can hold, what it cannot becomes U+FFFD; markup stays as it is."""
     if hasattr(value, "__html__"):
         return value
@@ -37,7 +37,7 @@ def environment() -> "Environment":
     made = ImmutableSandboxedEnvironment(
         loader=FunctionLoader(lambda name: files(__package__).joinpath(name).read_text("utf-8")),
         autoescape=True,
-        finalize=printable,
+        finalize=displayable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -47,7 +47,7 @@ def environment() -> "Environment":
     return made
 
 
-def render(**values: Any) -> str:
+def render_page(**values: Any) -> str:
     """The page."""
     page: str = environment().get_template(PAGE).render(**values)
     return page

@@ -59,6 +59,7 @@ def level(nats: float) -> int:
 def token_heatmap(token_nll: Sequence[tuple[str, float]], unit: str) -> str:
     """Markup of the heatmap of (token, nats) pairs."""
     shown = token_nll[:MOST]
+    # NaN is shown but not averaged
     known = [nats for _, nats in shown if finite(nats) is not None]
     mean = sum(known) / len(known) if known else None
     summary = (
@@ -89,6 +90,7 @@ def _visible(text: str) -> str:
 
 
 def _least_probable(tokens: Sequence[tuple[str, float]]) -> list[tuple[str, str, str, str]]:
+    # listed: the least probable first
     rare = [
         index for index, (_, nats) in enumerate(tokens) if finite(nats) is not None and nats > RARE
     ]

@@ -8,7 +8,6 @@ and no measurement decides, so the same command on the same machine plans the sa
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +16,7 @@ from ..errors import InputError, SettingError
 from ..models.shared.cost import build_empty, check_fits
 from ..runs.load import Loaded
 from ..runtime import Runtime, available_memory
-from ..settings import OptimSettings, Settings
+from ..settings import Settings
 from ..tokenizers import Tokenizer
 from .budget import Budget
 from .optim.base import OptimizerModule
@@ -34,48 +33,34 @@ from .scaling_laws import (
     sequences_per_step,
     tokens_per_step,
 )
-from .train_plan import Choices, DatasetStats, TrainPlan, check_settings
+from .train_plan import (
+    LABEL_FINETUNING,
+    PRETRAINING,
+    TEXT_FINETUNING,
+    Choices,
+    DatasetStats,
+    StageDefaults,
+    TrainPlan,
+    check_settings,
+)
 
 SMALLEST_CONTEXT = 8
 
-
-@dataclass(frozen=True)
-class StageDefaults:
-    """What a stage of training starts from, before anything was asked for."""
-
-    settings: Settings
-    patience: int
-    """Evaluations without improvement before early stopping."""
-    patience_reason: str
-
-
-PRETRAINING = StageDefaults(Settings(), 8, "the validation loss is noisy, but not that noisy")
-LABEL_FINETUNING = StageDefaults(
-    Settings(
-        optim=OptimSettings(
-            optimizer="adamw", lr_schedule="linear", warmup_fraction=0.1, weight_decay=0.01
-        )
-    ),
-    4,
-    "few rows soon overfit",
-)
-"""A head for labels learns in a few careful epochs, as LoRA adapters do."""
-TEXT_FINETUNING = StageDefaults(
-    Settings(optim=OptimSettings(muon_lr=0.01)), 4, "few rows soon overfit"
-)
-"""Written answers are learned as in pre-training, at half the learning rate."""
-
+# Length of a fine-tuning without a budget: epochs, and steps at least.
 FINETUNE_EPOCHS, FINETUNE_STEPS = 10, 400
-"""Length of a fine-tuning without a budget: epochs, and steps at least."""
+
+# Evaluations of a fine-tuning, at most.
 FINETUNE_EVALS = 20
-"""Evaluations of a fine-tuning, at most."""
+
+# Rows per step, for labels.
 FINETUNE_ROWS = 32
-"""Rows per step, for labels."""
+
+# Tokens per step, for written answers.
 FINETUNE_TOKENS = 4096
-"""Tokens per step, for written answers."""
+
+# Tokens of a micro-batch on a CPU: one that does not fit into its caches takes a quarter longer
+# (LOG.md).
 CPU_MICRO_BATCH_TOKENS = 5120
-"""Tokens of a micro-batch on a CPU: one that does not fit into its caches takes a quarter longer
-(LOG.md)."""
 FINETUNE_DROPOUT = 0.1
 
 
@@ -185,6 +170,7 @@ class _Pretraining:
         tokens, short_run = self.data.train_tokens, False
         if size is not None:
             return model_shape(size), "--size", False
+        # a larger model would only memorise
         if tokens < 50_000:
             return SIZES["tiny"], "a short text", False
         if self.gpu:
@@ -192,6 +178,7 @@ class _Pretraining:
         else:
             shape = SIZES["medium" if 1500 <= self.seconds < math.inf else "small"]
             why = "small models learn most per minute on a CPU"
+        # a person who chose a part of the shape keeps it whatever the budget
         if not asked:
             short_run = self.seconds < VERY_SHORT_BUDGET
             for below, smaller in SHORT_BUDGET_SHAPES:
@@ -205,9 +192,11 @@ class _Pretraining:
         usual = default_context_length(self.gpu, self.seconds, self.warmup, data.train_tokens)
         length, reason = usual, "the usual length"
         if data.longest is not None:
+            # the next power of two that holds every pair
             length = min(length, 1 << (data.longest - 1).bit_length())
             reason = f"the longest side of a pair has {data.longest:,} tokens"
             return max(SMALLEST_CONTEXT, length), reason
+        # at least four windows, so that steps differ
         while length > max(SMALLEST_CONTEXT, data.train_tokens // 4):
             length //= 2
         if length < usual:
@@ -220,6 +209,7 @@ class _Pretraining:
         """Roughly how often the text is read."""
         if self.budget.unit == "epochs":
             return self.budget.amount
+        # a guess that needs no measurement: it only decides about dropout
         speed = 1_000_000 if self.gpu else 25_000  # tokens per second
         tokens = {"seconds": speed, "tokens": 1, "steps": 2048}[self.budget.unit]
         return self.budget.amount * tokens / max(1, self.data.train_tokens)
@@ -228,6 +218,7 @@ class _Pretraining:
         """Refuses a text that is shorter than one training row."""
         task = registry.module("scriven.tasks", self.task).Task
         empty: Any = build_empty(self.module, model, task)
+        # a window holds the targets too, so it may be longer than the context
         if self.data.train_tokens < empty.window:
             raise InputError(
                 f"--model.context_length={model.context_length} is longer than the training text "
@@ -239,12 +230,14 @@ class _Pretraining:
         text, budget = self.data.train_tokens, self.budget
         tokens_per_unit = {"tokens": 1, "epochs": text}
         known = budget.unit in tokens_per_unit
+        # a budget in seconds or steps does not say how many tokens there will be
         horizon = budget.amount * tokens_per_unit[budget.unit] if known else None
         tokens = tokens_per_step(self.gpu, horizon, text)
         why = "fills a GPU" if self.gpu else "many small steps learn fastest on a CPU"
         if tokens > GPU_TOKENS:
             why = "grows with the tokens of the budget"
         rows = sequences_per_step(tokens, context_length, text)
+        # rounded up
         rows = -(-rows // world_size) * world_size
         batch: int = self.choices.fill("train.batch_size", rows, why)
         return batch
@@ -356,10 +349,9 @@ def plan_finetuning(
     assert data.longest is not None
     check_settings(settings)
     train, choices = settings.train, Choices(settings, runtime)
-    if train.initial_context_length is not None:
+    if (length := train.initial_context_length) is not None:
         raise SettingError(
-            f"--train.initial_context_length={train.initial_context_length} is for "
-            "pre-training: leave it out"
+            f"--train.initial_context_length={length} is for pre-training: leave it out"
         )
     # 1. rows per step, at least twenty steps in an epoch, and how many of them at once
     row = tokens_per_row(task, model, data.train_tokens, data.rows)
@@ -391,6 +383,6 @@ def plan_finetuning(
     choices.fill("optim.lr", lr, f"for {settings.optim.optimizer} at width {model.d_model}")
     choices.set("runtime.compile", bool(settings.runtime.compile))
     choices.reasons["model.dropout"] = "few rows overfit without it"
-    kind = {"kind": base.metadata["tokenizer"]["kind"]}
-    filled = choices.resolved(config.replace(settings.tokenizer, kind, "tokenizer"))
+    kind = base.metadata["tokenizer"]["kind"]
+    filled = choices.resolved(dataclasses.replace(settings.tokenizer, kind=kind))
     return TrainPlan(base.architecture, model, filled, budget, seed, steps, task, choices.reasons)

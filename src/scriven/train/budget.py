@@ -23,6 +23,7 @@ class Budget:
 
     def total_steps(self, tokens_per_step: int, tokens_per_epoch: int) -> int | None:
         """Optimizer steps this budget pays for; None for wall clock."""
+        # a clock does not count steps
         if self.unit == "seconds":
             return None
         if self.unit == "steps":
@@ -44,10 +45,12 @@ def parse_budget(text: str) -> Budget:
         number = float(match[1])
     except ValueError as error:
         raise SettingError(f"--budget {text!r} is not a budget: {EXAMPLES}") from error
+    # seconds first: `m` means minutes, and `Mtokens` ends in a unit
     word = match[2].lower()
     if word in SECONDS:
         return _positive(Budget("seconds", number * SECONDS[word]), text)
     for unit in ("step", "epoch", "token"):
+        # 50Mtokens: the factor is what stands before the unit
         factor = word.removesuffix("s").removesuffix(unit)
         if word.removesuffix("s").endswith(unit) and factor in FACTORS:
             amount = number * FACTORS[factor]
@@ -82,6 +85,7 @@ class TrainingHorizon:
 
     def progress(self, step: int, seconds: float) -> float:
         """0 at the start, 1 when the budget is spent."""
+        # the clock or the step, whichever the budget counts
         if self.steps is not None:
             fraction = step / self.steps
         else:
@@ -90,4 +94,5 @@ class TrainingHorizon:
 
     def start_early_decay(self, progress: float, decay_fraction: float) -> None:
         """Starts the decay of a flat schedule now, which shortens the run."""
+        # wsd decays over its last `decay_fraction`: the run ends where that starts now
         self.budget_fraction *= min(1.0, progress / (1 - decay_fraction))

@@ -39,6 +39,7 @@ def constant(progress: float, decay_fraction: float) -> float:
     return 1.0
 
 
+# built-in schedules by name
 SCHEDULES: dict[str, Schedule] = {
     "wsd": wsd, "linear": linear, "cosine": cosine, "constant": constant,
 }  # fmt: skip
@@ -51,6 +52,7 @@ def schedule_of(name: str) -> Schedule:
     Raises:
         SettingError: no such name, or a file without `lr_multiplier`.
     """
+    # a path comes from the command line only: it is run as code
     if not name.endswith(".py"):
         if name not in SCHEDULES:
             known = ", ".join(SCHEDULES)
@@ -70,12 +72,13 @@ def lr_multiplier(settings: OptimSettings, progress: float) -> float:
     """Learning rate as a multiple of the peak, at a progress in [0, 1], warmup included."""
     progress = min(1.0, max(0.0, progress))
     decayed = schedule_of(settings.lr_schedule)(progress, settings.decay_fraction)
+    # linear warmup
     warmup = progress / settings.warmup_fraction if settings.warmup_fraction > 0 else 1.0
     return min(decayed, warmup + 1e-3)  # the first step of a warmup is small, not empty
 
 
+# Progress from which sequences have their full length.
 FULL_LENGTH_FROM = 0.5
-"""Progress from which sequences have their full length."""
 
 
 def sequence_splits(context_length: int, initial_length: int | None, progress: float) -> int:
@@ -94,5 +97,6 @@ def sequence_splits(context_length: int, initial_length: int | None, progress: f
     splits = 1
     while context_length % (2 * splits) == 0 and context_length // (2 * splits) >= initial_length:
         splits *= 2
+    # splits halve at equal distances of progress: 4, 2, then 1 from FULL_LENGTH_FROM on
     stages = splits.bit_length() - 1
     return splits >> int(progress / FULL_LENGTH_FROM * stages)

@@ -10,26 +10,30 @@ from dataclasses import dataclass
 
 from ..errors import SettingError
 
+# Compute-optimal ratio (Hoffmann et al. 2022, table 3: 19 to 26).
 TOKENS_PER_PARAMETER = 20
-"""Compute-optimal ratio (Hoffmann et al. 2022, table 3: 19 to 26)."""
+
+# English web text in a BPE of 30,000 to 50,000: 40 GB of OpenWebText are 9.04 G tokens.
 BYTES_PER_TOKEN = 4.4
-"""English web text in a BPE of 30,000 to 50,000: 40 GB of OpenWebText are 9.04 G tokens."""
+
+# Epochs that teach almost as much as fresh text (Muennighoff et al. 2023).
 USEFUL_EPOCHS = 4
-"""Epochs that teach almost as much as fresh text (Muennighoff et al. 2023)."""
 
+# Tokens per step of small trainings.
 CPU_TOKENS, GPU_TOKENS = 2048, 32768
-"""Tokens per step of small trainings."""
+
+# Tokens of a whole training up to which a GPU keeps GPU_TOKENS per step.
 SMALL_GPU_TRAINING = 14e6
-"""Tokens of a whole training up to which a GPU keeps GPU_TOKENS per step."""
+
+# The best batch size grows with this power of the tokens of a training, whatever the size of the
+# model (Bergsma et al. 2025).
 BATCH_EXPONENT = 0.383
-"""The best batch size grows with this power of the tokens of a training, whatever the size of the
-model (Bergsma et al. 2025)."""
 
+# Tokens of the shortest sequence that is worth training on.
 SHORTEST_SEQUENCE = 32
-"""Tokens of the shortest sequence that is worth training on."""
 
+# Parameters in blocks from which shapes suit the tensor cores of a GPU.
 GPU_SHAPE_PARAMETERS = 25e6
-"""Parameters in blocks from which shapes suit the tensor cores of a GPU."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +53,17 @@ SIZES = {
     "large": ModelShape(12, 12, 768),
 }
 
+# Seconds on a CPU below which sequences of half the length learn more.
 SHORT_BUDGET = 120
-"""Seconds on a CPU below which sequences of half the length learn more."""
+
+# Seconds on a CPU in which only few steps fit.
 VERY_SHORT_BUDGET = 40
-"""Seconds on a CPU in which only few steps fit."""
+
+# Seconds on a CPU, and the shape that learns most in fewer (LOG.md).
 SHORT_BUDGET_SHAPES = (
     (VERY_SHORT_BUDGET, ModelShape(2, 3, 96)),
     (90, ModelShape(3, 4, 128)),
 )
-"""Seconds on a CPU, and the shape that learns most in fewer (LOG.md)."""
 
 
 def model_shape(size: str) -> ModelShape:
@@ -68,6 +74,7 @@ def model_shape(size: str) -> ModelShape:
     """
     if size in SIZES:
         return SIZES[size]
+    # 1B and 1G mean the same
     factors = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}
     try:
         parameters = float(size[:-1]) * factors[size[-1].lower()]
@@ -81,6 +88,7 @@ def model_shape(size: str) -> ModelShape:
 
 def _small(parameters: float) -> ModelShape:
     """About so many parameters in the blocks, 12 layers d_model², in fixed proportion."""
+    # heads of width 32, and d_model / layers = 64
     shapes = (
         ModelShape(max(2, round(d_model / 64)), d_model // 32, d_model)
         for d_model in range(32, 1024, 32)
@@ -116,6 +124,7 @@ def default_context_length(gpu: bool, seconds: float, warmup: bool, tokens: int)
         warmup: whether sequences are short at first, which pays for twice the length.
         tokens: of the text.
     """
+    # a GPU hides the cost of long sequences, a short text has nothing to fill them with
     if gpu:
         return 1024 if tokens > 20_000_000 else 256
     length = 64 if seconds < VERY_SHORT_BUDGET else 128 if seconds < SHORT_BUDGET else 256
@@ -141,13 +150,16 @@ def tokens_per_step(gpu: bool, horizon: float | None, text: float) -> int:
     """
     if not gpu:
         return CPU_TOKENS
+    # repeated text teaches almost as much as fresh text up to four epochs
     fresh = min(horizon or 0.0, USEFUL_EPOCHS * text)
     batch = GPU_TOKENS * max(1.0, fresh / SMALL_GPU_TRAINING) ** BATCH_EXPONENT
+    # a power of two, so that it divides over devices and micro-batches
     return int(2 ** round(math.log2(batch)))
 
 
 def sequences_per_step(tokens: int, context_length: int, text: float) -> int:
     """Sequences in about so many tokens; a short text has few different ones."""
+    # at least four steps per epoch
     different = max(1, int(text // (context_length * 4)))
     return max(1, min(tokens // context_length, different))
 
@@ -170,6 +182,7 @@ def parse_token_count(text: str) -> float:
         amount = float(match[1]) * factors[match[2]]
     except (AssertionError, ValueError) as error:
         raise SettingError(f"--tokens {text!r} is no amount: use for example 9B or 40GB") from error
+    # bytes of text, by the compression of a usual BPE
     if (match[3] or "").startswith("b"):
         amount /= BYTES_PER_TOKEN
     if not 1 <= amount <= 1e18:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..runtime import Runtime
-from ..settings import Settings, TokenizerSettings, check_ranges
+from ..settings import OptimSettings, Settings, TokenizerSettings, check_ranges
 from .budget import Budget
 from .lr_schedule import schedule_of
 from .optim.base import OptimizerModule
@@ -43,6 +43,35 @@ class TrainPlan:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class StageDefaults:
+    """What a stage of training starts from, before anything was asked for."""
+
+    settings: Settings
+    patience: int
+    """Evaluations without improvement before early stopping."""
+    patience_reason: str
+
+
+PRETRAINING = StageDefaults(Settings(), 8, "the validation loss is noisy, but not that noisy")
+
+# A head for labels learns in a few careful epochs, as LoRA adapters do.
+LABEL_FINETUNING = StageDefaults(
+    Settings(
+        optim=OptimSettings(
+            optimizer="adamw", lr_schedule="linear", warmup_fraction=0.1, weight_decay=0.01
+        )
+    ),
+    4,
+    "few rows soon overfit",
+)
+
+# Written answers are learned as in pre-training, at half the learning rate.
+TEXT_FINETUNING = StageDefaults(
+    Settings(optim=OptimSettings(muon_lr=0.01)), 4, "few rows soon overfit"
+)
+
+
 class Choices:
     """Values of settings, those asked for and those filled in, each of these with its reason."""
 
@@ -70,6 +99,7 @@ class Choices:
 
     def resolved(self, tokenizer: TokenizerSettings) -> Settings:
         """The settings with every choice made."""
+        # sections are frozen: each is replaced once, with all its changes
         sections = {
             name: dataclasses.replace(getattr(self.settings, name), **values)
             for name, values in self.changes.items()
@@ -84,5 +114,6 @@ def check_settings(settings: Settings) -> None:
         SettingError: names the setting and what it can be. InputError: no such optimizer.
     """
     check_ranges(settings)
+    # both raise for names nobody knows
     OptimizerModule(settings.optim.optimizer)
     schedule_of(settings.optim.lr_schedule)

@@ -27,8 +27,8 @@ from ...errors import DamagedError, SettingError
 from ...settings import OptimSettings
 from ..parallel import shard_like
 
+# An optimizer from Python: a torch optimizer, or a function that makes one from parameters.
 UserOptimizer = Callable[[list[Tensor]], torch.optim.Optimizer] | torch.optim.Optimizer
-"""An optimizer from Python: a torch optimizer, or a function that makes one from parameters."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,12 @@ def param_groups(task: nn.Module) -> ParamGroups:
     """
     groups = ParamGroups({}, {}, {})
     for name, weight in task.named_parameters():
+        # frozen weights, as in a fine-tuning of the head alone
         if not weight.requires_grad:
             continue
         if weight.dim() < 2:
             groups.vectors[name] = weight
+        # Muon is for hidden matrices; embeddings and heads want AdamW (Jordan et al. 2024)
         elif ".blocks." in name and weight.dim() == 2:
             groups.matrices[name] = weight
         else:
@@ -187,10 +189,12 @@ class Optimizers:
         else:
             module = OptimizerModule(settings.optimizer)
             if settings.lr is None:
+                # `scriven train` has filled it in; tests and benchmarks may leave it open
                 backbone: Any = task.backbone
                 lr = module.default_lr(backbone.config.d_model)
                 settings = dataclasses.replace(settings, lr=lr)
             self.optimizers = module.build(groups, settings)
+        # schedules multiply these, so that a group keeps its ratio to the others
         self.base_lrs = [[group["lr"] for group in each.param_groups] for each in self.optimizers]
         self.frozen_rows: list[tuple[Tensor, int]] = []
 
@@ -207,11 +211,14 @@ class Optimizers:
 
     def step(self, lr_multiplier: float) -> None:
         """One update at `lr_multiplier` times the peak learning rates; clears the gradients."""
+        # 1. weight decay and momentum would move frozen rows although their gradient is zero
         frozen = [weight.detach()[:first].clone() for weight, first in self.frozen_rows]
+        # 2. every optimizer at the same point of the schedule
         for optimizer, base_lrs in zip(self.optimizers, self.base_lrs, strict=True):
             for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
                 group["lr"] = base_lr * lr_multiplier
             optimizer.step()
+        # 3. frozen rows back to what they were
         for (weight, first), rows in zip(self.frozen_rows, frozen, strict=True):
             weight.detach()[:first].copy_(rows)
         self.zero_grad()
@@ -233,6 +240,7 @@ class Optimizers:
         for index, optimizer in enumerate(self.optimizers):
             for parameter, entries in optimizer.state_dict()["state"].items():
                 for entry, value in entries.items():
+                    # positions, not names: a checkpoint outlives a renamed parameter
                     key = f"{index}.{parameter}.{entry}"
                     if isinstance(value, Tensor):
                         tensors[key] = value
@@ -278,6 +286,7 @@ def _zero_rows(first: int, weight: Tensor) -> None:
 def _user_optimizer(user: UserOptimizer, parameters: list[Tensor]) -> torch.optim.Optimizer:
     """The user's torch optimizer, checked to be one and to move weights of this model only."""
     if isinstance(user, torch.optim.Optimizer):
+        # an optimizer made for another model would train nothing, without an error
         ours = {id(weight) for weight in parameters}
         if not {id(each) for group in user.param_groups for each in group["params"]} <= ours:
             raise SettingError(

@@ -19,13 +19,15 @@ STATE_PER_PARAM = 2
 SHORT_RUN_LR_FACTOR = 2.0
 ORTHOGONALISES_MATRICES = True
 
+# Quintic Newton-Schulz coefficients, chosen for a steep slope at zero (Jordan et al. 2024).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Quintic Newton-Schulz coefficients, chosen for a steep slope at zero (Jordan et al. 2024)."""
+
+# Newton-Schulz iterations of one update.
 NS_STEPS = 5
-"""Newton-Schulz iterations of one update."""
+
+# Elements orthogonalised in one batch, so that the temporary copies of a large model's matrices do
+# not take as much memory as the model.
 MAX_BATCH_NUMEL = 1 << 27
-"""Elements orthogonalised in one batch, so that the temporary copies of a large model's matrices
-do not take as much memory as the model."""
 
 
 def default_lr(d_model: int) -> float:
@@ -109,6 +111,7 @@ class Muon(UncompiledOptimizer):
         """Updates every parameter that has a gradient."""
         assert closure is None
         for group in self.param_groups:
+            # matrices of one shape share a batched matmul
             by_shape: dict[tuple[int, ...], list[Tensor]] = {}
             for weight in group["params"]:
                 if weight.grad is not None:
@@ -128,8 +131,10 @@ class Muon(UncompiledOptimizer):
         stacked = torch.stack([full_tensor(each) for each in nesterov])  # (N, R, C)
         update = self._orthogonalise(stacked.flatten(0, -3)).view(stacked.shape)
         update = update.to(weights[0].dtype)
+        # decoupled, before the update as in torch.optim.AdamW
         if group["weight_decay"]:
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        # a tall matrix gets a larger step, so that its update has the same RMS per output
         scale = -group["lr"] * max(1.0, shape[-2] / shape[-1]) ** 0.5
         parts = [shard_like(each, weight) for each, weight in zip(update, weights, strict=True)]
         torch._foreach_add_(weights, parts, alpha=scale)
