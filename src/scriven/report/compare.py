@@ -5,7 +5,7 @@ Reads scriven.json and metrics.jsonl and nothing else; loads no model.
 
 import glob
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -13,7 +13,7 @@ from .. import registry
 from ..errors import InputError
 from ..format import integer
 from ..runs.folder import RUNS, find_run, list_runs
-from .compare_table import COLUMNS, Row, Value, markdown, terminal
+from .compare_table import Row, Value, fold, markdown, terminal
 from .finetune_section import CONTROL, is_finetuned, learns_text, main_score
 from .run_log import RunLog, finite, key_metrics, read_run_log
 
@@ -270,53 +270,6 @@ def _config(run: RunLog) -> str:
     if is_finetuned(run):
         parts += [run.text("finetune", "base", name) for name in ("name", "fresh")]
     return repr([*parts, _dataset(run), run.get("own")])
-
-
-def fold(rows: list[Row]) -> list[Row]:
-    """One row for each set of finished runs that differ in their seed only, where the first stood.
-
-    The spread is half the distance between the lowest and the highest: with the two or three
-    seeds that people run, a standard deviation would promise more than they can tell.
-    """
-    sets: dict[str, list[Row]] = {}
-    for row in rows:
-        # an unfinished run is not one more sample of what a finished one reaches
-        key = row.config if row.finished else f"{row.config} {row.folder}"
-        sets.setdefault(key, []).append(row)
-    return [_folded(each) if len(each) > 1 else each[0] for each in sets.values()]
-
-
-def _folded(rows: list[Row]) -> Row:
-    values: dict[str, Value] = dict(rows[0].values)
-    spread: dict[str, float] = {}
-    for column in COLUMNS:
-        if not column.result:
-            continue
-        numbers = [v for row in rows if isinstance(v := row.values[column.key], (int, float))]
-        values[column.key] = None
-        if len(numbers) == len(rows):
-            values[column.key] = sum(numbers) / len(numbers)
-            spread[column.key] = (max(numbers) - min(numbers)) / 2
-    # an interval and a baseline belong to one seed; there is no mean of them
-    for name in ("interval", "baseline"):  # those of one seed
-        values[name] = None
-    values["seed"] = f"{len(rows)} seeds"
-    return replace(
-        rows[0],
-        name=_name([row.name for row in rows]),
-        values=values,
-        spread=spread,
-        best_step=None,
-        runs=[path for row in rows for path in row.runs],
-    )
-
-
-def _name(names: list[str]) -> str:
-    """What the names begin with: gpt2 for gpt2-0 and gpt2-1."""
-    # the common prefix without a number at its end
-    shortest = min(map(len, names))
-    same = (n for n in range(shortest, 0, -1) if len({name[:n] for name in names}) == 1)
-    return names[0][: next(same, 0)].rstrip("0123456789").rstrip("-_. ") or names[0]
 
 
 def add_notes(rows: Sequence[Row]) -> list[str]:

@@ -1,7 +1,7 @@
-"""Rows of runs as tables: on a terminal of any width, and in Markdown."""
+"""Rows of runs, folded over seeds, as tables: on a terminal of any width, and in Markdown."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,53 @@ LONGEST = 28
 GAP = "  "
 LOWEST = "the lowest validation loss among runs that may be compared"
 HIGHEST = "the highest score among runs that may be compared"
+
+
+def fold(rows: list[Row]) -> list[Row]:
+    """One row for each set of finished runs that differ in their seed only, where the first stood.
+
+    The spread is half the distance between the lowest and the highest: with the two or three
+    seeds that people run, a standard deviation would promise more than they can tell.
+    """
+    sets: dict[str, list[Row]] = {}
+    for row in rows:
+        # an unfinished run is not one more sample of what a finished one reaches
+        key = row.config if row.finished else f"{row.config} {row.folder}"
+        sets.setdefault(key, []).append(row)
+    return [_folded(each) if len(each) > 1 else each[0] for each in sets.values()]
+
+
+def _folded(rows: list[Row]) -> Row:
+    values: dict[str, Value] = dict(rows[0].values)
+    spread: dict[str, float] = {}
+    for column in COLUMNS:
+        if not column.result:
+            continue
+        numbers = [v for row in rows if isinstance(v := row.values[column.key], (int, float))]
+        values[column.key] = None
+        if len(numbers) == len(rows):
+            values[column.key] = sum(numbers) / len(numbers)
+            spread[column.key] = (max(numbers) - min(numbers)) / 2
+    # an interval and a baseline belong to one seed; there is no mean of them
+    for name in ("interval", "baseline"):  # those of one seed
+        values[name] = None
+    values["seed"] = f"{len(rows)} seeds"
+    return replace(
+        rows[0],
+        name=_name([row.name for row in rows]),
+        values=values,
+        spread=spread,
+        best_step=None,
+        runs=[path for row in rows for path in row.runs],
+    )
+
+
+def _name(names: list[str]) -> str:
+    """What the names begin with: gpt2 for gpt2-0 and gpt2-1."""
+    # the common prefix without a number at its end
+    shortest = min(map(len, names))
+    same = (n for n in range(shortest, 0, -1) if len({name[:n] for name in names}) == 1)
+    return names[0][: next(same, 0)].rstrip("0123456789").rstrip("-_. ") or names[0]
 
 
 def cell(row: Row, column: TableColumn) -> str:
