@@ -84,9 +84,11 @@ class DistributedContext:
         """The text of rank 0; the argument of the other ranks is ignored."""
         if self.world_size == 1:
             return text
+        # 1. the length, so that every rank allocates a buffer of the same size
         content = text.encode() if self.is_main_process else b""
         length = int(self.broadcast(len(content)))
         letters = torch.zeros(length, dtype=torch.uint8)
+        # 2. the bytes
         if self.is_main_process:
             letters = torch.frombuffer(bytearray(content), dtype=torch.uint8).clone()
         with distributed_errors():
@@ -125,6 +127,7 @@ class DistributedContext:
         self.all_reduce_sum([0.0])
 
     def _all_reduce(self, values: Sequence[float], operation: str) -> list[float]:
+        # float64 counts tokens exactly, up to 2^53
         tensor = torch.tensor(list(values), dtype=torch.float64)
         reduce_op = getattr(torch.distributed.ReduceOp, operation)
         with distributed_errors():

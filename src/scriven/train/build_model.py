@@ -63,6 +63,7 @@ def build_task(run: Run) -> BaseTask:
     task.init_weights()
     if components.weights is not None:
         task.load_state_dict(components.weights)
+    # a fine-tuning takes over what base model and task have in common
     if components.base_weights is not None:
         same_labels = info is not None and info["base"]["same_answers"]
         transfer_weights(task, components.base_weights, same_labels)

@@ -50,9 +50,11 @@ class Checkpointer:
     def save(self, state: TrainState) -> None:
         """Writes a checkpoint, unless a weight is NaN or infinite: there is always a good one to
         return to."""
+        # 1. every process has to hold finite weights, and all of them decide alike
         if self.dist.all_reduce_max(float(not self.parallel.weights_are_finite())):
             self.trackers.on_message("not saved: some weights are NaN or infinite")
             return
+        # 2. gather shards; all processes take part, then rank 0 writes
         groups, values = state_dict(
             self.parallel, self.optimizers, self.recurrent_state, state, self.run.runtime.device
         )
@@ -62,6 +64,7 @@ class Checkpointer:
             return
         if self.full_task is not self.parallel.task:
             self.full_task.load_state_dict(groups["model"])
+        # 3. a folder that appears as a whole or not at all
         try:
             checkpoint.save(self.run.folder, state.step, groups, values)
         except ScrivenError as error:
@@ -72,6 +75,7 @@ class Checkpointer:
         # before the first evaluation the newest weights are the best; random ones help nobody
         if state.best_score is None and state.step > 0:
             self.try_to_publish(state.step)
+        # 4. old checkpoints go, but never the best or the last good one
         keep = self.run.plan.settings.train.keep_checkpoints
         checkpoint.prune(self.run.folder, keep, best=state.best_step, healthy=state.step)
         self.trackers.on_save(state)
@@ -123,6 +127,7 @@ class Checkpointer:
         """Makes the weights of `full_task` the model of the run folder, in the Hugging Face
         layout."""
         plan, metadata = self.run.plan, self.run.metadata
+        # LoRA adapters are merged into the published weights, and saved on their own as well
         weights = to_hf_weights(
             self.architecture, plan.model, merged_state_dict(self.full_task), plan.task
         )

@@ -170,12 +170,14 @@ class TextDataset(TrainDataset):
 
     def sample(self, engine: Engine, runtime: Runtime) -> str:
         task, validation = engine.task, self.corpus.validation
+        # a masked language model fills in tokens of the validation text
         if task.is_masked_lm:
             context_length = task.backbone.config.context_length
             count = min(SAMPLE_TOKENS, context_length, len(validation))
             return show_predictions(
                 task, self.tokenizer, validation.read(0, count).tolist(), self.seed
             )
+        # any other continues an empty prompt
         sampling = SamplingParams(temperature=0.8)
         (text,) = engine.generate([""], sampling, SAMPLE_TOKENS, seed=self.seed, ignore_eos=True)
         return text.text
@@ -227,7 +229,7 @@ class TextPairDataset(TextDataset):
         self.lengths = self.pairs.lengths.max(1)  # (pairs, 2) -> (pairs,)
 
     def batch(self, sample: int) -> Batch:
-        numbers = length_bucketed_rows(sample, self.batch_size, self.lengths, self.seed)
+        numbers = length_bucketed_rows(sample, self.batch_size, self.lengths, self.seed)  # (B,)
         return self.task.batch(*self.pairs.read(numbers[self.rows]), self.device)
 
     def warnings(self) -> list[str]:
@@ -252,6 +254,7 @@ class TextPairDataset(TextDataset):
 
 def ngram_baseline(corpus: TokenDataset) -> dict[str, Any]:
     """The loss of an n-gram model on the same split."""
+    # the end of the training text, which is nearest to the validation part
     order = default_order(corpus.tokenizer.kind)
     used = min(len(corpus.train), MAX_TOKENS)
     train = corpus.train.read(len(corpus.train) - used, used)

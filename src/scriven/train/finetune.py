@@ -66,12 +66,14 @@ class Finetuning:
             The run folder.
         """
         request, overrides = self.request, self.overrides
+        # 1. refuse what needs neither base model nor table
         for name in overrides.sections.get("tokenizer", {}):
             raise SettingError(f"--tokenizer.{name}: the model keeps the one it was trained with")
         self.seed = 0 if overrides.seed is None else overrides.seed
         check_int("seed", self.seed, MAX_SEED)
         self.budget = parse_budget(request.budget) if request.budget else None
         self.runtime = choose_runtime(self.settings.runtime)
+        # 2. base model and table
         self.base = _load_base(request)
         self.table = load_table(
             request.sources,
@@ -90,12 +92,15 @@ class Finetuning:
         if isinstance(base, ScrivenError):
             raise base
         _check_architecture(base, table.name)
+        # 1. defaults of the task under the settings of the request
         defaults = finetune_defaults(table.name, self.settings.finetune.weights)
         self.settings = self.overrides.apply(defaults.settings)
+        # 2. the rows as token ids; the vocabulary grows by the special tokens of the task
         dataset = self._encode(base, self.settings)
         model = finetune_model_config(
             base, dataset.tokenizer, self.overrides.sections.get("model", {})
         )
+        # 3. everything that was left open, for this model and table
         stats = DatasetStats(
             dataset.tokenizer.vocab_size,
             self.settings.tokenizer,
@@ -106,6 +111,7 @@ class Finetuning:
         plan = plan_finetuning(
             base, model, self.settings, self.budget, self.seed, table.name, stats, self.runtime
         )
+        # 4. a model that would learn nothing is refused before anything is written
         assert self.finetune_info is not None
         module = registry.module("scriven.models", plan.architecture)
         check_trainable(module, plan, dataset.tokenizer, self.finetune_info)
@@ -172,6 +178,7 @@ class Finetuning:
                 "same_answers": same and not request.fresh,
             },
         }
+        # encoding needs the limits of the model, not its weights: an empty one tells them
         module = registry.module("scriven.models", base.architecture)
         model = finetune_model_config(base, tokenizer, {})
         empty: Any = build_empty(module, model, registry.module("scriven.tasks", "language").Task)

@@ -46,8 +46,10 @@ class Parallel:
         self.mode: Mode | None = None
         self.wrapped: Any = task
         settings = settings or RuntimeSettings()
+        # 1. activation checkpointing, before blocks are wrapped
         if settings.activation_checkpointing:
             checkpoint_activations(task)
+        # 2. several processes: replicate (DDP) or shard (FSDP)
         if dist.world_size > 1:
             assert runtime is not None
             self.mode = choose_mode(task, dist, settings.parallel, _device_memory(runtime, dist))
@@ -62,6 +64,7 @@ class Parallel:
                 forward_sync_buffers=False,
                 gradient_as_bucket_view=True,
             )
+        # 3. torch.compile after wrapping: it splits the graph at DDP's gradient buckets
         self.forward: Forward = compiled(self.wrapped) if compiled else self.wrapped
 
     def _shard(self, runtime: Runtime, compiled: bool) -> None:
@@ -72,6 +75,7 @@ class Parallel:
         policy = MixedPrecisionPolicy()
         if runtime.dtype != torch.float32:  # weights are gathered in the precision of the matmuls
             policy = MixedPrecisionPolicy(runtime.dtype, torch.float32, cast_forward_inputs=False)
+        # block by block: one block's weights are gathered at a time
         for block in blocks(self.task):
             if compiled:
                 block.compile(dynamic=False)
@@ -102,6 +106,7 @@ class Parallel:
         """Puts full weights into the task, of which this process may hold a shard."""
         mine = self.task.state_dict()
         self.task.load_state_dict(
+            # (full shape) -> (shard's shape), the same tensor where nothing is sharded
             {name: shard_like(tensor, mine[name]) for name, tensor in weights.items()}
         )
 

@@ -74,6 +74,7 @@ class Pretraining:
             The run folder.
         """
         request, overrides, settings = self.request, self.overrides, self.settings
+        # 1. refuse what needs no text: budget, architecture, size, vocabulary, processes, seed
         if not self.sources:
             raise InputError("no text: give files, folders, - for standard input, or shakespeare")
         self.budget = parse_budget(overrides.budget or DEFAULT_BUDGET)
@@ -90,6 +91,7 @@ class Pretraining:
                 f"--parallel {settings.runtime.parallel} is for several processes: start them with "
                 "torchrun --nproc-per-node 2 -m scriven train ..."
             )
+        # 2. device, precision and threads of this process
         self.runtime = choose_runtime(
             settings.runtime, (self.dist.local_rank, self.dist.local_world_size)
         )
@@ -98,6 +100,7 @@ class Pretraining:
         self.task = module.Model.pretraining_task
         if self.task == "seq2seq" and are_pairs(request.sources, settings.data):
             self.task = "pairs"
+        # 4. the text as token ids, from the cache if it was read before
         self.corpus = self._read(settings, self.seed, self.task, self.say)
         self.notes = self.corpus.notes
         return Path(request.out) if request.out is not None else Path("runs") / self.corpus.name
@@ -136,6 +139,7 @@ class Pretraining:
             InputError: says what is different.
         """
         if self.corpus is None:
+            # `--resume RUN` reads the texts that the run was started with
             if not self.sources:
                 self.sources = metadata["data"]["sources"]
                 if self.sources == ["-"]:
@@ -206,7 +210,7 @@ def _resolved(settings: TokenizerSettings, corpus: TokenDataset) -> TokenizerSet
     """The settings with what was chosen for open ones, so that they make the same tokenizer
     again."""
     kind = corpus.tokenizer.kind
-    vocab_size = None
+    vocab_size = None  # characters and bytes have no size to choose
     if kind in ("bpe", "word"):
         vocab_size = settings.vocab_size or choose_vocab_size(corpus.characters)
     pattern = settings.pattern if kind == "bpe" else "llama3"

@@ -47,6 +47,7 @@ class RecurrentState:
         """The state of `count` rows of this process's batch, from row `first` on."""
         if first not in self.states:
             state = self.backbone.recurrent_state(count)
+            # after resuming, each micro-batch takes its rows of the checkpoint's states
             if state is not None and self.restored:
                 part = slice(first, first + count)
                 mine = {
@@ -78,6 +79,7 @@ class RecurrentState:
             }
         if not mine:
             return {}
+        # (rows of this process, ...) -> (rows of the whole batch, ...)
         gathered = {
             name: dist.all_gather(tensor, self.batch_size) if tensor.dim() > 1 else tensor
             for name, tensor in mine.items()

@@ -115,11 +115,13 @@ def read_overrides(request: TrainRequest) -> Overrides:
     Raises:
         SettingError: an unknown section or top-level name.
     """
+    # 1. the preset: arch, budget, size and seed at the top, then sections of settings
     preset = read_named_preset(request.preset) if request.preset else {}
     top = {name: preset.pop(name) for name in list(preset) if "." not in name}
     if "model.vocab_size" in request.settings:
         raise SettingError("--model.vocab_size is the tokenizer's: use --tokenizer.vocab_size")
     preset.pop("model.vocab_size", None)  # for `scriven inspect`; a text has its own vocabulary
+    # 2. the command line goes before the preset
     sections = config.sections({**preset, **request.settings})
     known = ["model", *vars(Settings())]
     for name, changes in sections.items():
@@ -127,6 +129,7 @@ def read_overrides(request: TrainRequest) -> Overrides:
             raise config.unknown(
                 f"--{name}.{next(iter(changes))}", [f"--{each}." for each in known]
             )
+    # 3. values are checked by the dataclass of each section (`Overrides.apply`)
     for name in top:
         if name not in ("arch", "budget", "size", "seed"):
             raise config.unknown(name, ["arch", "budget", "size", "seed"])

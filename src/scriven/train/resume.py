@@ -135,6 +135,7 @@ def _changed_settings(
         for field in dataclasses.fields(after):
             key = f"{name}.{field.name}"
             old, new = getattr(before, field.name), getattr(after, field.name)
+            # a value that is not given again stays
             if old == new or (new is None and field.default is None):
                 continue  # "auto" was resolved when the run began
             if key not in FREE:
@@ -149,6 +150,7 @@ def _changed_settings(
 def _change_budget(plan: TrainPlan, budget: Budget, data: Mapping[str, Any]) -> None:
     """Gives a plan another budget, with the steps and the evaluation interval that follow."""
     train = plan.settings.train
+    # the same rule as for a new run, so that both runs end after the same text
     row = tokens_per_row(plan.task, plan.model, data["train_tokens"], data.get("rows"))
     tokens_per_step = (train.batch_size or 1) * row
     plan.budget = budget

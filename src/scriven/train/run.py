@@ -230,6 +230,7 @@ class _Launch:
         run = Run(plan, dataset, folder, metadata, runtime, components, dist)
         trainer: Trainer | None = None
         try:
+            # a lost process becomes one line of text, whatever the backend raises
             with distributed_errors() if dist.world_size > 1 else nullcontext():
                 trainer = Trainer(run, self.trackers, self.stop, self.began)
                 return TrainResult(folder, trainer.fit())
@@ -237,6 +238,7 @@ class _Launch:
             step = None if trainer is None else trainer.checkpointer.saved_step
             if step is None or not dist.is_main_process:
                 raise
+            # the command that resumes this run, for the user
             command = f"scriven train --resume {shlex.quote(str(folder))}"
             if "finetune" in metadata:
                 command = metadata["command"]
@@ -357,6 +359,7 @@ def load_trackers(names: str, quiet: bool) -> Trackers:
     Raises:
         InputError: an unknown name. MissingExtra: its package is not installed.
     """
+    # the file is written first, as a closed terminal ends nothing
     shown = console.Tracker(quiet)
     trackers: list[BaseTracker] = [jsonl.Tracker(warn=shown.on_message), shown]
     for name in filter(None, (name.strip() for name in names.split(","))):

@@ -101,7 +101,8 @@ class TableDataset(TrainDataset):
         }
 
     def batch(self, sample: int) -> Batch:
-        numbers = length_bucketed_rows(sample, self.batch_size, self.lengths, self.seed)
+        # rows of similar length for the whole batch, of which this process collates its own
+        numbers = length_bucketed_rows(sample, self.batch_size, self.lengths, self.seed)  # (B,)
         examples = [self.train[number] for number in numbers[self.rows]]
         return self.task.collate(examples, self.device)
 
@@ -202,6 +203,7 @@ def infer_task(
         SettingError: an unknown task.
     """
     known = table_tasks()
+    # 1. the user has named the task
     if task_name is not None:
         task = known.get(task_name)
         if task is None and task_name not in registry.names("scriven.tasks"):
@@ -217,12 +219,13 @@ def infer_task(
         return task_name, mapping
     if column_names:
         raise SettingError(f"--columns {column_names}: name the task as well, with --task")
+    # 2. tasks whose columns the table has, by their most usual names
     fitting = {
         name: mapping
         for name, task in known.items()
         if (mapping := match_columns(task.COLUMNS, columns, named=False)) is not None
     }
-    # of two tasks that fit, one of which uses more columns, that one is meant
+    # 3. of two tasks that fit, the one that uses more columns is meant
     best = {
         name: mapping
         for name, mapping in fitting.items()
@@ -230,6 +233,7 @@ def infer_task(
     }
     if len(best) == 1:
         return next(iter(best.items()))
+    # 4. none, or more than one
     listed = ", ".join(columns[:30])
     if best:
         raise InputError(
@@ -340,9 +344,11 @@ def split_rows(
     the same question is never in both."""
     if not 0 < val_fraction < 1:
         raise SettingError(f"--data.val_fraction={val_fraction}: between 0 and 1, as 0.1")
+    # 1. rows with the same question stay together
     keys = [fingerprint([task.without_answer(row)]) for row in rows]
     if len(set(keys)) < 2:  # one question with many answers
         keys = [fingerprint([row]) for row in rows]
+    # 2. questions in an order that the seed decides, until the fraction is reached
     counts = Counter(keys)
     order = sorted(counts, key=lambda key: hashlib.sha256(f"{seed}/{key}".encode()).hexdigest())
     target, held_out, size = val_fraction * len(rows), set[str](), 0
@@ -350,6 +356,7 @@ def split_rows(
         if size + counts[key] / 2 <= target:
             held_out.add(key)
             size += counts[key]
+    # 3. a table of few questions holds out the rarest one
     if not held_out and len(order) > 1:
         held_out.add(min(order, key=lambda key: counts[key]))
     parts: tuple[list[Row], list[Row]] = ([], [])

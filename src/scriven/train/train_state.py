@@ -96,6 +96,7 @@ def state_dict(
 
     Every process has to call this.
     """
+    # full tensors: a checkpoint does not depend on the number of processes
     tensors, numbers = optimizers.state()
     groups = {
         "model": parallel.full_tensors(parallel.task.state_dict()),
@@ -116,9 +117,11 @@ def load_state_dict(
     device: torch.device,
 ) -> TrainState:
     """The inverse of `state_dict`."""
+    # full tensors are sharded as the weights lie in this run
     parallel.load(groups["model"])
     optimizers.restore(groups["optimizer"], values["optimizer"])
     if recurrent_state is not None:
         recurrent_state.load_state_dict(groups.get("recurrent_state", {}))
+    # last, as nothing after it may draw a random number
     restore_rng_state(groups["random"], device)
     return TrainState(**values["progress"])

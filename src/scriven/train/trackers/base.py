@@ -6,6 +6,7 @@ A newcomer adds one file beside this one, or names a file of their own with
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ...evaluate.loss import Score
@@ -87,49 +88,26 @@ class Trackers(BaseTracker):
 
     def __init__(self, trackers: Sequence[BaseTracker]) -> None:
         self.trackers = list(trackers)
+        # every event of the interface goes to each tracker, in order
+        for event in vars(BaseTracker).keys() - vars(Trackers).keys():
+            if event.startswith("on_") or event == "close":
+                setattr(self, event, partial(self._forward, event))
 
     @property
     def wants_every_step(self) -> bool:
         """Whether any of them does."""
         return any(tracker.every_step for tracker in self.trackers)
 
-    def on_start(self, run: Run) -> None:
-        for tracker in self.trackers:
-            tracker.on_start(run)
-
-    def on_resume(self, state: TrainState) -> None:
-        for tracker in self.trackers:
-            tracker.on_resume(state)
-
     def on_step(self, state: TrainState, report: StepReport) -> None:
         for tracker in self.trackers:
             if report.due or tracker.every_step:
                 tracker.on_step(state, report)
 
-    def on_eval(self, state: TrainState, score: Score, is_best: bool) -> None:
-        for tracker in self.trackers:
-            tracker.on_eval(state, score, is_best)
-
-    def on_sample(self, state: TrainState, text: str) -> None:
-        for tracker in self.trackers:
-            tracker.on_sample(state, text)
-
-    def on_save(self, state: TrainState) -> None:
-        for tracker in self.trackers:
-            tracker.on_save(state)
-
     def on_note(self, state: TrainState, text: str, message: str = "") -> None:
+        """Without a message of its own, the text is shown to a person too."""
         for tracker in self.trackers:
             tracker.on_note(state, text, message or text)
 
-    def on_message(self, message: str) -> None:
+    def _forward(self, event: str, *arguments: Any) -> None:
         for tracker in self.trackers:
-            tracker.on_message(message)
-
-    def on_end(self, results: dict[str, Any]) -> None:
-        for tracker in self.trackers:
-            tracker.on_end(results)
-
-    def close(self) -> None:
-        for tracker in self.trackers:
-            tracker.close()
+            getattr(tracker, event)(*arguments)

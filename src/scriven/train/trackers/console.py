@@ -32,6 +32,7 @@ class Tracker(BaseTracker):
         self.every_step = True  # the bar moves with every step
 
     def on_step(self, state: TrainState, report: StepReport) -> None:
+        # the longest line that fits, as rich would wrap a longer one
         line = progress_line(report)
         if self.bar is None:
             self.on_message(line)

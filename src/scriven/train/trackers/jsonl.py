@@ -76,10 +76,11 @@ class Tracker(BaseTracker):
             return
         event = {"event": kind, **{name: _finite(value) for name, value in values.items()}}
         try:
+            # opened for each event, so that a killed run loses no more than a line
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(event, ensure_ascii=False) + "\n")
         except OSError as error:
-            self.path = None
+            self.path = None  # one warning, not one for each event
             self.warn(f"{FILE} cannot be written ({error.strerror}): training goes on")
 
 
@@ -89,7 +90,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
         return []
     events = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
+        try:  # a kill may have cut off the last line
             events.append(json.loads(line))
         except json.JSONDecodeError:
             continue

@@ -7,6 +7,7 @@ from ...evaluate.loss import Score
 from ..train_state import Run, TrainState
 from .base import BaseTracker, StepReport
 
+# imported with this file, which is only imported by name: other runs need no tensorboard
 try:
     from torch.utils.tensorboard.writer import SummaryWriter
 except ImportError as error:
