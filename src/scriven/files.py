@@ -10,7 +10,7 @@ after the content, and a save is reported only after the rename is on the disk.
     disk_errors, write_error, read_error     an OSError as one line with its remedy
 
 A failed fsync drops the unwritten pages (PostgreSQL's "fsyncgate", 2018), so it is never repeated
-on the same file: the whole save is made again from the start. Knows no file format.
+on the same file: the whole save is repeated from the start. Knows no file format.
 """
 
 import contextlib
@@ -113,8 +113,8 @@ def write_folder(path: Path, files: Mapping[str, Content]) -> None:
 def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """An empty folder to fill, which becomes `path` when the block ends and vanishes if it fails.
 
-    It has its last name already, inside a temporary folder, so that nobody who lists the folder
-    above takes it for finished, and what is written may contain its name.
+    It has its final name already, inside a temporary folder: whoever lists the folder above does
+    not take it for finished, and what is written may contain its name.
 
     Args:
         path: its parents are made. replace: whether a folder of this name may be replaced; an

@@ -66,7 +66,7 @@ def save(
 
     Args:
         folder: the run folder.
-        step: the number of updates made, not negative.
+        step: the number of optimizer steps so far, not negative.
         tensors: group -> name -> tensor, one file per group.
         state: JSON values; infinite numbers come back as they are.
 
@@ -107,7 +107,7 @@ def load(folder: Path, step: int) -> Checkpoint:
         InputError: there is none of this step; the text lists those there are.
         DamagedError: it is not what was written.
     """
-    places = [place for found, place in _places(folder) if found == step]
+    places = [place for each, place in _places(folder) if each == step]
     if not places:
         known = ", ".join(str(each) for each in steps(folder)) or "none"
         raise InputError(f"no checkpoint of step {step} in {printable(folder)}: there are {known}")

@@ -96,7 +96,7 @@ def to_hf_weights(
         return plain
     if task is None or not is_labelled(task):
         return dict(architecture.Model.to_hf_weights(model, plain))
-    # our head is their score; our head for tokens is theirs
+    # transformers calls a head for labels `score`, and the one for tokens beside it as usual
     score, words = plain.pop("head.weight"), plain.pop("words.weight", None)
     if words is not None:
         plain["head.weight"] = words

@@ -1,4 +1,4 @@
-"""scriven.json: what a run is, how it was made and how it ended.
+"""scriven.json: what a run is, how it was trained and how it ended.
 
 The names in it choose from what is known and are never joined to a path; the numbers in it have
 bounds, so that a folder from a stranger cannot ask for all the memory there is.
@@ -41,8 +41,8 @@ _PLAIN = re.compile(r"(?!.*\.py$|.*\.\.)\w[\w .-]{0,63}")
 def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
     """Writes scriven.json, whole or not at all.
 
-    `format`, `scriven` and `created` are filled in: the last is in seconds and kept once written.
-    Of a user's own file (`./mine.py` as the architecture) only the name, `mine`, is kept.
+    `format`, `scriven` and `created` are filled in: the last is in seconds and never changes.
+    Of a user's own file (`./mine.py` as the architecture) only the name, `mine`, is written.
     Numbers that JSON does not have (a loss that is NaN or infinite) become null.
 
     Raises:

@@ -223,7 +223,7 @@ def _thinned(curve: LossCurve) -> LossCurve:
 
 
 def _file_name(source: str) -> str:
-    """The last part of a path: where it lay on somebody's machine is nobody's business."""
+    """The last part of a path: the folders of somebody's machine are private."""
     parts = [part for part in re.split(r"[/\\]", source) if part]
     return "standard input" if source == "-" else parts[-1] if parts else source
 

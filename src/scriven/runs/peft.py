@@ -262,7 +262,7 @@ def attach_adapter(
     for name, tensor in renamed.items():
         if weights[name].shape != tensor.shape:
             raise InputError(
-                f"{where} was made for another model: there {name} is {list(tensor.shape)}, here "
+                f"{where} is for another model: its {name} is {list(tensor.shape)}, this one's "
                 f"{list(weights[name].shape)}"
             )
     # 4. all shapes fit: copy
@@ -359,10 +359,10 @@ def layer_of(name: str) -> str:
 def shortest(layers: Iterable[str], others: Iterable[str]) -> list[str]:
     """The shortest endings of dotted names that mean all of `layers` and none of `others`."""
     dotted = [f".{name}" for name in others]
-    found = set()
+    endings_used = set()
     for layer in layers:
         words = layer.split(".")
         endings = [".".join(words[-count:]) for count in range(1, len(words) + 1)]
         clear = (each for each in endings if not any(one.endswith(f".{each}") for one in dotted))
-        found.add(next(clear, layer))
-    return sorted(found)
+        endings_used.add(next(clear, layer))
+    return sorted(endings_used)

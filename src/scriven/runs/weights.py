@@ -107,7 +107,7 @@ def load_tensors(path: Path, *, require_digest: bool = True) -> dict[str, torch.
         require_digest: False for files of other programs, which may have none to check.
 
     Raises:
-        DamagedError: the file is not what was written, or was made to do harm.
+        DamagedError: the file is not what was written, or its header is hostile.
     """
     where = printable(path)
     _check_header(path)
@@ -135,7 +135,7 @@ def read_tensors(path: Path, *, copy: bool = False) -> dict[str, torch.Tensor]:
             went on from tensors in the middle of a file was not the run that was never stopped.
 
     Raises:
-        DamagedError: the file is no safetensors file, or was made to do harm.
+        DamagedError: the file is no safetensors file, or its header is hostile.
     """
     _check_header(path)
     try:

@@ -63,8 +63,8 @@ def tokenizer_class(kind: str) -> type["Tokenizer"]:
         InputError: no such kind.
     """
     module = registry.module("scriven.tokenizers", kind, exclude=NOT_KINDS)
-    found: type[Tokenizer] = module.Tokenizer
-    return found
+    kind_class: type[Tokenizer] = module.Tokenizer
+    return kind_class
 
 
 def clean(text: str) -> str:

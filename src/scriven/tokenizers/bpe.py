@@ -34,7 +34,7 @@ class Tokenizer(base.Tokenizer):
 
 
 def train(pieces: Iterable[str], settings: TokenizerSettings) -> Tokenizer:
-    """Merges learnt from the pieces; fewer than asked for when the text has too few pairs.
+    """Merges learnt from the pieces; fewer than `vocab_size` where the text has too few pairs.
 
     Raises:
         SettingError: a vocabulary too small to hold all bytes, or beyond what 32 bits index well.

@@ -150,7 +150,7 @@ def render_conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Re
 
     Other programs cut text at special tokens only, so role, line end and content are encoded as
     one piece here too. Where a merge joins the line end with the beginning of an answer, that token
-    is not learnt: a prompt ends with the line end, so nobody will ever ask for it.
+    is not learnt: a prompt ends with the line end, so the model never has to write it.
 
     Raises:
         InputError: the tokenizer has no tokens for turns.

@@ -107,7 +107,7 @@ def _check_ids(plain: dict[str, Any], path: Path) -> dict[str, int]:
 
 
 def _kind_and_pattern(plain: dict[str, Any], path: Path) -> tuple[str, str]:
-    """Which of our tokenizers the file describes, told by its parts alone."""
+    """(kind, pattern) of the tokenizer that the file describes, from its parts alone."""
     model = plain["model"]
     steps = _steps(plain.get("pre_tokenizer"), "pretokenizers")
     decoders = [step.get("type") for step in _steps(plain.get("decoder"), "decoders")]

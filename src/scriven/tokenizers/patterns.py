@@ -47,7 +47,7 @@ def cut(text: str, start: int = 0) -> int:
     # mostly there is a boundary in the last 512 characters; else the whole chunk is searched
     for lowest in (max(start, end - 512), start):
         # the search may look one character past the end: a space there makes `end` a boundary
-        places = [found.start() for found in _BOUNDARY.finditer(text, lowest, end + 1)]
+        places = [match.start() for match in _BOUNDARY.finditer(text, lowest, end + 1)]
         places = [place for place in places if start < place <= end]
         if places:
             return places[-1]
@@ -56,16 +56,16 @@ def cut(text: str, start: int = 0) -> int:
 
 def boundary(text: str) -> int | None:
     """The first place where a text may be cut in two and encoded apart; None for none."""
-    found = _BOUNDARY.search(text)
-    return None if found is None else found.start()
+    match = _BOUNDARY.search(text)
+    return None if match is None else match.start()
 
 
 def cut_finely(text: str, size: int) -> Iterator[str]:
     """The text in parts of `size` characters and more, cut only at boundaries (see `cut`)."""
     start = 0
-    while found := _BOUNDARY.search(text, start + size):
-        yield text[start : found.start()]
-        start = found.start()
+    while match := _BOUNDARY.search(text, start + size):
+        yield text[start : match.start()]
+        start = match.start()
     yield text[start:]
 
 
