@@ -61,7 +61,7 @@ def fetch(url: str, target: Path) -> Path:
     return download(url, target, DIGEST, len(CONTENT))
 
 
-def test_C17_a_whole_file_is_fetched_once(server: str, tmp_path: Path) -> None:
+def test_a_whole_file_is_fetched_once(server: str, tmp_path: Path) -> None:
     target = tmp_path / "deep" / "a.txt"
     for _ in range(2):
         assert fetch(f"{server}/whole", target).read_bytes() == CONTENT
@@ -71,7 +71,7 @@ def test_C17_a_whole_file_is_fetched_once(server: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_C17_a_cut_download_is_continued(ranges: bool, server: str, tmp_path: Path) -> None:
+def test_a_cut_download_is_continued(ranges: bool, server: str, tmp_path: Path) -> None:
     Handler.ranges = ranges
     target = tmp_path / "a.txt"
     with pytest.raises(InputError, match=r"cut after 100,000 of 512,000 bytes"):
@@ -84,7 +84,7 @@ def test_C17_a_cut_download_is_continued(ranges: bool, server: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "message"), [("wrong", "not the expected"), ("long", "not the exp"), ("none", "404")]
 )
-def test_C17_another_file_is_refused(name: str, message: str, server: str, tmp_path: Path) -> None:
+def test_another_file_is_refused(name: str, message: str, server: str, tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     with pytest.raises(InputError, match=f"{message}.*give its path") as caught:
         fetch(f"{server}/{name}", target)
@@ -93,7 +93,7 @@ def test_C17_another_file_is_refused(name: str, message: str, server: str, tmp_p
     assert fetch(f"{server}/whole", target).read_bytes() == CONTENT
 
 
-def test_C17_without_a_network_the_path_is_the_remedy() -> None:
+def test_without_a_network_the_path_is_the_remedy() -> None:
     with pytest.raises(InputError, match="give its path instead of tinyshakespeare"):
         tinyshakespeare.path(url="http://127.0.0.1:9/nothing")
 

@@ -33,7 +33,7 @@ def write(folder: Path, name: str, content: bytes) -> Path:
     return path
 
 
-def test_C5_text_is_kept_character_by_character(tmp_path: Path) -> None:
+def test_text_is_kept_character_by_character(tmp_path: Path) -> None:
     text = "a\r\nb\rc\x00d\u2028e\x85f\n\n" + "é中😀" * 700_000
     path = write(tmp_path, "a.txt", b"\xef\xbb\xbf" + text.encode())
     assert documents(base.read_file(path, PLAIN)) == [text]
@@ -53,7 +53,7 @@ def test_C5_text_is_kept_character_by_character(tmp_path: Path) -> None:
         (b"a" * ((1 << 20) - 1) + b"\xe2\x28\xa1", (1 << 20) - 1, "latin-1"),
     ],
 )
-def test_C2_C3_wrong_bytes_are_named_with_their_offset(
+def test_wrong_bytes_are_named_with_their_offset(
     content: bytes, offset: int, looks: str, tmp_path: Path
 ) -> None:
     path = write(tmp_path, "a.txt", content)
@@ -62,7 +62,7 @@ def test_C2_C3_wrong_bytes_are_named_with_their_offset(
     assert "\n" not in str(caught.value)
 
 
-def test_C2_the_encoding_named_in_the_message_works(tmp_path: Path) -> None:
+def test_the_encoding_named_in_the_message_works(tmp_path: Path) -> None:
     wide = write(tmp_path, "a.txt", "hé😀".encode("utf-16"))
     assert documents(base.read_file(wide, DataSettings(encoding="utf-16"))) == ["hé😀"]
     raw = write(tmp_path, "b.txt", bytes(range(256)))
@@ -89,7 +89,7 @@ BAD_ROWS = [
 
 
 @pytest.mark.parametrize(("row", "message"), BAD_ROWS)
-def test_C12_a_bad_row_is_named_or_counted(row: str, message: str, tmp_path: Path) -> None:
+def test_a_bad_row_is_named_or_counted(row: str, message: str, tmp_path: Path) -> None:
     content = '{"text": "one"}\n\n' + row + '\n{"text": "two"}\n'
     path = write(tmp_path, "a.jsonl", content.encode())
     with pytest.raises(InputError, match=message):
@@ -99,7 +99,7 @@ def test_C12_a_bad_row_is_named_or_counted(row: str, message: str, tmp_path: Pat
     assert documents(piece for piece in pieces if not piece.skipped) == ["one", "two"]
 
 
-def test_C12_a_huge_row_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_row_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "LARGEST_ROW", 1000)
     monkeypatch.setattr(base, "BLOCK", 500)
     huge = json.dumps({"text": "x" * 2000})
@@ -123,7 +123,7 @@ def test_tables_are_read_by_column(name: str, mark: str, tmp_path: Path) -> None
     assert documents(base.read_file(path, PLAIN)) == ['a "quoted"\nline', "plain"]
 
 
-def test_C12_tables_name_what_is_wrong(tmp_path: Path) -> None:
+def test_tables_name_what_is_wrong(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", b"id,body\n1,x\n")
     with pytest.raises(
         InputError, match=r"no column 'text': choose with --data.text_column one of id, b"

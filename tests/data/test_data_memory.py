@@ -38,7 +38,7 @@ def grow(path: Path, megabytes: int, spaces: bool) -> Path:
 
 
 @pytest.mark.parametrize(("kind", "megabytes", "bound"), [("char", 64, 80), ("bpe", 16, 160)])
-def test_C4_one_line_without_end_needs_little_memory(
+def test_one_line_without_end_needs_little_memory(
     kind: str, megabytes: int, bound: float, tmp_path: Path
 ) -> None:
     little = peak(grow(tmp_path / "little.txt", 1, False), kind)
@@ -49,6 +49,6 @@ def test_C4_one_line_without_end_needs_little_memory(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("spaces", [False, True])
 @pytest.mark.parametrize("kind", ["char", "bpe"])
-def test_C4_a_gigabyte_stays_below_half_a_gigabyte(kind: str, spaces: bool, tmp_path: Path) -> None:
+def test_a_gigabyte_stays_below_half_a_gigabyte(kind: str, spaces: bool, tmp_path: Path) -> None:
     little = peak(grow(tmp_path / "little.txt", 1, spaces), kind)
     assert peak(grow(tmp_path / "much.txt", 1000, spaces), kind) - little < 512

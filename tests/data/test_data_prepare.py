@@ -147,7 +147,7 @@ def test_no_character_is_lost_or_doubled_by_the_split(documents: list[str], shar
 @pytest.mark.parametrize(
     ("content", "message"), [("", "holds no text"), ("x", "1 character: .* 11")]
 )
-def test_C1_too_little_text_is_refused(content: str, message: str, tmp_path: Path) -> None:
+def test_too_little_text_is_refused(content: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=message):
@@ -158,12 +158,12 @@ def test_C1_too_little_text_is_refused(content: str, message: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0, 2.0, float("nan")])
-def test_C15_an_impossible_share_is_refused(share: float, book: Path) -> None:
+def test_an_impossible_share_is_refused(share: float, book: Path) -> None:
     with pytest.raises(SettingError, match=r"--data\.val_fraction"):
         run(book, share=share)
 
 
-def test_C15_a_part_without_tokens_is_refused(tmp_path: Path) -> None:
+def test_a_part_without_tokens_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("x" * 100, encoding="utf-8")
     with pytest.raises(InputError, match="train part has fewer than 2 tokens"):
@@ -171,7 +171,7 @@ def test_C15_a_part_without_tokens_is_refused(tmp_path: Path) -> None:
     assert not list((cache_folder() / "prepared").glob("*.work"))
 
 
-def test_C15_text_that_repeats_in_validation_is_told(book: Path, tmp_path: Path) -> None:
+def test_text_that_repeats_in_validation_is_told(book: Path, tmp_path: Path) -> None:
     assert any("stand in the training text" in note for note in run(book).notes)
     other = tmp_path / "other.txt"
     other.write_text("".join(f"{number:060d}\n" for number in range(900)), encoding="utf-8")
@@ -181,7 +181,7 @@ def test_C15_text_that_repeats_in_validation_is_told(book: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("vocab_size", "kind"), [(65_535, "<u2"), (65_536, "<u2"), (65_537, "<u4")]
 )
-def test_C9_storage_is_as_wide_as_the_ids(vocab_size: int, kind: str, tmp_path: Path) -> None:
+def test_storage_is_as_wide_as_the_ids(vocab_size: int, kind: str, tmp_path: Path) -> None:
     assert shards.id_type(vocab_size) == kind
     ids = np.array([0, 5, vocab_size - 1], dtype=np.int32)
     shards.write_token_file(tmp_path / "a.bin", kind, ids)
@@ -198,7 +198,7 @@ def test_windows_are_slices(book: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "overwrite"])
-def test_C14_a_shard_changed_in_use_is_noticed(damage: str, book: Path) -> None:
+def test_a_shard_changed_in_use_is_noticed(damage: str, book: Path) -> None:
     corpus = run(book)
     path = corpus.folder / "train.bin"
     if damage == "cut":
@@ -224,7 +224,7 @@ def test_a_damaged_folder_is_prepared_anew(name: str, book: Path) -> None:
     assert everything(run(book)) == before
 
 
-def test_A6_a_full_disk_is_said_and_leaves_nothing(
+def test_a_full_disk_is_said_and_leaves_nothing(
     book: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: object, *ids: object) -> None:
@@ -253,7 +253,7 @@ except ResourceError as error:
 """
 
 
-def test_A6_a_real_limit_is_met_while_writing(tmp_path: Path) -> None:
+def test_a_real_limit_is_met_while_writing(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("abcdefgh" * 100_000, encoding="utf-8")
     done = subprocess.run(

@@ -107,7 +107,7 @@ def test_a_cut_goes_to_the_end_of_a_document(tmp_path: Path) -> None:
         ("wiki=0.5,poems=0.5", "names no source: .* wiki, books"),
         ("wiki=0.5", "leaves out books"),
         ("wiki", "names no source"),
-        ("wiki=much,books=1", "is no number"),
+        ("wiki=much,books=1", "is not a number"),
         ("wiki=0,books=1", "above 0"),
         ("wiki=nan,books=1", "above 0"),
         ("wiki=0.000001,books=1", "would be read"),

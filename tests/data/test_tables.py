@@ -56,8 +56,8 @@ def texts(name: str, row: dict[str, Any]) -> list[str]:
 
 def shared(name: str, earlier: list[dict[str, Any]], later: list[dict[str, Any]]) -> set[str]:
     """The texts of two lists of rows that are the same by their words."""
-    first = {base.plain(text) for row in earlier for text in texts(name, row)}
-    return first & {base.plain(text) for row in later for text in texts(name, row)}
+    first = {base.normalised(text) for row in earlier for text in texts(name, row)}
+    return first & {base.normalised(text) for row in later for text in texts(name, row)}
 
 
 def test_names_are_typed_with_dashes() -> None:
@@ -89,14 +89,14 @@ def test_the_documented_counts_are_the_real_ones(rows: Rows) -> None:
 
 
 def test_plays_are_drawn_not_chosen(rows: Rows) -> None:
-    every = [play for part in PARTS for play in base.plays(part)]
+    every = [play for part in PARTS for play in base.plays_of(part)]
     assert len(every) == len({play.name for play in every}) == 38
     assert {*base.BOUND, *base.TEST, *base.VALIDATION, *base.TRAGEDIES} <= {
         play.name for play in every
     }
     test, validation = [], []
     for kind, more in (("comedy", 2), ("history", 1), ("tragedy", 2)):
-        free = [play.name for play in every if base.label(play) == kind]
+        free = [play.name for play in every if base.genre_of(play) == kind]
         free = sorted((name for name in free if name not in base.BOUND), key=base.rank)
         test += free[:2]
         validation += free[2 : 2 + more]
@@ -119,13 +119,13 @@ def test_pretraining_text_holds_no_speech_of_the_other_plays() -> None:
     with Sources(["shakespeare-train"]) as sources:
         documents = [piece.text for piece in sources.read(DataSettings())]
     assert sources.name == "shakespeare-train"
-    assert len(documents) == len(list(base.plays("train"))) == 27
-    held = [*base.plays("validation"), *base.plays("test")]
-    speeches = [base.plain(speech.text).split() for play in held for speech in play.speeches]
+    assert len(documents) == len(list(base.plays_of("train"))) == 27
+    held = [*base.plays_of("validation"), *base.plays_of("test")]
+    speeches = [base.normalised(speech.text).split() for play in held for speech in play.speeches]
     size = base.SHORT + 1
     openings = {" ".join(words[:size]) for words in speeches if len(words) >= size}
     assert len(openings) > 5000
-    words = base.plain("\n".join(documents)).split()
+    words = base.normalised("\n".join(documents)).split()
     found = {" ".join(words[at : at + size]) for at in range(len(words))}
     assert openings & found == set()
     assert openings & {"to be or not to be that is the"}  # hamlet is a test play
@@ -140,15 +140,15 @@ def test_every_part_of_the_genres_has_every_label(rows: Rows) -> None:
 
 def test_passages_have_the_length_promised_and_no_names_of_speakers(rows: Rows) -> None:
     found = [row["text"] for part in PARTS for row in rows["shakespeare-genre", part]]
-    assert all(60 <= base.words(text) <= 120 for text in found)
-    speakers = {speech.speaker for part in PARTS for play in base.plays(part)
+    assert all(60 <= base.count_words(text) <= 120 for text in found)
+    speakers = {speech.speaker for part in PARTS for play in base.plays_of(part)
                 for speech in play.speeches}  # fmt: skip
     lines = (line for text in found for line in text.split("\n"))
     assert [line for line in lines if line.rstrip(":") in speakers and line.endswith(":")] == []
 
 
 def test_the_answer_follows_its_context_in_the_play(rows: Rows) -> None:
-    whole = {play.text for play in base.plays("test")}
+    whole = {play.text for play in base.plays_of("test")}
     for row in rows["shakespeare-next", "test"][::50]:
         written = f"{row['context']}\n{row['choices'][row['answer']]}\n\n"
         others = [text for place, text in enumerate(row["choices"]) if place != row["answer"]]
@@ -174,7 +174,7 @@ def weights_of_words(rows: list[dict[str, Any]]) -> dict[str, float]:
     every: Counter[str] = Counter()
     for row in rows:
         for place, text in enumerate(row["choices"]):
-            found = set(base.plain(text).split())
+            found = set(base.normalised(text).split())
             every.update(found)
             right.update(found if place == row["answer"] else ())
     return {word: (right[word] + 5) / (count + 20) - 0.25 for word, count in every.items()}
@@ -185,11 +185,11 @@ def test_a_choice_alone_does_not_tell_whether_it_is_right(rows: Rows) -> None:
     weights = weights_of_words(train)
 
     def by_words(text: str) -> float:
-        found = [weights.get(word, 0.0) for word in base.plain(text).split()]
+        found = [weights.get(word, 0.0) for word in base.normalised(text).split()]
         return statistics.fmean(found or [0.0])
 
     scores: tuple[Callable[[str], float], ...] = (
-        len, lambda text: -len(text), base.words, lambda text: text.count("\n") / len(text),
+        len, lambda text: -len(text), base.count_words, lambda text: text.count("\n") / len(text),
         lambda text: text.count("?"), lambda text: -len(set(text)), by_words,
     )  # fmt: skip
     chance = 3 * (0.25 * 0.75 / len(test)) ** 0.5
@@ -214,10 +214,10 @@ def test_wrong_choices_of_any_length_would_be_noticed(
 
 
 def test_replies_are_short_and_answer_another_speaker(rows: Rows) -> None:
-    whole = "".join(play.text for play in base.plays("validation"))
+    whole = "".join(play.text for play in base.plays_of("validation"))
     for row in rows["shakespeare-reply", "validation"][::20]:
         cue, reply = row["messages"]
         assert (cue["role"], reply["role"]) == ("user", "assistant")
-        assert 2 <= base.words(reply["content"]) <= 60
+        assert 2 <= base.count_words(reply["content"]) <= 60
         between = re.escape(cue["content"]) + r"\n\n([^\n]+):\n" + re.escape(reply["content"])
         assert re.search(between, whole)

@@ -63,6 +63,7 @@ class Batch:
 
     def split(self, rows: int) -> Iterator["Batch"]:
         """Micro-batches of at most `rows` rows, or of at most `rows` labelled examples."""
+        # an example is never divided: its loss needs all of its rows
         size = rows * self.rows_per_example
         if size >= self.tokens.size(0):
             yield self

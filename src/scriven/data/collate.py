@@ -23,7 +23,7 @@ def token_blocks(file: TokenFile, length: int) -> Iterator[Ids]:
     for start in range(0, len(file), rows * length):
         count = min(rows * length, len(file) - start)
         ids = file.read(start, count)
-        whole = count // length * length
+        whole = count // length * length  # tokens of complete windows
         if whole:
             yield ids[:whole].reshape(-1, length)
         if whole < count:
@@ -38,6 +38,7 @@ def eval_windows(file: TokenFile, context: int, eos: int, device: torch.device) 
     """
     before = eos
     for targets in token_blocks(file, context):
+        # (rows, length) targets in reading order; inputs are the same ids shifted right by one
         flat = targets.reshape(-1)
         tokens = np.concatenate(([before], flat[:-1])).reshape(targets.shape)
         before = int(flat[-1])
@@ -52,18 +53,20 @@ def eval_streams(file: TokenFile, context: int, eos: int, device: torch.device) 
     there, never too low.
     """
     total = len(file)
+    # at least eight windows in each row, or the cold starts of the rows would weigh too much
     rows = max(1, min(MAX_STREAMS, TOKENS_PER_BATCH // context, total // (8 * context)))
-    size = -(-total // rows)
+    size = -(-total // rows)  # tokens of a row, rounded up: the last row may be shorter
     for place in range(0, size, context):
         tokens, targets = [], []
         width = min(context, size - place)
         for row in range(rows):
             start = row * size + place
+            # targets left in this row and in the text
             count = max(0, min(width, total - start, (row + 1) * size - start))
             ids = file.read(start - 1, count + 1) if start and count else file.read(0, count)
-            if start == 0:
+            if start == 0:  # nothing precedes the first token
                 ids = np.concatenate(([eos], ids))
-            padded = np.full(width + 1, eos, dtype=np.int64)
+            padded = np.full(width + 1, eos, dtype=np.int64)  # inputs and targets overlap
             padded[: len(ids)] = ids
             tokens.append(padded[:-1])
             targets.append(np.where(np.arange(width) < count, padded[1:], IGNORE_INDEX))
@@ -91,6 +94,7 @@ def collate_pairs(
         pad: padding of both; a padded place has position -1 in the source and no target.
         shape: lengths of source and target; the longest of each by default.
     """
+    # one array for each field of the batch, filled row by row: (B, S) or (B, T)
     rows = len(sources)
     source_length, target_length = shape or (max(map(len, sources)), max(map(len, targets)))
     source = np.full((rows, source_length), pad, dtype=np.int64)

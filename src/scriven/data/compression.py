@@ -1,6 +1,5 @@
-"""Files as they are or compressed (`.gz`, `.zst`), read as one stream of bytes.
-
-Knows nothing of what the bytes mean. zstd comes with pyarrow (extra `data`), gzip with Python.
+"""Compressed files (`.gz`, `.zst`) read as one stream of bytes. gzip comes with Python, zstd with
+pyarrow (extra `data`).
 """
 
 import contextlib
@@ -17,7 +16,7 @@ COMPRESSED = (".gz", ".zst")
 
 @contextlib.contextmanager
 def open_compressed(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of a file, decompressed where its suffix says so.
+    """Opens a file for reading, decompressed if its suffix is that of a compression.
 
     Raises:
         InputError: a compressed file is damaged or ends too early; says how far it was read.
@@ -28,6 +27,7 @@ def open_compressed(path: Path) -> Iterator[BinaryIO]:
         if suffix not in COMPRESSED:
             yield raw
             return
+        # `raw` knows how far the compressed file was read, which a message can name
         size = path.stat().st_size
         stream = gzip.GzipFile(fileobj=raw) if suffix == ".gz" else _zstd(raw, path)
         try:

@@ -49,6 +49,7 @@ def copy_documents(
     Raises:
         InputError: an id that the tokenizer does not have. OSError: the disk is full.
     """
+    # 1. read the ids and the ends of the documents
     width = _id_width(path, count_documents(path))
     assert width is not None, "checked by the plan"
     ends = _document_ends(path, start, end)
@@ -59,14 +60,15 @@ def copy_documents(
             f"{path} holds id {int(ids.max())}, beyond the {tokenizer.vocab_size} of the"
             " tokenizer: name the one it was written with"
         )
-    # (documents,) lengths and ends; (tokens,) ids and the part of each
-    lengths = np.diff(ends - first, prepend=0)
-    last = np.cumsum(lengths)
+    # 2. the part of each token, and EOS after the documents that have none
+    lengths = np.diff(ends - first, prepend=0)  # (documents,)
+    last = np.cumsum(lengths)  # (documents,)
     part_of_document = np.array(held_out, dtype=np.int64)
-    part = np.repeat(part_of_document, lengths)
+    part = np.repeat(part_of_document, lengths)  # (tokens,)
     unclosed = (lengths > 0) & (ids[np.maximum(last, 1) - 1] != tokenizer.eos)
     ids = np.insert(ids.astype(np.int32), last[unclosed], tokenizer.eos)
     part = np.insert(part, last[unclosed], part_of_document[unclosed])
+    # 3. write both parts; the text was never seen, so its bytes are counted token by token
     byte_lengths = np.array([len(each) for each in tokenizer.bytes_of], dtype=np.int64)
     dtype = id_type(tokenizer.vocab_size)
     facts: dict[str, Any] = {"dtype": dtype, "files": {}}

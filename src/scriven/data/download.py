@@ -33,11 +33,13 @@ def download(url: str, target: Path, sha256: str, size: int) -> Path:
         if _digest(target) == sha256:
             return target
         part = target.with_name(f"{target.name}.part")
+        # 1. one process downloads, the others wait and find the file
         with FileLock(target.with_name(f"{target.name}.lock")):
             if _digest(target) == sha256:
                 return target
             if _size(part) >= size:
                 part.unlink()
+            # 2. request what is missing
             try:
                 _fetch(url, part, size)
             except (HTTPException, urllib.error.URLError, TimeoutError, ConnectionError) as error:
@@ -47,6 +49,7 @@ def download(url: str, target: Path, sha256: str, size: int) -> Path:
                 raise InputError(
                     f"{url} could not be downloaded ({reason}): {_remedy(target)}"
                 ) from error
+            # 3. keep it only if it is the expected file
             received = _size(part)
             if received < size:
                 raise InputError(
@@ -62,7 +65,7 @@ def download(url: str, target: Path, sha256: str, size: int) -> Path:
 
 def _fetch(url: str, part: Path, size: int) -> None:
     """Appends to `part` what is missing; never more than one byte beyond `size`."""
-    have = _size(part)
+    have = _size(part)  # bytes of an attempt before
     request = urllib.request.Request(url, headers={"User-Agent": "scriven"})  # noqa: S310
     if have:
         request.add_header("Range", f"bytes={have}-")
@@ -71,7 +74,7 @@ def _fetch(url: str, part: Path, size: int) -> None:
         if response.status != 206:  # the server starts from the beginning
             have = 0
         with part.open("ab") as file:
-            file.truncate(have)
+            file.truncate(have)  # a server without ranges sends everything again
             while have <= size and (block := response.read1(min(_BLOCK, size + 1 - have))):
                 file.write(block)
                 have += len(block)

@@ -46,8 +46,10 @@ def encode_eval_text(
     kind = PairSources if pairs else Sources
     with tempfile.TemporaryDirectory(prefix="scriven-") as place, kind(sources) as files:
         folder = Path(place)
+        # 1. EOS is needed only between documents: read up to the end of the second one
         ends = (chunk for chunk in normalise(files.read(data)) if chunk.ends)
         several = len(list(islice(ends, 2))) > 1
+        # 2. encode everything as validation text
         with disk_errors(folder, remedy="set TMPDIR to a folder with more room"):
             text = normalise(files.read(data))
             facts = encode(

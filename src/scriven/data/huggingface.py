@@ -53,6 +53,7 @@ def parse_name(name: str) -> DatasetName:
             f"{name}: write hf:NAME[/CONFIG][@REVISION][:SPLIT][#COLUMN], as hf:org/name:train"
         )
     path, revision, config = match["path"], match["revision"], None
+    # a folder may have an @ in its name, and three parts without one being a configuration
     if revision and Path(f"{path}@{revision}").is_dir():
         path, revision = f"{path}@{revision}", None
     if not Path(path).is_dir() and path.count("/") == 2:
@@ -151,8 +152,10 @@ def select_files(
     Raises:
         InputError: no such configuration or split; names those that there are.
     """
+    # 1. the configuration: the one that is named, `default`, or the first
     cards = {card["config_name"]: card["data_files"] for card in configs if card.get("data_files")}
     config = parts.config or ("default" if "default" in cards else next(iter(cards), None))
+    # 2. files by split: as the card says, else by words in their paths
     splits = _splits_of_card(names, cards[config]) if config in cards else {}
     if not any(splits.values()):
         folder = f"{config}/" if config else ""
@@ -160,6 +163,7 @@ def select_files(
         for each in data:
             splits.setdefault(_split_of_path(each), []).append(each)
         splits = {"train": data} if set(splits) == {""} else splits
+    # 3. the files of the one that was named
     files = splits.get(parts.split, [])
     if not files:
         there = ", ".join(sorted(filter(None, splits))) or "none"

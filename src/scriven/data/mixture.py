@@ -33,6 +33,7 @@ def parse_weights(text: str, names: Sequence[str], sources: Sequence[str]) -> li
     Raises:
         SettingError: not of this form, a name that is no source, or a source without a weight.
     """
+    # 1. each entry names one source
     weights: dict[int, float] = {}
     for entry in text.split(","):
         name, equals, value = entry.strip().rpartition("=")
@@ -51,7 +52,8 @@ def parse_weights(text: str, names: Sequence[str], sources: Sequence[str]) -> li
         try:
             weights[matches[0]] = float(value)
         except ValueError as error:
-            raise SettingError(f"--weights {entry.strip()!r}: {value!r} is no number") from error
+            raise SettingError(f"--weights {entry.strip()!r}: {value!r} is not a number") from error
+    # 2. and each source is named
     missing = [name for number, name in enumerate(names) if number not in weights]
     if missing:
         raise SettingError(f"--weights leaves out {missing[0]}: give every source a share")
@@ -63,6 +65,7 @@ def parse_weights(text: str, names: Sequence[str], sources: Sequence[str]) -> li
 
 def repeats(tokens: Sequence[int], weights: Sequence[float]) -> list[float]:
     """How often each source is read per epoch; the least is 1."""
+    # epochs that each source could fill alone with its share; the largest is read once
     supply = [count / weight for count, weight in zip(tokens, weights, strict=True)]
     return [max(supply) / each for each in supply]
 
@@ -123,8 +126,9 @@ def mix(
             for shard in shards
             if shard["source"] == source
         ]
+        # all shards a whole number of times
         segments += of_source * int(count)
-        # for the fraction: shards in random order until they have its tokens
+        # and for the fraction shards in random order until they have its tokens
         order.shuffle(of_source)
         left = round((count - int(count)) * sum(segment[2] for segment in of_source))
         for name, _, tokens in of_source:
@@ -133,6 +137,7 @@ def mix(
             left -= tokens
             if left <= 0:
                 break
+    # the sources are mixed shard by shard; training shuffles windows over all of them anyway
     order.shuffle(segments)
     return [segment for segment in segments if segment[2]]
 

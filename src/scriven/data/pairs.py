@@ -29,6 +29,7 @@ def split_pairs(documents: int, fraction: float) -> Split:
     check_fraction(fraction)
     pairs = documents // 2
     train = int((1 - fraction) * pairs)
+    # a document is a side of a pair, so pairs are kept whole
     if not 0 < train < pairs:
         remedy = "give at least 2" if pairs < 2 else "give more, or a smaller fraction"
         raise InputError(
@@ -46,13 +47,14 @@ class PairDataset:
 
     def __init__(self, file: TokenFile, eos: int) -> None:
         self.file = file
+        # ends of all documents, found block by block to keep memory flat
         blocks = [
             start + np.flatnonzero(file.read(start, min(_BLOCK, len(file) - start)) == eos)
             for start in range(0, len(file), _BLOCK)
         ]
         ends = np.concatenate(blocks)
         assert len(ends) and len(ends) % 2 == 0, "a pair was not ended"
-        self._ends = ends + 1
+        self._ends = ends + 1  # (2 pairs,), one beyond the EOS
         self._starts = np.concatenate(([0], self._ends[:-1]))
 
     def __len__(self) -> int:
@@ -62,7 +64,7 @@ class PairDataset:
     def lengths(self) -> Ids:
         """(pairs, 2) tokens of source and target; EOS counts in the target, which learns it."""
         sizes: Ids = (self._ends - self._starts).reshape(-1, 2)
-        sizes[:, 0] -= 1
+        sizes[:, 0] -= 1  # an encoder reads no EOS
         return sizes
 
     def read(self, numbers: Sequence[int] | Ids) -> tuple[list[Ids], list[Ids]]:

@@ -18,6 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ from .shards import (
     id_type,
     is_prepared,
     open_dataset,
+    read_manifest,
     write_manifest,
 )
 from .sources import PairSources, Sources, run_name
@@ -119,12 +121,7 @@ def load_dataset(
         # 3. read again and encode, unless the same text was encoded with the same settings before
         fingerprint = _fingerprint(text, data, settings, seed, pairs)
         folder = root / fingerprint[:32]
-        with disk_errors(root, 2 * text.characters, _REMEDY):
-            _remove_leftovers(root)
-            with FileLock(root / f"{folder.name}.lock"):
-                job = _EncodeJob(files, text, split, data, settings, fingerprint, folder, say)
-                if not job.is_done():
-                    job.run()
+        _EncodeJob(files, text, split, data, settings, fingerprint, folder, say).run_once()
     dataset = open_dataset(folder, name=files.name, sources=sources, notes=notes)
     if not pairs:
         return dataset
@@ -173,6 +170,7 @@ def _fingerprint(
     text: TextScan, data: DataSettings, tokenizer: TokenizerSettings, seed: int, pairs: bool
 ) -> str:
     """SHA-256 over the content and every setting that changes the ids."""
+    # the seed counts only where documents are drawn: other splits do not depend on it
     drawn = len(text.lengths) >= MIN_DOCUMENTS and not pairs
     facts = {
         "format": _FINGERPRINT_FORMAT,
@@ -208,29 +206,31 @@ class _EncodeJob:
     folder: Path
     say: Callable[[str], None]
 
-    @property
+    @cached_property
     def work(self) -> Path:
         return self.folder.with_name(f"{self.folder.name}.work")
 
-    def is_done(self) -> bool:
-        """Whether the folder is there and undamaged; a damaged one is removed."""
-        if not self.folder.exists():
-            return False
-        try:
-            dataset = open_dataset(self.folder, name="", sources=[])
-        except (DamagedError, InputError) as error:
-            self.say(f"prepared again, since {error}")
-            shutil.rmtree(self.folder)
-            return False
-        dataset.train.close()
-        dataset.validation.close()
-        return True
+    def run_once(self) -> None:
+        """Makes the folder, unless it is there and undamaged; other processes wait meanwhile."""
+        root = self.folder.parent
+        with disk_errors(root, 2 * self.text.characters, _REMEDY):
+            _remove_leftovers(root)
+            with FileLock(root / f"{self.folder.name}.lock"):
+                if self.folder.exists():
+                    try:
+                        read_manifest(self.folder)
+                        return
+                    except (DamagedError, InputError) as error:
+                        self.say(f"prepared again, since {error}")
+                        shutil.rmtree(self.folder)
+                self._run()
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Fills the work folder and renames it; an error leaves no work folder, a kill leaves one
         whose tokenizer the next process uses."""
         self.work.mkdir(exist_ok=True)
         try:
+            # 1. the tokenizer, then ids; the digest shows a source that changed in between
             tokenizer = self._tokenizer()
             digest = hashlib.sha256()
             facts = encode(
@@ -243,6 +243,7 @@ class _EncodeJob:
             )
             if digest.hexdigest() != self.text.digest:
                 raise InputError(f"{self.sources.label} changed while it was read: try again")
+            # 2. the manifest, and the name that makes the folder a dataset
             self._finish(facts, tokenizer)
         except (OSError, InputError):
             shutil.rmtree(self.work, ignore_errors=True)
@@ -257,6 +258,7 @@ class _EncodeJob:
                 return tokenizer
         kind = self.settings.kind
         assert kind is not None
+        # characters and bytes need no text, only the alphabet
         texts: Iterator[str] = iter([self.text.alphabet])
         if tokenizer_class(kind).has_words:
             self.say(f"learning a vocabulary of {self.settings.vocab_size}")
@@ -300,13 +302,13 @@ def chunk_text(text: Iterable[SplitChunk]) -> Iterator[SplitChunk]:
     """
     buffer, current = "", TRAIN
     for part, piece, ends in text:
-        if part != current and buffer:
+        if part != current and buffer:  # the border between training and validation text
             yield SplitChunk(current, buffer, False)
             buffer = ""
         current = part
         buffer += piece
         start = 0
-        while len(buffer) - start > CHUNK:
+        while len(buffer) - start > CHUNK:  # more may come, so the last CHUNK characters wait
             end = cut(buffer, start)
             yield SplitChunk(part, buffer[start:end], False)
             start = end
@@ -338,24 +340,19 @@ def encode(
         check_leakage: whether to look for lines that are in both parts.
 
     Returns:
-        facts for the manifest: files, tokens of each part, UTF-8 bytes of the validation text,
-        and a note about leakage or None.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written.
+        facts for the manifest; `overlap` is a note about leakage or None.
     """
     leakage = LeakageCheck(characters)
-    encoder = encoder or tokenizer.encode_chunks
-    dtype = id_type(tokenizer.vocab_size)
+    encoder, dtype = encoder or tokenizer.encode_chunks, id_type(tokenizer.vocab_size)
     eos = np.array([tokenizer.eos], dtype=np.int32)
     validation_bytes = read = said = 0
     with (
         (folder / FILES[TRAIN]).open("wb") as train_file,
         (folder / FILES[VALIDATION]).open("wb") as validation_file,
     ):
-        train = TokenFileWriter(train_file, dtype)
-        validation = TokenFileWriter(validation_file, dtype)
-        writers = {TRAIN: train, VALIDATION: validation}
+        files = {TRAIN: train_file, VALIDATION: validation_file}
+        writers = {part: TokenFileWriter(file, dtype) for part, file in files.items()}
+        # a batch of chunks at a time, which the tokenizer encodes on all cores
         for batch in _batches(chunk_text(text)):
             arrays: dict[int, list[npt.NDArray[np.int32]]] = {TRAIN: [], VALIDATION: []}
             batch_ids = encoder([chunk.text for chunk in batch])
@@ -368,18 +365,17 @@ def encode(
                 if check_leakage:
                     leakage.add(part, piece)
                 read += len(piece)
-            for part, part_arrays in arrays.items():
-                if part_arrays:
-                    writers[part].append(*part_arrays)
+            for part in (part for part, part_arrays in arrays.items() if part_arrays):
+                writers[part].append(*arrays[part])
             if read - said >= 50_000_000:
-                said = read
                 say(f"encoded {read / max(1, characters):.0%} of {characters:,} characters")
-        files = {FILES[part]: writer.finish() for part, writer in writers.items()}
+                said = read
+        entries = {FILES[part]: writer.finish() for part, writer in writers.items()}
     return {
-        "files": files,
+        "files": entries,
         "dtype": dtype,
-        "train_tokens": train.tokens,
-        "validation_tokens": validation.tokens,
+        "train_tokens": writers[TRAIN].tokens,
+        "validation_tokens": writers[VALIDATION].tokens,
         "validation_bytes": validation_bytes,
         "overlap": leakage.note(),
     }

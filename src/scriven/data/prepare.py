@@ -137,7 +137,7 @@ def _make_out(out: Path) -> None:
         for name in os.listdir(out)
         if name not in expected and not name.startswith(".") and not name.endswith(".tmp")
     ]
-    if others:
+    if others:  # never write among files of somebody else
         raise InputError(f"{out} holds something else ({others[0]}): choose another --out")
 
 
@@ -168,6 +168,7 @@ def _resume_or_plan(args: PrepareArgs, tokenizer: Tokenizer | None) -> PreparePl
             plan = dataclasses.replace(plan, args=fixed)
             write_plan(out, plan)
         return plan
+    # a tokenizer without a shard: learned for a plan that nothing depends on yet
     for name in TOKENIZER_FILES:
         (out / name).unlink(missing_ok=True)
     plan = make_plan(
@@ -195,6 +196,7 @@ def _tokenizer(
 
 def _encode(plan: PreparePlan, args: PrepareArgs, say: Callable[[str], None]) -> None:
     """Makes the shards that are missing."""
+    # 1. what an earlier command finished
     done = read_records(args.out, plan)
     remaining = [
         RemainingWork(job, len(records), records[-1]["rows"] if records else 0)
@@ -204,6 +206,7 @@ def _encode(plan: PreparePlan, args: PrepareArgs, say: Callable[[str], None]) ->
     finished = [record for records in done for record in records]
     if finished:
         say(f"resuming: {len(finished)} shards are finished")
+    # 2. encode the rest
     total = text_bytes(plan)
     progress = _Progress(total, say)
     for record in finished:
@@ -212,6 +215,7 @@ def _encode(plan: PreparePlan, args: PrepareArgs, say: Callable[[str], None]) ->
     processes = args.processes or (1 if total < _MIN_PARALLEL_BYTES else cores or 1)
     for record in run_jobs(plan, args.out, remaining, processes):
         progress.add(record)
+    # 3. a source that changed meanwhile would leave a mixture of both states
     check_unchanged(plan)
 
 
@@ -255,6 +259,7 @@ def _manifest(
     Raises:
         InputError: too little text in a part. SettingError: weights that cannot be met.
     """
+    # 1. the order of reading: every shard once, or by weight
     shards = [record for records in read_records(out, plan) for record in records]
     sources = describe_sources(shards, weights, names)
     dtype = shards[0]["dtype"]
@@ -269,6 +274,7 @@ def _manifest(
                 f"the {part} part has fewer than 2 tokens: give more documents, or another"
                 " --data.val_fraction"
             )
+    # 2. the files, and a fingerprint over them and their order
     files = {
         f"{SHARDS}/{shard['name']}/{name}": entry
         for shard in shards

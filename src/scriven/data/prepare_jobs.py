@@ -89,13 +89,14 @@ def run_jobs(
         ScrivenError: a source cannot be read, or a process was killed.
         OSError: the disk is full or cannot be written.
     """
+    # 1. in this process, where others would have nothing to do
     if processes < 2 or len(remaining) < 2:
         tokenizer = load_tokenizer(out)
         encoder = fast_encoder(tokenizer)
         for work in remaining:
             yield from run_job(plan, work, tokenizer, encoder, out)
         return
-    # spawn: a forked process would inherit the locks of threads that it does not have
+    # 2. a pool of workers; a forked one would inherit locks of threads that it does not have
     context = multiprocessing.get_context("spawn")
     finished = context.SimpleQueue()  # records, since a job may make many shards
     others = set(multiprocessing.active_children())
@@ -105,6 +106,7 @@ def run_jobs(
     try:
         with _without_main_module():
             futures = {pool.submit(_run_in_worker, work) for work in remaining}
+        # 3. records as they come; a failed job raises here
         while futures:
             done, futures = wait(futures, timeout=1, return_when=FIRST_COMPLETED)
             while not finished.empty():
@@ -290,7 +292,7 @@ class _JobReader:
         counts = self._counts = _Counts()
         part, filled = self._part(), False
         for chunk in self._chunks:
-            if chunk.skipped:
+            if chunk.skipped:  # counts as a row, so that a resumed job skips it too
                 self._rows += 1
                 counts.skipped += 1
                 counts.first_skipped = counts.first_skipped or chunk.skipped
@@ -306,6 +308,7 @@ class _JobReader:
                 self._rows += 1
                 counts.documents += filled
                 part, filled = self._part(), False
+                # only a job that is read from the beginning of a file makes several shards
                 full = counts.bytes >= self._plan.shard_bytes
                 if full and self._plan.jobs[self._number].end is None:
                     return

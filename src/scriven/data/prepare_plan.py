@@ -102,6 +102,7 @@ def make_plan(
         InputError: a source that cannot be used, or too little text.
         SettingError: an impossible `val_fraction`.
     """
+    # 1. all files of all sources, in order
     files = [
         file
         for number, name in enumerate(names)
@@ -110,15 +111,17 @@ def make_plan(
     files = [file for file in files if file.size or file.cut_at is None]
     if not files:
         raise InputError(f"{', '.join(names[:3])} holds no text: give a file that has some")
+    # 2. how much is held out
     total = sum(file.size for file in files)
     fraction = data.val_fraction
     if bounded and total:
         fraction = min(fraction, MAX_VALIDATION_BYTES / total)
-    # Plain texts are split as `load_dataset` splits them: whole files, or the end of the text.
+    # 3. Plain texts are split as `load_dataset` splits them: whole files, or the end of the text.
     # In other files documents are drawn while they are read.
     texts = all(file.cut_at == "word" for file in files)
     sizes = np.array([file.size for file in files], dtype=np.int64)
     split = decide(sizes if texts else np.array([1000]), fraction, seed)
+    # 4. ranges of the files, about `shard_bytes` each
     jobs = []
     before = 0  # bytes of the files before this one
     for number, file in enumerate(files):
@@ -204,6 +207,7 @@ def _file(number: int, source: Source, data: DataSettings) -> SourceFile:
         label = huggingface.pin_revision(source.label) if is_hub else source.label
         return SourceFile(number, label, None, 0, 0)
     cut_at = getattr(format_of(source.path), "CUT_AT", None)
+    # a compressed stream has no places to begin at, and in UTF-16 a byte does not tell its role
     if source.path.suffix.lower() in COMPRESSED or not has_character_borders(data.encoding):
         cut_at = None
     return SourceFile(number, str(source.path), cut_at, *_size_and_mtime(source.path))
@@ -284,7 +288,7 @@ def _next_word(file: BinaryIO, at: int, encoding: str) -> int:
 
 def _next_line(file: BinaryIO, at: int) -> int:
     """Where the first line begins at or after a byte."""
-    file.seek(at - 1)
+    file.seek(at - 1)  # a line may begin at this very byte
     while block := file.readline(_WINDOW):
         if block.endswith(b"\n"):
             break

@@ -35,7 +35,7 @@ class ShuffledSampler:
     def starts(self, first: int, count: int) -> Indices:
         """(count,) first tokens of the windows for samples `first` .. `first + count - 1`."""
         sample = np.arange(first, first + count, dtype=np.int64)
-        epochs = sample // self.windows
+        epochs = sample // self.windows  # (count,)
         spare = self.tokens - self.length - (self.windows - 1) * self.stride
         starts = np.empty(count, dtype=np.int64)
         for epoch in np.unique(epochs):  # a batch may reach into the next epoch
@@ -79,7 +79,7 @@ class SequentialSampler:
         whether an epoch begins with it, so that recurrent state is reset."""
         epoch, window = divmod(first // self.rows, self.windows)
         offset = seeded_hash(f"{self.seed}/stream/{epoch}") % (self.spare + 1)
-        rows = np.arange(self.rows, dtype=np.int64)
+        rows = np.arange(self.rows, dtype=np.int64)  # (rows,)
         return offset + rows * self.stride + window * self.step, window == 0
 
 
@@ -105,10 +105,13 @@ def length_bucketed_rows(first: int, count: int, lengths: Indices, seed: int) ->
         count: rows of a batch.
         lengths: (rows,) tokens of each row.
     """
+    # 1. draw the rows of a bucket of batches
     batches = max(1, min(BUCKET_BATCHES, len(lengths) // count))
     bucket, place = divmod(first // count, batches)
     rows = shuffled_rows(bucket * batches * count, batches * count, len(lengths), seed)
+    # 2. similar lengths together; stable, so that equal lengths keep their random order
     rows = rows[np.argsort(lengths[rows], kind="stable")]
+    # 3. the batches of the bucket in random order, or training would go from short to long
     batch = permute(np.array([place]), batches, seeded_hash(f"{seed}/alike/{bucket}"))[0]
     return rows[batch * count : (batch + 1) * count]
 
@@ -120,18 +123,20 @@ def permute(index: Indices, size: int, key: int) -> Indices:
     again ("cycle walking"; Black and Rogaway 2002, section 3), which ends because the network
     itself is a permutation.
     """
+    # the index as two halves of so many bits each
     half = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
     mask = np.uint64((1 << half) - 1)
     keys = [np.uint64(seeded_hash(f"{key}:{number}")) for number in range(FEISTEL_ROUNDS)]
     out = index.astype(np.uint64)
     todo = np.arange(len(out))
-    while len(todo):
+    while len(todo):  # usually once or twice: the network's range is less than 4 times `size`
         left, right = out[todo] >> np.uint64(half), out[todo] & mask
         for each in keys:
             with np.errstate(over="ignore"):
+                # a round is invertible whatever the hash is, so the network is a permutation
                 left, right = right, left ^ (splitmix64(right + each) & mask)
         out[todo] = (left << np.uint64(half)) | right
-        todo = todo[out[todo] >= size]
+        todo = todo[out[todo] >= size]  # cycle walking
     return out.astype(np.int64)
 
 

@@ -59,7 +59,7 @@ def scan(chunks: Iterable[TextChunk], say: Callable[[str], None]) -> TextScan:
     """
     found, digest = TextScan(), hashlib.sha256()
     seen = np.zeros(CODE_POINTS, dtype=np.bool_)
-    length = said = 0
+    length = said = 0  # characters of this document; characters at the last message
     for chunk in chunks:
         if chunk.skipped:
             found.skipped += 1
@@ -69,6 +69,7 @@ def scan(chunks: Iterable[TextChunk], say: Callable[[str], None]) -> TextScan:
         raw = text.encode("utf-8")
         digest.update(raw + _END[: chunk.ends])
         found.bytes += len(raw)
+        # code points as indices: an array is about a hundred times faster than a set
         seen[np.frombuffer(text.encode("utf-32-le"), dtype="<u4")] = True
         found.characters += len(text)
         length += len(text)
@@ -93,6 +94,7 @@ def sample_training_text(
         if part != TRAIN:
             continue
         seen += len(text)
+        # whenever less than its share was taken so far
         if characters <= limit or taken * characters < seen * limit:
             taken += len(text)
             yield text

@@ -60,7 +60,7 @@ class TokenFile:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
             raise self._damaged("cannot be opened") from error
-        self._opened_as = self._size_and_mtime()
+        self._opened_as = self._size_and_mtime()  # compared at every read
         size = tokens * self._dtype.itemsize
         if self._opened_as[0] != size:
             raise self._damaged(f"has {self._opened_as[0]} bytes, not {size}")
@@ -86,6 +86,7 @@ class TokenFile:
         assert length >= 0
         assert len(starts) == 0 or (min(starts) >= 0 and max(starts) + length <= self._tokens)
         ids = np.empty((len(starts), length), dtype=self._dtype)
+        # one read for each row, straight into the array
         for row, start in zip(ids, starts, strict=True):
             buffer, offset = memoryview(row).cast("B"), int(start) * self._dtype.itemsize
             done = 0
@@ -142,11 +143,13 @@ class SegmentedTokenFile(TokenFile):
         assert length >= 0
         assert len(starts) == 0 or (min(starts) >= 0 and max(starts) + length <= self._tokens)
         ids = np.empty((len(starts), length), dtype=np.int64)
+        # the segment in which each window begins
         firsts = np.searchsorted(self._ends, starts, side="right")
         for row, start, number in zip(ids, starts.tolist(), firsts.tolist(), strict=True):
             filled = 0
             while filled < length:
                 name, first, tokens = self._segments[number]
+                # the place inside the segment, and how much of the window it covers
                 inside = start + filled - (int(self._ends[number]) - tokens)
                 count = min(length - filled, tokens - inside)
                 row[filled : filled + count] = self._open(name).read(first + inside, count)
@@ -236,6 +239,7 @@ def open_dataset(
     if tokenizer.fingerprint != facts["tokenizer"]:
         raise DamagedError(f"{folder / 'tokenizer.json'} was changed: prepare the text again")
     dtype, files = facts["dtype"], dict[str, TokenFile]()
+    # `scriven prepare` leaves many files that are read as two; `load_dataset` leaves two
     if "segments" in facts:
         width = np.dtype(dtype).itemsize
         sizes = {file: entry["size"] // width for file, entry in facts["files"].items()}
@@ -244,6 +248,7 @@ def open_dataset(
     else:
         for part in ("train", "validation"):
             files[part] = TokenFile(folder / f"{part}.bin", dtype, facts[f"{part}_tokens"])
+    # what a user should know about the text
     repeated = [source for source in facts.get("sources", ()) if source["rounds"] > 1]
     notes = [*notes, *(f"{each['name']} is read {each['rounds']:g} times in a pass"
                        for each in repeated)]  # fmt: skip

@@ -81,6 +81,7 @@ class Sources(contextlib.ExitStack):
             yield from source.read(settings)
 
     def _find(self, name: str) -> list[Source]:
+        # 1. what is no path: standard input, a data set of the hub, a built-in corpus
         if name == "-":
             return [self._copy_stream(name, sys.stdin.buffer)]
         if name.startswith(huggingface.PREFIX):
@@ -90,9 +91,11 @@ class Sources(contextlib.ExitStack):
         corpus = registry.find_module(_CORPORA, name)
         if path.name == name and not path.suffix and corpus:
             return [Source(name, registry.module(_CORPORA, corpus).read)]
+        # 2. a path, or a pattern of paths
         try:
             if path.is_dir():
                 return _files_below(path)
+            # a pipe can be read once, but scanning and encoding are two readings
             if path.exists() and stat.S_ISFIFO(path.stat().st_mode):
                 with path.open("rb") as pipe:
                     return [self._copy_stream(name, pipe)]
@@ -180,6 +183,7 @@ def _files_below(folder: Path) -> list[Source]:
     """The files of known formats below a folder, in the order of their paths."""
     paths = []
     for top, folders, names in os.walk(folder):
+        # in place, so that os.walk does not enter .git and the like
         folders[:] = [each for each in folders if not each.startswith(".")]
         visible = [Path(top, name) for name in names if not name.startswith(".")]
         paths += [path for path in visible if is_known(path)]

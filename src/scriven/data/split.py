@@ -94,6 +94,7 @@ def split_chunks(chunks: Iterable[TextChunk], split: Split) -> Iterator[SplitChu
     document = at = 0  # number of the document, and its place in characters over all documents
     filled = False  # whether this document has a character yet
     for text, ends, _ in chunks:
+        # 1. whole documents: all chunks of a document go to its part
         if split.held_out is not None:
             if text:
                 filled = True
@@ -103,6 +104,7 @@ def split_chunks(chunks: Iterable[TextChunk], split: Split) -> Iterator[SplitChu
             if ends and filled:
                 document, filled = document + 1, False
             continue
+        # 2. a place in the text: the chunk that contains it is cut in two
         assert split.place is not None
         before = max(0, min(len(text), split.place - at))  # characters that are for training
         at += len(text)
@@ -118,14 +120,17 @@ def _draw_documents(
     lengths: npt.NDArray[np.int64], target: float, seed: int
 ) -> npt.NDArray[np.bool_] | None:
     """Documents held out, or None when none is short enough to fit into the target."""
+    # 1. documents in random order; one that is larger than the whole target is for training
     order = np.argsort(_hash_numbers(len(lengths), seed), kind="stable")
     order = order[lengths[order] <= target]
     sums = np.cumsum(lengths[order])
     if not len(sums):
         return None
+    # 2. as many of them as come nearest to the target
     count = int(np.argmin(np.abs(sums - target))) + 1
     held_out = np.zeros(len(lengths), dtype=np.bool_)
     held_out[order[:count]] = True
+    # 3. a few large documents may not allow anything near it: then the text is split by position
     size = int(sums[count - 1])
     close = target / 2 <= size <= 2 * target
     return held_out if close and min(size, int(lengths.sum()) - size) >= 2 else None
@@ -156,6 +161,7 @@ class LeakageCheck:
 
     def add(self, part: int, text: str) -> None:
         """Adds the lines of a chunk; a line that the end of a chunk cuts is not found again."""
+        # Python's hash of a text differs between processes, but both parts are seen by this one
         every = max(1, self.characters // _COMPARED_WHOLE)
         hashes = (hash(line) for line in text.split("\n") if len(line) >= LONG_LINE)
         compared = [number for number in hashes if number % every == 0]

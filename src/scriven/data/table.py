@@ -1,7 +1,7 @@
-"""Tables: rows with named columns out of files, standard input, or a built-in table.
+"""Tables: rows with named columns from files, standard input, or a built-in table.
 
-Rows are plain dicts, read one after the other, so a table may be of any length. What their columns
-mean is for the tasks to say.
+Rows are plain dicts, read one after the other, so a table may have any length. The tasks say what
+their columns mean.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from .tables import builtin
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row, and where it stands."""
+    """One row, and where it was read."""
 
     values: dict[str, Any]
     where: str
@@ -115,6 +115,7 @@ class Table:
         for number, line in enumerate(split_lines(pieces, Path(source.label)), 1):
             if not line.strip():
                 continue
+            # a line that begins as an object must be one; any other line is a text
             values: Any = None
             if line.lstrip().startswith("{"):
                 try:

@@ -42,6 +42,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     config, tokenizer = TOKENIZER_FILES
     if path.name == tokenizer and (path.parent / config).exists():
         return load_tokenizer(path.parent)
+    # a tokenizer.json alone: its configuration is optional
     with tempfile.TemporaryDirectory(prefix="scriven-") as place:
         shutil.copyfile(path, Path(place) / tokenizer)
         (Path(place) / config).write_text("{}", encoding="utf-8")
@@ -56,16 +57,19 @@ def learn_tokenizer(plan: PreparePlan, settings: TokenizerSettings) -> Tokenizer
     """
     if settings.kind == "byte":  # needs no text
         return train_tokenizer("byte", iter(()), settings)
+    # 1. the sample, at most 20 million characters
     texts = list(sample(plan))
     characters = sum(map(len, texts))
     if not characters:
         raise InputError(f"{plan.files[0].label} holds no text to learn a tokenizer from")
+    # 2. its characters stand for those of the whole text, and its size is scaled up
     seen = np.zeros(CODE_POINTS, dtype=np.bool_)
     for text in texts:
         seen[np.frombuffer(text.encode("utf-32-le"), dtype="<u4")] = True
     scanned = TextScan(alphabet="".join(map(chr, np.flatnonzero(seen).tolist())))
     characters_per_byte = characters / max(1, sum(len(text.encode("utf-8")) for text in texts))
     scanned.characters = max(characters, int(characters_per_byte * text_bytes(plan)))
+    # 3. choose and train as for a text that was read whole
     chosen, _ = choose_tokenizer(scanned, settings)
     assert chosen.kind is not None
     corpus = iter(texts) if tokenizer_class(chosen.kind).has_words else iter([scanned.alphabet])
@@ -94,6 +98,7 @@ def sample(plan: PreparePlan, limit: int = TOKENIZER_SAMPLE) -> Iterator[str]:
     jobs = [number for number, job in enumerate(plan.jobs) if job.part != VALIDATION]
     quota = limit
     if text_bytes(plan) > limit or not all(file.size for file in plan.files):
+        # so few jobs that each gives at least four chunks of text
         most = max(1, limit // (4 * CHUNK))
         random.Random(json.dumps(["sample", plan.seed])).shuffle(jobs)
         jobs = sorted(jobs[:most])

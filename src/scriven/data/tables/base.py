@@ -1,7 +1,7 @@
-"""What the tables made from the plays share: which play is in which part, and seeded choice.
+"""What the tables made from the plays share: which play is in which split, and seeded choice.
 
-Plays are divided, never passages, so that no person, plot or phrase of a test play is seen in
-training. Nothing here depends on the machine or on Python's own random numbers.
+Whole plays are split, never passages, so that no character, plot or phrase of a test play is seen
+in training. Nothing here depends on the machine or on Python's own random numbers.
 """
 
 import re
@@ -12,6 +12,7 @@ from typing import Literal
 
 from ..corpora import shakespeare
 from ..corpora.shakespeare import Play, Speech
+from ..sampler import seeded_hash
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -22,7 +23,7 @@ BOUND = (
     "richard-ii", "henry-iv-part-1", "henry-iv-part-2", "henry-v", "the-merry-wives-of-windsor",
     "julius-caesar", "antony-and-cleopatra",
 )  # fmt: skip
-"""Plays that share their persons with another one; all of them are for training."""
+"""Plays that share characters with another one; all of them are for training."""
 
 VALIDATION = (
     "all-s-well-that-ends-well", "measure-for-measure", "edward-iii", "titus-andronicus", "macbeth",
@@ -50,7 +51,7 @@ def part_of(play: Play) -> SplitName:
     return "test" if play.name in TEST else "validation" if play.name in VALIDATION else "train"
 
 
-def plays(part: SplitName) -> Iterator[Play]:
+def plays_of(part: SplitName) -> Iterator[Play]:
     """The plays of a part, in the order of the corpus.
 
     Raises:
@@ -60,11 +61,12 @@ def plays(part: SplitName) -> Iterator[Play]:
     return (play for play in _all() if part_of(play) == part)
 
 
-def label(play: Play) -> str:
+def genre_of(play: Play) -> str:
     """comedy, history or tragedy: the division of the First Folio.
 
     Of the two plays it lacks, Edward III is a history and Pericles a comedy.
     """
+    # Cymbeline is a tragedy and The Winter's Tale a comedy in the Folio, whatever editors say now
     if play.name in TRAGEDIES:
         return "tragedy"
     return "history" if play.genre == "histories" else "comedy"
@@ -75,29 +77,30 @@ def rank(name: str) -> str:
     return sha256(f"{SEED}/{name}".encode()).hexdigest()
 
 
-def pick(key: str, below: int) -> int:
-    """A number from 0 to below - 1 that follows from the key alone."""
-    return int.from_bytes(sha256(f"{SEED}/{key}".encode()).digest()[:8], "little") % below
+def choose_index(key: str, below: int) -> int:
+    """A number from 0 to `below - 1` that depends on the key alone."""
+    return seeded_hash(f"{SEED}/{key}") % below
 
 
-def words(text: str) -> int:
-    """How many words a text has, by blanks."""
+def count_words(text: str) -> int:
+    """Number of words, separated by white space."""
     return len(text.split())
 
 
-def plain(text: str) -> str:
-    """The words alone, in small letters: two texts with the same ones are the same text."""
+def normalised(text: str) -> str:
+    """The words alone, in lower case: texts that differ only in punctuation become equal."""
     return " ".join(re.findall(r"[^\W_]+", text.lower()))
 
 
-def seen(part: SplitName) -> frozenset[str]:
+def earlier_speeches(part: SplitName) -> frozenset[str]:
     """`plain` speeches of the parts before this one: of train for validation, of both for test."""
+    # what a model was tuned or chosen on must not come back in a later split
     before = {"train": (), "validation": ("train",), "test": ("train", "validation")}[part]
     return frozenset().union(*(_spoken(each) for each in before))
 
 
 def scenes(play: Play) -> Iterator[list[Speech]]:
-    """The speeches scene by scene, so that nothing reaches over the end of one."""
+    """The speeches scene by scene, so that no example spans two scenes."""
     found: list[Speech] = []
     for speech in play.speeches:
         if found and found[-1].scene != speech.scene:
@@ -116,4 +119,4 @@ def _all() -> tuple[Play, ...]:
 
 @cache
 def _spoken(part: SplitName) -> frozenset[str]:
-    return frozenset(plain(speech.text) for play in plays(part) for speech in play.speeches)
+    return frozenset(normalised(speech.text) for play in plays_of(part) for speech in play.speeches)

@@ -1,7 +1,7 @@
 """Passages of the plays and their genre: `text` and `label` (comedy, history or tragedy).
 
 A passage is a run of whole speeches within one scene, of 60 to 120 words, as the corpus writes
-them but without the speakers' names: these give the play away, and with it the genre. A speech of
+them but without the speakers' names, which would tell the play and with it the genre. A speech of
 more than 120 words is cut at the ends of lines. Passages do not overlap; what is left of a scene
 and does not reach 60 words is dropped. Names that are spoken stay.
 
@@ -26,12 +26,13 @@ def read(part: SplitName) -> Iterator[dict[str, Any]]:
     Raises:
         MissingExtra, DamagedError: as `shakespeare.plays`.
     """
-    seen = base.seen(part)
-    for play in base.plays(part):
+    seen = base.earlier_speeches(part)
+    for play in base.plays_of(part):
         for scene in base.scenes(play):
             fresh = [speech for speech in scene if not _known(speech.text, seen)]
+            # each row is a passage; its label is that of the whole play
             for text in passages(fresh):
-                yield {"text": text, "label": base.label(play)}
+                yield {"text": text, "label": base.genre_of(play)}
 
 
 def passages(speeches: list[Speech]) -> Iterator[str]:
@@ -40,9 +41,10 @@ def passages(speeches: list[Speech]) -> Iterator[str]:
     count = 0
     for speech in speeches:
         for piece in pieces(speech.text):
-            size = base.words(piece)
+            size = base.count_words(piece)
             if count + size > MOST:
-                held, count = [], 0  # too short to be one, too long with what follows
+                # too short for a passage, too long with the next speech: dropped
+                held, count = [], 0
             held.append(piece)
             count += size
             if count >= FEWEST:
@@ -52,15 +54,15 @@ def passages(speeches: list[Speech]) -> Iterator[str]:
 
 def pieces(text: str) -> Iterator[str]:
     """A speech, or where it is too long its lines in groups; a line that is too long is dropped."""
-    if base.words(text) <= MOST:
+    if base.count_words(text) <= MOST:
         yield text
         return
     held: list[str] = []
     for line in text.split("\n"):
-        if held and base.words("\n".join([*held, line])) > MOST:
+        if held and base.count_words("\n".join([*held, line])) > MOST:
             yield "\n".join(held)
             held = []
-        if base.words(line) <= MOST:
+        if base.count_words(line) <= MOST:
             held.append(line)
     if held:
         yield "\n".join(held)
@@ -68,4 +70,4 @@ def pieces(text: str) -> Iterator[str]:
 
 def _known(text: str, seen: frozenset[str]) -> bool:
     """Whether an earlier part has this speech, and not by chance."""
-    return base.words(text) >= base.SHORT and base.plain(text) in seen
+    return base.count_words(text) >= base.SHORT and base.normalised(text) in seen

@@ -34,26 +34,28 @@ def read(part: SplitName) -> Iterator[dict[str, Any]]:
     Raises:
         MissingExtra, DamagedError: as `shakespeare.plays`.
     """
-    seen = base.seen(part)
-    for play in base.plays(part):
+    seen = base.earlier_speeches(part)
+    for play in base.plays_of(part):
         yield from _rows(play, seen)
 
 
 def _rows(play: Play, seen: frozenset[str]) -> Iterator[dict[str, Any]]:
     speeches = play.speeches
-    plain = [base.plain(speech.text) for speech in speeches]
+    # 1. candidates: speeches that follow another one in their scene, grouped by length
+    plain = [base.normalised(speech.text) for speech in speeches]
     groups: dict[int, list[int]] = defaultdict(list)
     for place in range(1, len(speeches)):
-        size = base.words(speeches[place].text)
+        size = base.count_words(speeches[place].text)
         follows = speeches[place - 1].scene == speeches[place].scene
         if follows and SHORTEST <= size <= LONGEST and plain[place] not in seen:
             groups[_group(size)].append(place)
+    # 2. a row for each candidate that finds three wrong answers
     group_of = {place: group for group in groups.values() for place in group}
     for place in sorted(group_of):
         wrong = _draw(f"{play.name}/{place}", place, group_of[place], plain)
         if wrong is None:
             continue
-        answer = base.pick(f"{play.name}/{place}/answer", CHOICES)
+        answer = base.choose_index(f"{play.name}/{place}/answer", CHOICES)
         order = [*wrong[:answer], place, *wrong[answer:]]
         yield {
             "context": _context(play, place),
@@ -67,8 +69,9 @@ def _draw(key: str, place: int, group: list[int], plain: list[str]) -> list[int]
     taken = {plain[place]}
     found: list[int] = []
     left = [other for other in group if abs(other - place) >= AWAY]
+    # drawn without replacement; a refrain with the same words would be a second right answer
     while left and len(found) < CHOICES - 1:
-        other = left.pop(base.pick(f"{key}/{len(left)}", len(left)))
+        other = left.pop(base.choose_index(f"{key}/{len(left)}", len(left)))
         if plain[other] not in taken:
             taken.add(plain[other])
             found.append(other)
@@ -83,8 +86,8 @@ def _context(play: Play, place: int) -> str:
         for speech in speeches[max(0, place - BEFORE) : place]
         if speech.scene == speeches[place].scene
     ]
-    told = "".join(f"{speech.speaker}:\n{speech.text}\n\n" for speech in before)
-    return f"{told}{speeches[place].speaker}:"
+    dialogue = "".join(f"{speech.speaker}:\n{speech.text}\n\n" for speech in before)
+    return f"{dialogue}{speeches[place].speaker}:"
 
 
 def _group(size: int) -> int:

@@ -24,19 +24,20 @@ def read(part: SplitName) -> Iterator[dict[str, Any]]:
     Raises:
         MissingExtra, DamagedError: as `shakespeare.plays`.
     """
-    seen = base.seen(part)
-    told: set[tuple[str, str]] = set()
-    for play in base.plays(part):
+    seen = base.earlier_speeches(part)
+    written: set[tuple[str, str]] = set()
+    for play in base.plays_of(part):
         for scene in base.scenes(play):
             for cue, reply in pairwise(scene):
-                words = (base.plain(cue.text), base.plain(reply.text))
-                known = words in told or (words[0] in seen and words[1] in seen)
+                # a pair is known when it was written before, or earlier splits hold both sides
+                words = (base.normalised(cue.text), base.normalised(reply.text))
+                known = words in written or (words[0] in seen and words[1] in seen)
                 if cue.speaker == reply.speaker or known or not (_fits(cue) and _fits(reply)):
                     continue
-                told.add(words)
+                written.add(words)
                 turns = (("user", cue.text), ("assistant", reply.text))
                 yield {"messages": [{"role": role, "content": text} for role, text in turns]}
 
 
 def _fits(speech: Speech) -> bool:
-    return FEWEST <= base.words(speech.text) <= MOST
+    return FEWEST <= base.count_words(speech.text) <= MOST
