@@ -112,7 +112,7 @@ quick = settings(
     texts=st.lists(st.text(st.characters(), max_size=40), min_size=1, max_size=9),
     system=st.none() | st.text(max_size=8),
 )
-def test_C11_whatever_was_said_the_prompt_fits(
+def test_whatever_was_said_the_prompt_fits(
     talker: Tokenizer, texts: list[str], system: str | None
 ) -> None:
     writer = Writer()
@@ -143,7 +143,7 @@ def test_a_question_longer_than_the_context_loses_its_beginning(talker: Tokenize
     assert talk.messages[-2]["content"] == long  # it is kept whole
 
 
-def test_C11_a_megabyte_is_no_reason_to_wait(talker: Tokenizer) -> None:
+def test_a_megabyte_is_no_reason_to_wait(talker: Tokenizer) -> None:
     writer = Writer()
     talk = Conversation(writer, talker, 64)
     say(talk, "to be " * 170_000)
@@ -209,7 +209,7 @@ def test_one_stopped_before_its_first_piece_was_never_asked(talker: Tokenizer) -
 
     talk = Conversation(Writer(), talker, 512)
     say(talk, "One?")
-    talk.write = broken
+    talk.stream = broken
     with pytest.raises(InputError, match="NaN or infinite"):
         list(talk.ask("Two?"))
     assert talk.messages == turns("One?", "Well.")
@@ -283,7 +283,7 @@ def test_a_folder_is_no_place_to_save(talker: Tokenizer, tmp_path: Path) -> None
             talk.save(path)
 
 
-def test_C6_a_lone_surrogate_becomes_the_replacement_character(
+def test_a_lone_surrogate_becomes_the_replacement_character(
     talker: Tokenizer, tmp_path: Path
 ) -> None:
     talk = Conversation(Writer(), talker, 512)

@@ -95,7 +95,7 @@ def test_many_prompts_are_written_in_turns_with_the_same_result(
     assert [found.text for found in engine.generate(PROMPTS, SamplingParams(), 20)] == whole
 
 
-def test_D16_a_stream_joined_equals_the_text(random_task: Language, tokenizer: Tokenizer) -> None:
+def test_a_stream_joined_equals_the_text(random_task: Language, tokenizer: Tokenizer) -> None:
     engine = Engine(random_task, tokenizer)
     for prompt in PROMPTS:
         for stop in ((), ("a", "\n"), ("e\ufffd",)):

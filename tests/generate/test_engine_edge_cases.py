@@ -19,9 +19,7 @@ GREEDY = SamplingParams(temperature=0)
 Recite = Callable[[list[int]], Any]
 
 
-def test_D16_characters_of_several_tokens_arrive_whole(
-    recite: Recite, tokenizer: Tokenizer
-) -> None:
+def test_characters_of_several_tokens_arrive_whole(recite: Recite, tokenizer: Tokenizer) -> None:
     text = "naïve 🙂 — 日本語"
     script = tokenizer.encode(text)
     assert len(script) > len(text)
@@ -30,7 +28,7 @@ def test_D16_characters_of_several_tokens_arrive_whole(
     assert all("\ufffd" not in step.text for step in steps)
 
 
-def test_D16_a_character_cut_by_the_limit_is_the_same_in_both_ways(
+def test_a_character_cut_by_the_limit_is_the_same_in_both_ways(
     recite: Recite, tokenizer: Tokenizer
 ) -> None:
     script = tokenizer.encode("ab🙂cd")
@@ -44,7 +42,7 @@ def test_D16_a_character_cut_by_the_limit_is_the_same_in_both_ways(
         assert whole.tokens == limit
 
 
-def test_D16_a_stop_string_across_tokens_ends_the_text_and_is_left_out(
+def test_a_stop_string_across_tokens_ends_the_text_and_is_left_out(
     recite: Recite, tokenizer: Tokenizer
 ) -> None:
     script = tokenizer.encode("one END two ENDING three")
@@ -62,7 +60,7 @@ def test_D16_a_stop_string_across_tokens_ends_the_text_and_is_left_out(
     | st.text("aé🙂", min_size=1, max_size=15).map(lambda text: list(text.encode())),
     stops=st.lists(st.text("aé🙂\ufffd", min_size=1, max_size=3), max_size=2),
 )
-def test_D16_any_bytes_and_any_stops_give_the_decoded_text_up_to_the_stop(
+def test_any_bytes_and_any_stops_give_the_decoded_text_up_to_the_stop(
     recite: Recite, tokenizer: Tokenizer, script: list[int], stops: list[str]
 ) -> None:
     engine = Engine(recite(script), tokenizer)
@@ -80,7 +78,7 @@ def test_D16_any_bytes_and_any_stops_give_the_decoded_text_up_to_the_stop(
 @given(prompt=st.text(max_size=30))
 @example("\ud800 half a character")
 @settings(max_examples=30, deadline=None)
-def test_C7_a_character_model_takes_any_prompt(
+def test_a_character_model_takes_any_prompt(
     make_task: Callable[[int], Language], letters: Tokenizer, prompt: str
 ) -> None:
     found = Engine(make_task(16), letters).generate([prompt], SamplingParams(), 5, ignore_eos=True)[
@@ -116,7 +114,7 @@ def test_an_ignored_end_of_document_is_never_chosen(
     assert {text.finish_reason for text in engine.generate(["a"] * 4, hot, 4000)} == {"eos"}
 
 
-def test_C8_padding_and_ids_beyond_the_tokenizer_are_never_chosen(
+def test_padding_and_ids_beyond_the_tokenizer_are_never_chosen(
     random_task: Language, tokenizer: Tokenizer, written: dict[Sequence, list[int]]
 ) -> None:
     assert random_task.vocab_size > tokenizer.vocab_size
@@ -139,16 +137,14 @@ def test_C8_padding_and_ids_beyond_the_tokenizer_are_never_chosen(
     assert not set(ids) & set(wanted)
 
 
-def test_C8_a_tokenizer_larger_than_the_model_is_refused(
-    recite: Recite, tokenizer: Tokenizer
-) -> None:
+def test_a_tokenizer_larger_than_the_model_is_refused(recite: Recite, tokenizer: Tokenizer) -> None:
     task = recite([])
     task.vocab_size = tokenizer.vocab_size - 1
     with pytest.raises(InputError, match="tokenizer"):
         Engine(task, tokenizer)
 
 
-def test_C10_the_name_of_a_special_token_in_a_prompt_is_plain_text(
+def test_the_name_of_a_special_token_in_a_prompt_is_plain_text(
     random_task: Language, tokenizer: Tokenizer
 ) -> None:
     engine = Engine(random_task, tokenizer)
@@ -158,7 +154,7 @@ def test_C10_the_name_of_a_special_token_in_a_prompt_is_plain_text(
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 33, 1_000_000])
-def test_C11_a_prompt_of_any_length_is_read_as_documented(
+def test_a_prompt_of_any_length_is_read_as_documented(
     random_task: Language, tokenizer: Tokenizer, size: int
 ) -> None:
     engine = Engine(random_task, tokenizer)  # a context of 16
@@ -169,7 +165,7 @@ def test_C11_a_prompt_of_any_length_is_read_as_documented(
         assert found.text == engine.generate([prompt[-12:]], GREEDY, 6)[0].text
 
 
-def test_C11_an_empty_prompt_starts_like_a_new_document(
+def test_an_empty_prompt_starts_like_a_new_document(
     random_task: Language, tokenizer: Tokenizer
 ) -> None:
     rows = Engine(random_task, tokenizer)._sequences(["", " ", "\n"], 5, (), 0)
@@ -196,7 +192,7 @@ def test_no_tokens_wanted_and_no_prompts_given(random_task: Language, tokenizer:
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, None, True, "5"])
-def test_D3_a_wrong_number_of_tokens_or_seed_is_refused_before_anything_is_written(
+def test_a_wrong_number_of_tokens_or_seed_is_refused_before_anything_is_written(
     random_task: Language, tokenizer: Tokenizer, value: Any
 ) -> None:
     engine = Engine(random_task, tokenizer)

@@ -160,7 +160,7 @@ def test_rows_that_end_early_change_nothing_for_the_others(
     assert len({found.tokens for found in together}) > 4
 
 
-def test_D16_a_stream_joined_equals_the_text(task: BaseTask, masked: Tokenizer) -> None:
+def test_a_stream_joined_equals_the_text(task: BaseTask, masked: Tokenizer) -> None:
     engine = Engine(task, masked)
     for prompt in PROMPTS:
         whole = engine.generate([prompt], SamplingParams(), 30)[0]

@@ -196,7 +196,7 @@ def test_a_row_is_drawn_alike_alone_and_among_others() -> None:
         assert together == alone
 
 
-def test_C8_what_is_banned_is_never_drawn_by_any_setting() -> None:
+def test_what_is_banned_is_never_drawn_by_any_setting() -> None:
     logits = torch.randn(64, 12, generator=torch.Generator().manual_seed(4))
     logits[:, 3] = -math.inf
     seen = torch.ones(64, 12, dtype=torch.bool)
@@ -216,7 +216,7 @@ def test_C8_what_is_banned_is_never_drawn_by_any_setting() -> None:
         assert int(found.max()) < 12
 
 
-def test_D3_extreme_logits_do_not_crash_and_keep_the_best() -> None:
+def test_extreme_logits_do_not_crash_and_keep_the_best() -> None:
     logits = torch.tensor([[3e38, -3e38, 0.0, -math.inf]])
     seen = torch.tensor([[True, True, False, False]])
     for temperature, penalty in itertools.product((1e-4, 1, 100), (0.001, 1.2)):
@@ -239,9 +239,7 @@ NAN, INFINITE = float("nan"), float("inf")
         ("repetition_penalty", "--repetition-penalty=", [0, -1, NAN, INFINITE, 1e300]),
     ],
 )
-def test_D3_a_setting_out_of_range_is_refused_by_name(
-    name: str, flag: str, values: list[Any]
-) -> None:
+def test_a_setting_out_of_range_is_refused_by_name(name: str, flag: str, values: list[Any]) -> None:
     for value in values:
         with pytest.raises(SettingError) as caught:
             SamplingParams(**{name: value})
@@ -249,6 +247,6 @@ def test_D3_a_setting_out_of_range_is_refused_by_name(
         assert "\n" not in str(caught.value)
 
 
-def test_D3_the_limits_themselves_are_allowed() -> None:
+def test_the_limits_themselves_are_allowed() -> None:
     SamplingParams(temperature=0, top_k=0, top_p=1, min_p=0)
     SamplingParams(temperature=100, top_k=10**9, top_p=1e-9, min_p=1, repetition_penalty=1000)

@@ -21,7 +21,7 @@ def letter_by_letter(text: str, stops: list[str]) -> tuple[str, bool]:
     pieces=st.lists(st.text("abc", max_size=4), max_size=12),
     stops=st.lists(st.text("abc", min_size=1, max_size=5), max_size=3),
 )
-def test_D16_any_cut_of_the_text_gives_the_same_result(pieces: list[str], stops: list[str]) -> None:
+def test_any_cut_of_the_text_gives_the_same_result(pieces: list[str], stops: list[str]) -> None:
     filter_ = StopFilter(stops)
     shown = ""
     for piece in pieces:

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from taught import TASKS, rows
+from task_models import TASKS, rows
 
 from scriven.errors import InputError, SettingError
 from scriven.tasks.shared.classification import label_index, label_names
@@ -150,7 +150,7 @@ def test_values_that_can_be_used(read: Any, value: Any, wanted: Any) -> None:
 
 
 @pytest.mark.parametrize(("read", "value", "why"), BAD)
-def test_C12_values_that_cannot_be_used_say_why(read: Any, value: Any, why: str) -> None:
+def test_values_that_cannot_be_used_say_why(read: Any, value: Any, why: str) -> None:
     with pytest.raises(BadValue) as caught:
         read(value)
     assert why in str(caught.value)
@@ -222,12 +222,12 @@ def test_neither_part_of_a_split_is_empty(share: float) -> None:
     assert split_rows(TASKS["classify"], pairs(1) * 5, share, 3) == (pairs(1) * 5, [])
 
 
-def test_C15_copies_of_a_row_stay_together() -> None:
+def test_copies_of_a_row_stay_together() -> None:
     train, held_out = split_rows(TASKS["classify"], pairs(20) * 3, 0.3, 0)
     assert not {row["text"] for row in train} & {row["text"] for row in held_out}
 
 
-def test_C15_what_is_asked_stays_on_one_side_whatever_the_answer() -> None:
+def test_what_is_asked_stays_on_one_side_whatever_the_answer() -> None:
     table = [*pairs(40), *({**row, "label": "c"} for row in pairs(40))]
     train, held_out = split_rows(TASKS["classify"], table, 0.25, 0)
     assert (len(train), len(held_out)) == (60, 20)

@@ -181,7 +181,7 @@ def ground(folder: Path, table: str, validation: str, skip: bool) -> Any:
     )
 
 
-def test_C12_a_label_of_the_validation_table_alone_is_named_or_left_out(tmp_path: Path) -> None:
+def test_a_label_of_the_validation_table_alone_is_named_or_left_out(tmp_path: Path) -> None:
     parts = ("a,yes\nb,no\n", "c,yes\nd,maybe\n")
     with pytest.raises(InputError, match=r"held.csv row 3 has the label 'maybe'"):
         ground(tmp_path, *parts, skip=False)
@@ -190,6 +190,6 @@ def test_C12_a_label_of_the_validation_table_alone_is_named_or_left_out(tmp_path
     assert "1 rows were skipped" in found.notes[0]
 
 
-def test_C12_a_table_of_bad_rows_alone_says_so(tmp_path: Path) -> None:
+def test_a_table_of_bad_rows_alone_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no row of rows can be used: 2 rows were skipped"):
         ground(tmp_path, ",yes\n,no\n", "c,yes\n", skip=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from taught import MODELS, batch, make, rows, tokenizer
+from task_models import MODELS, batch, make, rows, tokenizer
 from torch import Tensor
 
 from scriven.data.batch import Batch

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from taught import ABLE, TASKS, batch, encode, make, rows, tokenizer
+from task_models import ABLE, TASKS, batch, encode, make, rows, tokenizer
 
 from scriven.data.batch import IGNORE_INDEX, Batch
 from scriven.errors import InputError
@@ -194,7 +194,7 @@ def test_no_answer_looks_at_the_right_one(name: str, model: str) -> None:
 
 
 @each
-def test_C13_nothing_to_learn_is_no_nan_and_no_step(name: str, model: str) -> None:
+def test_nothing_to_learn_is_no_nan_and_no_step(name: str, model: str) -> None:
     """Also with weight decay and momentum, which would move the weights without a gradient."""
     task = make(name, model)
     whole = batch(task, name, rows(name, 3))
@@ -260,7 +260,7 @@ def test_a_context_in_which_nothing_fits_is_refused(name: str, model: str) -> No
 
 @each
 def test_special_tokens_in_a_text_are_text(name: str, model: str) -> None:
-    """C10: a user's `<|extract|>` is eleven characters."""
+    """A user's `<|extract|>` is eleven characters."""
     task, known = make(name, model, context_length=4096), tokenizer(name)
     marks = " ".join(known.special)
     table = rows(name, 1)

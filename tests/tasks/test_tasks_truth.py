@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from taught import ABLE, LABELS, MODELS, TASKS, batch, make, rows, tokenizer
+from task_models import ABLE, LABELS, MODELS, TASKS, batch, make, rows, tokenizer
 from torch import Tensor
 
 from scriven.data.batch import Batch

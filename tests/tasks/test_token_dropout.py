@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from taught import batch, make, rows
+from task_models import batch, make, rows
 
 SHARE = 0.3
 

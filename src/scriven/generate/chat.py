@@ -1,7 +1,7 @@
-"""A conversation with a model: what was said so far, cut to what the model can read, and the answer
-as it is written.
+"""A conversation with a model: its messages, truncated to the context, and streamed answers.
 
-Knows how messages become ids (`text/chat.py`), and of the model only that it goes on with ids.
+Knows how messages become token ids (`tokenizers/chat_template.py`), and of the model only that it
+continues token ids.
 """
 
 import json
@@ -16,100 +16,100 @@ from ..tokenizers.base import Tokenizer
 from ..tokenizers.chat_template import Message, check_messages, render_ids
 from .sequence import GenerationChunk
 
-Write = Callable[..., Iterator[GenerationChunk]]
-"""Goes on with ids: `Engine.stream`, `Model.stream`, or anything that is called as they are."""
+Stream = Callable[..., Iterator[GenerationChunk]]
+"""Continues token ids: `Engine.stream`, `Model.stream`, or anything that is called as they are."""
 
-LONGEST_FILE = 64 << 20
+MAX_FILE_BYTES = 64 << 20
 
-_CONTINUATION = bytes(range(0x80, 0xC0))  # bytes of UTF-8 that begin no character
+_CONTINUATION_BYTES = bytes(range(0x80, 0xC0))  # bytes of UTF-8 that begin no character
 
 
 class Conversation:
-    """Asks, remembers, and can take back.
+    """A chat history, and how much of it the model reads.
 
-    What no longer fits is left out of what the model reads, never out of `messages`: the oldest
-    exchanges go first, each as a whole; the system's message stays; a question that is too long
-    even alone loses its beginning.
+    What no longer fits is left out of the prompt, never out of `messages`: the oldest exchanges go
+    first, each as a whole; the system message stays; a question that is too long even alone loses
+    its beginning.
     """
 
     def __init__(
         self,
-        write: Write,
+        stream: Stream,
         tokenizer: Tokenizer,
         context: int,
         *,
         system: str | None = None,
         room: int | None = None,
     ) -> None:
-        """Nothing is read yet.
+        """An empty conversation.
 
         Args:
-            write: goes on with ids; the knobs of `ask` are handed on to it.
-            tokenizer: with tokens for turns.
-            context: the most tokens the model can see.
-            system: what the model is told before everything else.
+            stream: continues token ids; the sampling arguments of `ask` are passed on to it.
+            tokenizer: with the special tokens of the chat template.
+            context: the most tokens the model can read.
+            system: the system message.
             room: tokens of the context that are kept for the answer; a quarter by default.
 
         Raises:
-            InputError: the tokenizer knows no turns, or the system's message fills the context.
+            InputError: the tokenizer has no chat template, or the system message fills the context.
         """
-        self.write, self.tokenizer = write, tokenizer
+        self.stream, self.tokenizer = stream, tokenizer
         self.limit = context - (context // 4 if room is None else room)
         """The most tokens of a prompt."""
         self.messages: list[Message] = []
         self.left_out = 0
-        """Messages that the last prompt had no room for."""
+        """Messages that were left out of the last prompt."""
         self.cut = 0
-        """Tokens that the last question lost at its beginning."""
-        self._asked = 0
+        """Tokens that were cut off the beginning of the last question."""
+        self._num_answers = 0
         self.system = system
 
     @property
     def system(self) -> str | None:
-        """What the model is told before everything else."""
+        """The system message."""
         first = self.messages[:1]
         return first[0]["content"] if first and first[0]["role"] == "system" else None
 
     @system.setter
     def system(self, text: str | None) -> None:
-        told = [] if text is None else [_message("system", text)]
-        empty = [*told, _message("user", "")]
-        needed = len(render_ids(self.tokenizer, empty, answer=True))
+        system = [] if text is None else [_message("system", text)]
+        shortest = [*system, _message("user", "")]
+        needed = len(render_ids(self.tokenizer, shortest, answer=True))
         if needed >= self.limit:
             raise InputError(
-                f"the system's message leaves no room for a question: {needed} of the "
+                f"the system message leaves no room for a question: {needed} of the "
                 f"{self.limit} tokens that fit beside an answer; shorten it"
             )
-        self.messages = [*told, *self._exchanges]
+        self.messages = [*system, *self._exchanges]
 
     @property
     def _exchanges(self) -> list[Message]:
         """The messages of user and assistant."""
         return [each for each in self.messages if each["role"] != "system"]
 
-    def ask(self, text: str, **knobs: Any) -> Generator[GenerationChunk]:
-        """The answer, piece by piece; the last step has a `finish_reason`.
+    def ask(self, text: str, **sampling: Any) -> Generator[GenerationChunk]:
+        """The answer, piece by piece; the last chunk has a `finish_reason`.
 
         An answer that is stopped (by closing the iterator, or by an error) is kept as far as it
-        came; one without any text is as if it was never asked. Every call draws from a seed of its
-        own, `seed` plus the number of calls before.
+        came; without any text the question is forgotten. Every call has a seed of its own, `seed`
+        plus the number of calls before.
 
         Raises:
-            InputError: a text that is none. SettingError: a knob out of its range.
+            InputError: `text` is no string. SettingError: a setting out of its range.
         """
-        return self._answer(self.messages, text, knobs)
+        return self._answer(self.messages, text, sampling)
 
-    def regenerate(self, **knobs: Any) -> Generator[GenerationChunk]:
-        """Another answer to the last question, in the place of the one there is.
+    def regenerate(self, **sampling: Any) -> Generator[GenerationChunk]:
+        """Another answer to the last question, which replaces the first.
 
         Raises:
             InputError: there is no question yet.
         """
         before, text = self._last()
-        return self._answer(before, text, knobs)
+        return self._answer(before, text, sampling)
 
     def undo(self) -> str:
-        """Takes the last question and its answer back, and returns the question.
+        """Removes the last question and its answer, and returns the question.
 
         Raises:
             InputError: there is none.
@@ -118,7 +118,7 @@ class Conversation:
         return text
 
     def reset(self) -> None:
-        """Forgets everything but the system's message."""
+        """Removes all messages but the system message."""
         self.messages = [each for each in self.messages if each["role"] == "system"]
 
     def save(self, path: Path) -> None:
@@ -135,30 +135,30 @@ class Conversation:
         write_file(path, (text + "\n").encode())
 
     def load(self, path: Path) -> None:
-        """Goes on with saved messages, the system's among them.
+        """Continues with saved messages, the system message included.
 
         Raises:
             InputError: no such file, or no conversation. DamagedError: the file is no JSON.
         """
         messages = read_messages(path)
-        kept = self.messages
+        before = self.messages
         self.messages = list(messages)
         try:
-            self.system = self.system  # which must fit this model too
+            self.system = self.system  # checks that it fits this model too
         except InputError:
-            self.messages = kept
+            self.messages = before
             raise
 
     def fit(self, messages: Sequence[Message]) -> list[int]:
-        """The ids of as much of a conversation as can be read; `left_out` and `cut` count the rest.
+        """The token ids of as much of a conversation as fits; `left_out` and `cut` count the rest.
 
         Args:
-            messages: end with the user's.
+            messages: the last one is the user's.
         """
-        told = [each for each in messages[:1] if each["role"] == "system"]
-        rest = messages[len(told) :]
-        # each message has its own ids, so lengths add up
-        free = self.limit - len(self._ids(told))
+        system = [each for each in messages[:1] if each["role"] == "system"]
+        rest = messages[len(system) :]
+        # 1. the newest exchanges that fit; messages are encoded one by one, so lengths add up
+        free = self.limit - len(self._ids(system))
         first = len(rest) - 1
         needed = self._length(rest[first])
         while first >= 2:
@@ -168,18 +168,20 @@ class Conversation:
             first, needed = first - 2, needed + more
         self.left_out, self.cut = first, 0
         if needed <= free:
-            return self._ids([*told, *rest[first:]])
-        return self._ids([*told, self._shortened(rest[first], free)])
+            return self._ids([*system, *rest[first:]])
+        # 2. not even the last question fits: its end is read
+        return self._ids([*system, self._truncate(rest[first], free)])
 
-    def _shortened(self, message: Message, free: int) -> Message:
+    def _truncate(self, message: Message, free: int) -> Message:
         """The end of a message, of at most `free` tokens in all; `cut` counts the rest."""
         whole = self.tokenizer.encode(message["content"])
-        kept = whole[-free:]
-        short = _message(message["role"], self._tail(kept))
-        while (over := self._length(short) - free) > 0:
-            kept = kept[min(over, len(kept)) :]
-            short = _message(message["role"], self._tail(kept))
-        self.cut = len(whole) - len(kept)
+        tail = whole[-free:]
+        short = _message(message["role"], self._decode_tail(tail))
+        # the turn's own tokens need room as well, and the text may be encoded otherwise alone
+        while (excess := self._length(short) - free) > 0:
+            tail = tail[min(excess, len(tail)) :]
+            short = _message(message["role"], self._decode_tail(tail))
+        self.cut = len(whole) - len(tail)
         return short
 
     def _length(self, message: Message) -> int:
@@ -188,10 +190,10 @@ class Conversation:
     def _ids(self, messages: Sequence[Message]) -> list[int]:
         return render_ids(self.tokenizer, messages, answer=True)
 
-    def _tail(self, ids: list[int]) -> str:
-        """The text of the last ids of a longer text, without a character that lost its head."""
+    def _decode_tail(self, ids: list[int]) -> str:
+        """The text of the last ids of a text, without a character that lost its first bytes."""
         spelled = b"".join(self.tokenizer.spell(number) for number in ids)
-        return spelled.lstrip(_CONTINUATION).decode("utf-8", "replace")
+        return spelled.lstrip(_CONTINUATION_BYTES).decode("utf-8", "replace")
 
     def _last(self) -> tuple[list[Message], str]:
         """(the messages before the last question, its text)."""
@@ -200,31 +202,31 @@ class Conversation:
         return self.messages[:-2], self.messages[-2]["content"]
 
     def _answer(
-        self, before: Sequence[Message], text: str, knobs: dict[str, Any]
+        self, before: Sequence[Message], text: str, sampling: dict[str, Any]
     ) -> Generator[GenerationChunk]:
-        """Asks at once, so that a wrong knob shows before anything is written."""
+        """Starts at once, so that a wrong setting is refused before anything is generated."""
         if not isinstance(text, str):
             raise InputError(f"a message must be text, not {type(text).__name__}")
-        asked = [*before, _message("user", text)]
-        prompt = self.fit(asked)
-        steps = self.write(prompt, **{**knobs, "seed": knobs.get("seed", 0) + self._asked})
-        return self._follow(steps, asked)
+        messages = [*before, _message("user", text)]
+        seed = sampling.get("seed", 0) + self._num_answers
+        chunks = self.stream(self.fit(messages), **{**sampling, "seed": seed})
+        return self._remember(chunks, messages)
 
-    def _follow(
-        self, steps: Iterator[GenerationChunk], asked: list[Message]
+    def _remember(
+        self, chunks: Iterator[GenerationChunk], messages: list[Message]
     ) -> Generator[GenerationChunk]:
-        """The steps of an answer, which is remembered when they end."""
-        self._asked += 1
-        written, finished = [], False
+        """The chunks of an answer, which becomes a message when they end."""
+        self._num_answers += 1
+        texts, finished = [], False
         try:
-            for step in steps:
-                written.append(step.text)
-                finished = step.finish_reason is not None
-                yield step
+            for chunk in chunks:
+                texts.append(chunk.text)
+                finished = chunk.finish_reason is not None
+                yield chunk
         finally:
-            answer = "".join(written)
+            answer = "".join(texts)
             if finished or answer:
-                self.messages = [*asked, _message("assistant", answer)]
+                self.messages = [*messages, _message("assistant", answer)]
 
 
 def read_messages(path: Path) -> list[dict[str, str]]:
@@ -237,7 +239,7 @@ def read_messages(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise InputError(f"{where} is no file: name a conversation that /save has written")
     try:
-        content = json.loads(read_file(path, LONGEST_FILE))
+        content = json.loads(read_file(path, MAX_FILE_BYTES))
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{where} is not JSON: name a file that /save has written") from error
     if not isinstance(content, dict) or "messages" not in content:
@@ -248,7 +250,7 @@ def read_messages(path: Path) -> list[dict[str, str]]:
     last = messages[-1] if messages else None
     if isinstance(last, dict) and last.get("role") == "user":
         raise InputError(f"{where} ends with a question: add the answer or remove it")
-    # so that one without any question passes too
+    # a question is added for the check, so that a conversation without any passes
     return check_messages([*messages, _message("user", "")], where)[:-1]
 
 

@@ -1,4 +1,4 @@
-"""The columns a fine-tuning task reads: which of a table's they are, and what they may hold.
+"""The columns that a fine-tuning task reads: how they are found in a table, and their values.
 
 Knows rows as plain dicts, as `data/table.py` reads them; neither models nor tokenizers.
 """
@@ -24,18 +24,17 @@ class Column:
     """A column of a task."""
 
     names: tuple[str, ...]
-    """What it may be called in a table, the usual name first."""
+    """Its possible names in a table, the usual one first."""
     read: Callable[[Any], Any]
-    """A value as the task uses it. Raises BadValue."""
+    """Converts a value to what the task uses. Raises BadValue."""
     also: tuple[str, ...] = ()
-    """Names that say too little to tell the task by them."""
+    """Further names, too common to recognise the task by them."""
     answer: bool = False
-    """Whether it is what the model should find, so that it may be missing when predicting."""
+    """Whether it holds what the model predicts, so that it may be missing in prediction."""
     joins: str = ""
-    """The column whose text it becomes a part of, on lines of its own; it may then be missing or
-    empty."""
+    """The column whose text it is added to, on lines of its own; it may be missing or empty."""
     before: bool = False
-    """Whether it stands before that text, not after it."""
+    """Whether it is added before that text, not after it."""
     series: bool = False
     """Whether it may be spread over several columns, as choice1, choice2 ... or A, B ..., which are
     written as one name: `A+B`."""
@@ -89,111 +88,118 @@ def parse_json_list(value: Any) -> Any:
 
 def match_columns(
     columns: Mapping[str, Column],
-    found: Iterable[str],
+    table_columns: Iterable[str],
     given: Mapping[str, str] | None = None,
     named: bool = True,
 ) -> dict[str, str] | None:
-    """Which column of a table is which of the task's; None where one is missing. A name in other
-    letters (`Gold Label`) counts where the table has none of the usual ones as they are written.
+    """The column of a table for each of a task's columns; None where one is missing.
+
+    A name in other spelling (`Gold Label`) counts where the table has none of the usual names
+    exactly.
 
     Args:
         columns: of the task, by the name it uses.
-        found: the columns of the table.
-        given: names a person chose, which win.
+        table_columns: the columns of the table.
+        given: names that the user chose, which take precedence.
         named: whether the task is known already.
     """
-    have: list[str] = list(found)
+    available: list[str] = list(table_columns)
     chosen: dict[str, str] = {}
-    for own, column in columns.items():
-        asked = (given or {}).get(own)
-        usual = (*column.names, *column.also) if named else column.names
-        if asked:
-            match = asked if has_column(asked, have) else None
+    for own_name, column in columns.items():
+        requested = (given or {}).get(own_name)
+        aliases = (*column.names, *column.also) if named else column.names
+        if requested:
+            match = requested if has_column(requested, available) else None
         else:
-            match = _among(usual, have) or (_series(have) if column.series else None)
-        if match is not None and not (column.joins and not asked and match in chosen.values()):
-            chosen[own] = match
-        elif asked or not column.joins:
+            match = _first_alias(aliases, available)
+            match = match or (_series(available) if column.series else None)
+        is_optional = bool(column.joins)
+        # an optional column never takes one that another has already
+        if match is not None and not (is_optional and not requested and match in chosen.values()):
+            chosen[own_name] = match
+        elif requested or not is_optional:
             return None
     return chosen
 
 
-def has_column(name: str, found: Sequence[str]) -> bool:
+def has_column(name: str, table_columns: Sequence[str]) -> bool:
     """Whether a table has this column, or all of a series."""
-    return name in found or all(part in found for part in name.split("+"))
+    return name in table_columns or all(part in table_columns for part in name.split("+"))
 
 
-def _among(names: Sequence[str], have: Sequence[str]) -> str | None:
-    """The first of some names that a table has, as the table writes it."""
-    alike = {_plain(name): name for name in reversed(have)}
-    exactly = (name for name in names if name in have)
-    loosely = (alike[_plain(name)] for name in names if _plain(name) in alike)
-    return next(exactly, None) or next(loosely, None)
+def _first_alias(names: Sequence[str], available: Sequence[str]) -> str | None:
+    """The first of some names that a table has, as the table spells it."""
+    by_spelling = {_normalise(name): name for name in reversed(available)}
+    exact = (name for name in names if name in available)
+    loose = (by_spelling[key] for name in names if (key := _normalise(name)) in by_spelling)
+    return next(exact, None) or next(loose, None)
 
 
-def _plain(name: str) -> str:
+def _normalise(name: str) -> str:
     return re.sub(r"[\s_-]+", "_", name.strip().casefold())
 
 
 _PART = re.compile(r"(choice|option|ending|answer|sol)[ _]?(\d{1,2}|[a-h])|[a-h]", re.I)
 
 
-def _series(have: Sequence[str]) -> str | None:
+def _series(available: Sequence[str]) -> str | None:
     """Columns with a text each, in their order, as one name: `choice1+choice2`, `A+B+C`."""
-    found: dict[str, list[str]] = {}
-    for name in have:
+    series: dict[str, list[str]] = {}
+    for name in available:
         if part := _PART.fullmatch(name):
-            found.setdefault((part[1] or "").lower(), []).append(name)
-    most = max(found.values(), key=len, default=[])
-    return "+".join(sorted(most, key=lambda name: (len(name), name))) if len(most) > 1 else None
+            series.setdefault((part[1] or "").lower(), []).append(name)
+    longest = max(series.values(), key=len, default=[])
+    return "+".join(sorted(longest, key=lambda name: (len(name), name))) if longest[1:] else None
 
 
 def missing_columns(
-    task: str, columns: Mapping[str, Column], found: Sequence[str], given: Mapping[str, str]
+    task: str, columns: Mapping[str, Column], available: Sequence[str], given: Mapping[str, str]
 ) -> str:
     """The message for a table that lacks columns of a task: what it needs, and what there is."""
     needs = " and ".join(
-        given[own] if own in given else " or ".join(column.names[:3])
-        for own, column in columns.items()
-        if own in given or not column.joins
+        given[name] if name in given else " or ".join(column.names[:3])
+        for name, column in columns.items()
+        if name in given or not column.joins
     )
-    have = ", ".join(found[:30]) or "none"
+    have = ", ".join(available[:30]) or "none"
     return f"the task {task} needs the columns {needs}; found are {have}: name them with --columns"
 
 
 def read_row(columns: Mapping[str, Column], chosen: Mapping[str, str], row: Row) -> Row:
-    """A row as the task uses it.
+    """A row of a table with the task's columns.
 
     Raises:
         BadValue: names the column and what is wrong with it.
     """
-    made: Row = {}
-    for own, name in chosen.items():
-        column = columns[own]
+    result: Row = {}
+    for own_name, name in chosen.items():
+        column = columns[own_name]
         value = row.get(name)
         if column.joins and (value is None or value == ""):
             continue
+        # 1. the cell, or those of a series of columns
         if column.series and name not in row and "+" in name:
-            value = _cells([row.get(part) for part in name.split("+")])
+            value = _without_empty_end([row.get(part) for part in name.split("+")])
         elif name not in row:
             raise BadValue(f"has no column {name!r}")
         try:
             read = column.read(value)
         except BadValue as error:
             raise BadValue(f"{name!r} {error}") from None
+        # 2. an optional column becomes a part of another one's text
         if column.joins:
-            pieces = [read, made[column.joins]] if column.before else [made[column.joins], read]
-            own, read = column.joins, "\n".join(pieces)
-        made[own] = read
-    return made
+            pieces = [read, result[column.joins]] if column.before else [result[column.joins], read]
+            own_name, read = column.joins, "\n".join(pieces)
+        result[own_name] = read
+    return result
 
 
-def _cells(values: Sequence[Any]) -> list[Any]:
+def _without_empty_end(values: Sequence[Any]) -> list[Any]:
     """The cells of a series without the empty ones at its end: rows may have fewer."""
-    kept = list(values)
-    while kept and (kept[-1] is None or kept[-1] == ""):
-        kept.pop()
-    return kept
+    cells = list(values)
+    while cells and (cells[-1] is None or cells[-1] == ""):
+        cells.pop()
+    return cells
 
 
 def parse_columns(words: str, columns: Mapping[str, Column]) -> dict[str, str]:
