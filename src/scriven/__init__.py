@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .export.export import export
     from .keras import GPT
     from .model import Model, finetune, import_run, load, train
-    from .preparation import prepare
+    from .prepare import prepare
     from .report.compare import compare
 
 __version__ = "0.1.0"
@@ -48,7 +48,7 @@ _MODULES = {
     "finetune": "model",
     "import_run": "model",
     "load": "model",
-    "prepare": "preparation",
+    "prepare": "prepare",
     "train": "model",
 }
 """The module of each public name, imported when the name is first used."""

@@ -1,7 +1,7 @@
-"""Architectures on equal compute: each trained on the same text for the same time, seed by seed.
+"""Compares architectures on equal compute: the same text, the same budget, several seeds.
 
-Every run is a process of its own, so each pays for its own start, one that runs out of memory takes
-nothing with it, and what a run leaves in a process cannot help the next one.
+Every run is a process of its own: each pays for its own start-up, one that runs out of memory does
+not end the others, and no run profits from what an earlier one left in memory.
 """
 
 import json
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from . import config, registry
 from .data.sources import Sources
@@ -34,8 +34,8 @@ RESULTS = "results"
 
 
 @dataclass(frozen=True)
-class Heat:
-    """One run of a bench."""
+class BenchRun:
+    """One architecture with one seed."""
 
     arch: str
     seed: int
@@ -54,8 +54,8 @@ def bench(
 ) -> Comparison:
     """Trains each architecture with each seed, one run after the other, and compares them.
 
-    The order is A B C, A B C: a machine that slows down half-way slows all of them. The same call
-    again goes on where it was stopped, and repeats no finished run. The table is written beside
+    The order is A B C, A B C, so that a machine that slows down half-way slows all of them. The
+    same call resumes an interrupted bench and repeats no finished run. The table is written beside
     the runs, as results.md and results.json.
 
     Args:
@@ -63,9 +63,9 @@ def bench(
         arch: architectures by name, or .py files; all of them by default.
         budget: of each run.
         seeds: runs of each architecture, with the seeds 0, 1, 2 ...
-        size: tiny, small, ...; or a number of parameters; as `train` has it.
+        size: tiny, small, ... or a number of parameters, as in `train`.
         out: the folder of the runs; runs/bench-NAME by default.
-        quiet: say nothing.
+        quiet: print nothing.
         settings: any other setting of all runs, as in {"model.d_model": 64}.
 
     Raises:
@@ -75,37 +75,39 @@ def bench(
     """
     names = [str(source) for source in sources]
     if "-" in names:
-        raise InputError("a bench reads its text many times: name a file instead of -")
-    with Sources(names) as found:
-        folder = RUNS / f"bench-{found.name}" if out is None else Path(out)
+        raise InputError("a bench reads its text once for each run: name a file instead of -")
+    with Sources(names) as texts:
+        folder = RUNS / f"bench-{texts.name}" if out is None else Path(out)
     architectures = list(dict.fromkeys(arch)) or registry.names("scriven.models")
     amount = check(architectures, budget, seeds, size, settings or {})
     if (folder / NAME).exists():
         raise InputError(f"{folder} is a run, not a folder of runs: choose another --out")
-    heats = [
-        Heat(each, seed, folder / f"{Path(each).stem}-{seed}")
+    runs = [
+        BenchRun(each, seed, folder / f"{Path(each).stem}-{seed}")
         for seed in range(seeds)
         for each in architectures
     ]
     make_folder(folder)
     if not quiet:
-        print(_announce(heats, amount, budget), file=sys.stderr, flush=True)
+        print(_announce(runs, amount, budget), file=sys.stderr, flush=True)
     common = ["--budget", budget, *(["--size", size] if size else [])]
     common += [f"--{name}={value}" for name, value in (settings or {}).items()]
     with handle_signals():
-        for number, heat in enumerate(heats, 1):
+        for number, run in enumerate(runs, 1):
             if not quiet:
-                title = f"[{number}/{len(heats)}] {heat.arch}, seed {heat.seed}"
+                title = f"[{number}/{len(runs)}] {run.arch}, seed {run.seed}"
                 print(replace_control_characters(title), file=sys.stderr, flush=True)
-            if _is_finished(heat):
-                start_or_resume(
-                    _request(names, heat, budget, size, settings or {})
-                )  # refuses other settings
+            if _is_finished(run):
+                request = TrainRequest(
+                    names, budget, size, str(run.folder), run.seed, run.arch, quiet=True,
+                    settings=settings or {},
+                )  # fmt: skip
+                start_or_resume(request)  # refuses other settings than those it was trained with
             else:
-                _train(names, heat, common, quiet)
-    found_runs = compare([str(heat.folder) for heat in heats], fold_seeds=True)
-    _write(folder, found_runs, heats, budget)
-    return found_runs
+                _train(names, run, common, quiet)
+    comparison = compare([str(run.folder) for run in runs], fold_seeds=True)
+    _write_results(folder, comparison, runs, budget)
+    return comparison
 
 
 def check(
@@ -115,7 +117,7 @@ def check(
     size: str | None,
     settings: Mapping[str, object],
 ) -> Budget:
-    """Refuses what no run could use, before the first of them is trained.
+    """Refuses arguments that some run could not use, before the first one is trained.
 
     Raises:
         InputError: an unknown architecture, setting or size, or no budget.
@@ -136,92 +138,79 @@ def check(
     return amount
 
 
-def _announce(heats: Sequence[Heat], amount: Budget, budget: str) -> str:
-    text = f"{len(heats)} runs of {budget}"
+def _announce(runs: Sequence[BenchRun], amount: Budget, budget: str) -> str:
+    text = f"{len(runs)} runs of {budget}"
     if amount.unit == "seconds":
-        text += f", about {len(heats) * amount.amount / 60:.0f} minutes if none is done yet"
+        text += f", about {len(runs) * amount.amount / 60:.0f} minutes if none is done yet"
     return text
 
 
-def _is_finished(heat: Heat) -> bool:
-    return (heat.folder / NAME).exists() and read_metadata(heat.folder)["results"] is not None
+def _is_finished(run: BenchRun) -> bool:
+    return (run.folder / NAME).exists() and read_metadata(run.folder)["results"] is not None
 
 
-def _request(
-    names: Sequence[str],
-    heat: Heat,
-    budget: str,
-    size: str | None,
-    settings: Mapping[str, object],
-) -> TrainRequest:
-    return TrainRequest(
-        names, budget, size, str(heat.folder), heat.seed, heat.arch, quiet=True, settings=settings
-    )
+def _train(sources: Sequence[str], run: BenchRun, common: Sequence[str], quiet: bool) -> None:
+    """Trains one run in a process of its own, to its end.
 
-
-def _train(sources: Sequence[str], heat: Heat, common: Sequence[str], quiet: bool) -> None:
-    """One run in a process of its own, to its end.
-
-    The process has a group of its own, so that Ctrl-C reaches it once, from here.
+    The process has its own process group, so that Ctrl-C reaches it once: from here.
     """
-    command = [sys.executable, "-m", "scriven", "train", "--arch", heat.arch]
-    command += ["--seed", str(heat.seed), "--out", str(heat.folder), *common]
+    command = [sys.executable, "-m", "scriven", "train", "--arch", run.arch]
+    command += ["--seed", str(run.seed), "--out", str(run.folder), *common]
     command += ["--quiet"] if quiet else []
     command += ["--", *sources]
-    heard: Interrupted | None = None
-    process = subprocess.Popen(  # noqa: S603 - ourselves, with a list of words
+    interrupted: Interrupted | None = None
+    process = subprocess.Popen(  # noqa: S603 - our own command, without a shell
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE if quiet else None,
         start_new_session=True,
     )
-    said = ""
+    errors = b""
     while True:
         try:
-            said = _drain(process.stderr)
+            errors = b"" if process.stderr is None else process.stderr.read()
             code = process.wait()
             break
         except Interrupted as stopped:
-            heard = stopped
-            process.send_signal(stopped.exit_code - 128)  # it saves; the second time it leaves
-    if heard is not None:
-        again = "the finished runs are kept; go on with the same command"
-        raise Interrupted(heard.exit_code - 128, again)
+            # at the first signal the training saves, at the second one it ends at once
+            interrupted = stopped
+            process.send_signal(stopped.exit_code - 128)
+    if interrupted is not None:
+        advice = "the finished runs are kept; resume with the same command"
+        raise Interrupted(interrupted.exit_code - 128, advice)
     if code:
-        raise _failed(heat, code, said)
+        raise _failure(run, code, errors.decode(errors="replace"))
 
 
-def _drain(stream: IO[bytes] | None) -> str:
-    return "" if stream is None else stream.read().decode(errors="replace")
-
-
-def _failed(heat: Heat, code: int, said: str) -> InputError | ResourceError:
+def _failure(run: BenchRun, code: int, errors: str) -> InputError | ResourceError:
     if code < 0:
         return ResourceError(
-            f"{heat.arch} with seed {heat.seed} was ended by signal {-code}: if memory ran out, "
+            f"{run.arch} with seed {run.seed} was ended by signal {-code}: if memory ran out, "
             "free some and give the same command again, or lower --size with another --out"
         )
-    last = said.strip().splitlines()[-1:]
-    why = last[0].removeprefix("scriven: ") if last else "what it said stands above"
-    text = f"{heat.arch} with seed {heat.seed} ended with exit code {code}: {why}"
+    last = errors.strip().splitlines()[-1:]
+    why = last[0].removeprefix("scriven: ") if last else "its error message is above"
+    text = f"{run.arch} with seed {run.seed} ended with exit code {code}: {why}"
     return ResourceError(text) if code == 3 else InputError(text)
 
 
-def _write(folder: Path, found: Comparison, heats: Sequence[Heat], budget: str) -> None:
-    """results.md and results.json."""
-    record = read_metadata(heats[0].folder)
-    machine: Mapping[str, Any] = record["environment"]
-    names = list(dict.fromkeys(Path(heat.arch).stem for heat in heats))
-    seeds = len({heat.seed for heat in heats})
-    text = ", ".join(Path(name).name for name in record["data"]["sources"])
+def _write_results(
+    folder: Path, comparison: Comparison, runs: Sequence[BenchRun], budget: str
+) -> None:
+    """Writes results.md and results.json."""
+    metadata = read_metadata(runs[0].folder)
+    machine: Mapping[str, Any] = metadata["environment"]
+    names = list(dict.fromkeys(Path(run.arch).stem for run in runs))
+    seeds = len({run.seed for run in runs})
+    text = ", ".join(Path(name).name for name in metadata["data"]["sources"])
     head = (
         f"# {', '.join(names)} on {text}\n\n"
         f"{budget} each with {seeds} seed{'s' if seeds > 1 else ''}, one after the other, on "
         f"{machine.get('processor') or machine.get('device')}"
         f" ({machine.get('device')}, {machine.get('threads')} threads, {machine.get('dtype')}).\n\n"
     )
-    write_file(folder / f"{RESULTS}.md", (head + found.markdown()).encode())
-    content = {"budget": budget, "environment": machine, **found.data()}
+    write_file(folder / f"{RESULTS}.md", (head + comparison.markdown()).encode())
+    content = {"budget": budget, "environment": machine, **comparison.data()}
     plain = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
     write_file(folder / f"{RESULTS}.json", plain.encode())

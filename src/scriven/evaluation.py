@@ -140,12 +140,12 @@ def evaluate_table(
     Raises:
         InputError: a table that cannot be used, or labels that training never saw.
     """
-    task, record = predictor.task, metadata
-    about = {name: record["finetune"].get(name) for name in ("labels", "mean", "spread")}
+    task = predictor.task
+    label_info = {name: metadata["finetune"].get(name) for name in ("labels", "mean", "spread")}
     notes: list[str] = []
-    train, rows = _training_rows(record, notes)
+    train, rows = _run_rows(metadata, notes)
     if sources:
-        rows = _rows_of(predictor, record, sources, data, notes)
+        rows = _table_rows(predictor, metadata, sources, data, notes)
         if seen := count_shared(type(task), train, rows):
             notes.append(
                 f"{seen:,} of {len(rows):,} rows are training rows: scores on them say little"
@@ -153,45 +153,44 @@ def evaluate_table(
     elif not rows:
         raise InputError(f"{notes[-1]}; name a table to evaluate on")
     answers = predictor.predict(rows)
-    return evaluate_rows(record["task"], type(task), rows, answers, about, train, notes)
+    return evaluate_rows(metadata["task"], type(task), rows, answers, label_info, train, notes)
 
 
-def _training_rows(record: Mapping[str, Any], notes: list[str]) -> tuple[list[Row], list[Row]]:
-    """(training, validation) rows of the run; empty, with a note, where they cannot be had."""
-    tuned, known = record["finetune"], record["data"]
-    if "-" in (*known["sources"], tuned.get("validation")):
+def _run_rows(metadata: Mapping[str, Any], notes: list[str]) -> tuple[list[Row], list[Row]]:
+    """(training, validation) rows of the run; empty, with a note, where they cannot be read."""
+    finetuned, trained = metadata["finetune"], metadata["data"]
+    if "-" in (*trained["sources"], finetuned.get("validation")):
         notes.append("no baselines, since the training rows came from standard input")
         return [], []
-    words = ",".join(f"{own}={name}" for own, name in tuned["columns"].items())
+    columns = ",".join(f"{own}={name}" for own, name in finetuned["columns"].items())
     try:
-        ground = load_table(
-            known["sources"],
-            config.replace(DataSettings(), record["settings"]["data"], "data"),
-            task=record["task"],
-            columns=words,
-            validation=tuned.get("validation"),
-            seed=record["settings"]["seed"],
+        table = load_table(
+            trained["sources"],
+            config.replace(DataSettings(), metadata["settings"]["data"], "data"),
+            task=metadata["task"],
+            columns=columns,
+            validation=finetuned.get("validation"),
+            seed=metadata["settings"]["seed"],
         )
     except ScrivenError as error:
         notes.append(f"no baselines, since the training rows cannot be read: {error}")
         return [], []
-    if ground.fingerprint != known["fingerprint"]:
+    if table.fingerprint != trained["fingerprint"]:
         notes.append("no baselines, since the training rows have changed")
         return [], []
-    return ground.train, ground.validation
+    return table.train, table.validation
 
 
-def _rows_of(
+def _table_rows(
     predictor: Predictor,
     metadata: Mapping[str, Any],
     sources: Sequence[str],
     data: DataSettings,
     notes: list[str],
 ) -> list[Row]:
-    """All rows of a table with right answers that the model can give."""
+    """The rows of a table with right answers; refuses a label that the model does not know."""
     task = predictor.task
     with Table(sources, data, "test") as table:
         chosen = table_columns(task, metadata, table.columns, answers=True)
-        # encoding refuses a label that is not known
         known = partial(task.encode, predictor.tokenizer)
         return read_rows(table, type(task), chosen, data, notes, check=known)

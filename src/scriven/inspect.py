@@ -1,4 +1,4 @@
-"""What a run or a preset consists of, counted on a model that takes no memory."""
+"""Parameters, FLOPs and memory of a run or a preset, counted on a model that takes no memory."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -21,13 +21,14 @@ from .train.scaling_laws import SIZES
 
 TOKENS_PER_BATCH = 2048
 VOCABULARY = 323
-"""Of a preset that names none: what the 65 characters of tiny Shakespeare need."""
+"""Vocabulary size of a preset that names none: a char tokenizer of tiny Shakespeare, with its 65
+characters, 256 bytes and 2 special tokens."""
 
 
 def inspect(
     target: str, *, arch: str | None = None, settings: Mapping[str, object] | None = None
 ) -> dict[str, Any]:
-    """Parameters by part, FLOPs per token and memory, exactly, before anything is built.
+    """Parameters by part, FLOPs per token and memory, counted exactly without building the model.
 
     Args:
         target: a run, a preset's name or file, a size, or an architecture.
@@ -37,7 +38,7 @@ def inspect(
     Raises:
         InputError: nothing of that name.
     """
-    architecture, fields, tuned = _shape(target, arch)
+    architecture, fields, finetuned = _find(target, arch)
     changes = config.sections(settings or {})
     others = [name for name in changes if name != "model"]
     if others:
@@ -45,9 +46,10 @@ def inspect(
     module = registry.module("scriven.models", architecture)
     fields = {"vocab_size": VOCABULARY, **fields, **changes.get("model", {})}
     model = config.replace(module.Config(), fields, "model")
-    task = registry.module("scriven.tasks", tuned.get("task", module.Model.pretraining_task)).Task
-    if tuned:
-        task = partial(task, task_config=tuned["finetune"])  # how many labels its head has
+    name = finetuned.get("task", module.Model.pretraining_task)
+    task = registry.module("scriven.tasks", name).Task
+    if finetuned:
+        task = partial(task, task_config=finetuned["finetune"])  # the size of its head
     empty = build_empty(module, model, task)
     parts = parameters_by_part(empty)
     parameters = sum(parts.values())
@@ -65,8 +67,8 @@ def inspect(
     }
 
 
-def _shape(target: str, arch: str | None) -> tuple[str, dict[str, object], dict[str, Any]]:
-    """(architecture, fields of its Config, the record of a fine-tuned run) of what was named."""
+def _find(target: str, arch: str | None) -> tuple[str, dict[str, object], dict[str, Any]]:
+    """(architecture, fields of its Config, metadata of a fine-tuned run) of a target."""
     if target in SIZES:
         size = SIZES[target]
         return arch or "llama", dict(vars(size)), {}
@@ -75,16 +77,12 @@ def _shape(target: str, arch: str | None) -> tuple[str, dict[str, object], dict[
         preset = read_named_preset(target)
         fields = config.sections({key: preset[key] for key in preset if "." in key})
         return arch or str(preset.get("arch", "llama")), fields.get("model", {}), {}
-    if target in registry.names("scriven.models") or _is_code(target):
+    if target in registry.names("scriven.models") or Path(target).suffix == ".py":
         return target, {}, {}
     try:
-        record = read_metadata(find_run(target))
+        metadata = read_metadata(find_run(target))
     except InputError as error:
         presets = sorted(file.stem for file in shipped.parent.glob("*.toml"))
         raise InputError(f"{error}; presets are {', '.join([*SIZES, *presets])}") from error
-    tuned = record if isinstance(record.get("finetune"), dict) else {}
-    return arch or str(record["architecture"]), record["model"], tuned
-
-
-def _is_code(target: str) -> bool:
-    return target.endswith(".py") and Path(target).is_file()
+    finetuned = metadata if isinstance(metadata.get("finetune"), dict) else {}
+    return arch or str(metadata["architecture"]), metadata["model"], finetuned

@@ -1,9 +1,9 @@
-"""A model to shape, compile and fit, in the style of Keras and scikit-learn."""
+"""`GPT(...).compile(...)`, `.fit(...)`: the same training in the style of Keras."""
 
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,19 @@ from .train.trackers.jsonl import read_events
 
 @dataclass
 class History:
-    """What `fit` went through: one entry per evaluation, by name."""
+    """Metrics of a training by name, as Keras returns them from `fit`."""
 
     history: dict[str, list[float]] = field(default_factory=dict)
 
 
 class GPT:
-    """A language model by its shape.
+    """A language model that is not trained yet.
 
     Args:
         arch: the architecture, or a .py file.
         tokenizer: char, byte, word or bpe; chosen for the text by default.
         seed: of all random numbers.
-        shape: fields of the architecture's Config: layers, heads, width, context, ...
+        shape: fields of the architecture's Config: layers, heads, d_model, context_length, ...
 
     Raises:
         SettingError: an unknown field or an impossible shape.
@@ -48,8 +48,8 @@ class GPT:
         config.replace(module.Config(), shape, "model")
         self.arch, self.tokenizer, self.seed, self.shape = arch, tokenizer, seed, shape
         self.model: Model | None = None
-        self._workshop: tempfile.TemporaryDirectory[str] | None = None
-        self._own = UserComponents()
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._components = UserComponents()
         self._settings: dict[str, object] = {}
 
     def compile(
@@ -57,7 +57,7 @@ class GPT:
         optimizer: str | UserOptimizer = "muon",
         loss: str | Criterion = "cross_entropy",
         metrics: Sequence[str | Metric] = ("accuracy",),
-        rate: float | None = None,
+        lr: float | None = None,
     ) -> None:
         """Chooses how `fit` trains.
 
@@ -67,12 +67,12 @@ class GPT:
             loss: cross_entropy, or a function of logits (N, V) and targets (N,) that returns their
                 mean, such as torch.nn.CrossEntropyLoss(label_smoothing=0.1).
             metrics: accuracy, perplexity, or functions of logits and targets that return a mean.
-            rate: peak learning rate of a named optimizer.
+            lr: peak learning rate of a named optimizer.
 
         Raises:
             SettingError: an unknown name, or something that cannot be called.
         """
-        self._settings = {} if rate is None else {"optim.lr": rate}
+        self._settings = {} if lr is None else {"optim.lr": lr}
         custom: UserOptimizer | None = None
         if isinstance(optimizer, str):
             known = registry.names("scriven.train.optim")
@@ -87,30 +87,30 @@ class GPT:
         named: dict[str, Metric] = {}
         for metric in metrics:
             if metric in ("accuracy", "perplexity"):
-                continue  # always there
+                continue  # always measured
             if not callable(metric):
                 raise SettingError(f"metric {metric!r}: use accuracy, perplexity, or a function")
             named[_name(metric)] = metric
-        self._own = UserComponents(optimizer=custom, criterion=criterion, metrics=named)
+        self._components = UserComponents(optimizer=custom, criterion=criterion, metrics=named)
 
     def fit(
         self,
         *sources: str | Path,
         epochs: float | None = None,
         budget: str | None = None,
-        batch: int | None = None,
+        batch_size: int | None = None,
         out: str | Path | None = None,
         quiet: bool = True,
         settings: Mapping[str, object] | None = None,
     ) -> History:
-        """Trains on texts; a second call goes on from the weights of the first.
+        """Trains on texts; a second call starts from the weights of the first.
 
         Args:
             sources: files, folders, globs or a built-in corpus.
-            epochs: passes through the text, or
-            budget: any other budget such as 10m; 3 epochs by default.
-            batch: sequences per update.
-            out: the run folder; without it one that goes away with this object (see `save`).
+            epochs: epochs over the text, 3 by default; or
+            budget: any other budget, such as 10m.
+            batch_size: sequences per optimizer step.
+            out: the run folder; a temporary one by default, deleted with this object (see `save`).
             quiet: False prints progress.
             settings: any other setting, as in {"train.patience": 0}.
 
@@ -121,16 +121,16 @@ class GPT:
             raise SettingError("give epochs or a budget, not both")
         chosen = {f"model.{name}": value for name, value in self.shape.items()}
         chosen |= self._settings
-        if batch is not None:
-            chosen["train.batch_size"] = batch
+        if batch_size is not None:
+            chosen["train.batch_size"] = batch_size
         if self.tokenizer is not None:
             chosen["tokenizer.kind"] = self.tokenizer
         weights = None
         if self.model is not None:
             weights = {name: value.clone() for name, value in self.model.task.state_dict().items()}
         if out is None:
-            self._workshop = tempfile.TemporaryDirectory(prefix="scriven-")
-            out = Path(self._workshop.name) / "gpt"
+            self._temporary = tempfile.TemporaryDirectory(prefix="scriven-")
+            out = Path(self._temporary.name) / "gpt"
         request = TrainRequest(
             sources=[str(source) for source in sources],
             budget=budget or f"{3 if epochs is None else epochs}epochs",
@@ -140,18 +140,18 @@ class GPT:
             quiet=quiet,
             settings={**chosen, **(settings or {})},
         )
-        own = UserComponents(self._own.optimizer, self._own.criterion, self._own.metrics, weights)
-        self.model = trained_model(lambda: start_or_resume(request, own), self.arch)
+        components = replace(self._components, weights=weights)
+        self.model = trained_model(lambda: start_or_resume(request, components), self.arch)
         return History(_history(self.model.folder))
 
     def evaluate(self, *sources: str | Path) -> dict[str, Any]:
-        """Loss, accuracy and the metrics of `compile`, on texts or on the validation part."""
+        """Loss, accuracy and the metrics of `compile`, on texts or on the validation set."""
         names = [str(source) for source in sources]
-        return self._fitted.evaluate(*names, metrics=self._own.metrics)
+        return self._fitted.evaluate(*names, metrics=self._components.metrics)
 
-    def generate(self, prompt: str = "", **knobs: Any) -> str:
-        """Prompt and continuation; knobs as in `Model.generate`."""
-        return self._fitted.generate(prompt, **knobs)
+    def generate(self, prompt: str = "", **sampling: Any) -> str:
+        """The prompt and its continuation; parameters as in `Model.generate`."""
+        return self._fitted.generate(prompt, **sampling)
 
     def save(self, out: str | Path) -> Path:
         """Copies the run folder, which `scriven.load` and every command can read.
@@ -163,13 +163,13 @@ class GPT:
         return Path(shutil.copytree(self._fitted.folder, folder, dirs_exist_ok=True))
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """The weights, once fitted."""
+        """The trained weights."""
         return list(self._fitted.task.parameters())
 
     @property
     def _fitted(self) -> Model:
         if self.model is None:
-            raise InputError("this model has not been trained yet: call fit first")
+            raise InputError("this model is not trained yet: call fit first")
         return self.model
 
 
@@ -178,8 +178,8 @@ def _name(metric: Callable[..., Any]) -> str:
 
 
 def _history(folder: Path) -> dict[str, list[float]]:
-    """Evaluations of a run, as lists by name."""
-    found: dict[str, list[float]] = {}
+    """The training and validation metrics of a run, as lists by name."""
+    history: dict[str, list[float]] = {}
     for event in read_events(folder / "metrics.jsonl"):
         if event["event"] == "evaluation":
             named = {"val_loss": event["loss"], "val_accuracy": event["accuracy"]}
@@ -190,5 +190,5 @@ def _history(folder: Path) -> dict[str, list[float]]:
         else:
             continue
         for name, value in named.items():
-            found.setdefault(name, []).append(value)
-    return found
+            history.setdefault(name, []).append(value)
+    return history

@@ -172,7 +172,7 @@ def test_an_interrupted_bench_saves_its_run_and_goes_on(desk: Path) -> None:
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 130, said
     assert said == (
-        "scriven: interrupted; the finished runs are kept; go on with the same command\n"
+        "scriven: interrupted; the finished runs are kept; resume with the same command\n"
     )
     record = read_metadata(Path("runs/stopped/gpt2-0"))
     assert record["results"] is None

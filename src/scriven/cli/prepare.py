@@ -46,7 +46,7 @@ def prepare(
     json
         One JSON object on standard output.
     """
-    from ..preparation import prepare as run_prepare
+    from ..prepare import prepare as run_prepare
 
     summary = run_prepare(
         *sources, out=out, tokenizer=tokenizer, weights=weights, processes=processes, seed=seed,

@@ -1,4 +1,4 @@
-"""What this machine offers, and whether its arithmetic can be trusted."""
+"""Checks this machine: versions, devices and packages, and a numerical self-test."""
 
 import shutil
 from typing import Any
@@ -24,7 +24,7 @@ EXTRAS = {
 }
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-"""Largest difference of a loss near 4 nats from the same model in float64 on the processor."""
+"""Largest difference of a loss near 4 nats from the same model in float64 on the CPU."""
 
 
 def diagnose() -> dict[str, Any]:
@@ -43,12 +43,12 @@ def diagnose() -> dict[str, Any]:
             or f"not installed: pip install 'scriven[{extra}]'"
             for extra, name in EXTRAS.items()
         },
-        "self_test": "passed" if difference(runtime) <= TOLERANCE[runtime.dtype] else "failed",
+        "self_test": "passed" if self_test(runtime) <= TOLERANCE[runtime.dtype] else "failed",
     }
 
 
-def difference(runtime: Runtime) -> float:
-    """How far one loss of a small model on this device is from float64 on the processor."""
+def self_test(runtime: Runtime) -> float:
+    """The difference of a small model's loss on this device from its loss in float64 on the CPU."""
     generator = torch.Generator().manual_seed(0)
     task = Language(
         llama.Model(llama.Config(vocab_size=64, context_length=32, layers=2, d_model=64))
