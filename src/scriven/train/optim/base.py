@@ -69,8 +69,8 @@ class ParamGroups:
 def param_groups(task: nn.Module) -> ParamGroups:
     """The trainable weights of a task by their role.
 
-    A model with other needs (expert stacks for Muon, convolutions) has a method
-    `param_groups(groups: ParamGroups) -> ParamGroups` that changes the default.
+    A model with other needs (stacks of experts that Muon should train) changes the default in
+    `Architecture.param_groups`.
     """
     groups = ParamGroups({}, {}, {})
     for name, weight in task.named_parameters():
@@ -84,8 +84,8 @@ def param_groups(task: nn.Module) -> ParamGroups:
             groups.matrices[name] = weight
         else:
             groups.other_weights[name] = weight
-    regroup = getattr(getattr(task, "backbone", None), "param_groups", None)
-    regrouped: ParamGroups = groups if regroup is None else regroup(groups)
+    backbone: Any = task.backbone
+    regrouped: ParamGroups = backbone.param_groups(groups)
     return regrouped
 
 
