@@ -133,7 +133,7 @@ def test_no_source_file_can_run_what_a_file_holds() -> None:
         found = _forbidden(ast.parse(text), text)
         if path == SOURCE / "registry.py":  # a user's own file, given on the command line
             found = [line for line in found if not line.endswith("exec_module")]
-        if path == SOURCE / "import_" / "confined.py":  # runs in a confined child
+        if path == SOURCE / "import_" / "sandbox.py":  # runs in a sandboxed child
             assert "weights_only=True" in text
             assert text.count("torch.load(") == text.count("weights_only=True")
             found = [line for line in found if not line.endswith("torch.load")]
