@@ -158,6 +158,14 @@ def test_the_auxiliary_loss_is_there_after_a_forward_pass(mixture: ModuleType) -
     assert loss is not None and loss.dim() == 0 and 1 <= loss.item() <= 3
 
 
+def test_the_auxiliary_loss_is_a_part_of_the_training_loss_alone(mixture: ModuleType) -> None:
+    task = contract.make(mixture)
+    batch = task.training_batch(contract.tokens(3, task.window), 0, 1)
+    trained, measured = task.train()(batch), task.eval()(batch)
+    added = (trained.loss - measured.loss) / trained.tokens
+    assert added.item() == pytest.approx(task.backbone.aux_loss().item(), rel=1e-12)
+
+
 def test_weights_a_token_does_not_pass_through_cost_no_flops(mixture: ModuleType) -> None:
     one, three = (contract.make(mixture, experts=count) for count in (1, 3))
     routers = 2 * 3 * 2 * 32  # two more columns in each of three routers

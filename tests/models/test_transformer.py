@@ -309,7 +309,7 @@ def test_marian_has_no_form_of_pre_norm_or_of_an_untied_head() -> None:
 def test_the_base_and_the_big_model_have_the_papers_size() -> None:
     """Table 3 of the paper: 65 and 213 million."""
     for layers, heads, width, millions in ((6, 8, 512, 65), (6, 16, 1024, 213)):
-        config = transformer.Config(37_000, 512, layers, None, heads, width)
+        config = transformer.Config(37_000, 512, layers, width, heads=heads)
         with torch.device("meta"):
             model = transformer.Model(config)
         count = sum(weight.numel() for weight in model.parameters())
@@ -328,7 +328,9 @@ def test_impossible_shapes_are_refused_by_name(change: dict[str, Any]) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[BaseTask, Path]:
     """A model, and the folder a run would publish it in."""
     tokenizer = byte.train([], TokenizerSettings(kind="byte")).with_special_tokens("mask")
-    config = transformer.Config(tokenizer.vocab_size, 24, 1, 3, 2, 16)
+    config = transformer.Config(
+        tokenizer.vocab_size, 24, layers=1, encoder_layers=3, heads=2, d_model=16
+    )
     torch.manual_seed(0)
     task = Seq2Seq(transformer.Model(config), special=tokenizer.special_token_ids).eval()
     with torch.no_grad():

@@ -31,6 +31,9 @@ Groups = TypeVar("Groups")
 class BaseConfig:
     """The shape of a model; these fields every architecture has."""
 
+    MAY_BE_ZERO: ClassVar[tuple[str, ...]] = ("vocab_size",)
+    """Integer fields that may be 0, or that the architecture checks itself."""
+
     vocab_size: int = 0
     """Number of tokens; set from the tokenizer."""
     context_length: int = 256
@@ -50,24 +53,22 @@ class BaseConfig:
         Raises:
             SettingError: names the flag and the possible range.
         """
+        # 1. sizes and factors, by their type
         for field in dataclasses.fields(self):
             name, value = field.name, getattr(self, field.name)
             if isinstance(value, bool) or value is None:
                 continue
-            if isinstance(value, int) and name not in self._unbounded() and not 1 <= value <= 2**31:
+            if isinstance(value, int) and name not in self.MAY_BE_ZERO and not 1 <= value <= 2**31:
                 raise SettingError(
                     f"--model.{name}={value}: a whole number from 1 upwards is needed"
                 )
             if name != "dropout" and isinstance(value, float) and not 0 < value < math.inf:
                 raise SettingError(f"--model.{name}={value}: a number above 0 is needed")
+        # 2. a limit, as Python builds each layer
         if self.layers > 10_000:
             raise SettingError(f"--model.layers={self.layers}: at most 10,000")
         if not 0 <= self.dropout < 1:
             raise SettingError(f"--model.dropout={self.dropout}: from 0 up to (not including) 1")
-
-    def _unbounded(self) -> Sequence[str]:
-        """Integer fields that may be 0, or that the architecture checks itself."""
-        return ("vocab_size",)
 
     @property
     def attention_heads(self) -> int:
@@ -192,12 +193,15 @@ class Architecture(nn.Module):
         Returns:
             (B, T, C), after the last norm.
         """
+        # 1. token and position embeddings
         context = forward_context(tokens, positions, cache.length if cache else 0)
         x = self.embed(tokens, context.positions)  # (B, T, C)
+        # 2. the blocks, each with its part of the cache
         for index, block in enumerate(self.blocks):
-            x = block(x, context, cache.layers[index] if cache else EMPTY)
+            x = block(x, context, cache.layers[index] if cache else EMPTY)  # (B, T, C)
         if cache:
             cache.length += tokens.size(1)
+        # 3. the last norm; the task's head or the tied embedding makes logits of it
         return self.norm(x)  # type: ignore[no-any-return]
 
     @property
@@ -207,6 +211,7 @@ class Architecture(nn.Module):
 
     def new_cache(self, batch: int, capacity: int) -> Cache:
         """An empty KV cache for `batch` rows of up to `capacity` positions."""
+        # keys and values in the dtype that the matmuls give, so that nothing is converted
         device = self.embed.token.weight.device
         autocast = torch.is_autocast_enabled(device.type)
         layers = []

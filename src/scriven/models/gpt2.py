@@ -44,6 +44,7 @@ def block(
         dropout=config.dropout,
         attention_dropout=config.dropout,
     )
+    # (B, T, C) -> (B, T, F) -> (B, T, C)
     mlp = MLP(config.d_model, config.ff_size, activation, dropout=config.dropout)
     norms = LayerNorm(config.d_model, config.norm_eps), LayerNorm(config.d_model, config.norm_eps)
     return Block(residual, attention, norms[0], mlp, norms[1])
@@ -102,6 +103,7 @@ class Model(Architecture):
     )
 
     def __init__(self, config: Config) -> None:
+        # learned positions are a parameter, sinusoidal ones a buffer that is not stored
         learned = config.positions == "learned"
         position = (
             LearnedPositions(config.context_length, config.d_model)

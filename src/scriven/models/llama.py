@@ -75,6 +75,7 @@ def block(config: Config) -> Block:
         key_norm=RMSNorm(head_size, eps) if config.qk_norm else None,
         dropout=config.dropout,
     )
+    # SwiGLU: silu(x G) * x U
     mlp = GatedMLP(config.d_model, config.ff_size, F.silu, dropout=config.dropout)
     norms = RMSNorm(config.d_model, eps), RMSNorm(config.d_model, eps)
     return Block(pre_norm, attention, norms[0], mlp, norms[1])
@@ -130,6 +131,7 @@ class Model(Architecture):
 
     @classmethod
     def fused_sizes(cls, config: Config) -> FusedSizes:
+        # rows of the fused matrices, in the order of the weight map
         queries = config.heads * config.head_size
         keys = (config.kv_heads or config.heads) * config.head_size
         return {"qkv": [queries, keys, keys], "gate_up": [config.ff_size] * 2}
@@ -161,6 +163,7 @@ class Model(Architecture):
 
     @classmethod
     def from_hf_config(cls, hf_config: HFConfig) -> dict[str, Any] | None:
+        # 1. which of the two classes, and nothing that this file cannot express
         qwen = is_model(hf_config, "Qwen3ForCausalLM", "qwen3")
         if not qwen and not is_model(hf_config, "LlamaForCausalLM", "llama"):
             return None
@@ -181,7 +184,7 @@ class Model(Architecture):
             integer(hf_config, "num_attention_heads"),
             integer(hf_config, "hidden_size"),
         )
-        head_dim = 128 if qwen else d_model // max(1, heads)  # what a missing field means to each
+        head_dim = 128 if qwen else d_model // max(1, heads)
         return {
             "vocab_size": integer(hf_config, "vocab_size"),
             "context_length": integer(hf_config, "max_position_embeddings"),

@@ -69,6 +69,7 @@ class Model(Architecture):
         more slowly on characters.
         """
         lstm = self.config.cell == "lstm"
+        # an LSTM's gates halve a signal, so its inputs are larger
         token, deeper = (0.5, 3.0) if lstm else (0.1, 1.0)
         inputs = self.config.embedding or self.config.d_model
         table = [
@@ -91,11 +92,13 @@ class Model(Architecture):
             positions: (T,) or (B, T). Only their sign matters: negative ones are padding on the
                 left, where the state stays zero.
         """
+        # 1. how many tokens of each row are padding; no row has any where positions are open
         rows = tokens.size(0)
         padding = [] if positions is None else (positions < 0).sum(-1).expand(rows).tolist()
+        # 2. embedding, and each layer with its state
         x = self.embed(tokens, forward_context(tokens, positions, 0).positions)
         for number, layer in enumerate(self.blocks):
-            x = layer(x, padding, cache.layers[number].recurrent if cache else None)
+            x = layer(x, padding, cache.layers[number].recurrent if cache else None)  # (B, T, C)
             x = dropout(x, self.config.dropout, self.training)
         if cache:
             cache.length += tokens.size(1)

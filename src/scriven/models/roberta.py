@@ -29,13 +29,12 @@ from .shared.weight_map import FusedSizes, WeightName
 class Config(TransformerConfig):
     """The shape of the model."""
 
+    MAY_BE_ZERO = ("vocab_size", "padding")
+
     vocab_size: int = 0
     """Number of tokens, the mask included; set from the tokenizer."""
     padding: int | None = None
     """Id of the token that fills a batch; auto: the last but one, as in tokenizers made here."""
-
-    def _unbounded(self) -> tuple[str, ...]:
-        return ("vocab_size", "padding")
 
     @property
     def unused_positions(self) -> int:
@@ -93,15 +92,15 @@ class Model(Architecture):
         embed = Embedding(config.vocab_size, config.d_model, position, config.dropout, norm=norm)
         mask = AttentionMask(causal=False)
         blocks = [block(config, post_norm, F.gelu, mask) for _ in range(config.layers)]
-        super().__init__(config, embed, blocks, nn.Identity())
+        super().__init__(config, embed, blocks, nn.Identity())  # a block ends with its norm
 
     @torch.no_grad()
     def init_weights(self) -> None:
         """BERT's, 0.02 everywhere, but for positions: they begin as sines (and are learned on).
 
         A masked token says nothing about itself, so nothing can be learned before attention finds
-        its neighbours; with random positions a small model looked for them for a whole short
-        budget (LOG.md).
+        its neighbours; with random positions a small model took a whole short budget to do so
+        (LOG.md).
         """
         init_weights(self, [("norm.weight", ones), ("bias", zeros), ("weight", normal(0.02))])
         sines = SinusoidalPositions(self.config.context_length, self.config.d_model, scale=0.06)
@@ -116,6 +115,7 @@ class Model(Architecture):
         """As the table says, and what is stored there beside it: unused rows of positions, one
         token type of zeros, and, untied, the head's bias under the name that is read then."""
         renamed = super().to_hf_weights(config, weights)
+        # positions count from padding id + 1 there: (unused + context_length, C)
         positions = renamed[POSITIONS]
         unused = positions.new_zeros(config.unused_positions, config.d_model)
         renamed |= {POSITIONS: torch.cat((unused, positions)), TYPES: unused[:1].clone()}

@@ -70,6 +70,7 @@ def block(config: Config, *, decoder: bool) -> Block:
 
     def attention(*, causal: bool) -> Attention:
         mask = AttentionMask(causal=causal)
+        # no dropout of attention weights: the paper has none, and Marian 0.0
         return Attention(config.d_model, config.heads, mask=mask, dropout=config.dropout)
 
     def layer_norm() -> LayerNorm:
@@ -173,7 +174,7 @@ class Model(Architecture):
     def encode(self, source: Tensor, source_positions: Tensor | None = None) -> Tensor:
         """Source tokens (B, S) at (S,) or (B, S), negative for padding -> (B, S, C)."""
         context = forward_context(source, source_positions, 0)
-        x = self.embed(source, context.positions)
+        x = self.embed(source, context.positions)  # the same matrix as for the target
         for layer in self.encoder.blocks:
             x = layer(x, context)
         return self.encoder.norm(x)  # type: ignore[no-any-return]
@@ -218,7 +219,7 @@ class Model(Architecture):
         x = self.embed(tokens, context.positions)
         for index, layer in enumerate(self.blocks):
             layer_cache = cache.layers[index] if cache else EMPTY
-            x = layer(x, context, layer_cache, encoded, source_positions)
+            x = layer(x, context, layer_cache, encoded, source_positions)  # (B, T, C)
         if cache:
             cache.length += tokens.size(1)
         return self.norm(x)  # type: ignore[no-any-return]

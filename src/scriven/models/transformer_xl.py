@@ -28,6 +28,8 @@ MAX_TABLE_LENGTH = 8192
 class Config(TransformerConfig):
     """The shape of the model."""
 
+    MAY_BE_ZERO = ("vocab_size", "memory", "evaluation_memory")
+
     context_length: int = 256
     """Length of a segment, in tokens: what is read at once while training."""
     memory: int | None = None
@@ -50,9 +52,6 @@ class Config(TransformerConfig):
                 f"--model.d_model={self.d_model}: distances are encoded in pairs of sine and "
                 f"cosine, so it must be even, such as {self.d_model + 1}"
             )
-
-    def _unbounded(self) -> tuple[str, ...]:
-        return ("vocab_size", "memory", "evaluation_memory")
 
     @property
     def trained_memory(self) -> int:
@@ -96,6 +95,7 @@ class Model(Architecture):
         embed = Embedding(
             config.vocab_size, config.d_model, dropout=config.dropout, scale=config.d_model**0.5
         )
+        # one table of distance vectors, shared by all layers
         longest = config.context_length + max(config.trained_memory, config.measured_memory)
         distances = DistanceEmbedding(config.d_model, min(longest + 1, MAX_TABLE_LENGTH))
         blocks = [block(config, distances) for _ in range(config.layers)]
@@ -129,7 +129,9 @@ class Model(Architecture):
         """Two scores and a value for each key that is attended to, and keys and values of the
         memory, which are computed anew for each segment. Distances, projected once for all rows of
         a batch, count with the weights, as once per token."""
-        inner = config.heads * config.head_size
+        inner = config.heads * config.head_size  # H D
+        # content score, distance score and value: 6 H D per pair, half of a segment on average
         attended = 6 * inner * (config.context_length + 1 + 2 * config.trained_memory) // 2
+        # keys and values of the memory, once per segment: spread over its tokens
         memory = 4 * config.d_model * inner * config.trained_memory // config.context_length
         return config.layers * (attended + memory)

@@ -57,6 +57,7 @@ class Attention(nn.Module):
         self.head_dim = head_dim or d_model // heads
         self.q_size = self.heads * self.head_dim
         kv_size = self.kv_heads * self.head_dim
+        # (H D + 2 K D, C): the rows of all queries, then all keys, then all values
         self.qkv: nn.Linear | PackedLinear = nn.Linear(d_model, self.q_size + 2 * kv_size, bias)
         self.out = nn.Linear(self.q_size, d_model, bias)
         self.query_norm, self.key_norm = query_norm, key_norm
@@ -85,12 +86,14 @@ class Attention(nn.Module):
         positions = context.positions if source is None else source_positions
         assert positions is not None, "a source needs its positions"
         if source is None and (cache is None or cache.projects_only_new):
-            q, k, v = self._project_qkv(x, context)  # one matmul, S = T
+            # decoder self-attention, also with a KV cache: one matmul, S = T before the cache
+            q, k, v = self._project_qkv(x, context)
             key_positions = positions
             if cache is not None:
                 new = (k, v)
                 k, v, key_positions = cache.update(x, positions, lambda *_: new)
         else:
+            # cross-attention, or a segment memory: keys and values come from other inputs
             q = self._split_queries(self._linear(x, 0, self.q_size), context.positions)
             inputs = x if source is None else source
             if cache is None:
@@ -102,6 +105,7 @@ class Attention(nn.Module):
         q, bias = self.position.bias(q, context.positions, key_positions)
         causal, mask = False, None
         if source is not None:
+            # not shared: the source has other positions than the keys of self-attention
             mask = additive_mask(self.mask.allowed(context.positions, key_positions), q.dtype)
         elif cache is None and context.unpadded and self.mask.window is None:
             causal = self.mask.causal  # left to the kernel
@@ -119,8 +123,12 @@ class Attention(nn.Module):
         """Queries, keys and values; norms and rotations of the first two are one operation."""
         batch, length, _ = x.shape
         qk_heads = [self.heads, self.kv_heads]
-        heads = self._cast(self.qkv(x)).view(batch, length, -1, self.head_dim)  # (B, T, H + 2K, D)
+        qkv = self.qkv(x)  # (B, T, (H + 2 K) D)
+        if self.kv_dtype is not None:
+            qkv = qkv.to(self.kv_dtype)
+        heads = qkv.view(batch, length, -1, self.head_dim)  # (B, T, H + 2 K, D)
         qk, v = torch.split(heads, [sum(qk_heads), self.kv_heads], 2)
+        # values are neither normed nor rotated
         if self.query_norm is not None:
             qk = rms_norm(qk, self._norm_weights(), self.query_norm.eps)
         qk = self.position.rotate(qk.transpose(1, 2), context.positions, context.memo)
@@ -145,7 +153,7 @@ class Attention(nn.Module):
     def _project_kv(self, source: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S, C) -> keys and values (B, K, S, D)."""
         kv = self._linear(source, self.q_size, None)  # (B, S, 2 K D)
-        k, v = kv.view(*kv.shape[:-1], 2, self.kv_heads, self.head_dim).unbind(-3)
+        k, v = kv.view(*kv.shape[:-1], 2, self.kv_heads, self.head_dim).unbind(-3)  # (B, S, K, D)
         if self.key_norm is not None:
             k = self.key_norm(k)
         return self.position.rotate(k.transpose(1, 2), positions), v.transpose(1, 2)
@@ -160,13 +168,11 @@ class Attention(nn.Module):
     def _linear(self, x: Tensor, start: int, end: int | None) -> Tensor:
         """Output rows start .. end of the joint projection: (B, T, C) -> (B, T, end - start)."""
         if isinstance(self.qkv, PackedLinear):
-            return self._cast(self.qkv.rows(x, start, end))
+            y = self.qkv.rows(x, start, end)
+            return y if self.kv_dtype is None else y.to(self.kv_dtype)
         bias = None if self.qkv.bias is None else self.qkv.bias[start:end]
         y = F.linear(x, self.qkv.weight[start:end], bias)
         return self.qkv.lora(x, y, start, end) if isinstance(self.qkv, LoraLinear) else y
-
-    def _cast(self, y: Tensor) -> Tensor:
-        return y if self.kv_dtype is None else y.to(self.kv_dtype)
 
 
 def scaled_dot_product_attention(
@@ -191,16 +197,18 @@ def scaled_dot_product_attention(
     Returns:
         (B, H, T, D)
     """
+    # where the fused CPU kernel is slow: training in bfloat16, or with dropout
     slow = q.dtype == torch.bfloat16 or dropout > 0
     length = k.size(2)
     if slow and q.device.type == "cpu" and torch.is_grad_enabled():
         simple = causal and mask is None and not dropout and not torch.compiler.is_compiling()
         if simple and length in BLOCK_CAUSAL_LENGTHS:
-            return block_causal_attention(q, *_repeat_kv(q, k, v))
+            k, v = _repeat_kv(q, k, v)
+            return block_causal_attention(q, k, v)
         if length <= NAIVE_MAX_LENGTH:
             return naive_attention(q, k, v, causal=causal, mask=mask, dropout=dropout)
     grouped = q.size(1) != k.size(1)
-    if mask is not None:
+    if mask is not None:  # the fused kernel takes a mask or `is_causal`, not both
         mask, causal = _with_causal_mask(q, mask, causal), False
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped
@@ -217,15 +225,17 @@ def naive_attention(
     dropout: float = 0.0,
 ) -> Tensor:
     """The same by batched matmuls: the formula itself, and fast for short contexts."""
-    k, v = _repeat_kv(q, k, v)
+    if q.size(1) != k.size(1):
+        k, v = _repeat_kv(q, k, v)
+    # scaled before the matmul: T D multiplications instead of T S
     scores = (q * q.size(-1) ** -0.5) @ k.mT  # (B, H, T, S)
     mask = _with_causal_mask(q, mask, causal)
     if mask is not None:
         scores = scores + mask
-    weights = scores.softmax(-1)
+    weights = scores.softmax(-1)  # (B, H, T, S), each row sums to 1
     if dropout:
         weights = apply_dropout(weights, dropout)
-    y: Tensor = weights @ v
+    y: Tensor = weights @ v  # (B, H, T, D)
     return y
 
 

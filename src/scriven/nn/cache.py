@@ -71,16 +71,21 @@ class KVCache:
         self, source: Tensor, positions: Tensor, project: Project
     ) -> tuple[Tensor, Tensor, Tensor]:
         k, v = project(source, positions)  # (B, K, T, D)
+        # 1. the slots of the new tokens
         start, new = self.length, source.size(1)
         end = self.length = start + new
+        # `length` is that of the longest row; the caller truncates it when rows are ragged
         assert end <= self.keys.size(2), "the KV cache is full: evict tokens first"
+        # 2. write them
         if positions.dim() == 1:  # all rows have the same length
             self.keys.narrow(2, start, new).copy_(k)
             self.values.narrow(2, start, new).copy_(v)
         else:  # ragged: each row writes to slots of its own
-            rows = torch.arange(len(positions), device=positions.device)[:, None]
+            rows = torch.arange(len(positions), device=positions.device)[:, None]  # (B, 1)
+            # indexing puts the indexed dimensions first: (B, T, K, D)
             self.keys[rows, :, positions] = k.transpose(1, 2)
             self.values[rows, :, positions] = v.transpose(1, 2)
+        # 3. all slots in use, as views
         keys, values = self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
         return keys, values, torch.arange(end, device=positions.device)
 
@@ -108,7 +113,8 @@ class SegmentMemory:
         if self.source is not None and self.positions is not None:
             source = torch.cat((self.source.to(source.dtype), source), 1)  # (B, S, C)
             positions = torch.cat((self.positions, positions), -1)
-        k, v = project(source, positions)
+        k, v = project(source, positions)  # (B, K, S, D), of old and new inputs
+        # keep the last `length` inputs for the next segment; detached, so that no gradient follows
         drop = max(0, source.size(1) - self.length)
         self.source, self.positions = source[:, drop:].detach(), positions[..., drop:]
         return k, v, positions
@@ -170,7 +176,7 @@ class CrossCache:
     def update(
         self, source: Tensor, positions: Tensor, project: Project
     ) -> tuple[Tensor, Tensor, Tensor]:
-        if self.projected is None:
+        if self.projected is None:  # the first token; the source never changes afterwards
             self.projected = (*project(source, positions), positions)
         return self.projected
 
@@ -192,7 +198,7 @@ class LayerCache:
     """In place of both, in a network without attention."""
 
     @property
-    def carried_over(self) -> SegmentMemory | RecurrentState | None:
+    def across_segments(self) -> SegmentMemory | RecurrentState | None:
         """What is passed on from one segment of a text to the next."""
         return self.self_attn if isinstance(self.self_attn, SegmentMemory) else self.recurrent
 
@@ -222,8 +228,8 @@ class Cache:
         """What is passed on from segment to segment, by name: for a checkpoint."""
         named = {"length": torch.tensor(self.length)}
         for number, layer in enumerate(self.layers):
-            if layer.carried_over is not None:
-                for name, tensor in layer.carried_over.tensors().items():
+            if layer.across_segments is not None:
+                for name, tensor in layer.across_segments.tensors().items():
                     named[f"{number}.{name}"] = tensor
         return named
 
@@ -231,9 +237,9 @@ class Cache:
         """The inverse of `tensors`."""
         self.length = int(tensors["length"])
         for number, layer in enumerate(self.layers):
-            if layer.carried_over is not None:
+            if layer.across_segments is not None:
                 start = f"{number}."
-                layer.carried_over.restore(
+                layer.across_segments.restore(
                     {
                         name.removeprefix(start): tensor.to(device)
                         for name, tensor in tensors.items()
@@ -285,10 +291,11 @@ def _reordered(buffer: Tensor, rows: Tensor, end: int) -> Tensor:
 
     Rows that stay are not copied, unless there are more than before.
     """
-    if len(rows) > len(buffer):
+    if len(rows) > len(buffer):  # the first step of a beam search: each row becomes several
         larger = buffer.new_zeros(len(rows), *buffer.shape[1:])
         larger[:, :, :end] = buffer[:, :, :end].index_select(0, rows)
         return larger
+    # rows that change places; the right-hand side is a copy, so rows may swap
     to = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(1)
     if len(to):
         buffer[to, :, :end] = buffer[rows[to], :, :end]

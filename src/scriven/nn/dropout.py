@@ -21,9 +21,11 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
         return x
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return F.dropout(x, p)
+    # an element is dropped where its bits are below the threshold
     threshold = min(LEVELS - 1, round(p * LEVELS))
     # one int64 holds four int16, each uniform in -LEVELS/2 .. LEVELS/2 - 1
     draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     bits = draws.view(torch.int16)[: x.numel()].view(x.shape)
+    # the rest is scaled by 1 / (1 - p), so that the expectation stays
     keep = (bits >= threshold - LEVELS // 2).to(x.dtype)
     return x * keep.mul_(LEVELS / (LEVELS - threshold))

@@ -51,7 +51,7 @@ class Embedding(nn.Module):
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """tokens (B, T) at positions (T,) or (B, T) -> (B, T, C)"""
         x: Tensor = self.token(tokens)
-        if self.scale != 1:
+        if self.scale != 1:  # so that token vectors are not drowned by positions
             x = x * self.scale
         if self.position is not None:
             x = x + self.position(positions)  # (T, C) or (B, T, C)
@@ -99,6 +99,7 @@ class RotaryEmbedding(PositionEncoding):
         if on_meta_device():
             self.cos = self.sin = torch.empty(self.context_length, self.head_dim)
             return
+        # in float64: the rounding error of an angle grows with the position
         # theta_i = base^(-2i/D); the angle of position m is m * theta_i
         half = torch.arange(0, self.head_dim, 2, dtype=torch.float64) / self.head_dim  # (D / 2,)
         angle = torch.arange(self.context_length, dtype=torch.float64)[:, None] / self.base**half
@@ -109,6 +110,7 @@ class RotaryEmbedding(PositionEncoding):
 
     def rotate(self, x: Tensor, positions: Tensor, memo: Memo | None = None) -> Tensor:
         key = ("rotary", self.base, self.head_dim, x.dtype)
+        # one look-up per forward pass: all layers have the same positions
         if memo is None or torch.compiler.is_compiling():
             cos, sin = self._cos_sin(positions, x.dtype)
         else:
@@ -122,6 +124,7 @@ class RotaryEmbedding(PositionEncoding):
     def _cos_sin(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines of positions, (T, D) or (B, 1, T, D)."""
         if positions.dim() == 1 and positions.size(0) == self.context_length:
+            # a training row of full length: 0, 1, 2 ..., the tables themselves
             cos, sin = self.cos, self.sin
         else:
             positions = positions.clamp(min=0)  # those of padding are masked anyway
@@ -168,6 +171,7 @@ class SinusoidalPositions(nn.Module):
         even = torch.arange(0, self.d_model, 2, dtype=torch.float64) / self.d_model
         angle = torch.arange(self.context_length, dtype=torch.float64)[:, None] / 10000.0**even
         if self.halves:
+            # (context_length, C); an odd C loses the last cosine
             table = torch.cat((angle.sin(), angle.cos()), -1)[:, : self.d_model]
         else:
             table = torch.stack((angle.sin(), angle.cos()), -1).flatten(1)[:, : self.d_model]
@@ -245,7 +249,8 @@ class RelativePositions(PositionEncoding):
         )
         vectors = self.distances(count + 1).flip(0).to(q.dtype)  # (S + 1, C): distances S ... 0
         scores = self._distance_scores((q + v) * self.head_dim**-0.5, vectors)  # (B, H, T, S + 1)
-        if query_positions.dim() > key_positions.dim():
+        # from distances to keys
+        if query_positions.dim() > key_positions.dim():  # ragged rows: (B, T) against (S,)
             index = (count - query_positions.unsqueeze(-1) + key_positions).clamp(0, count)
             return q + u, scores.gather(-1, index.unsqueeze(1).expand(-1, self.heads, -1, -1))
         return q + u, _relative_shift(scores, size, count)
@@ -256,7 +261,7 @@ class RelativePositions(PositionEncoding):
         if queries * (count + self.head_dim) < count * self.head_dim:
             # single-token decoding: projecting the query back is less work than all the vectors
             weight = self.key.weight.view(self.heads, self.head_dim, -1).to(q.dtype)
-            return (q @ weight) @ vectors.mT
+            return (q @ weight) @ vectors.mT  # (B, H, T, C) in between
         keys: Tensor = self.key(vectors).to(q.dtype)  # (N, H D)
         return q @ keys.view(count, self.heads, self.head_dim).permute(1, 2, 0)
 

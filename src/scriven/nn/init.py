@@ -29,6 +29,7 @@ def init_weights(module: nn.Module, table: Sequence[tuple[str, Rule]]) -> None:
     Parameters are drawn in the order in which the module holds them, so a seed gives the same
     weights as long as that order stays.
     """
+    # in the order of `named_parameters`, which is that of the modules' attributes
     for name, parameter in module.named_parameters():
         for end, rule in table:
             if name.endswith(end):

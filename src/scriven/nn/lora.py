@@ -62,7 +62,7 @@ class LoraAdapter(nn.Module):
 
     def delta_weight(self) -> Tensor:
         """(alpha / r) B A, (out, in): what merging adds to W."""
-        return self._block_diagonal_b() @ self.a * self.scale
+        return self._block_diagonal_b() @ self.a * self.scale  # (out, P r) (P r, in)
 
     def _block_diagonal_b(self) -> Tensor:
         """B as one matrix (out, P r): block-diagonal, so that each part meets its own A alone."""
@@ -116,6 +116,7 @@ def add_lora(
     alpha = 2.0 * rank if alpha is None else alpha
     if rank == 0:
         return
+    # 1. the layers
     layers = {
         name: layer
         for name, layer in module.named_modules()
@@ -123,9 +124,11 @@ def add_lora(
         and isinstance(layer, (nn.Linear, nn.RNNBase))
     }
     _check(layers, rank, alpha, dropout)
+    # 2. freeze everything, then add the adapters, which are new parameters
     module.requires_grad_(False)
     for name, layer in layers.items():
         if isinstance(layer, nn.RNNBase):
+            # torch's layer keeps its weights; one adapter for each of its matrices
             layer.lora = nn.ModuleDict(
                 {
                     each: LoraAdapter(weight, rank, alpha)

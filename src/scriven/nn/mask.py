@@ -47,11 +47,13 @@ class ForwardContext:
 
         All layers of a forward pass have the same positions, so each mask is computed once.
         """
+        # 1. single-token decoding and full attention without padding need no mask
         one_query = self.positions.size(-1) == 1
         if self.unpadded and mask.window is None and (one_query or not mask.causal):
             return None
         if torch.compiler.is_exporting():  # lengths are symbols then, and cannot be dictionary keys
             return additive_mask(mask.allowed(self.positions, key_positions), dtype)
+        # 2. once for all layers with the same rule and as many keys
         key = (mask, key_positions.size(-1), dtype)
         if key not in self.memo:
             self.memo[key] = additive_mask(mask.allowed(self.positions, key_positions), dtype)

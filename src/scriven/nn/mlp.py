@@ -28,7 +28,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)"""
-        x = self.down(self.activation(self.up(x)))  # (B, T, F) in between
+        hidden = self.activation(self.up(x))  # (B, T, F)
+        x = self.down(hidden)  # (B, T, C)
         return apply_dropout(x, self.dropout) if self.training and self.dropout else x
 
 
@@ -51,5 +52,5 @@ class GatedMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)"""
         gate, up = self.gate_up(x).chunk(2, -1)  # (B, T, F) each
-        x = self.down(self.activation(gate) * up)
+        x = self.down(self.activation(gate) * up)  # (B, T, C)
         return apply_dropout(x, self.dropout) if self.training and self.dropout else x

@@ -42,11 +42,13 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
         x: (..., C).
         weight: (C,), or (H, C) where each of H heads has its own.
     """
+    # GPUs and the compiler fuse it themselves
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         weight = weight.to(x.dtype)
         per_head = weight.dim() > 1
         normed = F.rms_norm(x, x.shape[-1:], None if per_head else weight, eps)
         return normed * weight if per_head else normed
+    # on a CPU: our own backward when training, in place otherwise
     if torch.is_grad_enabled():
         return cast(Tensor, _RMSNorm.apply(x, weight.to(x.dtype), eps))  # type: ignore[no-untyped-call]
     return (x * _inverse_rms(x, eps)).mul_(weight).to(x.dtype)
@@ -83,6 +85,7 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         normed, scale, weight = ctx.saved_tensors
         product = grad * normed
+        # no gradient of eps; sums over all rows for the weight
         # d/dx of x * s(x): s * (g - normed * mean(g * normed)), with g = grad * weight
         if weight.dim() == 1:
             mean = (product @ weight).unsqueeze(-1) / normed.size(-1)

@@ -59,6 +59,7 @@ class PackedLinear(nn.Module):
         return self._slices[key](x)
 
     def _pack(self, weight: Tensor, bias: Tensor | None) -> Matmul:
+        # laid out once, for a batch of one row
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16(), 1)
         bias = None if bias is None else bias.bfloat16()
         operator = torch.ops.mkldnn._linear_pointwise.default
@@ -83,10 +84,12 @@ class Int8Linear(PackedLinear):
     fuses = False
 
     def _pack(self, weight: Tensor, bias: Tensor | None) -> Matmul:
+        # 1. symmetric int8 weights, one scale per output row
         exact = weight.float()
         scale = exact.abs().amax(1).clamp(min=1e-12) / 127  # (out,)
         quantized = (exact / scale[:, None]).round().to(torch.int8)
         scale_bf16, bias_bf16 = scale.bfloat16(), None if bias is None else bias.bfloat16()
+        # 2. two kernels: bfloat16 x int8, and uint8 x int8 where that is exact
         weight_only = torch.ops.aten._weight_int8pack_mm.default
         dynamic = _uint8_matmul(quantized, scale) if _uint8_is_exact() else None
         max_rows = MAX_WEIGHT_ONLY_WORK // weight.numel()
@@ -96,6 +99,7 @@ class Int8Linear(PackedLinear):
             if dynamic is None or flat.size(0) <= max_rows:
                 y: Tensor = weight_only(flat.bfloat16(), quantized, scale_bf16)
             else:
+                # dynamic quantisation: x is about size * (shifted - 128)
                 size = flat.abs().amax(-1, keepdim=True).float().div_(127).clamp_(min=1e-12)
                 shifted = (flat / size).round_().add_(ZERO_POINT).to(torch.uint8)
                 y = dynamic(shifted).mul_(size).bfloat16()
@@ -113,6 +117,7 @@ def _uint8_matmul(weight: Tensor, scale: Tensor) -> Matmul:
         weight: quantised.
         scale: (out,), what each row of the matrix is multiplied with.
     """
+    # the scales of inputs, 1.0 here, are applied by the caller, as each row has its own
     packed = torch.ops.onednn.qlinear_prepack(weight, None)
     operator = torch.ops.onednn.qlinear_pointwise.default
     zero_points, out = torch.zeros(len(scale), dtype=torch.int32), torch.float32

@@ -34,6 +34,7 @@ def gru(x: Tensor, h: Tensor, before: Tensor) -> Parts:
         x, h: (B, 3 C), projected input and output: r, z, n.
         before: (B, C), the hidden state h itself.
     """
+    # (B, C) each; n is the candidate state
     x_r, x_z, x_n = x.chunk(3, -1)
     h_r, h_z, h_n = h.chunk(3, -1)
     reset, keep = (x_r + h_r).sigmoid(), (x_z + h_z).sigmoid()
@@ -48,6 +49,7 @@ def lstm(x: Tensor, h: Tensor, cell: Tensor) -> Parts:
         x, h: (B, 4 C), projected input and output: gates i and f, candidate g, gate o.
         cell: (B, C), c.
     """
+    # (B, C) each: input gate i, forget gate f, candidate g, output gate o
     write, keep, new, show = (x + h).chunk(4, -1)
     cell = keep.sigmoid() * cell + write.sigmoid() * new.tanh()
     return show.sigmoid() * cell.tanh(), cell
@@ -76,6 +78,7 @@ class RecurrentLayer(nn.Module):
     def _forward(self, x: Tensor, padding: list[int], state: RecurrentState | None) -> Tensor:
         parts = self._zeros(x) if state is None or not state.parts else state.parts
         if x.size(1) == 1 and not any(padding):
+            # single-token decoding
             parts = self.step(x[:, 0], parts)
             out = parts[0][:, None]  # (B, 1, C)
         else:
@@ -86,6 +89,7 @@ class RecurrentLayer(nn.Module):
                 piece, parts = self._segment(x[:, start:end], parts)
                 pieces.append(piece)
                 padded = [length >= end for length in padding]
+                # rows that are still padding start the next piece from zero
                 if any(padded):
                     rows = torch.tensor(padded, device=x.device)[:, None]
                     parts = tuple(part.masked_fill(rows, 0) for part in parts)

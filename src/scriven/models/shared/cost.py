@@ -77,6 +77,7 @@ def attention_flops(backbone: nn.Module) -> int:
     for name, layer in backbone.named_modules():
         if isinstance(layer, Attention):
             mask = AttentionMask(causal=False) if name.endswith(".cross") else layer.mask
+            # two FLOPs for each of q k^T and weights v, per pair and number
             total += 4 * layer.q_size * attended_pairs(mask, length) // length
     return total
 
@@ -86,6 +87,7 @@ def attended_pairs(mask: AttentionMask, context_length: int) -> int:
     if not mask.causal:
         assert mask.window is None, "no architecture has a window that looks ahead"
         return context_length * context_length
+    # a triangle until the window is full, then `window` keys for each query
     window = min(mask.window or context_length, context_length)
     return window * (window + 1) // 2 + (context_length - window) * window
 
@@ -104,6 +106,7 @@ def cache_bytes(task: nn.Module, bytes_per_number: int = 4) -> int:
         cross = name.endswith(".cross")
         if isinstance(layer, Attention) and (layer.mask.causal or cross):
             length = config.context_length if cross else backbone.max_position
+            # keys and values
             numbers += 2 * layer.kv_heads * layer.head_dim * length
         if cross and name.rpartition(".")[0].endswith(".0"):
             numbers += config.d_model * config.context_length  # the encoder's output, kept once
@@ -118,6 +121,7 @@ def training_bytes(config: Any, parameters: int, tokens: int) -> int:
         parameters: their number.
         tokens: in one micro-batch.
     """
+    # logits, their softmax and its gradient
     logits = 3 * config.vocab_size
     return int(16 * parameters + 4 * tokens * (activations_per_token(config) + logits))
 
@@ -129,6 +133,7 @@ def activations_per_token(config: Any, fused: bool = False) -> int:
         config: of the model.
         fused: whether attention is one kernel that keeps no weights between positions.
     """
+    # scores, weights and dropped weights of each head, in short contexts (naive_attention)
     attended = 0 if fused else min(config.attended_length, 512)
     per_layer = ACTIVATIONS_PER_LAYER * config.d_model + 3 * config.attention_heads * attended
     return int(config.total_layers * per_layer)
@@ -140,6 +145,7 @@ def check_fits(config: Any, tokens: int, available: int | None) -> None:
     Raises:
         ResourceError: names what is needed, what is there, and the settings to lower.
     """
+    # a lower bound of the weights: attention and feed-forward matrices, and the embedding
     heads = config.attention_heads * (getattr(config, "head_dim", None) or 0)
     d_ff = getattr(config, "d_ff", None) or 3 * config.d_model
     per_layer = 2 * config.d_model * (max(config.d_model, heads) + d_ff)

@@ -1,7 +1,7 @@
 """Parameter names here and in transformers, as data; one function applies the table each way.
 
-A row says which of our parameters becomes which of theirs. `{n}` stands for the layer. Several
-names on their side mean that our matrix is fused, and split along its rows into those parts. What
+A row says which name a parameter of ours has there. `{n}` stands for the layer. Several names mean
+that our matrix is fused, and is split along its rows into those parts there. What
 no table can say, an architecture adds in `to_hf_weights` and `from_hf_weights` (base.py).
 """
 
@@ -44,6 +44,7 @@ def rename_to_hf(
     for row in expand_layers(table, layers):
         if row.ours not in left:
             continue  # an optional one: a bias, an untied head
+        # a fused matrix is split along its rows, before it is transposed
         weight = left.pop(row.ours)
         pieces = torch.split(weight, list(sizes[row.parts])) if row.parts else (weight,)
         for name, piece in zip(row.hf_names, pieces, strict=True):
@@ -65,6 +66,7 @@ def rename_from_hf(
     for row in expand_layers(table, layers):
         if not any(name in left for name in row.hf_names):
             continue
+        # a fused matrix needs all its parts
         missing = [name for name in row.hf_names if name not in left]
         if missing:
             raise DamagedError(f"weights lack {missing[0]}")

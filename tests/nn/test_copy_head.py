@@ -101,9 +101,9 @@ def test_they_are_probabilities(task: Summarize) -> None:
 def test_writing_sees_what_training_saw(task: Summarize) -> None:
     reader = ModelRunner(task, 12, [], nullcontext)
     sources, written = [[1, 2, 3, 2], [4, 5]], [[2, 3], [5, 9]]
-    logits = [reader.read([list(source) for source in sources], 4, [0, 0])]
+    logits = [reader.prefill([list(source) for source in sources], 4, [0, 0])]
     for step in range(2):
-        logits.append(reader.step(torch.tensor([row[step] for row in written])))
+        logits.append(reader.decode(torch.tensor([row[step] for row in written])))
     expected = task.predict(batch())
     assert torch.allclose(logits[0], expected[:, 0], atol=1e-9)
     assert torch.allclose(logits[1], expected[:, 1], atol=1e-9)
@@ -113,12 +113,12 @@ def test_writing_sees_what_training_saw(task: Summarize) -> None:
 @torch.no_grad()
 def test_rows_in_another_order_copy_from_their_own_sources(task: Summarize) -> None:
     straight = ModelRunner(task, 12, [], nullcontext)
-    straight.read([[1, 2, 3, 2], [4, 5]], 4, [0, 0])
+    straight.prefill([[1, 2, 3, 2], [4, 5]], 4, [0, 0])
     turned = ModelRunner(task, 12, [], nullcontext)
-    turned.read([[4, 5], [1, 2, 3, 2]], 4, [0, 0])
-    turned.select([1, 0], sources=True)
+    turned.prefill([[4, 5], [1, 2, 3, 2]], 4, [0, 0])
+    turned.reorder([1, 0], sources_change=True)
     ids = torch.tensor([2, 5])
-    assert torch.allclose(straight.step(ids), turned.step(ids), atol=1e-9)
+    assert torch.allclose(straight.decode(ids), turned.decode(ids), atol=1e-9)
 
 
 def test_gradients_reach_every_part(task: Summarize) -> None:
