@@ -4,12 +4,17 @@ import builtins
 import codecs
 import gzip
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scriven.data import formats
 from scriven.data.formats import base, txt
+from scriven.data.sources import Sources
+from scriven.data.table import Table
 from scriven.errors import InputError, MissingExtra, SettingError
 from scriven.settings import DataSettings
 
@@ -36,9 +41,9 @@ def write(folder: Path, name: str, content: bytes) -> Path:
 def test_text_is_kept_character_by_character(tmp_path: Path) -> None:
     text = "a\r\nb\rc\x00d\u2028e\x85f\n\n" + "é中😀" * 700_000
     path = write(tmp_path, "a.txt", b"\xef\xbb\xbf" + text.encode())
-    assert documents(base.read_file(path, PLAIN)) == [text]
+    assert documents(base.read_documents(path, PLAIN)) == [text]
     assert base.format_of(tmp_path / "a.md") is base.format_of(tmp_path / "a.log") is txt
-    assert max(len(piece.text) for piece in base.read_file(path, PLAIN)) <= base.BLOCK
+    assert max(len(piece.text) for piece in base.read_documents(path, PLAIN)) <= base.BLOCK
 
 
 @pytest.mark.parametrize(
@@ -58,25 +63,25 @@ def test_wrong_bytes_are_named_with_their_offset(
 ) -> None:
     path = write(tmp_path, "a.txt", content)
     with pytest.raises(InputError, match=f"offset {offset};.*{looks}.*--data.encoding") as caught:
-        documents(base.read_file(path, PLAIN))
+        documents(base.read_documents(path, PLAIN))
     assert "\n" not in str(caught.value)
 
 
 def test_the_encoding_named_in_the_message_works(tmp_path: Path) -> None:
     wide = write(tmp_path, "a.txt", "hé😀".encode("utf-16"))
-    assert documents(base.read_file(wide, DataSettings(encoding="utf-16"))) == ["hé😀"]
+    assert documents(base.read_documents(wide, DataSettings(encoding="utf-16"))) == ["hé😀"]
     raw = write(tmp_path, "b.txt", bytes(range(256)))
-    assert documents(base.read_file(raw, DataSettings(encoding="latin-1")))[0].encode(
+    assert documents(base.read_documents(raw, DataSettings(encoding="latin-1")))[0].encode(
         "latin-1"
     ) == bytes(range(256))
     with pytest.raises(SettingError, match="no such encoding"):
-        documents(base.read_file(raw, DataSettings(encoding="klingon")))
+        documents(base.read_documents(raw, DataSettings(encoding="klingon")))
 
 
 def test_jsonl_rows_are_documents(tmp_path: Path) -> None:
     rows = ['{"text": "one"}', "", "   ", '{"id": 1, "text": "two\\nlines \\ud83d"}']
     path = write(tmp_path, "a.jsonl", "\r\n".join(rows).encode())
-    assert documents(base.read_file(path, PLAIN)) == ["one", "two\nlines \ud83d"]
+    assert documents(base.read_documents(path, PLAIN)) == ["one", "two\nlines \ud83d"]
 
 
 BAD_ROWS = [
@@ -93,8 +98,8 @@ def test_a_bad_row_is_named_or_counted(row: str, message: str, tmp_path: Path) -
     content = '{"text": "one"}\n\n' + row + '\n{"text": "two"}\n'
     path = write(tmp_path, "a.jsonl", content.encode())
     with pytest.raises(InputError, match=message):
-        documents(base.read_file(path, PLAIN))
-    pieces = list(base.read_file(path, SKIP))
+        documents(base.read_documents(path, PLAIN))
+    pieces = list(base.read_documents(path, SKIP))
     assert [piece.skipped for piece in pieces if piece.skipped]
     assert documents(piece for piece in pieces if not piece.skipped) == ["one", "two"]
 
@@ -105,14 +110,14 @@ def test_a_huge_row_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     huge = json.dumps({"text": "x" * 2000})
     path = write(tmp_path, "a.jsonl", ('{"text": "one"}\n' + huge).encode())
     with pytest.raises(InputError, match="row 2 is longer"):
-        documents(base.read_file(path, PLAIN))
+        documents(base.read_documents(path, PLAIN))
 
 
 def test_long_rows_come_in_pieces(tmp_path: Path) -> None:
     text = "word " * 500_000
     path = write(tmp_path, "a.jsonl", json.dumps({"text": text}).encode())
-    assert max(len(piece.text) for piece in base.read_file(path, PLAIN)) <= base.BLOCK
-    assert documents(base.read_file(path, PLAIN)) == [text]
+    assert max(len(piece.text) for piece in base.read_documents(path, PLAIN)) <= base.BLOCK
+    assert documents(base.read_documents(path, PLAIN)) == [text]
 
 
 @pytest.mark.parametrize(("name", "mark"), [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t")])
@@ -120,7 +125,7 @@ def test_tables_are_read_by_column(name: str, mark: str, tmp_path: Path) -> None
     rows = [["id", "text"], ["1", '"a ""quoted""\nline"'], ["2", "plain"], []]
     content = "\ufeff" + "\r\n".join(mark.join(row) for row in rows)
     path = write(tmp_path, name, content.encode())
-    assert documents(base.read_file(path, PLAIN)) == ['a "quoted"\nline', "plain"]
+    assert documents(base.read_documents(path, PLAIN)) == ['a "quoted"\nline', "plain"]
 
 
 def test_tables_name_what_is_wrong(tmp_path: Path) -> None:
@@ -128,12 +133,12 @@ def test_tables_name_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"no column 'text': choose with --data.text_column one of id, b"
     ):
-        documents(base.read_file(path, PLAIN))
-    assert documents(base.read_file(path, DataSettings(text_column="body"))) == ["x"]
+        documents(base.read_documents(path, PLAIN))
+    assert documents(base.read_documents(path, DataSettings(text_column="body"))) == ["x"]
     short = write(tmp_path, "b.csv", b"id,text\n1,x\n2\n3,y\n")
     with pytest.raises(InputError, match="row 3 has 1 columns"):
-        documents(base.read_file(short, PLAIN))
-    assert sum(bool(piece.skipped) for piece in base.read_file(short, SKIP)) == 1
+        documents(base.read_documents(short, PLAIN))
+    assert sum(bool(piece.skipped) for piece in base.read_documents(short, SKIP)) == 1
 
 
 def test_parquet_without_pyarrow_prints_the_install_line(
@@ -148,7 +153,7 @@ def test_parquet_without_pyarrow_prints_the_install_line(
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtra, match=r"scriven\[data\]"):
-        documents(base.read_file(tmp_path / "a.parquet", PLAIN))
+        documents(base.read_documents(tmp_path / "a.parquet", PLAIN))
 
 
 def test_parquet_rows_are_documents(tmp_path: Path) -> None:
@@ -158,10 +163,44 @@ def test_parquet_rows_are_documents(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     writer.write_table(pyarrow.table({"text": ["one", "two", None], "id": [1, 2, 3]}), path)
     with pytest.raises(InputError, match="row 3"):
-        documents(base.read_file(path, PLAIN))
-    good = (piece for piece in base.read_file(path, SKIP) if not piece.skipped)
+        documents(base.read_documents(path, PLAIN))
+    good = (piece for piece in base.read_documents(path, SKIP) if not piece.skipped)
     assert documents(good) == ["one", "two"]
     with pytest.raises(InputError, match="no column 'body'"):
-        documents(base.read_file(path, DataSettings(text_column="body")))
+        documents(base.read_documents(path, DataSettings(text_column="body")))
     with pytest.raises(InputError, match="not a readable parquet"):
-        documents(base.read_file(write(tmp_path, "b.parquet", b"PAR1junk"), PLAIN))
+        documents(base.read_documents(write(tmp_path, "b.parquet", b"PAR1junk"), PLAIN))
+
+
+SUBTITLES = '''
+"""Subtitles: the lines without a time stamp."""
+from .base import decode, Record
+
+SUFFIXES = (".vtt",)
+
+
+def records(path, settings, columns=()):
+    for number, line in enumerate("".join(decode(path, settings.encoding)).splitlines(), 1):
+        if "-->" not in line:
+            yield Record({"text": line}, number)
+'''
+
+
+def test_a_new_format_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is the registry: nothing else names the formats."""
+    copy = tmp_path / "formats"
+    shutil.copytree(Path(formats.__path__[0]), copy)
+    (copy / "subtitles.py").write_text(SUBTITLES)
+    monkeypatch.setattr(formats, "__path__", [str(copy)])
+    assert formats.__spec__ is not None
+    monkeypatch.setattr(formats.__spec__, "submodule_search_locations", [str(copy)])
+    base.known_formats.cache_clear()
+    try:
+        write(tmp_path, "a.vtt", b"00:01 --> 00:02\nHello.\n")
+        with Sources([str(tmp_path / "*.vtt")]) as sources:
+            assert documents(sources.read(PLAIN)) == ["Hello."]
+        with Table([str(tmp_path / "a.vtt")], PLAIN) as table:
+            assert [row.values for row in table] == [{"text": "Hello."}]
+    finally:
+        base.known_formats.cache_clear()
+        sys.modules.pop(f"{formats.__name__}.subtitles", None)

@@ -194,10 +194,10 @@ def test_a_damaged_folder_is_refused(name: str, source: Path, tmp_path: Path) ->
 
 def test_the_sample_is_bounded_and_has_no_held_out_text(source: Path) -> None:
     plan = make_plan([str(source)], DataSettings(), {}, seed=0, bounded=False, shard_bytes=20_000)
-    all_of_it = "".join(tokenizer_training.sample(plan))
-    some = "".join(tokenizer_training.sample(plan, 30_000))
+    all_of_it = "".join(tokenizer_training.sample_jobs(plan))
+    some = "".join(tokenizer_training.sample_jobs(plan, 30_000))
     assert 1000 < len(some) <= 30_000 < len(all_of_it)
-    assert some == "".join(tokenizer_training.sample(plan, 30_000))
+    assert some == "".join(tokenizer_training.sample_jobs(plan, 30_000))
     corpus = prepared(source, source.parent / "out", tokenizer=BPE, bounded=False)
     train, validation = texts(corpus)
     assert not any(text in all_of_it for text in validation)

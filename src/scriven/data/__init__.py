@@ -4,8 +4,6 @@ Importing this loads no torch.
 """
 
 from .pipeline import load_dataset
-from .shards import TokenDataset, TokenFile, cache_folder, open_dataset, read_manifest
+from .shards import TokenDataset, TokenFile, cache_folder, open_dataset
 
-__all__ = [
-    "TokenDataset", "TokenFile", "cache_folder", "load_dataset", "open_dataset", "read_manifest",
-]  # fmt: skip
+__all__ = ["TokenDataset", "TokenFile", "cache_folder", "load_dataset", "open_dataset"]

@@ -65,6 +65,7 @@ def copy_documents(
     last = np.cumsum(lengths)  # (documents,)
     part_of_document = np.array(held_out, dtype=np.int64)
     part = np.repeat(part_of_document, lengths)  # (tokens,)
+    # (documents,) whether a document that is not empty lacks EOS
     unclosed = (lengths > 0) & (ids[np.maximum(last, 1) - 1] != tokenizer.eos)
     ids = np.insert(ids.astype(np.int32), last[unclosed], tokenizer.eos)
     part = np.insert(part, last[unclosed], part_of_document[unclosed])
@@ -102,6 +103,6 @@ def _document_ends(path: Path, start: int, end: int) -> npt.NDArray[np.int64]:
 
 def _id_width(path: Path, count: int) -> int | None:
     """Bytes of an id, from the size of the file and its number of tokens; None: they do not fit."""
-    tokens = int(_document_ends(path, count - 1, count)[0])
+    tokens = int(_document_ends(path, count - 1, count)[0])  # the end of the last document
     size = path.stat().st_size
     return next((width for width in (2, 4) if tokens * width == size), None)

@@ -12,7 +12,7 @@ from ..files import disk_errors
 from ..settings import DataSettings
 from ..tokenizers import Tokenizer
 from .pairs import PairDataset
-from .pipeline import FILES, encode
+from .pipeline import FILES, encode_split
 from .scan import normalise
 from .shards import TokenFile
 from .sources import PairSources, Sources
@@ -52,7 +52,7 @@ def encode_eval_text(
         # 2. encode everything as validation text
         with disk_errors(folder, remedy="set TMPDIR to a folder with more room"):
             text = normalise(files.read(data))
-            facts = encode(
+            facts = encode_split(
                 (SplitChunk(VALIDATION, chunk.text, chunk.ends) for chunk in text),
                 tokenizer,
                 folder,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError, MissingExtra
 from ..settings import DataSettings
-from .formats.base import TextChunk, is_known, read_file
+from .formats.base import TextChunk, is_known, read_documents
 
 PREFIX = "hf:"
 _FORM = re.compile(
@@ -67,6 +67,7 @@ def pin_revision(name: str) -> str:
     parts = parse_name(name)
     if Path(parts.path).is_dir():
         return name
+    # the configuration as well: a converted data set has none by default
     hub = _hub_files(name, parts)
     config = f"/{hub.config}" if hub.config else ""
     column = f"#{parts.column}" if parts.column else ""
@@ -85,7 +86,7 @@ def read_dataset(name: str, settings: DataSettings) -> Iterator[TextChunk]:
         settings = dataclasses.replace(settings, text_column=parts.column)
     for path in _local_paths(name, parts):
         try:
-            yield from read_file(path, settings)
+            yield from read_documents(path, settings)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
 
@@ -100,6 +101,7 @@ def _local_paths(name: str, parts: DatasetName) -> Iterator[Path]:
         for file in select_files(name, sorted(names), _card_configs(folder), parts):
             yield folder / file
         return
+    # the hub's cache keeps them, so that the second reading downloads nothing
     hub = _hub_files(name, parts)
     for file in hub.files:
         try:
@@ -190,6 +192,7 @@ def _split_of_path(path: str) -> str:
     """train, validation or test, from a word in the name of the file or of a folder, the innermost
     first; empty for none."""
     for part in reversed(path.lower().split("/")):
+        # whole words: trainers.txt is not for training
         words = set(re.split(r"[^a-z]+", part))
         for split, keys in _SPLIT_WORDS.items():
             if words & keys:

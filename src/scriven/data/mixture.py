@@ -81,6 +81,7 @@ def describe_sources(
     """
     sources: list[dict[str, Any]] = []
     for number, name in enumerate(names):
+        # of one source, in the order of the text
         records = [shard for shard in shards if shard["source"] == number]
         counts = {
             key: sum(record[key] for record in records)
@@ -144,7 +145,7 @@ def mix(
 
 def document_end(path: Path, place: int, dtype: str, eos: int) -> int:
     """The end of the last document before a token, or the token where none ends nearby."""
-    start = max(0, place - _LOOK_BACK)
+    start = max(0, place - _LOOK_BACK)  # enough for a document of a million tokens
     width = np.dtype(dtype).itemsize
     ids = np.fromfile(path, dtype=dtype, count=place - start, offset=start * width)
     ends = np.flatnonzero(ids == eos)

@@ -42,8 +42,8 @@ from .shards import (
     id_type,
     is_prepared,
     open_dataset,
-    read_manifest,
-    write_manifest,
+    read_dataset_manifest,
+    write_dataset_manifest,
 )
 from .sources import PairSources, Sources, run_name
 from .split import (
@@ -153,6 +153,7 @@ def choose_tokenizer(
     text: TextScan, settings: TokenizerSettings
 ) -> tuple[TokenizerSettings, list[str]]:
     """The settings with kind and vocabulary size filled in, and the reasons."""
+    # what was set wins over what suits the text; a reason is given only for our own choice
     kind, vocab_size, reason = choose_kind(text.characters, len(text.alphabet))
     notes = [f"tokenizer {reason}"]
     if settings.kind is not None:
@@ -189,6 +190,7 @@ def _remove_leftovers(root: Path) -> None:
         with contextlib.suppress(OSError, Timeout):
             if time.time() - work.stat().st_mtime < _LEFTOVER_SECONDS:
                 continue
+            # whoever still works there holds the lock
             with FileLock(work.with_suffix(".lock"), timeout=0):
                 shutil.rmtree(work)
 
@@ -218,7 +220,7 @@ class _EncodeJob:
             with FileLock(root / f"{self.folder.name}.lock"):
                 if self.folder.exists():
                     try:
-                        read_manifest(self.folder)
+                        read_dataset_manifest(self.folder)
                         return
                     except (DamagedError, InputError) as error:
                         self.say(f"prepared again, since {error}")
@@ -233,7 +235,7 @@ class _EncodeJob:
             # 1. the tokenizer, then ids; the digest shows a source that changed in between
             tokenizer = self._tokenizer()
             digest = hashlib.sha256()
-            facts = encode(
+            facts = encode_split(
                 split_chunks(normalise(self.sources.read(self.data), digest), self.split),
                 tokenizer,
                 self.work,
@@ -251,6 +253,7 @@ class _EncodeJob:
 
     def _tokenizer(self) -> Tokenizer:
         """Trains the tokenizer, or loads the one that a killed process had finished."""
+        # learning may take minutes, so it is done once; the mark is written after both files
         done = self.work / "tokenizer.done"
         with contextlib.suppress(OSError, InputError, DamagedError):
             tokenizer = load_tokenizer(self.work)
@@ -289,24 +292,24 @@ class _EncodeJob:
             "bytes": self.text.bytes,
             "documents": len(self.text.lengths),
         }
-        write_manifest(self.work, manifest)
+        write_dataset_manifest(self.work, manifest)
         os.rename(self.work, self.folder)
         sync_folder(self.folder.parent)
 
 
-def chunk_text(text: Iterable[SplitChunk]) -> Iterator[SplitChunk]:
+def chunk_text(chunks: Iterable[SplitChunk]) -> Iterator[SplitChunk]:
     """The same text in chunks of at most `CHUNK` characters, however it was cut before.
 
     Chunks end where every pre-tokenizer pattern has a boundary, so that their ids are those of the
     whole text.
     """
     buffer, current = "", TRAIN
-    for part, piece, ends in text:
+    for part, text, ends in chunks:
         if part != current and buffer:  # the border between training and validation text
             yield SplitChunk(current, buffer, False)
             buffer = ""
         current = part
-        buffer += piece
+        buffer += text
         start = 0
         while len(buffer) - start > CHUNK:  # more may come, so the last CHUNK characters wait
             end = cut(buffer, start)
@@ -320,8 +323,8 @@ def chunk_text(text: Iterable[SplitChunk]) -> Iterator[SplitChunk]:
         yield SplitChunk(current, buffer, False)
 
 
-def encode(
-    text: Iterable[SplitChunk],
+def encode_split(
+    chunks: Iterable[SplitChunk],
     tokenizer: Tokenizer,
     folder: Path,
     *,
@@ -342,6 +345,7 @@ def encode(
     Returns:
         facts for the manifest; `overlap` is a note about leakage or None.
     """
+    # EOS is an id like any other; storage is as wide as the vocabulary needs
     leakage = LeakageCheck(characters)
     encoder, dtype = encoder or tokenizer.encode_chunks, id_type(tokenizer.vocab_size)
     eos = np.array([tokenizer.eos], dtype=np.int32)
@@ -353,18 +357,18 @@ def encode(
         files = {TRAIN: train_file, VALIDATION: validation_file}
         writers = {part: TokenFileWriter(file, dtype) for part, file in files.items()}
         # a batch of chunks at a time, which the tokenizer encodes on all cores
-        for batch in _batches(chunk_text(text)):
+        for batch in _batches(chunk_text(chunks)):
             arrays: dict[int, list[npt.NDArray[np.int32]]] = {TRAIN: [], VALIDATION: []}
             batch_ids = encoder([chunk.text for chunk in batch])
-            for (part, piece, ends), ids in zip(batch, batch_ids, strict=True):
+            for (part, text, ends), ids in zip(batch, batch_ids, strict=True):
                 arrays[part].append(ids)
                 if ends and add_eos:
                     arrays[part].append(eos)
                 if part == VALIDATION:
-                    validation_bytes += len(piece.encode("utf-8"))
+                    validation_bytes += len(text.encode("utf-8"))
                 if check_leakage:
-                    leakage.add(part, piece)
-                read += len(piece)
+                    leakage.add(part, text)
+                read += len(text)
             for part in (part for part, part_arrays in arrays.items() if part_arrays):
                 writers[part].append(*arrays[part])
             if read - said >= 50_000_000:

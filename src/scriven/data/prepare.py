@@ -39,7 +39,7 @@ from .prepare_plan import (
     read_plan,
     write_plan,
 )
-from .shards import Segment, read_manifest, write_manifest
+from .shards import Segment, read_dataset_manifest, write_dataset_manifest
 from .sources import run_name
 from .tokenizer_training import (
     TOKENIZER_FILES,
@@ -107,15 +107,15 @@ def run_prepare(args: PrepareArgs, say: Callable[[str], None] = lambda _: None) 
                 if not (out / MANIFEST).exists():
                     tokenizer = _tokenizer(plan, args, tokenizer, say)
                     _encode(plan, args, say)
-                    write_manifest(out, _manifest(plan, out, tokenizer, weights, names))
+                    write_dataset_manifest(out, _manifest(plan, out, tokenizer, weights, names))
         except Timeout as error:
             raise BusyError(f"{out} is being prepared by another process: wait for it") from error
     return summary(out, time.monotonic() - began)
 
 
 def summary(out: Path, seconds: float) -> dict[str, Any]:
-    """What a finished folder holds; raises as `read_manifest`."""
-    facts = read_manifest(out)
+    """What a finished folder holds; raises as `read_dataset_manifest`."""
+    facts = read_dataset_manifest(out)
     shown = ("documents", "characters", "bytes", "train_tokens", "validation_tokens", "skipped",
              "first_skipped", "sources", "tokenizer_kind", "vocab_size", "shards")  # fmt: skip
     return {
@@ -153,6 +153,7 @@ def _resume_or_plan(args: PrepareArgs, tokenizer: Tokenizer | None) -> PreparePl
         "seed": args.seed,
         "format": args.format,
     }
+    # a plan without shards is made anew: nothing depends on it yet
     plan = read_plan(out)
     finished = (out / MANIFEST).exists()
     encoded = any(not path.name.startswith(".") for path in (out / SHARDS).glob("*"))
@@ -211,6 +212,7 @@ def _encode(plan: PreparePlan, args: PrepareArgs, say: Callable[[str], None]) ->
     progress = _Progress(total, say)
     for record in finished:
         progress.add(record, resumed=True)
+    # the cores this process may use, which a container or Slurm may have limited
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     processes = args.processes or (1 if total < _MIN_PARALLEL_BYTES else cores or 1)
     for record in run_jobs(plan, args.out, remaining, processes):
@@ -237,6 +239,7 @@ class _Progress:
         if now - self._said < _PROGRESS_SECONDS:
             return
         self._said = now
+        # bytes of this command alone: those of an earlier one took no time now
         speed = self._new_bytes / (now - self._began)
         left = max(0.0, self._total - self._bytes) / max(1.0, speed)
         total = format_bytes(max(self._total, self._bytes))

@@ -30,8 +30,8 @@ from ..process import configure_threads_and_malloc
 from ..tokenizers import Tokenizer, clean, load_tokenizer
 from ..tokenizers.fast import Encoder, fast_encoder
 from . import datatrove
-from .formats.base import TextChunk, read_file
-from .pipeline import encode
+from .formats.base import TextChunk, read_documents
+from .pipeline import encode_split
 from .prepare_plan import PreparePlan, read_plan
 from .sampler import seeded_hash
 from .sources import Sources
@@ -64,13 +64,13 @@ def read_records(folder: Path, plan: PreparePlan) -> list[list[ShardRecord]]:
     shards = folder / SHARDS
     shards.mkdir(exist_ok=True)
     for name in sorted(os.listdir(shards)):
-        if name.startswith("."):
+        if name.startswith("."):  # a temporary name
             shutil.rmtree(shards / name, ignore_errors=True)
             continue
         try:
             job, number = map(int, name.split("-"))
             record = json.loads((shards / name / RECORD).read_text(encoding="utf-8"))
-            if number != len(records[job]):
+            if number != len(records[job]):  # shards of a job are made in order
                 raise ValueError("a shard is missing")
             records[job].append(record)
         except (OSError, ValueError, IndexError) as error:
@@ -99,7 +99,7 @@ def run_jobs(
     # 2. a pool of workers; a forked one would inherit locks of threads that it does not have
     context = multiprocessing.get_context("spawn")
     finished = context.SimpleQueue()  # records, since a job may make many shards
-    others = set(multiprocessing.active_children())
+    others = set(multiprocessing.active_children())  # of the program that called us
     pool = ProcessPoolExecutor(
         min(processes, len(remaining)), context, _start_worker, (out, finished)
     )
@@ -186,6 +186,7 @@ def run_job(
     """
     file = plan.files[plan.jobs[work.job].file]
     reader = None if file.cut_at == "document" else _JobReader(plan, work.job, work.rows)
+    # one shard after the other, each in a folder that gets its name when it is complete
     for number in itertools.count(work.shards):
         name = f"{work.job:06d}-{number:06d}"  # sorted by name, shards are in the order of the text
         with new_folder(out / SHARDS / name) as folder:
@@ -203,7 +204,7 @@ def run_job(
 def _encode_shard(
     plan: PreparePlan, reader: "_JobReader", tokenizer: Tokenizer, encoder: Encoder, folder: Path
 ) -> ShardRecord:
-    facts = encode(
+    facts = encode_split(
         reader.next_shard(),
         tokenizer,
         folder,
@@ -233,7 +234,7 @@ def read_job(plan: PreparePlan, number: int) -> Iterator[TextChunk]:
     path = Path(file.label)
     if file.cut_at is None:
         return _read_source(file.label, plan)
-    return read_file(path, plan.data, job.start, job.end, job.ends_document)
+    return read_documents(path, plan.data, job.start, job.end, job.ends_document)
 
 
 def _read_source(label: str, plan: PreparePlan) -> Iterator[TextChunk]:
@@ -249,6 +250,7 @@ def is_held_out(plan: PreparePlan, number: int, row: int) -> bool:
     part = plan.jobs[number].part
     if part is not None:
         return part == VALIDATION
+    # one in each block of `val_every` rows, at a place that the seed draws for the block
     block, place = divmod(row, plan.val_every)
     return place == _held_out_place(plan.seed, number, block, plan.val_every)
 
@@ -281,7 +283,7 @@ class _JobReader:
         self._chunks = read_job(plan, number)
         self._counts = _Counts()
         self._rows, self._last = 0, False
-        while self._rows < rows:
+        while self._rows < rows:  # decoded and dropped: such a file has no place to begin at
             chunk = next(self._chunks, None)
             if chunk is None:
                 break

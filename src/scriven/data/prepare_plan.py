@@ -148,6 +148,7 @@ def _jobs(
     """The ranges of one file; what lies before the byte `place` is for training."""
     path = Path(file.label)
     cuts = cut_points(path, file.cut_at, file.size, encoding, shard_bytes)
+    # the split is a byte, which may lie inside a character
     if place is not None and 0 < place < file.size:
         cuts = sorted({*cuts, next_character(path, place, encoding)})
     if len(cuts) < 2:
@@ -252,6 +253,7 @@ def cut_points(
         InputError: the file cannot be read.
     """
     if cut_at == "document":
+        # documents have about the same size in a token file
         count = datatrove.count_documents(path)
         each = max(1, shard_bytes * count // max(1, size))
         return [*range(0, count, each), count]
@@ -260,6 +262,7 @@ def cut_points(
     cuts = [0]
     try:
         with path.open("rb") as file:
+            # a window is read at each cut, never the file
             while size - cuts[-1] > shard_bytes:
                 at = cuts[-1] + shard_bytes
                 after = _next_line(file, at) if cut_at == "line" else _next_word(file, at, encoding)
@@ -281,7 +284,7 @@ def _next_word(file: BinaryIO, at: int, encoding: str) -> int:
     """The first word boundary at or after a byte; where there is none nearby, of characters."""
     raw = _read_window(file, at)
     skipped = _continuation_bytes(raw, encoding)
-    text = raw[skipped:].decode(encoding, "ignore")
+    text = raw[skipped:].decode(encoding, "ignore")  # the window may end inside a character
     place = boundary(text)
     return at + skipped + (0 if place is None else len(text[:place].encode(encoding)))
 

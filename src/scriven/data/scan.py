@@ -57,32 +57,32 @@ def scan(chunks: Iterable[TextChunk], say: Callable[[str], None]) -> TextScan:
         chunks: as the sources give them, not normalised.
         say: called with a sentence about the progress every 100 million characters.
     """
-    found, digest = TextScan(), hashlib.sha256()
+    result, digest = TextScan(), hashlib.sha256()
     seen = np.zeros(CODE_POINTS, dtype=np.bool_)
     length = said = 0  # characters of this document; characters at the last message
     for chunk in chunks:
         if chunk.skipped:
-            found.skipped += 1
-            found.first_skipped = found.first_skipped or chunk.skipped
+            result.skipped += 1
+            result.first_skipped = result.first_skipped or chunk.skipped
             continue
         text = clean(chunk.text)
         raw = text.encode("utf-8")
         digest.update(raw + _END[: chunk.ends])
-        found.bytes += len(raw)
+        result.bytes += len(raw)
         # code points as indices: an array is about a hundred times faster than a set
         seen[np.frombuffer(text.encode("utf-32-le"), dtype="<u4")] = True
-        found.characters += len(text)
+        result.characters += len(text)
         length += len(text)
         if chunk.ends and length:
-            found.lengths.append(length)
+            result.lengths.append(length)
             length = 0
-        if found.characters - said >= 100_000_000:
-            said = found.characters
+        if result.characters - said >= 100_000_000:
+            said = result.characters
             say(f"read {said:,} characters")
     assert length == 0, "a document was not ended"
-    found.alphabet = "".join(map(chr, np.flatnonzero(seen).tolist()))
-    found.digest = digest.hexdigest()
-    return found
+    result.alphabet = "".join(map(chr, np.flatnonzero(seen).tolist()))
+    result.digest = digest.hexdigest()
+    return result
 
 
 def sample_training_text(

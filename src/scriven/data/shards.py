@@ -181,6 +181,7 @@ class TokenFileWriter:
 
     def append(self, *ids: npt.NDArray[np.int32]) -> None:
         """Appends arrays of ids, each of shape (n,) and below what the storage type can hold."""
+        # ids fit by `id_type`, so the narrowing cast loses nothing
         stored = np.concatenate(ids, dtype=self.dtype, casting="unsafe")
         raw = stored.view(np.uint8).data
         self.file.write(raw)
@@ -232,9 +233,9 @@ def open_dataset(
     """Opens a folder that `load_dataset` or `scriven prepare` left, whatever its size at once.
 
     Raises:
-        InputError, DamagedError: as `read_manifest`, or the tokenizer was changed.
+        InputError, DamagedError: as `read_dataset_manifest`, or the tokenizer was changed.
     """
-    facts = read_manifest(folder)
+    facts = read_dataset_manifest(folder)
     tokenizer = load_tokenizer(folder)
     if tokenizer.fingerprint != facts["tokenizer"]:
         raise DamagedError(f"{folder / 'tokenizer.json'} was changed: prepare the text again")
@@ -280,12 +281,12 @@ def is_prepared(folder: Path) -> bool:
     )
 
 
-def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
+def write_dataset_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     """Writes the manifest, the last file of a dataset: with it the folder is complete."""
     write_file(folder / MANIFEST, signed_json(facts))
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_dataset_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a dataset, once its files are what they were.
 
     Sizes are always compared, digests only of files up to 256 MB, and not of the shards of
@@ -304,6 +305,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         facts = parse_signed_json(path.read_bytes(), str(path))
         for name, entry in facts["files"].items():
             file, expected = folder / name, FileEntry(**entry)
+            # a folder of gigabytes must open at once
             sharded = "segments" in facts and name.endswith(".bin")
             if sharded or expected.size > _MAX_HASHED_BYTES:
                 actual = expected._replace(size=file.stat().st_size)

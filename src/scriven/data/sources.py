@@ -28,7 +28,7 @@ from .formats.base import (
     is_known,
     known_formats,
     read_columns,
-    read_file,
+    read_documents,
     strip_compression,
 )
 from .shards import is_prepared
@@ -124,7 +124,7 @@ class Sources(contextlib.ExitStack):
                 f"{name} could not be copied to {folder} ({error.strerror}): set TMPDIR to a"
                 " folder with more room"
             ) from error
-        return Source(name, partial(read_file, copy))
+        return Source(name, partial(read_documents, copy))
 
 
 class PairSources(Sources):
@@ -145,6 +145,7 @@ class PairSources(Sources):
                 )
             for number, row in enumerate(rows, 1):
                 sides = zip(PAIR_COLUMNS, row.texts, strict=False)
+                # a model cannot read or learn nothing
                 empty = [name for name, text in sides if not text]
                 if row.skipped or empty:
                     why = row.skipped or f"{file.path}: pair {number} has an empty {empty[0]}"
@@ -194,7 +195,7 @@ def _files_below(folder: Path) -> list[Source]:
 
 
 def _file(path: Path) -> Source:
-    return Source(str(path), partial(read_file, path), path)
+    return Source(str(path), partial(read_documents, path), path)
 
 
 def _missing(path: Path, kind: str, package: str) -> str:
@@ -203,6 +204,7 @@ def _missing(path: Path, kind: str, package: str) -> str:
         neighbours = [each.name for each in path.parent.iterdir()]
     except OSError:
         neighbours = []
+    # a typo is most often in the last part of the path
     near = get_close_matches(path.name, [*neighbours, *known], 3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "check the path"
     return f"{path} does not exist: {hint} (built-in {kind}: {', '.join(known)})"
@@ -220,5 +222,6 @@ def run_name(names: Sequence[str]) -> str:
     else:
         path = Path(first).resolve()
         stem = path.name if path.is_dir() else strip_compression(path).stem
+    # a name that every file system takes
     name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:80] or "text"
     return name if len(names) == 1 else f"{name}-and-{len(names) - 1}-more"

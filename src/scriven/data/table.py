@@ -106,13 +106,14 @@ class Table:
                 f"{source.label} is no table: give a .csv, .tsv, .jsonl or .parquet file with "
                 "named columns"
             )
+        # the row's number is that of the file, which an editor shows
         for record in read(source.path, self.settings):
             yield TableRow(record.values, f"{source.label} row {record.number}", record.skipped)
 
     def _lines(self, source: Source) -> Iterator[TableRow]:
         """Standard input: each line an object, or, where it is none, the column `text`."""
-        pieces = (piece.text for piece in source.read(self.settings))
-        for number, line in enumerate(split_lines(pieces, Path(source.label)), 1):
+        chunks = (chunk.text for chunk in source.read(self.settings))
+        for number, line in enumerate(split_lines(chunks, Path(source.label)), 1):
             if not line.strip():
                 continue
             # a line that begins as an object must be one; any other line is a text

@@ -58,7 +58,7 @@ def learn_tokenizer(plan: PreparePlan, settings: TokenizerSettings) -> Tokenizer
     if settings.kind == "byte":  # needs no text
         return train_tokenizer("byte", iter(()), settings)
     # 1. the sample, at most 20 million characters
-    texts = list(sample(plan))
+    texts = list(sample_jobs(plan))
     characters = sum(map(len, texts))
     if not characters:
         raise InputError(f"{plan.files[0].label} holds no text to learn a tokenizer from")
@@ -93,7 +93,7 @@ def text_bytes(plan: PreparePlan) -> int:
     )
 
 
-def sample(plan: PreparePlan, limit: int = TOKENIZER_SAMPLE) -> Iterator[str]:
+def sample_jobs(plan: PreparePlan, limit: int = TOKENIZER_SAMPLE) -> Iterator[str]:
     """Training text, up to `limit` characters: all of it, or the beginnings of seeded jobs."""
     jobs = [number for number, job in enumerate(plan.jobs) if job.part != VALIDATION]
     quota = limit

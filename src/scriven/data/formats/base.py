@@ -60,7 +60,7 @@ class Record(NamedTuple):
     """Why the row was left out (`skip_bad`); it has no values then."""
 
 
-def read_file(
+def read_documents(
     path: Path,
     settings: DataSettings,
     start: int = 0,
@@ -95,10 +95,11 @@ def read_columns(
     end: int | None = None,
 ) -> Iterator[RowTexts]:
     """Some columns of a table, which must hold texts; raises as `read_file`."""
+    # only formats with CUT_AT know ranges
     label = range_label(path, start)
     bounds = () if end is None else (start, end)
     for record in format_of(path).records(path, settings, columns, *bounds):
-        wrong = record.skipped
+        wrong = record.skipped  # the reader's reason, or that of the columns
         if not wrong and (wrong := _column_error(label, record, columns)):
             skip_or_raise(wrong, settings.skip_bad)
         if wrong:

@@ -101,14 +101,14 @@ def earlier_speeches(part: SplitName) -> frozenset[str]:
 
 def scenes(play: Play) -> Iterator[list[Speech]]:
     """The speeches scene by scene, so that no example spans two scenes."""
-    found: list[Speech] = []
+    scene_speeches: list[Speech] = []
     for speech in play.speeches:
-        if found and found[-1].scene != speech.scene:
-            yield found
-            found = []
-        found.append(speech)
-    if found:
-        yield found
+        if scene_speeches and scene_speeches[-1].scene != speech.scene:
+            yield scene_speeches
+            scene_speeches = []
+        scene_speeches.append(speech)
+    if scene_speeches:
+        yield scene_speeches
 
 
 @cache

@@ -40,19 +40,19 @@ def passages(speeches: list[Speech]) -> Iterator[str]:
     held: list[str] = []
     count = 0
     for speech in speeches:
-        for piece in pieces(speech.text):
-            size = base.count_words(piece)
+        for group in line_groups(speech.text):
+            size = base.count_words(group)
             if count + size > MOST:
                 # too short for a passage, too long with the next speech: dropped
                 held, count = [], 0
-            held.append(piece)
+            held.append(group)
             count += size
             if count >= FEWEST:
                 yield "\n\n".join(held)
                 held, count = [], 0
 
 
-def pieces(text: str) -> Iterator[str]:
+def line_groups(text: str) -> Iterator[str]:
     """A speech, or where it is too long its lines in groups; a line that is too long is dropped."""
     if base.count_words(text) <= MOST:
         yield text

@@ -67,15 +67,15 @@ def _rows(play: Play, seen: frozenset[str]) -> Iterator[dict[str, Any]]:
 def _draw(key: str, place: int, group: list[int], plain: list[str]) -> list[int] | None:
     """Three places of the group with other words; None where the group is too small."""
     taken = {plain[place]}
-    found: list[int] = []
+    wrong: list[int] = []
     left = [other for other in group if abs(other - place) >= AWAY]
     # drawn without replacement; a refrain with the same words would be a second right answer
-    while left and len(found) < CHOICES - 1:
+    while left and len(wrong) < CHOICES - 1:
         other = left.pop(base.choose_index(f"{key}/{len(left)}", len(left)))
         if plain[other] not in taken:
             taken.add(plain[other])
-            found.append(other)
-    return found if len(found) == CHOICES - 1 else None
+            wrong.append(other)
+    return wrong if len(wrong) == CHOICES - 1 else None
 
 
 def _context(play: Play, place: int) -> str:
