@@ -45,6 +45,7 @@ def reference_scores(metadata: Mapping[str, Any]) -> dict[str, Scores]:
         for name, each in baseline.items()
         if isinstance(each, dict) and isinstance(each.get("scores"), dict)
     }
+    # the same training from random weights shows what the pre-training was worth
     control = results.get("control")
     if isinstance(control, dict) and isinstance(control.get("val_scores"), dict):
         scores["without pre-training"] = control["val_scores"]
@@ -57,6 +58,7 @@ def score_table(metadata: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
     references = reference_scores(metadata)
     rows = []
     for name, each in scores.items():
+        # a score may be undefined, such as a correlation of constants
         if each.get("value") is None:
             continue
         interval = ""
@@ -101,6 +103,7 @@ def finetune_rows(metadata: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     if columns:
         named = [f"{ours}: {name}" if ours != name else ours for ours, name in columns.items()]
         rows.append(("columns", named))
+    # a model may have hundreds of labels
     labels = [str(each) for each in finetune.get("labels") or []]
     if labels:
         more = [f"and {len(labels) - MAX_LABELS} more"] if len(labels) > MAX_LABELS else []

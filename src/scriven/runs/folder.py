@@ -34,6 +34,7 @@ def find_run(run: str, folder: Path = RUNS) -> Path:
     Raises:
         InputError: there is no such run; the text names near ones.
     """
+    # runs are listed by their metadata file, so other folders do not count
     known = list_runs(folder)
     # 1. a name of the list
     if run in known:
@@ -77,6 +78,7 @@ def create_run_dir(out: Path) -> Path:
     """
     where = printable(out)
     try:
+        # exists() follows links, so both are asked
         if out.is_symlink() and not out.exists():
             raise InputError(f"{where} is a link to nothing: remove it or choose another --out")
         # 1. a folder that exists, behind all links

@@ -115,6 +115,7 @@ def from_hf_weights(
         return tensors
     if task is None or not is_labelled(task) or SCORE not in tensors:
         return dict(architecture.Model.from_hf_weights(model, tensors))
+    # without the head for labels, it is the pre-trained model
     body = {name: tensor for name, tensor in tensors.items() if name != SCORE}
     weights = architecture.Model.from_hf_weights(model, body)
     if "head.weight" in weights:
@@ -249,6 +250,7 @@ def save_pretrained_files(folder: Path, files: Mapping[str, bytes]) -> None:
     new = {name: file_entry(content) for name, content in files.items()}
     # files without weights beside them are leftovers of a first publication that was killed
     old = _listed(folder) if os.path.exists(folder / WEIGHTS) else {}
+    # the weights there belong to the tokenizer there
     for name in FIXED & old.keys():
         if new.get(name) != old[name]:
             raise InputError(

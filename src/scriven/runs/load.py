@@ -51,6 +51,7 @@ def load_run(folder: Path, architecture: str | None = None) -> Loaded:
     """
     # 1. what the run is
     metadata = read_metadata(folder)
+    # never a path from the run folder: that would run a stranger's code
     name = architecture_of(metadata, architecture)
     module = registry.module("scriven.models", name)
     model = config.replace(module.Config(), metadata["model"], "model")

@@ -68,6 +68,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         DamagedError: the file is not what was written, or is from a later release.
     """
     path = folder / NAME
+    # a broken link is damage, not a missing run
     if not os.path.lexists(path):
         raise InputError(f"{printable(folder)} is no run folder: it has no {NAME}")
     metadata = parse_signed_json(read_file(path, SIZE_LIMIT), printable(path))
@@ -141,10 +142,12 @@ def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
 
 def _parameters(model: Mapping[str, Any]) -> float:
     """Parameters of a Transformer of this size; every other architecture has about as many."""
+    # several sections may hold a size of the same name: the largest counts
     largest: dict[str, float] = {}
     for name, value in _numbers(model, "model"):
         last = name.rsplit(".", 1)[-1]
         largest[last] = max(largest.get(last, 0), value)
+    # attention has 4 matrices; a gated MLP has 3, the default one has 2 of width 4 d_model
     d_model, d_ff = largest.get("d_model", 0), largest.get("d_ff", 0)
     attention = 4 * d_model * max(d_model, largest.get("heads", 1) * largest.get("head_dim", 0))
     mlp = 3 * d_model * d_ff if d_ff else 8 * d_model**2

@@ -203,6 +203,7 @@ def read_adapter(folder: Path) -> StoredAdapter:
     # the numbers decide how much memory is taken, so they are bounded
     rank = int(_number(peft_config, "r", where, 1, 1 << 20))
     alpha = _number(peft_config, "lora_alpha", where, 0, 1e9)
+    # rank-stabilised LoRA differs in the scale alone
     if peft_config.get("use_rslora"):  # alpha / sqrt(r) there (Kalajdzievski 2023)
         alpha *= math.sqrt(rank)
     dropout = _number({"lora_dropout": 0.0, **peft_config}, "lora_dropout", where, 0, 0.999)
@@ -303,6 +304,7 @@ class LoraNames:
         )
         self.table = {row.ours: row for row in rows}
         """Empty where transformers has no such model: then names are ours."""
+        # a classifier: the head for labels takes the name `score`, the one for tokens moves aside
         if rows and kind is not None and is_labelled(kind):
             self.table["words.weight"] = self.table["head.weight"]
             self.table["head.weight"] = WeightName("head.weight", SCORE)
@@ -320,6 +322,7 @@ class LoraNames:
     def pair(self, name: str) -> list[WeightName]:
         """The rows of the A and B of one of our matrices; neither is ever transposed."""
         row = self.row(name)
+        # one A and one B for each matrix that transformers has
         layers = [layer_of(each) for each in row.hf_names]
         return [
             WeightName(f"{name}{A}", tuple(f"{each}{A}" for each in layers), row.parts and "rank"),
@@ -333,6 +336,7 @@ class LoraNames:
     def fill(self, given: dict[str, Tensor], name: str, weight: Tensor, rank: int) -> None:
         """Adds an adapter of zeros for each part that has none, beside one that has."""
         layers = [layer_of(each) for each in self.row(name).hf_names]
+        # PEFT may adapt q and v alone; here both are parts of one fused matrix
         if not any(f"{layer}{A}" in given for layer in layers):
             return
         sizes = self.parts().get(name, [weight.size(0)])
@@ -362,6 +366,7 @@ def shortest(layers: Iterable[str], others: Iterable[str]) -> list[str]:
     endings_used = set()
     for layer in layers:
         words = layer.split(".")
+        # from the last word of the name to all of it
         endings = [".".join(words[-count:]) for count in range(1, len(words) + 1)]
         clear = (each for each in endings if not any(one.endswith(f".{each}") for one in dotted))
         endings_used.add(next(clear, layer))
