@@ -193,11 +193,11 @@ def test_a_forgotten_transposition_is_noticed(
     """A square matrix the wrong way round fits, so only the comparison can tell."""
     twins.save(tmp_path / "theirs", "gpt2")
     forgetful = tuple(
-        type(row)(row.ours, row.theirs) if "attention.out.weight" in row.ours else row
+        type(row)(row.ours, row.hf) if "attention.out.weight" in row.ours else row
         for row in gpt2.Model.HF_WEIGHT_MAP
     )
     assert forgetful != gpt2.Model.HF_WEIGHT_MAP
-    monkeypatch.setattr(gpt2, "NAMES", forgetful)
+    monkeypatch.setattr(gpt2.Model, "HF_WEIGHT_MAP", forgetful)
     with pytest.raises(CheckFailed, match="logits differ"):
         import_folder(tmp_path / "theirs", tmp_path / "ours")
     assert os.listdir(tmp_path) == ["theirs"]

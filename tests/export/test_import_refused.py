@@ -172,7 +172,7 @@ CASES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "not a number": (
         "gpt2",
         lambda at: rewrite(at, **{NORM: torch.full((32,), torch.nan)}),
-        f"{NORM} has numbers that are NaN or infinite",
+        f"{NORM} has NaN or infinite values",
     ),
     "whole numbers": (
         "gpt2",
@@ -256,7 +256,7 @@ def test_a_tokenizer_that_is_not_the_runs_is_refused(
 def test_a_check_that_lets_everything_through_would_be_noticed(
     originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The planted bug of this file: without `only`, another activation comes in."""
+    """The planted bug of this file: without `require`, another activation comes in."""
     folder = tmp_path / "theirs"
     folder.mkdir()
     for path in (originals / "qwen3").iterdir():
@@ -266,6 +266,6 @@ def test_a_check_that_lets_everything_through_would_be_noticed(
 
     with pytest.raises(Exception, match="use_sliding_window"):
         llama.Model.from_hf_config(json.loads((folder / "config.json").read_text()))
-    monkeypatch.setattr(llama, "only", lambda *_, **__: None)
+    monkeypatch.setattr(llama, "require", lambda *_, **__: None)
     assert llama.Model.from_hf_config(json.loads((folder / "config.json").read_text())) is not None
-    assert shared.only is not llama.only
+    assert shared.require is not llama.require

@@ -19,7 +19,8 @@ def export(
     run
         A run folder, a name under runs/, or latest.
     to
-        gguf (llama.cpp, Ollama), onnx, ctranslate2 or hf (the Hugging Face files alone).
+        gguf (llama.cpp, Ollama), onnx, ctranslate2, hf (the Hugging Face files alone), or the path of
+        a target of your own.
     out
         The folder to make; RUN/exports/TARGET-DTYPE without it.
     dtype
