@@ -19,8 +19,8 @@ def export(
     run
         A run folder, a name under runs/, or latest.
     to
-        gguf (llama.cpp, Ollama), onnx, ctranslate2, hf (the Hugging Face files alone), or the path of
-        a target of your own.
+        gguf (llama.cpp, Ollama), onnx, ctranslate2, hf (the Hugging Face files alone), or the path
+        of your own target file.
     out
         The folder to make; RUN/exports/TARGET-DTYPE without it.
     dtype
