@@ -191,8 +191,8 @@ def _convert(value: object, kind: Any, name: str) -> object:
         converted = _read(value, option)
         if converted is not None:
             return converted
-    wanted = " or ".join(_name(option) for option in options)
-    raise SettingError(f"{name} wants {wanted}, not {value!r}")
+    expected = " or ".join(_name(option) for option in options)
+    raise SettingError(f"{name} wants {expected}, not {value!r}")
 
 
 def _read(value: object, kind: Any) -> object | None:

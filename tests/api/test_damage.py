@@ -34,7 +34,7 @@ def flip(path: Path, place: float) -> None:
 
 
 @pytest.mark.parametrize("place", [0.0, 0.001, 0.3, 0.7, 1.0])
-def test_A10_damaged_best_weights_are_named_and_a_whole_checkpoint_is_used(
+def test_damaged_best_weights_are_named_and_a_whole_checkpoint_is_used(
     run: Path, place: float
 ) -> None:
     flip(run / "model.safetensors", place)
@@ -43,7 +43,7 @@ def test_A10_damaged_best_weights_are_named_and_a_whole_checkpoint_is_used(
     assert model.generate("It", max_new_tokens=3)
 
 
-def test_A10_without_any_whole_weights_loading_is_refused(run: Path) -> None:
+def test_without_any_whole_weights_loading_is_refused(run: Path) -> None:
     flip(run / "model.safetensors", 0.5)
     for path in (run / "checkpoints").rglob("model.safetensors"):
         flip(path, 0.5)
@@ -53,26 +53,26 @@ def test_A10_without_any_whole_weights_loading_is_refused(run: Path) -> None:
 
 @pytest.mark.parametrize("name", ["scriven.json", "tokenizer.json"])
 @pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
-def test_A10_a_flipped_bit_in_a_description_is_noticed(run: Path, name: str, place: float) -> None:
+def test_a_flipped_bit_in_a_description_is_noticed(run: Path, name: str, place: float) -> None:
     flip(run / name, place)
     with pytest.raises(ScrivenError):
         scriven.load(run)
 
 
-def test_C8_the_tokenizer_of_another_run_is_refused(run: Path, whole: Path) -> None:
+def test_the_tokenizer_of_another_run_is_refused(run: Path, whole: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(whole / "b" / name, run / name)
     with pytest.raises(InputError, match="not the tokenizer"):
         scriven.load(run)
 
 
-def test_C8_the_weights_of_another_run_are_refused(run: Path, whole: Path) -> None:
+def test_the_weights_of_another_run_are_refused(run: Path, whole: Path) -> None:
     shutil.copy(whole / "b" / "model.safetensors", run / "model.safetensors")
     with pytest.raises(ScrivenError):
         scriven.load(run)
 
 
-def test_A11_a_missing_description_is_one_clear_line(run: Path) -> None:
+def test_a_missing_description_is_one_clear_line(run: Path) -> None:
     (run / "tokenizer.json").unlink()
     with pytest.raises(InputError, match=r"tokenizer\.json is missing"):
         scriven.load(run)

@@ -115,12 +115,12 @@ def _execute(arguments: list[str]) -> None:
     words, path = config.take_option(words, "--config")
     verb = words[0] if words else ""
     app = build()
-    # 2. scriven.toml and SCRIVEN_*, as far as the command wants defaults from there
-    wanted = getattr(sys.modules.get(f"{__name__}.{verb.replace('-', '_')}"), "DEFAULTS", ())
-    if path is not None and not wanted:
+    # 2. scriven.toml and SCRIVEN_*, as far as the command accepts them
+    accepted = getattr(sys.modules.get(f"{__name__}.{verb.replace('-', '_')}"), "DEFAULTS", ())
+    if path is not None and not accepted:
         raise SettingError(f"`{verb or 'scriven'}` takes no --config: see `scriven --help`")
-    defaults = config.user_defaults(path, os.environ) if wanted else {}
-    defaults = {name: value for name, value in defaults.items() if name.split(".")[0] in wanted}
+    defaults = config.user_defaults(path, os.environ) if accepted else {}
+    defaults = {name: value for name, value in defaults.items() if name.split(".")[0] in accepted}
     settings = {name: value for name, value in defaults.items() if "." in name} | settings
     if flags := {name: value for name, value in defaults.items() if "." not in name}:
         from cyclopts.config import Dict

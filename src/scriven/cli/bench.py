@@ -1,4 +1,4 @@
-"""`scriven bench`: what this machine does; or architectures side by side, for the same time."""
+"""`scriven bench`: measures this machine, or compares architectures on equal compute."""
 
 import shutil
 import sys
@@ -51,12 +51,12 @@ def bench(
         from ..machine.benchmark import benchmark
 
         data = benchmark()
-        emit(data, _told(data), json)
+        emit(data, _summary(data), json)
         return
     from ..bench import bench as run
 
     names = [name.strip() for name in (arch or "").split(",") if name.strip()]
-    found = run(
+    comparison = run(
         *sources,
         arch=names,
         budget=budget,
@@ -67,10 +67,10 @@ def bench(
         settings=settings or {},
     )
     width = shutil.get_terminal_size((100, 24)).columns
-    emit(found.data(), found.text(width, bold=sys.stdout.isatty()), json)
+    emit(comparison.data(), comparison.text(width, bold=sys.stdout.isatty()), json)
 
 
-def _told(data: dict[str, Any]) -> str:
+def _summary(data: dict[str, Any]) -> str:
     """The machine's figures for a person."""
     rates = ", ".join(f"{name} {rate:,.0f} GFLOP/s" for name, rate in data["gflops"].items())
     facts = [

@@ -1,4 +1,4 @@
-"""`scriven compare`: runs side by side."""
+"""`scriven compare`: a table of runs."""
 
 import shutil
 import sys
@@ -12,9 +12,9 @@ def compare(
     markdown: bool = False,
     json: bool = False,
 ) -> None:
-    """Put runs side by side: their shapes, their settings and what they reached.
+    """Compare runs: architecture, settings and results.
 
-    Runs on another text, or with another kind of loss, are marked and never ranked together.
+    Runs on another text, or with another unit of loss, are marked and never ranked together.
 
     Parameters
     ----------
@@ -28,11 +28,11 @@ def compare(
     json
         One JSON object on standard output.
     """
-    from ..report.compare import compare as put_together
+    from ..report.compare import compare as compare_runs
 
-    found = put_together(runs, fold_seeds=fold_seeds)
+    comparison = compare_runs(runs, fold_seeds=fold_seeds)
     if markdown:
-        emit(found.data(), found.markdown().rstrip("\n"), json)
+        emit(comparison.data(), comparison.markdown().rstrip("\n"), json)
         return
     width = shutil.get_terminal_size((100, 24)).columns
-    emit(found.data(), found.text(width, bold=sys.stdout.isatty()), json)
+    emit(comparison.data(), comparison.text(width, bold=sys.stdout.isatty()), json)

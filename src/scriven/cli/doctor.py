@@ -1,10 +1,10 @@
-"""`scriven doctor`: what this machine offers, and whether its numbers can be trusted."""
+"""`scriven doctor`: checks this machine, its packages and its arithmetic."""
 
 from .base import emit, table
 
 
 def doctor(*, json: bool = False) -> None:
-    """Check device, precision, threads, disk and packages, and compare the device's arithmetic.
+    """Check device, precision, threads, disk and packages, and run a numerical self-test.
 
     Parameters
     ----------
@@ -20,5 +20,5 @@ def doctor(*, json: bool = False) -> None:
         from ..errors import ResourceError
 
         raise ResourceError(
-            "the device's arithmetic differs from the processor's: use --runtime.device=cpu"
+            "the results of this device differ from those of the CPU: use --runtime.device=cpu"
         )

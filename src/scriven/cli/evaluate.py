@@ -20,7 +20,7 @@ def evaluate(
     json: bool = False,
     settings: Settings = None,
 ) -> None:
-    """Measure a trained model on its validation part, or on other texts or tables.
+    """Evaluate a model on its validation set, or on other texts or tables.
 
     Parameters
     ----------
@@ -28,11 +28,11 @@ def evaluate(
         A run folder, a name under runs/, or latest.
     data
         Texts, each as a whole. Of a fine-tuned model: tables with right answers, or a built-in
-        one (its test part). Without any, the validation part of the run's own.
+        one (its test part). By default the validation set of the run.
     arch
         The file of your own architecture, where the run was made with one.
     memory
-        Positions of earlier text that a model with a memory keeps; 0 for none.
+        Earlier positions that a recurrent model attends to; 0 for none.
     beams
         For written answers of a fine-tuned model: beginnings that a beam search keeps; 1 always
         takes the likeliest token.

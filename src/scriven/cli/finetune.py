@@ -31,7 +31,7 @@ def finetune(
     json: bool = False,
     settings: Settings = None,
 ) -> None:
-    """Teach a trained model a task, from the rows of a table.
+    """Fine-tune a model for a task, on the rows of a table.
 
     The columns tell the task: text and label, premise and hypothesis, prompt and completion, ...
     What comes out is a run like any other, for `scriven predict` or `scriven chat`. The same

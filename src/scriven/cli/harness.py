@@ -1,4 +1,4 @@
-"""`scriven harness`: a model on tasks in the format of lm-evaluation-harness."""
+"""`scriven harness`: evaluates a model on tasks in the format of lm-evaluation-harness."""
 
 from typing import Annotated, Any
 
@@ -16,9 +16,9 @@ def harness(
     arch: str | None = None,
     json: bool = False,
 ) -> None:
-    """Measure a model with EleutherAI's lm-evaluation-harness, on task files of your own.
+    """Evaluate a model with EleutherAI's lm-evaluation-harness, on local task files.
 
-    Nothing is downloaded: data stand beside the task's file.
+    Nothing is downloaded: the data are files beside the task's YAML file.
 
     Parameters
     ----------
@@ -36,19 +36,19 @@ def harness(
         One JSON object on standard output.
     """
     names = [name.strip() for name in (tasks or "").split(",") if name.strip()]
-    found = open_model(run, arch).harness(place, names, limit, tell=note)
-    if found["cut"]:
+    results = open_model(run, arch).harness(place, names, limit, tell=note)
+    if results["cut"]:
         note(
-            f"{found['cut']:,} of {found['requests']:,} texts are longer than the context: "
+            f"{results['cut']:,} of {results['requests']:,} texts are longer than the context: "
             "their beginning was not read"
         )
-    emit(found, _table(found), json)
+    emit(results, _table(results), json)
 
 
-def _table(found: dict[str, Any]) -> str:
+def _table(results: dict[str, Any]) -> str:
     """One line for each task and metric."""
     lines = [("task", "metric", "score", "chance", "rows")]
-    for name, task in [*found["tasks"].items(), *found["groups"].items()]:
+    for name, task in [*results["tasks"].items(), *results["groups"].items()]:
         for metric, score in task["metrics"].items():
             lines.append((name, metric, _score(**score), _plain(task.get("chance")), _rows(task)))
             name = ""

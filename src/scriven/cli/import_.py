@@ -1,4 +1,4 @@
-"""`scriven import`: a Hugging Face folder in, a run folder out."""
+"""`scriven import`: imports a Hugging Face model as a run."""
 
 import shlex
 from pathlib import Path
@@ -14,7 +14,7 @@ def import_(
     convert: bool = False,
     json: bool = False,
 ) -> None:
-    """Make a run of a Hugging Face folder.
+    """Import a Hugging Face model.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def import_(
     out
         The run folder; runs/NAME by default.
     convert
-        Take the tensors out of pickled weights (.bin, .pt), in a process that can do nothing else.
+        Read pickled weights (.bin, .pt), in a sandboxed process.
     json
         One JSON object on standard output.
     """
@@ -34,9 +34,11 @@ def import_(
     for name, value in (("PATH", path), ("--out", out)):
         if value == "":
             raise SettingError(f"{name} is empty: name a folder")
-    made = import_folder(Path(path), None if out is None else Path(out), convert=convert, say=note)
-    write_report(made.folder)
-    rows = [("checked in", UNCHECKED)] if made.parity is None else made.parity.rows()
-    word = shlex.quote(str(made.folder))
-    text = f"{table(rows)}\n\nsaved as {made.folder}; next: scriven generate {word} PROMPT"
-    emit(made.to_dict(), text, json)
+    imported = import_folder(
+        Path(path), None if out is None else Path(out), convert=convert, say=note
+    )
+    write_report(imported.folder)
+    rows = [("checked in", UNCHECKED)] if imported.parity is None else imported.parity.rows()
+    word = shlex.quote(str(imported.folder))
+    text = f"{table(rows)}\n\nsaved as {imported.folder}; next: scriven generate {word} PROMPT"
+    emit(imported.to_dict(), text, json)

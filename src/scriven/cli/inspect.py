@@ -1,4 +1,4 @@
-"""`scriven inspect`: what a run or a preset consists of, without building it."""
+"""`scriven inspect`: counts the parameters, FLOPs and memory of a run or a preset."""
 
 from ..format import format_bytes
 from .base import Settings, emit, table
@@ -11,7 +11,7 @@ def inspect(
     json: bool = False,
     settings: Settings = None,
 ) -> None:
-    """Parameters by part, arithmetic per token and memory, of a run or a preset.
+    """Count parameters, FLOPs per token and memory of a run or a preset.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ def predict(
     json: bool = False,
     settings: Settings = None,
 ) -> None:
-    """Answer the rows of a table with a fine-tuned model.
+    """Predict the answers to the rows of a table with a fine-tuned model.
 
     Every column stays, and `prediction` comes after them; with labels and choices also
     `probability` and the probability of each. Any number of rows, in constant memory; right

@@ -1,10 +1,10 @@
-"""`scriven report`: the HTML report of a run, made again."""
+"""`scriven report`: writes the HTML report of a run again."""
 
 from .base import emit
 
 
 def report(run: str, *, json: bool = False) -> None:
-    """Write the report of a run, finished or not, and say where it is.
+    """Write the HTML report of a run, finished or not, and print its path.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""How fast this machine is: its products and its memory, and what Scriven makes of them.
+"""Measures this machine: matrix multiplication, memory bandwidth, training and generation.
 
-Models have fresh weights and read random tokens, so nothing is downloaded and nothing is learnt.
+The models have random weights and tokens, so nothing is downloaded.
 """
 
 import time
@@ -39,24 +39,24 @@ PATIENCE = 3.0
 
 @dataclass(frozen=True)
 class Speed:
-    """What one shape does."""
+    """Throughput of one model size."""
 
     size: str
     parameters: int
     training: float
     """Tokens per second, 2,048 in each update (32,768 on a GPU)."""
     training_share: float
-    """Of the measured rate of products."""
+    """Fraction of the measured rate of matrix multiplication."""
     writing: float
-    """Tokens per second of one text that is drawn, with guesses ahead."""
+    """Tokens per second of one sampled text, with speculative decoding."""
     writing_share: float
-    """Of the measured rate of reading, if each token reads every weight once."""
+    """Fraction of the measured read bandwidth, if each token reads every weight once."""
     writing_together: float
     """Tokens per second of 32 texts at once."""
 
 
 def benchmark() -> dict[str, Any]:
-    """Products, memory, training and writing; about half a minute."""
+    """Matrix multiplication, memory, training and generation; takes about half a minute."""
     runtime = choose_runtime(RuntimeSettings())
     device, dtype = runtime.device, str(runtime.dtype).removeprefix("torch.")
     products = {
@@ -64,20 +64,20 @@ def benchmark() -> dict[str, Any]:
         for name in dict.fromkeys(("float32", dtype))
     }
     read = bandwidth(1024)["read"] if device.type == "cpu" else 0.0
-    found = [_speed(size, runtime, products[dtype], read) for size in SHAPES]
+    speeds = [_speed(size, runtime, products[dtype], read) for size in SHAPES]
     return {
         **runtime.describe(),
         "gflops": products,
         "memory_gb_per_second": read,
         "texts": TOGETHER,
-        "sizes": [vars(each) for each in found],
+        "sizes": [vars(each) for each in speeds],
     }
 
 
 def matmul_rate(
     dtype: torch.dtype, seconds: float = 0.5, device: torch.device | None = None
 ) -> float:
-    """GFLOP/s of a square product."""
+    """GFLOP/s of a square matrix multiplication."""
     size = 1024 if device is None or device.type == "cpu" else 8192
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     (left @ right).sum().item()
@@ -86,7 +86,7 @@ def matmul_rate(
         last = left @ right
         count += 1
         if size > 1024:
-            last[0, 0].item()  # waits for the device
+            last[0, 0].item()  # waits until the GPU is done
     return round(2 * size**3 * count / (time.perf_counter() - began) / 1e9, 1)
 
 
@@ -150,7 +150,7 @@ def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """The middle one of some times, after a first that is thrown away."""
+    """Median seconds of several calls, after one that warms up."""
     work()
     times: list[float] = []
     while len(times) < 3 or (sum(times) < PATIENCE and len(times) < 30):
