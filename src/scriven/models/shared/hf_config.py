@@ -48,7 +48,7 @@ def number(hf_config: HFConfig, *names: str, default: float | None = None) -> fl
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise SettingError(f"config.json: {names[0]} is {_shorten(value)}, not a number")
     if abs(value) > 1e300 or math.isnan(value):  # also a whole number too long for a float
-        raise SettingError(f"config.json: {names[0]} is {_shorten(value)}, not a finite number")
+        raise SettingError(f"config.json: {names[0]} is {_shorten(value)}, but must be finite")
     return float(value)
 
 
