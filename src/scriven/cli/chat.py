@@ -41,9 +41,9 @@ def chat(
     arch: str | None = None,
     json: bool = False,
 ) -> None:
-    """Talk with a model that was fine-tuned for chat.
+    """Chat with a model that was fine-tuned for it.
 
-    On a terminal it asks for one message after the other; /help lists what else can be done.
+    On a terminal it asks for one message after the other; /help lists the commands.
     Otherwise each line of standard input is a message, and the answers go to standard output.
 
     Parameters
@@ -51,9 +51,9 @@ def chat(
     run
         A run folder, a name under runs/, or latest.
     system
-        What the model is told before everything else.
+        The system message, which the model reads before everything else.
     load
-        Go on with a conversation that /save has written.
+        Continue a conversation that /save has written.
     max_new_tokens
         Longest answer, in tokens.
     seed
@@ -61,38 +61,38 @@ def chat(
     stop
         End an answer where this string would come; may be given several times.
     dtype
-        Precision of the products. By default bfloat16 for models of more than four million weights
-        where the processor is fast at it; int8 is the fastest, and rounds most.
+        Precision of the matrix multiplications. By default bfloat16 for models of more than four
+        million weights on CPUs that are fast at it; int8 is the fastest, and rounds most.
     arch
         The file of your own architecture, where the run was made with one.
     json
         One JSON object for each answer on standard output.
     """
-    knobs: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         **asdict(sampling),
         "seed": seed,
         "stop": stop,
     }
-    talk = _open(run, arch, dtype, knobs)
+    talk = _open(run, arch, dtype, settings)
     if load is not None:
         talk.load(Path(load))
     if system is not None:
         talk.system = system
     if sys.stdin.isatty():
-        _Session(talk, knobs, json).run()
+        _Session(talk, settings, json).run()
         return
     for line in _lines():
-        _show(talk, talk.ask(line, **knobs), json)
+        _show(talk, talk.ask(line, **settings), json)
 
 
 def _open(
-    run: str, arch: str | None, dtype: Precision | None, knobs: dict[str, Any]
+    run: str, arch: str | None, dtype: Precision | None, settings: dict[str, Any]
 ) -> "Conversation":
     """An empty conversation with the model of a run.
 
     Raises:
-        InputError: it was not fine-tuned for conversations. SettingError: a knob out of its range.
+        InputError: it was not fine-tuned for conversations. SettingError: a setting out of its range.
     """
     from ..generate.chat import Conversation
     from ..tokenizers.chat_template import TASKS
@@ -104,14 +104,14 @@ def _open(
             f"{model.folder.name} was trained for {task} and has not learnt to answer: "
             f"scriven finetune {run} DATA --task chat"
         )
-    model.stream("", **knobs)  # refuses a wrong knob before anybody types a message
+    model.stream("", **settings)  # refuses a wrong setting before anybody types a message
     # an encoder reads the conversation by itself, and leaves the decoder all its room
     room = 0 if model.task.backbone.kind == "encoder-decoder" else None
     return Conversation(model.stream, model.tokenizer, model.task.max_context, room=room)
 
 
 def _lines() -> Iterator[str]:
-    """The messages on standard input, one a line; lines of white space only are none."""
+    """The messages on standard input, one a line; blank lines are skipped."""
     for number, line in enumerate(sys.stdin.buffer, 1):
         try:
             text = line.decode("utf-8").rstrip("\r\n")
@@ -121,12 +121,12 @@ def _lines() -> Iterator[str]:
             yield text
 
 
-def _show(talk: "Conversation", steps: "Generator[GenerationChunk]", as_json: bool) -> None:
-    """Prints an answer while it is written; closes it when that is interrupted."""
+def _show(talk: "Conversation", chunks: "Generator[GenerationChunk]", as_json: bool) -> None:
+    """Prints an answer while it is generated; stops generating when interrupted."""
     began, pieces, last = time.perf_counter(), [], None
     _warn(talk)
-    with contextlib.closing(steps):
-        for last in steps:
+    with contextlib.closing(chunks):
+        for last in chunks:
             pieces.append(last.text)
             if not as_json:
                 sys.stdout.write(for_terminal(last.text))
@@ -150,7 +150,7 @@ def _show(talk: "Conversation", steps: "Generator[GenerationChunk]", as_json: bo
 
 
 def _warn(talk: "Conversation") -> None:
-    """Says what the model does not see of the conversation."""
+    """Tells which part of the conversation the model does not read."""
     if talk.cut:
         note(f"the message is longer than the context: its first {talk.cut} tokens were left out")
     if talk.left_out:
@@ -162,8 +162,8 @@ def _warn(talk: "Conversation") -> None:
 class _Session:
     """A conversation on a terminal."""
 
-    def __init__(self, talk: "Conversation", knobs: dict[str, Any], as_json: bool) -> None:
-        self.talk, self.knobs, self.as_json = talk, knobs, as_json
+    def __init__(self, talk: "Conversation", settings: dict[str, Any], as_json: bool) -> None:
+        self.talk, self.settings, self.as_json = talk, settings, as_json
 
     def run(self) -> None:
         """Reads lines until /quit or Ctrl-D."""
@@ -191,7 +191,7 @@ class _Session:
                 note("\n(stopped)")
 
     def _read(self) -> str:
-        """A line of the person's. The prompt stays out of a file that the answers go to."""
+        """A line of input. The prompt stays out of a file that the answers go to."""
         if sys.stdout.isatty() and not self.as_json:
             return input(PROMPT)
         sys.stderr.write(PROMPT)
@@ -199,18 +199,18 @@ class _Session:
         return input()
 
     def _obey(self, line: str) -> bool:
-        """Answers a message, or does what a command says; False when it is over."""
+        """Answers a message, or runs a command; False to leave."""
         if not line.startswith("/") or line.startswith("//"):
             if line.strip():
                 text = line[1:] if line.startswith("/") else line
-                _show(self.talk, self.talk.ask(text, **self.knobs), self.as_json)
+                _show(self.talk, self.talk.ask(text, **self.settings), self.as_json)
             return True
         command, _, rest = line.strip().partition(" ")
         rest = rest.strip()
         if command == "/quit":
             return False
         if command == "/regenerate":
-            _show(self.talk, self.talk.regenerate(**self.knobs), self.as_json)
+            _show(self.talk, self.talk.regenerate(**self.settings), self.as_json)
         elif command == "/undo":
             self.talk.undo()
             note("taken back")

@@ -207,7 +207,7 @@ def _lines(answers: TablePredictions, suffix: str) -> Iterator[str]:
 
 
 def _finite(value: Any) -> Any:
-    """As it is, but null for what is not a number: NaN is no JSON, though tables hold it."""
+    """A value for JSON: null for NaN and infinities, which JSON lacks though tables hold them."""
     if isinstance(value, dict):
         return {name: _finite(each) for name, each in value.items()}
     if isinstance(value, list):
