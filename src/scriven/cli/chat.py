@@ -92,7 +92,7 @@ def _open(
     """An empty conversation with the model of a run.
 
     Raises:
-        InputError: it was not fine-tuned for conversations. SettingError: a setting out of its range.
+        InputError: it was not fine-tuned for chat. SettingError: a setting out of its range.
     """
     from ..generate.chat import Conversation
     from ..tokenizers.chat_template import TASKS
