@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from scriven.train.recurrent_state import RecurrentState
+from scriven.train.recurrent_state import TBPTTState
 from scriven.train.run import start_or_resume
 from scriven.train.signals import Interrupted
 from scriven.train.train_state import TrainState
@@ -71,7 +71,7 @@ def test_the_comparison_would_notice_a_lost_memory(
     go(text, tmp_path / "straight", kind)
     with stopping_at(31), pytest.raises(Interrupted):
         go(text, tmp_path / "stopped", kind)
-    monkeypatch.setattr(RecurrentState, "load_state_dict", lambda self, tensors: None)
+    monkeypatch.setattr(TBPTTState, "load_state_dict", lambda self, tensors: None)
     go(text, tmp_path / "stopped", kind)
     assert whole(tmp_path / "stopped") != whole(tmp_path / "straight")
 

@@ -14,7 +14,7 @@ from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.tasks.language import Language
 from scriven.train.optim.base import Optimizers
 from scriven.train.parallel import Parallel
-from scriven.train.recurrent_state import RecurrentState
+from scriven.train.recurrent_state import TBPTTState
 from scriven.train.train_step import TrainStep
 
 RUNTIME = choose_runtime(RuntimeSettings(device="cpu", dtype="float32"))
@@ -45,13 +45,13 @@ def batches(count: int = 3, rows: int = 4) -> list[Batch]:
 def losses(kind: str, rows: int, carry: bool = True, swap: int | None = None) -> list[float]:
     """Of three batches, without moving the weights; `swap`: micro-batches from there on."""
     made = task(kind)
-    kept = RecurrentState(made.backbone, 4, slice(0, 4))
+    kept = TBPTTState(made.backbone, 4, slice(0, 4))
     optimizers = Optimizers(made, OptimSettings(optimizer="sgd", weight_decay=0, lr=0.0))
     updater = TrainStep(Parallel(made), optimizers, RUNTIME, 0, kept if carry else None)
     found = []
     for number, batch in enumerate(batches()):
         if number == swap:
-            saved, kept = kept.state_dict(), RecurrentState(made.backbone, 4, slice(0, 4))
+            saved, kept = kept.state_dict(), TBPTTState(made.backbone, 4, slice(0, 4))
             kept.load_state_dict(saved)
             updater.recurrent_state, rows = kept, 3
         found.append(updater(kept.follow(4 * number, batch), rows, 0.0).loss)
@@ -92,7 +92,7 @@ def test_training_segment_by_segment_measures_what_one_pass_measures(kind: str) 
 
 
 def test_a_batch_that_does_not_follow_starts_anew() -> None:
-    carry = RecurrentState(task().backbone, 4, slice(0, 4))
+    carry = TBPTTState(task().backbone, 4, slice(0, 4))
     first, second, third = batches()
     assert carry.follow(0, first).reset_state
     state = carry.of_rows(0, 4)
@@ -104,7 +104,7 @@ def test_a_batch_that_does_not_follow_starts_anew() -> None:
 
 def test_an_update_that_went_bad_is_forgotten() -> None:
     made = task()
-    carry = RecurrentState(made.backbone, 4, slice(0, 4))
+    carry = TBPTTState(made.backbone, 4, slice(0, 4))
     updater = TrainStep(
         Parallel(made), Optimizers(made, OptimSettings(lr=1e-3)), RUNTIME, 1.0, carry
     )
@@ -121,7 +121,7 @@ def test_a_model_without_memory_saves_nothing() -> None:
     made = Language(
         llama.Model(llama.Config(vocab_size=13, context_length=6, layers=1, d_model=16))
     )
-    carry = RecurrentState(made.backbone, 4, slice(0, 4))
+    carry = TBPTTState(made.backbone, 4, slice(0, 4))
     optimizers = Optimizers(made, OptimSettings(lr=1e-3))
     TrainStep(Parallel(made), optimizers, RUNTIME, 1.0, carry)(
         carry.follow(0, batches()[0]), 2, 1.0

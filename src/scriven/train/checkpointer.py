@@ -15,7 +15,7 @@ from ..runtime import seed_everything
 from .build_model import build_task
 from .optim.base import Optimizers
 from .parallel import Parallel
-from .recurrent_state import RecurrentState
+from .recurrent_state import TBPTTState
 from .trackers.base import Trackers
 from .train_state import Run, TrainState, load_state_dict, state_dict
 
@@ -32,7 +32,7 @@ class Checkpointer:
         trackers: Trackers,
         parallel: Parallel,
         optimizers: Optimizers,
-        recurrent_state: RecurrentState | None,
+        recurrent_state: TBPTTState | None,
     ) -> None:
         self.run, self.trackers = run, trackers
         self.architecture = registry.module("scriven.models", run.plan.architecture)

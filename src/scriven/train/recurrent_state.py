@@ -14,7 +14,7 @@ from ..models.base import Architecture
 from ..nn.cache import Cache
 
 
-class RecurrentState:
+class TBPTTState:
     """The states of a recurrent model, row by row; always empty for any other model.
 
     Each micro-batch has a state of its own, in the process that reads its rows. A checkpoint joins

@@ -11,7 +11,7 @@ from ..runtime import Runtime, restore_rng_state, rng_state
 from .datasets import TrainDataset
 from .optim.base import Optimizers
 from .parallel import Parallel
-from .recurrent_state import RecurrentState
+from .recurrent_state import TBPTTState
 from .request import UserComponents
 from .train_plan import TrainPlan
 
@@ -88,7 +88,7 @@ class TrainState:
 def state_dict(
     parallel: Parallel,
     optimizers: Optimizers,
-    recurrent_state: RecurrentState | None,
+    recurrent_state: TBPTTState | None,
     state: TrainState,
     device: torch.device,
 ) -> tuple[Tensors, dict[str, Any]]:
@@ -111,7 +111,7 @@ def state_dict(
 def load_state_dict(
     parallel: Parallel,
     optimizers: Optimizers,
-    recurrent_state: RecurrentState | None,
+    recurrent_state: TBPTTState | None,
     groups: Tensors,
     values: dict[str, Any],
     device: torch.device,

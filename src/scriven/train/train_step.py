@@ -10,7 +10,7 @@ from ..runtime import Runtime
 from ..tasks.base import Output
 from .optim.base import Optimizers
 from .parallel import Parallel, full_tensor
-from .recurrent_state import RecurrentState
+from .recurrent_state import TBPTTState
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class TrainStep:
         optimizers: Optimizers,
         runtime: Runtime,
         grad_clip: float,
-        recurrent_state: RecurrentState | None = None,
+        recurrent_state: TBPTTState | None = None,
     ) -> None:
         self.parallel, self.optimizers = parallel, optimizers
         self.runtime, self.grad_clip = runtime, grad_clip

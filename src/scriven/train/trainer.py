@@ -14,7 +14,7 @@ from .build_model import build_model
 from .checkpointer import Checkpointer
 from .datasets import RecurrentTextDataset
 from .lr_schedule import lr_multiplier, sequence_splits
-from .recurrent_state import RecurrentState
+from .recurrent_state import TBPTTState
 from .signals import Interrupted, StopSignal
 from .trackers.base import StepReport, Trackers
 from .train_state import Run, TrainState
@@ -43,9 +43,9 @@ class Trainer:
         self.context_length = run.plan.model.context_length
         self.initial_context_length = train.initial_context_length
         rows = self.dist.batch_shard(self.batch_size)
-        self.recurrent_state: RecurrentState | None = None
+        self.recurrent_state: TBPTTState | None = None
         if isinstance(self.dataset, RecurrentTextDataset):
-            self.recurrent_state = RecurrentState(self.task.backbone, self.batch_size, rows)
+            self.recurrent_state = TBPTTState(self.task.backbone, self.batch_size, rows)
         clip, runtime, recurrent = self.settings.optim.grad_clip, run.runtime, self.recurrent_state
         self.train_step = TrainStep(self.parallel, self.optimizers, runtime, clip, recurrent)
         self.dataset.setup(self.task, run.plan.seed, self.batch_size, rows, self.device)
