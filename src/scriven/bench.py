@@ -76,12 +76,14 @@ def bench(
     names = [str(source) for source in sources]
     if "-" in names:
         raise InputError("a bench reads its text once for each run: name a file instead of -")
+    # 1. refuse what cannot work, before anything is trained
     with Sources(names) as texts:
         folder = RUNS / f"bench-{texts.name}" if out is None else Path(out)
     architectures = list(dict.fromkeys(arch)) or registry.names("scriven.models")
     amount = check(architectures, budget, seeds, size, settings or {})
     if (folder / NAME).exists():
         raise InputError(f"{folder} is a run, not a folder of runs: choose another --out")
+    # 2. all architectures with seed 0, then all with seed 1, ...
     runs = [
         BenchRun(each, seed, folder / f"{Path(each).stem}-{seed}")
         for seed in range(seeds)
@@ -90,6 +92,7 @@ def bench(
     make_folder(folder)
     if not quiet:
         print(_announce(runs, amount, budget), file=sys.stderr, flush=True)
+    # every run is a command of its own, so the settings become flags again
     common = ["--budget", budget, *(["--size", size] if size else [])]
     common += [f"--{name}={value}" for name, value in (settings or {}).items()]
     with handle_signals():
@@ -97,6 +100,7 @@ def bench(
             if not quiet:
                 title = f"[{number}/{len(runs)}] {run.arch}, seed {run.seed}"
                 print(replace_control_characters(title), file=sys.stderr, flush=True)
+            # 3. train what is missing
             if _is_finished(run):
                 request = TrainRequest(
                     names, budget, size, str(run.folder), run.seed, run.arch, quiet=True,
@@ -105,6 +109,7 @@ def bench(
                 start_or_resume(request)  # refuses other settings than those it was trained with
             else:
                 _train(names, run, common, quiet)
+    # 4. compare, with one row for the seeds of an architecture
     comparison = compare([str(run.folder) for run in runs], fold_seeds=True)
     _write_results(folder, comparison, runs, budget)
     return comparison
@@ -127,6 +132,7 @@ def check(
         raise SettingError(f"--seeds {seeds}: from 1 to {MOST_SEEDS:,}")
     if size is not None:
         model_shape(size)
+    # the file name is the name of the run folder
     stems = [Path(each).stem for each in architectures]
     if twice := {each for each in stems if stems.count(each) > 1}:
         raise SettingError(f"--arch names {sorted(twice)[0]} twice: rename one of the files")
@@ -184,6 +190,7 @@ def _train(sources: Sequence[str], run: BenchRun, common: Sequence[str], quiet: 
 
 
 def _failure(run: BenchRun, code: int, errors: str) -> InputError | ResourceError:
+    # a negative code is a signal; the system ends a process that takes too much memory
     if code < 0:
         return ResourceError(
             f"{run.arch} with seed {run.seed} was ended by signal {-code}: if memory ran out, "

@@ -45,6 +45,7 @@ def replace(settings: T, changes: Mapping[str, object], section: str) -> T:
     Raises:
         SettingError: an unknown name (the nearest is named) or a value of the wrong type.
     """
+    # annotations may be strings, so they are resolved
     kinds = typing.get_type_hints(type(settings))
     known = [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
     values = {}
@@ -61,6 +62,7 @@ def unknown(name: str, known: list[str]) -> SettingError:
     renamed = RENAMED.get(name.removeprefix("--"))
     if renamed is not None:
         return SettingError(f"{name} is now called --{renamed}")
+    # more lenient than the default of 0.6, since a hint costs nothing
     near = get_close_matches(name, known, 1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
     return SettingError(f"unknown setting {name}: {hint}")
@@ -82,6 +84,7 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], dict[str, object]]
     """
     rest: list[str] = []
     changes: dict[str, object] = {}
+    # left to right, since a flag may take the next word as its value
     queue = list(arguments)
     while queue:
         item = queue.pop(0)
@@ -104,6 +107,7 @@ def take_option(arguments: list[str], name: str) -> tuple[list[str], str | None]
     Raises:
         SettingError: the value is missing.
     """
+    # what follows a bare -- is no option, even if it looks like one
     end = arguments.index("--") if "--" in arguments else len(arguments)
     for place, item in enumerate(arguments[:end]):
         if item.startswith(f"{name}="):
@@ -160,6 +164,7 @@ def read_preset(path: Path) -> dict[str, object]:
 
 def to_dict(settings: object) -> dict[str, Any]:
     """A dataclass as plain JSON values."""
+    # through JSON, so that tuples become lists as in a file
     plain = dataclasses.asdict(settings)  # type: ignore[call-overload]
     return typing.cast(dict[str, Any], json.loads(json.dumps(plain)))
 
@@ -168,6 +173,7 @@ def describe(kind: type) -> Iterator[tuple[str, object, str]]:
     """(name, default, help) of each field; the help is the string written under the field."""
     texts: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):  # a class may give a field of its base another help
+        # a string below a field is no attribute of the class, so it is read from the source
         source = ast.parse(textwrap.dedent(inspect.getsource(base)))
         body = typing.cast(ast.ClassDef, source.body[0]).body
         for line, after in itertools.pairwise(body):
@@ -200,12 +206,14 @@ def _read(value: object, kind: Any) -> object | None:
     if typing.get_origin(kind) is typing.Literal:
         return value if value in typing.get_args(kind) else None
     if kind is bool:
+        # before int, since a bool of Python is an int as well
         words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
         return value if isinstance(value, bool) else words.get(str(value).lower())
     if isinstance(value, bool):
         return None
     try:
         if kind is int:
+            # 1e6 and 50_000 are whole numbers too
             number = float(str(value).replace("_", ""))
             return int(number) if number == int(number) else None
         if kind is float:

@@ -59,6 +59,7 @@ class TextEvaluator:
     def texts(self, sources: Sequence[str], data: DataSettings) -> dict[str, Any]:
         """Loss, perplexity, bits per byte and accuracy on texts, each as a whole."""
         pairs = self.metadata["task"] == "pairs"
+        # one side of a pair is the source, which is read but not scored
         with encode_eval_text(sources, data, self.tokenizer, pairs=pairs) as text:
             return self._score(text.file, text.bytes)
 
@@ -71,6 +72,7 @@ class TextEvaluator:
         trained, settings = self.metadata["data"], self.metadata["settings"]
         if trained["sources"] == ["-"]:
             raise InputError("this run was trained on standard input: name a text to evaluate on")
+        # prepared again from the sources (or the cache), exactly as training split it
         corpus = load_dataset(
             trained["sources"],
             data,
@@ -78,6 +80,7 @@ class TextEvaluator:
             seed=settings["seed"],
             pairs=self.metadata["task"] == "pairs",
         )
+        # a changed text has another validation set, and its loss would not be comparable
         if corpus.fingerprint != trained["fingerprint"]:
             raise InputError(
                 "the text has changed since this run was trained: name a text to evaluate on"
@@ -143,8 +146,10 @@ def evaluate_table(
     task = predictor.task
     label_info = {name: metadata["finetune"].get(name) for name in ("labels", "mean", "spread")}
     notes: list[str] = []
+    # 1. the rows of the run: the baselines are fitted to its training rows
     train, rows = _run_rows(metadata, notes)
     if sources:
+        # 2. the rows to evaluate on: other tables, or else the validation set
         rows = _table_rows(predictor, metadata, sources, data, notes)
         if seen := count_shared(type(task), train, rows):
             notes.append(
@@ -152,6 +157,7 @@ def evaluate_table(
             )
     elif not rows:
         raise InputError(f"{notes[-1]}; name a table to evaluate on")
+    # 3. predictions and their scores, beside those of the baselines
     answers = predictor.predict(rows)
     return evaluate_rows(metadata["task"], type(task), rows, answers, label_info, train, notes)
 

@@ -50,6 +50,7 @@ def inspect(
     task = registry.module("scriven.tasks", name).Task
     if finetuned:
         task = partial(task, task_config=finetuned["finetune"])  # the size of its head
+    # on the meta device: shapes without memory, so the largest preset takes no longer
     empty = build_empty(module, model, task)
     parts = parameters_by_part(empty)
     parameters = sum(parts.values())
@@ -69,6 +70,7 @@ def inspect(
 
 def _find(target: str, arch: str | None) -> tuple[str, dict[str, object], dict[str, Any]]:
     """(architecture, fields of its Config, metadata of a fine-tuned run) of a target."""
+    # the order matters: a size, a preset, an architecture, a run
     if target in SIZES:
         size = SIZES[target]
         return arch or "llama", dict(vars(size)), {}

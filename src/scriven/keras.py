@@ -45,6 +45,7 @@ class GPT:
         self, *, arch: str = "llama", tokenizer: str | None = None, seed: int = 0, **shape: Any
     ) -> None:
         module = registry.module("scriven.models", arch)
+        # refuses a wrong shape here, and not at the first fit
         config.replace(module.Config(), shape, "model")
         self.arch, self.tokenizer, self.seed, self.shape = arch, tokenizer, seed, shape
         self.model: Model | None = None
@@ -127,7 +128,9 @@ class GPT:
             chosen["tokenizer.kind"] = self.tokenizer
         weights = None
         if self.model is not None:
+            # the run folder is new, so the weights of the last fit are handed over in memory
             weights = {name: value.clone() for name, value in self.model.task.state_dict().items()}
+        # the object must live as long as the model, whose files it deletes
         if out is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="scriven-")
             out = Path(self._temporary.name) / "gpt"

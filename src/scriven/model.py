@@ -101,6 +101,7 @@ class Model:
         self._check_generative()
         beams, penalty = sampling.pop("beams", 1), sampling.pop("length_penalty", 1.0)
         check_beams(beams, penalty)
+        # a source has one right target, so nothing is sampled unless a temperature is given
         greedy = beams > 1 or not self.task.echo_prompt
         parameters, tokens, rest = parse_generation_args((GREEDY if greedy else SAMPLED) | sampling)
         if beams == 1:
@@ -110,6 +111,7 @@ class Model:
                 f"--beams={beams}: beam search samples nothing and has no repetition penalty: "
                 "leave --temperature and --repetition-penalty out"
             )
+        # beam search draws no random numbers
         rest.pop("seed", None)
         return self.engine.beam_search(prompts, beams, tokens, length_penalty=penalty, **rest)
 
@@ -249,6 +251,7 @@ def load(
         InputError: no such run. DamagedError: its files are damaged.
     """
     loaded = load_run(find_run(str(run)), arch)
+    # int8 exists only in the engine's copy of the weights; everything else stays in floats
     precision = None if dtype == "int8" else dtype
     runtime = choose_runtime(RuntimeSettings(device=device, dtype=precision))  # type: ignore[arg-type]
     trained = loaded.metadata["environment"]
@@ -355,9 +358,11 @@ def trained_model(run: Callable[[], TrainResult], arch: str | None = None) -> Mo
             with contextlib.suppress(ScrivenError):  # the exit code and the advice matter more
                 write_report(stopped.folder)
         raise
+    # the other processes of a distributed training write nothing
     if is_main_process():
         write_report(trained.folder)
     model = load(trained.folder, arch=arch if arch and arch.endswith(".py") else None)
+    # also of a run that was finished before, whose folder may have been renamed since
     model.metadata["results"] = trained.results
     return model
 

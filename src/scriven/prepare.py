@@ -48,6 +48,7 @@ def prepare(
         raise InputError("no text: name files, folders, or hf:NAME")
     if not out:
         raise SettingError("name the folder to write: --out FOLDER")
+    # only what decides how the text is encoded
     sections = config.sections(settings or {})
     for name, changes in sections.items():
         if name not in ("data", "tokenizer"):

@@ -38,6 +38,7 @@ def configure_threads_and_malloc() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return  # a C library without mallopt
+    # buffers below this size come from the heap, which keeps them when they are freed
     mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
     mallopt(_TRIM_THRESHOLD, 256 << 20)
     mallopt(_TOP_PAD, 64 << 20)
@@ -54,6 +55,7 @@ def is_busy(stat: Path = Path("/proc/stat")) -> bool:
 
 def _others_run(stat: Path) -> bool:
     time.sleep(_PAUSE_SECONDS)
+    # /proc/stat: one line `cpuN ...` for each core, and `procs_running N`
     lines = map(str.split, stat.read_text(encoding="ascii").splitlines())
     values = {line[0]: line[1] for line in lines if len(line) > 1}
     cores = sum(name.startswith("cpu") for name in values) - 1  # the line `cpu` is their sum

@@ -69,6 +69,7 @@ def module(
 def _from_path(kind: str, path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(f"{kind} file {path} does not exist")
+    # a name of its own, so that it cannot replace a module of the package
     spec = importlib.util.spec_from_file_location(f"scriven_user_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)

@@ -165,6 +165,7 @@ def _dtype(name: str | None, device: torch.device, reasons: dict[str, str]) -> t
         reasons["runtime.dtype"] = "asked for"
         return DTYPES[name]
     if device.type == "cuda":
+        # emulated bfloat16 would be slower than float16
         if torch.cuda.is_bf16_supported(including_emulation=False):
             reasons["runtime.dtype"] = "bfloat16: this GPU has it"
             return torch.bfloat16

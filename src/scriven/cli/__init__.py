@@ -29,6 +29,7 @@ GROUPS = {
 
 def build() -> App:
     """The command line, with a command for each file of this folder."""
+    # sort_key keeps our order; cyclopts sorts by name otherwise
     groups = {title: Group(title, sort_key=rank) for rank, title in enumerate(GROUPS)}
     app = App(
         name="scriven",

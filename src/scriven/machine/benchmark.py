@@ -78,8 +78,10 @@ def matmul_rate(
     dtype: torch.dtype, seconds: float = 0.5, device: torch.device | None = None
 ) -> float:
     """GFLOP/s of a square matrix multiplication."""
+    # large enough to keep all cores busy; a GPU needs more
     size = 1024 if device is None or device.type == "cpu" else 8192
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    # warms up: the first multiplication loads kernels and allocates
     (left @ right).sum().item()
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
@@ -97,6 +99,7 @@ def bandwidth(megabytes: int, repeats: int = 5) -> dict[str, float]:
     target = torch.empty_like(source)
     size, rounds = source.nbytes / 1e9, max(1, 64 // megabytes)
     best = {"read": 0.0, "copy": 0.0}
+    # one more than counted, since the first touches the memory for the first time
     for _ in range(repeats + 1):
         for name, times in (("read", 1), ("copy", 2)):
             began = time.perf_counter()
@@ -124,6 +127,7 @@ def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
     updater = TrainStep(parallel, optimizers, runtime, settings.grad_clip)
     rows = tokens // CONTEXT
     draws = torch.randint(shape.vocab_size, (rows, CONTEXT + 1), device=runtime.device)
+    # inputs (B, T) and the targets one position later (B, T)
     batch = Batch(draws[:, :-1], draws[:, 1:])
     update = _seconds(lambda: updater(batch, rows, 1.0))
     task.eval()
@@ -136,6 +140,7 @@ def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
 
     one, many = _seconds(write(1)), _seconds(write(TOGETHER))
     packed = any(isinstance(each, PackedLinear) for each in engine.task.modules())
+    # bytes of a weight: bfloat16 or float32
     width = 2 if packed else 4
     flops = flops_per_token(task)["training"]
     return Speed(

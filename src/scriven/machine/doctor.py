@@ -55,8 +55,10 @@ def self_test(runtime: Runtime) -> float:
     )
     with torch.no_grad():
         for weight in task.parameters():
+            # drawn on the CPU, so that every device gets the same weights
             weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
     tokens = torch.randint(64, (4, 33), generator=generator)
+    # float64 on the CPU is the reference
     exact = _loss(task.double(), tokens)
     task = task.float().to(runtime.device)
     with runtime.autocast():
