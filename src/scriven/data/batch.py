@@ -85,6 +85,7 @@ class Batch:
 
     def rows(self, part: slice) -> "Batch":
         """The rows of a slice, which must not cut a labelled example in two."""
+        # rows of the slice, and the examples they belong to
         examples = slice(part.start // self.rows_per_example, part.stop // self.rows_per_example)
         return replace(
             self,

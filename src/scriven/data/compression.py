@@ -29,6 +29,7 @@ def open_compressed(path: Path) -> Iterator[BinaryIO]:
             return
         # `raw` knows how far the compressed file was read, which a message can name
         size = path.stat().st_size
+        # pyarrow reads several zstd frames in one file, as gzip does with its members
         stream = gzip.GzipFile(fileobj=raw) if suffix == ".gz" else _zstd(raw, path)
         try:
             yield cast(BinaryIO, stream)

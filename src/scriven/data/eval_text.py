@@ -64,6 +64,7 @@ def encode_eval_text(
             raise InputError(f"{files.label} holds no text: give a file that has some")
         file = TokenFile(folder / FILES[VALIDATION], str(facts["dtype"]), tokens)
         size = int(str(facts["validation_bytes"]))
+        # only targets are predicted, so only their bytes count
         if pairs:
             size = PairDataset(file, tokenizer.eos).target_bytes(tokenizer)
         try:

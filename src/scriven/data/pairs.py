@@ -70,7 +70,7 @@ class PairDataset:
     def read(self, numbers: Sequence[int] | Ids) -> tuple[list[Ids], list[Ids]]:
         """Sources without and targets with EOS, in the order of `numbers`."""
         sources, targets = [], []
-        for number in numbers:
+        for number in numbers:  # documents 2n and 2n + 1 are pair n
             source, target = self.lengths[number]
             sources.append(self.file.read(int(self._starts[2 * number]), int(source)))
             targets.append(self.file.read(int(self._starts[2 * number + 1]), int(target)))
@@ -85,6 +85,7 @@ class PairDataset:
         sizes = np.array([len(each) for each in tokenizer.bytes_of])
         total = 0
         for start, end in zip(self._starts[1::2], self._ends[1::2], strict=True):
+            # a context that is too short cuts the target's end
             count = int(end - start) if max_length is None else min(max_length, int(end - start))
             total += int(sizes[self.file.read(int(start), count)].sum())
         return total

@@ -41,6 +41,7 @@ class ShuffledSampler:
         for epoch in np.unique(epochs):  # a batch may reach into the next epoch
             inside = epochs == epoch
             key = seeded_hash(f"{self.seed}/{epoch}")
+            # (inside,) numbers of windows, in this epoch's order
             window = permute(sample[inside] % self.windows, self.windows, key)
             # the first window begins elsewhere in each epoch, which cuts the text differently
             offset = key % (min(spare, self.stride - 1) + 1)
@@ -66,7 +67,7 @@ class SequentialSampler:
         assert tokens >= length, "the text is shorter than one window"
         self.length, self.rows, self.seed = length, rows, seed
         self.step = length - 1  # the last target of a window is the first input of the next
-        spare = tokens - length
+        spare = tokens - length  # the last place where a window fits
         self.windows = max(1, spare // (rows * self.step))
         """Windows of each row in an epoch."""
         last = (self.windows - 1) * self.step
@@ -77,6 +78,7 @@ class SequentialSampler:
     def starts(self, first: int) -> tuple[Indices, bool]:
         """(rows,) first tokens of the windows of the batch that begins with sample `first`, and
         whether an epoch begins with it, so that recurrent state is reset."""
+        # all rows are at the same window of their own part
         epoch, window = divmod(first // self.rows, self.windows)
         offset = seeded_hash(f"{self.seed}/stream/{epoch}") % (self.spare + 1)
         rows = np.arange(self.rows, dtype=np.int64)  # (rows,)

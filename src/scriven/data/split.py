@@ -58,6 +58,7 @@ def decide(lengths: npt.NDArray[np.int64], fraction: float, seed: int) -> Split:
     """
     check_fraction(fraction)
     total = int(lengths.sum())
+    # the usual split of tiny Shakespeare: 1,003,854 and 111,540 characters
     place = int((1 - fraction) * total)
     if min(place, total - place) < 2:
         size = "1 character" if total == 1 else f"{total:,} characters"
@@ -139,6 +140,7 @@ def _draw_documents(
 def _hash_numbers(count: int, seed: int) -> npt.NDArray[np.uint64]:
     """(count,) SplitMix64 outputs (Steele et al. 2014) for the numbers of the documents."""
     with np.errstate(over="ignore"):
+        # the state of SplitMix64 after 1, 2, 3 ... steps, from a start that depends on the seed
         start = np.uint64(seed % (1 << 64)) * np.uint64(0xD1342543DE82EF95)
         state = (np.arange(1, count + 1, dtype=np.uint64) + start) * np.uint64(0x9E3779B97F4A7C15)
     return splitmix64(state)

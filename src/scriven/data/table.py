@@ -55,6 +55,7 @@ class Table:
     def __init__(self, names: Sequence[str], settings: DataSettings, part: str = "train") -> None:
         self.settings, self.part = settings, part
         self.built_in = [name for name in names if builtin(name) is not None]
+        # a file of this name needs a suffix or a separator, as with corpora
         rest = [name for name in names if builtin(name) is None]
         if self.built_in and rest:
             raise InputError(f"{self.built_in[0]} is built in: use it alone, or files alone")

@@ -80,6 +80,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """Writes the two files, each whole or absent."""
     with tempfile.TemporaryDirectory(prefix="scriven-") as place:
         tokenizer.save(Path(place))
+        # the order matters: the last file says that both are there
         for name in TOKENIZER_FILES:
             write_file(folder / name, (Path(place) / name).read_bytes())
 
@@ -106,6 +107,7 @@ def sample_jobs(plan: PreparePlan, limit: int = TOKENIZER_SAMPLE) -> Iterator[st
     for job in jobs:
         taken = row = 0
         for chunk in read_job(plan, job):
+            # validation text must not shape the vocabulary
             text = clean(chunk.text)[: quota - taken]
             if text and not is_held_out(plan, job, row):
                 taken += len(text)

@@ -15,6 +15,7 @@ SIZE = 1_115_394
 
 def read(settings: DataSettings) -> Iterator[TextChunk]:
     """The text as one document."""
+    # the file is known, whatever encoding the user's own texts have
     return read_text(path(), DataSettings())
 
 

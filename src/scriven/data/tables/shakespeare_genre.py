@@ -37,6 +37,7 @@ def read(part: SplitName) -> Iterator[dict[str, Any]]:
 
 def passages(speeches: list[Speech]) -> Iterator[str]:
     """The passages of one scene."""
+    # collect speeches until there are enough words
     held: list[str] = []
     count = 0
     for speech in speeches:
@@ -57,6 +58,7 @@ def line_groups(text: str) -> Iterator[str]:
     if base.count_words(text) <= MOST:
         yield text
         return
+    # as many lines as fit, then the next group
     held: list[str] = []
     for line in text.split("\n"):
         if held and base.count_words("\n".join([*held, line])) > MOST:
