@@ -86,7 +86,7 @@ class Script(nn.Module):
 
     def __init__(self, script: list[int]) -> None:
         super().__init__()
-        self.reach = 10_000
+        self.max_position = 10_000
         self.config = SimpleNamespace(context_length=10_000)
         self.script = script
 
