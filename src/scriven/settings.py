@@ -14,13 +14,13 @@ class DataSettings:
     """What is read, and what is held out for validation."""
 
     val_fraction: float = 0.1
-    """Fraction of the characters held out for validation; of a single text, its end."""
+    """Fraction of the characters held out for validation; of a single text, the end."""
     encoding: str = "utf-8"
-    """Character encoding of text files; latin-1 reads any bytes at all."""
+    """Character encoding of text files; latin-1 accepts any bytes."""
     text_column: str = "text"
-    """The column that holds the text in jsonl, csv, tsv and parquet files."""
+    """Text column of jsonl, csv, tsv and parquet files."""
     skip_bad: bool = False
-    """Skip malformed rows and count them, instead of stopping at the first one."""
+    """Skip and count malformed rows instead of stopping at the first one."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class TokenizerSettings:
     kind: str | None = None
     """char, byte, word or bpe (byte-level BPE); auto: chosen by the size of the text."""
     vocab_size: int | None = None
-    """Number of tokens, for bpe and word."""
+    """Vocabulary size, for bpe and word."""
     pattern: Literal["llama3", "gpt2", "qwen2"] = "llama3"
-    """Pre-tokenizer of bpe: the split pattern, which other engines recognise by name."""
+    """Pre-tokenizer of bpe: its split pattern, under the name other engines know it by."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class OptimSettings:
     weight_decay: float = 0.1
     """Decoupled weight decay of the matrices."""
     grad_clip: float = 1.0
-    """Largest norm of the whole gradient; 0 turns clipping off."""
+    """Gradient clipping: largest global gradient norm; 0 turns it off."""
     lr_schedule: str = "wsd"
     """wsd (warmup, stable, linear decay to zero), linear, cosine, constant, or a .py file."""
     warmup_fraction: float = 0.02
@@ -100,19 +100,19 @@ class FinetuneSettings:
     """What fine-tuning changes of a trained model."""
 
     weights: Literal["full", "head", "lora"] = "full"
-    """full (all weights), head (only the new ones), or lora (adapters and the new weights)."""
+    """Trained weights: full (all), head (only the new ones) or lora (adapters and the new ones)."""
     lora_rank: int = 8
     """Rank of the LoRA adapters; 0 adds none."""
     label_smoothing: float = 0.0
-    """Probability that the target distribution spreads over the wrong answers."""
+    """Label smoothing: probability mass spread over the wrong answers."""
     copy_head: bool | None = None
     """Let an encoder-decoder copy source tokens (pointer-generator); auto: for summaries."""
     lm_loss_weight: float = 0.5
-    """Weight of the language modelling loss beside the loss of the label; 0 for none."""
+    """Weight of the auxiliary language modelling loss (GPT-1); 0 for none."""
     token_dropout: float = 0.0
-    """Fraction of the input tokens hidden while training on labels, chosen anew each time."""
+    """Fraction of the input tokens masked at random in training on labels."""
     lm_score_weight: float = 0.0
-    """Task choice: weight of how much likelier the context makes an answer, for decoders."""
+    """Task choice, decoders: weight of the log-likelihood gain of an answer given its context."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class RuntimeSettings:
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     distributed_timeout: float = 600.0
-    """Seconds that a process waits for the others before it gives up."""
+    """Seconds a process waits for the others before it gives up."""
 
 
 @dataclass(frozen=True)

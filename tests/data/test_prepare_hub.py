@@ -46,7 +46,7 @@ class Hub:
         self.card: dict[str, Any] = {}
         self.downloads: list[str] = []
 
-    def HfApi(self) -> "Hub":
+    def HfApi(self) -> "Hub":  # noqa: N802 - the name of the class it stands in for
         return self
 
     def dataset_info(self, name: str, revision: str | None = None) -> SimpleNamespace:

@@ -37,15 +37,15 @@ class BaseConfig:
     vocab_size: int = 0
     """Number of tokens; set from the tokenizer."""
     context_length: int = 256
-    """Longest sequence the model sees at once, in tokens."""
+    """Maximum sequence length, in tokens."""
     layers: int = 4
-    """Blocks."""
+    """Number of blocks."""
     d_model: int = 128
-    """Size of a token's vector."""
+    """Embedding dimension: size of the residual stream."""
     dropout: float = 0.0
-    """Share of embeddings, attention weights and sublayer outputs dropped while training."""
+    """Dropout probability of embeddings, attention weights and sublayer outputs."""
     tie_embeddings: bool = True
-    """One matrix for reading and for writing tokens."""
+    """Share the embedding matrix with the output layer."""
 
     def __post_init__(self) -> None:
         """Refuses shapes that cannot be built, before anything is allocated.
@@ -108,9 +108,9 @@ class TransformerConfig(BaseConfig):
     heads: int = 4
     """Attention heads per block."""
     d_ff: int | None = None
-    """Size of the feed-forward layer; auto: four times the width."""
+    """Hidden size of the feed-forward layer; auto: 4 d_model."""
     norm_eps: float = 1e-5
-    """Added under the root of a norm."""
+    """Epsilon of the normalization layers."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -22,7 +22,7 @@ class Config(TransformerConfig):
     """The shape of the model."""
 
     d_ff: int | None = None
-    """Size of the feed-forward layer; auto: four times the width, the only one that exports."""
+    """Hidden size of the feed-forward layer; auto: 4 d_model, the only one that can be exported."""
 
 
 class Model(Architecture):

@@ -27,7 +27,7 @@ class Config(TransformerConfig):
     """The shape of the model."""
 
     positions: Literal["learned", "sinusoidal"] = "learned"
-    """A vector learned for each position, or the fixed sines of Vaswani et al. 2017."""
+    """Position embeddings: learned, or the fixed sinusoids of Vaswani et al. 2017."""
 
 
 def block(

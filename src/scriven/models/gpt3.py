@@ -22,7 +22,7 @@ class Config(TransformerConfig):
     # Brown et al. do not say how wide their bands are. Child et al. 2019, whose pattern it is, take
     # a stride of 128 for text, whatever the context.
     window: int | None = 128
-    """Positions seen in every second layer, the own included; none: all, in every layer."""
+    """Sliding attention window of every second layer, in tokens; none: all layers are dense."""
 
     @property
     def band(self) -> int | None:

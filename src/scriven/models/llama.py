@@ -29,19 +29,19 @@ class Config(TransformerConfig):
     heads: int = 4
     """Query heads per block."""
     kv_heads: int | None = None
-    """Key/value heads; fewer than heads shrink the cache. auto: as many as heads."""
+    """Key/value heads; fewer than heads (GQA) shrink the KV cache. auto: as many as heads."""
     head_dim: int | None = None
-    """Size of a head; auto: width / heads."""
+    """Dimension of each head; auto: d_model / heads."""
     d_ff: int | None = None
-    """Size of the feed-forward layer; auto: 8/3 of the width, in steps of 32."""
+    """Hidden size of the SwiGLU layer; auto: 8/3 d_model, rounded up to a multiple of 32."""
     dropout: float = 0.0
-    """Share of sublayer outputs dropped while training."""
+    """Dropout probability of sublayer outputs."""
     qk_norm: bool = True
-    """RMSNorm of queries and keys (Qwen3)."""
+    """Normalize queries and keys with RMSNorm (Qwen3)."""
     rope_theta: float = 10000.0
-    """Base of the rotary frequencies."""
+    """Base of the rotary frequencies (RoPE)."""
     norm_eps: float = 1e-6
-    """Added under the root of a norm."""
+    """Epsilon of the normalization layers."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

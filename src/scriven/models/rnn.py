@@ -25,17 +25,17 @@ class Config(BaseConfig):
     """The shape of the model."""
 
     context_length: int = 256
-    """Length of a segment, in tokens; gradients stay within it, the state is passed on."""
+    """Segment length in tokens (truncated BPTT); the state is carried to the next segment."""
     layers: int = 2
-    """Recurrent layers."""
+    """Number of recurrent layers."""
     d_model: int = 128
-    """Size of the state of each layer."""
+    """Hidden size of each layer."""
     dropout: float = 0.0
-    """Share of embeddings and of each layer's outputs dropped while training."""
+    """Dropout probability of embeddings and of each layer's outputs."""
     cell: Literal["rnn", "gru", "lstm"] = "lstm"
-    """Kind of layer: plain, with two gates, or with three gates and a cell."""
+    """Recurrent cell: rnn (plain, tanh), gru or lstm."""
     embedding: int | None = None
-    """Size of a token's vector; other than d_model it needs tie_embeddings=false. auto: d_model."""
+    """Embedding dimension; if not d_model, it needs tie_embeddings=false. auto: d_model."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -34,7 +34,7 @@ class Config(TransformerConfig):
     vocab_size: int = 0
     """Number of tokens, the mask included; set from the tokenizer."""
     padding: int | None = None
-    """Id of the token that fills a batch; auto: the last but one, as in tokenizers made here."""
+    """Id of the padding token; auto: the last but one, as in Scriven's tokenizers."""
 
     @property
     def unused_positions(self) -> int:

@@ -32,17 +32,17 @@ class Config(TransformerConfig):
     vocab_size: int = 0
     """Number of tokens, of source and target together; set from the tokenizer."""
     context_length: int = 256
-    """Longest source, and longest target, in tokens."""
+    """Maximum length of source and of target, in tokens."""
     layers: int = 4
-    """Blocks of the decoder."""
+    """Number of decoder blocks."""
     encoder_layers: int | None = None
-    """Blocks of the encoder; auto: as many as the decoder has."""
+    """Number of encoder blocks; auto: as many as the decoder has."""
     activation: Literal["relu", "gelu"] = "relu"
-    """Between the two feed-forward layers."""
+    """Activation function of the feed-forward layer."""
     norm: Literal["post", "pre"] = "post"
-    """Norm after each residual sum (the paper), or before each sublayer and once at the end."""
+    """post-norm, after each residual sum (the paper), or pre-norm, with a final norm."""
     dropout: float = 0.0
-    """Share of embeddings and sublayer outputs dropped while training."""
+    """Dropout probability of embeddings and sublayer outputs."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

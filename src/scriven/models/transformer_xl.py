@@ -31,15 +31,15 @@ class Config(TransformerConfig):
     MAY_BE_ZERO = ("vocab_size", "memory", "evaluation_memory")
 
     context_length: int = 256
-    """Length of a segment, in tokens: what is read at once while training."""
+    """Segment length in training, in tokens."""
     memory: int | None = None
-    """Positions of earlier segments that each layer still sees. auto: as many as the context."""
+    """Memory length in training: cached positions of earlier segments. auto: context_length."""
     evaluation_memory: int | None = None
-    """The same when the model is measured. auto: as while training."""
+    """Memory length in evaluation. auto: as in training."""
     head_dim: int | None = None
-    """Size of a head; auto: width / heads."""
+    """Dimension of each head; auto: d_model / heads."""
     dropout: float = 0.0
-    """Share of embeddings and sublayer outputs dropped while training."""
+    """Dropout probability of embeddings and sublayer outputs."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
