@@ -1,6 +1,6 @@
-"""Writes docs/presets.md, counting every preset: `python docs/make_presets.py`.
+"""Generates docs/presets.md, counting every preset: `python docs/make_presets.py`.
 
-A test compares the file with what this makes, so the page cannot fall behind the code.
+A test compares the page with the output of this script, so the two cannot drift apart.
 """
 
 from pathlib import Path
@@ -15,19 +15,20 @@ PRESETS = Path(__file__).parents[1] / "src" / "scriven" / "presets"
 HEAD = """# Presets
 
 A preset is a TOML file that holds only what differs from the defaults. `--preset` takes the name of
-one of these, or a file of your own; what the command line says wins.
+one of these or a file of your own; the command line overrides it.
 
 ```
 scriven train book.txt --preset nanogpt-cpu
 scriven inspect gpt3-175b
 ```
 
-`inspect` counts on a model that takes no memory, so the largest shape costs no more than the
-smallest. FLOPs are those of one token, forward: two for each weight it meets, and those of
-attention where a token may look, on average over a full context (for an encoder-decoder: one token
-of the target and one of the source). Training takes three times as many.
+`inspect` builds the model on torch's `meta` device, without memory, so the largest shape costs no
+more than the smallest. FLOPs are those of the forward pass per token: two per weight, plus
+attention over the unmasked positions, averaged over a full context (encoder-decoder: one target
+token and one source token). Training takes three times as many.
 
-Vocabularies are those of the papers: a training run takes its own from your text's tokenizer.
+The vocabulary sizes are those of the papers; a training run takes its own from your text's
+tokenizer.
 
 """
 
@@ -46,7 +47,7 @@ PUBLISHED = {
     "gpt3-13b": "13.0B",
     "gpt3-175b": "175.0B",
     "lstm-small": "",
-    "nanogpt-baby": "10.65M, without positions, biases and our 258 more tokens",
+    "nanogpt-baby": "10.65M, without position embeddings, biases and our 258 extra tokens",
     "nanogpt-cpu": "0.80M, counted in the same way",
     "rnn-tiny": "",
     "roberta-base": "125M; 124,697,433 in transformers",
@@ -62,22 +63,24 @@ PUBLISHED = {
 FOOT = """
 Where the two differ:
 
-- **roberta**: transformers has two rows of positions that nothing reads, and one of token types
-  that is added to every token; here the first are made when a run is saved, and the second is part
-  of the positions. That is 3 rows of the width.
-- **transformer-base**: the paper's own shape and vocabulary give 63.1 million with one matrix for
-  all embeddings, as its section 3.4 has it; its table says 65.
-- **gpt3-xl, gpt3-13b**: the paper's table has 24 heads of 128 at a width of 2048, and a width of
-  5140 for 40 heads of 128. Neither can be built as it stands; 16 heads and a width of 5120 can, and
-  have the parameters that the table gives.
-- **gpt3-\\***: every other layer sees a band of 128 positions, as Child et al. 2019 have it for
-  text; the paper does not say how wide its bands are. `--model.window=none` makes all layers dense.
-- **transformer-xl-wt103**: the authors' adaptive softmax saves arithmetic, but keeps one width for
-  all words in this model, so a full softmax has the same parameters.
+- **roberta**: transformers has two unused position embeddings, and a token type embedding that is
+  added to every token. Scriven adds the first when it saves a run, and the second is part of its
+  position embeddings. These are 3 vectors of d_model.
+- **transformer-base**: the paper's own shape and vocabulary give 63.1 million with shared
+  embeddings, as in its section 3.4; its table says 65.
+- **gpt3-xl, gpt3-13b**: the paper's table has 24 heads of 128 with a d_model of 2048, and a
+  d_model of 5140 for 40 heads of 128. Neither can be built as it stands; 16 heads and a d_model
+  of 5120 can, and have the parameters that the table gives.
+- **gpt3-\\***: every other layer has a sliding window of 128 tokens, as in Child et al. 2019 for
+  text; the paper does not give the width of its bands. `--model.window=none` makes all layers
+  dense.
+- **transformer-xl-wt103**: the authors' adaptive softmax saves computation, but has the same
+  embedding dimension for all words in this model, so a full softmax has the same parameters.
 
 ## shakeGPT
 
-Three models of Shakespeare, with the settings of their authors. The first with a recipe of ours:
+Three models of Shakespeare with the settings of their authors. This trains the first with Scriven's
+own recipe:
 
 ```
 scriven train book.txt --preset shakegpt-v1 --out runs/v1 --optim.optimizer=muon \\
@@ -85,40 +88,39 @@ scriven train book.txt --preset shakegpt-v1 --out runs/v1 --optim.optimizer=muon
     --optim.warmup_fraction=0.02 --train.batch_size=auto --model.dropout=0
 ```
 
-| | their formula | counted here | in blocks | rows beside the blocks, theirs | ours |
+| | their formula | counted here | in blocks | vectors outside the blocks, theirs | ours |
 |---|---|---|---|---|---|
 {rows}
 
-Their figures come from a formula that we have not seen, but what it counts can be told apart. v3
-has 98,304 more than v2, which are 256 × 384: the learned positions. With blocks like ours (four
-attention matrices and a feed-forward layer of twice the width, biases and two norms:
-8 × width² + 11 × width), exactly 10,000 rows of width 32 are left in v1, and 6,722 rows of width
-384 in v2 and, beside the positions, in v3: far more than an embedding of 65 characters and a head
-need. Their figures count these rows. Ours count what is built: 65 characters, the 256 bytes that
-let it read any text, 2 special tokens, a last norm of two rows, and one matrix for reading and
-writing.
+Their figures come from a formula that we have not seen, but its parts can be inferred. v3 has
+98,304 parameters more than v2, which are 256 × 384: the learned position embeddings. With blocks
+like ours (four attention matrices and a feed-forward layer of 2 d_model, biases and two norms:
+8·d_model² + 11·d_model), exactly 10,000 vectors of 32 are left in v1, and 6,722 vectors of 384 in
+v2 and, beside the positions, in v3: far more than an embedding of 65 characters and an output
+layer need. Ours count what is built: 65 characters, the 256 bytes that let it encode any text, 2
+special tokens, a final norm of two vectors, and a tied embedding matrix.
 """
 
 SHAKEGPT = {"shakegpt-v1": 422_528, "shakegpt-v2": 9_684_480, "shakegpt-v3": 9_782_784}
 
 
 def page() -> str:
-    """The whole page."""
+    """The page."""
     lines = [
-        "| preset | architecture | layers | heads | width | context | vocabulary | parameters | "
+        "| preset | architecture | layers | heads | d_model | context | vocabulary | parameters | "
         "published | FLOPs |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    found = {path.stem: inspect(path.stem) for path in sorted(PRESETS.glob("*.toml"))}
-    lines += [row(name, data) for name, data in found.items()]
-    named = [f"- `{name}`: {purpose(name)}" for name in found]
-    rows = "\n".join(shakegpt(name, found[name]) for name in SHAKEGPT)
-    about = "\n## What each is\n\n" + "\n".join(named) + "\n"
+    presets = {path.stem: inspect(path.stem) for path in sorted(PRESETS.glob("*.toml"))}
+    lines += [row(name, data) for name, data in presets.items()]
+    purposes = [f"- `{name}`: {purpose(name)}" for name in presets]
+    rows = "\n".join(shakegpt(name, presets[name]) for name in SHAKEGPT)
+    about = "\n## What each is\n\n" + "\n".join(purposes) + "\n"
     return HEAD + "\n".join(lines) + "\n" + FOOT.replace("{rows}", rows) + about
 
 
 def row(name: str, data: dict[str, Any]) -> str:
-    """One preset."""
+    """The table row of one preset."""
     model = data["model"]
     shape = [model["layers"], model.get("heads", "–"), model["d_model"], model["context_length"]]
     cells = [f"`{name}`", data["architecture"], *shape, f"{model['vocab_size']:,}"]
@@ -127,21 +129,21 @@ def row(name: str, data: dict[str, Any]) -> str:
 
 
 def purpose(name: str) -> str:
-    """The first sentence of its file."""
+    """The first sentence of the preset's file."""
     lines = (PRESETS / f"{name}.toml").read_text(encoding="utf-8").splitlines()
     comment = [line.removeprefix("#").strip() for line in lines if line.startswith("#")]
     return " ".join(comment).replace("et al. ", "et al.\u00a0").split(". ")[0].rstrip(".") + "."
 
 
 def shakegpt(name: str, data: dict[str, Any]) -> str:
-    """Their figure and ours, in blocks and in rows of the width."""
+    """The published count and ours: in blocks, and in vectors of d_model outside them."""
     model = data["model"]
-    width, layers = model["d_model"], model["layers"]
-    blocks = layers * (8 * width**2 + 11 * width)
+    d_model, layers = model["d_model"], model["layers"]
+    blocks = layers * (8 * d_model**2 + 11 * d_model)
     learned = read_named_preset(name).get("model.positions") == "learned"
     positions = model["context_length"] if learned else 0
     theirs, ours = (
-        (count - blocks) / width - positions for count in (SHAKEGPT[name], data["parameters"])
+        (count - blocks) / d_model - positions for count in (SHAKEGPT[name], data["parameters"])
     )
     extra = f" + {positions} positions" if positions else ""
     cells = [f"{SHAKEGPT[name]:,}", f"{data['parameters']:,}", f"{blocks:,}"]
