@@ -127,7 +127,8 @@ def user_defaults(path: str | None, environment: Mapping[str, str]) -> dict[str,
         environment: `SCRIVEN_OPTIM_LR` is `optim.lr`, `SCRIVEN_BUDGET` the flag `--budget`.
 
     Raises:
-        SettingError: the file cannot be read, or names an unknown section or flag.
+        SettingError: the file cannot be read, or names an unknown section or flag; or a value is a
+            .py file, which would be run as code.
     """
     file = Path(CONFIG_FILE if path is None else path)
     values = read_preset(file) if path is not None or file.is_file() else {}
@@ -141,14 +142,20 @@ def user_defaults(path: str | None, environment: Mapping[str, str]) -> dict[str,
             section, _, key = name.removeprefix(ENVIRONMENT).lower().partition("_")
             # other variables with this prefix belong to somebody else, as SCRIVEN_CACHE
             if key and section in SECTIONS:
+                _refuse_code(name, f"{section}.{key}", value)
                 values[f"{section}.{key}"] = value
             elif not key and section in FLAGS:
+                _refuse_code(name, section, value)
                 values[section] = value
     return values
 
 
 def read_preset(path: Path) -> dict[str, object]:
-    """The dotted settings of a TOML file, which holds only what differs from the defaults."""
+    """The dotted settings of a TOML file, which holds only what differs from the defaults.
+
+    Raises:
+        SettingError: the file cannot be read, or names a .py file.
+    """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -159,7 +166,22 @@ def read_preset(path: Path) -> dict[str, object]:
             flat[section] = values
             continue
         flat.update({f"{section}.{key}": value for key, value in values.items()})
+    for name, value in flat.items():
+        _refuse_code(str(path), name, value)
     return flat
+
+
+def _refuse_code(source: str, name: str, value: object) -> None:
+    """Refuses a .py file that is named anywhere but on the command line or in Python.
+
+    A user's optimizer, schedule or tracker is run as code: a file that lies in the current folder,
+    or a variable of the environment, must not decide what is run.
+    """
+    if any(part.strip().endswith(".py") for part in str(value).split(",")):
+        raise SettingError(
+            f"{source}: {name} = {value} would run code: a .py file is taken from the command "
+            f"line only, as --{name} {value}"
+        )
 
 
 def to_dict(settings: object) -> dict[str, Any]:

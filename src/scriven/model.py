@@ -51,9 +51,9 @@ class Model:
     @cached_property
     def engine(self) -> Engine:
         """The generation engine, with a copy of the weights prepared for inference."""
-        opening = self.metadata["data"].get("opening")
+        bos = self.metadata["data"].get("bos")
         twin = prepare_for_inference(self.task, self.runtime, self._inference_dtype)
-        return Engine(twin, self.tokenizer, self.runtime, opening)
+        return Engine(twin, self.tokenizer, self.runtime, bos)
 
     @property
     def results(self) -> dict[str, Any]:

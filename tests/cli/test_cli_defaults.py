@@ -113,6 +113,43 @@ def test_a_wrong_variable_is_refused_and_one_of_others_is_none(
     assert "did you mean --optim.lr?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("optim", "optimizer", "./mine.py"),
+        ("optim", "lr_schedule", "mine.py"),
+        ("train", "trackers", "jsonl, ./mine.py"),
+        ("", "arch", "./mine.py"),
+    ],
+)
+@pytest.mark.parametrize("source", ["scriven.toml", "preset.toml", "environment"])
+def test_code_is_never_run_because_a_file_or_a_variable_names_it(
+    section: str,
+    name: str,
+    value: str,
+    source: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("book.txt").write_text("It was a dark and stormy night. " * 60, encoding="utf-8")
+    Path("mine.py").write_text("open('was_run', 'w').close()\n")
+    if source == "environment":
+        variable = f"SCRIVEN_{section}_{name}" if section else f"SCRIVEN_{name}"
+        monkeypatch.setenv(variable.upper(), value)
+    else:
+        Path(source).write_text(
+            f'[{section}]\n{name} = "{value}"\n' if section else f'{name} = "{value}"\n'
+        )
+    if source == "preset.toml":
+        Path("scriven.toml").write_text('preset = "preset.toml"\n')
+    assert run(["train", "book.txt", "--budget", "1steps", "--size", "tiny", "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert "from the command line only" in error and error.count("\n") == 1
+    assert not Path("was_run").exists() and not Path("runs").exists()
+
+
 def test_a_command_takes_only_what_is_meant_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

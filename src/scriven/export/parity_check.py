@@ -322,8 +322,8 @@ def _prompt(loaded: Loaded, text: str, length: int, most: int) -> list[int]:
 
 def _sample(loaded: Loaded, length: int) -> list[str]:
     """Three texts sampled from the model."""
-    opening = loaded.metadata.get("data", {}).get("opening")
-    engine = Engine(loaded.task, loaded.tokenizer, None, opening)
+    bos = loaded.metadata.get("data", {}).get("bos")
+    engine = Engine(loaded.task, loaded.tokenizer, None, bos)
     results = engine.generate([""] * 3, SamplingParams(), length, seed=0, ignore_eos=True)
     return [each.text for each in results]
 

@@ -294,7 +294,7 @@ def _metadata(hf: HFFolder, name: str, path: Path, out: Path, parameters: int) -
         "reasons": {},
         "command": "",
         "environment": runtime.describe(),
-        "data": {"fingerprint": None, "sources": [], "opening": _first_token(hf)},
+        "data": {"fingerprint": None, "sources": [], "bos": _first_token(hf)},
         "tokenizer": {
             "kind": hf.tokenizer.kind,
             "vocab_size": hf.tokenizer.vocab_size,

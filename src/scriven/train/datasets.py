@@ -137,7 +137,7 @@ class TextDataset(TrainDataset):
             "train_tokens": len(corpus.train),
             "validation_tokens": len(corpus.validation),
             "validation_bytes": corpus.validation_bytes,
-            "opening": self.bos,
+            "bos": self.bos,
         }
 
     @cached_property

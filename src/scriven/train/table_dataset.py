@@ -97,7 +97,7 @@ class TableDataset(TrainDataset):
             "validation_rows": len(self.validation),
             "train_tokens": train_tokens,
             "validation_tokens": validation_tokens,
-            "opening": self.bos,
+            "bos": self.bos,
         }
 
     def batch(self, sample: int) -> Batch:
