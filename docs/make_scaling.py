@@ -1,6 +1,6 @@
-"""Writes docs/scaling.md, by calculation and from our own fits: `python docs/make_scaling.py`.
+"""Generates docs/scaling.md, by calculation and from our own fits: `python docs/make_scaling.py`.
 
-A test compares the file with what this makes, so the page cannot fall behind the code.
+A test compares the page with the output of this script, so the two cannot drift apart.
 """
 
 import json
@@ -17,9 +17,9 @@ RESULTS = Path(__file__).parents[1] / "bench" / "results.jsonl"
 
 HEAD = """# Scaling
 
-One dial, `--size` or `--budget`, sets shape, batch, learning rates and horizon together. `plan`
-says what would be trained and what it would take, before anything is built; `train` follows the
-same rules, in `src/scriven/train/scaling.py`.
+One setting, `--size` or `--budget`, determines model shape, batch size, learning rates and number of
+training tokens together. `plan` says what would be trained and what it would take, before anything
+is built; `train` follows the same rules, in `src/scriven/train/scaling_laws.py`.
 
 ```
 scriven plan --size 1B --gpus 8 --device h100
@@ -28,51 +28,51 @@ scriven plan --size 1B --gpus 64 --device h100 --tokens 40GB --json
 scriven plan --size 12M --device cpu
 ```
 
-Without a device it takes what this machine has, and measures it for half a second. What it prints
-last is the command that does what was planned.
+Without `--device` it plans for this machine, which it benchmarks for half a second. Its last line is
+the command that trains as planned.
 
-Everything on this page is a calculation from stated rates, made by `python docs/make_scaling.py`;
-only [our own fits](#fits-of-our-own) were measured here. [Below](#against-published-figures) it
-stands beside trainings that others published.
+Everything on this page is calculated from stated rates, by `python docs/make_scaling.py`; only
+[our own fits](#our-own-fits) were measured. [Below](#against-published-figures) the calculation is
+compared with published training runs.
 
 ## The rules
 
-| what | rule | from |
+| what | rule | source |
 |---|---|---|
-| shape | `--size` is 12 x layers x width², the parameters in blocks. From 25M on the width is a multiple of 128 and heads have 64 numbers, from a width of 2048 on 128; width over layers rises from 64 at 1B to 128 at 8B. Smaller shapes have heads of 32 and a width of 64 x layers | Kaplan et al. 2020, sections 2.1 and 3.1: loss hardly depends on the proportions. Brown et al. 2020, table 2.1, for the proportions of large ones |
-| window | 256; 1024 on a GPU with more than 20M tokens | |
+| shape | `--size` is 12 x layers x d_model², the parameters in blocks. From 25M on d_model is a multiple of 128 and the head dimension is 64, or 128 from a d_model of 2048 on; d_model / layers rises from 64 at 1B to 128 at 8B. Smaller shapes have a head dimension of 32 and a d_model of 64 x layers | Kaplan et al. 2020, sections 2.1 and 3.1: the loss hardly depends on the proportions. Brown et al. 2020, table 2.1, for the proportions of large models |
+| context length | 256; 1024 on a GPU with more than 20M tokens | |
 | vocabulary | grows with the text, up to 32,768 | [tokenizers.md](tokenizers.md) |
-| horizon | 20 tokens for each parameter, unless told | Hoffmann et al. 2022, table 3 |
-| passes | a text read up to four times teaches almost as much as fresh text; after that more parameters and tokens bring little | Muennighoff et al. 2023 |
-| batch | 2,048 tokens on a processor. On a GPU 32,768 up to a horizon of 14M tokens, from there on with its power of 0.383, as a power of two | Bergsma et al. 2025: the best batch depends on the tokens, not on the parameters. Where it starts is our choice: it meets 524,288 at 20G tokens, what Brown et al. used up to 760M parameters |
-| rate of matrices | 0.02 for Muon at every size | an orthogonal update changes what a layer gives out by as much at every width: Jordan et al. 2024, Bernstein and Newhouse 2024 |
-| rate of the rest | 0.003 x √(128 / width) beside Muon, 0.002 x √(128 / width) for AdamW alone | between a constant rate and the 1 / width that Yang et al. 2022 (muP) have for AdamW's matrices; a choice, not a fit |
-| epochs, seconds, steps | a budget in tokens or epochs says how many tokens there will be, so the batch grows with it; one in seconds or steps does not, so the batch stays the usual one. `plan --budget 24h` therefore ends in a command with tokens | |
+| training tokens | 20 per parameter by default | Hoffmann et al. 2022, table 3 |
+| epochs | up to four epochs are almost as good as fresh text; after that more parameters and tokens help little | Muennighoff et al. 2023 |
+| batch size | 2,048 tokens on a CPU. On a GPU 32,768 for up to 14M training tokens, then growing with their power of 0.383, rounded to a power of two | Bergsma et al. 2025: the best batch size depends on the number of tokens, not on that of parameters. The starting point is our choice: it gives 524,288 at 20G tokens, what Brown et al. used up to 760M parameters |
+| learning rate of Muon | 0.02 at every size | an orthogonal update changes a layer's output equally at every d_model: Jordan et al. 2024, Bernstein and Newhouse 2024 |
+| learning rate of AdamW | 0.003 x √(128 / d_model) beside Muon, 0.002 x √(128 / d_model) for AdamW alone | between a constant and the 1 / d_model of muP (Yang et al. 2022) for AdamW's matrices; a choice, not a fit |
+| budgets | a budget in tokens or epochs fixes the number of tokens, so the batch size grows with it; one in seconds or steps does not, so the default batch size is used. `plan --budget 24h` therefore ends in a command with tokens | |
 
 ## The formulas
 
-N parameters, L layers, width W, context T, vocabulary V, n devices, B tokens of an update.
+N parameters, L layers, d = d_model, T context length, V vocabulary size, n devices.
 
 | | |
 |---|---|
-| FLOPs of a token | 3 x (2 x weights that multiply + 4 L W (T + 1) / 2), the second part for attention that sees half the window on average (Kaplan et al. 2020, section 2.1); 4/3 of it with checkpointing |
+| FLOPs per token | 3 x (2 x weights in matmuls + 4 L d (T + 1) / 2), the second term for causal attention, which sees half of the context on average (Kaplan et al. 2020, section 2.1); 4/3 of it with activation checkpointing |
 | weights, gradients | 4 N bytes each |
-| optimizer | 8 N bytes for AdamW's two moments; 4 bytes for each weight that Muon moves |
-| copies | 2 N bytes: weights in bfloat16, which products use. fsdp: of two blocks and of what is not in blocks |
-| activations | 24 L W numbers for each token of a micro-batch, at 2.4 bytes (products in bfloat16, norms in float32); with checkpointing 4 L W bytes and all of one block |
-| logits | 12 V bytes for each token of a micro-batch |
-| sent, ddp | 8 N (n - 1) / n bytes from each device for an update: gradients go round a ring twice |
-| sent, fsdp | 8 N (n - 1) / n bytes for each micro-batch: weights in bfloat16 for forward and for backward, gradients in float32 |
-| Muon | 5 rounds of 4 r² c + 2 r³ FLOPs for each matrix of r x c; those of one shape are divided among devices, and go round after it, 2 r c bytes; fsdp gathers them first, 4 r c bytes. At once up to 2^27 numbers, 20 bytes each, when activations are gone |
-| starts | 5 µs for each of about 92 operations of a layer and a micro-batch, forward and backward, without compilation |
-| an update | the longest of arithmetic, communication and starts, which run side by side, then Muon's part and the reading and writing of 28 N bytes by the optimizer |
+| optimizer | 8 N bytes for AdamW's two moments; 4 bytes per weight trained by Muon |
+| copies | 2 N bytes: bfloat16 weights for the matmuls. FSDP: those of two blocks, and all weights outside of blocks |
+| activations | 24 L d values per token of a micro-batch, at 2.4 bytes (matmuls in bfloat16, norms in float32); with activation checkpointing 4 L d bytes, and all of one block |
+| logits | 12 V bytes per token of a micro-batch |
+| traffic, DDP | 8 N (n - 1) / n bytes sent by each device per step: a ring all-reduce of the gradients |
+| traffic, FSDP | 8 N (n - 1) / n bytes per micro-batch: bfloat16 weights for forward and backward, float32 gradients |
+| Muon | 5 Newton-Schulz iterations of 4 r² c + 2 r³ FLOPs for each matrix of r x c; matrices of the same shape are divided among the devices and broadcast afterwards, 2 r c bytes; FSDP gathers them first, 4 r c bytes. Up to 2^27 values at once, 20 bytes each, after the activations are freed |
+| kernel launches | 5 µs for each of about 92 operations per layer and micro-batch, forward and backward, without compilation |
+| a step | the longest of computation, communication and kernel launches, which overlap; then Muon's part, and the optimizer's reading and writing of 28 N bytes |
 
-fsdp divides weights, gradients and optimizer by n, and is reckoned with weights that are gathered in
-bfloat16. Rates are those of data sheets (dense bfloat16, memory, NVLink in one direction, and the
-network of NVIDIA's own computers, 8 links of 200 Gb/s for an A100 and of 400 Gb/s for an H100);
-`--peak`, `--network` and `--utilisation` replace them. Products are taken to reach 40 % of the peak.
-Of the layouts that fit into 90 % of the memory, the simplest that is within 5 % of the fastest is
-chosen: ddp, fsdp, then both with checkpointing.
+FSDP divides weights, gradients and optimizer state by n; weights are assumed to be gathered in
+bfloat16. The rates are those of data sheets (dense bfloat16, memory, NVLink in one direction, and the
+network of NVIDIA's own servers, 8 links of 200 Gb/s for an A100 and of 400 Gb/s for an H100);
+`--peak`, `--network` and `--utilisation` replace them. Matmuls are assumed to reach 40 % of the peak.
+Of the layouts that fit into 90 % of the memory, the simplest within 5 % of the fastest is chosen:
+DDP, FSDP, then both with activation checkpointing.
 
 """  # noqa: E501
 
@@ -80,7 +80,7 @@ SIZES = {
     "1M": 1, "10M": 1, "30M": 1, "124M": 1, "350M": 8, "1B": 8, "3B": 8, "7B": 64, "13B": 64,
     "70B": 512, "175B": 1024,
 }  # fmt: skip
-"""Sizes, and on how many devices their times are given."""
+"""Sizes, and the number of devices for which their times are given."""
 
 COUNTS = (1, 8, 64, 256, 1024)
 
@@ -92,37 +92,37 @@ CLUSTER = """
 
 
 def page() -> str:
-    """The whole page."""
+    """The page."""
     return HEAD + sizes() + layouts() + bottlenecks() + corpus() + published() + fits() + CLUSTER
 
 
 def sizes() -> str:
-    """Shape, batch, rates and horizon of each size."""
+    """Shape, batch size, learning rate, tokens and time of each size."""
     rows = []
     for size, gpus in SIZES.items():
         data = plan(size, device="h100", gpus=gpus)
         model = data["model"]
         rows.append([
             f"`{size}`", model["layers"], model["heads"], f"{model['d_model']:,}",
-            f"{data['parameters']:,}", f"{data['tokens_per_step']:,}",
+            f"{data['parameters']:,}", f"{data['batch_tokens']:,}",
             f"{data['rates']['rest']:.2g}", si(data["tokens"]),
             f"{si(data['flops_per_token'])}", f"{data['flops']:.2g}", f"{gpus:,}",
             rough_duration(data["seconds"]), f"{data['share_of_peak']:.0%}",
         ])  # fmt: skip
     head = (
-        "size layers heads width parameters batch,_tokens rate horizon,_tokens FLOPs_of_a_token "
-        "FLOPs_in_all H100 time of_the_peak"
+        "size layers heads d_model parameters batch,_tokens AdamW_lr training_tokens "
+        "FLOPs_per_token total_FLOPs H100 time MFU"
     )
     return f"""## Each size
 
-With its own vocabulary, window and horizon, `scriven plan --size 1B --gpus 8 --device h100` and so
-on:
+With the vocabulary, context length and training tokens of its size: `scriven plan --size 1B
+--gpus 8 --device h100` and so on. MFU is model FLOPs utilisation, the fraction of the peak.
 
 {table(head, rows)}"""
 
 
 def layouts() -> str:
-    """Memory and traffic of the layouts."""
+    """Memory and traffic of each layout."""
     rows = []
     for size in ("124M", "1B", "7B", "13B", "70B", "175B"):
         data = plan(size, device="h100", gpus=64)
@@ -131,20 +131,20 @@ def layouts() -> str:
                      *(si(sent) + "B" for sent in data["bytes_sent_per_token"].values()),
                      data["layout"] or "none"])  # fmt: skip
     head = (
-        "size ddp,_GB fsdp,_GB ddp_with_checkpointing,_GB fsdp_with_checkpointing,_GB sent,_ddp "
-        "sent,_fsdp chosen"
+        "size DDP,_GB FSDP,_GB DDP_with_checkpointing,_GB FSDP_with_checkpointing,_GB sent,_DDP "
+        "sent,_FSDP chosen"
     )
     return f"""
 ## Memory and communication
 
-On 64 H100: memory of a device with one sequence at a time, what it sends for each token that it
-reads, and the layout that is chosen:
+On 64 H100: memory per device at a micro-batch size of 1, bytes sent per token that the device
+processes, and the chosen layout:
 
 {table(head, rows)}"""
 
 
 def bottlenecks() -> str:
-    """What takes longest, by size and devices."""
+    """The longest part of a step, by size and number of devices."""
     rows = []
     for size in SIZES:
         cells = []
@@ -157,64 +157,61 @@ def bottlenecks() -> str:
     return f"""
 ## The bottleneck
 
-Share of the peak of all devices, and the part of an update that takes longest, by the number of
-H100. The batch is that of the size, so at some number each device has too little of it:
+MFU over all devices, and the longest part of a step, by the number of H100. The batch size is that
+of the model size, so from some number on each device has too little work:
 
 {table("size " + " ".join(f"{count:,}" for count in COUNTS), rows)}
 {named}
-- *memory*: it does not fit
+- *memory*: it does not fit into memory
 """
 
 
 def corpus() -> str:
-    """1 B parameters on a text of 40 GB."""
+    """1 B parameters on 40 GB of text."""
     rows = []
     for gpus in (8, 16, 32, 64, 128, 256, 512, 1024):
-        asked: dict[str, Any] = {"device": "h100", "gpus": gpus, "tokens": "40GB"}
-        once = plan("1B", **asked)
-        full = plan("1B", budget="21.3Gtokens", **asked)
-        plain = plan("1B", budget="21.3Gtokens", **asked, settings={"optim.optimizer": "adamw"})
+        args: dict[str, Any] = {"device": "h100", "gpus": gpus, "tokens": "40GB"}
+        once = plan("1B", **args)
+        full = plan("1B", budget="21.3Gtokens", **args)
+        plain = plan("1B", budget="21.3Gtokens", **args, settings={"optim.optimizer": "adamw"})
         rows.append([
             f"{gpus:,}", si(once["tokens_per_second"]), f"{once['share_of_peak']:.0%}",
             rough_duration(once["seconds"]), rough_duration(full["seconds"]),
             f"{full['seconds'] * gpus / 3600:,.0f}", once["bottleneck"],
             rough_duration(plain["seconds"]), plain["bottleneck"],
         ])  # fmt: skip
-    head = (
-        "H100 tokens/s of_the_peak one_pass 21.3_G_tokens device_hours bottleneck with_AdamW "
-        "bottleneck"
-    )
+    head = "H100 tokens/s MFU one_epoch 21.3_G_tokens device_hours bottleneck with_AdamW bottleneck"
     data = plan("1B", device="h100", gpus=8, tokens="40GB")
     return f"""
 ## 40 GB of text, 1 B parameters
 
-A corpus as large as that of GPT-2 (Radford et al. 2019) has {si(data["tokens"])} tokens at 4.4
-bytes each (OpenWebText in GPT-2's tokens: 9.04 G). One pass is {data["tokens_per_parameter"]:.2g}
-tokens for each parameter; 20 for each are {21.3e9 / data["tokens"]:.2g} passes.
-`scriven plan --size 1B --gpus 64 --device h100 --tokens 40GB`, with that budget, and with
-`--optim.optimizer adamw`:
+A corpus as large as that of GPT-2 (Radford et al. 2019) has {si(data["tokens"])} tokens of 4.4
+bytes (OpenWebText in GPT-2's tokens: 9.04 G). One epoch is {data["tokens_per_parameter"]:.2g}
+tokens per parameter; 20 per parameter are {21.3e9 / data["tokens"]:.2g} epochs.
+`scriven plan --size 1B --gpus 64 --device h100 --tokens 40GB`, the same with
+`--budget 21.3Gtokens`, and with `--optim.optimizer adamw`:
 
 {table(head, rows)}
-A step has {data["batch_size"]} sequences, so at most {data["batch_size"]} devices can
-share it and the others idle. A larger batch (`--train.batch_size`) would use them, at more tokens
-for the same loss. What Muon does once for an update is divided among as many devices as there
-are matrices of a shape, and becomes no less beyond; AdamW has nothing like it, and needs more
-tokens for the same loss (Jordan et al. 2024).
+A step has {data["batch_size"]} sequences, so at most {data["batch_size"]} devices can share it;
+the others idle. A larger batch size (`--train.batch_size`) would use them, but takes more tokens
+for the same loss. Muon's orthogonalisation, once per step, is divided among at most as many devices
+as there are matrices of the same shape; AdamW has no such cost, but needs more tokens for the same
+loss (Jordan et al. 2024).
 """
 
 
 def published() -> str:
-    """Ours beside what others published."""
+    """Our calculation beside published figures."""
     gpt3 = inspect("gpt3-175b")["flops_training"] * 300e9
     zero = plan("7.5B", device="a100", gpus=64, settings={"optim.optimizer": "adamw"})
     each = [_states(zero["memory"][name]) / zero["parameters"] * 7.5e9 for name in ("ddp", "fsdp")]
     rows = [
         ["GPT-3 175B, 300 G tokens: FLOPs", "Brown et al. 2020, table D.1", "3.14e+23",
          f"{gpt3:.3g}", f"{gpt3 / 3.14e23:.2f}", ""],
-        ["7.5 B parameters, AdamW, 64 devices: weights, gradients and moments, ddp",
+        ["7.5 B parameters, AdamW, 64 devices: weights, gradients and moments, DDP",
          "Rajbhandari et al. 2020, figure 1", "120 GB", f"{each[0] / 1e9:.3g} GB",
          f"{each[0] / 120e9:.2f}", ""],
-        ["the same, all of it divided", "the same", "1.9 GB", f"{each[1] / 1e9:.3g} GB",
+        ["the same, all of it sharded", "the same", "1.9 GB", f"{each[1] / 1e9:.3g} GB",
          f"{each[1] / 1.9e9:.2f}", ""],
     ]  # fmt: skip
     for what, source, hours, data in timed():
@@ -223,19 +220,19 @@ def published() -> str:
         rows.append([
             what, source, f"{hours:,.0f} h", f"{ours:,.0f} h", f"{ours / hours:.2f}", f"{share:.0%}"
         ])  # fmt: skip
-    head = "what source published here ratio share_of_the_peak_that_they_reached"
+    head = "what source published calculated ratio their_MFU"
     return f"""
 ## Against published figures
 
-Device hours are reckoned with 40 % of the peak for products; the last column is what their hours
-come to with our FLOPs. Attention counts as half of what a formula without a causal mask gives, so
-the shares are lower than those that some publish (torchtitan: 56.8 %).
+Device hours are calculated with matmuls at 40 % of the peak; the last column is the MFU that
+follows from the published hours and our FLOPs. Causal attention counts half of the FLOPs of full
+attention, so the MFU is lower than the one some publish (torchtitan: 56.8 %).
 
 {table(head, rows)}
-FLOPs and memory agree to 2 %. Hours are as far off as the share of the peak is from 40 %, as they
-must be: good programs reach 41 to 59 %, nanoGPT's first recipe 27 %. Llama 3 8B is further off, as
-here all activations are computed again, a third more arithmetic, and there a part of them. Where a
-program is known, `--utilisation` takes its share.
+FLOPs and memory agree to 2 %. Hours are as far off as the MFU is from 40 %, as they must be: good
+programs reach 41 to 59 %, nanoGPT's first recipe 27 %. Llama 3 8B is further off because our
+calculation recomputes all activations, a third more FLOPs, and torchtitan only a part of them. For
+a program whose utilisation is known, set `--utilisation`.
 """
 
 
@@ -269,15 +266,15 @@ XL = GPT2 | {"model.layers": 48, "model.heads": 25, "model.d_model": 1600, "trai
 
 
 def fits() -> str:
-    """Losses of small trainings, the law through them, and what other rates and batches do."""
+    """Losses of small models, the fitted scaling law, and other learning rates and batch sizes."""
     grid: dict[float, dict[float, float]] = {}
     for row in measured("loss by size"):
         grid.setdefault(row["parameters"], {})[row["tokens"]] = row["loss"]
     tokens = sorted({each for losses in grid.values() for each in losses})
     head = "parameters_in_blocks " + " ".join(f"{each / 1e6:.1f}_M_tokens" for each in tokens)
     losses = [
-        [f"{size:,.0f}", *(f"{found[each]:.3f}" for each in tokens)]
-        for size, found in sorted(grid.items())
+        [f"{size:,.0f}", *(f"{by_tokens[each]:.3f}" for each in tokens)]
+        for size, by_tokens in sorted(grid.items())
     ]
     law = measured("law of loss")[-1]
     a, b = law["size_power"], law["data_power"]
@@ -287,64 +284,65 @@ def fits() -> str:
         best = ratio ** (1 / (a + b)) * (flops / 6) ** (b / (a + b))
         rows.append([f"{flops:.0e}", f"{best:,.0f}", f"{flops / 6 / best:,.0f}",
                      f"{flops / 6 / best**2:,.1f}"])  # fmt: skip
-    dials: dict[tuple[str, str], list[str]] = {}
+    by_setting: dict[tuple[str, str], list[str]] = {}
     for row in measured("loss around a dial"):
-        dials.setdefault((row["dial"], row["shape"]), []).append(
+        by_setting.setdefault((row["dial"], row["shape"]), []).append(
             f"{row['value']:g}: {row['loss']:.3f}"
         )
-    around = [[NAMES[dial], shape, ", ".join(found)] for (dial, shape), found in dials.items()]
+    around = [[NAMES[name], shape, ", ".join(each)] for (name, shape), each in by_setting.items()]
     return f"""
-## Fits of our own
+## Our own fits
 
-`python bench/fits.py` trains four shapes on the built-in plays, letter by letter, each letter once
-at most, with the recipe of `train` and one seed. Loss in nats for each letter:
+`python bench/fits.py` trains four shapes on the characters of the built-in plays, for less than one
+epoch, with the recipe of `train` and one seed. Loss in nats per character:
 
 {table(head, losses)}
-Through them goes the law of Hoffmann et al. 2022 (equation 2), N the parameters in blocks, D the
-tokens, with a root mean square error of {law["error"]:.3f} nats:
+The scaling law of Hoffmann et al. 2022 (equation 2), with N the parameters in blocks and D the
+tokens, fits them with a root mean square error of {law["error"]:.3f} nats:
 
     L = {law["floor"]:.2f} + {law["size"]:.3g} / N^{a:.2f} + {law["data"]:.3g} / D^{b:.2f}
 
-By it the least loss for 6 N D operations is at
+By this fit the lowest loss for 6 N D FLOPs is at
 
-{table("operations parameters_in_blocks tokens tokens_for_each_parameter", rows)}
-Other rates of the matrices and other batches, in windows of 256, after a million tokens; the usual
-one in the middle:
+{table("FLOPs parameters_in_blocks tokens tokens_per_parameter", rows)}
+Other learning rates of Muon and other batch sizes, in sequences of 256, after a million tokens; the
+default is in the middle:
 
-{table("dial shape loss_of_each_value", around)}
-Smaller updates learn more from each token, and need more time for it. Four small sizes, letters
-instead of words, one corpus and one seed: this says how loss falls on a processor, and nothing of a
-billion parameters. The batch and the rates of large models are figures of others, carried over.
-`--optim.lr`, `--optim.muon_lr` and `--train.batch_size` are yours.
+{table("setting shape loss_at_each_value", around)}
+Smaller batches learn more per token, but take more time per token. Four small models, characters
+instead of BPE tokens, one corpus and one seed: this shows how the loss falls on a CPU, and nothing
+about a billion parameters. The batch sizes and learning rates of large models are taken from the
+papers above; set `--optim.lr`, `--optim.muon_lr` and `--train.batch_size` to override them.
 """
 
 
 def measured(what: str) -> list[dict[str, Any]]:
-    """The newest rows of a measurement: those of the commit that measured it last."""
+    """The newest rows of a measurement, those of the last commit that was measured."""
     lines = map(json.loads, RESULTS.read_text(encoding="utf-8").splitlines())
-    found = [row for row in lines if row["what"] == what]
-    return [row for row in found if row["commit"] == found[-1]["commit"]]
+    rows = [row for row in lines if row["what"] == what]
+    return [row for row in rows if row["commit"] == rows[-1]["commit"]]
 
 
-NAMES = {"matrix_rate": "rate of matrices", "batch": "windows of an update"}
+NAMES = {"matrix_rate": "`optim.muon_lr`", "batch": "`train.batch_size`"}
+"""Settings, by the names they have in results.jsonl."""
 
 
 def timed() -> list[tuple[str, str, float, dict[str, Any]]]:
-    """(what, source, published device hours, our plan)."""
+    """Rows of (what, source, published device hours, our plan)."""
     a100, h100 = {"device": "a100"}, {"device": "h100"}
     eight = {"gpus": 8, "arch": "gpt2"}
     return [
         ("Llama 2 7B, 2 T tokens, A100", "Touvron et al. 2023, table 2", 184_320,
          plan("7B", gpus=256, tokens="2T", settings=LLAMA2, **a100)),
-        ("Llama 3 8B, 1 G tokens at 2,904 a second and device, 64 A100",
+        ("Llama 3 8B, 1 G tokens at 2,904 tokens/s per device, 64 A100",
          "torchtitan, docs/performance.md of 2024", 1e9 / 2904 / 3600,
          plan("8B", gpus=64, tokens="1G", settings=LLAMA3, **a100)),
-        ("GPT-2 124M, 600,000 updates of 491,520 tokens, about 4 days on 8 A100",
+        ("GPT-2 124M, 600,000 steps of 491,520 tokens, about 4 days on 8 A100",
          "nanoGPT, README and config/train_gpt2.py", 8 * 96,
          plan("124M", tokens="294.912G", settings=SMALL, **eight, **a100)),
         ("GPT-2 124M, 10 G tokens, about 90 minutes on 8 A100", "llm.c, discussion 481", 12,
          plan("124M", tokens="10G", settings=SMALL | {"train.batch_size": 512}, **eight, **a100)),
-        ("GPT-2 1558M, 32,000 updates of 1,048,576 tokens, 24 hours on 8 H100",
+        ("GPT-2 1558M, 32,000 steps of 1,048,576 tokens, 24 hours on 8 H100",
          "llm.c, discussion 677", 192,
          plan("1.5B", tokens="33.55G", settings=XL, **eight, **h100)),
     ]  # fmt: skip
