@@ -110,8 +110,8 @@ def sizes() -> str:
             rough_duration(data["seconds"]), f"{data['share_of_peak']:.0%}",
         ])  # fmt: skip
     head = (
-        "size layers heads d_model parameters batch,_tokens AdamW_lr training_tokens "
-        "FLOPs_per_token total_FLOPs H100 time MFU"
+        "size|layers|heads|d_model|parameters|batch, tokens|AdamW lr|training tokens|"
+        "FLOPs per token|total FLOPs|H100|time|MFU"
     )
     return f"""## Each size
 
@@ -131,8 +131,8 @@ def layouts() -> str:
                      *(si(sent) + "B" for sent in data["bytes_sent_per_token"].values()),
                      data["layout"] or "none"])  # fmt: skip
     head = (
-        "size DDP,_GB FSDP,_GB DDP_with_checkpointing,_GB FSDP_with_checkpointing,_GB sent,_DDP "
-        "sent,_FSDP chosen"
+        "size|DDP, GB|FSDP, GB|DDP with checkpointing, GB|FSDP with checkpointing, GB|sent, DDP|"
+        "sent, FSDP|chosen"
     )
     return f"""
 ## Memory and communication
@@ -160,7 +160,7 @@ def bottlenecks() -> str:
 MFU over all devices, and the longest part of a step, by the number of H100. The batch size is that
 of the model size, so from some number on each device has too little work:
 
-{table("size " + " ".join(f"{count:,}" for count in COUNTS), rows)}
+{table("|".join(["size", *(f"{count:,}" for count in COUNTS)]), rows)}
 {named}
 - *memory*: it does not fit into memory
 """
@@ -180,7 +180,7 @@ def corpus() -> str:
             f"{full['seconds'] * gpus / 3600:,.0f}", once["bottleneck"],
             rough_duration(plain["seconds"]), plain["bottleneck"],
         ])  # fmt: skip
-    head = "H100 tokens/s MFU one_epoch 21.3_G_tokens device_hours bottleneck with_AdamW bottleneck"
+    head = "H100|tokens/s|MFU|one epoch|21.3 G tokens|device hours|bottleneck|with AdamW|bottleneck"
     data = plan("1B", device="h100", gpus=8, tokens="40GB")
     return f"""
 ## 40 GB of text, 1 B parameters
@@ -220,7 +220,7 @@ def published() -> str:
         rows.append([
             what, source, f"{hours:,.0f} h", f"{ours:,.0f} h", f"{ours / hours:.2f}", f"{share:.0%}"
         ])  # fmt: skip
-    head = "what source published calculated ratio their_MFU"
+    head = "what|source|published|calculated|ratio|their MFU"
     return f"""
 ## Against published figures
 
@@ -271,7 +271,7 @@ def fits() -> str:
     for row in measured("loss by size"):
         grid.setdefault(row["parameters"], {})[row["tokens"]] = row["loss"]
     tokens = sorted({each for losses in grid.values() for each in losses})
-    head = "parameters_in_blocks " + " ".join(f"{each / 1e6:.1f}_M_tokens" for each in tokens)
+    head = "|".join(["parameters in blocks", *(f"{each / 1e6:.1f} M tokens" for each in tokens)])
     losses = [
         [f"{size:,.0f}", *(f"{by_tokens[each]:.3f}" for each in tokens)]
         for size, by_tokens in sorted(grid.items())
@@ -304,11 +304,11 @@ tokens, fits them with a root mean square error of {law["error"]:.3f} nats:
 
 By this fit the lowest loss for 6 N D FLOPs is at
 
-{table("FLOPs parameters_in_blocks tokens tokens_per_parameter", rows)}
+{table("FLOPs|parameters in blocks|tokens|tokens per parameter", rows)}
 Other learning rates of Muon and other batch sizes, in sequences of 256, after a million tokens; the
 default is in the middle:
 
-{table("setting shape loss_at_each_value", around)}
+{table("setting|shape|loss at each value", around)}
 Smaller batches learn more per token, but take more time per token. Four small models, characters
 instead of BPE tokens, one corpus and one seed: this shows how the loss falls on a CPU, and nothing
 about a billion parameters. The batch sizes and learning rates of large models are taken from the
@@ -357,8 +357,8 @@ def _states(parts: dict[str, float]) -> float:
 
 
 def table(head: str, rows: list[list[Any]]) -> str:
-    """Markdown; underscores of the head are spaces."""
-    names = [name.replace("_", " ") for name in head.split()]
+    """A Markdown table; bars separate the names of the columns."""
+    names = head.split("|")
     lines = [
         "| " + " | ".join(str(cell).strip() for cell in line) + " |" for line in (names, *rows)
     ]
