@@ -39,6 +39,12 @@ def plural(count: float, noun: str) -> str:
     return f"{integer(count)} {noun}" if count == 1 else f"{integer(count)} {noun}s"
 
 
+def heading(name: str) -> str:
+    """train_tokens -> Train tokens."""
+    words = name.replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
 def compact(value: float | None, space: str = " ") -> str:
     """810000 -> 810 k, 4096000 -> 4.1 M, 2.1e9 -> 2.1 B."""
     if value is None:
@@ -67,15 +73,11 @@ def format_bytes(size: float) -> str:
 
 def model_size(parameters: float) -> str:
     """A number of parameters as `--size` reads it, to two digits: 1.1e9 -> `1.1B`."""
-    for letter, factor in (("B", 1e9), ("M", 1e6)):
-        if parameters >= 0.995 * factor:
-            return f"{_two_digits(parameters / factor)}{letter}"
-    return f"{_two_digits(max(1.0, parameters / 1e3))}k"
-
-
-def _two_digits(number: float) -> str:
+    units = ((1e9, "B"), (1e6, "M"))
+    factor, letter = next((unit for unit in units if parameters >= 0.995 * unit[0]), (1e3, "k"))
+    number = max(1.0, parameters / factor)
     digits = 1 - math.floor(math.log10(number))
-    return f"{round(number, digits):.10g}"
+    return f"{round(number, digits):.10g}{letter}"
 
 
 def duration(seconds: float | None) -> str:

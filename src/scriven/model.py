@@ -18,7 +18,7 @@ from .generate.predict import Predictor
 from .generate.predict_table import TablePredictions, as_rows
 from .generate.sampling import check_beams, parse_generation_args
 from .generate.sequence import GenerationChunk, GenerationResult
-from .report import write_report
+from .report.page import write_report
 from .runs.folder import find_run
 from .runs.load import Loaded, load_run
 from .runtime import Runtime, choose_runtime

@@ -11,7 +11,7 @@ import pytest
 from markupsafe import Markup
 
 from scriven.manifest import FORMAT
-from scriven.report import template
+from scriven.report import page as page_module
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -175,13 +175,13 @@ def leaky(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], str]], N
     """leaky(escape): values of the page go through this function instead of HTML escaping."""
 
     def plant(escape: Callable[[str], str]) -> None:
-        environment = template.environment.__wrapped__()
+        environment = page_module.environment.__wrapped__()
         finalize = environment.finalize
 
         def unescaped(value: Any) -> Any:
             return value if hasattr(value, "__html__") else Markup(escape(finalize(value)))
 
         environment.finalize = unescaped
-        monkeypatch.setattr(template, "environment", lambda: environment)
+        monkeypatch.setattr(page_module, "environment", lambda: environment)
 
     return plant

@@ -150,6 +150,11 @@ def test_a_run_without_a_log_is_still_a_row(make: Make) -> None:
     json.dumps(found.data(), allow_nan=False)
 
 
+def test_settings_of_another_type_are_left_out(make: Make) -> None:
+    make("a", settings=3)
+    assert compare(["a"]).rows[0].values["lr"] is None
+
+
 def test_seeds_fold_into_mean_and_half_range(make: Make) -> None:
     seeds(make, "gpt2", [1.50, 1.53, 1.51], architecture="gpt2")
     seeds(make, "llama", [1.45, 1.46])

@@ -3,6 +3,7 @@
 import math
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scriven.report import curves
-from scriven.report.curves import Axes, Line, ReferenceLine, chart, downsample, fit_axes, ticks
+from scriven.report.curves import Axes, Line, ReferenceLine, downsample, fit_axes, ticks
+from scriven.report.page import render_macro
 
 
 def show(value: float) -> str:
     return f"{value:.3f}"
+
+
+def chart(*args: Any, **settings: Any) -> str:
+    """The markup of a chart."""
+    return render_macro("chart", **curves.chart(*args, **settings))
 
 
 class Drawing(HTMLParser):

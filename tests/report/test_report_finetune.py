@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from scriven.report import write_report
-from scriven.report.compare import compare
+from scriven.report.compare import add_notes, compare
+from scriven.report.page import write_report
 from scriven.runs.metadata import write_metadata
 
 Read = Callable[[Path], Any]
@@ -244,8 +244,6 @@ def test_a_mark_that_forgets_the_task_would_be_noticed(
     found = compare(["a", "b"]).rows
     for row in found:
         row.loss_kind = "the answers"
-    from scriven.report.compare import add_notes
-
     add_notes(found)
     assert [row.best for row in found] == [False, True]
 

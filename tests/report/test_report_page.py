@@ -10,7 +10,7 @@ import pytest
 from scriven.errors import DamagedError, InputError
 from scriven.manifest import signed_json
 from scriven.report import page as page_module
-from scriven.report import template, write_report
+from scriven.report.page import write_report
 
 NAN = float("nan")
 PAYLOADS = [
@@ -139,12 +139,12 @@ def test_the_check_above_notices_a_page_without_escaping(make_run, a_record, rea
 
 
 def test_templates_neither_switch_escaping_off_nor_leave_an_attribute_unquoted():
-    for name in (template.PAGE, template.SECTIONS):
+    for name in (page_module.PAGE_TEMPLATE, page_module.SECTIONS_TEMPLATE):
         source = files("scriven.report").joinpath(name).read_text("utf-8")
         assert not re.search(r"\|\s*safe|autoescape|Markup", source)
         assert not re.search(r"=\s*\{\{", source), "an attribute without quotes"
-    assert template.environment().autoescape is True
-    assert template.environment().sandboxed
+    assert page_module.environment().autoescape is True
+    assert page_module.environment().sandboxed
 
 
 def test_characters_that_html_cannot_hold_are_replaced(make_run, a_record):
@@ -216,7 +216,7 @@ def test_a_damaged_record_is_refused_and_nothing_is_written(text, make_run):
     assert not (folder / "report.html").exists()
 
 
-def test_a_record_changed_after_it_was_sealed_is_refused(make_run, a_record):
+def test_metadata_changed_after_they_were_signed_are_refused(make_run, a_record):
     folder = make_run()
     raw = signed_json(a_record())
     (folder / "scriven.json").write_bytes(raw)

@@ -6,7 +6,13 @@ import re
 import pytest
 
 from scriven.report import token_heatmap as heatmap_module
-from scriven.report.token_heatmap import level, token_heatmap
+from scriven.report.page import render_macro
+from scriven.report.token_heatmap import level
+
+
+def token_heatmap(pairs: list[tuple[str, float]], unit: str) -> str:
+    """The markup of a heat map."""
+    return render_macro("heatmap", *heatmap_module.token_heatmap(pairs, unit))
 
 
 def check_levels() -> None:

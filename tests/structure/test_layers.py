@@ -94,7 +94,8 @@ def test_an_upward_import_inside_a_function_is_found() -> None:
 def test_files_are_small_and_say_what_they_are_for(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= 400, "one idea hides in two"
-    assert ast.get_docstring(ast.parse(text)), "no docstring"
+    # an empty file only marks a package
+    assert not text or ast.get_docstring(ast.parse(text)), "no docstring"
 
 
 def test_no_loader_can_run_code() -> None:

@@ -29,7 +29,7 @@ def import_(
     """
     from ..import_.huggingface import import_folder
     from ..import_.parity import UNCHECKED
-    from ..report import write_report
+    from ..report.page import write_report
 
     for name, value in (("PATH", path), ("--out", out)):
         if value == "":

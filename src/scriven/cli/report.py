@@ -13,7 +13,7 @@ def report(run: str, *, json: bool = False) -> None:
     json
         One JSON object on standard output.
     """
-    from ..report import write_report
+    from ..report.page import write_report
     from ..runs.folder import find_run
 
     path = write_report(find_run(run))

@@ -14,8 +14,7 @@ from ..errors import InputError
 from ..format import integer
 from ..runs.folder import RUNS, find_run, list_runs
 from .compare_table import Row, Value, fold, markdown, terminal
-from .finetune_section import CONTROL, is_finetuned, learns_text, main_score
-from .run_log import RunLog, finite, key_metrics, read_run_log
+from .run_log import CONTROL, RunLog, finite, late_mean, learns_text, read_run_log
 
 # What the loss of a task means, where it is not the likelihood of the next token.
 LOSS_KINDS = {"masked": "masked tokens, each guessed from both sides (a pseudo-likelihood)"}
@@ -61,7 +60,11 @@ def compare(names: Sequence[str], *, fold_seeds: bool = False) -> Comparison:
         InputError: no such run. DamagedError: a record that is not what was written.
     """
     rows = [read_run_row(folder) for folder in find_runs(names)]
-    _tell_apart(rows)
+    # runs of one name are called by their folders
+    titles = [row.name for row in rows]
+    for row in rows:
+        if titles.count(row.name) > 1:
+            row.name = str(row.folder)
     if fold_seeds:
         rows = fold(rows)
     return Comparison(rows, add_notes(rows))
@@ -79,8 +82,8 @@ def find_runs(names: Sequence[str]) -> list[Path]:
     """
     if not names:
         raise InputError("no runs: name some, as in `scriven compare latest`")
-    folders: dict[Path, Path] = {}
     # the resolved path tells a run named twice from two runs
+    folders: dict[Path, Path] = {}
     for name in names:
         for folder in _find(name):
             folders.setdefault(folder.resolve(), folder)
@@ -105,14 +108,6 @@ def _find(name: str) -> list[Path]:
     raise InputError(f"no run matches {name}: `ls runs` shows what there is")
 
 
-def _tell_apart(rows: list[Row]) -> None:
-    """Runs of one name get their folder's instead."""
-    names = [row.name for row in rows]
-    for row in rows:
-        if names.count(row.name) > 1:
-            row.name = str(row.folder)
-
-
 def read_run_row(folder: Path) -> Row:
     """Reads a run folder, finished or not.
 
@@ -120,25 +115,25 @@ def read_run_row(folder: Path) -> Row:
         InputError: it is no run folder. DamagedError: its metadata is not what was written.
     """
     run = read_run_log(folder)
-    finetuned, task = is_finetuned(run), run.text("task") or "language"
+    task = run.text("task") or "language"
     values = {**_settings(run), **dict.fromkeys(FINETUNE_COLUMNS), **_results(run)}
-    if finetuned:
+    if run.finetuned:
         values |= _scores(run)
+        # such a run has no loss per token of a text
         values["bits_per_byte"] = values["ngram_loss"] = None
         if learns_text(run):  # the training loss includes the language modelling loss
             values["train_loss"] = None
     # runs are ranked only where dataset and kind of loss are equal
-    metrics = key_metrics(run)
     return Row(
         name=run.name,
         folder=folder,
         values=values,
         dataset=_dataset(run),
         config=_config(run),
-        loss_kind=f"the answers of {task}" if finetuned else LOSS_KINDS.get(task, NEXT_TOKEN),
-        ranked_by="score" if finetuned else "val_loss",
-        finished=metrics.finished,
-        best_step=metrics.best_step,
+        loss_kind=f"the answers of {task}" if run.finetuned else LOSS_KINDS.get(task, NEXT_TOKEN),
+        ranked_by="score" if run.finetuned else "val_loss",
+        finished=run.metrics.finished,
+        best_step=run.metrics.best_step,
         runs=[folder],
     )
 
@@ -147,13 +142,18 @@ def _settings(run: RunLog) -> dict[str, Value]:
     """The columns that say what a run is."""
     architecture = run.text("architecture")
     optimizer = run.text("settings", "optim", "optimizer") or None
+    # an architecture says how it encodes positions, or has learned ones; loads no torch
+    positions = None
+    if architecture in registry.names("scriven.models"):
+        kind = registry.class_attribute("scriven.models", architecture, "Model", "position_kind")
+        positions = kind or "learned"
     return {
         "architecture": architecture,
         **{
             name: _count(run, "model", name)
             for name in ("layers", "heads", "d_model", "vocab_size", "context_length")
         },
-        "positions": run.text("model", "positions") or _position_kind(architecture),
+        "positions": run.text("model", "positions") or positions,
         "dropout": run.number("model", "dropout"),
         "batch_size": _count(run, "settings", "train", "batch_size"),
         "optimizer": optimizer,
@@ -163,23 +163,18 @@ def _settings(run: RunLog) -> dict[str, Value]:
     }
 
 
-def _position_kind(architecture: str) -> str | None:
-    """How an architecture encodes positions, `learned` where it says nothing; loads no torch."""
-    if architecture not in registry.names("scriven.models"):
-        return None
-    kind = registry.class_attribute("scriven.models", architecture, "Model", "position_kind")
-    return kind or "learned"
-
-
 def _results(run: RunLog) -> dict[str, Value]:
     """The columns that say what a run reached."""
-    metrics = key_metrics(run)
+    metrics = run.metrics
+    # the weights that are kept are those of the best step, not of the last
+    best = metrics.best_step
+    until = [point for point in run.steps if best is None or point.step <= best]
     return {
         "parameters": _count(run, "results", "parameters"),
         "steps": metrics.steps,
-        "train_loss": _late_mean(run, metrics.best_step, "loss"),
+        "train_loss": late_mean(until, "loss"),
         "val_loss": metrics.loss,
-        "train_accuracy": _late_mean(run, metrics.best_step, "accuracy"),
+        "train_accuracy": late_mean(until, "accuracy"),
         "val_accuracy": metrics.accuracy,
         "bits_per_byte": metrics.bits_per_byte,
         "ngram_loss": metrics.ngram_loss or run.number("baseline", "loss"),
@@ -197,7 +192,7 @@ def _scores(run: RunLog) -> dict[str, Value]:
         "task": run.text("task"),
         "base": f"none, shaped as {base}" if base and fresh else base or None,
     }
-    score = main_score(run)
+    score = run.score
     if score is None:
         return values
     baseline = score.best_baseline()
@@ -215,28 +210,27 @@ def _count(run: RunLog, *path: str) -> int | None:
     return None if value is None else int(value)
 
 
-def _late_mean(run: RunLog, best_step: int | None, name: str) -> float | None:
-    """A training metric when the best weights were saved: the mean over the last 5 % of the lines
-    up to there, as single lines are noisy."""
-    # the weights that are kept are those of the best step, not of the last
-    until = [each for each in run.steps if best_step is None or each.step <= best_step]
-    values = [value for each in until if (value := finite(getattr(each, name))) is not None]
-    late = values[-max(1, len(values) // 20) :]
-    return sum(late) / len(late) if late else None
-
-
 def _dataset(run: RunLog) -> tuple[Value, ...]:
-    """The data of training and evaluation: the fingerprint covers text, split and tokenizer.
+    """The data of training and evaluation, equal where losses or scores are over the same tokens or
+    rows.
 
-    Where the seed draws the documents that are held out, the fingerprint is another for each seed,
-    and the text is known by its size.
+    The fingerprint covers text, split and tokenizer. Where the seed draws the documents or rows
+    that are held out, it is another for each seed: the data are then known by their size.
     """
-    if is_finetuned(run):
-        return _table(run)
-    # a single text is split at its end, so the fingerprint is the same for every seed
+    fingerprint = (run.text("data", "fingerprint"),)
+    fraction = run.get("settings", "data", "val_fraction")
+    if run.finetuned:
+        sources = run.get("data", "sources")
+        names = [str(each) for each in sources] if isinstance(sources, list) else []
+        # a validation file of its own is the same for every seed, and so is a built-in table
+        if run.text("finetune", "validation") or not any("." in name for name in names):
+            return fingerprint
+        parts = [run.number("data", name) or 0.0 for name in ("rows", "validation_rows")]
+        return (*(PurePath(name).name for name in names), sum(parts), finite(fraction))
+    # a single text is split at its end, the same for every seed
     documents = run.number("data", "documents")
     if documents is None or documents < MANY_DOCUMENTS:
-        return (run.text("data", "fingerprint"),)
+        return fingerprint
     return (
         documents,
         run.number("data", "characters"),
@@ -246,28 +240,14 @@ def _dataset(run: RunLog) -> tuple[Value, ...]:
     )
 
 
-def _table(run: RunLog) -> tuple[Value, ...]:
-    """Which rows a fine-tuned run is scored on. Where the seed draws those that are held out, the
-    fingerprint is another for each seed, and the table is known by its name and its size."""
-    # a validation file of its own is the same for every seed
-    held = run.text("finetune", "validation")
-    sources = run.get("data", "sources")
-    names = [str(each) for each in sources] if isinstance(sources, list) else []
-    drawn = not held and any("." in name for name in names)
-    if not drawn:
-        return (run.text("data", "fingerprint"),)
-    parts = [run.number("data", name) or 0.0 for name in ("rows", "validation_rows")]
-    fraction = run.number("settings", "data", "val_fraction")
-    return (*(PurePath(name).name for name in names), sum(parts), fraction)
-
-
 def _config(run: RunLog) -> str:
-    """Everything that was decided, except the seed."""
-    # an equal configuration on equal data is one more sample of the same recipe
+    """Everything that was decided, except the seed: an equal configuration on equal data is one
+    more sample of the same recipe."""
     settings = run.get("settings")
-    kept = {key: value for key, value in settings.items() if key != "seed"} if settings else {}
-    parts = [run.text("architecture"), run.text("task"), run.get("model"), kept]
-    if is_finetuned(run):
+    if isinstance(settings, dict):
+        settings = {key: value for key, value in settings.items() if key != "seed"}
+    parts = [run.text("architecture"), run.text("task"), run.get("model"), settings or {}]
+    if run.finetuned:
         parts += [run.text("finetune", "base", name) for name in ("name", "fresh")]
     return repr([*parts, _dataset(run), run.get("own")])
 
@@ -278,50 +258,44 @@ def add_notes(rows: Sequence[Row]) -> list[str]:
     Returns:
         The footnotes, in the order of their numbers.
     """
-    notes: list[str] = []
+    # 1. the best of each group of comparable runs; most runs share the usual dataset
     groups: dict[tuple[object, ...], list[Row]] = {}
+    datasets: dict[object, list[Row]] = {}
     for row in rows:
         row.notes, row.best = [], False
         groups.setdefault((*row.dataset, row.loss_kind), []).append(row)
-    # 1. the best of each group of comparable runs
-    usual = _usual(groups)
+        datasets.setdefault(row.dataset, []).append(row)
     for group in groups.values():
         _mark_best(group)
+    usual = max(datasets.values(), key=len, default=[])
     # 2. footnotes on runs that differ from most: loss, data, state, seeds
+    notes: list[str] = []
+    one_kind = len({row.loss_kind for row in rows}) == 1
     for row in rows:
-        alone = row.ranked_by == "score" and len({each.loss_kind for each in rows}) == 1
-        if row.loss_kind != NEXT_TOKEN and not alone:
-            text = (
+        texts = []
+        if row.loss_kind != NEXT_TOKEN and not (one_kind and row.ranked_by == "score"):
+            texts.append(
                 f"the loss is that of {row.loss_kind}: not comparable with losses of {NEXT_TOKEN}"
             )
-            _note(row, text, notes)
-        if usual is not None and row.dataset != usual.dataset:
-            _note(row, _other_text(row, usual), notes)
+        if row.dataset != usual[0].dataset:
+            texts.append(_other_dataset(row, usual[0]))
         if not row.finished:
-            step = "" if row.best_step is None else f"; the best so far, of step {row.best_step:,}"
-            _note(row, f"unfinished{step}", notes)
+            best = "" if row.best_step is None else f"; the best so far, of step {row.best_step:,}"
+            texts.append(f"unfinished{best}")
         if len(row.runs) > 1:
-            text = (
+            texts.append(
                 f"{len(row.runs)} seeds: mean ± half the distance from the lowest to the highest; "
                 "a difference smaller than that shows nothing"
             )
-            _note(row, text, notes)
+        notes += [text for text in texts if text not in notes]
+        row.notes = [notes.index(text) + 1 for text in texts]
     return notes
 
 
-def _usual(groups: dict[tuple[object, ...], list[Row]]) -> Row | None:
-    """A row of the text most runs share, the first of equals."""
-    texts: dict[object, list[Row]] = {}
-    for group in groups.values():
-        texts.setdefault(group[0].dataset, []).extend(group)
-    largest = max(texts.values(), key=len, default=[])
-    return largest[0] if largest else None
-
-
-def _other_text(row: Row, usual: Row) -> str:
+def _other_dataset(row: Row, usual: Row) -> str:
     if row.ranked_by == usual.ranked_by == "score":
         return "other rows or another split than most of these runs: the scores are not comparable"
-    size, other = (_number(each.values["vocab_size"]) for each in (row, usual))
+    size, other = (finite(each.values["vocab_size"]) for each in (row, usual))
     sizes = "" if size == other else f" (vocabulary {integer(size)} against {integer(other)})"
     return (
         f"another text, split or tokenizer than most of these runs{sizes}: the losses are not "
@@ -329,26 +303,14 @@ def _other_text(row: Row, usual: Row) -> str:
     )
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
-
-
 def _mark_best(group: list[Row]) -> None:
-    """The lowest loss or the highest score, where there is something to be better than."""
-    # a single run is not the best of itself
+    """Marks the lowest loss or the highest score, where there is something to be better than."""
     measured = [
-        (figure, row) for row in group if (figure := _number(row.values[row.ranked_by])) is not None
+        (value, row) for row in group if (value := finite(row.values[row.ranked_by])) is not None
     ]
-    if len(measured) < 2:
-        return
     # an unfinished run may still improve, so it neither wins nor loses
     finished = [pair for pair in measured if pair[1].finished]
-    if finished:
+    # a single run is not the best of itself
+    if len(measured) > 1 and finished:
         sign = -1 if finished[0][1].ranked_by == "score" else 1
         min(finished, key=lambda pair: sign * pair[0])[1].best = True
-
-
-def _note(row: Row, text: str, notes: list[str]) -> None:
-    if text not in notes:
-        notes.append(text)
-    row.notes.append(notes.index(text) + 1)

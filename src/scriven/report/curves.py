@@ -6,11 +6,10 @@ they keep their size. Knows numbers and names of lines, not what they mean.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from ..format import compact, integer
-from .template import render_macro
 
 BOX = 1000
 MOST = 400  # points of a line; more cannot be told apart on a screen
@@ -23,10 +22,10 @@ Show = Callable[[float], str]
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: `look` is its CSS class, points are (step, value) in the order of the steps."""
+    """One curve; its points are (step, value) in the order of the steps."""
 
     name: str
-    look: str
+    css_class: str
     points: Sequence[Point]
     dots: bool = False
 
@@ -48,70 +47,18 @@ class Axes:
     top: float
 
     def place(self, point: Point) -> Point:
-        """(step, value) -> (x, y) in the box; y grows downwards."""
+        """(step, value) -> (x, y) in the box; y grows downwards, as in SVG."""
         step, value = point
         return BOX * step / self.right, BOX * (self.top - value) / (self.top - self.bottom)
 
-    def holds(self, value: float) -> bool:
+    def percent(self, point: Point) -> tuple[str, str]:
+        """(step, value) -> (x, y) in percent of the frame, as SVG attributes."""
+        x, y = self.place(point)
+        return f"{100 * x / BOX:.2f}%", f"{100 * y / BOX:.2f}%"
+
+    def contains(self, value: float) -> bool:
         """Whether a value is inside the frame."""
         return self.bottom <= value <= self.top
-
-
-@dataclass(frozen=True)
-class Dot:
-    """A dot with a tooltip; places in percent."""
-
-    words: str
-    x: str
-    y: str
-    look: str
-    radius: str
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The path of a line in the box, and its dots."""
-
-    look: str
-    path: str
-    dots: list[Dot]
-
-
-@dataclass(frozen=True)
-class ReferenceLineView:
-    """Where the line for comparison lies, and its label."""
-
-    y: str
-    words: str
-
-
-@dataclass(frozen=True)
-class BestView:
-    """The best point with its label, which stands above or below it."""
-
-    dot: Dot
-    words: str
-    dy: str
-    side: Literal["start", "end"]
-
-
-@dataclass(frozen=True)
-class ChartView:
-    """What the template draws."""
-
-    title: str
-    name: str = ""
-    description: str = ""
-    keys: list[tuple[str, str, str]] = field(default_factory=list)
-    """The legend: (CSS class, name, last value)."""
-    y_ticks: list[tuple[str, str]] = field(default_factory=list)
-    x_ticks: list[tuple[str, str]] = field(default_factory=list)
-    """(place, label)"""
-    curves: list[Curve] = field(default_factory=list)
-    level: ReferenceLineView | None = None
-    best: BestView | None = None
-    outside: str = ""
-    """What lies outside the frame."""
 
 
 def chart(
@@ -123,8 +70,8 @@ def chart(
     mark: Point | None = None,
     cut: Literal["top", "bottom"] | None = None,
     zero: bool = False,
-) -> str:
-    """Markup of a figure with legend, or of an empty one that says so.
+) -> dict[str, Any]:
+    """What the macro `chart` draws: a figure with legend, or an empty one that says so.
 
     Args:
         title: what is drawn, and its unit.
@@ -135,25 +82,36 @@ def chart(
             first steps do not press everything else flat.
         zero: the frame starts at zero.
     """
-    lines = [Line(each.name, each.look, downsample(each.points), each.dots) for each in lines]
-    lines = [each for each in lines if each.points]
+    lines = [replace(line, points=downsample(line.points)) for line in lines if line.points]
     if not lines:
-        return render_macro("chart", ChartView(title))
-    frame = fit_axes(lines, level, cut, zero)
-    outside = [v for line in lines for _, v in line.points if not frame.holds(v)]
-    view = ChartView(
-        title=title,
-        name=title.split(",")[0].lower().replace(" ", "-"),
-        description=describe_chart(lines, level, show),
-        keys=_legend(title, lines, level, show),
-        y_ticks=_y_ticks(frame),
-        x_ticks=_x_ticks(frame),
-        curves=[_curve(line, frame, show) for line in lines],
-        level=None if level is None else _level(level, frame, show),
-        best=_best(mark, frame, show, level) if mark and frame.holds(mark[1]) else None,
-        outside=_outside(outside, frame, show) if outside else "",
-    )
-    return render_macro("chart", view)
+        return {"title": title}
+    axes = fit_axes(lines, level, cut, zero)
+    # 1. the legend with the last values, unless the title already says it
+    legend = [(line.css_class, line.name, show(line.points[-1][1])) for line in lines]
+    if level is not None:
+        legend.append(("level", level.name, show(level.value)))
+    elif [line.name for line in lines] == [title.lower()]:
+        legend = []
+    # 2. what lies outside the frame is said below it
+    outside = ""
+    if hidden := [v for line in lines for _, v in line.points if not axes.contains(v)]:
+        far = max(hidden, key=lambda value: abs(value - (axes.top + axes.bottom) / 2))
+        side = "above the frame, up to" if far > axes.top else "below the frame, down to"
+        outside = f"Some points lie {side} {show(far)}."
+    # 3. the drawing; large steps are labelled in short form, so that labels do not touch
+    label = integer if axes.right < 20_000 else compact
+    return {
+        "title": title,
+        "id": title.split(",")[0].lower().replace(" ", "-"),
+        "description": _describe(lines, level, show),
+        "legend": legend,
+        "y_ticks": _y_ticks(axes),
+        "x_ticks": [(axes.percent((x, 0))[0], label(x)) for x in ticks(0, axes.right, 5)],
+        "curves": [_curve(line, axes, show) for line in lines],
+        "level": level and (axes.percent((0, level.value))[1], f"{level.name} {show(level.value)}"),
+        "best": _best(mark, axes, show, level) if mark and axes.contains(mark[1]) else None,
+        "outside": outside,
+    }
 
 
 def downsample(points: Sequence[Point], most: int = MOST) -> list[Point]:
@@ -211,7 +169,22 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [number * apart for number in range(first, last + 1)]
 
 
-def describe_chart(lines: Sequence[Line], level: ReferenceLine | None, show: Show) -> str:
+def _y_ticks(axes: Axes) -> list[tuple[str, str]]:
+    """(y, label)"""
+    heights = ticks(axes.bottom, axes.top)
+    apart = heights[1] - heights[0] if len(heights) > 1 else 1.0
+    # as many decimals as tell two ticks apart
+    digits = max(0, -math.floor(math.log10(apart) + 1e-9))
+    return [
+        (
+            axes.percent((0, value))[1],
+            f"{value:.{digits}f}" if digits < 5 and abs(value) < 1e5 else f"{value:.2g}",
+        )
+        for value in heights
+    ]
+
+
+def _describe(lines: Sequence[Line], level: ReferenceLine | None, show: Show) -> str:
     """The chart in words, for people who do not see it."""
     parts = []
     for line in lines:
@@ -225,71 +198,29 @@ def describe_chart(lines: Sequence[Line], level: ReferenceLine | None, show: Sho
     return "; ".join(parts) + "."
 
 
-def _legend(
-    title: str, lines: Sequence[Line], level: ReferenceLine | None, show: Show
-) -> list[tuple[str, str, str]]:
-    if [line.name for line in lines] == [title.lower()] and level is None:
-        return []  # the title says it
-    keys = [(line.look, line.name, show(line.points[-1][1])) for line in lines]
-    return keys if level is None else [*keys, ("level", level.name, show(level.value))]
-
-
-def _curve(line: Line, frame: Axes, show: Show) -> Curve:
-    placed = [frame.place(point) for point in line.points]
-    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
-    dots: list[Dot] = []
+def _curve(line: Line, axes: Axes, show: Show) -> tuple[str, str, list[tuple[str, str, str]]]:
+    """(CSS class, path in the box, (x, y, tooltip) of each dot)"""
+    path = "M" + "L".join("{:.1f} {:.1f}".format(*axes.place(point)) for point in line.points)
     # a path through a single point draws nothing, so a dot does
-    if len(line.points) == 1 or (line.dots and len(line.points) <= DOTS):
-        for point, (x, y) in zip(line.points, placed, strict=True):
-            if frame.holds(point[1]):
-                words = f"step {integer(point[0])}: {show(point[1])}"
-                dots.append(Dot(words, _percent(x), _percent(y), f"dot {line.look}", "2.5"))
-    return Curve(line.look, path, dots)
-
-
-def _y_ticks(frame: Axes) -> list[tuple[str, str]]:
-    heights = ticks(frame.bottom, frame.top)
-    apart = heights[1] - heights[0] if len(heights) > 1 else 1.0
-    # as many decimals as tell two ticks apart
-    digits = max(0, -math.floor(math.log10(apart) + 1e-9))
-    return [
-        (
-            _percent(frame.place((0, value))[1]),
-            f"{value:.{digits}f}" if digits < 5 and abs(value) < 1e5 else f"{value:.2g}",
-        )
-        for value in heights
+    if len(line.points) > 1 and (not line.dots or len(line.points) > DOTS):
+        return line.css_class, path, []
+    dots = [
+        (*axes.percent((step, value)), f"step {integer(step)}: {show(value)}")
+        for step, value in line.points
+        if axes.contains(value)
     ]
+    return line.css_class, path, dots
 
 
-def _x_ticks(frame: Axes) -> list[tuple[str, str]]:
-    # large steps in short form, so that labels do not touch
-    show = integer if frame.right < 20_000 else compact
-    return [(_percent(frame.place((step, 0))[0]), show(step)) for step in ticks(0, frame.right, 5)]
-
-
-def _level(level: ReferenceLine, frame: Axes, show: Show) -> ReferenceLineView:
-    y = frame.place((0, level.value))[1]
-    return ReferenceLineView(_percent(y), f"{level.name} {show(level.value)}")
-
-
-def _best(mark: Point, frame: Axes, show: Show, level: ReferenceLine | None) -> BestView:
-    x, y = frame.place(mark)
+def _best(mark: Point, axes: Axes, show: Show, level: ReferenceLine | None) -> tuple[str, ...]:
+    """(x, y, tooltip, label, offset of the label, its side)"""
+    x, y = axes.place(mark)
     # above the dot, where no training curve runs, unless the label of the level is there
-    above = level is None or not 0 <= y - frame.place((0, level.value))[1] < 100
-    words = f"best at step {integer(mark[0])}: {show(mark[1])}"
-    return BestView(
-        Dot(words, _percent(x), _percent(y), "best", "5"),
+    above = level is None or not 0 <= y - axes.place((0, level.value))[1] < 100
+    return (
+        *axes.percent(mark),
+        f"best at step {integer(mark[0])}: {show(mark[1])}",
         f"best {show(mark[1])}",
         "-0.9em" if above else "1.6em",
         "end" if x > BOX / 2 else "start",
     )
-
-
-def _outside(values: Sequence[float], frame: Axes, show: Show) -> str:
-    far = max(values, key=lambda value: abs(value - (frame.top + frame.bottom) / 2))
-    side = "above the frame, up to" if far > frame.top else "below the frame, down to"
-    return f"Some points lie {side} {show(far)}."
-
-
-def _percent(place: float) -> str:
-    return f"{100 * place / BOX:.2f}%"

@@ -1,34 +1,56 @@
-"""The report page: which sections a run has, in which order; written in one piece or not at all.
+"""The report of a run: one HTML file that needs no network, no account and no JavaScript.
 
-Reads only the run folder. Everything a person or a model wrote is shown as text.
+Reads only the run folder. The templates are ours and the values are not: run names, samples and
+labels can be anything, so every value is escaped, unless it was rendered here.
 """
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .. import format
 from ..files import write_file
 from ..format import compact, decimal, duration, integer, percent, significant
-from . import finetune_section, tables, verdict
+from . import tables, verdict
 from .curves import Line, Point, ReferenceLine, chart
-from .finetune_section import ACCURACIES, LOSS_UNITS, MainScore, is_finetuned, main_score
 from .run_log import (
-    Event,
-    KeyMetrics,
+    MainScore,
     MetricPoint,
     RunLog,
     best_evaluation,
-    key_metrics,
+    checked_metadata,
+    main_score,
     read_run_log,
 )
-from .template import render_macro, render_page
 from .token_heatmap import token_heatmap
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 SAMPLES = 12
 SAMPLE_CHARACTERS = 2000
 COMMAND_CHARACTERS = 4000
+PAGE_TEMPLATE, SECTIONS_TEMPLATE = "page.html.jinja", "sections.html.jinja"
+
+# HTML allows no control characters, and UTF-8 no half of a surrogate pair
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+# What the loss and the accuracy of a fine-tuning are about, by its loss unit.
+LOSS_UNITS = {
+    "label": "nats per example",
+    "score": "squared spreads of the scores",
+    "answer token": "nats per token of the answers",
+}
+ACCURACIES = {
+    "label": "of the rows right",
+    "score": "within half a spread",
+    "answer token": "of the answers' tokens right",
+}
+
+Tile = tuple[str, str, str]  # name, value, unit
 
 
 def write_report(folder: Path, *, token_nll: Sequence[tuple[str, float]] = ()) -> Path:
@@ -45,156 +67,156 @@ def write_report(folder: Path, *, token_nll: Sequence[tuple[str, float]] = ()) -
         ResourceError: the disk is full.
     """
     target = folder / "report.html"
+    # in one piece or not at all
     write_file(target, render(read_run_log(folder, token_nll)).encode())
     return target
 
 
-@dataclass(frozen=True)
-class ReportData:
-    """A run, and what several sections need of it."""
-
-    run: RunLog
-    metrics: KeyMetrics
-    score: MainScore | None
-    """Of a fine-tuned run."""
-
-    @property
-    def finetuned(self) -> bool:
-        """Whether the run is a fine-tuning."""
-        return is_finetuned(self.run)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A rendered section."""
-
-    title: str
-    content: str
-
-    @property
-    def id(self) -> str:
-        """The anchor."""
-        return self.title.lower().replace(" ", "-").replace("?", "")
-
-
 def render(run: RunLog) -> str:
     """The whole page as text."""
-    score = main_score(run) if is_finetuned(run) else None
-    report = ReportData(run, key_metrics(run), score)
-    sections = []
-    for title, macro, build in SECTIONS:
-        values = build(report)
-        if values is not None:
-            content = render_macro(macro, *values) if macro else values[0]
-            sections.append(Section(title, content))
-    # what stands below the name of the run
-    said = verdict.verdict(report.metrics)
-    if report.finetuned:
-        said = verdict.finetune_verdict(run, report.metrics, score)
-    return render_page(
-        name=run.name,
-        kind=" · ".join(word for word in (run.text("architecture"), run.text("task")) if word),
-        verdict=said,
-        sections=sections,
-        style=_style(),
-        version=run.text("scriven"),
-    )
-
-
-def _style() -> Any:
     from markupsafe import Markup
 
-    return Markup(files(__package__).joinpath("style.css").read_text(encoding="utf-8"))  # noqa: S704
+    sections = []
+    for title, macro, build in SECTIONS:
+        values = build(run)
+        if values is not None:
+            anchor = title.lower().replace(" ", "-").replace("?", "")
+            sections.append((anchor, title, render_macro(macro, *values)))
+    style = files(__package__).joinpath("style.css").read_text(encoding="utf-8")
+    page: str = (
+        environment()
+        .get_template(PAGE_TEMPLATE)
+        .render(
+            name=run.name,
+            kind=" · ".join(word for word in (run.text("architecture"), run.text("task")) if word),
+            verdict=verdict.verdict(run),
+            sections=sections,
+            style=Markup(style),  # noqa: S704  # our own file
+            version=run.text("scriven"),
+        )
+    )
+    return page
 
 
-def _tiles(report: ReportData) -> list[Any]:
-    metrics, unit = report.metrics, report.metrics.loss_unit
-    if report.finetuned:
-        return [finetune_section.tiles(report.run, metrics, report.score)]
+def render_macro(name: str, *values: Any, **named: Any) -> str:
+    """A part of the page, as markup: the macro of this name in sections.html.jinja."""
+    module: Any = environment().get_template(SECTIONS_TEMPLATE).module
+    markup: str = getattr(module, name)(*values, **named)
+    return markup
+
+
+@lru_cache(maxsize=1)
+def environment() -> "Environment":
+    """The sandboxed Jinja environment, with the number formats as filters."""
+    from jinja2 import FunctionLoader, StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    sandbox = ImmutableSandboxedEnvironment(
+        loader=FunctionLoader(lambda name: files(__package__).joinpath(name).read_text("utf-8")),
+        autoescape=True,
+        finalize=_displayable,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("compact", "decimal", "duration", "integer", "percent"):
+        sandbox.filters[name] = getattr(format, name)
+    return sandbox
+
+
+def _displayable(value: Any) -> Any:
+    """A value as text that HTML can hold, what it cannot becomes U+FFFD; markup stays as it is."""
+    if hasattr(value, "__html__"):
+        return value
+    text = str(value).replace("\r\n", "\n").replace("\r", "\n")
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def _tiles(run: RunLog) -> tuple[list[Tile]]:
+    """(name, value, unit) of the key figures."""
+    metrics, unit = run.metrics, run.metrics.loss_unit
+    loss_unit = f"nats per {unit}"
+    if run.finetuned:
+        loss_unit = LOSS_UNITS.get(unit, loss_unit)
+    # 1. how good it is
+    tiles = [*_score_tiles(run), ("Validation loss", decimal(metrics.loss), loss_unit)]
     # a run that is no language model has no loss per token, so nothing to compare with n-grams
-    language = metrics.is_language_model
-    of = f"next {unit} right" if language else "of the validation part"
-    ngram = "n-gram counting"
-    if metrics.ngram_order is not None:
-        ngram = f"{metrics.ngram_order}-gram counting"
-    rows = [
-        ("Validation loss", decimal(metrics.loss), f"nats per {unit}"),
-        (ngram, decimal(metrics.ngram_loss), f"nats per {unit}"),
-        ("Perplexity", significant(metrics.perplexity), f"choices per {unit}"),
-        ("Bits per byte", decimal(metrics.bits_per_byte), "for any tokenizer"),
-        ("Accuracy", percent(metrics.accuracy), of),
-        ("Parameters", compact(metrics.parameters), "weights learned"),
+    if metrics.is_language_model and not run.finetuned:
+        order = "n" if metrics.ngram_order is None else metrics.ngram_order
+        tiles += [
+            (f"{order}-gram counting", decimal(metrics.ngram_loss), loss_unit),
+            ("Perplexity", significant(metrics.perplexity), f"choices per {unit}"),
+            ("Bits per byte", decimal(metrics.bits_per_byte), "for any tokenizer"),
+        ]
+    if not run.finetuned:
+        of = f"next {unit} right" if metrics.is_language_model else "of the validation part"
+        tiles.append(("Accuracy", percent(metrics.accuracy), of))
+    # 2. what it took
+    tiles.append(("Parameters", compact(metrics.parameters), "weights learned"))
+    if run.finetuned:
+        tiles += [
+            ("Rows", integer(run.number("data", "rows")), "trained on"),
+            ("Held-out rows", integer(run.number("data", "validation_rows")), "never trained on"),
+        ]
+    read = "of the rows" if run.finetuned else "of the training text"
+    tiles += [
         ("Tokens", compact(metrics.tokens), "read in training"),
-        ("Epochs", decimal(metrics.epochs, 1), "of the training text"),
+        ("Epochs", decimal(metrics.epochs, 1), read),
         ("Time", duration(metrics.seconds), "wall clock"),
         ("Speed", compact(metrics.tokens_per_second), "tokens per second"),
     ]
-    per_token = (ngram, "Perplexity", "Bits per byte")
-    return [[row for row in rows if language or row[0] not in per_token]]
+    return (tiles,)
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A named value of a bar chart."""
+def _score_tiles(run: RunLog) -> list[Tile]:
+    """The main score; beside it another score, else the token accuracy, else a baseline."""
+    score, unit = run.score, run.metrics.loss_unit
+    if score is None or score.value is None:
+        return []
 
-    name: str
-    width: str
-    look: str
-    shown: str
+    def tile(score: MainScore) -> Tile:
+        return score.title, score.show(score.value or 0.0), score.interval
+
+    # 1. another score, such as macro F1 beside accuracy
+    others = [key for key in checked_metadata(run)["results"]["val_scores"] if key != score.key]
+    if others and (other := main_score(run, others[0])) is not None:
+        return [tile(score), tile(other)]
+    # 2. written answers: the accuracy of their tokens
+    if unit == "answer token":
+        return [tile(score), ("Accuracy", percent(run.metrics.accuracy), ACCURACIES[unit])]
+    # 3. otherwise the first baseline
+    references = [(name, score.show(v), "for comparison") for name, v in score.references.items()]
+    return [tile(score), *references[:1]]
 
 
-def _bars(rows: list[tuple[str, float, str]], show: Callable[[float], str]) -> list[Bar]:
-    # the longest bar fills the column; a negative score has a bar of width 0
-    longest = max((value for _, value, _ in rows), default=0.0) or 1.0
-    return [
-        Bar(name, f"{100 * max(value, 0) / longest:.2f}%", look, show(value))
-        for name, value, look in rows
-    ]
-
-
-def _comparison(report: ReportData) -> list[Any] | None:
+def _bars(run: RunLog) -> tuple[Any, ...] | None:
     """The model beside what is trivial: losses of a language model, scores of a fine-tuning."""
-    metrics, score = report.metrics, report.score
-    rows: list[tuple[str, float, str]]
+    metrics, score = run.metrics, run.score
+    show: Callable[[float], str] = decimal
     if score is not None and score.value is not None and score.references:
-        # a fine-tuning: baselines and control first, the model last
-        rows = [(name, value, "other") for name, value in score.references.items()]
-        rows.append(("this model", score.value, "model"))
-        caption = f"{score.name} on the same held-out rows; longer is better"
-        return [_bars(rows, score.show), caption]
-    if not metrics.is_language_model or metrics.loss is None or metrics.uniform_loss is None:
+        # baselines and control first, the model last
+        rows = [*score.references.items(), ("this model", score.value)]
+        show, caption = score.show, f"{score.name} on the same held-out rows; longer is better"
+    elif (
+        metrics.is_language_model and metrics.loss is not None and metrics.uniform_loss is not None
+    ):
+        # from the trivial to the trained
+        rows = [("guessing evenly", metrics.uniform_loss)]
+        if metrics.ngram_loss is not None:
+            rows.append((f"counting {metrics.ngram_order or 'n'}-grams", metrics.ngram_loss))
+        rows.append(("this model", metrics.loss))
+        caption = f"Nats per {metrics.loss_unit} on the same held-out text; shorter is better"
+    else:
         return None
-    # a language model: from the trivial to the trained
-    rows = [("guessing evenly", metrics.uniform_loss, "other")]
-    if metrics.ngram_loss is not None:
-        rows.append((f"counting {metrics.ngram_order or 'n'}-grams", metrics.ngram_loss, "other"))
-    rows.append(("this model", metrics.loss, "model"))
-    caption = f"Nats per {metrics.loss_unit} on the same held-out text; shorter is better"
-    return [_bars(rows, decimal), caption]
+    # the longest bar fills the column; a negative score has a bar of width 0
+    longest = max(0.0, *(value for _, value in rows)) or 1.0
+    widths = [f"{100 * max(value, 0) / longest:.2f}%" for _, value in rows]
+    return [(*row, width) for row, width in zip(rows, widths, strict=True)], show, caption
 
 
-def _confusion(report: ReportData) -> list[Any] | None:
-    matrix = finetune_section.confusion(report.run) if report.finetuned else None
-    return None if matrix is None else [matrix]
-
-
-@dataclass(frozen=True)
-class CurvesView:
-    """Three rendered charts and a note."""
-
-    loss: str
-    note: str
-    accuracy: str
-    learning_rate: str
-
-
-def _curves(report: ReportData) -> list[Any]:
-    run, metrics, unit = report.run, report.metrics, report.metrics.loss_unit
-    # 1. what is singled out: the best evaluation, and the n-gram loss as a line across
-    best = best_evaluation(run)
-    level = None
-    if metrics.is_language_model and metrics.ngram_loss is not None:
-        level = ReferenceLine(f"counting {metrics.ngram_order or 'n'}-grams", metrics.ngram_loss)
+def _curves(run: RunLog) -> tuple[Any, ...]:
+    """Three charts, and a note below the first."""
+    metrics, unit = run.metrics, run.metrics.loss_unit
 
     def lines(name: str, scale: float = 1.0) -> list[Line]:
         return [
@@ -202,8 +224,13 @@ def _curves(report: ReportData) -> list[Any]:
             Line("validation", "held", points(run.evaluations, name, scale), dots=True),
         ]
 
+    # 1. what is singled out: the best evaluation, and the n-gram loss as a line across
+    best = best_evaluation(run)
+    level = None
+    if metrics.is_language_model and metrics.ngram_loss is not None:
+        level = ReferenceLine(f"counting {metrics.ngram_order or 'n'}-grams", metrics.ngram_loss)
     # 2. a training loss that includes another loss cannot stand beside the validation loss
-    note = verdict.loss_note(run) if report.finetuned else ""
+    note = verdict.loss_note(run) if run.finetuned else ""
     loss = chart(
         f"Loss, {LOSS_UNITS.get(unit, f'nats per {unit}')}",
         lines("loss")[1:] if note else lines("loss"),
@@ -223,8 +250,7 @@ def _curves(report: ReportData) -> list[Any]:
         cut="bottom",
     )
     lr = Line("learning rate", "rate", points(run.steps, "lr"))
-    rates = chart("Learning rate", [lr], show=significant, zero=True)
-    return [CurvesView(loss, note, accuracy, rates)]
+    return loss, note, accuracy, chart("Learning rate", [lr], show=significant, zero=True)
 
 
 def points(measured: Sequence[MetricPoint], name: str, scale: float = 1.0) -> list[Point]:
@@ -233,81 +259,49 @@ def points(measured: Sequence[MetricPoint], name: str, scale: float = 1.0) -> li
     return [(step, scale * value) for step, value in pairs if value is not None]
 
 
-def _advice(report: ReportData) -> list[Any]:
-    if report.finetuned:
-        return [verdict.finetune_advice(report.run, report.metrics, report.score)]
-    return [verdict.advice(report.run, report.metrics)]
+def _samples(run: RunLog) -> tuple[Any, ...] | None:
+    """(when, first line, prompt, text) of each sample that is shown, and how many there are.
 
-
-@dataclass(frozen=True)
-class SampleView:
-    """A sample as it is shown; `prompt` only where the text repeats it."""
-
-    when: str
-    preview: str
-    prompt: str
-    text: str
-
-
-@dataclass(frozen=True)
-class SamplesView:
-    """The samples that are shown, and how many there are."""
-
-    samples: list[SampleView]
-    total: int
-
-
-def _samples(report: ReportData) -> list[Any] | None:
-    """Newest first, the newest open; of many, the first, the last and some evenly between."""
-    samples = report.run.samples
-    if not samples:
+    Newest first, the newest open; of many, the first, the last and some evenly between.
+    """
+    if not run.samples:
         return None
-    # evenly spaced, with the first and the last
-    count = min(len(samples), SAMPLES)
-    chosen = [samples[round(i * (len(samples) - 1) / max(count - 1, 1))] for i in range(count)]
-    return [SamplesView([_sample(each) for each in reversed(chosen)], len(samples))]
+    total = len(run.samples)
+    count = min(total, SAMPLES)
+    rows = []
+    for place in reversed(range(count)):
+        sample = run.samples[round(place * (total - 1) / max(count - 1, 1))]
+        time = "" if sample.seconds is None else f" · {duration(sample.seconds)}"
+        text = sample.text[:SAMPLE_CHARACTERS]
+        cut = "…" if len(sample.text) > SAMPLE_CHARACTERS else ""
+        # whether a text repeats its prompt is up to the task; it is marked only where it does
+        prompt = sample.prompt if text.startswith(sample.prompt) else ""
+        preview = " ".join(sample.text.split())[:90]
+        when = f"step {integer(sample.step)}{time}"
+        rows.append((when, preview, prompt, text[len(prompt) :] + cut))
+    return rows, total
 
 
-def _sample(sample: Event) -> SampleView:
-    time = "" if sample.seconds is None else f" · {duration(sample.seconds)}"
-    text = sample.text[:SAMPLE_CHARACTERS]
-    cut = "…" if len(sample.text) > SAMPLE_CHARACTERS else ""
-    # whether a text repeats its prompt is up to the task; it is marked only where it does
-    prompt = sample.prompt if sample.prompt and text.startswith(sample.prompt) else ""
-    return SampleView(
-        f"step {integer(sample.step)}{time}",
-        " ".join(sample.text.split())[:90],
-        prompt,
-        text[len(prompt) :] + cut,
-    )
+def _heatmap(run: RunLog) -> tuple[Any, ...] | None:
+    return token_heatmap(run.token_nll, run.metrics.loss_unit) if run.token_nll else None
 
 
-def _heatmap(report: ReportData) -> list[Any] | None:
-    nll = report.run.token_nll
-    return [token_heatmap(nll, report.metrics.loss_unit)] if nll else None
-
-
-def _notes(report: ReportData) -> list[Any] | None:
-    rows = tables.note_rows(report.run)
-    return [rows] if rows else None
-
-
-# (title, macro of the template or none for markup, its arguments or None to leave it out).
-# The order of the page. A new section is one line here and one macro in sections.html.jinja.
-SECTIONS: tuple[tuple[str, str, Callable[[ReportData], list[Any] | None]], ...] = (
+# (title, macro of the template, its arguments or None to leave it out), in the order of the page.
+# A new section is one line here and one macro in sections.html.jinja.
+SECTIONS: tuple[tuple[str, str, Callable[[RunLog], tuple[Any, ...] | None]], ...] = (
     ("Key figures", "tiles", _tiles),
-    ("Is it any good?", "bars", _comparison),
-    ("Scores", "score_table", lambda r: [finetune_section.scores(r.run)] if r.finetuned else None),
-    ("What it takes for what", "confusion", _confusion),
-    ("Task", "pairs", lambda r: [finetune_section.task_facts(r.run)] if r.finetuned else None),
+    ("Is it any good?", "bars", _bars),
+    ("Scores", "score_table", lambda run: tables.scores(run) if run.finetuned else None),
+    ("What it takes for what", "confusion", tables.confusion),
+    ("Task", "pairs", lambda run: (tables.task_facts(run),) if run.finetuned else None),
     ("Curves", "curves", _curves),
-    ("What could help next", "advice", _advice),
-    ("Its answers over time", "samples", lambda r: _samples(r) if r.finetuned else None),
-    ("Its writing over time", "samples", lambda r: None if r.finetuned else _samples(r)),
-    ("Per-token loss", "", _heatmap),
-    ("Settings and why", "settings", lambda r: [tables.settings_table(r.run)]),
-    ("Data", "pairs", lambda r: [tables.data_rows(r.run)]),
-    ("Environment", "pairs", lambda r: [tables.environment_rows(r.run)]),
-    ("Command", "command", lambda r: [r.run.text("command")[:COMMAND_CHARACTERS]]),
-    ("Notes", "notes", _notes),
+    ("What could help next", "advice", lambda run: (verdict.advice(run),)),
+    ("Its answers over time", "samples", lambda run: _samples(run) if run.finetuned else None),
+    ("Its writing over time", "samples", lambda run: None if run.finetuned else _samples(run)),
+    ("Per-token loss", "heatmap", _heatmap),
+    ("Settings and why", "settings", tables.settings_table),
+    ("Data", "pairs", lambda run: (tables.data_rows(run),)),
+    ("Environment", "pairs", lambda run: (tables.environment_rows(run),)),
+    ("Command", "command", lambda run: (run.text("command")[:COMMAND_CHARACTERS],)),
+    ("Notes", "notes", lambda run: (rows,) if (rows := tables.note_rows(run)) else None),
 )

@@ -1,21 +1,26 @@
-"""What a run folder says about itself, and its key metrics. Every value may be missing or invalid.
+"""What a run folder says about itself: its metadata, its log, its key metrics and its scores.
 
 Reads `scriven.json`, `metrics.jsonl` and `surprise.json` (the loss of each token of a stretch of
-validation text); knows nothing of HTML.
+validation text). Any value in them may be missing or invalid.
 """
 
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from .. import registry
 from ..errors import DamagedError, InputError
+from ..format import ABSENT, heading
 from ..manifest import parse_signed_json
+from ..runs.finetune_results import format_score, reference_scores, score_name
 
 LARGEST = 1e50  # beyond it even the difference of two values could overflow
 NAME_LENGTH = 200  # characters of a run name that are shown
+CONTROL = "without pre-training"
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,21 @@ class RunLog:
         value = self.get(*path)
         return "" if value is None else str(value)
 
+    @property
+    def finetuned(self) -> bool:
+        """Whether the run is a fine-tuning."""
+        return isinstance(self.get("finetune"), dict)
+
+    @cached_property
+    def metrics(self) -> "KeyMetrics":
+        """The key metrics, computed once."""
+        return key_metrics(self)
+
+    @cached_property
+    def score(self) -> "MainScore | None":
+        """The main score of a fine-tuned run, computed once."""
+        return main_score(self) if self.finetuned else None
+
 
 def read_run_log(folder: Path, token_nll: Sequence[tuple[str, float]] = ()) -> RunLog:
     """Reads a run folder, finished or not.
@@ -88,18 +108,16 @@ def read_run_log(folder: Path, token_nll: Sequence[tuple[str, float]] = ()) -> R
         InputError: the folder is not a run folder.
         DamagedError: scriven.json or surprise.json is not what Scriven writes.
     """
-    record = _read_json(folder / "scriven.json")
-    if record is None:
+    path = folder / "scriven.json"
+    metadata = _read_json(path)
+    if metadata is None:
         raise InputError(f"{folder} is not a run folder: it has no scriven.json")
-    if not isinstance(record, dict):
-        raise DamagedError(f"{folder / 'scriven.json'} is damaged: it holds no JSON object")
-    # a record changed by hand is refused rather than reported
-    if "digest" in record:
-        record = parse_signed_json(
-            (folder / "scriven.json").read_bytes(), str(folder / "scriven.json")
-        )
-    name = str(record.get("name") or folder.resolve().name)
-    run = RunLog(name[:NAME_LENGTH], record)
+    if not isinstance(metadata, dict):
+        raise DamagedError(f"{path} is damaged: it holds no JSON object")
+    # metadata changed by hand is refused rather than reported
+    if "digest" in metadata:
+        metadata = parse_signed_json(path.read_bytes(), str(path))
+    run = RunLog(str(metadata.get("name") or folder.resolve().name)[:NAME_LENGTH], metadata)
     _read_metrics(folder / "metrics.jsonl", run)
     run.token_nll = list(token_nll) or _read_token_nll(folder / "surprise.json")
     return run
@@ -114,7 +132,7 @@ def finite(value: object) -> float | None:
         number = float(value)
     except OverflowError:
         return None
-    return number if abs(number) <= LARGEST else None
+    return number if abs(number) <= LARGEST else None  # NaN compares as False
 
 
 def _read_json(path: Path) -> Any:
@@ -132,48 +150,37 @@ def _read_metrics(path: Path, run: RunLog) -> None:
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            if line.strip() and not _add(run, line):
+        for line in filter(str.strip, lines):
+            try:
+                event = json.loads(line)
+                step = int(event["step"])
+            except (ValueError, OverflowError, RecursionError, KeyError, TypeError):
+                step = -1
+            # larger integers are not exact as floats, and no step gets there
+            if 0 <= step < 2**53:
+                _add(run, step, event)
+            else:
                 run.unreadable += 1
 
 
-def _add(run: RunLog, line: str) -> bool:
-    """Adds one line of metrics.jsonl; False when it cannot be read."""
-    try:
-        event = json.loads(line)
-        step = int(event["step"])
-        # larger integers are not exact as floats, and no step gets there
-        if not 0 <= step < 2**53:
-            return False
-    except (ValueError, OverflowError, RecursionError, KeyError, TypeError):
-        return False
+def _add(run: RunLog, step: int, event: dict[str, Any]) -> None:
     seconds, text = finite(event.get("seconds")), str(event.get("text") or "")
-    match event.get("event"):
-        case "step":
-            _append(run.steps, _metric_point(step, event))
-        case "evaluation":
-            _append(run.evaluations, _metric_point(step, event))
-        case "sample":
-            sample = Event(step, seconds, text, str(event.get("prompt") or ""))
-            # a run that went back to a checkpoint writes its samples anew
-            while run.samples and run.samples[-1].step > step:
-                run.samples.pop()
-            run.samples.append(sample)
-        case "note":
-            run.notes.append(Event(step, seconds, text))
-    return True
-
-
-def _append(points: list[MetricPoint], point: MetricPoint) -> None:
-    """Appends in time order: a run that went back to a checkpoint writes those steps anew."""
-    while points and points[-1].step >= point.step:
-        points.pop()
-    points.append(point)
-
-
-def _metric_point(step: int, event: dict[str, Any]) -> MetricPoint:
-    names = ("tokens", "seconds", "loss", "accuracy", "lr", "bits_per_byte", "tokens_per_second")
-    return MetricPoint(step, *(finite(event.get(name)) for name in names))
+    kind = event.get("event")
+    if kind in ("step", "evaluation"):
+        points = run.steps if kind == "step" else run.evaluations
+        # a run that went back to a checkpoint logs the steps after it again: the later lines count
+        while points and points[-1].step >= step:
+            points.pop()
+        names = ("tokens", "seconds", "loss", "accuracy", "lr", "bits_per_byte")
+        values = [finite(event.get(name)) for name in (*names, "tokens_per_second")]
+        points.append(MetricPoint(step, *values))
+    elif kind == "sample":
+        # several samples of one step are all kept
+        while run.samples and run.samples[-1].step > step:
+            run.samples.pop()
+        run.samples.append(Event(step, seconds, text, str(event.get("prompt") or "")))
+    elif kind == "note":
+        run.notes.append(Event(step, seconds, text))
 
 
 def _read_token_nll(path: Path) -> list[tuple[str, float]]:
@@ -237,50 +244,153 @@ def best_evaluation(run: RunLog) -> MetricPoint | None:
     return min(measured, key=lambda point: point.loss or 0.0, default=None)
 
 
+def late_mean(points: Sequence[MetricPoint], name: str) -> float | None:
+    """Mean of a metric over the last 5 % of the points, as single lines of a log are noisy."""
+    values = [value for point in points if (value := getattr(point, name)) is not None]
+    late = values[-max(1, len(values) // 20) :]
+    return sum(late) / len(late) if late else None
+
+
 def key_metrics(run: RunLog) -> KeyMetrics:
     """Gathers the key metrics; a number in the results is preferred to one in the log."""
-    best = best_evaluation(run)
     # an unfinished run has no results: the best evaluation and the last line stand in
+    best = best_evaluation(run)
     last = max((*run.steps, *run.evaluations), key=lambda each: each.step, default=None)
-    result = run.number("results", "val_loss")
-    best_step = run.number("results", "best_step") if result is not None else None
-    vocab_size = run.number("tokenizer", "vocab_size")
+
+    def result(name: str, point: MetricPoint | None = None, field: str = "") -> float | None:
+        value = run.number("results", name)
+        return value if value is not None else finite(getattr(point, field or name, None))
+
+    loss, tokens = result("val_loss", best, "loss"), result("tokens", last)
+    # a best step without its loss would belong to another evaluation than the loss of the log
+    measured = run.number("results", "val_loss") is not None
+    best_step = result("best_step") if measured else None
+    if best_step is None and best is not None:
+        best_step = best.step
+    order, vocab_size = result("ngram_order"), run.number("tokenizer", "vocab_size")
     train_tokens = run.number("data", "train_tokens")
-    ngram_order = run.number("results", "ngram_order")
-    steps = run.number("results", "steps")
-    tokens = _first(run, "tokens", last)
-    meaning = run.text("measure") or "next token"
-    kind = run.text("tokenizer", "kind")
-    results = run.get("results")
+    loss_unit = run.text("measure") or "next token"
     # only these losses are comparable with an n-gram model's
-    is_language_model = meaning in ("next token", "target token")
-    # what one token is, in the reader's words
-    loss_unit = {"char": "character", "byte": "byte", "word": "word"}.get(kind, "token")
+    is_language_model = loss_unit in ("next token", "target token")
+    if loss_unit == "next token":  # what one token is, in the reader's words
+        units = {"char": "character", "byte": "byte", "word": "word"}
+        loss_unit = units.get(run.text("tokenizer", "kind"), "token")
+    results = run.get("results")
     return KeyMetrics(
-        loss=result if result is not None or best is None else best.loss,
-        accuracy=_first(run, "val_accuracy", best, "accuracy"),
-        bits_per_byte=_first(run, "val_bits_per_byte", best, "bits_per_byte"),
-        ngram_loss=run.number("results", "ngram_loss"),
-        ngram_order=_whole(ngram_order),
+        loss=loss,
+        accuracy=result("val_accuracy", best, "accuracy"),
+        bits_per_byte=result("val_bits_per_byte", best, "bits_per_byte"),
+        ngram_loss=result("ngram_loss"),
+        ngram_order=None if order is None else int(order),
         uniform_loss=math.log(vocab_size) if vocab_size is not None and vocab_size > 1 else None,
-        best_step=_whole(best_step) if best_step is not None or best is None else best.step,
-        steps=int(steps) if steps is not None else (last.step if last else 0),
-        parameters=run.number("results", "parameters"),
+        best_step=None if best_step is None else int(best_step),
+        steps=int(result("steps", last, "step") or 0),
+        parameters=result("parameters"),
         tokens=tokens,
-        seconds=_first(run, "seconds", last),
-        tokens_per_second=_first(run, "tokens_per_second", last),
+        seconds=result("seconds", last),
+        tokens_per_second=result("tokens_per_second", last),
         epochs=tokens / train_tokens if tokens is not None and train_tokens else None,
         finished=isinstance(results, dict) and results.get("finished", True) is True,
         is_language_model=is_language_model,
-        loss_unit=loss_unit if meaning == "next token" else meaning,
+        loss_unit=loss_unit,
     )
 
 
-def _whole(value: float | None) -> int | None:
-    return None if value is None else int(value)
+@dataclass(frozen=True)
+class MainScore:
+    """The main score of a fine-tuned run, and what it is compared with."""
+
+    name: str
+    """Of the score, for a person."""
+    key: str
+    value: float | None
+    low: float | None
+    high: float | None
+    references: dict[str, float]
+    """What baselines and the control reach, by name."""
+
+    def show(self, value: float) -> str:
+        """A value of this score."""
+        return format_score(self.key, value)
+
+    @property
+    def title(self) -> str:
+        """The name as the beginning of a line."""
+        return heading(self.name)
+
+    @property
+    def interval(self) -> str:
+        """`0.81 to 0.87`; empty where there is none."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"{self.show(self.low)} to {self.show(self.high)}"
+
+    @property
+    def text(self) -> str:
+        """The value with its interval."""
+        if self.value is None:
+            return ABSENT
+        return self.show(self.value) + (f" ({self.interval})" if self.interval else "")
+
+    def best_baseline(self) -> tuple[str, float] | None:
+        """The strongest baseline by name."""
+        baselines = {name: each for name, each in self.references.items() if name != CONTROL}
+        return max(baselines.items(), key=lambda pair: pair[1], default=None)
 
 
-def _first(run: RunLog, name: str, point: MetricPoint | None, own: str = "") -> float | None:
-    """A number of the results, or else of a line in the log, there called `own`."""
-    result = run.number("results", name)
-    return result if result is not None else finite(getattr(point, own or name, None))
+def main_score(run: RunLog, key: str | None = None) -> MainScore | None:
+    """The main score, or the one of this key; None while there is none, or where it is damaged."""
+    metadata = checked_metadata(run)
+    scores = metadata["results"]["val_scores"]
+    references = reference_scores(metadata)
+    # a run that is not finished may have references and no score of its own
+    known = scores or next(iter(references.values()), {})
+    key = key or metadata["results"].get("main_score")
+    key = key if key in known else next(iter(known), None)
+    if key is None:
+        return None
+    return MainScore(
+        score_name(key),
+        key,
+        **{name: scores.get(key, {}).get(name) for name in ("value", "low", "high")},
+        references={name: each[key]["value"] for name, each in references.items() if key in each},
+    )
+
+
+def checked_metadata(run: RunLog) -> dict[str, Any]:
+    """The metadata with only such scores as are numbers, so that no table has to check again."""
+    results = run.get("results")
+    results = dict(results) if isinstance(results, dict) else {}
+    results["val_scores"] = _checked_scores(results.get("val_scores"))
+    baseline = results.get("baseline") or run.get("baseline")
+    results["baseline"] = {
+        str(name): {**each, "scores": _checked_scores(each.get("scores"))}
+        for name, each in (baseline.items() if isinstance(baseline, dict) else ())
+        if isinstance(each, dict)
+    }
+    control = results.get("control")
+    if isinstance(control, dict):
+        scores = _checked_scores(control.get("val_scores"))
+        results["control"] = {**control, "val_scores": scores}
+    return {**run.metadata, "results": results}
+
+
+def _checked_scores(scores: Any) -> dict[str, dict[str, Any]]:
+    checked: dict[str, dict[str, Any]] = {}
+    for name, each in scores.items() if isinstance(scores, dict) else ():
+        if isinstance(each, dict) and finite(each.get("value")) is not None:
+            numbers = {key: finite(each.get(key)) for key in ("value", "low", "high")}
+            signature = each.get("signature")
+            checked[str(name)] = {**numbers, "signature": str(signature) if signature else None}
+    return checked
+
+
+def learns_text(run: RunLog) -> bool:
+    """Whether the training loss includes a language modelling loss, which decoders learn beside
+    their labels."""
+    # written answers have no label loss to mix with
+    labelled = run.text("measure") in ("label", "score")
+    weight = run.number("finetune", "lm_loss_weight")
+    architecture = run.text("architecture")
+    task = registry.class_attribute("scriven.models", architecture, "Model", "pretraining_task")
+    return labelled and bool(weight) and task in (None, "language")

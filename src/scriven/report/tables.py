@@ -1,19 +1,27 @@
-"""The settings with their reasons, the data, the environment and the notes as rows of tables."""
+"""The tables of the report: scores, confusion matrix, task, settings with their reasons, data,
+environment and notes.
+
+Every value comes from scriven.json, may be of another type and is cut to a bearable length.
+"""
 
 import dataclasses
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from .. import settings as sections
 from ..config import describe
-from ..format import ABSENT, duration, integer
-from .run_log import RunLog
+from ..format import ABSENT, duration, heading, integer, percent
+from ..runs.finetune_results import finetune_rows, score_table, signatures
+from .run_log import RunLog, checked_metadata, finite
 
 LONGEST = 400  # characters of a value in a table
+LABEL_LENGTH = 40  # characters of a label that are shown
 SOURCES = 12
 NOTES = 60
+
+# Fractions from which on a cell of the confusion matrix is one shade darker.
+SHADES = (0.05, 0.2, 0.4, 0.65, 0.85)
 
 # (name, values), as a description list shows them.
 Pairs = list[tuple[str, list[str]]]
@@ -27,33 +35,114 @@ SECTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class SettingsTable:
-    """Rows (name, value, reason or origin): those chosen for a reason, and the others."""
+def scores(run: RunLog) -> tuple[str, list[str], list[list[str]], list[str]]:
+    """Every score with its interval, beside baselines and control.
 
-    chosen: list[tuple[str, str, str]]
-    others: list[tuple[str, str, str]]
+    Returns:
+        The caption, the heads, the rows (none while there are no scores), and notes on them.
+    """
+    metadata = checked_metadata(run)
+    heads, rows = score_table(metadata)
+    count = finite(metadata["results"].get("val_rows"))
+    held_out = "held-out rows" if count is None else f"{integer(count)} held-out rows"
+    notes = [
+        f"{name.replace('_', ' ')}: {each['note']}"
+        for name, each in metadata["results"]["baseline"].items()
+        if each.get("note")
+    ]
+    notes = [text[:LONGEST] for text in [*notes, *signatures(metadata)]]
+    return f"On {held_out}; a difference within the interval shows nothing", heads, rows, notes
 
 
-def settings_table(run: RunLog) -> SettingsTable:
-    """Every resolved setting."""
+def confusion(run: RunLog) -> tuple[Any, ...] | None:
+    """Which labels a model takes for which; None where there is no confusion matrix.
+
+    A shade is the fraction of the true label, so rare labels show as well as common ones; the
+    numbers stand in the cells, so nothing depends on seeing the shade.
+
+    Returns:
+        A sentence on the most frequent mistake, the labels, and a row for each true label: the
+        label, (count, shade, tooltip) by predicted label, and the recall.
+    """
+    labels, matrix = run.get("finetune", "labels"), run.get("results", "confusion")
+    # 1. as many rows and columns as labels, all of them counts
+    if not isinstance(matrix, list) or not isinstance(labels, list) or len(matrix) != len(labels):
+        return None
+    counts: list[list[int]] = []
+    for row in matrix:
+        numbers = [finite(each) for each in row] if isinstance(row, list) else []
+        known = [int(each) for each in numbers if each is not None and each >= 0]
+        if not len(known) == len(numbers) == len(labels):
+            return None
+        counts.append(known)
+    if not counts:
+        return None
+    # 2. the cells
+    names = [str(each)[:LABEL_LENGTH] for each in labels]
+    rows, mistakes = [], []
+    for place, row in enumerate(counts):
+        total, cells = sum(row), []
+        for count, predicted in zip(row, names, strict=True):
+            # a label without rows has no fraction
+            shade = sum(count / total >= least for least in SHADES) if total else 0
+            title = f"{integer(count)} of {integer(total)} that are {names[place]} "
+            cells.append((count, shade, f"{title}called {predicted}"))
+        mistakes += [(n, place, other) for other, n in enumerate(row) if place != other]
+        rows.append((names[place], cells, percent(row[place] / total, 0) if total else ""))
+    # 3. the most frequent mistake, in words
+    count, place, other = max(mistakes, key=lambda each: each[0], default=(0, 0, 0))
+    sentence = "It has made no mistake on these rows."
+    if count:
+        total = sum(each for each, _, _ in mistakes)
+        sentence = (
+            f"Its commonest mistake, {integer(count)} of {integer(total)}: what is {names[place]} "
+            f"it calls {names[other]}."
+        )
+    return sentence, names, rows
+
+
+def task_facts(run: RunLog) -> Pairs:
+    """The task with its base model, columns and labels, each of the type it should have."""
+    settings, finetune = run.get("settings", "finetune"), run.get("finetune")
+    # metadata may be damaged or from another version: a value of another type is left out
+    types = {"base": dict, "columns": dict, "labels": list}
+    facts = {
+        name: finetune[name] for name, kind in types.items() if isinstance(finetune.get(name), kind)
+    }
+    metadata = {
+        "task": run.text("task"),
+        "settings": {"finetune": settings if isinstance(settings, dict) else {}},
+        "finetune": {**facts, **{name: finite(finetune.get(name)) for name in ("low", "high")}},
+    }
+    return [
+        (heading(name), [value[:LONGEST] for value in values])
+        for name, values in finetune_rows(metadata)
+    ]
+
+
+def settings_table(run: RunLog) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]:
+    """Every resolved setting as (name, value, reason or origin): those chosen for a reason, and the
+    others."""
     reasons = run.get("reasons")
     reasons = reasons if isinstance(reasons, dict) else {}
     values = dict(_settings(run))
     # a reason may stand alone, for a decision that is no setting
     values |= {key: None for key in reasons if key not in values}
-    # what was set tells a reader more than what was left alone
-    defaults = dict(_defaults())
-    table = SettingsTable([], [])
+    defaults: dict[str, object] = {}
+    for section, kind in SECTIONS.items():
+        assert dataclasses.is_dataclass(kind)
+        defaults |= {f"{section}.{name}": default for name, default, _ in describe(kind)}
+    chosen: list[tuple[str, str, str]] = []
+    others: list[tuple[str, str, str]] = []
     for name, value in values.items():
         reason = reasons.get(name)
+        # what was set tells a reader more than what was left alone
         origin = ""
         if name in defaults:
             origin = "default" if value == defaults[name] else "set for this run"
-        last = str(reason) if reason else origin
-        row = (name[:LONGEST], _value(value)[:LONGEST], last[:LONGEST])
-        (table.chosen if reason else table.others).append(row)
-    return table
+        row = (name[:LONGEST], _value(value)[:LONGEST], str(reason or origin)[:LONGEST])
+        (chosen if reason else others).append(row)
+    return chosen, others
 
 
 def _settings(run: RunLog) -> Iterator[tuple[str, object]]:
@@ -70,12 +159,6 @@ def _settings(run: RunLog) -> Iterator[tuple[str, object]]:
                 yield name, value
 
 
-def _defaults() -> Iterator[tuple[str, object]]:
-    for section, kind in SECTIONS.items():
-        assert dataclasses.is_dataclass(kind)
-        yield from ((f"{section}.{name}", default) for name, default, _ in describe(kind))
-
-
 def data_rows(run: RunLog) -> Pairs:
     """Sources, sizes, split, tokenizer and the fingerprint."""
     sources = run.get("data", "sources")
@@ -87,7 +170,7 @@ def data_rows(run: RunLog) -> Pairs:
         "train_tokens", "validation_tokens", "validation_bytes",
     )  # fmt: skip
     rows += [
-        (_title(name), integer(number))
+        (heading(name), integer(number))
         for name in names
         if (number := run.number("data", name)) is not None
     ]
@@ -101,43 +184,42 @@ def data_rows(run: RunLog) -> Pairs:
     if kind:
         rows.append(("Tokenizer", kind if size is None else f"{kind}, {integer(size)} tokens"))
     rows.append(("Fingerprint", run.text("data", "fingerprint")))
-    return pairs(rows)
+    return _pairs(rows)
 
 
 def environment_rows(run: RunLog) -> Pairs:
     """The machine and the versions."""
     rows = [("Scriven", run.text("scriven"))]
-    rows += [(_title(name), value) for name, value in _flat(run.get("environment") or {})]
-    return pairs(rows)
+    rows += [(heading(name), value) for name, value in _flat(run.get("environment") or {})]
+    return _pairs(rows)
 
 
 def note_rows(run: RunLog) -> list[tuple[str, str]]:
     """(when, what happened); empty when nothing did."""
-    rows = [(_when(each.step, each.seconds), each.text[:LONGEST]) for each in run.notes[-NOTES:]]
+    rows = []
     if len(run.notes) > NOTES:
         # the latest notes are shown, so the earlier ones are mentioned above them
-        rows.insert(0, ("", f"{len(run.notes) - NOTES:,} earlier notes are in metrics.jsonl"))
+        rows.append(("", f"{len(run.notes) - NOTES:,} earlier notes are in metrics.jsonl"))
+    for note in run.notes[-NOTES:]:
+        time = "" if note.seconds is None else f", {duration(note.seconds)}"
+        rows.append((f"step {note.step:,}{time}", note.text[:LONGEST]))
     if run.unreadable:
         left_out = f"{run.unreadable:,} unreadable line(s) of metrics.jsonl were left out"
         rows.append(("log", left_out))
     return rows
 
 
-def pairs(rows: list[tuple[str, str]]) -> Pairs:
-    """The rows that have a value, with values of a bearable length."""
+def _pairs(rows: list[tuple[str, str]]) -> Pairs:
     return [(name, [value[:LONGEST]]) for name, value in rows if value]
 
 
 def _flat(values: Any, before: str = "") -> Iterator[tuple[str, str]]:
+    """{"cpu": {"cores": 2}} -> ("cpu cores", "2")."""
     if not isinstance(values, dict):
         yield before or "value", _value(values)
         return
     for key, value in values.items():
-        name = f"{before} {key}".strip()
-        if isinstance(value, dict):
-            yield from _flat(value, name)
-        else:
-            yield name, _value(value)
+        yield from _flat(value, f"{before} {key}".strip())
 
 
 def _value(value: object) -> str:
@@ -152,12 +234,3 @@ def _value(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(_value(each) for each in value)
     return json.dumps(value, ensure_ascii=False)
-
-
-def _title(name: str) -> str:
-    words = name.replace("_", " ")
-    return words[:1].upper() + words[1:]
-
-
-def _when(step: int, seconds: float | None) -> str:
-    return f"step {step:,}" + ("" if seconds is None else f", {duration(seconds)}")

@@ -6,11 +6,9 @@ they can be told apart without colour vision; the two least probable are also un
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..format import decimal, percent
 from .run_log import finite
-from .template import render_macro
 
 MOST = 1500  # tokens shown: some 100 kB of HTML
 LISTED = 6
@@ -26,38 +24,23 @@ CLASSES = (
     (0.0, "under 1 %"),
 )
 
-
-@dataclass(frozen=True)
-class HeatmapToken:
-    """A token as it is shown."""
-
-    text: str
-    level: int
-    title: str
-
-
-@dataclass(frozen=True)
-class TokenHeatmap:
-    """The text with its legend, a summary in words and the least probable tokens."""
-
-    summary: str
-    classes: list[str]
-    tokens: list[HeatmapToken]
-    worst: list[tuple[str, str, str, str]]
-    """(text before, token, nats, probability)"""
+Rows = list[tuple[str, ...]]
 
 
 def level(nats: float) -> int:
     """0 (expected) to 5 (improbable); NaN counts as improbable."""
-    probability = _probability(nats)
-    for index, (least, _) in enumerate(CLASSES):
-        if probability >= least:
-            return index
-    return len(CLASSES) - 1
+    return next(i for i, (least, _) in enumerate(CLASSES) if _probability(nats) >= least)
 
 
-def token_heatmap(token_nll: Sequence[tuple[str, float]], unit: str) -> str:
-    """Markup of the heatmap of (token, nats) pairs."""
+def token_heatmap(
+    token_nll: Sequence[tuple[str, float]], unit: str
+) -> tuple[str, list[str], list[tuple[str, int, str]], Rows]:
+    """What the macro `heatmap` draws of (token, nats) pairs.
+
+    Returns:
+        A summary, the names of the classes, (text, class, tooltip) of each token, and
+        (text before, token, nats, probability) of the least probable tokens.
+    """
     shown = token_nll[:MOST]
     # NaN is shown but not averaged
     known = [nats for _, nats in shown if finite(nats) is not None]
@@ -66,35 +49,22 @@ def token_heatmap(token_nll: Sequence[tuple[str, float]], unit: str) -> str:
         f"{len(shown):,} {unit}s of text that was held out, coloured by the probability the model "
         f"gave to each before it saw it. On average {decimal(mean, 2)} nats per {unit} here."
     )
-    tokens = [
-        HeatmapToken(
-            _visible(text),
-            level(nats),
-            f"{decimal(finite(nats), 2)} nats, {percent(_probability(nats))}",
-        )
-        for text, nats in shown
-    ]
-    view = TokenHeatmap(summary, [words for _, words in CLASSES], tokens, _least_probable(shown))
-    return render_macro("heatmap", view)
+    tokens = []
+    for text, nats in shown:
+        # a line break keeps its effect and gets a sign that can carry the colour
+        visible = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "↵\n") or "∅"
+        tooltip = f"{decimal(finite(nats), 2)} nats, {percent(_probability(nats))}"
+        tokens.append((visible, level(nats), tooltip))
+    return summary, [name for _, name in CLASSES], tokens, _least_probable(shown)
 
 
 def _probability(nats: float) -> float:
-    if math.isnan(nats):
-        return 0.0
-    return math.exp(-max(nats, 0.0))
+    return 0.0 if math.isnan(nats) else math.exp(-max(nats, 0.0))
 
 
-def _visible(text: str) -> str:
-    """A line break keeps its effect and gets a sign that can carry the colour."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "↵\n") or "∅"
-
-
-def _least_probable(tokens: Sequence[tuple[str, float]]) -> list[tuple[str, str, str, str]]:
-    # listed: the least probable first
-    rare = [
-        index for index, (_, nats) in enumerate(tokens) if finite(nats) is not None and nats > RARE
-    ]
-    rows = []
+def _least_probable(tokens: Sequence[tuple[str, float]]) -> Rows:
+    rare = [i for i, (_, nats) in enumerate(tokens) if finite(nats) is not None and nats > RARE]
+    rows: Rows = []
     for index in sorted(rare, key=lambda index: -tokens[index][1])[:LISTED]:
         text, nats = tokens[index]
         before = "".join(each for each, _ in tokens[max(0, index - CONTEXT) : index])[-CONTEXT:]
