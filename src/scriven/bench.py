@@ -16,11 +16,11 @@ from . import config, registry
 from .data.sources import Sources
 from .errors import InputError, ResourceError, SettingError
 from .files import make_folder, write_file
+from .format import replace_control_characters
 from .report.compare import Comparison, compare
 from .runs.folder import RUNS
 from .runs.metadata import NAME, read_metadata
 from .settings import Settings
-from .tokenizers.special_tokens import replace_control_characters
 from .train.budget import Budget, parse_budget
 from .train.request import TrainRequest, read_overrides
 from .train.run import start_or_resume

@@ -20,7 +20,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .errors import DamagedError, InputError, ResourceError, ScrivenError
@@ -42,7 +42,7 @@ OTHER_FOLDER = "choose another folder with --out"
 _TRANSIENT = {errno.EIO, errno.EINTR, errno.ESTALE}
 # the disk, the user's quota, or the process's limit on file sizes
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_TEMPORARY_NAME = re.compile(re.escape(TEMPORARY) + r".*-(\d{1,10})", re.DOTALL)
+_TEMPORARY_NAME = re.compile(re.escape(TEMPORARY) + r"(.*)-(\d{1,10})", re.DOTALL)
 _in_use: set[Path] = set()
 """Temporary names this process is using now; any other with its process id is a leftover."""
 
@@ -54,15 +54,7 @@ def write_file(path: Path, content: Content) -> None:
         ResourceError: the disk is full or broken; what was there before is untouched.
         InputError: the folder cannot be written to.
     """
-
-    def attempt() -> None:
-        with _temporary(path) as temporary:
-            _write(temporary, buffers(content))
-            os.replace(temporary, path)
-            sync_folder(path.parent)
-
-    # each attempt starts with a new temporary file: see fsync above
-    _retry(attempt, path, _size(content))
+    _save(path, content)
 
 
 def write_stream(path: Path, parts: Iterable[Buffer]) -> None:
@@ -96,17 +88,7 @@ def write_folder(path: Path, files: Mapping[str, Content]) -> None:
     Raises:
         ResourceError, InputError: as `write_file`.
     """
-
-    def attempt() -> None:
-        with _temporary(path) as temporary:
-            # fails where the name exists, so two processes never fill one folder
-            os.mkdir(temporary)
-            for name, content in files.items():
-                _write(temporary / name, buffers(content))
-            sync_folder(temporary)
-            _replace_folder(temporary, path)
-
-    _retry(attempt, path, sum(map(_size, files.values())))
+    _save(path, files)
 
 
 @contextlib.contextmanager
@@ -149,15 +131,16 @@ def make_folder(path: Path) -> None:
     Raises:
         ResourceError, InputError: as `write_file`.
     """
-
-    def attempt() -> None:
-        missing = [each for each in (path, *path.parents) if not each.exists()]
-        os.makedirs(path, exist_ok=True)
-        # the name of each new folder is an entry of the one above
-        for each in missing:
-            sync_folder(each.parent)
-
-    _retry(attempt, path)
+    for wait in (*RETRY_WAITS, None):
+        try:
+            missing = [each for each in (path, *path.parents) if not each.exists()]
+            os.makedirs(path, exist_ok=True)
+            # the name of each new folder is an entry of the one above
+            for each in missing:
+                sync_folder(each.parent)
+            return
+        except OSError as error:
+            _wait_or_raise(error, path, wait)
 
 
 def remove_folder(path: Path) -> bool:
@@ -189,11 +172,10 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
         match = _TEMPORARY_NAME.fullmatch(each)
         if match is None or folder / each in _in_use:
             continue
-        process = int(match[1])
-        if name is not None and each != _temporary_name(name, process):
+        if name is not None and match[1] != name[:50]:
             continue
         # a process id may be reused: then the leftover stays until that process ends
-        if process == os.getpid() or not is_running(process):
+        if int(match[2]) == os.getpid() or not is_running(int(match[2])):
             _remove(folder / each)
 
 
@@ -324,35 +306,48 @@ def is_running(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):
-        return True
+    except (PermissionError, OverflowError):  # somebody else's, or no process id at all
+        pass
     return True
 
 
-def _size(content: Content) -> int:
-    return sum(len(buffer) for buffer in buffers(content))
-
-
-def _retry(attempt: Callable[[], None], path: Path, size: int = 0) -> None:
+def _save(path: Path, content: Content | Mapping[str, Content]) -> None:
+    """Writes a file, or a folder of files, under a temporary name and renames it."""
+    files = content if isinstance(content, Mapping) else {"": content}
     for wait in (*RETRY_WAITS, None):
         try:
-            attempt()
+            # each attempt starts with new files: see fsync above
+            with _temporary(path) as temporary:
+                # 1. the content; mkdir fails where the name exists: two never fill one folder
+                if files is content:
+                    os.mkdir(temporary)
+                for name, each in files.items():
+                    _write(temporary / name, buffers(each))
+                # 2. its name
+                if files is content:
+                    sync_folder(temporary)
+                    _replace_folder(temporary, path)
+                else:
+                    os.replace(temporary, path)
+                    sync_folder(path.parent)
             return
         except OSError as error:
-            if wait is None or error.errno not in _TRANSIENT:
-                raise write_error(error, path, size) from error
-            time.sleep(wait)
+            size = sum(len(one) for each in files.values() for one in buffers(each))
+            _wait_or_raise(error, path, wait, size)
 
 
-def _temporary_name(name: str, process: int) -> str:
-    # A name may have 255 bytes; the first 50 characters have at most 200.
-    return f"{TEMPORARY}{name[:50]}-{process}"
+def _wait_or_raise(error: OSError, path: Path, wait: float | None, size: int = 0) -> None:
+    """Waits before the next attempt; raises where there is none, or where it would fail too."""
+    if wait is None or error.errno not in _TRANSIENT:
+        raise write_error(error, path, size) from error
+    time.sleep(wait)
 
 
 @contextlib.contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
     """A free temporary name beside `path`; whatever is still there at the end is removed."""
-    temporary = path.with_name(_temporary_name(path.name, os.getpid()))
+    # a name may have 255 bytes; the first 50 characters have at most 200
+    temporary = path.with_name(f"{TEMPORARY}{path.name[:50]}-{os.getpid()}")
     _remove(temporary)
     _in_use.add(temporary)
     try:

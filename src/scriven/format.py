@@ -1,6 +1,7 @@
-"""Numbers as people read them: counts, bytes, durations. Knows nothing of runs."""
+"""Numbers as people read them (counts, bytes, durations), and text made safe for a terminal."""
 
 import math
+import re
 
 ABSENT = "–"
 
@@ -109,3 +110,14 @@ def clock(seconds: float) -> str:
     """130 -> `0:02:10`."""
     total = max(0, round(seconds))
     return f"{total // 3600}:{total // 60 % 60:02d}:{total % 60:02d}"
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def replace_control_characters(text: str) -> str:
+    """Text as a terminal may show it: control characters but tab and line feed become U+FFFD.
+
+    An untrained model writes any bytes at all, and some of them would rule the terminal.
+    """
+    return _CONTROL.sub("\ufffd", text)

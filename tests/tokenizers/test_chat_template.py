@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scriven.errors import InputError
 from scriven.settings import TokenizerSettings
 from scriven.tokenizers import Tokenizer, chat_template, clean, train_tokenizer
-from scriven.tokenizers.special_tokens import SPECIAL_TOKENS
+from scriven.tokenizers.base import SPECIAL_TOKENS
 
 quick = settings(
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -150,7 +150,6 @@ def test_the_mask_covers_the_answers_and_their_ends(
     messages = talk(*texts, system="Be brief.")
     ids, answers = chat_template.render_conversation(talker, messages)
     assert len(ids) == len(answers)
-    assert answers == chat_template.answer_mask(talker, messages)
     end = talker.special_token_ids["end"]
     runs = [run for run in _runs(ids, answers) if run]
     said = [each["content"] for each in messages if each["role"] == "assistant"]

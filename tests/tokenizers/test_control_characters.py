@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scriven.tokenizers.special_tokens import replace_control_characters
+from scriven.format import replace_control_characters
 
 
 @given(st.text())

@@ -78,7 +78,7 @@ def table(rows: list[tuple[str, str]]) -> str:
 
 def for_terminal(text: str) -> str:
     """What a model wrote, harmless where a terminal shows it; as it is for a file or a pipe."""
-    from ..tokenizers.special_tokens import replace_control_characters
+    from ..format import replace_control_characters
 
     return replace_control_characters(text) if sys.stdout.isatty() else text
 

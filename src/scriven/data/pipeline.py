@@ -30,9 +30,9 @@ from ..files import disk_errors, sync_file, sync_folder, write_file
 from ..manifest import hash_file
 from ..settings import DataSettings, TokenizerSettings
 from ..tokenizers import Tokenizer, choose_kind, load_tokenizer, tokenizer_class, train_tokenizer
+from ..tokenizers.base import choose_vocab_size
 from ..tokenizers.fast import Encoder
 from ..tokenizers.patterns import CHUNK, cut
-from ..tokenizers.vocabulary import choose_vocab_size
 from .pairs import PairDataset, split_pairs
 from .scan import TextScan, normalise, sample_training_text, scan
 from .shards import (

@@ -18,7 +18,7 @@ from ..runs.load import Loaded
 from ..tasks.shared.classification import SequenceClassification
 from ..tasks.shared.text_generation import TextGeneration, TextToText, with_leading_space
 from ..tokenizers import chat_template
-from ..tokenizers.special_tokens import SPECIAL_TOKENS
+from ..tokenizers.base import SPECIAL_TOKENS
 
 Floats = npt.NDArray[np.float32]
 

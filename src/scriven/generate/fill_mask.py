@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..format import replace_control_characters
 from ..tasks.base import BaseTask
 from ..tasks.masked import choose_masked
 from ..tokenizers.base import Tokenizer
-from ..tokenizers.special_tokens import replace_control_characters
 from .sampling import MAX_SEED, SamplingParams, check_int, sample
 
 GREEDY = SamplingParams(temperature=0)

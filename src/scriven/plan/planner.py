@@ -9,7 +9,7 @@ from .. import config, registry
 from ..errors import SettingError
 from ..format import model_size
 from ..settings import Settings
-from ..tokenizers.vocabulary import choose_vocab_size
+from ..tokenizers.base import choose_vocab_size
 from ..train import scaling_laws
 from ..train.budget import Budget, parse_budget
 from ..train.optim.base import OptimizerModule

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
+from ..tokenizers.base import SPECIAL_TOKENS
 from ..tokenizers.chat_template import TASKS as CHAT_TASKS
-from ..tokenizers.special_tokens import SPECIAL_TOKENS
 from .finetune_results import finetune_rows, is_finetuned, score_table, signatures
 from .metadata import SIZE_LIMIT
 

@@ -12,11 +12,10 @@ Source: https://huggingface.co/docs/peft, "PEFT checkpoint format".
 
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -50,17 +49,15 @@ _INITIALISATIONS = (True, False, None, "gaussian", "orthogonal", "eva")
 _REFUSED = ("use_dora", "rank_pattern", "alpha_pattern", "layer_replication", "lora_bias")
 
 
-@dataclass(frozen=True)
-class StoredAdapter:
-    """What an adapter folder holds, under its own names."""
+class StoredAdapter(NamedTuple):
+    """What an adapter folder holds."""
 
     folder: Path
     rank: int
     alpha: float
     dropout: float
-    base: str | None
-    """The model it was trained for: a folder or a name."""
     tensors: dict[str, Tensor]
+    """Under the names of the folder, without PEFT's prefix."""
 
 
 def add_adapters(
@@ -76,16 +73,13 @@ def add_adapters(
     """`nn.lora.add_lora`, with an adapter for each part of a matrix that is fused here only.
 
     Args:
-        task: of the architecture. architecture: its file. config: its Config.
-        rank, alpha, dropout: as for `add_lora`.
         kind: of the task, a file of tasks/; what the architecture is pre-trained for by default.
 
     Raises:
         SettingError: as `add_lora`.
     """
-    parts = LoraNames(architecture, config, kind).parts()
-    targets = architecture.Model.LORA_TARGETS
-    add_lora(task, rank, alpha, dropout=dropout, targets=targets, parts=parts)
+    names, targets = LoraNames(architecture, config, kind), architecture.Model.LORA_TARGETS
+    add_lora(task, rank, alpha, dropout=dropout, targets=targets, parts=names.parts)
 
 
 def load_merged(
@@ -94,16 +88,9 @@ def load_merged(
     architecture: ModuleType,
     config: Any,
     *,
-    alpha: float | None = None,
     kind: str | None = None,
 ) -> None:
-    """Loads a state dict into a plain task, also one that was taken of an adapted task.
-
-    Args:
-        task: without adapters; it has none afterwards.
-        tensors: a checkpoint's weights.
-        architecture: its file. config: its Config.
-        alpha, kind: as they were for `add_adapters`.
+    """Loads a state dict into a plain task; that of an adapted task (default alpha) is merged.
 
     Raises:
         RuntimeError: the weights do not fit.
@@ -111,7 +98,7 @@ def load_merged(
     # the rank is not stored: it is the width of any B (out, r)
     of_b = (name for name in tensors if ".lora." in name and name.endswith(".b"))
     rank = next((tensors[name].size(-1) for name in of_b), 0)
-    add_adapters(task, architecture, config, rank, alpha, kind=kind)
+    add_adapters(task, architecture, config, rank, kind=kind)
     task.load_state_dict(tensors)
     merge_lora(task)
 
@@ -130,11 +117,8 @@ def write_adapter(
     A folder already there is replaced by a rename.
 
     Args:
-        folder: gets the two files.
         task: adapted by `add_adapters`; other weights that are not frozen are stored whole.
-        architecture: its file. config: its Config.
         base: the model it belongs to, for people: a folder or a name.
-        kind: as for `add_adapters`.
 
     Raises:
         ResourceError: the disk is full or broken; what was there before is untouched.
@@ -149,11 +133,14 @@ def write_adapter(
     # 2. the pairs A (r, in) and B (out, r), split where transformers has several matrices
     for name, one in lora.items():
         pair = {f"{name}{A}": one.a.detach(), f"{name}{B}": one.b.detach()}
-        tensors |= rename_to_hf(pair, names.pair(name), 0, names.with_rank(name, one.rank))
+        # the A of P parts lie below each other: (P r, in)
+        sizes = {**names.sizes, "rank": [one.rank] * len(names.row(name).hf_names)}
+        tensors |= rename_to_hf(pair, names.pair(name), 0, sizes)
     # 3. the configuration: target_modules are the shortest endings that name these layers alone
     layers = {name.removesuffix(A) for name in tensors if name.endswith(A)}
-    other = {layer_of(each) for row in names.table for each in names.row(row).hf_names} - layers
+    others = {name.removesuffix(".weight") for row in names.table.values() for name in row.hf_names}
     first = next(iter(lora.values()))
+    hf_class = ((names.hf_config or {}).get("architectures") or [""])[0]
     peft_config = {
         "base_model_name_or_path": base,
         "bias": "none",
@@ -165,8 +152,11 @@ def write_adapter(
         "modules_to_save": None,
         "peft_type": "LORA",
         "r": first.rank,
-        "target_modules": shortest(layers, other),
-        "task_type": _task_type(names.hf_config or {}),
+        "target_modules": shortest(layers, others - layers),
+        # PEFT has no name for other classes
+        "task_type": next(
+            (kind for end, kind in _TASK_TYPES.items() if hf_class.endswith(end)), None
+        ),
     }
     files: dict[str, Content] = {
         CONFIG: (json.dumps(peft_config, indent=2) + "\n").encode(),
@@ -201,18 +191,19 @@ def read_adapter(folder: Path) -> StoredAdapter:
             "with PEFT's path_initial_model_for_weight_conversion first"
         )
     # the numbers decide how much memory is taken, so they are bounded
-    rank = int(_number(peft_config, "r", where, 1, 1 << 20))
-    alpha = _number(peft_config, "lora_alpha", where, 0, 1e9)
+    numbers: dict[str, Any] = {"lora_dropout": 0.0, **peft_config}
+    for field, low, high in (("r", 1, 1 << 20), ("lora_alpha", 0, 1e9), ("lora_dropout", 0, 0.999)):
+        value: Any = numbers.get(field)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not low <= value <= high:
+            raise InputError(f"{where}: {field} is not a number from {low} to {high:g}")
+    rank, alpha = int(numbers["r"]), numbers["lora_alpha"]
     # rank-stabilised LoRA differs in the scale alone
     if peft_config.get("use_rslora"):  # alpha / sqrt(r) there (Kalajdzievski 2023)
         alpha *= math.sqrt(rank)
-    dropout = _number({"lora_dropout": 0.0, **peft_config}, "lora_dropout", where, 0, 0.999)
-    base = peft_config.get("base_model_name_or_path")
     tensors = load_tensors(folder / TENSORS, require_digest=False)
     plain = {name.removeprefix(_PREFIX): each for name, each in tensors.items()}
-    return StoredAdapter(
-        folder, rank, alpha, dropout, base if isinstance(base, str) else None, plain
-    )
+    return StoredAdapter(folder, rank, alpha, numbers["lora_dropout"], plain)
 
 
 def attach_adapter(
@@ -225,23 +216,19 @@ def attach_adapter(
 ) -> None:
     """Adapts a base model by what a folder holds; `nn.lora.merge_lora` then makes it a plain one.
 
-    Args:
-        task: the base model. stored: what was read.
-        architecture: its file. config: its Config.
-        kind: as for `add_adapters`.
-
     Raises:
         InputError: the adapter belongs to another model, or changes what cannot be adapted here.
             The task may have been changed by then.
     """
     weights, names = dict(task.named_parameters()), LoraNames(architecture, config, kind)
-    where = printable(stored.folder)
-    given = dict(stored.tensors)
-    # 1. the table of every weight and every possible adapter
+    where, given = printable(stored.folder), dict(stored.tensors)
+    # 1. the table of every weight, and of A and B of every matrix that may have an adapter
     table = [names.row(name) for name in weights]
-    for name in adaptable(weights, architecture.Model.LORA_TARGETS):
-        table += names.pair(name)
-        names.fill(given, name, weights[name], stored.rank)
+    for name, weight in weights.items():
+        layer = name.rpartition(".")[0].rpartition(".")[2]
+        if weight.dim() == 2 and layer in architecture.Model.LORA_TARGETS:
+            table += names.pair(name)
+            names.fill(given, name, weight, stored.rank)
     known = {name for row in table for name in row.hf_names}
     # 2. the folder's tensors under our names
     for name in given:
@@ -254,10 +241,8 @@ def attach_adapter(
     # 3. adapters for those layers that the folder adapts
     layers = {name.removesuffix(A).rpartition(".")[0] for name in renamed if name.endswith(A)}
     if layers:
-        parts = names.parts()
-        add_lora(
-            task, stored.rank, stored.alpha, dropout=stored.dropout, targets=layers, parts=parts
-        )
+        rank, alpha, dropout = stored.rank, stored.alpha, stored.dropout
+        add_lora(task, rank, alpha, dropout=dropout, targets=layers, parts=names.parts)
     for name, one in lora_adapters(task).items():
         weights |= {f"{name}{A}": one.a, f"{name}{B}": one.b}
     for name, tensor in renamed.items():
@@ -272,47 +257,23 @@ def attach_adapter(
             weights[name].copy_(tensor)
 
 
-def _number(
-    peft_config: Mapping[str, Any], field: str, where: str, low: float, high: float
-) -> float:
-    value = peft_config.get(field)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise InputError(f"{where}: {field} is not a number from {low} to {high:g}")
-    return value
-
-
-def _task_type(hf_config: Mapping[str, Any]) -> str | None:
-    """PEFT's name for what a class of transformers does; None for those it has no name for."""
-    name = str((hf_config.get("architectures") or [""])[0])
-    return next((kind for end, kind in _TASK_TYPES.items() if name.endswith(end)), None)
-
-
 class LoraNames:
-    """Names of one model's weights and adapters, ours and those of transformers.
-
-    Args:
-        architecture: its file. config: its Config.
-        kind: of its task, a file of tasks/; what it is pre-trained for by default.
-    """
+    """Names of one model's weights and adapters, here and in transformers."""
 
     def __init__(self, architecture: ModuleType, config: Any, kind: str | None = None) -> None:
         self.hf_config = hf_config_of(architecture, config, kind)
-        rows = (
-            []
-            if self.hf_config is None
-            else expand_layers(architecture.Model.HF_WEIGHT_MAP, config.deepest_stack)
-        )
-        self.table = {row.ours: row for row in rows}
+        self.table: dict[str, WeightName] = {}
         """Empty where transformers has no such model: then names are ours."""
-        # a classifier: the head for labels takes the name `score`, the one for tokens moves aside
-        if rows and kind is not None and is_labelled(kind):
-            self.table["words.weight"] = self.table["head.weight"]
-            self.table["head.weight"] = WeightName("head.weight", SCORE)
+        if self.hf_config is not None:
+            rows = expand_layers(architecture.Model.HF_WEIGHT_MAP, config.deepest_stack)
+            self.table = {row.ours: row for row in rows}
+            # a classifier's head for labels is `score` there; the one for tokens moves aside
+            if kind is not None and is_labelled(kind):
+                self.table["words.weight"] = self.table["head.weight"]
+                self.table["head.weight"] = WeightName("head.weight", SCORE)
         self.sizes: FusedSizes = architecture.Model.fused_sizes(config)
-
-    def parts(self) -> dict[str, list[int]]:
+        self.parts = {row.ours: self.sizes[row.parts] for row in self.table.values() if row.parts}
         """Matrices that are fused here only -> rows of each part."""
-        return {row.ours: list(self.sizes[row.parts]) for row in self.table.values() if row.parts}
 
     def row(self, name: str) -> WeightName:
         """What one of our weights is called there."""
@@ -323,41 +284,22 @@ class LoraNames:
         """The rows of the A and B of one of our matrices; neither is ever transposed."""
         row = self.row(name)
         # one A and one B for each matrix that transformers has
-        layers = [layer_of(each) for each in row.hf_names]
+        layers = [each.removesuffix(".weight") for each in row.hf_names]
         return [
             WeightName(f"{name}{A}", tuple(f"{each}{A}" for each in layers), row.parts and "rank"),
             WeightName(f"{name}{B}", tuple(f"{each}{B}" for each in layers), row.parts),
         ]
 
-    def with_rank(self, name: str, rank: int) -> FusedSizes:
-        """The fused sizes for the tables of `pair`."""
-        return {**self.sizes, "rank": [rank] * len(self.row(name).hf_names)}
-
     def fill(self, given: dict[str, Tensor], name: str, weight: Tensor, rank: int) -> None:
-        """Adds an adapter of zeros for each part that has none, beside one that has."""
-        layers = [layer_of(each) for each in self.row(name).hf_names]
+        """Adds an adapter of zeros for each part of a matrix that has none, beside one that has."""
+        row_a, row_b = self.pair(name)
         # PEFT may adapt q and v alone; here both are parts of one fused matrix
-        if not any(f"{layer}{A}" in given for layer in layers):
-            return
-        sizes = self.parts().get(name, [weight.size(0)])
-        for layer, size in zip(layers, sizes, strict=True):
-            if f"{layer}{A}" not in given and f"{layer}{B}" not in given:
-                given[f"{layer}{A}"] = weight.new_zeros(rank, weight.size(1))
-                given[f"{layer}{B}"] = weight.new_zeros(size, rank)
-
-
-def adaptable(weights: Mapping[str, Tensor], targets: Collection[str]) -> list[str]:
-    """Those weights that may have an adapter."""
-    return [
-        name
-        for name, weight in weights.items()
-        if weight.dim() == 2 and name.rpartition(".")[0].rpartition(".")[2] in targets
-    ]
-
-
-def layer_of(name: str) -> str:
-    """The layer of a weight; each matrix of a recurrent layer counts as a layer."""
-    return name.removesuffix(".weight")
+        if any(each in given for each in row_a.hf_names):
+            sizes = self.parts.get(name, [weight.size(0)])
+            for a, b, size in zip(row_a.hf_names, row_b.hf_names, sizes, strict=True):
+                if a not in given and b not in given:
+                    given[a] = weight.new_zeros(rank, weight.size(1))
+                    given[b] = weight.new_zeros(size, rank)
 
 
 def shortest(layers: Iterable[str], others: Iterable[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """The tokenizer: text to ids and back, for every kind, on top of the `tokenizers` library.
 
 Any text survives `decode(encode(text))` unchanged, and text that looks like a special token is
-plain text. Knows nothing of how vocabularies are trained; `files.py` loads what `save` writes.
+plain text. Which kind and vocabulary suit a text is chosen here too; each kind's file trains it,
+and `files.py` loads what `save` writes.
 """
 
 import codecs
@@ -21,13 +22,38 @@ import tokenizers
 
 from .. import registry
 from ..errors import InputError
+from ..settings import TokenizerSettings
 from .patterns import chunks
-from .special_tokens import EOS, MASK, PAD, SPECIAL_TOKENS
 
 Ids = npt.NDArray[np.int32]
 
-NOT_KINDS = {"chat_template", "fast", "files", "patterns", "special_tokens", "vocabulary"}
+NOT_KINDS = {"chat_template", "fast", "files", "patterns"}
 """Files of this folder that are no kind of tokenizer."""
+
+EOS = "<|endoftext|>"
+PAD = "<|pad|>"
+MASK = "<mask>"
+"""Stands for hidden text; only tokenizers of models that fill gaps have it."""
+SPECIAL_TOKENS = {
+    "mask": MASK,
+    # the beginning, the border between two parts and the end of a labelled input (GPT-1, 3.3)
+    "start": "<|start|>",
+    "delimiter": "<|delimiter|>",
+    "extract": "<|extract|>",
+    # the beginning and the end of a turn in a dialogue (ChatML)
+    "turn": "<|im_start|>",
+    "end": "<|im_end|>",
+}
+"""Special tokens that a task may need, by what they are for."""
+_INPUT_TOKENS = ("start", "delimiter", "extract")
+
+SMALL_TEXT = 2_000_000
+"""Characters. A shorter text is too small to teach longer pieces than characters."""
+FEW_CHARACTERS = 512
+"""Different characters that a character vocabulary may have."""
+VOCAB_SIZES = [(5e6, 1024), (20e6, 2048), (100e6, 4096), (1e9, 8192), (4e9, 16_384)]
+"""(text of fewer characters than this, vocabulary)"""
+MAX_VOCAB_SIZE = 32_768
 
 UNLIMITED = 10**30
 """How transformers writes that the tokenizer itself sets no maximum length."""
@@ -47,8 +73,6 @@ CHARACTER_TO_BYTE = {character: byte for byte, character in BYTE_TO_CHARACTER.it
 BYTE_TOKENS = {byte: f"<0x{byte:02X}>" for byte in range(256)}
 """The names of bytes in a character vocabulary: 0xE2 -> `<0xE2>`."""
 _TOKEN_TO_BYTE = {token: bytes([byte]) for byte, token in BYTE_TOKENS.items()}
-_INPUT_TOKENS = ("start", "delimiter", "extract")
-"""Special tokens around a labelled input (GPT-1 paper, section 3.3)."""
 
 
 def kinds() -> list[str]:
@@ -65,6 +89,39 @@ def tokenizer_class(kind: str) -> type["Tokenizer"]:
     module = registry.module("scriven.tokenizers", kind, exclude=NOT_KINDS)
     kind_class: type[Tokenizer] = module.Tokenizer
     return kind_class
+
+
+def train_tokenizer(kind: str, pieces: Iterator[str], settings: TokenizerSettings) -> "Tokenizer":
+    """A tokenizer of one kind (a file of this folder), its vocabulary trained on the pieces.
+
+    Raises:
+        InputError: no such kind.
+    """
+    module = registry.module("scriven.tokenizers", kind, exclude=NOT_KINDS)
+    trained: Tokenizer = module.train(pieces, settings)
+    return trained
+
+
+def choose_kind(characters: int, distinct: int) -> tuple[str, int, str]:
+    """(kind, vocabulary, reason) for a text of so many characters, so many of them different.
+
+    A token must be seen often to be learnt, so the vocabulary grows with the text: 1024 up to
+    5 million characters, 2048 up to 20 million, then 4096, 8192, 16384 and 32768.
+    """
+    if characters < SMALL_TEXT and distinct <= FEW_CHARACTERS:
+        reason = f"char: a text of {characters:,} characters is too small to teach longer pieces"
+        return "char", distinct + 258, reason
+    size = choose_vocab_size(characters)
+    if characters < SMALL_TEXT:
+        reason = f"bpe with {size}: {distinct:,} different characters are too many for one id each"
+    else:
+        reason = f"bpe with {size}: {characters:,} characters show each piece often enough"
+    return "bpe", size, reason
+
+
+def choose_vocab_size(characters: int) -> int:
+    """The vocabulary that a text of so many characters can support."""
+    return next((size for limit, size in VOCAB_SIZES if characters < limit), MAX_VOCAB_SIZE)
 
 
 def clean(text: str) -> str:
@@ -118,11 +175,8 @@ class Tokenizer:
         self.eos: int = vocabulary[eos]
         self.pad: int = vocabulary[pad]
         self.mask: int | None = None if mask is None else vocabulary[mask]
-        self.special = {
-            token.content: number
-            for number, token in backend.get_added_tokens_decoder().items()
-            if token.special
-        }
+        added = backend.get_added_tokens_decoder().items()
+        self.special = {token.content: number for number, token in added if token.special}
         # ids may have gaps in an imported file, so the largest id counts
         self.vocab_size: int = max(vocabulary.values()) + 1
         self.bytes_of = [b""] * self.vocab_size
@@ -166,13 +220,12 @@ class Tokenizer:
             backend.add_special_tokens([token])
         # 3. for labelled inputs, what other programs put around a text
         if is_labelled:
-            start, delimiter, extract = (SPECIAL_TOKENS[name] for name in _INPUT_TOKENS)
+            tokens = [SPECIAL_TOKENS[name] for name in _INPUT_TOKENS]
+            start, delimiter, extract = tokens
             backend.post_processor = TemplateProcessing(
                 single=f"{start} $A {extract}",
                 pair=f"{start} $A {delimiter} $B {extract}",
-                special_tokens=[
-                    (token, backend.token_to_id(token)) for token in (start, delimiter, extract)
-                ],
+                special_tokens=[(token, backend.token_to_id(token)) for token in tokens],
             )
         elif has_ours:
             backend.post_processor = None
@@ -182,12 +235,9 @@ class Tokenizer:
     @property
     def special_token_ids(self) -> dict[str, int]:
         """The ids of the tokens that are no text, by role: eos, pad, and SPECIAL_TOKENS."""
-        known = {
-            name: self.special[token]
-            for name, token in SPECIAL_TOKENS.items()
-            if token in self.special
-        }
-        ids = {**known, "eos": self.eos, "pad": self.pad}
+        special = self.special
+        ids = {role: special[token] for role, token in SPECIAL_TOKENS.items() if token in special}
+        ids |= {"eos": self.eos, "pad": self.pad}
         return ids if self.mask is None else {**ids, "mask": self.mask}
 
     def encode(self, text: str) -> list[int]:
@@ -229,10 +279,7 @@ class Tokenizer:
     ) -> None:
         """Writes tokenizer.json and tokenizer_config.json, as transformers reads them.
 
-        Args:
-            folder: exists already.
-            context_length: the model's longest sequence, if it is known.
-            template: the chat template (Jinja), if there is one.
+        `context_length` is the model's longest sequence, `template` its chat template (Jinja).
         """
         config: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",

@@ -17,9 +17,8 @@ from tokenizers import Tokenizer as Backend
 from ..errors import SettingError
 from ..settings import TokenizerSettings
 from . import base
-from .base import clean
+from .base import EOS, PAD, clean
 from .patterns import chunks, pre_tokenizer
-from .special_tokens import EOS, PAD
 
 MIN_VOCAB_SIZE = 258  # all bytes, EOS and PAD
 DEFAULT_VOCAB_SIZE = 8192

@@ -11,9 +11,8 @@ from tokenizers import Tokenizer as Backend
 
 from ..settings import TokenizerSettings
 from . import base
-from .base import BYTE_TO_CHARACTER, CHARACTER_TO_BYTE, Ids, clean, in_groups, split_ids
+from .base import BYTE_TO_CHARACTER, CHARACTER_TO_BYTE, EOS, PAD, Ids, clean, in_groups, split_ids
 from .patterns import pre_tokenizer
-from .special_tokens import EOS, PAD
 
 
 def train(pieces: Iterable[str], settings: TokenizerSettings) -> "Tokenizer":

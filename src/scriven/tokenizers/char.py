@@ -6,7 +6,6 @@ Characters that the training text lacks are spelled in bytes, so no text is ever
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers.decoders import ByteFallback, Fuse, Sequence
 from tokenizers.models import BPE
 
@@ -15,8 +14,7 @@ from tokenizers import Tokenizer as Backend
 
 from ..settings import TokenizerSettings
 from . import base
-from .base import BYTE_TOKENS, CACHED_PART, Ids, clean, in_groups, split_ids
-from .special_tokens import EOS, PAD
+from .base import BYTE_TOKENS, CACHED_PART, EOS, PAD, Ids, clean, in_groups, split_ids
 
 
 def train(pieces: Iterable[str], settings: TokenizerSettings) -> "Tokenizer":
@@ -55,7 +53,11 @@ class Tokenizer(base.Tokenizer):
         )
 
     def encode_array(self, text: str) -> Ids:
-        return self._encode_long(clean(text))
+        text = clean(text)
+        # an empty text is one empty part, so there is always something to concatenate
+        starts = range(0, max(len(text), 1), CACHED_PART)
+        parts = [self._encode(text[start : start + CACHED_PART]) for start in starts]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def encode_chunks(self, texts: list[str]) -> list[Ids]:
         encoded: list[Ids] = []
@@ -64,28 +66,19 @@ class Tokenizer(base.Tokenizer):
             codes = np.frombuffer("".join(group).encode("utf-32-le"), dtype="<u4")
             ids = self.table.take(codes, mode="clip")
             if (ids < 0).any():  # an unknown character has several ids: lengths differ
-                encoded += [self._encode_long(text) for text in group]
+                encoded += [self.encode_array(text) for text in group]
             else:
                 encoded += split_ids(ids, [len(text) for text in group])
         return encoded
 
-    def _encode_long(self, text: str) -> Ids:
-        # an empty text is one empty part, so there is always something to concatenate
-        starts = range(0, max(len(text), 1), CACHED_PART)
-        parts = [self._encode(text[start : start + CACHED_PART]) for start in starts]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
     def _encode(self, text: str) -> Ids:
         codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")  # (characters,)
-        ids = self.table.take(codes, mode="clip")  # (characters,)
+        ids: Ids = self.table.take(codes, mode="clip")  # (characters,)
         unknown = ids < 0
-        return self._with_bytes(codes, ids, unknown) if unknown.any() else ids
-
-    def _with_bytes(
-        self, codes: npt.NDArray[np.uint32], ids: Ids, unknown: npt.NDArray[np.bool_]
-    ) -> Ids:
-        """The ids with each unknown character replaced by the ids of its UTF-8 bytes."""
-        # bytes of each character in UTF-8: 1 below U+0080, 2 below U+0800, 3 below U+10000, else 4
+        if not unknown.any():
+            return ids
+        # each unknown character is replaced by the ids of its UTF-8 bytes: 1 below U+0080,
+        # 2 below U+0800, 3 below U+10000, else 4
         width = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
         counts = np.where(unknown, width, 1)
         spelled = np.repeat(ids, counts)  # (tokens,)

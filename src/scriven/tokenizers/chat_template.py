@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import InputError
-from .base import Tokenizer
-from .special_tokens import SPECIAL_TOKENS
+from .base import SPECIAL_TOKENS, Tokenizer
 
 Message = Mapping[str, str]
 """One turn: `role` and `content`."""
@@ -168,19 +167,12 @@ def render_conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Re
         heading = message["role"] + "\n"
         turn = tokenizer.encode(heading + message["content"])
         is_answer = message["role"] == "assistant"
-        content = [is_answer and start >= len(heading) for start in _byte_starts(tokenizer, turn)]
+        # an id is learnt where its first byte belongs to the content
+        lengths = itertools.accumulate((len(tokenizer.spell(id)) for id in turn), initial=0)
+        content = [
+            is_answer and start >= len(heading) for start, _ in zip(lengths, turn, strict=False)
+        ]
         # <|im_start|>  role, line end, content  <|im_end|>  line end
         ids += [special["turn"], *turn, special["end"], *line_end]
         answers += [False, *content, is_answer, *[False] * len(line_end)]
     return Rendered(ids, answers)
-
-
-def _byte_starts(tokenizer: Tokenizer, ids: list[int]) -> list[int]:
-    """Where each id begins in the UTF-8 of their text."""
-    lengths = (len(tokenizer.spell(number)) for number in ids)
-    return list(itertools.accumulate(lengths, initial=0))[: len(ids)]
-
-
-def answer_mask(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[bool]:
-    """Which of `render_ids(tokenizer, messages)` are answers, each with its `<|im_end|>`."""
-    return render_conversation(tokenizer, messages).answers

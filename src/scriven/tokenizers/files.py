@@ -13,9 +13,8 @@ from tokenizers.decoders import ByteFallback, Fuse, Sequence
 import tokenizers
 
 from ..errors import DamagedError, InputError
-from .base import BYTE_TO_CHARACTER, BYTE_TOKENS, Tokenizer, kinds, tokenizer_class
+from .base import BYTE_TO_CHARACTER, BYTE_TOKENS, EOS, PAD, Tokenizer, kinds, tokenizer_class
 from .patterns import PATTERNS
-from .special_tokens import EOS, PAD
 
 FILE_LIMIT = 256 * 1024 * 1024
 """Bytes of tokenizer.json."""
@@ -33,35 +32,38 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     path = folder / "tokenizer.json"
     text, plain = _read(path)
     _, config = _read(folder / "tokenizer_config.json")
-    if not isinstance(plain.get("model"), dict) or not isinstance(
-        plain["model"].get("vocab"), dict
-    ):
+    model = plain.get("model")
+    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
         raise InputError(f"{path} holds no BPE vocabulary: only BPE tokenizers can be used")
-    ids = _check_ids(plain, path)
     # 1. what the parts of the file say; byte, word and other kinds of ours look like bpe
     kind, pattern = _kind_and_pattern(plain, path)
-    kind_class = tokenizer_class(kind)
-    declared = config.get("scriven_kind")
+    kind_class, declared = tokenizer_class(kind), config.get("scriven_kind")
     if declared in kinds():
         declared_class = tokenizer_class(declared)
         if declared_class.is_byte_level == kind_class.is_byte_level:
             kind_class = declared_class
-    # 2. the special tokens
+    ids = _check_vocabulary(plain, kind, path)
+    # 2. the special tokens, each written as text or as an object
+    special: dict[str, str] = {}
+    for role in ("eos", "pad", "mask"):
+        token = config.get(f"{role}_token")
+        token = token.get("content") if isinstance(token, dict) else token
+        if isinstance(token, str) and token in ids:
+            special[role] = token
     # ours, or those of an imported model; a padding token of its own is not needed
-    eos = _special(config, "eos_token", ids) or (EOS if EOS in ids else None)
+    eos = special.get("eos") or (EOS if EOS in ids else None)
     if eos is None:
         raise InputError(f"{folder / 'tokenizer_config.json'} names no eos_token of {path.name}")
-    pad = _special(config, "pad_token", ids) or (PAD if PAD in ids else eos)
-    _check_alphabet(plain["model"]["vocab"], kind, path)
+    pad = special.get("pad") or (PAD if PAD in ids else eos)
     # 3. the library
     try:
         backend = tokenizers.Tokenizer.from_str(text)
         if kind == "char":
             backend.decoder = Sequence([ByteFallback(), Fuse()])
-        mask = _special(config, "mask_token", ids)
-        return kind_class(backend, pattern, eos, pad, mask)
+        return kind_class(backend, pattern, eos, pad, special.get("mask"))
     except Exception as error:  # the library raises plain Exception for whatever it dislikes
-        raise DamagedError(f"{path} is no tokenizer: {_one_line(error)}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise DamagedError(f"{path} is no tokenizer: {reason}") from error
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
@@ -76,52 +78,35 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{path} is not JSON: {_one_line(error)}; restore the file") from error
+        reason = " ".join(str(error).split())[:200]
+        raise DamagedError(f"{path} is not JSON: {reason}; restore the file") from error
     if not isinstance(plain, dict):
         raise DamagedError(f"{path} is not a JSON object; restore the file")
     return text, plain
 
 
-def _check_ids(plain: dict[str, Any], path: Path) -> dict[str, int]:
-    """Token -> id of the whole file, when the ids are 0 .. n-1 without gap or repetition."""
-    # special tokens and others added after training, whose ids may repeat those of the vocabulary
-    added = plain.get("added_tokens")
-    if not isinstance(added, list) or not all(isinstance(each, dict) for each in added):
-        raise DamagedError(f"{path} lists no added tokens; restore the file")
-    ids: dict[str, int] = dict(plain["model"]["vocab"])
-    for each in added:
-        name, number = each.get("content"), each.get("id")
-        if not isinstance(name, str) or ids.get(name, number) != number:
-            raise DamagedError(f"{path}: the added token {name!r} has two ids; restore the file")
-        ids[name] = number
-    numbers = list(ids.values())
-    if any(type(number) is not int for number in numbers):
-        raise DamagedError(f"{path} has an id that is no whole number; restore the file")
-    # the rows of the embedding matrix are 0 .. n-1
-    if sorted(numbers) != list(range(len(numbers))):
-        raise DamagedError(
-            f"{path}: the ids of {len(numbers)} tokens are not 0 to {len(numbers) - 1};"
-            " restore the file"
-        )
-    return ids
-
-
 def _kind_and_pattern(plain: dict[str, Any], path: Path) -> tuple[str, str]:
     """(kind, pattern) of the tokenizer that the file describes, from its parts alone."""
     model = plain["model"]
-    steps = _steps(plain.get("pre_tokenizer"), "pretokenizers")
-    decoders = [step.get("type") for step in _steps(plain.get("decoder"), "decoders")]
+    # 1. pre-tokenizer and decoder are one step, or a sequence of them
+    parts: list[list[dict[str, Any]]] = []
+    for name, inner in (("pre_tokenizer", "pretokenizers"), ("decoder", "decoders")):
+        part = plain.get(name)
+        listed = [part]
+        if isinstance(part, dict) and part.get("type") == "Sequence":
+            listed = part[inner] if isinstance(part.get(inner), list) else []
+        parts.append([step for step in listed if isinstance(step, dict)])
+    steps, decoders = parts[0], [step.get("type") for step in parts[1]]
     if model.get("type", "BPE") != "BPE" or plain.get("normalizer") is not None:
         raise InputError(f"{path} is not a plain BPE: only byte-level BPE and char can be used")
-    # 1. characters with byte fallback
+    # 2. characters with byte fallback
     if decoders == ["ByteFallback", "Fuse"] and not steps:
         if model.get("byte_fallback") is not True or model.get("merges"):
             raise DamagedError(f"{path} is no character vocabulary with bytes; restore the file")
         return "char", "none"
-    # 2. byte-level BPE: GPT-2's own pattern, or a split by one of ours
+    # 3. byte-level BPE: GPT-2's own pattern, or a split by one of ours
     types = [step.get("type") for step in steps]
-    plain_levels = bool(steps) and steps[-1].get("add_prefix_space") is False
-    if decoders == ["ByteLevel"] and plain_levels:
+    if decoders == ["ByteLevel"] and steps and steps[-1].get("add_prefix_space") is False:
         if types == ["ByteLevel"]:
             return "bpe", "gpt2" if steps[0].get("use_regex", True) else "none"
         if types == ["Split", "ByteLevel"] and steps[1].get("use_regex") is False:
@@ -135,27 +120,28 @@ def _kind_and_pattern(plain: dict[str, Any], path: Path) -> tuple[str, str]:
     raise InputError(f"{path} splits text in a way that is not known here; use llama3, gpt2, qwen2")
 
 
-def _steps(part: object, inner: str) -> list[dict[str, Any]]:
-    """The parts of a pre-tokenizer or decoder, whether it is one or a sequence of them."""
-    if not isinstance(part, dict):
-        return []
-    steps = part.get(inner) if part.get("type") == "Sequence" else [part]
-    return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
-
-
-def _check_alphabet(vocabulary: dict[str, int], kind: str, path: Path) -> None:
-    """Every byte must have an id, or some text could not be written down."""
+def _check_vocabulary(plain: dict[str, Any], kind: str, path: Path) -> dict[str, int]:
+    """Token -> id of the whole file, when the ids are 0 .. n-1 and every byte has one."""
+    # 1. special tokens and others added after training may repeat those of the vocabulary
+    added = plain.get("added_tokens")
+    if not isinstance(added, list) or not all(isinstance(each, dict) for each in added):
+        raise DamagedError(f"{path} lists no added tokens; restore the file")
+    vocabulary: dict[str, int] = plain["model"]["vocab"]
+    ids = dict(vocabulary)
+    for each in added:
+        name, number = each.get("content"), each.get("id")
+        if not isinstance(name, str) or ids.get(name, number) != number:
+            raise DamagedError(f"{path}: the added token {name!r} has two ids; restore the file")
+        ids[name] = number
+    # 2. the rows of the embedding matrix are 0 .. n-1
+    if any(type(number) is not int for number in ids.values()):
+        raise DamagedError(f"{path} has an id that is no whole number; restore the file")
+    if sorted(ids.values()) != list(range(len(ids))):
+        raise DamagedError(
+            f"{path}: the ids of {len(ids)} tokens are not 0 to {len(ids) - 1}; restore the file"
+        )
+    # 3. without an id for every byte, some text could not be written down
     for byte, token in (BYTE_TOKENS if kind == "char" else BYTE_TO_CHARACTER).items():
         if token not in vocabulary:
             raise DamagedError(f"{path} has no token for the byte {byte}; restore the file")
-
-
-def _special(config: dict[str, Any], name: str, ids: dict[str, int]) -> str | None:
-    """A special token of tokenizer_config.json, written as text or as an object."""
-    value = config.get(name)
-    text = value.get("content") if isinstance(value, dict) else value
-    return text if isinstance(text, str) and text in ids else None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return ids

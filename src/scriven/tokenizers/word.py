@@ -15,10 +15,9 @@ from tokenizers import Tokenizer as Backend
 
 from ..settings import TokenizerSettings
 from . import base
-from .base import BYTE_TO_CHARACTER
+from .base import BYTE_TO_CHARACTER, EOS, PAD
 from .bpe import MIN_VOCAB_SIZE, checked_vocab_size, word_chunks
 from .patterns import pre_tokenizer
-from .special_tokens import EOS, PAD
 
 
 class Tokenizer(base.Tokenizer):

@@ -17,7 +17,7 @@ from ..models.base import Architecture
 from ..runs.folder import find_run
 from ..runtime import Runtime, choose_runtime
 from ..settings import Settings, TokenizerSettings
-from ..tokenizers.vocabulary import choose_vocab_size
+from ..tokenizers.base import choose_vocab_size
 from .autoconfig import plan_pretraining
 from .budget import parse_budget
 from .datasets import RecurrentTextDataset, TextDataset, TextPairDataset

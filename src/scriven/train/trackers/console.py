@@ -6,8 +6,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from ...format import clock, compact
-from ...tokenizers.special_tokens import replace_control_characters
+from ...format import clock, compact, replace_control_characters
 from ..train_state import Run, TrainState
 from .base import BaseTracker, StepReport
 
