@@ -22,13 +22,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import SettingError
-from .settings import RENAMED, Settings
+from .settings import Settings
 
 T = TypeVar("T")
+_TYPE_NAMES = {
+    int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"
+}  # fmt: skip
 _FLAG = re.compile(r"--|-[a-zA-Z]")
 """The beginning of another flag; -1 is a value."""
 CONFIG_FILE = "scriven.toml"
 ENVIRONMENT = "SCRIVEN_"
+ALIASES = {"--encoding": "--data.encoding", "--skip-bad": "--data.skip_bad"}
+"""Short spellings of settings on the command line."""
 SECTIONS = ("model", *(field.name for field in dataclasses.fields(Settings)))
 FLAGS = ("arch", "budget", "preset", "seed", "size")
 """Flags of commands that a preset or a configuration file may name, above its sections."""
@@ -59,9 +64,10 @@ def replace(settings: T, changes: Mapping[str, object], section: str) -> T:
 
 def unknown(name: str, known: list[str]) -> SettingError:
     """The error for an unknown name: says its new name where it was renamed, else the nearest."""
-    renamed = RENAMED.get(name.removeprefix("--"))
-    if renamed is not None:
-        return SettingError(f"{name} is now called --{renamed}")
+    # read only now: no valid command needs the old names
+    renamed = read_preset(Path(__file__).parent / "renamed_settings.toml")
+    if (new := renamed.get(name.removeprefix("--"))) is not None:
+        return SettingError(f"{name} is now called --{new}")
     # more lenient than the default of 0.6, since a hint costs nothing
     near = get_close_matches(name, known, 1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
@@ -77,46 +83,38 @@ def sections(changes: Mapping[str, object]) -> dict[str, dict[str, object]]:
     return grouped
 
 
-def split_arguments(arguments: list[str]) -> tuple[list[str], dict[str, object]]:
-    """Separates `--section.key=value` (or `--section.key value`) from the other arguments.
+def split_arguments(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Separates the settings, `--section.key=value` or `--section.key value`, from other arguments.
 
-    A flag without a value means true. Everything after a bare `--` is left alone.
+    `--config FILE` is among the settings, as "config"; a setting without a value is true. All that
+    follows a bare `--` is left alone.
+
+    Raises:
+        SettingError: `--config` without a file.
     """
     rest: list[str] = []
-    changes: dict[str, object] = {}
-    # left to right, since a flag may take the next word as its value
+    settings: dict[str, str] = {}
+    # left to right, since a setting may take the next word as its value
     queue = list(arguments)
     while queue:
         item = queue.pop(0)
         if item == "--":
             rest += [item, *queue]
             break
+        if item == "--skip-bad":  # unlike other aliases a flag: it never takes the next word
+            item += "=true"
         name, equals, value = item.partition("=")
-        if not (name.startswith("--") and "." in name):
+        name = ALIASES.get(name, name)
+        if name != "--config" and not (name.startswith("--") and "." in name):
             rest.append(item)
             continue
         if not equals:
-            value = "true" if not queue or _FLAG.match(queue[0]) else queue.pop(0)
-        changes[name[2:]] = value
-    return rest, changes
-
-
-def take_option(arguments: list[str], name: str) -> tuple[list[str], str | None]:
-    """Takes `--name VALUE` or `--name=VALUE` out of a command line, up to a bare `--`.
-
-    Raises:
-        SettingError: the value is missing.
-    """
-    # what follows a bare -- is no option, even if it looks like one
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    for place, item in enumerate(arguments[:end]):
-        if item.startswith(f"{name}="):
-            return arguments[:place] + arguments[place + 1 :], item.partition("=")[2]
-        if item == name:
-            if place + 1 == end:
-                raise SettingError(f"{name} needs a value")
-            return arguments[:place] + arguments[place + 2 :], arguments[place + 1]
-    return arguments, None
+            if name == "--config" and queue[:1] in ([], ["--"]):
+                raise SettingError("--config needs a value")
+            has_value = queue and (name == "--config" or not _FLAG.match(queue[0]))
+            value = queue.pop(0) if has_value else "true"
+        settings[name[2:]] = value
+    return rest, settings
 
 
 def user_defaults(path: str | None, environment: Mapping[str, str]) -> dict[str, object]:
@@ -137,16 +135,14 @@ def user_defaults(path: str | None, environment: Mapping[str, str]) -> dict[str,
         if section not in (SECTIONS if dot else FLAGS):
             known = [f"{each}." for each in SECTIONS] if dot else list(FLAGS)
             raise SettingError(f"{file}: {unknown(name, known)}")
-    for name, value in environment.items():
-        if name.startswith(ENVIRONMENT):
-            section, _, key = name.removeprefix(ENVIRONMENT).lower().partition("_")
+    for variable, value in environment.items():
+        if variable.startswith(ENVIRONMENT):
+            section, _, key = variable.removeprefix(ENVIRONMENT).lower().partition("_")
             # other variables with this prefix belong to somebody else, as SCRIVEN_CACHE
-            if key and section in SECTIONS:
-                _refuse_code(name, f"{section}.{key}", value)
-                values[f"{section}.{key}"] = value
-            elif not key and section in FLAGS:
-                _refuse_code(name, section, value)
-                values[section] = value
+            if section in (SECTIONS if key else FLAGS):
+                name = f"{section}.{key}" if key else section
+                _refuse_code(variable, name, value)
+                values[name] = value
     return values
 
 
@@ -162,10 +158,10 @@ def read_preset(path: Path) -> dict[str, object]:
         raise SettingError(f"{path} cannot be read: {error}") from error
     flat: dict[str, object] = {}
     for section, values in tables.items():
-        if not isinstance(values, dict):
+        if isinstance(values, dict):
+            flat |= {f"{section}.{key}": value for key, value in values.items()}
+        else:
             flat[section] = values
-            continue
-        flat.update({f"{section}.{key}": value for key, value in values.items()})
     for name, value in flat.items():
         _refuse_code(str(path), name, value)
     return flat
@@ -209,18 +205,21 @@ def describe(kind: type) -> Iterator[tuple[str, object, str]]:
 
 def _convert(value: object, kind: Any, name: str) -> object:
     """`value` as `kind`, where text is read the way a person writes it."""
-    options = typing.get_args(kind) if _is_union(kind) else (kind,)
-    if value is None or (isinstance(value, str) and value.lower() in ("none", "auto")):
-        if type(None) in options:
-            return None
+    is_union = typing.get_origin(kind) in (types.UnionType, typing.Union)
+    options = typing.get_args(kind) if is_union else (kind,)
+    if type(None) in options and (value is None or str(value).lower() in ("none", "auto")):
+        return None
     for option in options:
-        if option is type(None):
-            continue
         converted = _read(value, option)
         if converted is not None:
             return converted
-    expected = " or ".join(_name(option) for option in options)
-    raise SettingError(f"{name} wants {expected}, not {value!r}")
+    expected = []
+    for option in options:
+        if typing.get_origin(option) is typing.Literal:
+            expected += [str(each) for each in typing.get_args(option)]
+        else:
+            expected.append(_TYPE_NAMES[option])
+    raise SettingError(f"{name} wants {' or '.join(expected)}, not {value!r}")
 
 
 def _read(value: object, kind: Any) -> object | None:
@@ -243,15 +242,3 @@ def _read(value: object, kind: Any) -> object | None:
     except (ValueError, OverflowError):
         return None
     return str(value) if kind is str else None
-
-
-def _is_union(kind: Any) -> bool:
-    return typing.get_origin(kind) in (types.UnionType, typing.Union)
-
-
-def _name(kind: Any) -> str:
-    if kind is type(None):
-        return "none"
-    if typing.get_origin(kind) is typing.Literal:
-        return " or ".join(str(value) for value in typing.get_args(kind))
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]

@@ -1,4 +1,4 @@
-"""A new command, data format, corpus or table is one new file; docs/extending.md shows each."""
+"""A new command, task, data format, corpus or table is one new file, as docs/extending.md shows."""
 
 import importlib
 import json
@@ -13,6 +13,8 @@ import pytest
 from scriven.cli import run
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+
+MAIL = {"You won a prize": "yes", "See you at noon": "no"}
 
 Add = Callable[[str, str], None]
 
@@ -63,6 +65,23 @@ def test_a_command(add: Add, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(ids) == 4 and ids[0] == ids[3] != ids[1] == ids[2]
     assert run(["--help"]) == 0
     assert "Show the tokens of a text." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag", [["--task", "spam"], []])
+def test_a_task(flag: list[str], add: Add, capsys: pytest.CaptureFixture[str]) -> None:
+    """Found by its name, and by its columns alone."""
+    add("A task", "scriven.tasks.spam")
+    Path("book.txt").write_text("You won a prize. See you at noon. " * 60)
+    train("book.txt")
+    rows = [f"{text} {i},{answer}" for i in range(20) for text, answer in MAIL.items()]
+    Path("mail.csv").write_text("\n".join(["email,spam", *rows]), encoding="utf-8")
+    command = ["finetune", "run", "mail.csv", *flag, "--budget", "2steps", "--out", "filter"]
+    assert run([*command, "--quiet"]) == 0
+    assert json.loads(Path("filter/scriven.json").read_text())["task"] == "spam"
+    capsys.readouterr()
+    assert run(["predict", "filter", "mail.csv", "-o", "answers.jsonl"]) == 0
+    answers = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+    assert len(answers) == 40 and {each["prediction"] for each in answers} <= {"yes", "no"}
 
 
 def test_a_data_format(add: Add) -> None:

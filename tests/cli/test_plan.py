@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from scriven import config
-from scriven.cli import build, run
+from scriven.cli import build_app, run
 from scriven.inspect import inspect
 from scriven.plan.planner import plan
 
@@ -146,7 +146,7 @@ def test_the_command_it_ends_with_is_understood(asked: dict[str, Any]) -> None:
     words = shlex.split(plan(device="h100", **asked)["command"])
     words = words[words.index("train") :]
     rest, settings = config.split_arguments(words)
-    _, bound, ignored = build().parse_args(rest, exit_on_error=False, print_error=False)
+    _, bound, ignored = build_app().parse_args(rest, exit_on_error=False, print_error=False)
     assert bound.arguments["size"] == asked["size"]
     assert "settings" in ignored
     known = {

@@ -9,7 +9,7 @@ import docpages
 import pytest
 
 from scriven import config
-from scriven.cli import build, run
+from scriven.cli import build_app, run
 
 EXPECTED = {"README.md": 6, "docs/quickstart.md": 6, "docs/data.md": 7, "docs/training.md": 12}
 """Fewest things found on a page: a parser that finds nothing proves nothing."""
@@ -71,10 +71,10 @@ def test_commands_inside_sentences_are_understood(page: Path) -> None:
     for line in docpages.inline(page.read_text(encoding="utf-8")):
         typed = shlex.split(line)[1:]
         if len(typed) == 1:
-            assert typed[0] in build(), line
+            assert typed[0] in build_app(), line
             continue
         rest, settings = config.split_arguments(docpages.quick(line).arguments)
-        _, _, ignored = build().parse_args(rest, exit_on_error=False, print_error=False)
+        _, _, ignored = build_app().parse_args(rest, exit_on_error=False, print_error=False)
         assert not settings or "settings" in ignored, line
 
 

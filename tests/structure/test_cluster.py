@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from scriven import config
-from scriven.cli import build, run
+from scriven.cli import build_app, run
 
 CLUSTER = Path(__file__).parents[2] / "examples" / "cluster"
 SCRIPTS = sorted(CLUSTER.glob("*.sh"))
@@ -37,7 +37,7 @@ def documents() -> list[dict[str, Any]]:
 def understood(words: list[str]) -> bool:
     """Whether `scriven` takes these words; `train` and what follows it."""
     rest, settings = config.split_arguments(words)
-    command, _, _ = build().parse_args(rest, exit_on_error=False, print_error=False)
+    command, _, _ = build_app().parse_args(rest, exit_on_error=False, print_error=False)
     return getattr(command, "__name__", "") == "train" and not settings
 
 

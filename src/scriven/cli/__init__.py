@@ -12,8 +12,6 @@ from .. import __version__, config, registry
 from ..errors import ResourceError, ScrivenError, SettingError
 from ..process import configure_threads_and_malloc
 
-ALIASES = {"--encoding": "--data.encoding", "--skip-bad": "--data.skip_bad"}
-
 STDIN = "\0-"
 """Stands for `-` (standard input) while cyclopts parses, which takes `-` for a nameless option."""
 
@@ -27,8 +25,8 @@ GROUPS = {
 """The groups of the first help page; a command that is in none of them is listed under Other."""
 
 
-def build() -> App:
-    """The command line, with a command for each file of this folder."""
+def build_app(verb: str | None = None) -> App:
+    """The command line: the one command `verb`, or every command where it names none."""
     # sort_key keeps our order; cyclopts sorts by name otherwise
     groups = {title: Group(title, sort_key=rank) for rank, title in enumerate(GROUPS)}
     app = App(
@@ -45,10 +43,14 @@ def build() -> App:
     places = {
         name: (title, rank) for title, names in GROUPS.items() for rank, name in enumerate(names)
     }
-    for name in registry.names("scriven.cli"):
+    # `import` is a keyword of Python, so its file is import_.py
+    commands = {name.rstrip("_"): name for name in registry.names("scriven.cli")}
+    # one command starts faster than all; help, completion and typing errors need them all
+    for command in [verb] if verb in commands else commands:
+        name = commands[command]
         title, rank = places.get(name, ("Other", len(places)))
-        command = getattr(registry.module("scriven.cli", name), name)
-        app.command(command, name=name.rstrip("_"), group=groups[title], sort_key=rank)
+        function = getattr(registry.module("scriven.cli", name), name)
+        app.command(function, name=command, group=groups[title], sort_key=rank)
     app.register_install_completion_command(
         help="Install completion for bash, zsh, fish or PowerShell.", group=groups["Other"]
     )
@@ -57,7 +59,16 @@ def build() -> App:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command and exits with its code."""
-    _open_streams()
+    # 1. The null device where a standard stream was closed (`>&-`): Python has None there, and the
+    # next file that is opened would get its file descriptor.
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+    # 2. the command
     try:
         code = run(sys.argv[1:] if arguments is None else arguments)
     except BrokenPipeError:
@@ -67,18 +78,6 @@ def main(arguments: list[str] | None = None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         code = 141
     sys.exit(code)
-
-
-def _open_streams() -> None:
-    """Opens the null device where a standard stream was closed (`>&-`): Python has None there, and
-    the next file that is opened would get its file descriptor."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            null = os.open(os.devnull, os.O_RDWR)
-            if null != number:
-                os.dup2(null, number)
-                os.close(null)
-            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def run(arguments: list[str]) -> int:
@@ -112,17 +111,17 @@ def _execute(arguments: list[str]) -> None:
     """Parses a command line and runs its command."""
     configure_threads_and_malloc()
     # 1. settings (--section.key) are ours; cyclopts parses the rest
-    words, settings = config.split_arguments([_unalias(item) for item in arguments])
-    words, path = config.take_option(words, "--config")
+    words, settings = config.split_arguments(arguments)
+    path = settings.pop("config", None)
     verb = words[0] if words else ""
-    app = build()
+    app = build_app(verb)
     # 2. scriven.toml and SCRIVEN_*, as far as the command accepts them
     accepted = getattr(sys.modules.get(f"{__name__}.{verb.replace('-', '_')}"), "DEFAULTS", ())
     if path is not None and not accepted:
         raise SettingError(f"`{verb or 'scriven'}` takes no --config: see `scriven --help`")
-    defaults = config.user_defaults(path, os.environ) if accepted else {}
-    defaults = {name: value for name, value in defaults.items() if name.split(".")[0] in accepted}
-    settings = {name: value for name, value in defaults.items() if "." in name} | settings
+    given = config.user_defaults(path, os.environ) if accepted else {}
+    defaults = {name: value for name, value in given.items() if name.split(".")[0] in accepted}
+    chosen = {name: value for name, value in defaults.items() if "." in name} | settings
     if flags := {name: value for name, value in defaults.items() if "." not in name}:
         from cyclopts.config import Dict
 
@@ -136,19 +135,12 @@ def _execute(arguments: list[str]) -> None:
         elif value == STDIN:
             bound.arguments[name] = "-"
     if "settings" in ignored:
-        bound.arguments["settings"] = settings
+        bound.arguments["settings"] = chosen
     elif settings:
         verb = verb or "scriven"
         raise SettingError(f"`{verb}` takes no --{next(iter(settings))}: see `{verb} --help`")
     command(*bound.args, **bound.kwargs)
     sys.stdout.flush()  # so that a broken pipe shows here and not at exit
-
-
-def _unalias(item: str) -> str:
-    name, equals, value = item.partition("=")
-    if item == "--skip-bad":  # a flag: the next word is no value of it
-        equals, value = "=", "true"
-    return ALIASES.get(name, name) + equals + value
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
