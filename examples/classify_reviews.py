@@ -1,6 +1,7 @@
-"""Is a review good or bad? From nothing to answers, on sentences that a few rules make.
+"""Text classification: pre-trains and fine-tunes a tiny model on reviews generated from rules.
 
-Each names what was expected and what it is, in either order, so that single words do not tell.
+Each review says what was expected and what it is, in either order, so that single words do not
+decide the label and a bag of words cannot solve it.
 
 python examples/classify_reviews.py
 """
@@ -18,18 +19,21 @@ BAD = ["dull", "awful", "boring", "clumsy", "silly", "empty", "cold", "flat"]
 
 
 def review(draw: random.Random) -> tuple[str, str]:
-    """A sentence and its label."""
-    good, denied = draw.random() < 0.5, draw.random() < 0.2
-    thing, kind = draw.choice(THINGS), draw.choice(GOOD if good != denied else BAD)
-    found = f"{'not ' * denied}a very {kind} {thing}"
-    hoped = f"a very {draw.choice(GOOD + BAD)} {thing}"
-    forms = [f"I expected {hoped}, but it is {found}.", f"It is {found}, but I expected {hoped}."]
+    """A random review and its label."""
+    good, negated = draw.random() < 0.5, draw.random() < 0.2
+    thing, kind = draw.choice(THINGS), draw.choice(GOOD if good != negated else BAD)
+    actual = f"{'not ' * negated}a very {kind} {thing}"
+    expected = f"a very {draw.choice(GOOD + BAD)} {thing}"
+    forms = [
+        f"I expected {expected}, but it is {actual}.",
+        f"It is {actual}, but I expected {expected}.",
+    ]
     return draw.choice(forms), "good" if good else "bad"
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--pretrain", default="300steps", help="budget of learning the language")
-parser.add_argument("--budget", default="8epochs", help="budget of learning the labels")
+parser.add_argument("--pretrain", default="300steps", help="budget of pre-training")
+parser.add_argument("--budget", default="8epochs", help="budget of fine-tuning")
 parser.add_argument("--rows", type=int, default=1000)
 parser.add_argument("--folder", default="runs/reviews")
 arguments = parser.parse_args()
@@ -37,9 +41,9 @@ arguments = parser.parse_args()
 folder, draw = Path(arguments.folder), random.Random(0)
 folder.mkdir(parents=True, exist_ok=True)
 
-# what the model reads first has no labels, but people say more than one thing about a film
-more = {"good": " I loved it.", "bad": " I left early."}
-texts = [(sentence + more[label]) for sentence, label in (review(draw) for _ in range(4000))]
+# the pre-training text has no labels, but a sentence after each review that agrees with it
+endings = {"good": " I loved it.", "bad": " I left early."}
+texts = [(sentence + endings[label]) for sentence, label in (review(draw) for _ in range(4000))]
 (folder / "text.txt").write_text("\n".join(texts), encoding="utf-8")
 with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
     rows = [review(draw) for _ in range(arguments.rows)]
@@ -67,5 +71,5 @@ for sentence in (
     "I expected a very dull film, but it is a very lovely film.",
     "It is not a very funny show, but I expected a very clever show.",
 ):
-    label, chance = critic.predict([sentence])[0]
-    print(f"{label} ({chance:.1%})  {sentence}")
+    label, probability = critic.predict([sentence])[0]
+    print(f"{label} ({probability:.1%})  {sentence}")

@@ -1,6 +1,5 @@
-"""Which architecture learns a text best in the same time?
+"""Compares architectures at equal wall-clock budgets, with two seeds each.
 
-Two seeds each, since one run is one sample:
 python examples/compare_architectures.py book.txt --budget 2m
 """
 
@@ -10,7 +9,7 @@ import scriven
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("text")
-parser.add_argument("--arch", default="llama,gpt2,rnn", help="names with commas between them")
+parser.add_argument("--arch", default="llama,gpt2,rnn", help="names, separated by commas")
 parser.add_argument("--budget", default="2m")
 parser.add_argument("--size", default="small")
 parser.add_argument("--out", default="runs/comparison")

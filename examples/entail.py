@@ -1,4 +1,4 @@
-"""Does one sentence follow from another? From nothing to answers, on rows that a few rules make.
+"""Entailment: pre-trains and fine-tunes a tiny model on sentence pairs generated from rules.
 
 python examples/entail.py
 """
@@ -19,23 +19,23 @@ PLACES = ["garden", "street", "park", "kitchen", "field"]
 
 
 def row(draw: random.Random) -> tuple[str, str, str]:
-    """A premise, a hypothesis and a label."""
+    """A random premise, hypothesis and label."""
     kind, other = draw.sample(sorted(KINDS), 2)
     name, deed = draw.choice(KINDS[kind]), draw.choice(DEEDS)
     place, elsewhere = draw.sample(PLACES, 2)
     premise = f"a {name} is {deed} in the {place}"
-    found = {
+    hypotheses = {
         "entailment": [f"a {kind} is {deed}", f"a {name} is in the {place}"],
         "contradiction": [f"no {kind} is {deed}", f"the {name} is in the {elsewhere}"],
         "neutral": [f"a {other} is {deed}", f"no {other} is {deed}", f"the {name} is old"],
     }
-    label = draw.choice(sorted(found))
-    return premise, draw.choice(found[label]), label
+    label = draw.choice(sorted(hypotheses))
+    return premise, draw.choice(hypotheses[label]), label
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--pretrain", default="300steps", help="budget of learning the language")
-parser.add_argument("--budget", default="20epochs", help="budget of learning the labels")
+parser.add_argument("--pretrain", default="300steps", help="budget of pre-training")
+parser.add_argument("--budget", default="20epochs", help="budget of fine-tuning")
 parser.add_argument("--rows", type=int, default=1500)
 parser.add_argument("--folder", default="runs/entail")
 arguments = parser.parse_args()
@@ -57,17 +57,17 @@ base = scriven.train(
     settings={"tokenizer.kind": "word", "model.context_length": 32, "train.batch_size": 32},
     quiet=True,
 )
-judge = base.finetune(
-    folder / "pairs.csv", budget=arguments.budget, out=folder / "judge", quiet=True
+model = base.finetune(
+    folder / "pairs.csv", budget=arguments.budget, out=folder / "model", quiet=True
 )
 
-results = judge.results
+results = model.results
 for name, score in results["val_scores"].items():
     print(f"{name:<12} {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]")
     for baseline, each in results["baseline"].items():
         print(f"  {baseline:<12} {each['scores'][name]['value']:.3f}")
 
 premise = "a girl is running in the park"
-asked = [(premise, "a person is running"), (premise, "the girl is in the kitchen")]
-for (_, hypothesis), (label, chance) in zip(asked, judge.predict(asked), strict=True):
-    print(f"{label} ({chance:.1%})  {premise} -> {hypothesis}")
+pairs = [(premise, "a person is running"), (premise, "the girl is in the kitchen")]
+for (_, hypothesis), (label, probability) in zip(pairs, model.predict(pairs), strict=True):
+    print(f"{label} ({probability:.1%})  {premise} -> {hypothesis}")

@@ -1,4 +1,4 @@
-"""Compile and fit, with an optimizer, a loss and a metric of one's own.
+"""Keras-style compile and fit, with a custom optimizer, loss and metric.
 
 python examples/keras_style.py book.txt --epochs 3
 """
@@ -12,13 +12,13 @@ import scriven
 
 
 def top5(logits: Tensor, targets: Tensor) -> Tensor:
-    """How often the right token is among the five likeliest: (N, V), (N,) -> mean."""
+    """Top-5 accuracy, from logits (N, V) and target ids (N,)."""
     best = logits.topk(5, dim=-1).indices
     return (best == targets[:, None]).any(dim=-1).float().mean()
 
 
 def focal(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy that cares less for what is known already (Lin et al. 2017, section 3.2)."""
+    """Focal loss with gamma 2 (Lin et al. 2017, section 3.2), which weights easy tokens less."""
     nats = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     return ((1 - (-nats).exp()) ** 2 * nats).mean()
 
@@ -35,7 +35,7 @@ gpt.compile(
     metrics=["accuracy", top5],
 )
 history = gpt.fit(arguments.text, epochs=arguments.epochs)
-rows = zip(history.history["val_loss"], history.history["val_top5"], strict=True)
-for loss, share in rows:
-    print(f"validation loss {loss:.3f}   right token among the first five {share:.1%}")
+epochs = zip(history.history["val_loss"], history.history["val_top5"], strict=True)
+for loss, accuracy in epochs:
+    print(f"validation loss {loss:.3f}   top-5 accuracy {accuracy:.1%}")
 print(gpt.generate("The", max_new_tokens=100))

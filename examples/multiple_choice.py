@@ -1,6 +1,6 @@
-"""Which answer is right? From nothing to answers, on questions that a few facts make.
+"""Multiple choice: pre-trains a tiny model on facts and fine-tunes it on questions.
 
-The facts stand in the text that the model reads first; the questions teach it to choose.
+The facts are in the pre-training text; fine-tuning teaches the model to choose.
 
 python examples/multiple_choice.py
 """
@@ -17,7 +17,7 @@ FACTS = {
     "brewer": "beer", "weaver": "cloth", "miller": "flour", "cobbler": "shoes", "joiner": "tables",
     "farmer": "cheese", "fisher": "nets",
 }  # fmt: skip
-ASKED = [
+CONTEXTS = [
     "the {who} in the {place} makes",
     "I was at the {who} in the {place} and brought home",
     "who has to do with the {place}? the {who}, who sells",
@@ -26,17 +26,17 @@ PLACES = ["market", "street", "village", "harbour", "square"]
 
 
 def row(draw: random.Random) -> dict[str, object]:
-    """A context, four choices, and the place of the right one."""
+    """A random context, four choices, and the index of the right one."""
     who = draw.choice(sorted(FACTS))
     wrong = draw.sample(sorted(set(FACTS.values()) - {FACTS[who]}), 3)
     choices = draw.sample([FACTS[who], *wrong], 4)
-    context = draw.choice(ASKED).format(who=who, place=draw.choice(PLACES))
+    context = draw.choice(CONTEXTS).format(who=who, place=draw.choice(PLACES))
     return {"context": context, "choices": choices, "answer": choices.index(FACTS[who])}
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--pretrain", default="300steps", help="budget of learning the facts")
-parser.add_argument("--budget", default="300steps", help="budget of learning to choose")
+parser.add_argument("--pretrain", default="300steps", help="budget of pre-training")
+parser.add_argument("--budget", default="300steps", help="budget of fine-tuning")
 parser.add_argument("--rows", type=int, default=400)
 parser.add_argument("--folder", default="runs/choice")
 arguments = parser.parse_args()
@@ -46,7 +46,7 @@ folder.mkdir(parents=True, exist_ok=True)
 texts = []
 for _ in range(4000):
     who, what = draw.choice(list(FACTS.items()))
-    texts.append(f"{draw.choice(ASKED).format(who=who, place=draw.choice(PLACES))} {what}.")
+    texts.append(f"{draw.choice(CONTEXTS).format(who=who, place=draw.choice(PLACES))} {what}.")
 (folder / "text.txt").write_text("\n".join(texts), encoding="utf-8")
 lines = [json.dumps(row(draw)) for _ in range(arguments.rows)]
 (folder / "questions.jsonl").write_text("\n".join(lines), encoding="utf-8")
@@ -59,23 +59,25 @@ base = scriven.train(
     settings={"tokenizer.kind": "word", "model.context_length": 32, "train.batch_size": 32},
     quiet=True,
 )
-pupil = base.finetune(
+model = base.finetune(
     folder / "questions.jsonl",
     budget=arguments.budget,
-    out=folder / "pupil",
+    out=folder / "model",
     settings={"optim.lr": 3e-3, "model.dropout": 0.0, "train.patience": 0},
     quiet=True,
 )
 
-results = pupil.results
+results = model.results
 score = results["val_scores"]["accuracy"]
-print(f"accuracy {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}], guessing 0.250")
+print(f"accuracy {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}], chance 0.250")
 for baseline, each in results["baseline"].items():
     print(f"  {baseline} {each['scores']['accuracy']['value']:.3f}")
 
-asked = [
+questions = [
     ("the cooper in the harbour makes", ["bread", "barrels", "nets"]),
     ("I was at the miller in the square and brought home", ["flour", "swords"]),
 ]
-for (context, choices), (answer, chance) in zip(asked, pupil.predict(asked), strict=True):
-    print(f"{context} {answer} ({chance:.1%} of {len(choices)})")
+for (context, choices), (answer, probability) in zip(
+    questions, model.predict(questions), strict=True
+):
+    print(f"{context} {answer} ({probability:.1%} of {len(choices)})")

@@ -1,6 +1,6 @@
-"""How alike are two sentences? From nothing to answers, on rows that a few rules make.
+"""Similarity: pre-trains and fine-tunes a tiny model on sentence pairs generated from rules.
 
-A hound is as good as a dog here, so shared words alone do not tell.
+Synonyms count as equal (dog and hound), so word overlap alone cannot solve it.
 
 python examples/similarity.py
 """
@@ -17,12 +17,12 @@ HOW = [["fast", "quick"], ["big", "large"], ["sad", "unhappy"], ["brave", "bold"
 WHERE = [["forest", "wood"], ["shop", "store"], ["street", "road"], ["sea", "ocean"]]
 
 
-def row(draw: random.Random, share: float = 0.5) -> tuple[str, str, int]:
-    """Two sentences, and how many of who, how and where they have in common: 0 to 3."""
+def row(draw: random.Random, match: float = 0.5) -> tuple[str, str, int]:
+    """Two random sentences, and how many of who, how and where they share: 0 to 3."""
     first, second, score = [], [], 0
     for words in (HOW, WHO, WHERE):
         one, other = draw.sample(words, 2)
-        if same := draw.random() < share:
+        if same := draw.random() < match:
             other = one
         score += same
         first.append(draw.choice(one))
@@ -32,17 +32,17 @@ def row(draw: random.Random, share: float = 0.5) -> tuple[str, str, int]:
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--pretrain", default="300steps", help="budget of learning the language")
-parser.add_argument("--budget", default="800steps", help="budget of learning the scores")
+parser.add_argument("--pretrain", default="300steps", help="budget of pre-training")
+parser.add_argument("--budget", default="800steps", help="budget of fine-tuning")
 parser.add_argument("--rows", type=int, default=1500)
 parser.add_argument("--folder", default="runs/similarity")
 arguments = parser.parse_args()
 
 folder, draw = Path(arguments.folder), random.Random(0)
 folder.mkdir(parents=True, exist_ok=True)
-# what the model reads first says the same thing twice, and has no scores
-told = (row(draw, share=1.0) for _ in range(4000))
-texts = [f"{first}, or {second}." for first, second, _ in told]
+# the pre-training text says everything twice, in synonyms, and has no scores
+pairs = (row(draw, match=1.0) for _ in range(4000))
+texts = [f"{first}, or {second}." for first, second, _ in pairs]
 (folder / "text.txt").write_text("\n".join(texts), encoding="utf-8")
 with (folder / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
     rows = [row(draw) for _ in range(arguments.rows)]
@@ -56,21 +56,21 @@ base = scriven.train(
     settings={"tokenizer.kind": "word", "model.context_length": 32, "train.batch_size": 32},
     quiet=True,
 )
-judge = base.finetune(
+model = base.finetune(
     folder / "pairs.csv",
     budget=arguments.budget,
-    out=folder / "judge",
+    out=folder / "model",
     settings={"optim.lr": 3e-3, "model.dropout": 0.0, "train.patience": 0},
     quiet=True,
 )
 
-results = judge.results
+results = model.results
 for name, score in results["val_scores"].items():
     print(f"{name:<20} {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]")
     for baseline, each in results["baseline"].items():
         print(f"  {baseline:<18} {each['scores'][name]['value']:.3f}")
 
 first = "the big dog in the forest"
-asked = [(first, "the large hound in the wood"), (first, "the sad king in the shop")]
-for (_, second), (score, _) in zip(asked, judge.predict(asked), strict=True):
+pairs = [(first, "the large hound in the wood"), (first, "the sad king in the shop")]
+for (_, second), (score, _) in zip(pairs, model.predict(pairs), strict=True):
     print(f"{score}  {first} | {second}")

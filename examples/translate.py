@@ -1,4 +1,6 @@
-"""German into English: from nothing to answers, on sentences that a small grammar makes.
+"""Translation: pre-trains and fine-tunes a tiny encoder-decoder from German to English.
+
+The sentences come from a small grammar, with other word orders in the two languages.
 
 python examples/translate.py
 """
@@ -26,7 +28,7 @@ WHEN = {"Heute": "today", "Morgens": "in the morning", "Im Winter": "in winter"}
 
 
 def row(draw: random.Random) -> tuple[str, str]:
-    """A sentence in German and in English, where words have other places."""
+    """A random sentence in German and in English."""
     who, what, whom = (draw.choice(sorted(words)) for words in (WHO, WHAT, WHOM))
     source, target = f"{who} {what.format(whom)}.", f"{WHO[who]} {WHAT[what].format(WHOM[whom])}"
     if draw.random() < 0.5:
@@ -36,8 +38,8 @@ def row(draw: random.Random) -> tuple[str, str]:
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--pretrain", default="300steps", help="budget of learning both languages")
-parser.add_argument("--budget", default="20epochs", help="budget of learning to translate")
+parser.add_argument("--pretrain", default="300steps", help="budget of pre-training")
+parser.add_argument("--budget", default="20epochs", help="budget of fine-tuning")
 parser.add_argument("--rows", type=int, default=1200)
 parser.add_argument("--folder", default="runs/translate")
 arguments = parser.parse_args()
@@ -74,6 +76,6 @@ for name, score in results["val_scores"].items():
         if name in each["scores"]:
             print(f"  {baseline:<12} {each['scores'][name]['value']:.3f}")
 
-asked = ["Heute will die Katze eine Maus suchen.", "Der Mann ruft die Schwester an."]
-for source, (target, _) in zip(asked, translator.predict(asked, beams=4), strict=True):
+sources = ["Heute will die Katze eine Maus suchen.", "Der Mann ruft die Schwester an."]
+for source, (target, _) in zip(sources, translator.predict(sources, beams=4), strict=True):
     print(f"{source}\n-> {target}")

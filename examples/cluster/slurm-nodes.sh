@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Several computers under Slurm: sbatch --nodes 8 slurm-nodes.sh
-# Edit what stands between the lines. The job saves before its time is over, and comes back by itself
-# until the training is finished, also on another number of computers.
+# Several nodes under Slurm: sbatch --nodes 8 slurm-nodes.sh
+# Edit the part between the lines. The job saves a checkpoint before its time limit and requeues itself
+# until training is finished, also on another number of nodes.
 #SBATCH --job-name=scriven
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -16,24 +16,24 @@
 set -euo pipefail
 
 # ----------------------------------------------------------------------------------------------
-shared=${SHARED:-$HOME/scriven}   # a folder that all computers see
+shared=${SHARED:-$HOME/scriven}   # a folder that all nodes share
 text=$shared/corpus
 run=$shared/runs/nodes
 train=(train "$text" --size 7B --budget 144Gtokens --out "$run")
 # shellcheck source=/dev/null
 source "$shared/venv/bin/activate"
-# export NCCL_SOCKET_IFNAME=ib0   # where the fast network has another name than the first one
+# export NCCL_SOCKET_IFNAME=ib0   # if NCCL picks a slower network interface
 # ----------------------------------------------------------------------------------------------
 
-# the processes find each other at the first computer; two jobs there need two ports
+# rendezvous on the first node; two jobs on the same node need two ports
 mapfile -t names < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 port=$((20000 + SLURM_JOB_ID % 20000))
 
-# Slurm tells this shell five minutes before the end; the training saves and leaves with 143
+# Slurm signals this shell five minutes before the time limit; training saves and exits with 143
 ending=0
 trap 'ending=1; kill -TERM "$training" || true' USR1
 
-# one torchrun on each computer, which starts a process for each of its GPUs
+# one torchrun per node, which starts one process per GPU
 srun --kill-on-bad-exit=1 torchrun \
     --nnodes "$SLURM_JOB_NUM_NODES" --nproc-per-node "${SLURM_GPUS_ON_NODE:-8}" \
     --rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "${names[0]}:$port" \
@@ -44,7 +44,7 @@ training=$!
 status=0
 wait "$training" || status=$?
 if [ "$ending" = 1 ]; then
-    wait "$training" || true   # the first wait was cut short by the signal
+    wait "$training" || true   # the signal interrupted the first wait
     scontrol requeue "$SLURM_JOB_ID"
     exit 0
 fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# One computer under Slurm: sbatch slurm-one-node.sh
-# Edit what stands between the lines. The job saves before its time is over, and comes back by itself
-# until the training is finished.
+# One node under Slurm: sbatch slurm-one-node.sh
+# Edit the part between the lines. The job saves a checkpoint before its time limit and requeues itself
+# until training is finished.
 #SBATCH --job-name=scriven
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -15,7 +15,7 @@
 set -euo pipefail
 
 # ----------------------------------------------------------------------------------------------
-shared=${SHARED:-$HOME/scriven}   # a folder that lasts longer than the job
+shared=${SHARED:-$HOME/scriven}   # a folder that outlives the job
 text=$shared/corpus
 run=$shared/runs/one-node
 train=(train "$text" --size 1B --budget 21.3Gtokens --out "$run")
@@ -23,7 +23,7 @@ train=(train "$text" --size 1B --budget 21.3Gtokens --out "$run")
 source "$shared/venv/bin/activate"
 # ----------------------------------------------------------------------------------------------
 
-# Slurm tells this shell five minutes before the end; the training saves and leaves with 143
+# Slurm signals this shell five minutes before the time limit; training saves and exits with 143
 ending=0
 trap 'ending=1; kill -TERM "$training" || true' USR1
 
@@ -35,7 +35,7 @@ training=$!
 status=0
 wait "$training" || status=$?
 if [ "$ending" = 1 ]; then
-    wait "$training" || true   # the first wait was cut short by the signal
+    wait "$training" || true   # the signal interrupted the first wait
     scontrol requeue "$SLURM_JOB_ID"
     exit 0
 fi

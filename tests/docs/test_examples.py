@@ -14,23 +14,23 @@ TEXT = "It was a dark night.\n" + "She said nothing, and the rain fell on the to
 QUICK = ["--pretrain", "2steps", "--budget", "2steps", "--rows", "60"]
 
 ARGUMENTS = {
-    "train_and_write": ["book.txt", "--budget", "3steps"],
+    "train_and_generate": ["book.txt", "--budget", "3steps"],
     "keras_style": ["book.txt", "--epochs", "1"],
     "compare_architectures": [
         "book.txt", "--budget", "2steps", "--size", "tiny", "--arch", "llama,rnn",
     ],
-    "fill_gaps": ["book.txt", "She said <mask>, and the <mask> fell", "--budget", "2steps"],
-    "take_a_model_out": ["runs/book"],
-    "perplexity_of_a_text": ["runs/book", "book.txt"],
-    "measure_with_harness": ["runs/book", str(EXAMPLES / "harness"), "--limit", "4"],
+    "fill_mask": ["book.txt", "She said <mask>, and the <mask> fell", "--budget", "2steps"],
+    "export_model": ["runs/book"],
+    "perplexity": ["runs/book", "book.txt"],
+    "evaluate_with_harness": ["runs/book", str(EXAMPLES / "harness"), "--limit", "4"],
     "classify_reviews": QUICK,
     "entail": QUICK,
     "similarity": QUICK,
     "multiple_choice": QUICK,
-    "answer_questions": QUICK,
+    "instruct": QUICK,
     "translate": QUICK,
-    "write_headlines": QUICK,
-    "talk": ["runs/book", str(EXAMPLES / "talks.jsonl"), "--budget", "2steps"],
+    "summarize": QUICK,
+    "chat": ["runs/book", str(EXAMPLES / "conversations.jsonl"), "--budget", "2steps"],
 }  # fmt: skip
 
 

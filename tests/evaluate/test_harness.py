@@ -47,7 +47,7 @@ def test_it_runs_offline_on_local_tasks(found: dict[str, Any]) -> None:
     assert found["command"]["code"] == 0, found["command"]["error"]
     said = json.loads(found["command"]["out"])
     assert {name: task["rows"] for name, task in said["tasks"].items()} == {
-        "going_on": 6,
+        "continuation": 6,
         "prose": 4,
         "spelling": 36,
     }
@@ -70,9 +70,9 @@ def test_probabilities_equal_those_of_transformers(found: dict[str, Any], task: 
 
 def test_scores_and_texts_equal_those_of_transformers(found: dict[str, Any]) -> None:
     ours, theirs = found["ours"], found["theirs"]
-    assert ours["answers"]["going_on"] == theirs["answers"]["going_on"]
-    assert any(text[0][0] for text in ours["answers"]["going_on"])
-    for task in ("spelling", "going_on"):
+    assert ours["answers"]["continuation"] == theirs["answers"]["continuation"]
+    assert any(text[0][0] for text in ours["answers"]["continuation"])
+    for task in ("spelling", "continuation"):
         assert ours["scores"][task] == theirs["scores"][task]
 
 

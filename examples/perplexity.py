@@ -1,6 +1,6 @@
-"""Where a model is surprised by a text: the most and the least surprising lines.
+"""Perplexity of a text, and its lines with the lowest and the highest loss.
 
-python examples/perplexity_of_a_text.py runs/book other.txt
+python examples/perplexity.py runs/book other.txt
 """
 
 import argparse
@@ -17,26 +17,27 @@ parser.add_argument("--lines", type=int, default=5)
 arguments = parser.parse_args()
 
 model = scriven.load(arguments.run)
-whole = model.evaluate(arguments.text)
-print(f"perplexity {whole['perplexity']:.2f}, {whole['bits_per_byte']:.3f} bits per byte\n")
+metrics = model.evaluate(arguments.text)
+print(f"perplexity {metrics['perplexity']:.2f}, {metrics['bits_per_byte']:.3f} bits per byte\n")
 
 context = model.task.backbone.config.context_length
 scored = []
 lines = Path(arguments.text).read_text(encoding="utf-8").splitlines()
-for line in dict.fromkeys(lines):  # each once
+for line in dict.fromkeys(lines):  # each distinct line once
+    # ids 0 .. T-1 predict ids 1 .. T, the first from the end-of-text token
     ids = [model.tokenizer.eos, *model.tokenizer.encode(line)][: context + 1]
     if len(ids) < 3:
         continue
-    tokens = torch.tensor([ids], device=model.runtime.device)
+    tokens = torch.tensor([ids], device=model.runtime.device)  # (1, T + 1)
     with torch.inference_mode():
-        logits = model.task.logits(model.task.backbone(tokens[:, :-1]))
+        logits = model.task.logits(model.task.backbone(tokens[:, :-1]))  # (1, T, V)
     nats = torch.nn.functional.cross_entropy(logits[0], tokens[0, 1:])
     scored.append((float(nats), line))
 
 scored.sort()
 for title, rows in (
-    ("least surprising", scored[: arguments.lines]),
-    ("most surprising", scored[::-1][: arguments.lines]),
+    ("lowest loss", scored[: arguments.lines]),
+    ("highest loss", scored[::-1][: arguments.lines]),
 ):
     print(f"--- {title} (nats per token)")
     for value, line in rows:

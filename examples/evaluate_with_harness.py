@@ -1,6 +1,6 @@
-"""Which questions of a local task does a model answer wrongly, and how sure was it?
+"""Evaluates a model on local lm-evaluation-harness tasks, and lists its worst answers.
 
-python examples/measure_with_harness.py runs/book examples/harness
+python examples/evaluate_with_harness.py runs/book examples/harness
 """
 
 import argparse
@@ -17,18 +17,18 @@ parser.add_argument("--limit", type=int, default=None, help="rows of each task")
 arguments = parser.parse_args()
 
 model = scriven.load(arguments.run)
-found = model.harness(arguments.tasks, limit=arguments.limit)
-for name, task in found["tasks"].items():
+results = model.harness(arguments.tasks, limit=arguments.limit)
+for name, task in results["tasks"].items():
     for metric, score in task["metrics"].items():
         error = "" if score["stderr"] is None else f" ± {score['stderr']:.3f}"
-        chance = "" if task["chance"] is None else f" (guessing: {task['chance']:.3f})"
+        chance = "" if task["chance"] is None else f" (chance: {task['chance']:.3f})"
         print(f"{name:<10} {metric:<16} {score['value']:.3f}{error}{chance}")
 
-# the same likelihoods without lm_eval: of each sentence with the right and with the wrong word
+# the same log-likelihoods without lm_eval: of each sentence with the right and the wrong word
 lines = (Path(arguments.tasks) / "spelling.jsonl").read_text(encoding="utf-8").splitlines()
 rows = [json.loads(line) for line in lines[: arguments.limit]]
 scorer = LoglikelihoodScorer(model.task, model.tokenizer, model.runtime)
-print("\nnats by which the right word is likelier, the worst first")
+print("\nlog-likelihood of the right word minus that of the wrong one, in nats, worst first")
 margins = []
 for row in rows:
     right, wrong = row["choices"][row["answer"]], row["choices"][1 - row["answer"]]

@@ -1,8 +1,8 @@
-"""News become headlines: from nothing to answers, on reports that a few rules make.
+"""Summarization: pre-trains and fine-tunes a tiny encoder-decoder that writes headlines.
 
-Towns have so many names that these have to be copied.
+The reports are generated from rules, with so many town names that the model has to copy them.
 
-python examples/write_headlines.py
+python examples/summarize.py
 """
 
 import argparse
@@ -29,7 +29,7 @@ DAYS = ["Monday", "Tuesday", "Thursday", "Friday"]
 
 
 def row(draw: random.Random) -> tuple[str, str]:
-    """A report and its headline."""
+    """A random report and its headline."""
     town, other = ("".join(map(draw.choice, (STARTS, MIDDLES, ENDS))) for _ in range(2))
     deed, day = draw.choice(sorted(DEEDS)), draw.choice(DAYS)
     first, last = draw.choice(FIRST).format(day=day), draw.choice(LAST).format(other=other)
@@ -37,8 +37,8 @@ def row(draw: random.Random) -> tuple[str, str]:
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--pretrain", default="150steps", help="budget of learning the language")
-parser.add_argument("--budget", default="15epochs", help="budget of learning to write headlines")
+parser.add_argument("--pretrain", default="150steps", help="budget of pre-training")
+parser.add_argument("--budget", default="15epochs", help="budget of fine-tuning")
 parser.add_argument("--rows", type=int, default=1200)
 parser.add_argument("--folder", default="runs/headlines")
 arguments = parser.parse_args()
@@ -65,11 +65,11 @@ base = scriven.train(
     },
     quiet=True,
 )
-writer = base.finetune(
-    folder / "news.csv", budget=arguments.budget, out=folder / "writer", quiet=True
+summarizer = base.finetune(
+    folder / "news.csv", budget=arguments.budget, out=folder / "summarizer", quiet=True
 )
 
-results = writer.results
+results = summarizer.results
 for name, score in results["val_scores"].items():
     print(f"{name:<12} {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]")
     for baseline, each in results["baseline"].items():
@@ -79,4 +79,4 @@ for name, score in results["val_scores"].items():
 report = (
     "On Friday it was confirmed: Lindale is looking for two hundred nurses. Norham will follow."
 )
-print(f"{report}\n-> {writer.predict([report], beams=4)[0][0]}")
+print(f"{report}\n-> {summarizer.predict([report], beams=4)[0][0]}")
