@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -62,23 +63,24 @@ class DistributedContext:
         size = batch_size // self.world_size
         return slice(self.rank * size, (self.rank + 1) * size)
 
-    def all_reduce_sum(self, values: Sequence[float]) -> list[float]:
-        """The sum over all processes, element by element."""
+    def all_reduce(
+        self, values: Sequence[float], operation: Literal["SUM", "MAX"] = "SUM"
+    ) -> list[float]:
+        """The sum or maximum over all processes, element by element."""
         if self.world_size == 1:
             return list(values)
-        return self._all_reduce(values, "SUM")
-
-    def all_reduce_max(self, value: float) -> float:
-        """The largest value over all processes."""
-        if self.world_size == 1:
-            return value
-        return self._all_reduce([value], "MAX")[0]
+        # float64 counts tokens exactly, up to 2^53
+        tensor = torch.tensor(list(values), dtype=torch.float64)
+        with distributed_errors():
+            torch.distributed.all_reduce(tensor, getattr(torch.distributed.ReduceOp, operation))
+        return tensor.tolist()
 
     def broadcast(self, value: float) -> float:
         """The value of rank 0."""
         if self.world_size == 1:
             return value
-        return self.all_reduce_sum([value if self.is_main_process else 0.0])[0]
+        # a sum, which every backend has for tensors of the CPU
+        return self.all_reduce([value if self.is_main_process else 0.0])[0]
 
     def broadcast_str(self, text: str) -> str:
         """The text of rank 0; the argument of the other ranks is ignored."""
@@ -124,18 +126,30 @@ class DistributedContext:
 
     def barrier(self) -> None:
         """Waits until every process has reached this point."""
-        self.all_reduce_sum([0.0])
-
-    def _all_reduce(self, values: Sequence[float], operation: str) -> list[float]:
-        # float64 counts tokens exactly, up to 2^53
-        tensor = torch.tensor(list(values), dtype=torch.float64)
-        reduce_op = getattr(torch.distributed.ReduceOp, operation)
-        with distributed_errors():
-            torch.distributed.all_reduce(tensor, reduce_op)
-        return tensor.tolist()
+        self.all_reduce([0.0])
 
 
 SINGLE_PROCESS = DistributedContext()
+
+
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The whole of a tensor, of which processes may hold shards (FSDP)."""
+    gather = getattr(tensor, "full_tensor", None)
+    return tensor if gather is None else gather()
+
+
+def shard_like(tensor: Tensor, shard: Tensor) -> Tensor:
+    """This process's shard of a full tensor, with the placement of `shard`."""
+    if not hasattr(shard, "full_tensor") or tensor.shape != shard.shape:
+        return tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(shard, DTensor)
+    device = shard.to_local().device
+    # every process holds the full tensor already, so none is sent (src_data_rank)
+    return distribute_tensor(
+        tensor.to(device), shard.device_mesh, shard.placements, src_data_rank=None
+    )
 
 
 def is_distributed() -> bool:
@@ -172,6 +186,7 @@ def init_distributed(timeout: float = DEFAULT_TIMEOUT) -> DistributedContext:
     if torch.distributed.is_initialized():
         return dist
     if dist.local_world_size == world_size:
+        # a host name that resolves to no local address would make gloo fail
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     cuda = torch.cuda.is_available()
     if cuda:
@@ -182,6 +197,7 @@ def init_distributed(timeout: float = DEFAULT_TIMEOUT) -> DistributedContext:
         # after a restart by torchrun the store still holds the addresses of the earlier processes
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         torch.distributed.init_process_group(
+            # counts, flags and texts stay on the CPU, gradients on the device they are on
             "cpu:gloo,cuda:nccl" if cuda else "gloo",
             store=torch.distributed.PrefixStore(f"scriven-{attempt}", store),  # type: ignore[attr-defined]
             rank=dist.rank,
@@ -202,18 +218,14 @@ def distributed_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # backends raise no common class of their own
-        if not _is_communication_error(error):
+        known = isinstance(error, torch.distributed.DistError)
+        if not known and not re.search(r"gloo|nccl|connection|timed out", str(error), re.I):
             raise
         reason = str(error).strip().splitlines()[0]
         raise LostError(
             f"another process of this training is gone or hangs ({reason[:200]}): start all of "
             "them again with the same command"
         ) from error
-
-
-def _is_communication_error(error: RuntimeError) -> bool:
-    known = isinstance(error, torch.distributed.DistError)
-    return known or re.search(r"gloo|nccl|connection|timed out", str(error), re.I) is not None
 
 
 def _environment_number(name: str, default: int | None = None) -> int:

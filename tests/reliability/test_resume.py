@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scriven.train import train_state
+from scriven.train import checkpointer
 from scriven.train.run import start_or_resume
 from scriven.train.signals import Interrupted
 
@@ -82,10 +82,10 @@ def test_the_comparison_would_notice_another_random_state(text: Path, tmp_path: 
     go(text, tmp_path / "straight", "llama-muon")
     with stopping_at(30), pytest.raises(Interrupted):
         go(text, tmp_path / "stopped", "llama-muon")
-    real = train_state.restore_rng_state
-    train_state.restore_rng_state = lambda *_: torch.manual_seed(7)
+    real = checkpointer.restore_rng_state
+    checkpointer.restore_rng_state = lambda *_: torch.manual_seed(7)
     try:
         go(text, tmp_path / "stopped", "llama-muon")
     finally:
-        train_state.restore_rng_state = real
+        checkpointer.restore_rng_state = real
     assert whole(tmp_path / "stopped") != whole(tmp_path / "straight")

@@ -8,7 +8,7 @@ import torch
 from scriven.data.batch import Batch
 from scriven.errors import SettingError
 from scriven.models import llama
-from scriven.nn.lora import adapters
+from scriven.nn.lora import lora_adapters
 from scriven.runs.peft import add_adapters
 from scriven.settings import OptimSettings
 from scriven.tasks.base import BaseTask
@@ -83,7 +83,7 @@ def test_adapters_and_what_is_new(make: Any, tie_embeddings: bool, rows: set[str
     add_adapters(task, llama, task.backbone.config, 2)
     assert freeze(task, "lora", V) == {}
     inside = {name for name in task.state_dict() if ".lora." in name}
-    assert len(inside) == 2 * len(adapters(task))
+    assert len(inside) == 2 * len(lora_adapters(task))
     assert learning(task) == inside | head
     assert freeze(task, "lora", KNOWN) == dict.fromkeys(rows, KNOWN)
     assert learning(task) == inside | head | rows

@@ -108,7 +108,7 @@ def evaluate_loss(
             seen += int(output.tokens)
     finally:  # back to dropout and the like, where the model was in training
         task.train(training)
-    loss, correct, seen, *totals = dist.all_reduce_sum([loss, correct, seen, *means.values()])
+    loss, correct, seen, *totals = dist.all_reduce([loss, correct, seen, *means.values()])
     means = dict(zip(means, totals, strict=True))
     if not seen:
         raise ValueError("no tokens to evaluate")

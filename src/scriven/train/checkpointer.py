@@ -1,5 +1,6 @@
 """The files of a run in training: checkpoints to resume from, and the published best weights."""
 
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -11,13 +12,13 @@ from ..runs.huggingface import hf_files, save_pretrained, save_pretrained_files,
 from ..runs.metadata import write_metadata
 from ..runs.model_card import LossCurve, read_loss_curve
 from ..runs.peft import write_adapter
-from ..runtime import seed_everything
+from ..runtime import restore_rng_state, rng_state, seed_everything
 from .build_model import build_task
 from .optim.base import Optimizers
 from .parallel import Parallel
 from .recurrent_state import TBPTTState
 from .trackers.base import Trackers
-from .train_state import Run, TrainState, load_state_dict, state_dict
+from .train_state import Run, TrainState
 
 
 class Checkpointer:
@@ -36,7 +37,7 @@ class Checkpointer:
     ) -> None:
         self.run, self.trackers = run, trackers
         self.architecture = registry.module("scriven.models", run.plan.architecture)
-        self.parallel, self.optimizers = parallel, optimizers
+        self.parallel, self.task, self.optimizers = parallel, parallel.task, optimizers
         self.recurrent_state = recurrent_state
         self.dist = run.dist
         self.full_task = parallel.task
@@ -51,18 +52,27 @@ class Checkpointer:
         """Writes a checkpoint, unless a weight is NaN or infinite: there is always a good one to
         return to."""
         # 1. every process has to hold finite weights, and all of them decide alike
-        if self.dist.all_reduce_max(float(not self.parallel.weights_are_finite())):
+        mine = (getattr(weight, "_local_tensor", weight) for weight in self.task.parameters())
+        finite = all(bool(weight.isfinite().all()) for weight in mine)
+        if self.dist.all_reduce([float(not finite)], "MAX")[0]:
             self.trackers.on_message("not saved: some weights are NaN or infinite")
             return
-        # 2. gather shards; all processes take part, then rank 0 writes
-        groups, values = state_dict(
-            self.parallel, self.optimizers, self.recurrent_state, state, self.run.runtime.device
-        )
+        # 2. full tensors, so that a run resumes on any number of processes; all of them take part
+        tensors, numbers = self.optimizers.state()
+        groups = {
+            "model": self.parallel.full_tensors(self.task.state_dict()),
+            "optimizer": self.parallel.full_tensors(tensors),
+            "random": rng_state(self.run.runtime.device),
+        }
+        recurrent = self.recurrent_state
+        if recurrent is not None and (tensors := recurrent.state_dict(self.dist)):
+            groups["recurrent_state"] = tensors
+        values = {"progress": asdict(state), "optimizer": numbers}
         if not self.dist.is_main_process:
             self._reseed(state.step)
             self.saved_step = state.step
             return
-        if self.full_task is not self.parallel.task:
+        if self.full_task is not self.task:
             self.full_task.load_state_dict(groups["model"])
         # 3. a folder that appears as a whole or not at all
         try:
@@ -93,17 +103,16 @@ class Checkpointer:
         for warning in newest.warnings:
             self.trackers.on_message(warning)
         self.saved_step = newest.step
-        state = load_state_dict(
-            self.parallel,
-            self.optimizers,
-            self.recurrent_state,
-            newest.tensors,
-            newest.state,
-            self.run.runtime.device,
-        )
+        # full tensors are sharded as the weights lie in this run
+        self.parallel.load(newest.tensors["model"])
+        self.optimizers.restore(newest.tensors["optimizer"], newest.state["optimizer"])
+        if self.recurrent_state is not None:
+            self.recurrent_state.load_state_dict(newest.tensors.get("recurrent_state", {}))
+        # last, as nothing after it may draw a random number
+        restore_rng_state(newest.tensors["random"], self.run.runtime.device)
         if not self.dist.is_main_process:
             self._reseed(newest.step)
-        return state
+        return TrainState(**newest.state["progress"])
 
     def load_best(self, state: TrainState) -> None:
         """Loads the weights of the best evaluation; the present ones stay if that fails."""
@@ -119,8 +128,8 @@ class Checkpointer:
     def gather_weights(self) -> None:
         """Brings `full_task` up to date."""
         if self.parallel.mode == "fsdp":
-            weights = self.parallel.full_tensors(self.parallel.task.state_dict())
-            if self.full_task is not self.parallel.task:
+            weights = self.parallel.full_tensors(self.task.state_dict())
+            if self.full_task is not self.task:
                 self.full_task.load_state_dict(weights)
 
     def publish(self, step: int) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..distributed import SINGLE_PROCESS, DistributedContext
+from ..distributed import SINGLE_PROCESS, DistributedContext, full_tensor, shard_like
 from ..runtime import Runtime, available_memory
 from ..settings import RuntimeSettings
 from ..tasks.base import BaseTask, Output
@@ -97,11 +97,6 @@ class Parallel:
             return dict(tensors)
         return {name: full_tensor(tensor) for name, tensor in tensors.items()}
 
-    def weights_are_finite(self) -> bool:
-        """Whether every weight that this process holds is finite."""
-        mine = (getattr(weight, "_local_tensor", weight) for weight in self.task.parameters())
-        return all(bool(weight.isfinite().all()) for weight in mine)
-
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Puts full weights into the task, of which this process may hold a shard."""
         mine = self.task.state_dict()
@@ -157,25 +152,6 @@ def compile_with_fallback(task: Any, warn: Callable[[str], None]) -> Forward:
             return task(*args)  # type: ignore[no-any-return]
 
     return forward
-
-
-def full_tensor(tensor: Tensor) -> Tensor:
-    """The whole of a tensor, of which processes may hold shards."""
-    gather = getattr(tensor, "full_tensor", None)
-    return tensor if gather is None else gather()
-
-
-def shard_like(tensor: Tensor, shard: Tensor) -> Tensor:
-    """This process's shard of a full tensor, with the placement of `shard`."""
-    if not hasattr(shard, "full_tensor") or tensor.shape != shard.shape:
-        return tensor
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    assert isinstance(shard, DTensor)
-    device = shard.to_local().device
-    return distribute_tensor(
-        tensor.to(device), shard.device_mesh, shard.placements, src_data_rank=None
-    )
 
 
 def _device_memory(runtime: Runtime, dist: DistributedContext) -> int | None:

@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -22,13 +23,15 @@ class Interrupted(BaseException):  # like KeyboardInterrupt: `except Exception` 
         self.folder = folder
 
 
+@dataclass
 class StopSignal:
     """A signal handler that remembers the first signal, and raises on the second."""
 
-    def __init__(self) -> None:
-        self.number: int | None = None
-        """The signal that was received, if any."""
-        self.is_deferred = False
+    number: int | None = None
+    """The signal that was received, if any."""
+    is_deferred: bool = False
+    """Whether the first signal is only remembered, as there is a state to save; otherwise it
+    interrupts at once."""
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         is_second, self.number = self.number is not None, self.number or number
@@ -36,15 +39,6 @@ class StopSignal:
         # it reads a tensor), and the training loop then ends the run
         if is_second or not self.is_deferred:
             raise Interrupted(number)  # a second signal, or nothing to save: leave at once
-
-    @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Within this block the first signal is only remembered; elsewhere it interrupts."""
-        self.is_deferred = True
-        try:
-            yield
-        finally:
-            self.is_deferred = False
 
 
 @contextmanager

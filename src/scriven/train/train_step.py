@@ -2,14 +2,16 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from ..data.batch import Batch
+from ..distributed import full_tensor
 from ..runtime import Runtime
 from ..tasks.base import Output
 from .optim.base import Optimizers
-from .parallel import Parallel, full_tensor
+from .parallel import Parallel
 from .recurrent_state import TBPTTState
 
 
@@ -60,25 +62,32 @@ class TrainStep:
         """
         dist = self.parallel.dist
         # 1. what the loss is divided by: the targets of the whole batch, over all processes
-        targets, num_tokens = dist.all_reduce_sum([batch.num_targets(), batch.num_tokens])
+        targets, num_tokens = dist.all_reduce([batch.num_targets(), batch.num_tokens])
         if not targets:  # weight decay and momentum would move the weights without a gradient
             return StepMetrics(0.0, 0.0, 0.0, applied=True, num_tokens=int(num_tokens))
         # 2. forward and backward, micro-batch by micro-batch; gradients accumulate
         loss, correct = 0.0, 0
         micro_batches = list(batch.split(micro_batch_size))
-        for index, micro_batch in enumerate(micro_batches):
+        for index, micro_batch in enumerate(micro_batches):  # (micro_batch_size, T) each
+            inputs: tuple[Any, ...] = (micro_batch,)
+            if self.recurrent_state is not None:  # truncated BPTT goes on from the batch before
+                first, rows = index * micro_batch_size, micro_batch.tokens.size(0)
+                inputs = (micro_batch, self.recurrent_state.of_rows(first, rows))
             with self.parallel.sync_gradients(last=index == len(micro_batches) - 1):
-                output = self._forward(micro_batch, index * micro_batch_size)
+                with self.runtime.autocast():  # for the forward pass; backward uses its dtypes
+                    output: Output = self.parallel.forward(*inputs)
                 # DDP and FSDP average gradients over processes, so the mean is undone here
                 scaled = self.scaler.scale(output.loss / (targets / dist.world_size))
                 scaled.backward()  # type: ignore[no-untyped-call]
             loss += float(output.loss.detach())
             correct += int(output.correct)
-        loss, correct_of_all = dist.all_reduce_sum([loss, correct])
-        # 3. clip the norm of the whole gradient
+        loss, correct_of_all = dist.all_reduce([loss, correct])
+        # 3. clip the norm of the whole gradient, without the factor of float16 loss scaling
         for optimizer in self.optimizers.optimizers:
             self.scaler.unscale_(optimizer)
-        grad_norm = float(self._clip_gradients())
+        limit = self.grad_clip if self.grad_clip > 0 else math.inf  # inf: measured only
+        norm = torch.nn.utils.clip_grad_norm_(self.optimizers.parameters, limit)
+        grad_norm = float(full_tensor(norm))  # the norm before clipping; FSDP holds it in shards
         # 4. update the weights, unless the loss or the gradient is NaN or infinite
         applied = math.isfinite(loss) and math.isfinite(grad_norm)
         if applied:
@@ -92,29 +101,18 @@ class TrainStep:
             loss / targets, correct_of_all / targets, grad_norm, applied, int(num_tokens)
         )
 
-    def _forward(self, batch: Batch, first_row: int) -> Output:
-        state = None
-        if self.recurrent_state is not None:
-            state = self.recurrent_state.of_rows(first_row, batch.tokens.size(0))
-        with self.runtime.autocast():
-            if state is None:
-                return self.parallel.forward(batch)
-            return self.parallel.forward(batch, state)
 
-    def _clip_gradients(self) -> torch.Tensor:
-        """Scales the gradient down to `grad_clip` if it is longer; its norm before that."""
-        limit = self.grad_clip if self.grad_clip > 0 else math.inf
-        return full_tensor(torch.nn.utils.clip_grad_norm_(self.optimizers.parameters, limit))
-
-
+@dataclass
 class RunningAverages:
     """Averages over the steps since a moment, for progress lines."""
 
-    def __init__(self, began: float) -> None:
-        self.began = began
-        """Seconds of the run at the first step; moved on by whatever is not training time."""
-        self.steps = self.applied = self.tokens = 0
-        self.loss_sum = self.accuracy_sum = 0.0
+    began: float
+    """Seconds of the run at the first step; moved on by whatever is not training time."""
+    steps: int = 0
+    applied: int = 0
+    tokens: int = 0
+    loss_sum: float = 0.0
+    accuracy_sum: float = 0.0
 
     def add(self, metrics: StepMetrics) -> None:
         """Counts a step; a skipped one takes time, but its loss is left out of the mean."""

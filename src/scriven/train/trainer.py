@@ -40,8 +40,7 @@ class Trainer:
         self.task = self.parallel.task
         train = self.settings.train
         self.batch_size, self.micro_batch_size = train.batch_size or 1, train.micro_batch_size or 1
-        self.context_length = run.plan.model.context_length
-        self.initial_context_length = train.initial_context_length
+        self.context_lengths = run.plan.model.context_length, train.initial_context_length
         rows = self.dist.batch_shard(self.batch_size)
         self.recurrent_state: TBPTTState | None = None
         if isinstance(self.dataset, RecurrentTextDataset):
@@ -49,12 +48,11 @@ class Trainer:
         clip, runtime, recurrent = self.settings.optim.grad_clip, run.runtime, self.recurrent_state
         self.train_step = TrainStep(self.parallel, self.optimizers, runtime, clip, recurrent)
         self.dataset.setup(self.task, run.plan.seed, self.batch_size, rows, self.device)
-        self.eval_bytes = self.dataset.eval_bytes()
         self.checkpointer = Checkpointer(run, trackers, self.parallel, self.optimizers, recurrent)
         full_task, tokenizer = self.checkpointer.full_task, self.dataset.tokenizer
         self.engine = Engine(full_task, tokenizer, runtime, self.dataset.bos)
         self.score: Score | None = None  # of the last evaluation
-        self.eval_seconds = 0.0
+        self.eval_seconds, self.eval_bytes = 0.0, self.dataset.eval_bytes()
 
     def fit(self) -> dict[str, Any]:
         """Trains until the budget is spent, early stopping ends the run, or a signal arrives; the
@@ -68,7 +66,8 @@ class Trainer:
             ScrivenError: the last state could not be saved, or the loss stays NaN or infinite.
         """
         state = self.restore_or_init()
-        with self.stop.deferred():
+        self.stop.is_deferred = True  # from here on a signal ends the run after a whole step
+        try:
             # an evaluation that a signal cut short is made up for
             if state.step != state.last_eval_step and self.evaluation_due(state):
                 self.evaluate_and_keep_best(state)
@@ -77,7 +76,7 @@ class Trainer:
                 progress = self.horizon.progress(state.step, self.now)
                 batch = self.next_batch(state)  # (B, T) token ids and targets
                 # 2. the progress through the budget decides sequence length and learning rate
-                splits = sequence_splits(self.context_length, self.initial_context_length, progress)
+                splits = sequence_splits(*self.context_lengths, progress)
                 batch = batch.split_sequences(splits)  # (B * splits, T / splits)
                 multiplier = lr_multiplier(self.settings.optim, progress) * state.lr_backoff
                 # 3. forward, backward, clip, update; skipped if the loss is NaN or infinite
@@ -90,7 +89,8 @@ class Trainer:
                 if self.evaluation_due(state):
                     self.evaluate_and_keep_best(state)
                 # 6. show what the model generates
-                if self.sample_due():
+                every = self.settings.train.sample_seconds
+                if every and self.now - self.last_sample_seconds >= every:
                     self.sample_and_report(state)
                 # 7. save a checkpoint
                 if self.save_due(state):
@@ -99,6 +99,8 @@ class Trainer:
                 self.evaluate_and_keep_best(state, last=True)
             stopped = self.stop_requested()
             self.save_checkpoint(state)
+        finally:
+            self.stop.is_deferred = False
         if self.checkpointer.error:
             raise self.checkpointer.error
         if stopped:
@@ -107,11 +109,21 @@ class Trainer:
 
     def restore_or_init(self) -> TrainState:
         """The state of the newest checkpoint, or that of a new run."""
-        self.trackers.on_start(self.run)
+        run, plan, model, tokenizer = self.run, self.plan, self.plan.model, self.dataset.tokenizer
+        # 1. what is trained, on what, and where
+        self.trackers.on_start(run)
         for warning in self.dataset.warnings():
             self.trackers.on_message(warning)
         parameters = sum(weight.numel() for weight in self.task.parameters())
-        self.trackers.on_message(self.run.introduction(parameters, self.parallel.mode))
+        mode = self.parallel.mode
+        self.trackers.on_message(
+            f"{run.folder}: {plan.architecture}, {parameters:,} parameters ({model.layers} "
+            f"layers, width {model.d_model}, context {model.context_length}), {tokenizer.kind} "
+            f"tokenizer of {tokenizer.vocab_size:,}, {self.dataset.size}, {self.device} in "
+            f"{plan.settings.runtime.dtype}"
+            + (f", {self.dist.world_size} processes ({mode})" if mode else "")
+        )
+        # 2. weights, optimizers, random numbers and progress
         state = self.checkpointer.restore()
         if state is None:
             state = TrainState()
@@ -122,24 +134,23 @@ class Trainer:
             self.trackers.on_resume(state)
             self.began -= state.seconds
             self.trackers.on_note(state, "resumed", f"going on from step {state.step}")
-        now = self.read_clock()
-        self.horizon = self._horizon(state)
+        # 3. when training ends
+        now, budget = self.read_clock(), plan.budget
+        if budget.unit == "seconds":
+            # at least half of a wall-clock budget, however long the text took to prepare; the extra
+            # time is saved with the run, which resumes with the same end
+            if state.step == 0:
+                state.extra_seconds = max(0.0, now - budget.amount / 2)
+            end, reserve = budget.amount + state.extra_seconds, min(3.0, 0.2 * budget.amount)
+            self.horizon = TrainingHorizon(None, end, reserve)
+        else:
+            self.horizon = TrainingHorizon(plan.steps, 0.0)
         self.horizon.budget_fraction = state.budget_fraction
+        # 4. the clocks of what happens every so many seconds
         self.window, self.total = RunningAverages(now), RunningAverages(now)
         self.last_save_seconds = self.last_sample_seconds = now
         self.task.train()
         return state
-
-    def _horizon(self, state: TrainState) -> TrainingHorizon:
-        """When training ends. It gets at least half of a wall-clock budget, however long the text
-        took to prepare; the extra time is saved with the run, which resumes with the same end."""
-        if self.plan.budget.unit != "seconds":
-            return TrainingHorizon(steps=self.plan.steps, seconds=0.0)
-        seconds = self.plan.budget.amount
-        if state.step == 0:
-            state.extra_seconds = max(0.0, self.now - seconds / 2)
-        end = seconds + state.extra_seconds
-        return TrainingHorizon(steps=None, seconds=end, eval_reserve=min(3.0, 0.2 * seconds))
 
     def finish(self, state: TrainState) -> dict[str, Any]:
         """Puts the best weights back, publishes them, and writes the results."""
@@ -189,7 +200,7 @@ class Trainer:
 
     def stop_requested(self) -> int:
         """The signal that any of the processes received, or 0."""
-        return int(self.dist.all_reduce_max(self.stop.number or 0))
+        return int(self.dist.all_reduce([self.stop.number or 0], "MAX")[0])
 
     def next_batch(self, state: TrainState) -> Batch:
         """This process's rows of the next batch."""
@@ -225,9 +236,7 @@ class Trainer:
         """The last good checkpoint, at half the learning rate; the bad samples are left out."""
         restored = self.checkpointer.restore()
         if restored is None:
-            raise ScrivenError(
-                "the loss is NaN or infinite, and there is no checkpoint to return to"
-            )
+            raise ScrivenError("the loss is NaN or infinite, and no checkpoint is left")
         self.score = None
         restored.samples, restored.seconds = state.samples, state.seconds
         restored.rollbacks, restored.nonfinite_steps = state.rollbacks + 1, 0
@@ -242,11 +251,17 @@ class Trainer:
         self.total.add(metrics)
         due = state.step == 1 or self.now - self.window.began >= self.settings.train.log_seconds
         if due or self.trackers.wants_every_step:
+            # to the end of the budget: by the clock, or at the pace since training began or resumed
+            end, fraction = self.horizon.seconds, self.horizon.budget_fraction
+            seconds_left = max(0.0, end * fraction - self.now)
+            if self.horizon.steps is not None:
+                pace = (self.now - self.total.began) / max(1, self.total.steps)
+                seconds_left = (self.horizon.steps * fraction - state.step) * pace
             report = StepReport(
                 seconds=self.now,
                 step=state.step,
                 total_steps=self.horizon.steps,
-                seconds_left=self._seconds_left(state),
+                seconds_left=seconds_left,
                 tokens_per_second=self.window.tokens_per_second(self.now),
                 train_loss=self.window.loss,
                 val_loss=self.score.loss if self.score else None,
@@ -260,13 +275,6 @@ class Trainer:
             self.trackers.on_step(state, report)
         if due:
             self.window = RunningAverages(self.now)
-
-    def _seconds_left(self, state: TrainState) -> float:
-        """Seconds to the end, at the pace since training began or resumed."""
-        if self.horizon.steps is None:
-            return max(0.0, self.horizon.seconds * self.horizon.budget_fraction - self.now)
-        steps_left = self.horizon.steps * self.horizon.budget_fraction - state.step
-        return steps_left * (self.now - self.total.began) / max(1, self.total.steps)
 
     def evaluation_due(self, state: TrainState) -> bool:
         """Whether to evaluate now; a wall-clock run spends at most a sixteenth of its time on it,
@@ -367,11 +375,6 @@ class Trainer:
         state.seconds = self.read_clock()
         self.checkpointer.save(state)
         self.last_save_seconds = self.read_clock()
-
-    def sample_due(self) -> bool:
-        """Whether to generate a sample now."""
-        every = self.settings.train.sample_seconds
-        return bool(every) and self.now - self.last_sample_seconds >= every
 
     def sample_and_report(self, state: TrainState) -> None:
         """Generates a sample; neither its time nor its random numbers count as training."""

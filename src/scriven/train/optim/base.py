@@ -22,10 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from ... import registry
-from ...distributed import SINGLE_PROCESS, DistributedContext
+from ...distributed import SINGLE_PROCESS, DistributedContext, shard_like
 from ...errors import DamagedError, SettingError
 from ...settings import OptimSettings
-from ..parallel import shard_like
 
 # An optimizer from Python: a torch optimizer, or a function that makes one from parameters.
 UserOptimizer = Callable[[list[Tensor]], torch.optim.Optimizer] | torch.optim.Optimizer

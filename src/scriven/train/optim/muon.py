@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...distributed import SINGLE_PROCESS, DistributedContext
+from ...distributed import SINGLE_PROCESS, DistributedContext, full_tensor, shard_like
 from ...settings import OptimSettings
-from ..parallel import full_tensor, shard_like
 from .adamw import build_adamw, scaled_to_width
 from .adamw import finetune_lr as finetune_lr
 from .base import ParamGroups, UncompiledOptimizer
