@@ -22,7 +22,7 @@ def significant(value: float | None) -> str:
     """Three significant digits, without an exponent where possible: 4.33, 0.0123, 1,230."""
     if value is None:
         return ABSENT
-    if value == 0:
+    if value == 0:  # has no logarithm
         return "0"
     if not 1e-4 <= abs(value) < 1e6:
         return f"{value:.2e}"
@@ -62,6 +62,7 @@ def compact(value: float | None, space: str = " ") -> str:
 def si(value: float) -> str:
     """Three significant digits before a unit: 1.2e9 -> `1.2 G`, 45 -> `45 `."""
     for factor, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        # 999.6 is 1 k, not 1e+03
         if value >= 0.9995 * factor:
             return f"{value / factor:.3g} {letter}"
     return f"{value:.3g} "
@@ -87,11 +88,13 @@ def duration(seconds: float | None) -> str:
         return ABSENT
     if seconds < 10:
         return f"{seconds:.1f}\u00a0s"
+    # rounded once, so that 59.7 is 1 min and not 60 s
     total = round(seconds)
     if total < 60:
         return f"{total}\u00a0s"
     parts = [(total // 86400, "d"), (total // 3600 % 24, "h"), (total // 60 % 60, "min")]
     parts.append((total % 60, "s"))
+    # the two largest units say enough
     while parts[0][0] == 0:
         parts.pop(0)
     return " ".join(f"{amount}\u00a0{unit}" for amount, unit in parts[:2] if amount)

@@ -1,5 +1,6 @@
 """Rows of runs, folded over seeds, as tables: on a terminal of any width, and in Markdown."""
 
+import os.path
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -69,11 +70,6 @@ def _loss(value: float | None) -> str:
     return decimal(value, 4)
 
 
-def _printable(text: str) -> str:
-    """Text without terminal control codes and without changes of the writing direction."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
-
-
 def _plain(value: float | None) -> str:
     return ABSENT if value is None else f"{value:.3g}"
 
@@ -112,14 +108,15 @@ COLUMNS = (
     TableColumn("tokens_per_second", "tokens/s", compact, result=True),
 )
 
-# Runs that stand side by side as columns where there is room.
-FEW = 4
+# What the mark of the best run means, by the column that runs are ranked by.
+LEGEND = {
+    "val_loss": "the lowest validation loss among runs that may be compared",
+    "score": "the highest score among runs that may be compared",
+}
 
-# Columns of a terminal for a run's name.
-LONGEST = 28
+FEW = 4  # runs that stand side by side as columns where there is room
+LONGEST = 28  # columns of a terminal for a run's name
 GAP = "  "
-LOWEST = "the lowest validation loss among runs that may be compared"
-HIGHEST = "the highest score among runs that may be compared"
 
 
 def fold(rows: list[Row]) -> list[Row]:
@@ -137,36 +134,27 @@ def fold(rows: list[Row]) -> list[Row]:
 
 
 def _folded(rows: list[Row]) -> Row:
+    # 1. the mean and the spread of each result, unless a seed lacks it
     values: dict[str, Value] = dict(rows[0].values)
     spread: dict[str, float] = {}
-    for column in COLUMNS:
-        if not column.result:
-            continue
-        numbers = [v for row in rows if isinstance(v := row.values[column.key], (int, float))]
-        values[column.key] = None
+    for key in (column.key for column in COLUMNS if column.result):
+        numbers = [v for row in rows if isinstance(v := row.values[key], (int, float))]
+        values[key] = None
         if len(numbers) == len(rows):
-            values[column.key] = sum(numbers) / len(numbers)
-            spread[column.key] = (max(numbers) - min(numbers)) / 2
+            values[key] = sum(numbers) / len(numbers)
+            spread[key] = (max(numbers) - min(numbers)) / 2
     # an interval and a baseline belong to one seed; there is no mean of them
-    for name in ("interval", "baseline"):  # those of one seed
-        values[name] = None
-    values["seed"] = f"{len(rows)} seeds"
+    values |= {"interval": None, "baseline": None, "seed": f"{len(rows)} seeds"}
+    # 2. what the names begin with, without the number of the seed: gpt2 for gpt2-0 and gpt2-1
+    common = os.path.commonprefix([row.name for row in rows])  # noqa: RUF071  # no paths
     return replace(
         rows[0],
-        name=_name([row.name for row in rows]),
+        name=common.rstrip("0123456789").rstrip("-_. ") or rows[0].name,
         values=values,
         spread=spread,
         best_step=None,
         runs=[path for row in rows for path in row.runs],
     )
-
-
-def _name(names: list[str]) -> str:
-    """What the names begin with: gpt2 for gpt2-0 and gpt2-1."""
-    # the common prefix without a number at its end
-    shortest = min(map(len, names))
-    same = (n for n in range(shortest, 0, -1) if len({name[:n] for name in names}) == 1)
-    return names[0][: next(same, 0)].rstrip("0123456789").rstrip("-_. ") or names[0]
 
 
 def cell(row: Row, column: TableColumn) -> str:
@@ -178,22 +166,58 @@ def cell(row: Row, column: TableColumn) -> str:
     spread = row.spread.get(column.key)
     if not spread:
         return text
-    # 50.0 %, 0.4 % -> 50.0 ± 0.4 %
+    # 50.0 ± 0.4 %, not 50.0 % ± 0.4 %
     number, unit = _cut(text)
     half, same = _cut(column.show(spread))
-    # 50.0 ± 0.4 %, not 50.0 % ± 0.4 %
     return f"{number} ± {half}{unit}" if unit == same else f"{text} ± {half}{same}"
 
 
 def _cut(text: str) -> tuple[str, str]:
-    """A number and its unit, if it has exactly one."""
+    """A number and its unit, if it has exactly one: 3 min 12 s stays whole."""
     number, space, unit = text.partition("\u00a0")
     return (number, space + unit) if " " not in text and "\u00a0" not in unit else (text, "")
 
 
-def known_columns(rows: Sequence[Row]) -> list[TableColumn]:
+def _printable(text: str) -> str:
+    """Text without terminal control codes and without changes of the writing direction."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+
+
+def _known_columns(rows: Sequence[Row]) -> list[TableColumn]:
     """The columns that at least one run has a value for."""
     return [each for each in COLUMNS if any(row.values[each.key] is not None for row in rows)]
+
+
+def _legend(rows: Sequence[Row]) -> str:
+    """What a mark means, for those that are there."""
+    ranked = {row.ranked_by for row in rows if row.best}
+    return ", ".join(text for key, text in LEGEND.items() if key in ranked)
+
+
+def markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
+    """One line per run, every column, the best loss in bold."""
+    columns = _known_columns(rows)
+    lines = [
+        "| run | " + " | ".join(each.title for each in columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for row in rows:
+        numbers = f" <sup>{','.join(map(str, row.notes))}</sup>" if row.notes else ""
+        cells = [_escape(_printable(row.name)) + numbers]
+        for each in columns:
+            text = _escape(cell(row, each))
+            cells.append(f"**{text}**" if row.best and each.key == row.ranked_by else text)
+        lines.append("| " + " | ".join(cells) + " |")
+    if legend := _legend(rows):
+        lines += ["", f"Bold: {legend}."]
+    lines += [f"\n<sup>{number}</sup> {_escape(text)}" for number, text in enumerate(notes, 1)]
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    for sign in "\\|<>*_`[]":
+        text = text.replace(sign, f"\\{sign}")
+    return text.replace("\n", " ")
 
 
 def terminal(rows: Sequence[Row], notes: Sequence[str], width: int, bold: bool) -> str:
@@ -203,7 +227,7 @@ def terminal(rows: Sequence[Row], notes: Sequence[str], width: int, bold: bool) 
         width: columns of the terminal.
         bold: the terminal understands escape codes.
     """
-    columns, lines = known_columns(rows), []
+    columns, lines = _known_columns(rows), []
     # 1. with many runs, what is equal is said once above the table
     if len(rows) > FEW:
         settings = [each for each in columns if not each.result]
@@ -212,68 +236,40 @@ def terminal(rows: Sequence[Row], notes: Sequence[str], width: int, bold: bool) 
         if equal:
             same = " · ".join(f"{each.title} {cell(rows[0], each)}" for each in equal)
             lines += [*_wrap(f"all: {same}", width), ""]
-    # 2. the table both ways: runs as columns, runs as lines
-    heads = [""] + [_title(row) for row in rows]
-    body = [[each.title, *(_marked(row, each) for row in rows)] for each in columns]
-    lying = [list(line) for line in zip(heads, *body, strict=True)]
-    # 3. where the marks stand
-    best = {place for place, row in enumerate(rows, 1) if row.best}
-    value = {each.key: n for n, each in enumerate(columns, 1)}
-    ranked = {place: value.get(row.ranked_by, 0) for place, row in enumerate(rows, 1)}
-    # 4. many runs as lines if they fit, else as columns in blocks
+    # 2. the table with runs as columns; the best of each group is marked, and bold if possible
+    table = [["", *(_title(row) for row in rows)]]
+    strong: set[tuple[int, int]] = set()  # (line, run)
+    for at, column in enumerate(columns, 1):
+        best = [row.best and column.key == row.ranked_by for row in rows]
+        cells = [cell(row, column) + " *" * mark for row, mark in zip(rows, best, strict=True)]
+        table.append([column.title, *cells])
+        strong |= {(at, run) for run, mark in enumerate(best, 1) if mark and bold}
+    # 3. many runs as lines if they fit, else as columns in blocks
+    lying = [list(line) for line in zip(*table, strict=True)]
     if len(rows) > FEW and sum(_widths(lying)) + len(GAP) * len(columns) <= width:
-        strong = {(place, ranked[place]) for place in best}
-        lines += _aligned(lying, strong if bold else set())
+        lines += _aligned(lying, {(run, at) for at, run in strong})
     else:
-        for places in _blocks([heads, *body], width):
-            part = [[line[0], *(line[place] for place in places)] for line in [heads, *body]]
-            strong = {(ranked[place], n) for n, place in enumerate(places, 1) if place in best}
-            lines += [*_aligned(part, strong if bold else set()), ""]
-    # 5. the legend and the footnotes below
-    lines = lines[:-1] if lines and not lines[-1] else lines
-    under = [f"* {', '.join(_legend(rows))}"] if best else []
+        for block in _blocks(table, width):
+            part = [[line[0], *(line[run] for run in block)] for line in table]
+            marks = {(at, block.index(run) + 1) for at, run in strong if run in block}
+            lines += [*_aligned(part, marks), ""]
+        lines.pop()
+    # 4. the legend and the footnotes below
+    legend = _legend(rows)
+    under = [f"* {legend}"] if legend else []
     under += [f"[{number}] {_printable(text)}" for number, text in enumerate(notes, 1)]
-    return "\n".join(
-        [*lines, *([""] if under else []), *(x for t in under for x in _wrap(t, width))]
-    )
-
-
-def markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
-    """One line per run, every column, the best loss in bold."""
-    columns = known_columns(rows)
-    lines = [
-        "| run | " + " | ".join(each.title for each in columns) + " |",
-        "|---|" + "---|" * len(columns),
-    ]
-    for row in rows:
-        cells = [_escape(_printable(row.name)) + _sup(row.notes)]
-        for each in columns:
-            text = _escape(cell(row, each))
-            cells.append(f"**{text}**" if row.best and each.key == row.ranked_by else text)
-        lines.append("| " + " | ".join(cells) + " |")
-    if any(row.best for row in rows):
-        lines += ["", f"Bold: {', '.join(_legend(rows))}."]
-    lines += [f"\n<sup>{number}</sup> {_escape(text)}" for number, text in enumerate(notes, 1)]
-    return "\n".join(lines) + "\n"
-
-
-def _legend(rows: Sequence[Row]) -> list[str]:
-    """What a mark means, for those that are there."""
-    ranked = {row.ranked_by for row in rows if row.best}
-    return [text for key, text in (("val_loss", LOWEST), ("score", HIGHEST)) if key in ranked]
+    if under:
+        lines += ["", *(line for text in under for line in _wrap(text, width))]
+    return "\n".join(lines)
 
 
 def _title(row: Row) -> str:
-    marks = f" [{','.join(str(each) for each in row.notes)}]" if row.notes else ""
+    marks = f" [{','.join(map(str, row.notes))}]" if row.notes else ""
     name = _printable(row.name)
-    # wide characters take two cells of a terminal
-    while cell_len(name) > LONGEST:  # the end of a name tells runs apart
+    # wide characters take two cells of a terminal, and the end of a name tells runs apart
+    while cell_len(name) > LONGEST:
         name = "…" + name.lstrip("…")[1:]
     return name + marks
-
-
-def _marked(row: Row, column: TableColumn) -> str:
-    return cell(row, column) + (" *" if row.best and column.key == row.ranked_by else "")
 
 
 def _widths(table: Sequence[Sequence[str]]) -> list[int]:
@@ -317,13 +313,3 @@ def _wrap(text: str, width: int) -> list[str]:
             line = "   "
         line = f"{line} {word}" if line else word
     return [*lines, line]
-
-
-def _sup(numbers: Sequence[int]) -> str:
-    return f" <sup>{','.join(str(each) for each in numbers)}</sup>" if numbers else ""
-
-
-def _escape(text: str) -> str:
-    for sign in "\\|<>*_`[]":
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split("\n"))

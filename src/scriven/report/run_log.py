@@ -253,7 +253,7 @@ def late_mean(points: Sequence[MetricPoint], name: str) -> float | None:
 
 def key_metrics(run: RunLog) -> KeyMetrics:
     """Gathers the key metrics; a number in the results is preferred to one in the log."""
-    # an unfinished run has no results: the best evaluation and the last line stand in
+    # 1. an unfinished run has no results: the best evaluation and the last line stand in
     best = best_evaluation(run)
     last = max((*run.steps, *run.evaluations), key=lambda each: each.step, default=None)
 
@@ -262,15 +262,15 @@ def key_metrics(run: RunLog) -> KeyMetrics:
         return value if value is not None else finite(getattr(point, field or name, None))
 
     loss, tokens = result("val_loss", best, "loss"), result("tokens", last)
-    # a best step without its loss would belong to another evaluation than the loss of the log
+    # 2. the best step; without its loss it would belong to another evaluation than that of the log
     measured = run.number("results", "val_loss") is not None
     best_step = result("best_step") if measured else None
     if best_step is None and best is not None:
         best_step = best.step
+    # 3. what the loss is per, and whether an n-gram model's is comparable with it
     order, vocab_size = result("ngram_order"), run.number("tokenizer", "vocab_size")
     train_tokens = run.number("data", "train_tokens")
     loss_unit = run.text("measure") or "next token"
-    # only these losses are comparable with an n-gram model's
     is_language_model = loss_unit in ("next token", "target token")
     if loss_unit == "next token":  # what one token is, in the reader's words
         units = {"char": "character", "byte": "byte", "word": "word"}
@@ -345,6 +345,7 @@ def main_score(run: RunLog, key: str | None = None) -> MainScore | None:
     references = reference_scores(metadata)
     # a run that is not finished may have references and no score of its own
     known = scores or next(iter(references.values()), {})
+    # the score that was asked for, the task's main score, or the first there is
     key = key or metadata["results"].get("main_score")
     key = key if key in known else next(iter(known), None)
     if key is None:
@@ -372,6 +373,7 @@ def checked_metadata(run: RunLog) -> dict[str, Any]:
     if isinstance(control, dict):
         scores = _checked_scores(control.get("val_scores"))
         results["control"] = {**control, "val_scores": scores}
+    # a copy: the metadata stay what was read
     return {**run.metadata, "results": results}
 
 
@@ -381,6 +383,7 @@ def _checked_scores(scores: Any) -> dict[str, dict[str, Any]]:
         if isinstance(each, dict) and finite(each.get("value")) is not None:
             numbers = {key: finite(each.get(key)) for key in ("value", "low", "high")}
             signature = each.get("signature")
+            # an interval may be missing, a value may not
             checked[str(name)] = {**numbers, "signature": str(signature) if signature else None}
     return checked
 
