@@ -40,7 +40,7 @@ class NewerFormatError(DamagedError):
     """An undamaged file, written by a later release."""
 
 
-def installed_version() -> str:
+def scriven_version() -> str:
     """The version of this installation."""
     try:
         return importlib.metadata.version("scriven")
@@ -53,7 +53,7 @@ def signed_json(content: Mapping[str, Any]) -> bytes:
     # the format comes first, so that a person sees it in the first line
     body = {"format": FORMAT, **content}
     assert "digest" not in body, "the digest is added here"
-    return _dump({**body, "digest": _digest(body)})
+    return _dump({**body, "digest": hashlib.sha256(_dump(body)).hexdigest()})
 
 
 def parse_signed_json(raw: bytes | bytearray, where: str) -> dict[str, Any]:
@@ -75,7 +75,8 @@ def parse_signed_json(raw: bytes | bytearray, where: str) -> dict[str, Any]:
         if not isinstance(content, dict) or not isinstance(content.get("format"), int):
             raise DamagedError(f"{where} is damaged: it has no format version")
         body = {name: value for name, value in content.items() if name != "digest"}
-        intact = content.get("digest") == _digest(body) and _dump(content) == raw
+        digest = hashlib.sha256(_dump(body)).hexdigest()
+        intact = content.get("digest") == digest and _dump(content) == raw
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{where} is damaged: not the JSON that was written") from error
     # 2. the format
@@ -83,7 +84,7 @@ def parse_signed_json(raw: bytes | bytearray, where: str) -> dict[str, Any]:
         by = content.get("scriven", "a later release")
         text = (
             f"{where} has format {content['format']} (written by {str(by)[:40]!r}); Scriven "
-            f"{installed_version()} reads format {FORMAT}: install a newer Scriven"
+            f"{scriven_version()} reads format {FORMAT}: install a newer Scriven"
         )
         # a flipped bit can make a version look newer: only an intact file is believed
         raise NewerFormatError(text) if intact else DamagedError(f"{text}, or the file is damaged")
@@ -93,7 +94,7 @@ def parse_signed_json(raw: bytes | bytearray, where: str) -> dict[str, Any]:
     if content["format"] < FORMAT:
         raise DamagedError(
             f"{where} has format {content['format']}, from before the first release; Scriven "
-            f"{installed_version()} reads format {FORMAT}: train the model again"
+            f"{scriven_version()} reads format {FORMAT}: train the model again"
         )
     return body
 
@@ -136,14 +137,10 @@ def build_manifest(
         replacing: entries that the files may still match while they are replaced one by one.
         identity: what the folder is, such as its step; checked again when it is read.
     """
-    entries = {"files": {name: file_entry(content) for name, content in files.items()}}
+    listed = {"files": {name: file_entry(content)._asdict() for name, content in files.items()}}
     if replacing:
-        entries["replacing"] = dict(replacing)
-    listed = {
-        part: {name: entry._asdict() for name, entry in named.items()}
-        for part, named in entries.items()
-    }
-    return signed_json({"scriven": installed_version(), **identity, **listed})
+        listed["replacing"] = {name: entry._asdict() for name, entry in replacing.items()}
+    return signed_json({"scriven": scriven_version(), **identity, **listed})
 
 
 def read_manifest(
@@ -168,15 +165,13 @@ def read_manifest(
             )
     entries: dict[str, FileEntry] = {}
     try:
+        listed = content.get("replacing", {}) if replacing else content["files"]
         # names are not trusted yet: _listed_path looks each up in the folder
-        for name, listed in (
-            content.get("replacing", {}) if replacing else content["files"]
-        ).items():
-            size, digest = listed["size"], listed["sha256"]
+        for name, each in listed.items():
+            entries[name] = FileEntry(each["size"], each["sha256"])
             # a digest of another type would never equal one
-            if not isinstance(size, int) or not isinstance(digest, str):
+            if list(map(type, entries[name])) != [int, str]:
                 raise TypeError
-            entries[name] = FileEntry(size, digest)
     except (AttributeError, KeyError, TypeError) as error:
         raise DamagedError(f"{printable(path)} lists no files with sizes and digests") from error
     return entries
@@ -242,7 +237,3 @@ def _listed_path(folder: Path, name: str, expected: FileEntry) -> Path:
 
 def _dump(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1) + "\n").encode("ascii")
-
-
-def _digest(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_dump(body)).hexdigest()

@@ -13,11 +13,12 @@ from scriven.runs.huggingface import (
     save_pretrained,
     save_pretrained_files,
     to_hf_weights,
-    verify_pretrained,
 )
 from scriven.runs.model_card import model_card, read_loss_curve
 from scriven.settings import TokenizerSettings
 from scriven.tokenizers import Tokenizer, train_tokenizer
+
+from .saves import verify_pretrained
 
 SHAPE = {"architectures": ["Qwen3ForCausalLM"]}
 CURVE = [(step, 4.0 - step / 100) for step in range(0, 250, 10)]

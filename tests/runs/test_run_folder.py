@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from scriven.errors import BusyError, DamagedError, InputError, ScrivenError
-from scriven.runs import lock, metadata
-from scriven.runs.folder import create_run_dir, find_run, list_runs
-from scriven.runs.lock import RunLock
+from scriven.runs import metadata
+from scriven.runs.folder import LOCK, OWNER, RunLock, create_run_dir, find_run, list_runs
 from scriven.runs.metadata import read_metadata, write_metadata
 
 from .faults import NOBODY, as_nobody, save
@@ -50,8 +49,8 @@ def test_claim_refuses_a_folder_with_something_else(tmp_path: Path) -> None:
 
 
 def test_claim_takes_a_folder_whose_first_process_died_at_once(tmp_path: Path) -> None:
-    (tmp_path / lock.NAME).write_text("")
-    (tmp_path / lock.OWNER).write_text("")
+    (tmp_path / LOCK).write_text("")
+    (tmp_path / OWNER).write_text("")
     (tmp_path / ".tmp-scriven.json-999999999").write_text("")
     assert create_run_dir(tmp_path) == tmp_path
     assert ".tmp-scriven.json-999999999" not in os.listdir(tmp_path)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from scriven.errors import BusyError, InputError, ResourceError
-from scriven.runs import lock
-from scriven.runs.lock import RunLock
+from scriven.runs import folder as run_folder
+from scriven.runs.folder import OWNER, RunLock
 
 from .faults import as_nobody
 
@@ -45,10 +45,10 @@ def test_the_second_run_is_refused_at_once_and_a_dead_one_is_taken_over(tmp_path
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
         os.close(pipe)
-    assert json.loads((tmp_path / lock.OWNER).read_text())["pid"] == process
+    assert json.loads((tmp_path / OWNER).read_text())["pid"] == process
     with RunLock(tmp_path):
-        assert json.loads((tmp_path / lock.OWNER).read_text())["pid"] == os.getpid()
-    assert not (tmp_path / lock.OWNER).exists()
+        assert json.loads((tmp_path / OWNER).read_text())["pid"] == os.getpid()
+    assert not (tmp_path / OWNER).exists()
 
 
 def test_a_child_that_outlives_its_run_does_not_keep_the_folder(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_lock_whose_owner_cannot_be_written_is_given_back(
         raise ResourceError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lock, "write_file", full)
+        patch.setattr(run_folder, "write_file", full)
         with pytest.raises(ResourceError), RunLock(tmp_path):
             pass
     with RunLock(tmp_path):
@@ -104,7 +104,7 @@ def test_a_lock_whose_owner_cannot_be_written_is_given_back(
 def test_an_unreadable_owner_is_another_process(tmp_path: Path, text: bytes) -> None:
     process, pipe = _hold(tmp_path)
     try:
-        (tmp_path / lock.OWNER).write_bytes(text)
+        (tmp_path / OWNER).write_bytes(text)
         with pytest.raises(BusyError, match="in use by another process"), RunLock(tmp_path):
             pass
     finally:

@@ -13,10 +13,11 @@ import scriven
 from scriven import manifest
 from scriven.errors import DamagedError, InputError
 from scriven.runs import checkpoint, metadata
-from scriven.runs.huggingface import read_pretrained_file, save_pretrained, verify_pretrained
+from scriven.runs.huggingface import read_pretrained_file, save_pretrained
 from scriven.runs.weights import load_tensors
 
 from .faults import save, tensors
+from .saves import verify_pretrained
 
 SOURCE = Path(scriven.__file__).parent
 

@@ -13,11 +13,11 @@ from scriven.runs.huggingface import (
     WEIGHTS,
     read_pretrained_file,
     save_pretrained,
-    verify_pretrained,
 )
 from scriven.runs.weights import save_tensors
 
 from .make_golden import FOLDER, golden_tensors
+from .saves import verify_pretrained
 
 FILES = {"config.json": b'{"a": 1}\n', "tokenizer.json": b"[1, 2]\n", "README.md": b"# one\n"}
 CHECKED = ["config.json", "tokenizer.json", "manifest.json", "model.safetensors"]

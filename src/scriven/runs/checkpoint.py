@@ -156,16 +156,19 @@ def prune(
     Returns:
         The steps deleted.
     """
-    _drop_replaced(folder)
+    # 1. what a save of the same step has replaced, where a kill came in between
+    for step, place in _places(folder):
+        new = place.with_name(f"step-{step}")
+        if place != new and _is_whole(new, step):
+            remove_folder(place)
+    # 2. what may go
     places = _places(folder)
-    # 1. what may go
-    newest = steps(folder)[: max(keep, 1)]
-    keep_steps = {*newest, best, healthy}
-    old = [(step, place) for step, place in places if step not in keep_steps]
+    newest = sorted({step for step, _ in places})[-max(keep, 1) :]
+    old = [(step, place) for step, place in places if step not in {*newest, best, healthy}]
     if not old:
         return []
-    # 2. one whole checkpoint must stay, whatever else is damaged
-    # Newest first, so usually one is read.
+    # 3. one whole checkpoint must stay, whatever else is damaged; newest first, so that usually
+    # one is read
     ordered = [item for item in places if item not in old] + old
     whole = next((step for step, place in ordered if _is_whole(place, step)), None)
     if whole is None:
@@ -189,14 +192,6 @@ def _places(folder: Path) -> list[tuple[int, Path]]:
     matches = [(match, name) for name in names if (match := _NAME.fullmatch(name))]
     matches.sort(key=lambda item: (-int(item[0][1]), item[1].startswith(REPLACED)))
     return [(int(match[1]), parent / name) for match, name in matches]
-
-
-def _drop_replaced(folder: Path) -> None:
-    """Deletes what a save of the same step has replaced, where a kill came in between."""
-    for step, place in _places(folder):
-        new = place.with_name(f"step-{step}")
-        if place != new and _is_whole(new, step):
-            remove_folder(place)
 
 
 def _is_whole(place: Path, step: int) -> bool:

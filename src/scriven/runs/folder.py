@@ -1,17 +1,28 @@
-"""Finding a run by what a person typed, and creating the folder of a new one.
+"""The run folder: finding it by what a person typed, creating a new one, and holding it.
 
-A name is looked up among the runs that exist; only what was typed as a path is used as a path.
+A name is looked up among the runs that exist; only what was typed as a path is used as a path. One
+process holds a run folder, so that two runs never write into each other's files.
 """
 
+import contextlib
+import json
 import os
+import platform
+import time
 from difflib import get_close_matches
 from pathlib import Path
+from types import TracebackType
 
-from ..errors import InputError
+from filelock import FileLock, Timeout
+
+from ..errors import BusyError, InputError
 from ..files import TEMPORARY, make_folder, printable, remove_leftovers, write_error, write_file
-from . import lock, metadata
+from . import metadata
 
 RUNS = Path("runs")
+LOCK = ".scriven.lock"
+OWNER = ".scriven.owner"
+"""The file that says who holds the lock."""
 
 
 def list_runs(folder: Path = RUNS) -> dict[str, Path]:
@@ -93,27 +104,74 @@ def create_run_dir(out: Path) -> Path:
         raise InputError(f"{where} cannot be the name of a folder: choose another --out") from error
     except OSError as error:
         raise write_error(error, out) from error
-    # 2. new, empty, or a run already
-    if metadata.NAME not in names and not all(_ours(name) for name in names):
+    # 2. new, empty, or a run already; a run that has just begun has no metadata yet
+    others = [name for name in names if not name.startswith(TEMPORARY)]
+    if metadata.NAME not in names and not {LOCK, OWNER}.issuperset(others):
         raise InputError(
             f"{where} is not empty and holds no run: choose a new or empty folder with --out"
         )
-    # 3. it can be written to
+    # 3. permission bits say nothing of read-only disks, quotas or root: write a file
     remove_leftovers(real)
-    _probe(real)
+    probe = real / ".scriven.probe"
+    write_file(probe, b"")
+    try:
+        probe.unlink()
+    except OSError as error:
+        raise write_error(error, probe) from error
     return out if real == Path(os.path.abspath(out)) else real
 
 
-def _ours(name: str) -> bool:
-    """Whether a new run folder may hold this before it has metadata."""
-    return name.startswith(TEMPORARY) or name in (lock.NAME, lock.OWNER)
+class RunLock:
+    """Holds a run folder for the duration of a `with` block; the lock ends with the process,
+    however it ends.
+
+    Raises:
+        BusyError: another process holds it; at once, with its number and its computer.
+        InputError: the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # a lock of the process, not of the thread: any thread may release it
+        self._lock = FileLock(folder / LOCK, thread_local=False)
+
+    def __enter__(self) -> "RunLock":
+        try:
+            # 1. the lock itself: the system releases it when the process ends
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise BusyError(
+                f"{printable(self.folder)} is in use by {_owner(self.folder)}: wait until it has "
+                "finished or choose another folder with --out"
+            ) from error
+        except OSError as error:
+            raise write_error(error, self.folder / LOCK) from error
+        try:
+            # 2. who holds it, for the message of the next process
+            owner = {"pid": os.getpid(), "host": platform.node(), "since": int(time.time())}
+            write_file(self.folder / OWNER, json.dumps(owner).encode("ascii"))
+        # a full disk or Ctrl-C must not leave the folder locked
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with contextlib.suppress(OSError):
+            # before the lock is released: afterwards it may belong to the next process
+            (self.folder / OWNER).unlink()
+        self._lock.release()
 
 
-def _probe(folder: Path) -> None:
-    """Writes a file: permission bits say nothing of read-only disks, quotas or root."""
-    path = folder / ".scriven.probe"
-    write_file(path, b"")
+def _owner(folder: Path) -> str:
+    """Who holds the folder, for a message; it may just have begun or ended."""
     try:
-        path.unlink()
-    except OSError as error:
-        raise write_error(error, path) from error
+        owner = json.loads((folder / OWNER).read_bytes()[:4096])
+        return f"process {int(owner['pid'])} on {printable(str(owner['host'])[:100])}"
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return "another process"

@@ -12,6 +12,7 @@ A fine-tuned decoder with labels is a model "for sequence classification" there:
 token that is no padding, as ours does. Encoders have another head there, and keep our own names.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -30,15 +31,13 @@ from ..manifest import MANIFEST, FileEntry, build_manifest, file_entry, read_lis
 from ..tasks.shared.classification import SequenceClassification
 from ..tokenizers import Tokenizer, chat_template
 from .model_card import CARD, REWRITES, LossCurve, model_card, read_loss_curve
-from .weights import load_tensors, save_tensors
+from .weights import save_tensors
 
 WEIGHTS = "model.safetensors"
 SCORE = "score.weight"
 """Hugging Face's name for the weights of a head for labels."""
 FIXED = {"tokenizer.json"}
 """Files that give the weights their meaning: with another one, it is another model."""
-PROSE = {CARD}
-"""Files that no program reads, so they may change and be edited."""
 
 
 # The architecture: config.json and the names of the weights
@@ -195,8 +194,9 @@ def hf_files(
 def rewrite_model_card(folder: Path, metadata: Mapping[str, Any]) -> None:
     """Writes the model card again, of a run that has more results than when it was published."""
     # all other files stay as they are, checked while they are read
-    names = [name for name in read_manifest(folder) if name != CARD]
-    files = {name: read_pretrained_file(folder, name) for name in names}
+    files = {
+        name: read_pretrained_file(folder, name) for name in read_manifest(folder) if name != CARD
+    }
     card = model_card(metadata, json.loads(files["config.json"]), read_loss_curve(folder))
     save_pretrained_files(folder, {**files, CARD: card.encode(errors="replace")})
 
@@ -248,8 +248,12 @@ def save_pretrained_files(folder: Path, files: Mapping[str, bytes]) -> None:
     assert WEIGHTS not in files and MANIFEST not in files
     assert all(Path(name).name == name for name in files), "plain names only"
     new = {name: file_entry(content) for name, content in files.items()}
-    # files without weights beside them are leftovers of a first publication that was killed
-    old = _listed(folder) if os.path.exists(folder / WEIGHTS) else {}
+    # files without weights beside them are leftovers of a first publication that was killed, and
+    # a damaged list is written again
+    old: dict[str, FileEntry] = {}
+    if os.path.exists(folder / WEIGHTS):
+        with contextlib.suppress(DamagedError):
+            old = read_manifest(folder)
     # the weights there belong to the tokenizer there
     for name in FIXED & old.keys():
         if new.get(name) != old[name]:
@@ -269,27 +273,6 @@ def save_pretrained_files(folder: Path, files: Mapping[str, bytes]) -> None:
         write_file(folder / MANIFEST, build_manifest(files))
 
 
-def verify_pretrained(folder: Path) -> list[str]:
-    """Checks every published file.
-
-    Returns:
-        A sentence for each file of prose that was edited since.
-
-    Raises:
-        DamagedError: a file that programs read is missing or not what was written; names it.
-    """
-    notes = []
-    for name in read_manifest(folder):
-        try:
-            read_pretrained_file(folder, name)
-        except DamagedError:
-            if name not in PROSE:
-                raise
-            notes.append(f"{name} was edited after it was written")
-    load_tensors(folder / WEIGHTS)
-    return notes
-
-
 def read_pretrained_file(folder: Path, name: str) -> bytes:
     """The content of one published file (config.json, tokenizer.json), checked.
 
@@ -306,14 +289,6 @@ def read_pretrained_file(folder: Path, name: str) -> bytes:
         if name not in replacing:
             raise
     return bytes(read_listed(folder, name, replacing[name]))
-
-
-def _listed(folder: Path) -> dict[str, FileEntry]:
-    """What is published; nothing where the list is damaged, so that it is written again."""
-    try:
-        return read_manifest(folder)
-    except DamagedError:
-        return {}
 
 
 def _holds(path: Path, content: bytes) -> bool:

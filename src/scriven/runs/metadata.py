@@ -5,7 +5,6 @@ bounds, so that a folder from a stranger cannot ask for all the memory there is.
 """
 
 import json
-import math
 import os
 import re
 import time
@@ -15,7 +14,7 @@ from typing import Any
 
 from ..errors import InputError, ScrivenError
 from ..files import printable, read_file, write_file
-from ..manifest import FORMAT, installed_version, parse_signed_json, signed_json
+from ..manifest import FORMAT, parse_signed_json, scriven_version, signed_json
 
 NAME = "scriven.json"
 SIZE_LIMIT = 16 << 20
@@ -55,9 +54,15 @@ def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
         if str(body.get(name, "")).endswith(".py"):
             body[name] = Path(body[name]).stem
     check_size(body)
-    time_created = metadata.get("created") or created(folder) or _next_time(folder)
-    content = {"format": FORMAT, "scriven": installed_version(), **body, "created": time_created}
-    write_file(folder / NAME, signed_json(_finite(content)))
+    time_created = metadata.get("created") or created(folder)
+    if not time_created:
+        # now, but later than every run in the same folder, also if the clock was set back since
+        others = (created(other) for other in folder.resolve().parent.iterdir() if other.is_dir())
+        time_created = max(int(time.time()), 1 + max(others, default=0))
+    content = {"format": FORMAT, "scriven": scriven_version(), **body, "created": time_created}
+    # NaN and infinite numbers are no JSON
+    finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
+    write_file(folder / NAME, signed_json(finite))
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
@@ -94,14 +99,23 @@ def check_size(metadata: Mapping[str, Any]) -> None:
     model = {} if metadata.get("model") is None else metadata["model"]
     if not isinstance(model, dict):
         raise InputError(f"{NAME}: model is not a table of settings")
+    largest: dict[str, float] = {}
     for name, value in _numbers(model, "model"):
         limit = next((most for end, most in LIMITS.items() if name.endswith(end)), None)
         least, limit = (-MAX_NUMBER, MAX_NUMBER) if limit is None else (0, limit)
         if not least <= value <= limit:  # also true of NaN
             shown = f"{value}" if abs(value) < 1 << 53 else "too large, infinite or NaN"
             raise InputError(f"{NAME}: {name[:200]} is {shown}: between {least} and {limit}")
-    # 3. what they amount to together
-    parameters = _parameters(model)
+        # several sections may hold a size of the same name: the largest counts
+        last = name.rpartition(".")[2]
+        largest[last] = max(largest.get(last, 0), value)
+    # 3. what they amount to together, as a Transformer; other architectures have about as many
+    # attention has 4 matrices; a gated MLP has 3, the default one has 2 of width 4 d_model
+    d_model, d_ff = largest.get("d_model", 0), largest.get("d_ff", 0)
+    attention = 4 * d_model * max(d_model, largest.get("heads", 1) * largest.get("head_dim", 0))
+    mlp = 3 * d_model * d_ff if d_ff else 8 * d_model**2
+    rows = largest.get("vocab_size", 0) + largest.get("context_length", 0)
+    parameters = largest.get("layers", 1) * (attention + mlp) + rows * d_model
     if parameters > MAX_PARAMETERS:
         raise InputError(
             f"{NAME}: a model of about {parameters:.0e} parameters, {4 * parameters:.0e} bytes: at "
@@ -122,12 +136,6 @@ def created(folder: Path) -> int:
     return seconds if isinstance(seconds, int) and 0 < seconds < 1 << 53 else 0
 
 
-def _next_time(folder: Path) -> int:
-    """Now, but later than every run in the same folder, also if the clock was set back since."""
-    others = (created(other) for other in folder.resolve().parent.iterdir() if other.is_dir())
-    return max(int(time.time()), 1 + max(others, default=0))
-
-
 def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
     """(dotted name, number) of everything in a section."""
     if isinstance(value, dict):
@@ -138,26 +146,3 @@ def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
             yield from _numbers(inner, name)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield name, value
-
-
-def _parameters(model: Mapping[str, Any]) -> float:
-    """Parameters of a Transformer of this size; every other architecture has about as many."""
-    # several sections may hold a size of the same name: the largest counts
-    largest: dict[str, float] = {}
-    for name, value in _numbers(model, "model"):
-        last = name.rsplit(".", 1)[-1]
-        largest[last] = max(largest.get(last, 0), value)
-    # attention has 4 matrices; a gated MLP has 3, the default one has 2 of width 4 d_model
-    d_model, d_ff = largest.get("d_model", 0), largest.get("d_ff", 0)
-    attention = 4 * d_model * max(d_model, largest.get("heads", 1) * largest.get("head_dim", 0))
-    mlp = 3 * d_model * d_ff if d_ff else 8 * d_model**2
-    rows = largest.get("vocab_size", 0) + largest.get("context_length", 0)
-    return largest.get("layers", 1) * (attention + mlp) + rows * d_model
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

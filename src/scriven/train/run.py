@@ -15,9 +15,8 @@ from typing import Any
 from .. import __version__, config, registry
 from ..distributed import DistributedContext, distributed_errors, init_distributed, is_distributed
 from ..errors import BusyError, InputError, LostError, SettingError
-from ..runs.folder import create_run_dir
+from ..runs.folder import RunLock, create_run_dir
 from ..runs.huggingface import rewrite_model_card
-from ..runs.lock import RunLock
 from ..runs.metadata import check_size, read_metadata, write_metadata
 from ..runtime import Runtime, choose_runtime
 from ..settings import Settings
