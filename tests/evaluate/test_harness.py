@@ -132,8 +132,8 @@ def test_writing_is_greedy_unless_a_task_draws() -> None:
     sampling, longest, stops = generation_settings({"until": "\n", "max_gen_toks": 7})
     assert (sampling.greedy, longest, stops) == (True, 7, ["\n"])
     assert generation_settings({"temperature": 0.7, "do_sample": False})[0].greedy
-    assert generation_settings({"do_sample": True, "top_k": 5})[0].temperature == 1
-    assert generation_settings({"temperature": 0.7})[0].temperature == 0.7
+    assert generation_settings({"do_sample": True, "top_k": 5})[0].settings["temperature"] == 1
+    assert generation_settings({"temperature": 0.7})[0].settings["temperature"] == 0.7
     assert generation_settings({"until": ["", "."]})[1:] == (256, ["."])
     with pytest.raises(SettingError, match="num_beams"):
         generation_settings({"num_beams": 2})
