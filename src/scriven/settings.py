@@ -122,7 +122,7 @@ class RuntimeSettings:
     device: str | None = None
     """cpu, cuda or mps."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Precision of the matrix multiplications; weights and optimizer state stay float32."""
+    """Mixed precision: dtype of the matmuls; weights and optimizer state stay float32."""
     compile: bool | None = None
     """torch.compile: slower to start, faster steps."""
     threads: int | None = None
