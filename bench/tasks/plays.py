@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from scriven.data.tables import builtin
+from scriven.data.table import builtin
 
 Rows = list[dict[str, Any]]
 

@@ -19,8 +19,15 @@ from hypothesis import strategies as st
 from scriven.data import TokenDataset, cache_folder, load_dataset, shards
 from scriven.data.formats.base import TextChunk
 from scriven.data.pipeline import chunk_text
-from scriven.data.scan import scan
-from scriven.data.split import TRAIN, VALIDATION, SplitChunk, decide, min_characters, split_chunks
+from scriven.data.split import (
+    TRAIN,
+    VALIDATION,
+    SplitChunk,
+    decide,
+    min_characters,
+    scan,
+    split_chunks,
+)
 from scriven.errors import DamagedError, InputError, ResourceError, SettingError
 from scriven.settings import DataSettings, TokenizerSettings
 from scriven.tokenizers import patterns, train_tokenizer
@@ -358,7 +365,7 @@ def test_a_cache_below_a_file_is_refused(book: Path) -> None:
 def test_a_source_that_changes_while_it_is_read_is_refused(
     book: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def change(self: Any) -> Any:
+    def change(self: Any, work: Path) -> Any:
         book.write_bytes(TEXT.replace("quick", "sweet").encode())
         return train_tokenizer("char", iter([TEXT]), TokenizerSettings())
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from bulky import document, prepared
 
-from scriven.data.shards import open_dataset, write_dataset_manifest
+from scriven.data.shards import open_dataset
+from scriven.manifest import MANIFEST, signed_json
 from scriven.settings import TokenizerSettings
 
 FIRST_BATCH = """
@@ -59,7 +60,7 @@ def grown(folder: Path, files: int, tokens: int) -> Path:
         facts["files"][name] = {"size": 2 * tokens, "sha256": "0" * 64}
         facts["segments"]["train"].append([name, 0, tokens])
     facts["train_tokens"] += files * tokens
-    write_dataset_manifest(folder, facts)
+    (folder / MANIFEST).write_bytes(signed_json(facts))
     return folder
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scriven.data import prepare_plan
-from scriven.data.compression import open_compressed
+from scriven.data.formats.base import open_compressed
 from scriven.data.prepare import PrepareArgs, run_prepare
 from scriven.errors import InputError, ResourceError
 from scriven.settings import DataSettings, TokenizerSettings

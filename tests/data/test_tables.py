@@ -11,15 +11,18 @@ from typing import Any
 
 import pytest
 
-from scriven.data import tables
+from scriven import registry
 from scriven.data.corpora import shakespeare
 from scriven.data.sources import Sources
+from scriven.data.table import builtin
 from scriven.data.tables import base, shakespeare_next
 from scriven.errors import MissingExtra
 from scriven.settings import DataSettings
 
 PARTS: tuple[base.SplitName, ...] = ("train", "validation", "test")
 Rows = dict[tuple[str, str], list[dict[str, Any]]]
+
+NAMES = [name.replace("_", "-") for name in registry.names("scriven.data.tables")]
 
 DIGESTS = {
     "shakespeare-genre": "24c3e35edb3d705d",
@@ -35,11 +38,11 @@ def rows() -> Rows:
         next(shakespeare.plays())
     except MissingExtra as error:
         pytest.skip(str(error))
-    return {(name, part): list(_read(name)(part)) for name in tables.known() for part in PARTS}
+    return {(name, part): list(_read(name)(part)) for name in NAMES for part in PARTS}
 
 
 def _read(name: str) -> Callable[[base.SplitName], Any]:
-    module = tables.builtin(name)
+    module = builtin(name)
     assert module is not None
     found: Callable[[base.SplitName], Any] = module.read
     return found
@@ -61,15 +64,15 @@ def shared(name: str, earlier: list[dict[str, Any]], later: list[dict[str, Any]]
 
 
 def test_names_are_typed_with_dashes() -> None:
-    assert tables.known() == ["shakespeare-genre", "shakespeare-next", "shakespeare-reply"]
-    assert tables.builtin("shakespeare_next") is tables.builtin("shakespeare-next")
+    assert NAMES == ["shakespeare-genre", "shakespeare-next", "shakespeare-reply"]
+    assert builtin("shakespeare_next") is builtin("shakespeare-next")
     for name in ("base", "rows.csv", "./shakespeare-genre", "shakespeare", ""):
-        assert tables.builtin(name) is None
+        assert builtin(name) is None
 
 
 def test_rows_have_the_columns_that_are_promised(rows: Rows) -> None:
     for (name, part), found in rows.items():
-        module = tables.builtin(name)
+        module = builtin(name)
         assert module is not None and len(found) > 1000, (name, part)
         assert all(tuple(row) == module.COLUMNS for row in found)
 
@@ -83,7 +86,7 @@ def test_rows_are_the_same_everywhere(rows: Rows) -> None:
 def test_the_documented_counts_are_the_real_ones(rows: Rows) -> None:
     page = Path(__file__).parents[2] / "docs" / "plays-tasks.md"
     lines = page.read_text(encoding="utf-8").splitlines()
-    for name in tables.known():
+    for name in NAMES:
         counts = " | ".join(f"{len(rows[name, part]):,}" for part in PARTS)
         assert f"| `{name}` | {counts} |" in lines
 
@@ -103,7 +106,7 @@ def test_plays_are_drawn_not_chosen(rows: Rows) -> None:
     assert (tuple(test), tuple(validation)) == (base.TEST, base.VALIDATION)
 
 
-@pytest.mark.parametrize("name", tables.known())
+@pytest.mark.parametrize("name", NAMES)
 def test_no_passage_of_a_later_part_occurs_in_an_earlier_one(name: str, rows: Rows) -> None:
     for earlier, later in (("train", "validation"), ("train", "test"), ("validation", "test")):
         assert shared(name, rows[name, earlier], rows[name, later]) == set()

@@ -13,10 +13,9 @@ from ..settings import DataSettings
 from ..tokenizers import Tokenizer
 from .pairs import PairDataset
 from .pipeline import FILES, encode_split
-from .scan import normalise
 from .shards import TokenFile
 from .sources import PairSources, Sources
-from .split import VALIDATION, SplitChunk
+from .split import VALIDATION, SplitChunk, normalise
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,14 +27,13 @@ from filelock import FileLock, Timeout
 
 from ..errors import DamagedError, InputError
 from ..files import disk_errors, sync_file, sync_folder, write_file
-from ..manifest import hash_file
+from ..manifest import MANIFEST, hash_file, signed_json
 from ..settings import DataSettings, TokenizerSettings
 from ..tokenizers import Tokenizer, choose_kind, load_tokenizer, tokenizer_class, train_tokenizer
 from ..tokenizers.base import choose_vocab_size
 from ..tokenizers.fast import Encoder
 from ..tokenizers.patterns import CHUNK, cut
 from .pairs import PairDataset, split_pairs
-from .scan import TextScan, normalise, sample_training_text, scan
 from .shards import (
     TokenDataset,
     TokenFileWriter,
@@ -43,7 +42,6 @@ from .shards import (
     is_prepared,
     open_dataset,
     read_dataset_manifest,
-    write_dataset_manifest,
 )
 from .sources import PairSources, Sources, run_name
 from .split import (
@@ -53,16 +51,20 @@ from .split import (
     LeakageCheck,
     Split,
     SplitChunk,
+    TextScan,
     decide,
+    normalise,
+    scan,
     split_chunks,
 )
 
 _FINGERPRINT_FORMAT = 1
 FILES = {TRAIN: "train.bin", VALIDATION: "validation.bin"}
+TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
+"""In the order they are written: where the last one is, both are whole."""
 TOKENIZER_SAMPLE = 20_000_000
 """Characters that a vocabulary is learned from, at most."""
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 _BATCH_CHARACTERS = 1 << 20
 _BATCH_CHUNKS = 4096
 _LEFTOVER_SECONDS = 24 * 3600.0
@@ -111,17 +113,16 @@ def load_dataset(
             raise InputError(f"{files.label} holds no text: give a file that has some")
         # 2. decide what is held out, and which tokenizer suits the text
         lengths = np.frombuffer(text.lengths, dtype=np.uint64).astype(np.int64)
-        if pairs:
-            split = split_pairs(len(lengths), data.val_fraction)
-        else:
-            split = decide(lengths, data.val_fraction, seed)
+        fraction = data.val_fraction
+        split = split_pairs(len(lengths), fraction) if pairs else decide(lengths, fraction, seed)
         settings, notes = choose_tokenizer(text, tokenizer)
         if text.skipped:
             notes.append(f"{text.skipped:,} rows were skipped, first {text.first_skipped}")
-        # 3. read again and encode, unless the same text was encoded with the same settings before
-        fingerprint = _fingerprint(text, data, settings, seed, pairs)
-        folder = root / fingerprint[:32]
-        _EncodeJob(files, text, split, data, settings, fingerprint, folder, say).run_once()
+        # 3. read again and encode, unless the same text was encoded with the same settings before;
+        # the seed counts only where it may draw documents
+        drawn = len(lengths) >= MIN_DOCUMENTS and not pairs
+        job = _EncodeJob(files, text, split, data, settings, say)
+        folder = job.run_once(root, seed if drawn else None)
     dataset = open_dataset(folder, name=files.name, sources=sources, notes=notes)
     if not pairs:
         return dataset
@@ -167,34 +168,6 @@ def choose_tokenizer(
     return TokenizerSettings(kind, vocab_size, pattern), notes
 
 
-def _fingerprint(
-    text: TextScan, data: DataSettings, tokenizer: TokenizerSettings, seed: int, pairs: bool
-) -> str:
-    """SHA-256 over the content and every setting that changes the ids."""
-    # the seed counts only where documents are drawn: other splits do not depend on it
-    drawn = len(text.lengths) >= MIN_DOCUMENTS and not pairs
-    facts = {
-        "format": _FINGERPRINT_FORMAT,
-        "content": text.digest,
-        "validation": data.val_fraction,
-        "seed": seed if drawn else None,
-        "tokenizer": [tokenizer.kind, tokenizer.vocab_size, tokenizer.pattern],
-        **({"pairs": True} if pairs else {}),
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _remove_leftovers(root: Path) -> None:
-    """Removes work folders of killed processes, a day after the last change."""
-    for work in root.glob("*.work"):
-        with contextlib.suppress(OSError, Timeout):
-            if time.time() - work.stat().st_mtime < _LEFTOVER_SECONDS:
-                continue
-            # whoever still works there holds the lock
-            with FileLock(work.with_suffix(".lock"), timeout=0):
-                shutil.rmtree(work)
-
-
 @dataclasses.dataclass(frozen=True)
 class _EncodeJob:
     """Encodes a scanned text, in a work folder that only this process touches."""
@@ -204,59 +177,89 @@ class _EncodeJob:
     split: Split
     data: DataSettings
     settings: TokenizerSettings
-    fingerprint: str
-    folder: Path
     say: Callable[[str], None]
 
-    @cached_property
-    def work(self) -> Path:
-        return self.folder.with_name(f"{self.folder.name}.work")
-
-    def run_once(self) -> None:
-        """Makes the folder, unless it is there and undamaged; other processes wait meanwhile."""
-        root = self.folder.parent
+    def run_once(self, root: Path, seed: int | None) -> Path:
+        """The folder of the dataset, made unless it is there and undamaged; other processes wait
+        meanwhile."""
+        # 1. a digest of the content and of every setting that changes the ids names the folder
+        facts: dict[str, object] = {
+            "format": _FINGERPRINT_FORMAT,
+            "content": self.text.digest,
+            "validation": self.data.val_fraction,
+            "seed": seed,
+            "tokenizer": [self.settings.kind, self.settings.vocab_size, self.settings.pattern],
+            **({"pairs": True} if isinstance(self.sources, PairSources) else {}),
+        }
+        fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        folder = root / fingerprint[:32]
         with disk_errors(root, 2 * self.text.characters, _REMEDY):
-            _remove_leftovers(root)
-            with FileLock(root / f"{self.folder.name}.lock"):
-                if self.folder.exists():
+            # 2. remove work folders of killed processes; whoever still works there holds the lock
+            for work in root.glob("*.work"):
+                with contextlib.suppress(OSError, Timeout):
+                    if time.time() - work.stat().st_mtime >= _LEFTOVER_SECONDS:
+                        with FileLock(work.with_suffix(".lock"), timeout=0):
+                            shutil.rmtree(work)
+            with FileLock(root / f"{folder.name}.lock"):
+                # 3. what an earlier command prepared, if it is still whole
+                if folder.exists():
                     try:
-                        read_dataset_manifest(self.folder)
-                        return
+                        read_dataset_manifest(folder)
+                        return folder
                     except (DamagedError, InputError) as error:
                         self.say(f"prepared again, since {error}")
-                        shutil.rmtree(self.folder)
-                self._run()
+                        shutil.rmtree(folder)
+                # 4. an error leaves no work folder; a kill leaves one with a tokenizer to reuse
+                work = root / f"{folder.name}.work"
+                work.mkdir(exist_ok=True)
+                try:
+                    self._encode(work, fingerprint)
+                    os.rename(work, folder)
+                except (OSError, InputError):
+                    shutil.rmtree(work, ignore_errors=True)
+                    raise
+                sync_folder(root)
+        return folder
 
-    def _run(self) -> None:
-        """Fills the work folder and renames it; an error leaves no work folder, a kill leaves one
-        whose tokenizer the next process uses."""
-        self.work.mkdir(exist_ok=True)
-        try:
-            # 1. the tokenizer, then ids; the digest shows a source that changed in between
-            tokenizer = self._tokenizer()
-            digest = hashlib.sha256()
-            facts = encode_split(
-                split_chunks(normalise(self.sources.read(self.data), digest), self.split),
-                tokenizer,
-                self.work,
-                characters=self.text.characters,
-                add_eos=len(self.text.lengths) > 1,
-                say=self.say,
-            )
-            if digest.hexdigest() != self.text.digest:
-                raise InputError(f"{self.sources.label} changed while it was read: try again")
-            # 2. the manifest, and the name that makes the folder a dataset
-            self._finish(facts, tokenizer)
-        except (OSError, InputError):
-            shutil.rmtree(self.work, ignore_errors=True)
-            raise
+    def _encode(self, work: Path, fingerprint: str) -> None:
+        # 1. the tokenizer, then ids; the digest shows a source that changed in between
+        tokenizer = self._tokenizer(work)
+        digest = hashlib.sha256()
+        facts = encode_split(
+            split_chunks(normalise(self.sources.read(self.data), digest), self.split),
+            tokenizer,
+            work,
+            characters=self.text.characters,
+            add_eos=len(self.text.lengths) > 1,
+            say=self.say,
+        )
+        if digest.hexdigest() != self.text.digest:
+            raise InputError(f"{self.sources.label} changed while it was read: try again")
+        for part in ("train", "validation"):
+            if facts[f"{part}_tokens"] < 2:
+                raise InputError(
+                    f"{self.sources.label} is too short: its {part} part has fewer than 2 tokens;"
+                    " give more text, a larger --data.val_fraction, or --tokenizer.kind=char"
+                )
+        # 2. the manifest, written last
+        for name in TOKENIZER_FILES:
+            sync_file(work / name)
+            facts["files"][name] = hash_file(work / name)._asdict()
+        facts |= {
+            "fingerprint": fingerprint,
+            "tokenizer": tokenizer.fingerprint,
+            "characters": self.text.characters,
+            "bytes": self.text.bytes,
+            "documents": len(self.text.lengths),
+        }
+        write_file(work / MANIFEST, signed_json(facts))
 
-    def _tokenizer(self) -> Tokenizer:
+    def _tokenizer(self, work: Path) -> Tokenizer:
         """Trains the tokenizer, or loads the one that a killed process had finished."""
         # learning may take minutes, so it is done once; the mark is written after both files
-        done = self.work / "tokenizer.done"
+        done = work / "tokenizer.done"
         with contextlib.suppress(OSError, InputError, DamagedError):
-            tokenizer = load_tokenizer(self.work)
+            tokenizer = load_tokenizer(work)
             if done.read_text(encoding="utf-8") == tokenizer.fingerprint:
                 return tokenizer
         kind = self.settings.kind
@@ -266,35 +269,24 @@ class _EncodeJob:
         if tokenizer_class(kind).has_words:
             self.say(f"learning a vocabulary of {self.settings.vocab_size}")
             chunks = chunk_text(split_chunks(normalise(self.sources.read(self.data)), self.split))
-            texts = sample_training_text(chunks, self.text.characters, TOKENIZER_SAMPLE)
+            texts = _training_sample(chunks, self.text.characters)
         tokenizer = train_tokenizer(kind, texts, self.settings)
-        tokenizer.save(self.work)
+        tokenizer.save(work)
         write_file(done, tokenizer.fingerprint.encode())
         return tokenizer
 
-    def _finish(self, facts: dict[str, object], tokenizer: Tokenizer) -> None:
-        for part in ("train", "validation"):
-            if int(str(facts[f"{part}_tokens"])) < 2:
-                raise InputError(
-                    f"{self.sources.label} is too short: its {part} part has fewer than 2 tokens;"
-                    " give more text, a larger --data.val_fraction, or --tokenizer.kind=char"
-                )
-        entries = {name: hash_file(self.work / name)._asdict() for name in _TOKENIZER_FILES}
-        for name in _TOKENIZER_FILES:
-            sync_file(self.work / name)
-        assert isinstance(facts["files"], dict)
-        manifest = {
-            **facts,
-            "files": facts["files"] | entries,
-            "fingerprint": self.fingerprint,
-            "tokenizer": tokenizer.fingerprint,
-            "characters": self.text.characters,
-            "bytes": self.text.bytes,
-            "documents": len(self.text.lengths),
-        }
-        write_dataset_manifest(self.work, manifest)
-        os.rename(self.work, self.folder)
-        sync_folder(self.folder.parent)
+
+def _training_sample(chunks: Iterable[SplitChunk], characters: int) -> Iterator[str]:
+    """Training chunks for a tokenizer: all of them, or evenly spaced ones of a long text."""
+    seen = taken = 0
+    for part, text, _ in chunks:
+        if part != TRAIN:
+            continue
+        seen += len(text)
+        # whenever less than its share was taken so far
+        if characters <= TOKENIZER_SAMPLE or taken * characters < seen * TOKENIZER_SAMPLE:
+            taken += len(text)
+            yield text
 
 
 def chunk_text(chunks: Iterable[SplitChunk]) -> Iterator[SplitChunk]:
@@ -333,7 +325,7 @@ def encode_split(
     say: Callable[[str], None] = lambda _: None,
     encoder: Encoder | None = None,
     check_leakage: bool = True,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Writes the token files `train.bin` and `validation.bin`.
 
     Args:

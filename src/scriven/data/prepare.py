@@ -23,12 +23,13 @@ from filelock import FileLock, Timeout
 
 from .. import config
 from ..errors import BusyError, InputError, SettingError
-from ..files import disk_errors, remove_leftovers
+from ..files import disk_errors, remove_leftovers, write_file
 from ..format import clock, format_bytes
-from ..manifest import MANIFEST, hash_file
+from ..manifest import MANIFEST, hash_file, signed_json
 from ..settings import DataSettings, TokenizerSettings
 from ..tokenizers import Tokenizer, load_tokenizer, tokenizer_class
 from .mixture import describe_sources, mix, parse_weights, repeats
+from .pipeline import TOKENIZER_FILES
 from .prepare_jobs import SHARDS, RemainingWork, ShardRecord, read_records, run_jobs
 from .prepare_plan import (
     PLAN,
@@ -39,10 +40,9 @@ from .prepare_plan import (
     read_plan,
     write_plan,
 )
-from .shards import Segment, read_dataset_manifest, write_dataset_manifest
+from .shards import Segment, read_dataset_manifest
 from .sources import run_name
 from .tokenizer_training import (
-    TOKENIZER_FILES,
     learn_tokenizer,
     read_tokenizer,
     save_tokenizer,
@@ -107,7 +107,8 @@ def run_prepare(args: PrepareArgs, say: Callable[[str], None] = lambda _: None) 
                 if not (out / MANIFEST).exists():
                     tokenizer = _tokenizer(plan, args, tokenizer, say)
                     _encode(plan, args, say)
-                    write_dataset_manifest(out, _manifest(plan, out, tokenizer, weights, names))
+                    facts = _manifest(plan, out, tokenizer, weights, names)
+                    write_file(out / MANIFEST, signed_json(facts))
         except Timeout as error:
             raise BusyError(f"{out} is being prepared by another process: wait for it") from error
     return summary(out, time.monotonic() - began)

@@ -21,8 +21,7 @@ from ..files import write_file
 from ..settings import DataSettings
 from ..tokenizers.patterns import boundary
 from . import datatrove, huggingface
-from .compression import COMPRESSED
-from .formats.base import format_of
+from .formats.base import COMPRESSED, format_of
 from .sources import Source, Sources
 from .split import TRAIN, VALIDATION, decide
 

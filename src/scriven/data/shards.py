@@ -7,7 +7,7 @@ is truncated while in use kills the process (SIGBUS), a read only comes back sho
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DamagedError, InputError
-from ..files import write_file
-from ..manifest import MANIFEST, FileEntry, check_entry, hash_file, parse_signed_json, signed_json
+from ..manifest import MANIFEST, FileEntry, check_entry, hash_file, parse_signed_json
 from ..tokenizers import Tokenizer, load_tokenizer
 
 MAX_OPEN_FILES = 64
@@ -60,10 +59,10 @@ class TokenFile:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
             raise self._damaged("cannot be opened") from error
-        self._opened_as = self._size_and_mtime()  # compared at every read
+        self._opened = os.fstat(self._file.fileno())  # compared at every read
         size = tokens * self._dtype.itemsize
-        if self._opened_as[0] != size:
-            raise self._damaged(f"has {self._opened_as[0]} bytes, not {size}")
+        if self._opened.st_size != size:
+            raise self._damaged(f"has {self._opened.st_size} bytes, not {size}")
 
     def __len__(self) -> int:
         return self._tokens
@@ -96,17 +95,14 @@ class TokenFile:
                     raise self._damaged("was truncated while in use")
                 buffer[done : done + len(block)] = block
                 done += len(block)
-        if self._size_and_mtime() != self._opened_as:
+        now = os.fstat(self._file.fileno())
+        if (now.st_size, now.st_mtime_ns) != (self._opened.st_size, self._opened.st_mtime_ns):
             raise self._damaged("was changed while in use")
         return ids.astype(np.int64)  # PyTorch indexes with 64 bits
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
-
-    def _size_and_mtime(self) -> tuple[int, int]:
-        status = os.fstat(self._file.fileno())
-        return status.st_size, status.st_mtime_ns
 
     def _damaged(self, what: str) -> DamagedError:
         return DamagedError(f"{self.path} {what}: run the same command again to prepare it anew")
@@ -279,11 +275,6 @@ def is_prepared(folder: Path) -> bool:
     return os.path.isfile(folder / "plan.json") and (
         os.path.isfile(folder / MANIFEST) or os.path.isdir(folder / "shards")
     )
-
-
-def write_dataset_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Writes the manifest, the last file of a dataset: with it the folder is complete."""
-    write_file(folder / MANIFEST, signed_json(facts))
 
 
 def read_dataset_manifest(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""What a user names on the command line: files, folders, globs, `-` or a built-in corpus."""
+"""What a user names on the command line: files, folders, globs, `-` or a built-in corpus.
+
+A built-in corpus is a file of `corpora/` with `read(settings) -> Iterator[TextChunk]`.
+"""
 
 import contextlib
 import glob
@@ -19,8 +22,8 @@ from .. import registry
 from ..errors import InputError, ResourceError
 from ..settings import DataSettings
 from . import huggingface
-from .compression import COMPRESSED
 from .formats.base import (
+    COMPRESSED,
     RowTexts,
     TextChunk,
     document_chunks,
@@ -92,26 +95,28 @@ class Sources(contextlib.ExitStack):
         if path.name == name and not path.suffix and corpus:
             return [Source(name, registry.module(_CORPORA, corpus).read)]
         # 2. a path, or a pattern of paths
+        paths = []
         try:
             if path.is_dir():
-                return _files_below(path)
-            # a pipe can be read once, but scanning and encoding are two readings
-            if path.exists() and stat.S_ISFIFO(path.stat().st_mode):
+                paths = _files_below(path)
+            elif path.is_file():
+                paths = [path]
+            elif path.exists() and stat.S_ISFIFO(path.stat().st_mode):
+                # a pipe can be read once, but scanning and encoding are two readings
                 with path.open("rb") as pipe:
                     return [self._copy_stream(name, pipe)]
-            if path.is_file():
-                return [_file(path)]
-            if path.exists():
+            elif path.exists():
                 raise InputError(f"{name} is neither a file nor a folder")
-            if glob.has_magic(name):
-                matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
-                files = [match for match in matches if match.is_file()]
-                if not files:
+            elif glob.has_magic(name):
+                matches = map(Path, sorted(glob.glob(name, recursive=True)))
+                paths = [match for match in matches if match.is_file()]
+                if not paths:
                     raise InputError(f"no file matches {name}: check the path before the first *")
-                return [_file(match) for match in files]
         except (OSError, ValueError, RuntimeError) as error:  # a name that no path can have
             raise InputError(f"{name!r} cannot be read: {error}") from error
-        raise InputError(_missing(path, *self._kind))
+        if not paths:
+            raise InputError(_missing(path, *self._kind))
+        return [Source(str(path), partial(read_documents, path), path) for path in paths]
 
     def _copy_stream(self, name: str, stream: BinaryIO) -> Source:
         folder = Path(self.enter_context(tempfile.TemporaryDirectory(prefix="scriven-")))
@@ -163,8 +168,7 @@ def are_pairs(names: Sequence[str], settings: DataSettings) -> bool:
     with Sources(names) as sources:
         for file in sources.files:
             try:
-                rows = _pair_rows(file, settings)
-                first = None if rows is None else next(rows, None)
+                first = next(_pair_rows(file, settings) or iter(()), None)
             except InputError:
                 return False
             if first is None or first.skipped:
@@ -180,7 +184,7 @@ def _pair_rows(file: Source, settings: DataSettings) -> Iterator[RowTexts] | Non
     return read_columns(path, settings, PAIR_COLUMNS)
 
 
-def _files_below(folder: Path) -> list[Source]:
+def _files_below(folder: Path) -> list[Path]:
     """The files of known formats below a folder, in the order of their paths."""
     paths = []
     for top, folders, names in os.walk(folder):
@@ -191,11 +195,7 @@ def _files_below(folder: Path) -> list[Source]:
     if not paths:
         known = ", ".join(sorted(known_formats()))
         raise InputError(f"the folder {folder} holds no text: known are {known}")
-    return [_file(path) for path in sorted(paths)]
-
-
-def _file(path: Path) -> Source:
-    return Source(str(path), partial(read_documents, path), path)
+    return sorted(paths)
 
 
 def _missing(path: Path, kind: str, package: str) -> str:
@@ -218,7 +218,7 @@ def run_name(names: Sequence[str]) -> str:
     elif first.startswith(huggingface.PREFIX):
         stem = Path(huggingface.parse_name(first).path).name
     elif glob.has_magic(first) and not Path(first).exists():
-        stem = Path(first.split("*")[0].split("?")[0].split("[")[0]).name or "texts"
+        stem = Path(re.split(r"[*?[]", first)[0]).name or "texts"
     else:
         path = Path(first).resolve()
         stem = path.name if path.is_dir() else strip_compression(path).stem

@@ -1,7 +1,8 @@
 """Tables: rows with named columns from files, standard input, or a built-in table.
 
 Rows are plain dicts, read one after the other, so a table may have any length. The tasks say what
-their columns mean.
+their columns mean. A built-in table is a file of `tables/` with `COLUMNS` and
+`read(part) -> Iterator[dict[str, Any]]` of the part "train", "validation" or "test".
 """
 
 import hashlib
@@ -9,15 +10,16 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from .. import registry
 from ..errors import InputError
 from ..settings import DataSettings
-from . import tables
-from .compression import COMPRESSED
-from .formats.base import format_of, skip_or_raise, split_lines
+from .formats.base import COMPRESSED, format_of, skip_or_raise, split_lines
 from .sources import Source, Sources
-from .tables import builtin
+
+TABLES = f"{__package__}.tables"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class TableRow:
             InputError: rows may not be skipped.
         """
         return TableRow({}, self.where, skip_or_raise(f"{self.where} {why}", settings.skip_bad))
+
+
+def builtin(name: str) -> ModuleType | None:
+    """The built-in table that a user calls `shakespeare-genre`; None where the name is none."""
+    file = registry.find_module(TABLES, name)
+    return None if file is None else registry.module(TABLES, file)
 
 
 class Table:
@@ -59,7 +67,7 @@ class Table:
         rest = [name for name in names if builtin(name) is None]
         if self.built_in and rest:
             raise InputError(f"{self.built_in[0]} is built in: use it alone, or files alone")
-        self.sources = None if self.built_in else Sources(rest, ("tables", tables.__name__))
+        self.sources = None if self.built_in else Sources(rest, ("tables", TABLES))
         self.label = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         self.name = self.built_in[0] if self.sources is None else self.sources.name
 
@@ -71,14 +79,12 @@ class Table:
             self.sources.close()
 
     def __iter__(self) -> Iterator[TableRow]:
-        if self.sources is None:
-            for name in self.built_in:
-                module: Any = builtin(name)
-                for number, values in enumerate(module.read(self.part), 1):
-                    yield TableRow(values, f"{name} row {number}")
-            return
-        for source in self.sources.files:
-            yield from self._rows(source)
+        for name in self.built_in:
+            module: Any = builtin(name)
+            for number, values in enumerate(module.read(self.part), 1):
+                yield TableRow(values, f"{name} row {number}")
+        for source in self.sources.files if self.sources else ():
+            yield from self._stream_rows(source) if source.path is None else self._file_rows(source)
 
     @property
     def columns(self) -> list[str]:
@@ -92,42 +98,36 @@ class Table:
                 return [str(name) for name in row.values]
         raise InputError(f"{self.label} has no rows: give a table that has some")
 
-    def _rows(self, source: Source) -> Iterator[TableRow]:
-        if source.path is None:
-            yield from self._lines(source)
-            return
-        suffix = source.path.suffix.lower()
-        if suffix == ".json":
+    def _file_rows(self, source: Source) -> Iterator[TableRow]:
+        path = source.path
+        assert path is not None
+        if path.suffix.lower() == ".json":
             raise InputError(
-                f"{source.label} is no table: write one object a line, as .jsonl (jq -c '.[]' does)"
+                f"{path} is no table: write one object a line, as .jsonl (jq -c '.[]' does)"
             )
-        read = getattr(format_of(source.path), "records", None)
-        if read is None or suffix in COMPRESSED:
+        read = getattr(format_of(path), "records", None)
+        if read is None or path.suffix.lower() in COMPRESSED:
             raise InputError(
-                f"{source.label} is no table: give a .csv, .tsv, .jsonl or .parquet file with "
-                "named columns"
+                f"{path} is no table: give a .csv, .tsv, .jsonl or .parquet file with named columns"
             )
         # the row's number is that of the file, which an editor shows
-        for record in read(source.path, self.settings):
-            yield TableRow(record.values, f"{source.label} row {record.number}", record.skipped)
+        for record in read(path, self.settings):
+            yield TableRow(record.values, f"{path} row {record.number}", record.skipped)
 
-    def _lines(self, source: Source) -> Iterator[TableRow]:
+    def _stream_rows(self, source: Source) -> Iterator[TableRow]:
         """Standard input: each line an object, or, where it is none, the column `text`."""
         chunks = (chunk.text for chunk in source.read(self.settings))
         for number, line in enumerate(split_lines(chunks, Path(source.label)), 1):
             if not line.strip():
                 continue
             # a line that begins as an object must be one; any other line is a text
-            values: Any = None
+            row = TableRow({"text": line.rstrip("\r\n")}, f"line {number}")
             if line.lstrip().startswith("{"):
                 try:
-                    values = json.loads(line)
+                    row = TableRow(json.loads(line) or row.values, row.where)
                 except ValueError as error:
-                    yield TableRow({}, f"line {number}").bad(
-                        f"is not JSON ({error})", self.settings
-                    )
-                    continue
-            yield TableRow(values or {"text": line.rstrip("\r\n")}, f"line {number}")
+                    row = row.bad(f"is not JSON ({error})", self.settings)
+            yield row
 
 
 def fingerprint(rows: Sequence[dict[str, Any]]) -> str:

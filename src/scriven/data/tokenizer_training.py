@@ -17,15 +17,12 @@ from ..files import write_file
 from ..settings import TokenizerSettings
 from ..tokenizers import Tokenizer, clean, load_tokenizer, tokenizer_class, train_tokenizer
 from ..tokenizers.patterns import CHUNK
-from .compression import COMPRESSED
-from .pipeline import TOKENIZER_SAMPLE, choose_tokenizer
+from .formats.base import COMPRESSED
+from .pipeline import TOKENIZER_FILES, TOKENIZER_SAMPLE, choose_tokenizer
 from .prepare_jobs import is_held_out, read_job
 from .prepare_plan import PreparePlan
-from .scan import CODE_POINTS, TextScan
-from .split import VALIDATION
+from .split import CODE_POINTS, VALIDATION, TextScan
 
-TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
-"""In the order they are written: where the last one is, both are whole."""
 _COMPRESSION_RATIO = 4
 
 

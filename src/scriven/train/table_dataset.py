@@ -15,8 +15,7 @@ import numpy as np
 from .. import registry
 from ..data.batch import IGNORE_INDEX, Batch
 from ..data.sampler import length_bucketed_rows
-from ..data.table import Table, fingerprint
-from ..data.tables import builtin
+from ..data.table import Table, builtin, fingerprint
 from ..errors import InputError, SettingError
 from ..evaluate.loss import Score
 from ..evaluate.table import (

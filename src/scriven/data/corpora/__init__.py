@@ -1,1 +1,0 @@
-"""Built-in corpora, one file each: `read(settings) -> Iterator[TextChunk]`."""

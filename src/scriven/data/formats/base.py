@@ -1,20 +1,28 @@
 """What the readers of all formats share: chunks of text, rows, and decoding as a stream.
 
-Bytes become characters here and nowhere else, so a wrong encoding is refused in one way.
+A format is a file of this folder, found by being here. It has `SUFFIXES`, and for texts
+`read(path, settings, start, end, ends_document)`, for tables `records(path, settings, columns)`.
+`CUT_AT`, "word" or "line", says where a range of bytes may begin that is read alone; such a table
+also takes `start` and `end`. Bytes become characters in `decode` and nowhere else, so a wrong
+encoding is refused in one way.
 """
 
 import codecs
+import contextlib
+import gzip
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from ... import registry
-from ...errors import InputError, SettingError
+from ...errors import InputError, MissingExtra, SettingError
 from ...settings import DataSettings
-from ..compression import COMPRESSED, open_compressed
 
+COMPRESSED = (".gz", ".zst")
+"""gzip comes with Python, zstd with pyarrow (extra `data`)."""
 BLOCK = 1 << 20
 """Bytes that are read at once."""
 LARGEST_ROW = 64 << 20
@@ -195,6 +203,39 @@ def decode(path: Path, encoding: str, start: int = 0, end: int | None = None) ->
         raise InputError(_encoding_error(path, encoding, offset, error)) from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def open_compressed(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file for reading, decompressed if its name ends in .gz or .zst.
+
+    Raises:
+        InputError: a compressed file is damaged or ends too early; says how far it was read.
+        MissingExtra: a .zst file without pyarrow. OSError: as `open`.
+    """
+    suffix = path.suffix.lower()
+    with path.open("rb") as raw:
+        stream: object = raw
+        if suffix == ".gz":
+            stream = gzip.GzipFile(fileobj=raw)
+        elif suffix == ".zst":
+            try:
+                import pyarrow
+            except ImportError as error:
+                raise MissingExtra("pyarrow", "data", f"reading {path}") from error
+            # reads several zstd frames in one file, as gzip does with its members
+            stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, mode="r"), "zstd")
+        try:
+            yield cast(BinaryIO, stream)
+        except (EOFError, OSError, zlib.error) as error:
+            if stream is raw:
+                raise
+            # `raw` knows how far the compressed file was read
+            reason = " ".join(str(error).split())[:100]
+            raise InputError(
+                f"{path} is damaged at about byte {raw.tell():,} of {path.stat().st_size:,}"
+                f" ({reason}): get the file again"
+            ) from error
 
 
 def split_lines(blocks: Iterable[str], path: Path) -> Iterator[str]:
