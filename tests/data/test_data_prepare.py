@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from scriven.data import TokenDataset, cache_folder, load_dataset, shards
 from scriven.data.formats.base import TextChunk
-from scriven.data.pipeline import chunk_text
+from scriven.data.pipeline import chunk_batches
 from scriven.data.split import (
     TRAIN,
     VALIDATION,
@@ -88,7 +88,7 @@ def test_chunks_do_not_depend_on_how_the_text_arrived(data: st.DataObject) -> No
 
         held, pipeline.CHUNK = pipeline.CHUNK, 16
         try:
-            found = [part.text for part in chunk_text(parts)]
+            found = [part.text for batch in chunk_batches(parts) for part in batch]
         finally:
             pipeline.CHUNK = held
         assert found == list(patterns.chunks(text))

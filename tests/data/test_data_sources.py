@@ -95,7 +95,7 @@ def test_plays_are_rendered_as_speeches() -> None:
         " there? _Aside_  \nAnd now?\n\n_Exit\nA_\n\nMore _\\[Sings]_ on.\n\n*Exit\nA.*\n\n"
         "**B & C**  \nTom &amp; I.\n\n**D**  \n\n"
     )
-    assert shakespeare.render_play(source) == (
+    assert shakespeare.render(shakespeare.speeches(source)) == (
         "A:\nWho's there?\nAnd now?\nMore on.\n\nB & C:\nTom & I.\n\n"
     )
 

@@ -45,6 +45,11 @@ class Batch:
         return int((self.targets != IGNORE_INDEX).sum())
 
     @property
+    def num_tokens(self) -> int:
+        """Tokens of the user's text, without padding and special tokens."""
+        return self.tokens.numel() if self.text_tokens is None else self.text_tokens
+
+    @property
     def rows_per_example(self) -> int:
         """Rows of one labelled example."""
         return 1 if self.labels is None else self.tokens.size(0) // len(self.labels)
@@ -56,15 +61,10 @@ class Batch:
         }
         return replace(self, **moved)
 
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of the user's text, without padding and special tokens."""
-        return self.tokens.numel() if self.text_tokens is None else self.text_tokens
-
     def split(self, rows: int) -> Iterator["Batch"]:
         """Micro-batches of at most `rows` rows, or of at most `rows` labelled examples."""
         # an example is never divided: its loss needs all of its rows
-        size = rows * self.rows_per_example
+        size = rows if self.labels is None else rows * self.rows_per_example
         if size >= self.tokens.size(0):
             yield self
             return
@@ -87,15 +87,10 @@ class Batch:
         """The rows of a slice, which must not cut a labelled example in two."""
         # rows of the slice, and the examples they belong to
         examples = slice(part.start // self.rows_per_example, part.stop // self.rows_per_example)
-        return replace(
-            self,
-            tokens=self.tokens[part],
-            targets=self.targets[part],
-            positions=self.positions
-            if self.positions is None or self.positions.dim() == 1
-            else self.positions[part],
-            source=None if self.source is None else self.source[part],
-            source_positions=None if self.source_positions is None else self.source_positions[part],
-            labels=None if self.labels is None else self.labels[examples],
-            pool_index=None if self.pool_index is None else self.pool_index[part],
-        )
+        of_rows: dict[str, Any] = {
+            name: value[examples if name == "labels" else part]
+            for name, value in vars(self).items()
+            # positions (T,) are those of every row
+            if torch.is_tensor(value) and not (name == "positions" and value.dim() == 1)
+        }
+        return replace(self, **of_rows)

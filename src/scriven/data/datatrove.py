@@ -25,7 +25,7 @@ def count_documents(path: Path) -> int:
     Raises:
         InputError: its index is missing or does not fit it.
     """
-    index = _index(path)
+    index = path.with_name(f"{path.name}.index")
     try:
         count, rest = divmod(index.stat().st_size, _INDEX_WIDTH)
         size = path.stat().st_size
@@ -92,13 +92,9 @@ def copy_documents(
     }
 
 
-def _index(path: Path) -> Path:
-    return path.with_name(f"{path.name}.index")
-
-
 def _document_ends(path: Path, start: int, end: int) -> npt.NDArray[np.int64]:
-    ends = np.fromfile(_index(path), "<u8", end - start, offset=start * _INDEX_WIDTH)
-    return ends.astype(np.int64)
+    index = path.with_name(f"{path.name}.index")
+    return np.fromfile(index, "<u8", end - start, offset=start * _INDEX_WIDTH).astype(np.int64)
 
 
 def _id_width(path: Path, count: int) -> int | None:

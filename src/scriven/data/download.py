@@ -1,6 +1,5 @@
 """Downloads a file of known SHA-256; an interrupted download is continued."""
 
-import hashlib
 import urllib.error
 import urllib.request
 from http.client import HTTPException, HTTPResponse
@@ -10,6 +9,7 @@ from filelock import FileLock
 
 from ..errors import InputError
 from ..files import disk_errors, rename_durably
+from ..manifest import FileEntry, hash_file
 
 _TIMEOUT = 30.0
 _BLOCK = 1 << 16
@@ -28,14 +28,16 @@ def download(url: str, target: Path, sha256: str, size: int) -> Path:
         InputError: no network, no such file, interrupted, or another content than expected.
         ResourceError: the disk is full.
     """
+    remedy = f"get the file yourself and give its path instead of {target.stem}"
+    expected = FileEntry(size, sha256)
     with disk_errors(target, size, "set SCRIVEN_CACHE to a folder with more room"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        if _digest(target) == sha256:
+        if target.exists() and hash_file(target) == expected:
             return target
         part = target.with_name(f"{target.name}.part")
         # 1. one process downloads, the others wait and find the file
         with FileLock(target.with_name(f"{target.name}.lock")):
-            if _digest(target) == sha256:
+            if target.exists() and hash_file(target) == expected:
                 return target
             if _size(part) >= size:
                 part.unlink()
@@ -46,19 +48,17 @@ def download(url: str, target: Path, sha256: str, size: int) -> Path:
                 known = isinstance(error, urllib.error.HTTPError)  # its own text has the number
                 reason = "" if known else getattr(error, "reason", "")
                 reason = reason or str(error) or type(error).__name__
-                raise InputError(
-                    f"{url} could not be downloaded ({reason}): {_remedy(target)}"
-                ) from error
+                raise InputError(f"{url} could not be downloaded ({reason}): {remedy}") from error
             # 3. keep it only if it is the expected file
             received = _size(part)
             if received < size:
                 raise InputError(
                     f"{url} was cut after {received:,} of {size:,} bytes: run the same command"
-                    f" again to continue, or {_remedy(target)}"
+                    f" again to continue, or {remedy}"
                 )
-            if _digest(part) != sha256:
+            if hash_file(part) != expected:
                 part.unlink()
-                raise InputError(f"{url} is not the expected file: {_remedy(target)}")
+                raise InputError(f"{url} is not the expected file: {remedy}")
             rename_durably(part, target)
     return target
 
@@ -80,16 +80,5 @@ def _fetch(url: str, part: Path, size: int) -> None:
                 have += len(block)
 
 
-def _remedy(target: Path) -> str:
-    return f"get the file yourself and give its path instead of {target.stem}"
-
-
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _digest(path: Path) -> str:
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -58,11 +58,10 @@ def encode_eval_text(
                 characters=1,
                 add_eos=several,
             )
-        tokens = int(str(facts["validation_tokens"]))
+        tokens, size = facts["validation_tokens"], facts["validation_bytes"]
         if tokens == 0:
             raise InputError(f"{files.label} holds no text: give a file that has some")
-        file = TokenFile(folder / FILES[VALIDATION], str(facts["dtype"]), tokens)
-        size = int(str(facts["validation_bytes"]))
+        file = TokenFile(folder / FILES[VALIDATION], facts["dtype"], tokens)
         # only targets are predicted, so only their bytes count
         if pairs:
             size = PairDataset(file, tokenizer.eos).target_bytes(tokenizer)

@@ -5,6 +5,7 @@ in `formats/`, one after the other; those on the hub are downloaded into its own
 needed. This is the one kind of source that may use the network, and only since it was named.
 """
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,10 +69,10 @@ def pin_revision(name: str) -> str:
     if Path(parts.path).is_dir():
         return name
     # the configuration as well: a converted data set has none by default
-    hub = _hub_files(name, parts)
-    config = f"/{hub.config}" if hub.config else ""
+    revision, config, _ = _hub_files(name, parts)
+    folder = f"/{config}" if config else ""
     column = f"#{parts.column}" if parts.column else ""
-    return f"{PREFIX}{parts.path}{config}@{hub.revision}:{parts.split}{column}"
+    return f"{PREFIX}{parts.path}{folder}@{revision}:{parts.split}{column}"
 
 
 def read_dataset(name: str, settings: DataSettings) -> Iterator[TextChunk]:
@@ -95,35 +96,30 @@ def _local_paths(name: str, parts: DatasetName) -> Iterator[Path]:
     """The data files of the split, each downloaded when it is asked for."""
     folder = Path(parts.path)
     if folder.is_dir():
-        names = [
-            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-        ]
-        for file in select_files(name, sorted(names), _card_configs(folder), parts):
+        files = (path for path in folder.rglob("*") if path.is_file())
+        names = sorted(path.relative_to(folder).as_posix() for path in files)
+        configs: Sequence[Mapping[str, Any]] = []
+        if (folder / "README.md").is_file():
+            with contextlib.suppress(ImportError):  # without the package no card is read
+                from huggingface_hub import DatasetCard
+
+                configs = DatasetCard.load(folder / "README.md").data.to_dict().get("configs") or []
+        for file in select_files(name, names, configs, parts):
             yield folder / file
         return
     # the hub's cache keeps them, so that the second reading downloads nothing
-    hub = _hub_files(name, parts)
-    for file in hub.files:
-        try:
-            path = _hub(name).hf_hub_download(
-                parts.path, file, repo_type="dataset", revision=hub.revision
-            )
-        except Exception as error:  # whatever the library and its network raise
-            raise _unreadable(name, error) from error
+    revision, _, selected = _hub_files(name, parts)
+    for file in selected:
+        with _hub(name) as hub:
+            path = hub.hf_hub_download(parts.path, file, repo_type="dataset", revision=revision)
         yield Path(path)
 
 
-class _HubFiles(NamedTuple):
-    revision: str
-    config: str | None
-    files: list[str]
-
-
 @cache
-def _hub_files(name: str, parts: DatasetName) -> _HubFiles:
-    """The files of a split on the hub; asked once in a process, so that readings agree."""
-    hub = _hub(name)
-    try:
+def _hub_files(name: str, parts: DatasetName) -> tuple[str, str | None, list[str]]:
+    """Revision, configuration and files of a split on the hub; asked once in a process, so that
+    readings agree."""
+    with _hub(name) as hub:
         info = hub.HfApi().dataset_info(parts.path, revision=parts.revision)
         names = sorted(sibling.rfilename for sibling in info.siblings or [])
         configs = (info.card_data or {}).get("configs") or []
@@ -133,12 +129,25 @@ def _hub_files(name: str, parts: DatasetName) -> _HubFiles:
             info = hub.HfApi().dataset_info(parts.path, revision=_CONVERTED)
             names, configs = sorted(sibling.rfilename for sibling in info.siblings or []), []
             config = config or next((each.split("/")[0] for each in names if _is_data(each)), None)
-        files = select_files(name, names, configs, parts._replace(config=config))
-        return _HubFiles(info.sha, config, files)
+        return info.sha, config, select_files(name, names, configs, parts._replace(config=config))
+
+
+@contextlib.contextmanager
+def _hub(name: str) -> Iterator[Any]:
+    """The hub's client library; whatever it and its network raise becomes an InputError."""
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise MissingExtra("huggingface_hub", "data", f"reading {name}") from error
+    try:
+        yield huggingface_hub
     except (InputError, MissingExtra):
         raise
-    except Exception as error:  # whatever the library and its network raise
-        raise _unreadable(name, error) from error
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"{name} cannot be read: {reason}; check the name, the split and the network"
+        ) from error
 
 
 def select_files(
@@ -157,35 +166,31 @@ def select_files(
     # 1. the configuration: the one that is named, `default`, or the first
     cards = {card["config_name"]: card["data_files"] for card in configs if card.get("data_files")}
     config = parts.config or ("default" if "default" in cards else next(iter(cards), None))
-    # 2. files by split: as the card says, else by words in their paths
-    splits = _splits_of_card(names, cards[config]) if config in cards else {}
+    # 2. files by split, from the patterns of the card: one, a list, or a list by split
+    splits: dict[str, list[str]] = {}
+    entries = cards.get(config, [])
+    for entry in entries if isinstance(entries, list) else [entries]:
+        by_split = {"split": "train", "path": entry} if isinstance(entry, str) else entry
+        path = by_split["path"]
+        splits.setdefault(str(by_split["split"]), []).extend(
+            each
+            for pattern in ([path] if isinstance(path, str) else path)
+            for each in names
+            if fnmatch(each, pattern)
+        )
+    # 3. without a card by words in their paths
     if not any(splits.values()):
         folder = f"{config}/" if config else ""
         data = [each for each in names if _is_data(each) and each.startswith(folder)]
         for each in data:
             splits.setdefault(_split_of_path(each), []).append(each)
         splits = {"train": data} if set(splits) == {""} else splits
-    # 3. the files of the one that was named
+    # 4. the files of the split that was named
     files = splits.get(parts.split, [])
     if not files:
         there = ", ".join(sorted(filter(None, splits))) or "none"
         raise InputError(f"{name} cannot be read: no files of split {parts.split!r}: has {there}")
     return files
-
-
-def _splits_of_card(names: Sequence[str], data_files: Any) -> dict[str, list[str]]:
-    """Files by split, from the patterns of a dataset card: one, a list, or a list by split."""
-    entries = data_files if isinstance(data_files, list) else [data_files]
-    splits: dict[str, list[str]] = {}
-    for entry in entries:
-        split, path = (
-            ("train", entry) if isinstance(entry, str) else (entry["split"], entry["path"])
-        )
-        patterns = [path] if isinstance(path, str) else path
-        splits.setdefault(str(split), []).extend(
-            each for pattern in patterns for each in names if fnmatch(each, pattern)
-        )
-    return splits
 
 
 def _split_of_path(path: str) -> str:
@@ -204,27 +209,3 @@ def _is_data(path: str) -> bool:
     """Whether a file holds rows; a data set has other texts beside them."""
     name = path.lower().rpartition("/")[2]
     return is_known(Path(name)) and not name.startswith(("readme", "license", "."))
-
-
-def _card_configs(folder: Path) -> list[dict[str, Any]]:
-    """`configs` of the dataset card in a folder; none where there is no card or no package."""
-    if not (folder / "README.md").is_file():
-        return []
-    try:
-        from huggingface_hub import DatasetCard
-    except ImportError:
-        return []
-    return list(DatasetCard.load(folder / "README.md").data.to_dict().get("configs") or [])
-
-
-def _hub(name: str) -> Any:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise MissingExtra("huggingface_hub", "data", f"reading {name}") from error
-    return huggingface_hub
-
-
-def _unreadable(name: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return InputError(f"{name} cannot be read: {reason}; check the name, the split and the network")

@@ -37,11 +37,8 @@ def parse_weights(text: str, names: Sequence[str], sources: Sequence[str]) -> li
     weights: dict[int, float] = {}
     for entry in text.split(","):
         name, equals, value = entry.strip().rpartition("=")
-        matches = [
-            number
-            for number, known in enumerate(zip(names, sources, strict=True))
-            if name.strip() in known
-        ]
+        known = enumerate(zip(names, sources, strict=True))
+        matches = [number for number, both in known if name.strip() in both]
         if not equals or not matches:
             raise SettingError(
                 f"--weights {entry.strip()!r} names no source: write NAME=SHARE with the names"
@@ -79,15 +76,18 @@ def describe_sources(
         InputError: a weighted source without training text.
         SettingError: a source would be read more than `MAX_REPEATS` times.
     """
-    sources: list[dict[str, Any]] = []
-    for number, name in enumerate(names):
-        # of one source, in the order of the text
-        records = [shard for shard in shards if shard["source"] == number]
-        counts = {
-            key: sum(record[key] for record in records)
-            for key in ("documents", "bytes", "train_tokens")
+    sources: list[dict[str, Any]] = [
+        {
+            "name": name,
+            **{
+                key: sum(shard[key] for shard in shards if shard["source"] == number)
+                for key in ("documents", "bytes", "train_tokens")
+            },
+            "weight": None,
+            "rounds": 1.0,
         }
-        sources.append({"name": name, **counts, "weight": None, "rounds": 1.0})
+        for number, name in enumerate(names)
+    ]
     if weights is None:
         return sources
     for source in sources:

@@ -10,32 +10,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
 from ..tokenizers import Tokenizer
 from .shards import TokenFile
-from .split import Split, check_fraction
 
 _BLOCK = 1 << 20
 
 Ids = NDArray[np.int64]
-
-
-def split_pairs(documents: int, fraction: float) -> Split:
-    """Holds out the last pairs: training keeps `int((1 - fraction) * pairs)` of them.
-
-    Raises:
-        SettingError: a fraction that is not between 0 and 1. InputError: too few pairs.
-    """
-    check_fraction(fraction)
-    pairs = documents // 2
-    train = int((1 - fraction) * pairs)
-    # a document is a side of a pair, so pairs are kept whole
-    if not 0 < train < pairs:
-        remedy = "give at least 2" if pairs < 2 else "give more, or a smaller fraction"
-        raise InputError(
-            f"{pairs} pairs cannot be split by --data.val_fraction={fraction:g}: {remedy}"
-        )
-    return Split(None, np.arange(documents) >= 2 * train)
 
 
 class PairDataset:

@@ -13,6 +13,7 @@ from a sample, and leaves many token files in place of two.
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -33,7 +34,7 @@ from ..tokenizers import Tokenizer, choose_kind, load_tokenizer, tokenizer_class
 from ..tokenizers.base import choose_vocab_size
 from ..tokenizers.fast import Encoder
 from ..tokenizers.patterns import CHUNK, cut
-from .pairs import PairDataset, split_pairs
+from .pairs import PairDataset
 from .shards import (
     TokenDataset,
     TokenFileWriter,
@@ -113,8 +114,7 @@ def load_dataset(
             raise InputError(f"{files.label} holds no text: give a file that has some")
         # 2. decide what is held out, and which tokenizer suits the text
         lengths = np.frombuffer(text.lengths, dtype=np.uint64).astype(np.int64)
-        fraction = data.val_fraction
-        split = split_pairs(len(lengths), fraction) if pairs else decide(lengths, fraction, seed)
+        split = decide(lengths, data.val_fraction, seed, pairs=pairs)
         settings, notes = choose_tokenizer(text, tokenizer)
         if text.skipped:
             notes.append(f"{text.skipped:,} rows were skipped, first {text.first_skipped}")
@@ -268,51 +268,58 @@ class _EncodeJob:
         texts: Iterator[str] = iter([self.text.alphabet])
         if tokenizer_class(kind).has_words:
             self.say(f"learning a vocabulary of {self.settings.vocab_size}")
-            chunks = chunk_text(split_chunks(normalise(self.sources.read(self.data)), self.split))
-            texts = _training_sample(chunks, self.text.characters)
+            chunks = split_chunks(normalise(self.sources.read(self.data)), self.split)
+            texts = self._training_sample(chunks)
         tokenizer = train_tokenizer(kind, texts, self.settings)
         tokenizer.save(work)
         write_file(done, tokenizer.fingerprint.encode())
         return tokenizer
 
-
-def _training_sample(chunks: Iterable[SplitChunk], characters: int) -> Iterator[str]:
-    """Training chunks for a tokenizer: all of them, or evenly spaced ones of a long text."""
-    seen = taken = 0
-    for part, text, _ in chunks:
-        if part != TRAIN:
-            continue
-        seen += len(text)
-        # whenever less than its share was taken so far
-        if characters <= TOKENIZER_SAMPLE or taken * characters < seen * TOKENIZER_SAMPLE:
-            taken += len(text)
-            yield text
+    def _training_sample(self, chunks: Iterable[SplitChunk]) -> Iterator[str]:
+        """Training chunks for a tokenizer: all of them, or evenly spaced ones of a long text."""
+        characters = max(self.text.characters, TOKENIZER_SAMPLE)
+        seen = taken = 0
+        for part, text, _ in itertools.chain.from_iterable(chunk_batches(chunks)):
+            if part == TRAIN:
+                seen += len(text)
+                if taken * characters < seen * TOKENIZER_SAMPLE:  # less than the share of a sample
+                    taken += len(text)
+                    yield text
 
 
-def chunk_text(chunks: Iterable[SplitChunk]) -> Iterator[SplitChunk]:
-    """The same text in chunks of at most `CHUNK` characters, however it was cut before.
+def chunk_batches(chunks: Iterable[SplitChunk]) -> Iterator[list[SplitChunk]]:
+    """The same text in chunks of at most `CHUNK` characters, however it was cut before, in batches
+    of about a megabyte, which keep all cores busy.
 
     Chunks end where every pre-tokenizer pattern has a boundary, so that their ids are those of the
     whole text.
     """
+    batch: list[SplitChunk] = []
     buffer, current = "", TRAIN
+    characters = 0  # of the batch
     for part, text, ends in chunks:
         if part != current and buffer:  # the border between training and validation text
-            yield SplitChunk(current, buffer, False)
+            batch.append(SplitChunk(current, buffer, False))
             buffer = ""
         current = part
         buffer += text
         start = 0
         while len(buffer) - start > CHUNK:  # more may come, so the last CHUNK characters wait
             end = cut(buffer, start)
-            yield SplitChunk(part, buffer[start:end], False)
+            batch.append(SplitChunk(part, buffer[start:end], False))
             start = end
         buffer = buffer[start:]
         if ends:
-            yield SplitChunk(part, buffer, True)
+            batch.append(SplitChunk(part, buffer, True))
             buffer = ""
+        characters += len(text)
+        if batch and (characters >= _BATCH_CHARACTERS or len(batch) >= _BATCH_CHUNKS):
+            yield batch
+            batch, characters = [], 0
     if buffer:
-        yield SplitChunk(current, buffer, False)
+        batch.append(SplitChunk(current, buffer, False))
+    if batch:
+        yield batch
 
 
 def encode_split(
@@ -349,7 +356,7 @@ def encode_split(
         files = {TRAIN: train_file, VALIDATION: validation_file}
         writers = {part: TokenFileWriter(file, dtype) for part, file in files.items()}
         # a batch of chunks at a time, which the tokenizer encodes on all cores
-        for batch in _batches(chunk_text(chunks)):
+        for batch in chunk_batches(chunks):
             arrays: dict[int, list[npt.NDArray[np.int32]]] = {TRAIN: [], VALIDATION: []}
             batch_ids = encoder([chunk.text for chunk in batch])
             for (part, text, ends), ids in zip(batch, batch_ids, strict=True):
@@ -375,17 +382,3 @@ def encode_split(
         "validation_bytes": validation_bytes,
         "overlap": leakage.note(),
     }
-
-
-def _batches(chunks: Iterable[SplitChunk]) -> Iterator[list[SplitChunk]]:
-    """Chunks in groups of about a megabyte, enough to keep all cores busy."""
-    batch: list[SplitChunk] = []
-    characters = 0
-    for chunk in chunks:
-        batch.append(chunk)
-        characters += len(chunk.text)
-        if characters >= _BATCH_CHARACTERS or len(batch) >= _BATCH_CHUNKS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -38,21 +39,18 @@ from .prepare_plan import (
     check_unchanged,
     make_plan,
     read_plan,
-    write_plan,
 )
 from .shards import Segment, read_dataset_manifest
 from .sources import run_name
-from .tokenizer_training import (
-    learn_tokenizer,
-    read_tokenizer,
-    save_tokenizer,
-    text_bytes,
-)
+from .tokenizer_training import learn_tokenizer, read_tokenizer
 
 _LOCK = ".lock"
 _MIN_PARALLEL_BYTES = 64_000_000
 """Bytes below which starting processes takes longer than the work."""
 _PROGRESS_SECONDS = 5
+_SUMMARY = ("documents", "characters", "bytes", "train_tokens", "validation_tokens", "skipped",
+            "first_skipped", "sources", "tokenizer_kind", "vocab_size", "shards")  # fmt: skip
+"""Entries of the manifest that the command shows."""
 
 
 @dataclass(frozen=True)
@@ -105,23 +103,16 @@ def run_prepare(args: PrepareArgs, say: Callable[[str], None] = lambda _: None) 
                 plan = _resume_or_plan(args, tokenizer)
                 # 3. tokenizer, shards and manifest, as far as they are missing
                 if not (out / MANIFEST).exists():
-                    tokenizer = _tokenizer(plan, args, tokenizer, say)
+                    _save_tokenizer(plan, args, tokenizer, say)
                     _encode(plan, args, say)
-                    facts = _manifest(plan, out, tokenizer, weights, names)
-                    write_file(out / MANIFEST, signed_json(facts))
+                    write_file(out / MANIFEST, signed_json(_manifest(plan, out, weights, names)))
         except Timeout as error:
             raise BusyError(f"{out} is being prepared by another process: wait for it") from error
-    return summary(out, time.monotonic() - began)
-
-
-def summary(out: Path, seconds: float) -> dict[str, Any]:
-    """What a finished folder holds; raises as `read_dataset_manifest`."""
-    facts = read_dataset_manifest(out)
-    shown = ("documents", "characters", "bytes", "train_tokens", "validation_tokens", "skipped",
-             "first_skipped", "sources", "tokenizer_kind", "vocab_size", "shards")  # fmt: skip
+    # 4. what the finished folder holds
+    facts, seconds = read_dataset_manifest(out), time.monotonic() - began
     return {
         "out": str(out),
-        **{name: facts[name] for name in shown},
+        **{name: facts[name] for name in _SUMMARY},
         "seconds": round(seconds, 3),
         "megabytes_per_second": round(facts["bytes"] / 1e6 / max(1e-3, seconds), 1),
     }
@@ -132,14 +123,10 @@ def _make_out(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file, not a folder: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    expected = {PLAN, MANIFEST, SHARDS, _LOCK, *TOKENIZER_FILES}
-    others = [
-        name
-        for name in os.listdir(out)
-        if name not in expected and not name.startswith(".") and not name.endswith(".tmp")
-    ]
-    if others:  # never write among files of somebody else
-        raise InputError(f"{out} holds something else ({others[0]}): choose another --out")
+    expected = {PLAN, MANIFEST, SHARDS, *TOKENIZER_FILES}
+    for name in os.listdir(out):  # never write among files of somebody else
+        if name not in expected and not name.startswith(".") and not name.endswith(".tmp"):
+            raise InputError(f"{out} holds something else ({name}): choose another --out")
 
 
 def _resume_or_plan(args: PrepareArgs, tokenizer: Tokenizer | None) -> PreparePlan:
@@ -154,7 +141,6 @@ def _resume_or_plan(args: PrepareArgs, tokenizer: Tokenizer | None) -> PreparePl
         "seed": args.seed,
         "format": args.format,
     }
-    # a plan without shards is made anew: nothing depends on it yet
     plan = read_plan(out)
     finished = (out / MANIFEST).exists()
     encoded = any(not path.name.startswith(".") for path in (out / SHARDS).glob("*"))
@@ -165,35 +151,40 @@ def _resume_or_plan(args: PrepareArgs, tokenizer: Tokenizer | None) -> PreparePl
             if plan.args.get(name) != value:
                 what = "another tokenizer" if name == "tokenizer" else f"other {name}"
                 raise InputError(f"{out} was begun with {what}: use the same, or another --out")
-        if not finished:
-            check_unchanged(plan)
-            plan = dataclasses.replace(plan, args=fixed)
-            write_plan(out, plan)
-        return plan
-    # a tokenizer without a shard: learned for a plan that nothing depends on yet
-    for name in TOKENIZER_FILES:
-        (out / name).unlink(missing_ok=True)
-    plan = make_plan(
-        args.sources,
-        args.data,
-        fixed,
-        seed=args.seed,
-        token_files=args.format is not None,
-        bounded=args.bounded,
-        shard_bytes=args.shard_bytes,
-    )
-    write_plan(out, plan)
+        if finished:
+            return plan
+        check_unchanged(plan)
+        plan = dataclasses.replace(plan, args=fixed)
+    else:
+        # a plan and a tokenizer without shards are made anew: nothing depends on them yet
+        for name in TOKENIZER_FILES:
+            (out / name).unlink(missing_ok=True)
+        plan = make_plan(
+            args.sources,
+            args.data,
+            fixed,
+            seed=args.seed,
+            token_files=args.format is not None,
+            bounded=args.bounded,
+            shard_bytes=args.shard_bytes,
+        )
+    write_file(out / PLAN, (json.dumps(dataclasses.asdict(plan), indent=1) + "\n").encode())
     return plan
 
 
-def _tokenizer(
+def _save_tokenizer(
     plan: PreparePlan, args: PrepareArgs, given: Tokenizer | None, say: Callable[[str], None]
-) -> Tokenizer:
-    if not (args.out / TOKENIZER_FILES[-1]).exists():
-        if given is None:
-            say("learning a tokenizer from a sample")
-        save_tokenizer(given or learn_tokenizer(plan, args.tokenizer), args.out)
-    return load_tokenizer(args.out)
+) -> None:
+    if (args.out / TOKENIZER_FILES[-1]).exists():
+        return
+    if given is None:
+        say("learning a tokenizer from a sample")
+        given = learn_tokenizer(plan, args.tokenizer)
+    with tempfile.TemporaryDirectory(prefix="scriven-") as place:
+        given.save(Path(place))
+        # the order matters: the last file says that both are there
+        for name in TOKENIZER_FILES:
+            write_file(args.out / name, (Path(place) / name).read_bytes())
 
 
 def _encode(plan: PreparePlan, args: PrepareArgs, say: Callable[[str], None]) -> None:
@@ -209,13 +200,12 @@ def _encode(plan: PreparePlan, args: PrepareArgs, say: Callable[[str], None]) ->
     if finished:
         say(f"resuming: {len(finished)} shards are finished")
     # 2. encode the rest
-    total = text_bytes(plan)
-    progress = _Progress(total, say)
+    progress = _Progress(plan.text_bytes, say)
     for record in finished:
         progress.add(record, resumed=True)
     # the cores this process may use, which a container or Slurm may have limited
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    processes = args.processes or (1 if total < _MIN_PARALLEL_BYTES else cores or 1)
+    processes = args.processes or (1 if plan.text_bytes < _MIN_PARALLEL_BYTES else cores or 1)
     for record in run_jobs(plan, args.out, remaining, processes):
         progress.add(record)
     # 3. a source that changed meanwhile would leave a mixture of both states
@@ -252,22 +242,23 @@ class _Progress:
 
 
 def _manifest(
-    plan: PreparePlan,
-    out: Path,
-    tokenizer: Tokenizer,
-    weights: Sequence[float] | None,
-    names: Sequence[str],
+    plan: PreparePlan, out: Path, weights: Sequence[float] | None, names: Sequence[str]
 ) -> dict[str, Any]:
     """The facts that make the folder whole: its files, and the order in which they are read.
 
     Raises:
         InputError: too little text in a part. SettingError: weights that cannot be met.
     """
-    # 1. the order of reading: every shard once, or by weight
+    tokenizer = load_tokenizer(out)
+    # 1. the order of reading: every shard once in the order of the text, or by weight
     shards = [record for records in read_records(out, plan) for record in records]
     sources = describe_sources(shards, weights, names)
     dtype = shards[0]["dtype"]
-    segments = {part: _segments(shards, part) for part in ("train", "validation")}
+    segments: dict[str, list[Segment]] = {
+        part: [(f"{SHARDS}/{each['name']}/{part}.bin", 0, each[f"{part}_tokens"])
+               for each in shards]
+        for part in ("train", "validation")
+    }  # fmt: skip
     if weights:
         times = repeats([source["train_tokens"] for source in sources], weights)
         segments["train"] = mix(shards, times, plan.seed, out, dtype, tokenizer.eos)
@@ -287,7 +278,6 @@ def _manifest(
     content = [tokenizer.fingerprint, segments["train"], segments["validation"], files]
     fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     summed = ("characters", "bytes", "documents", "skipped", "validation_bytes")
-    skipped = [shard["first_skipped"] for shard in shards if shard["skipped"]]
     return {
         "files": files | {name: hash_file(out / name)._asdict() for name in TOKENIZER_FILES},
         "dtype": dtype,
@@ -295,7 +285,7 @@ def _manifest(
         "train_tokens": tokens["train"],
         "validation_tokens": tokens["validation"],
         **{name: sum(shard[name] for shard in shards) for name in summed},
-        "first_skipped": skipped[0] if skipped else "",
+        "first_skipped": next((each["first_skipped"] for each in shards if each["skipped"]), ""),
         "sources": sources,
         "shards": len(shards),
         "tokenizer": tokenizer.fingerprint,
@@ -304,10 +294,3 @@ def _manifest(
         "fingerprint": fingerprint,
         "overlap": None,
     }
-
-
-def _segments(shards: Sequence[ShardRecord], part: str) -> list[Segment]:
-    """Every shard once, in the order of the text."""
-    return [
-        (f"{SHARDS}/{shard['name']}/{part}.bin", 0, shard[f"{part}_tokens"]) for shard in shards
-    ]

@@ -6,7 +6,6 @@ so that a kill loses only one of them: each records how many rows were read, and
 there. The shards do not depend on the number of processes.
 """
 
-import contextlib
 import itertools
 import json
 import multiprocessing
@@ -15,11 +14,10 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -94,7 +92,7 @@ def run_jobs(
         tokenizer = load_tokenizer(out)
         encoder = fast_encoder(tokenizer)
         for work in remaining:
-            yield from run_job(plan, work, tokenizer, encoder, out)
+            yield from run_job(plan, tokenizer, encoder, out, work)
         return
     # 2. a pool of workers; a forked one would inherit locks of threads that it does not have
     context = multiprocessing.get_context("spawn")
@@ -104,8 +102,12 @@ def run_jobs(
         min(processes, len(remaining)), context, _start_worker, (out, finished)
     )
     try:
-        with _without_main_module():
+        # new processes import the main module: the user's script, which would prepare once more
+        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try:
             futures = {pool.submit(_run_in_worker, work) for work in remaining}
+        finally:
+            sys.modules["__main__"] = main
         # 3. records as they come; a failed job raises here
         while futures:
             done, futures = wait(futures, timeout=1, return_when=FIRST_COMPLETED)
@@ -125,32 +127,13 @@ def run_jobs(
         pool.shutdown(cancel_futures=True)
 
 
-@contextlib.contextmanager
-def _without_main_module() -> Iterator[None]:
-    """Keeps new processes from importing the user's script, which would prepare once more."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-class _Worker(NamedTuple):
-    """What a worker process needs for every job."""
-
-    plan: PreparePlan
-    tokenizer: Tokenizer
-    encoder: Encoder
-    out: Path
-    finished: Any
-
-
-_worker: _Worker
+_in_worker: Callable[[RemainingWork], Iterator[ShardRecord]]
+"""`run_job` with what a worker process needs for every job."""
+_finished: Any
 
 
 def _start_worker(out: Path, finished: Any) -> None:
-    global _worker
+    global _in_worker, _finished
     # the processes share the cores, so each encodes on one
     os.environ |= {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
@@ -158,7 +141,8 @@ def _start_worker(out: Path, finished: Any) -> None:
     configure_threads_and_malloc()
     plan, tokenizer = read_plan(out), load_tokenizer(out)
     assert plan is not None, "a worker without a plan"
-    _worker = _Worker(plan, tokenizer, fast_encoder(tokenizer), out, finished)
+    encoder = fast_encoder(tokenizer)
+    _in_worker, _finished = partial(run_job, plan, tokenizer, encoder, out), finished
 
 
 def _end_with_parent() -> None:
@@ -170,30 +154,45 @@ def _end_with_parent() -> None:
 
 def _run_in_worker(work: RemainingWork) -> None:
     try:
-        for record in run_job(_worker.plan, work, _worker.tokenizer, _worker.encoder, _worker.out):
-            _worker.finished.put(record)
+        for record in _in_worker(work):
+            _finished.put(record)
     except MissingExtra as error:  # its constructor takes other arguments than pickle gives it
         raise InputError(str(error)) from None
 
 
 def run_job(
-    plan: PreparePlan, work: RemainingWork, tokenizer: Tokenizer, encoder: Encoder, out: Path
+    plan: PreparePlan, tokenizer: Tokenizer, encoder: Encoder, out: Path, work: RemainingWork
 ) -> Iterator[ShardRecord]:
     """Makes the missing shards of a job; yields one record after each shard.
 
     Raises:
         InputError: the text cannot be read. OSError: the disk is full or cannot be written.
     """
-    file = plan.files[plan.jobs[work.job].file]
+    job = plan.jobs[work.job]
+    file = plan.files[job.file]
     reader = None if file.cut_at == "document" else _JobReader(plan, work.job, work.rows)
     # one shard after the other, each in a folder that gets its name when it is complete
     for number in itertools.count(work.shards):
         name = f"{work.job:06d}-{number:06d}"  # sorted by name, shards are in the order of the text
         with new_folder(out / SHARDS / name) as folder:
-            if reader is None:
-                facts = _copy_token_file(plan, work.job, tokenizer, folder)
+            if reader is None:  # token ids, which are copied
+                assert job.end is not None, "a job of token ids has a range"
+                held_out = [is_held_out(plan, work.job, row) for row in range(job.end - job.start)]
+                facts = datatrove.copy_documents(
+                    Path(file.label), job.start, job.end, held_out, tokenizer, folder
+                )
             else:
-                facts = _encode_shard(plan, reader, tokenizer, encoder, folder)
+                facts = encode_split(
+                    reader.next_shard(),
+                    tokenizer,
+                    folder,
+                    characters=1,
+                    add_eos=plan.add_eos,
+                    encoder=encoder,
+                    check_leakage=False,
+                )
+                del facts["overlap"]
+                facts |= reader.facts
             record = {"name": name, "source": file.source, **facts}
             (folder / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
         yield record
@@ -201,45 +200,16 @@ def run_job(
             return
 
 
-def _encode_shard(
-    plan: PreparePlan, reader: "_JobReader", tokenizer: Tokenizer, encoder: Encoder, folder: Path
-) -> ShardRecord:
-    facts = encode_split(
-        reader.next_shard(),
-        tokenizer,
-        folder,
-        characters=1,
-        add_eos=plan.add_eos,
-        encoder=encoder,
-        check_leakage=False,
-    )
-    facts.pop("overlap")
-    return facts | reader.facts()
-
-
-def _copy_token_file(
-    plan: PreparePlan, number: int, tokenizer: Tokenizer, folder: Path
-) -> ShardRecord:
-    job = plan.jobs[number]
-    assert job.end is not None, "a job of token ids has a range"
-    held_out = [is_held_out(plan, number, row) for row in range(job.end - job.start)]
-    path = Path(plan.files[job.file].label)
-    return datatrove.copy_documents(path, job.start, job.end, held_out, tokenizer, folder)
-
-
 def read_job(plan: PreparePlan, number: int) -> Iterator[TextChunk]:
     """The text of a job from its beginning."""
     job = plan.jobs[number]
     file = plan.files[job.file]
-    path = Path(file.label)
     if file.cut_at is None:
-        return _read_source(file.label, plan)
-    return read_documents(path, plan.data, job.start, job.end, job.ends_document)
-
-
-def _read_source(label: str, plan: PreparePlan) -> Iterator[TextChunk]:
-    with Sources([label]) as source:
-        yield from source.read(plan.data)
+        with Sources([file.label]) as source:
+            yield from source.read(plan.data)
+    else:
+        path = Path(file.label)
+        yield from read_documents(path, plan.data, job.start, job.end, job.ends_document)
 
 
 def is_held_out(plan: PreparePlan, number: int, row: int) -> bool:
@@ -260,17 +230,6 @@ def _held_out_place(seed: int, number: int, block: int, val_every: int) -> int:
     return seeded_hash(f"{seed}/{number}/{block}") % val_every
 
 
-@dataclass
-class _Counts:
-    """What a shard holds."""
-
-    documents: int = 0
-    characters: int = 0
-    bytes: int = 0
-    skipped: int = 0
-    first_skipped: str = ""
-
-
 class _JobReader:
     """The documents of a job shard by shard, and counts of what each shard holds.
 
@@ -281,8 +240,9 @@ class _JobReader:
     def __init__(self, plan: PreparePlan, number: int, rows: int) -> None:
         self._plan, self._number = plan, number
         self._chunks = read_job(plan, number)
-        self._counts = _Counts()
-        self._rows, self._last = 0, False
+        self._rows = 0
+        self.facts: ShardRecord = {}
+        """For the record of the shard that was just read."""
         while self._rows < rows:  # decoded and dropped: such a file has no place to begin at
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -291,34 +251,29 @@ class _JobReader:
 
     def next_shard(self) -> Iterator[SplitChunk]:
         """The text of the next shard; it ends with a document, or where the job ends."""
-        counts = self._counts = _Counts()
-        part, filled = self._part(), False
+        counts: dict[str, int] = dict.fromkeys(("documents", "characters", "bytes", "skipped"), 0)
+        first_skipped, last = "", True
+        filled = False  # whether this document has a character yet
         for chunk in self._chunks:
+            part = VALIDATION if is_held_out(self._plan, self._number, self._rows) else TRAIN
             if chunk.skipped:  # counts as a row, so that a resumed job skips it too
                 self._rows += 1
-                counts.skipped += 1
-                counts.first_skipped = counts.first_skipped or chunk.skipped
-                part = self._part()
+                counts["skipped"] += 1
+                first_skipped = first_skipped or chunk.skipped
                 continue
             text = clean(chunk.text)
             filled = filled or bool(text)
-            counts.characters += len(text)
-            counts.bytes += len(text) if text.isascii() else len(text.encode("utf-8"))
+            counts["characters"] += len(text)
+            counts["bytes"] += len(text) if text.isascii() else len(text.encode("utf-8"))
             if filled:
                 yield SplitChunk(part, text, chunk.ends)
             if chunk.ends:
                 self._rows += 1
-                counts.documents += filled
-                part, filled = self._part(), False
+                counts["documents"] += filled
+                filled = False
                 # only a job that is read from the beginning of a file makes several shards
-                full = counts.bytes >= self._plan.shard_bytes
+                full = counts["bytes"] >= self._plan.shard_bytes
                 if full and self._plan.jobs[self._number].end is None:
-                    return
-        self._last = True
-
-    def facts(self) -> ShardRecord:
-        """For the record of the shard that was just read."""
-        return {"rows": self._rows, "last": self._last, **vars(self._counts)}
-
-    def _part(self) -> int:
-        return VALIDATION if is_held_out(self._plan, self._number, self._rows) else TRAIN
+                    last = False
+                    break
+        self.facts = {"rows": self._rows, "last": last, **counts, "first_skipped": first_skipped}

@@ -5,10 +5,9 @@ the output folder before anything else, so that a killed preparation resumes wit
 """
 
 import codecs
-import dataclasses
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,12 +16,11 @@ import numpy as np
 
 from .. import config
 from ..errors import DamagedError, InputError
-from ..files import write_file
 from ..settings import DataSettings
 from ..tokenizers.patterns import boundary
 from . import datatrove, huggingface
 from .formats.base import COMPRESSED, format_of
-from .sources import Source, Sources
+from .sources import Sources
 from .split import TRAIN, VALIDATION, decide
 
 PLAN = "plan.json"
@@ -30,7 +28,9 @@ SHARD_BYTES = 32_000_000
 """Bytes of text in a shard: what a kill loses, at most, in each process."""
 MAX_VALIDATION_BYTES = 20_000_000
 """Most text that is held out by default: beyond, evaluation takes longer and says no more."""
+_COMPRESSION_RATIO = 4
 _WINDOW = 1 << 16
+"""Bytes after a cut that are searched for the beginning of a word."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,15 @@ class PreparePlan:
     """Whether EOS ends a document."""
     shard_bytes: int
 
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of text in the sources, an estimate where files are compressed."""
+        packed = (*COMPRESSED, ".parquet")
+        return sum(
+            file.size * (_COMPRESSION_RATIO if file.label.lower().endswith(packed) else 1)
+            for file in self.files
+        )
+
 
 def make_plan(
     names: Sequence[str],
@@ -105,9 +114,9 @@ def make_plan(
     files = [
         file
         for number, name in enumerate(names)
-        for file in (_token_files(number, name) if token_files else _files(number, name, data))
+        for file in _source_files(number, name, data, token_files)
+        if file.size or file.cut_at is None
     ]
-    files = [file for file in files if file.size or file.cut_at is None]
     if not files:
         raise InputError(f"{', '.join(names[:3])} holds no text: give a file that has some")
     # 2. how much is held out
@@ -121,7 +130,7 @@ def make_plan(
     sizes = np.array([file.size for file in files], dtype=np.int64)
     split = decide(sizes if texts else np.array([1000]), fraction, seed)
     # 4. ranges of the files, about `shard_bytes` each
-    jobs = []
+    jobs: list[PrepareJob] = []
     before = 0  # bytes of the files before this one
     for number, file in enumerate(files):
         part = place = None
@@ -143,26 +152,20 @@ def _jobs(
     place: int | None,
     encoding: str,
     shard_bytes: int,
-) -> list[PrepareJob]:
+) -> Iterator[PrepareJob]:
     """The ranges of one file; what lies before the byte `place` is for training."""
     path = Path(file.label)
     cuts = cut_points(path, file.cut_at, file.size, encoding, shard_bytes)
     # the split is a byte, which may lie inside a character
     if place is not None and 0 < place < file.size:
-        cuts = sorted({*cuts, next_character(path, place, encoding)})
+        with path.open("rb") as content:
+            cuts = sorted({*cuts, _next_cut(content, place, "character", encoding)})
     if len(cuts) < 2:
-        return [PrepareJob(number, 0, None, part, True)]
-    jobs = []
+        yield PrepareJob(number, 0, None, part, True)
     for start, end in itertools.pairwise(cuts):
         if place is not None:
             part = TRAIN if start < place else VALIDATION
-        jobs.append(PrepareJob(number, start, end, part, end == file.size))
-    return jobs
-
-
-def write_plan(folder: Path, plan: PreparePlan) -> None:
-    """Puts the plan into the folder."""
-    write_file(folder / PLAN, (json.dumps(dataclasses.asdict(plan), indent=1) + "\n").encode())
+        yield PrepareJob(number, start, end, part, end == file.size)
 
 
 def read_plan(folder: Path) -> PreparePlan | None:
@@ -194,31 +197,35 @@ def check_unchanged(plan: PreparePlan) -> None:
             )
 
 
-def _files(number: int, name: str, data: DataSettings) -> list[SourceFile]:
+def _source_files(
+    number: int, name: str, data: DataSettings, token_files: bool
+) -> Iterator[SourceFile]:
+    # 1. folders of token files
+    if token_files:
+        folder = Path(name)
+        paths = sorted(folder.rglob("*.ds")) if folder.is_dir() else [folder]
+        if not paths or any(path.suffix != ".ds" or not path.is_file() for path in paths):
+            raise InputError(f"{name} holds no .ds files: name a folder that datatrove wrote")
+        for path in paths:
+            yield SourceFile(number, str(path), "document", *_size_and_mtime(path))
+        return
+    # 2. texts and tables
     if name == "-" or Path(name).is_fifo():
         raise InputError(f"{name} can be read only once: write it into a file first")
     with Sources([name]) as sources:
-        return [_file(number, source, data) for source in sources.files]
-
-
-def _file(number: int, source: Source, data: DataSettings) -> SourceFile:
-    if source.path is None:
-        is_hub = source.label.startswith(huggingface.PREFIX)
-        label = huggingface.pin_revision(source.label) if is_hub else source.label
-        return SourceFile(number, label, None, 0, 0)
-    cut_at = getattr(format_of(source.path), "CUT_AT", None)
-    # a compressed stream has no places to begin at, and in UTF-16 a byte does not tell its role
-    if source.path.suffix.lower() in COMPRESSED or not has_character_borders(data.encoding):
-        cut_at = None
-    return SourceFile(number, str(source.path), cut_at, *_size_and_mtime(source.path))
-
-
-def _token_files(number: int, name: str) -> list[SourceFile]:
-    folder = Path(name)
-    paths = sorted(folder.rglob("*.ds")) if folder.is_dir() else [folder]
-    if not paths or any(path.suffix != ".ds" or not path.is_file() for path in paths):
-        raise InputError(f"{name} holds no .ds files: name a folder that datatrove wrote")
-    return [SourceFile(number, str(path), "document", *_size_and_mtime(path)) for path in paths]
+        for source in sources.files:
+            if source.path is None:
+                is_hub = source.label.startswith(huggingface.PREFIX)
+                label = huggingface.pin_revision(source.label) if is_hub else source.label
+                yield SourceFile(number, label, None, 0, 0)
+                continue
+            cut_at = getattr(format_of(source.path), "CUT_AT", None)
+            # a compressed stream has no places to begin at, and in UTF-16 a byte does not tell
+            # its role
+            compressed = source.path.suffix.lower() in COMPRESSED
+            if compressed or not has_character_borders(data.encoding):
+                cut_at = None
+            yield SourceFile(number, source.label, cut_at, *_size_and_mtime(source.path))
 
 
 def _size_and_mtime(path: Path) -> tuple[int, int]:
@@ -264,7 +271,7 @@ def cut_points(
             # a window is read at each cut, never the file
             while size - cuts[-1] > shard_bytes:
                 at = cuts[-1] + shard_bytes
-                after = _next_line(file, at) if cut_at == "line" else _next_word(file, at, encoding)
+                after = _next_cut(file, at, cut_at, encoding)
                 if after >= size:
                     break
                 cuts.append(after)
@@ -273,38 +280,21 @@ def cut_points(
     return [*cuts, size]
 
 
-def next_character(path: Path, at: int, encoding: str) -> int:
-    """The first border between two characters at or after a byte."""
-    with path.open("rb") as file:
-        return at + _continuation_bytes(_read_window(file, at), encoding)
-
-
-def _next_word(file: BinaryIO, at: int, encoding: str) -> int:
-    """The first word boundary at or after a byte; where there is none nearby, of characters."""
-    raw = _read_window(file, at)
-    skipped = _continuation_bytes(raw, encoding)
-    text = raw[skipped:].decode(encoding, "ignore")  # the window may end inside a character
-    place = boundary(text)
-    return at + skipped + (0 if place is None else len(text[:place].encode(encoding)))
-
-
-def _next_line(file: BinaryIO, at: int) -> int:
-    """Where the first line begins at or after a byte."""
-    file.seek(at - 1)  # a line may begin at this very byte
-    while block := file.readline(_WINDOW):
-        if block.endswith(b"\n"):
-            break
-    return file.tell()
-
-
-def _read_window(file: BinaryIO, at: int) -> bytes:
+def _next_cut(file: BinaryIO, at: int, cut_at: str, encoding: str) -> int:
+    """Where the first line, word or character begins at or after a byte; a character as well where
+    no word begins nearby."""
+    if cut_at == "line":
+        file.seek(at - 1)  # a line may begin at this very byte
+        while block := file.readline(_WINDOW):
+            if block.endswith(b"\n"):
+                break
+        return file.tell()
     file.seek(at)
-    return file.read(_WINDOW)
-
-
-def _continuation_bytes(raw: bytes, encoding: str) -> int:
-    """Bytes at the beginning that belong to the character before: in UTF-8 they are 10xxxxxx."""
-    if codecs.lookup(encoding).name != "utf-8":
-        return 0
-    starts = (place for place, byte in enumerate(raw[:4]) if byte & 0xC0 != 0x80)
-    return next(starts, len(raw[:4]))
+    raw, skipped = file.read(_WINDOW), 0
+    if codecs.lookup(encoding).name == "utf-8":
+        # bytes 10xxxxxx, three at most, belong to the character before
+        while skipped < min(4, len(raw)) and raw[skipped] & 0xC0 == 0x80:
+            skipped += 1
+    text = raw[skipped:].decode(encoding, "ignore")  # the window may end inside a character
+    place = boundary(text) if cut_at == "word" else 0
+    return at + skipped + len(text[: place or 0].encode(encoding))

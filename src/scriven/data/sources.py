@@ -24,7 +24,7 @@ from ..settings import DataSettings
 from . import huggingface
 from .formats.base import (
     COMPRESSED,
-    RowTexts,
+    Record,
     TextChunk,
     document_chunks,
     format_of,
@@ -149,15 +149,14 @@ class PairSources(Sources):
                     "the columns source and target"
                 )
             for number, row in enumerate(rows, 1):
-                sides = zip(PAIR_COLUMNS, row.texts, strict=False)
                 # a model cannot read or learn nothing
-                empty = [name for name, text in sides if not text]
+                empty = [name for name in PAIR_COLUMNS if not row.values.get(name)]
                 if row.skipped or empty:
                     why = row.skipped or f"{file.path}: pair {number} has an empty {empty[0]}"
                     yield TextChunk("", False, why)
                 else:
-                    for text in row.texts:
-                        yield from document_chunks(text)
+                    for name in PAIR_COLUMNS:
+                        yield from document_chunks(row.values[name])
 
 
 def are_pairs(names: Sequence[str], settings: DataSettings) -> bool:
@@ -176,7 +175,7 @@ def are_pairs(names: Sequence[str], settings: DataSettings) -> bool:
     return True
 
 
-def _pair_rows(file: Source, settings: DataSettings) -> Iterator[RowTexts] | None:
+def _pair_rows(file: Source, settings: DataSettings) -> Iterator[Record] | None:
     """The pairs of a file; None where its format has no columns."""
     path = file.path
     if path is None or path.suffix.lower() in COMPRESSED or not hasattr(format_of(path), "records"):

@@ -118,21 +118,34 @@ class SplitChunk(NamedTuple):
     """Whether the document ends with this chunk."""
 
 
-def decide(lengths: npt.NDArray[np.int64], fraction: float, seed: int) -> Split:
+def decide(
+    lengths: npt.NDArray[np.int64], fraction: float, seed: int, *, pairs: bool = False
+) -> Split:
     """Holds out about `fraction` of the characters.
 
     With ten documents or more, whole ones in the order of a seeded hash, until the fraction is
     reached; with fewer, or when none is short enough, the last characters: training keeps
-    `int((1 - fraction) * characters)`.
+    `int((1 - fraction) * characters)`. Of pairs the last ones are held out, by their number.
 
     Args:
         lengths: (documents,) characters.
+        pairs: whether documents alternate between source and target.
 
     Raises:
         SettingError: a fraction that is not between 0 and 1.
         InputError: too short a text for two tokens in both parts; says how many are needed.
     """
-    check_fraction(fraction)
+    if not 0 < fraction < 1:
+        raise SettingError(f"--data.val_fraction={fraction}: between 0 and 1, as 0.1")
+    if pairs:  # a document is a side of a pair, so pairs are kept whole
+        count = len(lengths) // 2
+        train = int((1 - fraction) * count)
+        if not 0 < train < count:
+            remedy = "give at least 2" if count < 2 else "give more, or a smaller fraction"
+            raise InputError(
+                f"{count} pairs cannot be split by --data.val_fraction={fraction:g}: {remedy}"
+            )
+        return Split(None, np.arange(len(lengths)) >= 2 * train)
     total = int(lengths.sum())
     # the usual split of tiny Shakespeare: 1,003,854 and 111,540 characters
     place = int((1 - fraction) * total)
@@ -147,12 +160,6 @@ def decide(lengths: npt.NDArray[np.int64], fraction: float, seed: int) -> Split:
         if held_out is not None:
             return Split(None, held_out)
     return Split(place, None)
-
-
-def check_fraction(fraction: float) -> None:
-    """Raises SettingError for a `val_fraction` that is not between 0 and 1."""
-    if not 0 < fraction < 1:
-        raise SettingError(f"--data.val_fraction={fraction}: between 0 and 1, as 0.1")
 
 
 def min_characters(fraction: float) -> int:
@@ -198,7 +205,12 @@ def _draw_documents(
 ) -> npt.NDArray[np.bool_] | None:
     """Documents held out, or None when none is short enough to fit into the target."""
     # 1. documents in random order; one that is larger than the whole target is for training
-    order = np.argsort(_hash_numbers(len(lengths), seed), kind="stable")
+    with np.errstate(over="ignore"):
+        # the state of SplitMix64 after 1, 2, 3 ... steps, from a start that depends on the seed
+        start = np.uint64(seed % (1 << 64)) * np.uint64(0xD1342543DE82EF95)
+        steps = np.arange(1, len(lengths) + 1, dtype=np.uint64) + start
+        hashes = splitmix64(steps * np.uint64(0x9E3779B97F4A7C15))  # (documents,)
+    order = np.argsort(hashes, kind="stable")
     order = order[lengths[order] <= target]
     sums = np.cumsum(lengths[order])
     if not len(sums):
@@ -211,15 +223,6 @@ def _draw_documents(
     size = int(sums[count - 1])
     close = target / 2 <= size <= 2 * target
     return held_out if close and min(size, int(lengths.sum()) - size) >= 2 else None
-
-
-def _hash_numbers(count: int, seed: int) -> npt.NDArray[np.uint64]:
-    """(count,) SplitMix64 outputs (Steele et al. 2014) for the numbers of the documents."""
-    with np.errstate(over="ignore"):
-        # the state of SplitMix64 after 1, 2, 3 ... steps, from a start that depends on the seed
-        start = np.uint64(seed % (1 << 64)) * np.uint64(0xD1342543DE82EF95)
-        state = (np.arange(1, count + 1, dtype=np.uint64) + start) * np.uint64(0x9E3779B97F4A7C15)
-    return splitmix64(state)
 
 
 @dataclass

@@ -13,17 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..files import write_file
 from ..settings import TokenizerSettings
 from ..tokenizers import Tokenizer, clean, load_tokenizer, tokenizer_class, train_tokenizer
 from ..tokenizers.patterns import CHUNK
-from .formats.base import COMPRESSED
 from .pipeline import TOKENIZER_FILES, TOKENIZER_SAMPLE, choose_tokenizer
 from .prepare_jobs import is_held_out, read_job
 from .prepare_plan import PreparePlan
 from .split import CODE_POINTS, VALIDATION, TextScan
-
-_COMPRESSION_RATIO = 4
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
@@ -65,7 +61,7 @@ def learn_tokenizer(plan: PreparePlan, settings: TokenizerSettings) -> Tokenizer
         seen[np.frombuffer(text.encode("utf-32-le"), dtype="<u4")] = True
     scanned = TextScan(alphabet="".join(map(chr, np.flatnonzero(seen).tolist())))
     characters_per_byte = characters / max(1, sum(len(text.encode("utf-8")) for text in texts))
-    scanned.characters = max(characters, int(characters_per_byte * text_bytes(plan)))
+    scanned.characters = max(characters, int(characters_per_byte * plan.text_bytes))
     # 3. choose and train as for a text that was read whole
     chosen, _ = choose_tokenizer(scanned, settings)
     assert chosen.kind is not None
@@ -73,29 +69,11 @@ def learn_tokenizer(plan: PreparePlan, settings: TokenizerSettings) -> Tokenizer
     return train_tokenizer(chosen.kind, corpus, chosen)
 
 
-def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Writes the two files, each whole or absent."""
-    with tempfile.TemporaryDirectory(prefix="scriven-") as place:
-        tokenizer.save(Path(place))
-        # the order matters: the last file says that both are there
-        for name in TOKENIZER_FILES:
-            write_file(folder / name, (Path(place) / name).read_bytes())
-
-
-def text_bytes(plan: PreparePlan) -> int:
-    """Bytes of text in the sources, an estimate where files are compressed."""
-    packed = (*COMPRESSED, ".parquet")
-    return sum(
-        file.size * (_COMPRESSION_RATIO if file.label.lower().endswith(packed) else 1)
-        for file in plan.files
-    )
-
-
 def sample_jobs(plan: PreparePlan, limit: int = TOKENIZER_SAMPLE) -> Iterator[str]:
     """Training text, up to `limit` characters: all of it, or the beginnings of seeded jobs."""
     jobs = [number for number, job in enumerate(plan.jobs) if job.part != VALIDATION]
     quota = limit
-    if text_bytes(plan) > limit or not all(file.size for file in plan.files):
+    if plan.text_bytes > limit or not all(file.size for file in plan.files):
         # so few jobs that each gives at least four chunks of text
         most = max(1, limit // (4 * CHUNK))
         random.Random(json.dumps(["sample", plan.seed])).shuffle(jobs)

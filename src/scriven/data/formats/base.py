@@ -36,6 +36,11 @@ _SIGNATURES = [
     (b"%PDF", "a PDF document"),
     (b"(\xb5/\xfd", "a zstd archive"),
     (b"PAR1", "a parquet file"),
+    # a byte order mark of UTF-16 begins that of UTF-32
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
 ]
 
 
@@ -47,14 +52,6 @@ class TextChunk(NamedTuple):
     """Whether the document ends with this chunk."""
     skipped: str = ""
     """Why a row was left out, when this chunk stands for one that was (`skip_bad`)."""
-
-
-class RowTexts(NamedTuple):
-    """Some columns of one row of a table."""
-
-    texts: tuple[str, ...]
-    skipped: str = ""
-    """Why the row was left out (`skip_bad`); it has no texts then."""
 
 
 class Record(NamedTuple):
@@ -88,11 +85,12 @@ def read_documents(
     if not hasattr(format_of(path), "records"):
         yield from format_of(path).read(path, settings, start, end, ends_document)
         return
-    for row in read_columns(path, settings, (settings.text_column,), start, end):
+    column = settings.text_column
+    for row in read_columns(path, settings, (column,), start, end):
         if row.skipped:
             yield TextChunk("", False, row.skipped)
         else:
-            yield from document_chunks(row.texts[0])
+            yield from document_chunks(row.values[column])
 
 
 def read_columns(
@@ -101,19 +99,26 @@ def read_columns(
     columns: Sequence[str],
     start: int = 0,
     end: int | None = None,
-) -> Iterator[RowTexts]:
-    """Some columns of a table, which must hold texts; raises as `read_file`."""
-    # only formats with CUT_AT know ranges
+) -> Iterator[Record]:
+    """The rows of a table, of which some columns must hold texts; raises as `read_documents`."""
     label = range_label(path, start)
+    # only formats with CUT_AT know ranges
     bounds = () if end is None else (start, end)
     for record in format_of(path).records(path, settings, columns, *bounds):
-        wrong = record.skipped  # the reader's reason, or that of the columns
-        if not wrong and (wrong := _column_error(label, record, columns)):
-            skip_or_raise(wrong, settings.skip_bad)
-        if wrong:
-            yield RowTexts((), wrong)
-        else:
-            yield RowTexts(tuple(record.values[column] for column in columns))
+        wrong = ""
+        for column in () if record.skipped else columns:
+            value = record.values.get(column)
+            if column not in record.values:
+                wrong = missing_column(label, record.number, column, record.values, columns)
+            elif not isinstance(value, str):
+                kind = type(value).__name__
+                wrong = f"{label} row {record.number}: {column!r} holds a {kind}, not a text"
+            elif len(value) > LARGEST_ROW:
+                wrong = f"{label} row {record.number}: {column!r} is too long"
+            if wrong:
+                record = Record({}, record.number, skip_or_raise(wrong, settings.skip_bad))
+                break
+        yield record
 
 
 def range_label(path: Path, start: int) -> Path:
@@ -275,20 +280,6 @@ def document_chunks(text: str) -> Iterator[TextChunk]:
         yield TextChunk(text[start : start + BLOCK], start + BLOCK >= len(text))
 
 
-def _column_error(path: Path, record: Record, columns: Sequence[str]) -> str:
-    """What is wrong with the columns of a row; empty where nothing is."""
-    for column in columns:
-        if column not in record.values:
-            return missing_column(path, record.number, column, record.values, columns)
-        value = record.values[column]
-        if not isinstance(value, str):
-            kind = type(value).__name__
-            return f"{path} row {record.number}: {column!r} holds a {kind}, not a text"
-        if len(value) > LARGEST_ROW:
-            return f"{path} row {record.number}: {column!r} is too long"
-    return ""
-
-
 def skip_or_raise(message: str, skip: bool) -> str:
     """The reason why a row is left out.
 
@@ -318,20 +309,11 @@ def _encoding_error(path: Path, encoding: str, offset: int, error: UnicodeDecode
     with open_compressed(path) as file:
         head = file.read(4096)
     wrong = f"byte 0x{error.object[error.start]:02x}" if error.start < len(error.object) else "end"
-    start = f"{path} is not {encoding} text: {wrong} at offset {offset}"
-    for signature, kind in _SIGNATURES:
-        if head.startswith(signature):
-            return (
-                f"{start}; it looks like {kind}: convert it to text first, or read its bytes with"
-                " --data.encoding=latin-1"
-            )
-    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return f"{start}; it looks like utf-32: use --data.encoding=utf-32"
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return f"{start}; it looks like utf-16: use --data.encoding=utf-16"
-    if b"\0" in head:
-        return (
-            f"{start}; it looks like binary data: convert it to text first, or read its bytes"
-            " with --data.encoding=latin-1"
-        )
-    return f"{start}; it looks like latin-1: use --data.encoding=latin-1"
+    binary = "binary data" if b"\0" in head else "latin-1"
+    kind = next((name for signature, name in _SIGNATURES if head.startswith(signature)), binary)
+    remedy = f"use --data.encoding={kind}"
+    if not kind.startswith(("latin", "utf")):
+        remedy = "convert it to text first, or read its bytes with --data.encoding=latin-1"
+    return (
+        f"{path} is not {encoding} text: {wrong} at offset {offset}; it looks like {kind}: {remedy}"
+    )

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from ..corpora import shakespeare
 from ..corpora.shakespeare import Play
 from . import base
 from .base import SplitName
@@ -86,8 +87,7 @@ def _context(play: Play, place: int) -> str:
         for speech in speeches[max(0, place - BEFORE) : place]
         if speech.scene == speeches[place].scene
     ]
-    dialogue = "".join(f"{speech.speaker}:\n{speech.text}\n\n" for speech in before)
-    return f"{dialogue}{speeches[place].speaker}:"
+    return f"{shakespeare.render(before)}{speeches[place].speaker}:"
 
 
 def _group(size: int) -> int:
