@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scriven import config, registry
-from scriven.cli._help import shown_default
+from scriven.cli.train import shown_default
 from scriven.settings import Settings
 
 PAGE = Path(__file__).with_name("settings.md")

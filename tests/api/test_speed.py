@@ -16,10 +16,10 @@ from scriven.train.scaling_laws import SIZES
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """One tiny shape, and no time for repetitions."""
-    monkeypatch.setattr(benchmark, "SHAPES", ("tiny",))
-    monkeypatch.setattr(benchmark, "PATIENCE", 0.0)
-    monkeypatch.setattr(benchmark, "WRITTEN", 3)
-    monkeypatch.setattr(benchmark, "TOGETHER", 2)
+    monkeypatch.setattr(benchmark, "MODEL_SIZES", ("tiny",))
+    monkeypatch.setattr(benchmark, "SECONDS_PER_FIGURE", 0.0)
+    monkeypatch.setattr(benchmark, "GENERATED_TOKENS", 3)
+    monkeypatch.setattr(benchmark, "GENERATION_BATCH_SIZE", 2)
     monkeypatch.setattr(benchmark, "bandwidth", lambda megabytes: {"read": 20.0})
 
 
@@ -34,13 +34,17 @@ def test_bandwidth_counts_bytes_and_seconds(monkeypatch: pytest.MonkeyPatch) -> 
 def test_shares_follow_from_the_rates(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "matmul_rate", lambda dtype, device: 100.0)
     (found,) = benchmark.benchmark()["sizes"]
-    shape = llama.Config(vocab_size=258, context_length=benchmark.CONTEXT, **vars(SIZES["tiny"]))
-    task = Language(llama.Model(shape))
+    model = llama.Config(
+        vocab_size=258, context_length=benchmark.CONTEXT_LENGTH, **vars(SIZES["tiny"])
+    )
+    task = Language(llama.Model(model))
     flops = flops_per_token(task)["training"]
     assert found["parameters"] == sum(weight.numel() for weight in task.parameters())
-    assert found["training_share"] == pytest.approx(found["training"] * flops / 1e11, abs=1e-3)
-    expected = found["writing"] * found["parameters"] * 4 / 20e9
-    assert found["writing_share"] == pytest.approx(expected, abs=1e-3)
+    assert found["training_mfu"] == pytest.approx(
+        found["training_tokens_per_second"] * flops / 1e11, abs=1e-3
+    )
+    expected = found["generation_tokens_per_second"] * found["parameters"] * 4 / 20e9
+    assert found["generation_bandwidth_utilisation"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_person_and_a_program_can_read_it(
@@ -48,10 +52,10 @@ def test_a_person_and_a_program_can_read_it(
 ) -> None:
     assert run(["bench"]) == 0
     page = capsys.readouterr().out
-    assert "GFLOP/s" in page and "tiny, 0.1M" in page and "2 texts" in page
+    assert "GFLOP/s" in page and "tiny, 0.1M" in page and "a batch of 2" in page
     assert run(["bench", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["sizes"][0]["size"] == "tiny" and told["sizes"][0]["training"] > 0
+    assert told["sizes"][0]["size"] == "tiny" and told["sizes"][0]["training_tokens_per_second"] > 0
 
 
 def test_a_bench_of_architectures_still_needs_a_text(

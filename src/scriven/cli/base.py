@@ -8,11 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ..generate.logits.base import processor_classes
-
 if TYPE_CHECKING:
     from ..model import Model
 
+# Parameters that several commands share, with the help text that all of them show.
+Run = Annotated[str, Parameter(help="A run folder, a name under runs/, or latest.")]
+UserArch = Annotated[
+    str | None,
+    Parameter(help="The file of your own architecture, where the run was trained with one."),
+]
+Precision = Annotated[
+    Literal["float32", "bfloat16", "int8"] | None,
+    Parameter(
+        help="Precision of the matrix multiplications. By default bfloat16 for models of more than "
+        "four million weights on CPUs that are fast at it; int8 is the fastest, and rounds most."
+    ),
+]
+Quiet = Annotated[bool, Parameter(help="No progress on standard error.")]
+Json = Annotated[bool, Parameter(help="One JSON object on standard output.")]
 Settings = Annotated[dict[str, object] | None, Parameter(parse=False)]
 """The settings given as --section.key=value, which the command line collects before cyclopts."""
 
@@ -23,10 +36,6 @@ def emit(data: dict[str, Any], text: str, as_json: bool) -> None:
         print(json.dumps(data, ensure_ascii=False, allow_nan=False, default=str), flush=True)
     else:
         print(text, flush=True)
-
-
-Precision = Literal["float32", "bfloat16", "int8"]
-"""Of the products while a model writes."""
 
 
 def sampling_flags(
@@ -40,6 +49,8 @@ def sampling_flags(
         notes: what the help of a flag says besides, by the name of the setting.
         defaults: of this command, where they differ from the processor's.
     """
+    from ..generate.logits.base import processor_classes
+
     fields: list[tuple[str, Any, Any]] = []
     for kind in processor_classes():
         setting = kind.setting()

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from ..config import SECTIONS
-from .base import Settings, emit, table
+from .base import Json, Quiet, Settings, emit, table
 
 DEFAULTS = ("budget", "size", *SECTIONS)
 """What scriven.toml and SCRIVEN_* variables may set of this command."""
@@ -18,15 +18,15 @@ def bench(
     seeds: int = 3,
     size: str | None = None,
     out: str | None = None,
-    quiet: bool = False,
-    json: bool = False,
+    quiet: Quiet = False,
+    json: Json = False,
     settings: Settings = None,
 ) -> None:
     """Measure this machine; or, with a text, train architectures for the same time and compare.
 
-    Without a text it takes half a minute: products, memory, and tokens a second of training and of
-    writing. With one, the same command again goes on where it was stopped; a finished run is not
-    repeated.
+    Without a text it measures matrix multiplication, memory bandwidth, training and generation in
+    half a minute. With a text, the same command resumes after an interruption and repeats no
+    finished run.
 
     Parameters
     ----------
@@ -42,10 +42,6 @@ def bench(
         tiny, small, medium, base, large, or a number of parameters such as 12M.
     out
         The folder of the runs; runs/bench-NAME by default.
-    quiet
-        No progress on standard error.
-    json
-        One JSON object on standard output.
     """
     if not sources and (arch, size, out, settings or None) == (None, None, None, None):
         from ..machine.benchmark import benchmark
@@ -72,20 +68,29 @@ def bench(
 
 def _summary(data: dict[str, Any]) -> str:
     """The machine's figures for a person."""
-    rates = ", ".join(f"{name} {rate:,.0f} GFLOP/s" for name, rate in data["gflops"].items())
-    facts = [
+    rates = ", ".join(f"{name} {rate:,.0f} GFLOP/s" for name, rate in data["matmul_gflops"].items())
+    rows = [
         ("machine", f"{data['processor']}, {data['device']}, {data['threads']} threads"),
-        ("products", rates),
+        ("matmul", rates),
     ]
     if data["memory_gb_per_second"]:
-        facts.append(("memory", f"{data['memory_gb_per_second']:g} GB/s read"))
+        rows.append(("memory", f"{data['memory_gb_per_second']:g} GB/s read"))
     for each in data["sizes"]:
-        name = f"{each['size']}, {each['parameters'] / 1e6:.1f}M"
-        share = f"{each['training_share']:.0%} of the products' rate"
-        facts.append((name, f"trains {each['training']:,.0f} tokens/s, {share}"))
-        alone = f"writes {each['writing']:,.0f} tokens/s"
-        if each["writing_share"]:
-            alone += f", reading weights at {each['writing_share']:.0%} of the memory's rate"
-        many = f"       {each['writing_together']:,.0f} in {data['texts']} texts at once"
-        facts += [("", alone), ("", many)]
-    return table(facts)
+        generated = f"generates {each['generation_tokens_per_second']:,.0f} tokens/s"
+        if each["generation_bandwidth_utilisation"]:
+            share = f"{each['generation_bandwidth_utilisation']:.0%}"
+            generated += f", reading weights at {share} of the memory bandwidth"
+        rows += [
+            (
+                f"{each['size']}, {each['parameters'] / 1e6:.1f}M",
+                f"trains {each['training_tokens_per_second']:,.0f} tokens/s, "
+                f"{each['training_mfu']:.0%} of the matmul rate",
+            ),
+            ("", generated),
+            (
+                "",
+                f"generates {each['batched_generation_tokens_per_second']:,.0f} tokens/s "
+                f"in a batch of {data['generation_batch_size']}",
+            ),
+        ]
+    return table(rows)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, ScrivenError
-from .base import Precision, emit, for_terminal, note, open_model, sampling_flags
+from .base import Precision, Run, UserArch, emit, for_terminal, note, open_model, sampling_flags
 
 if TYPE_CHECKING:
     from ..generate.chat import Conversation
@@ -29,7 +29,7 @@ PROMPT = "> "
 
 @sampling_flags(temperature=0.8)
 def chat(
-    run: str,
+    run: Run,
     *,
     system: str | None = None,
     load: str | None = None,
@@ -37,8 +37,8 @@ def chat(
     sampling: Any = None,
     seed: int = 0,
     stop: tuple[str, ...] = (),
-    dtype: Precision | None = None,
-    arch: str | None = None,
+    dtype: Precision = None,
+    arch: UserArch = None,
     json: bool = False,
 ) -> None:
     """Chat with a model that was fine-tuned for it.
@@ -48,8 +48,6 @@ def chat(
 
     Parameters
     ----------
-    run
-        A run folder, a name under runs/, or latest.
     system
         The system message, which the model reads before everything else.
     load
@@ -60,11 +58,6 @@ def chat(
         The same seed and the same messages give the same answers.
     stop
         End an answer where this string would come; may be given several times.
-    dtype
-        Precision of the matrix multiplications. By default bfloat16 for models of more than four
-        million weights on CPUs that are fast at it; int8 is the fastest, and rounds most.
-    arch
-        The file of your own architecture, where the run was made with one.
     json
         One JSON object for each answer on standard output.
     """
@@ -86,9 +79,7 @@ def chat(
         _show(talk, talk.ask(line, **settings), json)
 
 
-def _open(
-    run: str, arch: str | None, dtype: Precision | None, settings: dict[str, Any]
-) -> "Conversation":
+def _open(run: str, arch: str | None, dtype: Precision, settings: dict[str, Any]) -> "Conversation":
     """An empty conversation with the model of a run.
 
     Raises:

@@ -3,14 +3,14 @@
 import shutil
 import sys
 
-from .base import emit
+from .base import Json, emit
 
 
 def compare(
     *runs: str,
     fold_seeds: bool = False,
     markdown: bool = False,
-    json: bool = False,
+    json: Json = False,
 ) -> None:
     """Compare runs: architecture, settings and results.
 
@@ -25,8 +25,6 @@ def compare(
         One row for runs that differ in their seed only: mean ± half their range.
     markdown
         A Markdown table on standard output.
-    json
-        One JSON object on standard output.
     """
     from ..report.compare import compare as compare_runs
 

@@ -1,16 +1,10 @@
 """`scriven doctor`: checks this machine, its packages and its arithmetic."""
 
-from .base import emit, table
+from .base import Json, emit, table
 
 
-def doctor(*, json: bool = False) -> None:
-    """Check device, precision, threads, disk and packages, and run a numerical self-test.
-
-    Parameters
-    ----------
-    json
-        One JSON object on standard output.
-    """
+def doctor(*, json: Json = False) -> None:
+    """Check device, precision, threads, disk and packages, and run a numerical self-test."""
     from ..machine.doctor import diagnose
 
     data = diagnose()

@@ -3,7 +3,7 @@ the scores of its task on a table."""
 
 from typing import Any
 
-from .base import Settings, emit, note, open_model, table
+from .base import Json, Run, Settings, UserArch, emit, note, open_model, table
 from .finetune import scores_table
 
 DEFAULTS = ("data",)
@@ -11,26 +11,22 @@ DEFAULTS = ("data",)
 
 
 def evaluate(
-    run: str,
+    run: Run,
     *data: str,
-    arch: str | None = None,
+    arch: UserArch = None,
     memory: int | None = None,
     beams: int = 1,
     length_penalty: float = 1.0,
-    json: bool = False,
+    json: Json = False,
     settings: Settings = None,
 ) -> None:
     """Evaluate a model on its validation set, or on other texts or tables.
 
     Parameters
     ----------
-    run
-        A run folder, a name under runs/, or latest.
     data
         Texts, each as a whole. Of a fine-tuned model: tables with right answers, or a built-in
         one (its test part). By default the validation set of the run.
-    arch
-        The file of your own architecture, where the run was made with one.
     memory
         Earlier positions that a recurrent model attends to; 0 for none.
     beams
@@ -38,8 +34,6 @@ def evaluate(
         takes the likeliest token.
     length_penalty
         For a beam search: above 1 favours long answers, below 1 short ones.
-    json
-        One JSON object on standard output.
     """
     model = open_model(run, arch)
     result = model.evaluate(

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from ..errors import SettingError
-from .base import Settings, emit, table
+from .base import Json, Quiet, Settings, UserArch, emit, table
 
 BEGAN = time.monotonic()
 """A wall-clock budget counts from here."""
@@ -26,9 +26,9 @@ def finetune(
     lora: int | None = None,
     head_only: bool = False,
     control: bool = False,
-    arch: str | None = None,
-    quiet: bool = False,
-    json: bool = False,
+    arch: UserArch = None,
+    quiet: Quiet = False,
+    json: Json = False,
     settings: Settings = None,
 ) -> None:
     """Fine-tune a model for a task, on the rows of a table.
@@ -66,12 +66,6 @@ def finetune(
         Train the layer that scores the answers alone, and leave the model as it is.
     control
         Train the same model without its pre-training as well, for comparison.
-    arch
-        The file of your own architecture, where the run was made with one.
-    quiet
-        No progress on standard error.
-    json
-        One JSON object on standard output.
     """
     chosen = dict(settings or {})
     if lora is not None and head_only:
@@ -97,10 +91,10 @@ def finetune(
         settings=chosen,
         began=BEGAN,
     )
-    emit(model.results, finished(model.results), json)
+    emit(model.results, _summary(model.results), json)
 
 
-def finished(results: dict[str, Any]) -> str:
+def _summary(results: dict[str, Any]) -> str:
     """What a person wants to read at the end."""
     run = results["run"]
     name = shlex.quote(run.removeprefix("runs/") if run.count("/") == 1 else run)

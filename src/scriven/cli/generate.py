@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
 from ..generate.sampling import check_beams
-from .base import Precision, emit, for_terminal, note, open_model, sampling_flags, table
+from .base import (
+    Json,
+    Precision,
+    Run,
+    UserArch,
+    emit,
+    for_terminal,
+    note,
+    open_model,
+    sampling_flags,
+    table,
+)
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -20,7 +31,7 @@ MAX_SAMPLES = 10_000
     temperature=None,
 )
 def generate(
-    run: str,
+    run: Run,
     prompt: str = "",
     *,
     max_new_tokens: int = 200,
@@ -30,16 +41,14 @@ def generate(
     samples: int = 1,
     beams: int = 1,
     length_penalty: float | None = None,
-    dtype: Precision | None = None,
-    arch: str | None = None,
-    json: bool = False,
+    dtype: Precision = None,
+    arch: UserArch = None,
+    json: Json = False,
 ) -> None:
     """Generate text with a trained model.
 
     Parameters
     ----------
-    run
-        A run folder, a name under runs/, or latest.
     prompt
         What the text begins with; - reads it from standard input. For a masked language model, a
         text with `<mask>` in place of the gaps.
@@ -57,13 +66,6 @@ def generate(
     length_penalty
         For a beam search: texts are ranked by log-probability / tokens ** this. 1 by default;
         above it long texts rank higher, below it short ones.
-    dtype
-        Precision of the matrix multiplications. By default bfloat16 for models of more than four
-        million weights on CPUs that are fast at it; int8 is the fastest, and rounds most.
-    arch
-        The file of your own architecture, where the run was made with one.
-    json
-        One JSON object on standard output.
     """
     if not 1 <= samples <= MAX_SAMPLES:
         raise SettingError(f"--samples={samples}: from 1 to {MAX_SAMPLES:,}")

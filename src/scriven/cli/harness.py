@@ -4,17 +4,17 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from .base import emit, note, open_model
+from .base import Json, Run, UserArch, emit, note, open_model
 
 
 def harness(
-    run: str,
+    run: Run,
     place: Annotated[str, Parameter(name="TASKS")],
     *,
     tasks: str | None = None,
     limit: int | None = None,
-    arch: str | None = None,
-    json: bool = False,
+    arch: UserArch = None,
+    json: Json = False,
 ) -> None:
     """Evaluate a model with EleutherAI's lm-evaluation-harness, on local task files.
 
@@ -22,18 +22,12 @@ def harness(
 
     Parameters
     ----------
-    run
-        A run folder, a name under runs/, or latest.
     place
         A task's YAML file, or a folder of them.
     tasks
         Tasks, groups or tags in it, with commas between them; all tasks by default.
     limit
         Rows of each task, the first ones; all by default.
-    arch
-        The file of your own architecture, where the run was made with one.
-    json
-        One JSON object on standard output.
     """
     names = [name.strip() for name in (tasks or "").split(",") if name.strip()]
     results = open_model(run, arch).harness(place, names, limit, tell=note)

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from ..errors import SettingError
-from .base import emit, note, table
+from .base import Json, emit, note, table
 
 
 def import_(
@@ -12,7 +12,7 @@ def import_(
     *,
     out: str | None = None,
     convert: bool = False,
-    json: bool = False,
+    json: Json = False,
 ) -> None:
     """Import a Hugging Face model.
 
@@ -24,8 +24,6 @@ def import_(
         The run folder; runs/NAME by default.
     convert
         Read pickled weights (.bin, .pt), in a sandboxed process.
-    json
-        One JSON object on standard output.
     """
     from ..import_.huggingface import import_folder
     from ..import_.parity import UNCHECKED

@@ -1,14 +1,14 @@
 """`scriven inspect`: counts the parameters, FLOPs and memory of a run or a preset."""
 
 from ..format import format_bytes
-from .base import Settings, emit, table
+from .base import Json, Settings, emit, table
 
 
 def inspect(
     target: str,
     *,
     arch: str | None = None,
-    json: bool = False,
+    json: Json = False,
     settings: Settings = None,
 ) -> None:
     """Count parameters, FLOPs per token and memory of a run or a preset.
@@ -19,8 +19,6 @@ def inspect(
         A run, a preset's name or TOML file, or an architecture's name.
     arch
         The architecture, where the preset names none.
-    json
-        One JSON object on standard output.
     """
     from ..inspect import inspect as look
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .base import Settings, emit, note, open_model
+from .base import Settings, UserArch, emit, note, open_model
 
 DEFAULTS = ("data",)
 """What scriven.toml and SCRIVEN_* variables may set of this command."""
@@ -19,7 +19,7 @@ def predict(
     beams: int = 1,
     length_penalty: float = 1.0,
     max_new_tokens: int = 256,
-    arch: str | None = None,
+    arch: UserArch = None,
     json: bool = False,
     settings: Settings = None,
 ) -> None:
@@ -46,8 +46,6 @@ def predict(
         For a beam search: above 1 favours long answers, below 1 short ones.
     max_new_tokens
         For written answers: the longest, in tokens.
-    arch
-        The file of your own architecture, where the run was made with one.
     json
         One JSON object with the counts on standard output; needs --output.
     """

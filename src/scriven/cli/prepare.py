@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .base import Settings, emit, table
+from .base import Json, Quiet, Settings, emit, table
 
 DEFAULTS = ("seed", "data", "tokenizer")
 """What scriven.toml and SCRIVEN_* variables may set of this command."""
@@ -16,8 +16,8 @@ def prepare(
     processes: int | None = None,
     seed: int = 0,
     format: str | None = None,
-    quiet: bool = False,
-    json: bool = False,
+    quiet: Quiet = False,
+    json: Json = False,
     settings: Settings = None,
 ) -> None:
     """Encode texts of any size once, in parallel, for `scriven train FOLDER`.
@@ -41,10 +41,6 @@ def prepare(
         Draws the documents that are held out, and the order of weighted sources.
     format
         datatrove: the sources are folders of token files (.ds) that it wrote.
-    quiet
-        No progress on standard error.
-    json
-        One JSON object on standard output.
     """
     from ..prepare import prepare as run_prepare
 

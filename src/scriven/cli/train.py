@@ -2,16 +2,22 @@
 
 import shlex
 import time
+import typing
 from typing import Any, Literal
 
+from .. import config, registry
 from ..config import SECTIONS
-from .base import Settings, emit, for_terminal
+from ..settings import Settings as AllSettings
+from .base import Json, Quiet, Settings, emit, for_terminal
 
 BEGAN = time.monotonic()
 """A wall-clock budget counts from here: this file is the first thing the command imports."""
 
 DEFAULTS = ("arch", "budget", "preset", "seed", "size", *SECTIONS)
 """What scriven.toml and SCRIVEN_* variables may set of this command."""
+
+AUTO = ("context_length", "layers", "heads", "d_model", "dropout")
+"""Fields of every architecture that are chosen for the text and the machine."""
 
 
 def train(
@@ -25,8 +31,8 @@ def train(
     parallel: Literal["ddp", "fsdp"] | None = None,
     resume: str | None = None,
     explain: bool = False,
-    quiet: bool = False,
-    json: bool = False,
+    quiet: Quiet = False,
+    json: Json = False,
     help_all: bool = False,
     settings: Settings = None,
 ) -> None:
@@ -59,16 +65,10 @@ def train(
         Go on with this run, with its own text and settings.
     explain
         Print every setting with the reason for it, then train.
-    quiet
-        No progress on standard error.
-    json
-        One JSON object on standard output.
     help_all
         List every setting.
     """
     if help_all:
-        from ._help import all_settings
-
         print(all_settings(arch or "llama"))
         return
     from ..distributed import is_main_process
@@ -92,10 +92,10 @@ def train(
         began=BEGAN,
     )
     if is_main_process():
-        emit(model.results, finished(model.results), json)
+        emit(model.results, _summary(model.results), json)
 
 
-def finished(results: dict[str, Any]) -> str:
+def _summary(results: dict[str, Any]) -> str:
     """What a person wants to read at the end."""
     run = results["run"]
     name = shlex.quote(run.removeprefix("runs/") if run.count("/") == 1 else run)
@@ -120,3 +120,26 @@ def _verdict(results: dict[str, Any]) -> str:
         f"{'better than' if better else 'not yet better than'} counting "
         f"{results['ngram_order']}-grams ({results['ngram_loss']:.3f})"
     )
+
+
+def shown_default(section: str, name: str, default: object) -> str | None:
+    """The default as lists of settings show it; None for what the user does not set."""
+    if section == "model" and name == "vocab_size":
+        return None  # the tokenizer decides it
+    auto = default is None or (section == "model" and name in AUTO)
+    return "auto" if auto else str(default).lower()
+
+
+def all_settings(architecture: str) -> str:
+    """The settings of an architecture and of every other section, as text."""
+    model = registry.module("scriven.models", architecture).Config
+    titles = {"model": f" of {architecture}", "finetune": ", of scriven finetune alone"}
+    lines = [f"architectures: {', '.join(registry.names('scriven.models'))} (--arch)", ""]
+    for section, kind in {"model": model, **typing.get_type_hints(AllSettings)}.items():
+        lines.append(f"{section}{titles.get(section, '')}")
+        for name, default, help_text in config.describe(kind):
+            shown = shown_default(section, name, default)
+            if shown is not None:
+                lines += [f"  --{section}.{name}={shown}", f"        {help_text}"]
+        lines.append("")
+    return "\n".join(lines)

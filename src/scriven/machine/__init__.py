@@ -1,1 +1,0 @@
-"""This machine: what it offers (`doctor`) and how fast it is (`benchmark`)."""

@@ -27,14 +27,13 @@ from ..train.parallel import Parallel
 from ..train.scaling_laws import CPU_TOKENS, GPU_TOKENS, SIZES
 from ..train.train_step import TrainStep
 
-SHAPES = ("small", "base")
-"""Of the sizes that --size knows."""
-CONTEXT = 256
-WRITTEN = 100
-"""Tokens of a text that is timed."""
-TOGETHER = 32
-PATIENCE = 3.0
-"""Seconds that each figure may take."""
+MODEL_SIZES = ("small", "base")
+"""Values of --size."""
+CONTEXT_LENGTH = 256
+GENERATED_TOKENS = 100
+GENERATION_BATCH_SIZE = 32
+SECONDS_PER_FIGURE = 3.0
+"""Time after which a figure is measured no more."""
 
 
 @dataclass(frozen=True)
@@ -43,33 +42,33 @@ class Speed:
 
     size: str
     parameters: int
-    training: float
-    """Tokens per second, 2,048 in each update (32,768 on a GPU)."""
-    training_share: float
-    """Fraction of the measured rate of matrix multiplication."""
-    writing: float
-    """Tokens per second of one sampled text, with speculative decoding."""
-    writing_share: float
+    training_tokens_per_second: float
+    """2,048 tokens in each step, 32,768 on a GPU."""
+    training_mfu: float
+    """Model FLOPs utilisation: the fraction of the measured rate of matrix multiplication."""
+    generation_tokens_per_second: float
+    """Of one sampled text, with speculative decoding."""
+    generation_bandwidth_utilisation: float
     """Fraction of the measured read bandwidth, if each token reads every weight once."""
-    writing_together: float
-    """Tokens per second of 32 texts at once."""
+    batched_generation_tokens_per_second: float
+    """Of 32 texts at once."""
 
 
 def benchmark() -> dict[str, Any]:
     """Matrix multiplication, memory, training and generation; takes about half a minute."""
     runtime = choose_runtime(RuntimeSettings())
     device, dtype = runtime.device, str(runtime.dtype).removeprefix("torch.")
-    products = {
+    gflops = {
         name: matmul_rate(getattr(torch, name), device=device)
         for name in dict.fromkeys(("float32", dtype))
     }
     read = bandwidth(1024)["read"] if device.type == "cpu" else 0.0
-    speeds = [_speed(size, runtime, products[dtype], read) for size in SHAPES]
+    speeds = [_speed(size, runtime, gflops[dtype], read) for size in MODEL_SIZES]
     return {
         **runtime.describe(),
-        "gflops": products,
+        "matmul_gflops": gflops,
         "memory_gb_per_second": read,
-        "texts": TOGETHER,
+        "generation_batch_size": GENERATION_BATCH_SIZE,
         "sizes": [vars(each) for each in speeds],
     }
 
@@ -111,46 +110,52 @@ def bandwidth(megabytes: int, repeats: int = 5) -> dict[str, float]:
 
 
 def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
+    # 1. a model with random weights, and its optimizer
     torch.manual_seed(0)
     tokenizer = byte.train([], TokenizerSettings(kind="byte"))
-    shape = llama.Config(
-        vocab_size=tokenizer.vocab_size, context_length=CONTEXT, **vars(SIZES[size])
+    model = llama.Config(
+        vocab_size=tokenizer.vocab_size, context_length=CONTEXT_LENGTH, **vars(SIZES[size])
     )
-    task = Language(llama.Model(shape), special=tokenizer.special_token_ids)
+    task = Language(llama.Model(model), special=tokenizer.special_token_ids)
     task.init_weights()
     task = task.to(runtime.device)
-    parameters = sum(weight.numel() for weight in task.parameters())
-    tokens = CPU_TOKENS if runtime.device.type == "cpu" else GPU_TOKENS
     settings = OptimSettings()
     optimizers = Optimizers(task, settings)
     parallel = Parallel(task, SINGLE_PROCESS, runtime, RuntimeSettings(), None)
-    updater = TrainStep(parallel, optimizers, runtime, settings.grad_clip)
-    rows = tokens // CONTEXT
-    draws = torch.randint(shape.vocab_size, (rows, CONTEXT + 1), device=runtime.device)
-    # inputs (B, T) and the targets one position later (B, T)
-    batch = Batch(draws[:, :-1], draws[:, 1:])
-    update = _seconds(lambda: updater(batch, rows, 1.0))
+    train_step = TrainStep(parallel, optimizers, runtime, settings.grad_clip)
+    # 2. training: inputs (B, T), and the targets one position later (B, T)
+    tokens = CPU_TOKENS if runtime.device.type == "cpu" else GPU_TOKENS
+    rows = tokens // CONTEXT_LENGTH
+    ids = torch.randint(model.vocab_size, (rows, CONTEXT_LENGTH + 1), device=runtime.device)
+    batch = Batch(ids[:, :-1], ids[:, 1:])
+    step_seconds = _seconds(lambda: train_step(batch, rows, 1.0))
+    # 3. generation, of one text and of many
     task.eval()
     engine = Engine(prepare_for_inference(task, runtime), tokenizer, runtime)
-    drawn = SamplingParams(temperature=1.0)
+    sampling = SamplingParams(temperature=1.0)
 
-    def write(texts: int) -> Callable[[], object]:
-        prompts = ["It was"] * texts
-        return lambda: engine.generate(prompts, drawn, WRITTEN, ignore_eos=True)
+    def generate(prompts: list[str]) -> float:
+        return _seconds(
+            lambda: engine.generate(prompts, sampling, GENERATED_TOKENS, ignore_eos=True)
+        )
 
-    one, many = _seconds(write(1)), _seconds(write(TOGETHER))
+    one, many = generate(["It was"]), generate(["It was"] * GENERATION_BATCH_SIZE)
+    # 4. rates, and the fractions of what this machine can do
+    parameters = sum(weight.numel() for weight in task.parameters())
+    flops = flops_per_token(task)["training"] * tokens
     packed = any(isinstance(each, PackedLinear) for each in engine.task.modules())
-    # bytes of a weight: bfloat16 or float32
-    width = 2 if packed else 4
-    flops = flops_per_token(task)["training"]
+    # packed weights are bfloat16, the others float32
+    weight_bytes = parameters * (2 if packed else 4) * GENERATED_TOKENS
     return Speed(
         size=size,
         parameters=parameters,
-        training=round(tokens / update, 1),
-        training_share=round(flops * tokens / update / 1e9 / gflops, 3),
-        writing=round(WRITTEN / one, 1),
-        writing_share=round(parameters * width * WRITTEN / one / 1e9 / read, 3) if read else 0.0,
-        writing_together=round(TOGETHER * WRITTEN / many, 1),
+        training_tokens_per_second=round(tokens / step_seconds, 1),
+        training_mfu=round(flops / step_seconds / 1e9 / gflops, 3),
+        generation_tokens_per_second=round(GENERATED_TOKENS / one, 1),
+        generation_bandwidth_utilisation=round(weight_bytes / one / 1e9 / read, 3) if read else 0.0,
+        batched_generation_tokens_per_second=round(
+            GENERATION_BATCH_SIZE * GENERATED_TOKENS / many, 1
+        ),
     )
 
 
@@ -158,7 +163,7 @@ def _seconds(work: Callable[[], object]) -> float:
     """Median seconds of several calls, after one that warms up."""
     work()
     times: list[float] = []
-    while len(times) < 3 or (sum(times) < PATIENCE and len(times) < 30):
+    while len(times) < 3 or (sum(times) < SECONDS_PER_FIGURE and len(times) < 30):
         began = time.perf_counter()
         work()
         times.append(time.perf_counter() - began)
