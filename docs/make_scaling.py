@@ -105,9 +105,9 @@ def sizes() -> str:
         rows.append([
             f"`{size}`", model["layers"], model["heads"], f"{model['d_model']:,}",
             f"{data['parameters']:,}", f"{data['batch_tokens']:,}",
-            f"{data['rates']['rest']:.2g}", si(data["tokens"]),
+            f"{data['learning_rates']['rest']:.2g}", si(data["tokens"]),
             f"{si(data['flops_per_token'])}", f"{data['flops']:.2g}", f"{gpus:,}",
-            rough_duration(data["seconds"]), f"{data['share_of_peak']:.0%}",
+            rough_duration(data["seconds"]), f"{data['mfu']:.0%}",
         ])  # fmt: skip
     head = (
         "size|layers|heads|d_model|parameters|batch, tokens|AdamW lr|training tokens|"
@@ -150,10 +150,10 @@ def bottlenecks() -> str:
         cells = []
         for gpus in COUNTS:
             data = plan(size, device="h100", gpus=gpus)
-            share = data["share_of_peak"]
-            cells.append(f"{share:.0%} {data['bottleneck']}" if share else "memory")
+            share = data["mfu"]
+            cells.append(f"{share:.0%} {_words(data['bottleneck'])}" if share else "memory")
         rows.append([f"`{size}`", *cells])
-    named = "\n".join(f"- *{name}*: {text}" for name, text in PARTS.items() if name != text)
+    named = "\n".join(f"- *{_words(name)}*: {text}" for name, text in PARTS.items() if name != text)
     return f"""
 ## The bottleneck
 
@@ -175,10 +175,10 @@ def corpus() -> str:
         full = plan("1B", budget="21.3Gtokens", **args)
         plain = plan("1B", budget="21.3Gtokens", **args, settings={"optim.optimizer": "adamw"})
         rows.append([
-            f"{gpus:,}", si(once["tokens_per_second"]), f"{once['share_of_peak']:.0%}",
+            f"{gpus:,}", si(once["tokens_per_second"]), f"{once['mfu']:.0%}",
             rough_duration(once["seconds"]), rough_duration(full["seconds"]),
-            f"{full['seconds'] * gpus / 3600:,.0f}", once["bottleneck"],
-            rough_duration(plain["seconds"]), plain["bottleneck"],
+            f"{full['seconds'] * gpus / 3600:,.0f}", _words(once["bottleneck"]),
+            rough_duration(plain["seconds"]), _words(plain["bottleneck"]),
         ])  # fmt: skip
     head = "H100|tokens/s|MFU|one epoch|21.3 G tokens|device hours|bottleneck|with AdamW|bottleneck"
     data = plan("1B", device="h100", gpus=8, tokens="40GB")
@@ -346,6 +346,11 @@ def timed() -> list[tuple[str, str, float, dict[str, Any]]]:
          "llm.c, discussion 677", 192,
          plan("1.5B", tokens="33.55G", settings=XL, **eight, **h100)),
     ]  # fmt: skip
+
+
+def _words(part: str) -> str:
+    """kernel_launches -> kernel launches."""
+    return part.replace("_", " ")
 
 
 def _gigabytes(size: float) -> str:

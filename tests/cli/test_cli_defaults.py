@@ -38,7 +38,7 @@ def planned(
 
 
 def rate(data: dict[str, Any]) -> float:
-    return data["rates"]["rest"]
+    return data["learning_rates"]["rest"]
 
 
 def test_the_file_of_the_folder_and_of_config_is_read(

@@ -29,9 +29,9 @@ def test_a_size_on_a_gpu_is_planned_whole(capsys: pytest.CaptureFixture[str]) ->
         "ddp", "fsdp", "ddp with checkpointing", "fsdp with checkpointing",
     }  # fmt: skip
     assert set(data["bytes_sent_per_token"]) == {"ddp", "fsdp"}
-    assert data["bottleneck"] == "arithmetic"
+    assert data["bottleneck"] == "compute"
     assert data["seconds"] == pytest.approx(data["tokens"] / data["tokens_per_second"], rel=0.001)
-    assert 0.3 < data["share_of_peak"] < 0.4
+    assert 0.3 < data["mfu"] < 0.4
 
 
 def test_the_words_name_every_part(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,7 +39,7 @@ def test_the_words_name_every_part(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     for word in (
         "1,063,714,816", "524,288", "matrices 0.02", "20 per parameter", "H100", "gradients",
-        "optimizer", "activations", "fsdp with checkpointing", "bottleneck", "arithmetic",
+        "optimizer", "activations", "fsdp with checkpointing", "bottleneck", "compute",
         "torchrun --standalone --nproc-per-node 8 -m scriven train TEXT --size 1B",
     ):  # fmt: skip
         assert word in said, word
@@ -83,12 +83,12 @@ def test_a_size_and_a_budget_in_hours_find_the_tokens() -> None:
     assert data["tokens_per_parameter"] > 100
 
 
-def test_budgets_in_tokens_passes_and_steps() -> None:
+def test_budgets_in_tokens_epochs_and_steps() -> None:
     asked: dict[str, Any] = {"device": "h100", "gpus": 8}
     assert plan("350M", budget="1Gtokens", **asked)["tokens"] == 1e9
     twice = plan("350M", budget="2epochs", tokens="44GB", **asked)
     assert twice["tokens"] == pytest.approx(2e10)
-    assert twice["passes"] == pytest.approx(2)
+    assert twice["epochs"] == pytest.approx(2)
     steps = plan("350M", budget="1000steps", **asked)
     assert steps["steps"] == 1000
     assert steps["batch_tokens"] == 32768, "as `train` has it, where tokens are not said"
@@ -118,17 +118,17 @@ def test_more_devices_than_sequences_stand_idle(capsys: pytest.CaptureFixture[st
 def test_a_slow_network_becomes_the_bottleneck() -> None:
     data = plan("1B", device="h100", gpus=64, network=0.1)
     assert data["bottleneck"] == "communication"
-    assert plan("1B", device="h100", gpus=64)["bottleneck"] == "arithmetic"
+    assert plan("1B", device="h100", gpus=64)["bottleneck"] == "compute"
 
 
 def test_what_does_not_fit_says_what_would(capsys: pytest.CaptureFixture[str]) -> None:
     data = planned(capsys, "--size", "70B", "--gpus", "2", "--device", "h100")
     assert data["bottleneck"] == "memory"
     assert data["seconds"] is None
-    assert data["gpus_needed"] > 2
+    assert data["min_gpus"] > 2
     assert run(["plan", "--size", "70B", "--gpus", "2", "--device", "h100"]) == 0
-    assert f"{data['gpus_needed']} of them would hold it" in capsys.readouterr().out
-    enough = plan("70B", gpus=data["gpus_needed"], device="h100")
+    assert f"{data['min_gpus']} of them would hold it" in capsys.readouterr().out
+    enough = plan("70B", gpus=data["min_gpus"], device="h100")
     assert enough["seconds"] is not None
 
 

@@ -1,4 +1,4 @@
-"""Estimated memory, communication and arithmetic against what torch keeps, sends and counts."""
+"""Estimated memory, communication and FLOPs against what torch keeps, sends and counts."""
 
 from dataclasses import replace
 from typing import Any
@@ -17,8 +17,8 @@ from scriven.plan.estimate import (
     Layout,
     bytes_sent,
     estimate,
-    fewest_devices,
     memory_by_part,
+    min_devices,
     peak_memory,
     seconds_by_part,
 )
@@ -132,9 +132,9 @@ def test_weights_gradients_and_moments_are_those_of_a_real_step(optimizer: Any) 
 
 
 def test_memory_of_muon_is_needed_when_activations_are_freed() -> None:
-    parts = {"weights": 5.0, "activations": 3.0, "logits": 1.0, "update": 2.0}
+    parts = {"weights": 5.0, "activations": 3.0, "logits": 1.0, "temporaries": 2.0}
     assert peak_memory(parts) == 9
-    assert peak_memory(parts | {"update": 6.0}) == 11
+    assert peak_memory(parts | {"temporaries": 6.0}) == 11
 
 
 def test_muon_takes_a_few_matrices_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,8 +178,7 @@ def test_activation_checkpointing_keeps_less() -> None:
     )
     assert forgotten["activations"] < kept["activations"] / 3
     times = [
-        seconds_by_part(deep, Layout("ddp", a), A100, 1, 1, 0.4)["arithmetic"]
-        for a in (False, True)
+        seconds_by_part(deep, Layout("ddp", a), A100, 1, 1, 0.4)["compute"] for a in (False, True)
     ]
     assert times[1] == pytest.approx(times[0] * 4 / 3)
 
@@ -247,11 +246,11 @@ def test_a_layer_launches_as_many_kernels_as_assumed() -> None:
     assert (counts[1] - counts[0]) / 2 == pytest.approx(estimates.KERNELS_PER_LAYER, rel=0.15)
 
 
-def test_arithmetic_is_the_flops_of_the_busiest_device() -> None:
+def test_compute_is_the_flops_of_the_busiest_device() -> None:
     small = stats_of(rows=8)
     for devices, rows in ((1, 8), (2, 4), (3, 3), (8, 1), (100, 1)):
         parts = seconds_by_part(small, DDP, A100, devices, 1, 0.5)
-        assert parts["arithmetic"] == pytest.approx(small.flops * rows * 1024 / (312e12 * 0.5))
+        assert parts["compute"] == pytest.approx(small.flops * rows * 1024 / (312e12 * 0.5))
 
 
 def test_one_device_sends_nothing() -> None:
@@ -262,15 +261,15 @@ def test_the_bottleneck_is_the_part_made_slow() -> None:
     large = stats_of(rows=4096, layers=8, d_model=1024, heads=8)
     slow: dict[str, Hardware] = {
         "communication": replace(A100, link=1e6),
-        "weights": replace(A100, bandwidth=1e5),
-        "arithmetic": A100,
+        "optimizer_update": replace(A100, bandwidth=1e5),
+        "compute": A100,
     }
     for part, machine in slow.items():
         found = estimate(large, machine, 8, 0.4)
         assert found is not None and found.bottleneck == part
         assert found.step_seconds >= found.seconds[part]
     tiny = estimate(stats_of(rows=1, context_length=64), A100, 1, 0.4)
-    assert tiny is not None and tiny.bottleneck == "starts"
+    assert tiny is not None and tiny.bottleneck == "kernel_launches"
 
 
 def test_the_simplest_layout_that_fits_is_taken() -> None:
@@ -286,11 +285,11 @@ def test_the_simplest_layout_that_fits_is_taken() -> None:
 def test_what_fits_nowhere_says_how_many_devices_would_do() -> None:
     huge = stats_of(rows=4096, layers=64, d_model=8192, heads=64)
     assert estimate(huge, A100, 1, 0.4) is None
-    needed = fewest_devices(huge, A100)
+    needed = min_devices(huge, A100)
     assert needed is not None
     assert estimate(huge, A100, needed, 0.4) is not None
     assert estimate(huge, A100, needed // 2, 0.4) is None
-    assert fewest_devices(huge, replace(A100, memory=1e6)) is None
+    assert min_devices(huge, replace(A100, memory=1e6)) is None
 
 
 def test_this_machine_is_measured() -> None:

@@ -138,8 +138,8 @@ def test_train_and_plan_follow_the_same_rules(size: str, device: str) -> None:
     assert shape == {name: getattr(made.model, name) for name in shape}
     assert planned["batch_size"] == made.settings.train.batch_size
     assert planned["steps"] == made.steps
-    assert planned["rates"]["rest"] == made.settings.optim.lr
-    assert planned["rates"]["matrices"] == made.settings.optim.muon_lr
+    assert planned["learning_rates"]["rest"] == made.settings.optim.lr
+    assert planned["learning_rates"]["matrices"] == made.settings.optim.muon_lr
 
 
 def test_a_grown_batch_is_computed_in_portions() -> None:

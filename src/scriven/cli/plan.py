@@ -73,15 +73,15 @@ def _describe(data: dict[str, Any]) -> str:
 
 
 def _model(data: dict[str, Any]) -> list[tuple[str, str]]:
-    model, rates = data["model"], data["rates"]
+    model, rates = data["model"], data["learning_rates"]
     shape = ", ".join(
         f"{name} {model[name]:,}"
         for name in ("layers", "heads", "d_model", "context_length", "vocab_size")
         if model.get(name) is not None
     )
-    epochs = f", {data['passes']:.3g} epochs of the text" if data["passes"] else ""
+    epochs = f", {data['epochs']:.3g} epochs of the text" if data["epochs"] else ""
     # 6 FLOPs per weight and token, and those of attention
-    between = data["flops_between"]
+    attention = data["attention_flops_per_token"]
     return [
         ("size", f"{data['size']}: {data['architecture']}, {shape}"),
         ("parameters", f"{data['parameters']:,}"),
@@ -98,8 +98,8 @@ def _model(data: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "FLOPs per token",
             f"{si(data['flops_per_token'])} = 6 x "
-            f"{si((data['flops_per_token'] - between) / 6)} weights + {si(between)} "
-            "between positions",
+            f"{si((data['flops_per_token'] - attention) / 6)} weights + {si(attention)} "
+            "of attention",
         ),
         ("FLOPs in total", f"{data['flops']:.3g}"),
     ]
@@ -143,10 +143,10 @@ def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append((f"sent, {layout}", f"{si(sent)}B per token that a device reads"))
     # it does not fit: no speed to report
     if data["layout"] is None:
-        needed = data["gpus_needed"]
+        needed = data["min_gpus"]
         how = f"{needed:,} of them would hold it" if needed else "no number of them holds it"
         return [*rows, ("bottleneck", f"memory: it does not fit; {how}")]
-    parts, share = data["seconds_of_an_update"], data["share_of_peak"]
+    parts, share = data["seconds_per_step"], data["mfu"]
     # device hours are what a cloud charges for
     hours = data["seconds"] * data["gpus"] / 3600
     places = 0 if hours >= 100 else 2
@@ -161,8 +161,11 @@ def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
         ("time", f"{rough_duration(data['seconds'])}, {hours:,.{places}f} device hours"),
     ]
     # more devices than sequences in a batch
-    if data["idle"]:
+    if data["idle_gpus"]:
         rows.append(
-            ("idle", f"{data['idle']:,} devices: a step has {data['batch_size']:,} sequences")
+            (
+                "idle_gpus",
+                f"{data['idle_gpus']:,} devices: a step has {data['batch_size']:,} sequences",
+            )
         )
     return [*rows, ("bottleneck", PARTS[data["bottleneck"]])]

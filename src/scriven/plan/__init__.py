@@ -1,1 +1,0 @@
-"""What a training would take: `scriven plan` calculates it before anything is built."""

@@ -42,11 +42,11 @@ SIMPLER_TOLERANCE = 1.05
 USABLE_MEMORY = 0.9
 
 PARTS = {
-    "arithmetic": "arithmetic",
+    "compute": "compute",
     "communication": "communication between devices",
-    "starts": "launching small kernels one by one",
+    "kernel_launches": "launching small kernels one by one",
     "orthogonalisation": "Muon's orthogonalisation",
-    "weights": "reading and writing weights and moments",
+    "optimizer_update": "reading and writing weights and moments",
 }
 
 
@@ -87,9 +87,11 @@ class Estimate:
 
     @property
     def step_seconds(self) -> float:
-        """Seconds of a step. Communication and kernel launches overlap with the arithmetic."""
-        overlapping = max(self.seconds[part] for part in ("arithmetic", "communication", "starts"))
-        return overlapping + self.seconds["orthogonalisation"] + self.seconds["weights"]
+        """Seconds of a step. Communication and kernel launches overlap with the compute."""
+        overlapping = max(
+            self.seconds[part] for part in ("compute", "communication", "kernel_launches")
+        )
+        return overlapping + self.seconds["orthogonalisation"] + self.seconds["optimizer_update"]
 
     @property
     def bottleneck(self) -> str:
@@ -125,14 +127,14 @@ def memory_by_part(
         "optimizer": FLOAT32 * stats.optimizer_state / shards,
         "activations": tokens * activations,
         "logits": tokens * 3 * FLOAT32 * stats.vocab_size,
-        "update": MUON_BYTES * stats.muon_batch_numel,
+        "temporaries": MUON_BYTES * stats.muon_batch_numel,
     }
 
 
 def peak_memory(parts: dict[str, float]) -> float:
     """Bytes at the worst moment: the optimizer's temporaries come when activations are freed."""
     forward = parts["activations"] + parts["logits"]
-    return sum(parts.values()) - min(forward, parts["update"])
+    return sum(parts.values()) - min(forward, parts["temporaries"])
 
 
 def bytes_sent(
@@ -178,11 +180,11 @@ def seconds_by_part(
     micro_batches = math.ceil(rows / micro)
     kernels = KERNELS_PER_LAYER * stats.layers + OTHER_KERNELS
     return {
-        "arithmetic": recompute * stats.flops * rows * stats.context_length / flops_per_second,
+        "compute": recompute * stats.flops * rows * stats.context_length / flops_per_second,
         "communication": sent / link,
-        "starts": KERNEL_LAUNCH * micro_batches * kernels,
+        "kernel_launches": KERNEL_LAUNCH * micro_batches * kernels,
         "orthogonalisation": _muon_seconds(stats, devices, shards, flops_per_second, link),
-        "weights": ADAMW_TRAFFIC * stats.parameters / shards / hardware.bandwidth,
+        "optimizer_update": ADAMW_TRAFFIC * stats.parameters / shards / hardware.bandwidth,
     }
 
 
@@ -225,7 +227,7 @@ def estimate(
     return next((e for e in fitting if e.step_seconds <= SIMPLER_TOLERANCE * fastest), None)
 
 
-def fewest_devices(stats: ModelStats, hardware: Hardware) -> int | None:
+def min_devices(stats: ModelStats, hardware: Hardware) -> int | None:
     """Devices, as a power of two, on which some layout fits; None: on no number of them."""
     fitting = (
         devices

@@ -14,7 +14,7 @@ from ..train import scaling_laws
 from ..train.budget import Budget, parse_budget
 from ..train.optim.base import OptimizerModule
 from ..train.train_plan import check_settings
-from .estimate import LAYOUTS, Estimate, bytes_sent, estimate, fewest_devices, memory_by_part
+from .estimate import LAYOUTS, Estimate, bytes_sent, estimate, memory_by_part, min_devices
 from .hardware import Hardware, hardware_of
 from .model_stats import ModelStats, model_stats
 
@@ -207,7 +207,7 @@ class _FixedPoint:
         if self.unit == "steps":
             return self.amount * stats.batch_tokens
         if self.unit == "seconds":
-            if result is None:  # it fits nowhere: what arithmetic alone would allow
+            if result is None:  # it fits nowhere: what the FLOPs alone would allow
                 return self.amount * self.flops_per_second / stats.flops
             return self.amount / result.step_seconds * stats.batch_tokens
         if self.budget is not None or self.args.text_tokens is not None:
@@ -254,13 +254,13 @@ def plan_as_dict(args: PlanArgs, planned: Planned) -> dict[str, Any]:
         "batch_size": stats.batch_size,
         "batch_tokens": stats.batch_tokens,
         "optimizer": optim.optimizer,
-        "rates": OptimizerModule(optim.optimizer).lrs(optim, stats.d_model),
+        "learning_rates": OptimizerModule(optim.optimizer).lrs(optim, stats.d_model),
         "tokens": planned.tokens,
         "tokens_per_parameter": planned.tokens / stats.parameters,
-        "passes": planned.tokens / args.text_tokens if args.text_tokens else None,
+        "epochs": planned.tokens / args.text_tokens if args.text_tokens else None,
         "steps": planned.steps,
         "flops_per_token": stats.flops,
-        "flops_between": stats.attention_flops,
+        "attention_flops_per_token": stats.attention_flops,
         "flops": float(stats.flops) * stats.batch_tokens * planned.steps,
         "device": {**vars(hardware)},
         "gpus": devices,
@@ -271,7 +271,7 @@ def plan_as_dict(args: PlanArgs, planned: Planned) -> dict[str, Any]:
             if devices > 1 or each.parallel == "ddp"
         },
         **_speed(args, planned),
-        "idle": max(0, devices - stats.batch_size),
+        "idle_gpus": max(0, devices - stats.batch_size),
         "command": command(args, planned),
     }
 
@@ -295,12 +295,12 @@ def _speed(args: PlanArgs, planned: Planned) -> dict[str, Any]:
         "layout": _layout_name(result.layout, devices) if result else None,
         "micro_batch_size": micro if result else None,
         "bytes_sent_per_token": sent,
-        "seconds_of_an_update": result.seconds if result else None,
+        "seconds_per_step": result.seconds if result else None,
         "tokens_per_second": speed if result else None,
         "seconds": result.step_seconds * planned.steps if result else None,
-        "share_of_peak": stats.flops * speed / (devices * hardware.peak) if result else None,
+        "mfu": stats.flops * speed / (devices * hardware.peak) if result else None,
         "bottleneck": result.bottleneck if result else "memory",
-        "gpus_needed": None if result else fewest_devices(stats, hardware),
+        "min_gpus": None if result else min_devices(stats, hardware),
     }
 
 
