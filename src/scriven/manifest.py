@@ -4,8 +4,8 @@
 
 `digest` is the SHA-256 of the same JSON without it, and a file must equal, byte for byte, what
 writing its own content again gives: so every flipped bit is noticed, also one that a JSON parser
-would forgive (white space, `\\u00E9` for `\\u00e9`). Names in a manifest are looked up among the
-names really in the folder, never joined to a path.
+would forgive (white space, `\\u00E9` for `\\u00e9`). Names in a manifest are compared with
+the names really in the folder, never joined to a path.
 """
 
 import hashlib

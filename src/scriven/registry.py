@@ -1,4 +1,4 @@
-"""The folder is the registry: a name is looked up as a file of a package, or as a user's file.
+"""The folder is the registry: a name is that of a file in a package, or of a user's file.
 
 Architectures, optimizers, tasks, metrics, data formats, commands and so on are found this way, so
 adding one means adding a file (docs/extending.md).

@@ -54,7 +54,7 @@ def all_finite(folder: Path) -> bool:
     return all(
         bool(tensor.isfinite().all())
         for step in checkpoint.steps(folder)
-        for group in checkpoint.load(folder, step).tensors.values()
+        for group in checkpoint.load_step(folder, step).tensors.values()
         for tensor in group.values()
         if tensor.is_floating_point()
     )
@@ -84,7 +84,7 @@ def test_a_bad_weight_leads_back_to_the_last_good_state(text: Path, tmp_path: Pa
     assert "back from step 23 to step 19" in notes, "the bad state of step 20 was not saved"
     assert run.results["steps"] == 40
     assert all_finite(run.folder)
-    state = checkpoint.load(run.folder, 40).state["progress"]
+    state = checkpoint.load_step(run.folder, 40).state["progress"]
     assert state["lr_backoff"] == 0.5
     assert state["samples"] == (40 + 4) * 4, "the windows that went bad are not read again"
 

@@ -57,9 +57,9 @@ def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
 
 def test_no_checkpoint_is_none_and_an_unknown_step_names_the_known(pair: Path) -> None:
     assert checkpoint.load_newest(pair / "other") is None
-    assert checkpoint.load(pair, 10).step == 10
+    assert checkpoint.load_step(pair, 10).step == 10
     with pytest.raises(InputError, match="there are 20, 10"):
-        checkpoint.load(pair, 15)
+        checkpoint.load_step(pair, 15)
 
 
 def test_newest_is_by_step_whatever_the_times_of_the_files(pair: Path) -> None:
@@ -100,10 +100,10 @@ def test_a_thousand_bit_flips_in_each_file_are_all_noticed(pair: Path, name: str
         raw[bit // 8] ^= 1 << bit % 8
         path.write_bytes(raw)
         with pytest.raises(DamagedError, match=name):
-            checkpoint.load(pair, 20)
+            checkpoint.load_step(pair, 20)
         raw[bit // 8] ^= 1 << bit % 8
     path.write_bytes(raw)
-    assert value_of(checkpoint.load(pair, 20)) == 20
+    assert value_of(checkpoint.load_step(pair, 20)) == 20
 
 
 def test_planted_bug_without_digests_a_flip_gets_through(
@@ -114,7 +114,7 @@ def test_planted_bug_without_digests_a_flip_gets_through(
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1
     path.write_bytes(raw)
-    assert checkpoint.load(pair, 20).step == 20
+    assert checkpoint.load_step(pair, 20).step == 20
 
 
 def _swap(path: Path, other: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_whole_checkpoint_under_the_name_of_another_step_is_refused(pair: Path
     shutil.rmtree(_newest(pair))
     shutil.copytree(pair / "checkpoints" / "step-10", _newest(pair))
     with pytest.raises(DamagedError, match="belongs to step 10, not to 20"):
-        checkpoint.load(pair, 20)
+        checkpoint.load_step(pair, 20)
 
 
 def test_all_damaged_is_an_error_and_not_a_fresh_start(pair: Path) -> None:
@@ -167,7 +167,7 @@ def _edit(path: Path, reseal: bool) -> None:
 
 def test_a_newer_format_is_refused_and_never_guessed(pair: Path) -> None:
     _edit(_newest(pair) / "manifest.json", reseal=True)
-    for read in (lambda: checkpoint.load(pair, 20), lambda: checkpoint.load_newest(pair)):
+    for read in (lambda: checkpoint.load_step(pair, 20), lambda: checkpoint.load_newest(pair)):
         with pytest.raises(NewerFormatError, match=r"format 99 .*7\.8\.9.* reads format 2"):
             read()
 
@@ -175,7 +175,7 @@ def test_a_newer_format_is_refused_and_never_guessed(pair: Path) -> None:
 def test_an_edited_format_is_damage_that_names_both(pair: Path) -> None:
     _edit(_newest(pair) / "manifest.json", reseal=False)
     with pytest.raises(DamagedError, match=r"format 99 .*reads format 2.*damaged"):
-        checkpoint.load(pair, 20)
+        checkpoint.load_step(pair, 20)
     assert value_of(checkpoint.load_newest(pair)) == 10
 
 

@@ -113,7 +113,7 @@ def test_a_failing_delete_stops_nothing(tmp_path: Path, code: int) -> None:
         with failing(number, code, always=True):
             checkpoint.prune(folder, 1)
         for step in checkpoint.steps(folder):
-            assert value_of(checkpoint.load(folder, step)) == step
+            assert value_of(checkpoint.load_step(folder, step)) == step
         assert checkpoint.steps(folder)[0] == 3
 
 

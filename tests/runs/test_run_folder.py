@@ -9,7 +9,7 @@ import pytest
 
 from scriven.errors import BusyError, DamagedError, InputError, ScrivenError
 from scriven.runs import metadata
-from scriven.runs.folder import LOCK, OWNER, RunLock, create_run_dir, find_run, list_runs
+from scriven.runs.folder import LOCK, OWNER, create_run_dir, find_run, list_runs, lock_run
 from scriven.runs.metadata import read_metadata, write_metadata
 
 from .faults import NOBODY, as_nobody, save
@@ -135,7 +135,7 @@ ODD = [
 def test_any_name_works(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = _run(tmp_path / "runs", name)
-    with RunLock(made):
+    with lock_run(made):
         save(made, 1)
     assert read_metadata(made)["name"] == name
     assert find_run(name) == Path("runs") / name

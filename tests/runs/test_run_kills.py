@@ -106,7 +106,7 @@ def test_kill_at_every_call_of_a_prune_never_offers_a_half_deleted_one(tmp_path:
         offered = checkpoint.steps(folder)
         assert {4, 2} <= set(offered)
         for step in offered:
-            assert value_of(checkpoint.load(folder, step)) == step
+            assert value_of(checkpoint.load_step(folder, step)) == step
         save(folder, 5)
         assert leftovers(folder) == []
 

@@ -10,7 +10,7 @@ import pytest
 
 from scriven.errors import BusyError, InputError, ResourceError
 from scriven.runs import folder as run_folder
-from scriven.runs.folder import OWNER, RunLock
+from scriven.runs.folder import OWNER, lock_run
 
 from .faults import as_nobody
 
@@ -22,7 +22,7 @@ def _hold(folder: Path) -> tuple[int, int]:
     if process == 0:
         try:
             os.close(reading)
-            with RunLock(folder):
+            with lock_run(folder):
                 os.write(writing, b"x")
                 signal.pause()
         finally:
@@ -36,7 +36,7 @@ def test_the_second_run_is_refused_at_once_and_a_dead_one_is_taken_over(tmp_path
     process, pipe = _hold(tmp_path)
     try:
         began = time.monotonic()
-        with pytest.raises(BusyError) as error, RunLock(tmp_path):
+        with pytest.raises(BusyError) as error, lock_run(tmp_path):
             pass
         assert time.monotonic() - began < 1
         assert f"process {process} on {os.uname().nodename}" in str(error.value)
@@ -46,7 +46,7 @@ def test_the_second_run_is_refused_at_once_and_a_dead_one_is_taken_over(tmp_path
         os.waitpid(process, 0)
         os.close(pipe)
     assert json.loads((tmp_path / OWNER).read_text())["pid"] == process
-    with RunLock(tmp_path):
+    with lock_run(tmp_path):
         assert json.loads((tmp_path / OWNER).read_text())["pid"] == os.getpid()
     assert not (tmp_path / OWNER).exists()
 
@@ -56,7 +56,7 @@ def test_a_child_that_outlives_its_run_does_not_keep_the_folder(tmp_path: Path) 
     process = os.fork()
     if process == 0:
         try:
-            with RunLock(tmp_path):
+            with lock_run(tmp_path):
                 worker = os.fork()
                 if worker == 0:
                     time.sleep(20)
@@ -70,7 +70,7 @@ def test_a_child_that_outlives_its_run_does_not_keep_the_folder(tmp_path: Path) 
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
         time.sleep(0.1)
-        with RunLock(tmp_path):
+        with lock_run(tmp_path):
             pass
     finally:
         os.kill(worker, signal.SIGKILL)
@@ -80,9 +80,9 @@ def test_a_child_that_outlives_its_run_does_not_keep_the_folder(tmp_path: Path) 
 
 def test_the_same_process_cannot_run_twice_in_one_folder(tmp_path: Path) -> None:
     busy = pytest.raises(BusyError, match=f"process {os.getpid()}")
-    with RunLock(tmp_path), busy, RunLock(tmp_path):
+    with lock_run(tmp_path), busy, lock_run(tmp_path):
         pass
-    with RunLock(tmp_path):
+    with lock_run(tmp_path):
         pass
 
 
@@ -94,9 +94,9 @@ def test_a_lock_whose_owner_cannot_be_written_is_given_back(
 
     with monkeypatch.context() as patch:
         patch.setattr(run_folder, "write_file", full)
-        with pytest.raises(ResourceError), RunLock(tmp_path):
+        with pytest.raises(ResourceError), lock_run(tmp_path):
             pass
-    with RunLock(tmp_path):
+    with lock_run(tmp_path):
         pass
 
 
@@ -105,7 +105,7 @@ def test_an_unreadable_owner_is_another_process(tmp_path: Path, text: bytes) -> 
     process, pipe = _hold(tmp_path)
     try:
         (tmp_path / OWNER).write_bytes(text)
-        with pytest.raises(BusyError, match="in use by another process"), RunLock(tmp_path):
+        with pytest.raises(BusyError, match="in use by another process"), lock_run(tmp_path):
             pass
     finally:
         os.kill(process, signal.SIGKILL)
@@ -117,7 +117,7 @@ def test_a_lock_that_cannot_be_made_is_refused(open_folder: Path) -> None:
     (open_folder / "closed").mkdir(mode=0o555)
 
     def attempt() -> None:
-        with pytest.raises(InputError), RunLock(open_folder / "closed"):
+        with pytest.raises(InputError), lock_run(open_folder / "closed"):
             pass
 
     as_nobody(attempt)

@@ -240,6 +240,6 @@ def test_names_in_a_manifest_are_never_joined_to_a_path(tmp_path: Path) -> None:
     for name in names:
         (place / "manifest.json").write_bytes(manifest.build_manifest({name: b"secret"}, step=1))
         with pytest.raises(DamagedError, match="is missing"):
-            checkpoint.load(tmp_path / "run", 1)
+            checkpoint.load_step(tmp_path / "run", 1)
         with pytest.raises(DamagedError, match="is missing"):
             manifest.verify_folder(place)

@@ -49,7 +49,7 @@ def run(tmp_path: Path) -> Path:
 
 
 LOADERS: list[Callable[[Path], object]] = [
-    lambda run: checkpoint.load(run, 1),
+    lambda run: checkpoint.load_step(run, 1),
     checkpoint.load_newest,
     lambda run: manifest.verify_folder(run / "checkpoints" / "step-1"),
     metadata.read_metadata,
@@ -99,7 +99,7 @@ def test_a_pickle_with_the_right_digests_runs_nothing(run: Path, tmp_path: Path)
             (place / manifest.MANIFEST).write_bytes(manifest.build_manifest(listed, step=1))
             manifest.verify_folder(place, step=1)
             with pytest.raises(DamagedError):
-                checkpoint.load(run, 1)
+                checkpoint.load_step(run, 1)
             assert not canary.exists()
 
 

@@ -43,7 +43,7 @@ _NAME = re.compile(rf"(?:{re.escape(REPLACED)})?step-(0|[1-9][0-9]{{0,17}})")
 _SUFFIX = ".safetensors"
 
 Tensors = dict[str, dict[str, torch.Tensor]]
-"""Group (`model`, `optimizer`, `random`, `carried`) -> name -> tensor."""
+"""Group (`model`, `optimizer`, `random`, `recurrent_state`) -> name -> tensor."""
 
 
 class Checkpoint(NamedTuple):
@@ -100,7 +100,7 @@ def steps(folder: Path) -> list[int]:
     return sorted({step for step, _ in _places(folder)}, reverse=True)
 
 
-def load(folder: Path, step: int) -> Checkpoint:
+def load_step(folder: Path, step: int) -> Checkpoint:
     """Reads one checkpoint.
 
     Raises:

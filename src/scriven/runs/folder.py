@@ -1,6 +1,6 @@
 """The run folder: finding it by what a person typed, creating a new one, and holding it.
 
-A name is looked up among the runs that exist; only what was typed as a path is used as a path. One
+A name is searched among the runs that exist; only what was typed as a path is used as a path. One
 process holds a run folder, so that two runs never write into each other's files.
 """
 
@@ -9,9 +9,9 @@ import json
 import os
 import platform
 import time
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from types import TracebackType
 
 from filelock import FileLock, Timeout
 
@@ -121,7 +121,8 @@ def create_run_dir(out: Path) -> Path:
     return out if real == Path(os.path.abspath(out)) else real
 
 
-class RunLock:
+@contextlib.contextmanager
+def lock_run(folder: Path) -> Iterator[None]:
     """Holds a run folder for the duration of a `with` block; the lock ends with the process,
     however it ends.
 
@@ -129,43 +130,29 @@ class RunLock:
         BusyError: another process holds it; at once, with its number and its computer.
         InputError: the folder cannot be written to.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        # a lock of the process, not of the thread: any thread may release it
-        self._lock = FileLock(folder / LOCK, thread_local=False)
-
-    def __enter__(self) -> "RunLock":
-        try:
-            # 1. the lock itself: the system releases it when the process ends
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise BusyError(
-                f"{printable(self.folder)} is in use by {_owner(self.folder)}: wait until it has "
-                "finished or choose another folder with --out"
-            ) from error
-        except OSError as error:
-            raise write_error(error, self.folder / LOCK) from error
-        try:
-            # 2. who holds it, for the message of the next process
-            owner = {"pid": os.getpid(), "host": platform.node(), "since": int(time.time())}
-            write_file(self.folder / OWNER, json.dumps(owner).encode("ascii"))
-        # a full disk or Ctrl-C must not leave the folder locked
-        except BaseException:
-            self._lock.release()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    # a lock of the process, not of the thread: any thread may release it
+    lock = FileLock(folder / LOCK, thread_local=False)
+    # 1. the lock itself: the system releases it when the process ends
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BusyError(
+            f"{printable(folder)} is in use by {_owner(folder)}: wait until it has finished or "
+            "choose another folder with --out"
+        ) from error
+    except OSError as error:
+        raise write_error(error, folder / LOCK) from error
+    # a full disk or Ctrl-C must not leave the folder locked
+    try:
+        # 2. who holds it, for the message of the next process
+        owner = {"pid": os.getpid(), "host": platform.node(), "since": int(time.time())}
+        write_file(folder / OWNER, json.dumps(owner).encode("ascii"))
+        yield
+    finally:
+        # before the lock is released: afterwards the file may belong to the next process
         with contextlib.suppress(OSError):
-            # before the lock is released: afterwards it may belong to the next process
-            (self.folder / OWNER).unlink()
-        self._lock.release()
+            (folder / OWNER).unlink()
+        lock.release()
 
 
 def _owner(folder: Path) -> str:

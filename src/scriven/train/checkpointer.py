@@ -96,7 +96,7 @@ class Checkpointer:
         if self.dist.world_size > 1:  # a save may end while the processes look, one after the other
             step = int(self.dist.broadcast(-1 if newest is None else newest.step))
             if newest is None or newest.step != step:
-                newest = None if step < 0 else checkpoint.load(self.run.folder, step)
+                newest = None if step < 0 else checkpoint.load_step(self.run.folder, step)
             self.dist.barrier()
         if newest is None:
             return None
@@ -117,7 +117,7 @@ class Checkpointer:
     def load_best(self, state: TrainState) -> None:
         """Loads the weights of the best evaluation; the present ones stay if that fails."""
         try:
-            best = checkpoint.load(self.run.folder, state.best_step)
+            best = checkpoint.load_step(self.run.folder, state.best_step)
             self.parallel.load(best.tensors["model"])
         except (InputError, DamagedError) as error:  # its save failed, or the disk did
             self.trackers.on_message(

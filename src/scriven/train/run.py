@@ -15,7 +15,7 @@ from typing import Any
 from .. import __version__, config, registry
 from ..distributed import DistributedContext, distributed_errors, init_distributed, is_distributed
 from ..errors import BusyError, InputError, LostError, SettingError
-from ..runs.folder import RunLock, create_run_dir
+from ..runs.folder import create_run_dir, lock_run
 from ..runs.huggingface import rewrite_model_card
 from ..runs.metadata import check_size, read_metadata, write_metadata
 from ..runtime import Runtime, choose_runtime
@@ -144,7 +144,7 @@ class _Launch:
             self.trackers.on_message(sentence)
         if request.explain:
             self.trackers.on_message(source.explain(plan))
-        with RunLock(folder):
+        with lock_run(folder):
             if (folder / "scriven.json").exists():
                 raise BusyError(f"{folder} was made by another process just now: try again")
             write_metadata(folder, metadata)
@@ -190,7 +190,7 @@ class _Launch:
                 "another number of threads than before: the numbers may differ in the last digits"
             )
         # 3. train
-        with RunLock(folder):
+        with lock_run(folder):
             for sentence in changes:
                 self.trackers.on_message(sentence)
             if request.explain:
