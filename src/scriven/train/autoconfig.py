@@ -114,7 +114,10 @@ def plan_pretraining(
         choices.fill("train.eval_interval", interval, "evaluation takes at most 5 % of training")
     choices.fill("train.patience", PRETRAINING.patience, PRETRAINING.patience_reason)
     # 4. learning rate, sequence-length warmup, torch.compile
-    stage.learning_rate(model.d_model, short_run)
+    name = settings.optim.optimizer
+    # the larger rate of short runs is measured for the default architecture and shape alone
+    lr = OptimizerModule(name).default_lr(model.d_model, short_run and stage.warmup)
+    choices.fill("optim.lr", lr, f"for {name} at width {model.d_model}")
     stage.sequence_warmup(architecture, model.context_length)
     stage.compile()
     filled = choices.resolved(data.tokenizer)
@@ -153,7 +156,13 @@ class _Pretraining:
         if "context_length" not in fields:
             fields["context_length"], reasons["model.context_length"] = self._context_length()
         if "dropout" not in fields:
-            epochs = self._epochs()
+            # roughly how often the text is read: no measurement, it only decides about dropout
+            speed = 1_000_000 if self.gpu else 25_000  # tokens per second
+            per_unit = {
+                "seconds": speed, "tokens": 1, "steps": 2048, "epochs": self.data.train_tokens
+            }  # fmt: skip
+            tokens = self.budget.amount * per_unit[self.budget.unit]
+            epochs = tokens / max(1, self.data.train_tokens)
             overfits = epochs > 40
             fields["dropout"] = 0.1 if overfits else 0.0
             why = f"about {epochs:.0f} epochs{', enough to overfit' if overfits else ''}"
@@ -161,8 +170,16 @@ class _Pretraining:
         fields["vocab_size"] = self.data.vocab_size
         reasons["model.vocab_size"] = "from the tokenizer"
         model = config.replace(self.module.Config(), fields, "model")
+        # a text must hold one training row; a window holds the targets too, so it may be longer
+        # than the context
         if self.data.longest is None:
-            self._check_text_length(model)
+            task = registry.module("scriven.tasks", self.task).Task
+            empty: Any = build_empty(self.module, model, task)
+            if self.data.train_tokens < empty.window:
+                raise InputError(
+                    f"--model.context_length={model.context_length} is longer than the training "
+                    f"text ({self.data.train_tokens:,} tokens): lower it or give more text"
+                )
         return model, short_run
 
     def _shape(self, size: str | None, asked: bool) -> tuple[ModelShape, str, bool]:
@@ -205,26 +222,6 @@ class _Pretraining:
             reason = "a short budget"
         return max(SMALLEST_CONTEXT, length), reason
 
-    def _epochs(self) -> float:
-        """Roughly how often the text is read."""
-        if self.budget.unit == "epochs":
-            return self.budget.amount
-        # a guess that needs no measurement: it only decides about dropout
-        speed = 1_000_000 if self.gpu else 25_000  # tokens per second
-        tokens = {"seconds": speed, "tokens": 1, "steps": 2048}[self.budget.unit]
-        return self.budget.amount * tokens / max(1, self.data.train_tokens)
-
-    def _check_text_length(self, model: Any) -> None:
-        """Refuses a text that is shorter than one training row."""
-        task = registry.module("scriven.tasks", self.task).Task
-        empty: Any = build_empty(self.module, model, task)
-        # a window holds the targets too, so it may be longer than the context
-        if self.data.train_tokens < empty.window:
-            raise InputError(
-                f"--model.context_length={model.context_length} is longer than the training text "
-                f"({self.data.train_tokens:,} tokens): lower it or give more text"
-            )
-
     def batch_size(self, context_length: int, world_size: int) -> int:
         """Sequences per step, a multiple of the processes."""
         text, budget = self.data.train_tokens, self.budget
@@ -241,13 +238,6 @@ class _Pretraining:
         rows = -(-rows // world_size) * world_size
         batch: int = self.choices.fill("train.batch_size", rows, why)
         return batch
-
-    def learning_rate(self, d_model: int, short_run: bool) -> None:
-        """The optimizer's default for the width."""
-        # the larger rate of short runs is measured for the default architecture and shape alone
-        name = self.choices.settings.optim.optimizer
-        lr = OptimizerModule(name).default_lr(d_model, short_run and self.warmup)
-        self.choices.fill("optim.lr", lr, f"for {name} at width {d_model}")
 
     def sequence_warmup(self, architecture: str, context_length: int) -> None:
         """Shorter sequences at the beginning, where they are asked for or known to help."""

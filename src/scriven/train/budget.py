@@ -46,19 +46,17 @@ def parse_budget(text: str) -> Budget:
     except ValueError as error:
         raise SettingError(f"--budget {text!r} is not a budget: {EXAMPLES}") from error
     # seconds first: `m` means minutes, and `Mtokens` ends in a unit
-    word = match[2].lower()
+    word, budget = match[2].lower(), None
     if word in SECONDS:
-        return _positive(Budget("seconds", number * SECONDS[word]), text)
-    for unit in ("step", "epoch", "token"):
-        # 50Mtokens: the factor is what stands before the unit
-        factor = word.removesuffix("s").removesuffix(unit)
-        if word.removesuffix("s").endswith(unit) and factor in FACTORS:
-            amount = number * FACTORS[factor]
-            return _positive(Budget(f"{unit}s", amount), text)  # type: ignore[arg-type]
-    raise SettingError(f"--budget {text!r} has no known unit: {EXAMPLES}")
-
-
-def _positive(budget: Budget, text: str) -> Budget:
+        budget = Budget("seconds", number * SECONDS[word])
+    units: tuple[Unit, ...] = ("steps", "epochs", "tokens")
+    for unit in units:
+        # 50Mtokens: the factor is what stands before the unit, whose plural is optional
+        factor = word.removesuffix("s").removesuffix(unit[:-1])
+        if word.removesuffix("s").endswith(unit[:-1]) and factor in FACTORS:
+            budget = Budget(unit, number * FACTORS[factor])
+    if budget is None:
+        raise SettingError(f"--budget {text!r} has no known unit: {EXAMPLES}")
     if budget.amount <= 0 or (budget.unit == "steps" and budget.amount < 1):
         raise SettingError(f"--budget {text!r} leaves nothing to train: {EXAMPLES}")
     if budget.amount > MOST:

@@ -4,6 +4,7 @@
 import glob
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,17 @@ from .table_dataset import TableDataset, load_table
 from .train_plan import DatasetStats, TrainPlan
 
 
+@dataclass
 class Finetuning:
-    """The base model and the table of a run, and the plan that follows from them.
+    """The base model and the table of a run, and the plan that follows from them."""
 
-    Args:
-        settings: defaults with the overrides of the request.
-        say: tells the user a sentence.
-    """
-
+    request: TrainRequest
+    overrides: Overrides
+    settings: Settings
+    """Defaults with the overrides of the request."""
+    say: Callable[[str], None]
+    """Tells the user a sentence."""
+    sources: Sequence[str] = ()
     notes: Sequence[str] = ()
     """What the user should know about the table."""
     finetune_info: dict[str, Any] | None = None
@@ -45,22 +49,9 @@ class Finetuning:
     base_weights: dict[str, torch.Tensor] | None = None
     """Weights to start from; None: random ones, or those of a checkpoint."""
 
-    def __init__(
-        self,
-        request: TrainRequest,
-        overrides: Overrides,
-        settings: Settings,
-        say: Callable[[str], None],
-    ) -> None:
-        self.request, self.overrides, self.settings, self.say = request, overrides, settings, say
-        self.sources = list(request.sources)
-
-    def existing_folder(self) -> Path | None:
-        """None: the table is read in every case, as a run has to know that it did not change."""
-        return None
-
     def load(self) -> Path:
-        """Reads base model and table, after everything that can be refused without them.
+        """Reads base model and table, after everything that can be refused without them. The table
+        is read for a run to resume as well, as it may have changed.
 
         Returns:
             The run folder.
@@ -74,6 +65,7 @@ class Finetuning:
         self.budget = parse_budget(request.budget) if request.budget else None
         self.runtime = choose_runtime(self.settings.runtime)
         # 2. base model and table
+        self.sources = list(request.sources)
         self.base = _load_base(request)
         self.table = load_table(
             request.sources,
@@ -91,7 +83,6 @@ class Finetuning:
         base, table = self.base, self.table
         if isinstance(base, ScrivenError):
             raise base
-        _check_architecture(base, table.name)
         # 1. defaults of the task under the settings of the request
         defaults = finetune_defaults(table.name, self.settings.finetune.weights)
         self.settings = self.overrides.apply(defaults.settings)
@@ -154,6 +145,7 @@ class Finetuning:
     def _encode(self, base: Loaded, settings: Settings) -> TableDataset:
         """Encodes the rows, and sets what scriven.json says of the fine-tuning."""
         table, request, task = self.table, self.request, self.table.task
+        copy_head = _check_task(base, table.name, settings)
         labels = task.label_metadata(table.train)
         tokenizer = base.tokenizer.with_special_tokens(*task.EXTRA_TOKENS)
         before = base.metadata.get("finetune") or {}
@@ -165,8 +157,8 @@ class Finetuning:
             "lm_loss_weight": settings.finetune.lm_loss_weight,
             "label_smoothing": settings.finetune.label_smoothing,
             "token_dropout": settings.finetune.token_dropout,
-            "lm_score_weight": _lm_score_weight(base, table.name, settings),
-            "copy_head": _has_copy_head(base, table.name, settings),
+            "lm_score_weight": settings.finetune.lm_score_weight,
+            "copy_head": copy_head,
             "columns": table.columns,
             "validation": request.validation,
             "base": {
@@ -259,46 +251,33 @@ def _folder(request: TrainRequest, task: str) -> Path:
     return Path("runs") / f"{name}-{task}"
 
 
-def _check_architecture(base: Loaded, task: str) -> None:
-    """Refuses a task that the architecture of the base model cannot do.
+def _check_task(base: Loaded, task: str, settings: Settings) -> bool:
+    """Refuses a task or an option that the architecture of the base model cannot do.
+
+    Returns:
+        Whether the model has a copy head, which can copy tokens of its source.
 
     Raises:
-        InputError: names the architecture and what can do it.
+        InputError: names the architecture and what can do the task.
+        SettingError: `lm_score_weight` or `copy_head` is set where it has no meaning.
     """
-    kinds = registry.module("scriven.tasks", task).Task.BACKBONES
-    if base.task.backbone.kind not in kinds:
+    kind, finetune = base.task.backbone.kind, settings.finetune
+    if kind not in registry.module("scriven.tasks", task).Task.BACKBONES:
         raise InputError(
             f"{base.folder.name} ({base.metadata['architecture']}) reads in both directions and "
             f"writes nothing, so it cannot {task}: start from a run of llama or transformer"
         )
-
-
-def _lm_score_weight(base: Loaded, task: str, settings: Settings) -> float:
-    """How much the likelihood of an answer as text counts.
-
-    Raises:
-        SettingError: it is set for a task or architecture without such a likelihood.
-    """
-    weight = settings.finetune.lm_score_weight
-    if weight and (task != "choice" or base.task.backbone.kind != "decoder"):
+    # the likelihood of an answer as text needs a model that continues text
+    if finetune.lm_score_weight and (task != "choice" or kind != "decoder"):
         raise SettingError(
-            f"--finetune.lm_score_weight={weight:g}: only for the task choice, and only for "
-            "decoders"
+            f"--finetune.lm_score_weight={finetune.lm_score_weight:g}: only for the task choice, "
+            "and only for decoders"
         )
-    return weight
-
-
-def _has_copy_head(base: Loaded, task: str, settings: Settings) -> bool:
-    """Whether the model can copy tokens of its source.
-
-    Raises:
-        SettingError: it is set for a task or architecture that cannot.
-    """
-    possible = base.task.backbone.kind == "encoder-decoder" and task in ("translate", "summarize")
-    if settings.finetune.copy_head and not possible:
+    # a copy head points at the tokens that an encoder has read (See et al. 2017)
+    can_copy = kind == "encoder-decoder" and task in ("translate", "summarize")
+    if finetune.copy_head and not can_copy:
         raise SettingError(
             "--finetune.copy_head: only an encoder-decoder can, in translate and summarize"
         )
-    default = task == "summarize"
-    chosen = default if settings.finetune.copy_head is None else settings.finetune.copy_head
-    return chosen and possible
+    chosen = task == "summarize" if finetune.copy_head is None else finetune.copy_head
+    return chosen and can_copy

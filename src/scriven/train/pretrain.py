@@ -3,8 +3,9 @@
 import dataclasses
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import config, registry
 from ..data.pipeline import load_dataset
@@ -16,7 +17,7 @@ from ..generate.sampling import MAX_SEED, check_int
 from ..models.base import Architecture
 from ..runs.folder import find_run
 from ..runtime import Runtime, choose_runtime
-from ..settings import Settings, TokenizerSettings
+from ..settings import Settings
 from ..tokenizers.base import choose_vocab_size
 from .autoconfig import plan_pretraining
 from .budget import parse_budget
@@ -28,53 +29,46 @@ from .train_plan import DatasetStats, TrainPlan
 DEFAULT_BUDGET = "10m"
 
 
+@dataclass
 class Pretraining:
-    """The texts of a run, and the plan that follows from them.
+    """The texts of a run, and the plan that follows from them."""
 
-    Args:
-        settings: defaults with the overrides of the request.
-        say: tells the user a sentence.
-    """
-
+    request: TrainRequest
+    overrides: Overrides
+    settings: Settings
+    """Defaults with the overrides of the request."""
+    dist: DistributedContext
+    say: Callable[[str], None]
+    """Tells the user a sentence."""
+    sources: Sequence[str] = ()
     notes: Sequence[str] = ()
     """What the user should know about the text."""
-    finetune_info = base_weights = None
-    """For a fine-tuning only."""
+    corpus: TokenDataset | None = None
+    finetune_info: ClassVar[None] = None
+    base_weights: ClassVar[None] = None
+    """Like `finetune_info`, for a fine-tuning only."""
 
-    def __init__(
-        self,
-        request: TrainRequest,
-        overrides: Overrides,
-        settings: Settings,
-        dist: DistributedContext,
-        say: Callable[[str], None],
-    ) -> None:
-        if dist.world_size > 1 and "-" in request.sources:
-            raise InputError("- (standard input) reaches one process only: give a file")
-        self.request, self.overrides, self.settings = request, overrides, settings
-        self.dist, self.say = dist, say
+    def load(self) -> Path:
+        """Reads the texts, unless the run exists already and says itself what they are; before that
+        everything is refused that can be refused without them.
+
+        Returns:
+            The run folder.
+        """
+        request, overrides, settings = self.request, self.overrides, self.settings
         self.sources = list(request.sources)
-        self.corpus: TokenDataset | None = None
-
-    def existing_folder(self) -> Path | None:
-        """The folder of the run, where it is known before the text is read."""
-        request = self.request
+        if self.dist.world_size > 1 and "-" in self.sources:
+            raise InputError("- (standard input) reaches one process only: give a file")
+        # 1. a run that exists resumes: `check_resumable` reads its texts
         if request.resume:
             if request.out:
                 raise SettingError("--resume RUN goes on in RUN: leave --out away")
             return find_run(request.resume)
         if request.out == "":
             raise SettingError("--out is empty: name a folder, or leave it away for runs/NAME")
-        return None if request.out is None else Path(request.out)
-
-    def load(self) -> Path:
-        """Reads the texts of a new run, after everything that can be refused without them.
-
-        Returns:
-            The run folder.
-        """
-        request, overrides, settings = self.request, self.overrides, self.settings
-        # 1. refuse what needs no text: budget, architecture, size, vocabulary, processes, seed
+        if request.out is not None and (Path(request.out) / "scriven.json").exists():
+            return Path(request.out)
+        # 2. refuse what needs no text: budget, architecture, size, vocabulary, processes, seed
         if not self.sources:
             raise InputError("no text: give files, folders, - for standard input, or shakespeare")
         self.budget = parse_budget(overrides.budget or DEFAULT_BUDGET)
@@ -91,7 +85,7 @@ class Pretraining:
                 f"--parallel {settings.runtime.parallel} is for several processes: start them with "
                 "torchrun --nproc-per-node 2 -m scriven train ..."
             )
-        # 2. device, precision and threads of this process
+        # 3. device, precision and threads of this process
         self.runtime = choose_runtime(
             settings.runtime, (self.dist.local_rank, self.dist.local_world_size)
         )
@@ -109,10 +103,20 @@ class Pretraining:
         """The plan of a new run, from what `load` has read."""
         corpus = self.corpus
         assert corpus is not None
+        # 1. the tokenizer settings that make the same tokenizer again, without open ones
+        tokenizer, kind = self.settings.tokenizer, corpus.tokenizer.kind
+        vocab_size = None  # characters and bytes have no size to choose
+        if kind in ("bpe", "word"):
+            vocab_size = tokenizer.vocab_size or choose_vocab_size(corpus.characters)
+        pattern = tokenizer.pattern if kind == "bpe" else "llama3"
+        tokenizer = dataclasses.replace(
+            tokenizer, kind=kind, vocab_size=vocab_size, pattern=pattern
+        )
+        # 2. what the plan depends on
         pairs = TextPairDataset(corpus).pairs if corpus.pairs else None
         text = DatasetStats(
             corpus.tokenizer.vocab_size,
-            _resolved(self.settings.tokenizer, corpus),
+            tokenizer,
             len(corpus.train),
             len(corpus.validation),
             None if pairs is None else int(pairs.lengths.max()),
@@ -204,16 +208,3 @@ class Pretraining:
         )
         special = registry.module("scriven.tasks", task).Task.EXTRA_TOKENS
         return dataclasses.replace(corpus, tokenizer=corpus.tokenizer.with_special_tokens(*special))
-
-
-def _resolved(settings: TokenizerSettings, corpus: TokenDataset) -> TokenizerSettings:
-    """The settings with what was chosen for open ones, so that they make the same tokenizer
-    again."""
-    kind = corpus.tokenizer.kind
-    vocab_size = None  # characters and bytes have no size to choose
-    if kind in ("bpe", "word"):
-        vocab_size = settings.vocab_size or choose_vocab_size(corpus.characters)
-    pattern = settings.pattern if kind == "bpe" else "llama3"
-    return config.replace(
-        settings, {"kind": kind, "vocab_size": vocab_size, "pattern": pattern}, "tokenizer"
-    )

@@ -133,14 +133,12 @@ def read_overrides(request: TrainRequest) -> Overrides:
     for name in top:
         if name not in ("arch", "budget", "size", "seed"):
             raise config.unknown(name, ["arch", "budget", "size", "seed"])
-    seed = request.seed if request.seed is not None else top.get("seed")
-    return Overrides(
-        sections,
-        request.arch or _optional_str(top.get("arch")),
-        request.budget or _optional_str(top.get("budget")),
-        request.size or _optional_str(top.get("size")),
-        None if seed is None else int(str(seed)),
+    arch, budget, size = (
+        getattr(request, name) or (str(top[name]) if name in top else None)
+        for name in ("arch", "budget", "size")
     )
+    seed = request.seed if request.seed is not None else top.get("seed")
+    return Overrides(sections, arch, budget, size, None if seed is None else int(str(seed)))
 
 
 def read_named_preset(name: str) -> dict[str, object]:
@@ -155,7 +153,3 @@ def read_named_preset(name: str) -> dict[str, object]:
         names = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
         raise SettingError(f"preset {name!r} does not exist: use a .toml file or one of {names}")
     return config.read_preset(path)
-
-
-def _optional_str(value: object) -> str | None:
-    return None if value is None else str(value)

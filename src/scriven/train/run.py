@@ -6,8 +6,8 @@ The order matters: nothing is written before everything that can be refused has 
 import json
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,9 @@ def start_or_resume(request: TrainRequest, components: UserComponents | None = N
         settings = overrides.apply(Settings())
         check_settings(settings)
         # 2. with torchrun: rank 0 decides what is trained, and the other processes wait for it
-        with broadcast_run(init_distributed(settings.runtime.distributed_timeout)) as broadcast:
-            dist = broadcast.dist
+        dist = init_distributed(settings.runtime.distributed_timeout)
+        broadcast = RunBroadcast(dist, done=dist.world_size == 1)
+        try:
             trackers = Trackers([])
             if dist.is_main_process:
                 trackers = load_trackers(settings.train.trackers, request.quiet)
@@ -82,7 +83,14 @@ def start_or_resume(request: TrainRequest, components: UserComponents | None = N
                 request, overrides, components or UserComponents(), source, trackers, broadcast,
                 stop, began,
             )  # fmt: skip
-            return launch.run() if dist.is_main_process else launch.follow()
+            if not dist.is_main_process:
+                return launch.follow()
+            # 3. a new run or one to resume, whichever the folder holds
+            folder = source.load()
+            exists = (folder / "scriven.json").exists()
+            return launch.resume(folder) if exists else launch.begin(folder)
+        finally:
+            broadcast.close()
 
 
 def finetune_with_control(request: TrainRequest) -> TrainResult:
@@ -116,14 +124,6 @@ class _Launch:
     broadcast: "RunBroadcast"
     stop: StopSignal
     began: float
-
-    def run(self) -> TrainResult:
-        """A new run or one to resume, whichever the folder holds."""
-        folder = self.source.existing_folder()
-        if folder is None or not (folder / "scriven.json").exists():
-            folder = self.source.load()
-        exists = (folder / "scriven.json").exists()
-        return self.resume(folder) if exists else self.begin(folder)
 
     def begin(self, folder: Path) -> TrainResult:
         """A run that does not exist yet."""
@@ -314,13 +314,14 @@ def new_metadata(
     }
 
 
+@dataclass
 class RunBroadcast:
     """How rank 0 tells the other processes what is trained, once nothing can be refused any more.
     Until then they wait."""
 
-    def __init__(self, dist: DistributedContext) -> None:
-        self.dist = dist
-        self.done = dist.world_size == 1
+    dist: DistributedContext
+    done: bool
+    """Whether nobody is waiting: the message was sent, or there is one process only."""
 
     def send(self, folder: Path, sources: Sequence[str], finished: bool = False) -> None:
         """All processes train this run; or it is finished, and they end."""
@@ -340,16 +341,6 @@ class RunBroadcast:
         if not self.done:
             with suppress(LostError):
                 self.dist.broadcast_str("{}")
-
-
-@contextmanager
-def broadcast_run(dist: DistributedContext) -> Iterator[RunBroadcast]:
-    """A broadcast, for the length of a block."""
-    broadcast = RunBroadcast(dist)
-    try:
-        yield broadcast
-    finally:
-        broadcast.close()
 
 
 def load_trackers(names: str, quiet: bool) -> Trackers:

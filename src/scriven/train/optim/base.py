@@ -12,7 +12,7 @@ ORTHOGONALISES_MATRICES.
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -44,11 +44,6 @@ class ParamGroups:
     """Dtype of an optimizer's own matmuls."""
     dist: DistributedContext = SINGLE_PROCESS
     """Processes that can divide the work of an update."""
-
-    @property
-    def names(self) -> list[str]:
-        """Parameter names, in the order of `all`."""
-        return [*self.matrices, *self.other_weights, *self.vectors]
 
     @property
     def all(self) -> list[Tensor]:
@@ -134,14 +129,6 @@ class OptimizerModule:
         lr = self.default_lr(d_model) if settings.lr is None else settings.lr
         return {"matrices": settings.muon_lr if self.orthogonalises_matrices else lr, "rest": lr}
 
-    def build(self, groups: ParamGroups, settings: OptimSettings) -> list[torch.optim.Optimizer]:
-        """The optimizers of these weights."""
-        optimizers: torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
-        optimizers = self.module.build(groups, settings)
-        if isinstance(optimizers, torch.optim.Optimizer):
-            return [optimizers]
-        return list(optimizers)
-
 
 def uncompiled(method: Callable[..., Any]) -> Any:
     """A method of torch.optim without the decorator that loads torch.compile."""
@@ -181,7 +168,8 @@ class Optimizers:
         dist: DistributedContext = SINGLE_PROCESS,
     ) -> None:
         groups = dataclasses.replace(param_groups(task), precision=precision, dist=dist)
-        self.names, self.parameters = groups.names, groups.all
+        weights = {**groups.matrices, **groups.other_weights, **groups.vectors}
+        self.names, self.parameters = list(weights), list(weights.values())
         self.optimizers: list[torch.optim.Optimizer]
         if user_optimizer is not None:
             self.optimizers = [_user_optimizer(user_optimizer, self.parameters)]
@@ -192,7 +180,8 @@ class Optimizers:
                 backbone: Any = task.backbone
                 lr = module.default_lr(backbone.config.d_model)
                 settings = dataclasses.replace(settings, lr=lr)
-            self.optimizers = module.build(groups, settings)
+            built = module.module.build(groups, settings)
+            self.optimizers = [built] if isinstance(built, torch.optim.Optimizer) else list(built)
         # schedules multiply these, so that a group keeps its ratio to the others
         self.base_lrs = [[group["lr"] for group in each.param_groups] for each in self.optimizers]
         self.frozen_rows: list[tuple[Tensor, int]] = []

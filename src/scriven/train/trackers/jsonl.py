@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,13 @@ from .base import BaseTracker, StepReport
 FILE = "metrics.jsonl"
 
 
+@dataclass
 class Tracker(BaseTracker):
-    """Appends events to metrics.jsonl. A full disk ends the log, never the run.
+    """Appends events to metrics.jsonl. A full disk ends the log, never the run."""
 
-    Args:
-        warn: is told once when the file cannot be written.
-    """
-
-    def __init__(self, warn: Callable[[str], None] = lambda message: None) -> None:
-        self.warn = warn
-        self.path: Path | None = None
+    warn: Callable[[str], None] = lambda message: None
+    """Is told once when the file cannot be written."""
+    path: Path | None = None
 
     def on_start(self, run: Run) -> None:
         self.path = run.folder / FILE
