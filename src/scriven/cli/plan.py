@@ -162,10 +162,6 @@ def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     # more devices than sequences in a batch
     if data["idle_gpus"]:
-        rows.append(
-            (
-                "idle_gpus",
-                f"{data['idle_gpus']:,} devices: a step has {data['batch_size']:,} sequences",
-            )
-        )
+        idle = f"{data['idle_gpus']:,} devices: a step has {data['batch_size']:,} sequences"
+        rows.append(("idle", idle))
     return [*rows, ("bottleneck", PARTS[data["bottleneck"]])]

@@ -58,15 +58,11 @@ class Layout:
     checkpointing: bool
     """Activation checkpointing."""
 
-    @property
-    def name(self) -> str:
-        """For people."""
+    def name(self, devices: int) -> str:
+        """For people; on one device ddp and fsdp are the same."""
+        if devices == 1:
+            return "checkpointing" if self.checkpointing else "everything kept"
         return self.parallel + (" with checkpointing" if self.checkpointing else "")
-
-    @property
-    def single_device_name(self) -> str:
-        """The same on one device."""
-        return "checkpointing" if self.checkpointing else "everything kept"
 
 
 # from the simplest to the one that needs least memory

@@ -87,9 +87,7 @@ def hardware_of(name: str | None, measured: bool = True) -> Hardware:
     bandwidth = _copy_bandwidth(device) if measured else CPU_BANDWIDTH
     source = "measured just now" if measured else "as given"
     half = runtime.dtype != torch.float32
-    return Hardware(
-        title, peak, memory, bandwidth, ETHERNET, ETHERNET, 1, half, on_gpu, source
-    )  # fmt: skip
+    return Hardware(title, peak, memory, bandwidth, ETHERNET, ETHERNET, 1, half, on_gpu, source)
 
 
 def _matmul_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
@@ -107,19 +105,18 @@ def _copy_bandwidth(device: torch.device, seconds: float = 0.2) -> float:
 
 
 def _calls_per_second(work: Callable[[], object], device: torch.device, seconds: float) -> float:
+    def finish() -> None:
+        work()
+        # kernels run asynchronously on GPUs
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        elif device.type == "mps":
+            torch.mps.synchronize()
+
     # the first call allocates and may compile
-    work()
-    _synchronize(device)
+    finish()
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
-        work()
-        _synchronize(device)
+        finish()
         count += 1
     return count / (time.perf_counter() - began)
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()

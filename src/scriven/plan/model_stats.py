@@ -60,15 +60,16 @@ def model_stats(architecture: str, model: Any, optimizer: str, fused: bool) -> M
         optimizer: as in the settings.
         fused: whether attention is one kernel, as on GPUs.
     """
+    # 1. the model with the head of its pre-training task
     module = registry.module("scriven.models", architecture)
-    task = build_empty(
-        module, model, registry.module("scriven.tasks", module.Model.pretraining_task).Task
-    )
+    task_class = registry.module("scriven.tasks", module.Model.pretraining_task).Task
+    task = build_empty(module, model, task_class)
     by_part = parameters_by_part(task)
     parameters = sum(by_part.values())
     # an fsdp device gathers one block at a time
     backbone: Any = task.backbone
     blocks = [sum(each.numel() for each in block.parameters()) for block in backbone.blocks]
+    # 2. the state of the optimizer, and what Muon orthogonalises at once
     matrices = _orthogonalised(task, optimizer)
     # one momentum for each element that Muon updates
     by_muon = sum(short * long for short, long in matrices)
@@ -77,22 +78,22 @@ def model_stats(architecture: str, model: Any, optimizer: str, fused: bool) -> M
         min(count, matrices_per_batch(shape)) * math.prod(shape)
         for shape, count in Counter(matrices).items()
     ]
-    # attention FLOPs are three times the forward: backward costs two
+    # 3. FLOPs; those of attention are three times the forward: backward costs two
     flops = flops_per_token(task)
     return ModelStats(
-        parameters,
-        by_part,
-        matrices,
-        max(batches, default=0),
-        by_muon + rest,
-        max(blocks, default=parameters),
-        model.total_layers,
-        model.d_model,
-        model.vocab_size,
-        model.context_length,
-        flops["training"],
-        3 * flops["between"],
-        activations_per_token(model, fused),
+        parameters=parameters,
+        parameters_by_part=by_part,
+        matrices=matrices,
+        muon_batch_numel=max(batches, default=0),
+        optimizer_state=by_muon + rest,
+        largest_block=max(blocks, default=parameters),
+        layers=model.total_layers,
+        d_model=model.d_model,
+        vocab_size=model.vocab_size,
+        context_length=model.context_length,
+        flops=flops["training"],
+        attention_flops=3 * flops["between"],
+        activations=activations_per_token(model, fused),
     )
 
 

@@ -115,21 +115,20 @@ class _FixedPoint:
     the budget does not give them, from the parameters or the seconds: iterates until both agree."""
 
     def __init__(self, args: PlanArgs, size: str | None) -> None:
-        self.args, self.budget = args, args.budget
         # 1. what is given: a size, a budget, a text, or nothing
+        self.args, self.budget = args, args.budget
         if size is None and self.budget is None and args.text_tokens is None:
             self.budget = Budget("seconds", 600)  # the default of `train`
         self.unit = self.budget.unit if self.budget else None
         self.amount = self.budget.amount if self.budget else 0.0
-        # 2. the model and the settings that are not open
+        # 2. the settings and the fields of the model that are given
         self.default_model = registry.module("scriven.models", args.architecture).Config()
         sections = config.sections(args.settings)
         self.model_changes = sections.pop("model", {})
         self.settings = _changed(sections)
         self.flops_per_second = args.hardware.peak * args.utilisation * args.devices
-        # 3. where the iteration starts
+        # 3. where the iteration starts; a budget in seconds without a size determines both
         self.size_follows = size is None and self.unit == "seconds"
-        """Whether the size follows from seconds."""
         self.size = size or self._initial_size()
 
     def solve(self) -> Planned:
@@ -144,6 +143,7 @@ class _FixedPoint:
             ratio = new_tokens / scaling_laws.compute_optimal_tokens(stats.parameters)
             # 3. too many for the model: a larger one; too few: a smaller one
             if self.size_follows and not 0.95 < ratio < 1.05:
+                # tokens fall as parameters grow, so the square root of the ratio settles fastest
                 parameters = _block_parameters(self.size) * ratio**0.5
                 self.size = model_size(max(1e3, parameters))
             elif new_tokens == tokens:
@@ -187,6 +187,7 @@ class _FixedPoint:
             ),
             **vars(scaling_laws.model_shape(self.size)),
         }
+        # an architecture may lack a field, as the rnn has no heads
         known = {
             name: value for name, value in defaults.items() if hasattr(self.default_model, name)
         }
@@ -229,7 +230,7 @@ def _changed(sections: Mapping[str, dict[str, object]]) -> Settings:
 
 
 def _block_parameters(size: str) -> int:
-    """Parameters in the blocks of a size, about."""
+    """Parameters in the blocks of a size, about (Kaplan et al. 2020, section 2.1)."""
     shape = scaling_laws.model_shape(size)
     return 12 * shape.layers * shape.d_model**2
 
@@ -262,11 +263,11 @@ def plan_as_dict(args: PlanArgs, planned: Planned) -> dict[str, Any]:
         "flops_per_token": stats.flops,
         "attention_flops_per_token": stats.attention_flops,
         "flops": float(stats.flops) * stats.batch_tokens * planned.steps,
-        "device": {**vars(hardware)},
+        "device": vars(hardware).copy(),
         "gpus": devices,
         "utilisation": args.utilisation,
         "memory": {
-            _layout_name(each, devices): memory_by_part(stats, each, hardware, devices, 1)
+            each.name(devices): memory_by_part(stats, each, hardware, devices, 1)
             for each in LAYOUTS
             if devices > 1 or each.parallel == "ddp"
         },
@@ -276,23 +277,21 @@ def plan_as_dict(args: PlanArgs, planned: Planned) -> dict[str, Any]:
     }
 
 
-def _layout_name(layout: Any, devices: int) -> str:
-    return str(layout.name if devices > 1 else layout.single_device_name)
-
-
 def _speed(args: PlanArgs, planned: Planned) -> dict[str, Any]:
     """Layout, communication, time and bottleneck; None where it does not fit."""
     stats, hardware, devices = planned.stats, args.hardware, args.devices
     result = planned.estimate
     micro = result.micro_batch_size if result else 1
     sent = {
-        each.name: bytes_sent(stats, each, hardware, devices, micro) * devices / stats.batch_tokens
+        each.name(devices): bytes_sent(stats, each, hardware, devices, micro)
+        * devices
+        / stats.batch_tokens
         for each in LAYOUTS
         if devices > 1 and not each.checkpointing
     }
     speed = stats.batch_tokens / result.step_seconds if result else 0.0
     return {
-        "layout": _layout_name(result.layout, devices) if result else None,
+        "layout": result.layout.name(devices) if result else None,
         "micro_batch_size": micro if result else None,
         "bytes_sent_per_token": sent,
         "seconds_per_step": result.seconds if result else None,
@@ -319,7 +318,7 @@ def command(args: PlanArgs, planned: Planned) -> str:
         # the vocabulary of a real text comes from its tokenizer
         flag = name.replace("model.vocab_size", "tokenizer.vocab_size")
         words.append(f"--{flag} {value}")
-    # it does not fit, so there is no layout to name
+    # it does not fit, so there is no layout to choose
     if result is None:
         return " ".join(words)
     # `train` chooses this micro-batch itself, unless a smaller one has to fit
