@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import struct
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -323,3 +324,13 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a")
     with pytest.raises(DamagedError, match="not a regular file"):
         load_tensors(tmp_path / "a")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_file_whose_name_is_not_utf8_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "\udcff\U0001f600.safetensors"
+    save_tensors(path, {"a": torch.arange(3.0)})
+    assert torch.equal(load_tensors(path)["a"], torch.arange(3.0))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DamagedError):
+        read_tensors(path)

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load
 
 from ..errors import DamagedError
 from ..files import Buffer, file_size, printable, read_error, write_file
@@ -140,6 +141,9 @@ def read_tensors(path: Path, *, copy: bool = False) -> dict[str, torch.Tensor]:
     _check_header(path)
     try:
         # the package checks offsets, shapes and types against the size of the file
+        # it opens no file whose name is not UTF-8, so it gets the bytes of such a one
+        if str(path).encode(errors="ignore").decode() != str(path):
+            return load(path.read_bytes())
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
