@@ -1,4 +1,4 @@
-"""The reading paths of ARCHITECTURE.md are true: a trace of the commands enters them in this order."""
+"""The reading paths of ARCHITECTURE.md are true: traces of the commands follow them."""
 
 import json
 import re
