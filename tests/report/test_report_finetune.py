@@ -125,6 +125,14 @@ def test_the_commonest_mistake_is_told_and_every_count_is_there(
     assert "13 of 47 that are good 😀 called so <b>so</b>" in titles
 
 
+def test_finetune_settings_tell_defaults_from_what_was_set(
+    make: Callable[..., Path], read_page: Read
+) -> None:
+    words = read_page(write_report(make())).words
+    assert words[words.index("finetune.weights") + 2] == "set for this run"
+    assert words[words.index("finetune.lora_rank") + 2] == "default"
+
+
 ATTACK = '" onmouseover="alert(1)'
 
 

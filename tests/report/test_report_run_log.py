@@ -6,7 +6,7 @@ import math
 import pytest
 
 from scriven.format import compact, decimal, duration, percent, significant
-from scriven.report.run_log import finite, key_metrics, read_run_log
+from scriven.report.run_log import finite, read_run_log
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_no_metrics_file_is_an_empty_history(make_run):
 
 
 def test_figures_of_a_finished_run_are_its_results(make_run):
-    figures = key_metrics(read_run_log(make_run()))
+    figures = read_run_log(make_run()).metrics
     assert figures.perplexity == pytest.approx(4.4816890703)  # exp(1.5)
     assert figures.uniform_loss == pytest.approx(4.1743872699)  # ln 65
     assert figures.epochs == pytest.approx(12.0)
@@ -88,7 +88,7 @@ def test_figures_of_an_unfinished_run_are_its_best_evaluation(make_run, a_record
         {"event": "evaluation", "step": 30, "loss": 1.9, "accuracy": 0.45, "bits_per_byte": 2.7},
         {"event": "step", "step": 35, "tokens": 5000, "seconds": 7.0, "loss": 1.0},
     ]
-    figures = key_metrics(read_run_log(make_run(a_record(results=None), lines)))
+    figures = read_run_log(make_run(a_record(results=None), lines)).metrics
     assert (figures.loss, figures.accuracy, figures.bits_per_byte) == (1.8, 0.5, 2.6)
     assert (figures.best_step, figures.steps, figures.seconds) == (20, 35, 7.0)
     assert figures.epochs == pytest.approx(0.05)
@@ -96,7 +96,7 @@ def test_figures_of_an_unfinished_run_are_its_best_evaluation(make_run, a_record
 
 
 def test_the_perplexity_of_an_absurd_loss_is_no_overflow(make_run, a_record):
-    figures = key_metrics(read_run_log(make_run(a_record(results={"val_loss": 1e9}), [])))
+    figures = read_run_log(make_run(a_record(results={"val_loss": 1e9}), [])).metrics
     assert figures.perplexity is None
 
 

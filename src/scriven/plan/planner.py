@@ -143,7 +143,7 @@ class _FixedPoint:
             ratio = new_tokens / scaling_laws.compute_optimal_tokens(stats.parameters)
             # 3. too many for the model: a larger one; too few: a smaller one
             if self.size_follows and not 0.95 < ratio < 1.05:
-                # tokens fall as parameters grow, so the square root of the ratio settles fastest
+                # in a given time, tokens per parameter fall with the square of the parameters
                 parameters = _block_parameters(self.size) * ratio**0.5
                 self.size = model_size(max(1e3, parameters))
             elif new_tokens == tokens:

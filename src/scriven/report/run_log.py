@@ -89,7 +89,7 @@ class RunLog:
     @cached_property
     def metrics(self) -> "KeyMetrics":
         """The key metrics, computed once."""
-        return key_metrics(self)
+        return _key_metrics(self)
 
     @cached_property
     def score(self) -> "MainScore | None":
@@ -251,8 +251,8 @@ def late_mean(points: Sequence[MetricPoint], name: str) -> float | None:
     return sum(late) / len(late) if late else None
 
 
-def key_metrics(run: RunLog) -> KeyMetrics:
-    """Gathers the key metrics; a number in the results is preferred to one in the log."""
+def _key_metrics(run: RunLog) -> KeyMetrics:
+    """A number in the results is preferred to one in the log."""
     # 1. an unfinished run has no results: the best evaluation and the last line stand in
     best = best_evaluation(run)
     last = max((*run.steps, *run.evaluations), key=lambda each: each.step, default=None)

@@ -4,15 +4,13 @@ environment and notes.
 Every value comes from scriven.json, may be of another type and is cut to a bearable length.
 """
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from typing import Any
 
-from .. import settings as sections
-from ..config import describe
 from ..format import ABSENT, duration, heading, integer, percent
 from ..runs.finetune_results import finetune_rows, score_table, signatures
+from ..settings import Settings
 from .run_log import RunLog, checked_metadata, finite
 
 LONGEST = 400  # characters of a value in a table
@@ -25,14 +23,6 @@ SHADES = (0.05, 0.2, 0.4, 0.65, 0.85)
 
 # (name, values), as a description list shows them.
 Pairs = list[tuple[str, list[str]]]
-
-SECTIONS = {
-    "data": sections.DataSettings,
-    "tokenizer": sections.TokenizerSettings,
-    "optim": sections.OptimSettings,
-    "train": sections.TrainSettings,
-    "runtime": sections.RuntimeSettings,
-}
 
 
 def scores(run: RunLog) -> tuple[str, list[str], list[list[str]], list[str]]:
@@ -128,10 +118,11 @@ def settings_table(run: RunLog) -> tuple[list[tuple[str, str, str]], list[tuple[
     values = dict(_settings(run))
     # a reason may stand alone, for a decision that is no setting
     values |= {key: None for key in reasons if key not in values}
-    defaults: dict[str, object] = {}
-    for section, kind in SECTIONS.items():
-        assert dataclasses.is_dataclass(kind)
-        defaults |= {f"{section}.{name}": default for name, default, _ in describe(kind)}
+    defaults: dict[str, object] = {
+        f"{section}.{name}": default
+        for section, group in vars(Settings()).items()
+        for name, default in vars(group).items()
+    }
     chosen: list[tuple[str, str, str]] = []
     others: list[tuple[str, str, str]] = []
     for name, value in values.items():
