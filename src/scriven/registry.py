@@ -56,26 +56,25 @@ def module(
         InputError: no such name; the text lists the nearest and all known ones.
     """
     kind = kind or package.rsplit(".", 1)[-1].rstrip("s")
+    # 1. the user's own file, which is run
     if name.endswith(".py"):
-        return _from_path(kind, Path(name))
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(f"{kind} file {path} does not exist")
+        # a name of its own, so that it cannot replace a module of the package
+        spec = importlib.util.spec_from_file_location(f"scriven_user_{path.stem}", path)
+        assert spec is not None and spec.loader is not None
+        loaded = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = loaded  # dataclasses look their module up by name
+        spec.loader.exec_module(loaded)
+        return loaded
+    # 2. a file of the package
     known = names(package, exclude)
     if name not in known:
         near = get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise InputError(f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}")
     return importlib.import_module(f"{package}.{name}")
-
-
-def _from_path(kind: str, path: Path) -> ModuleType:
-    if not path.is_file():
-        raise InputError(f"{kind} file {path} does not exist")
-    # a name of its own, so that it cannot replace a module of the package
-    spec = importlib.util.spec_from_file_location(f"scriven_user_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded  # dataclasses look their module up by name
-    spec.loader.exec_module(loaded)
-    return loaded
 
 
 def installed_version(package: str) -> str | None:

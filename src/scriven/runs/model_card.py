@@ -66,8 +66,10 @@ def model_card(
     val_rows = results.get("val_rows")
     # a model that predicts no better than counting says so
     ngram_loss = _ngram_loss(metadata)
-    command, python = _own_usage(metadata)
     finished = results.get("val_loss") is not None
+    # the first point, the last and some between, evenly; no table of one point
+    count = min(len(curve), CURVE_ROWS) if len(curve) > 1 else 0
+    places = [round(i * (len(curve) - 1) / (count - 1)) for i in range(count)]
     return _render(
         "model_card.md.jinja",
         name=str(metadata.get("name", "model")),
@@ -87,10 +89,9 @@ def model_card(
         held_out=val_rows if isinstance(val_rows, int) else None,
         signatures=signatures(metadata),
         no_better_than_counting=ngram_loss is not None and results["val_loss"] >= ngram_loss,
-        curve=_thinned(curve),
+        curve=[curve[place] for place in places],
         code=usage_code(metadata, hf_class) if hf_class else "",
-        command=command,
-        python=python,
+        talks=metadata.get("task") in CHAT_TASKS,
     )
 
 
@@ -160,7 +161,11 @@ def _shape_rows(metadata: Mapping[str, Any], hf_class: str | None) -> list[Row]:
 
 def _data_rows(metadata: Mapping[str, Any]) -> list[Row]:
     data = metadata.get("data") or {}
-    names = [_code(_file_name(str(each))) for each in data.get("sources") or []]
+    names = []
+    for source in map(str, data.get("sources") or []):
+        # the last part of a path only: the folders of somebody's machine are private
+        last = re.split(r"[/\\]", source.rstrip("/\\"))[-1]
+        names.append(_code("standard input" if source == "-" else last or source))
     if not names:
         return []
     more = f" and {len(names) - MAX_SOURCES} more" if len(names) > MAX_SOURCES else ""
@@ -200,32 +205,6 @@ def _ngram_loss(metadata: Mapping[str, Any]) -> float | None:
     results = metadata.get("results") or {}
     is_comparable = metadata.get("task") != "masked" and results.get("val_loss") is not None
     return results.get("ngram_loss") if is_comparable else None
-
-
-def _own_usage(metadata: Mapping[str, Any]) -> tuple[str, str]:
-    """(command of scriven, Python) that use the model."""
-    task = metadata.get("task", "language")
-    if task == "masked":
-        return 'generate FOLDER "To <mask> or not"', "scriven.load(FOLDER)"
-    if task in CHAT_TASKS:
-        return "chat FOLDER", "scriven.load(FOLDER)"
-    if is_finetuned(metadata):
-        return "predict FOLDER IN.csv -o OUT.csv", "scriven.load(FOLDER).predict([...])"
-    return "generate FOLDER", "scriven.load(FOLDER)"
-
-
-def _thinned(curve: LossCurve) -> LossCurve:
-    """The first point, the last and some between, evenly; none where there is one point only."""
-    if len(curve) < 2:
-        return []
-    count = min(len(curve), CURVE_ROWS)
-    return [curve[round(i * (len(curve) - 1) / (count - 1))] for i in range(count)]
-
-
-def _file_name(source: str) -> str:
-    """The last part of a path: the folders of somebody's machine are private."""
-    parts = [part for part in re.split(r"[/\\]", source) if part]
-    return "standard input" if source == "-" else parts[-1] if parts else source
 
 
 # Escaping

@@ -69,6 +69,7 @@ class _Fast:
             if text.isascii() or _UNSTABLE.search(text) is None:
                 encoded.append(self._encode_stable(text))
                 continue
+            # the library for parts with unstable characters, gigatoken for the parts between
             parts = [
                 self._slow.encode_chunks([part])[0]
                 if _UNSTABLE.search(part)
@@ -80,12 +81,9 @@ class _Fast:
 
     def _encode_stable(self, text: str) -> Ids:
         if self._fast is None or self._read > _RENEW_AFTER:
-            self._fast, self._read = self._make(), 0
+            import gigatoken  # an extra, loaded only where a text is prepared with it
+
+            self._fast, self._read = gigatoken.Tokenizer.from_json(self._json), 0
         self._read += len(text)
         ids: Ids = self._fast.encode(text).astype(np.int32)
         return ids
-
-    def _make(self) -> Any:
-        import gigatoken
-
-        return gigatoken.Tokenizer.from_json(self._json)
