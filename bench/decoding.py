@@ -1,7 +1,7 @@
-"""Greedy writing of one stream: step by step, or as one recorded step that a GPU plays again.
+"""Greedy decoding of one sequence: step by step, or with the step recorded as a CUDA graph.
 
-A recorded step (a CUDA graph) starts all its kernels at once, but may not change shape: so the
-cache is always full, and the mask hides what was not yet written.
+A CUDA graph launches all its kernels at once, but its shapes may not change, so it uses a static
+KV cache of full length whose unwritten positions are masked.
 """
 
 from collections.abc import Callable
@@ -13,51 +13,51 @@ from torch import Tensor
 from scriven.runtime import Runtime
 
 WAYS = ("growing", "still", "graph")
-"""A cache that grows; one that is full from the beginning; the same as a CUDA graph."""
+"""A growing KV cache; a static one of full length; the same as a CUDA graph."""
 
 
 def writer(
     way: str, task: Any, runtime: Runtime, prompt: Tensor, count: int
 ) -> Callable[[], list[Tensor]]:
-    """What writes `count` tokens after a prompt (1, T), each (1, 1), whenever it is called."""
+    """A function that generates `count` tokens, each (1, 1), after a prompt (1, T)."""
     if way == "growing":
         return lambda: _growing(task, runtime, prompt, count)
-    made = Still(task, runtime, prompt, count)
-    step = made.recorded() if way == "graph" else made.step
+    decoder = StaticDecoder(task, runtime, prompt, count)
+    step = decoder.recorded() if way == "graph" else decoder.step
 
     def write() -> list[Tensor]:
-        found = [made.restart()]
+        tokens = [decoder.restart()]
         for _ in range(count - 1):
             step()
-            found.append(made.token.clone())
-        return found
+            tokens.append(decoder.token.clone())
+        return tokens
 
     return torch.inference_mode()(write)
 
 
-class Still:
-    """A step whose shapes and places in memory stay the same; begins with the prompt read."""
+class StaticDecoder:
+    """A decoding step with constant shapes and addresses; the prompt is prefilled at first."""
 
     @torch.inference_mode()
     def __init__(self, task: Any, runtime: Runtime, prompt: Tensor, count: int) -> None:
-        self.task, self.runtime, self.room = task, runtime, prompt.size(1) + count
-        with runtime.autocast():  # which also tells the precision of the cache
-            self.state = task.backbone.new_cache(1, self.room)
+        self.task, self.runtime, self.length = task, runtime, prompt.size(1) + count
+        with runtime.autocast():  # sets the dtype of the cache as well
+            self.state = task.backbone.new_cache(1, self.length)
             self.first = task.logits(task.backbone(prompt, self.state)[:, -1:]).argmax(-1)
         self.begin = torch.full_like(self.first, prompt.size(1))
         self.token, self.at = self.first.clone(), self.begin.clone()
         """(1, 1): the last token, and its position."""
 
     def restart(self) -> Tensor:
-        """Back to the first token, which it tells; what was written since is hidden by the mask."""
+        """Returns to the first token; the mask hides what was generated since."""
         self.token.copy_(self.first)
         self.at.copy_(self.begin)
         return self.first
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Reads the last token and puts the next in its place."""
-        self.state.truncate(self.room - 1)
+        """Decodes the last token and replaces it with the next."""
+        self.state.truncate(self.length - 1)
         with self.runtime.autocast():
             hidden = self.task.backbone(self.token, self.state, self.at)
             self.token.copy_(self.task.logits(hidden).argmax(-1))
@@ -65,14 +65,14 @@ class Still:
 
     @torch.inference_mode()
     def recorded(self) -> Callable[[], None]:
-        """The same step as a CUDA graph; only on such a GPU."""
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(3):  # libraries choose their kernels before the recording
+        """The same step as a CUDA graph."""
+        side_stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side_stream):
+            for _ in range(3):  # warmup: libraries choose their kernels before the capture
                 self.restart()
                 self.step()
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(side_stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self.step()
@@ -83,9 +83,9 @@ class Still:
 def _growing(task: Any, runtime: Runtime, prompt: Tensor, count: int) -> list[Tensor]:
     with runtime.autocast():
         state = task.backbone.new_cache(1, prompt.size(1) + count)
-    now, found = prompt, list[Tensor]()
+    current, tokens = prompt, list[Tensor]()
     for _ in range(count):
         with runtime.autocast():
-            now = task.logits(task.backbone(now, state)[:, -1:]).argmax(-1)
-        found.append(now)
-    return found
+            current = task.logits(task.backbone(current, state)[:, -1:]).argmax(-1)
+        tokens.append(current)
+    return tokens

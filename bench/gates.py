@@ -1,32 +1,31 @@
-"""What must hold before a clock is started: the rival computes what we compute.
+"""Checks before any measurement: the peer computes the same as we do.
 
-Each function returns what it compared, for the row, or raises `GateFailed` with a sentence.
+Each function returns what it compared, for the row, or raises `GateFailed` with the reason.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 SIZE = 0.01
-"""Largest difference in the number of parameters, as a share."""
+"""Largest relative difference in the number of parameters."""
 LEARNT = 0.02
-"""Largest difference in the loss after training alike, as a share."""
+"""Largest relative difference of the loss after the same training."""
 DISTINCT = 12
-"""Different characters that texts must have to tell anything."""
+"""Distinct characters that texts must have to distinguish models."""
 EXACT, TABLES, ROUNDED = 1.0, 0.3, 0.05
-"""Share of characters that must be the same: in float32; in llama.cpp, whose GELU is a table of
-16-bit numbers; in fewer bits, where one rounding changes all that follows. Another model reaches
-about the inverse of the number of characters."""
+"""Fraction of characters that must be the same: in float32; in llama.cpp, whose GELU is a 16-bit
+lookup table; at lower precision, where one rounding changes everything that follows. A different
+model reaches about the inverse of the number of distinct characters."""
 SAME_GELU, OTHER_GELU = 1e-4, 2e-3
-"""Largest difference of the loss of one window, in nats, with the same weights."""
+"""Largest difference of a window's loss with the same weights, in nats."""
 
 
 class GateFailed(Exception):
-    """The two are not doing the same work; the text says where they part."""
+    """Two programs do not compute the same; the message says where they differ."""
 
 
 def same_size(name: str, theirs: int | None, ours: int) -> dict[str, Any]:
-    """Parameters within one in a hundred; None where a program does not tell, whose weights were
-    written from ours."""
+    """Parameters within 1 %; None where a program does not report them, and was given ours."""
     if theirs is not None and abs(theirs - ours) > SIZE * ours:
         raise GateFailed(f"{name} has {theirs:,} parameters where ours has {ours:,}")
     return {"parameters": theirs or ours}
@@ -35,11 +34,11 @@ def same_size(name: str, theirs: int | None, ours: int) -> dict[str, Any]:
 def same_losses(
     name: str, theirs: Sequence[float], ours: Sequence[float], bound: float
 ) -> dict[str, Any]:
-    """The loss of each held-out window with the same weights, in float32."""
+    """The loss of each validation window with the same weights, in float32."""
     if len(theirs) != len(ours):
         raise GateFailed(f"{name} measured {len(theirs)} windows where ours measured {len(ours)}")
     far = max(abs(one - other) for one, other in zip(theirs, ours, strict=True))
-    if not far <= bound:  # also where it is not a number
+    if not far <= bound:  # also if it is NaN
         raise GateFailed(
             f"{name} has other weights or another model: with the same weights the loss of a "
             f"window differs by {far:.2g} nats, and at most {bound:.2g} is allowed"
@@ -48,37 +47,37 @@ def same_losses(
 
 
 def same_learning(name: str, theirs: Sequence[float], ours: Sequence[float]) -> dict[str, Any]:
-    """The mean held-out loss after the same number of updates on the same batches."""
+    """The mean validation loss after the same number of steps on the same batches."""
     mean, base = sum(theirs) / len(theirs), sum(ours) / len(ours)
     if not abs(mean - base) <= LEARNT * base:
         raise GateFailed(
-            f"{name} learns otherwise: after the same updates its loss is {mean:.4f} and ours "
+            f"{name} trains differently: after the same steps its loss is {mean:.4f} and ours "
             f"{base:.4f}, more than {LEARNT:.0%} apart"
         )
     return {"loss_after": mean}
 
 
-def tell(texts: Sequence[str]) -> bool:
-    """Whether texts have letters enough, and differ, so that another model would write others."""
+def is_distinctive(texts: Sequence[str]) -> bool:
+    """Whether texts are diverse enough that another model would generate others."""
     return len(set("".join(texts))) >= DISTINCT and len(set(texts)) == len(texts)
 
 
-def telling(texts: Sequence[str]) -> None:
-    """Refuses texts that would be the same for any model."""
-    if not tell(texts):
-        raise GateFailed(f"these texts tell no model from another: {texts[0][:40]!r} ...")
+def check_distinctive(texts: Sequence[str]) -> None:
+    """Refuses texts that many models would generate."""
+    if not is_distinctive(texts):
+        raise GateFailed(f"these texts do not distinguish models: {texts[0][:40]!r} ...")
 
 
 def same_texts(
     name: str, theirs: Sequence[str], ours: Sequence[str], least: float
 ) -> dict[str, Any]:
-    """The likeliest continuations of some prompts: the share of characters before they part.
+    """Greedy continuations of the same prompts: the fraction of characters before they differ.
 
     Args:
-        least: 1 for letter by letter.
+        least: the smallest fraction that passes; 1 for identical texts.
     """
     if len(theirs) != len(ours):
-        raise GateFailed(f"{name} wrote {len(theirs)} texts where ours wrote {len(ours)}")
+        raise GateFailed(f"{name} generated {len(theirs)} texts where ours generated {len(ours)}")
     shares = [
         1.0 if one == other else agreement(one, other) / max(1, len(other))
         for one, other in zip(theirs, ours, strict=True)
@@ -86,13 +85,13 @@ def same_texts(
     mean = sum(shares) / len(shares)
     if mean < least:
         raise GateFailed(
-            f"{name} writes other texts: they part from ours after {mean:.0%} of their "
+            f"{name} generates other texts: they differ from ours after {mean:.0%} of their "
             f"characters, and {least:.0%} must be the same"
         )
     return {"same_text": round(mean, 4)}
 
 
 def agreement(one: str, other: str) -> int:
-    """Characters before two texts part."""
+    """Characters before two texts differ."""
     pairs = zip(one, other, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

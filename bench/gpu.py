@@ -1,14 +1,14 @@
-"""One GPU, one table: training, seconds to 1.4697 on tiny Shakespeare, and writing.
+"""One GPU: training speed, seconds to a loss of 1.4697 on tiny Shakespeare, and generation speed.
 
     python bench/gpu.py tinyshakespeare.txt
 
-- Training: tokens a second and model FLOP utilisation, the arithmetic of the model's products over
-  that of the measured bf16 product; eager and compiled, shapes of 10.6 and 124 M parameters.
+- Training: tokens per second and model FLOPs utilisation (MFU), relative to the measured rate of a
+  bfloat16 matmul; eager and compiled, shapes of 10.6 and 124 M parameters.
 - Seconds to 1.4697: `scriven train` with the shortest budget of a ladder that reaches it, whole
   process, without compile.
-- Writing: greedy tokens a second of one stream, step by step and as a CUDA graph.
+- Generation: greedy tokens per second of one sequence, step by step and as a CUDA graph.
 
-Without a GPU it says so and ends well. `--device cpu --tiny` tries the program.
+Without a GPU it says so and exits with 0. `--device cpu --tiny` tries the program.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import Any
 import decoding
 import rows
 import torch
-from material import find_text
+from inputs import find_text
 from race_to_loss import Ours
 
 from scriven import config, registry
@@ -38,12 +38,12 @@ from scriven.train.train_step import TrainStep
 
 TARGET = 1.4697
 LADDER = [8, 12, 16, 20, 25, 32, 40, 60, 90, 150]
-"""Seconds to try."""
+"""Budgets to try, in seconds."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A llama, and the rows of one update."""
+    """A llama, and the sequences per step."""
 
     name: str
     layers: int
@@ -68,7 +68,7 @@ TINY = (Shape("tiny", 2, 2, 32, 32, 65, 4),)
 
 
 def clock(device: torch.device, work: Callable[[], object], repeats: int) -> float:
-    """Median seconds of a piece of work, waited for to its end."""
+    """Median seconds of a function, device synchronized."""
     found = []
     for _ in range(repeats):
         _wait(device)
@@ -79,35 +79,35 @@ def clock(device: torch.device, work: Callable[[], object], repeats: int) -> flo
     return statistics.median(found)
 
 
-def product_rate(device: torch.device, size: int) -> float:
-    """FLOP/s of a square product in bfloat16."""
+def matmul_rate(device: torch.device, size: int) -> float:
+    """FLOP/s of a square matmul in bfloat16."""
     left, right = (torch.randn(size, size, device=device).bfloat16() for _ in range(2))
     left @ right
     return 2 * size**3 / clock(device, lambda: left @ right, 20)
 
 
 def training(shape: Shape, runtime: Runtime, compiled: bool, repeats: int) -> dict[str, Any]:
-    """Tokens a second of an update on random tokens, and the arithmetic of it."""
+    """Tokens and FLOPs per second of a training step on random tokens."""
     seed_everything(0)
     task = shape.build().to(runtime.device).train()
     settings = OptimSettings(optimizer="adamw", lr=1e-4)
     compiler = partial(torch.compile, dynamic=False) if compiled else None
     parallel = Parallel(task, SINGLE_PROCESS, runtime, RuntimeSettings(), compiler)
-    updater = TrainStep(parallel, Optimizers(task, settings), runtime, settings.grad_clip)
+    train_step = TrainStep(parallel, Optimizers(task, settings), runtime, settings.grad_clip)
     tokens = torch.randint(
         shape.vocab_size, (shape.rows, shape.context_length + 1), device=runtime.device
     )
     batch = Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
     for _ in range(3):
-        updater(batch, shape.rows, 1.0)
-    seconds = clock(runtime.device, lambda: updater(batch, shape.rows, 1.0), repeats)
+        train_step(batch, shape.rows, 1.0)
+    seconds = clock(runtime.device, lambda: train_step(batch, shape.rows, 1.0), repeats)
     each = flops_per_token(task)["training"]
     rate = shape.rows * shape.context_length / seconds
     return {"tokens_per_second": round(rate), "flops_per_second": each * rate}
 
 
-def writing(shape: Shape, runtime: Runtime, tokens: int, way: str) -> float:
-    """Greedy tokens a second after a short prompt; a graph is recorded before the clock starts."""
+def generation_rate(shape: Shape, runtime: Runtime, tokens: int, way: str) -> float:
+    """Greedy tokens per second after a short prompt; the graph is captured before timing."""
     seed_everything(0)
     task = shape.build().to(runtime.device).eval()
     prompt = torch.zeros(1, 8, dtype=torch.int64, device=runtime.device)
@@ -117,7 +117,7 @@ def writing(shape: Shape, runtime: Runtime, tokens: int, way: str) -> float:
 
 
 def seconds_to_loss(text: Path, work: Path) -> dict[str, Any] | None:
-    """The shortest budget with which the first seed reaches TARGET; None: not one of them."""
+    """The shortest budget with which the first seed reaches TARGET; None if none does."""
     ours = Ours(text, work, ["--runtime.compile=false"])
     for seconds in LADDER:
         ours.begin(seconds)
@@ -128,34 +128,37 @@ def seconds_to_loss(text: Path, work: Path) -> dict[str, Any] | None:
 
 
 def main() -> None:
-    asked = _arguments()
-    if asked.results is not None:
-        rows.RESULTS = asked.results
-    if asked.device == "cuda" and not torch.cuda.is_available():
-        print("no GPU here: nothing is measured (--device cpu --tiny tries the program)")
+    args = _arguments()
+    if args.results is not None:
+        rows.RESULTS = args.results
+    if args.device == "cuda" and not torch.cuda.is_available():
+        print("no GPU: nothing is measured (--device cpu --tiny tries the program)")
         return
-    runtime = choose_runtime(RuntimeSettings(device=asked.device, dtype="bfloat16"))
+    runtime = choose_runtime(RuntimeSettings(device=args.device, dtype="bfloat16"))
     name = torch.cuda.get_device_name() if runtime.device.type == "cuda" else "cpu"
-    limit = product_rate(runtime.device, 256 if asked.tiny else 8192)
-    here = {**rows.machine(), "device": name, "product_tflops": round(limit / 1e12, 2)}
-    for shape in TINY if asked.tiny else SHAPES:
-        for compiled in (False, True) if asked.compile else (False,):
-            found = training(shape, runtime, compiled, asked.repeats)
+    limit = matmul_rate(runtime.device, 256 if args.tiny else 8192)
+    machine_info = {**rows.machine(), "device": name, "product_tflops": round(limit / 1e12, 2)}
+    for shape in TINY if args.tiny else SHAPES:
+        for compiled in (False, True) if args.compile else (False,):
+            found = training(shape, runtime, compiled, args.repeats)
             share = round(found.pop("flops_per_second") / limit, 4)
             rows.write(
-                "one GPU, training", here, shape=shape.name, compiled=compiled, utilisation=share,
-                **found,
+                "one GPU, training", machine_info, shape=shape.name, compiled=compiled,
+                utilisation=share, **found,
             )  # fmt: skip
         for way in decoding.WAYS[: 3 if runtime.device.type == "cuda" else 2]:
-            speed = writing(shape, runtime, min(256, shape.context_length - 8), way)
+            speed = generation_rate(shape, runtime, min(256, shape.context_length - 8), way)
             rows.write(
-                "one GPU, writing", here, shape=shape.name, way=way,
+                "one GPU, writing", machine_info, shape=shape.name, way=way,
                 tokens_per_second=round(speed, 1),
             )  # fmt: skip
-    if not asked.tiny:
-        reached = seconds_to_loss(find_text(asked.text), asked.work.absolute())
+    if not args.tiny:
+        reached = seconds_to_loss(find_text(args.text), args.work.absolute())
         rows.write(
-            "one GPU, seconds to a loss", here, target=TARGET, **(reached or {"budget": None})
+            "one GPU, seconds to a loss",
+            machine_info,
+            target=TARGET,
+            **(reached or {"budget": None}),
         )
 
 

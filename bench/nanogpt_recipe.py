@@ -1,4 +1,4 @@
-"""nanoGPT's recipe for a processor, as its README gives it, run to its end by its own train.py.
+"""nanoGPT's CPU recipe, as in its README, run to its end by its own train.py.
 
 Its files are linked into a folder of ours, where the text is prepared as its prepare.py does.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contest import Rival
+from contest import Peer
 
 OPTIONS = [
     "--device=cpu", "--compile=False", "--eval_iters=20", "--log_interval=1", "--block_size=64",
@@ -22,16 +22,16 @@ LINE = re.compile(r"step (\d+): train loss [\d.]+, val loss ([\d.]+)")
 
 
 class Recipe:
-    """A run of the recipe at each turn.
+    """Runs the recipe at each turn.
 
     Args:
         python: an interpreter with torch.
         source: the user's copy of nanoGPT.
-        judge: a running rivals/nanogpt.py, to measure what was saved.
+        judge: a running peers/nanogpt.py, which evaluates the checkpoint.
     """
 
     def __init__(
-        self, python: Path, source: Path, text: Path, work: Path, judge: Rival, threads: int,
+        self, python: Path, source: Path, text: Path, work: Path, judge: Peer, threads: int,
         iterations: int,
     ) -> None:  # fmt: skip
         self.python, self.work, self.judge = python, work, judge
@@ -40,9 +40,9 @@ class Recipe:
         self.estimates: list[float] = []
         self.first: list[float | None] = []
         self.parameters = 0
-        self._lay_out(source, text)
+        self._prepare(source, text)
 
-    def _lay_out(self, source: Path, text: Path) -> None:
+    def _prepare(self, source: Path, text: Path) -> None:
         data = self.work / "data" / "shakespeare_char"
         data.mkdir(parents=True, exist_ok=True)
         for name in ("train.py", "model.py", "configurator.py", "config"):
@@ -85,18 +85,18 @@ class Recipe:
         self.estimates.append(last)
         saved = self.work / "out-shakespeare-char" / "ckpt.pt"
         tokens = self.work / "data" / "shakespeare_char" / "val.bin"
-        told = self.judge.ask("judge", checkpoint=str(saved), tokens=str(tokens))
-        self.losses.append(round(told["loss"], 4))
-        self.parameters = told["parameters"]
+        result = self.judge.ask("judge", checkpoint=str(saved), tokens=str(tokens))
+        self.losses.append(round(result["loss"], 4))
+        self.parameters = result["parameters"]
         return seconds
 
     def facts(self) -> dict[str, Any]:
-        """For its row."""
+        """The fields of its row."""
         return {
             "losses": self.losses,
             "own_estimates": self.estimates,
             "seconds_to_first_estimate_of_1.88": self.first,
             "how": f"its CPU recipe, {self.iterations:,} iterations",
-            "seeds": [1337],  # it has one, in its source
+            "seeds": [1337],  # fixed in its source
             "parameters": self.parameters,
         }

@@ -1,11 +1,11 @@
-"""Encoding a gigabyte: MB/s and memory of `scriven prepare`, and what ten kills change.
+"""`scriven prepare` on a gigabyte: MB/s, peak memory, and whether ten kills change the result.
 
     python bench/preparing.py --megabytes 1000
 
-The text is made up of the built-in plays, speech by speech in random order with a number to each,
-so that no two documents are the same. Memory is the peak of all processes together, looked at ten
-times a second. After the timing the command is killed ten times, at random moments, and gone on
-with; the outcome must have the hashes of the undisturbed one.
+The text consists of speeches of the built-in plays in random order, each document with a number, so
+that all are different. Memory is the peak of all processes together, sampled ten times per second.
+After the timing the command is killed ten times at random moments and resumed; the result must have
+the same hashes as the uninterrupted one.
 """
 
 import argparse
@@ -32,8 +32,8 @@ KINDS = {
 }
 
 
-def material(path: Path, megabytes: int, form: str) -> Path:
-    """A text of that size, as lines of .jsonl or as plain paragraphs."""
+def generate_text(path: Path, megabytes: int, form: str) -> Path:
+    """Writes a text of that size, as .jsonl rows or as plain paragraphs."""
     from scriven.data.corpora.shakespeare import plays
 
     speeches = [speech.text for play in plays() for speech in play.speeches]
@@ -57,28 +57,28 @@ def command(source: Path, out: Path, kind: str) -> list[str]:
 
 
 def measured(arguments: list[str]) -> tuple[dict[str, Any], float, float]:
-    """(what it says, seconds of the whole process, peak megabytes of it and its children)."""
+    """(its JSON, seconds of the whole process, peak megabytes of it and its children)."""
     began = time.perf_counter()
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     peak, done = [0.0], threading.Event()
 
-    def look() -> None:
+    def sample_memory() -> None:
         while not done.wait(0.1):
             peak[0] = max(peak[0], sum(map(memory, family(process.pid))))
 
-    watcher = threading.Thread(target=look)
+    watcher = threading.Thread(target=sample_memory)
     watcher.start()
-    told, _ = process.communicate()
+    output, _ = process.communicate()
     seconds = time.perf_counter() - began
     done.set()
     watcher.join()
     if process.returncode:
         raise SystemExit(f"failed with {process.returncode}")
-    return json.loads(told), seconds, peak[0]
+    return json.loads(output), seconds, peak[0]
 
 
 def family(process: int) -> Iterator[int]:
-    """A process and all that it started."""
+    """A process and all its descendants."""
     yield process
     with contextlib.suppress(OSError):
         for thread in Path(f"/proc/{process}/task").iterdir():
@@ -87,7 +87,7 @@ def family(process: int) -> Iterator[int]:
 
 
 def memory(process: int) -> float:
-    """Megabytes of its own: what is mapped from files counts once for all and is left out."""
+    """Anonymous memory in megabytes; file mappings are shared, and left out."""
     with contextlib.suppress(OSError, IndexError):  # one that has ended has no memory
         status = Path(f"/proc/{process}/status").read_text()
         return int(status.split("RssAnon:")[1].split()[0]) / 1000
@@ -95,13 +95,13 @@ def memory(process: int) -> float:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Of every file of a prepared folder."""
+    """SHA-256 of every file of a prepared folder."""
     facts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return {name: about["sha256"] for name, about in facts["files"].items()}
 
 
 def killed(arguments: list[str], kills: int, seconds: float) -> int:
-    """Runs it to its end in spite of kills at random moments; how many hit."""
+    """Kills the command at random moments and then runs it to its end; returns the kills."""
     draw, hit = random.Random(1), 0
     while hit < kills:
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, start_new_session=True)
@@ -124,24 +124,24 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--work", type=Path, help="a disk with room for four times the text")
     parser.add_argument("--results", type=Path, help="instead of bench/results.jsonl")
-    asked = parser.parse_args()
-    if asked.results is not None:
-        rows.RESULTS = asked.results
-    here = rows.machine()
-    with tempfile.TemporaryDirectory(dir=asked.work) as named:
+    args = parser.parse_args()
+    if args.results is not None:
+        rows.RESULTS = args.results
+    machine_info = rows.machine()
+    with tempfile.TemporaryDirectory(dir=args.work) as named:
         work = Path(named)
-        for form in asked.forms:
-            source = material(work / f"text.{form}", asked.megabytes, form)
-            for kind in asked.kinds:
+        for form in args.forms:
+            source = generate_text(work / f"text.{form}", args.megabytes, form)
+            for kind in args.kinds:
                 out = work / f"{form}-{kind}"
-                told, seconds, peak = measured(command(source, out, kind))
+                results, seconds, peak = measured(command(source, out, kind))
                 again = work / f"{form}-{kind}-killed"
-                hit = killed(command(source, again, kind), asked.kills, seconds)
+                hit = killed(command(source, again, kind), args.kills, seconds)
                 size = source.stat().st_size / 1e6
                 rows.write(
-                    "prepare", here, tokenizer=kind, form=form, megabytes=round(size),
+                    "prepare", machine_info, tokenizer=kind, form=form, megabytes=round(size),
                     seconds=round(seconds, 1), megabytes_per_second=round(size / seconds, 1),
-                    peak_megabytes=round(peak), tokens=told["train_tokens"], kills=hit,
+                    peak_megabytes=round(peak), tokens=results["train_tokens"], kills=hit,
                     equal=hashes(out) == hashes(again), seed=0,
                 )  # fmt: skip
 

@@ -1,9 +1,9 @@
-"""Two processes against one process with two threads: tokens a second at the same global batch.
+"""Two processes against one process with two threads: tokens per second at the same batch size.
 
     python bench/processes.py tinyshakespeare.txt
 
-Both are `scriven train` as a person types it; they take turns. Counted is the second half of the
-updates, from the times in metrics.jsonl, so that neither start nor evaluation weighs.
+Both are the plain `scriven train` command, interleaved. Only the second half of the steps counts,
+by the times in metrics.jsonl, so that start-up and evaluation do not matter.
 """
 
 import argparse
@@ -19,18 +19,18 @@ from typing import Any
 import rows
 import torch
 from contest import interleave, ratios, summarise
-from material import find_text
+from inputs import find_text
 
 SHAPES = {
     "0.8M": ("--model.layers=4", "--model.heads=4", "--model.d_model=128"),
     "10.6M": ("--model.layers=6", "--model.heads=6", "--model.d_model=384"),
 }
 BATCH = {"0.8M": 32, "10.6M": 32}
-"""Rows of 256 characters in an update."""
+"""Sequences of 256 characters per step."""
 
 
 def rate(metrics: Path) -> float:
-    """Tokens a second over the second half of a run's updates."""
+    """Tokens per second over the second half of a run's steps."""
     events = map(json.loads, metrics.read_text(encoding="utf-8").splitlines())
     steps = [event for event in events if event["event"] == "step"]
     first, last = steps[len(steps) // 2], steps[-1]
@@ -39,7 +39,7 @@ def rate(metrics: Path) -> float:
 
 
 def train(text: Path, shape: str, steps: int, processes: int, mode: str) -> float:
-    """Tokens a second of a run."""
+    """Trains, and returns tokens per second."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = [
             "-m",
@@ -76,18 +76,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--results", type=Path, help="instead of bench/results.jsonl")
-    asked = parser.parse_args()
-    if asked.results is not None:
-        rows.RESULTS = asked.results
-    text, here = find_text(asked.text), rows.machine()
-    for shape in asked.shapes:
+    args = parser.parse_args()
+    if args.results is not None:
+        rows.RESULTS = args.results
+    text, machine_info = find_text(args.text), rows.machine()
+    for shape in args.shapes:
         turns: dict[str, Callable[[], float]] = {}
         for name, processes, mode in (("threads", 1, ""), ("ddp", 2, "ddp"), ("fsdp", 2, "fsdp")):
-            turns[name] = _turn(text, shape, asked.steps, processes, mode)
-        found = interleave(turns, asked.repeats)
+            turns[name] = _turn(text, shape, args.steps, processes, mode)
+        found = interleave(turns, args.repeats)
         against: dict[str, Any] = ratios(found, "threads")
         rows.write(
-            "two processes against two threads", here, shape=shape, steps=asked.steps,
+            "two processes against two threads", machine_info, shape=shape, steps=args.steps,
             tokens_per_second={name: summarise(values) for name, values in found.items()},
             ratio={name: round(value, 3) for name, value in against.items()},
             batch=BATCH[shape], contest_threads=torch.get_num_threads(), seed=1,

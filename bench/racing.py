@@ -1,5 +1,5 @@
-"""What every contest does with its entries: start them, find each one's best settings, drop those
-that fail a gate, and let the others take turns."""
+"""The steps of every contest: start the entries, find the best settings of each, drop those that
+fail a gate, and let the others take turns."""
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -7,25 +7,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contest import Rival, RivalFailed
+from contest import Peer, PeerFailed
 from entries import OURS, Entry
 from gates import GateFailed
 
 
 @dataclass
 class Contestant:
-    """A running entry and what is known of it."""
+    """A running entry, its settings and facts."""
 
     entry: Entry
-    rival: Rival
+    peer: Peer
     settings: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
-    """For its row: parameters, versions, what the gates measured, what was tried."""
+    """For its row: parameters, versions, results of the gates, settings that were tried."""
 
 
 @dataclass
 class Contest:
-    """The contestants still in; ours is the first."""
+    """The contestants that passed so far; ours is the first."""
 
     stack: ExitStack
     field: list[Contestant]
@@ -37,51 +37,51 @@ class Contest:
         return self.field[0]
 
     def each(self, work: Callable[[Contestant], None]) -> None:
-        """Does it with every contestant; one that cannot, or fails a gate, is out.
+        """Calls `work` with every contestant; one that fails, or fails a gate, is removed.
 
         Raises:
-            RivalFailed, GateFailed: it is ours.
+            PeerFailed, GateFailed: if that one is ours.
         """
         for one in list(self.field):
             try:
                 work(one)
-            except (RivalFailed, GateFailed) as error:
+            except (PeerFailed, GateFailed) as error:
                 if one is self.field[0]:
                     raise
                 print(f"OUT: {error}", flush=True)
                 self.failures.append(str(error))
                 self.field.remove(one)
-                one.rival.close()
+                one.peer.close()
 
 
 def enter(stack: ExitStack, entries: Iterable[Entry], work: Path, threads: int) -> Contest:
-    """Starts everybody; they wait, stopped, until they are asked."""
+    """Starts all entries; they are stopped until their first request."""
     found = []
     for entry in entries:
         log = work / f"{entry.name.replace(', ', '-')}.log"
-        rival = Rival(entry.name, entry.command, log, threads, entry.environment)
-        found.append(Contestant(entry, stack.enter_context(rival)))
+        peer = Peer(entry.name, entry.command, log, threads, entry.environment)
+        found.append(Contestant(entry, stack.enter_context(peer)))
     return Contest(stack, found, [])
 
 
 def prepare(one: Contestant, run: Path, **request: Any) -> None:
-    """With the settings that were chosen; what it says of itself goes into its row."""
+    """Prepares with the chosen settings; parameters, versions and dtype go into its row."""
     folder = str(one.entry.folder or run)
-    told = one.rival.ask("prepare", folder=folder, **{**request, **one.settings})
-    one.facts.update({name: told[name] for name in ("parameters", "versions", "dtype")})
-    if told.get("system"):
-        one.facts["system"] = told["system"]
+    answer = one.peer.ask("prepare", folder=folder, **{**request, **one.settings})
+    one.facts.update({name: answer[name] for name in ("parameters", "versions", "dtype")})
+    if answer.get("system"):
+        one.facts["system"] = answer["system"]
 
 
 def choose(one: Contestant, attempt: Callable[[Contestant], float]) -> None:
-    """Tries each of its settings, then the fastest of them with torch.compile where the entry says
-    so, and keeps the fastest; nothing is tried where there is no choice.
+    """Tries each of its settings, then the fastest with torch.compile if the entry compiles, and
+    keeps the fastest; does nothing if there is only one choice.
 
     Args:
         attempt: prepares with `one.settings` and returns seconds.
 
     Raises:
-        RivalFailed: none of them works.
+        PeerFailed: no settings work.
     """
     if len(one.entry.choices) == 1 and not one.entry.compiles:
         one.settings = one.entry.choices[0]
@@ -93,10 +93,10 @@ def choose(one: Contestant, attempt: Callable[[Contestant], float]) -> None:
             one.settings = settings
             try:
                 tried.append((attempt(one), settings))
-            except RivalFailed as error:
-                if one.rival.process.poll() is not None or (not tried and settings is choices[-1]):
+            except PeerFailed as error:
+                if one.peer.process.poll() is not None or (not tried and settings is choices[-1]):
                     raise
-                print(f"passed over: {error}", flush=True)
+                print(f"skipped: {error}", flush=True)
         one.settings = min(tried, key=lambda each: each[0])[1]
 
     attempt_all(one.entry.choices)

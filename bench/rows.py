@@ -1,4 +1,4 @@
-"""What every benchmark writes: one row per measurement, with machine, versions and commit."""
+"""Appends rows to bench/results.jsonl: one per measurement, with machine, versions and commit."""
 
 import json
 import platform
@@ -17,7 +17,7 @@ RESULTS = Path(__file__).with_name("results.jsonl")
 
 
 def machine() -> dict[str, Any]:
-    """The measured machine and the code that ran on it."""
+    """The machine and the versions of the code that ran on it."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -36,9 +36,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(what: str, here: dict[str, Any], **figures: Any) -> dict[str, Any]:
-    """Appends a row to RESULTS and shows it; returns it."""
-    row = {"what": what, **figures, **here}
+def write(what: str, machine_info: dict[str, Any], **figures: Any) -> dict[str, Any]:
+    """Appends a row to RESULTS, prints it and returns it."""
+    row = {"what": what, **figures, **machine_info}
     with RESULTS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
     print(json.dumps({"what": what, **figures}), flush=True)

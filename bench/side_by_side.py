@@ -1,12 +1,12 @@
-"""Training steps and writing against nanoGPT, transformers, LitGPT, llama.cpp and CTranslate2, in
-one run: A B A B, two threads each, only one of them running at a time.
+"""Training steps and generation beside nanoGPT, transformers, LitGPT, llama.cpp and CTranslate2 in
+one run: interleaved A B A B, two threads each, only one program running at a time.
 
     make bench-env
     python bench/side_by_side.py tinyshakespeare.txt --nanogpt ~/nanoGPT
     python bench/side_by_side.py tinyshakespeare.txt --nanogpt ~/nanoGPT --short
 
 Each figure is a row of bench/results.jsonl; `python bench/table.py` shows them. Exits with 1 where
-a rival failed a gate. docs/benchmarks.md says what is fair here and what is not.
+a peer failed a gate. docs/benchmarks.md says what is fair here and what is not.
 """
 
 import argparse
@@ -14,46 +14,46 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import generation_race
 import rows
 import table
 import torch
 import training_race
-import writing_race
-from entries import RIVALS, ROOT, House
-from material import BABY, SMALL, TINY, Shape, find_text
+from entries import PEERS, ROOT, Setup
+from inputs import BABY, SMALL, TINY, Shape, find_text
 
 
 def main() -> int:
-    asked = _arguments()
-    if asked.results is not None:
-        rows.RESULTS = asked.results
-    torch.set_num_threads(asked.threads)
-    text, work = find_text(asked.text), asked.work.absolute()
+    args = _arguments()
+    if args.results is not None:
+        rows.RESULTS = args.results
+    torch.set_num_threads(args.threads)
+    text, work = find_text(args.text), args.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    quick = asked.short or asked.tiny
-    compile = asked.compile or not (quick or asked.eager)
-    house = House(asked.rivals, asked.nanogpt, compile)
-    here = rows.machine()
+    quick = args.short or args.tiny
+    compile = args.compile or not (quick or args.eager)
+    setup = Setup(args.peers, args.nanogpt, compile)
+    machine_info = rows.machine()
     made: list[dict[str, Any]] = []
     failures: list[str] = []
-    common = {"text": text, "work": work, "here": here}
-    if asked.only in (None, "training"):
-        terms = _training_terms(asked, quick)
+    common = {"text": text, "work": work, "machine_info": machine_info}
+    if args.only in (None, "training"):
+        terms = _training_terms(args, quick)
         for arch, dropout in [("gpt2", 0.0), ("gpt2", 0.2), ("llama", 0.0)]:
-            if (asked.short and dropout) or asked.arch not in (None, arch):
+            if (args.short and dropout) or args.arch not in (None, arch):
                 continue
-            shape = TINY if asked.tiny else BABY
-            found = training_race.race(house, shape, arch, dropout, terms, **common)
+            shape = TINY if args.tiny else BABY
+            found = training_race.race(setup, shape, arch, dropout, terms, **common)
             made, failures = made + found[0], failures + found[1]
-    if asked.only != "training":
-        for shape, arch, dtype, together in _writing_contests(asked):
-            wanted = (asked.shape, shape.name), (asked.arch, arch), (asked.bits, dtype)
+    if args.only != "training":
+        for shape, arch, dtype, together in _generation_contests(args):
+            wanted = (args.shape, shape.name), (args.arch, arch), (args.bits, dtype)
             if any(name not in (None, own) for name, own in wanted):
                 continue
-            if asked.only not in (None, "together" if together else "writing"):
+            if args.only not in (None, "together" if together else "writing"):
                 continue
-            race_terms = _writing_terms(asked, shape, quick, together)
-            found = writing_race.race(house, shape, arch, dtype, race_terms, **common)
+            race_terms = _generation_terms(args, shape, quick, together)
+            found = generation_race.race(setup, shape, arch, dtype, race_terms, **common)
             made, failures = made + found[0], failures + found[1]
     print("\n" + table.contests(made))
     for sentence in failures:
@@ -61,23 +61,23 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def _training_terms(asked: argparse.Namespace, quick: bool) -> training_race.Terms:
-    """An update is of 64 windows, as nanoGPT's recipe has it; fewer where time is short."""
+def _training_terms(args: argparse.Namespace, quick: bool) -> training_race.Terms:
+    """A step has 64 sequences, as in nanoGPT's recipe; fewer in a short run."""
     total = 8 if quick else 64
     return training_race.Terms(
         rows=total, micro=[total] if quick else [64, 16, 8], gate_steps=3 if quick else 5,
-        steps=1, repeats=asked.repeats or (3 if asked.short else 5), windows=8,
-        threads=asked.threads, seed=asked.seed,
+        steps=1, repeats=args.repeats or (3 if args.short else 5), windows=8,
+        threads=args.threads, seed=args.seed,
     )  # fmt: skip
 
 
-def _writing_contests(asked: argparse.Namespace) -> list[tuple[Shape, str, str, bool]]:
-    """(shape, architecture, precision, many prompts at once)."""
-    if asked.tiny:
+def _generation_contests(args: argparse.Namespace) -> list[tuple[Shape, str, str, bool]]:
+    """(shape, architecture, precision, whether prompts are batched)."""
+    if args.tiny:
         one = [(TINY, arch, "float32", False) for arch in ("gpt2", "llama")]
         return [*one, (TINY, "gpt2", "bfloat16", False), (TINY, "gpt2", "int8", False),
                 (TINY, "gpt2", "float32", True)]  # fmt: skip
-    if asked.short:
+    if args.short:
         return [(BABY, "gpt2", "float32", False), (BABY, "gpt2", "float32", True)]
     found = [
         (shape, arch, dtype, False)
@@ -88,17 +88,17 @@ def _writing_contests(asked: argparse.Namespace) -> list[tuple[Shape, str, str, 
     return found + [(BABY, "gpt2", dtype, True) for dtype in ("float32", "bfloat16")]
 
 
-def _writing_terms(
-    asked: argparse.Namespace, shape: Shape, quick: bool, together: bool
-) -> writing_race.Terms:
-    room = shape.context_length - 16
-    tokens = min(room, 48 if quick else 240 if shape is not SMALL else 128)
-    repeats = asked.repeats or (3 if asked.short else 5)
-    plain = {"repeats": repeats, "threads": asked.threads, "seed": asked.seed}
+def _generation_terms(
+    args: argparse.Namespace, shape: Shape, quick: bool, together: bool
+) -> generation_race.Terms:
+    longest = shape.context_length - 16
+    tokens = min(longest, 48 if quick else 240 if shape is not SMALL else 128)
+    repeats = args.repeats or (3 if args.short else 5)
+    plain = {"repeats": repeats, "threads": args.threads, "seed": args.seed}
     if together:
         tokens = min(tokens, shape.context_length - 40)
-        return writing_race.Terms(tokens, least=8, most=40, count=32, **plain)
-    return writing_race.Terms(tokens, **plain)
+        return generation_race.Terms(tokens, least=8, most=40, count=32, **plain)
+    return generation_race.Terms(tokens, **plain)
 
 
 def _arguments() -> argparse.Namespace:
@@ -107,7 +107,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("text", nargs="?", default="tinyshakespeare")
     parser.add_argument("--nanogpt", type=Path, help="a folder with nanoGPT's model.py")
-    parser.add_argument("--rivals", type=Path, default=RIVALS, help="their Python interpreter")
+    parser.add_argument(
+        "--peers", type=Path, default=PEERS, help="the Python interpreter of the peers"
+    )
     parser.add_argument(
         "--only", choices=["training", "writing", "together"], help="together: 32 prompts at once"
     )

@@ -22,7 +22,7 @@ def help_seconds() -> float:
 
 
 def first_step_seconds(text: str) -> float:
-    """From starting the process to the end of the first update, as the run itself logs it."""
+    """From starting the process to the end of the first step, as the run logs it."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = [sys.executable, "-m", "scriven", "train", text, "--budget", "2steps"]
@@ -42,17 +42,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", nargs="?", default="tinyshakespeare")
     parser.add_argument("--repeats", type=int, default=7)
-    asked = parser.parse_args()
-    here = machine()
+    args = parser.parse_args()
+    machine_info = machine()
     for what, measure in (
         ("help", help_seconds),
-        ("first step", lambda: first_step_seconds(asked.text)),
+        ("first step", lambda: first_step_seconds(args.text)),
     ):
         measure()  # warms the disk cache
-        values = [measure() for _ in range(asked.repeats)]
+        values = [measure() for _ in range(args.repeats)]
         write(
             what,
-            here,
+            machine_info,
             seconds_median=round(statistics.median(values), 3),
             seconds_min=round(min(values), 3),
             seconds_max=round(max(values), 3),

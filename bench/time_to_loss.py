@@ -1,5 +1,5 @@
-"""Validation loss after a wall-clock budget, as a whole process: import, preparation, training,
-evaluation, report and all.
+"""Validation loss after a wall-clock budget, of the whole process: import, preparation, training,
+evaluation and report.
 
     python bench/time_to_loss.py tinyshakespeare.txt --budgets 1m 3m --seeds 1 2 3
 """
@@ -21,14 +21,14 @@ def main() -> None:
     parser.add_argument("--budgets", nargs="+", default=["1m", "3m"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--tokenizer", default="char")
-    asked = parser.parse_args()
-    here = machine()
-    for budget in asked.budgets:
-        for seed in asked.seeds:
+    args = parser.parse_args()
+    machine_info = machine()
+    for budget in args.budgets:
+        for seed in args.seeds:
             with tempfile.TemporaryDirectory() as folder:
                 command = [
-                    sys.executable, "-m", "scriven", "train", asked.text, "--budget", budget,
-                    "--tokenizer.kind", asked.tokenizer, "--seed", str(seed),
+                    sys.executable, "-m", "scriven", "train", args.text, "--budget", budget,
+                    "--tokenizer.kind", args.tokenizer, "--seed", str(seed),
                     "--out", str(Path(folder) / "run"), "--json", "--quiet",
                 ]  # fmt: skip
                 began = time.perf_counter()
@@ -39,9 +39,9 @@ def main() -> None:
                     "tokens", "tokens_per_second", "parameters", "best_step")  # fmt: skip
             write(
                 "time to loss",
-                here,
-                text=Path(asked.text).name,
-                tokenizer=asked.tokenizer,
+                machine_info,
+                text=Path(args.text).name,
+                tokenizer=args.tokenizer,
                 budget=budget,
                 seed=seed,
                 whole_process_seconds=round(whole, 1),

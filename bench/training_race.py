@@ -1,7 +1,7 @@
-"""The time of a training step, side by side: the same weights, batches, optimizer and mathematics.
+"""Time per training step, beside peers: the same weights, batches, optimizer and computation.
 
-Gates, in this order: parameters within 1 %; the same loss on held-out windows before training, one
-by one; after the same updates the same mean loss within 2 %. Only then is a clock started.
+Gates, in this order: parameters within 1 %; the same loss on each validation window before
+training; the same mean loss within 2 % after the same steps. Only then are steps timed.
 """
 
 from contextlib import ExitStack
@@ -12,8 +12,8 @@ from typing import Any
 import gates
 import racing
 from contest import interleave, ratios, summarise
-from entries import House, training
-from material import Shape, encode, make_run, write_batches
+from entries import Setup, training
+from inputs import Shape, encode, make_run, write_batches
 from racing import Contest, Contestant
 from rows import write
 
@@ -25,15 +25,15 @@ from scriven.runs.metadata import read_metadata
 
 @dataclass(frozen=True)
 class Terms:
-    """How a race is run."""
+    """The settings of a race."""
 
     rows: int
-    """Of an update."""
+    """Sequences per step."""
     micro: list[int]
-    """Rows at once that are tried."""
+    """Micro-batch sizes to try."""
     gate_steps: int
     steps: int
-    """Updates in a turn."""
+    """Steps per turn."""
     repeats: int
     windows: int
     threads: int
@@ -41,7 +41,7 @@ class Terms:
 
 
 def flops(run: Path) -> int:
-    """Floating-point operations of training on one token."""
+    """FLOPs of training on one token."""
     record = read_metadata(run)
     module = registry.module("scriven.models", record["architecture"])
     config = replace(module.Config(), record["model"], "model")
@@ -50,21 +50,21 @@ def flops(run: Path) -> int:
 
 
 def race(
-    house: House, shape: Shape, arch: str, dropout: float, terms: Terms, text: Path, work: Path,
-    here: dict[str, Any],
+    setup: Setup, shape: Shape, arch: str, dropout: float, terms: Terms, text: Path, work: Path,
+    machine_info: dict[str, Any],
 ) -> tuple[list[dict[str, Any]], list[str]]:  # fmt: skip
-    """Rows, one for each that passed, and why others did not."""
+    """(one row per contestant that passed, messages of those that failed)."""
     run = make_run(shape, arch, text, work)
-    updates = terms.gate_steps + 2 + terms.steps * (terms.repeats + 1)
+    steps = terms.gate_steps + 2 + terms.steps * (terms.repeats + 1)
     data = write_batches(
-        encode(run, text), shape.context_length, terms.rows, updates, terms.windows, terms.seed,
+        encode(run, text), shape.context_length, terms.rows, steps, terms.windows, terms.seed,
         work / f"batches-{shape.context_length}-{terms.rows}",
     )  # fmt: skip
     request = {"data": str(data), "dropout": dropout, "seed": terms.seed, "threads": terms.threads}
     with ExitStack() as stack:
-        entries = training(house, arch, dropout, terms.micro)
+        entries = training(setup, arch, dropout, terms.micro)
         contest = racing.enter(stack, entries, work, terms.threads)
-        _settle(contest, run, request)
+        _choose_settings(contest, run, request)
         _gate(contest, terms)
         turns = {one.entry.name: _turn(one, terms.steps) for one in contest.field}
         found = interleave(turns, terms.repeats)
@@ -75,23 +75,23 @@ def race(
         seconds = summarise(found[one.entry.name])
         rate = tokens / seconds["median"]
         row = write(
-            "training step", here, rival=one.entry.name, shape=shape.name, arch=arch,
+            "training step", machine_info, rival=one.entry.name, shape=shape.name, arch=arch,
             dropout=dropout, tokens=tokens, seconds=seconds, tokens_per_second=round(rate, 1),
             ratio=round(times[one.entry.name], 3), repeats=terms.repeats, steps=terms.steps,
-            share_of_bfloat16=round(rate * cost / 1e9 / here["bfloat16_gflops"], 4),
+            share_of_bfloat16=round(rate * cost / 1e9 / machine_info["bfloat16_gflops"], 4),
             settings=one.settings, seed=terms.seed, contest_threads=terms.threads, **one.facts,
         )  # fmt: skip
         made.append(row)
     return made, contest.failures
 
 
-def _settle(contest: Contest, run: Path, request: dict[str, Any]) -> None:
-    """Each with its fastest settings, ready to begin."""
+def _choose_settings(contest: Contest, run: Path, request: dict[str, Any]) -> None:
+    """Prepares each contestant with its fastest settings."""
 
     def attempt(one: Contestant) -> float:
         racing.prepare(one, run, **request)
-        one.rival.ask("step", count=1)
-        return float(one.rival.ask("step", count=1)["seconds"])
+        one.peer.ask("step", count=1)
+        return float(one.peer.ask("step", count=1)["seconds"])
 
     def ready(one: Contestant) -> None:
         racing.choose(one, attempt)
@@ -106,7 +106,7 @@ def _gate(contest: Contest, terms: Terms) -> None:
     after: list[float] = []
 
     def same_start(one: Contestant) -> None:
-        losses = one.rival.ask("loss")["losses"]
+        losses = one.peer.ask("loss")["losses"]
         if one is ours:
             before.extend(losses)
         parameters = one.facts["parameters"]
@@ -114,8 +114,8 @@ def _gate(contest: Contest, terms: Terms) -> None:
         one.facts |= gates.same_losses(one.entry.name, losses, before, one.entry.bound)
 
     def same_end(one: Contestant) -> None:
-        one.rival.ask("step", count=terms.gate_steps)
-        losses = one.rival.ask("loss")["losses"]
+        one.peer.ask("step", count=terms.gate_steps)
+        losses = one.peer.ask("loss")["losses"]
         if one is ours:
             after.extend(losses)
         one.facts |= gates.same_learning(one.entry.name, losses, after)
@@ -125,4 +125,4 @@ def _gate(contest: Contest, terms: Terms) -> None:
 
 
 def _turn(one: Contestant, steps: int) -> Any:
-    return lambda: one.rival.ask("step", count=steps)["seconds"] / steps
+    return lambda: one.peer.ask("step", count=steps)["seconds"] / steps

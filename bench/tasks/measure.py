@@ -38,12 +38,12 @@ def measure(name: str, data: Path, out: Path, seed: int, threads: int) -> dict[s
     """One row."""
     recipe = RECIPES[name]
     known = {"data": str(data), "out": str(out)}
-    dials = [f"--seed={seed}", f"--runtime.threads={threads}", "--quiet"]
+    flags = [f"--seed={seed}", f"--runtime.threads={threads}", "--quiet"]
     base, tuned = out / f"{name}-{seed}-base", out / f"{name}-{seed}"
     middle = out / f"{name}-{seed}-between" if recipe.between else base
-    first = ["train", *_words(recipe.pretrain, known), "--out", str(base), *dials]
-    between = ["finetune", str(base), *_words(recipe.between, known), "--out", str(middle), *dials]
-    second = ["finetune", str(middle), *_words(recipe.finetune, known), "--out", str(tuned), *dials]
+    first = ["train", *_words(recipe.pretrain, known), "--out", str(base), *flags]
+    between = ["finetune", str(base), *_words(recipe.between, known), "--out", str(middle), *flags]
+    second = ["finetune", str(middle), *_words(recipe.finetune, known), "--out", str(tuned), *flags]
     if recipe.control:
         second.append("--control")
     row: dict[str, Any] = {
@@ -119,9 +119,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    asked = parser.parse_args()
-    for name in RECIPES if asked.task == "all" else [asked.task]:
-        row = measure(name, asked.data, asked.out, asked.seed, asked.threads)
+    args = parser.parse_args()
+    for name in RECIPES if args.task == "all" else [args.task]:
+        row = measure(name, args.data, args.out, args.seed, args.threads)
         with RESULTS.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row["scores"], indent=2), flush=True)

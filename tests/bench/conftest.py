@@ -13,14 +13,14 @@ sys.path.insert(0, str(BENCH))
 
 from entries import Entry  # noqa: E402
 
-FAKE = Path(__file__).with_name("fake_rival.py")
+FAKE_PEER = Path(__file__).with_name("fake_peer.py")
 
 Enter = Callable[..., Any]
 
 
 @pytest.fixture
 def fake(tmp_path: Path) -> Callable[..., Entry]:
-    """An entry of the fake rival: name, seed of its weights, seconds of a step, choices."""
+    """An entry of the fake peer: name, seed of its weights, seconds of a step, choices."""
 
     def make(
         name: str,
@@ -28,7 +28,7 @@ def fake(tmp_path: Path) -> Callable[..., Entry]:
         slowness: float = 0.02,
         choices: list[dict[str, Any]] | None = None,
     ) -> Entry:
-        command = [sys.executable, str(FAKE), str(tmp_path), name, str(seed), str(slowness)]
+        command = [sys.executable, str(FAKE_PEER), str(tmp_path), name, str(seed), str(slowness)]
         return Entry(name, command, choices or [{}])
 
     return make

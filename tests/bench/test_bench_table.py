@@ -1,4 +1,4 @@
-"""The tables of benchmarks are made from rows alone, the newest of each kind."""
+"""The benchmark tables are made from rows alone, the newest of each kind."""
 
 import json
 import re
@@ -40,13 +40,13 @@ def test_without_rows_it_says_so() -> None:
     assert table.page([]) == table.NOTHING
 
 
-def test_only_what_is_between_the_marks_is_replaced() -> None:
-    page = f"before\n{table.SPECIAL_TOKENS[0]}\nold\n{table.SPECIAL_TOKENS[1]}\nafter"
+def test_only_the_text_between_the_markers_is_replaced() -> None:
+    page = f"before\n{table.MARKERS[0]}\nold\n{table.MARKERS[1]}\nafter"
     assert (
-        table.put(page, "new")
-        == f"before\n{table.SPECIAL_TOKENS[0]}\nnew\n{table.SPECIAL_TOKENS[1]}\nafter"
+        table.replace_tables(page, "new")
+        == f"before\n{table.MARKERS[0]}\nnew\n{table.MARKERS[1]}\nafter"
     )
-    assert table.put(table.put(page, "new"), "old") == page
+    assert table.replace_tables(table.replace_tables(page, "new"), "old") == page
 
 
 def test_rows_of_other_benchmarks_do_not_disturb() -> None:
@@ -56,7 +56,7 @@ def test_rows_of_other_benchmarks_do_not_disturb() -> None:
 
 def test_the_page_has_the_place_for_the_tables() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    before, after = page.index(table.SPECIAL_TOKENS[0]), page.index(table.SPECIAL_TOKENS[1])
+    before, after = page.index(table.MARKERS[0]), page.index(table.MARKERS[1])
     assert 0 < before < after
 
 

@@ -1,4 +1,4 @@
-"""Contestants take turns, only one runs at a time, and whoever computes something else is out."""
+"""Contestants take turns, only one runs at a time, and one that computes something else is out."""
 
 import time
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import racing
 import training_race
-from contest import RivalFailed, interleave, ratios, summarise
+from contest import PeerFailed, interleave, ratios, summarise
 from entries import Entry
-from gates import GateFailed, same_texts, telling
+from gates import GateFailed, check_distinctive, same_texts
 
-Fake = Callable[..., Entry]
+FakePeer = Callable[..., Entry]
 TERMS = training_race.Terms(
     rows=4, micro=[4], gate_steps=2, steps=1, repeats=5, windows=8, threads=1, seed=1
 )
@@ -24,7 +24,7 @@ def ticks(folder: Path, name: str) -> int:
 
 
 def test_turns_interleave_and_the_ratio_is_that_of_the_medians(
-    fake: Fake, stack: ExitStack, tmp_path: Path
+    fake: FakePeer, stack: ExitStack, tmp_path: Path
 ) -> None:
     entries = [fake("scriven", slowness=0.01), fake("B", slowness=0.03)]
     contest = racing.enter(stack, entries, tmp_path, 1)
@@ -41,11 +41,11 @@ def test_a_slow_minute_hits_both_and_leaves_the_ratio() -> None:
     assert ratios(found, "A")["B"] == 2
 
 
-def test_who_is_not_asked_does_not_run(fake: Fake, stack: ExitStack, tmp_path: Path) -> None:
+def test_who_is_not_asked_does_not_run(fake: FakePeer, stack: ExitStack, tmp_path: Path) -> None:
     contest = racing.enter(stack, [fake("scriven"), fake("B", slowness=0.3)], tmp_path, 1)
     contest.each(lambda one: racing.prepare(one, tmp_path))
     before = ticks(tmp_path, "scriven"), ticks(tmp_path, "B")
-    contest.field[1].rival.ask("step", count=1)
+    contest.field[1].peer.ask("step", count=1)
     after = ticks(tmp_path, "scriven"), ticks(tmp_path, "B")
     assert after[0] == before[0], "an idle thread spun"
     assert after[1] > before[1], "the test would see it"
@@ -55,7 +55,7 @@ def test_who_is_not_asked_does_not_run(fake: Fake, stack: ExitStack, tmp_path: P
     assert ticks(tmp_path, "B") == settled
 
 
-def test_the_same_weights_pass_the_gates(fake: Fake, stack: ExitStack, tmp_path: Path) -> None:
+def test_the_same_weights_pass_the_gates(fake: FakePeer, stack: ExitStack, tmp_path: Path) -> None:
     contest = racing.enter(stack, [fake("scriven"), fake("B")], tmp_path, 1)
     contest.each(lambda one: racing.prepare(one, tmp_path))
     training_race._gate(contest, TERMS)
@@ -64,7 +64,7 @@ def test_the_same_weights_pass_the_gates(fake: Fake, stack: ExitStack, tmp_path:
 
 
 def test_planted_bug_other_weights_are_out_before_any_clock_is_started(
-    fake: Fake, stack: ExitStack, tmp_path: Path
+    fake: FakePeer, stack: ExitStack, tmp_path: Path
 ) -> None:
     contest = racing.enter(stack, [fake("scriven"), fake("B"), fake("C", seed=1)], tmp_path, 1)
     contest.each(lambda one: racing.prepare(one, tmp_path))
@@ -74,29 +74,29 @@ def test_planted_bug_other_weights_are_out_before_any_clock_is_started(
 
 
 def test_planted_bug_other_learning_is_out(
-    fake: Fake, stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake: FakePeer, stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contest = racing.enter(stack, [fake("scriven"), fake("B")], tmp_path, 1)
     contest.each(lambda one: racing.prepare(one, tmp_path))
-    ask = contest.field[1].rival.ask
+    ask = contest.field[1].peer.ask
     monkeypatch.setattr(
-        contest.field[1].rival,
+        contest.field[1].peer,
         "ask",
         lambda do, **rest: ask(do, **rest) if do != "step" else {},  # never learns
     )
     monkeypatch.setattr("gates.LEARNT", 0.001)
     training_race._gate(contest, TERMS)
-    assert "B learns otherwise" in contest.failures[0]
+    assert "B trains differently" in contest.failures[0]
 
 
-def test_ours_failing_ends_the_contest(fake: Fake, stack: ExitStack, tmp_path: Path) -> None:
+def test_ours_failing_ends_the_contest(fake: FakePeer, stack: ExitStack, tmp_path: Path) -> None:
     contest = racing.enter(stack, [fake("scriven"), fake("B")], tmp_path, 1)
-    with pytest.raises(RivalFailed, match="scriven ended: no reason given"):
-        contest.each(lambda one: one.rival.ask("leave"))
+    with pytest.raises(PeerFailed, match="scriven ended: no reason given"):
+        contest.each(lambda one: one.peer.ask("leave"))
 
 
 def test_the_fastest_settings_are_kept_and_impossible_ones_passed_over(
-    fake: Fake, stack: ExitStack, tmp_path: Path
+    fake: FakePeer, stack: ExitStack, tmp_path: Path
 ) -> None:
     choices = [{"micro": 3}, {"micro": 1}, {"micro": 2}]
     contest = racing.enter(stack, [fake("scriven", choices=choices)], tmp_path, 1)
@@ -111,7 +111,7 @@ def test_the_fastest_settings_are_kept_and_impossible_ones_passed_over(
 
 
 def test_compile_is_tried_with_the_fastest_settings_and_kept_only_where_it_pays(
-    fake: Fake, stack: ExitStack, tmp_path: Path
+    fake: FakePeer, stack: ExitStack, tmp_path: Path
 ) -> None:
     entry = replace(fake("scriven", choices=[{"micro": 1}, {"micro": 2}]), compiles=True)
     contest = racing.enter(stack, [entry], tmp_path, 1)
@@ -126,11 +126,11 @@ def test_compile_is_tried_with_the_fastest_settings_and_kept_only_where_it_pays(
 
 
 def test_where_nothing_works_the_reason_is_one_line(
-    fake: Fake, stack: ExitStack, tmp_path: Path
+    fake: FakePeer, stack: ExitStack, tmp_path: Path
 ) -> None:
     entry = fake("scriven", choices=[{"micro": 3}, {"micro": 3}])
     contest = racing.enter(stack, [entry], tmp_path, 1)
-    with pytest.raises(RivalFailed, match=r"ValueError: 3 rows at once do not divide$"):
+    with pytest.raises(PeerFailed, match=r"ValueError: 3 rows do not divide$"):
         racing.choose(contest.ours, lambda one: racing.prepare(one, tmp_path) or 0.0)
 
 
@@ -144,5 +144,5 @@ def test_texts_must_be_the_same_letter_by_letter() -> None:
 
 @pytest.mark.parametrize("texts", [["a a a a a a"], ["same text, twelve+"] * 2])
 def test_texts_that_any_model_writes_are_refused(texts: list[str]) -> None:
-    with pytest.raises(GateFailed, match="tell no model from another"):
-        telling(texts)
+    with pytest.raises(GateFailed, match="do not distinguish models"):
+        check_distinctive(texts)

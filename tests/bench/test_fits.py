@@ -1,4 +1,4 @@
-"""The law through losses: found again where it is known, and its best split of arithmetic."""
+"""The scaling law: recovered from losses that follow it, and its compute-optimal split."""
 
 import itertools
 
@@ -16,16 +16,16 @@ def losses(law: Law) -> list[Point]:
     ]
 
 
-def test_a_known_law_is_found_again() -> None:
+def test_a_known_law_is_recovered() -> None:
     found = fit(losses(KNOWN))
     assert found == pytest.approx(KNOWN, rel=1e-3, abs=1e-6)
 
 
-def test_another_law_is_told_apart() -> None:
+def test_another_law_is_distinguished() -> None:
     assert fit(losses(KNOWN._replace(data_power=0.6))) != pytest.approx(KNOWN, rel=0.05)
 
 
-def test_the_best_split_loses_least() -> None:
+def test_the_compute_optimal_split_has_the_lowest_loss() -> None:
     flops = 6 * 1e6 * 2e7
 
     def loss(n: float) -> float:

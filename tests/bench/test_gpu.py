@@ -1,4 +1,4 @@
-"""bench/gpu.py: tried on the processor, and without a GPU no error."""
+"""bench/gpu.py: runs on the CPU, and without a GPU it is no error."""
 
 import json
 import subprocess
@@ -24,10 +24,10 @@ def run(*arguments: str) -> str:
 
 def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # none that the program can see
-    assert "no GPU here" in run()
+    assert "no GPU" in run()
 
 
-def test_it_measures_training_and_writing(tmp_path: Path) -> None:
+def test_it_measures_training_and_generation(tmp_path: Path) -> None:
     out = tmp_path / "rows.jsonl"
     run("--device", "cpu", "--tiny", "--no-compile", "--repeats", "2", "--results", str(out))
     found = [json.loads(line) for line in out.read_text().splitlines()]
@@ -37,8 +37,8 @@ def test_it_measures_training_and_writing(tmp_path: Path) -> None:
     assert 0 < found[0]["utilisation"] < 1
 
 
-def written(way: str, prompt: list[int]) -> list[list[int]]:
-    """Two texts of a lively model, one after the other."""
+def generated(way: str, prompt: list[int]) -> list[list[int]]:
+    """Two texts of a model with large random weights, one after the other."""
     torch.manual_seed(0)
     task = gpu.TINY[0].build().eval()
     for weight in task.parameters():
@@ -50,17 +50,19 @@ def written(way: str, prompt: list[int]) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("prompt", [[1], [5, 60, 7]])
-def test_steps_of_one_shape_write_the_same_text(prompt: list[int]) -> None:
-    first, second = written("still", prompt)
-    assert first == second == written("growing", prompt)[0]
-    assert len(set(first)) > 3, "a text that could be told from another"
+def test_a_static_cache_generates_the_same_text(prompt: list[int]) -> None:
+    first, second = generated("still", prompt)
+    assert first == second == generated("growing", prompt)[0]
+    assert len(set(first)) > 3, "a text that distinguishes models"
 
 
-def test_a_text_that_goes_on_from_another_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forgetful(self: decoding.Still) -> torch.Tensor:
+def test_planted_bug_a_text_that_continues_the_last_one_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forgetful(self: decoding.StaticDecoder) -> torch.Tensor:
         self.at.copy_(self.begin)
         return self.first
 
-    monkeypatch.setattr(decoding.Still, "restart", forgetful)
-    first, second = written("still", [1])
+    monkeypatch.setattr(decoding.StaticDecoder, "restart", forgetful)
+    first, second = generated("still", [1])
     assert first != second

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import busy
+import busy_machine
 import preparing
 import processes
 import pytest
@@ -21,7 +21,7 @@ def test_the_rate_is_that_of_the_second_half(tmp_path: Path) -> None:
     assert processes.rate(path) == pytest.approx(60)
 
 
-def test_memory_is_that_of_the_whole_family() -> None:
+def test_memory_includes_all_descendants() -> None:
     child = "x = bytearray(80_000_000); input()"
     parent = (
         "import subprocess, sys; "
@@ -41,18 +41,18 @@ def test_memory_is_that_of_the_whole_family() -> None:
 
 
 def test_no_two_documents_are_the_same(tmp_path: Path) -> None:
-    first = preparing.material(tmp_path / "a.jsonl", 1, "jsonl")
+    first = preparing.generate_text(tmp_path / "a.jsonl", 1, "jsonl")
     rows = [json.loads(line)["text"] for line in first.read_text().splitlines()]
     assert len(set(rows)) == len(rows)
     assert first.stat().st_size >= 1_000_000
 
 
-def test_others_are_busy_while_they_should_be_and_gone_afterwards() -> None:
+def test_busy_processes_run_inside_the_context_and_are_gone_afterwards() -> None:
     def children() -> int:
         me = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
         return len(me.read_text().split())
 
     before = children()
-    with busy.busy(2):
+    with busy_machine.busy(2):
         assert children() == before + 2
     assert children() == before

@@ -1,7 +1,7 @@
-"""transformers as a rival: `Trainer` for training, `generate` for writing.
+"""transformers as a peer: `Trainer` for training, `generate` for generation.
 
-Trainer has a loop of its own, so it runs in a thread that waits between two updates until it is
-asked for more; the clock runs from being asked to the end of the last update, data included.
+Trainer has its own loop, so it runs in a thread that waits between two steps for the next request;
+the time is from the request to the end of the last step, data loading included.
 """
 
 import queue
@@ -25,11 +25,11 @@ from transformers import (
 )
 
 MANY = 1_000_000
-"""Updates it is told to make; it is left before."""
+"""Its max_steps; training is stopped long before."""
 
 
 class Rows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """The windows one by one, in the order of the updates."""
+    """The windows one by one, in the order of the steps."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches, self.rows = batches, batches.starts.shape[1]
@@ -46,7 +46,7 @@ class Rows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
 
 
 class Turns(TrainerCallback):
-    """Lets the loop make one update each time it is allowed to."""
+    """Lets the loop take one step per request."""
 
     def __init__(self) -> None:
         self.allowed: queue.Queue[bool] = queue.Queue()
@@ -66,7 +66,7 @@ class Turns(TrainerCallback):
 
 
 class Timed(Trainer):
-    """Reads rows in their order, and remembers the loss of each update."""
+    """Reads rows in order, and records the loss of each step."""
 
     turns: Turns
 

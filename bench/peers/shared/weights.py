@@ -1,4 +1,4 @@
-"""Weights of a folder in the Hugging Face layout, and what its config.json says."""
+"""Weights and config.json of a folder in the Hugging Face layout."""
 
 import json
 from pathlib import Path

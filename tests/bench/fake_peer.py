@@ -1,7 +1,7 @@
-"""A contestant without a model, in the seat of a real one: its "loss" is a number made from its
-weights, and it notes when it ran. A thread of it never rests, as a spinning OpenMP thread would.
+"""A contestant without a model: its "loss" is computed from its weights, and it logs when it ran.
+One of its threads never rests, as a spinning OpenMP thread would.
 
-    python fake_rival.py FOLDER NAME SEED SLOWNESS
+    python fake_peer.py FOLDER NAME SEED SLOWNESS
 """
 
 import random
@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "bench" / "rivals"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench" / "peers"))
 
 from shared.child import serve
 
 
-class Fake:
+class FakePeer:
     def __init__(self, folder: Path, name: str, seed: int, slowness: float) -> None:
         chance = random.Random(seed)
         self.folder, self.name, self.slowness = folder, name, slowness
@@ -30,10 +30,10 @@ class Fake:
             self.ticks.flush()
             time.sleep(0.001)
 
-    def prepare(self, **asked: Any) -> dict[str, Any]:
+    def prepare(self, **args: Any) -> dict[str, Any]:
         print("what a library prints must not be taken for an answer")
-        if asked.get("micro") == 3:
-            raise ValueError("3 rows at once\ndo not divide")
+        if args.get("micro") == 3:
+            raise ValueError("3 rows\ndo not divide")
         return {"parameters": 1000, "versions": {}, "dtype": "float32"}
 
     def step(self, count: int) -> dict[str, Any]:
@@ -57,4 +57,4 @@ class Fake:
 
 
 if __name__ == "__main__":
-    serve(Fake(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
+    serve(FakePeer(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))

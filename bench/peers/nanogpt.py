@@ -1,10 +1,10 @@
-"""nanoGPT as a rival: its own model.py, from a folder the user names, in the loop of its train.py.
+"""nanoGPT as a peer: its own model.py, from a folder the user names, in the loop of its train.py.
 
-    python bench/rivals/nanogpt.py FOLDER
+    python bench/peers/nanogpt.py FOLDER
 
-On a processor nanoGPT computes in float32 (its autocast is switched off there), with AdamW unfused
-and, as its README says, without compile; both stay as its code has them. Its GELU is the exact one,
-where GPT-2's is the tanh approximation, so losses agree to about three digits.
+On a CPU nanoGPT computes in float32 (its autocast is switched off there), with AdamW unfused
+and, as its README says, without compile; both stay as in its code. Its GELU is exact, GPT-2's is
+the tanh approximation, so losses agree to about three digits.
 """
 
 import importlib.util
@@ -32,7 +32,7 @@ def load_model_file(folder: Path) -> ModuleType:
 
 
 class NanoGPT:
-    """Its class GPT, with biases, as OpenAI's weights have them."""
+    """Its class GPT, with biases, as in OpenAI's weights."""
 
     def __init__(self, folder: Path) -> None:
         self.module = load_model_file(folder)
@@ -48,16 +48,16 @@ class NanoGPT:
         seed: int = 0,
         **others: Any,
     ) -> dict[str, Any]:
-        assert dtype == "float32", "nanoGPT computes in float32 on a processor"
+        assert dtype == "float32", "nanoGPT computes in float32 on a CPU"
         torch.manual_seed(seed)
-        config, theirs = weights.read(folder)
+        config, hf_weights = weights.read(folder)
         shape = self.module.GPTConfig(
             block_size=config["n_positions"], vocab_size=config["vocab_size"],
             n_layer=config["n_layer"], n_head=config["n_head"], n_embd=config["n_embd"],
             dropout=dropout, bias=True,
         )  # fmt: skip
         self.model = self.module.GPT(shape)
-        self._fill(theirs)
+        self._fill(hf_weights)
         self.forward = torch.compile(self.model) if compile else self.model
         self.optimizer = self.model.configure_optimizers(
             recipe.DECAY, recipe.RATE, recipe.BETAS, "cpu"
@@ -69,14 +69,14 @@ class NanoGPT:
             "dtype": dtype,
         }
 
-    def _fill(self, theirs: dict[str, torch.Tensor]) -> None:
+    def _fill(self, hf_weights: dict[str, torch.Tensor]) -> None:
         own = self.model.state_dict()
         for name, weight in own.items():
             if name == "lm_head.weight":  # tied
                 continue
-            # the published layout is that of a convolution, [in, out]
-            turned = weight.dim() == 2 and ".h." in name
-            weight.copy_(theirs[name].T if turned else theirs[name])
+            # Hugging Face stores the matrices transposed (Conv1D): [in, out]
+            transposed = weight.dim() == 2 and ".h." in name
+            weight.copy_(hf_weights[name].T if transposed else hf_weights[name])
 
     def step(self, count: int) -> dict[str, Any]:
         assert self.batches is not None
@@ -84,11 +84,11 @@ class NanoGPT:
         losses = []
         began = time.perf_counter()
         for _ in range(count):
-            portions = self.batches.micro(self.number, self.micro)
+            micro_batches = self.batches.micro(self.number, self.micro)
             total = 0.0
-            for tokens, targets in portions:
+            for tokens, targets in micro_batches:
                 _, loss = self.forward(tokens, targets)
-                loss = loss / len(portions)
+                loss = loss / len(micro_batches)
                 loss.backward()
                 total += loss.item()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.CLIP)
@@ -106,7 +106,7 @@ class NanoGPT:
 
     @torch.no_grad()
     def judge(self, checkpoint: str, tokens: str) -> dict[str, Any]:
-        """The loss of what its train.py left, over a whole text, in windows without overlap.
+        """The loss of a checkpoint of its train.py over a whole text, in windows without overlap.
 
         Args:
             checkpoint: ckpt.pt.
@@ -124,7 +124,7 @@ class NanoGPT:
         return {"loss": total / (len(ids) - 1), "parameters": weights.count(model)}
 
     def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
-        """Its sampler with the best token alone to choose from; it keeps no cache."""
+        """Its sampler with top_k=1; it has no KV cache."""
         self.model.eval()
         began = time.perf_counter()
         made = [

@@ -1,7 +1,7 @@
-"""llama.cpp as a rival: the server of the package xllamacpp, in this very process.
+"""llama.cpp as a peer: the server of the package xllamacpp, in this process.
 
-Requests go over the loopback; a request of 200 tokens is long enough that its millisecond does not
-count. Nothing is kept from one request to the next.
+Requests go over the loopback device, which takes about a millisecond, little for 200 tokens. No
+cache is shared between requests.
 """
 
 import json
@@ -29,7 +29,7 @@ class LlamaCpp:
         params.fit_params = params.cache_prompt = False
         params.cache_ram_mib = 0
         params.verbosity = -1
-        if dtype == "float32":  # keys and values too, or the text need not be the same
+        if dtype == "float32":  # keys and values too, or texts could differ
             kind = xllamacpp.ggml_type.GGML_TYPE_F32
             params.cache_type_k = params.cache_type_v = kind
             off = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED

@@ -1,10 +1,9 @@
-"""Training while the machine has other work: tokens a second beside processes that never rest.
+"""Training on a busy machine: tokens per second beside busy-looping processes, and without them.
 
-    python bench/busy.py tinyshakespeare.txt
+    python bench/busy_machine.py tinyshakespeare.txt
 
-Threads that wait for each other by spinning lose whole time slices on a busy machine; how much is
-left of the idle speed is what this measures. The two take turns, each a `scriven train` as a person
-types it.
+OpenMP threads that spin while they wait lose whole time slices on a busy machine; this measures
+which fraction of the idle speed is left. Both are the plain `scriven train` command, interleaved.
 """
 
 import argparse
@@ -16,13 +15,13 @@ from pathlib import Path
 
 import rows
 from contest import interleave, ratios, summarise
-from material import find_text
+from inputs import find_text
 from processes import train
 
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """So many processes that never rest."""
+    """Runs `count` busy-looping processes."""
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
@@ -39,19 +38,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--results", type=Path, help="instead of bench/results.jsonl")
-    asked = parser.parse_args()
-    if asked.results is not None:
-        rows.RESULTS = asked.results
-    text, here = find_text(asked.text), rows.machine()
+    args = parser.parse_args()
+    if args.results is not None:
+        rows.RESULTS = args.results
+    text, machine_info = find_text(args.text), rows.machine()
 
     def beside() -> float:
-        with busy(asked.others):
-            return train(text, "0.8M", asked.steps, 1, "")
+        with busy(args.others):
+            return train(text, "0.8M", args.steps, 1, "")
 
-    turns = {"idle": lambda: train(text, "0.8M", asked.steps, 1, ""), "busy": beside}
-    found = interleave(turns, asked.repeats)
+    turns = {"idle": lambda: train(text, "0.8M", args.steps, 1, ""), "busy": beside}
+    found = interleave(turns, args.repeats)
     rows.write(
-        "training on a busy machine", here, others=asked.others, steps=asked.steps,
+        "training on a busy machine", machine_info, others=args.others, steps=args.steps,
         tokens_per_second={name: summarise(values) for name, values in found.items()},
         kept=round(ratios(found, "idle")["busy"], 3), seed=1,
     )  # fmt: skip

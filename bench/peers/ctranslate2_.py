@@ -1,4 +1,4 @@
-"""CTranslate2 as a rival: greedy writing with an exported model."""
+"""CTranslate2 as a peer: greedy generation with an exported model."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from shared.child import serve
 
 
 class CTranslate2:
-    """A folder that `scriven export --to ctranslate2` made."""
+    """A folder from `scriven export --to ctranslate2`."""
 
     def prepare(self, folder: str, threads: int = 2, **others: Any) -> dict[str, Any]:
         self.model = ctranslate2.Generator(

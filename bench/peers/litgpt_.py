@@ -1,6 +1,6 @@
-"""LitGPT as a rival: its class GPT under Fabric, as `litgpt pretrain` trains it, and `generate`.
+"""LitGPT as a peer: its class GPT under Fabric, as `litgpt pretrain` trains it, and `generate`.
 
-Its weights have the names of its own converter; Llama's and Qwen3's shape fit our default model.
+The weights are renamed as by its own converter; our default model has the shape of Llama or Qwen3.
 """
 
 import time
@@ -32,9 +32,9 @@ NAMES = {
 
 
 def shape(config: dict[str, Any]) -> Config:
-    """LitGPT's words for a config.json of Llama or Qwen3."""
+    """LitGPT's Config for a config.json of Llama or Qwen3."""
     return Config(
-        name="twin", block_size=config["max_position_embeddings"],
+        name="peer", block_size=config["max_position_embeddings"],
         vocab_size=config["vocab_size"], padded_vocab_size=config["vocab_size"],
         n_layer=config["num_hidden_layers"], n_head=config["num_attention_heads"],
         n_query_groups=config["num_key_value_heads"], head_size=config["head_dim"],
@@ -45,26 +45,26 @@ def shape(config: dict[str, Any]) -> Config:
     )  # fmt: skip
 
 
-def rename(theirs: dict[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:
-    """Hugging Face's names to LitGPT's, query, key and value in one matrix."""
-    table = theirs["model.embed_tokens.weight"]
+def rename(hf_weights: dict[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:
+    """Renames Hugging Face's weights for LitGPT; query, key and value become one matrix."""
+    table = hf_weights["model.embed_tokens.weight"]
     named = {
         "transformer.wte.weight": table,
-        "transformer.ln_f.weight": theirs["model.norm.weight"],
+        "transformer.ln_f.weight": hf_weights["model.norm.weight"],
     }
-    named["lm_head.weight"] = theirs.get("lm_head.weight", table)
+    named["lm_head.weight"] = hf_weights.get("lm_head.weight", table)
     for layer in range(layers):
-        here, there = f"model.layers.{layer}.", f"transformer.h.{layer}."
-        parts = [theirs[f"{here}self_attn.{part}_proj.weight"] for part in "qkv"]
-        named[f"{there}attn.qkv.weight"] = torch.cat(parts)
+        old_prefix, new_prefix = f"model.layers.{layer}.", f"transformer.h.{layer}."
+        parts = [hf_weights[f"{old_prefix}self_attn.{part}_proj.weight"] for part in "qkv"]
+        named[f"{new_prefix}attn.qkv.weight"] = torch.cat(parts)
         for old, new in NAMES.items():
-            if here + old in theirs:
-                named[there + new] = theirs[here + old]
+            if old_prefix + old in hf_weights:
+                named[new_prefix + new] = hf_weights[old_prefix + old]
     return named
 
 
 class LitGPT:
-    """Its model, with input and output matrix tied as in the weights that are given."""
+    """Its model, with embedding and output matrix tied as in the given weights."""
 
     def prepare(
         self,
@@ -81,9 +81,9 @@ class LitGPT:
         torch.manual_seed(seed)
         precision = PRECISIONS[dtype] if data else "32-true"
         self.fabric = lightning.Fabric(accelerator="cpu", devices=1, precision=precision)
-        config, theirs = weights.read(folder)
+        config, hf_weights = weights.read(folder)
         self.plain = GPT(shape(config))
-        self.plain.load_state_dict(rename(theirs, config["num_hidden_layers"]))
+        self.plain.load_state_dict(rename(hf_weights, config["num_hidden_layers"]))
         if config["tie_word_embeddings"]:
             self.plain.lm_head.weight = self.plain.transformer.wte.weight
         if not data:
@@ -109,12 +109,12 @@ class LitGPT:
         losses = []
         began = time.perf_counter()
         for _ in range(count):
-            portions = self.batches.micro(self.number, self.micro)
+            micro_batches = self.batches.micro(self.number, self.micro)
             total = 0.0
-            for tokens, targets in portions:
+            for tokens, targets in micro_batches:
                 loss = chunked_cross_entropy(self.model(tokens), targets, chunk_size=0)
-                self.fabric.backward(loss / len(portions))
-                total += loss.item() / len(portions)
+                self.fabric.backward(loss / len(micro_batches))
+                total += loss.item() / len(micro_batches)
             self.fabric.clip_gradients(self.model, self.optimizer, max_norm=recipe.CLIP)
             self.optimizer.step()
             self.optimizer.zero_grad()
@@ -124,7 +124,7 @@ class LitGPT:
 
     @torch.no_grad()
     def loss(self) -> dict[str, Any]:
-        """In float32, whatever it trains in."""
+        """In float32, whatever dtype it trains in."""
         self.plain.eval()
         found = []
         for tokens, targets in self.batches.windows():

@@ -1,9 +1,8 @@
-"""Tables of what has no rival: the newest rows, and their figures."""
+"""Tables of measurements without a peer: the newest rows, and their figures."""
 
 import json
 from typing import Any
 
-import alone
 import table
 
 LOSS: dict[str, Any] = {
@@ -31,30 +30,30 @@ def test_losses_are_those_of_the_newest_run_of_each_seed() -> None:
         {**LOSS, "val_loss": 1.45, "commit": "def"},
         {**LOSS, "val_loss": 1.52, "processor": "Q"},
     ]
-    first, second, third = cells(alone.losses(rows))
+    first, second, third = cells(table.losses(rows))
     assert first[:3] == ["a.txt", "1m", "1.530"]
     assert second == ["a.txt", "3m", "1.450, 1.470", "1.669", "845,568", "28,233", "def, abc", "P"]
     assert third[2] == "1.520" and third[-1] == "Q"
 
 
-def test_a_preparation_that_differs_is_shouted() -> None:
-    assert cells(alone.preparing([PREPARED])) == [
+def test_a_killed_preparation_that_differs_is_marked() -> None:
+    assert cells(table.preparing([PREPARED])) == [
         [".txt, char", "122", "321 MB", "10, the same", "P"]
     ]
-    assert "DIFFERENT" in alone.preparing([{**PREPARED, "equal": False}])
-    assert cells(alone.preparing([{**PREPARED, "megabytes": 50}])) == []
+    assert "DIFFERENT" in table.preparing([{**PREPARED, "equal": False}])
+    assert cells(table.preparing([{**PREPARED, "megabytes": 50}])) == []
 
 
 def test_every_kind_of_the_file_has_its_table() -> None:
     lines = table.RESULTS.read_text(encoding="utf-8").splitlines()
-    found = [json.loads(line) for line in lines]
-    made = alone.page(found)
-    assert len(made) == len(alone.KINDS)
-    for each in made:
+    rows = [json.loads(line) for line in lines]
+    tables = table.page(rows).split("\n\n")
+    assert len(tables) == len(table.TABLES) + 2
+    for each in tables:
         heads, dashes, *rest = each.splitlines()
         assert rest and all(line.count("|") == heads.count("|") for line in (dashes, *rest))
 
 
 def test_kinds_without_rows_have_none() -> None:
-    assert alone.page([LOSS]) == [alone.losses([LOSS])]
-    assert alone.page([]) == []
+    assert table.page([LOSS]) == f"{table.NOTHING}\n\n{table.losses([LOSS])}"
+    assert all(make([]) == "" for make in table.TABLES)

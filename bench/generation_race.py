@@ -1,8 +1,8 @@
-"""Greedy writing, side by side: tokens per second of one stream, and of 32 prompts at once.
+"""Greedy generation, beside peers: tokens per second of one sequence, and of a batch of 32 prompts.
 
-The same weights through our own exports, each of which was compared in the real program when it
-was made; before a clock is started, texts are compared too, in float32 letter by letter (gates.py).
-Rows say which share of the characters was the same.
+All use the same weights, through our own exports, which `scriven export` compared in the real
+program. Before anything is timed, texts are compared too, in float32 character by character
+(gates.py). Rows say which fraction of the characters was the same.
 """
 
 from contextlib import ExitStack
@@ -13,19 +13,19 @@ from typing import Any
 import gates
 import racing
 from contest import interleave, ratios, summarise
-from entries import BITS, OURS, House, batched, writing
-from material import (
+from entries import BITS, OURS, Setup, batched, single_stream
+from inputs import (
     GATE_TOKENS,
     CallFailed,
+    EncodedText,
     Shape,
-    Written,
     encode,
-    enliven,
     export,
     gate_prompts,
     make_run,
     make_words,
     prompts,
+    randomize_blocks,
 )
 from racing import Contest, Contestant
 from rows import write
@@ -35,10 +35,10 @@ BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 @dataclass(frozen=True)
 class Terms:
-    """How a race is run."""
+    """The settings of a race."""
 
     tokens: int
-    """Written after each prompt."""
+    """Generated after each prompt."""
     repeats: int
     threads: int
     seed: int
@@ -46,26 +46,28 @@ class Terms:
     most: int = 16
     """Tokens of a prompt."""
     count: int = 1
-    """Prompts at once."""
+    """Batch size."""
 
 
 def race(
-    house: House, shape: Shape, arch: str, dtype: str, terms: Terms, text: Path, work: Path,
-    here: dict[str, Any],
+    setup: Setup, shape: Shape, arch: str, dtype: str, terms: Terms, text: Path, work: Path,
+    machine_info: dict[str, Any],
 ) -> tuple[list[dict[str, Any]], list[str]]:  # fmt: skip
-    """Rows, one for each that passed, and why others did not."""
+    """(one row per contestant that passed, messages of those that failed)."""
     source = text if shape.vocab_size is None else make_words(shape.vocab_size, work)
-    run = enliven(make_run(shape, arch, text, work), source)
-    written = encode(run, source)
-    asked = prompts(written, terms.count, terms.least, terms.most, terms.seed)
+    run = randomize_blocks(make_run(shape, arch, text, work), source)
+    encoded = encode(run, source)
+    starts = prompts(encoded, terms.count, terms.least, terms.most, terms.seed)
     together = terms.count > 1
     exports, missing = _exports(run, dtype, together)
-    entries = batched(house, dtype, exports) if together else writing(house, arch, dtype, exports)
+    entries = (
+        batched(setup, dtype, exports) if together else single_stream(setup, arch, dtype, exports)
+    )
     with ExitStack() as stack:
         contest = racing.enter(stack, entries, work, terms.threads)
-        _settle(contest, run, terms, asked)
-        _gate(contest, written, strict=dtype == "float32")
-        turns = {one.entry.name: _turn(one, asked, terms.tokens) for one in contest.field}
+        _choose_settings(contest, run, terms, starts)
+        _gate(contest, encoded, strict=dtype == "float32")
+        turns = {one.entry.name: _turn(one, starts, terms.tokens) for one in contest.field}
         found = interleave(turns, terms.repeats)
     times = ratios(found, OURS)
     made = []
@@ -73,11 +75,11 @@ def race(
         seconds = summarise(found[one.entry.name])
         rate = terms.count * terms.tokens / seconds["median"]
         row = write(
-            "writing" if not together else f"writing {terms.count} at once", here,
+            "writing" if not together else f"writing {terms.count} at once", machine_info,
             rival=one.entry.name, shape=shape.name, arch=arch, bits=dtype, tokens=terms.tokens,
             prompt_tokens=[terms.least, terms.most], seconds=seconds,
             tokens_per_second=round(rate, 1), ratio=round(times[one.entry.name], 3),
-            share_of_reading=_share(one, dtype, rate / terms.count, here),
+            share_of_reading=_share(one, dtype, rate / terms.count, machine_info),
             repeats=terms.repeats, settings=one.settings, seed=terms.seed,
             contest_threads=terms.threads, **one.facts,
         )  # fmt: skip
@@ -85,14 +87,14 @@ def race(
     return made, missing + contest.failures
 
 
-def _share(one: Contestant, dtype: str, passes: float, here: dict[str, Any]) -> float:
-    """Weights read per second over what memory gives; above 1 they lie in a cache."""
+def _share(one: Contestant, dtype: str, passes: float, machine_info: dict[str, Any]) -> float:
+    """Weights read per second over the memory bandwidth; above 1 they are in a cache."""
     read = one.facts["parameters"] * BYTES[dtype] * passes / 1e9
-    return round(read / float(here["memory_gb_per_second"]["read"]), 3)
+    return round(read / float(machine_info["memory_gb_per_second"]["read"]), 3)
 
 
 def _exports(run: Path, dtype: str, together: bool) -> tuple[dict[str, Path], list[str]]:
-    """The folders by target, and why one is missing; its program is then not raced."""
+    """(folders by target, messages of exports that failed); their programs are left out."""
     gguf, ctranslate2 = BITS[dtype]
     found: dict[str, Path] = {}
     missing: list[str] = []
@@ -105,33 +107,33 @@ def _exports(run: Path, dtype: str, together: bool) -> tuple[dict[str, Path], li
     return found, missing
 
 
-def _settle(contest: Contest, run: Path, terms: Terms, asked: list[list[int]]) -> None:
-    """Each with its fastest settings; its first text, which may compile, is thrown away."""
+def _choose_settings(contest: Contest, run: Path, terms: Terms, starts: list[list[int]]) -> None:
+    """Prepares each with its fastest settings; its first text, which may compile, is discarded."""
 
     def attempt(one: Contestant) -> float:
         racing.prepare(one, run, threads=terms.threads, seed=terms.seed)
-        one.rival.ask("generate", prompts=asked, tokens=terms.tokens)
-        again = one.rival.ask("generate", prompts=asked, tokens=terms.tokens)
+        one.peer.ask("generate", prompts=starts, tokens=terms.tokens)
+        again = one.peer.ask("generate", prompts=starts, tokens=terms.tokens)
         return float(again["seconds"])
 
     def ready(one: Contestant) -> None:
         racing.choose(one, attempt)
         racing.prepare(one, run, threads=terms.threads, seed=terms.seed)
-        one.rival.ask("generate", prompts=asked, tokens=terms.tokens)
+        one.peer.ask("generate", prompts=starts, tokens=terms.tokens)
 
     contest.each(ready)
 
 
-def _gate(contest: Contest, written: Written, strict: bool) -> None:
+def _gate(contest: Contest, encoded: EncodedText, strict: bool) -> None:
     ours = contest.ours
     expected: list[str] = []
-    asked = gate_prompts(written)
+    starts = gate_prompts(encoded)
 
     def same(one: Contestant) -> None:
-        answer = one.rival.ask("generate", prompts=asked, tokens=GATE_TOKENS)
-        texts = answer.get("texts") or [written.tokenizer.decode(ids) for ids in answer["ids"]]
+        answer = one.peer.ask("generate", prompts=starts, tokens=GATE_TOKENS)
+        texts = answer.get("texts") or [encoded.tokenizer.decode(ids) for ids in answer["ids"]]
         if one is ours:
-            gates.telling(texts)
+            gates.check_distinctive(texts)
             expected.extend(texts)
         base = ours.facts["parameters"]
         one.facts |= gates.same_size(one.entry.name, one.facts["parameters"], base)
@@ -141,5 +143,5 @@ def _gate(contest: Contest, written: Written, strict: bool) -> None:
     contest.each(same)
 
 
-def _turn(one: Contestant, asked: list[list[int]], tokens: int) -> Any:
-    return lambda: one.rival.ask("generate", prompts=asked, tokens=tokens)["seconds"]
+def _turn(one: Contestant, starts: list[list[int]], tokens: int) -> Any:
+    return lambda: one.peer.ask("generate", prompts=starts, tokens=tokens)["seconds"]

@@ -1,9 +1,9 @@
-"""What the contestants are given: a run folder with weights, the same batches, the same prompts.
+"""The inputs of all contestants: a run folder with weights, the same batches, the same prompts.
 
-The weights are those of a short training. Such a model, and one with small random weights too,
-writes the same few letters again and again, whatever it is; for contests in writing the matrices of
-its blocks are therefore drawn anew and large, so that every letter depends on all before it, and
-equal texts mean equal models.
+The weights are those of a short training run. Such a model, and one with small random weights too,
+repeats the same few letters; for contests in generation the matrices of its blocks are therefore
+replaced by large random ones, so that every letter depends on all previous ones, and equal texts
+mean equal models.
 """
 
 import json
@@ -21,21 +21,22 @@ import torch
 from scriven import registry
 from scriven.generate.engine import Engine
 from scriven.generate.sampling import SamplingParams
-from scriven.runs.huggingface import save_pretrained_weights, to_hf_weights
+from scriven.runs.huggingface import WEIGHTS, to_hf_weights
 from scriven.runs.load import load_run
+from scriven.runs.weights import save_tensors
 from scriven.tokenizers import Tokenizer, load_tokenizer
 
 GATE_TOKENS = 16
-"""Of a text by which programs are compared."""
+"""Length of the texts by which programs are compared."""
 SEEDS = 20
-"""Random weights that are tried until their texts differ."""
+"""Random weights to try until their texts differ."""
 VALIDATION = 0.1
-"""The end of the text, which nobody trains on."""
+"""Fraction of the text at its end, which no program trains on."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A model, and how long it is trained beforehand."""
+    """A model, and how long it is trained first."""
 
     name: str
     layers: int
@@ -45,7 +46,7 @@ class Shape:
     steps: int
     batch: int
     vocab_size: int | None = None
-    """Of a BPE tokenizer on a made-up text; None: the characters of the given one."""
+    """Vocabulary size of a BPE tokenizer on made-up words; None: the characters of the text."""
 
 
 TINY = Shape("tiny", 2, 2, 64, 64, 20, 8)
@@ -55,7 +56,7 @@ SHAPES = {shape.name: shape for shape in (TINY, BABY, SMALL)}
 
 
 def find_text(named: str) -> Path:
-    """A file, or tiny Shakespeare, which is downloaded once."""
+    """Path of a text, or of tiny Shakespeare, which is downloaded once."""
     if Path(named).is_file():
         return Path(named).resolve()
     if named == "tinyshakespeare":
@@ -66,7 +67,7 @@ def find_text(named: str) -> Path:
 
 
 def make_run(shape: Shape, arch: str, text: Path, work: Path) -> Path:
-    """A run folder of this shape; one made before with the same command is used again."""
+    """A run folder of this shape; reused if it was trained with the same command."""
     folder = work / f"{arch}-{shape.name}"
     tokenizer = ["--tokenizer.kind", "char"]
     if shape.vocab_size is not None:
@@ -83,43 +84,43 @@ def make_run(shape: Shape, arch: str, text: Path, work: Path) -> Path:
     ]  # fmt: skip
     stamp = work / f"{folder.name}.command"
     if not stamp.exists() or stamp.read_text() != " ".join(command):
-        for old in (folder, folder.with_name(f"{folder.name}-lively")):
+        for old in (folder, folder.with_name(f"{folder.name}-random")):
             shutil.rmtree(old, ignore_errors=True)
         call(command)
         stamp.write_text(" ".join(command))
     return folder
 
 
-def enliven(run: Path, text: Path) -> Path:
+def randomize_blocks(run: Path, text: Path) -> Path:
     """A copy of the run with large random matrices in its blocks, such that the texts of the gate
-    differ from each other; one made before is used again.
+    differ from each other; reused if it exists.
 
     Args:
-        text: what its tokenizer was made from, for prompts.
+        text: the text of its tokenizer, for prompts.
     """
-    folder = run.with_name(f"{run.name}-lively")
+    folder = run.with_name(f"{run.name}-random")
     if folder.exists():
         return folder
-    asked = gate_prompts(encode(run, text))
+    starts = gate_prompts(encode(run, text))
     loaded = load_run(run)
     weights = loaded.task.state_dict()
     engine = Engine(loaded.task, loaded.tokenizer)
     for seed in range(SEEDS):
-        _draw(weights, loaded.tokenizer, seed)
-        made = engine.generate(asked, SamplingParams(temperature=0), GATE_TOKENS, ignore_eos=True)
-        if gates.tell([each.text for each in made]):
+        _randomize(weights, loaded.tokenizer, seed)
+        made = engine.generate(starts, SamplingParams(temperature=0), GATE_TOKENS, ignore_eos=True)
+        if gates.is_distinctive([each.text for each in made]):
             break
     architecture = registry.module("scriven.models", loaded.architecture)
     model, task = loaded.task.backbone.config, loaded.metadata["task"]
-    work = run.with_name(f"{run.name}-making")
+    work = run.with_name(f"{run.name}-unfinished")
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(run, work, ignore=shutil.ignore_patterns("exports", "checkpoints"))
-    save_pretrained_weights(work, to_hf_weights(architecture, model, weights, task))
+    save_tensors(work / WEIGHTS, to_hf_weights(architecture, model, weights, task))
     return work.rename(folder)
 
 
-def _draw(weights: dict[str, torch.Tensor], tokenizer: Tokenizer, seed: int) -> None:
-    """Random weights in place of the trained ones; only tokens that are letters are ever chosen."""
+def _randomize(weights: dict[str, torch.Tensor], tokenizer: Tokenizer, seed: int) -> None:
+    """Replaces the trained weights by random ones; only printable tokens are ever chosen."""
     chance = torch.Generator().manual_seed(seed)
     for name, weight in weights.items():
         if ".blocks." in name and weight.dim() == 2:
@@ -127,13 +128,13 @@ def _draw(weights: dict[str, torch.Tensor], tokenizer: Tokenizer, seed: int) -> 
         if name.endswith("embed.token.weight"):  # the output matrix as well
             weight.normal_(0, 0.05, generator=chance)
             for number in range(tokenizer.vocab_size):
-                if not _is_letters(tokenizer.spell(number)):
+                if not _is_printable(tokenizer.spell(number)):
                     weight[number] = 0
 
 
-def _is_letters(spelling: bytes) -> bool:
-    """Whether a token is a text of its own: pieces of characters, side by side, are shown as one
-    sign or as several."""
+def _is_printable(spelling: bytes) -> bool:
+    """Whether a token is printable text; partial UTF-8 characters are displayed differently when
+    joined."""
     try:
         return spelling.decode().isprintable() and bool(spelling)
     except UnicodeDecodeError:
@@ -141,24 +142,24 @@ def _is_letters(spelling: bytes) -> bool:
 
 
 class CallFailed(SystemExit):
-    """A command of ours failed; the text is the last line of its errors."""
+    """A command failed; the message is the last line of its standard error."""
 
 
 def call(command: list[str]) -> str:
-    """Its standard output; where it fails and nobody minds, this program ends with the reason.
+    """The standard output of a command.
 
     Raises:
-        CallFailed: the command did.
+        CallFailed: the command failed; uncaught it ends the program with the reason.
     """
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        last = done.stderr.strip().splitlines() or ["without a word"]
+        last = done.stderr.strip().splitlines() or ["no message"]
         raise CallFailed(f"{' '.join(command[1:4])} failed: {last[-1]}")
     return done.stdout
 
 
 def make_words(vocab_size: int, work: Path) -> Path:
-    """A text of made-up words, rich enough for a BPE vocabulary of this size."""
+    """A text of made-up words with enough pairs for a BPE vocabulary of this size."""
     path = work / f"words-{vocab_size}.txt"
     if not path.exists():
         chance = random.Random(0)
@@ -171,7 +172,7 @@ def make_words(vocab_size: int, work: Path) -> Path:
 
 
 def export(run: Path, target: str, dtype: str) -> Path:
-    """The run for another program; `scriven export` compares it there before it is done."""
+    """Exports the run; `scriven export` compares it in the target program."""
     place = run / "exports" / f"{target}-{dtype}"
     if not place.exists():
         command = [sys.executable, "-m", "scriven", "export", str(run), "--to", target]
@@ -180,48 +181,50 @@ def export(run: Path, target: str, dtype: str) -> Path:
 
 
 @dataclass(frozen=True)
-class Written:
-    """The tokens of a text under a run's tokenizer."""
+class EncodedText:
+    """A text, encoded by a run's tokenizer."""
 
     tokenizer: Tokenizer
     ids: np.ndarray
     split: int
-    """Where the held-out part begins."""
+    """Index of the first validation token."""
 
 
-def encode(run: Path, text: Path) -> Written:
-    """The whole text."""
+def encode(run: Path, text: Path) -> EncodedText:
+    """Encodes the whole text."""
     tokenizer = load_tokenizer(run)
     ids = np.array(tokenizer.encode(text.read_text(encoding="utf-8")), dtype=np.uint16)
-    return Written(tokenizer, ids, int(len(ids) * (1 - VALIDATION)))
+    return EncodedText(tokenizer, ids, int(len(ids) * (1 - VALIDATION)))
 
 
 def write_batches(
-    written: Written, context: int, rows: int, steps: int, windows: int, seed: int, folder: Path
+    encoded: EncodedText, context: int, rows: int, steps: int, windows: int, seed: int, folder: Path
 ) -> Path:
-    """Batches for training and windows for the gates, as rivals/shared/batches.py reads them."""
+    """Batches for training and windows for the gates, as peers/shared/batches.py reads them."""
     folder.mkdir(parents=True, exist_ok=True)
     chance = np.random.default_rng(seed)
-    starts = chance.integers(0, written.split - context - 1, (steps, rows))
-    examined = np.linspace(written.split, len(written.ids) - context - 1, windows).astype(np.int64)
-    np.save(folder / "tokens.npy", written.ids)
+    starts = chance.integers(0, encoded.split - context - 1, (steps, rows))
+    val_windows = np.linspace(encoded.split, len(encoded.ids) - context - 1, windows).astype(
+        np.int64
+    )
+    np.save(folder / "tokens.npy", encoded.ids)
     np.save(folder / "starts.npy", starts)
-    np.save(folder / "examined.npy", examined)
+    np.save(folder / "val_windows.npy", val_windows)
     (folder / "context.json").write_text(json.dumps(context))
     return folder
 
 
-def gate_prompts(written: Written) -> list[list[int]]:
-    """Always the same ones, of GATE_TOKENS at most."""
-    return prompts(written, 8, 8, GATE_TOKENS, seed=0)
+def gate_prompts(encoded: EncodedText) -> list[list[int]]:
+    """The fixed prompts of the gate, of at most GATE_TOKENS tokens."""
+    return prompts(encoded, 8, 8, GATE_TOKENS, seed=0)
 
 
-def prompts(written: Written, count: int, least: int, most: int, seed: int) -> list[list[int]]:
-    """Pieces of the held-out part, of mixed lengths."""
+def prompts(encoded: EncodedText, count: int, least: int, most: int, seed: int) -> list[list[int]]:
+    """Pieces of the validation part, of mixed lengths."""
     chance = np.random.default_rng(seed)
     found = []
     for _ in range(count):
         length = int(chance.integers(least, most + 1))
-        start = int(chance.integers(written.split, len(written.ids) - length))
-        found.append([int(number) for number in written.ids[start : start + length]])
+        start = int(chance.integers(encoded.split, len(encoded.ids) - length))
+        found.append([int(number) for number in encoded.ids[start : start + length]])
     return found

@@ -1,4 +1,4 @@
-"""Scriven in the same seat as its rivals: its own updater and its own engine."""
+"""Scriven as one of the programs: its own training step and its own engine."""
 
 import time
 from functools import partial
@@ -14,7 +14,7 @@ from scriven.data.batch import Batch
 from scriven.distributed import SINGLE_PROCESS
 from scriven.generate.sampling import SamplingParams
 from scriven.models.shared.cost import flops_per_token
-from scriven.runs.folder import resolve
+from scriven.runs.folder import find_run
 from scriven.runs.load import load_run
 from scriven.runtime import choose_runtime, seed_everything
 from scriven.settings import OptimSettings, RuntimeSettings
@@ -25,8 +25,8 @@ from scriven.train.train_step import TrainStep
 process.configure_threads_and_malloc()
 
 
-class Noise:
-    """Random tokens, for measuring time alone."""
+class RandomBatches:
+    """Random tokens, for timing only."""
 
     def __init__(self, rows: int, shape: dict[str, int]) -> None:
         self.size, self.vocab_size = (rows, shape["context_length"]), shape["vocab_size"]
@@ -37,9 +37,9 @@ class Noise:
 
 
 class Scriven:
-    """A run folder, trained on or written with."""
+    """A run folder, for training or generation."""
 
-    batches: Batches | Noise
+    batches: Batches | RandomBatches
 
     def prepare(
         self,
@@ -56,7 +56,7 @@ class Scriven:
         seed_everything(seed)
         if data is None:
             self.model = load(folder, device="cpu", dtype=dtype)
-            assert self.model.engine, "packed before a clock is started"
+            assert self.model.engine, "weights are packed before timing"
             task, used = self.model.task, dtype
         else:
             self.runtime = choose_runtime(RuntimeSettings(dtype=dtype, device="cpu"))  # type: ignore[arg-type]
@@ -72,10 +72,10 @@ class Scriven:
         self, arch: str, shape: dict[str, int], rows: int, dtype: str | None = None,
         optimizer: str = "adamw",
     ) -> dict[str, Any]:  # fmt: skip
-        """A model of this shape with fresh weights, to be trained on random tokens.
+        """A model of this shape with random weights, to be trained on random tokens.
 
         Returns:
-            parameters, dtype, and flops: of one update.
+            parameters, dtype, and flops: of one step.
         """
         seed_everything(0)
         self.runtime = choose_runtime(RuntimeSettings(dtype=dtype, device="cpu"))  # type: ignore[arg-type]
@@ -83,8 +83,8 @@ class Scriven:
         model = config.replace(module.Config(), shape, "model")
         self.task = registry.module("scriven.tasks", "language").Task(module.Model(model))
         self.task.init_weights()
-        self._make_updater(compile=False, optimizer=optimizer)
-        self.batches, self.number, self.micro = Noise(rows, shape), 0, rows
+        self._make_train_step(compile=False, optimizer=optimizer)
+        self.batches, self.number, self.micro = RandomBatches(rows, shape), 0, rows
         each = flops_per_token(self.task)["training"]
         return {
             "parameters": weights.count(self.task),
@@ -95,18 +95,18 @@ class Scriven:
     def _prepare_training(
         self, folder: str, data: str, micro: int, dropout: float, compile: bool, optimizer: str
     ) -> None:
-        loaded = load_run(resolve(folder))
+        loaded = load_run(find_run(folder))
         module = registry.module("scriven.models", loaded.architecture)
-        wanted = {**loaded.metadata["model"], "dropout": dropout}
-        shape = config.replace(module.Config(), wanted, "model")
+        fields = {**loaded.metadata["model"], "dropout": dropout}
+        shape = config.replace(module.Config(), fields, "model")
         kind = registry.module("scriven.tasks", loaded.metadata["task"])
         task = kind.Task(module.Model(shape), special=loaded.tokenizer.special_token_ids)
         task.load_state_dict(loaded.task.state_dict())
         self.task = task
-        self._make_updater(compile, optimizer)
+        self._make_train_step(compile, optimizer)
         self.batches, self.number, self.micro = Batches(data), 0, micro
 
-    def _make_updater(self, compile: bool, optimizer: str) -> None:
+    def _make_train_step(self, compile: bool, optimizer: str) -> None:
         settings = OptimSettings(
             optimizer=optimizer,
             lr=recipe.RATE,
@@ -118,15 +118,15 @@ class Scriven:
         optimizers = Optimizers(self.task, settings)
         compiled = partial(torch.compile, dynamic=False) if compile else None
         parallel = Parallel(self.task, SINGLE_PROCESS, self.runtime, RuntimeSettings(), compiled)
-        self.updater = TrainStep(parallel, optimizers, self.runtime, recipe.CLIP)
+        self.train_step = TrainStep(parallel, optimizers, self.runtime, recipe.CLIP)
 
     def step(self, count: int) -> dict[str, Any]:
         self.task.train()
         losses = []
         began = time.perf_counter()
         for _ in range(count):
-            update = self.updater(Batch(*self.batches.batch(self.number)), self.micro, 1.0)
-            assert update.applied, "an update was skipped"
+            update = self.train_step(Batch(*self.batches.batch(self.number)), self.micro, 1.0)
+            assert update.applied, "a step was skipped"
             self.number += 1
             losses.append(update.loss)
         return {"seconds": time.perf_counter() - began, "losses": losses}
