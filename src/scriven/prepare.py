@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from . import config
-from .data.prepare import PrepareArgs, run_prepare
+from .data.prepare import run_prepare
+from .data.prepare_plan import PrepareArgs
 from .errors import InputError, SettingError
 from .runs.folder import find_run
 from .settings import DataSettings, TokenizerSettings

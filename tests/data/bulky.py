@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scriven.data.prepare import PrepareArgs, run_prepare
+from scriven.data.prepare import run_prepare
+from scriven.data.prepare_plan import PrepareArgs
 from scriven.data.shards import TokenDataset, open_dataset
 
 WORDS = "the rain fell and no one came to see what it had done or where she went; it's 1234 é 漢 so"

@@ -9,7 +9,7 @@ import pytest
 CHILD = """
 import resource, sys
 from pathlib import Path
-from scriven.data import load_dataset
+from scriven.data.pipeline import load_dataset
 from scriven.settings import DataSettings, TokenizerSettings
 kind = sys.argv[2]
 vocabulary = 300 if kind in ("bpe", "word") else None

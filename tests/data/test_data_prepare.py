@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scriven.data import TokenDataset, cache_folder, load_dataset, shards
+from scriven.data import shards
 from scriven.data.formats.base import TextChunk
-from scriven.data.pipeline import chunk_batches
+from scriven.data.pipeline import chunk_batches, load_dataset
+from scriven.data.shards import TokenDataset, cache_folder
 from scriven.data.split import (
     TRAIN,
     VALIDATION,
@@ -249,7 +250,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
 
 LIMITED = """
 import resource, sys
-from scriven.data import load_dataset
+from scriven.data.pipeline import load_dataset
 from scriven.settings import DataSettings, TokenizerSettings
 from scriven.errors import ResourceError
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -273,7 +274,8 @@ def test_a_real_limit_is_met_while_writing(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from scriven.data import load_dataset, shards
+from scriven.data import shards
+from scriven.data.pipeline import load_dataset
 from scriven.settings import DataSettings, TokenizerSettings
 from scriven.data.shards import TokenFileWriter
 TokenFileWriter.finish = lambda self: os.kill(os.getpid(), signal.SIGKILL)

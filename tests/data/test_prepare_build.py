@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from bulky import digests, document, prepared, texts, write_texts
 
-from scriven.data import tokenizer_training
 from scriven.data.pipeline import load_dataset
-from scriven.data.prepare import PrepareArgs, _Progress, run_prepare
-from scriven.data.prepare_plan import make_plan
+from scriven.data.prepare import _Progress, run_prepare, sample_jobs
+from scriven.data.prepare_plan import PrepareArgs, make_plan
 from scriven.errors import BusyError, DamagedError, InputError, ResourceError, SettingError
 from scriven.settings import DataSettings, TokenizerSettings
 
@@ -193,11 +192,12 @@ def test_a_damaged_folder_is_refused(name: str, source: Path, tmp_path: Path) ->
 
 
 def test_the_sample_is_bounded_and_has_no_held_out_text(source: Path) -> None:
-    plan = make_plan([str(source)], DataSettings(), {}, seed=0, bounded=False, shard_bytes=20_000)
-    all_of_it = "".join(tokenizer_training.sample_jobs(plan))
-    some = "".join(tokenizer_training.sample_jobs(plan, 30_000))
+    args = PrepareArgs([str(source)], source.parent, bounded=False, shard_bytes=20_000)
+    plan = make_plan(args, {})
+    all_of_it = "".join(sample_jobs(plan))
+    some = "".join(sample_jobs(plan, 30_000))
     assert 1000 < len(some) <= 30_000 < len(all_of_it)
-    assert some == "".join(tokenizer_training.sample_jobs(plan, 30_000))
+    assert some == "".join(sample_jobs(plan, 30_000))
     corpus = prepared(source, source.parent / "out", tokenizer=BPE, bounded=False)
     train, validation = texts(corpus)
     assert not any(text in all_of_it for text in validation)
@@ -288,7 +288,8 @@ def test_a_killed_worker_is_reported_and_nothing_finished_is_lost(
 SCRIPT = """
 import sys
 from pathlib import Path
-from scriven.data.prepare import PrepareArgs, _Progress, run_prepare
+from scriven.data.prepare import _Progress, run_prepare
+from scriven.data.prepare_plan import PrepareArgs
 from scriven.settings import TokenizerSettings
 
 print("runs")

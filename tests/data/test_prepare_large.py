@@ -32,7 +32,8 @@ print(batch.shape == (32, 1025), len(corpus.train), seconds, peak)
 PREPARE = """
 import resource, sys
 from pathlib import Path
-from scriven.data.prepare import PrepareArgs, run_prepare
+from scriven.data.prepare import run_prepare
+from scriven.data.prepare_plan import PrepareArgs
 from scriven.settings import TokenizerSettings
 kind = sys.argv[3]
 run_prepare(PrepareArgs([sys.argv[1]], Path(sys.argv[2]), processes=2,

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from scriven.data import prepare_plan
 from scriven.data.formats.base import open_compressed
-from scriven.data.prepare import PrepareArgs, run_prepare
+from scriven.data.prepare import run_prepare
+from scriven.data.prepare_plan import PrepareArgs
 from scriven.errors import InputError, ResourceError
 from scriven.settings import DataSettings, TokenizerSettings
 from scriven.tokenizers import load_tokenizer, train_tokenizer

@@ -18,7 +18,8 @@ STORY = ["the", "rain", "fell", "and", "no", "one", "came", "to", "see", "where"
 CHILD = """
 import sys, time
 from pathlib import Path
-from scriven.data.prepare import PrepareArgs, run_prepare
+from scriven.data.prepare import run_prepare
+from scriven.data.prepare_plan import PrepareArgs
 from scriven.settings import TokenizerSettings
 out, processes, piece, *sources = sys.argv[1:]
 run_prepare(PrepareArgs(sources, Path(out), tokenizer=TokenizerSettings("bpe", 300),

@@ -19,14 +19,13 @@ Ids = NDArray[np.int64]
 def token_blocks(file: TokenFile, length: int) -> Iterator[Ids]:
     """All tokens in order as arrays (rows, length); the last window may be shorter, then it is an
     array of its own."""
-    rows = max(1, TOKENS_PER_BATCH // length)
-    for start in range(0, len(file), rows * length):
-        count = min(rows * length, len(file) - start)
-        ids = file.read(start, count)
-        whole = count // length * length  # tokens of complete windows
+    size = max(1, TOKENS_PER_BATCH // length) * length
+    for start in range(0, len(file), size):
+        ids = file.read(start, min(size, len(file) - start))
+        whole = len(ids) // length * length  # tokens of complete windows
         if whole:
             yield ids[:whole].reshape(-1, length)
-        if whole < count:
+        if whole < len(ids):
             yield ids[None, whole:]
 
 
@@ -106,7 +105,9 @@ def collate_pairs(
         source_positions[row, : len(read)] = np.arange(len(read))
         tokens[row, 1 : len(written)] = written[:-1]
         labels[row, : len(written)] = written
-    arrays = [
-        torch.from_numpy(each).to(device) for each in (tokens, labels, source, source_positions)
-    ]
-    return Batch(arrays[0], arrays[1], source=arrays[2], source_positions=arrays[3])
+    return Batch(
+        torch.from_numpy(tokens),
+        torch.from_numpy(labels),
+        source=torch.from_numpy(source),
+        source_positions=torch.from_numpy(source_positions),
+    ).to(device)

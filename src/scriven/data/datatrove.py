@@ -20,11 +20,7 @@ _INDEX_WIDTH = 8
 
 
 def count_documents(path: Path) -> int:
-    """How many documents a file holds.
-
-    Raises:
-        InputError: its index is missing or does not fit it.
-    """
+    """How many documents a file holds; InputError if its index is missing or does not fit it."""
     index = path.with_name(f"{path.name}.index")
     try:
         count, rest = divmod(index.stat().st_size, _INDEX_WIDTH)

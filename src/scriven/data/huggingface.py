@@ -43,11 +43,7 @@ class DatasetName(NamedTuple):
 
 
 def parse_name(name: str) -> DatasetName:
-    """The parts of a name.
-
-    Raises:
-        InputError: it has another form.
-    """
+    """The parts of a name; InputError if it has another form."""
     match = _FORM.fullmatch(name)
     if match is None:
         raise InputError(

@@ -62,7 +62,7 @@ def parse_weights(text: str, names: Sequence[str], sources: Sequence[str]) -> li
 
 def repeats(tokens: Sequence[int], weights: Sequence[float]) -> list[float]:
     """How often each source is read per epoch; the least is 1."""
-    # epochs that each source could fill alone with its share; the largest is read once
+    # epochs that each source could fill alone with its share
     supply = [count / weight for count, weight in zip(tokens, weights, strict=True)]
     return [max(supply) / each for each in supply]
 
@@ -112,13 +112,7 @@ def mix(
     dtype: str,
     eos: int,
 ) -> list[Segment]:
-    """The training shards in a seeded order, each source as often as it should be read.
-
-    Args:
-        shards: in the order of the text.
-        times: how often each source is read.
-        out: the folder, to look for the ends of documents.
-    """
+    """The training shards in a seeded order, each source as many times as given."""
     order = random.Random(f"mix/{seed}")
     segments: list[Segment] = []
     for source, count in enumerate(times):

@@ -13,13 +13,15 @@ import dataclasses
 import hashlib
 import json
 import os
+import random
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from .. import config
@@ -27,22 +29,24 @@ from ..errors import BusyError, InputError, SettingError
 from ..files import disk_errors, remove_leftovers, write_file
 from ..format import clock, format_bytes
 from ..manifest import MANIFEST, hash_file, signed_json
-from ..settings import DataSettings, TokenizerSettings
-from ..tokenizers import Tokenizer, load_tokenizer, tokenizer_class
+from ..settings import TokenizerSettings
+from ..tokenizers import Tokenizer, clean, load_tokenizer, tokenizer_class, train_tokenizer
+from ..tokenizers.patterns import CHUNK
 from .mixture import describe_sources, mix, parse_weights, repeats
-from .pipeline import TOKENIZER_FILES
-from .prepare_jobs import SHARDS, RemainingWork, ShardRecord, read_records, run_jobs
-from .prepare_plan import (
-    PLAN,
-    SHARD_BYTES,
-    PreparePlan,
-    check_unchanged,
-    make_plan,
-    read_plan,
+from .pipeline import TOKENIZER_FILES, TOKENIZER_SAMPLE, choose_tokenizer
+from .prepare_jobs import (
+    SHARDS,
+    RemainingWork,
+    ShardRecord,
+    is_held_out,
+    read_job,
+    read_records,
+    run_jobs,
 )
+from .prepare_plan import PLAN, PrepareArgs, PreparePlan, check_unchanged, make_plan, read_plan
 from .shards import Segment, read_dataset_manifest
 from .sources import run_name
-from .tokenizer_training import learn_tokenizer, read_tokenizer
+from .split import CODE_POINTS, VALIDATION, TextScan
 
 _LOCK = ".lock"
 _MIN_PARALLEL_BYTES = 64_000_000
@@ -51,25 +55,6 @@ _PROGRESS_SECONDS = 5
 _SUMMARY = ("documents", "characters", "bytes", "train_tokens", "validation_tokens", "skipped",
             "first_skipped", "sources", "tokenizer_kind", "vocab_size", "shards")  # fmt: skip
 """Entries of the manifest that the command shows."""
-
-
-@dataclass(frozen=True)
-class PrepareArgs:
-    """Arguments of `scriven prepare`."""
-
-    sources: Sequence[str]
-    out: Path
-    data: DataSettings = field(default_factory=DataSettings)
-    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
-    tokenizer_from: Path | None = None
-    """A tokenizer.json, or a folder that has one."""
-    weights: str | None = None
-    processes: int | None = None
-    seed: int = 0
-    format: str | None = None
-    bounded: bool = True
-    """Whether at most 20 MB are held out."""
-    shard_bytes: int = SHARD_BYTES
 
 
 def run_prepare(args: PrepareArgs, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
@@ -87,7 +72,7 @@ def run_prepare(args: PrepareArgs, say: Callable[[str], None] = lambda _: None) 
         weights = parse_weights(args.weights, names, list(args.sources))
     if args.format not in (None, "datatrove"):
         raise SettingError(f"--format {args.format}: only datatrove needs to be named")
-    tokenizer = None if args.tokenizer_from is None else read_tokenizer(args.tokenizer_from)
+    tokenizer = None if args.tokenizer_from is None else _read_tokenizer(args.tokenizer_from)
     if args.format and tokenizer is None:
         raise SettingError("--format datatrove: name the tokenizer of these ids with --tokenizer")
     if args.tokenizer.kind is not None:
@@ -159,17 +144,25 @@ def _resume_or_plan(args: PrepareArgs, tokenizer: Tokenizer | None) -> PreparePl
         # a plan and a tokenizer without shards are made anew: nothing depends on them yet
         for name in TOKENIZER_FILES:
             (out / name).unlink(missing_ok=True)
-        plan = make_plan(
-            args.sources,
-            args.data,
-            fixed,
-            seed=args.seed,
-            token_files=args.format is not None,
-            bounded=args.bounded,
-            shard_bytes=args.shard_bytes,
-        )
+        plan = make_plan(args, fixed)
     write_file(out / PLAN, (json.dumps(dataclasses.asdict(plan), indent=1) + "\n").encode())
     return plan
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a folder (a run, or a prepared one), or of a tokenizer.json alone."""
+    if path.is_dir():
+        return load_tokenizer(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: name a tokenizer.json, a run or a folder of one")
+    config, tokenizer = TOKENIZER_FILES
+    if path.name == tokenizer and (path.parent / config).exists():
+        return load_tokenizer(path.parent)
+    # a tokenizer.json alone: its configuration is optional
+    with tempfile.TemporaryDirectory(prefix="scriven-") as place:
+        shutil.copyfile(path, Path(place) / tokenizer)
+        (Path(place) / config).write_text("{}", encoding="utf-8")
+        return load_tokenizer(Path(place))
 
 
 def _save_tokenizer(
@@ -179,12 +172,58 @@ def _save_tokenizer(
         return
     if given is None:
         say("learning a tokenizer from a sample")
-        given = learn_tokenizer(plan, args.tokenizer)
+        given = _learn_tokenizer(plan, args.tokenizer)
     with tempfile.TemporaryDirectory(prefix="scriven-") as place:
         given.save(Path(place))
         # the order matters: the last file says that both are there
         for name in TOKENIZER_FILES:
             write_file(args.out / name, (Path(place) / name).read_bytes())
+
+
+def _learn_tokenizer(plan: PreparePlan, settings: TokenizerSettings) -> Tokenizer:
+    """A tokenizer for the training text, from at most `TOKENIZER_SAMPLE` characters of it."""
+    if settings.kind == "byte":  # needs no text
+        return train_tokenizer("byte", iter(()), settings)
+    # 1. the sample, at most 20 million characters
+    texts = list(sample_jobs(plan))
+    characters = sum(map(len, texts))
+    if not characters:
+        raise InputError(f"{plan.files[0].label} holds no text to learn a tokenizer from")
+    # 2. its characters stand for those of the whole text, and its size is scaled up
+    seen = np.zeros(CODE_POINTS, dtype=np.bool_)
+    for text in texts:
+        seen[np.frombuffer(text.encode("utf-32-le"), dtype="<u4")] = True
+    scanned = TextScan(alphabet="".join(map(chr, np.flatnonzero(seen).tolist())))
+    characters_per_byte = characters / max(1, sum(len(text.encode("utf-8")) for text in texts))
+    scanned.characters = max(characters, int(characters_per_byte * plan.text_bytes))
+    # 3. choose and train as for a text that was read whole
+    chosen, _ = choose_tokenizer(scanned, settings)
+    assert chosen.kind is not None
+    corpus = iter(texts) if tokenizer_class(chosen.kind).has_words else iter([scanned.alphabet])
+    return train_tokenizer(chosen.kind, corpus, chosen)
+
+
+def sample_jobs(plan: PreparePlan, limit: int = TOKENIZER_SAMPLE) -> Iterator[str]:
+    """Training text, up to `limit` characters: all of it, or the beginnings of seeded jobs."""
+    jobs = [number for number, job in enumerate(plan.jobs) if job.part != VALIDATION]
+    quota = limit
+    if plan.text_bytes > limit or not all(file.size for file in plan.files):
+        # so few jobs that each gives at least four chunks of text
+        most = max(1, limit // (4 * CHUNK))
+        random.Random(json.dumps(["sample", plan.seed])).shuffle(jobs)
+        jobs = sorted(jobs[:most])
+        quota = limit // len(jobs) if jobs else 0
+    for job in jobs:
+        taken = row = 0
+        for chunk in read_job(plan, job):
+            # validation text must not shape the vocabulary
+            text = clean(chunk.text)[: quota - taken]
+            if text and not is_held_out(plan, job, row):
+                taken += len(text)
+                yield text
+            row += chunk.ends or bool(chunk.skipped)
+            if taken >= quota:
+                break
 
 
 def _encode(plan: PreparePlan, args: PrepareArgs, say: Callable[[str], None]) -> None:
@@ -244,11 +283,7 @@ class _Progress:
 def _manifest(
     plan: PreparePlan, out: Path, weights: Sequence[float] | None, names: Sequence[str]
 ) -> dict[str, Any]:
-    """The facts that make the folder whole: its files, and the order in which they are read.
-
-    Raises:
-        InputError: too little text in a part. SettingError: weights that cannot be met.
-    """
+    """The facts that make the folder whole: its files, and the order in which they are read."""
     tokenizer = load_tokenizer(out)
     # 1. the order of reading: every shard once in the order of the text, or by weight
     shards = [record for records in read_records(out, plan) for record in records]

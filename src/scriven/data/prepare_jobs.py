@@ -53,11 +53,7 @@ class RemainingWork(NamedTuple):
 
 
 def read_records(folder: Path, plan: PreparePlan) -> list[list[ShardRecord]]:
-    """The finished shards of each job, in order; removes what a killed process left unfinished.
-
-    Raises:
-        DamagedError: a record is not what was written.
-    """
+    """The finished shards of each job, in order; removes what a killed process left unfinished."""
     records: list[list[ShardRecord]] = [[] for _ in plan.jobs]
     shards = folder / SHARDS
     shards.mkdir(exist_ok=True)
@@ -163,11 +159,7 @@ def _run_in_worker(work: RemainingWork) -> None:
 def run_job(
     plan: PreparePlan, tokenizer: Tokenizer, encoder: Encoder, out: Path, work: RemainingWork
 ) -> Iterator[ShardRecord]:
-    """Makes the missing shards of a job; yields one record after each shard.
-
-    Raises:
-        InputError: the text cannot be read. OSError: the disk is full or cannot be written.
-    """
+    """Makes the missing shards of a job; yields one record after each shard."""
     job = plan.jobs[work.job]
     file = plan.files[job.file]
     reader = None if file.cut_at == "document" else _JobReader(plan, work.job, work.rows)

@@ -8,7 +8,7 @@ import codecs
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import config
 from ..errors import DamagedError, InputError
-from ..settings import DataSettings
+from ..settings import DataSettings, TokenizerSettings
 from ..tokenizers.patterns import boundary
 from . import datatrove, huggingface
 from .formats.base import COMPRESSED, format_of
@@ -31,6 +31,25 @@ MAX_VALIDATION_BYTES = 20_000_000
 _COMPRESSION_RATIO = 4
 _WINDOW = 1 << 16
 """Bytes after a cut that are searched for the beginning of a word."""
+
+
+@dataclass(frozen=True)
+class PrepareArgs:
+    """Arguments of `scriven prepare`."""
+
+    sources: Sequence[str]
+    out: Path
+    data: DataSettings = field(default_factory=DataSettings)
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+    tokenizer_from: Path | None = None
+    """A tokenizer.json, or a folder that has one."""
+    weights: str | None = None
+    processes: int | None = None
+    seed: int = 0
+    format: str | None = None
+    bounded: bool = True
+    """Whether at most 20 MB are held out."""
+    shard_bytes: int = SHARD_BYTES
 
 
 @dataclass(frozen=True)
@@ -88,23 +107,11 @@ class PreparePlan:
         )
 
 
-def make_plan(
-    names: Sequence[str],
-    data: DataSettings,
-    args: dict[str, Any],
-    *,
-    seed: int,
-    token_files: bool = False,
-    bounded: bool = True,
-    shard_bytes: int = SHARD_BYTES,
-) -> PreparePlan:
+def make_plan(args: PrepareArgs, fixed: dict[str, Any]) -> PreparePlan:
     """Divides the sources into jobs, by the sizes of their files.
 
     Args:
-        names: sources, as a user types them.
-        args: arguments that must not change until the folder is finished.
-        token_files: whether the sources are folders of datatrove's token files.
-        bounded: whether at most `MAX_VALIDATION_BYTES` are held out.
+        fixed: what must not change until the folder is finished.
 
     Raises:
         InputError: a source that cannot be used, or too little text.
@@ -113,67 +120,49 @@ def make_plan(
     # 1. all files of all sources, in order
     files = [
         file
-        for number, name in enumerate(names)
-        for file in _source_files(number, name, data, token_files)
+        for number, name in enumerate(args.sources)
+        for file in _source_files(number, name, args.data, args.format is not None)
         if file.size or file.cut_at is None
     ]
     if not files:
-        raise InputError(f"{', '.join(names[:3])} holds no text: give a file that has some")
+        raise InputError(f"{', '.join(args.sources[:3])} holds no text: give a file that has some")
     # 2. how much is held out
     total = sum(file.size for file in files)
-    fraction = data.val_fraction
-    if bounded and total:
+    fraction = args.data.val_fraction
+    if args.bounded and total:
         fraction = min(fraction, MAX_VALIDATION_BYTES / total)
     # 3. Plain texts are split as `load_dataset` splits them: whole files, or the end of the text.
     # In other files documents are drawn while they are read.
     texts = all(file.cut_at == "word" for file in files)
     sizes = np.array([file.size for file in files], dtype=np.int64)
-    split = decide(sizes if texts else np.array([1000]), fraction, seed)
+    split = decide(sizes if texts else np.array([1000]), fraction, args.seed)
     # 4. ranges of the files, about `shard_bytes` each
     jobs: list[PrepareJob] = []
     before = 0  # bytes of the files before this one
     for number, file in enumerate(files):
-        part = place = None
-        if texts and split.held_out is not None:
-            part = int(split.held_out[number])
-        elif texts and split.place is not None:
-            place = split.place - before
-        jobs += _jobs(number, file, part, place, data.encoding, shard_bytes)
+        part = None if not texts or split.held_out is None else int(split.held_out[number])
+        place = None if not texts or split.place is None else split.place - before
+        path = Path(file.label)
+        cuts = cut_points(path, file.cut_at, file.size, args.data.encoding, args.shard_bytes)
+        # the split is a byte, which may lie inside a character
+        if place is not None and 0 < place < file.size:
+            with path.open("rb") as content:
+                cuts = sorted({*cuts, _next_cut(content, place, "character", args.data.encoding)})
+        if len(cuts) < 2:
+            jobs.append(PrepareJob(number, 0, None, part, True))
+        for start, end in itertools.pairwise(cuts):
+            if place is not None:  # what lies before it is for training
+                part = TRAIN if start < place else VALIDATION
+            jobs.append(PrepareJob(number, start, end, part, end == file.size))
         before += file.size
-    val_every = max(2, round(1 / fraction))
-    add_eos = len(files) > 1 or not texts
-    return PreparePlan(args, files, jobs, data, seed, val_every, add_eos, shard_bytes)
-
-
-def _jobs(
-    number: int,
-    file: SourceFile,
-    part: int | None,
-    place: int | None,
-    encoding: str,
-    shard_bytes: int,
-) -> Iterator[PrepareJob]:
-    """The ranges of one file; what lies before the byte `place` is for training."""
-    path = Path(file.label)
-    cuts = cut_points(path, file.cut_at, file.size, encoding, shard_bytes)
-    # the split is a byte, which may lie inside a character
-    if place is not None and 0 < place < file.size:
-        with path.open("rb") as content:
-            cuts = sorted({*cuts, _next_cut(content, place, "character", encoding)})
-    if len(cuts) < 2:
-        yield PrepareJob(number, 0, None, part, True)
-    for start, end in itertools.pairwise(cuts):
-        if place is not None:
-            part = TRAIN if start < place else VALIDATION
-        yield PrepareJob(number, start, end, part, end == file.size)
+    add_eos, val_every = len(files) > 1 or not texts, max(2, round(1 / fraction))
+    return PreparePlan(
+        fixed, files, jobs, args.data, args.seed, val_every, add_eos, args.shard_bytes
+    )
 
 
 def read_plan(folder: Path) -> PreparePlan | None:
-    """The plan of a folder that was begun; None where there is none.
-
-    Raises:
-        DamagedError: it is not what was written.
-    """
+    """The plan of a folder that was begun; DamagedError if it is not what was written."""
     path = folder / PLAN
     if not path.exists():
         return None
@@ -219,12 +208,11 @@ def _source_files(
                 label = huggingface.pin_revision(source.label) if is_hub else source.label
                 yield SourceFile(number, label, None, 0, 0)
                 continue
-            cut_at = getattr(format_of(source.path), "CUT_AT", None)
-            # a compressed stream has no places to begin at, and in UTF-16 a byte does not tell
-            # its role
+            # no range of a compressed stream can be read alone, and in UTF-16 a byte does not tell
+            # where a character begins
             compressed = source.path.suffix.lower() in COMPRESSED
-            if compressed or not has_character_borders(data.encoding):
-                cut_at = None
+            whole = compressed or not has_character_borders(data.encoding)
+            cut_at = None if whole else getattr(format_of(source.path), "CUT_AT", None)
             yield SourceFile(number, source.label, cut_at, *_size_and_mtime(source.path))
 
 
@@ -254,9 +242,6 @@ def cut_points(
     give the ids of the whole: 0, bytes (numbers of documents in a token file), and its end.
 
     Empty where the file can be read from its beginning only.
-
-    Raises:
-        InputError: the file cannot be read.
     """
     if cut_at == "document":
         # documents have about the same size in a token file

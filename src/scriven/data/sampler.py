@@ -20,9 +20,7 @@ class ShuffledSampler:
     """Windows in random order: every window once per epoch, at a new offset in each epoch.
 
     Args:
-        tokens: length of the training text.
-        length: tokens of a window, the last target included.
-        seed: of the run.
+        tokens: length of the training text. length: of a window, the last target included.
     """
 
     def __init__(self, tokens: int, length: int, seed: int) -> None:
@@ -57,10 +55,7 @@ class SequentialSampler:
     offset, so that windows cut the text at other places.
 
     Args:
-        tokens: length of the training text.
-        length: tokens of a window, the last target included.
-        rows: of a batch.
-        seed: of the run.
+        tokens, length: as of `ShuffledSampler`. rows: of a batch.
     """
 
     def __init__(self, tokens: int, length: int, rows: int, seed: int) -> None:
@@ -99,12 +94,8 @@ def shuffled_rows(first: int, count: int, rows: int, seed: int) -> Indices:
 def length_bucketed_rows(first: int, count: int, lengths: Indices, seed: int) -> Indices:
     """As `shuffled_rows`, but the rows of a batch are of similar length, which saves padding.
 
-    The rows of sixteen batches are drawn at once, sorted by length and cut into batches, which are
-    taken in random order.
-
     Args:
-        first: number of the batch's first sample, a multiple of `count`.
-        count: rows of a batch.
+        first: number of the batch's first sample, a multiple of `count`, the rows of a batch.
         lengths: (rows,) tokens of each row.
     """
     # 1. draw the rows of a bucket of batches

@@ -41,20 +41,14 @@ def id_type(vocab_size: int) -> str:
 
 
 class TokenFile:
-    """An array of token ids on disk.
-
-    Args:
-        dtype: of the ids in the file, as `id_type` gives it.
-        tokens: how many it was written with.
+    """An array of token ids on disk, of the data type that `id_type` gives.
 
     Raises:
-        DamagedError: the file is missing or has another size than it was written with.
+        DamagedError: the file is missing, or was not written with this number of tokens.
     """
 
     def __init__(self, path: Path, dtype: str, tokens: int) -> None:
-        self.path = path
-        self._dtype = np.dtype(dtype)
-        self._tokens = tokens
+        self.path, self._dtype, self._tokens = path, np.dtype(dtype), tokens
         try:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
@@ -68,11 +62,7 @@ class TokenFile:
         return self._tokens
 
     def read(self, start: int, count: int) -> npt.NDArray[np.int64]:
-        """(count,) ids from token `start` on.
-
-        Raises:
-            DamagedError: the file was truncated or overwritten since it was opened.
-        """
+        """(count,) ids from token `start` on; raises as `read_windows`."""
         ids: npt.NDArray[np.int64] = self.read_windows(np.array([start]), count)[0]
         return ids
 
@@ -125,10 +115,8 @@ class SegmentedTokenFile(TokenFile):
     def __init__(
         self, folder: Path, dtype: str, segments: Sequence[Segment], sizes: dict[str, int]
     ) -> None:
-        self.path = folder
-        self._dtype = np.dtype(dtype)
+        self.path, self._dtype, self._sizes = folder, np.dtype(dtype), sizes
         self._segments = [segment for segment in segments if segment[2]]
-        self._sizes = sizes
         counts = np.array([segment[2] for segment in self._segments], dtype=np.int64)
         self._ends = np.cumsum(counts)
         self._tokens = int(counts.sum())
@@ -136,7 +124,6 @@ class SegmentedTokenFile(TokenFile):
 
     def read_windows(self, starts: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
         """As `TokenFile.read_windows`; a window may span several files."""
-        assert length >= 0
         assert len(starts) == 0 or (min(starts) >= 0 and max(starts) + length <= self._tokens)
         ids = np.empty((len(starts), length), dtype=np.int64)
         # the segment in which each window begins
@@ -237,22 +224,23 @@ def open_dataset(
         raise DamagedError(f"{folder / 'tokenizer.json'} was changed: prepare the text again")
     dtype, files = facts["dtype"], dict[str, TokenFile]()
     # `scriven prepare` leaves many files that are read as two; `load_dataset` leaves two
-    if "segments" in facts:
-        width = np.dtype(dtype).itemsize
-        sizes = {file: entry["size"] // width for file, entry in facts["files"].items()}
-        for part, segments in facts["segments"].items():
-            files[part] = SegmentedTokenFile(folder, dtype, segments, sizes)
-    else:
-        for part in ("train", "validation"):
+    for part in ("train", "validation"):
+        if "segments" in facts:
+            width = np.dtype(dtype).itemsize
+            sizes = {file: entry["size"] // width for file, entry in facts["files"].items()}
+            files[part] = SegmentedTokenFile(folder, dtype, facts["segments"][part], sizes)
+        else:
             files[part] = TokenFile(folder / f"{part}.bin", dtype, facts[f"{part}_tokens"])
     # what a user should know about the text
-    repeated = [source for source in facts.get("sources", ()) if source["rounds"] > 1]
-    notes = [*notes, *(f"{each['name']} is read {each['rounds']:g} times in a pass"
-                       for each in repeated)]  # fmt: skip
+    notes = list(notes)
+    for source in facts.get("sources", ()):
+        if source["rounds"] > 1:
+            notes.append(f"{source['name']} is read {source['rounds']:g} times per epoch")
     if facts.get("skipped"):
         notes.append(f"{facts['skipped']:,} rows were skipped, first {facts['first_skipped']}")
     if facts["overlap"]:
         notes.append(facts["overlap"])
+    copied = ("characters", "bytes", "documents", "validation_bytes", "fingerprint")
     return TokenDataset(
         folder=folder,
         tokenizer=tokenizer,
@@ -260,11 +248,7 @@ def open_dataset(
         validation=files["validation"],
         name=name,
         sources=list(sources),
-        characters=facts["characters"],
-        bytes=facts["bytes"],
-        documents=facts["documents"],
-        validation_bytes=facts["validation_bytes"],
-        fingerprint=facts["fingerprint"],
+        **{key: facts[key] for key in copied},
         notes=notes,
     )
 

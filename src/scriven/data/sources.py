@@ -136,11 +136,7 @@ class PairSources(Sources):
     """Tables of pairs: each row becomes two documents, source and target."""
 
     def read(self, settings: DataSettings) -> Iterator[TextChunk]:
-        """Source, target, source, target ...; a pair with an empty side is skipped.
-
-        Raises:
-            InputError: a source that is no table, or lacks one of the columns.
-        """
+        """Source, target, source, target ...; a pair with an empty side is skipped."""
         for file in self.files:
             rows = _pair_rows(file, settings)
             if rows is None:

@@ -4,6 +4,7 @@ A single text keeps its end for validation; of many documents whole ones are dra
 """
 
 import hashlib
+import itertools
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -110,9 +111,10 @@ class Split:
 
 
 class SplitChunk(NamedTuple):
-    """A part of a document, and whether it is for training or validation."""
+    """A part of a document for training or validation."""
 
     part: int
+    """TRAIN or VALIDATION."""
     text: str
     ends: bool
     """Whether the document ends with this chunk."""
@@ -155,19 +157,19 @@ def decide(
             f"the text has {size}: at least {min_characters(fraction)} are needed to hold out"
             f" {fraction:.0%} for validation"
         )
+    held_out = None
     if len(lengths) >= MIN_DOCUMENTS:
         held_out = _draw_documents(lengths, fraction * total, seed)
-        if held_out is not None:
-            return Split(None, held_out)
-    return Split(place, None)
+    return Split(place if held_out is None else None, held_out)
 
 
 def min_characters(fraction: float) -> int:
     """The fewest characters that leave two in both parts."""
-    total = max(4, int(1 / max(fraction, 1 - fraction)))
-    while min(int((1 - fraction) * total), total - int((1 - fraction) * total)) < 2:
-        total += 1
-    return total
+    return next(
+        total
+        for total in itertools.count(4)
+        if min(place := int((1 - fraction) * total), total - place) >= 2
+    )
 
 
 def split_chunks(chunks: Iterable[TextChunk], split: Split) -> Iterator[SplitChunk]:

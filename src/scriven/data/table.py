@@ -5,6 +5,7 @@ their columns mean. A built-in table is a file of `tables/` with `COLUMNS` and
 `read(part) -> Iterator[dict[str, Any]]` of the part "train", "validation" or "test".
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -33,11 +34,7 @@ class TableRow:
     """Why it is left out (`skip_bad`); it has no values then."""
 
     def bad(self, why: str, settings: DataSettings) -> "TableRow":
-        """This row as one that cannot be used.
-
-        Raises:
-            InputError: rows may not be skipped.
-        """
+        """This row as one that cannot be used; raises InputError if rows may not be skipped."""
         return TableRow({}, self.where, skip_or_raise(f"{self.where} {why}", settings.skip_bad))
 
 
@@ -47,7 +44,7 @@ def builtin(name: str) -> ModuleType | None:
     return None if file is None else registry.module(TABLES, file)
 
 
-class Table:
+class Table(contextlib.ExitStack):
     """One or several tables, read as one; use it in a `with` block.
 
     Args:
@@ -61,22 +58,18 @@ class Table:
     """
 
     def __init__(self, names: Sequence[str], settings: DataSettings, part: str = "train") -> None:
+        super().__init__()
         self.settings, self.part = settings, part
         self.built_in = [name for name in names if builtin(name) is not None]
         # a file of this name needs a suffix or a separator, as with corpora
         rest = [name for name in names if builtin(name) is None]
         if self.built_in and rest:
             raise InputError(f"{self.built_in[0]} is built in: use it alone, or files alone")
-        self.sources = None if self.built_in else Sources(rest, ("tables", TABLES))
+        self.sources = None
+        if not self.built_in:
+            self.sources = self.enter_context(Sources(rest, ("tables", TABLES)))
         self.label = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         self.name = self.built_in[0] if self.sources is None else self.sources.name
-
-    def __enter__(self) -> "Table":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.sources is not None:
-            self.sources.close()
 
     def __iter__(self) -> Iterator[TableRow]:
         for name in self.built_in:
@@ -88,11 +81,7 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """The columns of the first row.
-
-        Raises:
-            InputError: there is no row.
-        """
+        """The columns of the first row; raises InputError if there is none."""
         for row in self:
             if not row.skipped:
                 return [str(name) for name in row.values]

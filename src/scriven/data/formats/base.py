@@ -244,11 +244,7 @@ def open_compressed(path: Path) -> Iterator[BinaryIO]:
 
 
 def split_lines(blocks: Iterable[str], path: Path) -> Iterator[str]:
-    """Lines with their line feed, out of blocks of text.
-
-    Raises:
-        InputError: a line longer than `LARGEST_ROW`.
-    """
+    """Lines with their line feed, out of blocks of text; none may be longer than `LARGEST_ROW`."""
     rest, number, length = [""], 1, 0  # the line that is not complete yet, its number and length
     for block in blocks:
         parts = block.split("\n")
@@ -266,8 +262,7 @@ def split_lines(blocks: Iterable[str], path: Path) -> Iterator[str]:
             yield part + "\n"
         number += len(parts) - 1
         rest, length = [parts[-1]], len(parts[-1])
-    last = "".join(rest)
-    if last:
+    if last := "".join(rest):
         yield last
 
 
@@ -281,11 +276,7 @@ def document_chunks(text: str) -> Iterator[TextChunk]:
 
 
 def skip_or_raise(message: str, skip: bool) -> str:
-    """The reason why a row is left out.
-
-    Raises:
-        InputError: rows may not be skipped.
-    """
+    """The reason why a row is left out; raised as an InputError if rows may not be skipped."""
     if not skip:
         raise InputError(f"{message} (--data.skip_bad leaves such rows out)")
     return message

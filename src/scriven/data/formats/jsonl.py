@@ -21,9 +21,6 @@ def records(
     """Every row, of the whole file or of the lines in the bytes `start` to `end`.
 
     Blank lines are skipped; rows are counted from 1 with them, from `start` on.
-
-    Raises:
-        InputError: a row that is no JSON object.
     """
     label = range_label(path, start)
     source = split_lines(decode(path, settings.encoding, start, end), label)

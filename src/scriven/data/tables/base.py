@@ -46,19 +46,10 @@ SHORT = 8
 """Words; a shorter speech (`What is the matter?`) may stand in several plays by chance."""
 
 
-def part_of(play: Play) -> SplitName:
-    """The part a play belongs to."""
-    return "test" if play.name in TEST else "validation" if play.name in VALIDATION else "train"
-
-
 def plays_of(part: SplitName) -> Iterator[Play]:
-    """The plays of a part, in the order of the corpus.
-
-    Raises:
-        MissingExtra, DamagedError: as `shakespeare.plays`.
-    """
-    assert part in ("train", "validation", "test"), part
-    return (play for play in _all() if part_of(play) == part)
+    """The plays of a part, in the order of the corpus; raises as `shakespeare.plays`."""
+    held_out = {"train": (*VALIDATION, *TEST), "validation": VALIDATION, "test": TEST}[part]
+    return (play for play in _all() if (play.name in held_out) != (part == "train"))
 
 
 def genre_of(play: Play) -> str:

@@ -21,11 +21,7 @@ FEWEST, MOST = 60, 120
 
 
 def read(part: SplitName) -> Iterator[dict[str, Any]]:
-    """The rows of a part, play by play.
-
-    Raises:
-        MissingExtra, DamagedError: as `shakespeare.plays`.
-    """
+    """The rows of a part, play by play; raises as `shakespeare.plays`."""
     seen = base.earlier_speeches(part)
     for play in base.plays_of(part):
         for scene in base.scenes(play):

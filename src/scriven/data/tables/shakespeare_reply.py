@@ -19,11 +19,7 @@ FEWEST, MOST = 2, 60
 
 
 def read(part: SplitName) -> Iterator[dict[str, Any]]:
-    """The rows of a part, play by play.
-
-    Raises:
-        MissingExtra, DamagedError: as `shakespeare.plays`.
-    """
+    """The rows of a part, play by play; raises as `shakespeare.plays`."""
     seen = base.earlier_speeches(part)
     written: set[tuple[str, str]] = set()
     for play in base.plays_of(part):
