@@ -180,26 +180,22 @@ def split_chunks(chunks: Iterable[TextChunk], split: Split) -> Iterator[SplitChu
     document = at = 0  # number of the document, and its place in characters over all documents
     filled = False  # whether this document has a character yet
     for text, ends, _ in chunks:
-        # 1. whole documents: all chunks of a document go to its part
-        if split.held_out is not None:
-            if text:
-                filled = True
-                yield SplitChunk(int(split.held_out[document]), text, ends)
-            elif ends and filled:
-                yield SplitChunk(int(split.held_out[document]), "", True)
-            if ends and filled:
-                document, filled = document + 1, False
-            continue
-        # 2. a place in the text: the chunk that contains it is cut in two
-        assert split.place is not None
-        before = max(0, min(len(text), split.place - at))  # characters that are for training
-        at += len(text)
         filled = filled or bool(text)
-        if before:
-            yield SplitChunk(TRAIN, text[:before], ends and before == len(text))
-        if before < len(text) or (not text and ends and filled):
-            yield SplitChunk(VALIDATION if at > split.place else TRAIN, text[before:], ends)
-        filled = filled and not ends
+        if not text and not (ends and filled):
+            continue
+        if split.held_out is not None:  # whole documents: all chunks of one go to its part
+            pieces = [(int(split.held_out[document]), text)]
+        else:  # the chunk that contains the place is cut in two
+            assert split.place is not None
+            before = max(0, min(len(text), split.place - at))  # characters that are for training
+            at += len(text)
+            last = VALIDATION if at > split.place else TRAIN
+            pieces = [(TRAIN, text[:before]), (last, text[before:])]
+        pieces = [piece for piece in pieces if piece[1]] or pieces[-1:]
+        for number, (part, piece) in enumerate(pieces, 1):
+            yield SplitChunk(part, piece, ends and number == len(pieces))
+        if ends:
+            document, filled = document + 1, False
 
 
 def _draw_documents(
