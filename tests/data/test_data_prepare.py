@@ -24,7 +24,7 @@ from scriven.data.split import (
     TRAIN,
     VALIDATION,
     SplitChunk,
-    decide,
+    choose_split,
     min_characters,
     scan,
     split_chunks,
@@ -142,7 +142,7 @@ def test_no_character_is_lost_or_doubled_by_the_split(documents: list[str], shar
     survey = scan(iter(pieces), lambda _: None)
     if survey.characters < min_characters(share):
         return
-    split = decide(np.array(survey.lengths, dtype=np.int64), share, 1)
+    split = choose_split(np.array(survey.lengths, dtype=np.int64), share, 1)
     parts = list(split_chunks(pieces, split))
     assert sum(part.ends for part in parts) == len(survey.lengths) == sum(map(bool, documents))
     if split.place is not None:

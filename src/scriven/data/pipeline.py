@@ -53,7 +53,7 @@ from .split import (
     Split,
     SplitChunk,
     TextScan,
-    decide,
+    choose_split,
     normalise,
     scan,
     split_chunks,
@@ -114,7 +114,7 @@ def load_dataset(
             raise InputError(f"{files.label} holds no text: give a file that has some")
         # 2. decide what is held out, and which tokenizer suits the text
         lengths = np.frombuffer(text.lengths, dtype=np.uint64).astype(np.int64)
-        split = decide(lengths, data.val_fraction, seed, pairs=pairs)
+        split = choose_split(lengths, data.val_fraction, seed, pairs=pairs)
         settings, notes = choose_tokenizer(text, tokenizer)
         if text.skipped:
             notes.append(f"{text.skipped:,} rows were skipped, first {text.first_skipped}")

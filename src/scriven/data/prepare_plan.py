@@ -21,7 +21,7 @@ from ..tokenizers.patterns import boundary
 from . import datatrove, huggingface
 from .formats.base import COMPRESSED, format_of
 from .sources import Sources
-from .split import TRAIN, VALIDATION, decide
+from .split import TRAIN, VALIDATION, choose_split
 
 PLAN = "plan.json"
 SHARD_BYTES = 32_000_000
@@ -135,7 +135,7 @@ def make_plan(args: PrepareArgs, fixed: dict[str, Any]) -> PreparePlan:
     # In other files documents are drawn while they are read.
     texts = all(file.cut_at == "word" for file in files)
     sizes = np.array([file.size for file in files], dtype=np.int64)
-    split = decide(sizes if texts else np.array([1000]), fraction, args.seed)
+    split = choose_split(sizes if texts else np.array([1000]), fraction, args.seed)
     # 4. ranges of the files, about `shard_bytes` each
     jobs: list[PrepareJob] = []
     before = 0  # bytes of the files before this one

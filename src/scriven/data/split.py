@@ -120,7 +120,7 @@ class SplitChunk(NamedTuple):
     """Whether the document ends with this chunk."""
 
 
-def decide(
+def choose_split(
     lengths: npt.NDArray[np.int64], fraction: float, seed: int, *, pairs: bool = False
 ) -> Split:
     """Holds out about `fraction` of the characters.

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
+from itertools import groupby
 from typing import Literal
 
 from ..corpora import shakespeare
@@ -84,7 +85,7 @@ def normalised(text: str) -> str:
 
 
 def earlier_speeches(part: SplitName) -> frozenset[str]:
-    """`plain` speeches of the parts before this one: of train for validation, of both for test."""
+    """Normalised speeches of the parts before this one: for test those of train and validation."""
     # what a model was tuned or chosen on must not come back in a later split
     before = {"train": (), "validation": ("train",), "test": ("train", "validation")}[part]
     return frozenset().union(*(_spoken(each) for each in before))
@@ -92,14 +93,8 @@ def earlier_speeches(part: SplitName) -> frozenset[str]:
 
 def scenes(play: Play) -> Iterator[list[Speech]]:
     """The speeches scene by scene, so that no example spans two scenes."""
-    scene_speeches: list[Speech] = []
-    for speech in play.speeches:
-        if scene_speeches and scene_speeches[-1].scene != speech.scene:
-            yield scene_speeches
-            scene_speeches = []
-        scene_speeches.append(speech)
-    if scene_speeches:
-        yield scene_speeches
+    for _, speeches in groupby(play.speeches, key=lambda speech: speech.scene):
+        yield list(speeches)
 
 
 @cache

@@ -25,7 +25,13 @@ def read(part: SplitName) -> Iterator[dict[str, Any]]:
     seen = base.earlier_speeches(part)
     for play in base.plays_of(part):
         for scene in base.scenes(play):
-            fresh = [speech for speech in scene if not _known(speech.text, seen)]
+            # without speeches that an earlier part has too, and not by chance
+            fresh = [
+                speech
+                for speech in scene
+                if base.count_words(speech.text) < base.SHORT
+                or base.normalised(speech.text) not in seen
+            ]
             # each row is a passage; its label is that of the whole play
             for text in passages(fresh):
                 yield {"text": text, "label": base.genre_of(play)}
@@ -51,9 +57,6 @@ def passages(speeches: list[Speech]) -> Iterator[str]:
 
 def line_groups(text: str) -> Iterator[str]:
     """A speech, or where it is too long its lines in groups; a line that is too long is dropped."""
-    if base.count_words(text) <= MOST:
-        yield text
-        return
     # as many lines as fit, then the next group
     held: list[str] = []
     for line in text.split("\n"):
@@ -64,8 +67,3 @@ def line_groups(text: str) -> Iterator[str]:
             held.append(line)
     if held:
         yield "\n".join(held)
-
-
-def _known(text: str, seen: frozenset[str]) -> bool:
-    """Whether an earlier part has this speech, and not by chance."""
-    return base.count_words(text) >= base.SHORT and base.normalised(text) in seen
