@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from scriven.errors import SettingError
-from scriven.models.rnn import Config, Model
+from scriven.models.rnn import LAYERS, Config, Model, RecurrentLayer
 from scriven.nn.cache import RecurrentState
-from scriven.nn.recurrent import LAYERS, RecurrentLayer
 
 CELLS = ["rnn", "gru", "lstm"]
 LIMITS = [(torch.float64, 1e-12), (torch.float32, 1e-5)]
@@ -28,7 +27,7 @@ def randomise(module: nn.Module) -> None:
 
 def by_steps(layer: RecurrentLayer, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The formulas, one token after the other."""
-    parts = layer._nothing(x)
+    parts = (x.new_zeros(x.size(0), layer.d_model),) * (2 if layer.kind == "lstm" else 1)
     out = []
     for t in range(x.size(1)):
         parts = layer.step(x[:, t], parts)

@@ -93,7 +93,8 @@ def test_it_is_taken_where_it_is_faster(
     mask = torch.zeros(length, length, dtype=dtype) if case == "mask" else None
     dropout = 0.5 if case == "dropout" else 0.0
     given = inputs(length, dtype)
-    scaled_dot_product_attention(*given, causal=case != "not causal", mask=mask, dropout=dropout)
+    causal = case not in ("not causal", "mask")
+    scaled_dot_product_attention(*given, causal=causal, mask=mask, dropout=dropout)
     with torch.no_grad():
         scaled_dot_product_attention(*given, causal=True)
     assert taken == ([case] if case == "taken" else [])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import registry
 from ..errors import ScrivenError, SettingError
+from ..nn.attention import Attention
 from ..runs.huggingface import hf_config_of, to_hf_weights
 from ..runs.load import Loaded
 from ..tasks.shared.classification import SequenceClassification
@@ -189,7 +190,8 @@ def refuse_labels(loaded: Loaded, program: str) -> str | None:
 def why_no_hf_model(loaded: Loaded, program: str) -> str:
     """The reason why `hf_config` gives None."""
     task = loaded.task
-    if getattr(task.backbone.config, "band", None):
+    layers = task.backbone.modules()
+    if any(isinstance(layer, Attention) and layer.mask.window for layer in layers):
         return f"no model of {program} alternates dense and banded attention"
     if isinstance(task, SequenceClassification) and task.lm_score_weight:
         return (

@@ -1,1 +1,0 @@
-"""One architecture = one file: a frozen Config and a Model, whose base classes are in base.py."""

@@ -71,21 +71,6 @@ class BaseConfig:
             raise SettingError(f"--model.dropout={self.dropout}: from 0 up to (not including) 1")
 
     @property
-    def attention_heads(self) -> int:
-        """Heads of each attention layer; 0 without attention."""
-        return 0
-
-    @property
-    def head_size(self) -> int:
-        """D, the size of a head; 0 without attention."""
-        return 0
-
-    @property
-    def ff_size(self) -> int:
-        """F, the feed-forward size in use; 0 without such layers."""
-        return 0
-
-    @property
     def total_layers(self) -> int:
         """Blocks of all stacks together."""
         return self.layers
@@ -121,15 +106,13 @@ class TransformerConfig(BaseConfig):
             )
 
     @property
-    def attention_heads(self) -> int:
-        return self.heads
-
-    @property
     def head_size(self) -> int:
+        """D, the size of a head."""
         return getattr(self, "head_dim", None) or self.d_model // self.heads
 
     @property
     def ff_size(self) -> int:
+        """F, the feed-forward size in use."""
         return self.d_ff or 4 * self.d_model
 
 
@@ -217,7 +200,9 @@ class Architecture(nn.Module):
         layers = []
         for block in self.blocks:
             attention = cast(Block, block).attention
-            dtype = torch.get_autocast_dtype(device.type) if autocast else attention.cache_dtype
+            dtype = attention.kv_dtype or attention.qkv.weight.dtype
+            if autocast:
+                dtype = torch.get_autocast_dtype(device.type)
             heads, size = attention.kv_heads, attention.head_dim
             keys_values = KVCache(batch, capacity, heads, size, dtype, device)
             layers.append(LayerCache(self_attn=keys_values))

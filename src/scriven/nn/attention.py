@@ -16,7 +16,7 @@ from .dropout import dropout as apply_dropout
 from .embeddings import PositionEncoding
 from .lora import LoraLinear
 from .mask import AttentionMask, ForwardContext, additive_mask
-from .norm import RMSNorm, rms_norm
+from .norm import RMSNorm
 from .quantized import PackedLinear
 
 # PyTorch's fused CPU kernel has a slow bf16 backward and refuses dropout; below this length plain
@@ -68,11 +68,6 @@ class Attention(nn.Module):
         self.kv_dtype: torch.dtype | None = None
         """Data type that queries, keys and values are cast to; None: that of the projection."""
 
-    @property
-    def cache_dtype(self) -> torch.dtype:
-        """Data type of the cached keys and values."""
-        return self.kv_dtype or self.qkv.weight.dtype
-
     def forward(
         self,
         x: Tensor,
@@ -102,12 +97,13 @@ class Attention(nn.Module):
             else:
                 k, v, key_positions = cache.update(inputs, positions, self._project_kv)
         # 2. the mask (T, S) or (B, 1, T, S), with the bias (B, H, T, S) of relative positions
-        q, bias = self.position.bias(q, context.positions, key_positions)
-        causal, mask = False, None
+        bias, causal, mask = None, False, None
+        if self.position.adds_bias:
+            q, bias = self.position.bias(q, context.positions, key_positions)
         if source is not None:
             # not shared: the source has other positions than the keys of self-attention
             mask = additive_mask(self.mask.allowed(context.positions, key_positions), q.dtype)
-        elif cache is None and context.unpadded and self.mask.window is None:
+        elif cache is None and context.unpadded and self.mask.window is None and bias is None:
             causal = self.mask.causal  # left to the kernel
         else:
             mask = context.additive_mask(self.mask, key_positions, q.dtype)
@@ -130,7 +126,7 @@ class Attention(nn.Module):
         qk, v = torch.split(heads, [sum(qk_heads), self.kv_heads], 2)
         # values are neither normed nor rotated
         if self.query_norm is not None:
-            qk = rms_norm(qk, self._norm_weights(), self.query_norm.eps)
+            qk = self.query_norm(qk, self._norm_weights())
         qk = self.position.rotate(qk.transpose(1, 2), context.positions, context.memo)
         q, k = torch.split(qk, qk_heads, 1)  # (B, H, T, D), (B, K, T, D)
         return q, k, v.transpose(1, 2)
@@ -188,7 +184,7 @@ def scaled_dot_product_attention(
 
     Args:
         q: (B, H, T, D). k, v: (B, K, S, D) where K divides H (grouped key/value heads).
-        causal: query i sees keys 0..i; only for T == S.
+        causal: query i sees keys 0..i; only for T == S and without a mask.
         mask: of q's type, broadcastable to (B, H, T, S), added to the scores after scaling: a bias,
             and what masks keys (`additive_mask`). A query without any allowed key gets the mean of
             the values, never NaN.
@@ -199,17 +195,14 @@ def scaled_dot_product_attention(
     """
     # where the fused CPU kernel is slow: training in bfloat16, or with dropout
     slow = q.dtype == torch.bfloat16 or dropout > 0
-    length = k.size(2)
+    length, grouped = k.size(2), q.size(1) != k.size(1)
     if slow and q.device.type == "cpu" and torch.is_grad_enabled():
         simple = causal and mask is None and not dropout and not torch.compiler.is_compiling()
         if simple and length in BLOCK_CAUSAL_LENGTHS:
-            k, v = _repeat_kv(q, k, v)
+            k, v = _repeat_kv(q, k, v) if grouped else (k, v)
             return block_causal_attention(q, k, v)
         if length <= NAIVE_MAX_LENGTH:
             return naive_attention(q, k, v, causal=causal, mask=mask, dropout=dropout)
-    grouped = q.size(1) != k.size(1)
-    if mask is not None:  # the fused kernel takes a mask or `is_causal`, not both
-        mask, causal = _with_causal_mask(q, mask, causal), False
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped
     )
@@ -225,11 +218,13 @@ def naive_attention(
     dropout: float = 0.0,
 ) -> Tensor:
     """The same by batched matmuls: the formula itself, and fast for short contexts."""
-    if q.size(1) != k.size(1):
-        k, v = _repeat_kv(q, k, v)
+    k, v = _repeat_kv(q, k, v) if q.size(1) != k.size(1) else (k, v)
     # scaled before the matmul: T D multiplications instead of T S
     scores = (q * q.size(-1) ** -0.5) @ k.mT  # (B, H, T, S)
-    mask = _with_causal_mask(q, mask, causal)
+    if causal:
+        assert mask is None, "the causal mask is a part of a mask that is given"
+        seen = torch.ones(scores.shape[2:], dtype=torch.bool, device=q.device).tril()  # (T, T)
+        mask = additive_mask(seen, q.dtype)
     if mask is not None:
         scores = scores + mask
     weights = scores.softmax(-1)  # (B, H, T, S), each row sums to 1
@@ -242,19 +237,7 @@ def naive_attention(
 def _repeat_kv(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Grouped keys and values (B, K, S, D) -> one for each query head, (B, H, S, D)."""
     groups = q.size(1) // k.size(1)
-    if groups == 1:
-        return k, v
     return k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-
-
-def _with_causal_mask(q: Tensor, mask: Tensor | None, causal: bool) -> Tensor | None:
-    """A mask with the causal one (T, T) added to it, if asked for."""
-    if not causal:
-        return mask
-    size = q.size(2)
-    lower = torch.ones(size, size, dtype=torch.bool, device=q.device).tril()
-    triangle = additive_mask(lower, q.dtype)
-    return triangle if mask is None else mask + triangle
 
 
 @cached

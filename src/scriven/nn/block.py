@@ -1,4 +1,9 @@
-"""The one transformer block. An architecture is what it passes in here."""
+"""The one transformer block. An architecture is what it passes in here.
+
+Shapes in comments of nn/: B batch rows, T positions of the queries, S positions of the keys,
+C `d_model`, H query heads, K key/value heads, D `head_dim`, F `d_ff`, V vocabulary. Positions are
+(T,) where all rows agree, else (B, T); a negative position is padding.
+"""
 
 from collections.abc import Callable
 

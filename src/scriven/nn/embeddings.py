@@ -3,9 +3,12 @@
 Learned and sinusoidal positions act once, on the token embedding. Others act inside attention:
 `rotate` changes queries and keys before they meet (rotary), `bias` adds to the attention scores
 (relative positions).
+
+Tables are not computed on the `meta` device, where a model is built for its shapes alone:
+arithmetic there makes PyTorch load its compiler, which takes a second.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +17,6 @@ from .dropout import dropout as apply_dropout
 
 Memo = dict[Any, Any]
 """What the layers of one forward pass share (`ForwardContext.memo`)."""
-
-
-def on_meta_device() -> bool:
-    """Whether models are being built without memory, for their shapes alone.
-
-    Arithmetic on that device makes PyTorch load its compiler, which takes a second.
-    """
-    return torch.get_default_device().type == "meta"
 
 
 class Embedding(nn.Module):
@@ -42,8 +37,7 @@ class Embedding(nn.Module):
         norm: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        # zeros, as `init_weights` draws the values: drawing here as well would make PyTorch load
-        # its compiler where a model is built on the meta device, which takes a second
+        # zeros, as `init_weights` draws the values: to draw here as well is arithmetic on `meta`
         self.token = nn.Embedding(vocab_size, d_model, _weight=torch.zeros(vocab_size, d_model))
         self.position, self.norm = position, norm
         self.dropout, self.scale = dropout, scale
@@ -63,21 +57,19 @@ class Embedding(nn.Module):
 class PositionEncoding(nn.Module):
     """No positions inside attention; the base of those that have some."""
 
-    def rotate(self, x: Tensor, positions: Tensor, memo: Memo | None = None) -> Tensor:
-        """Queries or keys (B, H, T, D) at positions (T,) or (B, T).
+    adds_bias: ClassVar[bool] = False
+    """Whether attention calls `bias`."""
 
-        Args:
-            x: queries or keys.
-            positions: of x.
-            memo: what other layers have computed from the same positions; extended.
-        """
+    def rotate(self, x: Tensor, positions: Tensor, memo: Memo | None = None) -> Tensor:
+        """Queries or keys x (B, H, T, D) at positions (T,) or (B, T); the memo holds what other
+        layers have computed from the same positions, and is extended."""
         return x
 
     def bias(
         self, q: Tensor, query_positions: Tensor, key_positions: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """The query to score with, and a bias (B, H, T, S) for the scores or None."""
-        return q, None
+        """The query to score with, and a bias (B, H, T, S) of the scores or None."""
+        raise NotImplementedError
 
 
 class RotaryEmbedding(PositionEncoding):
@@ -90,48 +82,40 @@ class RotaryEmbedding(PositionEncoding):
     def __init__(self, head_dim: int, context_length: int, base: float = 10000.0) -> None:
         super().__init__()
         self.head_dim, self.context_length, self.base = head_dim, context_length, base
-        self.register_buffer("cos", torch.empty(0), persistent=False)
-        self.register_buffer("sin", torch.empty(0), persistent=False)
-        self.build()
-
-    def build(self) -> None:
-        """Fills the tables (context_length, D); again after a model was built without memory."""
-        if on_meta_device():
-            self.cos = self.sin = torch.empty(self.context_length, self.head_dim)
-            return
-        # in float64: the rounding error of an angle grows with the position
-        # theta_i = base^(-2i/D); the angle of position m is m * theta_i
-        half = torch.arange(0, self.head_dim, 2, dtype=torch.float64) / self.head_dim  # (D / 2,)
-        angle = torch.arange(self.context_length, dtype=torch.float64)[:, None] / self.base**half
-        dtype = torch.get_default_dtype()
-        self.cos = angle.cos().repeat(1, 2).to(dtype)
-        # the minus of the first half is in the table: one multiplication less at every step
-        self.sin = torch.cat((-angle.sin(), angle.sin()), -1).to(dtype)
+        self.cos: Tensor
+        self.sin: Tensor
+        cos = sin = torch.empty(context_length, head_dim)
+        if not cos.is_meta:
+            # theta_i = base^(-2i/D); the angle of position m is m * theta_i, in float64: its
+            # rounding error grows with the position
+            half = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim  # (D / 2,)
+            angle = torch.arange(context_length, dtype=torch.float64)[:, None] / base**half
+            cos = angle.cos().repeat(1, 2).to(cos.dtype)
+            # the minus of the first half is in the table: one multiplication less at every step
+            sin = torch.cat((-angle.sin(), angle.sin()), -1).to(cos.dtype)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
 
     def rotate(self, x: Tensor, positions: Tensor, memo: Memo | None = None) -> Tensor:
+        # 1. cosines and sines of the positions, (T, D) or (B, 1, T, D): one look-up per forward
+        # pass, as all layers have the same positions
         key = ("rotary", self.base, self.head_dim, x.dtype)
-        # one look-up per forward pass: all layers have the same positions
-        if memo is None or torch.compiler.is_compiling():
-            cos, sin = self._cos_sin(positions, x.dtype)
-        else:
-            if key not in memo:
-                memo[key] = self._cos_sin(positions, x.dtype)
+        if memo is not None and key in memo and not torch.compiler.is_compiling():
             cos, sin = memo[key]
-        # (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin)
+        else:
+            cos, sin = self.cos, self.sin
+            # a training row of full length has 0, 1, 2 ...: the tables themselves
+            if positions.dim() > 1 or positions.size(0) != self.context_length:
+                positions = positions.clamp(min=0)  # those of padding are masked anyway
+                cos, sin = cos[positions], sin[positions]
+            if positions.dim() == 2:
+                cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)  # the same for all heads
+            cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+            if memo is not None and not torch.compiler.is_compiling():
+                memo[key] = cos, sin
+        # 2. (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin)
         first, second = x.chunk(2, -1)  # (B, H, T, D / 2) each
         return torch.addcmul(x * cos, torch.cat((second, first), -1), sin)
-
-    def _cos_sin(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of positions, (T, D) or (B, 1, T, D)."""
-        if positions.dim() == 1 and positions.size(0) == self.context_length:
-            # a training row of full length: 0, 1, 2 ..., the tables themselves
-            cos, sin = self.cos, self.sin
-        else:
-            positions = positions.clamp(min=0)  # those of padding are masked anyway
-            cos, sin = self.cos[positions], self.sin[positions]
-        if positions.dim() == 2:
-            cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)  # the same for all heads
-        return cos.to(dtype), sin.to(dtype)
 
 
 class LearnedPositions(nn.Module):
@@ -157,25 +141,16 @@ class SinusoidalPositions(nn.Module):
         self, context_length: int, d_model: int, *, halves: bool = False, scale: float = 1.0
     ) -> None:
         super().__init__()
-        self.context_length, self.d_model = context_length, d_model
-        self.halves, self.scale = halves, scale
         self.table: Tensor
-        self.register_buffer("table", torch.empty(0), persistent=False)
-        self.build()
-
-    def build(self) -> None:
-        """Fills the table (context_length, C); again after a model was built without memory."""
-        if on_meta_device():
-            self.table = torch.empty(self.context_length, self.d_model)
-            return
-        even = torch.arange(0, self.d_model, 2, dtype=torch.float64) / self.d_model
-        angle = torch.arange(self.context_length, dtype=torch.float64)[:, None] / 10000.0**even
-        if self.halves:
+        table = torch.empty(context_length, d_model)
+        if not table.is_meta:
+            even = torch.arange(0, d_model, 2, dtype=torch.float64) / d_model
+            angle = torch.arange(context_length, dtype=torch.float64)[:, None] / 10000.0**even
+            sines = (angle.sin(), angle.cos())
+            both = torch.cat(sines, -1) if halves else torch.stack(sines, -1).flatten(1)
             # (context_length, C); an odd C loses the last cosine
-            table = torch.cat((angle.sin(), angle.cos()), -1)[:, : self.d_model]
-        else:
-            table = torch.stack((angle.sin(), angle.cos()), -1).flatten(1)[:, : self.d_model]
-        self.table = (table * self.scale).to(torch.get_default_dtype())
+            table = (both[:, :d_model] * scale).to(table.dtype)
+        self.register_buffer("table", table, persistent=False)
 
     def forward(self, positions: Tensor) -> Tensor:
         """Positions (T,) or (B, T) -> vectors (T, C) or (B, T, C)."""
@@ -192,15 +167,9 @@ class DistanceEmbedding(nn.Module):
         super().__init__()
         self.d_model, self.length = d_model, length
         self.table: Tensor
-        self.register_buffer("table", torch.empty(0), persistent=False)
-        self.build()
-
-    def build(self) -> None:
-        """Fills the table (length, C); again after a model was built without memory."""
-        if on_meta_device():
-            self.table = torch.empty(self.length, self.d_model)
-        else:
-            self.table = self._vectors(self.length, None)
+        table = torch.empty(length, d_model)
+        table = table if table.is_meta else self._vectors(length, None)
+        self.register_buffer("table", table, persistent=False)
 
     def forward(self, count: int) -> Tensor:
         """Vectors (count, C) of the distances 0 .. count - 1."""
@@ -225,6 +194,8 @@ class RelativePositions(PositionEncoding):
 
     Keys do not depend on their position, so they can be kept while positions move on.
     """
+
+    adds_bias = True
 
     def __init__(self, distances: DistanceEmbedding, heads: int, head_dim: int) -> None:
         super().__init__()
@@ -253,7 +224,11 @@ class RelativePositions(PositionEncoding):
         if query_positions.dim() > key_positions.dim():  # ragged rows: (B, T) against (S,)
             index = (count - query_positions.unsqueeze(-1) + key_positions).clamp(0, count)
             return q + u, scores.gather(-1, index.unsqueeze(1).expand(-1, self.heads, -1, -1))
-        return q + u, _relative_shift(scores, size, count)
+        # row t begins at distance S - T + t, one place later than row t + 1: reading the same
+        # numbers in rows one shorter moves each row by one (appendix B). What lands on keys after
+        # the query is masked.
+        shifted = scores.flatten(2)[..., size:].view(*scores.shape[:2], size, count)
+        return q + u, shifted  # (B, H, T, S) of keys 0 ... S - 1
 
     def _distance_scores(self, q: Tensor, vectors: Tensor) -> Tensor:
         """Queries (B, H, T, D) times projected vectors (N, C): (B, H, T, N)."""
@@ -264,13 +239,3 @@ class RelativePositions(PositionEncoding):
             return (q @ weight) @ vectors.mT  # (B, H, T, C) in between
         keys: Tensor = self.key(vectors).to(q.dtype)  # (N, H D)
         return q @ keys.view(count, self.heads, self.head_dim).permute(1, 2, 0)
-
-
-def _relative_shift(scores: Tensor, size: int, count: int) -> Tensor:
-    """Scores (B, H, T, S + 1) of distances S ... 0 -> (B, H, T, S) of keys 0 ... S - 1.
-
-    Row t begins at distance S - T + t, one place later than row t + 1: reading the same numbers in
-    rows one shorter moves each row by one (Dai et al. 2019, appendix B). What lands on keys after
-    the query is masked.
-    """
-    return scores.flatten(2)[..., size:].view(*scores.shape[:2], size, count)

@@ -18,12 +18,10 @@ def gelu_tanh(x: Tensor) -> Tensor:
 class MLP(nn.Module):
     """activation(x U) D: two layers (Vaswani et al. 2017, section 3.3)."""
 
-    def __init__(
-        self, d_model: int, d_ff: int, activation: Activation, bias: bool = True, dropout: float = 0
-    ) -> None:
+    def __init__(self, d_model: int, d_ff: int, activation: Activation, dropout: float = 0) -> None:
         super().__init__()
-        self.up = nn.Linear(d_model, d_ff, bias)
-        self.down = nn.Linear(d_ff, d_model, bias)
+        self.up = nn.Linear(d_model, d_ff)
+        self.down = nn.Linear(d_ff, d_model)
         self.activation, self.dropout = activation, dropout
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,17 +34,10 @@ class MLP(nn.Module):
 class GatedMLP(nn.Module):
     """(activation(x G) * x U) D: with SiLU it is SwiGLU (Shazeer 2020, equation 6)."""
 
-    def __init__(
-        self,
-        d_model: int,
-        d_ff: int,
-        activation: Activation,
-        bias: bool = False,
-        dropout: float = 0,
-    ) -> None:
+    def __init__(self, d_model: int, d_ff: int, activation: Activation, dropout: float = 0) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(d_model, 2 * d_ff, bias)  # gate first, then up: one matmul
-        self.down = nn.Linear(d_ff, d_model, bias)
+        self.gate_up = nn.Linear(d_model, 2 * d_ff, bias=False)  # gate first, then up: one matmul
+        self.down = nn.Linear(d_ff, d_model, bias=False)
         self.activation, self.dropout = activation, dropout
 
     def forward(self, x: Tensor) -> Tensor:

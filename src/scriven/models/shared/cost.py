@@ -135,7 +135,7 @@ def activations_per_token(config: Any, fused: bool = False) -> int:
     """
     # scores, weights and dropped weights of each head, in short contexts (naive_attention)
     attended = 0 if fused else min(config.attended_length, 512)
-    per_layer = ACTIVATIONS_PER_LAYER * config.d_model + 3 * config.attention_heads * attended
+    per_layer = ACTIVATIONS_PER_LAYER * config.d_model + 3 * getattr(config, "heads", 0) * attended
     return int(config.total_layers * per_layer)
 
 
@@ -146,7 +146,7 @@ def check_fits(config: Any, tokens: int, available: int | None) -> None:
         ResourceError: names what is needed, what is there, and the settings to lower.
     """
     # a lower bound of the weights: attention and feed-forward matrices, and the embedding
-    heads = config.attention_heads * (getattr(config, "head_dim", None) or 0)
+    heads = getattr(config, "heads", 0) * (getattr(config, "head_dim", None) or 0)
     d_ff = getattr(config, "d_ff", None) or 3 * config.d_model
     per_layer = 2 * config.d_model * (max(config.d_model, heads) + d_ff)
     least = config.vocab_size * config.d_model + config.total_layers * per_layer
