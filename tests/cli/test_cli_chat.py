@@ -118,7 +118,7 @@ def test_what_was_left_out_is_told_and_counted(say: Callable[..., tuple[int, str
     assert rows[-2]["messages_left_out"] > 0 and rows[-2]["prompt_truncated"] == 0
     assert "the conversation outgrew the context: its first" in err
     assert rows[-1]["prompt_truncated"] > 500
-    assert f"its first {rows[-1]['prompt_truncated']} tokens were left out" in err
+    assert f"its first {rows[-1]['prompt_truncated']} tokens were dropped" in err
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_model_that_was_not_fine_tuned_for_it_is_refused_with_the_remedy(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == (
-        "scriven: book was trained for language and has not learnt to answer: "
+        "scriven: book was trained for language, not for chat: "
         f"scriven finetune {book} DATA --task chat\n"
     )
 
@@ -170,7 +170,7 @@ def test_a_person_asks_and_takes_back(type_in: Callable[..., tuple[int, str, str
     code, out, err = type_in([*lines, "never reached"])
     assert code == 0
     assert out == f"{FOOL}\nSweet rest.\n{FOOL}\n"
-    assert "taken back" in err and "forgotten" in err
+    assert "removed the last message" in err and "removed all messages" in err
     assert "nothing has been asked yet" in err
 
 
@@ -199,8 +199,8 @@ def test_help_lists_the_commands_and_others_are_named(
     assert code == 0
     for command in ("/regenerate", "/undo", "/reset", "/save FILE", "/system TEXT", "/quit"):
         assert command in err
-    assert "/shout is no command" in err
-    assert "(Ctrl-D or /quit leaves)" in err and "that was not UTF-8" in err
+    assert "unknown command /shout" in err
+    assert "(Ctrl-D or /quit leaves)" in err and "the message is not UTF-8" in err
     assert out  # `//quit` was a message
 
 

@@ -1,4 +1,4 @@
-"""What commands share: how a result is printed."""
+"""What commands share: parameters, and how a result is printed."""
 
 import json
 import sys
@@ -24,6 +24,25 @@ Precision = Annotated[
         "four million weights on CPUs that are fast at it; int8 is the fastest, and rounds most."
     ),
 ]
+Seed = Annotated[int | None, Parameter(help="Random seed (0 by default).")]
+Size = Annotated[
+    str | None,
+    Parameter(
+        help="Model size: tiny, small, medium, base, large, or a number of parameters such as 12M; "
+        "by default what suits the machine."
+    ),
+]
+Beams = Annotated[
+    int,
+    Parameter(
+        help="For generated answers: beam width of a beam search; 1 is greedy decoding: the most "
+        "likely token each time."
+    ),
+]
+LengthPenalty = Annotated[
+    float,
+    Parameter(help="For a beam search: above 1 favours long answers, below 1 short ones."),
+]
 Quiet = Annotated[bool, Parameter(help="No progress on standard error.")]
 Json = Annotated[bool, Parameter(help="One JSON object on standard output.")]
 Settings = Annotated[dict[str, object] | None, Parameter(parse=False)]
@@ -31,7 +50,7 @@ Settings = Annotated[dict[str, object] | None, Parameter(parse=False)]
 
 
 def emit(data: dict[str, Any], text: str, as_json: bool) -> None:
-    """The result on standard output: one JSON object, or a text for a person."""
+    """Prints the result on standard output: one JSON object, or a text for a person."""
     if as_json:
         print(json.dumps(data, ensure_ascii=False, allow_nan=False, default=str), flush=True)
     else:
@@ -46,9 +65,10 @@ def sampling_flags(
     Flag, type and help come from the processor's field, so a new processor needs no change here.
 
     Args:
-        notes: what the help of a flag says besides, by the name of the setting.
-        defaults: of this command, where they differ from the processor's.
+        notes: more help for a flag, by the name of its setting.
+        defaults: defaults of this command, where they differ from the processor's.
     """
+    # only commands that sample import the processors
     from ..generate.logits.base import processor_classes
 
     fields: list[tuple[str, Any, Any]] = []
@@ -72,7 +92,7 @@ def sampling_flags(
 
 
 def open_model(run: str, arch: str | None, dtype: str | None = None) -> "Model":
-    """A run, loaded; what the user should know about it goes to standard error."""
+    """Loads the model of a run, with its warnings on standard error."""
     from ..model import load
 
     model = load(run, arch=arch, dtype=dtype)
@@ -82,18 +102,18 @@ def open_model(run: str, arch: str | None, dtype: str | None = None) -> "Model":
 
 
 def table(rows: list[tuple[str, str]]) -> str:
-    """Two columns, aligned."""
+    """Aligns two columns of text."""
     width = max((len(left) for left, _ in rows), default=0)
     return "\n".join(f"{left:<{width}}  {right}".rstrip() for left, right in rows)
 
 
 def for_terminal(text: str) -> str:
-    """What a model wrote, harmless where a terminal shows it; as it is for a file or a pipe."""
+    """Generated text, without control characters where standard output is a terminal."""
     from ..format import replace_control_characters
 
     return replace_control_characters(text) if sys.stdout.isatty() else text
 
 
 def note(text: str) -> None:
-    """A sentence on standard error."""
+    """Prints a message on standard error."""
     print(text, file=sys.stderr, flush=True)

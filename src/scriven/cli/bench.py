@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from ..config import SECTIONS
-from .base import Json, Quiet, Settings, emit, table
+from .base import Json, Quiet, Settings, Size, emit, table
 
 DEFAULTS = ("budget", "size", *SECTIONS)
 """What scriven.toml and SCRIVEN_* variables may set of this command."""
@@ -16,7 +16,7 @@ def bench(
     arch: str | None = None,
     budget: str = "2m",
     seeds: int = 3,
-    size: str | None = None,
+    size: Size = None,
     out: str | None = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -33,13 +33,11 @@ def bench(
     sources
         Files, folders, globs, or a built-in corpus; none to measure the machine.
     arch
-        Architectures with commas between them, or .py files of your own; all by default.
+        Architectures or .py files of your own, separated by commas; all by default.
     budget
-        Of each run: 2m, 500steps, 3epochs, 50Mtokens.
+        Training length of each run: 2m, 500steps, 3epochs, 50Mtokens.
     seeds
-        Runs of each architecture; the error bars come from them.
-    size
-        tiny, small, medium, base, large, or a number of parameters such as 12M.
+        Runs of each architecture, over which the error bars are computed.
     out
         The folder of the runs; runs/bench-NAME by default.
     """
@@ -53,15 +51,9 @@ def bench(
 
     names = [name.strip() for name in (arch or "").split(",") if name.strip()]
     comparison = run(
-        *sources,
-        arch=names,
-        budget=budget,
-        seeds=seeds,
-        size=size,
-        out=out,
-        quiet=quiet,
+        *sources, arch=names, budget=budget, seeds=seeds, size=size, out=out, quiet=quiet,
         settings=settings or {},
-    )
+    )  # fmt: skip
     width = shutil.get_terminal_size((100, 24)).columns
     emit(comparison.data(), comparison.text(width, bold=sys.stdout.isatty()), json)
 

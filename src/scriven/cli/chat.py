@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from ..generate.chat import Conversation
     from ..generate.sequence import GenerationChunk
 
-COMMANDS = """/regenerate   another answer to the last question
-/undo         take the last question and its answer back
-/reset        forget everything but the system's message
-/save FILE    write the conversation, for --load
-/system TEXT  tell the model something before everything else; without TEXT nothing
-/help         this list
+COMMANDS = """/regenerate   answer the last message again
+/undo         remove the last message and its answer
+/reset        remove all messages except the system message
+/save FILE    save the conversation, for --load
+/system TEXT  set the system message; without TEXT remove it
+/help         show this list
 /quit         leave, as Ctrl-D does
 Ctrl-C stops an answer; // at the beginning of a message stands for /"""
 
@@ -43,21 +43,21 @@ def chat(
 ) -> None:
     """Chat with a model that was fine-tuned for it.
 
-    On a terminal it asks for one message after the other; /help lists the commands.
-    Otherwise each line of standard input is a message, and the answers go to standard output.
+    On a terminal messages are read one by one; /help lists the commands. Otherwise each line of
+    standard input is a message, and the answers go to standard output.
 
     Parameters
     ----------
     system
-        The system message, which the model reads before everything else.
+        The system message, which comes before all others.
     load
         Continue a conversation that /save has written.
     max_new_tokens
-        Longest answer, in tokens.
+        Largest number of tokens of an answer.
     seed
         The same seed and the same messages give the same answers.
     stop
-        End an answer where this string would come; may be given several times.
+        Stop an answer before this string; may be given several times.
     json
         One JSON object for each answer on standard output.
     """
@@ -83,7 +83,7 @@ def _open(run: str, arch: str | None, dtype: Precision, settings: dict[str, Any]
     """An empty conversation with the model of a run.
 
     Raises:
-        InputError: it was not fine-tuned for chat. SettingError: a setting out of its range.
+        InputError: the model was not fine-tuned for chat. SettingError: a setting out of range.
     """
     from ..generate.chat import Conversation
     from ..tokenizers.chat_template import TASKS
@@ -92,7 +92,7 @@ def _open(run: str, arch: str | None, dtype: Precision, settings: dict[str, Any]
     task = model.metadata["task"]
     if task not in TASKS:
         raise InputError(
-            f"{model.folder.name} was trained for {task} and has not learnt to answer: "
+            f"{model.folder.name} was trained for {task}, not for chat: "
             f"scriven finetune {run} DATA --task chat"
         )
     model.stream("", **settings)  # refuses a wrong setting before anybody types a message
@@ -141,12 +141,12 @@ def _show(talk: "Conversation", chunks: "Generator[GenerationChunk]", as_json: b
 
 
 def _warn(talk: "Conversation") -> None:
-    """Tells which part of the conversation the model does not read."""
+    """Warns of the part of the conversation that does not fit into the context."""
     if talk.cut:
-        note(f"the message is longer than the context: its first {talk.cut} tokens were left out")
+        note(f"the message is longer than the context: its first {talk.cut} tokens were dropped")
     if talk.left_out:
         note(
-            f"the conversation outgrew the context: its first {talk.left_out} messages are left out"
+            f"the conversation outgrew the context: its first {talk.left_out} messages are dropped"
         )
 
 
@@ -160,7 +160,7 @@ class _Session:
         """Reads lines until /quit or Ctrl-D."""
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  arrow keys and history for input()
-        note("/help lists what can be done; Ctrl-D leaves")
+        note("/help lists the commands; Ctrl-D leaves")
         while True:
             try:
                 line = self._read()
@@ -171,7 +171,7 @@ class _Session:
                 note("\n(Ctrl-D or /quit leaves)")
                 continue
             except UnicodeError:
-                note("that was not UTF-8")
+                note("the message is not UTF-8")
                 continue
             try:
                 if not self._obey(line):
@@ -204,10 +204,10 @@ class _Session:
             _show(self.talk, self.talk.regenerate(**self.settings), self.as_json)
         elif command == "/undo":
             self.talk.undo()
-            note("taken back")
+            note("removed the last message and its answer")
         elif command == "/reset":
             self.talk.reset()
-            note("forgotten")
+            note("removed all messages")
         elif command == "/save":
             if not rest:
                 raise InputError("/save needs the name of a file")
@@ -215,9 +215,9 @@ class _Session:
             note(f"saved {len(self.talk.messages)} messages in {rest}")
         elif command == "/system":
             self.talk.system = rest or None
-            note("the model is told that from now on" if rest else "the model is told nothing")
+            note("system message set" if rest else "system message removed")
         elif command == "/help":
             note(COMMANDS)
         else:
-            raise InputError(f"{command} is no command: /help lists them")
+            raise InputError(f"unknown command {command}: /help lists the commands")
         return True

@@ -14,7 +14,7 @@ def compare(
 ) -> None:
     """Compare runs: architecture, settings and results.
 
-    Runs on another text, or with another unit of loss, are marked and never ranked together.
+    Runs on another text, or with a loss per another unit, are marked and not ranked together.
 
     Parameters
     ----------
@@ -22,9 +22,9 @@ def compare(
         Run folders, names under runs/, latest, patterns such as 'bench-book/*', or folders of
         runs.
     fold_seeds
-        One row for runs that differ in their seed only: mean ± half their range.
+        One row for runs that differ only in their seed: mean ± half the range.
     markdown
-        A Markdown table on standard output.
+        Print a Markdown table.
     """
     from ..report.compare import compare as compare_runs
 

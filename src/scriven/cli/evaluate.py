@@ -1,9 +1,9 @@
-"""`scriven evaluate`: loss, perplexity, bits per byte and accuracy on a text; of a fine-tuned model
-the scores of its task on a table."""
+"""`scriven evaluate`: loss, perplexity, bits per byte and accuracy on a text, or the scores of a
+fine-tuned model's task on a table."""
 
 from typing import Any
 
-from .base import Json, Run, Settings, UserArch, emit, note, open_model, table
+from .base import Beams, Json, LengthPenalty, Run, Settings, UserArch, emit, note, open_model, table
 from .finetune import scores_table
 
 DEFAULTS = ("data",)
@@ -15,8 +15,8 @@ def evaluate(
     *data: str,
     arch: UserArch = None,
     memory: int | None = None,
-    beams: int = 1,
-    length_penalty: float = 1.0,
+    beams: Beams = 1,
+    length_penalty: LengthPenalty = 1.0,
     json: Json = False,
     settings: Settings = None,
 ) -> None:
@@ -25,23 +25,14 @@ def evaluate(
     Parameters
     ----------
     data
-        Texts, each as a whole. Of a fine-tuned model: tables with right answers, or a built-in
-        one (its test part). By default the validation set of the run.
+        Texts, each read as a whole. For a fine-tuned model: labelled tables, or a built-in one
+        (its test part). By default the validation set of the run.
     memory
         Earlier positions that a recurrent model attends to; 0 for none.
-    beams
-        For written answers of a fine-tuned model: beginnings that a beam search keeps; 1 always
-        takes the likeliest token.
-    length_penalty
-        For a beam search: above 1 favours long answers, below 1 short ones.
     """
     model = open_model(run, arch)
     result = model.evaluate(
-        *data,
-        settings=settings or {},
-        memory=memory,
-        beams=beams,
-        length_penalty=length_penalty,
+        *data, settings=settings, memory=memory, beams=beams, length_penalty=length_penalty
     )
     if "scores" in result:
         _emit_scores(result, json)
@@ -63,6 +54,6 @@ def _emit_scores(result: dict[str, Any], json: bool) -> None:
     for sentence in result["notes"]:
         note(sentence)
     if result["cut"]:
-        note(f"{result['cut']:,} rows were longer than the context and were cut")
+        note(f"{result['cut']:,} rows were longer than the context and were truncated")
     shown = {"val_scores": result["scores"], "baseline": result["baseline"]}
     emit(result, f"{table(scores_table(shown))}\n\non {result['rows']:,} rows", json)

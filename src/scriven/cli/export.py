@@ -1,4 +1,4 @@
-"""`scriven export`: a run for other programs, checked in them."""
+"""`scriven export`: writes a run for another program, and compares the two."""
 
 from .base import Json, Run, UserArch, emit, note
 
@@ -17,12 +17,12 @@ def export(
     Parameters
     ----------
     to
-        gguf (llama.cpp, Ollama), onnx, ctranslate2, hf (the Hugging Face files alone), or the path
-        of your own target file.
+        gguf (llama.cpp, Ollama), onnx, ctranslate2, hf (only the Hugging Face files), or a .py file
+        of your own.
     out
-        The folder to make; RUN/exports/TARGET-DTYPE without it.
+        The folder to write; RUN/exports/TARGET-DTYPE by default.
     dtype
-        How numbers are stored: f32, f16, bf16, or smaller where the target has it (q8_0, int8).
+        Data type of the weights: f32, f16, bf16, or quantized where the target has it (q8_0, int8).
     """
     from ..export.export import export as write
     from ..format import format_bytes

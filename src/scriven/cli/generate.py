@@ -1,4 +1,4 @@
-"""`scriven generate`: text from a trained model."""
+"""`scriven generate`: generates text with a trained model."""
 
 import sys
 import time
@@ -27,7 +27,7 @@ MAX_SAMPLES = 10_000
 
 
 @sampling_flags(
-    {"temperature": "0.8 by default; 0 where gaps are filled or a target is generated."},
+    {"temperature": "0.8 by default; 0 where masks are filled or a target is generated."},
     temperature=None,
 )
 def generate(
@@ -50,22 +50,20 @@ def generate(
     Parameters
     ----------
     prompt
-        What the text begins with; - reads it from standard input. For a masked language model, a
-        text with `<mask>` in place of the gaps.
+        The beginning of the text, or a text with `<mask>` tokens; - reads standard input.
     max_new_tokens
-        Longest text, in tokens.
+        Largest number of tokens to generate.
     seed
         The same seed gives the same text.
     stop
-        End where this string would come; may be given several times.
+        Stop before this string; may be given several times.
     samples
         Number of texts.
     beams
-        Beam search: keep this many beginnings and search for the likeliest text, instead of the
-        likeliest token each time.
+        Beam width of a beam search, which keeps this many hypotheses and returns the most likely.
     length_penalty
-        For a beam search: texts are ranked by log-probability / tokens ** this. 1 by default;
-        above it long texts rank higher, below it short ones.
+        For a beam search: hypotheses are ranked by log-probability / tokens ** this. 1 by default;
+        above 1 favours long texts, below 1 short ones.
     """
     if not 1 <= samples <= MAX_SAMPLES:
         raise SettingError(f"--samples={samples}: from 1 to {MAX_SAMPLES:,}")
@@ -76,18 +74,22 @@ def generate(
     if prompt == "-":
         prompt = sys.stdin.read()
     if beam_settings:
-        settings |= beam_settings | {"temperature": 0.0}
-    elif temperature is None:
-        # sampled where a text goes on, greedy where an input has one right answer
+        settings |= {**beam_settings, "temperature": 0.0}
+    elif temperature is None:  # greedy where an input has one right answer
         settings["temperature"] = 0.8 if model.task.echo_prompt else 0.0
     settings |= {"max_new_tokens": max_new_tokens, "seed": seed, "stop": stop}
     if model.task.is_masked_lm:
         _check_fill(samples, stop, beams)
         _fill(model, prompt, {**settings, "temperature": temperature or 0.0}, json)
-    elif samples == 1 and not json and not beam_settings:
-        _stream(model, prompt, settings)
+        return
+    if samples == 1 and not json and not beam_settings:
+        truncated = _stream(model, prompt, settings)
     else:
-        _generate(model, prompt, samples, settings, json)
+        truncated = _generate(model, prompt, samples, settings, json)
+    if truncated:
+        # a decoder keeps the end of its prompt, an encoder the beginning of its source
+        part = "first" if model.task.echo_prompt else "last"
+        note(f"the prompt is longer than the context: its {part} {truncated} tokens were dropped")
 
 
 def _beam_settings(
@@ -98,17 +100,17 @@ def _beam_settings(
     if beams == 1:
         if length_penalty is not None:
             raise SettingError(
-                f"--length-penalty={length_penalty}: ranks the texts of a beam search: add "
-                "--beams 4, or leave it away"
+                f"--length-penalty={length_penalty} ranks the hypotheses of a beam search: add "
+                "--beams 4, or leave it out"
             )
         return {}
     if temperature:
         raise SettingError(
-            f"--temperature={temperature}: a beam search samples nothing: leave it or --beams away"
+            f"--temperature={temperature}: a beam search does not sample: leave it or --beams out"
         )
     if samples != 1:
         raise SettingError(
-            f"--samples={samples}: a beam search finds one text: leave it or --beams away"
+            f"--samples={samples}: a beam search returns one text: leave it or --beams out"
         )
     return {"beams": beams, "length_penalty": 1.0 if length_penalty is None else length_penalty}
 
@@ -117,17 +119,17 @@ def _check_fill(samples: int, stop: tuple[str, ...], beams: int) -> None:
     """Refuses what a masked language model cannot do."""
     if samples != 1:
         raise SettingError(
-            f"--samples={samples}: gaps are filled once; for another text ask again with a "
-            "--temperature above 0 and another --seed"
+            f"--samples={samples}: masks are filled once: for another text set a --temperature "
+            "above 0 and another --seed"
         )
     if stop:
-        raise SettingError("--stop: a text with gaps has its end already, so leave it away")
+        raise SettingError("--stop: a masked language model fills masks alone: leave it out")
     if beams > 1:
-        raise SettingError(f"--beams={beams}: gaps are filled one by one: leave it away")
+        raise SettingError(f"--beams={beams}: masks are filled one by one: leave it out")
 
 
-def _stream(model: "Model", prompt: str, settings: dict[str, Any]) -> None:
-    """Prints one text while it is generated."""
+def _stream(model: "Model", prompt: str, settings: dict[str, Any]) -> int:
+    """Prints one text while it is generated; returns how many tokens of the prompt were dropped."""
     chunks = model.stream(prompt, **settings)  # refuses a wrong setting before anything is printed
     sys.stdout.write(for_terminal(prompt if model.task.echo_prompt else ""))
     truncated = 0
@@ -136,13 +138,13 @@ def _stream(model: "Model", prompt: str, settings: dict[str, Any]) -> None:
         sys.stdout.flush()
         truncated = chunk.prompt_truncated
     sys.stdout.write("\n")
-    _warn_truncated(model, truncated)
+    return truncated
 
 
 def _generate(
     model: "Model", prompt: str, samples: int, settings: dict[str, Any], as_json: bool
-) -> None:
-    """Prints texts that are generated in batches."""
+) -> int:
+    """Prints texts that are generated in batches; returns as `_stream` does."""
     results = model.generate_many([prompt] * samples, **settings)
     rows = [
         {
@@ -159,18 +161,11 @@ def _generate(
     shown = prompt if model.task.echo_prompt else ""
     text = "\n---\n".join(shown + result.text for result in results)
     emit(data, for_terminal(text), as_json)
-    if "beams" in settings and not as_json:
-        _warn_truncated(model, results[0].prompt_truncated)
-
-
-def _warn_truncated(model: "Model", tokens: int) -> None:
-    if tokens:
-        part = "first" if model.task.echo_prompt else "last"
-        note(f"the prompt is longer than the context: its {part} {tokens} tokens were left out")
+    return 0 if as_json else results[0].prompt_truncated  # JSON has it as a field
 
 
 def _fill(model: "Model", prompt: str, settings: dict[str, Any], as_json: bool) -> None:
-    """Prints the text with its gaps filled, and the alternatives of each."""
+    """Prints the text with its masks filled, and the most likely tokens for each."""
     start = time.perf_counter()
     text, predictions = model.fill(prompt, **settings)
     seconds = time.perf_counter() - start

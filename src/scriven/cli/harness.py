@@ -18,23 +18,23 @@ def harness(
 ) -> None:
     """Evaluate a model with EleutherAI's lm-evaluation-harness, on local task files.
 
-    Nothing is downloaded: the data are files beside the task's YAML file.
+    Nothing is downloaded: the data sets are files beside the task's YAML file.
 
     Parameters
     ----------
     place
         A task's YAML file, or a folder of them.
     tasks
-        Tasks, groups or tags in it, with commas between them; all tasks by default.
+        Names of tasks, groups or tags, separated by commas; all tasks by default.
     limit
-        Rows of each task, the first ones; all by default.
+        Number of rows of each task, from the first; all by default.
     """
     names = [name.strip() for name in (tasks or "").split(",") if name.strip()]
     results = open_model(run, arch).harness(place, names, limit, tell=note)
     if results["cut"]:
         note(
             f"{results['cut']:,} of {results['requests']:,} texts are longer than the context: "
-            "their beginning was not read"
+            "they were truncated from the left"
         )
     emit(results, _table(results), json)
 

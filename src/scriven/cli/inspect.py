@@ -28,7 +28,7 @@ def inspect(
     rows.append(("", ""))
     rows += [(part, f"{count:,} parameters") for part, count in data["parts"].items()]
     rows += [
-        ("all", f"{data['parameters']:,} parameters"),
+        ("total", f"{data['parameters']:,} parameters"),
         ("", ""),
         (
             "FLOPs per token",
@@ -36,10 +36,10 @@ def inspect(
         ),
         (
             "training memory",
-            f"about {format_bytes(data['training_bytes'])} at 2,048 tokens at once",
+            f"about {format_bytes(data['training_bytes'])} at 2,048 tokens per step",
         ),
-        ("cache memory", f"{format_bytes(data['cache_bytes'])} per text at full length"),
+        ("cache memory", f"{format_bytes(data['cache_bytes'])} per sequence of full length"),
     ]
     if not data["cache_bytes"]:
-        rows[-1] = ("cache memory", "none: it does not go on with a text")
+        rows[-1] = ("cache memory", "none: it does not generate text")
     emit(data, table(rows), json)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .base import Settings, UserArch, emit, note, open_model
+from .base import Beams, LengthPenalty, Settings, UserArch, emit, note, open_model
 
 DEFAULTS = ("data",)
 """What scriven.toml and SCRIVEN_* variables may set of this command."""
@@ -16,8 +16,8 @@ def predict(
     run: str,
     *data: str,
     output: Annotated[str | None, Parameter(name=("--output", "-o"))] = None,
-    beams: int = 1,
-    length_penalty: float = 1.0,
+    beams: Beams = 1,
+    length_penalty: LengthPenalty = 1.0,
     max_new_tokens: int = 256,
     arch: UserArch = None,
     json: bool = False,
@@ -25,9 +25,9 @@ def predict(
 ) -> None:
     """Predict the answers to the rows of a table with a fine-tuned model.
 
-    Every column stays, and `prediction` comes after them; with labels and choices also
-    `probability` and the probability of each. Any number of rows, in constant memory; right
-    answers may be there and are not looked at.
+    The output has every column of the input, then `prediction`; for labels and choices also
+    `probability` and the probability of each. Memory is constant in the number of rows; a column
+    with the right answers is ignored.
 
     Parameters
     ----------
@@ -35,17 +35,12 @@ def predict(
         A fine-tuned run: a folder, a name under runs/, or latest.
     data
         Tables (.csv, .tsv, .jsonl, .parquet), a built-in one (its test part), or - for lines of
-        text or JSON objects on standard input. A row that cannot be used stops the command;
-        --skip-bad leaves such rows out and counts them.
+        text or JSON objects on standard input. A malformed row stops the command; --skip-bad
+        skips and counts such rows.
     output
         The table to write (.csv, .tsv or .jsonl); JSON lines on standard output by default.
-    beams
-        For written answers: beginnings that a beam search keeps; 1 always takes the likeliest
-        token.
-    length_penalty
-        For a beam search: above 1 favours long answers, below 1 short ones.
     max_new_tokens
-        For written answers: the longest, in tokens.
+        For generated answers: their largest length, in tokens.
     json
         One JSON object with the counts on standard output; needs --output.
     """
@@ -57,24 +52,14 @@ def predict(
     if json and output is None:
         raise SettingError("--json: name a file with -o, as the answers go to standard output")
     model = open_model(run, arch)
-    answers = model.predict_table(
-        *data,
-        settings=settings or {},
-        beams=beams,
-        length_penalty=length_penalty,
-        max_new_tokens=max_new_tokens,
-    )
+    decoding = {"beams": beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens}
+    answers = model.predict_table(*data, settings=settings, **decoding)
     write_predictions(answers, None if output is None else Path(output), sys.stdout.write)
     if answers.skipped:
         note(f"{answers.skipped:,} rows were skipped, first {answers.first_skipped}")
     if answers.cut:
-        note(f"{answers.cut:,} rows were longer than the context and were cut")
-    counts = {
-        "run": str(model.folder),
-        "rows": answers.rows,
-        "skipped": answers.skipped,
-        "cut": answers.cut,
-        "output": output,
-    }
+        note(f"{answers.cut:,} rows were longer than the context and were truncated")
+    counts = {name: getattr(answers, name) for name in ("rows", "skipped", "cut")}
+    counts = {"run": str(model.folder), **counts, "output": output}
     if output is not None:
         emit(counts, f"{answers.rows:,} answers in {output}", json)

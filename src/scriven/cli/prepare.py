@@ -1,4 +1,4 @@
-"""`scriven prepare`: corpora larger than memory into a folder of shards."""
+"""`scriven prepare`: encodes corpora larger than memory into a folder of shards."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ def prepare(
     processes
         Number of processes, one for each core by default; the result is the same.
     seed
-        Draws the documents that are held out, and the order of weighted sources.
+        Random seed, for the documents that are held out and the order of weighted sources.
     format
         datatrove: the sources are folders of token files (.ds) that it wrote.
     """
@@ -63,7 +63,7 @@ def _summary_table(summary: dict[str, Any]) -> str:
     ]
     for source in summary["sources"]:
         if source["weight"] is not None:
-            share = f"{source['weight']:.1%} of the training text, read {source['rounds']:g} times"
+            share = f"{source['weight']:.1%} of the training text, {source['rounds']:g} epochs"
             rows.append((source["name"], share))
     if summary["skipped"]:
         rows.append(("skipped", f"{summary['skipped']:,} rows, first {summary['first_skipped']}"))

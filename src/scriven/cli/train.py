@@ -8,7 +8,7 @@ from typing import Any, Literal
 from .. import config, registry
 from ..config import SECTIONS
 from ..settings import Settings as AllSettings
-from .base import Json, Quiet, Settings, emit, for_terminal
+from .base import Json, Quiet, Seed, Settings, Size, emit, for_terminal
 
 BEGAN = time.monotonic()
 """A wall-clock budget counts from here: this file is the first thing the command imports."""
@@ -23,9 +23,9 @@ AUTO = ("context_length", "layers", "heads", "d_model", "dropout")
 def train(
     *sources: str,
     budget: str | None = None,
-    size: str | None = None,
+    size: Size = None,
     out: str | None = None,
-    seed: int | None = None,
+    seed: Seed = None,
     arch: str | None = None,
     preset: str | None = None,
     parallel: Literal["ddp", "fsdp"] | None = None,
@@ -38,7 +38,7 @@ def train(
 ) -> None:
     """Train a language model on your own text.
 
-    The same command on an interrupted run goes on with it.
+    The same command resumes an interrupted run.
 
     Parameters
     ----------
@@ -46,23 +46,18 @@ def train(
         Files, folders, globs, - for standard input, or a built-in corpus (shakespeare,
         tinyshakespeare).
     budget
-        How long: 10m (the default), 2h, 2000steps, 3epochs or 50Mtokens.
-    size
-        tiny, small, medium, base, large, or a number of parameters such as 12M; chosen for the
-        machine by default.
+        Training length: 10m (the default), 2h, 2000steps, 3epochs or 50Mtokens.
     out
         The run folder; runs/NAME by default.
-    seed
-        Of all random numbers (0 by default).
     arch
         The architecture, or a .py file of your own (llama by default).
     preset
         A TOML file, or the name of a built-in one, with settings that differ from the defaults.
     parallel
-        Where torchrun started several processes: all weights in each (ddp), or a part (fsdp);
+        With several processes under torchrun: replicate the weights (ddp) or shard them (fsdp);
         chosen by size.
     resume
-        Go on with this run, with its own text and settings.
+        Resume this run, with its text and settings.
     explain
         Print every setting with the reason for it, then train.
     help_all
@@ -74,30 +69,21 @@ def train(
     from ..distributed import is_main_process
     from ..model import train as start
 
+    if parallel is not None:
+        settings = {"runtime.parallel": parallel} | (settings or {})
     model = start(
-        *sources,
-        budget=budget,
-        size=size,
-        out=out,
-        seed=seed,
-        arch=arch,
-        preset=preset,
-        resume=resume,
-        explain=explain,
-        quiet=quiet,
-        settings={
-            **({"runtime.parallel": parallel} if parallel else {}),
-            **(settings or {}),
-        },
-        began=BEGAN,
-    )
+        *sources, budget=budget, size=size, out=out, seed=seed, arch=arch, preset=preset,
+        resume=resume, explain=explain, quiet=quiet, settings=settings, began=BEGAN,
+    )  # fmt: skip
+    # under torchrun the other processes have the same results
     if is_main_process():
         emit(model.results, _summary(model.results), json)
 
 
 def _summary(results: dict[str, Any]) -> str:
-    """What a person wants to read at the end."""
+    """The results for a person, and the command that generates text."""
     run = results["run"]
+    # a run below runs/ is found by its name alone
     name = shlex.quote(run.removeprefix("runs/") if run.count("/") == 1 else run)
     prompts = {"hidden token": '"Your <mask> words"', "target token": '"A source"'}
     words = prompts.get(results.get("measure", ""), '"Your words"')
@@ -111,10 +97,10 @@ def _summary(results: dict[str, Any]) -> str:
 
 
 def _verdict(results: dict[str, Any]) -> str:
-    """How good that is; counting reads from left to right, so it is no match for others."""
+    """Compares the loss with that of n-grams, where it is a loss of the next token as theirs is."""
     measure = results.get("measure", "next token")
     if measure not in ("next token", "target token"):
-        return f"of each {measure}, not comparable with losses of the next token"
+        return f"per {measure}, not comparable with losses per next token"
     better = results["val_loss"] < results["ngram_loss"]
     return (
         f"{'better than' if better else 'not yet better than'} counting "
