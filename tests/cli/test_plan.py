@@ -34,7 +34,7 @@ def test_a_size_on_a_gpu_is_planned_whole(capsys: pytest.CaptureFixture[str]) ->
     assert 0.3 < data["mfu"] < 0.4
 
 
-def test_the_words_name_every_part(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", "--size", "1B", "--gpus", "8", "--device", "h100"]) == 0
     said = capsys.readouterr().out
     for word in (

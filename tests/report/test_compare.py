@@ -51,7 +51,7 @@ def seeds(make: Make, name: str, losses: list[float], **changes: Any) -> None:
         make(f"{name}-{seed}", **figures, **changes)
 
 
-def test_figures_are_those_of_the_record_and_the_log(make: Make) -> None:
+def test_a_row_has_the_values_of_scriven_json_and_the_log(make: Make) -> None:
     shape = {"model.heads": 4, "model.vocab_size": 65, "model.context_length": 256}
     optim = {"settings.optim.optimizer": "muon", "settings.optim.muon_lr": 0.02}
     make("one", **shape, **optim, **{"settings.train": {"batch_size": 8}})
@@ -118,10 +118,10 @@ def test_masked_tokens_are_never_ranked_with_next_tokens(make: Make) -> None:
     assert "pseudo-likelihood" in found.notes[found.rows[2].notes[0] - 1]
 
 
-def test_a_mark_that_forgets_what_was_measured_would_be_noticed(
+def test_the_check_above_notices_one_kind_of_loss_for_all_tasks(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A planted bug: one measure for all tasks."""
+    """A planted bug: LOSS_KINDS is empty."""
     make("a", **{"results.val_loss": 1.5})
     make("c", **{"results.val_loss": 0.3, "task": "masked"})
     monkeypatch.setattr("scriven.report.compare.LOSS_KINDS", {})
@@ -225,7 +225,7 @@ def test_runs_are_found_by_path_name_pattern_and_folder(make: Make) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing", "q*", "", "one/metrics.jsonl"])
-def test_what_is_no_run_is_refused(name: str, make: Make) -> None:
+def test_a_name_that_is_not_a_run_is_refused(name: str, make: Make) -> None:
     make("one")
     with pytest.raises(InputError, match="run"):
         find_runs([name])
@@ -239,7 +239,7 @@ def test_a_damaged_record_is_named(make: Make) -> None:
         compare(["one"])
 
 
-def test_runs_of_one_name_are_told_apart(make: Make) -> None:
+def test_runs_of_one_name_are_called_by_their_folders(make: Make) -> None:
     make("gpt2-0", place="runs/bench-a")
     make("gpt2-0", place="runs/bench-b")
     names = [row.name for row in compare(["bench-a", "bench-b"]).rows]

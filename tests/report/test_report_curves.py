@@ -165,7 +165,7 @@ def test_a_single_point_and_a_flat_line_are_drawn_inside_the_frame(points):
     assert len(drawing.dots) == (1 if len(points) == 1 else 0)
 
 
-def test_no_points_give_words_and_no_drawing():
+def test_no_points_give_a_sentence_instead_of_a_drawing():
     drawing = Drawing(chart("Loss", [Line("training", "train", [])], show=show))
     assert drawing.paths == {}
     assert "No data yet." in drawing.words
@@ -186,7 +186,7 @@ def test_ticks_are_round_evenly_spaced_and_inside(low, span, most):
         assert round(digits) in (1, 2, 5, 10)
 
 
-def test_the_chart_is_told_in_words():
+def test_the_chart_has_a_description_in_words():
     words = "".join(
         Drawing(
             chart(

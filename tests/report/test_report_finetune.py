@@ -102,7 +102,7 @@ def test_scores_stand_beside_baselines_and_the_control(
         "Rows", "900", "2 labels", "a <i>row</i>", "so <b>so</b>", "Its answers over time",
     ):  # fmt: skip
         assert words in said, words
-    for words in ("n-gram", "Perplexity", "per byte", "surprised", "guessing evenly", "It writes"):
+    for words in ("n-gram", "Perplexity", "per byte", "surprised", "uniform guessing", "It writes"):
         assert words not in said, words
     assert not page.named("i")
     assert [each["class"] for each in page.named("svg") if "bar" in (each.get("class") or "")] == [
@@ -110,11 +110,11 @@ def test_scores_stand_beside_baselines_and_the_control(
     ]  # fmt: skip
 
 
-def test_the_commonest_mistake_is_told_and_every_count_is_there(
+def test_the_confusion_matrix_has_every_count_and_the_most_frequent_mistake(
     make: Callable[..., Path], read_page: Read
 ) -> None:
     page = read_page(write_report(make()))
-    assert "13 of 16: what is good 😀 it calls so <b>so</b>" in page.text()
+    assert "The most frequent mistake, 13 of 16: good 😀 predicted as so <b>so</b>." in page.text()
     cells = [
         each["class"]
         for each in page.named("td")
@@ -122,7 +122,7 @@ def test_the_commonest_mistake_is_told_and_every_count_is_there(
     ]
     assert cells == ["number c5", "number c1", "number c2", "number c4"]
     titles = [each.get("title") for each in page.named("td")]
-    assert "13 of 47 that are good 😀 called so <b>so</b>" in titles
+    assert "13 of 47 good 😀 predicted as so <b>so</b>" in titles
 
 
 def test_finetune_settings_tell_defaults_from_what_was_set(
@@ -141,7 +141,7 @@ def test_quotes_in_a_label_stay_inside_their_attribute(
 ) -> None:
     page = read_page(write_report(make(finetune__labels=[ATTACK, "good"])))
     assert page.unsafe() == []
-    assert f"13 of 47 that are good called {ATTACK}" in [e.get("title") for e in page.named("td")]
+    assert f"13 of 47 good predicted as {ATTACK}" in [e.get("title") for e in page.named("td")]
 
 
 def test_the_check_above_notices_a_page_that_escapes_all_but_quotes(
@@ -176,7 +176,7 @@ def test_the_training_loss_is_not_drawn_where_it_holds_that_of_the_text(
          "50.0\u00a0% of its answers did not come to an end"),
     ],
 )  # fmt: skip
-def test_sentences_follow_from_the_figures(
+def test_verdict_and_advice_follow_from_the_scores(
     make: Callable[..., Path], read_page: Read, changes: dict[str, Any], words: str
 ) -> None:
     assert words in read_page(write_report(make(**changes))).text()
@@ -203,7 +203,7 @@ def test_sentences_follow_from_the_figures(
     ],
     ids=str,
 )
-def test_a_page_is_made_in_every_state(
+def test_every_state_and_every_damage_of_a_fine_tuning_gives_a_page(
     make: Callable[..., Path], read_page: Read, changes: dict[str, Any]
 ) -> None:
     said = read_page(write_report(make(**changes))).text()
@@ -243,10 +243,10 @@ def test_tasks_are_never_ranked_together(make: Callable[..., Path]) -> None:
     assert any("the answers of entail" in note for note in found.notes)
 
 
-def test_a_mark_that_forgets_the_task_would_be_noticed(
+def test_the_check_above_notices_one_kind_of_loss_for_all_tasks(
     make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A planted bug: one measure for all tasks."""
+    """A planted bug: the kind of loss lacks the task."""
     make("a", value=0.8)
     make("b", value=0.9, task="entail")
     found = compare(["a", "b"]).rows

@@ -68,13 +68,13 @@ def test_every_state_of_a_run_gives_a_well_formed_page(
     page = read_page(write_report(runs(make_run, a_record, some_metrics)[state]()))
     assert {tag for tag, _ in page.tags} <= page.ALLOWED
     shown = "".join(data for tag, data in page.places if tag not in ("style", "blockquote"))
-    assert not re.search(r"\bnan\b|\binf\b|\bNone\b", shown), "a number that is none is shown"
+    assert not re.search(r"\bnan\b|\binf\b|\bNone\b", shown), "NaN, infinity or None is shown"
     for _, attributes in page.tags:
         for name, value in attributes.items():
             assert name not in ("d", "x", "y", "cx", "cy", "width") or "nan" not in str(value)
 
 
-def test_the_page_asks_for_nothing_outside_itself(make_run, read_page):
+def test_the_page_loads_nothing_from_outside(make_run, read_page):
     path = write_report(make_run(tokens=[("a", 1.0)]))
     page = read_page(path)
     text = path.read_text(encoding="utf-8")
@@ -174,7 +174,7 @@ def test_the_same_folder_gives_the_same_bytes(make_run):
     assert write_report(folder).read_bytes() == first
 
 
-def test_surprise_handed_in_comes_before_the_file(make_run):
+def test_token_losses_given_as_an_argument_replace_those_of_the_file(make_run):
     folder = make_run(tokens=[("from-the-file", 1.0)])
     text = write_report(folder, token_nll=[("handed-in", 1.0)]).read_text(encoding="utf-8")
     assert "handed-in" in text
@@ -227,7 +227,7 @@ def test_metadata_changed_after_they_were_signed_are_refused(make_run, a_record)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"tokens": [1]}', '{"tokens": [["a", "b"]]}'])
-def test_a_damaged_surprise_file_is_refused(text, make_run):
+def test_a_damaged_file_of_token_losses_is_refused(text, make_run):
     folder = make_run()
     (folder / "surprise.json").write_text(text)
     with pytest.raises(DamagedError, match=r"surprise\.json"):
@@ -251,9 +251,9 @@ def test_the_page_can_be_read_without_seeing_it(make_run, read_page):
     assert all(each.get("scope") in ("row", "col") for each in page.named("th"))
 
 
-def test_the_page_says_the_figures(make_run, read_page):
+def test_the_page_has_the_key_metrics(make_run, read_page):
     text = read_page(write_report(make_run())).text()
-    # 4.48 = exp(1.5); 12 passes = 1.2 M tokens / 100 k training tokens.
+    # 4.48 = exp(1.5); 12 epochs = 1.2 M tokens / 100 k training tokens.
     for words in ("1.500", "4.48", "2.160", "55.0\u00a0%", "1.670", "800 k", "1.2 M", "12.0"):
         assert words in text, words
     for words in ("3\u00a0min", "6.7 k", "what three minutes support", "continued from step 300"):

@@ -1,4 +1,4 @@
-"""Reading a run folder, and the figures made from it."""
+"""Reading a run folder, and the key metrics computed from it."""
 
 import json
 import math
@@ -47,13 +47,13 @@ def test_broken_lines_are_counted_and_left_out(make_run):
     assert history.unreadable == len(bad) + 1
 
 
-def test_bytes_that_are_no_text_cost_only_their_line(make_run):
+def test_invalid_utf8_loses_only_its_line(make_run):
     folder = make_run(lines=[])
     (folder / "metrics.jsonl").write_bytes(b'\xff\xfe\n{"event":"step","step":1,"loss":2}\n')
     assert len(read_run_log(folder).steps) == 1
 
 
-def test_steps_made_again_after_a_resume_replace_the_first_ones(make_run):
+def test_steps_repeated_after_a_resume_replace_the_first_ones(make_run):
     events = [(10, 3.0), (20, 2.5), (30, 2.2), (20, 2.6), (30, 2.3), (40, 2.1)]
     lines = [{"event": "evaluation", "step": step, "loss": loss} for step, loss in events]
     history = read_run_log(make_run(lines=lines))
@@ -72,7 +72,7 @@ def test_no_metrics_file_is_an_empty_history(make_run):
     assert read_run_log(folder).steps == []
 
 
-def test_figures_of_a_finished_run_are_its_results(make_run):
+def test_metrics_of_a_finished_run_are_its_results(make_run):
     figures = read_run_log(make_run()).metrics
     assert figures.perplexity == pytest.approx(4.4816890703)  # exp(1.5)
     assert figures.uniform_loss == pytest.approx(4.1743872699)  # ln 65
@@ -81,7 +81,7 @@ def test_figures_of_a_finished_run_are_its_results(make_run):
     assert (figures.best_step, figures.steps, figures.ngram_order) == (600, 600, 5)
 
 
-def test_figures_of_an_unfinished_run_are_its_best_evaluation(make_run, a_record):
+def test_metrics_of_an_unfinished_run_are_those_of_its_best_evaluation(make_run, a_record):
     lines = [
         {"event": "evaluation", "step": 10, "loss": 2.0, "accuracy": 0.4, "bits_per_byte": 2.9},
         {"event": "evaluation", "step": 20, "loss": 1.8, "accuracy": 0.5, "bits_per_byte": 2.6},

@@ -67,7 +67,7 @@ def test_a_long_text_is_cut():
     assert len(tokens_of(token_heatmap([("a", 1.0)] * 5000, "character"))) == 1500
 
 
-def test_the_greatest_surprises_are_listed_with_what_came_before():
+def test_the_least_probable_tokens_are_listed_with_their_context():
     pairs = [(letter, 0.5) for letter in "the quick brown fo"] + [
         ("z", 7.0),
         (" ", 3.0),
@@ -78,5 +78,5 @@ def test_the_greatest_surprises_are_listed_with_what_came_before():
     assert rows == [("the quick brown fo", "z"), ("the quick brown foz", "␣")]
 
 
-def test_an_unsurprised_model_has_no_such_list():
+def test_no_improbable_token_no_list():
     assert "<table" not in token_heatmap([("a", 0.1), ("b", math.nan)], "character")

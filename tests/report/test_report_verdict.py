@@ -65,21 +65,21 @@ def test_a_good_run_writes():
         (1.80, "It does not write yet: 1.80 nats per character, and counting 5-grams reaches 1.67"),
     ],
 )
-def test_the_verdict_compares_with_counting(loss, opening):
+def test_the_verdict_compares_with_ngrams(loss, opening):
     assert say(run(results(val_loss=loss))).startswith(opening)
 
 
 @pytest.mark.parametrize(
     ("kind", "unit"), [("char", "character"), ("byte", "byte"), ("word", "word"), ("bpe", "token")]
 )
-def test_the_verdict_names_what_a_token_is(kind, unit):
+def test_the_verdict_names_the_unit_of_the_tokenizer(kind, unit):
     history = run(results(), tokenizer={"kind": kind, "vocab_size": 300})
     assert f"nats per {unit} against" in say(history)
 
 
 def test_without_a_baseline_the_verdict_says_so():
     assert say(run(results(ngram_loss=None))).startswith(
-        "It reaches 1.47 nats per character, with no counting baseline to compare; best at"
+        "It reaches 1.47 nats per character, with no n-gram baseline to compare; best at"
     )
 
 
@@ -93,7 +93,7 @@ def test_a_stopped_run_is_unfinished_although_it_has_results():
     assert say(run(results(finished=False))).startswith("Unfinished, after 2,000 steps. It writes")
 
 
-def test_nothing_measured_and_nothing_usable_are_told_apart():
+def test_nothing_measured_differs_from_nothing_usable():
     assert say(run()) == "Nothing has been measured yet."
     history = run(None, [(100, None)], [(100, None)])
     assert say(history) == (
@@ -102,7 +102,7 @@ def test_nothing_measured_and_nothing_usable_are_told_apart():
     assert advise(history)
 
 
-def test_other_tasks_are_not_compared_with_counting():
+def test_other_tasks_are_not_compared_with_ngrams():
     history = run(results(val_accuracy=0.913), task="classify", measure="label")
     assert say(history).startswith("91.3\u00a0% right, validation loss 1.470; best at step 1,900")
     assert "ounting" not in say(history) + advise(history)
@@ -116,13 +116,13 @@ def falling(last: float) -> list[tuple[int, float]]:
     return [(200 * i, 2.0 - 0.01 * i) for i in range(1, 10)] + [(2000, last)]
 
 
-def test_a_loss_that_still_falls_asks_for_a_longer_budget():
+def test_a_loss_that_still_falls_gets_the_advice_of_a_longer_budget():
     history = run(results(), falling(1.85), [(2000, 1.8)])
     # From 1.92 at step 1,600 to 1.85 at step 2,000.
     assert "still fell by 3.6\u00a0%" in advise(history)
 
 
-def test_a_loss_that_has_levelled_off_asks_for_nothing():
+def test_a_loss_that_has_levelled_off_gets_no_advice():
     history = run(results(), [(200 * i, 1.47) for i in range(1, 11)], [(2000, 1.4)])
     assert advise(history).startswith("Nothing stands out")
 
@@ -141,7 +141,7 @@ def test_a_rise_with_a_training_loss_that_is_no_lower_is_not_called_overfitting(
     assert "overfits" not in advise(run(results(), curve, [(2000, 3.1)]))
 
 
-def test_a_model_that_memorises_is_told_apart_from_one_that_still_learns():
+def test_memorising_differs_from_still_learning():
     curve = falling(1.85)
     text = advise(run(results(), curve, [(2000, 1.2)]))
     assert "memorise" in text
@@ -149,16 +149,16 @@ def test_a_model_that_memorises_is_told_apart_from_one_that_still_learns():
     assert "memorise" not in advise(run(results(), curve, [(2000, 1.7)]))
 
 
-def test_a_run_worse_than_counting_hears_it():
+def test_a_run_worse_than_ngrams_is_advised_a_longer_budget():
     assert "Counting is still 10.0\u00a0% better" in advise(run(results(val_loss=1.8359)))
 
 
-def test_a_run_that_has_not_read_its_text_once_hears_it():
+def test_less_than_one_epoch_is_said_with_its_fraction():
     history = run(results(tokens=4000), [(100, 2.0), (200, 2.0)])
     assert "read 40\u00a0% of the training text" in advise(history)
 
 
-def test_a_loss_that_was_often_nan_asks_for_a_lower_learning_rate():
+def test_several_nan_losses_get_the_advice_of_a_lower_learning_rate():
     note = "step 7: the loss is NaN or infinite; step skipped (1 in a row)"
     assert "learning rate" in advise(run(results(), notes=[note, note, note]))
     assert "learning rate" not in advise(run(results(), notes=[note]))

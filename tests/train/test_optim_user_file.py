@@ -106,7 +106,7 @@ def test_a_file_named_by_the_run_folder_is_never_run(files: Path) -> None:
 def test_a_file_is_planned_for_by_its_state(files: Path) -> None:
     def bytes_of(optimizer: str) -> float:
         made = plan("10M", device="h100", settings={"optim.optimizer": optimizer})
-        return float(made["memory"]["everything kept"]["optimizer"])
+        return float(made["memory"]["no checkpointing"]["optimizer"])
 
     assert bytes_of("./lion.py") == bytes_of("adamw") / 2
 

@@ -61,7 +61,7 @@ class Layout:
     def name(self, devices: int) -> str:
         """For people; on one device ddp and fsdp are the same."""
         if devices == 1:
-            return "checkpointing" if self.checkpointing else "everything kept"
+            return "checkpointing" if self.checkpointing else "no checkpointing"
         return self.parallel + (" with checkpointing" if self.checkpointing else "")
 
 

@@ -26,7 +26,7 @@ MOST_ITERATIONS = 12
 
 @dataclass(frozen=True)
 class PlanArgs:
-    """What a plan is made for."""
+    """The arguments of a plan, parsed."""
 
     architecture: str
     hardware: Hardware

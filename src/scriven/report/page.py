@@ -41,12 +41,12 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff
 # What the loss and the accuracy of a fine-tuning are about, by its loss unit.
 LOSS_UNITS = {
     "label": "nats per example",
-    "score": "squared spreads of the scores",
+    "score": "squared standard deviations of the scores",
     "answer token": "nats per token of the answers",
 }
 ACCURACIES = {
     "label": "of the rows right",
-    "score": "within half a spread",
+    "score": "within half a standard deviation",
     "answer token": "of the answers' tokens right",
 }
 
@@ -201,7 +201,7 @@ def _bars(run: RunLog) -> tuple[Any, ...] | None:
         metrics.is_language_model and metrics.loss is not None and metrics.uniform_loss is not None
     ):
         # from the trivial to the trained
-        rows = [("guessing evenly", metrics.uniform_loss)]
+        rows = [("uniform guessing", metrics.uniform_loss)]
         if metrics.ngram_loss is not None:
             rows.append((f"counting {metrics.ngram_order or 'n'}-grams", metrics.ngram_loss))
         rows.append(("this model", metrics.loss))
@@ -292,7 +292,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[RunLog], tuple[Any, ...] | None]], ...
     ("Key figures", "tiles", _tiles),
     ("Is it any good?", "bars", _bars),
     ("Scores", "score_table", lambda run: tables.scores(run) if run.finetuned else None),
-    ("What it takes for what", "confusion", tables.confusion),
+    ("Confusion matrix", "confusion", tables.confusion),
     ("Task", "pairs", lambda run: (tables.task_facts(run),) if run.finetuned else None),
     ("Curves", "curves", _curves),
     ("What could help next", "advice", lambda run: (verdict.advice(run),)),

@@ -75,18 +75,18 @@ def confusion(run: RunLog) -> tuple[Any, ...] | None:
         for count, predicted in zip(row, names, strict=True):
             # a label without rows has no fraction
             shade = sum(count / total >= least for least in SHADES) if total else 0
-            title = f"{integer(count)} of {integer(total)} that are {names[place]} "
-            cells.append((count, shade, f"{title}called {predicted}"))
+            title = f"{integer(count)} of {integer(total)} {names[place]} predicted as {predicted}"
+            cells.append((count, shade, title))
         mistakes += [(n, place, other) for other, n in enumerate(row) if place != other]
         rows.append((names[place], cells, percent(row[place] / total, 0) if total else ""))
     # 3. the most frequent mistake, in words
     count, place, other = max(mistakes, key=lambda each: each[0], default=(0, 0, 0))
-    sentence = "It has made no mistake on these rows."
+    sentence = "No mistakes on these rows."
     if count:
         total = sum(each for each, _, _ in mistakes)
         sentence = (
-            f"Its commonest mistake, {integer(count)} of {integer(total)}: what is {names[place]} "
-            f"it calls {names[other]}."
+            f"The most frequent mistake, {integer(count)} of {integer(total)}: {names[place]} "
+            f"predicted as {names[other]}."
         )
     return sentence, names, rows
 

@@ -53,7 +53,7 @@ def _quality(metrics: KeyMetrics) -> str:
     loss = f"{decimal(metrics.loss, 2)} nats per {metrics.loss_unit}"
     gain = metrics.gain_over_ngram
     if metrics.ngram_loss is None or gain is None:
-        return f"It reaches {loss}, with no counting baseline to compare"
+        return f"It reaches {loss}, with no n-gram baseline to compare"
     ngram, counting = decimal(metrics.ngram_loss, 2), f"counting {metrics.ngram_order or 'n'}-grams"
     if gain > EQUAL:
         return f"It writes: {loss} against {ngram} for {counting}"

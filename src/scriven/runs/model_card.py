@@ -30,7 +30,7 @@ CURVE_ROWS = 10
 
 LOSS_UNITS = {
     "label": "nats per example",
-    "score": "squared spreads of the scores per example",
+    "score": "squared standard deviations of the scores per example",
     "answer token": "nats per token of the answers",
 }
 """What the loss of a task counts, by its measure; of any other, nats per measure."""
