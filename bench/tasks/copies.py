@@ -1,10 +1,10 @@
-"""A task without labels, made of nothing but sentences: which of four is a shortened copy?
+"""A self-supervised multiple-choice task from sentences: which of four is a shortened copy?
 
-Beside a sentence stand itself, with a word or two left out and now and then its halves exchanged,
-and three more that were treated alike, but in which a word or two are those of other sentences.
-Only who compares words on both sides can tell, which is what pairs of sentences ask for and what
-predicting the next token hardly teaches (LOG.md). Training on such a task between pre-training and
-fine-tuning: Phang et al. 2018.
+The right choice is the sentence with up to two words left out, sometimes with its halves exchanged;
+the three wrong ones are treated alike, but have one or two words of other sentences. The task needs
+a comparison of the words of both sides, which sentence pairs need as well and language modelling
+hardly teaches (LOG.md). Training on such a task between pre-training and fine-tuning is that of
+Phang et al. 2018.
 """
 
 import random
@@ -15,7 +15,7 @@ Words = list[str]
 
 
 def copies(sentences: Sequence[str], rounds: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Rows of context, choices and answer, for each sentence `rounds` of them."""
+    """Rows of context, choices and answer, `rounds` for each sentence."""
     draw = random.Random(seed)
     pool = [word for sentence in sentences for word in sentence.split()]
     for _ in range(rounds):
@@ -30,7 +30,7 @@ def copies(sentences: Sequence[str], rounds: int, seed: int) -> Iterator[dict[st
 
 
 def shortened(words: Words, draw: random.Random) -> Words:
-    """Without up to two words; of three sentences one begins with its second half."""
+    """Leaves out up to two words, and exchanges the halves of three sentences in ten."""
     kept = list(words)
     for _ in range(draw.choice((0, 1, 1, 2))):
         if len(kept) > 4:
@@ -42,10 +42,10 @@ def shortened(words: Words, draw: random.Random) -> Words:
 
 
 def exchanged(words: Words, pool: Words, draw: random.Random) -> Words:
-    """With one word, or two, out of the pool."""
-    found = list(words)
+    """Replaces one or two words by others from the pool."""
+    changed = list(words)
     for _ in range(draw.choice((1, 1, 2))):
-        strangers = (draw.choice(pool) for _ in range(1000))
-        place = draw.randrange(len(found))
-        found[place] = next((word for word in strangers if word not in words), found[place])
-    return found
+        candidates = (draw.choice(pool) for _ in range(1000))
+        place = draw.randrange(len(changed))
+        changed[place] = next((word for word in candidates if word not in words), changed[place])
+    return changed

@@ -1,17 +1,17 @@
-"""Tables and pre-training texts out of the public test sets, in the columns that the tasks read.
+"""Tables and pre-training texts from public data sets, in the columns that the tasks read.
 
 python bench/tasks/data.py SHARED OUT
 
 Writes OUT/NAME/{train,dev,test}.csv for sst2, agnews, headlines, sick-entail, sick-similarity and
-multi30k, and OUT/NAME/corpus.jsonl, the text to pre-train on: of the train part alone. A document
-that a dev or test part has too is left out of it, and counted; the parts themselves stay as they
-were published, and what they share is printed.
+multi30k, and OUT/NAME/corpus.jsonl, the pre-training text, from the train part alone. A document
+that occurs in a dev or test part too is left out of it, and counted; the parts themselves stay as
+published, and the number of rows that they share is printed.
 
-SICK pairs the same sentences anew in every part, so little is left of its corpus. The pairs of its
-train part, each in both orders as one document, stand beside it as pairs.jsonl: what fine-tuning on
-that part reads anyway. No pair of a later part is among them; single sentences are.
+SICK pairs the same sentences differently in every part, so little is left of its corpus. The pairs
+of its train part, each in both orders as one document, are in pairs.jsonl: fine-tuning reads them
+anyway. It has no pair of a later part, but single sentences of them.
 
-AG News comes with the remains of HTML; `clean` mends them, the same for every use.
+AG News has remnants of HTML; `clean` removes them, in the same way for every use.
 """
 
 import argparse
@@ -26,28 +26,28 @@ from pathlib import Path
 from copies import copies
 
 ROUNDS = 8
-"""Rows that copies.py makes of each sentence."""
+"""Rows that copies.py derives from each sentence."""
 PARTS = ("train", "dev", "test")
 Rows = list[tuple[str, ...]]
 _LOST = re.compile(r"(?: |(?<![&\w]))(#\d{2,4}|quot|amp|lt|gt);")
-"""A character reference whose & became a blank."""
+"""A character reference whose & became a space."""
 _QUOTES = str.maketrans("‘’“”", "''\"\"")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 
 
 def clean(text: str) -> str:
-    r"""AG News as it was meant: ` #39;` is an apostrophe, `\$` a dollar, other `\` an end of line.
+    r"""Restores AG News: ` #39;` is an apostrophe, `\$` a dollar, other `\` an end of line.
 
-    Tags go, `&lt;` and the like become characters, and runs of blanks become one. A company's sign
-    in angles (`<MSFT.O>`) has a dot and stays.
+    Removes tags, decodes character references such as `&lt;`, and collapses spaces. A ticker symbol
+    in angle brackets (`<MSFT.O>`) has a dot and stays.
     """
     text = html.unescape(_LOST.sub(r"&\1;", text))
     text = text.replace("\\$", "$").replace("\\", " ").translate(_QUOTES)
-    text = _TAG.sub(lambda found: found[0] if _sign(found[0]) else " ", text)
+    text = _TAG.sub(lambda match: match[0] if _is_ticker(match[0]) else " ", text)
     return " ".join(text.split())
 
 
-def _sign(tag: str) -> bool:
+def _is_ticker(tag: str) -> bool:
     return re.fullmatch(r"<[A-Z.]*\.[A-Z]*>", tag) is not None
 
 
@@ -71,8 +71,8 @@ def sick(folder: Path, column: str) -> Iterator[tuple[str, Rows]]:
     """(part, rows of two sentences and a column); SICK calls its dev part TRIAL."""
     with (folder / "sick" / "SICK.txt").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    for part, theirs in zip(PARTS, ("TRAIN", "TRIAL", "TEST"), strict=True):
-        chosen = [row for row in rows if row["SemEval_set"] == theirs]
+    for part, set_name in zip(PARTS, ("TRAIN", "TRIAL", "TEST"), strict=True):
+        chosen = [row for row in rows if row["SemEval_set"] == set_name]
         yield (
             part,
             [(row["sentence_A"], row["sentence_B"], row[column].lower()) for row in chosen],
@@ -81,17 +81,17 @@ def sick(folder: Path, column: str) -> Iterator[tuple[str, Rows]]:
 
 def multi30k(folder: Path) -> Iterator[tuple[str, Rows]]:
     """(part, rows of German and English); the test part is that of 2016."""
-    for part, theirs in zip(PARTS, ("train", "val", "test_2016_flickr"), strict=True):
+    for part, set_name in zip(PARTS, ("train", "val", "test_2016_flickr"), strict=True):
         sides = []
         for language in ("de", "en"):
-            path = folder / "multi30k" / f"{theirs}.{language}.gz"
+            path = folder / "multi30k" / f"{set_name}.{language}.gz"
             with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
                 sides.append([line.strip() for line in file])
         yield part, list(zip(*sides, strict=True))
 
 
 def normal(text: str) -> str:
-    """What makes two texts the same here: their letters and digits."""
+    """The key by which two texts count as equal: their letters and digits."""
     return " ".join(re.findall(r"[^\W_]+", text.lower()))
 
 
@@ -114,12 +114,12 @@ def write(out: Path, columns: Sequence[str], parts: Iterable[tuple[str, Rows]]) 
 
 
 def write_corpus(path: Path, texts: Iterable[str], held: Iterable[str]) -> None:
-    """One document a line, in order, each once, without those of the dev and test parts."""
-    kept_out = {normal(text) for text in held}
+    """One document per line, in order, without duplicates and documents of dev and test parts."""
+    excluded = {normal(text) for text in held}
     fresh: dict[str, None] = {}
     left = 0
     for text in texts:
-        if normal(text) in kept_out:
+        if normal(text) in excluded:
             left += 1
         elif text:
             fresh[text] = None
@@ -130,7 +130,7 @@ def write_corpus(path: Path, texts: Iterable[str], held: Iterable[str]) -> None:
 
 
 def texts(made: dict[str, Rows], parts: Sequence[str], columns: int) -> Iterator[str]:
-    """The first columns of some parts, each text by itself, row by row."""
+    """The texts of the first columns of some parts, row by row."""
     for part in parts:
         for row in made[part]:
             yield from row[:columns]
@@ -144,7 +144,7 @@ def joined(made: dict[str, Rows]) -> Iterator[str]:
 
 
 def write_copies(folder: Path, made: dict[str, Rows]) -> None:
-    """The task of copies.py, of the sentences of the train part; some are kept for its dev part."""
+    """The task of copies.py on sentences of the train part; 400 of them are its dev part."""
     sentences = list(dict.fromkeys(texts(made, ("train",), 2)))
     for part, chosen, rounds in (("dev", sentences[:400], 1), ("train", sentences[400:], ROUNDS)):
         with (folder / f"copies-{part}.jsonl").open("w", encoding="utf-8", newline="\n") as file:

@@ -4,8 +4,8 @@
     python bench/tasks/measure.py sentiment DATA OUT --seed 0 --threads 2
 
 Each row goes to bench/tasks/results.jsonl with its commands, seed, seconds, scores and intervals,
-those of trivial baselines beside it and, where the recipe asks for it, those of the same model
-without pre-training, with the interval of their difference.
+those of trivial baselines and, with `control`, those of the same model without pre-training and the
+interval of their difference.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # bench/ is no package
+sys.path.insert(0, str(Path(__file__).parents[1]))  # bench/ is not a package
 
 from recipes import RECIPES, Recipe
 from rows import machine
@@ -29,13 +29,13 @@ RESULTS = Path(__file__).with_name("results.jsonl")
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Runs a command; one that was run before says so and is done at once."""
+    """Runs a command; one that has finished before prints its results again."""
     print("$ scriven " + shlex.join(arguments), flush=True)
     subprocess.run([sys.executable, "-m", "scriven", *arguments], check=True)
 
 
 def measure(name: str, data: Path, out: Path, seed: int, threads: int) -> dict[str, Any]:
-    """One row."""
+    """Measures one task; returns its row."""
     recipe = RECIPES[name]
     known = {"data": str(data), "out": str(out)}
     flags = [f"--seed={seed}", f"--runtime.threads={threads}", "--quiet"]
@@ -65,8 +65,8 @@ def measure(name: str, data: Path, out: Path, seed: int, threads: int) -> dict[s
     row["pretrain_seconds"], row["pretrain_loss"] = before["seconds"], before["val_loss"]
     row["finetune_seconds"], row["val_loss"] = results["seconds"], results["val_loss"]
     row["parameters"] = results["parameters"]
-    found = evaluate(model, test, recipe)
-    row |= {key: found[key] for key in ("rows", "scores", "baseline")}
+    metrics = evaluate(model, test, recipe)
+    row |= {key: metrics[key] for key in ("rows", "scores", "baseline")}
     if recipe.control:
         other = scriven.load(tuned / "control")
         row["control"] = evaluate(other, test, recipe)["scores"]
@@ -76,7 +76,7 @@ def measure(name: str, data: Path, out: Path, seed: int, threads: int) -> dict[s
 
 
 def commands(recipe: Recipe, seed: int) -> list[str]:
-    """What a reader would type, with {data} for the folder of the tables."""
+    """The commands of the row, with {data} for the folder of the tables."""
     base = "OUT/between" if recipe.between else "OUT/base"
     first = f"scriven finetune OUT/base {recipe.between} --seed={seed} --out OUT/between"
     return [
@@ -88,23 +88,23 @@ def commands(recipe: Recipe, seed: int) -> list[str]:
 
 
 def evaluate(model: scriven.Model, test: str, recipe: Recipe) -> dict[str, Any]:
-    """Scores on the test part."""
+    """Metrics on the test part."""
     words = iter(shlex.split(recipe.answer))
     pairs = dict(zip(words, words, strict=True))
-    knobs = {
+    beam_search = {
         "beams": int(pairs.get("--beams", 1)),
         "length_penalty": float(pairs.get("--length-penalty", 1.0)),
     }
-    return model.evaluate(test, **knobs)
+    return model.evaluate(test, **beam_search)
 
 
 def right(model: scriven.Model, test: str) -> list[bool]:
-    """Which rows of the test part a model answers rightly."""
-    found = []
+    """Which rows of the test part a model predicts correctly."""
+    correct = []
     for raw, answer in model.predict_table(test):
         truth = raw.get("label", raw.get("answer"))
-        found.append(truth in (answer.text, int(answer.value)))
-    return found
+        correct.append(truth in (answer.text, int(answer.value)))
+    return correct
 
 
 def _words(arguments: str, known: dict[str, str]) -> list[str]:
@@ -112,7 +112,7 @@ def _words(arguments: str, known: dict[str, str]) -> list[str]:
 
 
 def main() -> None:
-    """Measures what is asked for, and writes each row down."""
+    """Measures the given task or all, and appends each row."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("task", choices=[*RECIPES, "all"])
     parser.add_argument("data", type=Path)

@@ -1,4 +1,4 @@
-"""What the tables from the plays give away: rules without understanding, on the held-out plays.
+"""Shallow baselines on the tables from the plays: what length, words and characters give away.
 
 python bench/tasks/plays.py
 
@@ -31,18 +31,18 @@ def show(rule: str, part: str, right: float) -> None:
 
 
 def genre() -> None:
-    """The commonest label of training, and words."""
+    """The majority label, and TF-IDF words."""
     train = rows("shakespeare-genre", "train")
-    commonest = Counter(row["label"] for row in train).most_common(1)[0][0]
+    majority = Counter(row["label"] for row in train).most_common(1)[0][0]
     words = TfidfVectorizer(min_df=2)
     model = LogisticRegression(C=1, max_iter=2000)
     model.fit(words.fit_transform(row["text"] for row in train), [row["label"] for row in train])
     for part in ("validation", "test"):
         held = rows("shakespeare-genre", part)
         labels = np.array([row["label"] for row in held])
-        show("genre: the commonest", part, float((labels == commonest).mean()))
-        guessed = model.predict(words.transform(row["text"] for row in held))
-        show("genre: words", part, float((labels == guessed).mean()))
+        show("genre: the majority", part, float((labels == majority).mean()))
+        predicted = model.predict(words.transform(row["text"] for row in held))
+        show("genre: words", part, float((labels == predicted).mean()))
 
 
 def following() -> None:

@@ -1,6 +1,6 @@
-"""How each task is measured: what is read before, what is taught, and with which dials.
+"""The recipe of each task: pre-training, fine-tuning and their settings.
 
-Everything is a `scriven` command. {data} is the folder that bench/tasks/data.py fills, {out} the
+All are `scriven` commands. {data} is the folder that bench/tasks/data.py fills, {out} the
 folder of the runs.
 """
 
@@ -12,18 +12,18 @@ class Recipe:
     """One row of the table in docs/results.md."""
 
     pretrain: str
-    """Arguments of `scriven train`, up to the dials of the machine."""
+    """Arguments of `scriven train`, except for those of the machine."""
     finetune: str
     """Arguments of `scriven finetune`, after the run."""
     test: str
-    """The table, of which nothing was seen before."""
+    """The test table."""
     control: bool = False
-    """Whether the same model is taught without its pre-training too."""
+    """Whether the same model is also fine-tuned from random weights."""
     between: str = ""
-    """Arguments of a first `scriven finetune`, on a task without labels; the second goes on from
-    it."""
+    """Arguments of an intermediate `scriven finetune` on a self-supervised task; the second one
+    starts from it."""
     answer: str = ""
-    """Dials of writing, for written answers."""
+    """Options of generation, for text tasks."""
 
 
 PAIRED = (
@@ -36,7 +36,7 @@ COMPARED = (
     "--validation {data}/sick-entail/copies-dev.jsonl --budget 4epochs --optim.lr=5e-4 "
     "--model.dropout=0.1"
 )
-"""SICK: its pairs, then a task out of its sentences (copies.py)."""
+"""SICK: its pairs, then the task of copies.py on its sentences."""
 
 RECIPES = {
     "sentiment": Recipe(

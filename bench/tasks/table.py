@@ -1,4 +1,4 @@
-"""The table of docs/results.md out of bench/tasks/results.jsonl.
+"""Prints the table of docs/results.md from bench/tasks/results.jsonl.
 
 python bench/tasks/table.py
 """
@@ -18,7 +18,7 @@ MAIN = {
     "headlines": "rouge_l",
     "chat": "ended",
 }
-"""The score of each row."""
+"""The metric of each row."""
 
 PARTS = ("pretrain_seconds", "between_seconds", "finetune_seconds")
 
@@ -54,7 +54,7 @@ def line(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Prints it."""
+    """Prints the table."""
     rows = [json.loads(text) for text in RESULTS.read_text(encoding="utf-8").splitlines()]
     rows = list({(row["task"], row["seed"]): row for row in rows}.values())  # the last of each
     rows.sort(key=lambda row: (list(MAIN).index(row["task"]), row["seed"]))
