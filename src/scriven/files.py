@@ -60,10 +60,7 @@ def write_file(path: Path, content: Content) -> None:
 def write_stream(path: Path, parts: Iterable[Buffer]) -> None:
     """Writes a file of any length as its parts arrive; it appears whole, or not at all.
 
-    The parts can be read only once, so nothing is tried again.
-
-    Raises:
-        ResourceError, InputError: as `write_file`.
+    The parts can be read only once, so nothing is tried again. Errors are those of `write_file`.
     """
     remove_leftovers(path.parent, path.name)
     with disk_errors(path), _temporary(path) as temporary:
@@ -83,10 +80,7 @@ def write_folder(path: Path, files: Mapping[str, Content]) -> None:
     """Writes a flat folder of files, in their order, that appears by one rename.
 
     A folder already there is renamed to `.old-NAME` for the moment between two renames: a reader
-    who finds no NAME takes that one.
-
-    Raises:
-        ResourceError, InputError: as `write_file`.
+    who finds no NAME takes that one. Errors are those of `write_file`.
     """
     _save(path, files)
 
@@ -126,11 +120,7 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and its parents, if they are missing.
-
-    Raises:
-        ResourceError, InputError: as `write_file`.
-    """
+    """Makes a folder and its parents, if they are missing. Errors are those of `write_file`."""
     for wait in (*RETRY_WAITS, None):
         try:
             missing = [each for each in (path, *path.parents) if not each.exists()]
@@ -144,11 +134,7 @@ def make_folder(path: Path) -> None:
 
 
 def remove_folder(path: Path) -> bool:
-    """Deletes a folder so that it is never seen half deleted; a failure raises nothing.
-
-    Returns:
-        Whether the folder is gone under its name.
-    """
+    """Deletes a folder so that it is never seen half deleted: whether it is gone under its name."""
     with _temporary(path) as temporary:
         try:
             # one rename, then a slow deletion that may be interrupted

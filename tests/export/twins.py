@@ -63,7 +63,8 @@ def save(folder: Path, kind: str, dtype: torch.dtype | None = None, **more: Any)
     folder.mkdir(parents=True, exist_ok=True)
     how = {name: more.pop(name) for name in ("max_shard_size",) if name in more}
     words = tokenizer(kind in MASKED)
-    words.save(folder, context_length=40)
+    for name, content in words.to_files(context_length=40).items():
+        (folder / name).write_bytes(content)
     name, fields = KINDS[kind]
     rows = words.vocab_size + more.pop("padding_rows", 0)
     if kind == "marian":

@@ -43,7 +43,8 @@ def theirs(talkers: dict[str, Tokenizer]) -> Mapping[str, Any]:
     found = {}
     for kind, each in talkers.items():
         with tempfile.TemporaryDirectory() as folder:
-            each.save(Path(folder), template=chat_template.TEMPLATE)
+            for name, content in each.to_files(template=chat_template.TEMPLATE).items():
+                Path(folder, name).write_bytes(content)
             found[kind] = transformers.AutoTokenizer.from_pretrained(folder)
     return found
 

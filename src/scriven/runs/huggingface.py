@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -152,13 +151,13 @@ def hf_files(
         metadata: the content of scriven.json, for the model card.
         curve: the validation losses, for the model card.
     """
-    metadata = dict(metadata or {})
+    metadata = {"name": name, "model": config.to_dict(model), **(metadata or {})}
     task, ids = metadata.get("task"), tokenizer.special_token_ids
-    own = {
+    # 1. config.json; readers before transformers 5 look for torch_dtype, later ones for dtype
+    hf_config = hf_config_of(architecture, model, task, metadata.get("finetune")) or {
         "model_type": f"scriven-{Path(architecture.__file__ or '').stem}",
         **config.to_dict(model),
     }
-    hf_config = hf_config_of(architecture, model, task, metadata.get("finetune")) or own
     special = {
         "bos_token_id": tokenizer.eos,  # a text starts as if another had just ended
         "eos_token_id": tokenizer.eos,
@@ -166,23 +165,24 @@ def hf_files(
     }
     if hf_config.get("is_encoder_decoder"):
         special["decoder_start_token_id"] = tokenizer.pad
-    # readers before transformers 5 look for torch_dtype, later ones for dtype
     hf_config = {**hf_config, **special, "dtype": "float32", "torch_dtype": "float32"}
-    generation: dict[str, Any] = {"do_sample": True, "temperature": 0.8, "max_new_tokens": 200}
+    # 2. the tokenizer, with a template where the model has learnt to answer in conversations
     template = chat_template.TEMPLATE if task in chat_template.TASKS else None
-    # the tokenizer library writes to a folder only
-    with tempfile.TemporaryDirectory() as folder:
-        length = model.context_length
-        tokenizer.save(Path(folder), context_length=length, template=template)
-        files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    files = tokenizer.to_files(context_length=model.context_length, template=template)
+    # 3. how it generates: the ids that end an answer; no other special token is generated
+    generation: dict[str, Any] = {"do_sample": True, "temperature": 0.8, "max_new_tokens": 200}
+    ends: list[int] = []
     if template is not None:
         files[chat_template.TEMPLATE_FILE] = template.encode()
         # a model ends its turn with <|im_end|>, or ends the text
-        generation |= _stops_at(tokenizer, [ids["end"], tokenizer.eos])
+        ends = [ids["end"], tokenizer.eos]
     elif task in REWRITES:  # there is one right answer, so nothing is drawn
-        generation = {"do_sample": False, "max_new_tokens": 256}
-        generation |= _stops_at(tokenizer, [tokenizer.eos])
-    card = model_card({"name": name, "model": config.to_dict(model), **metadata}, hf_config, curve)
+        generation, ends = {"do_sample": False, "max_new_tokens": 256}, [tokenizer.eos]
+    if ends:
+        generation["eos_token_id"] = ends
+        generation["suppress_tokens"] = sorted(set(ids.values()) - set(ends))
+    # 4. the model card, which also names the class of config.json
+    card = model_card(metadata, hf_config, curve)
     return {
         **files,
         "config.json": _json(hf_config),
@@ -199,12 +199,6 @@ def rewrite_model_card(folder: Path, metadata: Mapping[str, Any]) -> None:
     }
     card = model_card(metadata, json.loads(files["config.json"]), read_loss_curve(folder))
     save_pretrained_files(folder, {**files, CARD: card.encode(errors="replace")})
-
-
-def _stops_at(tokenizer: Tokenizer, ends: list[int]) -> dict[str, Any]:
-    """Generation settings: the ids that end an answer; no other special token is generated."""
-    never = sorted(set(tokenizer.special_token_ids.values()) - set(ends))
-    return {"eos_token_id": ends, "suppress_tokens": never}
 
 
 def _json(content: dict[str, Any]) -> bytes:

@@ -274,10 +274,15 @@ class Tokenizer:
             raise InputError(f"token id {number} is outside the vocabulary of {self.vocab_size}")
         return self.bytes_of[number]
 
-    def save(
-        self, folder: Path, *, context_length: int | None = None, template: str | None = None
-    ) -> None:
-        """Writes tokenizer.json and tokenizer_config.json, as transformers reads them.
+    def save(self, folder: Path) -> None:
+        """Writes `to_files` into a folder that exists and is not published yet."""
+        for name, content in self.to_files().items():
+            (folder / name).write_bytes(content)
+
+    def to_files(
+        self, *, context_length: int | None = None, template: str | None = None
+    ) -> dict[str, bytes]:
+        """tokenizer.json and tokenizer_config.json, as transformers reads them.
 
         `context_length` is the model's longest sequence, `template` its chat template (Jinja).
         """
@@ -300,10 +305,8 @@ class Tokenizer:
         if template is not None:
             config["chat_template"] = template
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        # plain writes: the caller writes to a folder that is not published yet
         whole = self.backend.to_str(pretty=True)
-        (folder / "tokenizer.json").write_text(whole, encoding="utf-8")
-        (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+        return {"tokenizer.json": whole.encode(), "tokenizer_config.json": text.encode()}
 
     @cached_property
     def fingerprint(self) -> str:
