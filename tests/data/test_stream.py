@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scriven.data.batch import IGNORE_INDEX
-from scriven.data.collate import eval_streams
+from scriven.data.batch import IGNORE_INDEX, eval_streams
 from scriven.data.sampler import SequentialSampler
 from scriven.data.shards import TokenFile, write_token_file
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scriven.data.batch import Batch
-from scriven.data.collate import collate_pairs
+from scriven.data.batch import Batch, collate_pairs
 from scriven.generate.model_runner import ModelRunner
 from scriven.models import transformer
 from scriven.nn.copy_head import CopyHead

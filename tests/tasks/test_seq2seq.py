@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scriven.data import collate
+from scriven.data import batch as batches
 from scriven.data.batch import IGNORE_INDEX, Batch
 from scriven.data.shards import TokenFile, write_token_file
 from scriven.models import transformer
@@ -129,7 +129,7 @@ def shard_of(ids: list[int], folder: Path) -> TokenFile:
 def test_examining_counts_each_token_once_after_the_text_before_it(
     length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collate, "TOKENS_PER_BATCH", 36)
+    monkeypatch.setattr(batches, "TOKENS_PER_BATCH", 36)
     task = make()
     ids = torch.randint(EOS, (length,), generator=torch.Generator().manual_seed(2)).tolist()
     seen: list[int] = []

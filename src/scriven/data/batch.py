@@ -1,14 +1,26 @@
-"""`Batch`: what data, tasks and models exchange."""
+"""`Batch`, what data, tasks and models exchange, and token ids as batches: windows of a text in
+order, as evaluation reads it, and padded pairs.
+"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from .shards import TokenFile
 
 IGNORE_INDEX = -100
 """Target of a place that adds nothing to the loss, as in `torch.nn.functional.cross_entropy`."""
+
+TOKENS_PER_BATCH = 8192
+MAX_STREAMS = 16
+"""Rows that a text is evaluated in by a recurrent model, at most."""
+
+Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -94,3 +106,100 @@ class Batch:
             if torch.is_tensor(value) and not (name == "positions" and value.dim() == 1)
         }
         return replace(self, **of_rows)
+
+
+def token_blocks(file: TokenFile, length: int) -> Iterator[Ids]:
+    """All tokens in order as arrays (rows, length); the last window may be shorter, then it is an
+    array of its own."""
+    size = max(1, TOKENS_PER_BATCH // length) * length
+    for start in range(0, len(file), size):
+        ids = file.read(start, min(size, len(file) - start))
+        whole = len(ids) // length * length  # tokens of complete windows
+        if whole:
+            yield ids[:whole].reshape(-1, length)
+        if whole < len(ids):
+            yield ids[None, whole:]
+
+
+def eval_windows(file: TokenFile, context: int, eos: int, device: torch.device) -> Iterator[Batch]:
+    """Next-token batches (B, context) of windows that do not overlap; every token is a target once.
+
+    The first token of the file is predicted from `eos`, every other one from the tokens before it
+    in its window.
+    """
+    before = eos
+    for targets in token_blocks(file, context):
+        # (rows, length) targets in reading order; inputs are the same ids shifted right by one
+        flat = targets.reshape(-1)
+        tokens = np.concatenate(([before], flat[:-1])).reshape(targets.shape)
+        before = int(flat[-1])
+        yield Batch(torch.from_numpy(tokens).to(device), torch.from_numpy(targets).to(device))
+
+
+def eval_streams(file: TokenFile, context: int, eos: int, device: torch.device) -> Iterator[Batch]:
+    """Next-token batches (rows, context) for a recurrent model; every token is a target once.
+
+    The text is cut into a few long rows, which are read side by side. The first token of a row is
+    predicted from the one before it alone, with an empty state: the loss is a little too high
+    there, never too low.
+    """
+    total = len(file)
+    # at least eight windows in each row, or the cold starts of the rows would weigh too much
+    rows = max(1, min(MAX_STREAMS, TOKENS_PER_BATCH // context, total // (8 * context)))
+    size = -(-total // rows)  # tokens of a row, rounded up: the last row may be shorter
+    for place in range(0, size, context):
+        tokens, targets = [], []
+        width = min(context, size - place)
+        for row in range(rows):
+            start = row * size + place
+            # targets left in this row and in the text
+            count = max(0, min(width, total - start, (row + 1) * size - start))
+            ids = file.read(start - 1, count + 1) if start and count else file.read(0, count)
+            if start == 0:  # nothing precedes the first token
+                ids = np.concatenate(([eos], ids))
+            padded = np.full(width + 1, eos, dtype=np.int64)  # inputs and targets overlap
+            padded[: len(ids)] = ids
+            tokens.append(padded[:-1])
+            targets.append(np.where(np.arange(width) < count, padded[1:], IGNORE_INDEX))
+        yield Batch(
+            torch.from_numpy(np.stack(tokens)).to(device),
+            torch.from_numpy(np.stack(targets)).to(device),
+            reset_state=place == 0,
+        )
+
+
+def collate_pairs(
+    sources: Sequence[Ids],
+    targets: Sequence[Ids],
+    *,
+    pad: int,
+    device: torch.device,
+    shape: tuple[int, int] | None = None,
+) -> Batch:
+    """Sources and targets of different lengths as one batch for an encoder-decoder, padded on the
+    right.
+
+    Args:
+        sources, targets: token ids of each row. The decoder reads `pad` as a start token and then
+            the target without its last token (Vaswani et al. 2017, section 3: shifted right).
+        pad: padding of both; a padded place has position -1 in the source and no target.
+        shape: lengths of source and target; the longest of each by default.
+    """
+    # one array for each field of the batch, filled row by row: (B, S) or (B, T)
+    rows = len(sources)
+    source_length, target_length = shape or (max(map(len, sources)), max(map(len, targets)))
+    source = np.full((rows, source_length), pad, dtype=np.int64)
+    source_positions = np.full((rows, source_length), -1, dtype=np.int64)
+    tokens = np.full((rows, target_length), pad, dtype=np.int64)
+    labels = np.full((rows, target_length), IGNORE_INDEX, dtype=np.int64)
+    for row, (read, written) in enumerate(zip(sources, targets, strict=True)):
+        source[row, : len(read)] = read
+        source_positions[row, : len(read)] = np.arange(len(read))
+        tokens[row, 1 : len(written)] = written[:-1]
+        labels[row, : len(written)] = written
+    return Batch(
+        torch.from_numpy(tokens),
+        torch.from_numpy(labels),
+        source=torch.from_numpy(source),
+        source_positions=torch.from_numpy(source_positions),
+    ).to(device)

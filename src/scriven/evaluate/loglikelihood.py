@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.batch import IGNORE_INDEX, Batch
-from ..data.collate import TOKENS_PER_BATCH, eval_streams, eval_windows
+from ..data.batch import IGNORE_INDEX, TOKENS_PER_BATCH, Batch, eval_streams, eval_windows
 from ..data.shards import TokenFile
 from ..errors import InputError
 from ..nn.cache import Cache

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..data.batch import Batch
-from ..data.collate import eval_streams, eval_windows
+from ..data.batch import Batch, eval_streams, eval_windows
 from ..data.shards import TokenFile
 from .base import BaseTask
 

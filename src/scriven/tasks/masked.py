@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..data.batch import IGNORE_INDEX, Batch
-from ..data.collate import token_blocks
+from ..data.batch import IGNORE_INDEX, Batch, token_blocks
 from ..data.shards import TokenFile
 from ..models.base import Architecture
 from ..nn.init import init_weights, normal, ones, zeros

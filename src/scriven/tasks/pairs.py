@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from ..data.batch import Batch
-from ..data.collate import TOKENS_PER_BATCH, Ids, collate_pairs
+from ..data.batch import TOKENS_PER_BATCH, Batch, Ids, collate_pairs
 from ..data.pairs import PairDataset
 from ..data.shards import TokenFile
 from .base import BaseTask

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.batch import IGNORE_INDEX, Batch
-from ..data.collate import Ids, collate_pairs, token_blocks
+from ..data.batch import IGNORE_INDEX, Batch, Ids, collate_pairs, token_blocks
 from ..data.shards import TokenFile
 from .base import BaseTask
 

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...data.batch import IGNORE_INDEX, Batch
-from ...data.collate import collate_pairs
+from ...data.batch import IGNORE_INDEX, Batch, collate_pairs
 from ...models.base import Architecture
 from ...nn.cache import Cache
 from ...nn.copy_head import CopyHead
