@@ -21,12 +21,11 @@ from .report.compare import Comparison, compare
 from .runs.folder import RUNS
 from .runs.metadata import NAME, read_metadata
 from .settings import Settings
-from .train.budget import Budget, parse_budget
-from .train.request import TrainRequest, read_overrides
+from .train.request import TrainRequest, check_settings, read_overrides
 from .train.run import start_or_resume
 from .train.scaling_laws import model_shape
+from .train.schedule import Budget, parse_budget
 from .train.signals import Interrupted, handle_signals
-from .train.train_plan import check_settings
 
 MOST_SEEDS = 1000
 RESULTS = "results"

@@ -12,8 +12,7 @@ from scriven import config, registry
 from scriven.cli import run
 from scriven.inspect import inspect
 from scriven.settings import Settings
-from scriven.train.request import TrainRequest, read_named_preset, read_overrides
-from scriven.train.train_plan import check_settings
+from scriven.train.request import TrainRequest, check_settings, read_named_preset, read_overrides
 
 PRESETS = sorted(
     path.stem for path in (Path(__file__).parents[2] / "src" / "scriven" / "presets").glob("*.toml")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scriven import registry
-from scriven.train.budget import parse_budget
+from scriven.train.schedule import parse_budget
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])

@@ -8,7 +8,7 @@ import pytest
 
 from scriven.errors import SettingError
 from scriven.train import train_step
-from scriven.train.budget import parse_budget
+from scriven.train.schedule import parse_budget
 from scriven.train.signals import Interrupted
 from scriven.train.trainer import Trainer
 

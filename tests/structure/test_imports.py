@@ -52,7 +52,7 @@ def test_public_names() -> None:
 
 def test_functions_keep_their_names_beside_packages_of_the_same_name() -> None:
     """Importing `scriven.train.<file>` would otherwise make `scriven.train` a module."""
-    code = "import scriven, scriven.train.budget, scriven.export; print(callable(scriven.train), "
+    code = "import scriven, scriven.train.schedule, scriven.export; print(callable(scriven.train), "
     code += "callable(scriven.export))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "True True\n", done.stderr

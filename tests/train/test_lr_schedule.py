@@ -9,8 +9,14 @@ import torch
 from scriven.data.batch import Batch
 from scriven.errors import SettingError
 from scriven.settings import OptimSettings
-from scriven.train.budget import Budget, TrainingHorizon, parse_budget
-from scriven.train.lr_schedule import SCHEDULES, lr_multiplier, sequence_splits
+from scriven.train.schedule import (
+    SCHEDULES,
+    Budget,
+    TrainingHorizon,
+    lr_multiplier,
+    parse_budget,
+    sequence_splits,
+)
 
 
 @pytest.mark.parametrize("name", ["wsd", "linear", "cosine"])

@@ -13,11 +13,11 @@ from scriven.runs import checkpoint
 from scriven.runs.metadata import read_metadata, write_metadata
 from scriven.settings import OptimSettings
 from scriven.tasks.language import Language
-from scriven.train.lr_schedule import lr_multiplier
 from scriven.train.optim.base import OptimizerModule, Optimizers, ParamGroups, param_groups
 from scriven.train.optim.muon import Muon, newton_schulz
 from scriven.train.request import TrainRequest
 from scriven.train.run import start_or_resume
+from scriven.train.schedule import lr_multiplier
 
 LION = '''
 """Lion (Chen et al. 2023, arXiv 2302.06675): the sign of an interpolated momentum."""

@@ -13,7 +13,6 @@ from scriven.runtime import Runtime
 from scriven.settings import OptimSettings, Settings, TokenizerSettings
 from scriven.train import autoconfig as planning
 from scriven.train.autoconfig import plan_pretraining
-from scriven.train.budget import parse_budget
 from scriven.train.optim.base import OptimizerModule
 from scriven.train.scaling_laws import (
     SIZES,
@@ -23,6 +22,7 @@ from scriven.train.scaling_laws import (
     sequences_per_step,
     tokens_per_step,
 )
+from scriven.train.schedule import parse_budget
 from scriven.train.train_plan import DatasetStats, TrainPlan
 
 SMALL = {

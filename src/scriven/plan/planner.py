@@ -11,9 +11,9 @@ from ..format import model_size
 from ..settings import Settings
 from ..tokenizers.base import choose_vocab_size
 from ..train import scaling_laws
-from ..train.budget import Budget, parse_budget
 from ..train.optim.base import OptimizerModule
-from ..train.train_plan import check_settings
+from ..train.request import check_settings
+from ..train.schedule import Budget, parse_budget
 from .estimate import LAYOUTS, Estimate, bytes_sent, estimate, memory_by_part, min_devices
 from .hardware import Hardware, hardware_of
 from .model_stats import ModelStats, model_stats

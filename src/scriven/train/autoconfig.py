@@ -16,10 +16,9 @@ from ..errors import InputError, SettingError
 from ..models.shared.cost import build_empty, check_fits
 from ..runs.load import Loaded
 from ..runtime import Runtime, available_memory
-from ..settings import Settings
-from ..tokenizers import Tokenizer
-from .budget import Budget
+from ..settings import Settings, TokenizerSettings
 from .optim.base import OptimizerModule
+from .request import check_settings
 from .scaling_laws import (
     GPU_TOKENS,
     SHORT_BUDGET,
@@ -33,15 +32,14 @@ from .scaling_laws import (
     sequences_per_step,
     tokens_per_step,
 )
+from .schedule import Budget
 from .train_plan import (
     LABEL_FINETUNING,
     PRETRAINING,
     TEXT_FINETUNING,
-    Choices,
     DatasetStats,
     StageDefaults,
     TrainPlan,
-    check_settings,
 )
 
 SMALLEST_CONTEXT = 8
@@ -61,7 +59,6 @@ FINETUNE_TOKENS = 4096
 # Tokens of a micro-batch on a CPU: one that does not fit into its caches takes a quarter longer
 # (LOG.md).
 CPU_MICRO_BATCH_TOKENS = 5120
-FINETUNE_DROPOUT = 0.1
 
 
 def plan_pretraining(
@@ -122,6 +119,41 @@ def plan_pretraining(
     stage.compile()
     filled = choices.resolved(data.tokenizer)
     return TrainPlan(architecture, model, filled, budget, seed, steps, kind, choices.reasons)
+
+
+class Choices:
+    """Values of settings: those the user gave, and those filled in, each with its reason."""
+
+    def __init__(self, settings: Settings, runtime: Runtime) -> None:
+        self.settings, self.reasons = settings, dict(runtime.reasons)
+        self.changes: dict[str, dict[str, Any]] = {}
+        # what the runtime has resolved already
+        self.set("runtime.device", str(runtime.device))
+        self.set("runtime.dtype", str(runtime.dtype).removeprefix("torch."))
+        self.set("runtime.threads", runtime.threads)
+
+    def fill(self, name: str, value: Any, reason: str) -> Any:
+        """A setting `section.key` as the user gave it, or else this value, for this reason."""
+        section, _, key = name.partition(".")
+        given = getattr(getattr(self.settings, section), key)
+        return self.set(name, value, reason) if given is None else given
+
+    def set(self, name: str, value: Any, reason: str | None = None) -> Any:
+        """Replaces a setting, whatever the user gave."""
+        section, _, key = name.partition(".")
+        self.changes.setdefault(section, {})[key] = value
+        if reason is not None:
+            self.reasons[name] = reason
+        return value
+
+    def resolved(self, tokenizer: TokenizerSettings) -> Settings:
+        """The settings with every choice made."""
+        # sections are frozen: each is replaced once, with all its changes
+        sections = {
+            name: dataclasses.replace(getattr(self.settings, name), **values)
+            for name, values in self.changes.items()
+        }
+        return dataclasses.replace(self.settings, tokenizer=tokenizer, **sections)
 
 
 class _Pretraining:
@@ -291,28 +323,6 @@ def finetune_defaults(task: str, weights: str) -> StageDefaults:
     """Where a fine-tuning for a task begins; `weights` as in FinetuneSettings."""
     writes = registry.module("scriven.tasks", task).Task.is_generative
     return TEXT_FINETUNING if writes and weights != "lora" else LABEL_FINETUNING
-
-
-def finetune_model_config(
-    base: Loaded, tokenizer: Tokenizer, model_changes: Mapping[str, object]
-) -> Any:
-    """The base model's Config with the new tokenizer's vocabulary and the dropout of a fine-tuning.
-
-    Raises:
-        SettingError: another field was asked for, which would make it another model.
-    """
-    for name in model_changes:
-        if name != "dropout":
-            raise SettingError(
-                f"--model.{name}: the model keeps the shape it was trained with; only "
-                "--model.dropout may change"
-            )
-    before = base.task.backbone.config
-    changes = {"vocab_size": tokenizer.vocab_size, "dropout": FINETUNE_DROPOUT, **model_changes}
-    # RoBERTa counts positions from the id of its padding token, which moves with the vocabulary
-    if "padding" in {field.name for field in dataclasses.fields(before)}:
-        changes["padding"] = tokenizer.pad
-    return config.replace(before, changes, "model")
 
 
 def plan_finetuning(

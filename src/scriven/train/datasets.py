@@ -58,11 +58,6 @@ class TrainDataset(ABC):
 
     @property
     @abstractmethod
-    def size(self) -> str:
-        """The size of both parts, in words."""
-
-    @property
-    @abstractmethod
     def info(self) -> dict[str, Any]:
         """The section `data` of scriven.json."""
 
@@ -78,9 +73,9 @@ class TrainDataset(ABC):
     def eval_bytes(self) -> int:
         """UTF-8 bytes of the validation targets, for bits per byte; 0 if that has no meaning."""
 
-    @abstractmethod
     def warnings(self) -> list[str]:
         """Sentences for the user before the first step."""
+        return []
 
     @abstractmethod
     def baseline(self) -> tuple[dict[str, Any], str]:
@@ -121,10 +116,6 @@ class TextDataset(TrainDataset):
         return newline[0] if len(newline) == 1 and newline[0] in beginning else int(beginning[0])
 
     @property
-    def size(self) -> str:
-        return f"{len(self.corpus.train):,} + {len(self.corpus.validation):,} tokens"
-
-    @property
     def info(self) -> dict[str, Any]:
         corpus = self.corpus
         pairs = PairDataset(corpus.train, corpus.tokenizer.eos) if corpus.pairs else None
@@ -158,9 +149,6 @@ class TextDataset(TrainDataset):
     def eval_bytes(self) -> int:
         corpus = self.corpus
         return scored_bytes(self.task, corpus.validation, corpus.tokenizer, corpus.validation_bytes)
-
-    def warnings(self) -> list[str]:
-        return []
 
     def baseline(self) -> tuple[dict[str, Any], str]:
         scores = ngram_baseline(self.corpus)

@@ -1,6 +1,7 @@
 """Fine-tuning a trained model on a table: what is particular to it when a run is started or resumed
 (`run.py`)."""
 
+import dataclasses
 import glob
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .. import registry
+from .. import config, registry
 from ..errors import InputError, ScrivenError, SettingError
 from ..generate.sampling import MAX_SEED, check_int
 from ..models.base import Architecture
@@ -23,12 +24,14 @@ from ..settings import Settings
 from ..tasks.shared.columns import BadValue, Row
 from ..tasks.shared.supervised import Example, SupervisedTask
 from ..tokenizers import Tokenizer
-from .autoconfig import finetune_defaults, finetune_model_config, plan_finetuning
-from .budget import parse_budget
+from .autoconfig import finetune_defaults, plan_finetuning
 from .build_model import check_trainable
 from .request import Overrides, TrainRequest
+from .schedule import parse_budget
 from .table_dataset import TableDataset, load_table
 from .train_plan import DatasetStats, TrainPlan
+
+FINETUNE_DROPOUT = 0.1
 
 
 @dataclass
@@ -184,6 +187,28 @@ class Finetuning:
             source_info,
         )  # fmt: skip
         return self.encoded
+
+
+def finetune_model_config(
+    base: Loaded, tokenizer: Tokenizer, model_changes: Mapping[str, object]
+) -> Any:
+    """The base model's Config with the new tokenizer's vocabulary and the dropout of a fine-tuning.
+
+    Raises:
+        SettingError: another field was asked for, which would make it another model.
+    """
+    for name in model_changes:
+        if name != "dropout":
+            raise SettingError(
+                f"--model.{name}: the model keeps the shape it was trained with; only "
+                "--model.dropout may change"
+            )
+    before = base.task.backbone.config
+    changes = {"vocab_size": tokenizer.vocab_size, "dropout": FINETUNE_DROPOUT, **model_changes}
+    # RoBERTa counts positions from the id of its padding token, which moves with the vocabulary
+    if "padding" in {field.name for field in dataclasses.fields(before)}:
+        changes["padding"] = tokenizer.pad
+    return config.replace(before, changes, "model")
 
 
 def encode_rows(

@@ -20,10 +20,10 @@ from ..runtime import Runtime, choose_runtime
 from ..settings import Settings
 from ..tokenizers.base import choose_vocab_size
 from .autoconfig import plan_pretraining
-from .budget import parse_budget
 from .datasets import RecurrentTextDataset, TextDataset, TextPairDataset
 from .request import Overrides, TrainRequest
 from .scaling_laws import model_shape
+from .schedule import parse_budget
 from .train_plan import DatasetStats, TrainPlan
 
 DEFAULT_BUDGET = "10m"

@@ -12,9 +12,10 @@ import torch
 from .. import config
 from ..errors import SettingError
 from ..evaluate.loss import Metric
-from ..settings import Settings
+from ..settings import Settings, check_ranges
 from ..tasks.base import Criterion
-from .optim.base import UserOptimizer
+from .optim.base import OptimizerModule, UserOptimizer
+from .schedule import schedule_of
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,18 @@ def read_overrides(request: TrainRequest) -> Overrides:
     )
     seed = request.seed if request.seed is not None else top.get("seed")
     return Overrides(sections, arch, budget, size, None if seed is None else int(str(seed)))
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuses impossible numbers and unknown names before any work is done.
+
+    Raises:
+        SettingError: names the setting and what it can be. InputError: no such optimizer.
+    """
+    check_ranges(settings)
+    # both raise for names nobody knows
+    OptimizerModule(settings.optim.optimizer)
+    schedule_of(settings.optim.lr_schedule)
 
 
 def read_named_preset(name: str) -> dict[str, object]:

@@ -8,14 +8,12 @@ from typing import Any
 from .. import config, registry
 from ..errors import InputError
 from ..runs.load import architecture_of
-from ..settings import (
-    Settings,
-)
+from ..settings import Settings
 from .autoconfig import default_eval_interval, tokens_per_row
-from .budget import Budget, parse_budget
-from .request import Overrides
+from .request import Overrides, check_settings
 from .scaling_laws import model_shape
-from .train_plan import TrainPlan, check_settings
+from .schedule import Budget, parse_budget
+from .train_plan import TrainPlan
 
 FREE = {
     "train.save_seconds",

@@ -23,12 +23,12 @@ from ..settings import Settings
 from .datasets import TrainDataset
 from .finetune import Finetuning
 from .pretrain import Pretraining
-from .request import Overrides, TrainRequest, UserComponents, read_overrides
+from .request import Overrides, TrainRequest, UserComponents, check_settings, read_overrides
 from .resume import check_resume_config, plan_from_metadata
 from .signals import Interrupted, StopSignal, handle_signals
 from .trackers import console, jsonl
 from .trackers.base import BaseTracker, Trackers
-from .train_plan import TrainPlan, check_settings
+from .train_plan import TrainPlan
 from .train_state import Run
 from .trainer import Trainer
 

@@ -76,10 +76,6 @@ class TableDataset(TrainDataset):
         return self.tokenizer.eos
 
     @property
-    def size(self) -> str:
-        return f"{len(self.train):,} + {len(self.validation):,} rows"
-
-    @property
     def tokens(self) -> tuple[int, int]:
         """Tokens of the training and of the validation part."""
         train, validation = (

@@ -1,14 +1,10 @@
-"""A run, fully decided, and how open settings are filled in, each with its reason."""
+"""A run, fully decided, and what it is decided from."""
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..runtime import Runtime
-from ..settings import OptimSettings, Settings, TokenizerSettings, check_ranges
-from .budget import Budget
-from .lr_schedule import schedule_of
-from .optim.base import OptimizerModule
+from ..settings import OptimSettings, Settings, TokenizerSettings
+from .schedule import Budget
 
 
 @dataclass(frozen=True)
@@ -70,50 +66,3 @@ LABEL_FINETUNING = StageDefaults(
 TEXT_FINETUNING = StageDefaults(
     Settings(optim=OptimSettings(muon_lr=0.01)), 4, "few rows soon overfit"
 )
-
-
-class Choices:
-    """Values of settings, those asked for and those filled in, each of these with its reason."""
-
-    def __init__(self, settings: Settings, runtime: Runtime) -> None:
-        self.settings, self.reasons = settings, dict(runtime.reasons)
-        self.changes: dict[str, dict[str, Any]] = {}
-        # what the runtime has resolved already
-        self.set("runtime.device", str(runtime.device))
-        self.set("runtime.dtype", str(runtime.dtype).removeprefix("torch."))
-        self.set("runtime.threads", runtime.threads)
-
-    def fill(self, name: str, value: Any, reason: str) -> Any:
-        """A setting `section.key` as asked for, or else this value, for this reason."""
-        section, _, key = name.partition(".")
-        asked = getattr(getattr(self.settings, section), key)
-        return self.set(name, value, reason) if asked is None else asked
-
-    def set(self, name: str, value: Any, reason: str | None = None) -> Any:
-        """Replaces a setting, whatever was asked for."""
-        section, _, key = name.partition(".")
-        self.changes.setdefault(section, {})[key] = value
-        if reason is not None:
-            self.reasons[name] = reason
-        return value
-
-    def resolved(self, tokenizer: TokenizerSettings) -> Settings:
-        """The settings with every choice made."""
-        # sections are frozen: each is replaced once, with all its changes
-        sections = {
-            name: dataclasses.replace(getattr(self.settings, name), **values)
-            for name, values in self.changes.items()
-        }
-        return dataclasses.replace(self.settings, tokenizer=tokenizer, **sections)
-
-
-def check_settings(settings: Settings) -> None:
-    """Refuses impossible numbers and unknown names before any work is done.
-
-    Raises:
-        SettingError: names the setting and what it can be. InputError: no such optimizer.
-    """
-    check_ranges(settings)
-    # both raise for names nobody knows
-    OptimizerModule(settings.optim.optimizer)
-    schedule_of(settings.optim.lr_schedule)

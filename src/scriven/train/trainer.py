@@ -9,12 +9,11 @@ from ..errors import ScrivenError
 from ..evaluate.loss import Score, evaluate_loss
 from ..generate.engine import Engine
 from ..runtime import preserve_rng_state
-from .budget import TrainingHorizon
 from .build_model import build_model
 from .checkpointer import Checkpointer
 from .datasets import RecurrentTextDataset
-from .lr_schedule import lr_multiplier, sequence_splits
 from .recurrent_state import TBPTTState
+from .schedule import TrainingHorizon, lr_multiplier, sequence_splits
 from .signals import Interrupted, StopSignal
 from .trackers.base import StepReport, Trackers
 from .train_state import Run, TrainState
@@ -115,11 +114,14 @@ class Trainer:
         for warning in self.dataset.warnings():
             self.trackers.on_message(warning)
         parameters = sum(weight.numel() for weight in self.task.parameters())
-        mode = self.parallel.mode
+        mode, data = self.parallel.mode, run.metadata["data"]
+        size = f"{data['train_tokens']:,} + {data['validation_tokens']:,} tokens"
+        if "validation_rows" in data:
+            size = f"{data['rows']:,} + {data['validation_rows']:,} rows"
         self.trackers.on_message(
             f"{run.folder}: {plan.architecture}, {parameters:,} parameters ({model.layers} "
             f"layers, width {model.d_model}, context {model.context_length}), {tokenizer.kind} "
-            f"tokenizer of {tokenizer.vocab_size:,}, {self.dataset.size}, {self.device} in "
+            f"tokenizer of {tokenizer.vocab_size:,}, {size}, {self.device} in "
             f"{plan.settings.runtime.dtype}"
             + (f", {self.dist.world_size} processes ({mode})" if mode else "")
         )
@@ -286,11 +288,8 @@ class Trainer:
         return self.now - state.last_eval_seconds >= wait and not ending
 
     def evaluate_and_keep_best(self, state: TrainState, last: bool = False) -> None:
-        """Evaluates; publishes and saves the weights if they are the best so far.
-
-        Args:
-            last: training is over, so early stopping has nothing to decide.
-        """
+        """Evaluates; publishes and saves the weights if they are the best so far. Early stopping
+        decides here, unless this is the last evaluation."""
         began = self.read_clock()
         self.fit_baseline()
         evaluating = self.read_clock()

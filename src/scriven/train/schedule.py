@@ -1,0 +1,196 @@
+"""How long a run lasts, its progress, and what changes over it: learning rate, sequence length.
+
+A budget is wall clock, steps, epochs or tokens. Progress runs from 0 to 1 in whatever the budget
+counts, seconds included, so a schedule has decayed when the budget is spent, on a fast machine or a
+slow one.
+
+A learning rate schedule is a function of (progress, decay_fraction) that gives the learning rate as
+a multiple of the peak. The built-in ones are in `SCHEDULES`; a file of the user's own,
+`--optim.lr_schedule ./mine.py`, has such a function with the name `lr_multiplier`.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from .. import registry
+from ..errors import SettingError
+from ..settings import OptimSettings
+
+Unit = Literal["seconds", "steps", "epochs", "tokens"]
+
+SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+FACTORS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+MOST = 1e18
+EXAMPLES = "use for example 10m, 2h, 2000steps, 3epochs or 50Mtokens"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """An amount of one unit."""
+
+    unit: Unit
+    amount: float
+
+    def total_steps(self, tokens_per_step: int, tokens_per_epoch: int) -> int | None:
+        """Optimizer steps this budget pays for; None for wall clock."""
+        # a clock does not count steps
+        if self.unit == "seconds":
+            return None
+        if self.unit == "steps":
+            return int(self.amount)
+        tokens = self.amount * (tokens_per_epoch if self.unit == "epochs" else 1)
+        return max(1, round(tokens / tokens_per_step))
+
+
+def parse_budget(text: str) -> Budget:
+    """`10m`, `90s`, `2h`, `2000steps`, `3epochs`, `50Mtokens`.
+
+    Raises:
+        SettingError: anything else, or nothing at all.
+    """
+    match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)([a-zA-Z]*)", "".join(str(text).split()))
+    if not match:
+        raise SettingError(f"--budget {text!r} is not a budget: {EXAMPLES}")
+    try:
+        number = float(match[1])
+    except ValueError as error:
+        raise SettingError(f"--budget {text!r} is not a budget: {EXAMPLES}") from error
+    # seconds first: `m` means minutes, and `Mtokens` ends in a unit
+    word, budget = match[2].lower(), None
+    if word in SECONDS:
+        budget = Budget("seconds", number * SECONDS[word])
+    units: tuple[Unit, ...] = ("steps", "epochs", "tokens")
+    for unit in units:
+        # 50Mtokens: the factor is what stands before the unit, whose plural is optional
+        factor = word.removesuffix("s").removesuffix(unit[:-1])
+        if word.removesuffix("s").endswith(unit[:-1]) and factor in FACTORS:
+            budget = Budget(unit, number * FACTORS[factor])
+    if budget is None:
+        raise SettingError(f"--budget {text!r} has no known unit: {EXAMPLES}")
+    if budget.amount <= 0 or (budget.unit == "steps" and budget.amount < 1):
+        raise SettingError(f"--budget {text!r} leaves nothing to train: {EXAMPLES}")
+    if budget.amount > MOST:
+        raise SettingError(f"--budget {text!r} never ends: {EXAMPLES}")
+    return budget
+
+
+@dataclass
+class TrainingHorizon:
+    """The end of a run, and how far from it a run is as a fraction of its budget.
+
+    For a wall-clock budget the clock is read, so a machine that slows down half-way still ends
+    fully decayed at the deadline.
+    """
+
+    steps: int | None
+    """Total steps, or None for a wall-clock budget."""
+    seconds: float
+    """Seconds of a wall-clock budget."""
+    eval_reserve: float = 0.0
+    """Seconds of it kept for the last evaluation and save."""
+    budget_fraction: float = 1.0
+    """Fraction of the budget in use; less than 1 after `start_early_decay`."""
+
+    def progress(self, step: int, seconds: float) -> float:
+        """0 at the start, 1 when the budget is spent."""
+        # the clock or the step, whichever the budget counts
+        if self.steps is not None:
+            fraction = step / self.steps
+        else:
+            fraction = seconds / max(1e-9, self.seconds - self.eval_reserve)
+        return min(1.0, fraction / self.budget_fraction)
+
+    def start_early_decay(self, progress: float, decay_fraction: float) -> None:
+        """Starts the decay of a flat schedule now, which shortens the run."""
+        # wsd decays over its last `decay_fraction`: the run ends where that starts now
+        self.budget_fraction *= min(1.0, progress / (1 - decay_fraction))
+
+
+Schedule = Callable[[float, float], float]
+
+
+def wsd(progress: float, decay_fraction: float) -> float:
+    """Flat, then linear to zero over the last `decay_fraction` (Hu et al. 2024, section 4)."""
+    return min(1.0, (1 - progress) / decay_fraction) if decay_fraction > 0 else 1.0
+
+
+def linear(progress: float, decay_fraction: float) -> float:
+    """Linear to zero (Bergsma et al. 2025)."""
+    return 1 - progress
+
+
+def cosine(progress: float, decay_fraction: float) -> float:
+    """Half a cosine, to zero (Loshchilov and Hutter 2017, section 3)."""
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def constant(progress: float, decay_fraction: float) -> float:
+    """Never decays."""
+    return 1.0
+
+
+# built-in schedules by name
+SCHEDULES: dict[str, Schedule] = {
+    "wsd": wsd, "linear": linear, "cosine": cosine, "constant": constant,
+}  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def schedule_of(name: str) -> Schedule:
+    """The schedule of a name or of the user's own file.
+
+    Raises:
+        SettingError: no such name, or a file without `lr_multiplier`.
+    """
+    # a path comes from the command line only: it is run as code
+    if not name.endswith(".py"):
+        if name not in SCHEDULES:
+            known = ", ".join(SCHEDULES)
+            raise SettingError(f"--optim.lr_schedule={name}: use {known} or a .py file")
+        return SCHEDULES[name]
+    module = registry.module("scriven.train", name, "schedule")
+    schedule: Schedule | None = getattr(module, "lr_multiplier", None)
+    if schedule is None:
+        raise SettingError(
+            f"--optim.lr_schedule={name}: the file has no function "
+            "lr_multiplier(progress, decay_fraction)"
+        )
+    return schedule
+
+
+def lr_multiplier(settings: OptimSettings, progress: float) -> float:
+    """Learning rate as a multiple of the peak, at a progress in [0, 1], warmup included."""
+    progress = min(1.0, max(0.0, progress))
+    decayed = schedule_of(settings.lr_schedule)(progress, settings.decay_fraction)
+    # linear warmup
+    warmup = progress / settings.warmup_fraction if settings.warmup_fraction > 0 else 1.0
+    return min(decayed, warmup + 1e-3)  # the first step of a warmup is small, not empty
+
+
+# Progress from which sequences have their full length.
+FULL_LENGTH_FROM = 0.5
+
+
+def sequence_splits(context_length: int, initial_length: int | None, progress: float) -> int:
+    """Into how many shorter sequences each row is split, a power of two: sequence-length warmup.
+
+    Short sequences first: a token costs less there, and early training learns mostly from near
+    context (Li et al. 2022, "The Stability-Efficiency Dilemma", arXiv 2108.06084).
+
+    Args:
+        context_length: tokens of a whole row.
+        initial_length: tokens of a sequence when training begins; None: rows are never split.
+        progress: through the budget, from 0 to 1.
+    """
+    if initial_length is None or progress >= FULL_LENGTH_FROM:
+        return 1
+    splits = 1
+    while context_length % (2 * splits) == 0 and context_length // (2 * splits) >= initial_length:
+        splits *= 2
+    # splits halve at equal distances of progress: 4, 2, then 1 from FULL_LENGTH_FROM on
+    stages = splits.bit_length() - 1
+    return splits >> int(progress / FULL_LENGTH_FROM * stages)
