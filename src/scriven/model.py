@@ -72,6 +72,7 @@ class Model:
         Raises:
             SettingError: a parameter out of its range.
         """
+        # a masked language model has no left-to-right continuation
         if self.task.is_masked_lm:
             return self.fill(prompt, **sampling)[0]
         text = self.generate_many([prompt], **sampling)[0].text
@@ -148,6 +149,7 @@ class Model:
         evaluator = TextEvaluator(
             self.task, self.tokenizer, self.runtime, self.metadata, metrics, memory
         )
+        # a fine-tuned model is scored by the metrics of its task, any other by its loss
         data = data_settings(self.metadata, settings, table=isinstance(self.task, SupervisedTask))
         if isinstance(self.task, SupervisedTask):
             return evaluate_table(self._predictor(decoding), self.metadata, sources, data)
@@ -214,6 +216,7 @@ class Model:
                 f"{self.folder} is not fine-tuned for a task: use scriven finetune "
                 f"{self.folder.name} DATA first"
             )
+        # checked by name here, since **decoding would only fail with a TypeError
         known = ("beams", "length_penalty", "max_new_tokens")
         for name in decoding.keys() - set(known):
             raise SettingError(f"unknown parameter {name}: known are {', '.join(known)}")
@@ -296,8 +299,10 @@ def train(
         KeyboardInterrupt-like Interrupted: stopped by a signal, after saving.
     """
     request = TrainRequest(
-        list(map(str, sources)), budget, size, _text(out), seed, arch, preset, _text(resume),
-        explain, quiet, settings or {}, began,
+        sources=list(map(str, sources)), budget=budget, size=size,
+        out=None if out is None else str(out), seed=seed, arch=arch, preset=preset,
+        resume=None if resume is None else str(resume), explain=explain, quiet=quiet,
+        settings=settings or {}, began=began,
     )  # fmt: skip
     return trained_model(lambda: start_or_resume(request), arch)
 
@@ -339,11 +344,11 @@ def finetune(
         ScrivenError: anything that cannot be done as asked, in one line.
         KeyboardInterrupt-like Interrupted: stopped by a signal, after saving.
     """
-    sources = [str(source) for source in data]
     request = TrainRequest(
-        base=str(run), sources=sources, task=task, columns=columns, validation=_text(validation),
-        budget=budget, out=_text(out), seed=seed, arch=arch, quiet=quiet, settings=settings or {},
-        began=began, control=control,
+        base=str(run), sources=list(map(str, data)), task=task, columns=columns,
+        validation=None if validation is None else str(validation), budget=budget,
+        out=None if out is None else str(out), seed=seed, arch=arch, quiet=quiet,
+        settings=settings or {}, began=began, control=control,
     )  # fmt: skip
     begin = finetune_with_control if control else start_or_resume
     return trained_model(lambda: begin(request), arch)
@@ -383,7 +388,3 @@ def import_run(path: str | Path, out: str | Path | None = None, *, convert: bool
     imported = import_folder(Path(path), None if out is None else Path(out), convert=convert)
     write_report(imported.folder)
     return load(imported.folder)
-
-
-def _text(path: str | Path | None) -> str | None:
-    return None if path is None else str(path)

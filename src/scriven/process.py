@@ -29,6 +29,7 @@ def configure_threads_and_malloc() -> None:
 
     Environment variables that set either are respected.
     """
+    # libgomp reads its variables once, when torch loads it
     if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
         if "GOMP_SPINCOUNT" not in os.environ:
             os.environ["GOMP_SPINCOUNT"] = SPINS_BUSY if is_busy() else SPINS
@@ -47,17 +48,16 @@ def configure_threads_and_malloc() -> None:
 def is_busy(stat: Path = Path("/proc/stat")) -> bool:
     """Whether other programs run on a quarter of the cores at each of a few samples, so that a
     short wakeup does not count. False where the system does not tell."""
-    try:
-        return all(_others_run(stat) for _ in range(_SAMPLES))
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def _others_run(stat: Path) -> bool:
-    time.sleep(_PAUSE_SECONDS)
-    # /proc/stat: one line `cpuN ...` for each core, and `procs_running N`
-    lines = map(str.split, stat.read_text(encoding="ascii").splitlines())
-    values = {line[0]: line[1] for line in lines if len(line) > 1}
-    cores = sum(name.startswith("cpu") for name in values) - 1  # the line `cpu` is their sum
-    others = int(values["procs_running"]) - 1  # one of them is this process
-    return others >= max(1, cores // 4)
+    for _ in range(_SAMPLES):
+        time.sleep(_PAUSE_SECONDS)
+        try:
+            # /proc/stat: one line `cpuN ...` for each core, and `procs_running N`
+            lines = map(str.split, stat.read_text(encoding="ascii").splitlines())
+            values = {line[0]: line[1] for line in lines if len(line) > 1}
+            others = int(values["procs_running"]) - 1  # one of them is this process
+        except (OSError, ValueError, KeyError):
+            return False
+        cores = sum(name.startswith("cpu") for name in values) - 1  # the line `cpu` is their sum
+        if others < max(1, cores // 4):
+            return False
+    return True

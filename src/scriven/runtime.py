@@ -56,27 +56,43 @@ def choose_runtime(settings: RuntimeSettings, place: tuple[int, int] = (0, 1)) -
     Raises:
         SettingError: a device or precision that this machine does not have.
     """
-    reasons: dict[str, str] = {}
-    device = _device(settings.device, reasons)
-    if device.type == "cuda" and place[1] > 1:  # one GPU for each process of this computer
-        device = torch.device("cuda", place[0])
-    dtype = _dtype(settings.dtype, device, reasons)
+    rank, processes = place
+    # 1. device: the first available one
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    reasons = {"runtime.device": f"{available[0]}: the fastest available"}
+    try:
+        device = torch.device(available[0] if settings.device is None else settings.device)
+    except RuntimeError as error:
+        raise SettingError(f"--runtime.device={settings.device}: use cpu, cuda or mps") from error
+    if device.type not in available:
+        raise SettingError(
+            f"--runtime.device={settings.device} is not available here: use {', '.join(available)}"
+        )
+    if settings.device is not None:
+        reasons["runtime.device"] = "asked for"
+    # one GPU for each process of this computer
+    if device.type == "cuda" and processes > 1:
+        device = torch.device("cuda", rank)
+    # 2. precision of the matrix multiplications
+    dtype, reasons["runtime.dtype"] = _dtype(settings.dtype, device)
+    # 3. threads: torchrun leaves one thread to each process, which would idle the other cores
     threads = settings.threads
-    if threads is None:  # torchrun leaves one thread to each process
-        threads = torch.get_num_threads() if place[1] == 1 else max(1, available_cpus() // place[1])
+    if threads is None and processes == 1:
+        threads = torch.get_num_threads()
+    elif threads is None:
+        # sched_getaffinity counts the cores that a container allows; it is not on every system
+        has_affinity = hasattr(os, "sched_getaffinity")
+        cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+        threads = max(1, cores // processes)
     if not 1 <= threads <= 1024:
         raise SettingError(f"--runtime.threads={threads}: between 1 and 1024")
     reasons["runtime.threads"] = "asked for" if settings.threads else "all CPU cores"
     torch.set_num_threads(threads)
     return Runtime(device, dtype, threads, reasons)
-
-
-def available_cpus() -> int:
-    """CPU cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1
 
 
 def seed_everything(seed: int) -> None:
@@ -131,48 +147,21 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def has_fast_bfloat16() -> bool:
-    """Whether this CPU has instructions (AVX512-BF16, AMX, Arm BF16) for bfloat16 products."""
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
-def _device(name: str | None, reasons: dict[str, str]) -> torch.device:
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name is None:
-        name = next(each for each, is_available in available.items() if is_available)
-        reasons["runtime.device"] = f"{name}: the fastest available"
-        return torch.device(name)
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise SettingError(f"--runtime.device={name}: use cpu, cuda or mps") from error
-    if not available.get(device.type, False):
-        have = ", ".join(each for each, is_available in available.items() if is_available)
-        raise SettingError(f"--runtime.device={name} is not available here: use {have}")
-    reasons["runtime.device"] = "asked for"
-    return device
-
-
-def _dtype(name: str | None, device: torch.device, reasons: dict[str, str]) -> torch.dtype:
+def _dtype(name: str | None, device: torch.device) -> tuple[torch.dtype, str]:
+    """(precision, the reason for it) on a device."""
     if name is not None:
+        # PyTorch has no float16 kernels for many operations on a CPU
         if name == "float16" and device.type == "cpu":
             raise SettingError("--runtime.dtype=float16 needs a GPU: use bfloat16 or float32")
-        reasons["runtime.dtype"] = "asked for"
-        return DTYPES[name]
+        return DTYPES[name], "asked for"
     if device.type == "cuda":
         # emulated bfloat16 would be slower than float16
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            reasons["runtime.dtype"] = "bfloat16: this GPU has it"
-            return torch.bfloat16
-        reasons["runtime.dtype"] = "float16: this GPU has no bfloat16"
-        return torch.float16
-    if device.type == "cpu" and has_fast_bfloat16():
-        reasons["runtime.dtype"] = "bfloat16: this CPU multiplies it faster"
-        return torch.bfloat16
-    reasons["runtime.dtype"] = "float32: no faster precision here"
-    return torch.float32
+            return torch.bfloat16, "bfloat16: this GPU has it"
+        return torch.float16, "float16: this GPU has no bfloat16"
+    # without instructions for bfloat16 products (AVX512-BF16, AMX, Arm BF16) it is slower
+    capabilities = torch.cpu.get_capabilities()
+    fast = any(capabilities.get(each, False) for each in ("avx512_bf16", "amx_bf16", "bf16"))
+    if device.type == "cpu" and fast:
+        return torch.bfloat16, "bfloat16: this CPU multiplies it faster"
+    return torch.float32, "float32: no faster precision here"
