@@ -28,6 +28,7 @@ def names(package: str, exclude: Collection[str] = ()) -> list[str]:
     """
     spec = importlib.util.find_spec(package)
     assert spec is not None and spec.submodule_search_locations, f"{package} is not a package"
+    # several folders where others were appended to `__path__`
     folders = map(Path, spec.submodule_search_locations)
     stems = {file.stem for folder in folders for file in folder.glob("*.py")}
     return sorted(
@@ -92,6 +93,7 @@ def class_attribute(package: str, name: str, of: str, attribute: str) -> str | N
         return None
     spec = importlib.util.find_spec(f"{package}.{name}")
     assert spec is not None and spec.origin is not None
+    # parsed, never run: importing an architecture would load torch
     for node in ast.walk(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))):
         if not isinstance(node, ast.ClassDef) or node.name != of:
             continue

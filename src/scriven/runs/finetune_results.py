@@ -90,6 +90,7 @@ def finetune_rows(metadata: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """(name, values): the task, its base model, and the names of its columns and labels."""
     finetune: Mapping[str, Any] = metadata["finetune"]
     rows = [("task", [str(metadata.get("task"))])]
+    # the base model by its name only: its folder is somebody's own
     base = finetune.get("base") or {}
     if base.get("name"):
         fresh = " in shape only: its weights were not used" if base.get("fresh") else ""
@@ -108,6 +109,7 @@ def finetune_rows(metadata: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     if labels:
         more = [f"and {len(labels) - MAX_LABELS} more"] if len(labels) > MAX_LABELS else []
         rows.append((f"{len(labels)} labels", labels[:MAX_LABELS] + more))
+    # of a regression: the range of the scores in the training table
     if finetune.get("low") is not None and finetune.get("high") is not None:
         rows.append(("scores", [f"{finetune['low']:g} to {finetune['high']:g}"]))
     return rows

@@ -141,11 +141,12 @@ def read_tensors(path: Path, *, copy: bool = False) -> dict[str, torch.Tensor]:
     _check_header(path)
     try:
         # the package checks offsets, shapes and types against the size of the file
+        if str(path).encode(errors="ignore").decode() == str(path):
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         # it opens no file whose name is not UTF-8, so it gets the bytes of such a one
-        if str(path).encode(errors="ignore").decode() != str(path):
-            return load(path.read_bytes())
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        else:
+            tensors = load(path.read_bytes())
     except OSError as error:
         raise read_error(path, error) from error
     except (SafetensorError, RuntimeError, TypeError, ValueError, AttributeError) as error:

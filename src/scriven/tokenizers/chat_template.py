@@ -56,16 +56,17 @@ def check_messages(
     Raises:
         InputError: it is no conversation; the text names the message and the remedy.
     """
-    # a text is a sequence too, of characters
+    # 1. a list; a text is a sequence too, of characters
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise InputError(
             f"{where}: messages must be a list of objects with role and content, not "
             f"{type(value).__name__}"
         )
+    # 2. each message by itself
     messages = [_check_message(each, f"{where}, message {i}") for i, each in enumerate(value, 1)]
     if not messages:
         raise InputError(f"{where}: there are no messages: give at least one of the user")
-    # an optional system message, then strictly alternating turns
+    # 3. their order: an optional system message, then strictly alternating turns
     spoken = messages[1:] if messages[0]["role"] == "system" else messages
     first = 1 + len(messages) - len(spoken)
     for number, message in enumerate(spoken):

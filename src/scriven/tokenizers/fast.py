@@ -50,6 +50,7 @@ def fast_encoder(tokenizer: Tokenizer) -> Encoder:
         (ids,) = encoder([_HARD_CASES])
     except Exception:  # not installed, or a vocabulary that it cannot read
         return tokenizer.encode_chunks
+    # trusted only where it agrees with the library: versions of both may differ in a pattern
     (expected,) = tokenizer.encode_chunks([_HARD_CASES])
     return encoder if np.array_equal(ids, expected) else tokenizer.encode_chunks
 
