@@ -49,7 +49,7 @@ def test_a_run_keeps_it_and_no_other_program_is_given_half_of_it(
     assert model.predict([row]) == again.predict([row])
     assert json.loads((tmp_path / "run/config.json").read_text())["model_type"] == "scriven-llama"
     for to in ("hf", "onnx", "gguf"):
-        with pytest.raises(InputError, match=r"likel|writes texts"):
+        with pytest.raises(InputError, match=r"lm_score_weight|labels or scores"):
             scriven.export(again.folder, to=to)
 
 
