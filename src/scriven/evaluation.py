@@ -13,8 +13,7 @@ from .data.table import Table
 from .errors import InputError, ScrivenError, SettingError
 from .evaluate.loss import Metric, evaluate_loss, scored_bytes
 from .evaluate.table import evaluate_rows
-from .generate.predict import Predictor
-from .generate.predict_table import table_columns
+from .generate.predict import Predictor, table_columns
 from .runtime import Runtime
 from .settings import DataSettings, TokenizerSettings
 from .tasks.base import BaseTask

@@ -13,9 +13,8 @@ from .evaluate.loss import Metric
 from .evaluation import TextEvaluator, data_settings, evaluate_table
 from .generate.engine import Engine
 from .generate.fill_mask import MaskPrediction, fill_mask
-from .generate.inference_model import prepare_for_inference
-from .generate.predict import Predictor
-from .generate.predict_table import TablePredictions, as_rows
+from .generate.model_runner import prepare_for_inference
+from .generate.predict import Predictor, TablePredictions, as_rows
 from .generate.sampling import check_beams, parse_generation_args
 from .generate.sequence import GenerationChunk, GenerationResult
 from .report.page import write_report

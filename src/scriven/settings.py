@@ -177,6 +177,19 @@ BOUNDS: dict[str, tuple[float, float]] = {
 """Smallest and largest value of numeric settings."""
 
 
+MAX_SEED = 2**62
+
+
+def check_int(flag: str, value: object, largest: int) -> None:
+    """Refuses what is not a whole number from 0 to `largest`.
+
+    Raises:
+        SettingError: names the flag and the range.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
+        raise SettingError(f"--{flag}={value}: a whole number from 0 to {largest:,}")
+
+
 def check_ranges(settings: Settings) -> None:
     """Refuses impossible numbers before any work is done.
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scriven.generate import engine as engine_module
-from scriven.generate.engine import DEFAULT_SAMPLING, Engine
+from scriven.generate.engine import Engine
 from scriven.generate.model_runner import ModelRunner
 from scriven.generate.sampling import SamplingParams
 from scriven.generate.sequence import Sequence
@@ -162,8 +162,6 @@ def test_the_runtime_sets_the_precision_but_on_a_cpu_the_weights_do(
         (elsewhere, torch.bfloat16),
     ):
         seen.clear()
-        found = Engine(task, tokenizer, runtime).generate(
-            PROMPTS, DEFAULT_SAMPLING, 40, ignore_eos=True
-        )
+        found = Engine(task, tokenizer, runtime).generate(PROMPTS, None, 40, ignore_eos=True)
         assert [text.tokens for text in found] == [40] * len(PROMPTS)
         assert set(seen) == {dtype}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scriven.errors import InputError
-from scriven.generate.fill_mask import GREEDY, fill_mask, show_predictions
+from scriven.generate.fill_mask import fill_mask, show_predictions
 from scriven.generate.sampling import SamplingParams
 from scriven.models import roberta
 from scriven.runs.load import load_run
@@ -79,7 +79,7 @@ def real(tokenizer: Tokenizer, context: int = 16) -> Masked:
 
 
 def test_a_gap_becomes_one_token_and_the_rest_stays(letters: Tokenizer) -> None:
-    text, guesses = fill_mask(Speller(letters), letters, "bad <mask>ab\n<mask>", GREEDY)
+    text, guesses = fill_mask(Speller(letters), letters, "bad <mask>ab\n<mask>")
     assert text.startswith("bad ")
     assert text[5:8] == "ab\n"
     assert len(text) == 9

@@ -11,14 +11,14 @@ import scriven
 from scriven.cli import run
 from scriven.errors import InputError, SettingError
 from scriven.generate import logits as package
-from scriven.generate.sampling import SamplingParams, process_logits, sample, setting_names
+from scriven.generate.sampling import SamplingParams, process_logits, processor_classes, sample
 
 TYPICAL_P = '''
 """Typical sampling (Meister et al. 2022)."""
 
 from dataclasses import dataclass
 
-from scriven.generate.logits.base import Candidates, LogitsProcessor, setting
+from scriven.generate.sampling import Candidates, LogitsProcessor, setting
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.usefixtures("typical_p")
 def test_a_new_file_is_a_new_setting_with_its_range() -> None:
-    assert setting_names()[-1] == "typical_p"
+    assert list(processor_classes())[-1] == "typical_p"
     with pytest.raises(SettingError, match=r"--typical-p=2: a number above 0 and at most 1"):
         SamplingParams(typical_p=2)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scriven.errors import SettingError
-from scriven.generate.logits import top_p
+from scriven.generate.logits import truncation
 from scriven.generate.sampling import SamplingParams, process_logits, sample
 
 
@@ -80,7 +80,7 @@ def test_few_or_all_sorted_gives_the_same_nucleus(monkeypatch: pytest.MonkeyPatc
     logits = 4 * torch.randn(8, 900, generator=torch.Generator().manual_seed(1))
     found = []
     for size in (1, 30, 10_000):
-        monkeypatch.setattr(top_p, "SORTED_FIRST", size)
+        monkeypatch.setattr(truncation, "SORTED_FIRST", size)
         found.append(distribution(logits, SamplingParams(top_p=0.9)))
     torch.testing.assert_close(found[0], found[2], rtol=1e-12, atol=0)
     torch.testing.assert_close(found[1], found[2], rtol=1e-12, atol=0)

@@ -10,8 +10,7 @@ import pytest
 
 import scriven
 from scriven.data.table import Table, TableRow
-from scriven.generate import predict_table
-from scriven.generate.predict import Predictor
+from scriven.generate import predict
 
 from .finetuning import base_run, done, labelled, read_lines, sentence, tuned, write_lines
 from .runs import command, refused, spawn
@@ -45,7 +44,7 @@ def lengths(count: int) -> list[str]:
 def test_answers_stand_in_the_order_of_the_rows(
     judge: Path, writer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predict_table, "AT_ONCE", 7)
+    monkeypatch.setattr(predict, "AT_ONCE", 7)
     for run, column in ((judge, "text"), (writer, "source")):
         texts = lengths(40)
         table = write_lines(tmp_path / "t.jsonl", [{column: text, "id": i}
@@ -74,7 +73,7 @@ def test_rows_are_read_as_they_are_answered(
     judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No more rows are held than are answered at once, however many there are."""
-    monkeypatch.setattr(predict_table, "AT_ONCE", 16)
+    monkeypatch.setattr(predict, "AT_ONCE", 16)
     read, most, answered = 0, 0, 0
     right = Table.__iter__
 
@@ -92,28 +91,6 @@ def test_rows_are_read_as_they_are_answered(
         answered += 1
     assert answered == 500
     assert most <= 16 + 1 + 1  # a look at the columns, and the row that begins a block
-
-
-def test_a_predictor_streams_rows_as_well(judge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scriven.generate import predict
-
-    monkeypatch.setattr(predict, "AT_ONCE", 8)
-    model, taken = scriven.load(judge), []
-
-    def rows() -> Iterator[dict[str, str]]:
-        for text in lengths(30):
-            taken.append(text)
-            yield {"text": text}
-
-    predictor = Predictor(model.task, model.tokenizer, model.engine, model.runtime)
-    stream = predictor.stream(rows())
-    first = next(stream)
-    assert len(taken) == 8
-    streamed, whole = [first, *stream], predictor.predict([{"text": text} for text in lengths(30)])
-    assert [answer.text for answer in streamed] == [answer.text for answer in whole]
-    for one, other in zip(streamed, whole, strict=True):  # beside other rows: other last digits
-        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
-    assert len(taken) == 30
 
 
 def test_scores_of_a_run_are_those_of_predict(judge: Path, tmp_path: Path) -> None:

@@ -200,9 +200,9 @@ def test_equal_or_few_scores_are_measured_without_nonsense(
 def test_a_block_of_nothing_but_bad_rows_is_passed_over(
     writer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from scriven.generate import predict_table
+    from scriven.generate import predict
 
-    monkeypatch.setattr(predict_table, "AT_ONCE", 3)
+    monkeypatch.setattr(predict, "AT_ONCE", 3)
     pairs = [{"source": sentence(n), "target": sentence(n + 3)} for n in range(12)]
     tuned(writer, write_lines(tmp_path / "t.jsonl", pairs), out=tmp_path / "run")
     bad = [{"source": "", "target": "a"}] * 7

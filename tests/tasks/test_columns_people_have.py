@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scriven.errors import InputError, SettingError
-from scriven.generate.predict_table import as_rows
+from scriven.generate.predict import as_rows
 from scriven.settings import DataSettings
 from scriven.tasks.choice import Choice, choice_index
 from scriven.tasks.shared.columns import BadValue, match_columns, parse_columns, read_row

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import field, make_dataclass
+from dataclasses import field, fields, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -69,17 +69,17 @@ def sampling_flags(
         defaults: defaults of this command, where they differ from the processor's.
     """
     # only commands that sample import the processors
-    from ..generate.logits.base import processor_classes
+    from ..generate.sampling import processor_classes
 
-    fields: list[tuple[str, Any, Any]] = []
-    for kind in processor_classes():
-        setting = kind.setting()
+    flags_of: list[tuple[str, Any, Any]] = []
+    for kind in processor_classes().values():
+        (setting,) = fields(kind)
         default = defaults.get(setting.name, setting.default)
         type_ = setting.type if default is not None else setting.type | None  # type: ignore[operator]
         text = " ".join(filter(None, [setting.metadata["help"], (notes or {}).get(setting.name)]))
         flag = Annotated[type_, Parameter(help=text)]  # type: ignore[valid-type]
-        fields.append((setting.name, flag, field(default=default)))
-    flags = make_dataclass("SamplingFlags", fields, frozen=True)
+        flags_of.append((setting.name, flag, field(default=default)))
+    flags = make_dataclass("SamplingFlags", flags_of, frozen=True)
     flags.__module__ = __name__  # cyclopts flattens no class of the standard library
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

@@ -45,7 +45,7 @@ def predict(
         One JSON object with the counts on standard output; needs --output.
     """
     from ..errors import InputError, SettingError
-    from ..generate.predict_table import write_predictions
+    from ..generate.predict import write_predictions
 
     if not data:
         raise InputError("no data: name a table, or - for standard input")

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import InputError, SettingError
 from ..generate.engine import Engine
-from ..generate.sampling import SamplingParams, setting_names
+from ..generate.sampling import SamplingParams, processor_classes
 from ..runtime import Runtime
 from ..tasks.base import BaseTask
 from ..tokenizers import Tokenizer
@@ -165,7 +165,7 @@ def generation_settings(
     do_sample = left.pop("do_sample", None)
     # a temperature of its own only counts where the task samples
     temperature = float(left.pop("temperature", 1.0 if do_sample else 0.0))
-    known = [name for name in setting_names() if name != "temperature"]
+    known = [name for name in processor_classes() if name != "temperature"]
     if unknown := [name for name in left if name not in known]:
         raise SettingError(
             f"generation_kwargs: {unknown[0]} does not exist here: known are until, do_sample, "

@@ -195,7 +195,7 @@ def beam_search(
         if not active:
             break
         # 3. the next logits; a full context is read again without its oldest half
-        if runner.is_full:
+        if not runner.room:
             logits = _prefill(runner, active, params.max_new_tokens - steps, steps)
             continue
         moved = owners != [search for search in active for _ in search.beams]

@@ -24,12 +24,13 @@ from torch import Tensor
 
 from ..errors import InputError, SettingError
 from ..runtime import Runtime
+from ..settings import MAX_SEED, check_int
 from ..tasks.base import BaseTask
 from ..tokenizers.base import Tokenizer
 from .beam import BeamSearchParams, Hypothesis, beam_search
 from .model_runner import ModelRunner
 from .prompt_lookup import PromptLookup, plan_draft_lengths
-from .sampling import MAX_BEAMS, MAX_SEED, SamplingParams, check_beams, check_int, sample
+from .sampling import MAX_BEAMS, SamplingParams, check_beams, sample
 from .sequence import (
     GenerationChunk,
     GenerationResult,
@@ -38,8 +39,6 @@ from .sequence import (
     completes_stop_string,
 )
 
-DEFAULT_SAMPLING = SamplingParams()
-"""Draws from the model's own distribution."""
 BATCH_SIZE = 32
 """Prompts that are generated at once; more are taken in turns, so that memory stays bounded."""
 
@@ -91,7 +90,7 @@ class Engine:
     def stream(
         self,
         prompt: Prompt,
-        sampling: SamplingParams = DEFAULT_SAMPLING,
+        sampling: SamplingParams | None = None,
         max_new_tokens: int = 200,
         *,
         stop: str | abc.Sequence[str] = (),
@@ -102,7 +101,7 @@ class Engine:
 
         A piece never ends within a character, and never holds the beginning of a stop string.
         The last chunk has a `finish_reason`; `close()` ends it earlier. The model must not be
-        trained meanwhile.
+        trained meanwhile. Without `sampling`, tokens come from the model's own distribution.
 
         Raises:
             SettingError: a setting out of its range.
@@ -113,7 +112,7 @@ class Engine:
     def generate(
         self,
         prompts: abc.Sequence[Prompt],
-        sampling: SamplingParams = DEFAULT_SAMPLING,
+        sampling: SamplingParams | None = None,
         max_new_tokens: int = 200,
         *,
         stop: str | abc.Sequence[str] = (),
@@ -175,9 +174,8 @@ class Engine:
                 beams, limit, length_penalty, self.stop_token_ids, is_stopped, num_return
             )
             begin = time.perf_counter()
-            with self._eval_mode():
-                windows = [sequence.window for sequence in batch]
-                found = beam_search(self._runner(ignore_eos), windows, params)
+            with self._runner(ignore_eos) as runner:
+                found = beam_search(runner, [sequence.window for sequence in batch], params)
             seconds = max(time.perf_counter() - begin, 1e-9)
             for hypotheses, sequence in zip(found, batch, strict=True):
                 cut = sequence.prompt_truncated
@@ -186,70 +184,57 @@ class Engine:
         return results
 
     def _decode(
-        self, sequences: list[Sequence], sampling: SamplingParams, ignore_eos: bool
+        self, sequences: list[Sequence], sampling: SamplingParams | None, ignore_eos: bool
     ) -> Iterator[tuple[Sequence, str]]:
         """Generates until all sequences are finished; yields each with its new text at each step.
 
         Every token is sampled as if its sequence were alone and nothing drafted, with the random
         number that belongs to it.
         """
+        sampling, seen = sampling or SamplingParams(), None
         active = [sequence for sequence in sequences if sequence.finish_reason is None]
-        if not active:
-            return
-        runner = self._runner(ignore_eos)
         for sequence in active:
             sequence.lookup = PromptLookup(sequence.window)
-        with self._eval_mode():
-            # 1. prefill: one pass over each prompt fills the KV cache
-            logits = _prefill(runner, active)  # (B, 1, V)
-            seen = _seen_tokens(active, logits) if sampling.needs_seen_tokens else None  # (B, V)
+        with self._runner(ignore_eos) as runner:
             while active:
-                # 2. sample a token after the last one, and one after each draft token
-                tokens = _sample(logits, sampling, active, seen)  # (B, 1 + K)
+                windows = [sequence.window for sequence in active]
+                counts = [sequence.num_tokens for sequence in active]
+                # 1. decode: one pass over each last token and its draft; a full context is evicted
+                if runner.room or runner.evict_half(windows, counts):
+                    logits = runner.decode_many(_draft(active, runner, sampling))  # (B, 1 + K, V)
+                # 2. prefill, at first or where nothing can be evicted: one pass over each text
+                else:
+                    longest = max(sequence.remaining for sequence in active)
+                    logits = runner.prefill(windows, longest, counts)[:, None]  # (B, 1, V)
+                if seen is None and sampling.needs_seen_tokens:
+                    seen = _seen_tokens(active, logits)  # (B, V)
+                # 3. sample a token after the last one, and one after each draft token
+                length, uniforms = logits.size(1), list[float]()
+                if not sampling.greedy:
+                    uniforms = [each for sequence in active for each in sequence.uniforms(length)]
+                tokens = sample(logits.flatten(0, 1), sampling, uniforms, seen).view(-1, length)
                 if seen is not None:
                     seen.scatter_(1, tokens, True)
-                # 3. verify: what was sampled counts as far as the draft before it is right
+                # 4. verify: what was sampled counts as far as the draft before it is right
                 rejected = []
                 for sequence, sampled in zip(active, tokens.tolist(), strict=True):
                     text, accepted = sequence.verify(sampled)
-                    rejected.append(len(sampled) - accepted)
+                    rejected.append(length - accepted)
                     yield sequence, text
-                # 4. finished rows leave the batch; the last rows move into their places
-                rows = _compacted([sequence.finish_reason is None for sequence in active])
-                if rows and len(rows) < len(active):
+                # 5. finished rows leave the batch
+                if any(sequence.finish_reason is not None for sequence in active):
+                    rows = _compacted([sequence.finish_reason is None for sequence in active])
+                    active = [active[row] for row in rows]
                     rejected = [rejected[row] for row in rows]
+                    if not active:
+                        return
                     seen = None if seen is None else seen[rows]
                     runner.reorder(rows, sources_change=True)
-                active = [active[row] for row in rows]
-                if not active:
-                    return
-                # 5. roll the KV cache back over rejected tokens; evict when the context is full
+                # 6. roll the KV cache back over rejected tokens
                 runner.rollback(rejected)
-                windows = [sequence.window for sequence in active]
-                counts = [sequence.num_tokens for sequence in active]
-                if runner.is_full and not runner.evict_half(windows, counts):
-                    logits = _prefill(runner, active)
-                    continue
-                # 6. decode: one pass over each last token and its draft
-                logits = runner.decode_many(self._draft(active, runner, sampling))  # (B, 1 + K, V)
-
-    def _draft(
-        self, active: list[Sequence], runner: ModelRunner, sampling: SamplingParams
-    ) -> Tensor:
-        """(B, 1 + K) the last token of each sequence and its draft, which it remembers; shorter
-        drafts are padded, and what is sampled after the padding never counts."""
-        room = min(runner.room, max(sequence.remaining for sequence in active)) - 1
-        max_draft = 0 if sampling.needs_seen_tokens else room
-        drafts = plan_draft_lengths([sequence.lookup for sequence in active], max_draft)
-        longest = max(map(len, drafts))
-        rows = []
-        for sequence, draft in zip(active, drafts, strict=True):
-            sequence.draft = draft
-            rows.append([sequence.window[-1], *draft, *[0] * (longest - len(draft))])
-        return torch.tensor(rows)
 
     def _chunks(
-        self, sequence: Sequence, sampling: SamplingParams, ignore_eos: bool
+        self, sequence: Sequence, sampling: SamplingParams | None, ignore_eos: bool
     ) -> Generator[GenerationChunk]:
         text, cut = "", sequence.prompt_truncated
         for _, text in self._decode([sequence], sampling, ignore_eos):
@@ -274,7 +259,21 @@ class Engine:
             max_new_tokens = min(max_new_tokens, self.task.max_new_tokens)
         sequences = []
         for row, prompt in enumerate(prompts):
-            ids = self._encode(prompt) or [self.bos]
+            # 1. a text as the task encodes prompts; token ids as they are
+            if isinstance(prompt, str):
+                ids = self.task.encode_prompt(self.tokenizer, prompt)
+            elif isinstance(prompt, list | tuple):
+                ids = list(prompt)
+                for token in ids:
+                    if not isinstance(token, int) or not 0 <= token < self.tokenizer.vocab_size:
+                        raise InputError(
+                            f"a prompt of token ids holds {token!r}: ids go from 0 to "
+                            f"{self.tokenizer.vocab_size - 1}; or give a text"
+                        )
+            else:
+                raise InputError(f"a prompt must be text, not {type(prompt).__name__}")
+            # 2. as much of it as the model reads
+            ids = ids or [self.bos]
             window = self.task.truncate_prompt(ids)
             sequences.append(
                 Sequence(
@@ -289,20 +288,6 @@ class Engine:
             )
         return sequences
 
-    def _encode(self, prompt: Prompt) -> list[int]:
-        """A text as the model's task encodes prompts; token ids as they are."""
-        if isinstance(prompt, str):
-            return self.task.encode_prompt(self.tokenizer, prompt)
-        if not isinstance(prompt, list | tuple):
-            raise InputError(f"a prompt must be text, not {type(prompt).__name__}")
-        for token in prompt:
-            if not isinstance(token, int) or not 0 <= token < self.tokenizer.vocab_size:
-                raise InputError(
-                    f"a prompt of token ids holds {token!r}: ids go from 0 to "
-                    f"{self.tokenizer.vocab_size - 1}; or give a text"
-                )
-        return list(prompt)
-
     def _spell(
         self, hypothesis: Hypothesis, limit: int, stop: tuple[str, ...], seconds: float, cut: int
     ) -> GenerationResult:
@@ -315,40 +300,34 @@ class Engine:
             sequence.append(token)
         return sequence.result(seconds, hypothesis.score)
 
-    def _runner(self, ignore_eos: bool) -> ModelRunner:
+    @contextmanager
+    def _runner(self, ignore_eos: bool) -> Iterator[ModelRunner]:
+        """The model without dropout; afterwards it is in training mode again, if it was."""
+        # special tokens that end nothing are never generated
         banned = set(self.tokenizer.special_token_ids.values()) - self.stop_token_ids
         if ignore_eos:
             banned |= self.stop_token_ids
-        return ModelRunner(self.task, self.tokenizer.vocab_size, sorted(banned), self._autocast)
-
-    @contextmanager
-    def _eval_mode(self) -> Iterator[None]:
-        """The model without dropout; afterwards it is in training mode again, if it was."""
         training = self.task.training
         self.task.eval()
         try:
-            yield
+            vocab_size = self.tokenizer.vocab_size
+            yield ModelRunner(self.task, vocab_size, sorted(banned), self._autocast)
         finally:
             self.task.train(training)
 
 
-def _prefill(runner: ModelRunner, active: list[Sequence]) -> Tensor:
-    """(B, 1, V) logits of the token after each sequence, all read from their beginning."""
-    windows = [sequence.window for sequence in active]
-    counts = [sequence.num_tokens for sequence in active]
-    longest = max(sequence.remaining for sequence in active)
-    return runner.prefill(windows, longest, counts).unsqueeze(1)
-
-
-def _sample(
-    logits: Tensor, sampling: SamplingParams, active: list[Sequence], seen: Tensor | None
-) -> Tensor:
-    """(B, T, V) logits -> (B, T) tokens."""
-    length = logits.size(1)
-    uniforms = (
-        [] if sampling.greedy else [u for sequence in active for u in sequence.uniforms(length)]
-    )
-    return sample(logits.flatten(0, 1), sampling, uniforms, seen).view(-1, length)
+def _draft(active: list[Sequence], runner: ModelRunner, sampling: SamplingParams) -> Tensor:
+    """(B, 1 + K) the last token of each sequence and its draft, which it remembers; shorter drafts
+    are padded, and what is sampled after the padding never counts."""
+    room = min(runner.room, max(sequence.remaining for sequence in active)) - 1
+    max_draft = 0 if sampling.needs_seen_tokens else room
+    drafts = plan_draft_lengths([sequence.lookup for sequence in active], max_draft)
+    longest = max(map(len, drafts))
+    rows = []
+    for sequence, draft in zip(active, drafts, strict=True):
+        sequence.draft = draft
+        rows.append([sequence.window[-1], *draft, *[0] * (longest - len(draft))])
+    return torch.tensor(rows)
 
 
 def _seen_tokens(active: list[Sequence], logits: Tensor) -> Tensor:

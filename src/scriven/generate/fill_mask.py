@@ -16,12 +16,12 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..format import replace_control_characters
+from ..settings import MAX_SEED, check_int
 from ..tasks.base import BaseTask
 from ..tasks.masked import choose_masked
 from ..tokenizers.base import Tokenizer
-from .sampling import MAX_SEED, SamplingParams, check_int, sample
+from .sampling import SamplingParams, sample
 
-GREEDY = SamplingParams(temperature=0)
 NUM_ALTERNATIVES = 5
 
 
@@ -40,7 +40,7 @@ def fill_mask(
     task: BaseTask,
     tokenizer: Tokenizer,
     text: str,
-    sampling: SamplingParams = GREEDY,
+    sampling: SamplingParams | None = None,
     seed: int = 0,
 ) -> tuple[str, list[MaskPrediction]]:
     """The text with a token in place of each `<mask>`, and the predictions in the text's order.
@@ -49,13 +49,14 @@ def fill_mask(
         task: a masked language model, on any device.
         text: with at least one `<mask>`. Where tokens are words or pieces of them, a space before
             it belongs to it, as they bring their own.
-        sampling: a temperature of 0 always takes the likeliest token.
+        sampling: None always takes the likeliest token, as a temperature of 0 does.
         seed: of the random numbers.
 
     Raises:
         InputError: there is no `<mask>` in the text. SettingError: a seed out of its range.
     """
     check_int("seed", seed, MAX_SEED)
+    sampling = sampling or SamplingParams(temperature=0)
     name, mask = tokenizer.mask_token, tokenizer.mask
     assert name is not None and mask is not None, "a tokenizer without a mask fills no gaps"
     if name not in text:

@@ -1,20 +1,99 @@
 """Runs a model over rows of tokens, with a KV cache, and gives the logits of the next token.
 
+`prepare_for_inference` first lays the weight matrices of a trained model out for reading.
+
 Each row has its own length in the cache, so rows of a batch advance independently; a row that has
 filled the model's context evicts its oldest half. Where a model has no such cache (a recurrent
 one), shorter rows are padded on the left. Knows token ids only.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, SettingError
+from ..nn.attention import Attention
 from ..nn.cache import Cache
+from ..nn.lora import LoraLinear
+from ..nn.mlp import MLP, Activation, gelu_tanh
+from ..nn.quantized import PRECISIONS, PackedLinear, check_precision
+from ..runtime import Runtime
 from ..tasks.base import BaseTask
+
+FUSED: dict[Activation, tuple[str, str]] = {gelu_tanh: ("gelu", "tanh"), F.relu: ("relu", "")}
+"""Activations that a packed matrix multiplication can apply to its result."""
+MIN_HEAD_WEIGHTS = 1 << 18
+"""Weights of an output matrix from which it is replaced; a small one keeps its precision."""
+MIN_BFLOAT16_WEIGHTS = 4_000_000
+"""Weights of a model from which bfloat16 is faster than float32: fewer stay in the CPU's caches."""
+
+
+def prepare_for_inference(task: BaseTask, runtime: Runtime, dtype: str | None = None) -> BaseTask:
+    """A copy of `task` for generating text, whose weight matrices are laid out for reading.
+
+    All other weights are shared with it.
+
+    Args:
+        task: it is not changed, and must not be trained while the copy is used.
+        runtime: its machine.
+        dtype: float32, bfloat16 or int8: precision of the matrix multiplications on a CPU. None:
+            bfloat16 if the runtime has it and the model is large, float32 otherwise.
+
+    Raises:
+        SettingError: this machine does not support `dtype`.
+    """
+    shared = {id(each): each for each in (*task.parameters(), *task.buffers())}
+    model = copy.deepcopy(task, shared)
+    linear = _packed_linear(task, runtime, dtype)
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if linear and isinstance(child, nn.Linear) and _is_replaced(model, name, child):
+                # LoRA's low-rank update becomes a part of the matrix
+                update = child.lora.delta_weight() if isinstance(child, LoraLinear) else 0
+                activation = ("none", "")
+                if isinstance(module, MLP) and name == "up" and linear.fuses:
+                    activation = FUSED.get(module.activation, activation)
+                if activation[0] != "none":
+                    module.activation = nn.Identity()
+                setattr(module, name, linear(child.weight + update, child.bias, activation))
+        if isinstance(module, Attention):
+            module.prepare_for_inference()
+    # a tied output matrix is packed beside the embedding table, which stays
+    table = model.backbone.embed.token.weight  # (V, C)
+    if linear and model.head is None and table.numel() >= MIN_HEAD_WEIGHTS:
+        model.head = linear(table)
+    return model
+
+
+def _is_replaced(model: BaseTask, name: str, layer: nn.Linear) -> bool:
+    if name == "head" and layer is model.head:
+        num_weights: int = layer.weight.numel()
+        return num_weights >= MIN_HEAD_WEIGHTS
+    return name in model.backbone.PACKED_LAYERS
+
+
+def _packed_linear(
+    task: BaseTask, runtime: Runtime, dtype: str | None
+) -> type[PackedLinear] | None:
+    """The class that replaces linear layers; None: they stay."""
+    if runtime.device.type != "cpu":
+        if dtype == "int8":
+            raise SettingError("--dtype=int8 is for CPUs: leave it away on a GPU")
+        return None
+    if dtype is not None:
+        return check_precision(dtype) if dtype in PRECISIONS else None
+    num_weights = sum(weight.numel() for weight in task.parameters())
+    if runtime.dtype != torch.bfloat16 or num_weights < MIN_BFLOAT16_WEIGHTS:
+        return None
+    try:
+        return check_precision("bfloat16")
+    except SettingError:  # the default must not fail
+        return None
 
 
 def length_after_eviction(context: int) -> int:
@@ -48,14 +127,16 @@ class ModelRunner:
         self._padding: Tensor | None = None
 
     @property
-    def is_full(self) -> bool:
-        """Whether some row needs eviction, or a new prefill, before another token fits."""
-        return self._cache.length >= self._capacity
-
-    @property
     def room(self) -> int:
-        """How many tokens of each row `decode_many` may read at once."""
-        return self._capacity - self._cache.length if self._cache.supports_ragged else 1
+        """How many tokens of each row `decode_many` may read at once.
+
+        0: some row needs eviction, or all a prefill, as they do before anything was read.
+        """
+        if not self._lengths:
+            return 0
+        left = self._capacity - self._cache.length
+        # a recurrent state cannot be rolled back over a rejected draft
+        return left if self._cache.supports_ragged else min(left, 1)
 
     @torch.inference_mode()
     def prefill(
@@ -108,11 +189,19 @@ class ModelRunner:
     @torch.inference_mode()
     def decode_many(self, ids: Tensor) -> Tensor:
         """Reads T more tokens of each row, at most `room`: (B, T) ids -> (B, T, V) logits."""
+        count = ids.size(1)
+        # 1. the positions of the new tokens; None: the same in all rows
+        positions = None
+        if self._padding is not None:
+            positions = self._cache.length - self._padding  # (B, 1)
+        elif min(self._lengths) < self._cache.length:
+            starts = torch.tensor(self._lengths, device=self.device)  # (B,)
+            positions = starts[:, None] + torch.arange(count, device=self.device)  # (B, T)
+        # 2. one pass over all rows
         with self._autocast():
-            positions = self._next_positions(ids.size(1))
             hidden = self.task.backbone(ids.to(self.device), self._cache, positions)  # (B, T, C)
             logits = self._logits(hidden)
-        self._lengths = [length + ids.size(1) for length in self._lengths]
+        self._lengths = [length + count for length in self._lengths]
         return logits
 
     def decode(self, ids: Tensor) -> Tensor:
@@ -132,7 +221,7 @@ class ModelRunner:
         Returns:
             False where that is impossible, so that all rows need a new `prefill`.
         """
-        if not self._cache.supports_ragged or self._cache.source is not None:
+        if not self._lengths or not self._cache.supports_ragged or self._cache.source is not None:
             return False
         # 1. the newest half of each full row, but for the token that is read next
         full = [row for row, length in enumerate(self._lengths) if length >= self._capacity]
@@ -196,15 +285,6 @@ class ModelRunner:
         hidden = self.task.backbone(padded, cache, None)  # (B, T, C)
         last = torch.tensor(self._lengths, device=self.device) - 1  # (B,)
         return hidden[torch.arange(len(rows), device=self.device), last].unsqueeze(1)  # type: ignore[no-any-return]
-
-    def _next_positions(self, count: int) -> Tensor | None:
-        """(B, count) positions of the tokens that are read next; None: the same in all rows."""
-        if self._padding is not None:
-            return self._cache.length - self._padding
-        if min(self._lengths) == self._cache.length:
-            return None
-        starts = torch.tensor(self._lengths, device=self.device)  # (B,)
-        return starts[:, None] + torch.arange(count, device=self.device)
 
     def _pad_left(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor | None]:
         """(B, T) ids, padded on the left, and (B, T) positions; None where nothing is padded."""

@@ -1,15 +1,37 @@
-"""Predictions for the rows of a table: labels with probabilities, scores, choices, or texts."""
+"""Predictions for the rows of a table, or for inputs given in Python: labels with probabilities,
+scores, choices, or texts.
 
-from collections.abc import Iterable, Iterator, Sequence
+`Predictor` predicts encoded rows in batches, `TablePredictions` the rows of a table of any length
+in constant memory, and `write_predictions` adds them to the table as columns.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from ..data.table import Table, TableRow
+from ..errors import InputError
+from ..files import write_stream
 from ..runtime import Runtime
+from ..settings import DataSettings
 from ..tasks.base import BaseTask
 from ..tasks.shared.classification import SequenceClassification
-from ..tasks.shared.columns import Row
+from ..tasks.shared.columns import (
+    BadValue,
+    Row,
+    has_column,
+    match_columns,
+    missing_columns,
+    read_row,
+)
 from ..tasks.shared.supervised import Example, SupervisedTask, length_bucketed_batches
 from ..tasks.shared.text_generation import TextGeneration
 from ..tokenizers import Tokenizer
@@ -17,7 +39,7 @@ from .engine import Engine
 from .sampling import SamplingParams, check_beams
 
 AT_ONCE = 2048
-"""Rows that are read at once, so that rows of similar length share a batch."""
+"""Rows of a table that are read at once, so that rows of similar length share a batch."""
 MAX_NEW_TOKENS = 256
 """Default limit of a generated answer, in tokens."""
 
@@ -68,18 +90,12 @@ class Predictor:
         self.beams, self.length_penalty = beams, length_penalty
         self.max_new_tokens = max_new_tokens
 
-    def stream(self, rows: Iterable[Row]) -> Iterator[Prediction]:
-        """A prediction for each row, in their order; any number of rows in constant memory.
+    def predict(self, rows: Sequence[Row]) -> list[Prediction]:
+        """A prediction for each row.
 
         Raises:
             BadValue: a row that cannot be used.
         """
-        source = iter(rows)
-        while block := list(islice(source, AT_ONCE)):
-            yield from self.predict(block)
-
-    def predict(self, rows: Sequence[Row]) -> list[Prediction]:
-        """A prediction for each row."""
         inputs = [self.task.without_answer(row) for row in rows]
         examples = [self.task.encode(self.tokenizer, row) for row in inputs]
         if isinstance(self.task, SequenceClassification):
@@ -123,3 +139,191 @@ class Predictor:
             cut, ended = examples[number].cut, result.finish_reason == "eos"
             predictions[number] = Prediction(text, tokens, (), cut, ended)
         return [predictions[number] for number in range(len(examples))]
+
+
+def as_rows(task: SupervisedTask, inputs: Iterable[Any]) -> Iterator[Row]:
+    """What a person gives in Python: texts, tuples in the order of the task's columns, or dicts.
+
+    Raises:
+        InputError: names the input by its number and what is wrong with it.
+    """
+    asked = {name: column for name, column in task.COLUMNS.items() if not column.answer}
+    needed = [name for name, column in asked.items() if not column.joins]
+    if isinstance(inputs, str | Mapping):
+        raise InputError("give a list of inputs, as in predict([...]), also for one")
+    for number, value in enumerate(inputs, 1):
+        # 1. a text or a conversation alone stands for a tuple of one
+        is_chat = "messages" in asked
+        if is_chat and isinstance(value, list) and value and isinstance(value[0], Mapping):
+            value = (value,)
+        if isinstance(value, str):
+            value = ([{"role": "user", "content": value}],) if is_chat else (value,)
+        # 2. a tuple in the order of the columns becomes a dict
+        try:
+            if isinstance(value, Sequence) and len(needed) <= len(value) <= len(asked):
+                value = dict(zip(asked, value, strict=False))
+            chosen = match_columns(asked, value) if isinstance(value, Mapping) else None
+            if chosen is None:
+                raise BadValue(f"is not {' and '.join(needed)}: give them as a tuple or a dict")
+            yield read_row(asked, chosen, dict(value))
+        except BadValue as error:
+            raise InputError(f"input {number} {error}") from error
+
+
+class TablePredictions:
+    """Iterates over the rows of a table with the model's predictions, in constant memory.
+
+    Args:
+        predictor: of a fine-tuned model.
+        metadata: of its run.
+        sources: tables, `-`, or a built-in one.
+        data: encoding, and whether bad rows are skipped.
+        part: of a built-in table.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        metadata: Mapping[str, Any],
+        sources: Sequence[str],
+        data: DataSettings,
+        part: str = "test",
+    ) -> None:
+        self.predictor, self.metadata = predictor, metadata
+        self.sources, self.data, self.part = sources, data, part
+        self.rows = self.skipped = self.cut = 0
+        self.first_skipped = ""
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Any], Prediction]]:
+        """Yields (the row as it stands in the table, its answer)."""
+        task = self.predictor.task
+        asked = {name: column for name, column in task.COLUMNS.items() if not column.answer}
+        with Table(self.sources, self.data, self.part) as table:
+            chosen = table_columns(task, self.metadata, table.columns, answers=False)
+            table_rows = iter(table)
+            while block := list(islice(table_rows, AT_ONCE)):
+                kept: list[tuple[dict[str, Any], Row]] = []
+                for row in block:
+                    try:
+                        if row.skipped:
+                            self._skip(row)
+                            continue
+                        kept.append((row.values, read_row(asked, chosen, row.values)))
+                    except BadValue as error:
+                        self._skip(row.bad(str(error), self.data))
+                answers = self.predictor.predict([row for _, row in kept])
+                for (raw, _), answer in zip(kept, answers, strict=True):
+                    self.rows += 1
+                    self.cut += answer.cut > 0
+                    yield raw, answer
+
+    def _skip(self, row: TableRow) -> None:
+        self.skipped += 1
+        self.first_skipped = self.first_skipped or row.skipped
+
+
+def table_columns(
+    task: SupervisedTask, metadata: Mapping[str, Any], found: Sequence[str], answers: bool
+) -> dict[str, str]:
+    """The task's columns -> those of another table, which are named as in training or as usual.
+
+    Args:
+        metadata: of the fine-tuned run.
+        found: the columns of the table.
+        answers: whether the columns of right answers are needed too.
+
+    Raises:
+        InputError: one is missing; the text lists those found.
+    """
+    trained = dict(metadata["finetune"]["columns"])
+    columns = {
+        name: column
+        for name, column in task.COLUMNS.items()
+        if (answers or not column.answer) and (name in trained or not column.joins)
+    }
+    given = {
+        name: other
+        for name, other in trained.items()
+        if has_column(other, found) and name in columns
+    }
+    chosen = match_columns(columns, found, given)
+    if chosen is None:
+        name = metadata["task"]
+        raise InputError(missing_columns(name, columns, found, {}).partition(": name them")[0])
+    return chosen
+
+
+def write_predictions(answers: TablePredictions, out: Path | None, show: Any) -> None:
+    """Answers as a table: to a file, whole or not at all, or line by line to `show`.
+
+    Args:
+        out: .csv, .tsv or .jsonl; None shows JSON lines.
+    """
+    suffix = ".jsonl" if out is None else out.suffix.lower()
+    if suffix not in (".csv", ".tsv", ".jsonl"):
+        raise InputError(f"{out} is no table: name a .csv, .tsv or .jsonl file with -o")
+    lines = _lines(answers, suffix)
+    if out is None:
+        for line in lines:
+            show(line)
+        return
+    write_stream(out, (line.encode(errors="replace") for line in lines))
+
+
+def with_prediction(
+    answers: TablePredictions, raw: Mapping[str, Any], answer: Prediction
+) -> dict[str, Any]:
+    """A row with its answer: `prediction`, and the probability of it and of each label.
+
+    A column of the row that has such a name stays, and the new one gets a number: `prediction_2`.
+    """
+    score = answers.predictor.task.ANSWER_TYPE == "numbers"
+    said: dict[str, Any] = {"prediction": round(answer.value, 6) if score else answer.text}
+    if answer.probabilities:
+        said["probability"] = round(max(answer.probabilities), 6)
+        labels = answers.metadata["finetune"].get("labels")
+        names = labels or [str(number) for number in range(len(answer.probabilities))]
+        for name, chance in zip(names, answer.probabilities, strict=True):
+            said[f"p({name})"] = round(chance, 6)
+    return {**raw, **{_free(name, raw): value for name, value in said.items()}}
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    numbered = (f"{name}_{number}" for number in count(2))
+    return name if name not in taken else next(each for each in numbered if each not in taken)
+
+
+def _lines(answers: TablePredictions, suffix: str) -> Iterator[str]:
+    header: list[str] | None = None
+    for raw, answer in answers:
+        found = with_prediction(answers, raw, answer)
+        if suffix == ".jsonl":
+            yield json.dumps(_finite(found), ensure_ascii=False, default=str) + "\n"
+            continue
+        text = io.StringIO()
+        writer = csv.writer(text, delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n")
+        if header is None:
+            header = list(found)
+            writer.writerow(header)
+        for name in found.keys() - set(header):
+            raise InputError(
+                f"row {answers.rows} has a column {name} that the first one lacks: "
+                "name a .jsonl file with -o"
+            )
+        writer.writerow([_cell(found.get(name, "")) for name in header])
+        yield text.getvalue()
+
+
+def _finite(value: Any) -> Any:
+    """A value for JSON: null for NaN and infinities, which JSON lacks though tables hold them."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cell(value: Any) -> Any:
+    """What stands in a cell: what is more than a text or a number as JSON."""
+    nested = isinstance(value, list | dict)
+    return json.dumps(value, ensure_ascii=False, default=str) if nested else value

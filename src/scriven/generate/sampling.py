@@ -1,20 +1,109 @@
 """Sampling: from logits to the next token, by logits processors in order and one draw per row.
 
-Imports torch only when it samples, so a command or a server can check a request without it.
+The files of `logits/` hold the processors, and each is one setting: its command-line flag, its
+Python argument, its help and its range follow from its class. Imports torch only when it samples,
+so that `scriven --help` is instant and a server can check a request without it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from .. import registry
 from ..errors import InputError, SettingError
-from .logits.base import Candidates, LogitsProcessor, is_number, processor_classes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_SEED = 2**62
 MAX_BEAMS = 64
+PROCESSORS = f"{__package__}.logits"
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The tokens that may still be drawn, while logits processors run."""
+
+    scores: "Tensor"
+    """(B, N) raw logits, then scores after the temperature; -inf for what must not be drawn."""
+    seen: "Tensor | None" = None
+    """(B, V) bool, the tokens already in the text; only if a processor needs them."""
+    ids: "Tensor | None" = None
+    """(B, N) int64 token ids of the scores; None: score i belongs to token i."""
+
+    def pick(self, scores: "Tensor", columns: "Tensor") -> "Candidates":
+        """Only the candidates in `columns` (B, n), with these `scores` (B, n)."""
+        ids = columns if self.ids is None else self.ids.gather(-1, columns)
+        return replace(self, scores=scores, ids=ids)
+
+
+def setting(
+    default: float, help: str, *, low: float, high: float | None = None, above: bool = False
+) -> Any:
+    """The field of a processor.
+
+    Args:
+        default: the value at which the processor does nothing.
+        help: one or two sentences, shown by `--help`.
+        low, high: the range of its values; None: no upper limit.
+        above: whether `low` itself is not allowed.
+    """
+    metadata = {"help": help, "low": low, "high": high, "above": above}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class LogitsProcessor:
+    """Changes the scores of the next token: a frozen dataclass with a single `setting`.
+
+    Raises:
+        SettingError: a value outside the setting's range, or not a number.
+    """
+
+    ORDER: ClassVar[int] = 100
+    """Processors run in rising order; those of transformers come in its order, from 10 to 50."""
+    ALWAYS_ACTIVE: ClassVar[bool] = False
+    """Whether it runs at the default of its setting, too."""
+    WHEN_GREEDY: ClassVar[bool] = False
+    """Whether it can change which token is the likeliest, so that greedy decoding needs it too."""
+    NEEDS_SEEN_TOKENS: ClassVar[bool] = False
+    """Whether it depends on the text so far. Speculative decoding is then off: several tokens are
+    scored at once there, and each of them would change the scores of the next."""
+
+    def __post_init__(self) -> None:
+        (own,) = fields(self)
+        value, whole = getattr(self, own.name), own.type is int
+        low, high, above = (own.metadata[key] for key in ("low", "high", "above"))
+        valid = is_number(value) and (low < value if above else low <= value)
+        if not valid or (high is not None and value > high) or (whole and value != int(value)):
+            kind = "a whole number" if whole else "a number"
+            range_ = f"above {low:g}" if above else f"from {low:g}"
+            if high is not None:
+                range_ += f" and at most {high:g}" if above else f" to {high:g}"
+            flag = own.name.replace("_", "-")
+            raise SettingError(f"--{flag}={value}: {kind} {range_}; {own.default:g} by default")
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether this setting alone leaves only the likeliest token to choose."""
+        return False
+
+    def __call__(self, candidates: Candidates) -> Candidates:
+        """The candidates (B, N) that are left, with their new scores."""
+        raise NotImplementedError
+
+
+def processor_classes() -> dict[str, type[LogitsProcessor]]:
+    """The classes in the files of `logits/` by the name of their setting, in running order."""
+    modules = [registry.module(PROCESSORS, name) for name in registry.names(PROCESSORS)]
+    classes = [
+        each
+        for module in modules
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, LogitsProcessor)
+        if each is not LogitsProcessor
+    ]
+    return {fields(kind)[0].name: kind for kind in sorted(classes, key=lambda kind: kind.ORDER)}
 
 
 @dataclass(frozen=True, init=False)
@@ -23,7 +112,7 @@ class SamplingParams:
     distribution.
 
     Args:
-        settings: by the name of a processor's field, such as `top_k=40` (`setting_names()`).
+        settings: by the name of a processor's field, such as `top_k=40` (`processor_classes()`).
 
     Raises:
         SettingError: a value outside its range, or not a number. TypeError: no such setting.
@@ -31,41 +120,38 @@ class SamplingParams:
 
     processors: tuple[LogitsProcessor, ...]
     """All of them, in the order in which they run."""
-    greedy: bool
-    """Whether the likeliest token is always taken, so that nothing is drawn."""
     active: tuple[LogitsProcessor, ...]
     """The processors that change something, in the order in which they run."""
+    greedy: bool
+    """Whether the likeliest token is always taken, so that nothing is drawn."""
+    needs_seen_tokens: bool
+    """Whether scores depend on the text so far, as with a repetition penalty."""
 
     def __init__(self, **settings: float) -> None:
-        processors = []
-        for kind in processor_classes():
-            name = kind.setting().name
-            processors.append(kind(**{name: settings.pop(name)} if name in settings else {}))
+        processors, active = [], []
+        for name, kind in processor_classes().items():
+            processor = kind(**{name: settings.pop(name)} if name in settings else {})
+            processors.append(processor)
+            # a dataclass keeps the default of a field as an attribute of the class
+            if kind.ALWAYS_ACTIVE or getattr(processor, name) != getattr(kind, name):
+                active.append(processor)
         if settings:
-            raise TypeError(f"{next(iter(settings))}: known are {', '.join(setting_names())}")
-        greedy = any(each.is_greedy for each in processors)
-        active = [each for each in processors if each.is_active]
-        # worked out once: every token asks for them
-        object.__setattr__(self, "processors", tuple(processors))
-        object.__setattr__(self, "greedy", greedy)
-        object.__setattr__(
-            self, "active", tuple(each for each in active if each.WHEN_GREEDY or not greedy)
+            raise TypeError(f"{next(iter(settings))}: known are {', '.join(processor_classes())}")
+        greedy = any(each.is_greedy for each in active)
+        if greedy:
+            active = [each for each in active if each.WHEN_GREEDY]
+        # worked out once, as every token needs them; a frozen dataclass forbids plain assignment
+        vars(self).update(
+            processors=tuple(processors),
+            active=tuple(active),
+            greedy=greedy,
+            needs_seen_tokens=any(each.NEEDS_SEEN_TOKENS for each in active),
         )
 
     @property
     def settings(self) -> dict[str, float]:
         """The value of each setting, by its name."""
-        return {each.setting().name: each.value for each in self.processors}
-
-    @property
-    def needs_seen_tokens(self) -> bool:
-        """Whether scores depend on the text so far, as a repetition penalty does."""
-        return any(each.NEEDS_SEEN_TOKENS for each in self.active)
-
-
-def setting_names() -> list[str]:
-    """The names of all settings of `SamplingParams`."""
-    return [kind.setting().name for kind in processor_classes()]
+        return {name: value for each in self.processors for name, value in asdict(each).items()}
 
 
 def sample(
@@ -129,11 +215,11 @@ def parse_generation_args(args: Mapping[str, Any]) -> tuple[SamplingParams, int,
         name: settings.pop(name) for name in ("seed", "stop", "ignore_eos") if name in settings
     }
     max_new_tokens: int = settings.pop("max_new_tokens", 200)
-    names = setting_names()
+    known = processor_classes()
     for name in settings:
-        if name not in names:
-            known = ", ".join(["max_new_tokens", *names, "seed", "stop"])
-            raise InputError(f"unknown parameter {name!r}: known are {known}")
+        if name not in known:
+            names = ", ".join(["max_new_tokens", *known, "seed", "stop"])
+            raise InputError(f"unknown parameter {name!r}: known are {names}")
     return SamplingParams(**settings), max_new_tokens, others
 
 
@@ -152,11 +238,8 @@ def check_beams(beams: object, length_penalty: float) -> None:
         )
 
 
-def check_int(flag: str, value: object, largest: int) -> None:
-    """Refuses what is not a whole number from 0 to `largest`.
-
-    Raises:
-        SettingError: names the flag and the range.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
-        raise SettingError(f"--{flag}={value}: a whole number from 0 to {largest:,}")
+def is_number(value: object) -> bool:
+    """Whether `value` is a finite number; True and False are not."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < math.inf  # false for NaN too

@@ -71,23 +71,19 @@ class Sequence:
         """Prompt and generated tokens that the model sees; prefill and eviction shorten it."""
         self.num_tokens = 0
         """Generated tokens."""
+        self.remaining = max_new_tokens
+        """How many more tokens may be generated."""
         self.finish_reason: FinishReason | None = None if max_new_tokens else "length"
         self.prompt_truncated = prompt_truncated
         self.draft: list[int] = []
         """Tokens that are verified in the next forward pass."""
         self.lookup: PromptLookup
         self.text = ""
-        self._max_new_tokens = max_new_tokens
         self._stop_token_ids = stop_token_ids
         self._generator = torch.Generator().manual_seed(seed)
         self._uniforms: list[float] = []
         self._decoder = StreamDecoder(tokenizer)
         self._stop_filter = StopFilter(stop)
-
-    @property
-    def remaining(self) -> int:
-        """How many more tokens may be generated."""
-        return self._max_new_tokens - self.num_tokens
 
     def uniforms(self, count: int) -> list[float]:
         """The random numbers of its next tokens, from [0, 1): one for each token of the text."""
@@ -103,14 +99,20 @@ class Sequence:
         """
         if self.finish_reason is not None:
             return ""
-        self.num_tokens += 1
+        self.num_tokens, self.remaining = self.num_tokens + 1, self.remaining - 1
         self.window.append(token)
-        if token in self._stop_token_ids:
-            return self._finish("eos")
-        text = self._show(self._decoder.push(token))
-        if self.num_tokens == self._max_new_tokens and self.finish_reason is None:
-            text += self._finish("length")
-        return text
+        # 1. the text of the token, as far as no stop string may begin in it
+        is_eos, stops = token in self._stop_token_ids, self._stop_filter
+        shown = stops.push("" if is_eos else self._decoder.push(token))
+        # 2. at the end of the text also what was held back
+        if not stops.hit and (is_eos or not self.remaining):
+            shown += stops.push(self._decoder.flush())  # an unfinished character
+            shown += stops.flush()
+            self.finish_reason = "eos" if is_eos else "length"
+        if stops.hit:
+            self.finish_reason = "stop"
+        self.text += shown
+        return shown
 
     def verify(self, sampled: list[int]) -> tuple[str, int]:
         """Appends sampled tokens as far as the draft before them is right (Leviathan et al. 2023).
@@ -146,23 +148,8 @@ class Sequence:
             score,
         )
 
-    def _show(self, text: str) -> str:
-        shown = self._stop_filter.push(text)
-        if self._stop_filter.hit:
-            self.finish_reason = "stop"
-        self.text += shown
-        return shown
 
-    def _finish(self, reason: FinishReason) -> str:
-        shown = self._show(self._decoder.flush())  # an unfinished character; may complete a stop
-        if self.finish_reason is None:
-            rest = self._stop_filter.flush()
-            self.text += rest
-            self.finish_reason = reason
-            return shown + rest
-        return shown
-
-
+@dataclass
 class StopFilter:
     """Lets text through until a stop string is complete; the stop string itself is left out.
 
@@ -170,28 +157,28 @@ class StopFilter:
     text in all does not depend on how it was cut into pieces.
     """
 
-    def __init__(self, stop: abc.Sequence[str]) -> None:
-        self.stop = tuple(stop)
-        self.hit = False
-        self._held_back = ""
+    stop: abc.Sequence[str]
+    hit: bool = False
+    """Whether a stop string was complete."""
+    held_back: str = ""
 
     def push(self, piece: str) -> str:
         """Adds a piece of text; returns what is now safe to show."""
         if not self.stop or self.hit:
             return "" if self.hit else piece
-        text = self._held_back + piece
+        text = self.held_back + piece
         # the stop string that is complete first counts; of several, the one that began first
         ends = [(at + len(stop), at) for stop in self.stop if (at := text.find(stop)) >= 0]
         if ends:
-            self.hit, self._held_back = True, ""
+            self.hit, self.held_back = True, ""
             return text[: min(ends)[1]]
         cut = len(text) - max(_overlap(text, stop) for stop in self.stop)
-        self._held_back = text[cut:]
+        self.held_back = text[cut:]
         return text[:cut]
 
     def flush(self) -> str:
         """The text that was held back, when no more comes."""
-        held_back, self._held_back = self._held_back, ""
+        held_back, self.held_back = self.held_back, ""
         return held_back
 
 

@@ -13,7 +13,7 @@ import torch
 from ..data.batch import Batch
 from ..distributed import SINGLE_PROCESS
 from ..generate.engine import Engine
-from ..generate.inference_model import prepare_for_inference
+from ..generate.model_runner import prepare_for_inference
 from ..generate.sampling import SamplingParams
 from ..models import llama
 from ..models.shared.cost import flops_per_token

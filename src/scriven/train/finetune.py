@@ -13,14 +13,13 @@ import torch
 
 from .. import config, registry
 from ..errors import InputError, ScrivenError, SettingError
-from ..generate.sampling import MAX_SEED, check_int
 from ..models.base import Architecture
 from ..models.shared.cost import build_empty
 from ..runs import checkpoint
 from ..runs.folder import find_run
 from ..runs.load import Loaded, load_run
 from ..runtime import Runtime, choose_runtime
-from ..settings import Settings
+from ..settings import MAX_SEED, Settings, check_int
 from ..tasks.shared.columns import BadValue, Row
 from ..tasks.shared.supervised import Example, SupervisedTask
 from ..tokenizers import Tokenizer

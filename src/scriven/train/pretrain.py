@@ -13,11 +13,10 @@ from ..data.shards import TokenDataset
 from ..data.sources import are_pairs
 from ..distributed import DistributedContext
 from ..errors import InputError, SettingError
-from ..generate.sampling import MAX_SEED, check_int
 from ..models.base import Architecture
 from ..runs.folder import find_run
 from ..runtime import Runtime, choose_runtime
-from ..settings import Settings
+from ..settings import MAX_SEED, Settings, check_int
 from ..tokenizers.base import choose_vocab_size
 from .autoconfig import plan_pretraining
 from .datasets import RecurrentTextDataset, TextDataset, TextPairDataset

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from .base import Candidates, LogitsProcessor, setting
+from ..sampling import Candidates, LogitsProcessor, setting
 
 
 @dataclass(frozen=True)

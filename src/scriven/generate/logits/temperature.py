@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from .base import Candidates, LogitsProcessor, setting
+from ..sampling import Candidates, LogitsProcessor, setting
 
 
 @dataclass(frozen=True)
@@ -10,6 +10,7 @@ class Temperature(LogitsProcessor):
     """Divides logits by the temperature, after subtracting the best one so that none overflows."""
 
     ORDER = 20
+    ALWAYS_ACTIVE = True  # later processors rely on the best score being 0
 
     temperature: float = setting(
         1.0,
@@ -18,11 +19,6 @@ class Temperature(LogitsProcessor):
         low=0,
         high=100,
     )
-
-    @property
-    def is_active(self) -> bool:
-        """Always: later processors rely on the best score being 0."""
-        return True
 
     @property
     def is_greedy(self) -> bool:

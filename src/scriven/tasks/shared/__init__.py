@@ -1,1 +1,0 @@
-"""What fine-tuning tasks share: the columns they read, labelled inputs, and written answers."""
