@@ -189,19 +189,11 @@ class ModelRunner:
     @torch.inference_mode()
     def decode_many(self, ids: Tensor) -> Tensor:
         """Reads T more tokens of each row, at most `room`: (B, T) ids -> (B, T, V) logits."""
-        count = ids.size(1)
-        # 1. the positions of the new tokens; None: the same in all rows
-        positions = None
-        if self._padding is not None:
-            positions = self._cache.length - self._padding  # (B, 1)
-        elif min(self._lengths) < self._cache.length:
-            starts = torch.tensor(self._lengths, device=self.device)  # (B,)
-            positions = starts[:, None] + torch.arange(count, device=self.device)  # (B, T)
-        # 2. one pass over all rows
         with self._autocast():
+            positions = self._next_positions(ids.size(1))
             hidden = self.task.backbone(ids.to(self.device), self._cache, positions)  # (B, T, C)
             logits = self._logits(hidden)
-        self._lengths = [length + count for length in self._lengths]
+        self._lengths = [length + ids.size(1) for length in self._lengths]
         return logits
 
     def decode(self, ids: Tensor) -> Tensor:
@@ -285,6 +277,15 @@ class ModelRunner:
         hidden = self.task.backbone(padded, cache, None)  # (B, T, C)
         last = torch.tensor(self._lengths, device=self.device) - 1  # (B,)
         return hidden[torch.arange(len(rows), device=self.device), last].unsqueeze(1)  # type: ignore[no-any-return]
+
+    def _next_positions(self, count: int) -> Tensor | None:
+        """(B, count) positions of the tokens that are read next; None: the same in all rows."""
+        if self._padding is not None:
+            return self._cache.length - self._padding
+        if min(self._lengths) == self._cache.length:
+            return None
+        starts = torch.tensor(self._lengths, device=self.device)  # (B,)
+        return starts[:, None] + torch.arange(count, device=self.device)
 
     def _pad_left(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor | None]:
         """(B, T) ids, padded on the left, and (B, T) positions; None where nothing is padded."""
