@@ -130,7 +130,7 @@ class BeamSearch:
                 break
             if not log_prob > -math.inf:  # a banned token; or NaN
                 continue
-            ids = [*self.beams[parent].ids, token]
+            ids = [*self.beams[parent].ids, token]  # beams share prefixes, so lists are copied
             # 2. ends among the first B are hypotheses; the first B others are the next beams
             if self._is_ended(ids):
                 if rank < self.params.beams:
@@ -138,6 +138,7 @@ class BeamSearch:
             elif len(beams) < self.params.beams:
                 beams.append(Beam(ids, log_prob))
                 parents.append(parent)
+        # 3. a stable sort: of equal scores the earlier one stays first
         self.hypotheses.sort(key=lambda each: -each.score)
         del self.hypotheses[self.params.beams :]
         self.beams = beams
@@ -223,6 +224,7 @@ def _prefill(
 
 def _top_tokens(logits: Tensor, count: int) -> tuple[list[list[float]], list[list[int]]]:
     """(rows, count) log-probabilities of the best tokens of each row, and their ids."""
+    # log-probabilities of the best tokens alone: (rows, V) in double precision costs too much
     values, ids = logits.topk(min(count, logits.size(-1)), dim=-1)
     log_probs = values.double() - logits.logsumexp(dim=-1, keepdim=True).double()
     return log_probs.tolist(), ids.tolist()

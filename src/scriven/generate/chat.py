@@ -143,6 +143,7 @@ class Conversation:
         messages = read_messages(path)
         before = self.messages
         self.messages = list(messages)
+        # the setter of `system` refuses one that leaves no room
         try:
             self.system = self.system  # checks that it fits this model too
         except InputError:
@@ -208,6 +209,7 @@ class Conversation:
         if not isinstance(text, str):
             raise InputError(f"a message must be text, not {type(text).__name__}")
         messages = [*before, _message("user", text)]
+        # another seed each time, or /regenerate would give the same answer again
         seed = sampling.get("seed", 0) + self._num_answers
         chunks = self.stream(self.fit(messages), **{**sampling, "seed": seed})
         return self._remember(chunks, messages)
@@ -224,6 +226,7 @@ class Conversation:
                 finished = chunk.finish_reason is not None
                 yield chunk
         finally:
+            # also after Ctrl-C: what was shown is a part of the conversation
             answer = "".join(texts)
             if finished or answer:
                 self.messages = [*messages, _message("assistant", answer)]

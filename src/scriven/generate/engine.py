@@ -131,6 +131,7 @@ class Engine:
             begin = time.perf_counter()
             for _ in self._decode(batch, sampling, ignore_eos):
                 pass
+            # all texts of a batch take its time; never 0, as rates divide by it
             seconds = max(time.perf_counter() - begin, 1e-9)
             results += [sequence.result(seconds) for sequence in batch]
         return results
@@ -164,7 +165,7 @@ class Engine:
             raise SettingError(f"num_return={num_return}: from 1 to the {beams} beams")
         sequences = self._sequences(prompts, max_new_tokens, stop, 0)
         stops = check_stop_strings(stop)
-        batch_size = max(1, MAX_BEAMS // beams)
+        batch_size = max(1, MAX_BEAMS // beams)  # each beam is a row of the batch
         results: list[GenerationResult] = []
         for start in range(0, len(sequences), batch_size):
             batch = sequences[start : start + batch_size]
@@ -319,6 +320,7 @@ class Engine:
 def _draft(active: list[Sequence], runner: ModelRunner, sampling: SamplingParams) -> Tensor:
     """(B, 1 + K) the last token of each sequence and its draft, which it remembers; shorter drafts
     are padded, and what is sampled after the padding never counts."""
+    # the last token itself takes one place of the room
     room = min(runner.room, max(sequence.remaining for sequence in active)) - 1
     max_draft = 0 if sampling.needs_seen_tokens else room
     drafts = plan_draft_lengths([sequence.lookup for sequence in active], max_draft)

@@ -142,6 +142,7 @@ def _mask_logits(
 
 def _prediction(tokenizer: Tokenizer, logits: Tensor, token: int) -> MaskPrediction:
     probabilities = logits.double().softmax(-1)  # (V,)
+    # tokens that are no text have a probability of 0 and are no alternatives
     best = probabilities.topk(min(NUM_ALTERNATIVES, int(probabilities.count_nonzero())))
     likeliest = [
         (tokenizer.decode([each]), probability)

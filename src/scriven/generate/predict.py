@@ -106,6 +106,7 @@ class Predictor:
     def _classify(
         self, task: SequenceClassification, rows: Sequence[Row], examples: Sequence[Example]
     ) -> list[Prediction]:
+        # by the number of the row: batches go by length, so answers come in another order
         predictions: dict[int, Prediction] = {}
         training = task.training
         task.eval()
@@ -200,6 +201,7 @@ class TablePredictions:
         asked = {name: column for name, column in task.COLUMNS.items() if not column.answer}
         with Table(self.sources, self.data, self.part) as table:
             chosen = table_columns(task, self.metadata, table.columns, answers=False)
+            # a block at a time, so that a table of any length fits into memory
             table_rows = iter(table)
             while block := list(islice(table_rows, AT_ONCE)):
                 kept: list[tuple[dict[str, Any], Row]] = []
@@ -211,6 +213,7 @@ class TablePredictions:
                         kept.append((row.values, read_row(asked, chosen, row.values)))
                     except BadValue as error:
                         self._skip(row.bad(str(error), self.data))
+                # beside rows of other lengths a prediction differs in its last digits only
                 answers = self.predictor.predict([row for _, row in kept])
                 for (raw, _), answer in zip(kept, answers, strict=True):
                     self.rows += 1
@@ -236,11 +239,13 @@ def table_columns(
         InputError: one is missing; the text lists those found.
     """
     trained = dict(metadata["finetune"]["columns"])
+    # 1. the columns that training had, without optional ones that it lacked
     columns = {
         name: column
         for name, column in task.COLUMNS.items()
         if (answers or not column.answer) and (name in trained or not column.joins)
     }
+    # 2. named as in training where the table has such names, otherwise found as usual
     given = {
         name: other
         for name, other in trained.items()
@@ -305,6 +310,7 @@ def _lines(answers: TablePredictions, suffix: str) -> Iterator[str]:
         if header is None:
             header = list(found)
             writer.writerow(header)
+        # rows of a .jsonl table may differ in their columns, those of a .csv file may not
         for name in found.keys() - set(header):
             raise InputError(
                 f"row {answers.rows} has a column {name} that the first one lacks: "

@@ -55,6 +55,7 @@ class PromptLookup:
         """A draft of the next tokens, at most so many; empty if nothing matches."""
         ids = self._ids
         self._expected = []
+        # the longest n-gram first: the more tokens agree, the likelier is what followed them
         sizes = zip(NGRAM_SIZES, self._continuations, strict=True)
         for size_index, (size, continuations) in enumerate(sizes):
             start = continuations.get(tuple(ids[-size:])) if len(ids) >= size else None
@@ -65,6 +66,7 @@ class PromptLookup:
                 # a text that repeats itself goes on in its own draft
                 draft.append(ids[place] if place < len(ids) else draft[place - len(ids)])
             self._size_index, self._expected = size_index, draft[::-1]
+            # what a text did lately says more than what it did at its beginning
             self._right[size_index] *= DECAY
             self._wrong[size_index] *= DECAY
             return draft[: max(0, max_tokens)]

@@ -87,6 +87,7 @@ class Sequence:
 
     def uniforms(self, count: int) -> list[float]:
         """The random numbers of its next tokens, from [0, 1): one for each token of the text."""
+        # number i belongs to token i, whether it was drafted or not: a seed gives one text
         while len(self._uniforms) < self.num_tokens + count:
             block = torch.rand(RANDOM_BLOCK, generator=self._generator, dtype=torch.float64)
             self._uniforms += block.tolist()
@@ -128,7 +129,7 @@ class Sequence:
         text, accepted = "", 0
         for token, drafted in zip(sampled, [*draft, None], strict=False):
             text += self.append(token)
-            self.lookup.append(token)
+            self.lookup.append(token)  # the n-grams of the text include what it generates
             accepted += 1
             if token != drafted or self.finish_reason is not None:
                 break
@@ -166,12 +167,14 @@ class StopFilter:
         """Adds a piece of text; returns what is now safe to show."""
         if not self.stop or self.hit:
             return "" if self.hit else piece
+        # 1. a complete stop string ends the text
         text = self.held_back + piece
         # the stop string that is complete first counts; of several, the one that began first
         ends = [(at + len(stop), at) for stop in self.stop if (at := text.find(stop)) >= 0]
         if ends:
             self.hit, self.held_back = True, ""
             return text[: min(ends)[1]]
+        # 2. an end that may be the beginning of a stop string waits for the next piece
         cut = len(text) - max(_overlap(text, stop) for stop in self.stop)
         self.held_back = text[cut:]
         return text[:cut]

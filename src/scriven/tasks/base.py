@@ -99,6 +99,7 @@ class BaseTask(nn.Module):
         """
         if batch.source is None:
             return self.backbone(batch.tokens, state, batch.positions)  # type: ignore[no-any-return]
+        # source (B, S) for the encoder, tokens (B, T) for the decoder
         encoder_decoder: Any = self.backbone
         hidden: Tensor = encoder_decoder(
             batch.tokens,
@@ -111,7 +112,7 @@ class BaseTask(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, V), in float32 or better."""
-        if self.head is None:
+        if self.head is None:  # tied to the embedding table (V, C)
             logits = F.linear(hidden, self.backbone.embed.token.weight)
         else:
             logits = self.head(hidden)
@@ -140,6 +141,7 @@ class BaseTask(nn.Module):
                 label_smoothing=smoothing,
             )
         else:
+            # a mean already, but outputs are sums, which micro-batches of any size add up
             loss = self.criterion(logits, targets) * num_targets
         correct = (logits.detach().argmax(-1) == targets).sum()
         return Output(self.add_aux_loss(loss, num_targets), num_targets, correct)

@@ -109,9 +109,11 @@ class Chat(TextGeneration):
             if len(rendered.ids) <= self.max_length:
                 pairs = zip(rendered.ids[1:], rendered.answers[1:], strict=True)
                 targets = [token if is_answer else IGNORE_INDEX for token, is_answer in pairs]
+                # position i predicts token i + 1, and only tokens of answers count
                 return Example((rendered.ids,), ([*targets, IGNORE_INDEX],), cut=cut)
         # 2. otherwise the last answer alone, after as much of the conversation as fits
         answer = None
+        # the end-of-turn token is a part of the answer: the model learns when to stop
         if is_answered:
             answer = [*tokenizer.encode(messages[-1]["content"]), self.special["end"]]
             messages = messages[:-1]
@@ -129,6 +131,7 @@ def drop_oldest_until_fit(
 ) -> tuple[Rendered, int]:
     """A conversation without as many of its oldest exchanges as needed for at most `room` tokens,
     and how many tokens were cut; the last exchange stays, whatever its length."""
+    # the turns' own tokens count as well, so a part is rendered anew to know its length
     rendered = render(messages)
     whole = len(rendered.ids)
     while len(rendered.ids) > room:

@@ -20,6 +20,7 @@ class Instruct(Chat):
         "input": Column(("input",), text, joins="prompt"),
         "context": Column(("context", "passage"), text, joins="prompt", before=True),
     }
+    # scored as texts, though it is learned as a turn of a conversation
     ANSWER_TYPE = "texts"
     ANSWER_COLUMN = "completion"
 

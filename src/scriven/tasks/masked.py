@@ -108,6 +108,7 @@ class Masked(BaseTask):
                 [eval_passes(num_windows + i, rows.shape[1]) for i in range(len(rows))]
             )
             num_windows += len(rows)
+            # a window shorter than the passes has one position masked in each
             for number in range(min(EVAL_PASSES, rows.shape[1])):
                 is_masked = passes == number  # (B, T)
                 tokens = torch.from_numpy(np.where(is_masked, self.mask, rows))

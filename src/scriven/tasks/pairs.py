@@ -29,6 +29,7 @@ class Pairs(BaseTask):
     def eval_batches(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
         """All pairs of a shard, in order; of a truncated target the tokens that are left count."""
         pairs = PairDataset(shard, self.special["eos"])
+        # as many rows as fit into the budget if every target fills the context
         at_once = max(1, TOKENS_PER_BATCH // self.backbone.config.context_length)
         for start in range(0, len(pairs), at_once):
             numbers = range(start, min(start + at_once, len(pairs)))
@@ -56,6 +57,7 @@ class Pairs(BaseTask):
         self, window: list[int], num_generated: int
     ) -> tuple[list[int] | None, list[int]]:
         """The prompt is the source, generated tokens are the target."""
+        # the decoder starts from the padding token, as T5 and Marian do
         source_end = len(window) - num_generated
         return window[:source_end], [self.special["pad"], *window[source_end:]]
 

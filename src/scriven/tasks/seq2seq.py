@@ -87,7 +87,7 @@ class Seq2Seq(BaseTask):
             sources = [np.append(text[max(0, end - room) : end], mask) for end in ends]
             tails = [np.concatenate((mask, tail)) for tail in targets]
             batch = collate_pairs(sources, tails, pad=self.special["pad"], device=device)
-            batch.targets[:, 0] = IGNORE_INDEX
+            batch.targets[:, 0] = IGNORE_INDEX  # the mask is no token of the text
             yield batch
             before = text[-room:]
 
@@ -118,16 +118,19 @@ class Seq2Seq(BaseTask):
     def _mask_spans(self, text: Ids, draw: np.random.Generator) -> tuple[Ids, Ids]:
         """(text with a mask for each span, each mask with what it masked, and the end)."""
         length, num_masked, num_spans = self._span_sizes
+        # 1. lengths of the text between the spans, and of the spans
         gaps = random_composition(length - num_masked + 2, num_spans + 1, draw)
         gaps[0] -= 1  # a span may begin the piece, and may end it
         gaps[-1] -= 1
         sizes = random_composition(num_masked, num_spans, draw)
+        # 2. one sentinel for every span in the source, and before its tokens in the target
         mask = np.array([self.special["mask"]])
         source, target, place = [], [], 0
         for gap, size in zip(gaps, sizes, strict=False):
             source += [text[place : place + gap], mask]
             target += [mask, text[place + gap : place + gap + size]]
             place += gap + size
+        # 3. the text after the last span; the target ends with EOS
         source.append(text[place:length])
         target.append(np.array([self.special["eos"]]))
         return np.concatenate(source), np.concatenate(target)

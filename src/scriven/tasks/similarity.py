@@ -51,6 +51,7 @@ class Similarity(SequenceClassification):
 
     def encode(self, tokenizer: Tokenizer, row: Row) -> Example:
         """Start, one text, delimiter, the other, extract; in both orders."""
+        # both orders are rows of one example; the head adds their hidden states
         one, cut = self.encode_parts(tokenizer, row["first"], row["second"])
         other, _ = self.encode_parts(tokenizer, row["second"], row["first"])
         score = row.get("score")
@@ -63,6 +64,7 @@ class Similarity(SequenceClassification):
 
     def loss_and_correct(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Squared error; a score within half a standard deviation counts as right."""
+        # in units of the training rows' standard deviation, as `encode` scales the labels
         outputs, targets = scores[:, 0], labels.to(scores.dtype)  # (E,)
         if self.criterion is None or not self.training:
             loss = (outputs - targets).square().sum()

@@ -10,6 +10,7 @@ class Summarize(TextToText):
     """text -> summary; a text that is too long loses its end, as what matters stands first."""
 
     COLUMNS: ClassVar = {
+        # `source` and `target` alone do not say that a table holds summaries
         "source": Column(("document", "article", "text"), text, also=("source",)),
         "target": Column(("summary", "title", "headline"), text, also=("target",), answer=True),
     }

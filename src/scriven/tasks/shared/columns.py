@@ -129,6 +129,7 @@ def has_column(name: str, table_columns: Sequence[str]) -> bool:
 
 def _first_alias(names: Sequence[str], available: Sequence[str]) -> str | None:
     """The first of some names that a table has, as the table spells it."""
+    # of several spellings of one name the first in the table counts, so it is written last
     by_spelling = {_normalise(name): name for name in reversed(available)}
     exact = (name for name in names if name in available)
     loose = (by_spelling[key] for name in names if (key := _normalise(name)) in by_spelling)
@@ -144,11 +145,13 @@ _PART = re.compile(r"(choice|option|ending|answer|sol)[ _]?(\d{1,2}|[a-h])|[a-h]
 
 def _series(available: Sequence[str]) -> str | None:
     """Columns with a text each, in their order, as one name: `choice1+choice2`, `A+B+C`."""
+    # columns of one stem, such as choice1 and choice2; letters alone have the stem ""
     series: dict[str, list[str]] = {}
     for name in available:
         if part := _PART.fullmatch(name):
             series.setdefault((part[1] or "").lower(), []).append(name)
     longest = max(series.values(), key=len, default=[])
+    # by length first, so that choice10 comes after choice2
     return "+".join(sorted(longest, key=lambda name: (len(name), name))) if longest[1:] else None
 
 

@@ -173,6 +173,7 @@ def length_bucketed_batches(examples: Sequence[Example]) -> Iterator[list[int]]:
 
     A function of the examples alone, so that evaluation always sums the same batches.
     """
+    # the index breaks ties, so that the order does not depend on the sort
     order = sorted(range(len(examples)), key=lambda index: (examples[index].length, index))
     batch: list[int] = []
     for index in order:
@@ -200,6 +201,7 @@ def transfer_weights(
         pretrained: the state dict of a model of the same architecture and shape.
         same_answers: whether that model's head gives the same answers, in the same order.
     """
+    # 1. the backbone
     weights = task.state_dict()
     for name, weight in pretrained.items():
         if name.startswith(BACKBONE):
@@ -210,7 +212,7 @@ def transfer_weights(
             if not name.startswith(BACKBONE):
                 _copy_rows(weights[name], pretrained[name])
         return
-    # a classifier keeps its output matrix over tokens in `words`, other tasks in `head`
+    # 2. a classifier keeps its output matrix over tokens in `words`, other tasks in `head`
     output = pretrained.get("words.weight", pretrained.get("head.weight"))
     name = "head.weight" if task.is_generative else "words.weight"
     if name in weights and output is not None and len(output) == len(pretrained[TABLE]):

@@ -75,6 +75,7 @@ class TextGeneration(SupervisedTask):
     def build_example(self, question: Ids, answer: Ids | None) -> Example:
         """A question and its answer, which includes what ends it; no answer in prediction."""
         prompt = self.truncate_prompt(question)
+        # an answer that is too long loses its end, with the token that would end it
         target = (answer or [])[: self.max_new_tokens]
         cut = len(question) - len(prompt) + len(answer or []) - len(target)
         if self.backbone.kind == "encoder-decoder":
@@ -146,6 +147,7 @@ class TextToText(TextGeneration):
             return self.logits(hidden)
         assert state.source is not None and state.source_positions is not None
         assert state.source_ids is not None
+        # without padding all sources share their positions: (S,) -> (B, S)
         positions = state.source_positions.expand(len(state.source), -1)
         return self._copy_or_generate(hidden, state.source, state.source_ids, positions)
 
@@ -154,6 +156,7 @@ class TextToText(TextGeneration):
     ) -> Tensor:
         assert self.pointer is not None
         embed: Any = self.backbone.embed
+        # p(generate) weighs the vocabulary against attention over the source (See et al. 2017)
         vectors = embed.token(source) * embed.scale  # (B, S, C)
         log_probs: Tensor = self.pointer(
             hidden, self.logits(hidden), encoded, vectors, source, positions
