@@ -150,6 +150,7 @@ class Finetuning:
         copy_head = _check_task(base, table.name, settings)
         labels = task.label_metadata(table.train)
         tokenizer = base.tokenizer.with_special_tokens(*task.EXTRA_TOKENS)
+        # a base model fine-tuned on the same labels keeps its head (`transfer_weights`)
         before = base.metadata.get("finetune") or {}
         same = base.metadata["task"] == table.name and all(
             before.get(name) == value for name, value in labels.items()
@@ -225,6 +226,7 @@ def encode_rows(
     Raises:
         InputError: a row that cannot be used.
     """
+    # a task encodes rows by its limits and labels: its weights are never allocated
     with torch.device("meta"):
         task = task_class(backbone, None, tokenizer.special_token_ids, info)
     examples = []
@@ -255,6 +257,7 @@ def _load_base(request: TrainRequest) -> Loaded | ScrivenError:
 
 def _digest(base: Loaded) -> str:
     """SHA-256 of a model's weights."""
+    # sorted, as the order of weights in a file says nothing
     digest = hashlib.sha256()
     for name, weight in sorted(base.task.state_dict().items()):
         digest.update(name.encode() + b"\n")

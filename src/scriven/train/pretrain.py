@@ -90,10 +90,12 @@ class Pretraining:
         )
         self.seed = 0 if overrides.seed is None else overrides.seed
         check_int("seed", self.seed, MAX_SEED)
+        # 4. the task follows from architecture and data: an encoder-decoder learns from pairs of
+        # source and target where the data has them
         self.task = module.Model.pretraining_task
         if self.task == "seq2seq" and are_pairs(request.sources, settings.data):
             self.task = "pairs"
-        # 4. the text as token ids, from the cache if it was read before
+        # 5. the text as token ids, from the cache if it was read before
         self.corpus = self._read(settings, self.seed, self.task, self.say)
         self.notes = self.corpus.notes
         return Path(request.out) if request.out is not None else Path("runs") / self.corpus.name
@@ -165,6 +167,7 @@ class Pretraining:
         """The data of a run that rank 0 has started, in any other process."""
         self.sources = list(sources)
         self.corpus = self._read(plan.settings, plan.seed, plan.task, lambda message: None)
+        # another computer may have another file under the same name
         if self.corpus.fingerprint != metadata["data"]["fingerprint"]:
             raise InputError(f"{', '.join(sources)}: another text here than in process 0")
         return self.dataset(plan)
@@ -174,6 +177,7 @@ class Pretraining:
         assert self.corpus is not None
         if plan.task == "pairs":
             return TextPairDataset(self.corpus)
+        # a model that hands its state on needs the text in order; any other is best shuffled
         model = registry.module("scriven.models", plan.architecture).Model
         recurrent = model.recurrent_state is not Architecture.recurrent_state
         return (RecurrentTextDataset if recurrent else TextDataset)(self.corpus)

@@ -37,6 +37,7 @@ class TBPTTState:
     def follow(self, sample: int, batch: Batch) -> Batch:
         """The batch, with `reset_state` set and all states dropped if it does not continue the one
         before."""
+        # after a rollback samples are left out, so the states belong to another place in the text
         continues, self.next_sample = sample == self.next_sample, sample + self.batch_size
         if not continues or batch.reset_state:
             self.reset()

@@ -56,6 +56,7 @@ class TrainRequest:
         """The command line that asks for the same again."""
         if self.resume_command is not None:
             return self.resume_command
+        # only what was given: the rest is chosen again, in the same way
         if self.base is None:
             parts = ["scriven", "train", *self.sources]
             names: tuple[str, ...] = ("budget", "size", "out", "seed", "arch", "preset")
@@ -102,6 +103,7 @@ class Overrides:
 
     def apply(self, settings: Settings) -> Settings:
         """Settings with the overrides; the section `model` belongs to the architecture."""
+        # frozen sections, replaced as a whole; text of the command line becomes numbers here
         changed = {
             name: config.replace(getattr(settings, name), changes, name)
             for name, changes in self.sections.items()
@@ -149,7 +151,7 @@ def check_settings(settings: Settings) -> None:
         SettingError: names the setting and what it can be. InputError: no such optimizer.
     """
     check_ranges(settings)
-    # both raise for names nobody knows
+    # both raise for an unknown name, and load a user's file, which may be broken
     OptimizerModule(settings.optim.optimizer)
     schedule_of(settings.optim.lr_schedule)
 
@@ -161,6 +163,7 @@ def read_named_preset(name: str) -> dict[str, object]:
         SettingError: neither exists; lists the built-in ones.
     """
     folder = Path(__file__).parent.parent / "presets"
+    # a built-in preset has a plain name, so that `--preset ../x` reads no other file
     path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
     if not path.is_file() or (not name.endswith(".toml") and Path(name).name != name):
         names = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))

@@ -44,6 +44,7 @@ def plan_from_metadata(
         optim: `--optim` settings of this command, with the files of the user's own optimizer and
             schedule.
     """
+    # everything was resolved when the run began: nothing is chosen again on another machine
     recorded = metadata["settings"]
     optim_settings = _with_user_files(recorded["optim"], optim or {})
     stored = {**recorded, "optim": optim_settings}
@@ -78,6 +79,7 @@ def _with_user_files(
         file, again = Path(str(recorded[name])), str(given.get(name, ""))
         if file.suffix != ".py":
             continue
+        # the file may lie elsewhere now; its name is all that can be compared
         if Path(again).name != file.name:
             raise InputError(
                 f"this run has an {name} of its own: name its file, --optim.{name} ./{file.name}"
@@ -102,6 +104,7 @@ def check_resume_config(
         raise _different_run(folder, "--seed", plan.seed, overrides.seed)
     if overrides.size is not None:
         given = overrides.sections.get("model", {})
+        # an explicit --model.layers goes before the size, as when the run began
         for key, value in vars(model_shape(overrides.size)).items():
             if key not in given and getattr(plan.model, key, value) != value:
                 before = f"of {key} {getattr(plan.model, key)}"
@@ -127,6 +130,7 @@ def _changed_settings(
     """The settings of a plan with the overrides, and a sentence for each change."""
     sections, changes = dict(vars(plan.settings)), list[str]()
     for name, values in overrides.sections.items():
+        # compared value by value, so that repeating the first command changes nothing
         before = plan.model if name == "model" else sections[name]
         after = config.replace(before, values, name)
         changed: dict[str, Any] = {}

@@ -130,7 +130,7 @@ class _Launch:
         request, source, dist = self.request, self.source, self.broadcast.dist
         # 1. plan the run; everything that is refused is refused before the folder is made
         plan, runtime = source.plan()
-        dist.batch_shard(plan.settings.train.batch_size or 1)
+        dist.batch_shard(plan.settings.train.batch_size or 1)  # refuses what cannot be divided
         dataset = source.dataset(plan)
         metadata = new_metadata(
             plan, dataset, folder.name, request.command, runtime, self.user_components.names(),
@@ -145,6 +145,7 @@ class _Launch:
         if request.explain:
             self.trackers.on_message(source.explain(plan))
         with lock_run(folder):
+            # two commands may have planned the same new folder; only now it is sure who is first
             if (folder / "scriven.json").exists():
                 raise BusyError(f"{folder} was made by another process just now: try again")
             write_metadata(folder, metadata)
@@ -164,6 +165,7 @@ class _Launch:
             self.trackers.on_message(f"{folder} is finished; use --out NEW for another run")
             self.broadcast.send(folder, source.sources, finished=True)
             return TrainResult(folder, {**metadata["results"], "run": str(folder)})
+        # an optimizer or loss from Python is not in the run folder, so it has to be given again
         missing = [
             each for each in metadata.get("own", []) if each not in self.user_components.names()
         ]
@@ -210,6 +212,7 @@ class _Launch:
         metadata = read_metadata(folder)
         if message["finished"]:
             return TrainResult(folder, {**metadata["results"], "run": str(folder)})
+        # the plan is read, not made again: all processes have to train exactly the same
         plan = plan_from_metadata(metadata, self.request.arch, self.overrides.sections.get("optim"))
         dataset = self.source.follow(message["sources"], metadata, plan)
         runtime = choose_runtime(plan.settings.runtime, (dist.local_rank, dist.local_world_size))
@@ -339,6 +342,7 @@ class RunBroadcast:
     def close(self) -> None:
         """Lets the other processes go if there is nothing to train."""
         if not self.done:
+            # rank 0 has an error to report already, whether or not the others still listen
             with suppress(LostError):
                 self.dist.broadcast_str("{}")
 

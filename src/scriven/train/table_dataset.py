@@ -114,6 +114,7 @@ class TableDataset(TrainDataset):
         return sum(len(bytes_of[id]) for ids in targets for id in ids if id != IGNORE_INDEX)
 
     def warnings(self) -> list[str]:
+        # `cut` is the number of tokens that an example lost to the context length
         examples = [*self.train, *self.validation]
         truncated = [example.cut for example in examples if example.cut]
         if not truncated:

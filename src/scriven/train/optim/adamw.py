@@ -10,6 +10,7 @@ from .base import ParamGroups, UncompiledOptimizer, uncompiled
 STATE_PER_PARAM = 2
 SHORT_RUN_LR_FACTOR = 2.0
 
+# far below PyTorch's 1e-8, so that weights with tiny gradients get steps of full size too
 EPS = 1e-10
 
 
@@ -37,6 +38,7 @@ def build_adamw(param_groups: list[dict[str, Any]], settings: OptimSettings) -> 
     """AdamW of the given torch parameter groups."""
     assert settings.lr is not None
     betas = (settings.beta1, settings.beta2)
+    # fused: one kernel, instead of several operations for each weight
     return AdamW(param_groups, lr=settings.lr, betas=betas, eps=EPS, fused=True)
 
 

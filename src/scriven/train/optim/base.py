@@ -214,7 +214,7 @@ class Optimizers:
     def zero_grad(self) -> None:
         """Clears the gradients."""
         for weight in self.parameters:
-            weight.grad = None
+            weight.grad = None  # instead of zeros, which would take memory
 
     @property
     def lr(self) -> float:
@@ -243,6 +243,7 @@ class Optimizers:
             DamagedError: the state belongs to another set of weights.
         """
         for index, optimizer in enumerate(self.optimizers):
+            # groups and learning rates are those of this run; the state alone is the checkpoint's
             state_dict = optimizer.state_dict()
             state_dict["state"] = {}
             for key, value in [*tensors.items(), *numbers.items()]:

@@ -100,6 +100,7 @@ class Trackers(BaseTracker):
 
     def on_step(self, state: TrainState, report: StepReport) -> None:
         for tracker in self.trackers:
+            # a bar moves with every step; a log line comes every `train.log_seconds`
             if report.due or tracker.every_step:
                 tracker.on_step(state, report)
 

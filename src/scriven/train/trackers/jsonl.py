@@ -108,6 +108,7 @@ def drop_events_after(path: Path, step: int, last_eval_step: int) -> None:
         for event in read_events(path)
         if event.get("step", 0) <= (last_eval_step if event.get("event") == "evaluation" else step)
     ]
+    # replaced as a whole: a kill in between leaves the old log, not half of a new one
     text = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in kept)
     write_file(path, text.encode())
 
