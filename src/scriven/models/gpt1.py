@@ -12,8 +12,8 @@ from ..nn.block import post_norm
 from ..nn.embeddings import Embedding, LearnedPositions
 from ..nn.init import init_weights, normal, ones, zeros
 from .base import Architecture, TransformerConfig
-from .gpt2 import BLOCK_WEIGHT_MAP, block
-from .shared.hf_config import HFConfig, boolean, integer, is_model, number, require
+from .gpt2 import BLOCK_WEIGHT_MAP, block, from_hf_sizes
+from .shared.hf_config import HFConfig, is_model, require
 from .shared.weight_map import WeightName
 
 
@@ -74,13 +74,4 @@ class Model(Architecture):
         if not is_model(hf_config, "OpenAIGPTLMHeadModel", "openai-gpt"):
             return None
         require(hf_config, afn=("gelu",))
-        return {
-            "vocab_size": integer(hf_config, "vocab_size"),
-            "context_length": integer(hf_config, "n_positions", "n_ctx"),
-            "layers": integer(hf_config, "n_layer"),
-            "heads": integer(hf_config, "n_head"),
-            "d_model": integer(hf_config, "n_embd"),
-            "dropout": number(hf_config, "resid_pdrop", default=0.1),
-            "tie_embeddings": boolean(hf_config, "tie_word_embeddings", True),
-            "norm_eps": number(hf_config, "layer_norm_epsilon", default=1e-5),
-        }
+        return from_hf_sizes(hf_config)

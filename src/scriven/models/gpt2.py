@@ -62,6 +62,20 @@ def init_rules(config: BaseConfig) -> list[tuple[str, Rule]]:
     ]
 
 
+def from_hf_sizes(hf_config: HFConfig) -> dict[str, Any]:
+    """The fields that GPT-1 and GPT-2 have under the same names in transformers."""
+    return {
+        "vocab_size": integer(hf_config, "vocab_size"),
+        "context_length": integer(hf_config, "n_positions", "n_ctx"),
+        "layers": integer(hf_config, "n_layer"),
+        "heads": integer(hf_config, "n_head"),
+        "d_model": integer(hf_config, "n_embd"),
+        "dropout": number(hf_config, "resid_pdrop", default=0.1),
+        "tie_embeddings": boolean(hf_config, "tie_word_embeddings", True),
+        "norm_eps": number(hf_config, "layer_norm_epsilon", default=1e-5),
+    }
+
+
 def sinusoidal(config: Config) -> SinusoidalPositions:
     """Sines divided by the root of the width: Vaswani et al. multiply token vectors by it instead
     (section 3.4). Sines of full size drown the tokens, and training finds no words for long."""
@@ -163,14 +177,5 @@ class Model(Architecture):
             scale_attn_by_inverse_layer_idx=(False,),
             add_cross_attention=(False,),
         )
-        return {
-            "vocab_size": integer(hf_config, "vocab_size"),
-            "context_length": integer(hf_config, "n_positions", "n_ctx"),
-            "layers": integer(hf_config, "n_layer"),
-            "heads": integer(hf_config, "n_head"),
-            "d_model": integer(hf_config, "n_embd"),
-            "d_ff": None if hf_config.get("n_inner") is None else integer(hf_config, "n_inner"),
-            "dropout": number(hf_config, "resid_pdrop", default=0.1),
-            "tie_embeddings": boolean(hf_config, "tie_word_embeddings", True),
-            "norm_eps": number(hf_config, "layer_norm_epsilon", default=1e-5),
-        }
+        d_ff = None if hf_config.get("n_inner") is None else integer(hf_config, "n_inner")
+        return {**from_hf_sizes(hf_config), "d_ff": d_ff}

@@ -6,40 +6,25 @@
     SegmentMemory   inputs of earlier segments, projected again each time (Transformer-XL)
     CrossCache      keys and values of an encoder's output, projected once
 
+Each has `projects_only_new`: whether only new inputs are projected, so that one matmul makes the
+queries too; and
+
+    update(source, positions, project)   adds inputs (B, T, C) at positions (T,) or (B, T); returns
+        keys (B, K, S, D), values (B, K, S, D) and positions (S,) or (B, S) to attend to, old and
+        new together
+    reorder(rows)   keeps the rows (R,), in this order; one may come several times (beam search)
+
 A recurrent layer keeps a `RecurrentState` instead.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 Project = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Inputs (B, T, C) and positions -> keys and values (B, K, T, D)."""
-
-
-class AttentionCache(Protocol):
-    """What attention needs of a cache."""
-
-    projects_only_new: bool
-    """Whether only new inputs are projected, so that one matmul makes the queries too."""
-
-    def update(
-        self, source: Tensor, positions: Tensor, project: Project
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Adds new inputs (B, T, C) at positions (T,) or (B, T).
-
-        Returns:
-            Keys (B, K, S, D), values (B, K, S, D) and positions (S,) or (B, S) to attend to, old
-            and new together.
-        """
-        ...
-
-    def reorder(self, rows: Tensor) -> None:
-        """Keeps the rows (R,), in this order; one may come several times (beam search)."""
-        ...
 
 
 class KVCache:
@@ -188,6 +173,9 @@ class CrossCache:
             self.projected = (keys, values, _select_rows(positions, rows))
 
 
+AttentionCache = KVCache | SegmentMemory | CrossCache
+
+
 @dataclass
 class LayerCache:
     """The caches of one block."""
@@ -201,13 +189,6 @@ class LayerCache:
     def across_segments(self) -> SegmentMemory | RecurrentState | None:
         """What is passed on from one segment of a text to the next."""
         return self.self_attn if isinstance(self.self_attn, SegmentMemory) else self.recurrent
-
-    def reorder(self, rows: Tensor, *, sources: bool) -> None:
-        """Keeps the rows (R,), in this order; those of the cross-attention only with `sources`."""
-        cross = self.cross if sources else None
-        for part in (self.self_attn, self.recurrent, cross):
-            if part is not None:
-                part.reorder(rows)
 
 
 @dataclass
@@ -239,12 +220,9 @@ class Cache:
         for number, layer in enumerate(self.layers):
             if layer.across_segments is not None:
                 start = f"{number}."
+                names = [name for name in tensors if name.startswith(start)]
                 layer.across_segments.restore(
-                    {
-                        name.removeprefix(start): tensor.to(device)
-                        for name, tensor in tensors.items()
-                        if name.startswith(start)
-                    }
+                    {name.removeprefix(start): tensors[name].to(device) for name in names}
                 )
 
     @property
@@ -277,7 +255,9 @@ class Cache:
                 output and its keys and values, which are the most, can stay where they are.
         """
         for layer in self.layers:
-            layer.reorder(rows, sources=sources)
+            for part in (layer.self_attn, layer.recurrent, layer.cross if sources else None):
+                if part is not None:
+                    part.reorder(rows)
         if sources and self.source is not None:
             self.source = self.source.index_select(0, rows)
         if sources and self.source_positions is not None:

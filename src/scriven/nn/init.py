@@ -29,7 +29,8 @@ def init_weights(module: nn.Module, table: Sequence[tuple[str, Rule]]) -> None:
     Parameters are drawn in the order in which the module holds them, so a seed gives the same
     weights as long as that order stays.
     """
-    # in the order of `named_parameters`, which is that of the modules' attributes
+    # in the order of `named_parameters`, which is that of the modules' attributes; a parameter that
+    # no rule names must not stay at zero unnoticed
     for name, parameter in module.named_parameters():
         for end, rule in table:
             if name.endswith(end):

@@ -114,25 +114,16 @@ def cache_bytes(task: nn.Module, bytes_per_number: int = 4) -> int:
 
 
 def training_bytes(config: Any, parameters: int, tokens: int) -> int:
-    """Rough peak memory of training: weights, gradients, two moments, and what backward needs.
-
-    Args:
-        config: of the model.
-        parameters: their number.
-        tokens: in one micro-batch.
-    """
+    """Rough peak memory of training with `tokens` in a micro-batch: weights, gradients, two
+    moments, and what backward needs."""
     # logits, their softmax and its gradient
     logits = 3 * config.vocab_size
     return int(16 * parameters + 4 * tokens * (activations_per_token(config) + logits))
 
 
 def activations_per_token(config: Any, fused: bool = False) -> int:
-    """Numbers that backward needs of one token, without its logits.
-
-    Args:
-        config: of the model.
-        fused: whether attention is one kernel that keeps no weights between positions.
-    """
+    """Numbers that backward needs of one token, without its logits; with `fused`, attention is one
+    kernel that keeps no weights between positions."""
     # scores, weights and dropped weights of each head, in short contexts (naive_attention)
     attended = 0 if fused else min(config.attended_length, 512)
     per_layer = ACTIVATIONS_PER_LAYER * config.d_model + 3 * getattr(config, "heads", 0) * attended

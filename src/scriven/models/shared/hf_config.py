@@ -1,5 +1,6 @@
 """Reads another library's config.json with distrust: one value at a time, or refused by its name.
 
+A value that is missing, of another type or out of range raises a SettingError that names it.
 What `to_hf_config` of an architecture writes, its `from_hf_config` reads back with these.
 """
 
@@ -25,11 +26,7 @@ def is_model(hf_config: HFConfig, name: str, model_type: str) -> bool:
 
 
 def integer(hf_config: HFConfig, *names: str, default: int | None = None) -> int:
-    """The whole number under the first of these names that is there.
-
-    Raises:
-        SettingError: it is none, or is missing and has no default.
-    """
+    """The whole number under the first of these names that is there."""
     value = _first(hf_config, names, default)
     if not isinstance(value, int) or isinstance(value, bool):
         raise SettingError(f"config.json: {names[0]} is {_shorten(value)}, not a whole number")
@@ -39,11 +36,7 @@ def integer(hf_config: HFConfig, *names: str, default: int | None = None) -> int
 
 
 def number(hf_config: HFConfig, *names: str, default: float | None = None) -> float:
-    """The finite number under the first of these names that is there.
-
-    Raises:
-        SettingError: it is none, or is missing and has no default.
-    """
+    """The finite number under the first of these names that is there."""
     value = _first(hf_config, names, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise SettingError(f"config.json: {names[0]} is {_shorten(value)}, not a number")
@@ -53,11 +46,7 @@ def number(hf_config: HFConfig, *names: str, default: float | None = None) -> fl
 
 
 def boolean(hf_config: HFConfig, name: str, default: bool) -> bool:
-    """True or false.
-
-    Raises:
-        SettingError: it is neither.
-    """
+    """The truth value under this name."""
     value = hf_config.get(name)
     if value is None:
         return default
@@ -67,15 +56,13 @@ def boolean(hf_config: HFConfig, name: str, default: bool) -> bool:
 
 
 def require(hf_config: HFConfig, **allowed: tuple[object, ...]) -> None:
-    """Refuses what an architecture of ours cannot express; a field that is not there is fine.
-
-    Raises:
-        SettingError: names the field, its value, and the values that can be imported.
-    """
+    """Refuses what an architecture of ours cannot express, naming the values that can be imported;
+    a field that is not there is fine."""
     for name, values in allowed.items():
         value = hf_config.get(name)
-        # 1 == True and 1.0 == 1, so types are compared too, but for numbers
-        if value is None or any(value == one and _same_type(value, one) for one in values):
+        # 1 == True: a truth value is compared with truth values alone, a number with numbers
+        comparable = [one for one in values if isinstance(one, bool) == isinstance(value, bool)]
+        if value is None or value in comparable:
             continue
         known = " or ".join(_shorten(one) for one in values)
         raise SettingError(
@@ -88,10 +75,8 @@ def rope_theta(hf_config: HFConfig) -> float:
     """The base of plain rotary positions, from `rope_theta` or `rope_parameters`.
 
     transformers 5 writes the second, releases before it and other readers the first; readers of
-    one differ from readers of the other where they disagree, so that is refused.
-
-    Raises:
-        SettingError: positions are scaled, or the two disagree.
+    one differ from readers of the other where they disagree, so that is refused, and so are scaled
+    positions.
     """
     unscaled = ("default",)
     scaling = hf_config.get("rope_scaling")
@@ -126,10 +111,6 @@ def _first(hf_config: HFConfig, names: tuple[str, ...], default: Any) -> Any:
     if default is None:
         raise SettingError(f"config.json has no {names[0]}")
     return default
-
-
-def _same_type(value: object, one: object) -> bool:
-    return isinstance(value, bool) == isinstance(one, bool)
 
 
 def _shorten(value: object) -> str:
