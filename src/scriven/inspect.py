@@ -38,6 +38,7 @@ def inspect(
     Raises:
         InputError: nothing of that name.
     """
+    # 1. the configuration: what the target names, then the caller's changes
     architecture, fields, finetuned = _find(target, arch)
     changes = config.sections(settings or {})
     others = [name for name in changes if name != "model"]
@@ -50,8 +51,9 @@ def inspect(
     task = registry.module("scriven.tasks", name).Task
     if finetuned:
         task = partial(task, task_config=finetuned["finetune"])  # the size of its head
-    # on the meta device: shapes without memory, so the largest preset takes no longer
+    # 2. the model on the meta device: shapes without memory, so a large preset takes no longer
     empty = build_empty(module, model, task)
+    # 3. what it costs
     parts = parameters_by_part(empty)
     parameters = sum(parts.values())
     flops = flops_per_token(empty)

@@ -74,6 +74,7 @@ class GPT:
             SettingError: an unknown name, or something that cannot be called.
         """
         self._settings = {} if lr is None else {"optim.lr": lr}
+        # 1. the optimizer: a name is a setting of the run, a function is handed over in memory
         custom: UserOptimizer | None = None
         if isinstance(optimizer, str):
             known = registry.names("scriven.train.optim")
@@ -82,9 +83,11 @@ class GPT:
             self._settings["optim.optimizer"] = optimizer
         else:
             custom = optimizer
+        # 2. the loss
         criterion = None if loss == "cross_entropy" else loss
         if criterion is not None and not callable(criterion):
             raise SettingError(f"loss {loss!r}: use cross_entropy, or a function")
+        # 3. the metrics, by the name that `History` gives them
         named: dict[str, Metric] = {}
         for metric in metrics:
             if metric in ("accuracy", "perplexity"):
@@ -120,17 +123,19 @@ class GPT:
         """
         if epochs is not None and budget is not None:
             raise SettingError("give epochs or a budget, not both")
+        # 1. settings: those of the constructor, of compile, then of this call
         chosen = {f"model.{name}": value for name, value in self.shape.items()}
         chosen |= self._settings
         if batch_size is not None:
             chosen["train.batch_size"] = batch_size
         if self.tokenizer is not None:
             chosen["tokenizer.kind"] = self.tokenizer
+        # 2. weights of an earlier fit
         weights = None
         if self.model is not None:
             # the run folder is new, so the weights of the last fit are handed over in memory
             weights = {name: value.clone() for name, value in self.model.task.state_dict().items()}
-        # the object must live as long as the model, whose files it deletes
+        # 3. the run folder; the object must live as long as the model, whose files it deletes
         if out is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="scriven-")
             out = Path(self._temporary.name) / "gpt"

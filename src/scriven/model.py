@@ -355,6 +355,7 @@ def finetune(
 
 def trained_model(run: Callable[[], TrainResult], arch: str | None = None) -> Model:
     """Trains to the end, writes the report, also of an interrupted run, and loads the model."""
+    # 1. train; an interrupted run gets a report too
     try:
         trained = run()
     except Interrupted as stopped:
@@ -362,9 +363,10 @@ def trained_model(run: Callable[[], TrainResult], arch: str | None = None) -> Mo
             with contextlib.suppress(ScrivenError):  # the exit code and the advice matter more
                 write_report(stopped.folder)
         raise
-    # the other processes of a distributed training write nothing
+    # 2. the report; the other processes of a distributed training write nothing
     if is_main_process():
         write_report(trained.folder)
+    # 3. the model; a run folder never names code, so a user's file is passed on
     model = load(trained.folder, arch=arch if arch and arch.endswith(".py") else None)
     # also of a run that was finished before, whose folder may have been renamed since
     model.metadata["results"] = trained.results

@@ -47,6 +47,7 @@ def bench(
         data = benchmark()
         emit(data, _summary(data), json)
         return
+    # imported here, as it loads torch
     from ..bench import bench as run
 
     names = [name.strip() for name in (arch or "").split(",") if name.strip()]

@@ -67,11 +67,13 @@ def chat(
         "seed": seed,
         "stop": stop,
     }
+    # 1. the conversation: loaded, then with the system message of the command line
     talk = _open(run, arch, dtype, settings)
     if load is not None:
         talk.load(Path(load))
     if system is not None:
         talk.system = system
+    # 2. messages from a terminal, or one from each line of a file or pipe
     if sys.stdin.isatty():
         _Session(talk, settings, json).run()
         return
@@ -103,6 +105,7 @@ def _open(run: str, arch: str | None, dtype: Precision, settings: dict[str, Any]
 
 def _lines() -> Iterator[str]:
     """The messages on standard input, one a line; blank lines are skipped."""
+    # decoded here and not by Python, so that an error can name the line
     for number, line in enumerate(sys.stdin.buffer, 1):
         try:
             text = line.decode("utf-8").rstrip("\r\n")
@@ -116,6 +119,7 @@ def _show(talk: "Conversation", chunks: "Generator[GenerationChunk]", as_json: b
     """Prints an answer while it is generated; stops generating when interrupted."""
     began, pieces, last = time.perf_counter(), [], None
     _warn(talk)
+    # closing the generator stops decoding when Ctrl-C arrives
     with contextlib.closing(chunks):
         for last in chunks:
             pieces.append(last.text)

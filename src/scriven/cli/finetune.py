@@ -66,7 +66,7 @@ def finetune(
         chosen |= {"finetune.weights": "lora", "finetune.lora_rank": lora}
     elif head_only:
         chosen["finetune.weights"] = "head"
-    from ..model import finetune as start
+    from ..model import finetune as start  # loads torch
 
     model = start(
         run, *data, task=task, columns=columns, validation=validation, budget=budget, out=out,

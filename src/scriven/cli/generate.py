@@ -67,9 +67,11 @@ def generate(
     """
     if not 1 <= samples <= MAX_SAMPLES:
         raise SettingError(f"--samples={samples}: from 1 to {MAX_SAMPLES:,}")
+    # 1. settings, checked before the model is loaded
     settings = asdict(sampling)
     temperature = settings["temperature"]
     beam_settings = _beam_settings(beams, length_penalty, temperature, samples)
+    # 2. the model, whose task decides between sampling and greedy decoding
     model = open_model(run, arch, dtype)
     if prompt == "-":
         prompt = sys.stdin.read()
@@ -78,6 +80,7 @@ def generate(
     elif temperature is None:  # greedy where an input has one right answer
         settings["temperature"] = 0.8 if model.task.echo_prompt else 0.0
     settings |= {"max_new_tokens": max_new_tokens, "seed": seed, "stop": stop}
+    # 3. generation: a single text is printed while it is generated
     if model.task.is_masked_lm:
         _check_fill(samples, stop, beams)
         _fill(model, prompt, {**settings, "temperature": temperature or 0.0}, json)

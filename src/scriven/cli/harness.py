@@ -45,7 +45,7 @@ def _table(results: dict[str, Any]) -> str:
     for name, task in [*results["tasks"].items(), *results["groups"].items()]:
         for metric, score in task["metrics"].items():
             lines.append((name, metric, _score(**score), _plain(task.get("chance")), _rows(task)))
-            name = ""
+            name = ""  # only the first line of a task shows its name
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()

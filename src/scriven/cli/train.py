@@ -66,6 +66,7 @@ def train(
     if help_all:
         print(all_settings(arch or "llama"))
         return
+    # imported here, as it loads torch
     from ..distributed import is_main_process
     from ..model import train as start
 

@@ -29,6 +29,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 def diagnose() -> dict[str, Any]:
     """Versions, device, precision, threads, memory, disk, extras, and a numerical self-test."""
+    # what training would choose on this machine
     runtime = choose_runtime(RuntimeSettings())
     free = shutil.disk_usage(".").free
     memory = available_memory()
