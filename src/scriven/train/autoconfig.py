@@ -338,7 +338,6 @@ def plan_finetuning(
     """Plans a fine-tuning on the rows of a table.
 
     Args:
-        model: its Config, as `finetune_model_config` makes it.
         budget: as asked for; chosen by the number of rows otherwise.
         data: with `rows` and `longest`.
 
