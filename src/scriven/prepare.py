@@ -45,12 +45,11 @@ def prepare(
     Raises:
         InputError, SettingError: say what is wrong and how to fix it, before anything is written.
     """
-    # 1. refuse early: encoding a large corpus takes hours
     if not sources:
         raise InputError("no text: name files, folders, or hf:NAME")
     if not out:
         raise SettingError("name the folder to write: --out FOLDER")
-    # 2. settings: only those that decide how the text is encoded
+    # settings: only those that decide how the text is encoded
     sections = config.sections(settings or {})
     for name, changes in sections.items():
         if name not in ("data", "tokenizer"):
@@ -59,7 +58,7 @@ def prepare(
     if tokenizer is not None:  # a path, or a run by its name
         exists = Path(tokenizer).exists()
         tokenizer_from = Path(tokenizer) if exists else find_run(str(tokenizer))
-    # 3. without a given fraction, the validation part of a large corpus is bounded
+    # without a given fraction, the validation part of a large corpus is bounded
     args = PrepareArgs(
         sources=tuple(map(str, sources)),
         out=Path(out),

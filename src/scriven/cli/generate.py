@@ -67,11 +67,9 @@ def generate(
     """
     if not 1 <= samples <= MAX_SAMPLES:
         raise SettingError(f"--samples={samples}: from 1 to {MAX_SAMPLES:,}")
-    # 1. settings, checked before the model is loaded
     settings = asdict(sampling)
     temperature = settings["temperature"]
     beam_settings = _beam_settings(beams, length_penalty, temperature, samples)
-    # 2. the model, whose task decides between sampling and greedy decoding
     model = open_model(run, arch, dtype)
     if prompt == "-":
         prompt = sys.stdin.read()
@@ -80,12 +78,11 @@ def generate(
     elif temperature is None:  # greedy where an input has one right answer
         settings["temperature"] = 0.8 if model.task.echo_prompt else 0.0
     settings |= {"max_new_tokens": max_new_tokens, "seed": seed, "stop": stop}
-    # 3. generation: a single text is printed while it is generated
     if model.task.is_masked_lm:
         _check_fill(samples, stop, beams)
         _fill(model, prompt, {**settings, "temperature": temperature or 0.0}, json)
         return
-    if samples == 1 and not json and not beam_settings:
+    if samples == 1 and not json and not beam_settings:  # printed while it is generated
         truncated = _stream(model, prompt, settings)
     else:
         truncated = _generate(model, prompt, samples, settings, json)
