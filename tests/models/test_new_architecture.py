@@ -81,7 +81,7 @@ class Model(Architecture):
 
     def aux_loss(self) -> Tensor | None:
         losses = [layer.mlp.balance for layer in self.blocks]
-        return None if losses[0] is None else torch.stack(losses).mean()
+        return None if losses[0] is None else torch.stack(losses).mean() - 1  # 0 if balanced
 
     @classmethod
     def inactive_weights(cls, config: Config) -> int:
