@@ -10,7 +10,6 @@ import importlib.util
 import sys
 from collections.abc import Collection
 from difflib import get_close_matches
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
@@ -80,6 +79,8 @@ def module(
 
 def installed_version(package: str) -> str | None:
     """The version of an installed package; None where it is not installed."""
+    from importlib import metadata  # 12 ms that `--help` does without
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:  # it may have come under another name: onnxruntime-gpu

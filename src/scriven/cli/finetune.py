@@ -39,7 +39,7 @@ def finetune(
     Parameters
     ----------
     data
-        Labelled tables (.csv, .tsv, .jsonl, .parquet), or a built-in one (shakespeare-genre,
+        Tables with labels (.csv, .tsv, .jsonl, .parquet), or a built-in one (shakespeare-genre,
         shakespeare-next, shakespeare-reply). --skip-bad skips malformed rows and counts them.
     task
         classify, entail, similarity, choice, chat, instruct, translate, summarize; by default

@@ -98,7 +98,7 @@ def _summary(results: dict[str, Any]) -> str:
 
 
 def _verdict(results: dict[str, Any]) -> str:
-    """Compares the loss with that of n-grams, where it is a loss of the next token as theirs is."""
+    """Compares the loss with that of n-grams if it is a loss of the next token too."""
     measure = results.get("measure", "next token")
     if measure not in ("next token", "target token"):
         return f"per {measure}, not comparable with losses per next token"

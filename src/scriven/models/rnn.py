@@ -38,7 +38,7 @@ class Config(BaseConfig):
     """The shape of the model."""
 
     context_length: int = 256
-    """Segment length in tokens (truncated BPTT); the state is carried to the next segment."""
+    """Segment length in tokens (truncated BPTT); the state is passed on to the next segment."""
     layers: int = 2
     """Number of recurrent layers."""
     d_model: int = 128
