@@ -102,6 +102,8 @@ def run_jobs(
         main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
         try:
             futures = {pool.submit(_run_in_worker, work) for work in remaining}
+        except OSError as error:  # one worker was killed while the next was being started
+            raise BrokenProcessPool(str(error)) from error
         finally:
             sys.modules["__main__"] = main
         # 3. records as they come; a failed job raises here
