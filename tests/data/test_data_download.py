@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scriven.data.corpora import tinyshakespeare
-from scriven.data.download import download
+from scriven.data.corpora.tinyshakespeare import download
 from scriven.errors import InputError
 
 CONTENT = bytes(range(256)) * 2000

@@ -88,8 +88,6 @@ class Batch:
 
         Only for rows of a text, where every token has a target and positions are 0, 1, 2 ...
         """
-        if parts == 1:
-            return self
         assert self.positions is None and self.source is None
         assert self.labels is None and self.pool_index is None
         shape = (self.tokens.size(0) * parts, -1)

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from ..errors import DamagedError, InputError
-from ..files import disk_errors, sync_file, sync_folder, write_file
+from ..files import disk_errors, sync_folder, write_file
 from ..manifest import MANIFEST, hash_file, signed_json
 from ..settings import DataSettings, TokenizerSettings
 from ..tokenizers import Tokenizer, choose_kind, load_tokenizer, tokenizer_class, train_tokenizer
@@ -243,7 +243,6 @@ class _EncodeJob:
                 )
         # 2. the manifest, written last
         for name in TOKENIZER_FILES:
-            sync_file(work / name)
             facts["files"][name] = hash_file(work / name)._asdict()
         facts |= {
             "fingerprint": fingerprint,
@@ -256,12 +255,10 @@ class _EncodeJob:
 
     def _tokenizer(self, work: Path) -> Tokenizer:
         """Trains the tokenizer, or loads the one that a killed process had finished."""
-        # learning may take minutes, so it is done once; the mark is written after both files
-        done = work / "tokenizer.done"
-        with contextlib.suppress(OSError, InputError, DamagedError):
-            tokenizer = load_tokenizer(work)
-            if done.read_text(encoding="utf-8") == tokenizer.fingerprint:
-                return tokenizer
+        # learning may take minutes, so it is done once
+        if (work / TOKENIZER_FILES[-1]).exists():
+            with contextlib.suppress(InputError, DamagedError):
+                return load_tokenizer(work)
         kind = self.settings.kind
         assert kind is not None
         # characters and bytes need no text, only the alphabet
@@ -271,8 +268,9 @@ class _EncodeJob:
             chunks = split_chunks(normalise(self.sources.read(self.data)), self.split)
             texts = self._training_sample(chunks)
         tokenizer = train_tokenizer(kind, texts, self.settings)
-        tokenizer.save(work)
-        write_file(done, tokenizer.fingerprint.encode())
+        files = tokenizer.to_files()
+        for name in TOKENIZER_FILES:
+            write_file(work / name, files[name])
         return tokenizer
 
     def _training_sample(self, chunks: Iterable[SplitChunk]) -> Iterator[str]:

@@ -14,8 +14,6 @@ import hashlib
 import json
 import os
 import random
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -72,7 +70,7 @@ def run_prepare(args: PrepareArgs, say: Callable[[str], None] = lambda _: None) 
         weights = parse_weights(args.weights, names, list(args.sources))
     if args.format not in (None, "datatrove"):
         raise SettingError(f"--format {args.format}: only datatrove needs to be named")
-    tokenizer = None if args.tokenizer_from is None else _read_tokenizer(args.tokenizer_from)
+    tokenizer = None if args.tokenizer_from is None else load_tokenizer(args.tokenizer_from)
     if args.format and tokenizer is None:
         raise SettingError("--format datatrove: name the tokenizer of these ids with --tokenizer")
     if args.tokenizer.kind is not None:
@@ -149,22 +147,6 @@ def _resume_or_plan(args: PrepareArgs, tokenizer: Tokenizer | None) -> PreparePl
     return plan
 
 
-def _read_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a folder (a run, or a prepared one), or of a tokenizer.json alone."""
-    if path.is_dir():
-        return load_tokenizer(path)
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: name a tokenizer.json, a run or a folder of one")
-    config, tokenizer = TOKENIZER_FILES
-    if path.name == tokenizer and (path.parent / config).exists():
-        return load_tokenizer(path.parent)
-    # a tokenizer.json alone: its configuration is optional
-    with tempfile.TemporaryDirectory(prefix="scriven-") as place:
-        shutil.copyfile(path, Path(place) / tokenizer)
-        (Path(place) / config).write_text("{}", encoding="utf-8")
-        return load_tokenizer(Path(place))
-
-
 def _save_tokenizer(
     plan: PreparePlan, args: PrepareArgs, given: Tokenizer | None, say: Callable[[str], None]
 ) -> None:
@@ -173,11 +155,10 @@ def _save_tokenizer(
     if given is None:
         say("learning a tokenizer from a sample")
         given = _learn_tokenizer(plan, args.tokenizer)
-    with tempfile.TemporaryDirectory(prefix="scriven-") as place:
-        given.save(Path(place))
-        # the order matters: the last file says that both are there
-        for name in TOKENIZER_FILES:
-            write_file(args.out / name, (Path(place) / name).read_bytes())
+    # the order matters: the last file says that both are there
+    files = given.to_files()
+    for name in TOKENIZER_FILES:
+        write_file(args.out / name, files[name])
 
 
 def _learn_tokenizer(plan: PreparePlan, settings: TokenizerSettings) -> Tokenizer:

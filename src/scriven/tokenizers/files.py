@@ -20,18 +20,24 @@ FILE_LIMIT = 256 * 1024 * 1024
 """Bytes of tokenizer.json."""
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
+def load_tokenizer(place: Path) -> Tokenizer:
     """The tokenizer of a run folder, or of a folder in the Hugging Face layout.
 
     Byte-level BPE with a pattern we know, and character vocabularies of our own, are understood.
+
+    Args:
+        place: the folder, or its tokenizer.json, which may stand alone.
 
     Raises:
         InputError: a file is missing, or the tokenizer is of a kind we do not know.
         DamagedError: a file is not what a tokenizer writes.
     """
-    path = folder / "tokenizer.json"
+    if not place.exists():
+        raise InputError(f"{place} does not exist: name a run, a folder or a tokenizer.json")
+    path = place / "tokenizer.json" if place.is_dir() else place
     text, plain = _read(path)
-    _, config = _read(folder / "tokenizer_config.json")
+    config_path = path.with_name("tokenizer_config.json")
+    config = _read(config_path)[1] if path != place or config_path.exists() else {}
     model = plain.get("model")
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
         raise InputError(f"{path} holds no BPE vocabulary: only BPE tokenizers can be used")
@@ -53,7 +59,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     # ours, or those of an imported model; a padding token of its own is not needed
     eos = special.get("eos") or (EOS if EOS in ids else None)
     if eos is None:
-        raise InputError(f"{folder / 'tokenizer_config.json'} names no eos_token of {path.name}")
+        raise InputError(f"{config_path} names no eos_token of {path.name}")
     pad = special.get("pad") or (PAD if PAD in ids else eos)
     # 3. the library
     try:

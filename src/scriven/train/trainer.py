@@ -76,7 +76,8 @@ class Trainer:
                 batch = self.next_batch(state)  # (B, T) token ids and targets
                 # 2. the progress through the budget decides sequence length and learning rate
                 splits = sequence_splits(*self.context_lengths, progress)
-                batch = batch.split_sequences(splits)  # (B * splits, T / splits)
+                if splits > 1:
+                    batch = batch.split_sequences(splits)  # (B * splits, T / splits)
                 multiplier = lr_multiplier(self.settings.optim, progress) * state.lr_backoff
                 # 3. forward, backward, clip, update; skipped if the loss is NaN or infinite
                 metrics = self.train_step(batch, self.micro_batch_size * splits, multiplier)
