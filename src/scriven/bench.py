@@ -159,7 +159,8 @@ def _train(sources: Sequence[str], run: BenchRun, common: Sequence[str], quiet: 
 
     The process has its own process group, so that Ctrl-C reaches it once: from here.
     """
-    command = [sys.executable, "-m", "scriven", "train", "--arch", run.arch]
+    # -P: a json.py in the current folder must not be taken for Python's
+    command = [sys.executable, "-P", "-m", "scriven", "train", "--arch", run.arch]
     command += ["--seed", str(run.seed), "--out", str(run.folder), *common]
     command += ["--quiet"] if quiet else []
     command += ["--", *sources]

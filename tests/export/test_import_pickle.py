@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +24,7 @@ from safetensors.torch import load_file
 from scriven.cli import run
 from scriven.errors import InputError
 from scriven.export.targets import hf
-from scriven.import_ import parity, sandbox
+from scriven.import_ import parity, sandbox, seccomp
 from scriven.import_.huggingface import import_folder
 from scriven.import_.sandbox import convert_pickle
 
@@ -128,6 +130,7 @@ def test_what_is_no_table_of_tensors_is_refused(content: Any, words: str, tmp_pa
         convert_pickle(path, tmp_path / "out.safetensors")
 
 
+HEADERS = ["/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "/usr/include/asm/unistd_64.h"]
 TRIALS = {
     "write a file": "open(FOLDER + '/new', 'w').close()",
     "read a file": "open('/etc/passwd').close()",
@@ -144,6 +147,14 @@ LANDLOCKED = {
     "empty a file": "os.truncate(FOLDER + '/third', 0)",
 }
 """What takes no file descriptor, so that only Landlock can forbid it."""
+REFUSED = {
+    "fork": "os.fork() or os._exit(0)",
+    "change permissions": "os.chmod(FOLDER + '/old', 0o777)",
+    "change times": "os.utime(FOLDER + '/old', (0, 0))",
+    "signal itself": "os.kill(os.getpid(), 0)",
+    "find out where it is": "os.stat(FOLDER) and os.getcwd()",
+}
+"""What neither a limit nor Landlock forbids to root, so that only seccomp does."""
 NETWORK = {"stay in the network": "assert os.readlink('/proc/self/ns/net') == NETWORK"}
 
 PROBE = """
@@ -152,8 +163,9 @@ import torch
 from scriven.import_ import sandbox
 FOLDER, NETWORK = sys.argv[1], os.readlink('/proc/self/ns/net') if os.path.exists('/proc') else ''
 if sys.argv[2] != "free":
-    if sys.argv[2] in vars(sandbox):  # a planted bug: a part of the confinement is missing
-        setattr(sandbox, sys.argv[2], lambda: None)
+    for part in sys.argv[2].split("+"):
+        if part in vars(sandbox):  # a planted bug: a part of the confinement is missing
+            setattr(sandbox, part, lambda: None)
     sandbox._warm_up()
     sandbox.confine(1 << 20)
 done = []
@@ -192,7 +204,33 @@ def test_files_can_be_neither_deleted_nor_renamed_nor_made(tmp_path: Path) -> No
     assert managed("confined", tmp_path, LANDLOCKED) == []
     assert sorted(os.listdir(tmp_path)) == ["old", "other", "out", "third"]
     assert (tmp_path / "third").read_text() == "content"
-    assert managed("deny_file_system", tmp_path, LANDLOCKED) == list(LANDLOCKED)
+    assert managed("deny_system_calls", tmp_path, LANDLOCKED) == []  # Landlock alone forbids it
+    assert managed("deny_file_system+deny_system_calls", tmp_path, LANDLOCKED) == list(LANDLOCKED)
+
+
+@pytest.mark.skipif(platform.machine() not in seccomp.NUMBERS, reason="no table for this machine")
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp is part of Linux")
+def test_only_the_system_calls_of_reading_and_writing_are_left(tmp_path: Path) -> None:
+    assert managed("confined", tmp_path, REFUSED | LANDLOCKED | TRIALS) == []
+    assert (tmp_path / "old").stat().st_mtime > 0
+    done = managed("deny_system_calls", tmp_path, REFUSED)
+    assert [name for name in REFUSED if name != "fork"] == [name for name in done if name != "fork"]
+    assert ("fork" in done) == (os.getuid() == 0)  # for others the limit of processes is enough
+
+
+def test_the_table_of_system_calls_is_that_of_this_system() -> None:
+    header = next((path for path in map(Path, HEADERS) if path.is_file()), None)
+    if header is None:
+        pytest.skip("the headers of the kernel are not installed")
+    known = dict(re.findall(r"#define __NR_(\w+) (\d+)", header.read_text()))
+    table = seccomp.NUMBERS["x86_64"][1].split()
+    assert table == [known[name] for name in seccomp.NAMES]
+
+
+@pytest.mark.parametrize("machine", seccomp.NUMBERS)
+def test_each_table_has_a_number_for_each_name(machine: str) -> None:
+    numbers = seccomp.NUMBERS[machine][1].split()
+    assert len(numbers) == len(set(numbers)) == len(seccomp.NAMES)
 
 
 def has_namespaces() -> bool:
@@ -207,12 +245,13 @@ def has_namespaces() -> bool:
 def test_the_process_leaves_the_network(tmp_path: Path) -> None:
     if not has_namespaces():
         pytest.skip("this system has no namespaces for users")
-    assert managed("confined", tmp_path, NETWORK) == []
-    assert managed("leave_network", tmp_path, NETWORK) == list(NETWORK)
+    assert managed("deny_system_calls", tmp_path, NETWORK) == []
+    without = "leave_network+deny_system_calls"
+    assert managed(without, tmp_path, NETWORK) == list(NETWORK)
 
 
 @pytest.mark.skipif(sandbox.landlock_version() < 6, reason="signals are denied from Linux 6.12 on")
 def test_other_processes_cannot_be_signalled(tmp_path: Path) -> None:
     trial = {"signal": "os.kill(os.getppid(), 0)"}
-    assert managed("confined", tmp_path, trial) == []
+    assert managed("deny_system_calls", tmp_path, trial) == []  # seccomp would forbid it too
     assert managed("free", tmp_path, trial) == ["signal"]

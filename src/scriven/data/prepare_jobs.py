@@ -6,6 +6,7 @@ so that a kill loses only one of them: each records how many rows were read, and
 there. The shards do not depend on the number of processes.
 """
 
+import contextlib
 import itertools
 import json
 import multiprocessing
@@ -92,20 +93,18 @@ def run_jobs(
         return
     # 2. a pool of workers; a forked one would inherit locks of threads that it does not have
     context = multiprocessing.get_context("spawn")
-    finished = context.SimpleQueue()  # records, since a job may make many shards
     others = set(multiprocessing.active_children())  # of the program that called us
-    pool = ProcessPoolExecutor(
-        min(processes, len(remaining)), context, _start_worker, (out, finished)
-    )
+    with _importing_nothing_of_the_user():
+        finished = context.SimpleQueue()  # records, since a job may make many shards
+        pool = ProcessPoolExecutor(
+            min(processes, len(remaining)), context, _start_worker, (out, finished)
+        )
     try:
-        # new processes import the main module: the user's script, which would prepare once more
-        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
         try:
-            futures = {pool.submit(_run_in_worker, work) for work in remaining}
+            with _importing_nothing_of_the_user():
+                futures = {pool.submit(_run_in_worker, work) for work in remaining}
         except OSError as error:  # one worker was killed while the next was being started
             raise BrokenProcessPool(str(error)) from error
-        finally:
-            sys.modules["__main__"] = main
         # 3. records as they come; a failed job raises here
         while futures:
             done, futures = wait(futures, timeout=1, return_when=FIRST_COMPLETED)
@@ -123,6 +122,23 @@ def run_jobs(
         for worker in set(multiprocessing.active_children()) - others:
             worker.kill()
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _importing_nothing_of_the_user() -> Iterator[None]:
+    """Processes that start in this block run no file of the user's."""
+    # a new process imports the main module: the user's script, which would prepare once more
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    # and it looks in the current folder first, where a random.py is not Python's
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        del os.environ["PYTHONSAFEPATH"]
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 _in_worker: Callable[[RemainingWork], Iterator[ShardRecord]]

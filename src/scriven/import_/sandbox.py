@@ -7,8 +7,9 @@ and the safetensors file as standard output, and treats what comes back like any
 
 In the child, `weights_only` builds no object but tensors and plain containers, and calls nothing
 that the file names. Should that ever have a hole, the exploit is in a process that cannot open,
-rename or delete a file, open a socket, start a program, grow beyond its memory limit, write more
-than the weights, or run for long. Linux and macOS only; Landlock and namespaces on Linux only.
+rename or delete a file, open a socket, fork, start a program, grow beyond its memory limit, write
+more than the weights, or run for long. Linux and macOS only; Landlock, seccomp and namespaces on
+Linux only.
 """
 
 import contextlib
@@ -29,6 +30,7 @@ from ..errors import InputError, ResourceError
 from ..files import file_size, printable, read_error
 from ..format import format_bytes
 from ..runs.weights import encode
+from .seccomp import PR_SET_NO_NEW_PRIVS, deny_system_calls
 
 TIMEOUT = 1800
 """Seconds that a file may take, waiting for the disk included."""
@@ -43,8 +45,8 @@ only the thread that calls it."""
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 """linux/sched.h; Python has names for them only from 3.12 on."""
-LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF, PR_SET_NO_NEW_PRIVS = 444, 446, 38
-"""Numbers of system calls (the same on every architecture) and of a prctl option."""
+LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF = 444, 446
+"""Numbers of system calls, the same on every architecture."""
 
 NOT_TENSORS = "it is no table of named tensors"
 TOO_LARGE = "it needs more memory than a file of its size should"
@@ -126,7 +128,7 @@ def confine(size: int) -> None:
         "RLIMIT_CPU": CPU_SECONDS + size // 10_000_000,
         "RLIMIT_FSIZE": 4 * size + (1 << 20),
         "RLIMIT_CORE": 0,
-        "RLIMIT_NPROC": 0,  # root is exempt, but has no file descriptor left for a pipe either
+        "RLIMIT_NPROC": 0,  # root is exempt; seccomp forbids it to fork
         "RLIMIT_AS": address_space + 4 * size + SPARE_MEMORY,
         # No further file, socket or folder: each would need a descriptor. 0 rather than the
         # number of open ones, since closing one of those would make room.
@@ -138,6 +140,7 @@ def confine(size: int) -> None:
             continue
         with contextlib.suppress(ValueError, OSError):  # a system that has no such limit
             resource.setrlimit(kind, (most, most))
+    deny_system_calls()
 
 
 def leave_network() -> None:
