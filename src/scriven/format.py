@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 
 ABSENT = "–"
 
@@ -38,6 +39,15 @@ def percent(value: float | None, digits: int = 1) -> str:
 def plural(count: float, noun: str) -> str:
     """3, "step" -> 3 steps."""
     return f"{integer(count)} {noun}" if count == 1 else f"{integer(count)} {noun}s"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Lines of text with aligned columns, as many in each row."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 def heading(name: str) -> str:

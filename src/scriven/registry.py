@@ -8,7 +8,7 @@ import ast
 import importlib
 import importlib.util
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
@@ -71,10 +71,15 @@ def module(
     # 2. a file of the package
     known = names(package, exclude)
     if name not in known:
-        near = get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise InputError(f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}")
+        raise InputError(f"unknown {kind} {name!r}: {did_you_mean(name, known)}")
     return importlib.import_module(f"{package}.{name}")
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """The end of an error on an unknown name: the nearest known one, and the first twenty."""
+    near = get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{hint}known are {', '.join(known[:20])}"
 
 
 def installed_version(package: str) -> str | None:

@@ -17,34 +17,27 @@ METRIC = '''
 """The greatest difference."""
 import numpy as np
 from scriven.evaluate.bootstrap import Statistic
-from scriven.evaluate.metrics.base import row_statistic
-
-SCORES = ("numbers",)
-ORDER = 9
+from scriven.evaluate.metrics.base import Metric, row_statistic
 
 
-def statistic(truth, predicted):
+def max_error(truth, predicted):
     errors = np.abs(truth - predicted)
     return row_statistic(len(errors), lambda drawn: ((drawn > 0) * errors).max(1))
+
+
+METRICS = {"max_error": Metric(("numbers",), 9, max_error)}
 '''
 
 BASELINE = '''
 """The last label."""
+from scriven.evaluate.baselines.base import FittedBaseline
+
 TASKS = ("classify",)
 
 
-class Last:
-    note = "the last one"
-
-    def __init__(self, label):
-        self.label = label
-
-    def __call__(self, rows):
-        return [self.label for _ in rows]
-
-
 def fit(rows):
-    return Last(list(rows)[-1]["label"])
+    label = list(rows)[-1]["label"]
+    return FittedBaseline("the last one", lambda rows: [label] * len(rows))
 '''
 
 
@@ -75,8 +68,10 @@ def test_what_a_test_added_is_gone_afterwards() -> None:
 @pytest.mark.parametrize("name", registry.names("scriven.evaluate.metrics"))
 def test_every_metric_names_what_it_scores(name: str) -> None:
     module: Any = registry.module("scriven.evaluate.metrics", name)
-    assert set(module.SCORES) <= set(KINDS)
-    assert module.ORDER >= 1
+    assert module.METRICS
+    for metric in module.METRICS.values():
+        assert set(metric.kinds) <= set(KINDS)
+        assert metric.order >= 1
     assert module.__doc__
 
 

@@ -11,9 +11,8 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from scriven.errors import InputError
 from scriven.evaluate.bootstrap import ScoreWithCI, draws, paired_difference
-from scriven.evaluate.metrics.base import UNKNOWN, LabelPairs, compute_metrics
-from scriven.evaluate.metrics.macro_f1 import macro_f1
-from scriven.evaluate.metrics.matthews import matthews
+from scriven.evaluate.metrics.base import UNKNOWN, compute_metrics
+from scriven.evaluate.metrics.classification import LabelPairs, macro_f1, matthews
 
 
 def score_labels(truth: Any, predicted: Any) -> list[ScoreWithCI]:

@@ -11,8 +11,8 @@ from scipy import stats
 
 from scriven.errors import InputError
 from scriven.evaluate.bootstrap import ScoreWithCI, draws
-from scriven.evaluate.metrics import mean_squared_error, pearson, spearman
 from scriven.evaluate.metrics.base import compute_metrics
+from scriven.evaluate.metrics.regression import METRICS
 
 
 def score_numbers(truth: Any, predicted: Any) -> list[ScoreWithCI]:
@@ -49,8 +49,8 @@ def test_every_resample_is_scored_as_scipy_scores_those_rows(places: int) -> Non
     order = np.argsort(truth)
     truth, predicted = truth[order], predicted[order]
     drawn = next(draws(np.ones(40, np.int64)))[:100]
-    metrics = (pearson, spearman, mean_squared_error)
-    found = np.stack([each.statistic(truth, predicted).score(drawn) for each in metrics], axis=1)
+    statistics = [metric.statistic(truth, predicted) for metric in METRICS.values()]
+    found = np.stack([each.score(drawn) for each in statistics], axis=1)
     for scores, numbers in zip(found, drawn.astype(int), strict=True):
         again = np.repeat(truth, numbers), np.repeat(predicted, numbers)
         assert scores.tolist() == pytest.approx(theirs(*again), abs=1e-11)

@@ -101,12 +101,6 @@ def open_model(run: str, arch: str | None, dtype: str | None = None) -> "Model":
     return model
 
 
-def table(rows: list[tuple[str, str]]) -> str:
-    """Aligns two columns of text."""
-    width = max((len(left) for left, _ in rows), default=0)
-    return "\n".join(f"{left:<{width}}  {right}".rstrip() for left, right in rows)
-
-
 def for_terminal(text: str) -> str:
     """Generated text, without control characters where standard output is a terminal."""
     from ..format import replace_control_characters

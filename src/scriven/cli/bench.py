@@ -5,7 +5,8 @@ import sys
 from typing import Any
 
 from ..config import SECTIONS
-from .base import Json, Quiet, Settings, Size, emit, table
+from ..format import table
+from .base import Json, Quiet, Settings, Size, emit
 
 DEFAULTS = ("budget", "size", *SECTIONS)
 """What scriven.toml and SCRIVEN_* variables may set of this command."""

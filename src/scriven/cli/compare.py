@@ -29,8 +29,6 @@ def compare(
     from ..report.compare import compare as compare_runs
 
     comparison = compare_runs(runs, fold_seeds=fold_seeds)
-    if markdown:
-        emit(comparison.data(), comparison.markdown().rstrip("\n"), json)
-        return
     width = shutil.get_terminal_size((100, 24)).columns
-    emit(comparison.data(), comparison.text(width, bold=sys.stdout.isatty()), json)
+    text = comparison.text(width, bold=sys.stdout.isatty())
+    emit(comparison.data(), comparison.markdown().rstrip("\n") if markdown else text, json)

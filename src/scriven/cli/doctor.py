@@ -1,6 +1,8 @@
 """`scriven doctor`: checks this machine, its packages and its arithmetic."""
 
-from .base import Json, emit, table
+from ..errors import ResourceError
+from ..format import table
+from .base import Json, emit
 
 
 def doctor(*, json: Json = False) -> None:
@@ -11,8 +13,6 @@ def doctor(*, json: Json = False) -> None:
     rows = [(name.replace("_", " "), str(value)) for name, value in data.items()]
     emit(data, table(rows), json)
     if data["self_test"] != "passed":
-        from ..errors import ResourceError
-
         raise ResourceError(
             "the results of this device differ from those of the CPU: use --runtime.device=cpu"
         )

@@ -3,7 +3,8 @@ fine-tuned model's task on a table."""
 
 from typing import Any
 
-from .base import Beams, Json, LengthPenalty, Run, Settings, UserArch, emit, note, open_model, table
+from ..format import table
+from .base import Beams, Json, LengthPenalty, Run, Settings, UserArch, emit, note, open_model
 from .finetune import scores_table
 
 DEFAULTS = ("data",)

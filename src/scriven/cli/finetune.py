@@ -5,7 +5,8 @@ import time
 from typing import Any
 
 from ..errors import SettingError
-from .base import Json, Quiet, Run, Seed, Settings, UserArch, emit, table
+from ..format import table
+from .base import Json, Quiet, Run, Seed, Settings, UserArch, emit
 
 BEGAN = time.monotonic()
 """A wall-clock budget counts from here."""

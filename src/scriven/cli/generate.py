@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
+from ..format import table
 from ..generate.sampling import check_beams
 from .base import (
     Json,
@@ -17,7 +18,6 @@ from .base import (
     note,
     open_model,
     sampling_flags,
-    table,
 )
 
 if TYPE_CHECKING:

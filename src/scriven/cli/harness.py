@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from ..format import table
 from .base import Json, Run, UserArch, emit, note, open_model
 
 
@@ -44,22 +45,13 @@ def _table(results: dict[str, Any]) -> str:
     lines = [("task", "metric", "score", "chance", "rows")]
     for name, task in [*results["tasks"].items(), *results["groups"].items()]:
         for metric, score in task["metrics"].items():
-            lines.append((name, metric, _score(**score), _plain(task.get("chance")), _rows(task)))
+            value, stderr = _plain(score["value"]), score["stderr"]
+            value += f" ± {stderr:.4f}" if stderr is not None else ""
+            rows = f"{task['rows']:,}" if "rows" in task else ""
+            lines.append((name, metric, value, _plain(task.get("chance")), rows))
             name = ""  # only the first line of a task shows its name
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
-
-
-def _score(value: float | None, stderr: float | None) -> str:
-    return _plain(value) + (f" ± {stderr:.4f}" if stderr is not None else "")
+    return table(lines)
 
 
 def _plain(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def _rows(task: dict[str, Any]) -> str:
-    return f"{task['rows']:,}" if "rows" in task else ""

@@ -4,7 +4,8 @@ import shlex
 from pathlib import Path
 
 from ..errors import SettingError
-from .base import Json, emit, note, table
+from ..format import table
+from .base import Json, emit, note
 
 
 def import_(

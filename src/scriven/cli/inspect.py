@@ -1,7 +1,7 @@
 """`scriven inspect`: counts the parameters, FLOPs and memory of a run or a preset."""
 
-from ..format import format_bytes
-from .base import Json, Settings, emit, table
+from ..format import format_bytes, table
+from .base import Json, Settings, emit
 
 
 def inspect(

@@ -3,8 +3,8 @@
 from typing import Any
 
 from ..config import SECTIONS
-from ..format import format_bytes, rough_duration, si
-from .base import Settings, emit, table
+from ..format import format_bytes, rough_duration, si, table
+from .base import Settings, emit
 
 DEFAULTS = ("arch", "budget", "size", *SECTIONS)
 """What scriven.toml and SCRIVEN_* variables may set of this command."""

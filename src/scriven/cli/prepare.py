@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from .base import Json, Quiet, Settings, emit, table
+from ..format import table
+from .base import Json, Quiet, Settings, emit
 
 DEFAULTS = ("seed", "data", "tokenizer")
 """What scriven.toml and SCRIVEN_* variables may set of this command."""

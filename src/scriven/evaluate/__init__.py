@@ -1,1 +1,0 @@
-"""Evaluation: loss over every token, metrics with intervals, baselines, lm-evaluation-harness."""

@@ -1,11 +1,8 @@
 """The percentile bootstrap (Efron & Tibshirani 1993, chapter 13): a metric and its 95 % interval.
 
-The rows are resampled 1,000 times, as many as there are, with replacement; the metric of each
-resample is computed, and the middle 95 % of these values are the interval. A metric only needs to
-know how often each row was drawn, and equal rows are counted together, so a metric with few kinds
-of rows (right or wrong, pairs of labels) is cheap however many rows there are.
-
-The resamples depend on the seed and on the number of rows of each kind alone. Knows no metric.
+The rows are resampled with replacement 1,000 times; the interval holds the middle 95 % of what the
+metric of a resample is. A metric only needs to know how often each row was drawn, and equal rows
+are counted together, so few kinds of rows (right or wrong, pairs of labels) are cheap.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -104,14 +101,9 @@ def _interval(name: str, one: Statistic, scores: list[Floats]) -> ScoreWithCI:
 
 
 def draws(counts: Ids, seed: int = SEED) -> Iterator[Floats]:
-    """How often each kind of row is drawn, a few resamples at a time.
+    """How often each kind of row is drawn, a few resamples at a time; `RESAMPLES` in all.
 
-    Args:
-        counts: (k,) how many rows there are of each kind; all above 0.
-
-    Yields:
-        (r, k) whole numbers, each row of which adds up to the number of rows. All the r together
-        are `RESAMPLES`.
+    counts: (k,) how many rows there are of each kind; all above 0. Yields (r, k).
     """
     kinds, rows = len(counts), int(counts.sum())
     assert kinds and counts.min() > 0
@@ -162,9 +154,7 @@ def paired_difference(
 
     Two overlapping intervals prove nothing, since hard rows are hard for both models. So each
     row's difference is resampled (Koehn 2004, Statistical Significance Tests, section 4).
-
-    Args:
-        a, b: (n,) whether each row was right, or any score per row, in the same order of rows.
+    a, b: (n,) whether each row was right, or any score per row, in the same order of rows.
 
     Raises:
         InputError: there are no rows.

@@ -1,8 +1,4 @@
-"""EleutherAI's lm-evaluation-harness with a model of Scriven (an extra of its own).
-
-lm_eval needs three functions of a model: the log-likelihood of continuations, that of whole texts,
-and generation. They are here; task files are read in `harness_tasks.py`.
-"""
+"""EleutherAI's lm-evaluation-harness with a model of Scriven (an extra of its own)."""
 
 import contextlib
 import io
@@ -32,9 +28,7 @@ MAX_NEW_TOKENS = 256
 RESAMPLES = 1000
 """Bootstrap resamples for the standard errors that have no closed form."""
 
-_TASK_ERRORS = (
-    ValueError, TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError,
-)  # fmt: skip
+_TASK_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ZeroDivisionError)
 """What lm_eval raises on a row that does not suit its task."""
 
 
@@ -85,7 +79,14 @@ def harness(
             results = evaluate(model, loaded, limit=limit, bootstrap_iters=RESAMPLES)
         except _TASK_ERRORS as error:
             raise unusable(", ".join(loaded["tasks"]), error) from error
-        by_task = {name: _scores(name, one, results) for name, one in loaded["tasks"].items()}
+        by_task = {
+            name: {
+                "rows": results["n-samples"][name]["effective"],
+                "chance": _chance(one, results["samples"][name]),
+                "metrics": _metrics(results["results"][name]),
+            }
+            for name, one in loaded["tasks"].items()
+        }
     groups = {name: {"metrics": _metrics(each)} for name, each in results.get("groups", {}).items()}
     return {
         "tasks": by_task,
@@ -197,15 +198,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _scores(name: str, task: Any, results: Mapping[str, Any]) -> dict[str, Any]:
-    """What lm_eval reports of one task, in our form."""
-    return {
-        "rows": results["n-samples"][name]["effective"],
-        "chance": _chance(task, results["samples"][name]),
-        "metrics": _metrics(results["results"][name]),
-    }
 
 
 def _metrics(results: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:

@@ -8,11 +8,11 @@ run in Jinja's sandbox. Knows no model.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MissingExtra
+from ..registry import did_you_mean
 
 READERS = ("json", "csv", "text", "parquet")
 """Readers of the package `datasets` for local files; the others unpickle or download."""
@@ -99,10 +99,8 @@ def load_tasks(folder: Path, names: Sequence[str], work: Path) -> dict[str, Any]
     selected = list(names) or manager.all_subtasks or manager.all_groups
     for name in selected:
         if name not in manager.all_tasks:
-            near = get_close_matches(name, manager.all_tasks, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            known = ", ".join(manager.all_tasks[:20])
-            raise InputError(f"{folder} holds no task {name!r}: {hint}known are {known}")
+            hint = did_you_mean(name, manager.all_tasks)
+            raise InputError(f"{folder} holds no task {name!r}: {hint}")
     try:
         loaded: dict[str, Any] = manager.load(selected)
     except Exception as error:  # whatever is wrong with a task, lm_eval raises anything

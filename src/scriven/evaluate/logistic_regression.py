@@ -97,11 +97,8 @@ def fit_logistic_regression(
 ) -> LogisticRegression:
     """The minimum of the summed negative log-likelihood plus l2 / 2 · the squared weights.
 
-    Args:
-        matrix: (n, f), of the dtype of `start`.
-        labels: (n,) int64, the right label of each row.
-        start: initial parameters; the minimum is the same from anywhere.
-        tolerance: largest gradient, per row, at the minimum.
+    matrix: (n, f), of the dtype of `start`. labels: (n,) int64. tolerance: largest gradient, per
+    row, at the minimum, which is the same from any `start`.
     """
     transposed = matrix.transpose()
     weight, bias = start.weight.clone().requires_grad_(), start.bias.clone().requires_grad_()

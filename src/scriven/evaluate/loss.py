@@ -1,7 +1,4 @@
-"""Loss, accuracy and bits per byte over a whole text: every token is predicted exactly once.
-
-`evaluate_loss` gives the means, `token_nll` the loss of each token along the beginning of a text.
-"""
+"""Loss, accuracy and bits per byte over a whole text: every token is predicted exactly once."""
 
 import copy
 import math
@@ -46,19 +43,16 @@ class Score:
 
     @property
     def selection_value(self) -> float:
-        """The best weights have the least of it: the loss, or the error rate with the loss as tie
-        breaker.
-
-        A classifier that overfits becomes confident in its mistakes, so its loss rises while its
-        accuracy still improves.
-        """
+        """The best weights have the least of it: the loss, or the error rate and then the loss."""
         if not self.by_accuracy or not math.isfinite(self.loss):
             return self.loss
+        # a classifier that overfits becomes confident in its mistakes, so its loss rises while its
+        # accuracy still improves
         return 1 - self.accuracy + 1e-6 * min(self.loss, 1e3)
 
     @property
     def perplexity(self) -> float:
-        """exp(loss)."""
+        """exp(loss), where the exponential does not overflow."""
         return math.exp(min(self.loss, 700.0))
 
 
@@ -89,7 +83,8 @@ def evaluate_loss(
     """
     # sums over targets, divided once at the end: how the text is cut into batches does not matter
     loss = correct = seen = 0.0
-    means = dict.fromkeys(metrics or {}, 0.0)
+    metrics = metrics or {}
+    sums = [0.0] * len(metrics)
     training = task.training
     task.eval()
     state: Cache | None = None
@@ -101,15 +96,15 @@ def evaluate_loss(
                 if batch.reset_state:  # its rows do not continue those of the batch before
                     state = task.backbone.recurrent_state(batch.tokens.size(0), memory)
                 if metrics:
-                    _add(means, metrics, task, batch, state)
+                    found = _metric_sums(metrics, task, batch, state)
+                    sums = [total + each for total, each in zip(sums, found, strict=True)]
                 output = task(batch, state)
             loss += float(output.loss)
             correct += int(output.correct)
             seen += int(output.tokens)
     finally:  # back to dropout and the like, where the model was in training
         task.train(training)
-    loss, correct, seen, *totals = dist.all_reduce([loss, correct, seen, *means.values()])
-    means = dict(zip(means, totals, strict=True))
+    loss, correct, seen, *sums = dist.all_reduce([loss, correct, seen, *sums])
     if not seen:
         raise ValueError("no tokens to evaluate")
     return Score(
@@ -117,7 +112,7 @@ def evaluate_loss(
         accuracy=correct / seen,
         tokens=int(seen),
         bits_per_byte=loss / math.log(2) / max(1, text_bytes),
-        metrics={name: total / seen for name, total in means.items()},
+        metrics={name: total / seen for name, total in zip(metrics, sums, strict=True)},
         by_accuracy=task.selection_metric == "accuracy",
     )
 
@@ -160,25 +155,18 @@ def scored_bytes(task: BaseTask, shard: TokenFile, tokenizer: Tokenizer, size: i
     return rows.target_bytes(tokenizer, task.backbone.config.context_length)
 
 
-def _add(
-    means: dict[str, float],
-    metrics: Mapping[str, Metric],
-    task: BaseTask,
-    batch: Batch,
-    state: Cache | None,
-) -> None:
-    """Adds one batch to the sums of the user's metrics."""
+def _metric_sums(
+    metrics: Mapping[str, Metric], task: BaseTask, batch: Batch, state: Cache | None
+) -> list[float]:
+    """Each of the user's metrics, summed over the targets of one batch."""
     # a copy, since reading changes the state, and the loss of this batch is computed after this
     logits = task.logits(task.hidden(batch, copy.deepcopy(state))).flatten(0, 1)  # (B · T, V)
     targets = batch.targets.flatten()  # (B · T,)
-    counted = targets != IGNORE_INDEX
+    counted = targets != IGNORE_INDEX  # a user's function knows nothing of it
     count = int(counted.sum())
-    if count < len(targets):  # a user's function knows nothing of IGNORE_INDEX
+    if count < len(targets):
         logits, targets = logits[counted], targets[counted]
-    if not count:
-        return
-    for name, metric in metrics.items():
-        means[name] += float(metric(logits, targets)) * count
+    return [count and count * float(metric(logits, targets)) for metric in metrics.values()]
 
 
 def token_nll(

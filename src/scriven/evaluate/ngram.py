@@ -58,7 +58,7 @@ class GramLevel:
 
 @dataclass(frozen=True)
 class NGram:
-    """Counts of a training text, from `NGram.fit`."""
+    """Counts of a training text."""
 
     order: int
     vocab_size: int
@@ -70,15 +70,10 @@ class NGram:
     def fit(cls, tokens: npt.NDArray[np.integer], *, vocab_size: int, order: int = 5) -> Self:
         """Counts the grams of 1 to `order` tokens in the last `MAX_TOKENS` tokens.
 
-        Args:
-            tokens: (n,) token ids, each below `vocab_size`.
-            vocab_size: number of different ids.
-            order: longest gram, so `order - 1` tokens of history.
+        tokens: (n,) ids, each below `vocab_size`.
         """
-        assert order >= 1, order
-        assert vocab_size >= 1, vocab_size
-        tokens = tokens[-MAX_TOKENS:]
-        ids = _checked(tokens, vocab_size)
+        assert order >= 1 and vocab_size >= 1, (order, vocab_size)
+        ids = _checked(tokens[-MAX_TOKENS:], vocab_size)
         names = np.zeros(len(ids) + 1, dtype=np.int64)  # the empty gram, before each token
         levels: list[GramLevel] = []
         below = 1  # grams one level down
@@ -138,9 +133,7 @@ class NGram:
         tokens: npt.NDArray[np.integer],
         first_context: npt.NDArray[np.integer] | None = None,
     ) -> float:
-        """Mean negative log-likelihood in nats over every one of the tokens.
-
-        Args and meaning as `probabilities`.
+        """Mean negative log-likelihood in nats over every token; arguments as `probabilities`.
 
         Raises:
             InputError: there are no tokens to score.

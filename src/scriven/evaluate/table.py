@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
 from ..generate.predict import Prediction
 from ..tasks.shared.columns import Row
 from ..tasks.shared.supervised import SupervisedTask
 from .baselines.base import baselines_for, fit
-from .bootstrap import ScoreWithCI, bootstrap, proportion
+from .bootstrap import ScoreWithCI, bootstrap, check_rows, proportion
 from .metrics.base import KINDS, compute_metrics
 
 MAX_CONFUSION_LABELS = 30
@@ -35,26 +34,23 @@ def evaluate_rows(
     train: Sequence[Row] = (),
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The scores of a model on a table with right answers, beside baselines.
+    """The scores of a model on rows with right answers, beside baselines fitted to `train`.
 
     Args:
         name: of the task.
-        rows: with the right answers.
         answers: of the model, one for each row.
         label_info: what fine-tuning recorded of the labels or scores.
-        train: the training rows, to which the baselines are fitted; without any there are none.
         notes: what the user should know of these rows.
 
     Returns:
         `task`, `rows`, `scores`, `cut` (rows longer than the context), `baseline` and `notes`.
     """
-    baselines = baseline_scores(name, task, train, rows, label_info) if train else {}
     return {
         "task": name,
         "rows": len(rows),
         "scores": score_rows(task, rows, answers, label_info),
         "cut": sum(answer.cut > 0 for answer in answers),
-        "baseline": baselines,
+        "baseline": baseline_scores(name, task, train, rows, label_info) if train else {},
         "notes": list(notes),
     }
 
@@ -65,12 +61,7 @@ def score_rows(
     answers: Sequence[Prediction],
     label_info: Mapping[str, Any],
 ) -> Scores:
-    """The metrics of a task.
-
-    Args:
-        rows: with the right answers.
-        answers: of the model, one for each row.
-        label_info: what the task's `survey` returned: the names of the labels.
+    """The metrics of a task; arguments as `evaluate_rows`.
 
     Raises:
         InputError: there are no rows. MissingExtra: sacrebleu is not installed.
@@ -108,11 +99,7 @@ def baseline_scores(
     rows: Sequence[Row],
     label_info: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What each trivial baseline for a task reaches on rows, fitted to training rows.
-
-    Returns:
-        By the baseline's name: `note`, what was chosen by fitting, and its `scores`.
-    """
+    """Baseline -> its `note` (what was chosen by fitting) and `scores` on rows."""
     scores = {}
     for baseline in baselines_for(name):
         fitted = fit(baseline, train)
@@ -145,8 +132,7 @@ def _metrics(
     predicted: Sequence[Any],
     label_info: Mapping[str, Any],
 ) -> Scores:
-    if not rows:
-        raise InputError("there are no rows to score: give at least one")
+    check_rows(len(rows))
     if task.ANSWER_TYPE not in KINDS:  # a conversation has no reference answer
         return {}
     truth = [task.gold_answer(row) for row in rows]
@@ -159,8 +145,7 @@ def _metrics(
 
 
 def _to_dict(scores: Sequence[ScoreWithCI]) -> Scores:
-    by_name = {}
-    for score in scores:
-        plain = score.to_dict()
-        by_name[str(plain.pop("name"))] = plain
-    return by_name
+    return {
+        score.name: {key: value for key, value in score.to_dict().items() if key != "name"}
+        for score in scores
+    }

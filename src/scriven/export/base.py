@@ -1,10 +1,9 @@
 """`ExportTarget`, the base class of every target, and a run as targets see it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -88,11 +87,7 @@ class ExportTarget(ABC):
 
     @abstractmethod
     def write(self, loaded: Loaded, folder: Path, dtype: str) -> None:
-        """Writes the files into an empty folder.
-
-        Raises:
-            MissingExtra: a package that writes them is not installed.
-        """
+        """Writes the files into an empty folder; MissingExtra where that takes a package."""
 
     @abstractmethod
     def run_probe(self, folder: Path, probe: ParityProbe) -> ProbeAnswer:
@@ -103,14 +98,9 @@ class ExportTarget(ABC):
         """Markdown that shows how to load the files."""
 
     def choose_dtype(self, name: str, dtype: str | None) -> str:
-        """The dtype to write.
-
-        Raises:
-            SettingError: this target has no such dtype; the text lists those it has.
-        """
-        chosen = (
-            self.DTYPES[0] if dtype is None else DTYPE_ALIASES.get(dtype.lower(), dtype.lower())
-        )
+        """The dtype to write; SettingError where this target does not have it."""
+        asked = (dtype or self.DTYPES[0]).lower()
+        chosen = DTYPE_ALIASES.get(asked, asked)
         if chosen not in self.DTYPES:
             raise SettingError(
                 f"--dtype={dtype}: {name} can be written as {', '.join(self.DTYPES)}"
@@ -118,39 +108,34 @@ class ExportTarget(ABC):
         return chosen
 
 
-@dataclass(frozen=True)
-class HFModel:
-    """A run as the Hugging Face model that it equals; most formats are made from it."""
-
-    config: Mapping[str, Any]
-    """Content of config.json."""
-    weights: Mapping[str, Tensor]
-
-    @property
-    def class_name(self) -> str:
-        """The class in transformers, such as `LlamaForCausalLM`."""
-        return str(self.config["architectures"][0])
-
-
-def architecture_module(loaded: Loaded) -> ModuleType:
-    """The file of the run's architecture."""
-    return registry.module("scriven.models", loaded.architecture)
-
-
 def hf_config(loaded: Loaded) -> Mapping[str, Any] | None:
-    """The config of the equal Hugging Face model, None where transformers has none."""
-    record, model = loaded.metadata, loaded.task.backbone.config
-    module = architecture_module(loaded)
+    """config.json of the equal Hugging Face model, None where transformers has none."""
+    module = registry.module("scriven.models", loaded.architecture)
+    model, record = loaded.task.backbone.config, loaded.metadata
     return hf_config_of(module, model, record["task"], record.get("finetune"))
 
 
-def hf_model(loaded: Loaded) -> HFModel:
-    """The equal Hugging Face model; only where `hf_config` gives something."""
-    config = hf_config(loaded)
-    assert config is not None, "refuse() comes first"
-    model = loaded.task.backbone.config
-    weights, task = loaded.task.state_dict(), loaded.metadata["task"]
-    return HFModel(config, to_hf_weights(architecture_module(loaded), model, weights, task))
+def hf_weights(loaded: Loaded) -> Mapping[str, Tensor]:
+    """The weights of the equal Hugging Face model; only where `hf_config` gives something."""
+    module = registry.module("scriven.models", loaded.architecture)
+    model, task = loaded.task.backbone.config, loaded.metadata["task"]
+    return to_hf_weights(module, model, loaded.task.state_dict(), task)
+
+
+def copy_files(names: Sequence[str], source: Path, folder: Path) -> None:
+    """Copies the files that are there."""
+    for name in names:
+        if (source / name).is_file():
+            (folder / name).write_bytes((source / name).read_bytes())
+
+
+def encode_with_tokenizers(folder: Path, texts: Sequence[str]) -> tuple[Any, list[list[int]]]:
+    """(tokenizer, token ids of each text) by the package `tokenizers` from tokenizer.json."""
+    import tokenizers
+
+    backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    backend.encode_special_tokens = True
+    return backend, [backend.encode(text, add_special_tokens=False).ids for text in texts]
 
 
 def probe_task(loaded: Loaded) -> str | None:
@@ -177,14 +162,20 @@ def example_prompt(loaded: Loaded) -> str:
     return "It was"
 
 
-def refuse_labels(loaded: Loaded, program: str) -> str | None:
-    """Why a program that only writes text cannot take this run, if the run gives labels."""
-    if not isinstance(loaded.task, SequenceClassification):
-        return None
-    return (
-        f"{program} writes texts, and a model for {loaded.metadata['task']} gives labels or "
-        "scores: use --to hf or --to onnx"
-    )
+def why_no_text(loaded: Loaded, program: str, classes: Collection[str]) -> str | None:
+    """Why a program that generates text with these classes of transformers cannot take a run."""
+    if isinstance(loaded.task, SequenceClassification):
+        return (
+            f"{program} writes texts, and a model for {loaded.metadata['task']} gives labels or "
+            "scores: use --to hf or --to onnx"
+        )
+    config = hf_config(loaded)
+    if config is None:
+        return why_no_hf_model(loaded, program)
+    name = config["architectures"][0]
+    if name not in classes:
+        return f"{program} generates text with {', '.join(classes)}, not with {name}"
+    return None
 
 
 def why_no_hf_model(loaded: Loaded, program: str) -> str:

@@ -1,10 +1,12 @@
-"""`scriven export`: a run written for another program, checked there, and only then named."""
+"""`scriven export`: a run written for another program, checked there, and only then named.
+
+One file of `targets/` holds one target; `parity_check` probes run and program alike.
+"""
 
 import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from .. import __version__, registry
 from ..errors import InputError, SettingError
 from ..files import new_folder, printable
+from ..format import table
 from ..runs.folder import find_run
 from ..runs.load import Loaded, load_run
 from ..runs.model_card import model_card, read_loss_curve
@@ -69,7 +72,7 @@ def export(
         # 2. write it, 3. run the program on it, 4. compare, and give up what differs
         target.write(loaded, folder, chosen)
         report, note = _check(loaded, target, to, chosen, folder)
-        tell(str(note) if report is None else report.table())
+        tell(str(note) if report is None else table(report.rows()))
         if report is not None and report.problem is not None:
             raise CheckFailed(
                 f"{name} of {loaded.folder.name} was removed: in {report.runtime} {report.problem}"
@@ -92,15 +95,9 @@ def targets() -> list[str]:
 
 
 def open_target(to: str) -> tuple[str, ExportTarget]:
-    """A target and its name, by its name or by the path of a user's file.
-
-    Raises:
-        SettingError: no such target; the text lists those there are.
-    """
+    """A target and its name, by its name or by the path of a user's file."""
     if not to.endswith(".py") and to not in targets():
-        near = get_close_matches(to, targets(), 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise SettingError(f"--to={to}: {hint}known are {', '.join(targets())}")
+        raise SettingError(f"--to={to}: {registry.did_you_mean(to, targets())}")
     target: ExportTarget = registry.module("scriven.export.targets", to).Target()
     return Path(to).stem, target
 
@@ -157,12 +154,8 @@ def export_card(
 ) -> str:
     """README.md of an export: the run's own card with another `library_name` and `## Use`.
 
-    Args:
-        readme: the run's own card.
-        library: Hugging Face's name of the program.
-        dtype: data type of the weights.
-        usage: Markdown that shows how to load them.
-        rows: the comparison, or None where there was none.
+    library: Hugging Face's name of the program. usage: Markdown that shows how to load the weights.
+    rows: the comparison, or None where there was none.
     """
     match = _FRONT_MATTER.match(readme)
     front, body = (match[1], readme[match.end() :]) if match else ("", readme)

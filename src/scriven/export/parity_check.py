@@ -1,9 +1,5 @@
 """Whether another program computes what a run does: token ids, logits and greedy text.
 
-    make_probe        inputs that a run and a program both get
-    run_probe         the program's outputs, from a process of its own
-    compare_outputs   both outputs side by side, as a `ParityReport`
-
 Other programs print what they like, start threads, and may end the process on a file they dislike.
 So they run in a child process, which answers through files in a folder that the parent made:
 
@@ -98,32 +94,21 @@ class ParityReport:
     def rows(self) -> list[tuple[str, str]]:
         """(name, value) of each figure, for a person."""
         limit = "quantised: no bound" if self.bound is None else f"at most {self.bound:.2g} may be"
+        difference = f"largest difference {self.logit_difference:.2g}"
         rows = [
             ("checked in", self.runtime),
             ("token ids", f"{self.texts_equal} of {self.texts} texts equal"),
-            (
-                "logits",
-                f"largest difference {self.logit_difference:.2g} ({limit}), "
-                f"spread {self.logit_scale:.2g}",
-            ),
+            ("logits", f"{difference} ({limit}), spread {self.logit_scale:.2g}"),
         ]
         if self.greedy_tokens:
             text = f"{self.greedy_equal} of {self.greedy_tokens} tokens equal"
             if self.greedy_equal < self.greedy_tokens:
-                others = (
-                    "the others near-ties"
-                    if not self.unexplained
-                    else f"{self.unexplained} of the others far from a tie"
-                )
+                others = "the others near-ties"
+                if self.unexplained:
+                    others = f"{self.unexplained} of the others far from a tie"
                 text += f" ({self.greedy_equal / self.greedy_tokens:.1%}), {others}"
             rows.append(("greedy text", text))
         return rows
-
-    def table(self) -> str:
-        """The rows with aligned columns."""
-        rows = self.rows()
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
     def to_dict(self) -> dict[str, Any]:
         """All figures for a program, and whether they passed."""
@@ -168,19 +153,15 @@ def run_probe(target: str, folder: Path, probe: ParityProbe) -> ProbeAnswer:
     with tempfile.TemporaryDirectory() as work:
         _run_child(target, "run_probe", folder, Path(work), dataclasses.asdict(probe))
         answer = json.loads((Path(work) / "answer.json").read_text())
-        logits = []
-        for number, shape in enumerate(answer.pop("shapes")):
-            flat = np.fromfile(Path(work) / f"{number}.f32", dtype=np.float32)
-            logits.append(flat.reshape(shape))
+        logits = [
+            np.fromfile(Path(work) / f"{number}.f32", dtype=np.float32).reshape(shape)
+            for number, shape in enumerate(answer.pop("shapes"))
+        ]
         return ProbeAnswer(logits=logits, **answer)
 
 
 def call_in_child(target: str, method: str, folder: Path, request: dict[str, Any]) -> None:
-    """Runs `method(folder, request)` of a target, for the files that it writes.
-
-    Raises:
-        CheckFailed: it ended with an error.
-    """
+    """Runs `method(folder, request)` of a target for its files; CheckFailed if that ends badly."""
     with tempfile.TemporaryDirectory() as work:
         _run_child(target, method, folder, Path(work), request)
 

@@ -7,7 +7,7 @@ to all of them.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Self
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..logistic_regression import LogisticRegression, SparseMatrix, fit_logistic_regression
 from ..tfidf import idf, word_tokenize
-from .base import Answer, Row, reservoir_sample
+from .base import Answer, FittedBaseline, Row, reservoir_sample
 
 TASKS = ("classify", "entail")
 
@@ -37,29 +37,7 @@ OVERLAP_STEPS = 10
 """Steps in which the fraction of common words is seen."""
 
 
-@dataclass(frozen=True)
-class BagOfWords:
-    """Answers with the likeliest label."""
-
-    features: "Features"
-    labels: tuple[str, ...]
-    regression: LogisticRegression
-    penalty: float
-
-    @property
-    def note(self) -> str:
-        return f"{len(self.features):,} words and pairs, L2 {self.penalty:g}"
-
-    def __call__(self, rows: Iterable[Row]) -> list[Answer]:
-        answers: list[Answer] = []
-        source = iter(rows)
-        while batch := list(islice(source, BATCH)):
-            ids = self.regression.logits(self.features.matrix(batch)).argmax(1)  # (n,)
-            answers += [self.labels[label] for label in ids.tolist()]
-        return answers
-
-
-def fit(rows: Iterable[Row]) -> BagOfWords:
+def fit(rows: Iterable[Row]) -> FittedBaseline:
     """Fits the regression; the same rows in the same order give the same weights.
 
     Raises:
@@ -73,12 +51,22 @@ def fit(rows: Iterable[Row]) -> BagOfWords:
     labels = torch.tensor([label_id[row["label"]] for row in sample])
     matrix = features.matrix(sample)  # (n, f), sparse
     # 2. the penalty, 3. the regression
-    start = LogisticRegression.zero(len(features), len(names))
+    start = LogisticRegression.zero(len(features.columns), len(names))
     penalty = DEFAULT_PENALTY
     if len(sample) >= MIN_ROWS and len(names) > 1:
         penalty, start = _choose_penalty(matrix, labels, start)
     regression = fit_logistic_regression(matrix, labels, penalty, start)
-    return BagOfWords(features, names, regression, penalty)
+
+    def answers(rows: Sequence[Row]) -> list[Answer]:
+        """The likeliest label of each row."""
+        found: list[Answer] = []
+        for start in range(0, len(rows), BATCH):
+            matrix = features.matrix(rows[start : start + BATCH])
+            found += [names[label] for label in regression.logits(matrix).argmax(1).tolist()]
+        return found
+
+    note = f"{len(features.columns):,} words and pairs, L2 {penalty:g}"
+    return FittedBaseline(note, answers)
 
 
 def _choose_penalty(
@@ -118,10 +106,6 @@ class Features:
         common = frequencies.most_common(MAX_FEATURES)
         columns = {feature: number for number, (feature, _) in enumerate(common)}
         return cls(columns, torch.tensor([idf(len(rows), count) for _, count in common]))
-
-    def __len__(self) -> int:
-        """f."""
-        return len(self.columns)
 
     def matrix(self, rows: Sequence[Row]) -> SparseMatrix:
         """(n, f); features that training did not have are left out."""

@@ -1,12 +1,17 @@
-"""Finds the baselines of a task and fits them, and what several baselines share.
+"""Trivial baselines, which show what a fine-tuned model's score is worth: one baseline = one file.
+
+A file of this folder holds
+    TASKS   the tasks it can do, such as ("classify",)
+    fit     (rows of the training part) -> a `FittedBaseline`, which answers other rows
 
 A row is what a table holds, by column: `text` and `label`; `premise`, `hypothesis`, `label`;
 `first`, `second`, `score` (or `label`); `context`, `choices`, `answer`; `source`, `target`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from ... import registry
 from ...errors import InputError
@@ -17,26 +22,29 @@ Row = Mapping[str, Any]
 Answer = str | float | int
 """A label, a score, an index of choices, or a text, as the task has it."""
 
+NO_ROWS = "there are no training rows to fit a baseline to: give at least one"
+
 Item = TypeVar("Item")
 
 
-class FittedBaseline(Protocol):
-    """A baseline that has seen the training rows."""
+@dataclass(frozen=True)
+class FittedBaseline:
+    """A baseline that has seen the training rows; called with rows, it gives one answer each."""
 
-    @property
-    def note(self) -> str:
-        """What was chosen by fitting, in a few words for the report; may be empty."""
+    note: str
+    """What was chosen by fitting, in a few words for the report; may be empty."""
+    answers: Callable[[Sequence[Row]], list[Answer]]
+    """Never reads the true answer in a row."""
 
     def __call__(self, rows: Iterable[Row]) -> list[Answer]:
-        """One answer per row, in order; the true answer in a row is never read."""
+        return self.answers(list(rows))
 
 
 def baselines_for(task: str) -> list[str]:
     """Names of the baselines for a task, such as `classify`; empty where there is none."""
     package = __package__ or ""
-    return [
-        name for name in registry.names(package) if task in registry.module(package, name).TASKS
-    ]
+    known = registry.names(package)
+    return [name for name in known if task in registry.module(package, name).TASKS]
 
 
 def fit(name: str, rows: Iterable[Row]) -> FittedBaseline:
@@ -65,10 +73,5 @@ def reservoir_sample(items: Iterable[Item], most: int) -> list[Item]:
         elif (place := random.randrange(seen + 1)) < most:
             sample[place] = item
     if not sample:
-        raise no_rows()
+        raise InputError(NO_ROWS)
     return sample
-
-
-def no_rows() -> InputError:
-    """The error for a training part that is empty."""
-    return InputError("there are no training rows to fit a baseline to: give at least one")

@@ -2,28 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from .base import Answer, Row, no_rows
+from ...errors import InputError
+from .base import NO_ROWS, FittedBaseline, Row
 
 TASKS = ("classify", "entail")
 
 
-@dataclass(frozen=True)
-class Majority:
-    """Answers with one label."""
-
-    label: str
-
-    @property
-    def note(self) -> str:
-        return f"always {self.label}"
-
-    def __call__(self, rows: Iterable[Row]) -> list[Answer]:
-        return [self.label for _ in rows]
-
-
-def fit(rows: Iterable[Row]) -> Majority:
+def fit(rows: Iterable[Row]) -> FittedBaseline:
     """Counts the labels; of equally frequent ones, the one seen first.
 
     Raises:
@@ -31,5 +17,6 @@ def fit(rows: Iterable[Row]) -> Majority:
     """
     counts = Counter(row["label"] for row in rows)
     if not counts:
-        raise no_rows()
-    return Majority(counts.most_common(1)[0][0])
+        raise InputError(NO_ROWS)
+    label = counts.most_common(1)[0][0]
+    return FittedBaseline(f"always {label}", lambda rows: [label] * len(rows))

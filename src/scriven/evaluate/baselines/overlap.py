@@ -4,13 +4,13 @@ For similarity it is mapped to the scale of the scores by least squares; of seve
 context, the most similar one is taken.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ..bootstrap import Floats
 from ..tfidf import TfIdf
-from .base import Answer, Row, reservoir_sample
+from .base import FittedBaseline, Row, reservoir_sample
 
 TASKS = ("similarity", "choice")
 
@@ -18,28 +18,10 @@ MAX_ROWS = 200_000
 """Training rows that are counted at most, drawn from all of them."""
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """Answers with a score, or with the index of a choice."""
-
-    tfidf: TfIdf
-    slope: float
-    intercept: float
-    note: str = "shared words by TF-IDF"
-
-    def __call__(self, rows: Iterable[Row]) -> list[Answer]:
-        return [self._choice(row) if "choices" in row else self._score(row) for row in rows]
-
-    def _score(self, row: Row) -> float:
-        cosine = self.tfidf.cosine_similarity(row["first"], row["second"])
-        return self.intercept + self.slope * cosine
-
-    def _choice(self, row: Row) -> int:
-        similar = [self.tfidf.cosine_similarity(row["context"], each) for each in row["choices"]]
-        return max(range(len(similar)), key=similar.__getitem__)  # of equals the first
+NOTE = "shared words by TF-IDF"
 
 
-def fit(rows: Iterable[Row]) -> Overlap:
+def fit(rows: Iterable[Row]) -> FittedBaseline:
     """Counts document frequencies, and fits the line from cosines to scores.
 
     Raises:
@@ -48,12 +30,22 @@ def fit(rows: Iterable[Row]) -> Overlap:
     sample = reservoir_sample(rows, MAX_ROWS)
     if "choices" in sample[0]:
         texts = (text for row in sample for text in (row["context"], *row["choices"]))
-        return Overlap(TfIdf.fit(texts), 1.0, 0.0)
+        tfidf = TfIdf.fit(texts)
+        return FittedBaseline(NOTE, lambda rows: [_most_similar(tfidf, row) for row in rows])
     tfidf = TfIdf.fit(text for row in sample for text in (row["first"], row["second"]))
-    cosines = np.array([tfidf.cosine_similarity(row["first"], row["second"]) for row in sample])
-    scores = np.array([float(row["score"]) for row in sample])
+
+    def cosines(rows: Sequence[Row]) -> Floats:  # (n,)
+        return np.array([tfidf.cosine_similarity(row["first"], row["second"]) for row in rows])
+
+    found, scores = cosines(sample), np.array([float(row["score"]) for row in sample])
     # least squares in closed form; without variance the line is flat at the mean score
-    centred = cosines - cosines.mean()
+    centred = found - found.mean()
     variance = float(centred @ centred)
     slope = float(centred @ scores) / variance if variance > 1e-12 else 0.0
-    return Overlap(tfidf, slope, float(scores.mean() - slope * cosines.mean()))
+    intercept = float(scores.mean() - slope * found.mean())
+    return FittedBaseline(NOTE, lambda rows: (intercept + slope * cosines(rows)).tolist())
+
+
+def _most_similar(tfidf: TfIdf, row: Row) -> int:
+    similar = [tfidf.cosine_similarity(row["context"], each) for each in row["choices"]]
+    return max(range(len(similar)), key=similar.__getitem__)  # of equals the first

@@ -11,9 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..bootstrap import Statistic, mean
-
-SCORES = ("texts",)
-ORDER = 3
+from .base import Metric
 
 SIGNATURE = "f:1|case:lower|stem:no|words:unicode"
 
@@ -60,3 +58,6 @@ def lcs_lengths(first: Sequence[str], second: Sequence[str]) -> Iterator[int]:
 def f1(length: int, first: int, second: int) -> float:
     """F1 of precision `length / first` and recall `length / second`; 0 where nothing is common."""
     return 2 * length / (first + second) if length else 0.0
+
+
+METRICS = {"rouge_l": Metric(("texts",), 3, statistic)}

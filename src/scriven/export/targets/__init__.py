@@ -1,1 +1,0 @@
-"""Targets of `scriven export`: one file = one class `Target`, an `export.base.ExportTarget`."""

@@ -15,11 +15,11 @@ from ..base import (
     Floats,
     ParityProbe,
     ProbeAnswer,
+    copy_files,
+    encode_with_tokenizers,
     example_prompt,
-    hf_config,
     probe_task,
-    refuse_labels,
-    why_no_hf_model,
+    why_no_text,
 )
 from ..parity_check import call_in_child
 from . import hf
@@ -40,15 +40,7 @@ class Target(ExportTarget):
 
     def refuse(self, loaded: Loaded, dtype: str) -> str | None:
         """Refuses what is no model of transformers that CTranslate2 knows."""
-        config = hf_config(loaded)
-        if reason := refuse_labels(loaded, self.RUNTIME):
-            return reason
-        if config is None:
-            return why_no_hf_model(loaded, self.RUNTIME)
-        name = config["architectures"][0]
-        if name not in CLASSES:
-            return f"CTranslate2 generates text with {', '.join(CLASSES)}, not with {name}"
-        return None
+        return why_no_text(loaded, self.RUNTIME, CLASSES)
 
     def write(self, loaded: Loaded, folder: Path, dtype: str) -> None:
         """model.bin with its vocabulary and config, and the tokenizer."""
@@ -60,8 +52,7 @@ class Target(ExportTarget):
             source = Path(work)
             hf.Target().write(loaded, source, "f32")
             call_in_child("ctranslate2", "convert", folder, {"source": work, "dtype": dtype})
-            for name in COPIED:
-                (folder / name).write_bytes((source / name).read_bytes())
+            copy_files(COPIED, source, folder)
         # 3. it demands three special tokens where our models have one, which ends a text
         path = folder / "config.json"
         config = json.loads(path.read_text())
@@ -102,11 +93,7 @@ class Target(ExportTarget):
         """CTranslate2's logits and greedy text."""
         import ctranslate2
 
-        import tokenizers
-
-        backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        backend.encode_special_tokens = True
-        ids = [backend.encode(text, add_special_tokens=False).ids for text in probe.texts]
+        backend, ids = encode_with_tokenizers(folder, probe.texts)
         # CTranslate2 takes and gives tokens by their text
         token_ids = backend.get_vocab(with_added_tokens=True)
         names = sorted(token_ids, key=lambda name: token_ids[name])
@@ -155,14 +142,9 @@ def _generate(
 ) -> tuple[list[str], Floats]:
     """(tokens, logits (count, V) before each) of a decoder."""
     results = model.generate_batch(
-        [prompt],
-        max_length=count,
-        min_length=count,
-        sampling_topk=1,
-        include_prompt_in_result=False,
-        end_token=[],
-        suppress_sequences=never,
-    )
+        [prompt], max_length=count, min_length=count, sampling_topk=1, end_token=[],
+        include_prompt_in_result=False, suppress_sequences=never,
+    )  # fmt: skip
     # generation gives no logits: a second pass over prompt and text does
     written = list(results[0].sequences[0])
     return written, _floats(model.forward_batch([prompt + written]))[0, len(prompt) - 1 : -1]
@@ -173,14 +155,9 @@ def _translate(
 ) -> tuple[list[str], Floats]:
     """(tokens, logits (count, V) before each) of an encoder-decoder."""
     results = model.translate_batch(
-        [source],
-        beam_size=1,
-        max_decoding_length=count,
-        min_decoding_length=count,
-        end_token=[],
-        suppress_sequences=never,
-        return_logits_vocab=True,
-    )
+        [source], beam_size=1, max_decoding_length=count, min_decoding_length=count, end_token=[],
+        suppress_sequences=never, return_logits_vocab=True,
+    )  # fmt: skip
     steps = [_floats(step) for step in results[0].logits[0]]
     return list(results[0].hypotheses[0]), np.stack(steps)
 

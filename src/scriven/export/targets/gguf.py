@@ -31,9 +31,8 @@ from ..base import (
     ProbeAnswer,
     example_prompt,
     hf_config,
-    hf_model,
-    refuse_labels,
-    why_no_hf_model,
+    hf_weights,
+    why_no_text,
 )
 
 ARCHITECTURES = {
@@ -77,6 +76,25 @@ IN_BLOCK = {
     "mlp.down_proj": "ffn_down",
 }
 """The same inside a block."""
+
+CONFIG_FIELDS = {
+    "n_positions": ("context_length",),
+    "n_embd": ("embedding_length",),
+    "n_layer": ("block_count",),
+    "n_head": ("head_count",),
+    "layer_norm_epsilon": ("layer_norm_eps",),
+    "max_position_embeddings": ("context_length",),
+    "hidden_size": ("embedding_length",),
+    "num_hidden_layers": ("block_count",),
+    "intermediate_size": ("feed_forward_length",),
+    "num_attention_heads": ("head_count",),
+    "num_key_value_heads": ("head_count_kv",),
+    "head_dim": ("key_length", "value_length", "rope_dimension_count"),
+    "rope_theta": ("rope_freq_base",),
+    "rms_norm_eps": ("layer_norm_rms_eps",),
+    "vocab_size": ("vocab_size",),
+}
+"""Field of config.json -> keys of llama.cpp."""
 
 PATTERNS = {"gpt2": "gpt-2", "llama3": "llama-bpe", "qwen2": "qwen2"}
 """Our splitting patterns -> tokenizer.ggml.pre."""
@@ -128,16 +146,11 @@ class Target(ExportTarget):
 
     def refuse(self, loaded: Loaded, dtype: str) -> str | None:
         """Refuses architectures, activations and tokenizers that llama.cpp does not have."""
-        config = hf_config(loaded)
-        if reason := refuse_labels(loaded, self.RUNTIME):
+        if reason := why_no_text(loaded, self.RUNTIME, ARCHITECTURES):
             return reason
-        if config is None:
-            return why_no_hf_model(loaded, self.RUNTIME)
-        name = config["architectures"][0]
-        if name not in ARCHITECTURES:
-            return f"llama.cpp generates text with {', '.join(ARCHITECTURES)}, not with {name}"
-        if name == "GPT2LMHeadModel" and config["activation_function"] != "gelu_new":
-            return f"llama.cpp's gpt2 has another activation than {config['activation_function']}"
+        activation = (hf_config(loaded) or {}).get("activation_function", "gelu_new")
+        if activation != "gelu_new":  # a field of GPT-2's alone
+            return f"llama.cpp's gpt2 has another activation than {activation}"
         return why_no_vocabulary(loaded.tokenizer)
 
     def write(self, loaded: Loaded, folder: Path, dtype: str) -> None:
@@ -147,21 +160,27 @@ class Target(ExportTarget):
         except ImportError as error:
             raise MissingExtra("gguf", self.EXTRA, "writing GGUF") from error
 
-        model = hf_model(loaded)
-        architecture = ARCHITECTURES[model.class_name]
+        config = hf_config(loaded)
+        assert config is not None, "refuse() comes first"
+        architecture = ARCHITECTURES[config["architectures"][0]]
         name = file_name(loaded, dtype)
         # 1. metadata: the shape of the model, its tokenizer and its chat template
         writer = gguf.GGUFWriter(folder / name, architecture)
         writer.add_name(str(loaded.metadata.get("name", loaded.folder.name)))
         writer.add_file_type(FILE_TYPES[dtype])
-        _add_config(writer, architecture, model.config)
-        add_vocabulary(writer, loaded.tokenizer, model.config["vocab_size"])
+        for field, keys in CONFIG_FIELDS.items():
+            if field in config:
+                for key in keys:
+                    getattr(writer, f"add_{key}")(config[field])
+        if architecture == "gpt2":
+            writer.add_feed_forward_length(config["n_inner"] or 4 * config["n_embd"])
+        add_vocabulary(writer, loaded.tokenizer, config["vocab_size"])
         is_chat = loaded.metadata["task"] in chat_template.TASKS
         if is_chat:
             writer.add_chat_template(chat_template.TEMPLATE)
             writer.add_eot_token_id(loaded.tokenizer.special_token_ids["end"])
         # 2. the tensors under llama.cpp's names
-        for ggml_name, tensor in rename(architecture, model.config, model.weights):
+        for ggml_name, tensor in rename(architecture, config, hf_weights(loaded)):
             storage = _storage(ggml_name, tensor, dtype)
             values = np.ascontiguousarray(tensor.float().numpy())
             if storage in ("F32", "F16"):
@@ -254,29 +273,6 @@ def interleave(weight: Tensor, heads: int) -> Tensor:
     rows, width = weight.shape
     halves = weight.view(heads, 2, rows // heads // 2, width)  # (H, 2, D/2, W)
     return halves.transpose(1, 2).reshape(rows, width)
-
-
-def _add_config(writer: Any, architecture: str, config: Mapping[str, Any]) -> None:
-    if architecture == "gpt2":
-        writer.add_context_length(config["n_positions"])
-        writer.add_embedding_length(config["n_embd"])
-        writer.add_block_count(config["n_layer"])
-        writer.add_feed_forward_length(config["n_inner"] or 4 * config["n_embd"])
-        writer.add_head_count(config["n_head"])
-        writer.add_layer_norm_eps(config["layer_norm_epsilon"])
-    else:
-        writer.add_context_length(config["max_position_embeddings"])
-        writer.add_embedding_length(config["hidden_size"])
-        writer.add_block_count(config["num_hidden_layers"])
-        writer.add_feed_forward_length(config["intermediate_size"])
-        writer.add_head_count(config["num_attention_heads"])
-        writer.add_head_count_kv(config["num_key_value_heads"])
-        writer.add_key_length(config["head_dim"])
-        writer.add_value_length(config["head_dim"])
-        writer.add_rope_dimension_count(config["head_dim"])
-        writer.add_rope_freq_base(config["rope_theta"])
-        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_vocab_size(config["vocab_size"])
 
 
 def _storage(name: str, tensor: Tensor, dtype: str) -> str:

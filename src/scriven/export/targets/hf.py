@@ -20,8 +20,9 @@ from ..base import (
     Floats,
     ParityProbe,
     ProbeAnswer,
+    copy_files,
     hf_config,
-    hf_model,
+    hf_weights,
     why_no_hf_model,
 )
 
@@ -33,11 +34,7 @@ class Target(ExportTarget):
     """transformers."""
 
     DTYPES = ("f32", "f16", "bf16")
-    BOUNDS: ClassVar = {
-        "f32": 1e-4,
-        "f16": 0.02,
-        "bf16": 0.2,
-    }  # bfloat16 rounds every result to 8 bits
+    BOUNDS: ClassVar = {"f32": 1e-4, "f16": 0.02, "bf16": 0.2}  # bfloat16 has 8 bits of precision
     CHECKS, EXTRA = ("transformers",), "hf"
     RUNTIME, LIBRARY = "transformers", "transformers"
 
@@ -48,14 +45,9 @@ class Target(ExportTarget):
     def write(self, loaded: Loaded, folder: Path, dtype: str) -> None:
         """config.json, the weights and the tokenizer."""
         torch_dtype = TORCH_DTYPES[dtype]
-        weights = {
-            name: tensor.to(torch_dtype) for name, tensor in hf_model(loaded).weights.items()
-        }
+        weights = {name: each.to(torch_dtype) for name, each in hf_weights(loaded).items()}
         save_tensors(folder / WEIGHTS, weights)
-        for name in COPIED:
-            source = loaded.folder / name
-            if source.is_file():
-                (folder / name).write_bytes(source.read_bytes())
+        copy_files(COPIED, loaded.folder, folder)
         config = json.loads((loaded.folder / "config.json").read_text(encoding="utf-8"))
         config["dtype"] = config["torch_dtype"] = str(torch_dtype).removeprefix("torch.")
         text = json.dumps(config, indent=2) + "\n"
@@ -79,12 +71,9 @@ class Target(ExportTarget):
             tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
             for text in probe.texts
         ]
-        tokens, logits = [], []
-        for prompt, count in zip(probe.prompts, probe.counts, strict=True):
-            written, scores = _generate(model, list(prompt), count, probe)
-            tokens.append(written)
-            logits.append(scores)
-        return ProbeAnswer(ids, tokens, logits)
+        requests = zip(probe.prompts, probe.counts, strict=True)
+        written = [_generate(model, list(prompt), count, probe) for prompt, count in requests]
+        return ProbeAnswer(ids, [tokens for tokens, _ in written], [each for _, each in written])
 
     def usage(self, loaded: Loaded, dtype: str) -> str:
         """How to load the model; transformers takes the dtype from the files."""

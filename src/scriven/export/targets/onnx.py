@@ -21,7 +21,16 @@ from ...errors import MissingExtra
 from ...nn.embeddings import RotaryEmbedding
 from ...runs.load import Loaded
 from ...tasks.shared.classification import SequenceClassification
-from ..base import ExportTarget, Floats, ParityProbe, ProbeAnswer, example_prompt, probe_task
+from ..base import (
+    ExportTarget,
+    Floats,
+    ParityProbe,
+    ProbeAnswer,
+    copy_files,
+    encode_with_tokenizers,
+    example_prompt,
+    probe_task,
+)
 
 OPSET = 20
 MODEL = "model.onnx"
@@ -81,21 +90,16 @@ class Target(ExportTarget):
         assert program is not None
         size = sum(weight.numel() * weight.element_size() for weight in graph.parameters())
         program.save(folder / MODEL, external_data=size > MAX_INLINE)
-        for name in COPIED:
-            (folder / name).write_bytes((loaded.folder / name).read_bytes())
+        copy_files(COPIED, loaded.folder, folder)
 
     def run_probe(self, folder: Path, probe: ParityProbe) -> ProbeAnswer:
         """onnxruntime's logits; greedy text from a loop over the graph."""
         import onnxruntime
 
-        import tokenizers
-
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(folder / MODEL, options)
-        backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        backend.encode_special_tokens = True
-        ids = [backend.encode(text, add_special_tokens=False).ids for text in probe.texts]
+        _, ids = encode_with_tokenizers(folder, probe.texts)
         tokens, logits = [], []
         for prompt, count in zip(probe.prompts, probe.counts, strict=True):
             row, steps = list(prompt), []
