@@ -125,7 +125,9 @@ def test_the_regression_is_that_of_scikit_learn() -> None:
     matrix = features.matrix(rows)
     exact = SparseMatrix(matrix.row_starts, matrix.columns, matrix.values.double(), matrix.width)
     answers = torch.tensor([["good 🙂", "bad", "so so"].index(row["label"]) for row in rows])
-    start = LogisticRegression(torch.zeros(len(features.columns), 3).double(), torch.zeros(3).double())
+    start = LogisticRegression(
+        torch.zeros(len(features.columns), 3).double(), torch.zeros(3).double()
+    )
     found = fit_logistic_regression(exact, answers, 4.0, start, tolerance=1e-9)
     dense = exact.matmul(torch.eye(len(features.columns)).double()).numpy()
     reference = Reference(C=1 / 4.0, tol=1e-9, max_iter=2000).fit(dense, answers.numpy())

@@ -1,6 +1,6 @@
 """A wrong export is noticed in the real program, and nothing of it is left."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,14 @@ def test_query_heads_taken_for_key_heads(
 def test_two_matrices_exchanged(
     run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(gguf.IN_BLOCK, "mlp.gate_proj", "ffn_up")
-    monkeypatch.setitem(gguf.IN_BLOCK, "mlp.up_proj", "ffn_gate")
+    right, swapped = gguf.rename, {"ffn_up": "ffn_gate", "ffn_gate": "ffn_up"}
+
+    def wrong(*given: Any) -> Iterator[tuple[str, Any]]:
+        for name, tensor in right(*given):
+            parts = [swapped.get(part, part) for part in name.split(".")]
+            yield ".".join(parts), tensor
+
+    monkeypatch.setattr(gguf, "rename", wrong)
     assert "logits differ" in fails(run_of("qwen"), "gguf", tmp_path / "out")
 
 

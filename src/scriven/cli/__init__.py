@@ -1,6 +1,7 @@
 """The `scriven` command line: one command is one file of this folder, found by its name.
 
 Nothing here imports torch: a command imports what it needs when it runs, so `--help` takes 0.2 s.
+`DEFAULTS` of a command names what scriven.toml and SCRIVEN_* variables may set of it.
 """
 
 import os
@@ -15,6 +16,7 @@ from ..process import configure_threads_and_malloc
 STDIN = "\0-"
 """Stands for `-` (standard input) while cyclopts parses, which takes `-` for a nameless option."""
 
+# The groups of the first help page; a command that is in none of them is listed under Other
 GROUPS = {
     "Train": ("train", "finetune", "prepare", "plan", "inspect"),
     "Generate and predict": ("generate", "chat", "predict"),
@@ -22,7 +24,6 @@ GROUPS = {
     "Exchange models": ("export", "import_"),
     "Other": ("doctor",),
 }
-"""The groups of the first help page; a command that is in none of them is listed under Other."""
 
 
 def build_app(verb: str | None = None) -> App:

@@ -9,7 +9,6 @@ from ..format import table
 from .base import Json, Quiet, Settings, Size, emit
 
 DEFAULTS = ("budget", "size", *SECTIONS)
-"""What scriven.toml and SCRIVEN_* variables may set of this command."""
 
 
 def bench(
@@ -74,17 +73,14 @@ def _summary(data: dict[str, Any]) -> str:
         if each["generation_bandwidth_utilisation"]:
             share = f"{each['generation_bandwidth_utilisation']:.0%}"
             generated += f", reading weights at {share} of the memory bandwidth"
+        trained = f"trains {each['training_tokens_per_second']:,.0f} tokens/s"
+        batched = f"generates {each['batched_generation_tokens_per_second']:,.0f} tokens/s"
         rows += [
             (
                 f"{each['size']}, {each['parameters'] / 1e6:.1f}M",
-                f"trains {each['training_tokens_per_second']:,.0f} tokens/s, "
-                f"{each['training_mfu']:.0%} of the matmul rate",
+                f"{trained}, {each['training_mfu']:.0%} of the matmul rate",
             ),
             ("", generated),
-            (
-                "",
-                f"generates {each['batched_generation_tokens_per_second']:,.0f} tokens/s "
-                f"in a batch of {data['generation_batch_size']}",
-            ),
+            ("", f"{batched} in a batch of {data['generation_batch_size']}"),
         ]
     return table(rows)

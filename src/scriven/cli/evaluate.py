@@ -8,7 +8,6 @@ from .base import Beams, Json, LengthPenalty, Run, Settings, UserArch, emit, not
 from .finetune import scores_table
 
 DEFAULTS = ("data",)
-"""What scriven.toml and SCRIVEN_* variables may set of this command."""
 
 
 def evaluate(

@@ -8,11 +8,9 @@ from ..errors import SettingError
 from ..format import table
 from .base import Json, Quiet, Run, Seed, Settings, UserArch, emit
 
-BEGAN = time.monotonic()
-"""A wall-clock budget counts from here."""
+BEGAN = time.monotonic()  # A wall-clock budget counts from here
 
 DEFAULTS = ("seed", "data", "runtime", "finetune")
-"""What scriven.toml and SCRIVEN_* variables may set of this command."""
 
 
 def finetune(

@@ -27,19 +27,16 @@ def inspect(
     rows += [(name, str(value)) for name, value in data["model"].items() if value is not None]
     rows.append(("", ""))
     rows += [(part, f"{count:,} parameters") for part, count in data["parts"].items()]
+    flops = f"{data['flops_forward']:,} forward, {data['flops_training']:,} training"
+    training = f"about {format_bytes(data['training_bytes'])} at 2,048 tokens per step"
+    cache = "none: it does not generate text"
+    if data["cache_bytes"]:
+        cache = f"{format_bytes(data['cache_bytes'])} per sequence of full length"
     rows += [
         ("total", f"{data['parameters']:,} parameters"),
         ("", ""),
-        (
-            "FLOPs per token",
-            f"{data['flops_forward']:,} forward, {data['flops_training']:,} training",
-        ),
-        (
-            "training memory",
-            f"about {format_bytes(data['training_bytes'])} at 2,048 tokens per step",
-        ),
-        ("cache memory", f"{format_bytes(data['cache_bytes'])} per sequence of full length"),
+        ("FLOPs per token", flops),
+        ("training memory", training),
+        ("cache memory", cache),
     ]
-    if not data["cache_bytes"]:
-        rows[-1] = ("cache memory", "none: it does not generate text")
     emit(data, table(rows), json)

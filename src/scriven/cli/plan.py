@@ -7,7 +7,6 @@ from ..format import format_bytes, rough_duration, si, table
 from .base import Settings, emit
 
 DEFAULTS = ("arch", "budget", "size", *SECTIONS)
-"""What scriven.toml and SCRIVEN_* variables may set of this command."""
 
 
 def plan(
@@ -52,24 +51,11 @@ def plan(
     from ..plan.planner import plan as estimate
 
     data = estimate(
-        size,
-        budget=budget,
-        gpus=gpus,
-        arch=arch,
-        tokens=tokens,
-        device=device,
-        peak=peak,
-        network=network,
-        utilisation=utilisation,
-        settings=settings or {},
-    )
-    emit(data, _describe(data), json)
-
-
-def _describe(data: dict[str, Any]) -> str:
-    """The plan for a person: three tables and the command."""
+        size, budget=budget, gpus=gpus, arch=arch, tokens=tokens, device=device, peak=peak,
+        network=network, utilisation=utilisation, settings=settings or {},
+    )  # fmt: skip
     parts = [table(_model(data)), _memory(data), table(_time(data)), data["command"]]
-    return "\n\n".join(parts)
+    emit(data, "\n\n".join(parts), json)
 
 
 def _model(data: dict[str, Any]) -> list[tuple[str, str]]:
@@ -79,28 +65,19 @@ def _model(data: dict[str, Any]) -> list[tuple[str, str]]:
         for name in ("layers", "heads", "d_model", "context_length", "vocab_size")
         if model.get(name) is not None
     )
+    lr = f"matrices {rates['matrices']:.3g}, the rest {rates['rest']:.3g}"
+    length = f"{si(data['tokens'])} tokens, {data['tokens_per_parameter']:.3g} per parameter"
     epochs = f", {data['epochs']:.3g} epochs of the text" if data["epochs"] else ""
     # 6 FLOPs per weight and token, and those of attention
-    attention = data["attention_flops_per_token"]
+    flops, attention = data["flops_per_token"], data["attention_flops_per_token"]
+    weights = f"6 x {si((flops - attention) / 6)} weights"
     return [
         ("size", f"{data['size']}: {data['architecture']}, {shape}"),
         ("parameters", f"{data['parameters']:,}"),
         ("batch", f"{data['batch_size']:,} sequences, {data['batch_tokens']:,} tokens"),
-        (
-            "learning rates",
-            f"{data['optimizer']}: matrices {rates['matrices']:.3g}, the rest {rates['rest']:.3g}",
-        ),
-        (
-            "length",
-            f"{si(data['tokens'])} tokens, {data['tokens_per_parameter']:.3g} per "
-            f"parameter, {data['steps']:,} steps{epochs}",
-        ),
-        (
-            "FLOPs per token",
-            f"{si(data['flops_per_token'])} = 6 x "
-            f"{si((data['flops_per_token'] - attention) / 6)} weights + {si(attention)} "
-            "of attention",
-        ),
+        ("learning rates", f"{data['optimizer']}: {lr}"),
+        ("length", f"{length}, {data['steps']:,} steps{epochs}"),
+        ("FLOPs per token", f"{si(flops)} = {weights} + {si(attention)} of attention"),
         ("FLOPs in total", f"{data['flops']:.3g}"),
     ]
 
@@ -117,28 +94,20 @@ def _memory(data: dict[str, Any]) -> str:
         for layout, parts in data["memory"].items()
     ]
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    lines = [
-        "  ".join(
-            f"{cell:<{width}}" if column == 0 else f"{cell:>{width}}"
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
+    padded = [
+        [row[0], *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))]
         for row in (head, *rows)
     ]
-    return "\n".join(lines)
+    return table(padded)
 
 
 def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
     from ..plan.estimate import PARTS
 
     machine = data["device"]
-    rows = [
-        (
-            "machine",
-            f"{data['gpus']:,} x {machine['name']}: {si(machine['peak'])}FLOP/s "
-            f"({machine['source']}), {machine['memory'] / 1e9:.3g} GB; "
-            f"{data['utilisation']:.0%} of it for matmuls",
-        )
-    ]
+    speed = f"{si(machine['peak'])}FLOP/s ({machine['source']})"
+    machines = f"{data['gpus']:,} x {machine['name']}: {speed}, {machine['memory'] / 1e9:.3g} GB"
+    rows = [("machine", f"{machines}; {data['utilisation']:.0%} of it for matmuls")]
     for layout, sent in data["bytes_sent_per_token"].items():
         rows.append((f"sent, {layout}", f"{si(sent)}B per token that a device reads"))
     # it does not fit: no speed to report
@@ -152,11 +121,7 @@ def _time(data: dict[str, Any]) -> list[tuple[str, str]]:
     places = 0 if hours >= 100 else 2
     rows += [
         ("layout", f"{data['layout']}, micro-batch {data['micro_batch_size']}"),
-        *(
-            (PARTS[name], f"{rough_duration(value)} per step")
-            for name, value in parts.items()
-            if value
-        ),
+        *((PARTS[name], f"{rough_duration(n)} per step") for name, n in parts.items() if n),
         ("speed", f"{si(data['tokens_per_second'])} tokens/s, {share:.1%} of the peak"),
         ("time", f"{rough_duration(data['seconds'])}, {hours:,.{places}f} device hours"),
     ]

@@ -9,7 +9,6 @@ from cyclopts import Parameter
 from .base import Beams, LengthPenalty, Settings, UserArch, emit, note, open_model
 
 DEFAULTS = ("data",)
-"""What scriven.toml and SCRIVEN_* variables may set of this command."""
 
 
 def predict(

@@ -6,7 +6,6 @@ from ..format import table
 from .base import Json, Quiet, Settings, emit
 
 DEFAULTS = ("seed", "data", "tokenizer")
-"""What scriven.toml and SCRIVEN_* variables may set of this command."""
 
 
 def prepare(

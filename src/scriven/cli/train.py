@@ -14,7 +14,6 @@ BEGAN = time.monotonic()
 """A wall-clock budget counts from here: this file is the first thing the command imports."""
 
 DEFAULTS = ("arch", "budget", "preset", "seed", "size", *SECTIONS)
-"""What scriven.toml and SCRIVEN_* variables may set of this command."""
 
 AUTO = ("context_length", "layers", "heads", "d_model", "dropout")
 """Fields of every architecture that are chosen for the text and the machine."""

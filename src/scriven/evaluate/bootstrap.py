@@ -18,13 +18,11 @@ Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 1000
 SEED = 0
-PERCENTILES = (2.5, 97.5)
-"""Ends of the interval that holds 95 % of the resampled values."""
+PERCENTILES = (2.5, 97.5)  # ends of the interval that holds 95 % of the resampled values
 
 FEW_KINDS = 1000
 """Up to this many kinds of rows, the count of each is drawn at once rather than row by row."""
-CHUNK = 1 << 17
-"""Numbers in memory at a time: they fit a CPU's cache, whatever the number of rows."""
+CHUNK = 1 << 17  # numbers in memory at a time: they fit a CPU's cache, whatever the number of rows
 
 
 @dataclass(frozen=True)
@@ -32,12 +30,9 @@ class ScoreWithCI:
     """A metric of one set of rows with its 95 % confidence interval."""
 
     name: str
-    value: float
-    """Of all rows, each once."""
-    low: float
-    """Lower end of the interval; never above the value."""
-    high: float
-    """Upper end of the interval; never below the value."""
+    value: float  # of all rows, each once
+    low: float  # lower end of the interval; never above the value
+    high: float  # upper end of the interval; never below the value
     signature: str | None = None
     """How a metric with many variants was computed (sacrebleu's signature), for repeating it."""
 
@@ -56,10 +51,8 @@ class ScoreWithCI:
 class Statistic:
     """A metric of some rows, as a function of how often each kind of row is drawn."""
 
-    value: float
-    """Of the rows as they are."""
-    counts: Ids
-    """(k,) how many rows there are of each kind."""
+    value: float  # of the rows as they are
+    counts: Ids  # (k,) how many rows there are of each kind
     score: Callable[[Floats], Floats]
     """(r, k) how often each kind is drawn in each of r resamples -> (r,) values."""
     signature: str | None = None

@@ -23,10 +23,8 @@ from .loglikelihood import LoglikelihoodScorer
 
 LENGTH_ARGUMENTS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 """Synonyms in `generation_kwargs`; the first that is given counts."""
-MAX_NEW_TOKENS = 256
-"""lm_eval's own default."""
-RESAMPLES = 1000
-"""Bootstrap resamples for the standard errors that have no closed form."""
+MAX_NEW_TOKENS = 256  # lm_eval's own default
+RESAMPLES = 1000  # bootstrap resamples for the standard errors that have no closed form
 
 _TASK_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ZeroDivisionError)
 """What lm_eval raises on a row that does not suit its task."""

@@ -20,14 +20,10 @@ class SparseMatrix:
     Its product with a narrow dense matrix is an embedding bag, so one kernel does all the work.
     """
 
-    row_starts: Tensor
-    """(n + 1,) int64."""
-    columns: Tensor
-    """(entries,) int64."""
-    values: Tensor
-    """(entries,) float32 or float64."""
-    width: int
-    """f."""
+    row_starts: Tensor  # (n + 1,) int64
+    columns: Tensor  # (entries,) int64
+    values: Tensor  # (entries,) float32 or float64
+    width: int  # f
 
     @classmethod
     def of(cls, rows: list[list[int]], weights: Tensor) -> Self:
@@ -72,10 +68,8 @@ def _starts(lengths: Tensor) -> Tensor:
 class LogisticRegression:
     """The fitted parameters."""
 
-    weight: Tensor
-    """(f, labels)."""
-    bias: Tensor
-    """(labels,), not penalised."""
+    weight: Tensor  # (f, labels)
+    bias: Tensor  # (labels,), not penalised
 
     @classmethod
     def zero(cls, features: int, labels: int) -> Self:

@@ -31,24 +31,19 @@ LOGITS_AT_ONCE = 512
 class Loglikelihood:
     """The log-likelihood of a continuation."""
 
-    nats: float
-    """ln of its probability: 0 or below."""
-    greedy: bool
-    """Whether each of its tokens had the highest probability."""
-    cut: bool
-    """Whether the beginning of the text before it did not fit into the context."""
+    nats: float  # ln of its probability: 0 or below
+    greedy: bool  # whether each of its tokens had the highest probability
+    cut: bool  # whether the beginning of the text before it did not fit into the context
 
 
 @dataclass(frozen=True)
 class _Row:
     """One input, whose last `len(targets)` positions predict `targets`."""
 
-    request: int
-    """Index of the continuation it is a part of."""
+    request: int  # index of the continuation it is a part of
     tokens: list[int]
     targets: list[int]
-    source: list[int] | None = None
-    """Input of the encoder."""
+    source: list[int] | None = None  # input of the encoder
     cut: bool = False
 
     @property

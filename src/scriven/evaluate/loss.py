@@ -29,17 +29,13 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 class Score:
     """What a model reaches on a text."""
 
-    loss: float
-    """Mean nats per token."""
-    accuracy: float
-    """Fraction of targets to which the model gave the highest logit."""
+    loss: float  # mean nats per token
+    accuracy: float  # fraction of targets to which the model gave the highest logit
     tokens: int
     bits_per_byte: float
     """Total bits over the UTF-8 bytes of the text, which does not depend on the tokenizer."""
-    metrics: dict[str, float] = field(default_factory=dict)
-    """User's metrics by name."""
-    by_accuracy: bool = False
-    """Whether the best weights are chosen by accuracy instead of loss."""
+    metrics: dict[str, float] = field(default_factory=dict)  # the user's metrics by name
+    by_accuracy: bool = False  # whether the best weights are chosen by accuracy instead of loss
 
     @property
     def selection_value(self) -> float:

@@ -21,8 +21,7 @@ from ..errors import InputError
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-MAX_TOKENS = 20_000_000
-"""Only the last tokens are counted, those nearest to the validation part."""
+MAX_TOKENS = 20_000_000  # only the last tokens are counted, those nearest to the validation part
 
 CHUNK = 1 << 20
 """Tokens that are scored at once, so that memory does not grow with the validation part."""
@@ -44,10 +43,8 @@ class GramLevel:
 
     grams: Ids
     counts: Ids
-    totals: Ids
-    """How often each gram one level down was continued."""
-    kinds: Ids
-    """By how many different tokens each gram one level down was continued."""
+    totals: Ids  # how often each gram one level down was continued
+    kinds: Ids  # by how many different tokens each gram one level down was continued
 
     def find(self, keys: Ids, known: npt.NDArray[np.bool_]) -> Ids:
         """The row of each key, -1 for those that do not occur or are not `known`."""
@@ -62,8 +59,7 @@ class NGram:
 
     order: int
     vocab_size: int
-    tokens: int
-    """How many tokens were counted."""
+    tokens: int  # how many tokens were counted
     levels: tuple[GramLevel, ...]
 
     @classmethod

@@ -12,8 +12,7 @@ from .baselines.base import baselines_for, fit
 from .bootstrap import ScoreWithCI, bootstrap, check_rows, proportion
 from .metrics.base import KINDS, compute_metrics
 
-MAX_CONFUSION_LABELS = 30
-"""A confusion matrix of more labels is too large to look through."""
+MAX_CONFUSION_LABELS = 30  # A confusion matrix of more labels is too large to look through
 
 MAIN_METRIC = {
     "labels": "accuracy", "choices": "accuracy", "numbers": "pearson", "texts": "rouge_l",
@@ -21,8 +20,7 @@ MAIN_METRIC = {
 }  # fmt: skip
 """Kind of answers -> the metric that stands first in tables and sentences."""
 
-Scores = dict[str, dict[str, Any]]
-"""Metric -> `value`, and `low` and `high` of its 95 % interval."""
+Scores = dict[str, dict[str, Any]]  # metric -> `value`, and `low` and `high` of its 95 % interval
 
 
 def evaluate_rows(

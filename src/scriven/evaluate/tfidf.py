@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-MAX_WORDS = 2000
-"""Only the first words of a text are counted."""
+MAX_WORDS = 2000  # only the first words of a text are counted
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff"
 """Kana and Chinese characters, which are written without spaces: each is a word."""

@@ -36,27 +36,22 @@ class CheckFailed(ScrivenError):
 class ParityProbe:
     """The inputs that the run and the program both get."""
 
-    texts: Sequence[str]
-    """Texts to tokenize."""
-    prompts: Sequence[Sequence[int]]
-    """Token ids to continue; for an encoder-decoder the source."""
+    texts: Sequence[str]  # texts to tokenize
+    prompts: Sequence[Sequence[int]]  # token ids to continue; for an encoder-decoder the source
     counts: Sequence[int]
     """Tokens to generate after each prompt; 0 asks for the logits of the prompt itself."""
     never: Sequence[int]
     """End tokens, which must not be generated, so that every continuation has its full length."""
     pad: int
-    task: str
-    """language, masked, seq2seq, or labels for a linear head on the last token."""
+    task: str  # language, masked, seq2seq, or labels for a linear head on the last token
 
 
 @dataclass(frozen=True)
 class ProbeAnswer:
     """The outputs of the program."""
 
-    ids: Sequence[Sequence[int]]
-    """Token ids of each text."""
-    tokens: Sequence[Sequence[int]]
-    """The greedy continuation of each prompt."""
+    ids: Sequence[Sequence[int]]  # token ids of each text
+    tokens: Sequence[Sequence[int]]  # the greedy continuation of each prompt
     logits: Sequence[Floats]
     """(count, V) before each of these tokens; (T, V) of the prompt's own positions where count is
     0; (1, L) of its last one where there are L labels."""
@@ -74,10 +69,8 @@ class ExportTarget(ABC):
     quantised dtypes have none."""
     CHECKS: ClassVar[tuple[str, ...]]
     """Packages needed to run the program; the first is the program itself."""
-    EXTRA: ClassVar[str]
-    """Scriven's extra that installs the packages."""
-    RUNTIME: ClassVar[str]
-    """The program's name."""
+    EXTRA: ClassVar[str]  # Scriven's extra that installs the packages
+    RUNTIME: ClassVar[str]  # the program's name
     LIBRARY: ClassVar[str]
     """The program's name on the Hugging Face hub (`library_name` of a model card)."""
 

@@ -21,8 +21,7 @@ from ..runs.model_card import model_card, read_loss_curve
 from .base import CheckFailed, ExportTarget, hf_config, probe_task
 from .parity_check import ParityReport, compare_outputs, make_probe, run_probe
 
-FOLDER = "exports"
-"""Where exports go in a run folder, each as TARGET-DTYPE."""
+FOLDER = "exports"  # where exports go in a run folder, each as TARGET-DTYPE
 EXPORT_FILE = "export.json"
 """What was exported; a folder with this file may be replaced by another export."""
 

@@ -30,14 +30,10 @@ from ..tasks.shared.text_generation import TextGeneration
 from ..tokenizers import Tokenizer
 from .base import CheckFailed, ParityProbe, ProbeAnswer, probe_task
 
-NEW_TOKENS = 64
-"""Tokens generated after each prompt, if the context has room for them."""
-MAX_PROMPT = 512
-"""Tokens of the longest prompt, so that the check of a long context ends."""
-VOCABULARY = 4096
-"""Tokens whose own texts are encoded again."""
-MIN_LOG_PROB = -80.0
-"""Log-probabilities below this underflow in float32, so they count as equal."""
+NEW_TOKENS = 64  # tokens generated after each prompt, if the context has room for them
+MAX_PROMPT = 512  # tokens of the longest prompt, so that the check of a long context ends
+VOCABULARY = 4096  # tokens whose own texts are encoded again
+MIN_LOG_PROB = -80.0  # log-probabilities below this underflow in float32, so they count as equal
 FORBIDDEN_LOGIT = -1e30
 """No model computes a logit below this; some programs write one to forbid a token."""
 TIMEOUT = 1800
@@ -65,12 +61,9 @@ class ParityReport:
     texts: int
     texts_equal: int
     first_unequal: str | None
-    logit_difference: float
-    """The largest one, in absolute value."""
-    logit_scale: float
-    """Standard deviation of the run's logits."""
-    bound: float | None
-    """The largest difference that passes; None for quantised weights."""
+    logit_difference: float  # the largest one, in absolute value
+    logit_scale: float  # standard deviation of the run's logits
+    bound: float | None  # the largest difference that passes; None for quantised weights
     greedy_tokens: int
     greedy_equal: int
     unexplained: int

@@ -33,15 +33,14 @@ class Comparison:
     """Rows in the order they were asked for, and what must be known to read them."""
 
     rows: list[Row]
-    notes: list[str]
-    """The footnotes; a row names them by their number, from 1."""
+    notes: list[str]  # the footnotes; a row names them by their number, from 1
 
     def markdown(self) -> str:
-        """A Markdown table, one line per run, with its footnotes."""
+        """As `compare_table.markdown`."""
         return markdown(self.rows, self.notes)
 
     def text(self, width: int, bold: bool = False) -> str:
-        """A table for a terminal of `width` columns; `bold`: it understands escape codes."""
+        """As `compare_table.terminal`."""
         return terminal(self.rows, self.notes, width, bold)
 
     def data(self) -> dict[str, Any]:
@@ -50,11 +49,9 @@ class Comparison:
 
 
 def compare(names: Sequence[str], *, fold_seeds: bool = False) -> Comparison:
-    """Puts runs beside each other.
+    """Puts runs, named as for `find_runs`, beside each other.
 
-    Args:
-        names: runs as `find_runs` understands them.
-        fold_seeds: make one row of runs that differ in nothing but their seed.
+    fold_seeds: make one row of runs that differ in nothing but their seed.
 
     Raises:
         InputError: no such run. DamagedError: a record that is not what was written.
@@ -73,9 +70,7 @@ def compare(names: Sequence[str], *, fold_seeds: bool = False) -> Comparison:
 def find_runs(names: Sequence[str]) -> list[Path]:
     """The folders of runs, each once, in the order they were named.
 
-    Args:
-        names: paths, names under runs/, `latest`, patterns such as `bench-book/*`, or folders of
-            runs.
+    names: paths, names under runs/, `latest`, patterns such as `bench-book/*`, or folders of runs.
 
     Raises:
         InputError: nothing of that name, or no run matches a pattern.
@@ -253,11 +248,7 @@ def _config(run: RunLog) -> str:
 
 
 def add_notes(rows: Sequence[Row]) -> list[str]:
-    """Gives each row the numbers of its footnotes and marks the best of each group.
-
-    Returns:
-        The footnotes, in the order of their numbers.
-    """
+    """Marks the best of each group, and gives each row the numbers of its footnotes, returned."""
     # 1. the best of each group of comparable runs; most runs share the usual dataset
     groups: dict[tuple[object, ...], list[Row]] = {}
     datasets: dict[object, list[Row]] = {}

@@ -1,6 +1,7 @@
 """Rows of runs, folded over seeds, as tables: on a terminal of any width, and in Markdown."""
 
 import os.path
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,22 +21,17 @@ class Row:
 
     name: str
     folder: Path
-    values: dict[str, Value]
-    """By the keys of COLUMNS; None: not known (yet)."""
-    dataset: tuple[Value, ...]
-    """Equal where the losses are over the same tokens."""
-    config: str
-    """Equal where runs differ in their seed only."""
+    values: dict[str, Value]  # by the keys of COLUMNS; None: not known (yet)
+    dataset: tuple[Value, ...]  # equal where the losses are over the same tokens
+    config: str  # equal where runs differ in their seed only
     loss_kind: str
     finished: bool
     best_step: int | None
     spread: dict[str, float] = field(default_factory=dict)
     """Half the distance between the lowest and the highest seed, by column."""
     runs: list[Path] = field(default_factory=list)
-    notes: list[int] = field(default_factory=list)
-    """Numbers of the footnotes, from 1."""
-    best: bool = False
-    """The best of those it may be compared with."""
+    notes: list[int] = field(default_factory=list)  # numbers of the footnotes, from 1
+    best: bool = False  # the best of those it may be compared with
     ranked_by: str = "val_loss"
     """By which column: the lower the better of a loss, the higher the better of a score."""
 
@@ -60,8 +56,7 @@ class TableColumn:
 
     key: str
     title: str
-    show: Show = integer
-    """How a number is written; text stands as it is."""
+    show: Show = integer  # how a number is written; text stands as it is
     result: bool = False
     """Whether it is a result; the others are settings, equal in all runs that are folded."""
 
@@ -306,10 +301,7 @@ def _aligned(table: Sequence[Sequence[str]], strong: set[tuple[int, int]]) -> li
 
 def _wrap(text: str, width: int) -> list[str]:
     """A sentence in lines of at most `width` columns; later ones are set in a little."""
-    lines, line = [], ""
-    for word in text.split(" "):
-        if line.strip() and cell_len(f"{line} {word}") > max(20, width):
-            lines.append(line)
-            line = "   "
-        line = f"{line} {word}" if line else word
-    return [*lines, line]
+    return textwrap.wrap(
+        text, max(20, width), subsequent_indent="    ", break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip

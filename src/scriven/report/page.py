@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import format
 from ..files import write_file
-from ..format import compact, decimal, duration, integer, percent, significant
+from ..format import compact, decimal, duration, heading, integer, percent, significant
 from . import tables, verdict
 from .curves import Line, Point, ReferenceLine, chart
 from .run_log import (
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 SAMPLES = 12
 SAMPLE_CHARACTERS = 2000
 COMMAND_CHARACTERS = 4000
-PAGE_TEMPLATE, SECTIONS_TEMPLATE = "page.html.jinja", "sections.html.jinja"
 
 # HTML allows no control characters, and UTF-8 no half of a surrogate pair
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -56,18 +55,9 @@ Tile = tuple[str, str, str]  # name, value, unit
 def write_report(folder: Path, *, token_nll: Sequence[tuple[str, float]] = ()) -> Path:
     """Writes `report.html` into a run folder, finished or not, and returns its path.
 
-    Args:
-        folder: the run folder; `scriven.json` must be there, `metrics.jsonl` may be.
-        token_nll: (token, nats) along a stretch of validation text; without it `surprise.json` of
-            the folder is used, when present.
-
-    Raises:
-        InputError: the folder is not a run folder.
-        DamagedError: scriven.json or surprise.json is not what Scriven writes.
-        ResourceError: the disk is full.
+    Arguments and errors as `read_run_log`.
     """
     target = folder / "report.html"
-    # in one piece or not at all
     write_file(target, render(read_run_log(folder, token_nll)).encode())
     return target
 
@@ -83,24 +73,20 @@ def render(run: RunLog) -> str:
             anchor = title.lower().replace(" ", "-").replace("?", "")
             sections.append((anchor, title, render_macro(macro, *values)))
     style = files(__package__).joinpath("style.css").read_text(encoding="utf-8")
-    page: str = (
-        environment()
-        .get_template(PAGE_TEMPLATE)
-        .render(
-            name=run.name,
-            kind=" · ".join(word for word in (run.text("architecture"), run.text("task")) if word),
-            verdict=verdict.verdict(run),
-            sections=sections,
-            style=Markup(style),  # noqa: S704  # our own file
-            version=run.text("scriven"),
-        )
-    )
+    page: str = environment().get_template("page.html.jinja").render(
+        name=run.name,
+        kind=" · ".join(word for word in (run.text("architecture"), run.text("task")) if word),
+        verdict=verdict.verdict(run),
+        sections=sections,
+        style=Markup(style),  # noqa: S704  # our own file
+        version=run.text("scriven"),
+    )  # fmt: skip
     return page
 
 
 def render_macro(name: str, *values: Any, **named: Any) -> str:
     """A part of the page, as markup: the macro of this name in sections.html.jinja."""
-    module: Any = environment().get_template(SECTIONS_TEMPLATE).module
+    module: Any = environment().get_template("sections.html.jinja").module
     markup: str = getattr(module, name)(*values, **named)
     return markup
 
@@ -175,7 +161,7 @@ def _score_tiles(run: RunLog) -> list[Tile]:
         return []
 
     def tile(score: MainScore) -> Tile:
-        return score.title, score.show(score.value or 0.0), score.interval
+        return heading(score.name), score.show(score.value or 0.0), score.interval
 
     # 1. another score, such as macro F1 beside accuracy
     others = [key for key in checked_metadata(run)["results"]["val_scores"] if key != score.key]

@@ -7,14 +7,14 @@ validation text). Any value in them may be missing or invalid.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from .. import registry
 from ..errors import DamagedError, InputError
-from ..format import ABSENT, heading
+from ..format import ABSENT
 from ..manifest import parse_signed_json
 from ..runs.finetune_results import format_score, reference_scores, score_name
 
@@ -30,10 +30,8 @@ class MetricPoint:
     step: int
     tokens: float | None
     seconds: float | None
-    loss: float | None
-    """Nats per token."""
-    accuracy: float | None
-    """0 to 1."""
+    loss: float | None  # nats per token
+    accuracy: float | None  # 0 to 1
     lr: float | None
     bits_per_byte: float | None
     tokens_per_second: float | None
@@ -54,8 +52,7 @@ class RunLog:
     """A run folder in memory; the four lists are in the order of their steps."""
 
     name: str
-    metadata: dict[str, Any]
-    """The content of scriven.json."""
+    metadata: dict[str, Any]  # the content of scriven.json
     steps: list[MetricPoint] = field(default_factory=list)
     evaluations: list[MetricPoint] = field(default_factory=list)
     samples: list[Event] = field(default_factory=list)
@@ -83,7 +80,7 @@ class RunLog:
 
     @property
     def finetuned(self) -> bool:
-        """Whether the run is a fine-tuning."""
+        """Whether it is a fine-tuning."""
         return isinstance(self.get("finetune"), dict)
 
     @cached_property
@@ -100,9 +97,7 @@ class RunLog:
 def read_run_log(folder: Path, token_nll: Sequence[tuple[str, float]] = ()) -> RunLog:
     """Reads a run folder, finished or not.
 
-    Args:
-        folder: the run folder; metrics.jsonl and surprise.json may be missing.
-        token_nll: (token, nats) pairs to use instead of those in surprise.json.
+    token_nll: (token, nats) pairs to use instead of those in surprise.json.
 
     Raises:
         InputError: the folder is not a run folder.
@@ -171,9 +166,8 @@ def _add(run: RunLog, step: int, event: dict[str, Any]) -> None:
         # a run that went back to a checkpoint logs the steps after it again: the later lines count
         while points and points[-1].step >= step:
             points.pop()
-        names = ("tokens", "seconds", "loss", "accuracy", "lr", "bits_per_byte")
-        values = [finite(event.get(name)) for name in (*names, "tokens_per_second")]
-        points.append(MetricPoint(step, *values))
+        _, *names = (each.name for each in fields(MetricPoint))
+        points.append(MetricPoint(step, *(finite(event.get(name)) for name in names)))
     elif kind == "sample":
         # several samples of one step are all kept
         while run.samples and run.samples[-1].step > step:
@@ -200,14 +194,11 @@ class KeyMetrics:
     None means: not measured (yet).
     """
 
-    loss: float | None
-    """Validation loss of the best evaluation, nats per token."""
+    loss: float | None  # validation loss of the best evaluation, nats per token
     accuracy: float | None
     bits_per_byte: float | None
-    ngram_loss: float | None
-    """Loss of the n-gram model on the same split, nats per token."""
-    ngram_order: int | None
-    """The n of that n-gram model."""
+    ngram_loss: float | None  # loss of the n-gram model on the same split, nats per token
+    ngram_order: int | None  # the n of that n-gram model
     uniform_loss: float | None
     """Loss of guessing all tokens of the vocabulary evenly: its logarithm."""
     best_step: int | None
@@ -216,11 +207,9 @@ class KeyMetrics:
     tokens: float | None
     seconds: float | None
     tokens_per_second: float | None
-    epochs: float | None
-    """How often the training text was read, on average."""
+    epochs: float | None  # how often the training text was read, on average
     finished: bool
-    is_language_model: bool
-    """Losses are per token and comparable with n-grams."""
+    is_language_model: bool  # losses are per token and comparable with n-grams
     loss_unit: str
     """What the loss is per, for people: character, byte, word or token; hidden token, target token
     and the like where it is not of each next one."""
@@ -300,23 +289,16 @@ def _key_metrics(run: RunLog) -> KeyMetrics:
 class MainScore:
     """The main score of a fine-tuned run, and what it is compared with."""
 
-    name: str
-    """Of the score, for a person."""
+    name: str  # of the score, for a person
     key: str
     value: float | None
     low: float | None
     high: float | None
-    references: dict[str, float]
-    """What baselines and the control reach, by name."""
+    references: dict[str, float]  # what baselines and the control reach, by name
 
     def show(self, value: float) -> str:
         """A value of this score."""
         return format_score(self.key, value)
-
-    @property
-    def title(self) -> str:
-        """The name as the beginning of a line."""
-        return heading(self.name)
 
     @property
     def interval(self) -> str:
@@ -378,14 +360,15 @@ def checked_metadata(run: RunLog) -> dict[str, Any]:
 
 
 def _checked_scores(scores: Any) -> dict[str, dict[str, Any]]:
-    checked: dict[str, dict[str, Any]] = {}
-    for name, each in scores.items() if isinstance(scores, dict) else ():
-        if isinstance(each, dict) and finite(each.get("value")) is not None:
-            numbers = {key: finite(each.get(key)) for key in ("value", "low", "high")}
-            signature = each.get("signature")
-            # an interval may be missing, a value may not
-            checked[str(name)] = {**numbers, "signature": str(signature) if signature else None}
-    return checked
+    """Those with a value; an interval may be missing."""
+    return {
+        str(name): {
+            **{key: finite(each.get(key)) for key in ("value", "low", "high")},
+            "signature": str(each.get("signature") or "") or None,
+        }
+        for name, each in (scores.items() if isinstance(scores, dict) else ())
+        if isinstance(each, dict) and finite(each.get("value")) is not None
+    }
 
 
 def learns_text(run: RunLog) -> bool:

@@ -47,12 +47,10 @@ def scores(run: RunLog) -> tuple[str, list[str], list[list[str]], list[str]]:
 def confusion(run: RunLog) -> tuple[Any, ...] | None:
     """Which labels a model takes for which; None where there is no confusion matrix.
 
-    A shade is the fraction of the true label, so rare labels show as well as common ones; the
-    numbers stand in the cells, so nothing depends on seeing the shade.
-
     Returns:
         A sentence on the most frequent mistake, the labels, and a row for each true label: the
-        label, (count, shade, tooltip) by predicted label, and the recall.
+        label, (count, shade, tooltip) by predicted label, and the recall. The shade is a fraction
+        of the true label, so that rare labels show as well as common ones.
     """
     labels, matrix = run.get("finetune", "labels"), run.get("results", "confusion")
     # 1. as many rows and columns as labels, all of them counts
@@ -92,9 +90,8 @@ def confusion(run: RunLog) -> tuple[Any, ...] | None:
 
 
 def task_facts(run: RunLog) -> Pairs:
-    """The task with its base model, columns and labels, each of the type it should have."""
+    """The task with its base model, columns and labels; a value of another type is left out."""
     settings, finetune = run.get("settings", "finetune"), run.get("finetune")
-    # metadata may be damaged or from another version: a value of another type is left out
     types = {"base": dict, "columns": dict, "labels": list}
     facts = {
         name: finetune[name] for name, kind in types.items() if isinstance(finetune.get(name), kind)

@@ -5,7 +5,7 @@ Every rule is a comparison of measured numbers and says which. Knows no HTML.
 
 from collections.abc import Sequence
 
-from ..format import decimal, integer, percent, plural
+from ..format import decimal, heading, integer, percent, plural
 from .run_log import (
     CONTROL,
     KeyMetrics,
@@ -71,7 +71,7 @@ def _finetune_quality(run: RunLog) -> str:
         return f"The validation loss is {loss} so far; scores come at the end of the run."
     rows = run.number("results", "val_rows")
     on = "" if rows is None else f" on {plural(rows, 'row')} it never saw"
-    parts = [f"{score.title} {score.text}{on}"]
+    parts = [f"{heading(score.name)} {score.text}{on}"]
     best = score.best_baseline()
     if best is not None:
         name, value = best

@@ -19,22 +19,16 @@ from .base import Answer, FittedBaseline, Row, reservoir_sample
 
 TASKS = ("classify", "entail")
 
-MAX_ROWS = 200_000
-"""Training rows that are read at most, drawn from all of them."""
-MAX_FEATURES = 300_000
-"""The features that occur in most rows are kept."""
-BATCH = 4096
-"""Rows that are predicted together."""
+MAX_ROWS = 200_000  # training rows that are read at most, drawn from all of them
+MAX_FEATURES = 300_000  # the features that occur in most rows are kept
+BATCH = 4096  # rows that are predicted together
 
 PENALTIES = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)
 """L2 penalties that are tried, on half the squared weights against the sum of the losses."""
-DEFAULT_PENALTY = 30.0
-"""Where there are too few rows to hold some out."""
-MIN_ROWS = 20
-"""From this many rows on, a tenth is held out."""
+DEFAULT_PENALTY = 30.0  # where there are too few rows to hold some out
+MIN_ROWS = 20  # from this many rows on, a tenth is held out
 
-OVERLAP_STEPS = 10
-"""Steps in which the fraction of common words is seen."""
+OVERLAP_STEPS = 10  # steps in which the fraction of common words is seen
 
 
 def fit(rows: Iterable[Row]) -> FittedBaseline:
@@ -92,10 +86,8 @@ def _choose_penalty(
 class Features:
     """The features of the training rows, weighted by inverse document frequency."""
 
-    columns: dict[str, int]
-    """Feature -> column."""
-    weights: Tensor
-    """(f,) float32, inverse document frequencies."""
+    columns: dict[str, int]  # feature -> column
+    weights: Tensor  # (f,) float32, inverse document frequencies
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Self:

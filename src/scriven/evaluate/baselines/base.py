@@ -19,8 +19,7 @@ from ...errors import InputError
 Row = Mapping[str, Any]
 """Texts, except `score` (a number), `choices` (texts), `answer` (an index of choices, from 0)."""
 
-Answer = str | float | int
-"""A label, a score, an index of choices, or a text, as the task has it."""
+Answer = str | float | int  # A label, a score, an index of choices, or a text, as the task has it
 
 NO_ROWS = "there are no training rows to fit a baseline to: give at least one"
 
@@ -31,10 +30,8 @@ Item = TypeVar("Item")
 class FittedBaseline:
     """A baseline that has seen the training rows; called with rows, it gives one answer each."""
 
-    note: str
-    """What was chosen by fitting, in a few words for the report; may be empty."""
-    answers: Callable[[Sequence[Row]], list[Answer]]
-    """Never reads the true answer in a row."""
+    note: str  # what was chosen by fitting, in a few words for the report; may be empty
+    answers: Callable[[Sequence[Row]], list[Answer]]  # never reads the true answer in a row
 
     def __call__(self, rows: Iterable[Row]) -> list[Answer]:
         return self.answers(list(rows))

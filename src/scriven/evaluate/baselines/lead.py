@@ -13,10 +13,8 @@ from .base import FittedBaseline, Row, reservoir_sample
 
 TASKS = ("summarize",)
 
-MAX_WORDS = 128
-"""Longest lead that is tried."""
-MAX_ROWS = 20_000
-"""Training rows that are tried at most, drawn from all of them."""
+MAX_WORDS = 128  # longest lead that is tried
+MAX_ROWS = 20_000  # training rows that are tried at most, drawn from all of them
 
 
 def fit(rows: Iterable[Row]) -> FittedBaseline:

@@ -14,8 +14,7 @@ from .base import FittedBaseline, Row, reservoir_sample
 
 TASKS = ("similarity", "choice")
 
-MAX_ROWS = 200_000
-"""Training rows that are counted at most, drawn from all of them."""
+MAX_ROWS = 200_000  # training rows that are counted at most, drawn from all of them
 
 
 NOTE = "shared words by TF-IDF"

@@ -16,23 +16,18 @@ from ..bootstrap import SEED, Floats, ScoreWithCI, Statistic, bootstrap, check_r
 
 UNKNOWN = -1
 """Label id of a true label that training never saw, and of a missing answer: always wrong."""
-LARGEST = 1e100
-"""Above this magnitude, squares overflow."""
+LARGEST = 1e100  # above this magnitude, squares overflow
 
-Pair = tuple[Any, Any]
-"""(truth, predicted), of one entry per row."""
+Pair = tuple[Any, Any]  # (truth, predicted), of one entry per row
 
 
 @dataclass(frozen=True)
 class Metric:
     """A metric and where it belongs."""
 
-    kinds: tuple[str, ...]
-    """Answers that it scores: labels, choices, numbers or texts."""
-    order: int
-    """Its place among the metrics of a table; the first is the main one."""
-    statistic: Callable[[Any, Any], Statistic]
-    """Of (truth, predicted), as `KINDS` has checked them."""
+    kinds: tuple[str, ...]  # answers that it scores: labels, choices, numbers or texts
+    order: int  # its place among the metrics of a table; the first is the main one
+    statistic: Callable[[Any, Any], Statistic]  # of (truth, predicted), as `KINDS` has checked them
 
 
 def compute_metrics(

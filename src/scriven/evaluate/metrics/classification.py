@@ -14,14 +14,10 @@ from .base import UNKNOWN, Metric
 class LabelPairs:
     """The pairs of true and predicted label that occur: a confusion matrix without its zeros."""
 
-    counts: Ids
-    """(k,) how many rows have each pair."""
-    truth: Ids
-    """(k,) the true label of each pair, as a place among the L labels that occur."""
-    predicted: Ids
-    """(k,) the predicted one."""
-    labels: int
-    """L."""
+    counts: Ids  # (k,) how many rows have each pair
+    truth: Ids  # (k,) the true label of each pair, as a place among the L labels that occur
+    predicted: Ids  # (k,) the predicted one
+    labels: int  # L
 
     @classmethod
     def of(cls, truth: Ids, predicted: Ids) -> Self:

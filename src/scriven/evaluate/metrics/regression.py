@@ -60,12 +60,9 @@ def spearman(truth: Floats, predicted: Floats) -> Statistic:
 class Ranks:
     """The distinct values of one side in ascending order, and which of them each row has."""
 
-    order: Ids
-    """(n,) rows by value."""
-    starts: Ids
-    """(v,) where each distinct value begins in `order`."""
-    value: Ids
-    """(n,) the place of each row's value among the distinct ones."""
+    order: Ids  # (n,) rows by value
+    starts: Ids  # (v,) where each distinct value begins in `order`
+    value: Ids  # (n,) the place of each row's value among the distinct ones
 
     @classmethod
     def of(cls, numbers: Floats) -> Self:

@@ -35,48 +35,16 @@ from ..base import (
     why_no_text,
 )
 
+# Class of transformers -> llama.cpp's architecture
 ARCHITECTURES = {
     "GPT2LMHeadModel": "gpt2",
     "LlamaForCausalLM": "llama",
     "Qwen3ForCausalLM": "qwen3",
 }
-"""Class of transformers -> llama.cpp's architecture."""
-FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}
-"""general.file_type, as ggml numbers them."""
-Q8_BLOCK = 32
-"""q8_0 stores rows in blocks of so many weights with a common scale."""
+FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}  # general.file_type, as ggml numbers them
+Q8_BLOCK = 32  # q8_0 stores rows in blocks of so many weights with a common scale
 
-TOP = {
-    "transformer.wte.weight": "token_embd.weight",
-    "transformer.wpe.weight": "position_embd.weight",
-    "transformer.ln_f.weight": "output_norm.weight",
-    "transformer.ln_f.bias": "output_norm.bias",
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
-}
-"""Hugging Face's name -> llama.cpp's, outside of blocks."""
-IN_BLOCK = {
-    "ln_1": "attn_norm",
-    "attn.c_attn": "attn_qkv",
-    "attn.c_proj": "attn_output",
-    "ln_2": "ffn_norm",
-    "mlp.c_fc": "ffn_up",
-    "mlp.c_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-"""The same inside a block."""
-
+# Field of config.json -> keys of llama.cpp
 CONFIG_FIELDS = {
     "n_positions": ("context_length",),
     "n_embd": ("embedding_length",),
@@ -94,7 +62,6 @@ CONFIG_FIELDS = {
     "rms_norm_eps": ("layer_norm_rms_eps",),
     "vocab_size": ("vocab_size",),
 }
-"""Field of config.json -> keys of llama.cpp."""
 
 PATTERNS = {"gpt2": "gpt-2", "llama3": "llama-bpe", "qwen2": "qwen2"}
 """Our splitting patterns -> tokenizer.ggml.pre."""
@@ -253,18 +220,19 @@ def rename(
     architecture: str, config: Mapping[str, Any], weights: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, Tensor]]:
     """The tensors as llama.cpp names and lays them out, [out, in]."""
+    import gguf
+
+    blocks = config["n_layer"] if architecture == "gpt2" else config["num_hidden_layers"]
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[architecture.upper()], blocks)
     for name, tensor in weights.items():
-        if name in TOP:
-            yield TOP[name], tensor
-            continue
-        _, _, block, inner = name.split(".", 3)  # transformer.h.0.… or model.layers.0.…
-        part, _, end = inner.rpartition(".")
-        if architecture == "gpt2" and tensor.dim() == 2:
+        ggml_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        assert ggml_name is not None, name
+        if architecture == "gpt2" and name.startswith("transformer.h.") and tensor.dim() == 2:
             tensor = tensor.mT  # transformers' GPT-2 stores [in, out]
-        if architecture == "llama" and part.endswith(("q_proj", "k_proj")):
-            heads = "num_attention_heads" if part.endswith("q_proj") else "num_key_value_heads"
+        if architecture == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
+            heads = "num_attention_heads" if "q_proj" in name else "num_key_value_heads"
             tensor = interleave(tensor, config[heads])
-        yield f"blk.{block}.{IN_BLOCK[part]}.{end}", tensor
+        yield ggml_name, tensor
 
 
 def interleave(weight: Tensor, heads: int) -> Tensor:

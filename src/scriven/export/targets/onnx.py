@@ -34,8 +34,7 @@ from ..base import (
 
 OPSET = 20
 MODEL = "model.onnx"
-MAX_INLINE = 1_900_000_000
-"""Bytes of weights that fit into the file itself: protobuf ends at 2 GB."""
+MAX_INLINE = 1_900_000_000  # bytes of weights that fit into the file itself: protobuf ends at 2 GB
 COPIED = ("tokenizer.json", "tokenizer_config.json")
 
 
