@@ -119,7 +119,7 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         _replace_folder(inside, path)
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, remedy: str = OTHER_FOLDER) -> None:
     """Makes a folder and its parents, if they are missing. Errors are those of `write_file`."""
     for wait in (*RETRY_WAITS, None):
         try:
@@ -130,7 +130,7 @@ def make_folder(path: Path) -> None:
                 sync_folder(each.parent)
             return
         except OSError as error:
-            _wait_or_raise(error, path, wait)
+            _wait_or_raise(error, path, wait, remedy=remedy)
 
 
 def remove_folder(path: Path) -> bool:
@@ -322,10 +322,12 @@ def _save(path: Path, content: Content | Mapping[str, Content]) -> None:
             _wait_or_raise(error, path, wait, size)
 
 
-def _wait_or_raise(error: OSError, path: Path, wait: float | None, size: int = 0) -> None:
+def _wait_or_raise(
+    error: OSError, path: Path, wait: float | None, size: int = 0, remedy: str = OTHER_FOLDER
+) -> None:
     """Waits before the next attempt; raises where there is none, or where it would fail too."""
     if wait is None or error.errno not in _TRANSIENT:
-        raise write_error(error, path, size) from error
+        raise write_error(error, path, size, remedy) from error
     time.sleep(wait)
 
 

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from ..errors import DamagedError, InputError
-from ..files import disk_errors, sync_folder, write_file
+from ..files import disk_errors, make_folder, sync_folder, write_file
 from ..manifest import MANIFEST, hash_file, signed_json
 from ..settings import DataSettings, TokenizerSettings
 from ..tokenizers import Tokenizer, choose_kind, load_tokenizer, tokenizer_class, train_tokenizer
@@ -105,8 +105,7 @@ def load_dataset(
     if prepared:
         return _open_prepared(sources, Path(prepared[0]), tokenizer, pairs)
     root = (cache or cache_folder()) / "prepared"
-    with disk_errors(root, remedy="set SCRIVEN_CACHE to a folder that can be written"):
-        root.mkdir(parents=True, exist_ok=True)
+    make_folder(root, "set SCRIVEN_CACHE to a folder that can be written")
     with PairSources(sources) if pairs else Sources(sources) as files:
         # 1. read everything once: size, characters, documents and a digest of the content
         text = scan(files.read(data), say)

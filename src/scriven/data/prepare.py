@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from .. import config
 from ..errors import BusyError, InputError, SettingError
-from ..files import disk_errors, remove_leftovers, write_file
+from ..files import disk_errors, make_folder, remove_leftovers, write_file
 from ..format import clock, format_bytes
 from ..manifest import MANIFEST, hash_file, signed_json
 from ..settings import TokenizerSettings
@@ -105,7 +105,7 @@ def _make_out(out: Path) -> None:
     """Makes the folder; raises InputError where it holds something else."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file, not a folder: choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     expected = {PLAN, MANIFEST, SHARDS, *TOKENIZER_FILES}
     for name in os.listdir(out):  # never write among files of somebody else
         if name not in expected and not name.startswith(".") and not name.endswith(".tmp"):

@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from ..errors import DamagedError, InputError, MissingExtra, ResourceError
-from ..files import new_folder
+from ..files import make_folder, new_folder
 from ..process import configure_threads_and_malloc
 from ..tokenizers import Tokenizer, clean, load_tokenizer
 from ..tokenizers.fast import Encoder, fast_encoder
@@ -57,7 +57,7 @@ def read_records(folder: Path, plan: PreparePlan) -> list[list[ShardRecord]]:
     """The finished shards of each job, in order; removes what a killed process left unfinished."""
     records: list[list[ShardRecord]] = [[] for _ in plan.jobs]
     shards = folder / SHARDS
-    shards.mkdir(exist_ok=True)
+    make_folder(shards)
     for name in sorted(os.listdir(shards)):
         if name.startswith("."):  # a temporary name
             shutil.rmtree(shards / name, ignore_errors=True)
