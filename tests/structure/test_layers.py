@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2] / "src" / "scriven"
 LAYERS = {
     "errors": 0, "registry": 0, "config": 0, "settings": 0, "process": 0,
     "files": 0, "manifest": 0, "format": 0,
-    "runtime": 1, "distributed": 1, "tokenizers": 1, "nn": 1,
+    "locking": 1, "runtime": 1, "distributed": 1, "tokenizers": 1, "nn": 1,
     "data": 2, "models": 2,
     "tasks": 3,
     "runs": 4,

@@ -24,10 +24,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from ..errors import DamagedError, InputError
 from ..files import disk_errors, make_folder, sync_folder, write_file
+from ..locking import file_lock
 from ..manifest import MANIFEST, hash_file, signed_json
 from ..settings import DataSettings, TokenizerSettings
 from ..tokenizers import Tokenizer, choose_kind, load_tokenizer, tokenizer_class, train_tokenizer
@@ -197,9 +198,9 @@ class _EncodeJob:
             for work in root.glob("*.work"):
                 with contextlib.suppress(OSError, Timeout):
                     if time.time() - work.stat().st_mtime >= _LEFTOVER_SECONDS:
-                        with FileLock(work.with_suffix(".lock"), timeout=0):
+                        with file_lock(work.with_suffix(".lock"), wait=False):
                             shutil.rmtree(work)
-            with FileLock(root / f"{folder.name}.lock"):
+            with file_lock(root / f"{folder.name}.lock"):
                 # 3. what an earlier command prepared, if it is still whole
                 if folder.exists():
                     try:

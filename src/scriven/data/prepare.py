@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from .. import config
 from ..errors import BusyError, InputError, SettingError
 from ..files import disk_errors, make_folder, remove_leftovers, write_file
 from ..format import clock, format_bytes
+from ..locking import file_lock
 from ..manifest import MANIFEST, hash_file, signed_json
 from ..settings import TokenizerSettings
 from ..tokenizers import Tokenizer, clean, load_tokenizer, tokenizer_class, train_tokenizer
@@ -80,7 +81,7 @@ def run_prepare(args: PrepareArgs, say: Callable[[str], None] = lambda _: None) 
     with disk_errors(out):
         _make_out(out)
         try:
-            with FileLock(out / _LOCK, timeout=0):
+            with file_lock(out / _LOCK, wait=False):
                 remove_leftovers(out)
                 # 2. the plan, or the one that a killed command left
                 plan = _resume_or_plan(args, tokenizer)

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from ..errors import BusyError, InputError
 from ..files import TEMPORARY, make_folder, printable, remove_leftovers, write_error, write_file
+from ..locking import TOKEN, file_lock
 from . import metadata
 
 RUNS = Path("runs")
@@ -106,7 +107,7 @@ def create_run_dir(out: Path) -> Path:
         raise write_error(error, out) from error
     # 2. new, empty, or a run already; a run that has just begun has no metadata yet
     others = [name for name in names if not name.startswith(TEMPORARY)]
-    if metadata.NAME not in names and not {LOCK, OWNER}.issuperset(others):
+    if metadata.NAME not in names and not {LOCK, LOCK + TOKEN, OWNER}.issuperset(others):
         raise InputError(
             f"{where} is not empty and holds no run: choose a new or empty folder with --out"
         )
@@ -130,29 +131,26 @@ def lock_run(folder: Path) -> Iterator[None]:
         BusyError: another process holds it; at once, with its number and its computer.
         InputError: the folder cannot be written to.
     """
-    # a lock of the process, not of the thread: any thread may release it
-    lock = FileLock(folder / LOCK, thread_local=False)
-    # 1. the lock itself: the system releases it when the process ends
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise BusyError(
-            f"{printable(folder)} is in use by {_owner(folder)}: wait until it has finished or "
-            "choose another folder with --out"
-        ) from error
-    except OSError as error:
-        raise write_error(error, folder / LOCK) from error
-    # a full disk or Ctrl-C must not leave the folder locked
-    try:
+    with contextlib.ExitStack() as held:
+        # 1. the lock itself: the system releases it when the process ends
+        try:
+            held.enter_context(file_lock(folder / LOCK, wait=False))
+        except Timeout as error:
+            raise BusyError(
+                f"{printable(folder)} is in use by {_owner(folder)}: wait until it has finished or "
+                "choose another folder with --out"
+            ) from error
+        except OSError as error:
+            raise write_error(error, folder / LOCK) from error
         # 2. who holds it, for the message of the next process
-        owner = {"pid": os.getpid(), "host": platform.node(), "since": int(time.time())}
-        write_file(folder / OWNER, json.dumps(owner).encode("ascii"))
-        yield
-    finally:
-        # before the lock is released: afterwards the file may belong to the next process
-        with contextlib.suppress(OSError):
-            (folder / OWNER).unlink()
-        lock.release()
+        try:
+            owner = {"pid": os.getpid(), "host": platform.node(), "since": int(time.time())}
+            write_file(folder / OWNER, json.dumps(owner).encode("ascii"))
+            yield
+        finally:
+            # before the lock is released: afterwards the file may belong to the next process
+            with contextlib.suppress(OSError):
+                (folder / OWNER).unlink()
 
 
 def _owner(folder: Path) -> str:

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
-from filelock import FileLock
-
 from ...errors import InputError
 from ...files import disk_errors, rename_durably
+from ...locking import file_lock
 from ...manifest import FileEntry, hash_file
 from ...settings import DataSettings
 from ..formats.base import TextChunk, read_text
@@ -59,7 +58,7 @@ def download(url: str, target: Path, sha256: str, size: int) -> Path:
             return target
         part = target.with_name(f"{target.name}.part")
         # 1. one process downloads, the others wait and find the file
-        with FileLock(target.with_name(f"{target.name}.lock")):
+        with file_lock(target.with_name(f"{target.name}.lock")):
             if target.exists() and hash_file(target) == expected:
                 return target
             if _size(part) >= size:
