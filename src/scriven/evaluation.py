@@ -78,6 +78,7 @@ class TextEvaluator:
             config.replace(TokenizerSettings(), settings["tokenizer"], "tokenizer"),
             seed=settings["seed"],
             pairs=self.metadata["task"] == "pairs",
+            given=self.tokenizer if "base" in self.metadata else None,
         )
         # a changed text has another validation set, and its loss would not be comparable
         if corpus.fingerprint != trained["fingerprint"]:

@@ -24,7 +24,7 @@ from .runtime import Runtime, choose_runtime
 from .settings import RuntimeSettings
 from .tasks.shared.supervised import SupervisedTask
 from .train.request import TrainRequest
-from .train.run import TrainResult, finetune_with_control, start_or_resume
+from .train.run import TrainResult, start_or_resume, train_with_control
 from .train.signals import Interrupted
 
 SAMPLED: dict[str, Any] = {"temperature": 0.8}
@@ -38,21 +38,16 @@ class Model:
     def __init__(
         self, loaded: Loaded, runtime: Runtime, inference_dtype: str | None = None
     ) -> None:
-        self.folder = loaded.folder
-        self.metadata = loaded.metadata
-        self.tokenizer = loaded.tokenizer
-        self.task = loaded.task.to(runtime.device)
-        self.architecture = loaded.architecture
-        self.warnings = loaded.warnings
-        self.runtime = runtime
+        self.folder, self.metadata, self.warnings = loaded.folder, loaded.metadata, loaded.warnings
+        self.tokenizer, self.architecture = loaded.tokenizer, loaded.architecture
+        self.task, self.runtime = loaded.task.to(runtime.device), runtime
         self._inference_dtype = inference_dtype
 
     @cached_property
     def engine(self) -> Engine:
         """The generation engine, with a copy of the weights prepared for inference."""
-        bos = self.metadata["data"].get("bos")
         twin = prepare_for_inference(self.task, self.runtime, self._inference_dtype)
-        return Engine(twin, self.tokenizer, self.runtime, bos)
+        return Engine(twin, self.tokenizer, self.runtime, self.metadata["data"].get("bos"))
 
     @property
     def results(self) -> dict[str, Any]:
@@ -201,6 +196,10 @@ class Model:
             tell=tell,
         )  # fmt: skip
 
+    def train(self, *sources: str | Path, **options: Any) -> "Model":
+        """A new model that goes on from this one with other texts; options as `scriven.train`."""
+        return train(*sources, base=self.folder, **options)
+
     def finetune(self, *data: str | Path, **options: Any) -> "Model":
         """A new model, fine-tuned on tables; options as in `scriven.finetune`."""
         return finetune(self.folder, *data, **options)
@@ -272,6 +271,10 @@ def train(
     arch: str | None = None,
     preset: str | None = None,
     resume: str | Path | None = None,
+    base: str | Path | None = None,
+    replay: str | None = None,
+    control: bool = False,
+    merge: bool = False,
     explain: bool = False,
     quiet: bool = False,
     settings: Mapping[str, object] | None = None,
@@ -288,6 +291,10 @@ def train(
         arch: the architecture, or a .py file.
         preset: a TOML file or a built-in preset.
         resume: a run to resume, with its own text and settings.
+        base: a model to go on from instead of random weights; its tokenizer and shape stay.
+        replay: with a base, older text to mix in, as "old.txt:0.2"; "0" for none.
+        control: with a base, train a new model on the same texts and budget too, for comparison.
+        merge: with a base and LoRA, save whole weights, not the adapters alone.
         explain: print every setting with its reason.
         quiet: print nothing.
         settings: any other setting, as in {"optim.lr": 1e-3}.
@@ -301,9 +308,11 @@ def train(
         sources=list(map(str, sources)), budget=budget, size=size,
         out=None if out is None else str(out), seed=seed, arch=arch, preset=preset,
         resume=None if resume is None else str(resume), explain=explain, quiet=quiet,
-        settings=settings or {}, began=began,
+        settings=settings or {}, began=began, start=None if base is None else str(base),
+        replay=replay, control=control, merge=merge,
     )  # fmt: skip
-    return trained_model(lambda: start_or_resume(request), arch)
+    begin = train_with_control if control else start_or_resume
+    return trained_model(lambda: begin(request), arch)
 
 
 def finetune(
@@ -349,7 +358,7 @@ def finetune(
         out=None if out is None else str(out), seed=seed, arch=arch, quiet=quiet,
         settings=settings or {}, began=began, control=control,
     )  # fmt: skip
-    begin = finetune_with_control if control else start_or_resume
+    begin = train_with_control if control else start_or_resume
     return trained_model(lambda: begin(request), arch)
 
 

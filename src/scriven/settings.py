@@ -70,6 +70,9 @@ class TrainSettings:
     micro_batch_size: int | None = None
     """Sequences per forward pass; gradients of the rest of the batch are accumulated. Lower it when
     memory is short."""
+    sequence_length: int | None = None
+    """Tokens of a training row, and of the windows of an evaluation; auto: the context length, or
+    1024 where a model of a longer context is trained further."""
     initial_context_length: int | None = None
     """Context length at the start of training, doubled in stages up to the full context length,
     which holds for the second half of the budget; auto: a quarter of it for llama on a CPU."""
@@ -158,6 +161,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "optim.beta2": (0, 0.999999),
     "train.batch_size": (1, 1e7),
     "train.micro_batch_size": (1, 1e7),
+    "train.sequence_length": (2, 1e9),
     "train.initial_context_length": (1, 1e9),
     "train.eval_interval": (1, 1e12),
     "train.save_interval": (1, 1e12),

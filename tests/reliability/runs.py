@@ -169,7 +169,10 @@ def digest(folder: Path, step: int | None = None) -> dict[str, str]:
 
 def whole(folder: Path) -> dict[str, str]:
     """Everything that must not depend on interruptions."""
-    published = (folder / "model.safetensors").read_bytes()
+    weights = folder / "model.safetensors"
+    if not weights.exists():  # adapters alone
+        weights = folder / "adapter" / "adapter_model.safetensors"
+    published = weights.read_bytes()
     looks = [
         (event["step"], event["loss"], event["best"]) for event in events(folder, "evaluation")
     ]

@@ -3,7 +3,9 @@
 import shlex
 import time
 import typing
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from .. import config, registry
 from ..config import SECTIONS
@@ -29,6 +31,11 @@ def train(
     preset: str | None = None,
     parallel: Literal["ddp", "fsdp"] | None = None,
     resume: str | None = None,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    lora: int | None = None,
+    replay: str | None = None,
+    control: bool = False,
+    merge: bool = False,
     explain: bool = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -57,6 +64,18 @@ def train(
         chosen by size.
     resume
         Resume this run, with its text and settings.
+    from_
+        Go on from this model instead of random weights: a run, whose tokenizer and shape stay.
+    lora
+        With --from: train LoRA adapters of this rank, such as 8; 0 for all weights. By default
+        adapters where the model is large for this machine.
+    replay
+        With --from: mix older text in, against forgetting, as SOURCE:0.2. By default a fifth of the
+        model's own text where it is at hand; 0 for none.
+    control
+        With --from: train a new model on the same text with the same budget too, for comparison.
+    merge
+        With --from and LoRA: save whole weights, not the adapters alone.
     explain
         Print every setting with the reason for it, then train.
     help_all
@@ -69,11 +88,15 @@ def train(
     from ..distributed import is_main_process
     from ..model import train as start
 
+    if lora is not None:
+        chosen = {"weights": "lora", "lora_rank": lora} if lora else {"weights": "full"}
+        settings = {f"finetune.{name}": value for name, value in chosen.items()} | (settings or {})
     if parallel is not None:
         settings = {"runtime.parallel": parallel} | (settings or {})
     model = start(
         *sources, budget=budget, size=size, out=out, seed=seed, arch=arch, preset=preset,
-        resume=resume, explain=explain, quiet=quiet, settings=settings, began=BEGAN,
+        resume=resume, base=from_, replay=replay, control=control, merge=merge, explain=explain,
+        quiet=quiet, settings=settings, began=BEGAN,
     )  # fmt: skip
     # under torchrun the other processes have the same results
     if is_main_process():
@@ -91,9 +114,24 @@ def _summary(results: dict[str, Any]) -> str:
         f"\n{for_terminal(results['sample'].strip())}\n\n"
         f"validation loss {results['val_loss']:.3f} ({results['val_bits_per_byte']:.3f} bits per "
         f"byte, accuracy {results['val_accuracy']:.1%}): {_verdict(results)}\n"
+        f"{_before(results)}"
         f"report    {run}/report.html\n"
         f"write     scriven generate {name} {words}"
     )
+
+
+def _before(results: dict[str, Any]) -> str:
+    """What going on from a model was worth, in bits per byte; empty for any other run."""
+    if "base_val_bits_per_byte" not in results:
+        return ""
+    parts = [f"{results['base_val_bits_per_byte']:.3f} before"]
+    if results.get("control"):
+        parts.append(f"{results['control']['val_bits_per_byte']:.3f} without the model")
+    lines = f"bits per byte  {results['val_bits_per_byte']:.3f}, {', '.join(parts)}\n"
+    if "old_bits_per_byte" in results:
+        before, after = results["old_bits_per_byte_before"], results["old_bits_per_byte"]
+        lines += f"old text       {after:.3f}, {before:.3f} before\n"
+    return lines
 
 
 def _verdict(results: dict[str, Any]) -> str:

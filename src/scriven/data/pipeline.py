@@ -80,6 +80,7 @@ def load_dataset(
     *,
     seed: int,
     pairs: bool = False,
+    given: Tokenizer | None = None,
     cache: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> TokenDataset:
@@ -92,6 +93,7 @@ def load_dataset(
             `scriven prepare` made.
         seed: draws the documents that are held out; a text split by position does not use it.
         pairs: whether the sources are tables of pairs.
+        given: the tokenizer of a model that is trained further, instead of a new one.
         cache: the cache folder, `cache_folder()` by default.
         say: called with a sentence about the progress now and then.
 
@@ -104,7 +106,7 @@ def load_dataset(
         tokenizer_class(tokenizer.kind)  # an unknown kind is refused before any text is read
     prepared = [source for source in sources if is_prepared(Path(source))]
     if prepared:
-        return _open_prepared(sources, Path(prepared[0]), tokenizer, pairs)
+        return _open_prepared(sources, Path(prepared[0]), tokenizer, pairs, given)
     root = (cache or cache_folder()) / "prepared"
     make_folder(root, "set SCRIVEN_CACHE to a folder that can be written")
     with PairSources(sources) if pairs else Sources(sources) as files:
@@ -115,13 +117,13 @@ def load_dataset(
         # 2. decide what is held out, and which tokenizer suits the text
         lengths = np.frombuffer(text.lengths, dtype=np.uint64).astype(np.int64)
         split = choose_split(lengths, data.val_fraction, seed, pairs=pairs)
-        settings, notes = choose_tokenizer(text, tokenizer)
+        settings, notes = choose_tokenizer(text, tokenizer) if given is None else (tokenizer, [])
         if text.skipped:
             notes.append(f"{text.skipped:,} rows were skipped, first {text.first_skipped}")
         # 3. read again and encode, unless the same text was encoded with the same settings before;
         # the seed counts only where it may draw documents
         drawn = len(lengths) >= MIN_DOCUMENTS and not pairs
-        job = _EncodeJob(files, text, split, data, settings, say)
+        job = _EncodeJob(files, text, split, data, settings, given, say)
         folder = job.run_once(root, seed if drawn else None)
     dataset = open_dataset(folder, name=files.name, sources=sources, notes=notes)
     if not pairs:
@@ -132,7 +134,11 @@ def load_dataset(
 
 
 def _open_prepared(
-    sources: Sequence[str], folder: Path, settings: TokenizerSettings, pairs: bool
+    sources: Sequence[str],
+    folder: Path,
+    settings: TokenizerSettings,
+    pairs: bool,
+    given: Tokenizer | None,
 ) -> TokenDataset:
     """A folder that `scriven prepare` made; settings it was not made with are refused."""
     if len(sources) > 1:
@@ -141,6 +147,10 @@ def _open_prepared(
         raise InputError(f"{folder} holds texts, not pairs: give tables of pairs")
     dataset = open_dataset(folder, name=run_name([str(folder)]), sources=sources)
     tokenizer = dataset.tokenizer
+    if given is not None and tokenizer.fingerprint != given.fingerprint:
+        raise InputError(
+            f"{folder} was prepared with another tokenizer than the model's: give its texts instead"
+        )
     sizes = (None, tokenizer.vocab_size, choose_vocab_size(dataset.characters))
     if settings.kind not in (None, tokenizer.kind) or settings.vocab_size not in sizes:
         raise InputError(
@@ -177,18 +187,20 @@ class _EncodeJob:
     split: Split
     data: DataSettings
     settings: TokenizerSettings
+    given: Tokenizer | None
     say: Callable[[str], None]
 
     def run_once(self, root: Path, seed: int | None) -> Path:
         """The folder of the dataset, made unless it is there and undamaged; other processes wait
         meanwhile."""
         # 1. a digest of the content and of every setting that changes the ids names the folder
+        s, given = self.settings, self.given
         facts: dict[str, object] = {
             "format": _FINGERPRINT_FORMAT,
             "content": self.text.digest,
             "validation": self.data.val_fraction,
             "seed": seed,
-            "tokenizer": [self.settings.kind, self.settings.vocab_size, self.settings.pattern],
+            "tokenizer": [given.fingerprint] if given else [s.kind, s.vocab_size, s.pattern],
             **({"pairs": True} if isinstance(self.sources, PairSources) else {}),
         }
         fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -255,6 +267,9 @@ class _EncodeJob:
 
     def _tokenizer(self, work: Path) -> Tokenizer:
         """Trains the tokenizer, or loads the one that a killed process had finished."""
+        if self.given is not None:
+            self.given.save(work)
+            return self.given
         # learning may take minutes, so it is done once
         if (work / TOKENIZER_FILES[-1]).exists():
             with contextlib.suppress(InputError, DamagedError):

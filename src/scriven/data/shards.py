@@ -4,13 +4,14 @@ A token file is a plain array of 16- or 32-bit numbers. It is read, not mapped: 
 is truncated while in use kills the process (SIGBUS), a read only comes back short.
 """
 
+import copy
 import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +90,12 @@ class TokenFile:
         if (now.st_size, now.st_mtime_ns) != (self._opened.st_size, self._opened.st_mtime_ns):
             raise self._damaged("was changed while in use")
         return ids.astype(np.int64)  # PyTorch indexes with 64 bits
+
+    def head(self, count: int) -> Self:
+        """The first `count` tokens, as a file of its own."""
+        part = copy.copy(self)
+        part._tokens = min(count, self._tokens)
+        return part
 
     def close(self) -> None:
         """Closes the file."""

@@ -1,22 +1,34 @@
-"""A run folder as a model: the newest undamaged weights, the tokenizer and the metadata."""
+"""A run folder as a model: the newest undamaged weights, the tokenizer and the metadata.
 
-from collections.abc import Mapping
+A run that trained LoRA adapters holds them alone, and says which model they belong to: by its
+place, relative to the run, and by the digest of its weights.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+from torch import nn
 
 from .. import config, registry
 from ..errors import DamagedError, InputError
+from ..files import REPLACED, printable
+from ..nn.lora import merge_lora
 from ..tasks.base import BaseTask
 from ..tokenizers import Tokenizer, load_tokenizer
 from . import checkpoint
+from .folder import find_run
 from .huggingface import WEIGHTS, from_hf_weights
-from .metadata import read_metadata
-from .peft import load_merged
-from .weights import load_tensors
+from .metadata import NAME, read_metadata
+from .peft import TENSORS, attach_adapter, load_merged, read_adapter
+from .weights import load_tensors, stored_digest
+
+ADAPTER = "adapter"
+"""The folder of the adapters inside a run folder, in PEFT's layout."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,12 @@ class Loaded:
     """Sentences for the user: a damaged file that was not used, an unfinished run."""
 
 
-def load_run(folder: Path, architecture: str | None = None) -> Loaded:
+def load_run(
+    folder: Path,
+    architecture: str | None = None,
+    *,
+    model_changes: Mapping[str, object] | None = None,
+) -> Loaded:
     """Rebuilds the model of a run folder, in float32, on the CPU, in evaluation mode.
 
     The best weights are at the top of the folder. Where they are missing or damaged, the newest
@@ -44,17 +61,18 @@ def load_run(folder: Path, architecture: str | None = None) -> Loaded:
         folder: the run folder.
         architecture: the user's own file, where the run was trained with one; a run folder never
             names code to execute.
+        model_changes: fields of the Config that change no weight, such as dropout.
 
     Raises:
-        DamagedError: no weights are whole. InputError: not a run folder, another tokenizer, or a
-            run of a user's own architecture without its file.
+        DamagedError: no weights are whole. InputError: not a run folder, another tokenizer, a run
+            of a user's own architecture without its file, or adapters whose base is missing.
     """
     # 1. what the run is
     metadata = read_metadata(folder)
     # never a path from the run folder: that would run a stranger's code
     name = architecture_of(metadata, architecture)
     module = registry.module("scriven.models", name)
-    model = config.replace(module.Config(), metadata["model"], "model")
+    model = config.replace(module.Config(), {**metadata["model"], **(model_changes or {})}, "model")
     tokenizer = load_tokenizer(folder)
     # other ids would turn every text into nonsense, without an error
     if tokenizer.fingerprint != metadata["tokenizer"]["fingerprint"]:
@@ -65,14 +83,22 @@ def load_run(folder: Path, architecture: str | None = None) -> Loaded:
     # 2. the model for its task, with random weights
     kind = registry.module("scriven.tasks", metadata["task"])
     ids, finetune = tokenizer.special_token_ids, metadata.get("finetune")
-    task: BaseTask = kind.Task(module.Model(model), special=ids, task_config=finetune)
+    with _uninitialized():
+        task: BaseTask = kind.Task(module.Model(model), special=ids, task_config=finetune)
+    task.sequence_length = (
+        metadata["settings"]["train"].get("sequence_length") or task.sequence_length
+    )
     # 3. its weights
     warnings: list[str] = []
-    weights = _weights(folder, module, model, metadata["task"], warnings)
     try:
+        weights: Mapping[str, torch.Tensor] = {}
+        if is_adapter_run(folder, metadata):
+            _load_adapted(task, folder, metadata, architecture, warnings)
+        else:
+            weights = _weights(folder, module, model, metadata["task"], warnings)
         if any(".lora." in name for name in weights):  # a checkpoint of a LoRA fine-tuning
             load_merged(task, weights, module, model, kind=metadata["task"])
-        else:
+        elif weights:
             task.load_state_dict(weights)
     except RuntimeError as error:
         raise DamagedError(
@@ -82,6 +108,43 @@ def load_run(folder: Path, architecture: str | None = None) -> Loaded:
     if metadata.get("results") is None:
         warnings.append(f"{folder.name} is not finished: these are its best weights so far")
     return Loaded(folder, metadata, task.eval(), tokenizer, name, warnings)
+
+
+def is_adapter_run(folder: Path, metadata: Mapping[str, Any]) -> bool:
+    """Whether a run holds adapters for the weights of another model, and no weights of its own."""
+    base = metadata.get("base") or {}
+    return base.get("adapter") is True and not (folder / WEIGHTS).exists()
+
+
+def find_base(folder: Path, base: Mapping[str, Any]) -> Path:
+    """The folder of the model that a run went on from.
+
+    Args:
+        folder: of the run. base: the section `base` of its scriven.json.
+
+    Raises:
+        InputError: it is not there any more, or its weights have changed since.
+    """
+    beside = folder / str(base["folder"])  # runs are moved together
+    place = beside if (beside / NAME).exists() else find_run(str(base["run"]))
+    if model_digest(place) != base["digest"]:
+        raise InputError(
+            f"{printable(place)} has other weights than when {printable(folder)} was trained from "
+            "it: put the former ones back"
+        )
+    return place
+
+
+def model_digest(folder: Path) -> str:
+    """SHA-256 of the published weights of a run; of adapters, of those and of their base.
+
+    Raises:
+        InputError: the run has published none yet.
+    """
+    metadata = read_metadata(folder)
+    if not is_adapter_run(folder, metadata):
+        return stored_digest(folder / WEIGHTS)
+    return f"{metadata['base']['digest']}+{stored_digest(_adapter_folder(folder) / TENSORS)}"
 
 
 def architecture_of(metadata: Mapping[str, Any], given: str | None) -> str:
@@ -96,6 +159,43 @@ def architecture_of(metadata: Mapping[str, Any], given: str | None) -> str:
             f"this run has an architecture of its own: name its file, --arch {name}.py"
         )
     return given or name
+
+
+def _load_adapted(
+    task: BaseTask,
+    folder: Path,
+    metadata: Mapping[str, Any],
+    architecture: str | None,
+    warnings: list[str],
+) -> None:
+    """The weights of the base model, with the adapters of this run added to them."""
+    base = load_run(find_base(folder, metadata["base"]), architecture)
+    warnings += base.warnings
+    # the tensors themselves, so that there are never two copies
+    task.backbone.load_state_dict(base.task.backbone.state_dict(), assign=True)
+    task.head = base.task.head
+    stored = read_adapter(_adapter_folder(folder))
+    module, kind = registry.module("scriven.models", base.architecture), metadata["task"]
+    attach_adapter(task, stored, module, task.backbone.config, kind=kind)
+    merge_lora(task)
+
+
+def _adapter_folder(folder: Path) -> Path:
+    """The adapters of a run; a kill between two renames leaves them under another name."""
+    path = folder / ADAPTER
+    return path if path.exists() else folder / f"{REPLACED}{ADAPTER}"
+
+
+@contextmanager
+def _uninitialized() -> Iterator[None]:
+    """Linear layers are built without drawing weights, which are loaded next: of a large model that
+    takes longer than everything else."""
+    draw = nn.Linear.reset_parameters
+    nn.Linear.reset_parameters = lambda self: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Linear.reset_parameters = draw  # type: ignore[method-assign]
 
 
 def _weights(

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load
 
-from ..errors import DamagedError
+from ..errors import DamagedError, InputError
 from ..files import Buffer, file_size, printable, read_error, write_file
 
 # The digest is written first, so that it always has the same place in the file.
@@ -98,6 +98,24 @@ def save_tensors(
         ResourceError, InputError: as `files.write_file`.
     """
     write_file(path, encode(tensors, metadata))
+
+
+def stored_digest(path: Path) -> str:
+    """The SHA-256 that a file says of itself, which `load_tensors` checks.
+
+    Raises:
+        InputError: there is no such file. DamagedError: it has no digest.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_STOP)
+    except FileNotFoundError as error:
+        raise InputError(f"{printable(path)} is missing: this model has no weights yet") from error
+    except OSError as error:
+        raise read_error(path, error) from error
+    if head[8:_START] != _OPENING:
+        raise DamagedError(f"{printable(path)} has no digest: it is not written by Scriven")
+    return head[_START:].decode("ascii", "replace")
 
 
 def load_tensors(path: Path, *, require_digest: bool = True) -> dict[str, torch.Tensor]:

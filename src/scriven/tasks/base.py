@@ -75,6 +75,8 @@ class BaseTask(nn.Module):
         self.special, self.task_config = dict(special or {"eos": 0}), dict(task_config or {})
         self.label_smoothing = float(self.task_config.get("label_smoothing") or 0.0)
         self.vocab_size = backbone.config.vocab_size
+        self.sequence_length: int = backbone.config.context_length
+        """Tokens of a training row and of an evaluation window (`train.sequence_length`)."""
         self.head: Any = self.make_head()
 
     def make_head(self) -> nn.Module | None:

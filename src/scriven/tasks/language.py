@@ -15,16 +15,16 @@ class Language(BaseTask):
 
     @property
     def window(self) -> int:
-        """One more than the context: the last token is only a target."""
-        return self.backbone.config.context_length + 1
+        """One more than the model reads: the last token is only a target."""
+        return self.sequence_length + 1
 
     def training_batch(self, windows: Tensor, first: int, seed: int) -> Batch:
         """(B, T + 1) windows -> tokens (B, T), and as targets the token after each."""
         return Batch(windows[:, :-1], windows[:, 1:])
 
     def eval_batches(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
-        """Windows of the context without overlap; a few long rows for a recurrent model."""
-        context, eos = self.backbone.config.context_length, self.special["eos"]
+        """Windows without overlap; a few long rows for a recurrent model."""
+        context, eos = self.sequence_length, self.special["eos"]
         # a recurrent model carries its state from window to window, so rows must be contiguous
         cut = eval_streams if self.backbone.is_recurrent else eval_windows
         return cut(shard, context, eos, device)

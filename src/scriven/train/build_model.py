@@ -39,6 +39,11 @@ def build_model(run: Run, warn: Callable[[str], None]) -> tuple[Parallel, Optimi
     new_rows: dict[str, int] = {}
     if "finetune" in run.metadata:
         new_rows = prepare_weights(task, architecture, plan, run.metadata["finetune"])
+    elif plan.settings.finetune.weights == "lora":
+        add_adapters(
+            task, architecture, plan.model, plan.settings.finetune.lora_rank, kind=plan.task
+        )
+        store_frozen_as(task, run.runtime.dtype)
     # 2. compiled and on several processes
     compiled = partial(compile_with_fallback, warn=warn) if settings.runtime.compile else None
     parallel = Parallel(task, run.dist, run.runtime, settings.runtime, compiled)
@@ -56,10 +61,15 @@ def build_task(run: Run) -> BaseTask:
     plan, components, info = run.plan, run.components, run.metadata.get("finetune")
     architecture = registry.module("scriven.models", plan.architecture)
     task_module = registry.module("scriven.tasks", plan.task)
-    backbone = architecture.Model(plan.model)
+    base = components.base_task
+    backbone = architecture.Model(plan.model) if base is None else base.backbone
     task: BaseTask = task_module.Task(
         backbone, components.criterion, run.dataset.tokenizer.special_token_ids, info
     )
+    task.sequence_length = plan.settings.train.sequence_length or task.sequence_length
+    if base is not None:  # trained further: its own modules
+        task.head = base.head
+        return task.to(run.runtime.device)
     task.init_weights()
     if components.weights is not None:
         task.load_state_dict(components.weights)
@@ -68,6 +78,17 @@ def build_task(run: Run) -> BaseTask:
         same_labels = info is not None and info["base"]["same_answers"]
         transfer_weights(task, components.base_weights, same_labels)
     return task.to(run.runtime.device)
+
+
+def store_frozen_as(task: BaseTask, dtype: torch.dtype) -> None:
+    """Keeps frozen matrices in the precision of the matmuls, in place: half of the memory, and no
+    conversion at every step. The residual stream stays in float32."""
+    if dtype == torch.float32:
+        return
+    for weight in task.parameters():
+        if not weight.requires_grad and weight.dim() > 1:
+            weight.data = weight.data.to(dtype)
+    task.backbone.embed.register_forward_hook(lambda module, inputs, x: x.float())
 
 
 def check_trainable(

@@ -1,14 +1,18 @@
 """The files of a run in training: checkpoints to resume from, and the published best weights."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any
+
+import torch
 
 from .. import registry
 from ..errors import DamagedError, InputError, ResourceError, ScrivenError
 from ..nn.lora import lora_adapters, merged_state_dict
 from ..runs import checkpoint
 from ..runs.huggingface import hf_files, save_pretrained, save_pretrained_files, to_hf_weights
+from ..runs.load import ADAPTER
 from ..runs.metadata import write_metadata
 from ..runs.model_card import LossCurve, read_loss_curve
 from ..runs.peft import write_adapter
@@ -38,6 +42,8 @@ class Checkpointer:
         self.run, self.trackers = run, trackers
         self.architecture = registry.module("scriven.models", run.plan.architecture)
         self.parallel, self.task, self.optimizers = parallel, parallel.task, optimizers
+        self.adapters_only = "base" in run.metadata and bool(lora_adapters(parallel.task))
+        """Whether all but the adapters is in the base model's folder, and never saved again."""
         self.recurrent_state = recurrent_state
         self.dist = run.dist
         self.full_task = parallel.task
@@ -52,7 +58,7 @@ class Checkpointer:
         """Writes a checkpoint, unless a weight is NaN or infinite: there is always a good one to
         return to."""
         # 1. every process has to hold finite weights, and all of them decide alike
-        mine = (getattr(weight, "_local_tensor", weight) for weight in self.task.parameters())
+        mine = (getattr(weight, "_local_tensor", weight) for weight in self.optimizers.parameters)
         finite = all(bool(weight.isfinite().all()) for weight in mine)
         if self.dist.all_reduce([float(not finite)], "MAX")[0]:
             self.trackers.on_message("not saved: some weights are NaN or infinite")
@@ -60,7 +66,7 @@ class Checkpointer:
         # 2. full tensors, so that a run resumes on any number of processes; all of them take part
         tensors, numbers = self.optimizers.state()
         groups = {
-            "model": self.parallel.full_tensors(self.task.state_dict()),
+            "model": self.parallel.full_tensors(self._state_dict()),
             "optimizer": self.parallel.full_tensors(tensors),
             "random": rng_state(self.run.runtime.device),
         }
@@ -104,7 +110,7 @@ class Checkpointer:
             self.trackers.on_message(warning)
         self.saved_step = newest.step
         # full tensors are sharded as the weights lie in this run
-        self.parallel.load(newest.tensors["model"])
+        self._load(newest.tensors["model"])
         self.optimizers.restore(newest.tensors["optimizer"], newest.state["optimizer"])
         if self.recurrent_state is not None:
             self.recurrent_state.load_state_dict(newest.tensors.get("recurrent_state", {}))
@@ -118,7 +124,7 @@ class Checkpointer:
         """Loads the weights of the best evaluation; the present ones stay if that fails."""
         try:
             best = checkpoint.load_step(self.run.folder, state.best_step)
-            self.parallel.load(best.tensors["model"])
+            self._load(best.tensors["model"])
         except (InputError, DamagedError) as error:  # its save failed, or the disk did
             self.trackers.on_message(
                 f"the best weights cannot be read, so the last ones stay: {error}"
@@ -132,20 +138,35 @@ class Checkpointer:
             if self.full_task is not self.task:
                 self.full_task.load_state_dict(weights)
 
-    def publish(self, step: int) -> None:
+    def publish(self, step: int, final: bool = False) -> None:
         """Makes the weights of `full_task` the model of the run folder, in the Hugging Face
-        layout."""
+        layout; adapters to a base model alone, unless whole weights were asked for."""
         plan, metadata = self.run.plan, self.run.metadata
-        # LoRA adapters are merged into the published weights, and saved on their own as well
+        # 1. adapters, in a folder of their own
+        if lora_adapters(self.full_task):
+            base = (metadata.get("base") or metadata["finetune"]["base"])["run"]
+            write_adapter(
+                self.run.folder / ADAPTER, self.full_task, self.architecture, plan.model, base,
+                kind=plan.task,
+            )  # fmt: skip
+        if self.adapters_only and not (final and metadata["base"]["merge"]):
+            save_pretrained_files(self.run.folder, self._model_files)
+            return
+        # 2. the whole weights, adapters merged into them
         weights = to_hf_weights(
             self.architecture, plan.model, merged_state_dict(self.full_task), plan.task
         )
-        if lora_adapters(self.full_task):
-            folder, base = self.run.folder / "adapter", metadata["finetune"]["base"]["run"]
-            write_adapter(
-                folder, self.full_task, self.architecture, plan.model, base, kind=plan.task
-            )
         save_pretrained(self.run.folder, self._model_files, weights, {"step": str(step)})
+
+    def _state_dict(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint holds of the weights."""
+        state = self.task.state_dict()
+        if self.adapters_only:
+            state = {name: weight for name, weight in state.items() if ".lora." in name}
+        return state
+
+    def _load(self, weights: Mapping[str, torch.Tensor]) -> None:
+        self.parallel.load(weights, strict=not self.adapters_only)
 
     def try_to_publish(self, step: int) -> None:
         """As `publish`; the end of the run publishes again what a full disk prevented."""

@@ -18,7 +18,7 @@ import torch
 from ..data.batch import Batch
 from ..data.pairs import PairDataset, pair_targets
 from ..data.sampler import SequentialSampler, ShuffledSampler, length_bucketed_rows
-from ..data.shards import TokenDataset
+from ..data.shards import TokenDataset, TokenFile
 from ..evaluate.loss import Score, scored_bytes, token_nll
 from ..evaluate.ngram import MAX_TOKENS, NGram, default_order
 from ..files import write_file
@@ -38,6 +38,8 @@ class TrainDataset(ABC):
     """Training and validation data of a run. `setup` comes before the methods that read it."""
 
     tokenizer: Tokenizer
+    eval_tokens: int | None = None
+    """Tokens of the validation part that are evaluated, from its beginning; None: all."""
 
     def setup(
         self, task: BaseTask, seed: int, batch_size: int, rows: slice, device: torch.device
@@ -67,7 +69,7 @@ class TrainDataset(ABC):
 
     @abstractmethod
     def eval_batches(self) -> Iterator[Batch]:
-        """The whole validation part."""
+        """The validation part, or its first `eval_tokens`."""
 
     @abstractmethod
     def eval_bytes(self) -> int:
@@ -144,11 +146,20 @@ class TextDataset(TrainDataset):
         return self.task.training_batch(windows.to(self.device), first, self.seed)
 
     def eval_batches(self) -> Iterator[Batch]:
-        return self.task.eval_batches(self.corpus.validation, self.device)
+        validation = self.corpus.validation
+        if self.eval_tokens is not None:
+            validation = validation.head(self.eval_tokens)
+        return self.task.eval_batches(validation, self.device)
 
     def eval_bytes(self) -> int:
         corpus = self.corpus
+        if self.eval_tokens is not None:
+            return self.count_bytes(corpus.validation.head(self.eval_tokens))
         return scored_bytes(self.task, corpus.validation, corpus.tokenizer, corpus.validation_bytes)
+
+    def count_bytes(self, file: TokenFile) -> int:
+        """UTF-8 bytes of the text that tokens spell."""
+        return sum(len(self.tokenizer.spell(number)) for number in file.read(0, len(file)).tolist())
 
     def baseline(self) -> tuple[dict[str, Any], str]:
         scores = ngram_baseline(self.corpus)

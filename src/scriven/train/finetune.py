@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -48,6 +48,9 @@ class Finetuning:
     """What the user should know about the table."""
     finetune_info: dict[str, Any] | None = None
     """The section `finetune` of scriven.json."""
+    base_info: ClassVar[None] = None
+    base_task: ClassVar[None] = None
+    """Like `base_info`, of a run that goes on from a model with texts."""
     base_weights: dict[str, torch.Tensor] | None = None
     """Weights to start from; None: random ones, or those of a checkpoint."""
 

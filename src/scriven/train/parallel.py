@@ -97,12 +97,17 @@ class Parallel:
             return dict(tensors)
         return {name: full_tensor(tensor) for name, tensor in tensors.items()}
 
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Puts full weights into the task, of which this process may hold a shard."""
+    def load(self, weights: Mapping[str, Tensor], strict: bool = True) -> None:
+        """Puts full weights into the task, of which this process may hold a shard.
+
+        Args:
+            strict: whether they have to be all weights of the task.
+        """
         mine = self.task.state_dict()
         self.task.load_state_dict(
             # (full shape) -> (shard's shape), the same tensor where nothing is sharded
-            {name: shard_like(tensor, mine[name]) for name, tensor in weights.items()}
+            {name: shard_like(tensor, mine[name]) for name, tensor in weights.items()},
+            strict=strict,
         )
 
 

@@ -17,6 +17,7 @@ from ..models.base import Architecture
 from ..runs.folder import find_run
 from ..runtime import Runtime, choose_runtime
 from ..settings import MAX_SEED, Settings, check_int
+from ..tasks.base import BaseTask
 from ..tokenizers.base import choose_vocab_size
 from .autoconfig import plan_pretraining
 from .datasets import RecurrentTextDataset, TextDataset, TextPairDataset
@@ -46,6 +47,13 @@ class Pretraining:
     finetune_info: ClassVar[None] = None
     base_weights: ClassVar[None] = None
     """Like `finetune_info`, for a fine-tuning only."""
+    base_info: dict[str, Any] | None = None
+    """The section `base` of scriven.json, of a run that goes on from a model (`adapt.py`)."""
+
+    @property
+    def base_task(self) -> BaseTask | None:
+        """The model itself."""
+        return None
 
     def load(self) -> Path:
         """Reads the texts, unless the run exists already and says itself what they are; before that
@@ -67,6 +75,11 @@ class Pretraining:
             raise SettingError("--out is empty: name a folder, or leave it away for runs/NAME")
         if request.out is not None and (Path(request.out) / "scriven.json").exists():
             return Path(request.out)
+        for name, asked in vars(request).items():
+            if asked and name in ("replay", "merge"):
+                raise SettingError(f"--{name} is for going on from a model: add --from RUN")
+        if settings.finetune.weights != "full":
+            raise SettingError("--lora is for going on from a model: add --from RUN")
         # 2. refuse what needs no text: budget, architecture, size, vocabulary, processes, seed
         if not self.sources:
             raise InputError("no text: give files, folders, - for standard input, or shakespeare")

@@ -13,7 +13,7 @@ from .. import config
 from ..errors import SettingError
 from ..evaluate.loss import Metric
 from ..settings import Settings, check_ranges
-from ..tasks.base import Criterion
+from ..tasks.base import BaseTask, Criterion
 from .optim.base import OptimizerModule, UserOptimizer
 from .schedule import schedule_of
 
@@ -36,6 +36,12 @@ class TrainRequest:
     settings: Mapping[str, object] = field(default_factory=dict)
     began: float | None = None
     """time.monotonic() when the command started: wall-clock budgets count from there."""
+    start: str | None = None
+    """Texts: the model to go on from, instead of random weights (`--from`)."""
+    replay: str | None = None
+    """With `start`: SOURCE:FRACTION, the older text that is mixed in and its share; 0 for none."""
+    merge: bool = False
+    """With `start` and LoRA: save whole weights, and not the adapter alone."""
     base: str | None = None
     """The run to fine-tune: a path, a name under runs/, or latest. None: pre-training."""
     task: str | None = None
@@ -47,7 +53,7 @@ class TrainRequest:
     fresh: bool = False
     """Fine-tuning: start from random weights, as the control without pre-training does."""
     control: bool = False
-    """Fine-tuning: train that control afterwards; only for the command that resumes."""
+    """Train that control afterwards; only for the command that resumes."""
     resume_command: str | None = None
     """The command that resumes this run, if it is part of another command."""
 
@@ -59,7 +65,8 @@ class TrainRequest:
         # only what was given: the rest is chosen again, in the same way
         if self.base is None:
             parts = ["scriven", "train", *self.sources]
-            names: tuple[str, ...] = ("budget", "size", "out", "seed", "arch", "preset")
+            names: tuple[str, ...] = ("budget", "size", "out", "seed", "arch", "preset", "replay")
+            parts += [] if self.start is None else ["--from", self.start]
         else:
             parts = ["scriven", "finetune", self.base, *self.sources]
             names = ("task", "columns", "validation", "budget", "out", "seed", "arch")
@@ -67,8 +74,7 @@ class TrainRequest:
             value = getattr(self, name)
             if value not in (None, ""):
                 parts += [f"--{name}", str(value)]
-        if self.control:
-            parts.append("--control")
+        parts += [f"--{name}" for name in ("control", "merge") if getattr(self, name)]
         parts += [f"--{name}={value}" for name, value in self.settings.items()]
         return shlex.join(parts)
 
@@ -84,6 +90,8 @@ class UserComponents:
     """Initial weights of the same model."""
     base_weights: dict[str, torch.Tensor] | None = None
     """Weights of another task's model, to start a fine-tuning from."""
+    base_task: BaseTask | None = None
+    """A model that is trained further: its modules themselves, so that there is one copy."""
 
     def names(self) -> list[str]:
         """The components without which a run cannot be resumed."""

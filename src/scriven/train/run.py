@@ -15,11 +15,13 @@ from typing import Any
 from .. import __version__, config, registry
 from ..distributed import DistributedContext, distributed_errors, init_distributed, is_distributed
 from ..errors import BusyError, InputError, LostError, SettingError
-from ..runs.folder import create_run_dir, lock_run
+from ..runs.folder import create_run_dir, find_run, lock_run
 from ..runs.huggingface import rewrite_model_card
 from ..runs.metadata import check_size, read_metadata, write_metadata
 from ..runtime import Runtime, choose_runtime
 from ..settings import Settings
+from .adapt import Adaptation
+from .adapt_trainer import AdaptTrainer
 from .datasets import TrainDataset
 from .finetune import Finetuning
 from .pretrain import Pretraining
@@ -75,7 +77,9 @@ def start_or_resume(request: TrainRequest, components: UserComponents | None = N
                 trackers = load_trackers(settings.train.trackers, request.quiet)
             say = trackers.on_message
             source: Pretraining | Finetuning
-            if request.base is None:
+            if (request := _with_start(request)).start is not None:
+                source = Adaptation(request, overrides, settings, dist, say)
+            elif request.base is None:
                 source = Pretraining(request, overrides, settings, dist, say)
             else:
                 source = Finetuning(request, overrides, settings, say)
@@ -93,14 +97,28 @@ def start_or_resume(request: TrainRequest, components: UserComponents | None = N
             broadcast.close()
 
 
-def finetune_with_control(request: TrainRequest) -> TrainResult:
-    """Fine-tunes, then trains the control from random weights, and saves both results together."""
+def train_with_control(request: TrainRequest) -> TrainResult:
+    """Trains from a model, then the control without it, and saves both results together.
+
+    The control of a fine-tuning is the same model with random weights; that of a model which goes
+    on with other texts is a new one, chosen for them.
+    """
+    if request.base is not None:
+        names = ("val_loss", "val_scores", "val_rows", "steps", "seconds")
+        return _with_control(request, replace(request, fresh=True), names)
+    if request.start is None:
+        raise SettingError("--control is for a training that goes on from a model: add --from RUN")
+    kept = ("data.", "runtime.")
+    settings = {name: each for name, each in request.settings.items() if name.startswith(kept)}
+    fresh = replace(request, start=None, replay=None, merge=False, control=False, settings=settings)
+    names = ("val_loss", "val_bits_per_byte", "parameters", "steps", "seconds")
+    return _with_control(request, fresh, names)
+
+
+def _with_control(request: TrainRequest, fresh: TrainRequest, names: Sequence[str]) -> TrainResult:
     finetuned = start_or_resume(request)
     inside, command = str(finetuned.folder / CONTROL), request.command
-    control = start_or_resume(
-        replace(request, out=inside, fresh=True, began=None, resume_command=command)
-    )
-    names = ("val_loss", "val_scores", "val_rows", "steps", "seconds")
+    control = start_or_resume(replace(fresh, out=inside, began=None, resume_command=command))
     results = {
         **finetuned.results,
         "control": {name: control.results[name] for name in names},
@@ -110,6 +128,14 @@ def finetune_with_control(request: TrainRequest) -> TrainResult:
     write_metadata(finetuned.folder, metadata)
     rewrite_model_card(finetuned.folder, metadata)
     return TrainResult(finetuned.folder, results)
+
+
+def _with_start(request: TrainRequest) -> TrainRequest:
+    """A request to resume a run that went on from a model, with that model in it."""
+    if request.resume is None or request.start is not None:
+        return request
+    base = read_metadata(find_run(request.resume)).get("base")
+    return request if base is None else replace(request, start=base["run"])
 
 
 @dataclass(frozen=True)
@@ -134,7 +160,7 @@ class _Launch:
         dataset = source.dataset(plan)
         metadata = new_metadata(
             plan, dataset, folder.name, request.command, runtime, self.user_components.names(),
-            source.finetune_info, dist.world_size,
+            source.finetune_info, source.base_info, dist.world_size,
         )  # fmt: skip
         check_size(metadata)
         # 2. the folder, under a lock
@@ -228,13 +254,18 @@ class _Launch:
     ) -> TrainResult:
         """Trains to the end; a signal is reported with the command that resumes the run."""
         dist = self.broadcast.dist
-        components = replace(self.user_components, base_weights=self.source.base_weights)
+        components = replace(
+            self.user_components,
+            base_weights=self.source.base_weights,
+            base_task=self.source.base_task,
+        )
         run = Run(plan, dataset, folder, metadata, runtime, components, dist)
         trainer: Trainer | None = None
         try:
             # a lost process becomes one line of text, whatever the backend raises
             with distributed_errors() if dist.world_size > 1 else nullcontext():
-                trainer = Trainer(run, self.trackers, self.stop, self.began)
+                kind = AdaptTrainer if "base" in metadata else Trainer
+                trainer = kind(run, self.trackers, self.stop, self.began)
                 return TrainResult(folder, trainer.fit())
         except Interrupted as stopped:
             step = None if trainer is None else trainer.checkpointer.saved_step
@@ -256,6 +287,9 @@ class _Launch:
         if isinstance(self.source, Pretraining):
             if "finetune" in metadata:
                 raise InputError(f"{folder} is a fine-tuning: go on with `{metadata['command']}`")
+            if ("base" in metadata) != isinstance(self.source, Adaptation):
+                begun = "from a model: add --from" if "base" in metadata else "without --from"
+                raise InputError(f"{folder} was begun {begun}, or use --out NEW for a new run")
         elif metadata.get("task") != self.source.table.name or "finetune" not in metadata:
             raise InputError(
                 f"{folder} is a run for {metadata.get('task')}, not {self.source.table.name}: "
@@ -279,6 +313,7 @@ def new_metadata(
     runtime: Runtime,
     components: list[str],
     finetune: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
     processes: int = 1,
 ) -> dict[str, Any]:
     """The content of scriven.json before the first step.
@@ -286,6 +321,7 @@ def new_metadata(
     Args:
         components: names of the user's own components, without which a run cannot be resumed.
         finetune: what the task has to know again when the model is loaded.
+        base: the model that a run goes on from with other texts.
         processes: that train together.
     """
     tokenizer = dataset.tokenizer
@@ -312,6 +348,7 @@ def new_metadata(
             "fingerprint": tokenizer.fingerprint,
         },
         **({} if finetune is None else {"finetune": dict(finetune)}),
+        **({} if base is None else {"base": dict(base)}),
         "own": components,
         "results": None,
     }

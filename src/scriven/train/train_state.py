@@ -50,6 +50,8 @@ class TrainState:
     last_eval_step: int = 0
     converged: bool = False
     """Whether early stopping ended the run."""
+    eval_tokens: int | None = None
+    """Tokens of the validation part that are evaluated while training; None: all."""
     extra_seconds: float = 0.0
     """Seconds beyond a wall-clock budget, granted for a text that took long to prepare."""
 

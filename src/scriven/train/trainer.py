@@ -166,7 +166,7 @@ class Trainer:
         if not self.dist.is_main_process:
             self.dist.barrier()
             return {}
-        self.checkpointer.publish(state.best_step)
+        self.checkpointer.publish(state.best_step, final=True)
         results = {
             "run": str(self.run.folder),
             "measure": self.task.loss_unit,
