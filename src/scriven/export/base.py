@@ -16,7 +16,8 @@ from ..nn.attention import Attention
 from ..runs.huggingface import hf_config_of, to_hf_weights
 from ..runs.load import Loaded
 from ..tasks.shared.classification import SequenceClassification
-from ..tasks.shared.text_generation import TextGeneration, TextToText, with_leading_space
+from ..tasks.shared.text_generation import TextGeneration
+from ..tasks.translate import Translate, with_leading_space
 from ..tokenizers import chat_template
 from ..tokenizers.base import SPECIAL_TOKENS
 
@@ -150,7 +151,7 @@ def example_prompt(loaded: Loaded) -> str:
         return chat_template.render_text(
             [{"role": "user", "content": "Good morning."}], answer=True
         )
-    if isinstance(task, TextToText) and task.backbone.kind == "decoder":
+    if isinstance(task, Translate) and task.backbone.kind == "decoder":
         return f"{with_leading_space(loaded.tokenizer, 'A text.')}{SPECIAL_TOKENS['delimiter']}"
     return "It was"
 

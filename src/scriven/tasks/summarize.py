@@ -3,10 +3,10 @@
 from typing import ClassVar
 
 from .shared.columns import Column, text
-from .shared.text_generation import TextToText
+from .translate import Translate
 
 
-class Summarize(TextToText):
+class Summarize(Translate):
     """text -> summary; a text that is too long loses its end, as what matters stands first."""
 
     COLUMNS: ClassVar = {
@@ -14,7 +14,6 @@ class Summarize(TextToText):
         "source": Column(("document", "article", "text"), text, also=("source",)),
         "target": Column(("summary", "title", "headline"), text, also=("target",), answer=True),
     }
-    ANSWER_COLUMN = "target"
 
 
 Task = Summarize

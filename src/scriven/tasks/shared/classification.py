@@ -48,9 +48,12 @@ MAX_LABELS = 10_000
 
 
 class SequenceClassification(SupervisedTask):
-    """A head on the last position. A task file adds columns, encoding and loss."""
+    """A head on the last position. A task file adds columns; other answers than labels also their
+    encoding and loss."""
 
     EXTRA_TOKENS = ("start", "delimiter", "extract")
+    ANSWER_TYPE = "labels"
+    ANSWER_COLUMN = "label"
     loss_unit = "label"
     selection_metric = "accuracy"
     is_generative = False
@@ -75,14 +78,15 @@ class SequenceClassification(SupervisedTask):
         self.words = nn.Linear(config.d_model, self.vocab_size, bias=False) if untied else None
         """The output matrix over tokens, where it is not tied to the embedding table."""
 
-    @property
-    def outputs(self) -> int:
-        """Outputs of the linear layer for each example, or for each of its rows."""
-        return 1
+    @classmethod
+    def label_metadata(cls, rows: Iterable[Row]) -> dict[str, Any]:
+        """The names of the labels."""
+        return {"labels": label_names(rows)} if cls.ANSWER_TYPE == "labels" else {}
 
     def make_head(self) -> nn.Module:
-        """The linear layer."""
-        return nn.Linear(self.backbone.config.d_model, self.outputs, bias=False)
+        """The linear layer: an output for each label, or one for each score or choice."""
+        outputs = len(self.task_config["labels"]) if self.ANSWER_TYPE == "labels" else 1
+        return nn.Linear(self.backbone.config.d_model, outputs, bias=False)
 
     def init_weights(self) -> None:
         """Draws fresh weights; every answer is equally likely at first."""
@@ -92,6 +96,13 @@ class SequenceClassification(SupervisedTask):
             zeros(self.words.weight)
 
     # ------------------------------------------------------------------ inputs
+
+    def encode(self, tokenizer: Tokenizer, row: Row) -> Example:
+        """Start, the texts in the order of the columns with delimiters between them, extract."""
+        texts = [row[name] for name in self.COLUMNS if name in row and name != self.ANSWER_COLUMN]
+        ids, cut = self.encode_parts(tokenizer, *texts)
+        label = label_index(row.get(self.ANSWER_COLUMN), self.task_config["labels"])
+        return Example((ids,), label=label, cut=cut)
 
     def encode_parts(self, tokenizer: Tokenizer, *parts: str) -> tuple[Ids, int]:
         """Start, the parts with delimiters between them, extract; and how many tokens were cut.
