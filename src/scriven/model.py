@@ -1,31 +1,31 @@
 """The Python interface: `train`, `finetune`, `load` and `import_run` return a `Model`, which
-generates, predicts and evaluates."""
+generates, predicts and evaluates. What only some of them need is imported there, as generating text
+starts faster without the code of training."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .distributed import is_main_process
 from .errors import InputError, ScrivenError, SettingError
-from .evaluate.loss import Metric
-from .evaluation import TextEvaluator, data_settings, evaluate_table
 from .generate.engine import Engine
 from .generate.fill_mask import MaskPrediction, fill_mask
 from .generate.model_runner import prepare_for_inference
 from .generate.predict import Predictor, TablePredictions, as_rows
 from .generate.sampling import check_beams, parse_generation_args
 from .generate.sequence import GenerationChunk, GenerationResult
-from .report.page import write_report
 from .runs.folder import find_run
 from .runs.load import Loaded, load_run
 from .runtime import Runtime, choose_runtime
 from .settings import RuntimeSettings
 from .tasks.shared.supervised import SupervisedTask
 from .train.request import TrainRequest
-from .train.run import TrainResult, start_or_resume, train_with_control
-from .train.signals import Interrupted
+
+if TYPE_CHECKING:
+    from .evaluate.loss import Metric
+    from .train.run import TrainResult
 
 SAMPLED: dict[str, Any] = {"temperature": 0.8}
 GREEDY: dict[str, Any] = {"temperature": 0.0}
@@ -121,7 +121,7 @@ class Model:
         self,
         *sources: str,
         settings: Mapping[str, object] | None = None,
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Mapping[str, "Metric"] | None = None,
         memory: int | None = None,
         **decoding: Any,
     ) -> dict[str, Any]:
@@ -140,6 +140,8 @@ class Model:
             SettingError: a memory for a model that is not recurrent.
             InputError: a text that cannot be read, or a validation set that has changed.
         """
+        from .evaluation import TextEvaluator, data_settings, evaluate_table
+
         evaluator = TextEvaluator(
             self.task, self.tokenizer, self.runtime, self.metadata, metrics, memory
         )
@@ -167,6 +169,8 @@ class Model:
         self, *sources: str, settings: Mapping[str, object] | None = None, **decoding: Any
     ) -> TablePredictions:
         """Iterates over the rows of tables with their answers, in constant memory."""
+        from .evaluation import data_settings
+
         predictor = self._predictor(decoding)
         data = data_settings(self.metadata, settings, table=True)
         return TablePredictions(predictor, self.metadata, sources, data)
@@ -206,6 +210,8 @@ class Model:
 
     def report(self) -> Path:
         """Writes report.html again and returns its path."""
+        from .report.page import write_report
+
         return write_report(self.folder)
 
     def _predictor(self, decoding: dict[str, Any]) -> Predictor:
@@ -311,8 +317,7 @@ def train(
         settings=settings or {}, began=began, start=None if base is None else str(base),
         replay=replay, control=control, merge=merge,
     )  # fmt: skip
-    begin = train_with_control if control else start_or_resume
-    return trained_model(lambda: begin(request), arch)
+    return _trained(request)
 
 
 def finetune(
@@ -358,12 +363,21 @@ def finetune(
         out=None if out is None else str(out), seed=seed, arch=arch, quiet=quiet,
         settings=settings or {}, began=began, control=control,
     )  # fmt: skip
-    begin = train_with_control if control else start_or_resume
-    return trained_model(lambda: begin(request), arch)
+    return _trained(request)
 
 
-def trained_model(run: Callable[[], TrainResult], arch: str | None = None) -> Model:
+def _trained(request: TrainRequest) -> Model:
+    from .train.run import start_or_resume, train_with_control
+
+    begin = train_with_control if request.control else start_or_resume
+    return trained_model(lambda: begin(request), request.arch)
+
+
+def trained_model(run: "Callable[[], TrainResult]", arch: str | None = None) -> Model:
     """Trains to the end, writes the report, also of an interrupted run, and loads the model."""
+    from .report.page import write_report
+    from .train.signals import Interrupted
+
     # 1. train; an interrupted run gets a report too
     try:
         trained = run()
@@ -394,6 +408,7 @@ def import_run(path: str | Path, out: str | Path | None = None, *, convert: bool
         InputError: it cannot be imported; nothing is written. DamagedError: its weights are broken.
     """
     from .import_.huggingface import import_folder
+    from .report.page import write_report
 
     imported = import_folder(Path(path), None if out is None else Path(out), convert=convert)
     write_report(imported.folder)

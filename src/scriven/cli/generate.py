@@ -69,7 +69,9 @@ def generate(
         raise SettingError(f"--samples={samples}: from 1 to {MAX_SAMPLES:,}")
     settings = asdict(sampling)
     temperature = settings["temperature"]
-    beam_settings = _beam_settings(beams, length_penalty, temperature, samples)
+    beam_settings: dict[str, Any] = {}
+    if beams != 1 or length_penalty is not None:
+        beam_settings = _beam_settings(beams, length_penalty, temperature, samples)
     model = open_model(run, arch, dtype)
     if prompt == "-":
         prompt = sys.stdin.read()
@@ -95,15 +97,14 @@ def generate(
 def _beam_settings(
     beams: int, length_penalty: float | None, temperature: float | None, samples: int
 ) -> dict[str, Any]:
-    """The settings of a beam search; empty without one."""
-    check_beams(beams, 1.0 if length_penalty is None else length_penalty)
+    """The settings of a beam search."""
+    penalty = 1.0 if length_penalty is None else length_penalty
+    check_beams(beams, penalty)
     if beams == 1:
-        if length_penalty is not None:
-            raise SettingError(
-                f"--length-penalty={length_penalty} ranks the hypotheses of a beam search: add "
-                "--beams 4, or leave it out"
-            )
-        return {}
+        raise SettingError(
+            f"--length-penalty={length_penalty} ranks the hypotheses of a beam search: add "
+            "--beams 4, or leave it out"
+        )
     if temperature:
         raise SettingError(
             f"--temperature={temperature}: a beam search does not sample: leave it or --beams out"
@@ -112,7 +113,7 @@ def _beam_settings(
         raise SettingError(
             f"--samples={samples}: a beam search returns one text: leave it or --beams out"
         )
-    return {"beams": beams, "length_penalty": 1.0 if length_penalty is None else length_penalty}
+    return {"beams": beams, "length_penalty": penalty}
 
 
 def _check_fill(samples: int, stop: tuple[str, ...], beams: int) -> None:

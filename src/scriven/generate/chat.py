@@ -45,23 +45,18 @@ class Conversation:
 
         Args:
             stream: continues token ids; the sampling arguments of `ask` are passed on to it.
-            tokenizer: with the special tokens of the chat template.
             context: the most tokens the model can read.
-            system: the system message.
             room: tokens of the context that are kept for the answer; a quarter by default.
 
         Raises:
             InputError: the tokenizer has no chat template, or the system message fills the context.
         """
         self.stream, self.tokenizer = stream, tokenizer
+        # the most tokens of a prompt
         self.limit = context - (context // 4 if room is None else room)
-        """The most tokens of a prompt."""
         self.messages: list[Message] = []
-        self.left_out = 0
-        """Messages that were left out of the last prompt."""
-        self.cut = 0
-        """Tokens that were cut off the beginning of the last question."""
-        self._num_answers = 0
+        # of the last prompt: messages left out, and tokens cut off the beginning of the question
+        self.left_out = self.cut = self._num_answers = 0
         self.system = system
 
     @property
@@ -100,20 +95,14 @@ class Conversation:
         return self._answer(self.messages, text, sampling)
 
     def regenerate(self, **sampling: Any) -> Generator[GenerationChunk]:
-        """Another answer to the last question, which replaces the first.
-
-        Raises:
-            InputError: there is no question yet.
-        """
+        """Another answer to the last question, which replaces the first. Raises InputError without
+        a question."""
         before, text = self._last()
         return self._answer(before, text, sampling)
 
     def undo(self) -> str:
-        """Removes the last question and its answer, and returns the question.
-
-        Raises:
-            InputError: there is none.
-        """
+        """Removes the last question and its answer, and returns the question. Raises InputError
+        where there is none."""
         self.messages, text = self._last()
         return text
 
@@ -140,12 +129,9 @@ class Conversation:
         Raises:
             InputError: no such file, or no conversation. DamagedError: the file is no JSON.
         """
-        messages = read_messages(path)
-        before = self.messages
-        self.messages = list(messages)
-        # the setter of `system` refuses one that leaves no room
+        before, self.messages = self.messages, list(read_messages(path))
         try:
-            self.system = self.system  # checks that it fits this model too
+            self.system = self.system  # its setter refuses one that leaves no room in this model
         except InputError:
             self.messages = before
             raise
@@ -159,7 +145,7 @@ class Conversation:
         system = [each for each in messages[:1] if each["role"] == "system"]
         rest = messages[len(system) :]
         # 1. the newest exchanges that fit; messages are encoded one by one, so lengths add up
-        free = self.limit - len(self._ids(system))
+        free = self.limit - len(render_ids(self.tokenizer, system, answer=True))
         first = len(rest) - 1
         needed = self._length(rest[first])
         while first >= 2:
@@ -168,10 +154,11 @@ class Conversation:
                 break
             first, needed = first - 2, needed + more
         self.left_out, self.cut = first, 0
-        if needed <= free:
-            return self._ids([*system, *rest[first:]])
+        kept = rest[first:]
         # 2. not even the last question fits: its end is read
-        return self._ids([*system, self._truncate(rest[first], free)])
+        if needed > free:
+            kept = [self._truncate(rest[first], free)]
+        return render_ids(self.tokenizer, [*system, *kept], answer=True)
 
     def _truncate(self, message: Message, free: int) -> Message:
         """The end of a message, of at most `free` tokens in all; `cut` counts the rest."""
@@ -187,9 +174,6 @@ class Conversation:
 
     def _length(self, message: Message) -> int:
         return len(render_ids(self.tokenizer, [message]))
-
-    def _ids(self, messages: Sequence[Message]) -> list[int]:
-        return render_ids(self.tokenizer, messages, answer=True)
 
     def _decode_tail(self, ids: list[int]) -> str:
         """The text of the last ids of a text, without a character that lost its first bytes."""

@@ -27,7 +27,7 @@ from ..runtime import Runtime
 from ..settings import MAX_SEED, check_int
 from ..tasks.base import BaseTask
 from ..tokenizers.base import Tokenizer
-from .beam import BeamSearchParams, Hypothesis, beam_search
+from .beam import BeamSearchParams, beam_search
 from .model_runner import ModelRunner
 from .prompt_lookup import PromptLookup, plan_draft_lengths
 from .sampling import MAX_BEAMS, SamplingParams, check_beams, sample
@@ -58,14 +58,9 @@ class Engine:
     ) -> None:
         """Nothing is copied or moved.
 
-        A GPU computes in the runtime's precision. Without a runtime, and on a CPU, the weights'
-        own precision is used: there a single token is bound by reading the weights, and converting
-        all of them for each token halved the speed (bf16, 10.7 M parameters: 172 against 333
-        tokens/s).
-
         Args:
-            bos: the token that an empty prompt starts from; the tokenizer's end-of-document token
-                by default.
+            runtime: its precision is used on a GPU.
+            bos: the token that an empty prompt starts from; by default the end of a document.
 
         Raises:
             InputError: the tokenizer has tokens that the model does not know.
@@ -83,6 +78,8 @@ class Engine:
         )
         if not 0 <= self.bos < tokenizer.vocab_size:
             raise InputError(f"token {self.bos} cannot begin a text: it is not in the vocabulary")
+        # a CPU keeps the weights' own precision: a single token is bound by reading the weights,
+        # and converting them each time halved the speed (bf16, 10.7 M: 172 against 333 tokens/s)
         self._autocast: Callable[[], AbstractContextManager[object]] = (
             nullcontext if runtime is None or runtime.device.type == "cpu" else runtime.autocast
         )
@@ -150,11 +147,8 @@ class Engine:
         """The likeliest text for each prompt that a beam search finds (`beam.py`).
 
         Args:
-            prompts: as for `generate`.
             beams: beginnings that are kept at each step; 1 is greedy.
-            max_new_tokens: longest text.
             length_penalty: texts are ranked by log-probability / tokens ** length_penalty.
-            stop, ignore_eos: as for `generate`.
             num_return: texts of each prompt; those after the first are `others`.
 
         Raises:
@@ -166,21 +160,28 @@ class Engine:
         sequences = self._sequences(prompts, max_new_tokens, stop, 0)
         stops = check_stop_strings(stop)
         batch_size = max(1, MAX_BEAMS // beams)  # each beam is a row of the batch
+        params = BeamSearchParams(
+            beams, sequences[0].remaining if sequences else 0, length_penalty, self.stop_token_ids,
+            completes_stop_string(self.tokenizer, stops), num_return,
+        )  # fmt: skip
         results: list[GenerationResult] = []
         for start in range(0, len(sequences), batch_size):
             batch = sequences[start : start + batch_size]
-            limit = batch[0].remaining
-            is_stopped = completes_stop_string(self.tokenizer, stops)
-            params = BeamSearchParams(
-                beams, limit, length_penalty, self.stop_token_ids, is_stopped, num_return
-            )
             begin = time.perf_counter()
             with self._runner(ignore_eos) as runner:
                 found = beam_search(runner, [sequence.window for sequence in batch], params)
             seconds = max(time.perf_counter() - begin, 1e-9)
             for hypotheses, sequence in zip(found, batch, strict=True):
-                cut = sequence.prompt_truncated
-                texts = [self._spell(each, limit, stops, seconds, cut) for each in hypotheses]
+                texts = []
+                for each in hypotheses:  # as text, just as if generated token by token
+                    spelled = Sequence(
+                        self.tokenizer, [], max_new_tokens=params.max_new_tokens, stop=stops,
+                        seed=0, stop_token_ids=self.stop_token_ids,
+                        prompt_truncated=sequence.prompt_truncated,
+                    )  # fmt: skip
+                    for token in each.ids:
+                        spelled.append(token)
+                    texts.append(spelled.result(seconds, each.score))
                 results.append(replace(texts[0], others=tuple(texts[1:])))
         return results
 
@@ -194,8 +195,6 @@ class Engine:
         """
         sampling, seen = sampling or SamplingParams(), None
         active = [sequence for sequence in sequences if sequence.finish_reason is None]
-        for sequence in active:
-            sequence.lookup = PromptLookup(sequence.window)
         with self._runner(ignore_eos) as runner:
             while active:
                 windows = [sequence.window for sequence in active]
@@ -208,7 +207,9 @@ class Engine:
                     longest = max(sequence.remaining for sequence in active)
                     logits = runner.prefill(windows, longest, counts)[:, None]  # (B, 1, V)
                 if seen is None and sampling.needs_seen_tokens:
-                    seen = _seen_tokens(active, logits)  # (B, V)
+                    seen = torch.zeros_like(logits[:, 0], dtype=torch.bool)  # (B, V)
+                    for row, window in enumerate(windows):  # as far as the model has read it
+                        seen[row, window] = True
                 # 3. sample a token after the last one, and one after each draft token
                 length, uniforms = logits.size(1), list[float]()
                 if not sampling.greedy:
@@ -223,12 +224,13 @@ class Engine:
                     rejected.append(length - accepted)
                     yield sequence, text
                 # 5. finished rows leave the batch
-                if any(sequence.finish_reason is not None for sequence in active):
-                    rows = _compacted([sequence.finish_reason is None for sequence in active])
+                goes_on = [sequence.finish_reason is None for sequence in active]
+                if not any(goes_on):
+                    return
+                if not all(goes_on):
+                    rows = _compacted(goes_on)
                     active = [active[row] for row in rows]
                     rejected = [rejected[row] for row in rows]
-                    if not active:
-                        return
                     seen = None if seen is None else seen[rows]
                     runner.reorder(rows, sources_change=True)
                 # 6. roll the KV cache back over rejected tokens
@@ -260,7 +262,6 @@ class Engine:
             max_new_tokens = min(max_new_tokens, self.task.max_new_tokens)
         sequences = []
         for row, prompt in enumerate(prompts):
-            # 1. a text as the task encodes prompts; token ids as they are
             if isinstance(prompt, str):
                 ids = self.task.encode_prompt(self.tokenizer, prompt)
             elif isinstance(prompt, list | tuple):
@@ -273,33 +274,15 @@ class Engine:
                         )
             else:
                 raise InputError(f"a prompt must be text, not {type(prompt).__name__}")
-            # 2. as much of it as the model reads
             ids = ids or [self.bos]
             window = self.task.truncate_prompt(ids)
-            sequences.append(
-                Sequence(
-                    self.tokenizer,
-                    window,
-                    max_new_tokens=max_new_tokens,
-                    stop=stops,
-                    seed=seed + row,
-                    stop_token_ids=self.stop_token_ids,
-                    prompt_truncated=max(0, len(ids) - len(window)),
-                )
-            )
+            sequence = Sequence(
+                self.tokenizer, window, max_new_tokens=max_new_tokens, stop=stops, seed=seed + row,
+                stop_token_ids=self.stop_token_ids,
+                prompt_truncated=max(0, len(ids) - len(window)),
+            )  # fmt: skip
+            sequences.append(sequence)
         return sequences
-
-    def _spell(
-        self, hypothesis: Hypothesis, limit: int, stop: tuple[str, ...], seconds: float, cut: int
-    ) -> GenerationResult:
-        """A hypothesis as a text, just as if its tokens had been generated one by one."""
-        sequence = Sequence(
-            self.tokenizer, [], max_new_tokens=limit, stop=stop, seed=0,
-            stop_token_ids=self.stop_token_ids, prompt_truncated=cut,
-        )  # fmt: skip
-        for token in hypothesis.ids:
-            sequence.append(token)
-        return sequence.result(seconds, hypothesis.score)
 
     @contextmanager
     def _runner(self, ignore_eos: bool) -> Iterator[ModelRunner]:
@@ -322,22 +305,17 @@ def _draft(active: list[Sequence], runner: ModelRunner, sampling: SamplingParams
     are padded, and what is sampled after the padding never counts."""
     # the last token itself takes one place of the room
     room = min(runner.room, max(sequence.remaining for sequence in active)) - 1
-    max_draft = 0 if sampling.needs_seen_tokens else room
-    drafts = plan_draft_lengths([sequence.lookup for sequence in active], max_draft)
+    drafts: list[list[int]] = [[] for _ in active]
+    if room > 1 and not sampling.needs_seen_tokens:
+        for sequence in active:
+            sequence.lookup = sequence.lookup or PromptLookup(sequence.window)
+        drafts = plan_draft_lengths([each.lookup for each in active if each.lookup], room)
     longest = max(map(len, drafts))
     rows = []
     for sequence, draft in zip(active, drafts, strict=True):
         sequence.draft = draft
         rows.append([sequence.window[-1], *draft, *[0] * (longest - len(draft))])
     return torch.tensor(rows)
-
-
-def _seen_tokens(active: list[Sequence], logits: Tensor) -> Tensor:
-    """(B, V) bool: the tokens of each prompt, as far as the model has read it."""
-    seen = torch.zeros(len(active), logits.size(-1), dtype=torch.bool, device=logits.device)
-    for row, sequence in enumerate(active):
-        seen[row, sequence.window] = True
-    return seen
 
 
 def _compacted(is_active: list[bool]) -> list[int]:

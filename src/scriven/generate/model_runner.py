@@ -36,11 +36,9 @@ MIN_BFLOAT16_WEIGHTS = 4_000_000
 def prepare_for_inference(task: BaseTask, runtime: Runtime, dtype: str | None = None) -> BaseTask:
     """A copy of `task` for generating text, whose weight matrices are laid out for reading.
 
-    All other weights are shared with it.
+    All other weights are shared with it, so it must not be trained while the copy is used.
 
     Args:
-        task: it is not changed, and must not be trained while the copy is used.
-        runtime: its machine.
         dtype: float32, bfloat16 or int8: precision of the matrix multiplications on a CPU. None:
             bfloat16 if the runtime has it and the model is large, float32 otherwise.
 
@@ -49,10 +47,13 @@ def prepare_for_inference(task: BaseTask, runtime: Runtime, dtype: str | None = 
     """
     shared = {id(each): each for each in (*task.parameters(), *task.buffers())}
     model = copy.deepcopy(task, shared)
-    linear = _packed_linear(task, runtime, dtype)
+    linear, packed = _packed_linear(task, runtime, dtype), model.backbone.PACKED_LAYERS
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if linear and isinstance(child, nn.Linear) and _is_replaced(model, name, child):
+            is_head = name == "head" and child is model.head
+            if not linear or not isinstance(child, nn.Linear):
+                continue
+            if child.weight.numel() >= MIN_HEAD_WEIGHTS if is_head else name in packed:
                 # LoRA's low-rank update becomes a part of the matrix
                 update = child.lora.delta_weight() if isinstance(child, LoraLinear) else 0
                 activation = ("none", "")
@@ -68,13 +69,6 @@ def prepare_for_inference(task: BaseTask, runtime: Runtime, dtype: str | None = 
     if linear and model.head is None and table.numel() >= MIN_HEAD_WEIGHTS:
         model.head = linear(table)
     return model
-
-
-def _is_replaced(model: BaseTask, name: str, layer: nn.Linear) -> bool:
-    if name == "head" and layer is model.head:
-        num_weights: int = layer.weight.numel()
-        return num_weights >= MIN_HEAD_WEIGHTS
-    return name in model.backbone.PACKED_LAYERS
 
 
 def _packed_linear(

@@ -11,13 +11,13 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..data.table import Table, TableRow
+from ..data.table import Table
 from ..errors import InputError
 from ..files import write_stream
 from ..runtime import Runtime
@@ -63,14 +63,8 @@ class Prediction:
 class Predictor:
     """A fine-tuned model with what it needs to predict rows.
 
-    Args:
-        task: fine-tuned. engine: of the same model, for generated answers.
-        runtime: precision of labels and scores.
-        beams: 1 is greedy decoding; more is a beam search.
-        max_new_tokens: limit of a generated answer.
-
     Raises:
-        SettingError: an impossible number of beams, or length penalty.
+        SettingError: an impossible number of beams (1 is greedy decoding), or length penalty.
     """
 
     def __init__(
@@ -96,16 +90,18 @@ class Predictor:
         Raises:
             BadValue: a row that cannot be used.
         """
-        inputs = [self.task.without_answer(row) for row in rows]
-        examples = [self.task.encode(self.tokenizer, row) for row in inputs]
-        if isinstance(self.task, SequenceClassification):
-            return self._classify(self.task, rows, examples)
-        assert isinstance(self.task, TextGeneration)
-        return self._generate(self.task, examples)
+        task = self.task
+        examples = [task.encode(self.tokenizer, task.without_answer(row)) for row in rows]
+        if isinstance(task, SequenceClassification):
+            predictions = self._classify(task, rows, examples)
+        else:
+            assert isinstance(task, TextGeneration)
+            predictions = self._generate(task, examples)
+        return [predictions[number] for number in range(len(rows))]
 
     def _classify(
         self, task: SequenceClassification, rows: Sequence[Row], examples: Sequence[Example]
-    ) -> list[Prediction]:
+    ) -> dict[int, Prediction]:
         # by the number of the row: batches go by length, so answers come in another order
         predictions: dict[int, Prediction] = {}
         training = task.training
@@ -121,9 +117,9 @@ class Predictor:
                     predictions[number] = Prediction(text, value, probabilities, cut)
         finally:
             task.train(training)
-        return [predictions[number] for number in range(len(rows))]
+        return predictions
 
-    def _generate(self, task: TextGeneration, examples: Sequence[Example]) -> list[Prediction]:
+    def _generate(self, task: TextGeneration, examples: Sequence[Example]) -> dict[int, Prediction]:
         # rows of similar length share a batch: less padding
         order = sorted(range(len(examples)), key=lambda number: (examples[number].length, number))
         prompts = [task.prompt_of(examples[number]) for number in order]
@@ -139,7 +135,7 @@ class Predictor:
             text, tokens = result.text.strip(), float(result.tokens)
             cut, ended = examples[number].cut, result.finish_reason == "eos"
             predictions[number] = Prediction(text, tokens, (), cut, ended)
-        return [predictions[number] for number in range(len(examples))]
+        return predictions
 
 
 def as_rows(task: SupervisedTask, inputs: Iterable[Any]) -> Iterator[Row]:
@@ -172,15 +168,7 @@ def as_rows(task: SupervisedTask, inputs: Iterable[Any]) -> Iterator[Row]:
 
 
 class TablePredictions:
-    """Iterates over the rows of a table with the model's predictions, in constant memory.
-
-    Args:
-        predictor: of a fine-tuned model.
-        metadata: of its run.
-        sources: tables, `-`, or a built-in one.
-        data: encoding, and whether bad rows are skipped.
-        part: of a built-in table.
-    """
+    """Iterates over the rows of a table with the model's predictions, in constant memory."""
 
     def __init__(
         self,
@@ -207,22 +195,19 @@ class TablePredictions:
                 kept: list[tuple[dict[str, Any], Row]] = []
                 for row in block:
                     try:
-                        if row.skipped:
-                            self._skip(row)
+                        if not row.skipped:
+                            kept.append((row.values, read_row(asked, chosen, row.values)))
                             continue
-                        kept.append((row.values, read_row(asked, chosen, row.values)))
                     except BadValue as error:
-                        self._skip(row.bad(str(error), self.data))
+                        row = row.bad(str(error), self.data)
+                    self.skipped += 1
+                    self.first_skipped = self.first_skipped or row.skipped
                 # beside rows of other lengths a prediction differs in its last digits only
                 answers = self.predictor.predict([row for _, row in kept])
                 for (raw, _), answer in zip(kept, answers, strict=True):
                     self.rows += 1
                     self.cut += answer.cut > 0
                     yield raw, answer
-
-    def _skip(self, row: TableRow) -> None:
-        self.skipped += 1
-        self.first_skipped = self.first_skipped or row.skipped
 
 
 def table_columns(
@@ -231,7 +216,6 @@ def table_columns(
     """The task's columns -> those of another table, which are named as in training or as usual.
 
     Args:
-        metadata: of the fine-tuned run.
         found: the columns of the table.
         answers: whether the columns of right answers are needed too.
 
@@ -246,11 +230,7 @@ def table_columns(
         if (answers or not column.answer) and (name in trained or not column.joins)
     }
     # 2. named as in training where the table has such names, otherwise found as usual
-    given = {
-        name: other
-        for name, other in trained.items()
-        if has_column(other, found) and name in columns
-    }
+    given = {name: trained[name] for name in columns if has_column(trained.get(name), found)}
     chosen = match_columns(columns, found, given)
     if chosen is None:
         name = metadata["task"]
@@ -294,8 +274,8 @@ def with_prediction(
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
-    numbered = (f"{name}_{number}" for number in count(2))
-    return name if name not in taken else next(each for each in numbered if each not in taken)
+    names = chain([name], (f"{name}_{number}" for number in count(2)))
+    return next(each for each in names if each not in taken)
 
 
 def _lines(answers: TablePredictions, suffix: str) -> Iterator[str]:

@@ -67,17 +67,13 @@ class Sequence:
         stop_token_ids: abc.Collection[int],
         prompt_truncated: int = 0,
     ) -> None:
+        # prompt and generated tokens that the model sees; prefill and eviction shorten it
         self.window = window
-        """Prompt and generated tokens that the model sees; prefill and eviction shorten it."""
-        self.num_tokens = 0
-        """Generated tokens."""
-        self.remaining = max_new_tokens
-        """How many more tokens may be generated."""
+        self.num_tokens, self.remaining = 0, max_new_tokens  # generated, and still allowed
         self.finish_reason: FinishReason | None = None if max_new_tokens else "length"
         self.prompt_truncated = prompt_truncated
-        self.draft: list[int] = []
-        """Tokens that are verified in the next forward pass."""
-        self.lookup: PromptLookup
+        self.draft: list[int] = []  # verified in the next forward pass
+        self.lookup: PromptLookup | None = None  # from the first draft on
         self.text = ""
         self._stop_token_ids = stop_token_ids
         self._generator = torch.Generator().manual_seed(seed)
@@ -129,7 +125,8 @@ class Sequence:
         text, accepted = "", 0
         for token, drafted in zip(sampled, [*draft, None], strict=False):
             text += self.append(token)
-            self.lookup.append(token)  # the n-grams of the text include what it generates
+            if self.lookup is not None:
+                self.lookup.append(token)  # the n-grams of the text include what it generates
             accepted += 1
             if token != drafted or self.finish_reason is not None:
                 break
@@ -138,15 +135,9 @@ class Sequence:
     def result(self, seconds: float, score: float | None = None) -> GenerationResult:
         """The finished text, with the wall-clock time of its batch."""
         assert self.finish_reason is not None
-        rate = self.num_tokens / seconds
+        rate, cut = self.num_tokens / seconds, self.prompt_truncated
         return GenerationResult(
-            self.text,
-            self.num_tokens,
-            seconds,
-            rate,
-            self.finish_reason,
-            self.prompt_truncated,
-            score,
+            self.text, self.num_tokens, seconds, rate, self.finish_reason, cut, score
         )
 
 
@@ -170,12 +161,15 @@ class StopFilter:
         # 1. a complete stop string ends the text
         text = self.held_back + piece
         # the stop string that is complete first counts; of several, the one that began first
-        ends = [(at + len(stop), at) for stop in self.stop if (at := text.find(stop)) >= 0]
-        if ends:
+        found = [(at + len(stop), at) for stop in self.stop if (at := text.find(stop)) >= 0]
+        if found:
             self.hit, self.held_back = True, ""
-            return text[: min(ends)[1]]
+            return text[: min(found)[1]]
         # 2. an end that may be the beginning of a stop string waits for the next piece
-        cut = len(text) - max(_overlap(text, stop) for stop in self.stop)
+        longest = max(map(len, self.stop)) - 1
+        ends = range(max(0, len(text) - longest), len(text))
+        begins = (at for at in ends if any(stop.startswith(text[at:]) for stop in self.stop))
+        cut = next(begins, len(text))
         self.held_back = text[cut:]
         return text[:cut]
 
@@ -212,11 +206,3 @@ def completes_stop_string(
         return any(text in tail for text in stop)
 
     return is_stopped
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that is a beginning of `stop`, but not all of it."""
-    for length in range(min(len(text), len(stop) - 1), 0, -1):
-        if stop.startswith(text[len(text) - length :]):
-            return length
-    return 0

@@ -103,14 +103,10 @@ class BaseTask(nn.Module):
             return self.backbone(batch.tokens, state, batch.positions)  # type: ignore[no-any-return]
         # source (B, S) for the encoder, tokens (B, T) for the decoder
         encoder_decoder: Any = self.backbone
-        hidden: Tensor = encoder_decoder(
-            batch.tokens,
-            state,
-            batch.positions,
-            source=batch.source,
-            source_positions=batch.source_positions,
-        )
-        return hidden
+        return encoder_decoder(  # type: ignore[no-any-return]
+            batch.tokens, state, batch.positions,
+            source=batch.source, source_positions=batch.source_positions,
+        )  # fmt: skip
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, V), in float32 or better."""
@@ -134,14 +130,10 @@ class BaseTask(nn.Module):
         targets = batch.targets.flatten()  # (B * T,)
         num_targets = (targets != IGNORE_INDEX).sum()
         if self.criterion is None or not self.training:
-            smoothing = self.label_smoothing if self.training else 0.0
             loss = F.cross_entropy(
-                logits,
-                targets,
-                reduction="sum",
-                ignore_index=IGNORE_INDEX,
-                label_smoothing=smoothing,
-            )
+                logits, targets, reduction="sum", ignore_index=IGNORE_INDEX,
+                label_smoothing=self.label_smoothing if self.training else 0.0,
+            )  # fmt: skip
         else:
             # a mean already, but outputs are sums, which micro-batches of any size add up
             loss = self.criterion(logits, targets) * num_targets

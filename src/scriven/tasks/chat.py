@@ -134,20 +134,11 @@ def drop_oldest_until_fit(
     # the turns' own tokens count as well, so a part is rendered anew to know its length
     rendered = render(messages)
     whole = len(rendered.ids)
-    while len(rendered.ids) > room:
-        shorter = without_oldest(messages)
-        if len(shorter) == len(messages):
-            break
-        messages, rendered = shorter, render(shorter)
-    return rendered, whole - len(rendered.ids)
-
-
-def without_oldest(messages: Sequence[Message]) -> list[Message]:
-    """A conversation without its oldest question and answer, where there is more than one."""
     first = 1 if messages[0]["role"] == "system" else 0
-    if len(messages) - first <= 2:
-        return list(messages)
-    return [*messages[:first], *messages[first + 2 :]]
+    while len(rendered.ids) > room and len(messages) - first > 2:
+        messages = [*messages[:first], *messages[first + 2 :]]
+        rendered = render(messages)
+    return rendered, whole - len(rendered.ids)
 
 
 Task = Chat

@@ -98,8 +98,6 @@ def match_columns(
     exactly.
 
     Args:
-        columns: of the task, by the name it uses.
-        table_columns: the columns of the table.
         given: names that the user chose, which take precedence.
         named: whether the task is known already.
     """
@@ -122,8 +120,10 @@ def match_columns(
     return chosen
 
 
-def has_column(name: str, table_columns: Sequence[str]) -> bool:
+def has_column(name: str | None, table_columns: Sequence[str]) -> bool:
     """Whether a table has this column, or all of a series."""
+    if name is None:
+        return False
     return name in table_columns or all(part in table_columns for part in name.split("+"))
 
 
@@ -182,7 +182,9 @@ def read_row(columns: Mapping[str, Column], chosen: Mapping[str, str], row: Row)
             continue
         # 1. the cell, or those of a series of columns
         if column.series and name not in row and "+" in name:
-            value = _without_empty_end([row.get(part) for part in name.split("+")])
+            value = [row.get(part) for part in name.split("+")]
+            while value and value[-1] in (None, ""):  # rows may have fewer choices
+                value.pop()
         elif name not in row:
             raise BadValue(f"has no column {name!r}")
         try:
@@ -195,14 +197,6 @@ def read_row(columns: Mapping[str, Column], chosen: Mapping[str, str], row: Row)
             own_name, read = column.joins, "\n".join(pieces)
         result[own_name] = read
     return result
-
-
-def _without_empty_end(values: Sequence[Any]) -> list[Any]:
-    """The cells of a series without the empty ones at its end: rows may have fewer."""
-    cells = list(values)
-    while cells and (cells[-1] is None or cells[-1] == ""):
-        cells.pop()
-    return cells
 
 
 def parse_columns(words: str, columns: Mapping[str, Column]) -> dict[str, str]:

@@ -156,11 +156,7 @@ def truncate_longest_first(parts: Sequence[Ids], room: int) -> tuple[list[Ids], 
 
 
 def check_context(context: int, needed: int, task: str) -> None:
-    """Refuses a context in which nothing fits beside the special tokens.
-
-    Raises:
-        InputError: names the context.
-    """
+    """Raises InputError for a context in which nothing fits beside the special tokens."""
     if context < needed:
         raise InputError(
             f"a context of {context} tokens is too short for a task {task}: start from a run "
