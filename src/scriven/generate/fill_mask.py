@@ -85,12 +85,7 @@ def fill_mask(
 
 
 def show_predictions(task: BaseTask, tokenizer: Tokenizer, ids: Sequence[int], seed: int) -> str:
-    """A piece of text with 15 % of its tokens masked, and the model's predictions in [brackets].
-
-    Args:
-        ids: at most a context of them; an empty piece stays empty.
-        seed: decides which tokens are masked.
-    """
+    """A text of at most a context with 15 % of its tokens masked, and predictions in [brackets]."""
     if not ids:
         return ""
     assert tokenizer.mask is not None

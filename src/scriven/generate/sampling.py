@@ -40,25 +40,16 @@ class Candidates:
 def setting(
     default: float, help: str, *, low: float, high: float | None = None, above: bool = False
 ) -> Any:
-    """The field of a processor.
-
-    Args:
-        default: the value at which the processor does nothing.
-        help: one or two sentences, shown by `--help`.
-        low, high: the range of its values; None: no upper limit.
-        above: whether `low` itself is not allowed.
-    """
+    """The field of a processor, which does nothing at its `default`; `above`: `low` itself is not
+    allowed."""
     metadata = {"help": help, "low": low, "high": high, "above": above}
     return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class LogitsProcessor:
-    """Changes the scores of the next token: a frozen dataclass with a single `setting`.
-
-    Raises:
-        SettingError: a value outside the setting's range, or not a number.
-    """
+    """Changes the scores of the next token: a frozen dataclass with a single `setting`, which
+    raises SettingError for a value out of its range."""
 
     ORDER: ClassVar[int] = 100
     """Processors run in rising order; those of transformers come in its order, from 10 to 50."""
@@ -167,7 +158,6 @@ def sample(
 
     Args:
         logits: (B, V); -inf for tokens that must never be chosen.
-        params: the logits processors.
         uniforms: for each row one number drawn evenly from [0, 1), in double precision; not needed
             when greedy.
         seen: (B, V) bool, the tokens already in the text; for a repetition penalty.
@@ -212,7 +202,7 @@ def parse_generation_args(args: Mapping[str, Any]) -> tuple[SamplingParams, int,
     """
     settings = dict(args)
     others: dict[str, Any] = {
-        name: settings.pop(name) for name in ("seed", "stop", "ignore_eos") if name in settings
+        key: settings.pop(key) for key in ("seed", "stop", "ignore_eos") if key in settings
     }
     max_new_tokens: int = settings.pop("max_new_tokens", 200)
     known = processor_classes()
@@ -224,11 +214,7 @@ def parse_generation_args(args: Mapping[str, Any]) -> tuple[SamplingParams, int,
 
 
 def check_beams(beams: object, length_penalty: float) -> None:
-    """Refuses an impossible beam search.
-
-    Raises:
-        SettingError: names the flag and the range.
-    """
+    """Raises SettingError for an impossible beam search."""
     if not isinstance(beams, int) or isinstance(beams, bool) or not 1 <= beams <= MAX_BEAMS:
         raise SettingError(f"--beams={beams}: a whole number from 1 (greedy) to {MAX_BEAMS}")
     if not is_number(length_penalty) or not -10 <= length_penalty <= 10:

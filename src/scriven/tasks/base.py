@@ -43,7 +43,6 @@ class BaseTask(nn.Module):
     """A backbone with a head that scores every token of the vocabulary.
 
     Args:
-        backbone: of an architecture.
         criterion: the user's own loss, used while training.
         special: ids of the tokenizer's special tokens by name: eos, pad and EXTRA_TOKENS.
         task_config: settings of the task and what it learned of its data, such as label names; the
@@ -141,11 +140,8 @@ class BaseTask(nn.Module):
         return Output(self.add_aux_loss(loss, num_targets), num_targets, correct)
 
     def add_aux_loss(self, loss: Tensor, num_targets: Tensor) -> Tensor:
-        """Adds the architecture's auxiliary loss, such as a mixture of experts' load balancing.
-
-        It is a mean already, so it is multiplied by the number of targets, as everything is divided
-        by that once at the end. Only training has it: evaluation measures the model's predictions.
-        """
+        """Adds the architecture's auxiliary loss, such as a mixture of experts' load balancing."""
+        # evaluation measures the model's predictions alone; a mean already, while outputs are sums
         aux_loss = self.backbone.aux_loss() if self.training else None
         return loss if aux_loss is None else loss + aux_loss * num_targets
 
@@ -162,12 +158,9 @@ class BaseTask(nn.Module):
         return context
 
     def training_batch(self, windows: Tensor, first: int, seed: int) -> Batch:
-        """Training rows.
+        """Training rows from (B, window) pieces of the text, int64.
 
-        Args:
-            windows: (B, window) int64, pieces of the text.
-            first: number of the first row's sample; row i is sample `first + i`.
-            seed: of the run. Anything random is a pure function of it and the sample's number.
+        Row i is sample `first + i`; anything random is a pure function of its number and the seed.
         """
         raise NotImplementedError
 
@@ -211,11 +204,8 @@ class BaseTask(nn.Module):
     ) -> tuple[list[int] | None, list[int]]:
         """(source, tokens) that the model reads to continue a text; no source for a decoder.
 
-        A pure function of the text, so that a text is the same in any batch.
-
-        Args:
-            window: the text so far.
-            num_generated: how many of its last tokens the model generated.
+        A pure function of the text so far, so that a text is the same in any batch;
+        `num_generated` counts its last tokens that the model generated.
         """
         return None, window
 

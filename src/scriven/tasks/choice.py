@@ -94,9 +94,7 @@ class Choice(SequenceClassification):
 
     def lm_rows(self, examples: Sequence[Example], rows_each: int) -> Tensor:
         """(B,) bool: the rows with the right answers."""
-        return torch.tensor(
-            [row == example.label for example in examples for row in range(rows_each)]
-        )
+        return torch.tensor([i == each.label for each in examples for i in range(rows_each)])
 
     def scores(self, hidden: Tensor, batch: Batch) -> Tensor:
         """(B, T, C) -> (E, choices)"""
@@ -155,14 +153,8 @@ class Choice(SequenceClassification):
 
 
 def choice_index(answer: int | str | None, choices: Sequence[str]) -> int | None:
-    """The index of the right answer among the choices; None where it is not known.
-
-    Args:
-        answer: an index from 0, the text of a choice, or a letter (`B`).
-
-    Raises:
-        BadValue: it is none of them.
-    """
+    """The index of the right answer, which is given as an index from 0, the text of a choice, or a
+    letter (`B`); None where it is not known. Raises BadValue where it is none of the choices."""
     if answer is None:
         return None
     if isinstance(answer, str) and answer in choices:

@@ -6,7 +6,8 @@ token is predicted from tokens after it as well, so it is lower than, and not co
 loss of causal language models.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,9 @@ from torch import Tensor, nn
 
 from ..data.batch import IGNORE_INDEX, Batch, token_blocks
 from ..data.shards import TokenFile
-from ..models.base import Architecture
 from ..nn.init import init_weights, normal, ones, zeros
 from ..nn.norm import LayerNorm
-from .base import BaseTask, Criterion, at_least_float32
+from .base import BaseTask, at_least_float32
 
 MASK_PROBABILITY = 0.15
 """Fraction of the tokens to predict."""
@@ -31,11 +31,8 @@ EVAL_PASSES = 7
 
 
 class Head(nn.Module):
-    """BERT's masked language model head: a dense layer, GELU, a norm, and the output matrix.
-
-    Args:
-        decoder: whether it has an output matrix of its own, instead of the embedding table.
-    """
+    """BERT's masked language model head: a dense layer, GELU, a norm, and the output matrix, which
+    is the embedding table unless it has a `decoder` of its own."""
 
     def __init__(self, d_model: int, vocab_size: int, eps: float, decoder: bool) -> None:
         super().__init__()
@@ -58,17 +55,15 @@ class Masked(BaseTask):
     is_generative = False
     is_masked_lm = True
 
-    def __init__(
-        self,
-        backbone: Architecture,
-        criterion: Criterion | None = None,
-        special: Mapping[str, int] | None = None,
-        task_config: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(backbone, criterion, special, task_config)
-        # a tokenizer's mask is its last token
-        self.mask = self.special.get("mask", self.vocab_size - 1)
-        self.plain = np.setdiff1d(np.arange(self.vocab_size), [self.mask, *self.special.values()])
+    @property
+    def mask(self) -> int:
+        """The mask's id; it is the last token where the tokenizer's special ones are not given."""
+        return self.special.get("mask", self.vocab_size - 1)
+
+    @cached_property
+    def plain(self) -> NDArray[np.int64]:
+        """The ids of tokens that are text."""
+        return np.setdiff1d(np.arange(self.vocab_size), [self.mask, *self.special.values()])
 
     def make_head(self) -> nn.Module:
         """BERT's."""

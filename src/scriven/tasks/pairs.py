@@ -37,17 +37,12 @@ class Pairs(BaseTask):
 
     def batch(self, sources: Sequence[Ids], targets: Sequence[Ids], device: torch.device) -> Batch:
         """(B, S) sources and (B, T) targets, padded; each loses its end beyond the context."""
-        context = self.backbone.config.context_length
-        batch = collate_pairs(
-            [source[:context] for source in sources],
-            [target[:context] for target in targets],
-            pad=self.special["pad"],
-            device=device,
-        )
+        context, pad = self.backbone.config.context_length, self.special["pad"]
+        sides = ([text[:context] for text in side] for side in (sources, targets))
+        batch = collate_pairs(*sides, pad=pad, device=device)
         # counts the EOS that ends each source in the prepared text
-        return replace(
-            batch, text_tokens=sum(map(len, sources)) + sum(map(len, targets)) + len(sources)
-        )
+        num_tokens = sum(map(len, [*sources, *targets])) + len(sources)
+        return replace(batch, text_tokens=num_tokens)
 
     def truncate_prompt(self, prompt: list[int]) -> list[int]:
         """As much of a source as is read in training: its beginning."""

@@ -61,17 +61,12 @@ class Seq2Seq(BaseTask):
             draw = np.random.Generator(np.random.Philox(key=[seed, first + index]))
             is_spans = draw.random() < 0.5
             rows.append(self._mask_spans(text, draw) if is_spans else self._mask_tail(text, draw))
-        made = collate_pairs(
-            [source for source, _ in rows],
-            [target for _, target in rows],
-            pad=self.special["pad"],
-            device=windows.device,
-            shape=(self.backbone.config.context_length, self.max_tail + 1),
+        context, pad = self.backbone.config.context_length, self.special["pad"]
+        sources, targets = zip(*rows, strict=True)
+        batch = collate_pairs(
+            sources, targets, pad=pad, device=windows.device, shape=(context, self.max_tail + 1)
         )
-        return replace(
-            made,
-            text_tokens=len(rows) * self.tokens_per_sample(self.backbone.config.context_length),
-        )
+        return replace(batch, text_tokens=len(rows) * self.tokens_per_sample(context))
 
     def eval_batches(self, shard: TokenFile, device: torch.device) -> Iterator[Batch]:
         """Tails of half a context, each after as much of the text before it as the source holds.

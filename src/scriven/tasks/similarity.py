@@ -35,11 +35,7 @@ class Similarity(SequenceClassification):
 
     @classmethod
     def label_metadata(cls, rows: Iterable[Row]) -> dict[str, Any]:
-        """Mean, standard deviation (spread) and range of the scores.
-
-        Raises:
-            InputError: all are the same.
-        """
+        """Mean, standard deviation (spread) and range of the scores, which must differ."""
         scores = [float(row["score"]) for row in rows]
         mean = math.fsum(scores) / len(scores)
         spread = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / len(scores))
@@ -54,12 +50,8 @@ class Similarity(SequenceClassification):
         # both orders are rows of one example; the head adds their hidden states
         one, cut = self.encode_parts(tokenizer, row["first"], row["second"])
         other, _ = self.encode_parts(tokenizer, row["second"], row["first"])
-        score = row.get("score")
-        label = (
-            None
-            if score is None
-            else (score - self.task_config["mean"]) / self.task_config["spread"]
-        )
+        score, config = row.get("score"), self.task_config
+        label = None if score is None else (score - config["mean"]) / config["spread"]
         return Example((one, other), label=label, cut=cut)
 
     def loss_and_correct(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,5 @@
 """Translation, and any other rewriting of one text as another (Sutskever et al. 2014)."""
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -10,7 +9,6 @@ from ..models.base import Architecture
 from ..nn.cache import Cache
 from ..nn.copy_head import CopyHead
 from ..tokenizers.base import Tokenizer
-from .base import Criterion
 from .shared.columns import BadValue, Column, Row, text
 from .shared.supervised import Example, Ids
 from .shared.text_generation import TextGeneration
@@ -31,14 +29,8 @@ class Translate(TextGeneration):
     }
     ANSWER_COLUMN = "target"
 
-    def __init__(
-        self,
-        backbone: Architecture,
-        criterion: Criterion | None = None,
-        special: Mapping[str, int] | None = None,
-        task_config: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(backbone, criterion, special, task_config)
+    def __init__(self, backbone: Architecture, *args: Any, **kwargs: Any) -> None:
+        super().__init__(backbone, *args, **kwargs)
         copies = bool(self.task_config.get("copy_head")) and backbone.kind == "encoder-decoder"
         # the attribute's name is that of its weights on disk
         self.pointer = CopyHead(backbone.config.d_model) if copies else None

@@ -13,7 +13,7 @@ Few rows are soon learned by heart; `token_dropout` therefore hides other tokens
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from ...nn.cache import Cache
 from ...nn.dropout import dropout
 from ...nn.init import zeros
 from ...tokenizers.base import Tokenizer
-from ..base import UNLIMITED_CONTEXT, Criterion, Output, at_least_float32
+from ..base import UNLIMITED_CONTEXT, Output, at_least_float32
 from .columns import BadValue, Row
 from .supervised import (
     Example,
@@ -59,14 +59,8 @@ class SequenceClassification(SupervisedTask):
     is_generative = False
     echo_prompt = False
 
-    def __init__(
-        self,
-        backbone: Architecture,
-        criterion: Criterion | None = None,
-        special: Mapping[str, int] | None = None,
-        task_config: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(backbone, criterion, special, task_config)
+    def __init__(self, backbone: Architecture, *args: Any, **kwargs: Any) -> None:
+        super().__init__(backbone, *args, **kwargs)
         settings, is_decoder = self.task_config, backbone.kind == "decoder"
         self.lm_loss_weight = (
             float(settings.get("lm_loss_weight", LM_LOSS_WEIGHT)) if is_decoder else 0.0
@@ -139,16 +133,11 @@ class SequenceClassification(SupervisedTask):
         labels = torch.tensor(known) if len(known) == len(examples) else torch.zeros(len(examples))
         if self.backbone.kind == "encoder-decoder":
             extract = torch.full((len(rows), 1), self.special["extract"])
-            batch = Batch(
-                extract,
-                torch.full_like(extract, IGNORE_INDEX),
-                source=tokens,
+            return Batch(
+                extract, torch.full_like(extract, IGNORE_INDEX), source=tokens,
                 source_positions=padded_positions([row or [pad] for row in rows]),
-                text_tokens=num_tokens,
-                labels=labels,
-                pool_index=last.clamp(max=0),
-            )
-            return batch.to(device)
+                text_tokens=num_tokens, labels=labels, pool_index=last.clamp(max=0),
+            ).to(device)  # fmt: skip
         # the text as language-model targets: position t predicts token t + 1, up to the extract
         targets = torch.full_like(tokens, IGNORE_INDEX)
         if self.lm_loss_weight:
@@ -164,9 +153,7 @@ class SequenceClassification(SupervisedTask):
 
     def lm_rows(self, examples: Sequence[Example], rows_each: int) -> Tensor:
         """(B,) bool: the rows whose text the auxiliary loss learns."""
-        return torch.tensor(
-            [row < len(example.rows) for example in examples for row in range(rows_each)]
-        )
+        return torch.tensor([i < len(each.rows) for each in examples for i in range(rows_each)])
 
     def _drop_tokens(self, batch: Batch) -> Batch:
         """While training, replaces random tokens of the texts (`token_dropout`)."""

@@ -69,18 +69,12 @@ class SupervisedTask(BaseTask):
     @classmethod
     def label_metadata(cls, rows: Iterable[Row]) -> dict[str, Any]:
         """What the model must know of all training rows: label names, or the range of scores.
-
-        Raises:
-            InputError: nothing can be learned from them.
-        """
+        Raises InputError where nothing can be learned from them."""
         return {}
 
     def encode(self, tokenizer: Tokenizer, row: Row) -> Example:
-        """A row with the task's columns in token ids; without an answer where there is none.
-
-        Raises:
-            BadValue: the row cannot be used.
-        """
+        """A row with the task's columns in token ids, without an answer where there is none.
+        Raises BadValue where it cannot be used."""
         raise NotImplementedError
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
@@ -89,11 +83,7 @@ class SupervisedTask(BaseTask):
 
     @classmethod
     def check_answer(cls, row: Row) -> None:
-        """Refuses a row from which nothing can be learned, though each of its values is fine.
-
-        Raises:
-            BadValue: says why.
-        """
+        """Raises BadValue for a row that teaches nothing, though each of its values is fine."""
 
     @classmethod
     def without_answer(cls, row: Row) -> Row:
@@ -186,16 +176,11 @@ def length_bucketed_batches(examples: Sequence[Example]) -> Iterator[list[int]]:
 def transfer_weights(
     task: BaseTask, pretrained: Mapping[str, Tensor], same_answers: bool = False
 ) -> None:
-    """Starts a task from the weights of another task's model.
+    """Starts a task with fresh weights from those of a model of the same architecture and shape.
 
     A vocabulary that has grown keeps its old rows; the new ones are drawn from a normal
     distribution with the old rows' standard deviation. An output matrix over tokens is transferred
-    where this task scores tokens; a head for labels stays fresh.
-
-    Args:
-        task: with fresh weights.
-        pretrained: the state dict of a model of the same architecture and shape.
-        same_answers: whether that model's head gives the same answers, in the same order.
+    where this task scores tokens; a head for labels stays fresh, unless it has the `same_answers`.
     """
     # 1. the backbone
     weights = task.state_dict()
