@@ -1,6 +1,5 @@
 """The Python interface: `train`, `finetune`, `load` and `import_run` return a `Model`, which
-generates, predicts and evaluates. What only some of them need is imported there, as generating text
-starts faster without the code of training."""
+generates, predicts and evaluates. What only some need is imported there: text comes sooner."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -106,8 +105,7 @@ class Model:
                 f"--beams={beams}: beam search samples nothing and has no repetition penalty: "
                 "leave --temperature and --repetition-penalty out"
             )
-        # beam search draws no random numbers
-        rest.pop("seed", None)
+        rest.pop("seed", None)  # nothing is drawn
         return self.engine.beam_search(prompts, beams, tokens, length_penalty=penalty, **rest)
 
     def stream(self, prompt: str = "", **sampling: Any) -> Iterator[GenerationChunk]:
@@ -190,15 +188,11 @@ class Model:
             tasks: names of tasks, groups or tags in it; all tasks by default.
             limit: number of rows of each task; all by default.
             tell: called with progress messages.
-
-        Returns, raises: see `scriven.evaluate.harness.harness`.
         """
         from .evaluate.harness import harness
 
-        return harness(
-            self.task, self.tokenizer, self.engine, self.runtime, tasks_folder, tasks, limit,
-            tell=tell,
-        )  # fmt: skip
+        arguments = (self.task, self.tokenizer, self.engine, self.runtime, tasks_folder, tasks)
+        return harness(*arguments, limit, tell=tell)
 
     def train(self, *sources: str | Path, **options: Any) -> "Model":
         """A new model that goes on from this one with other texts; options as `scriven.train`."""
@@ -220,7 +214,6 @@ class Model:
                 f"{self.folder} is not fine-tuned for a task: use scriven finetune "
                 f"{self.folder.name} DATA first"
             )
-        # checked by name here, since **decoding would only fail with a TypeError
         known = ("beams", "length_penalty", "max_new_tokens")
         for name in decoding.keys() - set(known):
             raise SettingError(f"unknown parameter {name}: known are {', '.join(known)}")
@@ -259,8 +252,8 @@ def load(
     """
     loaded = load_run(find_run(str(run)), arch)
     # int8 exists only in the engine's copy of the weights; everything else stays in floats
-    precision = None if dtype == "int8" else dtype
-    runtime = choose_runtime(RuntimeSettings(device=device, dtype=precision))  # type: ignore[arg-type]
+    precision: Any = None if dtype == "int8" else dtype
+    runtime = choose_runtime(RuntimeSettings(device=device, dtype=precision))
     trained = loaded.metadata["environment"]
     if precision is None and runtime.device.type == trained["device"].split(":")[0]:
         # the precision of training, so that an evaluation gives the same numbers
