@@ -339,16 +339,10 @@ def finetune(
         validation: a table to evaluate on; by default a tenth of the rows is held out.
         budget: 10epochs, 10m, 2000steps; by default ten epochs and at least 400 steps.
         out: the new run folder; runs/RUN-TASK by default.
-        seed: of all random numbers.
         control: train the same model without its pre-training too, for comparison.
         arch: the file of the user's own architecture, where the run was trained with one.
-        quiet: print nothing.
         settings: any other setting, as in {"finetune.weights": "lora"}.
-        began: time.monotonic() from which a wall-clock budget counts; now by default.
-
-    Raises:
-        ScrivenError: anything that cannot be done as asked, in one line.
-        KeyboardInterrupt-like Interrupted: stopped by a signal, after saving.
+        seed, quiet, began: as in `train`, which raises the same.
     """
     request = TrainRequest(
         base=str(run), sources=list(map(str, data)), task=task, columns=columns,
@@ -390,12 +384,8 @@ def trained_model(run: "Callable[[], TrainResult]", arch: str | None = None) -> 
 
 
 def import_run(path: str | Path, out: str | Path | None = None, *, convert: bool = False) -> Model:
-    """Imports a Hugging Face model as a run folder, and loads it.
-
-    Args:
-        path: a folder with config.json, weights and tokenizer.json.
-        out: the run folder; runs/NAME by default.
-        convert: read pickled weights (`.bin`, `.pt`) in a sandboxed process.
+    """Imports a Hugging Face model, a folder, as a run folder (runs/NAME by default), and loads it;
+    `convert` reads pickled weights (`.bin`, `.pt`) in a sandboxed process.
 
     Raises:
         InputError: it cannot be imported; nothing is written. DamagedError: its weights are broken.
