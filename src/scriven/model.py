@@ -15,8 +15,8 @@ from .generate.model_runner import prepare_for_inference
 from .generate.predict import Predictor, TablePredictions, as_rows
 from .generate.sampling import check_beams, parse_generation_args
 from .generate.sequence import GenerationChunk, GenerationResult
-from .runs.folder import find_run
-from .runs.load import Loaded, load_run
+from .import_.base import open_base
+from .runs.load import Loaded
 from .runtime import Runtime, choose_runtime
 from .settings import RuntimeSettings
 from .tasks.shared.supervised import SupervisedTask
@@ -250,7 +250,7 @@ def load(
     Raises:
         InputError: no such run. DamagedError: its files are damaged.
     """
-    loaded = load_run(find_run(str(run)), arch)
+    loaded = open_base(str(run), arch)
     # int8 exists only in the engine's copy of the weights; everything else stays in floats
     precision: Any = None if dtype == "int8" else dtype
     runtime = choose_runtime(RuntimeSettings(device=device, dtype=precision))
@@ -390,9 +390,9 @@ def import_run(path: str | Path, out: str | Path | None = None, *, convert: bool
     Raises:
         InputError: it cannot be imported; nothing is written. DamagedError: its weights are broken.
     """
-    from .import_.huggingface import import_folder
+    from .importing import import_model
     from .report.page import write_report
 
-    imported = import_folder(Path(path), None if out is None else Path(out), convert=convert)
+    imported = import_model(str(path), None if out is None else Path(out), convert=convert)
     write_report(imported.folder)
     return load(imported.folder)

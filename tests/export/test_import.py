@@ -14,13 +14,13 @@ import twins
 from safetensors.torch import load_file, save_file
 
 import scriven
+from scriven import importing as parity
 from scriven.cli import run
 from scriven.data.batch import Batch
 from scriven.errors import ScrivenError
 from scriven.export.base import CheckFailed
 from scriven.export.targets import hf
-from scriven.import_ import parity
-from scriven.import_.huggingface import Imported, import_folder
+from scriven.importing import Imported, import_model
 from scriven.models import gpt1, gpt2, llama, roberta, transformer
 from scriven.runs.load import load_run
 
@@ -33,7 +33,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def bring(folder: Path, out: Path) -> Imported:
-    made = import_folder(folder, out)
+    made = import_model(str(folder), out)
     assert made.parity is not None
     return made
 
@@ -199,7 +199,7 @@ def test_a_forgotten_transposition_is_noticed(
     assert forgetful != gpt2.Model.HF_WEIGHT_MAP
     monkeypatch.setattr(gpt2.Model, "HF_WEIGHT_MAP", forgetful)
     with pytest.raises(CheckFailed, match="logits differ"):
-        import_folder(tmp_path / "theirs", tmp_path / "ours")
+        import_model(str(tmp_path / "theirs"), tmp_path / "ours")
     assert os.listdir(tmp_path) == ["theirs"]
 
 
@@ -209,7 +209,7 @@ def test_another_base_of_the_positions_is_noticed(
     twins.save(tmp_path / "theirs", "qwen3")
     monkeypatch.setattr(llama, "rope_theta", lambda theirs: 10000.0)
     with pytest.raises(CheckFailed, match="logits differ"):
-        import_folder(tmp_path / "theirs", tmp_path / "ours")
+        import_model(str(tmp_path / "theirs"), tmp_path / "ours")
 
 
 def test_without_transformers_it_says_that_nothing_was_compared(
@@ -232,9 +232,9 @@ def test_a_failure_leaves_nothing_and_the_next_one_clears_up(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as planted:
-        planted.setattr("scriven.import_.huggingface.check_parity", broken)
+        planted.setattr("scriven.importing.check_parity", broken)
         with pytest.raises(KeyboardInterrupt):
-            import_folder(tmp_path / "theirs", tmp_path / "ours")
+            import_model(str(tmp_path / "theirs"), tmp_path / "ours")
     assert os.listdir(tmp_path) == ["theirs"]
     bring(tmp_path / "theirs", tmp_path / "ours")
     assert sorted(os.listdir(tmp_path)) == ["ours", "theirs"]

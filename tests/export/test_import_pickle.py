@@ -21,12 +21,13 @@ import json
 import twins
 from safetensors.torch import load_file
 
+from scriven import importing as parity
 from scriven.cli import run
 from scriven.errors import InputError
 from scriven.export.targets import hf
-from scriven.import_ import parity, sandbox, seccomp
-from scriven.import_.huggingface import import_folder
+from scriven.import_ import sandbox, seccomp
 from scriven.import_.sandbox import convert_pickle
+from scriven.importing import import_model
 
 
 class Planted:
@@ -71,8 +72,8 @@ def pickled(folder: Path, *names: str, old: bool = False) -> dict[str, torch.Ten
 def test_a_pickle_of_tensors_comes_in(names: list[str], old: bool, tmp_path: Path) -> None:
     tensors = pickled(tmp_path / "theirs", *names, old=old)
     with pytest.raises(InputError, match="--convert"):
-        import_folder(tmp_path / "theirs", tmp_path / "ours")
-    made = import_folder(tmp_path / "theirs", tmp_path / "ours", convert=True)
+        import_model(str(tmp_path / "theirs"), tmp_path / "ours")
+    made = import_model(str(tmp_path / "theirs"), tmp_path / "ours", convert=True)
     assert made.parity is not None and made.parity.problem is None
     stored = load_file(made.folder / "model.safetensors")
     assert stored.keys() == tensors.keys()

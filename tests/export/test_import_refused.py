@@ -240,10 +240,10 @@ def test_a_tokenizer_that_is_not_the_runs_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Of the same size and with the same end: only a run folder of ours can tell."""
-    from scriven.import_.huggingface import import_folder
+    from scriven.importing import import_model
 
-    monkeypatch.setattr("scriven.import_.huggingface.check_parity", lambda *_: None)
-    made = import_folder(originals / "gpt2", tmp_path / "run").folder
+    monkeypatch.setattr("scriven.importing.check_parity", lambda *_: None)
+    made = import_model(str(originals / "gpt2"), tmp_path / "run").folder
     path = made / "tokenizer.json"
     content = json.loads(path.read_text())
     words = content["model"]["vocab"]

@@ -26,16 +26,13 @@ def import_(
     convert
         Read pickled weights (.bin, .pt), in a sandboxed process.
     """
-    from ..import_.huggingface import import_folder
-    from ..import_.parity import UNCHECKED
+    from ..importing import UNCHECKED, import_model
     from ..report.page import write_report
 
     for name, value in (("PATH", path), ("--out", out)):
         if value == "":
             raise SettingError(f"{name} is empty: name a folder")
-    imported = import_folder(
-        Path(path), None if out is None else Path(out), convert=convert, say=note
-    )
+    imported = import_model(path, None if out is None else Path(out), convert=convert, say=note)
     write_report(imported.folder)
     rows = [("checked in", UNCHECKED)] if imported.parity is None else imported.parity.rows()
     word = shlex.quote(str(imported.folder))

@@ -15,8 +15,8 @@ from .. import __version__, registry
 from ..errors import InputError, SettingError
 from ..files import new_folder, printable
 from ..format import table
-from ..runs.folder import find_run
-from ..runs.load import Loaded, load_run
+from ..import_.base import open_base
+from ..runs.load import Loaded
 from ..runs.model_card import model_card, read_loss_curve
 from .base import CheckFailed, ExportTarget, hf_config, probe_task
 from .parity_check import ParityReport, compare_outputs, make_probe, run_probe
@@ -56,7 +56,7 @@ def export(
     """
     name, target = open_target(to)
     chosen = target.choose_dtype(name, dtype)
-    loaded = load_run(find_run(str(run)), arch)
+    loaded = open_base(str(run), arch)
     # 1. refuse what the target cannot express, before anything is written
     reason = target.refuse(loaded, chosen)
     if reason is None and probe_task(loaded) is None:

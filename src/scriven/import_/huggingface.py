@@ -1,54 +1,45 @@
-"""`scriven import`: a Hugging Face folder becomes a run folder, whole or not at all.
+"""A model in the Hugging Face layout, opened as it is: its small files checked, then its weights.
 
-Everything that the small files tell is checked before any weights are read. The run is built under
-a temporary name, loaded again, compared with transformers, and only then gets its name. Knows no
-architecture: their files say themselves which config.json they can be made from.
+Everything that the small files tell is checked before any weights are read. Knows no architecture:
+their files say themselves which config.json they can be made from. A GGUF file is opened as the
+folder that it was made from (`gguf.py`), so both end here.
 """
 
 import re
-import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .. import __version__, config, registry
+import torch
+from torch import Tensor
+
+from .. import config, registry
 from ..errors import DamagedError, InputError, SettingError
-from ..export.parity_check import ParityReport
-from ..files import new_folder, printable, read_file
-from ..runs import folder, metadata
-from ..runs.huggingface import from_hf_weights, hf_files, save_pretrained, to_hf_weights
-from ..runs.load import load_run
+from ..files import printable, read_file
+from ..runs import metadata
+from ..runs.huggingface import from_hf_weights, to_hf_weights
+from ..runs.load import Loaded, build_task
 from ..runtime import choose_runtime
 from ..settings import RuntimeSettings, Settings
 from ..tokenizers import Tokenizer, chat_template, load_tokenizer
-from .parity import check_parity
-from .tensors import (
-    CONFIG,
-    MAX_JSON,
-    PICKLED,
-    converted_folder,
-    expected_tensors,
-    read_json,
-    read_weights,
-    refuse_pickle,
-    weight_files,
-)
+from .tensors import CONFIG, MAX_JSON, check_memory, copy_weights, read_json, weight_files
 
 _LICENSE = re.compile(r"^license:[ \t]*([\w.+-]{1,40})[ \t]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class HFFolder:
-    """A Hugging Face folder whose small files have been checked."""
+class HFModel:
+    """A model whose config and tokenizer have been checked, and whose weights can be read."""
 
     path: Path
+    name: str
+    """What people call it."""
     hf_config: dict[str, Any]
     """The content of config.json."""
     class_name: str
-    """The class of transformers to compare with, such as `LlamaForCausalLM`."""
+    """Its class in transformers, such as `LlamaForCausalLM`."""
     architecture: str
     """Our architecture."""
     module: ModuleType
@@ -56,8 +47,11 @@ class HFFolder:
     model_config: Any
     """Its Config for this model."""
     tokenizer: Tokenizer
-    is_chat: bool
+    fill: Callable[[dict[str, Tensor]], None]
+    """Copies the weights into tensors under Hugging Face's names."""
+    is_chat: bool = False
     """Whether it has our chat template, so that it was trained on conversations."""
+    license: str | None = None
 
     @property
     def task(self) -> str:
@@ -68,78 +62,29 @@ class HFFolder:
             return "chat"
         return "pairs" if task == "seq2seq" and self.tokenizer.mask is None else task
 
+    def load(self, dtype: torch.dtype = torch.float32) -> Loaded:
+        """The model with its weights, each converted on its own: there is never a second copy.
 
-@dataclass(frozen=True)
-class Imported:
-    """The run folder that an import has made."""
-
-    folder: Path
-    architecture: str
-    class_name: str
-    """The class of transformers it was."""
-    parameters: int
-    parity: ParityReport | None
-    """None where transformers is not installed."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "run": str(self.folder),
-            "architecture": self.architecture,
-            "kind": self.class_name,
-            "parameters": self.parameters,
-            "compared": None if self.parity is None else self.parity.to_dict(),
-        }
+        Raises:
+            ResourceError: too little memory. DamagedError, InputError: of the weights.
+        """
+        special, module = self.tokenizer.special_token_ids, self.module
+        check_memory(module, self.model_config, dtype)
+        # a masked model is pre-trained for gaps, a chat model was fine-tuned: the weights are alike
+        task = build_task(module, self.model_config, self.task, special, dtype=dtype)
+        ours = task.state_dict()
+        theirs = to_hf_weights(module, self.model_config, ours, self.task)
+        # pieces of our matrices under other names, in the same memory; GPT-2's are transposed
+        memory = {each.untyped_storage().data_ptr() for each in ours.values()}
+        is_shared = all(each.untyped_storage().data_ptr() in memory for each in theirs.values())
+        self.fill(theirs)
+        if not is_shared:
+            task.load_state_dict(from_hf_weights(module, self.model_config, theirs, self.task))
+        about = describe(self, sum(each.numel() for each in ours.values()))
+        return Loaded(self.path, about, task.eval(), self.tokenizer, self.architecture, [])
 
 
-def import_folder(
-    path: Path,
-    out: Path | None = None,
-    *,
-    convert: bool = False,
-    say: Callable[[str], None] = lambda _: None,
-) -> Imported:
-    """Imports a Hugging Face model.
-
-    Args:
-        path: its folder; with `convert` also a file of pickled weights in it.
-        out: the run folder, which must not exist or be empty; runs/NAME by default.
-        convert: take the weights out of a pickle, in a sandboxed process.
-        say: called with progress, one sentence at a time.
-
-    Raises:
-        InputError: it cannot be used; nothing was written. DamagedError: its weights are broken.
-        CheckFailed: the run does not compute what transformers does; nothing was written.
-        ResourceError: memory or disk are too small.
-    """
-    name = _run_name(path)
-    out = _check_free(folder.RUNS / name if out is None else out)
-    if not convert:
-        _refuse_file(path)
-    with converted_folder(path) if convert else nullcontext(path) as place:
-        # 1. config.json, tokenizer and shapes
-        hf = open_hf_folder(place)
-        files, weight_map = weight_files(place)
-        special = hf.tokenizer.special_token_ids
-        expected = expected_tensors(hf.module, hf.model_config, special)
-        parameters = sum(tensor.numel() for tensor in expected.values())
-        # 2. the weights, through our own names, so that the files are those that `train` writes
-        hf_weights = read_weights(files, weight_map, expected)
-        weights = from_hf_weights(hf.module, hf.model_config, hf_weights)
-        hf_weights = to_hf_weights(hf.module, hf.model_config, weights)
-        say(f"{printable(path)}: {hf.class_name}, {parameters:,} parameters, as {hf.architecture}")
-        about = _metadata(hf, name, path, out, parameters)
-        # 3. write, load again, compare
-        with new_folder(out) as temporary:
-            small = hf_files(hf.module, hf.model_config, name, hf.tokenizer, about)
-            save_pretrained(temporary, small, hf_weights, {"step": "0"})
-            del weights, hf_weights
-            metadata.write_metadata(temporary, about)
-            parity = check_parity(load_run(temporary), hf.path, hf.hf_config, hf.class_name)
-    return Imported(out, hf.architecture, hf.class_name, parameters, parity)
-
-
-def open_hf_folder(path: Path) -> HFFolder:
+def open_hf_folder(path: Path) -> HFModel:
     """Reads the small files of a folder and refuses what cannot be used.
 
     Raises:
@@ -150,32 +95,46 @@ def open_hf_folder(path: Path) -> HFFolder:
     if not path.is_dir():
         raise InputError(f"{where} is no folder: name a Hugging Face folder with {CONFIG} in it")
     if not (path / CONFIG).exists():
-        raise InputError(f"{where} holds no {CONFIG}: it is no Hugging Face folder")
+        raise InputError(
+            f"{where} is no run folder and holds no {CONFIG}: name a run or a Hugging Face folder"
+        )
     hf_config = read_json(path / CONFIG)
-    architecture, module, fields = _find_architecture(hf_config, where)
-    try:
-        model_config = config.replace(module.Config(), fields, "model")
-        metadata.check_size({"architecture": architecture, "model": config.to_dict(model_config)})
-    except InputError as error:
-        text = str(error).removeprefix(f"{metadata.NAME}: ")
-        raise InputError(f"{where}/{CONFIG} cannot be used: {text}") from error
+    architecture, module, model_config = find_architecture(hf_config, f"{where}/{CONFIG}")
     tokenizer = load_tokenizer(path)
     _check_tokenizer(tokenizer, hf_config, model_config, path)
+    files, weight_map = weight_files(path)
     class_name = str(module.Model.to_hf_config(model_config)["architectures"][0])
     is_chat = (
         _chat_template(path) == chat_template.TEMPLATE
         and set(chat_template.NEEDS) <= tokenizer.special_token_ids.keys()
     )
-    hf = HFFolder(
-        path, hf_config, class_name, architecture, module, model_config, tokenizer, is_chat
-    )
-    for name in registry.module("scriven.tasks", hf.task).Task.EXTRA_TOKENS:
+    model = HFModel(
+        path, path.resolve().name, hf_config, class_name, architecture, module, model_config,
+        tokenizer, lambda into: copy_weights(files, weight_map, into), is_chat, _license(path),
+    )  # fmt: skip
+    for name in registry.module("scriven.tasks", model.task).Task.EXTRA_TOKENS:
         if name not in tokenizer.special_token_ids:
             raise InputError(
                 f"{where}/tokenizer_config.json names no {name}_token: add "
                 "the one that the model was trained with"
             )
-    return hf
+    return model
+
+
+def find_architecture(hf_config: dict[str, Any], where: str) -> tuple[str, ModuleType, Any]:
+    """The architecture of ours for a config.json: its name, its file, and its Config.
+
+    Raises:
+        InputError: there is none, or a field of it cannot be expressed or asks for an absurd size.
+    """
+    name, module, fields = _find_architecture(hf_config, where.removesuffix(f"/{CONFIG}"))
+    try:
+        model_config = config.replace(module.Config(), fields, "model")
+        metadata.check_size({"architecture": name, "model": config.to_dict(model_config)})
+    except InputError as error:
+        text = str(error).removeprefix(f"{metadata.NAME}: ")
+        raise InputError(f"{where} cannot be used: {text}") from error
+    return name, module, model_config
 
 
 def _find_architecture(
@@ -247,44 +206,14 @@ def _chat_template(path: Path) -> object:
     return read_json(path / "tokenizer_config.json").get("chat_template")
 
 
-def _refuse_file(path: Path) -> None:
-    """Refuses a file in place of a folder, with the remedy."""
-    if path.suffix in {Path(name).suffix for name in PICKLED} | {".ckpt", ".pkl"}:
-        raise refuse_pickle(path)
-    if path.is_file():
-        raise InputError(f"{printable(path)} is a file: name its folder, {printable(path.parent)}")
-
-
-def _run_name(path: Path) -> str:
-    """The run's name, from the folder's."""
-    given = path.resolve()
-    name = given.parent.name if given.is_file() else given.name
-    return re.sub(r"[^\w.-]+", "-", name).strip(".-")[:60] or "imported"
-
-
-def _check_free(out: Path) -> Path:
-    """Refuses a folder that is not empty, before anything is written."""
-    try:
-        taken = out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir())))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{printable(out)} cannot be used: choose another --out") from error
-    if taken:
-        raise InputError(f"{printable(out)} is there already: choose a new folder with --out")
-    return out
-
-
-def _metadata(hf: HFFolder, name: str, path: Path, out: Path, parameters: int) -> dict[str, Any]:
-    """The content of scriven.json for a model that was trained elsewhere."""
+def describe(model: HFModel, parameters: int) -> dict[str, Any]:
+    """What scriven.json would say of a model that was trained elsewhere."""
     runtime = choose_runtime(RuntimeSettings(dtype="float32"))
-    # newer than its neighbours, so that `latest` is the run just imported
-    others = folder.list_runs(out.parent).values()
     return {
-        "scriven": __version__,
-        "created": max(int(time.time()), 1 + max(map(metadata.created, others), default=0)),
-        "name": name,
-        "architecture": hf.architecture,
-        "task": hf.task,
-        "model": config.to_dict(hf.model_config),
+        "name": model.name,
+        "architecture": model.architecture,
+        "task": model.task,
+        "model": config.to_dict(model.model_config),
         "settings": {
             **config.to_dict(Settings(runtime=RuntimeSettings(dtype="float32"))),
             "budget": {"unit": "steps", "amount": 0},
@@ -294,28 +223,30 @@ def _metadata(hf: HFFolder, name: str, path: Path, out: Path, parameters: int) -
         "reasons": {},
         "command": "",
         "environment": runtime.describe(),
-        "data": {"fingerprint": None, "sources": [], "bos": _first_token(hf)},
+        "data": {
+            "fingerprint": None,
+            "sources": [],
+            "bos": _first_token(model.hf_config, model.tokenizer),
+        },
         "tokenizer": {
-            "kind": hf.tokenizer.kind,
-            "vocab_size": hf.tokenizer.vocab_size,
-            "fingerprint": hf.tokenizer.fingerprint,
+            "kind": model.tokenizer.kind,
+            "vocab_size": model.tokenizer.vocab_size,
+            "fingerprint": model.tokenizer.fingerprint,
         },
         "own": [],
         "imported": {
-            "folder": path.resolve().name,
-            "kind": hf.class_name,
-            "license": _license(hf.path),
+            "folder": model.path.resolve().name,
+            "kind": model.class_name,
+            "license": model.license,
         },
         "results": {"finished": True, "stopped": "imported", "parameters": parameters},
     }
 
 
-def _first_token(hf: HFFolder) -> int:
+def _first_token(hf_config: Mapping[str, Any], tokenizer: Tokenizer) -> int:
     """The token in place of an empty prompt: the model's bos_token_id, or end-of-text."""
-    bos = hf.hf_config.get("bos_token_id")
-    if isinstance(bos, int) and 0 <= bos < hf.tokenizer.vocab_size:
-        return bos
-    return hf.tokenizer.eos
+    bos = hf_config.get("bos_token_id")
+    return bos if isinstance(bos, int) and 0 <= bos < tokenizer.vocab_size else tokenizer.eos
 
 
 def _license(path: Path) -> str | None:

@@ -4,26 +4,21 @@ The shapes come from the model itself, made on torch's `meta` device, so a file 
 anything as large as the model is allocated. Pickled files are only read by `sandbox.py`.
 """
 
-import contextlib
 import json
 import re
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import registry
 from ..errors import DamagedError, InputError, ResourceError
 from ..files import printable, read_file
 from ..format import format_bytes
 from ..runs.weights import load_tensors
 from ..runtime import available_memory
-from .sandbox import convert_pickle
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
@@ -105,80 +100,40 @@ def refuse_pickle(path: Path) -> InputError:
     )
 
 
-@contextlib.contextmanager
-def converted_folder(path: Path) -> Iterator[Path]:
-    """A temporary copy of a folder with safetensors in place of pickles.
-
-    Args:
-        path: a Hugging Face folder, or a file of weights in one.
+def check_memory(module: ModuleType, model_config: Any, dtype: torch.dtype) -> None:
+    """Refuses a model that does not fit, before anything of its size is allocated.
 
     Raises:
-        InputError: there is no pickle, it holds more than tensors, or this system has no sandbox.
+        ResourceError: says how much memory it needs, and how much is free.
     """
-    if sys.platform == "win32":
-        raise InputError("--convert needs Linux or macOS: a process cannot be confined here")
-    folder = path if path.is_dir() else path.parent
-    pickles = pickled_files(folder) if path.is_dir() else [path]
-    if not pickles:
-        raise InputError(f"{printable(path)} holds no pickled weights: leave --convert away")
-    with tempfile.TemporaryDirectory(prefix="scriven-") as temporary:
-        target = Path(temporary) / "converted"
-        target.mkdir()
-        # copies, so that nothing else of the folder is reachable under the new path
-        for name in SMALL_FILES:
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, target / name)
-        weight_map: dict[str, str] = {}
-        for number, pickle in enumerate(pickles, 1):
-            name = SINGLE
-            if len(pickles) > 1:
-                name = f"model-{number:05}-of-{len(pickles):05}.safetensors"
-            convert_pickle(pickle, target / name)
-            if len(pickles) > 1:
-                weight_map |= dict.fromkeys(load_tensors(target / name), name)
-        if weight_map:
-            index = json.dumps({"metadata": {}, "weight_map": weight_map})
-            (target / f"{SINGLE}.index.json").write_text(index, encoding="utf-8")
-        yield target
-
-
-def expected_tensors(
-    module: Any, model_config: Any, special: Mapping[str, int]
-) -> dict[str, Tensor]:
-    """The weights of a model of this config under Hugging Face's names, on `meta`.
-
-    Raises:
-        ResourceError: they would not fit into memory.
-    """
-    task_file = registry.module("scriven.tasks", module.Model.pretraining_task)
     with torch.device("meta"):  # shapes without memory
-        task = task_file.Task(module.Model(model_config), special=special)
-    size = 4 * sum(weight.numel() for weight in task.parameters())
-    available = available_memory()
+        weights = sum(each.numel() for each in module.Model(model_config).parameters())
+    if not getattr(model_config, "tie_embeddings", True):
+        weights += model_config.vocab_size * model_config.d_model
+    size, available = dtype.itemsize * weights, available_memory()
     if available is not None and size > available:
         raise ResourceError(
             f"this model needs {format_bytes(size)} of memory and {format_bytes(available)} are "
-            "free"
+            "free: free some, or take a smaller model"
         )
-    return dict(module.Model.to_hf_weights(model_config, task.state_dict()))
 
 
-def read_weights(
-    files: Iterable[Path], weight_map: Mapping[str, str] | None, expected: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """The weights in some safetensors files, in float32, under the names expected.
+def copy_weights(
+    files: Iterable[Path], weight_map: Mapping[str, str] | None, into: Mapping[str, Tensor]
+) -> None:
+    """Copies the weights of some safetensors files into the tensors of a model, one at a time.
 
     Args:
         files: safetensors files.
         weight_map: tensor -> file name, where there is an index.
-        expected: name -> shape; what else the files hold may only be a copy of one of them.
+        into: name -> tensor to fill; what else the files hold may only be a copy of one of them.
 
     Raises:
         DamagedError: a tensor is missing, unknown, of another shape, NaN or infinite.
         InputError: a tensor is not floating-point: quantised weights.
     """
-    weights: dict[str, Tensor] = {}
-    prefixes = sorted({name.split(".", 1)[0] + "." for name in expected})
+    copied: set[str] = set()
+    prefixes = sorted({name.split(".", 1)[0] + "." for name in into})
     others: dict[str, tuple[Path, Tensor]] = {}
     # 1. the tensors that the model has
     for path in files:
@@ -186,49 +141,51 @@ def read_weights(
             if weight_map is not None and weight_map.get(stored) != path.name:
                 raise DamagedError(f"{printable(path)} holds {stored}, which its index does not")
             name = stored
-            if name not in expected:  # files of the model without its head leave out a prefix
-                name = next((each + name for each in prefixes if each + name in expected), name)
-            if name not in expected:
+            if name not in into:  # files of the model without its head leave out a prefix
+                name = next((each + name for each in prefixes if each + name in into), name)
+            if name not in into:
                 if not _BUFFERS.search(name):
                     others[name] = path, tensor
                 continue
-            if name in weights:
+            if name in copied:
                 raise DamagedError(f"{printable(path)} holds {stored} once more: get it again")
-            weights[name] = _checked(stored, tensor, expected[name], path)
-    for name in expected:
-        if name not in weights:
+            copied.add(name)
+            copy_weight(stored, tensor, into[name], printable(path))
+    for name in into:
+        if name not in copied:
             raise DamagedError(f"the weights lack {name}: get the folder again")
     # 2. the others may be a tied matrix that is stored twice, or a bias that adds nothing
     for name, (path, tensor) in others.items():
         zero_bias = name.endswith("bias") and not bool(tensor.any())
-        if not zero_bias and not any(_equal(tensor, weight) for weight in weights.values()):
+        if not zero_bias and not any(_equal(tensor, weight) for weight in into.values()):
             raise DamagedError(
                 f"{printable(path)} holds {name[:80]}, which this architecture does not have here"
             )
-    return weights
 
 
-def _checked(name: str, tensor: Tensor, expected: Tensor, path: Path) -> Tensor:
+@torch.no_grad()
+def copy_weight(name: str, tensor: Tensor, into: Tensor, where: str) -> None:
+    """Copies one tensor into one of the same shape, in its precision.
+
+    Raises:
+        DamagedError: another shape, NaN or infinite. InputError: not floating-point.
+    """
     if tensor.dtype not in FLOATS:
         dtype = str(tensor.dtype).removeprefix("torch.")
-        raise InputError(
-            f"{printable(path)}: {name} is {dtype}: import the original, unquantised weights"
-        )
-    if tensor.shape != expected.shape:
+        raise InputError(f"{where}: {name} is {dtype}: import the original, unquantised weights")
+    if tensor.shape != into.shape:
         raise DamagedError(
-            f"{printable(path)}: {name} is {_shape(tensor)}, but config.json asks for "
-            f"{_shape(expected)}"
+            f"{where}: {name} is {_shape(tensor)}, but its config asks for {_shape(into)}"
         )
-    wide = tensor.float()  # float64 weights that overflow are infinite here, and refused
-    if not bool(wide.isfinite().all()):
-        raise DamagedError(f"{printable(path)}: {name} has NaN or infinite values")
-    return wide
+    into.copy_(tensor)  # float64 weights that overflow are infinite here, and refused
+    if not bool(into.isfinite().all()):
+        raise DamagedError(f"{where}: {name} has NaN or infinite values")
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape or one.dtype not in FLOATS:
         return False
-    return torch.equal(one.float(), other)
+    return torch.equal(one.to(other.dtype), other)
 
 
 def _shape(tensor: Tensor) -> str:

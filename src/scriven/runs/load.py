@@ -80,11 +80,9 @@ def load_run(
             f"{folder}/tokenizer.json is not the tokenizer this model was trained with: "
             "put the original file back"
         )
-    # 2. the model for its task, with random weights
-    kind = registry.module("scriven.tasks", metadata["task"])
+    # 2. the model for its task, whose weights have no values yet
     ids, finetune = tokenizer.special_token_ids, metadata.get("finetune")
-    with _uninitialized():
-        task: BaseTask = kind.Task(module.Model(model), special=ids, task_config=finetune)
+    task = build_task(module, model, metadata["task"], ids, finetune)
     task.sequence_length = (
         metadata["settings"]["train"].get("sequence_length") or task.sequence_length
     )
@@ -108,6 +106,32 @@ def load_run(
     if metadata.get("results") is None:
         warnings.append(f"{folder.name} is not finished: these are its best weights so far")
     return Loaded(folder, metadata, task.eval(), tokenizer, name, warnings)
+
+
+def build_task(
+    module: ModuleType,
+    model: Any,
+    task: str,
+    special: Mapping[str, int],
+    task_config: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> BaseTask:
+    """The model for its task. Its weights have memory and no values: load them next.
+
+    Args:
+        module: the file of the architecture. model: its Config.
+        task: a file of tasks/.
+        special: the ids of the special tokens by name.
+        task_config: the section "finetune" of scriven.json.
+        dtype: of the weights; tables of positions stay in float32.
+    """
+    kind = registry.module("scriven.tasks", task)
+    with _uninitialized():
+        built: BaseTask = kind.Task(module.Model(model), special=special, task_config=task_config)
+    if dtype != torch.float32:
+        for weight in built.parameters():
+            weight.data = torch.empty(weight.shape, dtype=dtype)
+    return built
 
 
 def is_adapter_run(folder: Path, metadata: Mapping[str, Any]) -> bool:

@@ -13,10 +13,10 @@ import torch
 
 from .. import config, registry
 from ..errors import InputError, ScrivenError, SettingError
+from ..import_.base import base_name, open_base
 from ..models.base import Architecture
 from ..models.shared.cost import build_empty
 from ..runs import checkpoint
-from ..runs.folder import find_run
 from ..runs.load import Loaded, load_run
 from ..runtime import Runtime, choose_runtime
 from ..settings import MAX_SEED, Settings, check_int
@@ -249,7 +249,7 @@ def _load_base(request: TrainRequest) -> Loaded | ScrivenError:
     """
     assert request.base is not None
     try:
-        return load_run(find_run(request.base), request.arch)
+        return open_base(request.base, request.arch)
     except ScrivenError as error:
         name = glob.escape(Path(request.base).name)
         runs = [Path(request.out)] if request.out else Path("runs").glob(f"{name}-*")
@@ -275,7 +275,7 @@ def _folder(request: TrainRequest, task: str) -> Path:
         return Path(request.out)
     assert request.base is not None
     try:
-        name = find_run(request.base).name
+        name = base_name(request.base)
     except ScrivenError:  # the base model is gone; its fine-tuning may resume
         name = Path(request.base).name
     return Path("runs") / f"{name}-{task}"
