@@ -23,7 +23,7 @@ from .errors import InputError
 from .export.base import CheckFailed
 from .export.parity_check import ParityReport, compare_outputs, make_probe, run_probe
 from .files import new_folder, printable
-from .import_.base import base_name, open_foreign
+from .import_.base import foreign_name, open_foreign
 from .import_.convert import converted_folder
 from .import_.tensors import CONFIG, SINGLE, read_json, weight_files
 from .runs import folder, metadata
@@ -80,7 +80,7 @@ def import_model(
         CheckFailed: the run does not compute what transformers does; nothing was written.
         ResourceError: memory or disk are too small.
     """
-    given = base_name(name)
+    given = foreign_name(name)
     out = _check_free(folder.RUNS / given if out is None else out)
     with converted_folder(Path(name)) if convert else nullcontext(name) as place:
         # 1. the model, in memory

@@ -49,13 +49,17 @@ def is_run(name: str) -> bool:
 
 
 def base_name(name: str) -> str:
-    """A plain name for what is made from a model: its folder's or file's."""
-    if is_run(name):
-        return find_run(name).name
-    given = Path(name).resolve()
-    plain = given.stem if given.suffix == ".gguf" else given.name
-    if given.is_file() and given.suffix != ".gguf":
-        plain = given.parent.name
+    """The name of what is made from a model, where the user gives none: that of the run, or one
+    after the folder or file."""
+    return find_run(name).name if is_run(name) else foreign_name(name)
+
+
+def foreign_name(name: str) -> str:
+    """The name of a run made from a model of another program: after its folder or file."""
+    path = Path(name).resolve()
+    plain = path.stem if path.suffix == ".gguf" else path.name
+    if path.is_file() and path.suffix != ".gguf":
+        plain = path.parent.name
     return re.sub(r"[^\w.-]+", "-", plain).strip(".-")[:60] or "imported"
 
 

@@ -175,7 +175,7 @@ def copy_weight(name: str, tensor: Tensor, into: Tensor, where: str) -> None:
         raise InputError(f"{where}: {name} is {dtype}: import the original, unquantised weights")
     if tensor.shape != into.shape:
         raise DamagedError(
-            f"{where}: {name} is {_shape(tensor)}, but its config asks for {_shape(into)}"
+            f"{where}: {name} is {_shape(tensor)}, but config.json asks for {_shape(into)}"
         )
     into.copy_(tensor)  # float64 weights that overflow are infinite here, and refused
     if not bool(into.isfinite().all()):
