@@ -30,7 +30,7 @@ from scriven import config, registry
 from scriven.data.batch import Batch
 from scriven.distributed import SINGLE_PROCESS
 from scriven.models.shared.cost import flops_per_token
-from scriven.runtime import Runtime, choose_runtime, seed_everything
+from scriven.runtime import Runtime, choose_runtime
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.train.optim.base import Optimizers
 from scriven.train.parallel import Parallel
@@ -88,7 +88,7 @@ def matmul_rate(device: torch.device, size: int) -> float:
 
 def training(shape: Shape, runtime: Runtime, compiled: bool, repeats: int) -> dict[str, Any]:
     """Tokens and FLOPs per second of a training step on random tokens."""
-    seed_everything(0)
+    torch.manual_seed(0)
     task = shape.build().to(runtime.device).train()
     settings = OptimSettings(optimizer="adamw", lr=1e-4)
     compiler = partial(torch.compile, dynamic=False) if compiled else None
@@ -108,7 +108,7 @@ def training(shape: Shape, runtime: Runtime, compiled: bool, repeats: int) -> di
 
 def generation_rate(shape: Shape, runtime: Runtime, tokens: int, way: str) -> float:
     """Greedy tokens per second after a short prompt; the graph is captured before timing."""
-    seed_everything(0)
+    torch.manual_seed(0)
     task = shape.build().to(runtime.device).eval()
     prompt = torch.zeros(1, 8, dtype=torch.int64, device=runtime.device)
     write = decoding.writer(way, task, runtime, prompt, tokens)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from scriven import __version__
-from scriven.machine.benchmark import bandwidth, matmul_rate
+from scriven.machine.benchmark import bandwidth
+from scriven.plan.hardware import matmul_rate
 from scriven.runtime import cpu_name
 
 RESULTS = Path(__file__).with_name("results.jsonl")

@@ -16,7 +16,7 @@ from scriven.generate.sampling import SamplingParams
 from scriven.models.shared.cost import flops_per_token
 from scriven.runs.folder import find_run
 from scriven.runs.load import load_run
-from scriven.runtime import choose_runtime, seed_everything
+from scriven.runtime import choose_runtime
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.train.optim.base import Optimizers
 from scriven.train.parallel import Parallel
@@ -53,7 +53,7 @@ class Scriven:
         optimizer: str = "adamw",
         **others: Any,
     ) -> dict[str, Any]:
-        seed_everything(seed)
+        torch.manual_seed(seed)
         if data is None:
             self.model = load(folder, device="cpu", dtype=dtype)
             assert self.model.engine, "weights are packed before timing"
@@ -77,7 +77,7 @@ class Scriven:
         Returns:
             parameters, dtype, and flops: of one step.
         """
-        seed_everything(0)
+        torch.manual_seed(0)
         self.runtime = choose_runtime(RuntimeSettings(dtype=dtype, device="cpu"))  # type: ignore[arg-type]
         module = registry.module("scriven.models", arch)
         model = config.replace(module.Config(), shape, "model")

@@ -21,7 +21,7 @@ from .report.compare import Comparison, compare
 from .runs.folder import RUNS
 from .runs.metadata import NAME, read_metadata
 from .settings import Settings
-from .train.request import TrainRequest, check_settings, read_overrides
+from .train.request import TrainRequest, read_overrides
 from .train.run import start_or_resume
 from .train.scaling_laws import model_shape
 from .train.schedule import Budget, parse_budget
@@ -70,7 +70,7 @@ def bench(
     Raises:
         InputError: anything that cannot be trained as asked, before anything is trained; or a run
             that failed. ResourceError: a run that ran out of memory or disk.
-        KeyboardInterrupt-like Interrupted: stopped by a signal, after the run was saved.
+        Interrupted: a KeyboardInterrupt; stopped by a signal, after the run was saved.
     """
     names = [str(source) for source in sources]
     if "-" in names:
@@ -136,7 +136,7 @@ def check(
     if twice := {each for each in stems if stems.count(each) > 1}:
         raise SettingError(f"--arch names {sorted(twice)[0]} twice: rename one of the files")
     overrides = read_overrides(TrainRequest(settings=settings))
-    check_settings(overrides.apply(Settings()))
+    overrides.apply(Settings())
     modules = [registry.module("scriven.models", each) for each in architectures]
     for module in modules:
         config.replace(module.Config(), overrides.sections.get("model", {}), "model")

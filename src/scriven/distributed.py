@@ -98,15 +98,7 @@ class DistributedContext:
         return bytes(letters.tolist()).decode()
 
     def all_gather(self, mine: Tensor, rows: int) -> Tensor:
-        """Concatenates the shards of all processes along the rows.
-
-        Args:
-            mine: (rows of this process's shard, ...), on any device.
-            rows: number of rows over all processes.
-
-        Returns:
-            (rows, ...), on the device of `mine`.
-        """
+        """Concatenates the shards of all processes: (rows of this process, ...) -> (rows, ...)."""
         if self.world_size == 1:
             return mine
         shards = [replace(self, rank=rank).shard(rows) for rank in range(self.world_size)]
@@ -165,8 +157,7 @@ def is_main_process() -> bool:
 def init_distributed(timeout: float = DEFAULT_TIMEOUT) -> DistributedContext:
     """Joins the processes that torchrun started; SINGLE_PROCESS without torchrun.
 
-    May be called more than once. Processes of one computer communicate over the loopback device
-    only.
+    May be called more than once.
 
     Raises:
         SettingError: torchrun's environment variables are incomplete.

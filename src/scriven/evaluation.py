@@ -136,7 +136,6 @@ def evaluate_table(
 
     Args:
         predictor: of a fine-tuned model.
-        metadata: of its run.
         sources: tables, or a built-in one, of which the test part is read; without any, the
             validation part of the run.
 

@@ -124,8 +124,7 @@ class GPT:
         if epochs is not None and budget is not None:
             raise SettingError("give epochs or a budget, not both")
         # 1. settings: those of the constructor, of compile, then of this call
-        chosen = {f"model.{name}": value for name, value in self.shape.items()}
-        chosen |= self._settings
+        chosen = {f"model.{name}": value for name, value in self.shape.items()} | self._settings
         if batch_size is not None:
             chosen["train.batch_size"] = batch_size
         if self.tokenizer is not None:

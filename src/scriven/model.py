@@ -301,7 +301,7 @@ def train(
 
     Raises:
         ScrivenError: anything that cannot be done as asked, in one line.
-        KeyboardInterrupt-like Interrupted: stopped by a signal, after saving.
+        Interrupted: a KeyboardInterrupt; stopped by a signal, after saving.
     """
     request = TrainRequest(
         sources=list(map(str, sources)), budget=budget, size=size,

@@ -95,11 +95,6 @@ def choose_runtime(settings: RuntimeSettings, place: tuple[int, int] = (0, 1)) -
     return Runtime(device, dtype, threads, reasons)
 
 
-def seed_everything(seed: int) -> None:
-    """Seeds PyTorch's random number generators of every device."""
-    torch.manual_seed(seed)
-
-
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
     """The state of PyTorch's random number generators, for a checkpoint."""
     state = {"cpu": torch.get_rng_state()}

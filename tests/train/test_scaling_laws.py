@@ -12,7 +12,7 @@ from scriven.plan.planner import plan
 from scriven.runtime import Runtime
 from scriven.settings import OptimSettings, Settings, TokenizerSettings
 from scriven.train import autoconfig as planning
-from scriven.train.autoconfig import plan_pretraining
+from scriven.train.autoconfig import DatasetStats, TrainPlan, plan_pretraining
 from scriven.train.optim.base import OptimizerModule
 from scriven.train.scaling_laws import (
     SIZES,
@@ -23,7 +23,6 @@ from scriven.train.scaling_laws import (
     tokens_per_step,
 )
 from scriven.train.schedule import parse_budget
-from scriven.train.train_plan import DatasetStats, TrainPlan
 
 SMALL = {
     "1k": (2, 1, 32), "100k": (2, 2, 64), "250k": (2, 3, 96), "1M": (3, 6, 192), "4M": (4, 9, 288),

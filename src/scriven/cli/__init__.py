@@ -91,20 +91,16 @@ def run(arguments: list[str]) -> int:
         return _fail(SettingError(_missing(error)))
     except CycloptsError as error:
         return _fail(SettingError(str(error)))
-    except KeyboardInterrupt:
-        print("scriven: interrupted", file=sys.stderr)
-        return 130
     except BaseException as error:
         if _is_out_of_memory(error):
             text = "out of memory: lower --train.micro_batch_size, --model.context_length or --size"
             return _fail(ResourceError(text))
-        # train.signals.Interrupted, recognised without importing torch
-        code = getattr(error, "exit_code", None)
-        if code is None:
+        if not isinstance(error, KeyboardInterrupt):
             raise
         if os.environ.get("RANK", "0") == "0":  # under torchrun only the main process prints
-            print(f"scriven: interrupted; {error}", file=sys.stderr)
-        return int(code)
+            print("; ".join(filter(None, ["scriven: interrupted", str(error)])), file=sys.stderr)
+        # train.signals.Interrupted has the exit code of its signal
+        return int(getattr(error, "exit_code", 130))
     return 0
 
 

@@ -233,7 +233,7 @@ def describe(model: HFModel, parameters: int) -> dict[str, Any]:
             "vocab_size": model.tokenizer.vocab_size,
             "fingerprint": model.tokenizer.fingerprint,
         },
-        "own": [],
+        "user_components": [],
         "imported": {
             "folder": model.path.resolve().name,
             "kind": model.class_name,

@@ -18,6 +18,7 @@ from ..generate.sampling import SamplingParams
 from ..models import llama
 from ..models.shared.cost import flops_per_token
 from ..nn.quantized import PackedLinear
+from ..plan.hardware import matmul_rate
 from ..runtime import Runtime, choose_runtime
 from ..settings import OptimSettings, RuntimeSettings, TokenizerSettings
 from ..tasks.language import Language
@@ -71,24 +72,6 @@ def benchmark() -> dict[str, Any]:
         "generation_batch_size": GENERATION_BATCH_SIZE,
         "sizes": [vars(each) for each in speeds],
     }
-
-
-def matmul_rate(
-    dtype: torch.dtype, seconds: float = 0.5, device: torch.device | None = None
-) -> float:
-    """GFLOP/s of a square matrix multiplication."""
-    # large enough to keep all cores busy; a GPU needs more
-    size = 1024 if device is None or device.type == "cpu" else 8192
-    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    # warms up: the first multiplication loads kernels and allocates
-    (left @ right).sum().item()
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
-        last = left @ right
-        count += 1
-        if size > 1024:
-            last[0, 0].item()  # waits until the GPU is done
-    return round(2 * size**3 * count / (time.perf_counter() - began) / 1e9, 1)
 
 
 def bandwidth(megabytes: int, repeats: int = 5) -> dict[str, float]:

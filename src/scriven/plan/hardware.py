@@ -58,7 +58,6 @@ def hardware_of(name: str | None, measured: bool = True) -> Hardware:
     """A GPU of the table, or this machine: `cpu`, or whatever it has where name is None.
 
     Args:
-        name: of the table, `cpu`, or None.
         measured: whether this machine is measured (half a second); its peak is 0 otherwise.
 
     Raises:
@@ -83,18 +82,23 @@ def hardware_of(name: str | None, measured: bool = True) -> Hardware:
         title = "this GPU" if on_gpu else "this CPU"
         memory = float(available_memory() or 8e9)
     # 3. measured, unless the caller gives the peak
-    peak = _matmul_flops(device, runtime.dtype) if measured else 0.0
+    peak = 1e9 * matmul_rate(runtime.dtype, 0.3, device) if measured else 0.0
     bandwidth = _copy_bandwidth(device) if measured else CPU_BANDWIDTH
     source = "measured just now" if measured else "as given"
     half = runtime.dtype != torch.float32
     return Hardware(title, peak, memory, bandwidth, ETHERNET, ETHERNET, 1, half, on_gpu, source)
 
 
-def _matmul_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
-    """FLOPs per second of a square matmul."""
+def matmul_rate(
+    dtype: torch.dtype, seconds: float = 0.5, device: torch.device | None = None
+) -> float:
+    """GFLOP/s of a square matrix multiplication."""
+    # large enough to keep all cores busy; a GPU needs more
+    device = device or torch.device("cpu")
     size = 1024 if device.type == "cpu" else 8192
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    return 2 * size**3 * _calls_per_second(lambda: left @ right, device, seconds)
+    calls = _calls_per_second(lambda: left @ right, device, seconds)
+    return round(2 * size**3 * calls / 1e9, 1)
 
 
 def _copy_bandwidth(device: torch.device, seconds: float = 0.2) -> float:

@@ -56,8 +56,6 @@ def model_stats(architecture: str, model: Any, optimizer: str, fused: bool) -> M
 
     Args:
         architecture: a file name in `models/`, or a path.
-        model: its Config.
-        optimizer: as in the settings.
         fused: whether attention is one kernel, as on GPUs.
     """
     # 1. the model with the head of its pre-training task

@@ -12,7 +12,7 @@ from ..settings import Settings
 from ..tokenizers.base import choose_vocab_size
 from ..train import scaling_laws
 from ..train.optim.base import OptimizerModule
-from ..train.request import check_settings
+from ..train.request import TrainRequest, read_overrides
 from ..train.schedule import Budget, parse_budget
 from .estimate import LAYOUTS, Estimate, bytes_sent, estimate, memory_by_part, min_devices
 from .hardware import Hardware, hardware_of
@@ -22,19 +22,6 @@ from .model_stats import ModelStats, model_stats
 UTILISATION = 0.4
 MOST_DEVICES = 1 << 20
 MOST_ITERATIONS = 12
-
-
-@dataclass(frozen=True)
-class PlanArgs:
-    """The arguments of a plan, parsed."""
-
-    architecture: str
-    hardware: Hardware
-    devices: int
-    utilisation: float
-    budget: Budget | None
-    text_tokens: float | None
-    settings: dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -98,35 +85,47 @@ def plan(
         hardware = replace(hardware, peak=peak * 1e12, source="as given")
     if network is not None:
         hardware = replace(hardware, network=network * 1e9)
-    args = PlanArgs(
-        arch or "llama",
-        hardware,
-        gpus,
-        utilisation,
-        parse_budget(budget) if budget else None,
-        scaling_laws.parse_token_count(tokens) if tokens else None,
-        dict(settings or {}),
-    )
-    return plan_as_dict(args, _FixedPoint(args, size).solve())
+    text_tokens = scaling_laws.parse_token_count(tokens) if tokens else None
+    planner = Planner(
+        arch or "llama", hardware, gpus, utilisation, parse_budget(budget) if budget else None,
+        text_tokens, dict(settings or {}), size,
+    )  # fmt: skip
+    return plan_as_dict(planner, planner.solve())
 
 
-class _FixedPoint:
+class Planner:
     """Vocabulary, context length and batch follow from the number of tokens, and the tokens, where
     the budget does not give them, from the parameters or the seconds: iterates until both agree."""
 
-    def __init__(self, args: PlanArgs, size: str | None) -> None:
+    def __init__(
+        self,
+        architecture: str,
+        hardware: Hardware,
+        devices: int,
+        utilisation: float,
+        budget: Budget | None,
+        text_tokens: float | None,
+        changes: dict[str, object],
+        size: str | None,
+    ) -> None:
         # 1. what is given: a size, a budget, a text, or nothing
-        self.args, self.budget = args, args.budget
-        if size is None and self.budget is None and args.text_tokens is None:
+        self.architecture, self.hardware, self.devices = architecture, hardware, devices
+        self.utilisation, self.budget, self.text_tokens = utilisation, budget, text_tokens
+        self.changes = changes
+        if size is None and budget is None and text_tokens is None:
             self.budget = Budget("seconds", 600)  # the default of `train`
         self.unit = self.budget.unit if self.budget else None
         self.amount = self.budget.amount if self.budget else 0.0
         # 2. the settings and the fields of the model that are given
-        self.default_model = registry.module("scriven.models", args.architecture).Config()
-        sections = config.sections(args.settings)
-        self.model_changes = sections.pop("model", {})
-        self.settings = _changed(sections)
-        self.flops_per_second = args.hardware.peak * args.utilisation * args.devices
+        self.default_model = registry.module("scriven.models", architecture).Config()
+        changes = dict(changes)
+        vocab_size = changes.pop("model.vocab_size", None)  # `train` takes it from the tokenizer
+        overrides = read_overrides(TrainRequest(settings=changes))
+        self.settings = overrides.apply(Settings())
+        self.model_changes = overrides.sections.get("model", {})
+        if vocab_size is not None:
+            self.model_changes["vocab_size"] = vocab_size
+        self.flops_per_second = hardware.peak * utilisation * devices
         # 3. where the iteration starts; a budget in seconds without a size determines both
         self.size_follows = size is None and self.unit == "seconds"
         self.size = size or self._initial_size()
@@ -172,13 +171,13 @@ class _FixedPoint:
         """Tokens of a training whose budget gives them."""
         if self.unit == "tokens":
             return self.amount
-        if self.args.text_tokens is None:
+        if self.text_tokens is None:
             raise SettingError("a budget in epochs needs the size of the text: add --tokens 40GB")
-        return self.args.text_tokens * (self.amount if self.budget else 1)
+        return self.text_tokens * (self.amount if self.budget else 1)
 
     def _estimate(self, tokens: float) -> tuple[Any, ModelStats, Estimate | None]:
         """Model, statistics and estimate for a training of so many tokens."""
-        text, hardware = self.args.text_tokens or tokens, self.args.hardware
+        text, hardware = self.text_tokens or tokens, self.hardware
         seconds = self.amount if self.unit == "seconds" else math.inf
         defaults: dict[str, object] = {
             "vocab_size": choose_vocab_size(int(text * scaling_laws.BYTES_PER_TOKEN)),
@@ -199,9 +198,9 @@ class _FixedPoint:
             step, model.context_length, text
         )
         optimizer = self.settings.optim.optimizer
-        stats = model_stats(self.args.architecture, model, optimizer, hardware.gpu)
+        stats = model_stats(self.architecture, model, optimizer, hardware.gpu)
         stats = replace(stats, batch_size=rows)
-        return model, stats, estimate(stats, hardware, self.args.devices, self.args.utilisation)
+        return model, stats, estimate(stats, hardware, self.devices, self.utilisation)
 
     def _tokens(self, stats: ModelStats, result: Estimate | None) -> float:
         """Tokens of the training."""
@@ -211,22 +210,9 @@ class _FixedPoint:
             if result is None:  # it fits nowhere: what the FLOPs alone would allow
                 return self.amount * self.flops_per_second / stats.flops
             return self.amount / result.step_seconds * stats.batch_tokens
-        if self.budget is not None or self.args.text_tokens is not None:
+        if self.budget is not None or self.text_tokens is not None:
             return self._given_tokens()
         return scaling_laws.compute_optimal_tokens(stats.parameters)
-
-
-def _changed(sections: Mapping[str, dict[str, object]]) -> Settings:
-    """The default settings with changes."""
-    defaults = vars(Settings())
-    for name, values in sections.items():
-        if name not in defaults:
-            near = [f"--{each}." for each in ("model", *defaults)]
-            raise config.unknown(f"--{name}.{next(iter(values))}", near)
-    changed = {name: config.replace(defaults[name], each, name) for name, each in sections.items()}
-    settings = Settings(**{**defaults, **changed})
-    check_settings(settings)
-    return settings
 
 
 def _block_parameters(size: str) -> int:
@@ -242,13 +228,13 @@ def _three_digits(tokens: float) -> float:
     return float(round(max(1.0, tokens), digits))
 
 
-def plan_as_dict(args: PlanArgs, planned: Planned) -> dict[str, Any]:
+def plan_as_dict(planner: Planner, planned: Planned) -> dict[str, Any]:
     """The plan in plain values, as `--json` prints it."""
-    stats, hardware, devices = planned.stats, args.hardware, args.devices
+    stats, hardware, devices = planned.stats, planner.hardware, planner.devices
     optim = planned.settings.optim
     return {
         "size": planned.size,
-        "architecture": args.architecture,
+        "architecture": planner.architecture,
         "model": config.to_dict(planned.model),
         "parameters": stats.parameters,
         "parts": stats.parameters_by_part,
@@ -258,28 +244,28 @@ def plan_as_dict(args: PlanArgs, planned: Planned) -> dict[str, Any]:
         "learning_rates": OptimizerModule(optim.optimizer).lrs(optim, stats.d_model),
         "tokens": planned.tokens,
         "tokens_per_parameter": planned.tokens / stats.parameters,
-        "epochs": planned.tokens / args.text_tokens if args.text_tokens else None,
+        "epochs": planned.tokens / planner.text_tokens if planner.text_tokens else None,
         "steps": planned.steps,
         "flops_per_token": stats.flops,
         "attention_flops_per_token": stats.attention_flops,
         "flops": float(stats.flops) * stats.batch_tokens * planned.steps,
         "device": vars(hardware).copy(),
         "gpus": devices,
-        "utilisation": args.utilisation,
+        "utilisation": planner.utilisation,
         "memory": {
             each.name(devices): memory_by_part(stats, each, hardware, devices, 1)
             for each in LAYOUTS
             if devices > 1 or each.parallel == "ddp"
         },
-        **_speed(args, planned),
+        **_speed(planner, planned),
         "idle_gpus": max(0, devices - stats.batch_size),
-        "command": command(args, planned),
+        "command": command(planner, planned),
     }
 
 
-def _speed(args: PlanArgs, planned: Planned) -> dict[str, Any]:
+def _speed(planner: Planner, planned: Planned) -> dict[str, Any]:
     """Layout, communication, time and bottleneck; None where it does not fit."""
-    stats, hardware, devices = planned.stats, args.hardware, args.devices
+    stats, hardware, devices = planned.stats, planner.hardware, planner.devices
     result = planned.estimate
     micro = result.micro_batch_size if result else 1
     sent = {
@@ -303,18 +289,18 @@ def _speed(args: PlanArgs, planned: Planned) -> dict[str, Any]:
     }
 
 
-def command(args: PlanArgs, planned: Planned) -> str:
+def command(planner: Planner, planned: Planned) -> str:
     """The command that trains what was planned."""
     budget, stats, result = planned.budget, planned.stats, planned.estimate
     words = ["scriven train TEXT", f"--size {planned.size}"]
-    if args.architecture != "llama":
-        words.append(f"--arch {args.architecture}")
+    if planner.architecture != "llama":
+        words.append(f"--arch {planner.architecture}")
     if budget.unit == "steps":
         words.append(f"--budget {budget.amount:.10g}steps")
     else:
         unit, factor = ("G", 1e9) if budget.amount >= 1e9 else ("M", 1e6)
         words.append(f"--budget {budget.amount / factor:.10g}{unit}tokens")
-    for name, value in args.settings.items():
+    for name, value in planner.changes.items():
         # the vocabulary of a real text comes from its tokenizer
         flag = name.replace("model.vocab_size", "tokenizer.vocab_size")
         words.append(f"--{flag} {value}")
@@ -323,17 +309,17 @@ def command(args: PlanArgs, planned: Planned) -> str:
         return " ".join(words)
     # `train` chooses this micro-batch itself, unless a smaller one has to fit
     default_micro = max(1, scaling_laws.GPU_TOKENS // stats.context_length)
-    local_batch = math.ceil(stats.batch_size / args.devices)
-    if "train.micro_batch_size" not in args.settings:
+    local_batch = math.ceil(stats.batch_size / planner.devices)
+    if "train.micro_batch_size" not in planner.changes:
         if result.micro_batch_size < min(default_micro, local_batch):
             words.append(f"--train.micro_batch_size {result.micro_batch_size}")
     if result.layout.checkpointing:
         words.append("--runtime.activation_checkpointing true")
-    if args.devices == 1:
+    if planner.devices == 1:
         return " ".join(words)
     # several devices are started by torchrun
-    nodes = math.ceil(args.devices / args.hardware.per_node)
-    per_node = min(args.devices, args.hardware.per_node)
+    nodes = math.ceil(planner.devices / planner.hardware.per_node)
+    per_node = min(planner.devices, planner.hardware.per_node)
     where = "--standalone" if nodes == 1 else f"--nnodes {nodes} --rdzv-endpoint HOST:29500"
     words[0] = f"torchrun {where} --nproc-per-node {per_node} -m {words[0]}"
     return " ".join([*words, f"--runtime.parallel {result.layout.parallel}"])

@@ -244,7 +244,7 @@ def _config(run: RunLog) -> str:
     parts = [run.text("architecture"), run.text("task"), run.get("model"), settings or {}]
     if run.finetuned:
         parts += [run.text("finetune", "base", name) for name in ("name", "fresh")]
-    return repr([*parts, _dataset(run), run.get("own")])
+    return repr([*parts, _dataset(run), run.get("user_components")])
 
 
 def add_notes(rows: Sequence[Row]) -> list[str]:

@@ -62,16 +62,11 @@ def save(
     tensors: Mapping[str, Mapping[str, torch.Tensor]],
     state: Mapping[str, Any],
 ) -> Path:
-    """Writes a checkpoint; when this returns, it is on the disk. The same step is replaced.
+    """Writes a checkpoint to the disk and returns its folder; the same step is replaced.
 
     Args:
-        folder: the run folder.
-        step: the number of optimizer steps so far, not negative.
         tensors: group -> name -> tensor, one file per group.
         state: JSON values; infinite numbers come back as they are.
-
-    Returns:
-        The folder of the checkpoint.
 
     Raises:
         ResourceError: the disk is full or broken; earlier checkpoints are untouched.
@@ -143,18 +138,13 @@ def load_newest(folder: Path) -> Checkpoint | None:
 def prune(
     folder: Path, keep: int, best: int | None = None, healthy: int | None = None
 ) -> list[int]:
-    """Deletes old checkpoints; one that cannot be deleted stays and stops nothing.
-
-    The last undamaged one is never deleted.
+    """Deletes old checkpoints and returns their steps; one that cannot be deleted stays and stops
+    nothing. The last undamaged one is never deleted.
 
     Args:
-        folder: the run folder.
         keep: how many of the newest stay, at least 1.
         best: the step with the lowest loss, which stays.
         healthy: the last step known to be sound, which stays.
-
-    Returns:
-        The steps deleted.
     """
     # 1. what a save of the same step has replaced, where a kill came in between
     for step, place in _places(folder):

@@ -39,9 +39,7 @@ def find_run(run: str, folder: Path = RUNS) -> Path:
     """The run folder a person means.
 
     Args:
-        run: a path, the name of a run in `folder`, or `latest`. The newest is the one created
-            last according to its metadata; times of files do not count.
-        folder: the folder of all runs.
+        run: a path, the name of a run in `folder`, or `latest`.
 
     Raises:
         InputError: there is no such run; the text names near ones.
@@ -76,13 +74,12 @@ def find_run(run: str, folder: Path = RUNS) -> Path:
 def create_run_dir(out: Path) -> Path:
     """Makes sure a run can be written to a folder, before any work is done.
 
-    A link is followed here, once, so that a run cannot be torn apart by changing the link later.
-
     Args:
         out: a new or empty folder, or one that holds a run.
 
     Returns:
-        The folder, which exists and can be written to; its real path where there is a link in it.
+        The folder; its real path where there is a link in it, so that a run cannot be torn apart by
+        changing the link later.
 
     Raises:
         InputError: it holds something else, is no folder, or cannot be made or written to.
@@ -124,8 +121,7 @@ def create_run_dir(out: Path) -> Path:
 
 @contextlib.contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
-    """Holds a run folder for the duration of a `with` block; the lock ends with the process,
-    however it ends.
+    """Holds a run folder for the duration of a `with` block; the lock ends with the process.
 
     Raises:
         BusyError: another process holds it; at once, with its number and its computer.

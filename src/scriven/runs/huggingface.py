@@ -3,10 +3,8 @@
     config.json  tokenizer.json  ...  README.md     written once, listed in manifest.json
     model.safetensors                               replaced by one rename, verifies itself
 
-A run has one tokenizer and one architecture, so new weights are one file, and a kill leaves the old
-or the new one beside files that fit both. Weights come last: without them, there is no model. Where
-the other files do change (a later release describes a model in more words), the manifest lists the
-old and the new content while they are replaced.
+Weights come last: without them, there is no model. Where the other files change (a later release
+describes a model in more words), the manifest lists the old and the new content meanwhile.
 
 A fine-tuned decoder with labels is a model "for sequence classification" there: it pools the last
 token that is no padding, as ours does. Encoders have another head there, and keep our own names.
@@ -56,8 +54,6 @@ def hf_config_of(
     """Hugging Face's config.json; None where it has no such model with this head.
 
     Args:
-        architecture: its file.
-        model: its Config.
         task: of the run; what the architecture is pre-trained for by default.
         finetune: metadata of a fine-tuning, with the names of its labels.
     """
@@ -147,9 +143,7 @@ def hf_files(
     Where transformers has no such model, config.json only describes it.
 
     Args:
-        architecture: its file. model: its Config. name: of the run. tokenizer: of the run.
-        metadata: the content of scriven.json, for the model card.
-        curve: the validation losses, for the model card.
+        metadata, curve: the content of scriven.json and the losses, for the model card.
     """
     metadata = {"name": name, "model": config.to_dict(model), **(metadata or {})}
     task, ids = metadata.get("task"), tokenizer.special_token_ids
@@ -217,8 +211,6 @@ def save_pretrained(
     """Makes these weights the model of the run folder: its files first, then `WEIGHTS`.
 
     Args:
-        folder: the run folder.
-        files: as for `save_pretrained_files`.
         tensors: the weights; tied ones are named once. metadata: further text for their header.
 
     Raises:
@@ -230,10 +222,6 @@ def save_pretrained(
 
 def save_pretrained_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Writes the files beside the weights; those that hold the same already are not touched.
-
-    Args:
-        folder: the run folder.
-        files: plain file name -> content; tokenizer.json is the same in every call.
 
     Raises:
         InputError: the folder already holds a model of another tokenizer, or cannot be written to.

@@ -54,13 +54,11 @@ def load_run(
 ) -> Loaded:
     """Rebuilds the model of a run folder, in float32, on the CPU, in evaluation mode.
 
-    The best weights are at the top of the folder. Where they are missing or damaged, the newest
-    whole checkpoint is used, and `warnings` says so.
+    Where the best weights at the top of the folder are missing or damaged, the newest whole
+    checkpoint is used, and `warnings` says so.
 
     Args:
-        folder: the run folder.
-        architecture: the user's own file, where the run was trained with one; a run folder never
-            names code to execute.
+        architecture: the user's own file, where the run was trained with one.
         model_changes: fields of the Config that change no weight, such as dropout.
 
     Raises:

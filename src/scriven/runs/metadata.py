@@ -38,11 +38,10 @@ _PLAIN = re.compile(r"(?!.*\.py$|.*\.\.)\w[\w .-]{0,63}")
 
 
 def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Writes scriven.json, whole or not at all.
+    """Writes scriven.json, whole or not at all, with `format`, `scriven` and `created`, in seconds.
 
-    `format`, `scriven` and `created` are filled in: the last is in seconds and never changes.
-    Of a user's own file (`./mine.py` as the architecture) only the name, `mine`, is written.
-    Numbers that JSON does not have (a loss that is NaN or infinite) become null.
+    Of a user's own file (`./mine.py`) only the name, `mine`, is written. Numbers that JSON does not
+    have (a loss that is NaN or infinite) become null.
 
     Raises:
         InputError: a number or name that `read_metadata` refuses, or the folder is not writable.

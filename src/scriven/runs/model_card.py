@@ -57,7 +57,6 @@ def model_card(
     Args:
         metadata: the content of scriven.json, of a finished run or not.
         hf_config: the content of config.json; it names the class in transformers, if there is one.
-        curve: the validation losses.
     """
     hf_class = (hf_config.get("architectures") or [None])[0]
     results = metadata.get("results") or {}

@@ -74,9 +74,6 @@ def add_adapters(
 
     Args:
         kind: of the task, a file of tasks/; what the architecture is pre-trained for by default.
-
-    Raises:
-        SettingError: as `add_lora`.
     """
     names, targets = LoraNames(architecture, config, kind), architecture.Model.LORA_TARGETS
     add_lora(task, rank, alpha, dropout=dropout, targets=targets, parts=names.parts)
@@ -112,17 +109,13 @@ def write_adapter(
     *,
     kind: str | None = None,
 ) -> None:
-    """Writes the adapters of a task, and the other weights that are trained, as one new folder.
-
-    A folder already there is replaced by a rename.
+    """Writes the adapters of a task, and the other weights that are trained, as one folder.
 
     Args:
-        task: adapted by `add_adapters`; other weights that are not frozen are stored whole.
         base: the model it belongs to, for people: a folder or a name.
 
     Raises:
-        ResourceError: the disk is full or broken; what was there before is untouched.
-        InputError: the folder cannot be written to.
+        ResourceError, InputError: as `files.write_folder`; what was there before is untouched.
     """
     lora, names = lora_adapters(task), LoraNames(architecture, config, kind)
     assert lora, "the task has no adapters"
@@ -218,7 +211,6 @@ def attach_adapter(
 
     Raises:
         InputError: the adapter belongs to another model, or changes what cannot be adapted here.
-            The task may have been changed by then.
     """
     weights, names = dict(task.named_parameters()), LoraNames(architecture, config, kind)
     where, given = printable(stored.folder), dict(stored.tensors)

@@ -2,11 +2,9 @@
 
 One file, so one rename publishes it, and one flipped bit anywhere is noticed without a second
 file. The digest covers every byte of the file, with its own 64 characters taken as zeros; other
-programs see one more line of metadata. Files are read through the package safetensors. They are
-written here, because the digest inside is computed over the very buffers that are written, in one
-pass. Tied weights are one tensor: the caller names it once.
-Source: https://github.com/huggingface/safetensors, "Format".
-"""
+programs see one more line of metadata. Files are read through the package safetensors, and written
+here, because the digest is computed over the very buffers that are written.
+Source: https://github.com/huggingface/safetensors, "Format"."""
 
 import hashlib
 import json
@@ -55,14 +53,8 @@ DTYPES = {
 def encode(
     tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
 ) -> list[Buffer]:
-    """The file as buffers; tensors that are on the CPU and contiguous are not copied.
-
-    The bytes depend on the content alone, so equal tensors give equal files.
-
-    Args:
-        tensors: name -> dense tensor of any shape. They must not change until the file is written.
-        metadata: further text for the header.
-    """
+    """The file as buffers; tensors that are on the CPU and contiguous are not copied, and must not
+    change until it is written. The bytes depend on the content alone."""
     # 1. large types first, so that every tensor is aligned to its own type; then by name
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     dense = {name: tensors[name].detach().cpu().contiguous() for name in order}
@@ -122,7 +114,6 @@ def load_tensors(path: Path, *, require_digest: bool = True) -> dict[str, torch.
     """Maps a safetensors file into memory, after its digest has been checked.
 
     Args:
-        path: the file.
         require_digest: False for files of other programs, which may have none to check.
 
     Raises:
@@ -148,7 +139,6 @@ def read_tensors(path: Path, *, copy: bool = False) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file on the CPU, mapped into memory; no digest is checked.
 
     Args:
-        path: the file.
         copy: whether each tensor gets memory of its own. Intel's MKL promises equal bits only for
             equal addresses modulo 64 bytes, and on AMD processors it makes use of that: a run that
             went on from tensors in the middle of a file was not the run that was never stopped.

@@ -1,1 +1,0 @@
-"""Training: one loop for every architecture and task, and what it is made of."""

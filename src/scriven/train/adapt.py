@@ -19,11 +19,11 @@ from ..runtime import Runtime, choose_runtime
 from ..settings import MAX_SEED, DataSettings, Settings, TokenizerSettings, check_int
 from ..tasks.base import BaseTask
 from .adapt_plan import adaptation_defaults, plan_adaptation
+from .autoconfig import DatasetStats, TrainPlan
 from .datasets import TextDataset
 from .pretrain import DEFAULT_BUDGET, Pretraining
 from .replay import ReplayDataset
 from .schedule import parse_budget
-from .train_plan import DatasetStats, TrainPlan
 
 REPLAY_FRACTION = 0.2
 """Share of the older text where none is given."""
@@ -96,14 +96,14 @@ class Adaptation(Pretraining):
         assert corpus is not None and base is not None and self.base_info is not None
         parameters = sum(weight.numel() for weight in base.task.parameters())
         defaults = adaptation_defaults(parameters, self.runtime, self.overrides)
-        self.settings = self.overrides.apply(defaults.settings)
+        self.settings = self.overrides.apply(defaults)
         tokenizer = dataclasses.replace(TokenizerSettings(), kind=corpus.tokenizer.kind)
         pairs = TextDataset(corpus).info["rows"]
         stats = DatasetStats(
             base.task.vocab_size, tokenizer, len(corpus.train), len(corpus.validation), rows=pairs
         )
         plan = plan_adaptation(
-            base, self.settings, defaults, self.budget, self.seed, self.task, stats, self.runtime,
+            base, self.settings, self.budget, self.seed, self.task, stats, self.runtime,
             self.dist.world_size,
         )  # fmt: skip
         self.base_info["adapter"] = plan.settings.finetune.weights == "lora"

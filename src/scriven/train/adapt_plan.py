@@ -8,12 +8,18 @@ from ..models.shared.cost import activations_per_token
 from ..runs.load import Loaded
 from ..runtime import Runtime, available_memory
 from ..settings import FinetuneSettings, OptimSettings, Settings, TrainSettings
-from .autoconfig import SMALLEST_CONTEXT, Choices, default_eval_interval, tokens_per_row
+from .autoconfig import (
+    SMALLEST_CONTEXT,
+    Choices,
+    DatasetStats,
+    TrainPlan,
+    default_eval_interval,
+    tokens_per_row,
+)
 from .optim.base import OptimizerModule
-from .request import Overrides, check_settings
+from .request import Overrides
 from .scaling_laws import GPU_TOKENS, sequences_per_step, tokens_per_step
 from .schedule import Budget
-from .train_plan import DatasetStats, StageDefaults, TrainPlan
 
 LORA_PARAMETERS = 50_000_000
 """On a CPU, models of more parameters are adapted by LoRA."""
@@ -24,29 +30,24 @@ SEQUENCE_LENGTH = 1024
 LORA_TOKENS = 1024
 """Tokens of a step with adapters on a CPU."""
 
-LEARNS_LITTLE = "a model that knows much overfits soon"
+PATIENCE = 4
+"""Evaluations without improvement before early stopping."""
 
 # Adapters: AdamW; all weights: as in pre-training, at lower learning rates.
-ADAPTERS = StageDefaults(
-    Settings(
-        optim=OptimSettings(
-            optimizer="adamw", lr_schedule="linear", warmup_fraction=0.05, weight_decay=0.0
-        ),
-        train=TrainSettings(sample_seconds=0.0),
-        finetune=FinetuneSettings(weights="lora"),
+ADAPTERS = Settings(
+    optim=OptimSettings(
+        optimizer="adamw", lr_schedule="linear", warmup_fraction=0.05, weight_decay=0.0
     ),
-    4,
-    LEARNS_LITTLE,
+    train=TrainSettings(sample_seconds=0.0),
+    finetune=FinetuneSettings(weights="lora"),
 )
-ALL_WEIGHTS = StageDefaults(
-    Settings(optim=OptimSettings(muon_lr=0.01, warmup_fraction=0.05)), 4, LEARNS_LITTLE
-)
+ALL_WEIGHTS = Settings(optim=OptimSettings(muon_lr=0.01, warmup_fraction=0.05))
 
 LORA_LR = 1e-3
 FULL_LR_FACTOR = 0.5
 
 
-def adaptation_defaults(parameters: int, runtime: Runtime, overrides: Overrides) -> StageDefaults:
+def adaptation_defaults(parameters: int, runtime: Runtime, overrides: Overrides) -> Settings:
     """What an adaptation starts from: adapters for a model that is large for this machine."""
     asked = overrides.sections.get("finetune", {}).get("weights")
     large = parameters > LORA_PARAMETERS
@@ -60,7 +61,6 @@ def adaptation_defaults(parameters: int, runtime: Runtime, overrides: Overrides)
 def plan_adaptation(
     base: Loaded,
     settings: Settings,
-    defaults: StageDefaults,
     budget: Budget,
     seed: int,
     task: str,
@@ -71,7 +71,7 @@ def plan_adaptation(
     """Plans an adaptation.
 
     Args:
-        settings: what was asked for, over `defaults`; None fields are filled.
+        settings: what was asked for, over the defaults; None fields are filled.
         task: a file of tasks/.
         world_size: processes that share each batch.
 
@@ -79,7 +79,6 @@ def plan_adaptation(
         SettingError: an impossible number. ResourceError: it does not fit into memory.
         InputError: the text is too short for the windows.
     """
-    check_settings(settings)
     choices, model = Choices(settings, runtime), base.task.backbone.config
     gpu, lora = runtime.device.type != "cpu", settings.finetune.weights == "lora"
     if lora and world_size > 1:
@@ -102,7 +101,7 @@ def plan_adaptation(
     micro = min(max(1, batch // world_size), settings.train.micro_batch_size or at_once)
     if lora and not gpu:
         micro = settings.train.micro_batch_size or max(1, min(batch, LORA_TOKENS // length))
-    choices.set("train.micro_batch_size", micro)
+    choices.values["train.micro_batch_size"] = micro
     _fit_memory(choices, model, parameters, micro * length, lora, runtime)
     # 3. evaluations, early stopping, learning rate
     step = batch * tokens_per_row(task, model, data.train_tokens, data.rows)
@@ -114,11 +113,11 @@ def plan_adaptation(
             steps, step, min(data.validation_tokens, steps * step // 40)
         )
         choices.fill("train.eval_interval", interval, "evaluation takes at most 10 % of training")
-    choices.fill("train.patience", defaults.patience, defaults.patience_reason)
+    choices.fill("train.patience", PATIENCE, "a model that knows much overfits soon")
     optimizer = OptimizerModule(settings.optim.optimizer)
     lr = LORA_LR if lora else FULL_LR_FACTOR * optimizer.default_lr(model.d_model)
     choices.fill("optim.lr", lr, "warmed up again, for a model that is trained already")
-    choices.set("runtime.compile", bool(settings.runtime.compile))
+    choices.values["runtime.compile"] = bool(settings.runtime.compile)
     filled = choices.resolved(data.tokenizer)
     return TrainPlan(base.architecture, model, filled, budget, seed, steps, task, choices.reasons)
 
@@ -145,7 +144,8 @@ def _sequence_length(choices: Choices, model: object, task: str, data: DatasetSt
             "give more text, or lower --train.sequence_length"
         )
     if length < context:
-        choices.set("train.sequence_length", length, f"the model reads up to {context:,}")
+        choices.values["train.sequence_length"] = length
+        choices.reasons["train.sequence_length"] = f"the model reads up to {context:,}"
     return length
 
 
@@ -161,7 +161,8 @@ def _fit_memory(
     activations = 4 * tokens * activations_per_token(model)
     if weights + activations > 0.9 * free and not choices.settings.runtime.activation_checkpointing:
         why = "the activations of all layers together would not fit into memory"
-        choices.set("runtime.activation_checkpointing", True, why)
+        choices.values["runtime.activation_checkpointing"] = True
+        choices.reasons["runtime.activation_checkpointing"] = why
         activations //= model.total_layers  # type: ignore[attr-defined]
     if weights + activations > free:
         raise ResourceError(

@@ -1,13 +1,13 @@
-"""Fills in every setting that was left open, each with its reason.
+"""The plan of a run: every setting that was left open is filled in, each with its reason.
 
-Choices fit the data, the budget and the machine. A plan is a pure function of its inputs: no clock
-and no measurement decides, so the same command on the same machine plans the same run.
-`plan_pretraining` starts from a text, `plan_finetuning` from a model and a table.
+A plan is a pure function of data, budget and machine: no clock and no measurement decides, so the
+same command on the same machine plans the same run.
 """
 
 import dataclasses
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -16,33 +16,17 @@ from ..errors import InputError, SettingError
 from ..models.shared.cost import build_empty, check_fits
 from ..runs.load import Loaded
 from ..runtime import Runtime, available_memory
-from ..settings import Settings, TokenizerSettings
+from ..settings import OptimSettings, Settings, TokenizerSettings
+from . import scaling_laws
 from .optim.base import OptimizerModule
-from .request import check_settings
-from .scaling_laws import (
-    GPU_TOKENS,
-    SHORT_BUDGET,
-    SHORT_BUDGET_SHAPES,
-    SIZES,
-    VERY_SHORT_BUDGET,
-    ModelShape,
-    default_context_length,
-    initial_context_length,
-    model_shape,
-    sequences_per_step,
-    tokens_per_step,
-)
+from .scaling_laws import GPU_TOKENS, SIZES, ModelShape
 from .schedule import Budget
-from .train_plan import (
-    LABEL_FINETUNING,
-    PRETRAINING,
-    TEXT_FINETUNING,
-    DatasetStats,
-    StageDefaults,
-    TrainPlan,
-)
 
 SMALLEST_CONTEXT = 8
+
+# Evaluations without improvement before early stopping: the validation loss is noisy, but not that
+# noisy; few rows soon overfit.
+PATIENCE, FINETUNE_PATIENCE = 8, 4
 
 # Length of a fine-tuning without a budget: epochs, and steps at least.
 FINETUNE_EPOCHS, FINETUNE_STEPS = 10, 400
@@ -60,6 +44,48 @@ FINETUNE_TOKENS = 4096
 # (LOG.md).
 CPU_MICRO_BATCH_TOKENS = 5120
 
+# A head for labels learns in a few careful epochs, as LoRA adapters do.
+LABEL_FINETUNING = Settings(
+    optim=OptimSettings(
+        optimizer="adamw", lr_schedule="linear", warmup_fraction=0.1, weight_decay=0.01
+    )
+)
+
+# Written answers are learned as in pre-training, at half the learning rate.
+TEXT_FINETUNING = Settings(optim=OptimSettings(muon_lr=0.01))
+
+
+@dataclass(frozen=True)
+class DatasetStats:
+    """What a plan needs to know of the data."""
+
+    vocab_size: int
+    tokenizer: TokenizerSettings
+    """As resolved when the data was prepared."""
+    train_tokens: int
+    validation_tokens: int
+    longest: int | None = None
+    """Tokens of the longest row, or side of a pair, where the data is rows."""
+    rows: int | None = None
+    """Training rows, where it is."""
+
+
+@dataclass
+class TrainPlan:
+    """A run, fully decided."""
+
+    architecture: str
+    model: Any
+    """The architecture's Config."""
+    settings: Settings
+    budget: Budget
+    seed: int
+    steps: int | None
+    """Total optimizer steps; None for a wall-clock budget."""
+    task: str
+    """What it is trained for: a file of tasks/."""
+    reasons: dict[str, str] = field(default_factory=dict)
+
 
 def plan_pretraining(
     architecture: str,
@@ -73,12 +99,11 @@ def plan_pretraining(
     task: str | None = None,
     world_size: int = 1,
 ) -> TrainPlan:
-    """Plans a pre-training.
+    """Plans a pre-training; None fields of `settings` are filled.
 
     Args:
         architecture: a file name in `models/`, or a path.
         model_changes: fields of its Config that were asked for.
-        settings: what was asked for; None fields are filled.
         size: a name in SIZES or a number of parameters such as `12M`.
         task: a file of tasks/; what the architecture is pre-trained for by default.
         world_size: processes that share each batch.
@@ -87,7 +112,6 @@ def plan_pretraining(
         SettingError: an impossible shape. ResourceError: it does not fit into memory.
         InputError: the text is too short for the context length.
     """
-    check_settings(settings)
     module = registry.module("scriven.models", architecture)
     kind = task or module.Model.pretraining_task
     choices = Choices(settings, runtime)
@@ -101,7 +125,7 @@ def plan_pretraining(
     at_once = settings.train.batch_size or max(1, GPU_TOKENS // model.context_length)
     local = max(1, batch // world_size)
     micro = min(local, settings.train.micro_batch_size or at_once)
-    choices.set("train.micro_batch_size", micro)
+    choices.values["train.micro_batch_size"] = micro
     check_fits(model, micro * model.context_length, available_memory(runtime.device))
     # 3. evaluations and early stopping
     tokens = batch * tokens_per_row(kind, model, data.train_tokens, data.rows)
@@ -109,14 +133,13 @@ def plan_pretraining(
     if steps is not None:
         interval = default_eval_interval(steps, tokens, data.validation_tokens)
         choices.fill("train.eval_interval", interval, "evaluation takes at most 5 % of training")
-    choices.fill("train.patience", PRETRAINING.patience, PRETRAINING.patience_reason)
+    choices.fill("train.patience", PATIENCE, "the validation loss is noisy, but not that noisy")
     # 4. learning rate, sequence-length warmup, torch.compile
     name = settings.optim.optimizer
     # the larger rate of short runs is measured for the default architecture and shape alone
     lr = OptimizerModule(name).default_lr(model.d_model, short_run and stage.warmup)
     choices.fill("optim.lr", lr, f"for {name} at width {model.d_model}")
-    stage.sequence_warmup(architecture, model.context_length)
-    stage.compile()
+    stage.warmup_and_compile(architecture, model.context_length)
     filled = choices.resolved(data.tokenizer)
     return TrainPlan(architecture, model, filled, budget, seed, steps, kind, choices.reasons)
 
@@ -126,32 +149,27 @@ class Choices:
 
     def __init__(self, settings: Settings, runtime: Runtime) -> None:
         self.settings, self.reasons = settings, dict(runtime.reasons)
-        self.changes: dict[str, dict[str, Any]] = {}
-        # what the runtime has resolved already
-        self.set("runtime.device", str(runtime.device))
-        self.set("runtime.dtype", str(runtime.dtype).removeprefix("torch."))
-        self.set("runtime.threads", runtime.threads)
+        self.values: dict[str, Any] = {
+            "runtime.device": str(runtime.device),
+            "runtime.dtype": str(runtime.dtype).removeprefix("torch."),
+            "runtime.threads": runtime.threads,
+        }
+        """Setting -> value that replaces whatever the user gave."""
 
     def fill(self, name: str, value: Any, reason: str) -> Any:
         """A setting `section.key` as the user gave it, or else this value, for this reason."""
         section, _, key = name.partition(".")
         given = getattr(getattr(self.settings, section), key)
-        return self.set(name, value, reason) if given is None else given
-
-    def set(self, name: str, value: Any, reason: str | None = None) -> Any:
-        """Replaces a setting, whatever the user gave."""
-        section, _, key = name.partition(".")
-        self.changes.setdefault(section, {})[key] = value
-        if reason is not None:
-            self.reasons[name] = reason
+        if given is not None:
+            return given
+        self.values[name], self.reasons[name] = value, reason
         return value
 
     def resolved(self, tokenizer: TokenizerSettings) -> Settings:
         """The settings with every choice made."""
-        # sections are frozen: each is replaced once, with all its changes
-        sections = {
+        sections: dict[str, Any] = {
             name: dataclasses.replace(getattr(self.settings, name), **values)
-            for name, values in self.changes.items()
+            for name, values in config.sections(self.values).items()
         }
         return dataclasses.replace(self.settings, tokenizer=tokenizer, **sections)
 
@@ -218,7 +236,7 @@ class _Pretraining:
         """(shape, reason, whether it is one for a very short budget); `asked`: for a part of it."""
         tokens, short_run = self.data.train_tokens, False
         if size is not None:
-            return model_shape(size), "--size", False
+            return scaling_laws.model_shape(size), "--size", False
         # a larger model would only memorise
         if tokens < 50_000:
             return SIZES["tiny"], "a short text", False
@@ -229,8 +247,8 @@ class _Pretraining:
             why = "small models learn most per minute on a CPU"
         # a person who chose a part of the shape keeps it whatever the budget
         if not asked:
-            short_run = self.seconds < VERY_SHORT_BUDGET
-            for below, smaller in SHORT_BUDGET_SHAPES:
+            short_run = self.seconds < scaling_laws.VERY_SHORT_BUDGET
+            for below, smaller in scaling_laws.SHORT_BUDGET_SHAPES:
                 if self.seconds < below:
                     return smaller, "fewer layers learn more in so short a time", short_run
         return shape, why, short_run
@@ -238,7 +256,9 @@ class _Pretraining:
     def _context_length(self) -> tuple[int, str]:
         """The context length, as long as data and budget make worth while, and the reason."""
         data = self.data
-        usual = default_context_length(self.gpu, self.seconds, self.warmup, data.train_tokens)
+        usual = scaling_laws.default_context_length(
+            self.gpu, self.seconds, self.warmup, data.train_tokens
+        )
         length, reason = usual, "the usual length"
         if data.longest is not None:
             # the next power of two that holds every pair
@@ -250,54 +270,49 @@ class _Pretraining:
             length //= 2
         if length < usual:
             reason = "the text is short"
-        elif self.seconds < SHORT_BUDGET:
+        elif self.seconds < scaling_laws.SHORT_BUDGET:
             reason = "a short budget"
         return max(SMALLEST_CONTEXT, length), reason
 
     def batch_size(self, context_length: int, world_size: int) -> int:
         """Sequences per step, a multiple of the processes."""
-        text, budget = self.data.train_tokens, self.budget
-        tokens_per_unit = {"tokens": 1, "epochs": text}
-        known = budget.unit in tokens_per_unit
+        text = self.data.train_tokens
         # a budget in seconds or steps does not say how many tokens there will be
-        horizon = budget.amount * tokens_per_unit[budget.unit] if known else None
-        tokens = tokens_per_step(self.gpu, horizon, text)
+        per_unit = {"tokens": 1, "epochs": text}.get(self.budget.unit)
+        horizon = None if per_unit is None else self.budget.amount * per_unit
+        tokens = scaling_laws.tokens_per_step(self.gpu, horizon, text)
         why = "fills a GPU" if self.gpu else "many small steps learn fastest on a CPU"
         if tokens > GPU_TOKENS:
             why = "grows with the tokens of the budget"
-        rows = sequences_per_step(tokens, context_length, text)
-        # rounded up
-        rows = -(-rows // world_size) * world_size
+        rows = scaling_laws.sequences_per_step(tokens, context_length, text)
+        rows = -(-rows // world_size) * world_size  # rounded up
         batch: int = self.choices.fill("train.batch_size", rows, why)
         return batch
 
-    def sequence_warmup(self, architecture: str, context_length: int) -> None:
-        """Shorter sequences at the beginning, where they are asked for or known to help."""
-        asked = self.choices.settings.train.initial_context_length
+    def warmup_and_compile(self, architecture: str, context_length: int) -> None:
+        """Shorter sequences at the beginning, where they are asked for or known to help; and
+        torch.compile, where it pays back its own time and shapes do not change."""
+        choices, settings, budget = self.choices, self.choices.settings, self.budget
+        asked = settings.train.initial_context_length
         if asked is not None and (self.task != "language" or self.recurrent):
             raise SettingError(
                 f"--train.initial_context_length={asked} needs a model without recurrence, trained "
                 f"on windows of a text: leave it out for {architecture}"
             )
         # torch.compile would compile once per length
-        if self.warmup and self.choices.settings.runtime.compile is not True:
-            initial = initial_context_length(context_length)
-            if initial:
-                why = "short sequences cost less, and teach near context first"
-                self.choices.fill("train.initial_context_length", initial, why)
-
-    def compile(self) -> None:
-        """torch.compile where it pays back its own time and shapes do not change."""
-        budget = self.budget
+        initial = scaling_laws.initial_context_length(context_length)
+        if self.warmup and initial and settings.runtime.compile is not True:
+            why = "short sequences cost less, and teach near context first"
+            choices.fill("train.initial_context_length", initial, why)
         pays = self.gpu and (budget.unit != "seconds" or budget.amount >= 600)
         why = "pays back within this budget" if pays else "starting at once beats faster steps here"
-        compiled = self.choices.fill("runtime.compile", pays, why)
-        if compiled and self.recurrent:
-            why = "off: the recurrent state changes its shape"
-            self.choices.set("runtime.compile", False, why)
-        elif compiled and self.data.longest is not None:
-            why = "off: batches of pairs have many shapes"
-            self.choices.set("runtime.compile", False, why)
+        if choices.fill("runtime.compile", pays, why):
+            off = "the recurrent state changes its shape" if self.recurrent else ""
+            if not off and self.data.longest is not None:
+                off = "batches of pairs have many shapes"
+            if off:
+                choices.values["runtime.compile"] = False
+                choices.reasons["runtime.compile"] = f"off: {off}"
 
 
 def tokens_per_row(task: str, model: Any, train_tokens: int, rows: int | None) -> int:
@@ -319,7 +334,7 @@ def default_eval_interval(steps: int, tokens_per_step: int, validation_tokens: i
     return min(steps, max(1, steps // 20, affordable))
 
 
-def finetune_defaults(task: str, weights: str) -> StageDefaults:
+def finetune_defaults(task: str, weights: str) -> Settings:
     """Where a fine-tuning for a task begins; `weights` as in FinetuneSettings."""
     writes = registry.module("scriven.tasks", task).Task.is_generative
     return TEXT_FINETUNING if writes and weights != "lora" else LABEL_FINETUNING
@@ -342,11 +357,10 @@ def plan_finetuning(
         data: with `rows` and `longest`.
 
     Raises:
-        SettingError: an impossible number. ResourceError: it does not fit into memory.
+        ResourceError: it does not fit into memory.
     """
     assert data.rows is not None
     assert data.longest is not None
-    check_settings(settings)
     train, choices = settings.train, Choices(settings, runtime)
     if (length := train.initial_context_length) is not None:
         raise SettingError(
@@ -358,10 +372,10 @@ def plan_finetuning(
     if registry.module("scriven.tasks", task).Task.is_generative:
         usual = max(8, min(128, FINETUNE_TOKENS // row))
     batch = train.batch_size or min(usual, max(8, data.rows // 20), data.rows)
-    choices.set("train.batch_size", batch)
+    choices.values["train.batch_size"] = batch
     at_once = max(1, CPU_MICRO_BATCH_TOKENS // row) if runtime.device.type == "cpu" else batch
     micro = min(batch, train.micro_batch_size or at_once)
-    choices.set("train.micro_batch_size", micro)
+    choices.values["train.micro_batch_size"] = micro
     check_fits(model, micro * data.longest, available_memory(runtime.device))
     # 2. the budget, evaluations and early stopping
     epoch = max(1, round(data.rows / batch))  # steps
@@ -374,13 +388,12 @@ def plan_finetuning(
         interval = min(steps, max(epoch, -(-steps // FINETUNE_EVALS)))
         why = f"once per epoch, at most {FINETUNE_EVALS} times"
         choices.fill("train.eval_interval", interval, why)
-    stage = finetune_defaults(task, settings.finetune.weights)
-    choices.fill("train.patience", stage.patience, stage.patience_reason)
+    choices.fill("train.patience", FINETUNE_PATIENCE, "few rows soon overfit")
     # 3. learning rate; torch.compile only where asked for
     lora = settings.finetune.weights == "lora"
     lr = OptimizerModule(settings.optim.optimizer).finetune_lr(model.d_model, lora)
     choices.fill("optim.lr", lr, f"for {settings.optim.optimizer} at width {model.d_model}")
-    choices.set("runtime.compile", bool(settings.runtime.compile))
+    choices.values["runtime.compile"] = bool(settings.runtime.compile)
     choices.reasons["model.dropout"] = "few rows overfit without it"
     kind = base.metadata["tokenizer"]["kind"]
     filled = choices.resolved(dataclasses.replace(settings.tokenizer, kind=kind))

@@ -13,26 +13,21 @@ from .. import registry
 from ..errors import SettingError
 from ..nn.lora import lora_adapters
 from ..runs.peft import add_adapters
-from ..runtime import seed_everything
 from ..tasks.base import BaseTask
 from ..tasks.shared.supervised import transfer_weights
 from ..tokenizers import Tokenizer
+from .autoconfig import TrainPlan
 from .optim.base import Optimizers
 from .parallel import Parallel, compile_with_fallback
-from .train_plan import TrainPlan
 from .train_state import Run
 
 Trainable = Literal["full", "head", "lora"]
 
 
 def build_model(run: Run, warn: Callable[[str], None]) -> tuple[Parallel, Optimizers]:
-    """The model as it is trained, and its optimizers.
-
-    Args:
-        warn: is told if torch.compile fails.
-    """
+    """The model as it is trained, and its optimizers; `warn` is told if torch.compile fails."""
     plan, settings = run.plan, run.plan.settings
-    seed_everything(plan.seed)
+    torch.manual_seed(plan.seed)
     # 1. the model, with adapters and frozen weights
     task = build_task(run)
     architecture = registry.module("scriven.models", plan.architecture)
@@ -99,25 +94,17 @@ def check_trainable(
     Raises:
         SettingError: says why, and what can be trained.
     """
-    task_module = registry.module("scriven.tasks", plan.task)
+    task_class = registry.module("scriven.tasks", plan.task).Task
     with torch.device("meta"):
-        task = task_module.Task(
-            architecture.Model(plan.model), None, tokenizer.special_token_ids, info
-        )
+        backbone = architecture.Model(plan.model)
+        task = task_class(backbone, None, tokenizer.special_token_ids, info)
         prepare_weights(task, architecture, plan, info)
 
 
 def prepare_weights(
     task: BaseTask, architecture: ModuleType, plan: TrainPlan, info: dict[str, Any]
 ) -> dict[str, int]:
-    """Adds adapters and freezes weights for a fine-tuning.
-
-    Args:
-        info: the section `finetune` of scriven.json.
-
-    Returns:
-        As `freeze`.
-    """
+    """Adds adapters and freezes weights for a fine-tuning; `info`: of scriven.json. As `freeze`."""
     finetune = plan.settings.finetune
     if finetune.weights == "lora":
         add_adapters(task, architecture, plan.model, finetune.lora_rank, kind=plan.task)
@@ -131,14 +118,12 @@ def freeze(task: BaseTask, trainable: Trainable, base_vocab_size: int) -> dict[s
     embeddings of its special tokens.
 
     Args:
-        task: with the weights it starts from.
-        trainable: full: all weights; head: the task's head; lora: the adapters of the task (see
-            `runs.adapter.add_adapters`), and its head if that scores labels.
+        trainable: full: all weights; head: the task's head; lora: the adapters of the task, and its
+            head if that scores labels.
         base_vocab_size: tokens of the base model's vocabulary; the ids above are new.
 
     Returns:
-        Name of a weight -> its first new row, for weights of which only the new rows are trained.
-        For `Optimizers.hold`.
+        Name of a weight -> its first new row, for weights of which only new rows are trained.
 
     Raises:
         SettingError: there is no head to train, or there are no adapters.

@@ -16,7 +16,7 @@ from ..runs.load import ADAPTER
 from ..runs.metadata import write_metadata
 from ..runs.model_card import LossCurve, read_loss_curve
 from ..runs.peft import write_adapter
-from ..runtime import restore_rng_state, rng_state, seed_everything
+from ..runtime import restore_rng_state, rng_state
 from .build_model import build_task
 from .optim.base import Optimizers
 from .parallel import Parallel
@@ -88,12 +88,13 @@ class Checkpointer:
             self.trackers.on_message(f"not saved: {error}; the next save tries again")
             return
         self.error, self.saved_step = None, state.step
-        # before the first evaluation the newest weights are the best; random ones help nobody
-        if state.best_score is None and state.step > 0:
-            self.try_to_publish(state.step)
-        # 4. old checkpoints go, but never the best or the last good one
-        keep = self.run.plan.settings.train.keep_checkpoints
-        checkpoint.prune(self.run.folder, keep, best=state.best_step, healthy=state.step)
+        if state.step > 0:
+            # before the first evaluation the newest weights are the best; random ones help nobody
+            if state.best_score is None:
+                self.try_to_publish(state.step)
+            # 4. old checkpoints go, but never the best or the last good one
+            keep = self.run.plan.settings.train.keep_checkpoints
+            checkpoint.prune(self.run.folder, keep, best=state.best_step, healthy=state.step)
         self.trackers.on_save(state)
 
     def restore(self) -> TrainState | None:
@@ -142,20 +143,17 @@ class Checkpointer:
         """Makes the weights of `full_task` the model of the run folder, in the Hugging Face
         layout; adapters to a base model alone, unless whole weights were asked for."""
         plan, metadata = self.run.plan, self.run.metadata
+        task, architecture, model = self.full_task, self.architecture, plan.model
         # 1. adapters, in a folder of their own
-        if lora_adapters(self.full_task):
+        if lora_adapters(task):
             base = (metadata.get("base") or metadata["finetune"]["base"])["run"]
-            write_adapter(
-                self.run.folder / ADAPTER, self.full_task, self.architecture, plan.model, base,
-                kind=plan.task,
-            )  # fmt: skip
+            folder = self.run.folder / ADAPTER
+            write_adapter(folder, task, architecture, model, base, kind=plan.task)
         if self.adapters_only and not (final and metadata["base"]["merge"]):
             save_pretrained_files(self.run.folder, self._model_files)
             return
         # 2. the whole weights, adapters merged into them
-        weights = to_hf_weights(
-            self.architecture, plan.model, merged_state_dict(self.full_task), plan.task
-        )
+        weights = to_hf_weights(architecture, model, merged_state_dict(task), plan.task)
         save_pretrained(self.run.folder, self._model_files, weights, {"step": str(step)})
 
     def _state_dict(self) -> dict[str, torch.Tensor]:
@@ -196,18 +194,12 @@ class Checkpointer:
 
     def _describe(self, curve: LossCurve = ()) -> dict[str, bytes]:
         """The published files beside the weights: config, tokenizer, model card."""
-        run = self.run
-        return hf_files(
-            self.architecture,
-            run.plan.model,
-            run.folder.name,
-            run.dataset.tokenizer,
-            run.metadata,
-            curve,
-        )
+        run, tokenizer = self.run, self.run.dataset.tokenizer
+        name, model = run.folder.name, run.plan.model
+        return hf_files(self.architecture, model, name, tokenizer, run.metadata, curve)
 
     def _reseed(self, step: int) -> None:
         """Random numbers of all ranks but 0, whose own are in the checkpoint: a function of the
         step, so that a run which resumes draws the same."""
         seed = self.run.plan.seed * 1_000_003 + step * 1009 + self.dist.rank
-        seed_everything(seed % 2**63)
+        torch.manual_seed(seed % 2**63)

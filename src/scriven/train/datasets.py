@@ -9,7 +9,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -133,16 +132,12 @@ class TextDataset(TrainDataset):
             "bos": self.bos,
         }
 
-    @cached_property
-    def shuffled(self) -> ShuffledSampler:
-        """Where the windows of each sample begin."""
-        return ShuffledSampler(len(self.corpus.train), self.task.window, self.seed)
-
     def batch(self, sample: int) -> Batch:
-        first, count = sample + self.rows.start, self.rows.stop - self.rows.start
-        starts = self.shuffled.starts(first, count)  # (B,)
-        length = self.shuffled.length
-        windows = torch.from_numpy(self.corpus.train.read_windows(starts, length))  # (B, T + 1)
+        train, first = self.corpus.train, sample + self.rows.start
+        count = self.rows.stop - self.rows.start
+        sampler = ShuffledSampler(len(train), self.task.window, self.seed)
+        starts = sampler.starts(first, count)  # (B,)
+        windows = torch.from_numpy(train.read_windows(starts, sampler.length))  # (B, T + 1)
         return self.task.training_batch(windows.to(self.device), first, self.seed)
 
     def eval_batches(self) -> Iterator[Batch]:
@@ -199,20 +194,13 @@ class TextDataset(TrainDataset):
 class RecurrentTextDataset(TextDataset):
     """The text in sequential order, for a model that hands its state on from batch to batch."""
 
-    @cached_property
-    def sequential(self) -> SequentialSampler:
-        """Where the windows of each batch begin."""
-        return SequentialSampler(
-            len(self.corpus.train), self.task.window, self.batch_size, self.seed
-        )
-
     def batch(self, sample: int) -> Batch:
-        starts, begins = self.sequential.starts(sample)  # (rows of the whole batch,)
-        length = self.sequential.length
-        windows = self.corpus.train.read_windows(starts[self.rows], length)  # (B, T + 1)
-        batch = self.task.training_batch(
-            torch.from_numpy(windows).to(self.device), sample + self.rows.start, self.seed
-        )
+        train, window = self.corpus.train, self.task.window
+        sampler = SequentialSampler(len(train), window, self.batch_size, self.seed)
+        starts, begins = sampler.starts(sample)  # (rows of the whole batch,)
+        windows = torch.from_numpy(train.read_windows(starts[self.rows], window))  # (B, T + 1)
+        first = sample + self.rows.start
+        batch = self.task.training_batch(windows.to(self.device), first, self.seed)
         return replace(batch, reset_state=begins)
 
 

@@ -23,12 +23,11 @@ from ..settings import MAX_SEED, Settings, check_int
 from ..tasks.shared.columns import BadValue, Row
 from ..tasks.shared.supervised import Example, SupervisedTask
 from ..tokenizers import Tokenizer
-from .autoconfig import finetune_defaults, plan_finetuning
+from .autoconfig import DatasetStats, TrainPlan, finetune_defaults, plan_finetuning
 from .build_model import check_trainable
 from .request import Overrides, TrainRequest
 from .schedule import parse_budget
 from .table_dataset import TableDataset, load_table
-from .train_plan import DatasetStats, TrainPlan
 
 FINETUNE_DROPOUT = 0.1
 
@@ -90,7 +89,7 @@ class Finetuning:
             raise base
         # 1. defaults of the task under the settings of the request
         defaults = finetune_defaults(table.name, self.settings.finetune.weights)
-        self.settings = self.overrides.apply(defaults.settings)
+        self.settings = self.overrides.apply(defaults)
         # 2. the rows as token ids; the vocabulary grows by the special tokens of the task
         dataset = self._encode(base, self.settings)
         model = finetune_model_config(
@@ -221,10 +220,7 @@ def encode_rows(
     info: Mapping[str, Any],
     rows: Sequence[Row],
 ) -> list[Example]:
-    """Rows as token ids.
-
-    Args:
-        info: the section `finetune` of scriven.json.
+    """Rows as token ids; `info`: the section `finetune` of scriven.json.
 
     Raises:
         InputError: a row that cannot be used.
@@ -282,13 +278,10 @@ def _folder(request: TrainRequest, task: str) -> Path:
 
 
 def _check_task(base: Loaded, task: str, settings: Settings) -> bool:
-    """Refuses a task or an option that the architecture of the base model cannot do.
-
-    Returns:
-        Whether the model has a copy head, which can copy tokens of its source.
+    """Whether the model has a copy head, which can copy tokens of its source.
 
     Raises:
-        InputError: names the architecture and what can do the task.
+        InputError: the architecture of the base model cannot do the task.
         SettingError: `lm_score_weight` or `copy_head` is set where it has no meaning.
     """
     kind, finetune = base.task.backbone.kind, settings.finetune

@@ -83,10 +83,8 @@ class Parallel:
         fully_shard(self.task, mesh=mesh)
 
     def sync_gradients(self, last: bool) -> AbstractContextManager[None]:
-        """Around the backward pass of a micro-batch: DDP reduces gradients after the last one only.
-
-        FSDP reduces after each, which gives the same sum.
-        """
+        """Around the backward pass of a micro-batch: DDP reduces gradients after the last one only,
+        FSDP after each, which gives the same sum."""
         if self.mode == "ddp" and not last:
             return self.wrapped.no_sync()  # type: ignore[no-any-return]
         return nullcontext()
@@ -122,12 +120,8 @@ def blocks(task: nn.Module) -> Iterator[nn.Module]:
 def choose_mode(
     task: nn.Module, dist: DistributedContext, mode: Mode | None, memory: int | None
 ) -> Mode:
-    """DDP, unless weights, gradients and optimizer state fill more than half of the memory.
-
-    Args:
-        mode: as set by the user.
-        memory: bytes of each process's device, if known.
-    """
+    """DDP, unless the user set another mode, or weights, gradients and optimizer state fill more
+    than half of the memory of each process's device (bytes, if known)."""
     if mode is not None:
         return mode
     needed = BYTES_PER_PARAMETER * sum(weight.numel() for weight in task.parameters())

@@ -19,12 +19,11 @@ from ..runtime import Runtime, choose_runtime
 from ..settings import MAX_SEED, Settings, check_int
 from ..tasks.base import BaseTask
 from ..tokenizers.base import choose_vocab_size
-from .autoconfig import plan_pretraining
+from .autoconfig import DatasetStats, TrainPlan, plan_pretraining
 from .datasets import RecurrentTextDataset, TextDataset, TextPairDataset
 from .request import Overrides, TrainRequest
 from .scaling_laws import model_shape
 from .schedule import parse_budget
-from .train_plan import DatasetStats, TrainPlan
 
 DEFAULT_BUDGET = "10m"
 

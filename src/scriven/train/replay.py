@@ -1,8 +1,6 @@
 """Old text mixed into the batches of a new one, against forgetting (Robins 1995, "Catastrophic
 forgetting, rehearsal and pseudorehearsal"; Ibrahim et al. 2024, arXiv 2403.08763)."""
 
-from functools import cached_property
-
 import numpy as np
 import torch
 
@@ -23,24 +21,23 @@ class ReplayDataset(TextDataset):
         super().__init__(corpus)
         self.older, self.fraction = older, fraction
 
-    @cached_property
-    def shuffled_older(self) -> ShuffledSampler:
-        """Where the windows of the older text begin."""
-        return ShuffledSampler(len(self.older.train), self.task.window, self.seed)
-
     def batch(self, sample: int) -> Batch:
         first, count = sample + self.rows.start, self.rows.stop - self.rows.start
         # sample n is an older one if the whole number below n times the fraction grows with it, so
         # that which window it reads is a function of n alone
         older = np.floor(np.arange(first, first + count + 1) * self.fraction).astype(np.int64)
-        length = self.shuffled.length
+        length = self.task.window
+        newer_sampler, older_sampler = (
+            ShuffledSampler(len(text.train), length, self.seed)
+            for text in (self.corpus, self.older)
+        )
         rows = np.empty((count, length), dtype=np.int64)
         for row in range(count):
             if older[row + 1] > older[row]:
-                starts = self.shuffled_older.starts(int(older[row]), 1)
+                starts = older_sampler.starts(int(older[row]), 1)
                 rows[row] = self.older.train.read_windows(starts, length)[0]
             else:
-                starts = self.shuffled.starts(first + row - int(older[row]), 1)
+                starts = newer_sampler.starts(first + row - int(older[row]), 1)
                 rows[row] = self.corpus.train.read_windows(starts, length)[0]
         windows = torch.from_numpy(rows)  # (B, T + 1)
         return self.task.training_batch(windows.to(self.device), first, self.seed)

@@ -93,11 +93,6 @@ class UserComponents:
     base_task: BaseTask | None = None
     """A model that is trained further: its modules themselves, so that there is one copy."""
 
-    def names(self) -> list[str]:
-        """The components without which a run cannot be resumed."""
-        parts = {"optimizer": self.optimizer, "loss": self.criterion}
-        return [name for name, part in parts.items() if part is not None]
-
 
 @dataclass(frozen=True)
 class Overrides:
@@ -110,14 +105,20 @@ class Overrides:
     seed: int | None = None
 
     def apply(self, settings: Settings) -> Settings:
-        """Settings with the overrides; the section `model` belongs to the architecture."""
+        """Settings with the overrides; the section `model` belongs to the architecture.
+
+        Raises:
+            SettingError: names the setting and what it can be. InputError: no such optimizer.
+        """
         # frozen sections, replaced as a whole; text of the command line becomes numbers here
         changed = {
             name: config.replace(getattr(settings, name), changes, name)
             for name, changes in self.sections.items()
             if name != "model"
         }
-        return Settings(**{**vars(settings), **changed})
+        settings = Settings(**{**vars(settings), **changed})
+        check_settings(settings)
+        return settings
 
 
 def read_overrides(request: TrainRequest) -> Overrides:

@@ -9,11 +9,10 @@ from .. import config, registry
 from ..errors import InputError
 from ..runs.load import architecture_of
 from ..settings import Settings
-from .autoconfig import default_eval_interval, tokens_per_row
+from .autoconfig import TrainPlan, default_eval_interval, tokens_per_row
 from .request import Overrides, check_settings
 from .scaling_laws import model_shape
 from .schedule import Budget, parse_budget
-from .train_plan import TrainPlan
 
 FREE = {
     "train.save_seconds",
@@ -39,10 +38,8 @@ def plan_from_metadata(
     """The plan that a run was started with.
 
     Args:
-        metadata: the content of scriven.json.
-        arch: the file of the user's own architecture, which a run folder cannot name.
-        optim: `--optim` settings of this command, with the files of the user's own optimizer and
-            schedule.
+        arch, optim: the file of the user's own architecture, and the `--optim` settings with the
+            files of an own optimizer and schedule: a run folder never names code.
     """
     # everything was resolved when the run began: nothing is chosen again on another machine
     recorded = metadata["settings"]

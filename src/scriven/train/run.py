@@ -22,18 +22,20 @@ from ..runtime import Runtime, choose_runtime
 from ..settings import Settings
 from .adapt import Adaptation
 from .adapt_trainer import AdaptTrainer
+from .autoconfig import TrainPlan
 from .datasets import TrainDataset
 from .finetune import Finetuning
 from .pretrain import Pretraining
-from .request import Overrides, TrainRequest, UserComponents, check_settings, read_overrides
+from .request import Overrides, TrainRequest, UserComponents, read_overrides
 from .resume import check_resume_config, plan_from_metadata
 from .signals import Interrupted, StopSignal, handle_signals
 from .trackers import console, jsonl
 from .trackers.base import BaseTracker, Trackers
-from .train_plan import TrainPlan
 from .train_state import Run
 from .trainer import Trainer
 
+USER_COMPONENTS = {"optimizer": "optimizer", "loss": "criterion"}
+"""Components from Python without which a run cannot be resumed, by the name a user gives them."""
 CONTROL = "control"
 """The folder of the control run, inside the run folder of a fine-tuning: the same model and rows
 without pre-training."""
@@ -67,7 +69,6 @@ def start_or_resume(request: TrainRequest, components: UserComponents | None = N
         # 1. settings: the command line over the preset over the defaults
         overrides = read_overrides(request)
         settings = overrides.apply(Settings())
-        check_settings(settings)
         # 2. with torchrun: rank 0 decides what is trained, and the other processes wait for it
         dist = init_distributed(settings.runtime.distributed_timeout)
         broadcast = RunBroadcast(dist, done=dist.world_size == 1)
@@ -119,12 +120,8 @@ def _with_control(request: TrainRequest, fresh: TrainRequest, names: Sequence[st
     finetuned = start_or_resume(request)
     inside, command = str(finetuned.folder / CONTROL), request.command
     control = start_or_resume(replace(fresh, out=inside, began=None, resume_command=command))
-    results = {
-        **finetuned.results,
-        "control": {name: control.results[name] for name in names},
-    }
-    metadata = read_metadata(finetuned.folder)
-    metadata["results"] = results
+    results = {**finetuned.results, "control": {name: control.results[name] for name in names}}
+    metadata = read_metadata(finetuned.folder) | {"results": results}
     write_metadata(finetuned.folder, metadata)
     rewrite_model_card(finetuned.folder, metadata)
     return TrainResult(finetuned.folder, results)
@@ -159,7 +156,7 @@ class _Launch:
         dist.batch_shard(plan.settings.train.batch_size or 1)  # refuses what cannot be divided
         dataset = source.dataset(plan)
         metadata = new_metadata(
-            plan, dataset, folder.name, request.command, runtime, self.user_components.names(),
+            plan, dataset, folder.name, request.command, runtime, self.user_components,
             source.finetune_info, source.base_info, dist.world_size,
         )  # fmt: skip
         check_size(metadata)
@@ -192,13 +189,11 @@ class _Launch:
             self.broadcast.send(folder, source.sources, finished=True)
             return TrainResult(folder, {**metadata["results"], "run": str(folder)})
         # an optimizer or loss from Python is not in the run folder, so it has to be given again
-        missing = [
-            each for each in metadata.get("own", []) if each not in self.user_components.names()
-        ]
-        if missing:
-            raise InputError(
-                f"{folder} was begun from Python with an {missing[0]} of your own: go on from there"
-            )
+        for name in metadata.get("user_components", []):
+            if getattr(self.user_components, USER_COMPONENTS[name]) is None:
+                raise InputError(
+                    f"{folder} was begun from Python with an {name} of your own: go on from there"
+                )
         dataset = source.dataset(plan)
         if dataset.tokenizer.fingerprint != metadata["tokenizer"]["fingerprint"]:
             raise InputError(f"{folder} was fine-tuned from another model: use --out NEW")
@@ -311,7 +306,7 @@ def new_metadata(
     name: str,
     command: str,
     runtime: Runtime,
-    components: list[str],
+    components: UserComponents,
     finetune: Mapping[str, Any] | None = None,
     base: Mapping[str, Any] | None = None,
     processes: int = 1,
@@ -319,10 +314,8 @@ def new_metadata(
     """The content of scriven.json before the first step.
 
     Args:
-        components: names of the user's own components, without which a run cannot be resumed.
         finetune: what the task has to know again when the model is loaded.
         base: the model that a run goes on from with other texts.
-        processes: that train together.
     """
     tokenizer = dataset.tokenizer
     return {
@@ -349,15 +342,16 @@ def new_metadata(
         },
         **({} if finetune is None else {"finetune": dict(finetune)}),
         **({} if base is None else {"base": dict(base)}),
-        "own": components,
+        "user_components": [
+            name for name, part in USER_COMPONENTS.items() if getattr(components, part) is not None
+        ],
         "results": None,
     }
 
 
 @dataclass
 class RunBroadcast:
-    """How rank 0 tells the other processes what is trained, once nothing can be refused any more.
-    Until then they wait."""
+    """How rank 0 tells the other processes what is trained, once nothing can be refused."""
 
     dist: DistributedContext
     done: bool

@@ -99,11 +99,9 @@ def _small(parameters: float) -> ModelShape:
 def _large(parameters: float) -> ModelShape:
     """The same for large models, in the proportions of GPT-3's table 2.1 (Brown et al. 2020).
 
-    The width is a multiple of 128 and heads have a width of 64, from a d_model of 2048 on 128.
     d_model over layers is 64 up to a billion parameters and 128 from eight billion on; the loss
     hardly depends on it (Kaplan et al. 2020, section 3.1), the speed of narrow heads and deep
-    stacks does.
-    """
+    stacks does."""
     proportion = 64 * min(2.0, max(1.0, (parameters / 1e9) ** (1 / 3)))
     shapes = [
         (d_model, round(parameters / (12 * d_model**2))) for d_model in range(512, 65536, 128)
@@ -119,10 +117,8 @@ def default_context_length(gpu: bool, seconds: float, warmup: bool, tokens: int)
     """Context length for a text of so many tokens: longer where there is time to learn from it.
 
     Args:
-        gpu: whether it trains on one.
-        seconds: of a wall-clock budget; infinite for another.
+        seconds: of a wall-clock budget on a CPU; infinite for another.
         warmup: whether sequences are short at first, which pays for twice the length.
-        tokens: of the text.
     """
     # a GPU hides the cost of long sequences, a short text has nothing to fill them with
     if gpu:
@@ -144,7 +140,6 @@ def tokens_per_step(gpu: bool, horizon: float | None, text: float) -> int:
     tokens read, where up to four epochs count.
 
     Args:
-        gpu: whether it trains on one.
         horizon: tokens of the whole training; None for a budget in seconds or steps.
         text: tokens of the text.
     """

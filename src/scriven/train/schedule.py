@@ -1,12 +1,11 @@
 """How long a run lasts, its progress, and what changes over it: learning rate, sequence length.
 
-A budget is wall clock, steps, epochs or tokens. Progress runs from 0 to 1 in whatever the budget
-counts, seconds included, so a schedule has decayed when the budget is spent, on a fast machine or a
-slow one.
+Progress runs from 0 to 1 in whatever the budget counts (wall clock, steps, epochs or tokens), so a
+schedule has decayed when the budget is spent, on a fast machine or a slow one.
 
 A learning rate schedule is a function of (progress, decay_fraction) that gives the learning rate as
-a multiple of the peak. The built-in ones are in `SCHEDULES`; a file of the user's own,
-`--optim.lr_schedule ./mine.py`, has such a function with the name `lr_multiplier`.
+a multiple of the peak. A file of the user's own, `--optim.lr_schedule ./mine.py`, has such a
+function with the name `lr_multiplier`.
 """
 
 import math
@@ -182,9 +181,7 @@ def sequence_splits(context_length: int, initial_length: int | None, progress: f
     context (Li et al. 2022, "The Stability-Efficiency Dilemma", arXiv 2108.06084).
 
     Args:
-        context_length: tokens of a whole row.
         initial_length: tokens of a sequence when training begins; None: rows are never split.
-        progress: through the budget, from 0 to 1.
     """
     if initial_length is None or progress >= FULL_LENGTH_FROM:
         return 1

@@ -13,7 +13,7 @@ SIGNALS = [
 ]
 
 
-class Interrupted(BaseException):  # like KeyboardInterrupt: `except Exception` must not catch it
+class Interrupted(KeyboardInterrupt):  # no Exception: `except Exception` must not catch it
     """A signal ended a run. `exit_code` is 128 plus the signal's number, as in a shell; `folder` is
     where the state was saved, if it was."""
 

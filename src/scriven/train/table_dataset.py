@@ -191,7 +191,6 @@ def infer_task(
 
     Args:
         task_name: as set by the user; inferred from the columns if None.
-        columns: of the table.
         column_names: as set by the user, such as text=review,label=stars.
 
     Raises:
@@ -310,9 +309,6 @@ def read_rows(
     Args:
         mapping: the task's columns -> the table's.
         check: called with each row; raises BadValue if it cannot be used.
-
-    Raises:
-        InputError: a bad row.
     """
     rows, skipped, first = [], 0, ""
     for table_row in table:

@@ -6,9 +6,9 @@ from typing import Any
 
 from ..distributed import SINGLE_PROCESS, DistributedContext
 from ..runtime import Runtime
+from .autoconfig import TrainPlan
 from .datasets import TrainDataset
 from .request import UserComponents
-from .train_plan import TrainPlan
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,20 @@ class Run:
     runtime: Runtime
     components: UserComponents = field(default_factory=UserComponents)
     dist: DistributedContext = SINGLE_PROCESS
+
+    def describe(self, parameters: int, mode: str | None) -> str:
+        """What is trained, on what, and where, for a person; `mode`: ddp or fsdp."""
+        plan, tokenizer, data = self.plan, self.dataset.tokenizer, self.metadata["data"]
+        model, processes = plan.model, self.dist.world_size
+        size = f"{data['train_tokens']:,} + {data['validation_tokens']:,} tokens"
+        if "validation_rows" in data:
+            size = f"{data['rows']:,} + {data['validation_rows']:,} rows"
+        return (
+            f"{self.folder}: {plan.architecture}, {parameters:,} parameters ({model.layers} "
+            f"layers, width {model.d_model}, context {model.context_length}), {tokenizer.kind} "
+            f"tokenizer of {tokenizer.vocab_size:,}, {size}, {self.runtime.device} in "
+            f"{plan.settings.runtime.dtype}" + (f", {processes} processes ({mode})" if mode else "")
+        )
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import math
 import time
+from functools import cached_property
 from typing import Any
 
 from ..data.batch import Batch
@@ -48,17 +49,24 @@ class Trainer:
         self.train_step = TrainStep(self.parallel, self.optimizers, runtime, clip, recurrent)
         self.dataset.setup(self.task, run.plan.seed, self.batch_size, rows, self.device)
         self.checkpointer = Checkpointer(run, trackers, self.parallel, self.optimizers, recurrent)
-        full_task, tokenizer = self.checkpointer.full_task, self.dataset.tokenizer
-        self.engine = Engine(full_task, tokenizer, runtime, self.dataset.bos)
         self.score: Score | None = None  # of the last evaluation
-        self.eval_seconds, self.eval_bytes = 0.0, self.dataset.eval_bytes()
+        self.eval_seconds = 0.0
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Generates text with the gathered weights."""
+        full_task, dataset = self.checkpointer.full_task, self.dataset
+        return Engine(full_task, dataset.tokenizer, self.run.runtime, dataset.bos)
+
+    @cached_property
+    def eval_bytes(self) -> int:
+        """UTF-8 bytes of the validation targets."""
+        return self.dataset.eval_bytes()
 
     def fit(self) -> dict[str, Any]:
         """Trains until the budget is spent, early stopping ends the run, or a signal arrives; the
-        last state is saved in every case.
-
-        Returns:
-            The results, as in scriven.json; empty in all processes but rank 0.
+        last state is saved in every case. Returns the results, as in scriven.json; empty in all
+        processes but rank 0.
 
         Raises:
             Interrupted: a signal arrived; the state is saved.
@@ -109,23 +117,11 @@ class Trainer:
 
     def restore_or_init(self) -> TrainState:
         """The state of the newest checkpoint, or that of a new run."""
-        run, plan, model, tokenizer = self.run, self.plan, self.plan.model, self.dataset.tokenizer
         # 1. what is trained, on what, and where
-        self.trackers.on_start(run)
-        for warning in self.dataset.warnings():
-            self.trackers.on_message(warning)
+        self.trackers.on_start(self.run)
         parameters = sum(weight.numel() for weight in self.task.parameters())
-        mode, data = self.parallel.mode, run.metadata["data"]
-        size = f"{data['train_tokens']:,} + {data['validation_tokens']:,} tokens"
-        if "validation_rows" in data:
-            size = f"{data['rows']:,} + {data['validation_rows']:,} rows"
-        self.trackers.on_message(
-            f"{run.folder}: {plan.architecture}, {parameters:,} parameters ({model.layers} "
-            f"layers, width {model.d_model}, context {model.context_length}), {tokenizer.kind} "
-            f"tokenizer of {tokenizer.vocab_size:,}, {size}, {self.device} in "
-            f"{plan.settings.runtime.dtype}"
-            + (f", {self.dist.world_size} processes ({mode})" if mode else "")
-        )
+        for text in [*self.dataset.warnings(), self.run.describe(parameters, self.parallel.mode)]:
+            self.trackers.on_message(text)
         # 2. weights, optimizers, random numbers and progress
         state = self.checkpointer.restore()
         if state is None:
@@ -138,7 +134,7 @@ class Trainer:
             self.began -= state.seconds
             self.trackers.on_note(state, "resumed", f"going on from step {state.step}")
         # 3. when training ends
-        now, budget = self.read_clock(), plan.budget
+        now, budget = self.read_clock(), self.plan.budget
         if budget.unit == "seconds":
             # at least half of a wall-clock budget, however long the text took to prepare; the extra
             # time is saved with the run, which resumes with the same end
@@ -147,7 +143,7 @@ class Trainer:
             end, reserve = budget.amount + state.extra_seconds, min(3.0, 0.2 * budget.amount)
             self.horizon = TrainingHorizon(None, end, reserve)
         else:
-            self.horizon = TrainingHorizon(plan.steps, 0.0)
+            self.horizon = TrainingHorizon(self.plan.steps, 0.0)
         self.horizon.budget_fraction = state.budget_fraction
         # 4. the clocks of what happens every so many seconds
         self.window, self.total = RunningAverages(now), RunningAverages(now)
@@ -221,11 +217,11 @@ class Trainer:
         if metrics.applied:
             state.nonfinite_steps = 0
             return state
-        state.nonfinite_steps += 1
-        what, count = "gradient" if math.isfinite(metrics.loss) else "loss", state.nonfinite_steps
+        state.nonfinite_steps = count = state.nonfinite_steps + 1
+        what = "gradient" if math.isfinite(metrics.loss) else "loss"
         text = f"step {state.step}: the {what} is NaN or infinite; step skipped ({count} in a row)"
         self.trackers.on_note(state, text)
-        if state.nonfinite_steps < self.settings.train.max_nonfinite_steps:
+        if count < self.settings.train.max_nonfinite_steps:
             return state
         if state.rollbacks >= MAX_ROLLBACKS:
             raise ScrivenError(
@@ -364,10 +360,9 @@ class Trainer:
     def save_due(self, state: TrainState) -> bool:
         """Whether to save now; never a state that may be bad, as it would be the last good one."""
         train = self.settings.train
+        due = self.now - self.last_save_seconds >= train.save_seconds
         if train.save_interval:
             due = state.step % train.save_interval == 0
-        else:
-            due = self.now - self.last_save_seconds >= train.save_seconds
         return due and state.nonfinite_steps == 0
 
     def save_checkpoint(self, state: TrainState) -> None:

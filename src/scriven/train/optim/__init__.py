@@ -1,1 +1,0 @@
-"""Optimizers: one optimizer = one file, chosen with `--optim.optimizer NAME` or `./mine.py`."""

@@ -14,7 +14,6 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -84,11 +83,8 @@ def param_groups(task: nn.Module) -> ParamGroups:
 
 
 class OptimizerModule:
-    """An optimizer's file, with a default for what it leaves out.
-
-    Raises:
-        InputError: no such file. SettingError: the file lacks a required name.
-    """
+    """An optimizer's file, with a default for what it leaves out. Raises InputError where there is
+    no such file, SettingError where it lacks a required name."""
 
     def __init__(self, name: str) -> None:
         self.module: ModuleType = registry.module("scriven.train.optim", name, "optimizer")
@@ -98,16 +94,10 @@ class OptimizerModule:
                     f"--optim.optimizer={name}: the file has no {required}; copy "
                     "train/optim/sgd.py as a start"
                 )
-
-    @property
-    def state_per_param(self) -> int:
+        self.state_per_param = int(self.module.STATE_PER_PARAM)
         """Numbers the optimizer keeps per weight."""
-        return int(self.module.STATE_PER_PARAM)
-
-    @property
-    def orthogonalises_matrices(self) -> bool:
+        self.orthogonalises_matrices = bool(getattr(self.module, "ORTHOGONALISES_MATRICES", False))
         """Whether matrices go through Newton-Schulz: one momentum each, stepped at `muon_lr`."""
-        return bool(getattr(self.module, "ORTHOGONALISES_MATRICES", False))
 
     def default_lr(self, d_model: int, short_run: bool = False) -> float:
         """Peak learning rate; larger where there is time for few steps only."""
@@ -152,11 +142,9 @@ class Optimizers:
     """The optimizers of a task, which step together under one learning rate schedule.
 
     Args:
-        task: whose trainable weights are updated.
         settings: an open `lr` is the optimizer's default for the width of the task.
         user_optimizer: replaces the named optimizer of the settings.
-        precision: dtype of an optimizer's own matmuls.
-        dist: processes that divide Muon's work.
+        precision, dist: as in `ParamGroups`.
     """
 
     def __init__(
@@ -187,14 +175,15 @@ class Optimizers:
         self.frozen_rows: list[tuple[Tensor, int]] = []
 
     def freeze_rows(self, name: str, first: int) -> None:
-        """Trains only row `first` and the rows after it of the weight `name`.
-
-        The gradient of the rows before is zero, so that it adds nothing to the gradient norm;
-        neither weight decay nor momentum changes them.
-        """
+        """Trains only row `first` and the rows after it of the weight `name`. The gradient of the
+        rows before is zero, so that it adds nothing to the gradient norm."""
         weight = self.parameters[self.names.index(name)]
-        zero = partial(_zero_rows, first)
-        weight.register_post_accumulate_grad_hook(zero)  # type: ignore[no-untyped-call]
+
+        def zero_gradient(weight: Tensor) -> None:
+            if weight.grad is not None:
+                weight.grad[:first].zero_()
+
+        weight.register_post_accumulate_grad_hook(zero_gradient)  # type: ignore[no-untyped-call]
         self.frozen_rows.append((weight, first))
 
     def step(self, lr_multiplier: float) -> None:
@@ -237,39 +226,25 @@ class Optimizers:
         return tensors, numbers
 
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, float]) -> None:
-        """The inverse of `state`.
-
-        Raises:
-            DamagedError: the state belongs to another set of weights.
-        """
+        """The inverse of `state`. Raises DamagedError if it belongs to another set of weights."""
         for index, optimizer in enumerate(self.optimizers):
             # groups and learning rates are those of this run; the state alone is the checkpoint's
-            state_dict = optimizer.state_dict()
-            state_dict["state"] = {}
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            entries: dict[int, dict[str, Any]] = {}
+            value: Any
             for key, value in [*tensors.items(), *numbers.items()]:
                 place, parameter, entry = key.split(".", 2)
-                if int(place) == index:
-                    state_dict["state"].setdefault(int(parameter), {})[entry] = value
+                if int(place) != index:
+                    continue
+                number = int(parameter)
+                # whole tensors are sharded as the weights are over the processes
+                if isinstance(value, Tensor) and number < len(weights):
+                    value = shard_like(value, weights[number])
+                entries.setdefault(number, {})[entry] = value
             try:
-                _shard_state(optimizer, state_dict)
-                optimizer.load_state_dict(state_dict)
+                optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
             except (ValueError, KeyError) as error:
                 raise DamagedError(f"the optimizer's state does not fit: {error}") from error
-
-
-def _shard_state(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
-    """Shards the whole tensors of a saved state as the weights are sharded over the processes."""
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    for number, entries in state_dict["state"].items():
-        for name, value in entries.items():
-            if isinstance(value, Tensor) and number < len(weights):
-                entries[name] = shard_like(value, weights[number])
-
-
-def _zero_rows(first: int, weight: Tensor) -> None:
-    """Zeroes the gradient of the rows before `first`."""
-    if weight.grad is not None:
-        weight.grad[:first].zero_()
 
 
 def _user_optimizer(user: UserOptimizer, parameters: list[Tensor]) -> torch.optim.Optimizer:

@@ -4,7 +4,7 @@ A newcomer adds one file beside this one, or names a file of their own with
 `--train.trackers ./mine.py`. It holds a class `Tracker(BaseTracker)` that overrides what it needs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -88,10 +88,12 @@ class Trackers(BaseTracker):
 
     def __init__(self, trackers: Sequence[BaseTracker]) -> None:
         self.trackers = list(trackers)
-        # every event of the interface goes to each tracker, in order
+        # every event of the interface goes to each tracker that reports it, in order
         for event in vars(BaseTracker).keys() - vars(Trackers).keys():
             if event.startswith("on_") or event == "close":
-                setattr(self, event, partial(self._forward, event))
+                default = getattr(BaseTracker, event)
+                given = [each for each in self.trackers if getattr(type(each), event) != default]
+                setattr(self, event, partial(_call_all, [getattr(each, event) for each in given]))
 
     @property
     def wants_every_step(self) -> bool:
@@ -109,6 +111,7 @@ class Trackers(BaseTracker):
         for tracker in self.trackers:
             tracker.on_note(state, text, message or text)
 
-    def _forward(self, event: str, *arguments: Any) -> None:
-        for tracker in self.trackers:
-            getattr(tracker, event)(*arguments)
+
+def _call_all(methods: Sequence[Callable[..., None]], *arguments: Any) -> None:
+    for method in methods:
+        method(*arguments)
