@@ -2,13 +2,15 @@
 
     torchrun --nproc-per-node 2 worker.py JOBS.json
 
-Each job is the arguments of a `TrainRequest`, `double` for double precision, and `until`, a step
-before which the first process gets a signal to stop. What each process reads goes to
+Each job is the arguments of a `TrainRequest`, `double` for double precision, `until`, a step
+before which the first process gets a signal to stop, and `poison`, the rank and step of a gradient
+that becomes infinite. What each process reads goes to
 RUN-read-RANK.jsonl: the number of the first sample with the tokens of its rows.
 """
 
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -43,12 +45,27 @@ def listen(out: Path, until: int | None) -> None:
     Trainer.next_batch = heard  # type: ignore[method-assign]
 
 
+def poison(rank: int, step: int) -> None:
+    """Makes the gradient of one process at one step infinite."""
+    next_batch = Trainer.next_batch
+
+    def spoiled(trainer: Trainer, state: TrainState) -> Batch:
+        if rank == RANK and state.step + 1 == step:
+            weight = next(trainer.task.parameters())
+            handle = weight.register_hook(lambda gradient: handle.remove() or gradient * math.inf)
+        return next_batch(trainer, state)
+
+    Trainer.next_batch = spoiled  # type: ignore[method-assign]
+
+
 def main() -> None:
     usual = Trainer.next_batch
     for job in json.loads(Path(sys.argv[1]).read_text()):
         torch.set_default_dtype(torch.float64 if job.pop("double") else torch.float32)
         Trainer.next_batch = usual  # type: ignore[method-assign]
         listen(Path(job["out"]), job.pop("until", None))
+        if spoilt := job.pop("poison", None):
+            poison(*spoilt)
         arguments: dict[str, Any] = job
         source = arguments.pop("source")
         with contextlib.suppress(Interrupted):

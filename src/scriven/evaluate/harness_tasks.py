@@ -50,15 +50,13 @@ def go_offline() -> None:
 
 @contextmanager
 def sandbox() -> Iterator[None]:
-    """Renders the templates of tasks in Jinja's sandbox, which hides Python's internals."""
-    from jinja2 import BaseLoader, StrictUndefined
-    from jinja2.sandbox import SandboxedEnvironment
+    """Renders the templates of tasks in a sandbox, with a limit of time."""
     from lm_eval import utils
 
+    from .templates import LimitedEnvironment
+
     original = utils.env
-    utils.env = SandboxedEnvironment(
-        loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True
-    )
+    utils.env = LimitedEnvironment()
     utils.env.filters.update(original.filters)
     try:
         yield
