@@ -1,5 +1,6 @@
 """Parameters, FLOPs and memory of a run or a preset, counted on a model that takes no memory."""
 
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -77,7 +78,9 @@ def _find(target: str, arch: str | None) -> tuple[str, dict[str, object], dict[s
         size = SIZES[target]
         return arch or "llama", dict(vars(size)), {}
     shipped = Path(__file__).parent / "presets" / f"{target}.toml"
-    if target.endswith(".toml") or shipped.is_file():  # `gpt1` is a preset before an architecture
+    if target.endswith(".toml") or os.path.isfile(
+        shipped
+    ):  # `gpt1` is a preset before an architecture
         preset = read_named_preset(target)
         fields = config.sections({key: preset[key] for key in preset if "." in key})
         return arch or str(preset.get("arch", "llama")), fields.get("model", {}), {}

@@ -11,7 +11,8 @@ from .test_equal_losses import job, losses
 STEP = 7
 
 
-@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
 def test_all_processes_skip_the_step(words: Path, tmp_path: Path, rank: int) -> None:
     jobs = [job(words, tmp_path / f"llama-{mode}", "llama", mode, True) for mode in ("ddp", "fsdp")]
     for each in jobs:

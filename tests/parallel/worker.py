@@ -50,9 +50,16 @@ def poison(rank: int, step: int) -> None:
     next_batch = Trainer.next_batch
 
     def spoiled(trainer: Trainer, state: TrainState) -> Batch:
+        forward = trainer.parallel.forward
+
+        def spoil(*inputs: Any) -> Any:
+            output = forward(*inputs)
+            output.loss.register_hook(lambda gradient: gradient * math.inf)
+            trainer.parallel.forward = forward
+            return output
+
         if rank == RANK and state.step + 1 == step:
-            weight = next(trainer.task.parameters())
-            handle = weight.register_hook(lambda gradient: handle.remove() or gradient * math.inf)
+            trainer.parallel.forward = spoil
         return next_batch(trainer, state)
 
     Trainer.next_batch = spoiled  # type: ignore[method-assign]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from scriven.errors import ScrivenError
-from scriven.manifest import MANIFEST, build_manifest, read_listed, read_manifest
-from scriven.runs.metadata import read_metadata, write_metadata
+from scriven.manifest import MANIFEST, build_manifest, read_listed, read_manifest, signed_json
+from scriven.runs.metadata import NAME
 
 from .runs import command
 
@@ -86,16 +86,19 @@ def test_a_name_in_the_record_of_a_run(secret: Path, base: Path, tmp_path: Path)
         for field in ("architecture", "task"):
             run = secret / "runs" / f"{field}-{number}"
             shutil.copytree(base, run)
-            record = {k: v for k, v in read_metadata(run).items() if k != "format"}
-            write_metadata(run, {**record, field: name.replace("{}", SECRET)})
+            record = json.loads((run / NAME).read_text())
+            del record["format"], record["digest"]
+            record[field] = name.replace("{}", SECRET)
+            (run / NAME).write_bytes(signed_json(record))
             for verb in (
                 ["generate", str(run), "x"],
                 ["evaluate", str(run)],
                 ["inspect", str(run)],
             ):
                 code, _, err = command(*verb)
-                assert code == 2, (verb, field, name, err)
-                assert err.count("\n") == 1
+                # inspect may only show it
+                assert code == 2 or verb[0] == "inspect", (verb, field, name, err)
+                assert err.count("\n") == (code == 2)
             shutil.rmtree(run)
 
 

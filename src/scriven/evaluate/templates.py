@@ -40,9 +40,7 @@ class LimitedEnvironment(SandboxedEnvironment):  # type: ignore[misc]
     intercepted_binops = frozenset(["*", "**"])
 
     def __init__(self) -> None:
-        super().__init__(
-            loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True
-        )
+        super().__init__(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """As Jinja's own. Raises SecurityError where the result would be too large."""

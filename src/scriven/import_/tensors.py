@@ -5,6 +5,7 @@ anything as large as the model is allocated. Pickled files are only read by `san
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -76,9 +77,12 @@ def _weight_map(index: Path) -> dict[str, str]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise InputError(f"{printable(index)} has no weight_map: get the file again")
+    there = set(os.listdir(index.parent))
     for name in weight_map.values():
         if not isinstance(name, str) or Path(name).name != name or name in ("", "..", "."):
             raise InputError(f"{printable(index)} names a file outside the folder: not followed")
+        if name not in there:  # also a name that no file can have
+            raise DamagedError(f"{printable(index.parent / name[:100])} is missing")
     return weight_map
 
 

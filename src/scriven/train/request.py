@@ -2,6 +2,7 @@
 and what only Python can hand over.
 """
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -171,10 +172,12 @@ def read_named_preset(name: str) -> dict[str, object]:
     Raises:
         SettingError: neither exists; lists the built-in ones.
     """
-    folder = Path(__file__).parent.parent / "presets"
-    # a built-in preset has a plain name, so that `--preset ../x` reads no other file
-    path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
-    if not path.is_file() or (not name.endswith(".toml") and Path(name).name != name):
-        names = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
+    # a built-in preset is looked up, so that `--preset ../x` reads no other file
+    shipped = {
+        file.stem: file for file in (Path(__file__).parent.parent / "presets").glob("*.toml")
+    }
+    path = Path(name) if name.endswith(".toml") else shipped.get(name)
+    if path is None or not os.path.isfile(path):  # False for an impossible name
+        names = ", ".join(sorted(shipped))
         raise SettingError(f"preset {name!r} does not exist: use a .toml file or one of {names}")
     return config.read_preset(path)
