@@ -139,8 +139,10 @@ def test_the_check_above_notices_a_page_without_escaping(make_run, a_record, rea
 
 
 def test_templates_neither_switch_escaping_off_nor_leave_an_attribute_unquoted():
-    for name in (page_module.PAGE_TEMPLATE, page_module.SECTIONS_TEMPLATE):
-        source = files("scriven.report").joinpath(name).read_text("utf-8")
+    templates = [each for each in files("scriven.report").iterdir() if each.name.endswith(".jinja")]
+    assert len(templates) == 2
+    for template in templates:
+        source = template.read_text("utf-8")
         assert not re.search(r"\|\s*safe|autoescape|Markup", source)
         assert not re.search(r"=\s*\{\{", source), "an attribute without quotes"
     assert page_module.environment().autoescape is True

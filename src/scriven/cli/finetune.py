@@ -8,7 +8,7 @@ from ..errors import SettingError
 from ..format import table
 from .base import Json, Quiet, Run, Seed, Settings, UserArch, emit
 
-BEGAN = time.monotonic()  # A wall-clock budget counts from here
+BEGAN = time.monotonic()  # a wall-clock budget counts from here
 
 DEFAULTS = ("seed", "data", "runtime", "finetune")
 
