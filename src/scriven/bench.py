@@ -19,7 +19,7 @@ from .files import make_folder, write_file
 from .format import replace_control_characters
 from .report.compare import Comparison, compare
 from .runs.folder import RUNS
-from .runs.metadata import NAME, read_metadata
+from .runs.metadata import NAME, read_run_metadata
 from .settings import Settings
 from .train.request import TrainRequest, read_overrides
 from .train.run import start_or_resume
@@ -151,7 +151,7 @@ def _announce(runs: Sequence[BenchRun], amount: Budget, budget: str) -> str:
 
 
 def _is_finished(run: BenchRun) -> bool:
-    return (run.folder / NAME).exists() and read_metadata(run.folder)["results"] is not None
+    return (run.folder / NAME).exists() and read_run_metadata(run.folder)["results"] is not None
 
 
 def _train(sources: Sequence[str], run: BenchRun, common: Sequence[str], quiet: bool) -> None:
@@ -206,7 +206,7 @@ def _write_results(
     folder: Path, comparison: Comparison, runs: Sequence[BenchRun], budget: str
 ) -> None:
     """Writes results.md and results.json."""
-    metadata = read_metadata(runs[0].folder)
+    metadata = read_run_metadata(runs[0].folder)
     machine: Mapping[str, Any] = metadata["environment"]
     names = list(dict.fromkeys(Path(run.arch).stem for run in runs))
     seeds = len({run.seed for run in runs})

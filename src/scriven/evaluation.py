@@ -89,7 +89,7 @@ class TextEvaluator:
         ngram = self.metadata.get("baseline")
         # an n-gram model sees only one side of a masked token, so its loss is no baseline there
         if ngram and self.task.loss_unit != "hidden token":
-            scores |= {"ngram_loss": ngram["loss"], "ngram_order": ngram["order"]}
+            scores |= {"ngram_loss": ngram.get("loss"), "ngram_order": ngram.get("order")}
         return scores
 
     def _score(self, shard: TokenFile, size: int) -> dict[str, Any]:

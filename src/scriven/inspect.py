@@ -16,7 +16,7 @@ from .models.shared.cost import (
     training_bytes,
 )
 from .runs.folder import find_run
-from .runs.metadata import read_metadata
+from .runs.metadata import read_run_metadata
 from .train.request import read_named_preset
 from .train.scaling_laws import SIZES
 
@@ -87,7 +87,7 @@ def _find(target: str, arch: str | None) -> tuple[str, dict[str, object], dict[s
     if target in registry.names("scriven.models") or Path(target).suffix == ".py":
         return target, {}, {}
     try:
-        metadata = read_metadata(find_run(target))
+        metadata = read_run_metadata(find_run(target))
     except InputError as error:
         presets = sorted(file.stem for file in shipped.parent.glob("*.toml"))
         raise InputError(f"{error}; presets are {', '.join([*SIZES, *presets])}") from error

@@ -4,10 +4,18 @@ Nothing here imports torch: a command imports what it needs when it runs, so `--
 `DEFAULTS` of a command names what scriven.toml and SCRIVEN_* variables may set of it.
 """
 
+import inspect
 import os
 import sys
 
-from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter
+from cyclopts import (
+    App,
+    CycloptsError,
+    Group,
+    MissingArgumentError,
+    Parameter,
+    UnusedCliTokensError,
+)
 
 from .. import __version__, config, registry
 from ..errors import ResourceError, ScrivenError, SettingError
@@ -87,10 +95,8 @@ def run(arguments: list[str]) -> int:
         _execute(arguments)
     except ScrivenError as error:
         return _fail(error)
-    except MissingArgumentError as error:
-        return _fail(SettingError(_missing(error)))
     except CycloptsError as error:
-        return _fail(SettingError(str(error)))
+        return _fail(SettingError(_usage_error(error)))
     except BaseException as error:
         if _is_out_of_memory(error):
             text = "out of memory: lower --train.micro_batch_size, --model.context_length or --size"
@@ -148,12 +154,20 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError)
 
 
-def _missing(error: MissingArgumentError) -> str:
-    """`scriven generate` alone: names the missing argument as the help page writes it."""
-    if error.keyword is not None or error.argument is None:
-        return str(error)
+def _usage_error(error: CycloptsError) -> str:
+    """What is wrong with a command line, and the help page that says what is right."""
     verb = " ".join(error.command_chain or ())
-    return f"`{verb}` needs {error.argument.name.lstrip('-').upper()}: see `scriven {verb} --help`"
+    text = " ".join(str(error).split()).partition(" Available commands")[0].rstrip(".")
+    if isinstance(error, MissingArgumentError) and error.argument and error.keyword is None:
+        # an argument as the help page writes it, a flag as it is typed
+        name = error.argument.name
+        is_flag = error.argument.field_info.kind is inspect.Parameter.KEYWORD_ONLY
+        text = f"`{verb}` needs {name if is_flag else name.lstrip('-').upper()}"
+    elif isinstance(error, UnusedCliTokensError):
+        text = f"`{verb}` takes no {' '.join(error.unused_tokens or ())}"
+    elif verb:
+        text = text.replace(f'Command "{verb}" parameter ', "")
+    return text if "Did you mean" in text else f"{text}: see `scriven {verb} --help`"
 
 
 def _fail(error: ScrivenError) -> int:

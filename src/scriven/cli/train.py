@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from .. import config, registry
 from ..config import SECTIONS
+from ..format import decimal, percent
 from ..settings import Settings as AllSettings
 from .base import Json, Quiet, Seed, Settings, Size, emit, for_terminal
 
@@ -110,10 +111,13 @@ def _summary(results: dict[str, Any]) -> str:
     name = shlex.quote(run.removeprefix("runs/") if run.count("/") == 1 else run)
     prompts = {"hidden token": '"Your <mask> words"', "target token": '"A source"'}
     words = prompts.get(results.get("measure", ""), '"Your words"')
+    # of a run that was imported, or whose loss became NaN, they are not known
+    loss, bits = decimal(results.get("val_loss")), decimal(results.get("val_bits_per_byte"))
+    accuracy = percent(results.get("val_accuracy")).replace("\u00a0", "")
     return (
-        f"\n{for_terminal(results['sample'].strip())}\n\n"
-        f"validation loss {results['val_loss']:.3f} ({results['val_bits_per_byte']:.3f} bits per "
-        f"byte, accuracy {results['val_accuracy']:.1%}): {_verdict(results)}\n"
+        f"\n{for_terminal(results.get('sample', '').strip())}\n\n"
+        f"validation loss {loss} ({bits} bits per byte, accuracy {accuracy}): "
+        f"{_verdict(results)}\n"
         f"{_before(results)}"
         f"report    {run}/report.html\n"
         f"write     scriven generate {name} {words}"
@@ -139,10 +143,13 @@ def _verdict(results: dict[str, Any]) -> str:
     measure = results.get("measure", "next token")
     if measure not in ("next token", "target token"):
         return f"per {measure}, not comparable with losses per next token"
-    better = results["val_loss"] < results["ngram_loss"]
+    loss, ngram = results.get("val_loss"), results.get("ngram_loss")
+    if ngram is None:
+        return "with no n-gram baseline to compare"
+    better = loss is not None and loss < ngram
     return (
         f"{'better than' if better else 'not yet better than'} counting "
-        f"{results['ngram_order']}-grams ({results['ngram_loss']:.3f})"
+        f"{results.get('ngram_order') or 'n'}-grams ({decimal(ngram)})"
     )
 
 

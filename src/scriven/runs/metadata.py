@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, ScrivenError
+from .. import config
+from ..errors import DamagedError, InputError, ScrivenError, SettingError
 from ..files import printable, read_file, write_file
 from ..manifest import FORMAT, parse_signed_json, scriven_version, signed_json
+from ..settings import Settings
 
 NAME = "scriven.json"
 SIZE_LIMIT = 16 << 20
@@ -35,6 +37,49 @@ MAX_NUMBER = (1 << 31) - 1
 
 _PLAIN = re.compile(r"(?!.*\.py$|.*\.\.)\w[\w .-]{0,63}")
 """A name to look up: never a path, and never one that ends in .py, which would be run as code."""
+
+
+_NUMBER = int | float | None
+_FIGURES = ("val_loss?", "val_accuracy?", "val_bits_per_byte?", "ngram_loss?")
+SHAPE: dict[str, Any] = {
+    "name?": str,
+    "architecture": str,
+    "task": str,
+    "model": dict,
+    "settings": {
+        **{f"{name}?": dict for name in vars(Settings())},
+        "data": dict,
+        "optim": {"optimizer": str, "lr_schedule": str},
+        "train": dict,
+        "budget": {"unit": str, "amount": int | float},
+        "steps": int | None,
+        "seed": int,
+    },
+    "reasons": dict,
+    "command": str,
+    "environment": {"device": str, "dtype": {"float32", "bfloat16", "float16"}},
+    "data": {"fingerprint": str | None, "sources": [str], "bos?": int | None},
+    "tokenizer": {"kind": str, "vocab_size": int, "fingerprint": str},
+    "finetune?": {
+        "columns": dict,
+        "validation?": str | None,
+        "labels?": list | None,
+        "base": {"name": str, "run": str},
+    },
+    "own?": list,
+    "baseline?": (None, {"loss?": _NUMBER, "order?": int | None}),
+    "results": (
+        None,
+        {
+            "sample?": str,
+            "measure?": str,
+            "ngram_order?": int | None,
+            **dict.fromkeys(_FIGURES, _NUMBER),
+        },
+    ),
+}
+"""What a run's scriven.json holds: a type, a set of values, a dict or list of shapes, or a shape or
+None; a name with ? may be missing."""
 
 
 def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
@@ -78,6 +123,56 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     metadata = parse_signed_json(read_file(path, SIZE_LIMIT), printable(path))
     check_size(metadata)
     return metadata
+
+
+def read_run_metadata(folder: Path) -> dict[str, Any]:
+    """The same, with everything in it that a run needs, each of the type that it was written with.
+
+    Raises:
+        InputError, DamagedError: as `read_metadata`; something is missing or of another type.
+    """
+    metadata = read_metadata(folder)
+    try:
+        _check_shape(metadata, SHAPE, "")
+        for name, default in vars(Settings()).items():
+            given = metadata["settings"].get(name, {})
+            known = {key: value for key, value in given.items() if key in vars(default)}
+            config.replace(default, known, name)
+    except (_WrongShape, SettingError) as error:
+        raise DamagedError(
+            f"{printable(folder / NAME)} is damaged, {error}: restore it from a copy"
+        ) from error
+    return metadata
+
+
+def _check_shape(value: Any, shape: Any, name: str) -> None:
+    """Raises _WrongShape, with the name of the first value that is not of its shape."""
+    if isinstance(shape, tuple):
+        if value is None:
+            return
+        shape = shape[1]
+    if isinstance(shape, set):
+        fits = isinstance(value, str) and value in shape
+    else:
+        kind = type(shape) if isinstance(shape, (dict, list)) else shape
+        fits = isinstance(value, kind) and not isinstance(value, bool)
+    if not fits:
+        raise _WrongShape(f"{name} is {json.dumps(value)[:40]}")
+    if isinstance(shape, list):
+        for each in value:
+            _check_shape(each, shape[0], name)
+    if isinstance(shape, dict):
+        for key, inner in shape.items():
+            plain = key.rstrip("?")
+            where = f"{name}.{plain}" if name else plain
+            if plain in value:
+                _check_shape(value[plain], inner, where)
+            elif key == plain:
+                raise _WrongShape(f"{where} is missing")
+
+
+class _WrongShape(Exception):
+    """A value of scriven.json is missing or of another type."""
 
 
 def check_size(metadata: Mapping[str, Any]) -> None:

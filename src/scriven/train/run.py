@@ -17,7 +17,7 @@ from ..distributed import DistributedContext, distributed_errors, init_distribut
 from ..errors import BusyError, InputError, LostError, SettingError
 from ..runs.folder import create_run_dir, find_run, lock_run
 from ..runs.huggingface import rewrite_model_card
-from ..runs.metadata import check_size, read_metadata, write_metadata
+from ..runs.metadata import check_size, read_run_metadata, write_metadata
 from ..runtime import Runtime, choose_runtime
 from ..settings import Settings
 from .adapt import Adaptation
@@ -121,7 +121,7 @@ def _with_control(request: TrainRequest, fresh: TrainRequest, names: Sequence[st
     inside, command = str(finetuned.folder / CONTROL), request.command
     control = start_or_resume(replace(fresh, out=inside, began=None, resume_command=command))
     results = {**finetuned.results, "control": {name: control.results[name] for name in names}}
-    metadata = read_metadata(finetuned.folder) | {"results": results}
+    metadata = read_run_metadata(finetuned.folder) | {"results": results}
     write_metadata(finetuned.folder, metadata)
     rewrite_model_card(finetuned.folder, metadata)
     return TrainResult(finetuned.folder, results)
@@ -131,7 +131,7 @@ def _with_start(request: TrainRequest) -> TrainRequest:
     """A request to resume a run that went on from a model, with that model in it."""
     if request.resume is None or request.start is not None:
         return request
-    base = read_metadata(find_run(request.resume)).get("base")
+    base = read_run_metadata(find_run(request.resume)).get("base")
     return request if base is None else replace(request, start=base["run"])
 
 
@@ -180,7 +180,7 @@ class _Launch:
         """A run that exists: its results if it is finished, else the rest of its training."""
         request, source, dist = self.request, self.source, self.broadcast.dist
         # 1. is it the same run? only settings that change nothing may differ
-        metadata = read_metadata(folder)
+        metadata = read_run_metadata(folder)
         self._check_kind(folder, metadata)
         plan, changes = check_resume_config(metadata, self.overrides, folder)
         source.check_resumable(folder, metadata, plan)
@@ -230,7 +230,7 @@ class _Launch:
         if not message:
             raise SystemExit(2)  # rank 0 has said why
         folder = Path(message["folder"])
-        metadata = read_metadata(folder)
+        metadata = read_run_metadata(folder)
         if message["finished"]:
             return TrainResult(folder, {**metadata["results"], "run": str(folder)})
         # the plan is read, not made again: all processes have to train exactly the same
