@@ -134,8 +134,19 @@ def test_a_damaged_file_is_refused_in_one_line_or_not_needed(
 
 @pytest.mark.parametrize(
     "place",
-    ["architecture", "model", "settings.optim", "environment.dtype", "data", "data.sources"]
-    + ["tokenizer.fingerprint", "reasons", "baseline.loss", "results", "results.val_loss"],
+    [
+        "architecture",
+        "model",
+        "settings.optim",
+        "environment.dtype",
+        "data",
+        "data.sources",
+        "tokenizer.fingerprint",
+        "reasons",
+        "baseline.loss",
+        "results",
+        "results.val_loss",
+    ],
 )
 def test_a_record_of_another_shape_is_refused_in_one_line(
     runs: Path, place: str, try_command: Any
