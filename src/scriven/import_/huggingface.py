@@ -12,7 +12,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .. import config, registry
@@ -20,7 +19,7 @@ from ..errors import DamagedError, InputError, SettingError
 from ..files import printable, read_file
 from ..runs import metadata
 from ..runs.huggingface import from_hf_weights, to_hf_weights
-from ..runs.load import Loaded, build_task
+from ..runs.load import ChooseDtype, Loaded, always_float32, build_task
 from ..runtime import choose_runtime
 from ..settings import RuntimeSettings, Settings
 from ..tokenizers import Tokenizer, chat_template, load_tokenizer
@@ -62,24 +61,29 @@ class HFModel:
             return "chat"
         return "pairs" if task == "seq2seq" and self.tokenizer.mask is None else task
 
-    def load(self, dtype: torch.dtype = torch.float32) -> Loaded:
+    def load(
+        self,
+        dtype: ChooseDtype = always_float32,
+        model_changes: Mapping[str, object] | None = None,
+    ) -> Loaded:
         """The model with its weights, each converted on its own: there is never a second copy.
 
         Raises:
             ResourceError: too little memory. DamagedError, InputError: of the weights.
         """
         special, module = self.tokenizer.special_token_ids, self.module
-        check_memory(module, self.model_config, dtype)
+        model_config = config.replace(self.model_config, model_changes or {}, "model")
+        check_memory(module, model_config, dtype)
         # a masked model is pre-trained for gaps, a chat model was fine-tuned: the weights are alike
-        task = build_task(module, self.model_config, self.task, special, dtype=dtype)
+        task = build_task(module, model_config, self.task, special, dtype=dtype)
         ours = task.state_dict()
-        theirs = to_hf_weights(module, self.model_config, ours, self.task)
+        theirs = to_hf_weights(module, model_config, ours, self.task)
         # pieces of our matrices under other names, in the same memory; GPT-2's are transposed
         memory = {each.untyped_storage().data_ptr() for each in ours.values()}
         is_shared = all(each.untyped_storage().data_ptr() in memory for each in theirs.values())
         self.fill(theirs)
         if not is_shared:
-            task.load_state_dict(from_hf_weights(module, self.model_config, theirs, self.task))
+            task.load_state_dict(from_hf_weights(module, model_config, theirs, self.task))
         about = describe(self, sum(each.numel() for each in ours.values()))
         return Loaded(self.path, about, task.eval(), self.tokenizer, self.architecture, [])
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import DamagedError, InputError, ResourceError
 from ..files import printable, read_file
 from ..format import format_bytes
+from ..runs.load import ChooseDtype
 from ..runs.weights import load_tensors
 from ..runtime import available_memory
 
@@ -104,7 +105,7 @@ def refuse_pickle(path: Path) -> InputError:
     )
 
 
-def check_memory(module: ModuleType, model_config: Any, dtype: torch.dtype) -> None:
+def check_memory(module: ModuleType, model_config: Any, dtype: ChooseDtype) -> None:
     """Refuses a model that does not fit, before anything of its size is allocated.
 
     Raises:
@@ -114,7 +115,7 @@ def check_memory(module: ModuleType, model_config: Any, dtype: torch.dtype) -> N
         weights = sum(each.numel() for each in module.Model(model_config).parameters())
     if not getattr(model_config, "tie_embeddings", True):
         weights += model_config.vocab_size * model_config.d_model
-    size, available = dtype.itemsize * weights, available_memory()
+    size, available = dtype(weights).itemsize * weights, available_memory()
     if available is not None and size > available:
         raise ResourceError(
             f"this model needs {format_bytes(size)} of memory and {format_bytes(available)} are "

@@ -4,7 +4,7 @@ A run that trained LoRA adapters holds them alone, and says which model they bel
 place, relative to the run, and by the digest of its weights.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,13 @@ from torch import nn
 
 from .. import config, registry
 from ..errors import DamagedError, InputError
-from ..files import REPLACED, printable
+from ..files import REPLACED
 from ..nn.lora import merge_lora
 from ..tasks.base import BaseTask
 from ..tokenizers import Tokenizer, load_tokenizer
 from . import checkpoint
-from .folder import find_run
 from .huggingface import WEIGHTS, from_hf_weights
-from .metadata import NAME, read_run_metadata
+from .metadata import read_run_metadata
 from .peft import TENSORS, attach_adapter, load_merged, read_adapter
 from .weights import load_tensors, stored_digest
 
@@ -46,13 +45,27 @@ class Loaded:
     """Sentences for the user: a damaged file that was not used, an unfinished run."""
 
 
+ChooseDtype = Callable[[int], torch.dtype]
+"""The precision of a model's matrices, by the number of its parameters."""
+OpenBase = Callable[[Path, Mapping[str, Any]], Loaded]
+"""Opens the model that a run went on from, by its folder and the section `base` of its
+scriven.json."""
+
+
+def always_float32(parameters: int) -> torch.dtype:
+    """float32 for a model of any size."""
+    return torch.float32
+
+
 def load_run(
     folder: Path,
     architecture: str | None = None,
     *,
     model_changes: Mapping[str, object] | None = None,
+    dtype: ChooseDtype = always_float32,
+    open_base: OpenBase | None = None,
 ) -> Loaded:
-    """Rebuilds the model of a run folder, in float32, on the CPU, in evaluation mode.
+    """Rebuilds the model of a run folder, on the CPU, in evaluation mode.
 
     Where the best weights at the top of the folder are missing or damaged, the newest whole
     checkpoint is used, and `warnings` says so.
@@ -60,6 +73,8 @@ def load_run(
     Args:
         architecture: the user's own file, where the run was trained with one.
         model_changes: fields of the Config that change no weight, such as dropout.
+        dtype: of the matrices, by the number of parameters.
+        open_base: opens the base model of a run that holds adapters alone.
 
     Raises:
         DamagedError: no weights are whole. InputError: not a run folder, another tokenizer, a run
@@ -80,7 +95,7 @@ def load_run(
         )
     # 2. the model for its task, whose weights have no values yet
     ids, finetune = tokenizer.special_token_ids, metadata.get("finetune")
-    task = build_task(module, model, metadata["task"], ids, finetune)
+    task = build_task(module, model, metadata["task"], ids, finetune, dtype)
     task.sequence_length = (
         metadata["settings"]["train"].get("sequence_length") or task.sequence_length
     )
@@ -89,7 +104,10 @@ def load_run(
     try:
         weights: Mapping[str, torch.Tensor] = {}
         if is_adapter_run(folder, metadata):
-            _load_adapted(task, folder, metadata, architecture, warnings)
+            assert open_base is not None, "an adapter needs its base"
+            base = open_base(folder, metadata["base"])
+            warnings += base.warnings
+            _load_adapted(task, base, folder, metadata["task"])
         else:
             weights = _weights(folder, module, model, metadata["task"], warnings)
         if any(".lora." in name for name in weights):  # a checkpoint of a LoRA fine-tuning
@@ -112,7 +130,7 @@ def build_task(
     task: str,
     special: Mapping[str, int],
     task_config: Mapping[str, Any] | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: ChooseDtype = always_float32,
 ) -> BaseTask:
     """The model for its task. Its weights have memory and no values: load them next.
 
@@ -121,14 +139,15 @@ def build_task(
         task: a file of tasks/.
         special: the ids of the special tokens by name.
         task_config: the section "finetune" of scriven.json.
-        dtype: of the weights; tables of positions stay in float32.
+        dtype: of the matrices, by the number of parameters; all else stays in float32.
     """
     kind = registry.module("scriven.tasks", task)
     with _uninitialized():
         built: BaseTask = kind.Task(module.Model(model), special=special, task_config=task_config)
-    if dtype != torch.float32:
-        for weight in built.parameters():
-            weight.data = torch.empty(weight.shape, dtype=dtype)
+    kind_of_number = dtype(sum(weight.numel() for weight in built.parameters()))
+    for weight in built.parameters():
+        if weight.dim() > 1 and kind_of_number != torch.float32:
+            weight.data = torch.empty(weight.shape, dtype=kind_of_number)
     return built
 
 
@@ -136,25 +155,6 @@ def is_adapter_run(folder: Path, metadata: Mapping[str, Any]) -> bool:
     """Whether a run holds adapters for the weights of another model, and no weights of its own."""
     base = metadata.get("base") or {}
     return base.get("adapter") is True and not (folder / WEIGHTS).exists()
-
-
-def find_base(folder: Path, base: Mapping[str, Any]) -> Path:
-    """The folder of the model that a run went on from.
-
-    Args:
-        folder: of the run. base: the section `base` of its scriven.json.
-
-    Raises:
-        InputError: it is not there any more, or its weights have changed since.
-    """
-    beside = folder / str(base["folder"])  # runs are moved together
-    place = beside if (beside / NAME).exists() else find_run(str(base["run"]))
-    if model_digest(place) != base["digest"]:
-        raise InputError(
-            f"{printable(place)} has other weights than when {printable(folder)} was trained from "
-            "it: put the former ones back"
-        )
-    return place
 
 
 def model_digest(folder: Path) -> str:
@@ -183,21 +183,13 @@ def architecture_of(metadata: Mapping[str, Any], given: str | None) -> str:
     return given or name
 
 
-def _load_adapted(
-    task: BaseTask,
-    folder: Path,
-    metadata: Mapping[str, Any],
-    architecture: str | None,
-    warnings: list[str],
-) -> None:
+def _load_adapted(task: BaseTask, base: Loaded, folder: Path, kind: str) -> None:
     """The weights of the base model, with the adapters of this run added to them."""
-    base = load_run(find_base(folder, metadata["base"]), architecture)
-    warnings += base.warnings
     # the tensors themselves, so that there are never two copies
     task.backbone.load_state_dict(base.task.backbone.state_dict(), assign=True)
     task.head = base.task.head
+    module = registry.module("scriven.models", base.architecture)
     stored = read_adapter(_adapter_folder(folder))
-    module, kind = registry.module("scriven.models", base.architecture), metadata["task"]
     attach_adapter(task, stored, module, task.backbone.config, kind=kind)
     merge_lora(task)
 

@@ -6,19 +6,23 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from .. import config
 from ..data.pipeline import load_dataset
 from ..data.shards import TokenDataset
 from ..errors import InputError, ScrivenError, SettingError
+from ..import_.base import base_digest, base_name, open_base, open_recorded
 from ..runs.folder import find_run
-from ..runs.load import Loaded, find_base, load_run, model_digest
+from ..runs.load import Loaded
 from ..runtime import Runtime, choose_runtime
 from ..settings import MAX_SEED, DataSettings, Settings, TokenizerSettings, check_int
 from ..tasks.base import BaseTask
-from .adapt_plan import adaptation_defaults, plan_adaptation
+from .adapt_plan import ADAPTERS, ALL_WEIGHTS, plan_adaptation, trains_adapters
 from .autoconfig import DatasetStats, TrainPlan
 from .datasets import TextDataset
 from .pretrain import DEFAULT_BUDGET, Pretraining
@@ -38,6 +42,8 @@ class Adaptation(Pretraining):
     """The base model and the texts of a run, and the plan that follows from them."""
 
     base: Loaded | None = None
+    lora: bool | None = None
+    """Whether adapters are trained, once that is decided."""
     replayed: TokenDataset | None = None
     """The older text, in which the model must not get worse."""
 
@@ -67,7 +73,7 @@ class Adaptation(Pretraining):
             self.settings.runtime, (self.dist.local_rank, self.dist.local_world_size)
         )
         assert request.start is not None
-        base = self._open(find_run(request.start))
+        base = self._open(partial(open_base, request.start))
         self.corpus = self._read(self.settings, self.seed, self.task, self.say)
         self.replayed, fraction, notes = self._read_replay()
         self.notes = [*self.corpus.notes, *notes, *self._fit_notes()]
@@ -75,9 +81,9 @@ class Adaptation(Pretraining):
         folder = Path(request.out) if request.out is not None else self._default_folder()
         self.base_info = {
             "run": request.start,
-            "name": base.folder.name,
+            "name": base_name(request.start),
             "folder": os.path.relpath(base.folder.resolve(), folder.resolve()),
-            "digest": model_digest(base.folder),
+            "digest": base_digest(str(base.folder)),
             "merge": request.merge,
             "replay": None
             if self.replayed is None
@@ -94,8 +100,7 @@ class Adaptation(Pretraining):
         """The plan of a new run, from what `load` has read."""
         corpus, base = self.corpus, self.base
         assert corpus is not None and base is not None and self.base_info is not None
-        parameters = sum(weight.numel() for weight in base.task.parameters())
-        defaults = adaptation_defaults(parameters, self.runtime, self.overrides)
+        defaults = ADAPTERS if self.lora else ALL_WEIGHTS
         self.settings = self.overrides.apply(defaults)
         tokenizer = dataclasses.replace(TokenizerSettings(), kind=corpus.tokenizer.kind)
         pairs = TextDataset(corpus).info["rows"]
@@ -115,10 +120,11 @@ class Adaptation(Pretraining):
         Raises:
             InputError: says what is different.
         """
-        info = metadata["base"]
-        if self.base is None:  # `--resume RUN`, or the same command again
-            self._open(find_base(folder, info))
-        elif model_digest(self.base.folder) != info["digest"]:
+        info, self.lora = metadata["base"], plan.settings.finetune.weights == "lora"
+        if self.base is None:  # `--resume RUN`
+            self.runtime = choose_runtime(plan.settings.runtime)
+            self._open(partial(open_recorded, folder, info))
+        elif base_digest(str(self.base.folder)) != info["digest"]:
             raise InputError(f"{folder} was trained from another model: use --out NEW")
         super().check_resumable(folder, metadata, plan)
         if self.replayed is None:
@@ -137,7 +143,8 @@ class Adaptation(Pretraining):
         """The data of a run that rank 0 has started, in any other process."""
         assert self.request.start is not None or self.request.resume is not None
         self.base_info = info = metadata["base"]
-        self._open(find_run(info["run"]))
+        self.runtime, self.lora = choose_runtime(plan.settings.runtime), False
+        self._open(partial(open_base, info["run"]))
         self.replayed = self._replay_again(info["replay"])
         return super().follow(sources, metadata, plan)
 
@@ -171,11 +178,16 @@ class Adaptation(Pretraining):
         if overrides.sections.get("finetune", {}).get("weights") == "head":
             raise SettingError("--finetune.weights=head is for finetune: use full or lora")
 
-    def _open(self, folder: Path) -> Loaded:
-        """Loads the base model, and decides what it is trained for."""
+    def _open(self, opened: Callable[..., Loaded]) -> Loaded:
+        """Loads the base model, and decides what it is trained for.
+
+        Args:
+            opened: `open_base` of its name.
+        """
         changes = self.overrides.sections.get("model", {})
-        arch = self.overrides.arch
-        self.base = base = load_run(folder, arch, model_changes=changes)
+        self.base = base = opened(
+            arch=self.overrides.arch, dtype=self._stored_dtype, model_changes=changes
+        )
         self.architecture = base.architecture
         for warning in base.warnings:
             self.say(warning)
@@ -189,6 +201,12 @@ class Adaptation(Pretraining):
                 )
             self.task = "language"
         return base
+
+    def _stored_dtype(self, parameters: int) -> torch.dtype:
+        """Weights that stay frozen take the memory of their precision in matmuls."""
+        if self.lora is None:
+            self.lora = trains_adapters(parameters, self.runtime, self.overrides)
+        return self.runtime.dtype if self.lora else torch.float32
 
     def _read(
         self, settings: Settings, seed: int, task: str, say: Callable[[str], None]
@@ -287,7 +305,8 @@ class Adaptation(Pretraining):
 
     def _default_folder(self) -> Path:
         assert self.base is not None and self.corpus is not None
-        return Path("runs") / f"{self.base.folder.name}-{self.corpus.name}"
+        name = base_name(str(self.request.start))
+        return Path("runs") / f"{name}-{self.corpus.name}"
 
 
 def _parse_replay(text: str) -> tuple[str, float]:

@@ -22,7 +22,7 @@ from .scaling_laws import GPU_TOKENS, sequences_per_step, tokens_per_step
 from .schedule import Budget
 
 LORA_PARAMETERS = 50_000_000
-"""On a CPU, models of more parameters are adapted by LoRA."""
+"""On a CPU, models of more parameters get LoRA adapters."""
 
 SEQUENCE_LENGTH = 1024
 """Tokens of a row where the model reads longer ones."""
@@ -47,15 +47,15 @@ LORA_LR = 1e-3
 FULL_LR_FACTOR = 0.5
 
 
-def adaptation_defaults(parameters: int, runtime: Runtime, overrides: Overrides) -> Settings:
-    """What an adaptation starts from: adapters for a model that is large for this machine."""
+def trains_adapters(parameters: int, runtime: Runtime, overrides: Overrides) -> bool:
+    """Whether LoRA adapters are trained: as asked, or for a model too large for this machine."""
     asked = overrides.sections.get("finetune", {}).get("weights")
-    large = parameters > LORA_PARAMETERS
-    if runtime.device.type != "cpu":
-        free = available_memory(runtime.device)
-        large = free is not None and 16 * parameters > free / 2
-    lora = large if asked is None else asked == "lora"
-    return ADAPTERS if lora else ALL_WEIGHTS
+    if asked is not None:
+        return asked == "lora"
+    if runtime.device.type == "cpu":
+        return parameters > LORA_PARAMETERS
+    free = available_memory(runtime.device)
+    return free is not None and 16 * parameters > free / 2
 
 
 def plan_adaptation(
