@@ -113,28 +113,29 @@ CASES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     ),
     "scaled positions": (
         "qwen3",
-        lambda at: change(at, rope_parameters={"rope_theta": 1e4, "rope_type": "yarn"}),
-        "rope_type is 'yarn'",
+        lambda at: change(at, rope_parameters={"rope_theta": 1e4, "rope_type": "longrope"}),
+        "rope_type is 'longrope'",
     ),
     "positions scaled the old way": (
         "qwen3",
-        lambda at: change(at, rope_scaling={"type": "linear", "factor": 2.0}),
-        "type is 'linear'",
+        lambda at: change(at, rope_scaling={"type": "su", "factor": 2.0}),
+        "type is 'su'",
     ),
     "two bases": (
         "qwen3", lambda at: change(at, rope_theta=10000.0), "rope_theta is 10000.0, but",
     ),
-    "a sliding window": (
-        "qwen3", lambda at: change(at, use_sliding_window=True), "use_sliding_window is True",
+    "scaled without a factor": (
+        "qwen3",
+        lambda at: change(at, rope_parameters={"rope_theta": 1e4, "rope_type": "yarn"}),
+        "config.json has no factor",
     ),
     "layers of another type": (
         "qwen3",
-        lambda at: change(at, layer_types=["full_attention", "sliding_attention"]),
-        "layer_types has layers other than full_attention",
+        lambda at: change(at, layer_types=["full_attention", "chunked_attention"]),
+        "layer_types has other layers than one full_attention or sliding_attention",
     ),
-    "biases": ("qwen3", lambda at: change(at, attention_bias=True), "attention_bias is True"),
-    "two token types": (
-        "roberta", lambda at: change(at, type_vocab_size=2), "type_vocab_size is 2",
+    "biases without weights": (
+        "qwen3", lambda at: change(at, attention_bias=True), "the weights lack",
     ),
     "another padding": ("roberta", lambda at: change(at, pad_token_id=7), "it pads with 299"),
     "embeddings that are not scaled": (

@@ -10,6 +10,7 @@ import torch
 
 from scriven.errors import DamagedError
 from scriven.models import gpt1, gpt2, gpt3, roberta
+from scriven.models.shared import bert_hf
 from scriven.nn.embeddings import SinusoidalPositions
 
 CASES = [
@@ -90,7 +91,8 @@ def test_a_token_type_of_theirs_is_added_to_the_positions() -> None:
 def test_weights_without_positions_are_refused() -> None:
     task = parity.make(roberta, {}, torch.float32)
     stored = roberta.Model.to_hf_weights(task.backbone.config, task.state_dict())
-    for name in (roberta.POSITIONS, roberta.TYPES):
+    names = bert_hf.NAMES[bert_hf.ROBERTA]
+    for name in (names.positions, names.types):
         less = {other: stored[other] for other in stored if other != name}
         with pytest.raises(DamagedError, match=name):
             roberta.Model.from_hf_weights(task.backbone.config, less)

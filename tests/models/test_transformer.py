@@ -296,7 +296,9 @@ def test_foreign_names_there_and_back_are_bit_equal(changes: dict[str, Any]) -> 
     theirs = rename_to_hf(
         ours, transformer.Model.HF_WEIGHT_MAP, layers, transformer.Model.fused_sizes(model)
     )
-    back = rename_from_hf(theirs, transformer.Model.HF_WEIGHT_MAP, layers)
+    back = rename_from_hf(
+        theirs, transformer.Model.HF_WEIGHT_MAP, layers, transformer.Model.fused_sizes(model)
+    )
     assert back.keys() == ours.keys()
     assert all(torch.equal(back[name], ours[name]) for name in ours)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import SettingError
@@ -22,6 +23,7 @@ from ..nn.cache import EMPTY, Cache, KVCache, LayerCache
 from ..nn.embeddings import Embedding
 from ..nn.lora import TARGETS
 from ..nn.mask import forward_context
+from .shared.hf_config import HFClass, read_hf_config, write_hf_config
 from .shared.weight_map import FusedSizes, WeightName, rename_from_hf, rename_to_hf
 
 Groups = TypeVar("Groups")
@@ -144,10 +146,10 @@ class Architecture(nn.Module):
     """Linear layers that become `PackedLinear` or `Int8Linear` for inference."""
 
     # The same model in transformers; without one, the defaults stay.
-    HF_CLASSES: ClassVar[tuple[str, ...]] = ()
-    """Classes of transformers whose config.json `from_hf_config` reads."""
+    HF_CLASSES: ClassVar[tuple[HFClass, ...]] = ()
+    """Classes of transformers: their config.json and ours."""
     HF_WEIGHT_MAP: ClassVar[tuple[WeightName, ...]] = ()
-    """Parameter names here and there."""
+    """Parameter names here and there, where they are the same in all classes."""
 
     def __init__(
         self, config: BaseConfig, embed: Embedding, blocks: Sequence[nn.Module], norm: nn.Module
@@ -186,6 +188,13 @@ class Architecture(nn.Module):
             cache.length += tokens.size(1)
         # 3. the last norm; the task's head or the tied embedding makes logits of it
         return self.norm(x)  # type: ignore[no-any-return]
+
+    def logits(self, hidden: Tensor, head: nn.Module | None) -> Tensor:
+        """Hidden states (B, T, C) -> logits (B, T, V), by a task's head, or by the embedding table
+        it is tied to."""
+        if head is None:
+            return F.linear(hidden, self.embed.token.weight)
+        return head(hidden)  # type: ignore[no-any-return]
 
     @property
     def max_position(self) -> int | None:
@@ -232,7 +241,7 @@ class Architecture(nn.Module):
     @classmethod
     def to_hf_config(cls, config: Any) -> dict[str, Any] | None:
         """The config.json of the same model in transformers; None where there is none."""
-        return None
+        return write_hf_config(cls.HF_CLASSES, config)
 
     @classmethod
     def from_hf_config(cls, hf_config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -240,9 +249,14 @@ class Architecture(nn.Module):
         another architecture's. The inverse of `to_hf_config`.
 
         Raises:
-            SettingError: names the field that this architecture cannot express.
+            SettingError: names a field that is wrong, or that this architecture cannot express.
         """
-        return None
+        return read_hf_config(cls.HF_CLASSES, hf_config)
+
+    @classmethod
+    def hf_weight_map(cls, config: Any) -> tuple[WeightName, ...]:
+        """`HF_WEIGHT_MAP` of the class that this Config is saved as."""
+        return cls.HF_WEIGHT_MAP
 
     @classmethod
     def fused_sizes(cls, config: Any) -> FusedSizes:
@@ -252,8 +266,8 @@ class Architecture(nn.Module):
     @classmethod
     def to_hf_weights(cls, config: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Our weights as transformers stores them; overridden where the table does not suffice."""
-        depth = config.deepest_stack
-        return rename_to_hf(weights, cls.HF_WEIGHT_MAP, depth, cls.fused_sizes(config))
+        table, sizes = cls.hf_weight_map(config), cls.fused_sizes(config)
+        return rename_to_hf(weights, table, config.deepest_stack, sizes)
 
     @classmethod
     def from_hf_weights(cls, config: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -262,7 +276,8 @@ class Architecture(nn.Module):
         Raises:
             DamagedError: weights that are missing or that this architecture does not have.
         """
-        return rename_from_hf(weights, cls.HF_WEIGHT_MAP, config.deepest_stack)
+        table, sizes = cls.hf_weight_map(config), cls.fused_sizes(config)
+        return rename_from_hf(weights, table, config.deepest_stack, sizes)
 
     # What it costs (shared/cost.py), where weights and attention layers do not tell all.
 

@@ -12,8 +12,8 @@ from ..nn.block import post_norm
 from ..nn.embeddings import Embedding, LearnedPositions
 from ..nn.init import init_weights, normal, ones, zeros
 from .base import Architecture, TransformerConfig
-from .gpt2 import BLOCK_WEIGHT_MAP, block, from_hf_sizes
-from .shared.hf_config import HFConfig, is_model, require
+from .gpt2 import BLOCK_WEIGHT_MAP, SIZES, block
+from .shared.hf_config import HFClass, Row
 from .shared.weight_map import WeightName
 
 
@@ -25,11 +25,23 @@ class Config(TransformerConfig):
     """Hidden size of the feed-forward layer; auto: 4 d_model, the only one that can be exported."""
 
 
+def _same_size(config: Any) -> dict[str, Any] | None:
+    return {} if config.ff_size == 4 * config.d_model else None
+
+
 class Model(Architecture):
     """A GPT-shaped decoder; the paper's GELU is the tanh form, as in its own code."""
 
     config: Config
-    HF_CLASSES = ("OpenAIGPTLMHeadModel",)
+    HF_CLASSES = (
+        HFClass(
+            "OpenAIGPTLMHeadModel",
+            "openai-gpt",
+            # the class has no field for the feed-forward size
+            (*SIZES, Row(("d_ff",), lambda *_: {"d_ff": None}, _same_size)),
+            theirs={"afn": "gelu"},  # the tanh form, under this name
+        ),
+    )
     HF_WEIGHT_MAP = (
         WeightName("backbone.embed.token.weight", "transformer.tokens_embed.weight"),
         WeightName("backbone.embed.position.weight", "transformer.positions_embed.weight"),
@@ -46,32 +58,3 @@ class Model(Architecture):
     def init_weights(self) -> None:
         """0.02 everywhere (section 4.1): the norms after the sums keep the scale."""
         init_weights(self, [("norm.weight", ones), ("bias", zeros), ("weight", normal(0.02))])
-
-    @classmethod
-    def to_hf_config(cls, config: Config) -> dict[str, Any] | None:
-        """None for a feed-forward size that the class of transformers cannot have."""
-        if config.d_ff not in (None, 4 * config.d_model):
-            return None
-        return {
-            "architectures": ["OpenAIGPTLMHeadModel"],
-            "model_type": "openai-gpt",
-            "vocab_size": config.vocab_size,
-            "n_positions": config.context_length,
-            "n_ctx": config.context_length,
-            "n_embd": config.d_model,
-            "n_layer": config.layers,
-            "n_head": config.heads,
-            "afn": "gelu",  # the tanh form, under this name
-            "layer_norm_epsilon": config.norm_eps,
-            "embd_pdrop": config.dropout,
-            "attn_pdrop": config.dropout,
-            "resid_pdrop": config.dropout,
-            "tie_word_embeddings": config.tie_embeddings,
-        }
-
-    @classmethod
-    def from_hf_config(cls, hf_config: HFConfig) -> dict[str, Any] | None:
-        if not is_model(hf_config, "OpenAIGPTLMHeadModel", "openai-gpt"):
-            return None
-        require(hf_config, afn=("gelu",))
-        return from_hf_sizes(hf_config)

@@ -18,7 +18,7 @@ from ..nn.mask import AttentionMask
 from ..nn.mlp import MLP, Activation, gelu_tanh
 from ..nn.norm import LayerNorm
 from .base import Architecture, BaseConfig, TransformerConfig
-from .shared.hf_config import HFConfig, boolean, integer, is_model, number, require
+from .shared.hf_config import HFClass, Row, boolean, integer, number, optional_integer, row
 from .shared.weight_map import WeightName
 
 
@@ -62,18 +62,47 @@ def init_rules(config: BaseConfig) -> list[tuple[str, Rule]]:
     ]
 
 
-def from_hf_sizes(hf_config: HFConfig) -> dict[str, Any]:
-    """The fields that GPT-1 and GPT-2 have under the same names in transformers."""
-    return {
-        "vocab_size": integer(hf_config, "vocab_size"),
-        "context_length": integer(hf_config, "n_positions", "n_ctx"),
-        "layers": integer(hf_config, "n_layer"),
-        "heads": integer(hf_config, "n_head"),
-        "d_model": integer(hf_config, "n_embd"),
-        "dropout": number(hf_config, "resid_pdrop", default=0.1),
-        "tie_embeddings": boolean(hf_config, "tie_word_embeddings", True),
-        "norm_eps": number(hf_config, "layer_norm_epsilon", default=1e-5),
-    }
+def _dropouts(config: Any) -> dict[str, Any]:
+    return dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), config.dropout)
+
+
+SIZES = (
+    row("vocab_size", "vocab_size"),
+    Row(
+        ("context_length",),
+        lambda hf, _: {"context_length": integer(hf, "n_positions", "n_ctx")},
+        # early releases read the second name
+        lambda config: dict.fromkeys(("n_positions", "n_ctx"), config.context_length),
+    ),
+    row("d_model", "n_embd"),
+    row("layers", "n_layer"),
+    row("heads", "n_head"),
+    row("norm_eps", "layer_norm_epsilon", number, 1e-5),
+    row("tie_embeddings", "tie_word_embeddings", boolean, True),
+    Row(
+        ("dropout",),
+        lambda hf, _: {"dropout": number(hf, "resid_pdrop", default=0.1)},
+        _dropouts,
+    ),
+)
+"""What GPT-1 and GPT-2 have under the same names in transformers."""
+
+HF_CLASS = HFClass(
+    "GPT2LMHeadModel",
+    "gpt2",
+    (
+        *SIZES,
+        row("d_ff", "n_inner", optional_integer),
+        # the class keeps a table of positions whatever is in it
+        Row(("positions",), lambda *_: {}, lambda _: {}),
+    ),
+    theirs={
+        "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "add_cross_attention": False,
+    },
+)
 
 
 def sinusoidal(config: Config) -> SinusoidalPositions:
@@ -106,7 +135,7 @@ class Model(Architecture):
     """A GPT-2-shaped decoder."""
 
     config: Config
-    HF_CLASSES = ("GPT2LMHeadModel",)
+    HF_CLASSES = (HF_CLASS,)
     HF_WEIGHT_MAP = (
         WeightName("backbone.embed.token.weight", "transformer.wte.weight"),
         WeightName("backbone.embed.position.weight", POSITIONS),
@@ -144,38 +173,3 @@ class Model(Architecture):
         if config.positions == "sinusoidal":
             weights = {name: weights[name] for name in weights if name != POSITIONS}
         return super().from_hf_weights(config, weights)
-
-    @classmethod
-    def to_hf_config(cls, config: TransformerConfig) -> dict[str, Any]:
-        return {
-            "architectures": ["GPT2LMHeadModel"],
-            "model_type": "gpt2",
-            "vocab_size": config.vocab_size,
-            "n_positions": config.context_length,
-            "n_ctx": config.context_length,
-            "n_embd": config.d_model,
-            "n_layer": config.layers,
-            "n_head": config.heads,
-            "n_inner": config.d_ff,
-            "activation_function": "gelu_new",
-            "layer_norm_epsilon": config.norm_eps,
-            "scale_attn_weights": True,
-            "embd_pdrop": config.dropout,
-            "attn_pdrop": config.dropout,
-            "resid_pdrop": config.dropout,
-            "tie_word_embeddings": config.tie_embeddings,
-        }
-
-    @classmethod
-    def from_hf_config(cls, hf_config: HFConfig) -> dict[str, Any] | None:
-        if not is_model(hf_config, "GPT2LMHeadModel", "gpt2"):
-            return None
-        require(
-            hf_config,
-            activation_function=("gelu_new", "gelu_pytorch_tanh"),
-            scale_attn_weights=(True,),
-            scale_attn_by_inverse_layer_idx=(False,),
-            add_cross_attention=(False,),
-        )
-        d_ff = None if hf_config.get("n_inner") is None else integer(hf_config, "n_inner")
-        return {**from_hf_sizes(hf_config), "d_ff": d_ff}

@@ -4,7 +4,7 @@ Dense, it is a GPT-2, and loads in Hugging Face as GPT2LMHeadModel; with a band 
 counterpart there.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..nn.embeddings import Embedding, LearnedPositions
@@ -13,6 +13,7 @@ from ..nn.mask import AttentionMask
 from ..nn.norm import LayerNorm
 from . import gpt2
 from .base import Architecture, TransformerConfig
+from .shared.hf_config import Row, write_hf_config
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Model(Architecture):
     @classmethod
     def to_hf_config(cls, config: Config) -> dict[str, Any] | None:
         """A GPT-2's; None where a layer is banded."""
-        if config.band is not None and config.layers > 1:
-            return None
-        return gpt2.Model.to_hf_config(config)
+        banded = config.band is not None and config.layers > 1
+        hidden = Row(("window",), lambda *_: {}, lambda _: None if banded else {})
+        dense = replace(gpt2.HF_CLASS, rows=(*gpt2.HF_CLASS.rows, hidden))
+        return write_hf_config([dense], config)

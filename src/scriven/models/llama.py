@@ -1,25 +1,35 @@
 """The default: Llama's block (Touvron et al. 2023) with Qwen3's query/key norm.
 
-RMSNorm before each sublayer, rotary positions, grouped key/value heads, SwiGLU, no biases. With
-`qk_norm` it is Qwen3ForCausalLM to Hugging Face, vLLM and llama.cpp, without it LlamaForCausalLM.
+RMSNorm before each sublayer, rotary positions, grouped key/value heads, a gated feed-forward layer,
+no biases. The fields of Config also make its descendants: Llama 2 and 3, SmolLM, Qwen 2 and 3,
+Mistral, Phi-3, OLMo 2 and Gemma; shared/llama_hf.py says which class of transformers each is.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Literal
 
-import torch.nn.functional as F
+import torch
+from torch import Tensor, nn
 
 from ..errors import SettingError
 from ..nn.attention import Attention
-from ..nn.block import Block, pre_norm
+from ..nn.block import Block, NormPair, Residual, output_norm, pre_norm, sandwich_norm
 from ..nn.embeddings import Embedding, RotaryEmbedding
-from ..nn.init import init_weights, normal, ones, zeros
+from ..nn.init import init_weights, normal, zeros
 from ..nn.mask import AttentionMask
-from ..nn.mlp import GatedMLP
+from ..nn.mlp import ACTIVATIONS, GatedMLP
 from ..nn.norm import RMSNorm
+from ..nn.rope_scaling import RopeScaling
 from .base import Architecture, TransformerConfig
-from .shared.hf_config import HFConfig, boolean, integer, is_model, number, require, rope_theta
+from .shared import layer_types
+from .shared.llama_hf import CLASSES, weight_map
 from .shared.weight_map import FusedSizes, WeightName
+
+KINDS = ("full", "sliding", "nope")
+"""Kinds of layers in `layer_types`."""
+RESIDUALS: dict[str, Residual] = {"pre": pre_norm, "output": output_norm, "both": sandwich_norm}
+"""By `norm_position`."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +43,47 @@ class Config(TransformerConfig):
     head_dim: int | None = None
     """Dimension of each head; auto: d_model / heads."""
     d_ff: int | None = None
-    """Hidden size of the SwiGLU layer; auto: 8/3 d_model, rounded up to a multiple of 32."""
+    """Hidden size of the gated layer; auto: 8/3 d_model, rounded up to a multiple of 32."""
+    activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "silu"
+    """Activation function of the gate; silu is SwiGLU."""
     dropout: float = 0.0
     """Dropout probability of sublayer outputs."""
-    qk_norm: bool = True
-    """Normalize queries and keys with RMSNorm (Qwen3)."""
+    qk_norm: bool | Literal["all"] = True
+    """Normalize queries and keys with RMSNorm: each head (Qwen3), or all together (OLMo 2)."""
     rope_theta: float = 10000.0
     """Base of the rotary frequencies (RoPE)."""
+    rope_scaling: str | None = None
+    """Scaling of RoPE beyond the context of pre-training: linear, dynamic, llama3 or yarn with its
+    numbers, such as linear:factor=2."""
+    rope_fraction: float = 1.0
+    """Part of each head that is rotated."""
+    window: int | None = None
+    """Attention window of sliding layers, in tokens."""
+    layer_types: str = "full"
+    """Kinds of layers, separated by commas and repeated: full, sliding (attends to the last
+    `window` tokens) or nope (no position encoding)."""
+    sliding_rope_theta: float | None = None
+    """Base of the rotary frequencies of sliding layers (Gemma 3); auto: as of the others."""
+    attention_bias: bool | Literal["qkv"] = False
+    """Biases in attention: everywhere, or of queries, keys and values alone (Qwen 2)."""
+    mlp_bias: bool = False
+    """Biases in the feed-forward layer."""
+    norm_position: Literal["pre", "output", "both"] = "pre"
+    """Norm before each sublayer, on its output (OLMo 2), or both (Gemma 2)."""
+    norm_offset: bool = False
+    """Store the weights of norms as differences from 1 (Gemma)."""
     norm_eps: float = 1e-6
     """Epsilon of the normalization layers."""
+    attention_softcap: float | None = None
+    """Largest absolute attention score, reached smoothly (Gemma 2); none: no limit."""
+    logit_softcap: float | None = None
+    """Largest absolute logit, reached smoothly (Gemma 2); none: no limit."""
+    query_pre_attn_scalar: int | None = None
+    """Attention scores are divided by its root (Gemma); auto: head_dim."""
+    scale_embeddings: bool = False
+    """Multiply token vectors by sqrt(d_model) (Gemma)."""
+    hf_class: str | None = None
+    """Class of transformers that the model is saved as; auto: the first that can express it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,39 +91,105 @@ class Config(TransformerConfig):
             raise SettingError(
                 f"--model.kv_heads={self.kv_heads} must divide --model.heads={self.heads}"
             )
-        if self.head_size % 2:
+        if self.rotated % 2 or not 0 < self.rotated <= self.head_size:
+            part = "" if self.rope_fraction == 1 else " or --model.rope_fraction"
             raise SettingError(
-                f"rotary positions need heads of even size, not {self.head_size}: "
-                "change --model.d_model, --model.heads or --model.head_dim"
+                f"rotary positions need heads of even size, not {self.rotated}: "
+                f"change --model.d_model, --model.heads or --model.head_dim{part}"
             )
+        if "sliding" in self.kinds and self.window is None:
+            raise SettingError(f"--model.layer_types={self.layer_types} needs --model.window")
+        if self.rope_scaling is not None:
+            RopeScaling.parse(self.rope_scaling)
+        known = [each.name for each in CLASSES]
+        if self.hf_class not in (None, *known):
+            raise SettingError(f"--model.hf_class={self.hf_class}: known are {', '.join(known)}")
 
     @property
     def ff_size(self) -> int:
         return self.d_ff or -(-8 * self.d_model // 3 // 32) * 32
 
+    @property
+    def score_size(self) -> int:
+        """Attention scores are divided by the root of it."""
+        return self.query_pre_attn_scalar or self.head_size
 
-def block(config: Config) -> Block:
+    @property
+    def rotated(self) -> int:
+        """Dimensions of each head that are rotated."""
+        return int(self.head_size * self.rope_fraction)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kind of each layer."""
+        return layer_types.expand(self.layer_types, self.layers, KINDS)
+
+
+class Rotations:
+    """The position encodings of a model; layers of the same kind share one, and its tables."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def of(self, kind: str) -> RotaryEmbedding | None:
+        """That of a kind of layer."""
+        if kind == "nope":
+            return None
+        local = kind == "sliding" and self.config.sliding_rope_theta is not None
+        return self._local if local else self._global
+
+    @cached_property
+    def _global(self) -> RotaryEmbedding:
+        config = self.config
+        scaling = None if config.rope_scaling is None else RopeScaling.parse(config.rope_scaling)
+        return RotaryEmbedding(
+            config.head_size, config.context_length, config.rope_theta, config.rotated, scaling
+        )
+
+    @cached_property
+    def _local(self) -> RotaryEmbedding:
+        config = self.config
+        assert config.sliding_rope_theta is not None
+        return RotaryEmbedding(
+            config.head_size, config.context_length, config.sliding_rope_theta, config.rotated
+        )
+
+
+def norm(config: Config, size: int | None = None) -> RMSNorm:
+    """RMSNorm over `size` numbers, `d_model` by default."""
+    return RMSNorm(size or config.d_model, config.norm_eps, float(config.norm_offset))
+
+
+def block(config: Config, kind: str, rotations: Rotations) -> Block:
     """One layer."""
-    eps, head_size = config.norm_eps, config.head_size
+    heads, kv_heads, size = config.heads, config.kv_heads or config.heads, config.head_size
+    hides = kind == "sliding" and (config.window or 0) < config.context_length
+    normed = size if config.qk_norm != "all" else None
     attention = Attention(
         config.d_model,
-        config.heads,
-        kv_heads=config.kv_heads,
-        head_dim=head_size,
-        bias=False,
-        mask=AttentionMask(causal=True),
-        position=RotaryEmbedding(head_size, config.context_length, config.rope_theta),
-        query_norm=RMSNorm(head_size, eps) if config.qk_norm else None,
-        key_norm=RMSNorm(head_size, eps) if config.qk_norm else None,
+        heads,
+        kv_heads=kv_heads,
+        head_dim=size,
+        bias=bool(config.attention_bias),
+        out_bias=config.attention_bias is True,
+        mask=AttentionMask(causal=True, window=config.window if hides else None),
+        position=rotations.of(kind),
+        query_norm=norm(config, normed or heads * size) if config.qk_norm else None,
+        key_norm=norm(config, normed or kv_heads * size) if config.qk_norm else None,
+        scale=None if config.score_size == size else config.score_size**-0.5,
+        softcap=config.attention_softcap,
         dropout=config.dropout,
     )
     # SwiGLU: silu(x G) * x U
-    mlp = GatedMLP(config.d_model, config.ff_size, F.silu, dropout=config.dropout)
-    norms = RMSNorm(config.d_model, eps), RMSNorm(config.d_model, eps)
-    return Block(pre_norm, attention, norms[0], mlp, norms[1])
+    activation = ACTIVATIONS[config.activation]
+    mlp = GatedMLP(config.d_model, config.ff_size, activation, config.dropout, config.mlp_bias)
 
+    def sublayer_norm() -> nn.Module:
+        both = config.norm_position == "both"
+        return NormPair(norm(config), norm(config)) if both else norm(config)
 
-OURS, HF = "backbone.blocks.{n}.", "model.layers.{n}."
+    residual = RESIDUALS[config.norm_position]
+    return Block(residual, attention, sublayer_norm(), mlp, sublayer_norm())
 
 
 class Model(Architecture):
@@ -90,38 +198,22 @@ class Model(Architecture):
     config: Config
     position_kind = "rotary"
     grows_context = True
-    HF_CLASSES = ("Qwen3ForCausalLM", "LlamaForCausalLM")
-    HF_WEIGHT_MAP = (
-        WeightName("backbone.embed.token.weight", "model.embed_tokens.weight"),
-        WeightName(f"{OURS}attention_norm.weight", f"{HF}input_layernorm.weight"),
-        WeightName(
-            f"{OURS}attention.qkv.weight",
-            tuple(f"{HF}self_attn.{part}_proj.weight" for part in "qkv"),
-            parts="qkv",
-        ),
-        WeightName(f"{OURS}attention.query_norm.weight", f"{HF}self_attn.q_norm.weight"),
-        WeightName(f"{OURS}attention.key_norm.weight", f"{HF}self_attn.k_norm.weight"),
-        WeightName(f"{OURS}attention.out.weight", f"{HF}self_attn.o_proj.weight"),
-        WeightName(f"{OURS}mlp_norm.weight", f"{HF}post_attention_layernorm.weight"),
-        WeightName(
-            f"{OURS}mlp.gate_up.weight",
-            (f"{HF}mlp.gate_proj.weight", f"{HF}mlp.up_proj.weight"),
-            parts="gate_up",
-        ),
-        WeightName(f"{OURS}mlp.down.weight", f"{HF}mlp.down_proj.weight"),
-        WeightName("backbone.norm.weight", "model.norm.weight"),
-        WeightName("head.weight", "lm_head.weight"),
-    )
+    HF_CLASSES = CLASSES
 
     def __init__(self, config: Config) -> None:
-        embed = Embedding(config.vocab_size, config.d_model)
-        blocks = [block(config) for _ in range(config.layers)]
-        super().__init__(config, embed, blocks, RMSNorm(config.d_model, config.norm_eps))
+        scale = config.d_model**0.5 if config.scale_embeddings else 1.0
+        embed = Embedding(config.vocab_size, config.d_model, scale=scale)
+        rotations = Rotations(config)
+        blocks = [block(config, kind, rotations) for kind in config.kinds]
+        super().__init__(config, embed, blocks, norm(config))
 
     def init_weights(self) -> None:
         """Output projections start at zero, so every block starts as the identity."""
         table = [
-            ("norm.weight", ones),
+            ("norm.weight", self._as_one),
+            ("before.weight", self._as_one),
+            ("after.weight", self._as_one),
+            ("bias", zeros),
             ("out.weight", zeros),
             ("down.weight", zeros),
             ("token.weight", normal(0.02)),
@@ -129,74 +221,25 @@ class Model(Architecture):
         ]
         init_weights(self, table)
 
+    def _as_one(self, weight: Tensor) -> object:
+        return nn.init.constant_(weight, 1.0 - self.config.norm_offset)
+
+    def logits(self, hidden: Tensor, head: nn.Module | None) -> Tensor:
+        logits, cap = super().logits(hidden, head), self.config.logit_softcap
+        if cap is None:
+            return logits
+        # bfloat16 would round differences between likely tokens away
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return (wide / cap).tanh() * cap
+
+    @classmethod
+    def hf_weight_map(cls, config: Config) -> tuple[WeightName, ...]:
+        fused = (cls.to_hf_config(config) or {}).get("model_type") == "phi3"
+        return weight_map(config.norm_position, fused=fused)
+
     @classmethod
     def fused_sizes(cls, config: Config) -> FusedSizes:
         # rows of the fused matrices, in the order of the weight map
         queries = config.heads * config.head_size
         keys = (config.kv_heads or config.heads) * config.head_size
         return {"qkv": [queries, keys, keys], "gate_up": [config.ff_size] * 2}
-
-    @classmethod
-    def to_hf_config(cls, config: Config) -> dict[str, Any]:
-        """Old and new names of a field where readers differ."""
-        return {
-            "architectures": ["Qwen3ForCausalLM" if config.qk_norm else "LlamaForCausalLM"],
-            "model_type": "qwen3" if config.qk_norm else "llama",
-            "vocab_size": config.vocab_size,
-            "hidden_size": config.d_model,
-            "intermediate_size": config.ff_size,
-            "num_hidden_layers": config.layers,
-            "num_attention_heads": config.heads,
-            "num_key_value_heads": config.kv_heads or config.heads,
-            "head_dim": config.head_size,
-            "hidden_act": "silu",
-            "rms_norm_eps": config.norm_eps,
-            "max_position_embeddings": config.context_length,
-            "attention_bias": False,
-            "attention_dropout": 0.0,
-            "mlp_bias": False,
-            "use_sliding_window": False,
-            "tie_word_embeddings": config.tie_embeddings,
-            "rope_theta": config.rope_theta,
-            "rope_parameters": {"rope_theta": config.rope_theta, "rope_type": "default"},
-        }
-
-    @classmethod
-    def from_hf_config(cls, hf_config: HFConfig) -> dict[str, Any] | None:
-        # 1. which of the two classes, and nothing that this file cannot express
-        qwen = is_model(hf_config, "Qwen3ForCausalLM", "qwen3")
-        if not qwen and not is_model(hf_config, "LlamaForCausalLM", "llama"):
-            return None
-        require(
-            hf_config,
-            hidden_act=("silu",),
-            attention_bias=(False,),
-            mlp_bias=(False,),
-            use_sliding_window=(False,),
-        )
-        layers = integer(hf_config, "num_hidden_layers")
-        if hf_config.get("layer_types") not in (None, ["full_attention"] * layers):
-            raise SettingError(
-                "config.json: layer_types has layers other than full_attention, which this "
-                "architecture does not have here"
-            )
-        heads, d_model = (
-            integer(hf_config, "num_attention_heads"),
-            integer(hf_config, "hidden_size"),
-        )
-        head_dim = 128 if qwen else d_model // max(1, heads)
-        return {
-            "vocab_size": integer(hf_config, "vocab_size"),
-            "context_length": integer(hf_config, "max_position_embeddings"),
-            "layers": layers,
-            "heads": heads,
-            "kv_heads": integer(hf_config, "num_key_value_heads", default=heads),
-            "d_model": d_model,
-            "head_dim": integer(hf_config, "head_dim", default=head_dim),
-            "d_ff": integer(hf_config, "intermediate_size"),
-            "dropout": 0.0,
-            "qk_norm": qwen,
-            "tie_embeddings": boolean(hf_config, "tie_word_embeddings", False),
-            "rope_theta": rope_theta(hf_config),
-            "norm_eps": number(hf_config, "rms_norm_eps", default=1e-6),
-        }

@@ -4,11 +4,11 @@ Norm after each residual sum, sinusoidal positions, ReLU, and one matrix that re
 target and writes the target. Loads in Hugging Face as MarianMTModel.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import SettingError
@@ -18,10 +18,20 @@ from ..nn.cache import EMPTY, Cache, CrossCache
 from ..nn.embeddings import Embedding, SinusoidalPositions
 from ..nn.init import init_weights, normal, ones, zeros
 from ..nn.mask import AttentionMask, forward_context
-from ..nn.mlp import MLP
+from ..nn.mlp import ACTIVATIONS, MLP
 from ..nn.norm import LayerNorm
 from .base import Architecture, TransformerConfig
-from .shared.hf_config import HFConfig, boolean, integer, is_model, number, require
+from .shared.hf_config import (
+    Fields,
+    HFClass,
+    HFConfig,
+    Row,
+    activation_row,
+    integer,
+    number,
+    require,
+    row,
+)
 from .shared.weight_map import FusedSizes, WeightName
 
 
@@ -37,7 +47,7 @@ class Config(TransformerConfig):
     """Number of decoder blocks."""
     encoder_layers: int | None = None
     """Number of encoder blocks; auto: as many as the decoder has."""
-    activation: Literal["relu", "gelu"] = "relu"
+    activation: Literal["relu", "gelu", "gelu_tanh", "silu"] = "relu"
     """Activation function of the feed-forward layer."""
     norm: Literal["post", "pre"] = "post"
     """post-norm, after each residual sum (the paper), or pre-norm, with a final norm."""
@@ -76,12 +86,11 @@ def block(config: Config, *, decoder: bool) -> Block:
     def layer_norm() -> LayerNorm:
         return LayerNorm(config.d_model, config.norm_eps)
 
-    activation = F.relu if config.activation == "relu" else F.gelu
     return Block(
         post_norm if config.norm == "post" else pre_norm,
         attention(causal=decoder),
         layer_norm(),
-        MLP(config.d_model, config.ff_size, activation, dropout=config.dropout),
+        MLP(config.d_model, config.ff_size, ACTIVATIONS[config.activation], dropout=config.dropout),
         layer_norm(),
         attention(causal=False) if decoder else None,
         layer_norm() if decoder else None,
@@ -127,6 +136,57 @@ def _stack(ours: str, hf: str) -> list[WeightName]:
     ]
 
 
+def _both(ours: str, theirs: str, kind: Callable[..., Any] = integer, value: str = "") -> Row:
+    """A field of ours that encoder and decoder have apart there."""
+    names = [f"{side}_{theirs}" for side in ("decoder", "encoder")]
+
+    def read(hf_config: HFConfig, known: Fields) -> Fields:
+        size = kind(hf_config, names[0])
+        require(hf_config, **{names[1]: (size,)})
+        return {ours: size}
+
+    return Row((ours,), read, lambda config: dict.fromkeys(names, getattr(config, value or ours)))
+
+
+def _read_vocabulary(hf_config: HFConfig, known: Fields) -> Fields:
+    size = integer(hf_config, "vocab_size")
+    require(hf_config, decoder_vocab_size=(size,))
+    return {"vocab_size": size}
+
+
+HF_CLASS = HFClass(
+    "MarianMTModel",
+    "marian",
+    (
+        Row(
+            ("vocab_size",),
+            _read_vocabulary,
+            lambda config: dict.fromkeys(("vocab_size", "decoder_vocab_size"), config.vocab_size),
+        ),
+        row("context_length", "max_position_embeddings", default=1024),
+        row("d_model", "d_model"),
+        row("layers", "decoder_layers"),
+        row("encoder_layers", "encoder_layers", value="depth_of_encoder"),
+        _both("heads", "attention_heads"),
+        _both("d_ff", "ffn_dim", value="ff_size"),
+        activation_row("activation_function", "gelu"),
+        row("dropout", "dropout", number, 0.1),
+    ),
+    ours={"tie_embeddings": True, "norm": "post", "norm_eps": 1e-5},
+    theirs={
+        "is_encoder_decoder": True,
+        "normalize_before": False,
+        "normalize_embedding": False,
+        "add_final_layer_norm": False,
+        "static_position_embeddings": True,
+        "scale_embedding": True,
+        "share_encoder_decoder_embeddings": True,
+        "tie_word_embeddings": True,
+    },
+    written={"attention_dropout": 0.0, "activation_dropout": 0.0, "forced_eos_token_id": None},
+    silent={"scale_embedding": False},
+)
+
 OURS, HF = "backbone.blocks.{n}", "model.decoder.layers.{n}"
 
 
@@ -137,7 +197,7 @@ class Model(Architecture):
     pretraining_task = "seq2seq"
     position_kind = "sinusoidal"
     config: Config
-    HF_CLASSES = ("MarianMTModel",)
+    HF_CLASSES = (HF_CLASS,)
     HF_WEIGHT_MAP = (
         WeightName("backbone.embed.token.weight", "model.shared.weight"),
         *_stack("backbone.encoder.blocks.{n}", "model.encoder.layers.{n}"),
@@ -227,69 +287,6 @@ class Model(Architecture):
     @classmethod
     def fused_sizes(cls, config: Config) -> FusedSizes:
         return {"qkv": [config.d_model] * 3}
-
-    @classmethod
-    def to_hf_config(cls, config: Config) -> dict[str, Any] | None:
-        """None for what Marian does not have: pre-norm, an untied head, another norm_eps."""
-        if config.norm == "pre" or not config.tie_embeddings or config.norm_eps != 1e-5:
-            return None
-        return {
-            "architectures": ["MarianMTModel"],
-            "model_type": "marian",
-            "is_encoder_decoder": True,
-            "vocab_size": config.vocab_size,
-            "decoder_vocab_size": config.vocab_size,
-            "max_position_embeddings": config.context_length,
-            "d_model": config.d_model,
-            "encoder_layers": config.depth_of_encoder,
-            "decoder_layers": config.layers,
-            "encoder_attention_heads": config.heads,
-            "decoder_attention_heads": config.heads,
-            "encoder_ffn_dim": config.ff_size,
-            "decoder_ffn_dim": config.ff_size,
-            "activation_function": config.activation,
-            "normalize_before": False,
-            "static_position_embeddings": True,
-            "scale_embedding": True,
-            "share_encoder_decoder_embeddings": True,
-            "dropout": config.dropout,
-            "attention_dropout": 0.0,
-            "activation_dropout": 0.0,
-            "forced_eos_token_id": None,
-            "tie_word_embeddings": True,
-        }
-
-    @classmethod
-    def from_hf_config(cls, hf_config: HFConfig) -> dict[str, Any] | None:
-        if not is_model(hf_config, "MarianMTModel", "marian"):
-            return None
-        heads = integer(hf_config, "decoder_attention_heads")
-        d_ff = integer(hf_config, "decoder_ffn_dim")
-        require(
-            {"scale_embedding": False, **hf_config},  # as its class has it where the file is silent
-            encoder_attention_heads=(heads,),
-            encoder_ffn_dim=(d_ff,),
-            activation_function=("relu", "gelu"),
-            scale_embedding=(True,),
-            share_encoder_decoder_embeddings=(True,),
-            decoder_vocab_size=(integer(hf_config, "vocab_size"),),
-            normalize_before=(False,),
-            normalize_embedding=(False,),
-            add_final_layer_norm=(False,),
-            tie_word_embeddings=(True,),
-        )
-        return {
-            "vocab_size": integer(hf_config, "vocab_size"),
-            "context_length": integer(hf_config, "max_position_embeddings", default=1024),
-            "layers": integer(hf_config, "decoder_layers"),
-            "encoder_layers": integer(hf_config, "encoder_layers"),
-            "heads": heads,
-            "d_model": integer(hf_config, "d_model"),
-            "d_ff": d_ff,
-            "activation": hf_config.get("activation_function", "gelu"),
-            "dropout": number(hf_config, "dropout", default=0.1),
-            "tie_embeddings": boolean(hf_config, "tie_word_embeddings", True),
-        }
 
 
 def _positions_of(encoded: Tensor, source_positions: Tensor | None) -> Tensor:

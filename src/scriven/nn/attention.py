@@ -45,13 +45,25 @@ class Attention(nn.Module):
         kv_heads: int | None = None,
         head_dim: int | None = None,
         bias: bool = True,
+        out_bias: bool | None = None,
         mask: AttentionMask,
         position: PositionEncoding | None = None,
         query_norm: RMSNorm | None = None,
         key_norm: RMSNorm | None = None,
+        scale: float | None = None,
+        softcap: float | None = None,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
     ) -> None:
+        """Self-attention, or cross-attention.
+
+        Args:
+            bias: of queries, keys and values; out_bias: of the output, as `bias` by default.
+            query_norm, key_norm: over each head (D), or over all heads together (H D and K D).
+            scale: factor of the scores; None: 1 / sqrt(D).
+            softcap: largest absolute score, reached smoothly: softcap * tanh(score / softcap)
+                (Gemma 2, 2024, section 2).
+        """
         super().__init__()
         self.heads, self.kv_heads = heads, kv_heads or heads
         self.head_dim = head_dim or d_model // heads
@@ -59,12 +71,12 @@ class Attention(nn.Module):
         kv_size = self.kv_heads * self.head_dim
         # (H D + 2 K D, C): the rows of all queries, then all keys, then all values
         self.qkv: nn.Linear | PackedLinear = nn.Linear(d_model, self.q_size + 2 * kv_size, bias)
-        self.out = nn.Linear(self.q_size, d_model, bias)
+        self.out = nn.Linear(self.q_size, d_model, bias if out_bias is None else out_bias)
         self.query_norm, self.key_norm = query_norm, key_norm
         self.position = position or PositionEncoding()
-        self.mask = mask
+        self.mask, self.scale, self.softcap = mask, scale, softcap
         self.dropout, self.attention_dropout = dropout, attention_dropout
-        self.frozen_norm_weights: Tensor | None = None
+        self.frozen_norm_factors: Tensor | None = None
         self.kv_dtype: torch.dtype | None = None
         """Data type that queries, keys and values are cast to; None: that of the projection."""
 
@@ -111,7 +123,9 @@ class Attention(nn.Module):
             mask = bias if mask is None else mask + bias
         # 3. softmax(Q K^T / sqrt(D) + mask) V, the heads side by side again, and out
         p = self.attention_dropout if self.training else 0.0
-        y = scaled_dot_product_attention(q, k, v, causal=causal, mask=mask, dropout=p)
+        y = scaled_dot_product_attention(
+            q, k, v, causal=causal, mask=mask, dropout=p, scale=self.scale, softcap=self.softcap
+        )
         y = self.out(y.transpose(1, 2).flatten(2))  # (B, H, T, D) -> (B, T, H D) -> (B, T, C)
         return apply_dropout(y, self.dropout) if self.training and self.dropout else y
 
@@ -126,25 +140,39 @@ class Attention(nn.Module):
         qk, v = torch.split(heads, [sum(qk_heads), self.kv_heads], 2)
         # values are neither normed nor rotated
         if self.query_norm is not None:
-            qk = self.query_norm(qk, self._norm_weights())
+            qk = self._norm_heads(qk)
         qk = self.position.rotate(qk.transpose(1, 2), context.positions, context.memo)
         q, k = torch.split(qk, qk_heads, 1)  # (B, H, T, D), (B, K, T, D)
         return q, k, v.transpose(1, 2)
 
-    def _norm_weights(self) -> Tensor:
+    def _norm_heads(self, qk: Tensor) -> Tensor:
+        """(B, T, H + K, D), normed: in one operation where each head is normed by itself."""
+        assert self.query_norm is not None and self.key_norm is not None
+        if self.norms_each_head:
+            normed: Tensor = self.query_norm(qk, self._norm_factors())
+            return normed
+        q, k = torch.split(qk.flatten(2), [self.q_size, self.kv_heads * self.head_dim], -1)
+        return torch.cat((self.query_norm(q), self.key_norm(k)), -1).view_as(qk)
+
+    @property
+    def norms_each_head(self) -> bool:
+        """Whether queries and keys have norms over each head, not over all heads together."""
+        return self.query_norm is not None and self.query_norm.weight.numel() == self.head_dim
+
+    def _norm_factors(self) -> Tensor:
         """(H + K, D): what the norms of queries and keys multiply each head by."""
         assert self.query_norm is not None and self.key_norm is not None
-        if self.frozen_norm_weights is not None:
-            return self.frozen_norm_weights
-        queries = self.query_norm.weight.expand(self.heads, -1)
-        return torch.cat((queries, self.key_norm.weight.expand(self.kv_heads, -1)))
+        if self.frozen_norm_factors is not None:
+            return self.frozen_norm_factors
+        queries = self.query_norm.factor.expand(self.heads, -1)
+        return torch.cat((queries, self.key_norm.factor.expand(self.kv_heads, -1)))
 
     def prepare_for_inference(self) -> None:
         """Precomputes what depends only on weights, which must not change any more."""
         if isinstance(self.qkv, PackedLinear):
             self.kv_dtype = decode_kv_dtype()
-        if self.query_norm is not None:
-            self.frozen_norm_weights = self._norm_weights().detach()
+        if self.norms_each_head:
+            self.frozen_norm_factors = self._norm_factors().detach()
 
     def _project_kv(self, source: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S, C) -> keys and values (B, K, S, D)."""
@@ -179,6 +207,8 @@ def scaled_dot_product_attention(
     causal: bool = False,
     mask: Tensor | None = None,
     dropout: float = 0.0,
+    scale: float | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """softmax(q k^T / sqrt(D) + mask) v, section 3.2.1: the only place that picks a kernel.
 
@@ -189,6 +219,8 @@ def scaled_dot_product_attention(
             and what masks keys (`additive_mask`). A query without any allowed key gets the mean of
             the values, never NaN.
         dropout: fraction of attention weights dropped.
+        scale: factor of the scores instead of 1 / sqrt(D).
+        softcap: largest absolute score, before the mask; no fused kernel has it.
 
     Returns:
         (B, H, T, D)
@@ -196,16 +228,21 @@ def scaled_dot_product_attention(
     # where the fused CPU kernel is slow: training in bfloat16, or with dropout
     slow = q.dtype == torch.bfloat16 or dropout > 0
     length, grouped = k.size(2), q.size(1) != k.size(1)
+    if softcap is not None:
+        return naive_attention(
+            q, k, v, causal=causal, mask=mask, dropout=dropout, scale=scale, softcap=softcap
+        )
     if slow and q.device.type == "cpu" and torch.is_grad_enabled():
         simple = causal and mask is None and not dropout and not torch.compiler.is_compiling()
         if simple and length in BLOCK_CAUSAL_LENGTHS:
             k, v = _repeat_kv(q, k, v) if grouped else (k, v)
-            return block_causal_attention(q, k, v)
+            return block_causal_attention(q, k, v, scale)
         if length <= NAIVE_MAX_LENGTH:
-            return naive_attention(q, k, v, causal=causal, mask=mask, dropout=dropout)
+            return naive_attention(q, k, v, causal=causal, mask=mask, dropout=dropout, scale=scale)
     return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped
-    )
+        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale,
+        enable_gqa=grouped,
+    )  # fmt: skip
 
 
 def naive_attention(
@@ -216,11 +253,15 @@ def naive_attention(
     causal: bool = False,
     mask: Tensor | None = None,
     dropout: float = 0.0,
+    scale: float | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """The same by batched matmuls: the formula itself, and fast for short contexts."""
     k, v = _repeat_kv(q, k, v) if q.size(1) != k.size(1) else (k, v)
     # scaled before the matmul: T D multiplications instead of T S
-    scores = (q * q.size(-1) ** -0.5) @ k.mT  # (B, H, T, S)
+    scores = (q * (q.size(-1) ** -0.5 if scale is None else scale)) @ k.mT  # (B, H, T, S)
+    if softcap is not None:
+        scores = (scores / softcap).tanh() * softcap
     if causal:
         assert mask is None, "the causal mask is a part of a mask that is given"
         seen = torch.ones(scores.shape[2:], dtype=torch.bool, device=q.device).tril()  # (T, T)

@@ -29,11 +29,31 @@ def post_norm(x: Tensor, norm: Sublayer, sublayer: Sublayer) -> Tensor:
     return norm(x + sublayer(x))
 
 
+def output_norm(x: Tensor, norm: Sublayer, sublayer: Sublayer) -> Tensor:
+    """x + norm(sublayer(x)): what is added to the residual stream is normalised (OLMo 2, 2025,
+    section 3.1)."""
+    return x + norm(sublayer(x)).to(x.dtype)
+
+
+class NormPair(nn.Module):
+    """The two norms of `sandwich_norm`."""
+
+    def __init__(self, before: nn.Module, after: nn.Module) -> None:
+        super().__init__()
+        self.before, self.after = before, after
+
+
+def sandwich_norm(x: Tensor, norm: Sublayer, sublayer: Sublayer) -> Tensor:
+    """x + after(sublayer(before(x))), with a `NormPair` (Gemma 2, 2024, section 2)."""
+    assert isinstance(norm, NormPair)
+    return x + norm.after(sublayer(norm.before(x))).to(x.dtype)  # type: ignore[no-any-return]
+
+
 class Block(nn.Module):
     """Attention, optionally cross-attention, and a feed-forward layer, each with its residual.
 
     Args:
-        residual: `pre_norm` or `post_norm`.
+        residual: `pre_norm`, `post_norm`, `output_norm` or `sandwich_norm`.
         attention, mlp: the sublayers; attention_norm, mlp_norm: their norms.
         cross, cross_norm: attention to the output of an encoder (encoder-decoder models).
     """
@@ -85,3 +105,20 @@ class Block(nn.Module):
             )
         # 3. feed-forward
         return self.residual(x, self.mlp_norm, self.mlp)
+
+
+class ParallelBlock(Block):
+    """Attention and feed-forward layer read the same input: x + attention(norm(x)) + mlp(norm(x)),
+    each with its own norm (GPT-NeoX, Black et al. 2022, section 2.1.2)."""
+
+    def forward(
+        self,
+        x: Tensor,
+        context: ForwardContext,
+        cache: LayerCache = EMPTY,
+        source: Tensor | None = None,
+        source_positions: Tensor | None = None,
+    ) -> Tensor:
+        """(B, T, C) -> (B, T, C), without cross-attention."""
+        y = self.attention(self.attention_norm(x), context, cache.self_attn)
+        return x + (y + self.mlp(self.mlp_norm(x))).to(x.dtype)  # type: ignore[no-any-return]

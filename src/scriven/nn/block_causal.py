@@ -18,16 +18,18 @@ BLOCK = 128
 """Queries per block; smaller ones skip more and have more operations."""
 
 
-def block_causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def block_causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
     """softmax(q k^T / sqrt(D)) v where query i attends to keys 0..i.
 
     Args:
         q, k, v: (B, H, T, D) each.
+        scale: factor of the scores instead of 1 / sqrt(D).
 
     Returns:
         (B, H, T, D)
     """
-    rows = (each.flatten(0, 1) for each in (q * q.size(-1) ** -0.5, k, v))  # (B H, T, D)
+    scaled = q * (q.size(-1) ** -0.5 if scale is None else scale)
+    rows = (each.flatten(0, 1) for each in (scaled, k, v))  # (B H, T, D)
     return cast(Tensor, _BlockCausal.apply(*rows)).view(q.shape)  # type: ignore[no-untyped-call]
 
 

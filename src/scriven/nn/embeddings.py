@@ -14,7 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from .dropout import dropout as apply_dropout
+from .rope_scaling import RopeScaling, rope_periods
 
+MAX_TABLE_LENGTH = 16_384
+"""Positions up to which sines are computed in advance; for a longer context at every call."""
 Memo = dict[Any, Any]
 """What the layers of one forward pass share (`ForwardContext.memo`)."""
 
@@ -75,47 +78,77 @@ class PositionEncoding(nn.Module):
 class RotaryEmbedding(PositionEncoding):
     """Rotary position embedding, half-split layout (RoFormer, Su et al. 2021, section 3.2.2).
 
-    Dimension i rotates together with i + D/2, as in Hugging Face's Llama, so weights need no
-    permutation on export.
+    Dimension i rotates together with i + R/2, as in Hugging Face's Llama, so weights need no
+    permutation on export. Layers with the same rotation share one module, and its tables.
+
+    Args:
+        head_dim: D.
+        context_length: positions of the tables.
+        base: of the periods (`rope_theta`).
+        rotated: R, the first dimensions of a head that are rotated; all by default.
+        scaling: for texts longer than the model was trained on.
     """
 
-    def __init__(self, head_dim: int, context_length: int, base: float = 10000.0) -> None:
+    def __init__(
+        self,
+        head_dim: int,
+        context_length: int,
+        base: float = 10000.0,
+        rotated: int | None = None,
+        scaling: RopeScaling | None = None,
+    ) -> None:
         super().__init__()
-        self.head_dim, self.context_length, self.base = head_dim, context_length, base
+        self.head_dim, self.context_length = head_dim, context_length
+        self.rotated = rotated or head_dim
+        self.periods, self.factor = rope_periods(self.rotated, base, scaling)
+        self.has_tables = context_length <= MAX_TABLE_LENGTH
         self.cos: Tensor
         self.sin: Tensor
-        cos = sin = torch.empty(context_length, head_dim)
-        if not cos.is_meta:
-            # theta_i = base^(-2i/D); the angle of position m is m * theta_i, in float64: its
-            # rounding error grows with the position
-            half = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim  # (D / 2,)
-            angle = torch.arange(context_length, dtype=torch.float64)[:, None] / base**half
-            cos = angle.cos().repeat(1, 2).to(cos.dtype)
-            # the minus of the first half is in the table: one multiplication less at every step
-            sin = torch.cat((-angle.sin(), angle.sin()), -1).to(cos.dtype)
+        cos = sin = torch.empty(context_length if self.has_tables else 0, self.rotated)
+        if self.has_tables and not cos.is_meta:
+            cos, sin = self._tables(torch.arange(context_length), cos.dtype)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
     def rotate(self, x: Tensor, positions: Tensor, memo: Memo | None = None) -> Tensor:
-        # 1. cosines and sines of the positions, (T, D) or (B, 1, T, D): one look-up per forward
-        # pass, as all layers have the same positions
-        key = ("rotary", self.base, self.head_dim, x.dtype)
+        # 1. cosines and sines of the positions, (T, R) or (B, 1, T, R): once per forward pass, as
+        # all layers have the same positions
+        key = (self, x.dtype)
         if memo is not None and key in memo and not torch.compiler.is_compiling():
             cos, sin = memo[key]
         else:
-            cos, sin = self.cos, self.sin
-            # a training row of full length has 0, 1, 2 ...: the tables themselves
-            if positions.dim() > 1 or positions.size(0) != self.context_length:
-                positions = positions.clamp(min=0)  # those of padding are masked anyway
-                cos, sin = cos[positions], sin[positions]
+            cos, sin = self._look_up(positions)
             if positions.dim() == 2:
                 cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)  # the same for all heads
             cos, sin = cos.to(x.dtype), sin.to(x.dtype)
             if memo is not None and not torch.compiler.is_compiling():
                 memo[key] = cos, sin
         # 2. (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin)
-        first, second = x.chunk(2, -1)  # (B, H, T, D / 2) each
-        return torch.addcmul(x * cos, torch.cat((second, first), -1), sin)
+        kept = None
+        if self.rotated < self.head_dim:
+            x, kept = x[..., : self.rotated], x[..., self.rotated :]
+        first, second = x.chunk(2, -1)  # (B, H, T, R / 2) each
+        x = torch.addcmul(x * cos, torch.cat((second, first), -1), sin)
+        return x if kept is None else torch.cat((x, kept), -1)
+
+    def _look_up(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (.., T, R) of positions (.., T)."""
+        if not self.has_tables:
+            return self._tables(positions.clamp(min=0), self.cos.dtype)
+        # a training row of full length has 0, 1, 2 ...: the tables themselves
+        if positions.dim() == 1 and positions.size(0) == self.context_length:
+            return self.cos, self.sin
+        positions = positions.clamp(min=0)  # those of padding are masked anyway
+        return self.cos[positions], self.sin[positions]
+
+    def _tables(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        # float64, as the rounding error of an angle grows with the position; Apple's GPUs have none
+        exact = torch.float32 if positions.device.type == "mps" else torch.float64
+        periods = torch.tensor(self.periods, dtype=exact, device=positions.device)  # (R / 2,)
+        angle = positions.unsqueeze(-1) / periods
+        cos, sin = angle.cos() * self.factor, angle.sin() * self.factor
+        # the minus of the first half is in the table: one multiplication less at every step
+        return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)
 
 
 class LearnedPositions(nn.Module):

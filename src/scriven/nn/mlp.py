@@ -15,6 +15,15 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+ACTIVATIONS: dict[str, Activation] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": gelu_tanh,
+    "relu": F.relu,
+}
+"""By their name in a Config."""
+
+
 class MLP(nn.Module):
     """activation(x U) D: two layers (Vaswani et al. 2017, section 3.3)."""
 
@@ -34,10 +43,17 @@ class MLP(nn.Module):
 class GatedMLP(nn.Module):
     """(activation(x G) * x U) D: with SiLU it is SwiGLU (Shazeer 2020, equation 6)."""
 
-    def __init__(self, d_model: int, d_ff: int, activation: Activation, dropout: float = 0) -> None:
+    def __init__(
+        self,
+        d_model: int,
+        d_ff: int,
+        activation: Activation,
+        dropout: float = 0,
+        bias: bool = False,
+    ) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(d_model, 2 * d_ff, bias=False)  # gate first, then up: one matmul
-        self.down = nn.Linear(d_ff, d_model, bias=False)
+        self.gate_up = nn.Linear(d_model, 2 * d_ff, bias=bias)  # gate first, then up: one matmul
+        self.down = nn.Linear(d_ff, d_model, bias=bias)
         self.activation, self.dropout = activation, dropout
 
     def forward(self, x: Tensor) -> Tensor:

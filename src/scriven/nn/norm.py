@@ -23,17 +23,26 @@ class LayerNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight, the mean over the last dimension (Zhang and Sennrich
-    2019)."""
+    """x / sqrt(mean(x^2) + eps) * (offset + weight), the mean over the last dimension (Zhang and
+    Sennrich 2019).
 
-    def __init__(self, d_model: int, eps: float = 1e-6) -> None:
+    With an offset of 1 the stored weight is the difference from 1, so that weight decay pulls the
+    factor towards 1 (Gemma).
+    """
+
+    def __init__(self, d_model: int, eps: float = 1e-6, offset: float = 0.0) -> None:
         super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(d_model))
+        self.eps, self.offset = eps, offset
+        self.weight = nn.Parameter(torch.full((d_model,), 1 - offset))
 
-    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """(..., C) -> (..., C); `weight`, (H, C), is another one for each of H heads."""
-        weight = self.weight if weight is None else weight
+    @property
+    def factor(self) -> Tensor:
+        """(C,), what the normalised input is multiplied by."""
+        return self.weight + self.offset if self.offset else self.weight
+
+    def forward(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
+        """(..., C) -> (..., C); `factor`, (H, C), is another one for each of H heads."""
+        weight = self.factor if factor is None else factor
         # GPUs and the compiler fuse it themselves
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             weight = weight.to(x.dtype)

@@ -13,6 +13,7 @@ Source: https://huggingface.co/docs/peft, "PEFT checkpoint format".
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -227,7 +228,7 @@ def attach_adapter(
         if name not in known:
             raise InputError(f"{where} changes {name}, which this model has no place for")
     try:
-        renamed = rename_from_hf(given, table, 0)
+        renamed = rename_from_hf(given, table, 0, names.sizes)
     except (DamagedError, RuntimeError) as error:
         raise InputError(f"{where} does not fit this model: {error}") from error
     # 3. adapters for those layers that the folder adapts
@@ -257,7 +258,7 @@ class LoraNames:
         self.table: dict[str, WeightName] = {}
         """Empty where transformers has no such model: then names are ours."""
         if self.hf_config is not None:
-            rows = expand_layers(architecture.Model.HF_WEIGHT_MAP, config.deepest_stack)
+            rows = expand_layers(architecture.Model.hf_weight_map(config), config.deepest_stack)
             self.table = {row.ours: row for row in rows}
             # a classifier's head for labels is `score` there; the one for tokens moves aside
             if kind is not None and is_labelled(kind):
@@ -270,7 +271,7 @@ class LoraNames:
     def row(self, name: str) -> WeightName:
         """What one of our weights is called there."""
         row = self.table.get(name) or WeightName(name, name)
-        return WeightName(name, row.hf_names, row.parts, row.transposed)
+        return replace(row, ours=name)
 
     def pair(self, name: str) -> list[WeightName]:
         """The rows of the A and B of one of our matrices; neither is ever transposed."""
@@ -279,7 +280,12 @@ class LoraNames:
         layers = [each.removesuffix(".weight") for each in row.hf_names]
         return [
             WeightName(f"{name}{A}", tuple(f"{each}{A}" for each in layers), row.parts and "rank"),
-            WeightName(f"{name}{B}", tuple(f"{each}{B}" for each in layers), row.parts),
+            WeightName(
+                f"{name}{B}",
+                tuple(f"{each}{B}" for each in layers),
+                row.parts,
+                interleaved=row.interleaved,
+            ),
         ]
 
     def fill(self, given: dict[str, Tensor], name: str, weight: Tensor, rank: int) -> None:

@@ -109,11 +109,7 @@ class BaseTask(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, V), in float32 or better."""
-        if self.head is None:  # tied to the embedding table (V, C)
-            logits = F.linear(hidden, self.backbone.embed.token.weight)
-        else:
-            logits = self.head(hidden)
-        return at_least_float32(logits)
+        return at_least_float32(self.backbone.logits(hidden, self.head))
 
     def next_logits(self, hidden: Tensor, state: Cache) -> Tensor:
         """As `logits`, while text is generated; `state` is the cache of the tokens read so far."""

@@ -1,17 +1,156 @@
-"""Reads another library's config.json with distrust: one value at a time, or refused by its name.
+"""config.json of transformers and the Config of an architecture: one table, read both ways.
 
-A value that is missing, of another type or out of range raises a SettingError that names it.
-What `to_hf_config` of an architecture writes, its `from_hf_config` reads back with these.
+An `HFClass` is a class of transformers (`GPT2LMHeadModel`): a row for each field of ours and of
+theirs that hold the same, and the fields that have one value only. Another library's file is read
+with distrust: a value that is missing, of another type or out of range raises a SettingError that
+names it; `Unsupported` where it means a model that the architecture cannot express.
 """
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import SettingError
+from ...nn.rope_scaling import OPTIONAL, REQUIRED, RopeScaling
 
 HFConfig = Mapping[str, Any]
 """The content of a config.json."""
+Fields = dict[str, Any]
+
+
+class Unsupported(SettingError):
+    """A model that could exist, and that no architecture here can express."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Some fields of Config, and how config.json holds them."""
+
+    ours: tuple[str, ...]
+    read: Callable[[HFConfig, Fields], Fields]
+    """(config.json, our fields that are known so far) -> our fields."""
+    write: Callable[[Any], Fields | None]
+    """Config -> their fields; None where the class cannot have such values."""
+
+
+@dataclass(frozen=True)
+class HFClass:
+    """A class of transformers, and the Config of ours that is the same model."""
+
+    name: str
+    model_type: str
+    rows: tuple[Row, ...]
+    ours: Mapping[str, object] = field(default_factory=dict)
+    """Fields of Config that have one value in this class."""
+    theirs: Mapping[str, object] = field(default_factory=dict)
+    """Fields of config.json that must have one value, which is written; of a tuple of values the
+    first is written and all are read."""
+    written: Mapping[str, object] = field(default_factory=dict)
+    """Fields that are written for its readers, whatever a file that is read has there."""
+    silent: Mapping[str, object] = field(default_factory=dict)
+    """Values of `theirs` where a file is silent, if not the one that is needed."""
+
+
+UNSTORED = ("dropout", "hf_class")
+"""Fields of Config that a class need not have: they do not change what a model computes."""
+
+
+def row(
+    ours: str,
+    theirs: str | tuple[str, ...],
+    kind: Callable[..., Any] | None = None,
+    default: Any = None,
+    value: str | None = None,
+) -> Row:
+    """One field of ours and one of theirs.
+
+    Args:
+        ours, theirs: their names; of several names the first is written.
+        kind: how it is read; `integer` by default.
+        default: where the file is silent, or a function of our fields; None: it must be there.
+        value: the property of Config that says what an open field amounts to.
+    """
+    names = (theirs,) if isinstance(theirs, str) else theirs
+
+    def read(hf_config: HFConfig, known: Fields) -> Fields:
+        fallback = default(known) if callable(default) else default
+        return {ours: (kind or integer)(hf_config, *names, default=fallback)}
+
+    return Row((ours,), read, lambda config: {names[0]: getattr(config, value or ours)})
+
+
+_ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "relu": "relu",
+}
+"""Names of activations there -> here (nn/mlp.py)."""
+
+
+def activation_row(theirs: str, default: str) -> Row:
+    """The field `activation`, in `theirs`; where a file is silent, it is `default`."""
+
+    def read(hf_config: HFConfig, known: Fields) -> Fields:
+        require(hf_config, **{theirs: tuple(_ACTIVATIONS)})
+        return {"activation": _ACTIVATIONS.get(str(hf_config.get(theirs)), default)}
+
+    def write(config: Any) -> Fields:
+        return {theirs: next(n for n, ours in _ACTIVATIONS.items() if ours == config.activation)}
+
+    return Row(("activation",), read, write)
+
+
+def read_hf_config(classes: Sequence[HFClass], hf_config: HFConfig) -> Fields | None:
+    """The fields of Config that a config.json asks for; None where it is none of these classes.
+
+    Raises:
+        SettingError: a field that is missing or impossible. Unsupported: one that these classes of
+            ours cannot express.
+    """
+    for each in classes:
+        if is_model(hf_config, each.name, each.model_type):
+            allowed = {
+                name: value if isinstance(value, tuple) else (value,)
+                for name, value in each.theirs.items()
+            }
+            require({**each.silent, **hf_config}, **allowed)
+            fields: Fields = dict(each.ours)
+            if len(classes) > 1:
+                fields["hf_class"] = each.name
+            for one in each.rows:
+                fields |= one.read(hf_config, fields)
+            return fields
+    return None
+
+
+def write_hf_config(classes: Sequence[HFClass], config: Any) -> Fields | None:
+    """The config.json of the class that has this Config: that of `hf_class`, or the first that can
+    express it; None where none can."""
+    wanted = getattr(config, "hf_class", None)
+    for each in classes:
+        if wanted not in (None, each.name):
+            continue
+        held = {name for one in each.rows for name in one.ours} | {*each.ours, *UNSTORED}
+        others = {one.name: one.default for one in dataclasses.fields(config)}
+        needed = {name: default for name, default in others.items() if name not in held}
+        if any(getattr(config, name) != value for name, value in (needed | {**each.ours}).items()):
+            continue
+        written = [one.write(config) for one in each.rows]
+        if None not in written:
+            hf_config = {"architectures": [each.name], "model_type": each.model_type}
+            for part in written:
+                hf_config |= part or {}
+            fixed = {
+                name: value[0] if isinstance(value, tuple) else value
+                for name, value in each.theirs.items()
+            }
+            return {**hf_config, **fixed, **each.written}
+    return None
 
 
 def is_model(hf_config: HFConfig, name: str, model_type: str) -> bool:
@@ -45,7 +184,19 @@ def number(hf_config: HFConfig, *names: str, default: float | None = None) -> fl
     return float(value)
 
 
-def boolean(hf_config: HFConfig, name: str, default: bool) -> bool:
+def optional_number(hf_config: HFConfig, name: str, default: float | None = None) -> float | None:
+    """The finite number under this name, or null; the default where it is not there at all."""
+    value = hf_config.get(name, default)
+    return None if value is None else number({name: value}, name)
+
+
+def optional_integer(hf_config: HFConfig, name: str, default: int | None = None) -> int | None:
+    """The whole number under this name, or null; the default where it is not there at all."""
+    value = hf_config.get(name, default)
+    return None if value is None else integer({name: value}, name)
+
+
+def boolean(hf_config: HFConfig, name: str, default: bool = False) -> bool:
     """The truth value under this name."""
     value = hf_config.get(name)
     if value is None:
@@ -65,43 +216,83 @@ def require(hf_config: HFConfig, **allowed: tuple[object, ...]) -> None:
         if value is None or value in comparable:
             continue
         known = " or ".join(_shorten(one) for one in values)
-        raise SettingError(
+        raise Unsupported(
             f"config.json: {name} is {_shorten(value)}, which this architecture does not have "
             f"here: only {known} can be imported"
         )
 
 
-def rope_theta(hf_config: HFConfig) -> float:
-    """The base of plain rotary positions, from `rope_theta` or `rope_parameters`.
+def read_rope(hf_config: HFConfig, theta: float = 10000.0, fraction: float = 1.0) -> Fields:
+    """Base, scaling and rotated fraction of rotary positions, from `rope_theta`, `rope_scaling` and
+    `partial_rotary_factor`, or from `rope_parameters`.
 
-    transformers 5 writes the second, releases before it and other readers the first; readers of
-    one differ from readers of the other where they disagree, so that is refused, and so are scaled
-    positions.
+    transformers 5 writes the last, releases before it and other readers the others; readers of one
+    differ from readers of the other where they disagree, so that is refused.
+
+    Args:
+        theta, fraction: where the file is silent.
     """
-    unscaled = ("default",)
-    scaling = hf_config.get("rope_scaling")
-    if scaling is not None:
-        if not isinstance(scaling, Mapping):
-            raise SettingError(f"config.json: rope_scaling is {_shorten(scaling)}, not a table")
-        require(scaling, rope_type=unscaled, type=unscaled)
-        if not {"rope_type", "type"} & scaling.keys():
-            raise SettingError("config.json: rope_scaling says no rope_type: remove it")
-    require(hf_config, partial_rotary_factor=(1,))
-    parameters = hf_config.get("rope_parameters")
-    if parameters is None:
-        return number(hf_config, "rope_theta", default=10000.0)
-    if not isinstance(parameters, Mapping):
-        raise SettingError(f"config.json: rope_parameters is {_shorten(parameters)}, not a table")
-    require(parameters, rope_type=unscaled, type=unscaled, partial_rotary_factor=(1,))
-    if "rope_theta" not in parameters and "rope_theta" not in hf_config:
+    # 1. the two places
+    scaling, parameters = hf_config.get("rope_scaling"), hf_config.get("rope_parameters")
+    for name, table in (("rope_scaling", scaling), ("rope_parameters", parameters)):
+        if table is not None and not isinstance(table, Mapping):
+            raise SettingError(f"config.json: {name} is {_shorten(table)}, not a table")
+    if scaling is not None and not {"rope_type", "type"} & scaling.keys():
+        raise SettingError("config.json: rope_scaling says no rope_type: remove it")
+    if parameters is not None and "rope_theta" not in {**hf_config, **parameters}:
         raise SettingError("config.json: rope_parameters has no rope_theta")
-    base = number({**hf_config, **parameters}, "rope_theta")
+    inner = {**(parameters or {}), **(scaling or {})}
+    # 2. the base
+    base = number({**hf_config, **inner}, "rope_theta", default=theta)
     if number(hf_config, "rope_theta", default=base) != base:
         raise SettingError(
             f"config.json: rope_theta is {_shorten(hf_config['rope_theta'])}, but rope_parameters "
             f"says {base:g}: make them equal"
         )
-    return base
+    # 3. the scaling and the fraction
+    return {
+        "rope_theta": base,
+        "rope_scaling": _read_scaling(inner, hf_config),
+        "rope_fraction": number({**hf_config, **inner}, "partial_rotary_factor", default=fraction),
+    }
+
+
+def _read_scaling(table: HFConfig, hf_config: HFConfig) -> str | None:
+    require(table, rope_type=("default", *REQUIRED), type=("default", *REQUIRED))
+    kind = table.get("rope_type") or table.get("type") or "default"
+    if kind == "default":
+        return None
+    numbers: dict[str, float] = {}
+    for name in (*REQUIRED[kind], *OPTIONAL.get(kind, ())):
+        default = None
+        if name == "original_max_position_embeddings":
+            default = number(hf_config, name, "max_position_embeddings", default=1)
+        if name == "truncate":
+            numbers[name] = float(boolean(table, name, True))
+        elif name in REQUIRED[kind] or table.get(name) is not None:
+            numbers[name] = number(table, name, default=default)
+    return str(RopeScaling.parse(str(RopeScaling(kind, numbers))))
+
+
+def write_rope(theta: float, scaling: str | None, fraction: float = 1.0) -> Fields:
+    """The inverse of `read_rope`: the old names and the new one."""
+    kind, numbers = "default", {}
+    if scaling is not None:
+        parsed = RopeScaling.parse(scaling)
+        kind, numbers = parsed.kind, dict(parsed.numbers)
+    table: Fields = {"rope_type": kind, **numbers}
+    if "truncate" in table:
+        table["truncate"] = bool(table["truncate"])
+    if "original_max_position_embeddings" in table:
+        table["original_max_position_embeddings"] = int(table["original_max_position_embeddings"])
+    if fraction != 1:
+        table["partial_rotary_factor"] = fraction
+    return {
+        "rope_theta": theta,
+        **({} if fraction == 1 else {"partial_rotary_factor": fraction}),
+        **({} if scaling is None else {"rope_scaling": table}),
+        "rope_parameters": {"rope_theta": theta, **table},
+    }
 
 
 def _first(hf_config: HFConfig, names: tuple[str, ...], default: Any) -> Any:

@@ -6,7 +6,7 @@ no table can say, an architecture adds in `to_hf_weights` and `from_hf_weights` 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ class WeightName:
     """Which entry of the fused sizes says where to split."""
     transposed: bool = False
     """Stored as (in, out) there (GPT-2's Conv1D), as (out, in) here."""
+    interleaved: str = ""
+    """Which entry of the sizes says how many heads there are: the rows of a fused matrix are
+    ordered by head there, and by part here (GPT-NeoX)."""
 
     @property
     def hf_names(self) -> tuple[str, ...]:
@@ -32,7 +35,7 @@ class WeightName:
 
 
 FusedSizes = Mapping[str, Sequence[int]]
-"""`parts` of a weight map -> rows of each part."""
+"""`parts` of a weight map -> rows of each part; `interleaved` -> parts and heads."""
 
 
 def rename_to_hf(
@@ -46,6 +49,8 @@ def rename_to_hf(
             continue  # an optional one: a bias, an untied head
         # a fused matrix is split along its rows, before it is transposed
         weight = left.pop(row.ours)
+        if row.interleaved:
+            weight = _swap(weight, *sizes[row.interleaved])
         pieces = torch.split(weight, list(sizes[row.parts])) if row.parts else (weight,)
         for name, piece in zip(row.hf_names, pieces, strict=True):
             renamed[name] = (piece.mT if row.transposed else piece).contiguous()
@@ -54,7 +59,7 @@ def rename_to_hf(
 
 
 def rename_from_hf(
-    weights: Mapping[str, Tensor], table: Sequence[WeightName], layers: int
+    weights: Mapping[str, Tensor], table: Sequence[WeightName], layers: int, sizes: FusedSizes
 ) -> dict[str, Tensor]:
     """The inverse of `rename_to_hf`.
 
@@ -72,7 +77,10 @@ def rename_from_hf(
             raise DamagedError(f"weights lack {missing[0]}")
         pieces = [left.pop(name) for name in row.hf_names]
         pieces = [piece.mT if row.transposed else piece for piece in pieces]
-        renamed[row.ours] = (torch.cat(pieces) if len(pieces) > 1 else pieces[0]).contiguous()
+        weight = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        if row.interleaved:
+            weight = _swap(weight, *reversed(sizes[row.interleaved]))
+        renamed[row.ours] = weight.contiguous()
     if left:
         raise DamagedError(f"weights hold {sorted(left)[0]}, which this architecture does not know")
     return renamed
@@ -88,5 +96,11 @@ def expand_layers(table: Sequence[WeightName], layers: int) -> list[WeightName]:
         for n in range(layers):
             numbered = tuple(name.replace("{n}", str(n)) for name in row.hf_names)
             ours = row.ours.replace("{n}", str(n))
-            rows.append(WeightName(ours, numbered, row.parts, row.transposed))
+            rows.append(replace(row, ours=ours, hf=numbered))
     return rows
+
+
+def _swap(weight: Tensor, outer: int, inner: int) -> Tensor:
+    """Rows ordered by `outer` and then by `inner` -> by `inner` and then by `outer`."""
+    shape = weight.shape
+    return weight.reshape(outer, inner, -1, *shape[1:]).transpose(0, 1).reshape(shape)

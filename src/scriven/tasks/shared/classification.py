@@ -232,8 +232,7 @@ class SequenceClassification(SupervisedTask):
 
     def lm_logits(self, hidden: Tensor) -> Tensor:
         """(..., C) -> (..., V) logits of the next token, float32 or better."""
-        weight = self.words.weight if self.words is not None else self.backbone.embed.token.weight
-        return at_least_float32(F.linear(hidden, weight))
+        return at_least_float32(self.backbone.logits(hidden, self.words))
 
 
 def label_names(rows: Iterable[Row]) -> list[str]:
