@@ -15,6 +15,7 @@ import twins
 from safetensors.torch import load_file, save_file
 
 from scriven.cli import run
+from scriven.models import gpt2
 from scriven.models.shared import hf_config as shared
 from scriven.settings import TokenizerSettings
 from scriven.tokenizers import train_tokenizer
@@ -260,13 +261,11 @@ def test_a_check_that_lets_everything_through_would_be_noticed(
     """The planted bug of this file: without `require`, another activation comes in."""
     folder = tmp_path / "theirs"
     folder.mkdir()
-    for path in (originals / "qwen3").iterdir():
+    for path in (originals / "gpt2").iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    change(folder, max_window_layers=0, use_sliding_window=True)
-    from scriven.models import llama
-
-    with pytest.raises(Exception, match="use_sliding_window"):
-        llama.Model.from_hf_config(json.loads((folder / "config.json").read_text()))
-    monkeypatch.setattr(llama, "require", lambda *_, **__: None)
-    assert llama.Model.from_hf_config(json.loads((folder / "config.json").read_text())) is not None
-    assert shared.require is not llama.require
+    change(folder, activation_function="relu")
+    hf_config = json.loads((folder / "config.json").read_text())
+    with pytest.raises(shared.Unsupported, match="activation_function"):
+        gpt2.Model.from_hf_config(hf_config)
+    monkeypatch.setattr(shared, "require", lambda *_, **__: None)
+    assert gpt2.Model.from_hf_config(hf_config) is not None

@@ -236,3 +236,5 @@ def test_every_class_is_tested() -> None:
     # these two have tests of their own (test_parity.py, test_transformer.py)
     assert named - tested == {"OpenAIGPTLMHeadModel", "MarianMTModel"}
     assert all(hasattr(transformers, each) for each in named)
+    page = (Path(__file__).parents[2] / "docs" / "import.md").read_text(encoding="utf-8")
+    assert {each for each in named if f"`{each}`" not in page} == set()
