@@ -16,7 +16,7 @@ from . import config, registry
 from .data.sources import Sources
 from .errors import InputError, ResourceError, SettingError
 from .files import make_folder, write_file
-from .format import replace_control_characters
+from .format import print_message
 from .report.compare import Comparison, compare
 from .runs.folder import RUNS
 from .runs.metadata import NAME, read_run_metadata
@@ -90,15 +90,14 @@ def bench(
     ]
     make_folder(folder)
     if not quiet:
-        print(_announce(runs, amount, budget), file=sys.stderr, flush=True)
+        print_message(_announce(runs, amount, budget))
     # every run is a command of its own, so the settings become flags again
     common = ["--budget", budget, *(["--size", size] if size else [])]
     common += [f"--{name}={value}" for name, value in (settings or {}).items()]
     with handle_signals():
         for number, run in enumerate(runs, 1):
             if not quiet:
-                title = f"[{number}/{len(runs)}] {run.arch}, seed {run.seed}"
-                print(replace_control_characters(title), file=sys.stderr, flush=True)
+                print_message(f"[{number}/{len(runs)}] {run.arch}, seed {run.seed}")
             # 3. train what is missing
             if _is_finished(run):
                 request = TrainRequest(

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .errors import DamagedError, InputError, ResourceError, ScrivenError
-from .format import format_bytes
+from .format import escape_control_characters, format_bytes
 
 Buffer = bytes | bytearray | memoryview
 Content = bytes | Sequence[Buffer]
@@ -278,9 +278,8 @@ def read_error(path: Path, error: OSError) -> DamagedError | InputError:
 
 
 def printable(path: Path | str) -> str:
-    """A path as it goes into a message: one line, quoted only if it has control characters."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)
+    """A path as it goes into a message: in one line, without control characters."""
+    return escape_control_characters(str(path), keep="")
 
 
 def is_running(process: int) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Sequence
 
 ABSENT = "–"
@@ -125,12 +126,20 @@ def clock(seconds: float) -> str:
     return f"{total // 3600}:{total // 60 % 60:02d}:{total % 60:02d}"
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, changes of the writing direction, and halves of surrogate pairs."""
 
 
-def replace_control_characters(text: str) -> str:
-    """Text as a terminal may show it: control characters but tab and line feed become U+FFFD.
+def escape_control_characters(text: str, keep: str = "\n\t") -> str:
+    """Text as a terminal may show it: what would rule the terminal becomes an escape, `\\x1b`.
 
-    An untrained model writes any bytes at all, and some of them would rule the terminal.
+    Names, labels and messages of others may hold anything, and an untrained model writes any bytes
+    at all. keep: control characters that stay; of a line's end `\\r\\n`, the line feed.
     """
-    return _CONTROL.sub("\ufffd", text)
+    text = text.replace("\r\n", "\n") if "\n" in keep else text
+    return CONTROL.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
+
+
+def print_message(text: str) -> None:
+    """Prints a message on standard error, its control characters escaped."""
+    print(escape_control_characters(text), file=sys.stderr, flush=True)

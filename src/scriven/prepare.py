@@ -1,8 +1,6 @@
 """`scriven.prepare`: encodes corpora larger than memory into a folder of token files."""
 
-import sys
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ from . import config
 from .data.prepare import run_prepare
 from .data.prepare_plan import PrepareArgs
 from .errors import InputError, SettingError
+from .format import print_message
 from .runs.folder import find_run
 from .settings import DataSettings, TokenizerSettings
 
@@ -73,4 +72,4 @@ def prepare(
     )
     if quiet:
         return run_prepare(args)
-    return run_prepare(args, partial(print, file=sys.stderr, flush=True))
+    return run_prepare(args, print_message)

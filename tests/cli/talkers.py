@@ -43,7 +43,14 @@ def make_talker(folder: Path, kind: str = "bpe", context: int = CONTEXT) -> Path
         "architecture": "llama",
         "task": "chat",
         "model": config.to_dict(shape),
-        "settings": config.to_dict(Settings()),
+        "settings": {
+            **config.to_dict(Settings()),
+            "budget": {"unit": "steps", "amount": 0},
+            "steps": 0,
+            "seed": 0,
+        },
+        "reasons": {},
+        "command": "",
         "environment": {"device": "cpu", "dtype": "float32"},
         "data": {"fingerprint": None, "sources": []},
         "tokenizer": {

@@ -223,7 +223,7 @@ def test_what_the_model_writes_cannot_rule_the_terminal(
     )
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     _, out, _ = type_in(["Hm?"])
-    assert out == "a\ufffd[2Jb\n"
+    assert out == "a\\x1b[2Jb\n"
 
 
 class Terminal:

@@ -4,7 +4,6 @@ Nothing here imports torch: a command imports what it needs when it runs, so `--
 `DEFAULTS` of a command names what scriven.toml and SCRIVEN_* variables may set of it.
 """
 
-import inspect
 import os
 import sys
 
@@ -20,6 +19,7 @@ from cyclopts import (
 from .. import __version__, config, registry
 from ..errors import ResourceError, ScrivenError, SettingError
 from ..process import configure_threads_and_malloc
+from .base import note
 
 STDIN = "\0-"
 """Stands for `-` (standard input) while cyclopts parses, which takes `-` for a nameless option."""
@@ -104,7 +104,7 @@ def run(arguments: list[str]) -> int:
         if not isinstance(error, KeyboardInterrupt):
             raise
         if os.environ.get("RANK", "0") == "0":  # under torchrun only the main process prints
-            print("; ".join(filter(None, ["scriven: interrupted", str(error)])), file=sys.stderr)
+            note("; ".join(filter(None, ["scriven: interrupted", str(error)])))
         # train.signals.Interrupted has the exit code of its signal
         return int(getattr(error, "exit_code", 130))
     return 0
@@ -161,7 +161,7 @@ def _usage_error(error: CycloptsError) -> str:
     if isinstance(error, MissingArgumentError) and error.argument and error.keyword is None:
         # an argument as the help page writes it, a flag as it is typed
         name = error.argument.name
-        is_flag = error.argument.field_info.kind is inspect.Parameter.KEYWORD_ONLY
+        is_flag = error.argument.field_info.kind is error.argument.field_info.KEYWORD_ONLY
         text = f"`{verb}` needs {name if is_flag else name.lstrip('-').upper()}"
     elif isinstance(error, UnusedCliTokensError):
         text = f"`{verb}` takes no {' '.join(error.unused_tokens or ())}"
@@ -172,5 +172,5 @@ def _usage_error(error: CycloptsError) -> str:
 
 def _fail(error: ScrivenError) -> int:
     """Prints an error as one line and returns its exit code."""
-    print(f"scriven: {' '.join(str(error).split())}", file=sys.stderr)
+    note(f"scriven: {' '.join(str(error).split())}")
     return error.exit_code

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from ..format import CONTROL, escape_control_characters, print_message
+
 if TYPE_CHECKING:
     from ..model import Model
 
@@ -49,12 +51,17 @@ Settings = Annotated[dict[str, object] | None, Parameter(parse=False)]
 """The settings given as --section.key=value, which the command line collects before cyclopts."""
 
 
-def emit(data: dict[str, Any], text: str, as_json: bool) -> None:
-    """Prints the result on standard output: one JSON object, or a text for a person."""
+def emit(data: dict[str, Any], text: str, as_json: bool, *, styled: bool = False) -> None:
+    """Prints the result on standard output: one JSON object, or a text for a person.
+
+    styled: the text has escape sequences of ours, and others' are escaped in it already.
+    """
     if as_json:
-        print(json.dumps(data, ensure_ascii=False, allow_nan=False, default=str), flush=True)
+        line = json.dumps(data, ensure_ascii=False, allow_nan=False, default=str)
+        # JSON itself allows those from \x7f on, which a terminal would obey
+        print(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line), flush=True)
     else:
-        print(text, flush=True)
+        print(text if styled else for_terminal(text), flush=True)
 
 
 def sampling_flags(
@@ -97,17 +104,13 @@ def open_model(run: str, arch: str | None, dtype: str | None = None) -> "Model":
 
     model = load(run, arch=arch, dtype=dtype)
     for warning in model.warnings:
-        note(warning)
+        print_message(warning)
     return model
 
 
 def for_terminal(text: str) -> str:
-    """Generated text, without control characters where standard output is a terminal."""
-    from ..format import replace_control_characters
-
-    return replace_control_characters(text) if sys.stdout.isatty() else text
+    """Text without control characters where standard output is a terminal."""
+    return escape_control_characters(text) if sys.stdout.isatty() else text
 
 
-def note(text: str) -> None:
-    """Prints a message on standard error."""
-    print(text, file=sys.stderr, flush=True)
+note = print_message

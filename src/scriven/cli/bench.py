@@ -56,7 +56,7 @@ def bench(
         settings=settings or {},
     )  # fmt: skip
     width = shutil.get_terminal_size((100, 24)).columns
-    emit(comparison.data(), comparison.text(width, bold=sys.stdout.isatty()), json)
+    emit(comparison.data(), comparison.text(width, bold=sys.stdout.isatty()), json, styled=True)
 
 
 def _summary(data: dict[str, Any]) -> str:

@@ -31,4 +31,9 @@ def compare(
     comparison = compare_runs(runs, fold_seeds=fold_seeds)
     width = shutil.get_terminal_size((100, 24)).columns
     text = comparison.text(width, bold=sys.stdout.isatty())
-    emit(comparison.data(), comparison.markdown().rstrip("\n") if markdown else text, json)
+    emit(
+        comparison.data(),
+        comparison.markdown().rstrip("\n") if markdown else text,
+        json,
+        styled=True,
+    )

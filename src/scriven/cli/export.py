@@ -1,6 +1,6 @@
 """`scriven export`: writes a run for another program, and compares the two."""
 
-from .base import Json, Run, UserArch, emit, note
+from .base import Json, Run, UserArch, emit, for_terminal, note
 
 
 def export(
@@ -27,6 +27,12 @@ def export(
     from ..export.export import export as write
     from ..format import format_bytes
 
-    result = write(run, to, out=out, dtype=dtype, arch=arch, tell=note if json else print)
+    def say(text: str) -> None:
+        if json:
+            note(text)
+        else:
+            print(for_terminal(text), flush=True)
+
+    result = write(run, to, out=out, dtype=dtype, arch=arch, tell=say)
     size = format_bytes(sum(result["files"].values()))
     emit(result, f"done: {result['out']} ({size})", json)

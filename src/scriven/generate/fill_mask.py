@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..format import replace_control_characters
+from ..format import escape_control_characters
 from ..settings import MAX_SEED, check_int
 from ..tasks.base import BaseTask
 from ..tasks.masked import choose_masked
@@ -102,7 +102,7 @@ def show_predictions(task: BaseTask, tokenizer: Tokenizer, ids: Sequence[int], s
         text = tokenizer.decode([predicted.get(place, ids[place]) for place in group])
         word = text.lstrip(" ") or text
         pieces.append(f"{text[: -len(word)]}[{word}]" if is_gap and word else text)
-    return replace_control_characters("".join(pieces))
+    return escape_control_characters("".join(pieces))
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -222,7 +222,7 @@ def table_columns(
     Raises:
         InputError: one is missing; the text lists those found.
     """
-    trained = dict(metadata["finetune"]["columns"])
+    trained = dict(metadata["finetune"].get("columns") or {})
     # 1. the columns that training had, without optional ones that it lacked
     columns = {
         name: column

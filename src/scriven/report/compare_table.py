@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
+from ..files import printable
 from ..format import ABSENT, compact, decimal, duration, integer, percent
 
 Value = str | float | None
@@ -156,7 +157,7 @@ def cell(row: Row, column: TableColumn) -> str:
     """A value as people write it, with the spread of its seeds."""
     value: Value = row.values[column.key]
     if isinstance(value, str):
-        return _printable(value)
+        return printable(value)
     text = column.show(value)
     spread = row.spread.get(column.key)
     if not spread:
@@ -171,11 +172,6 @@ def _cut(text: str) -> tuple[str, str]:
     """A number and its unit, if it has exactly one: 3 min 12 s stays whole."""
     number, space, unit = text.partition("\u00a0")
     return (number, space + unit) if " " not in text and "\u00a0" not in unit else (text, "")
-
-
-def _printable(text: str) -> str:
-    """Text without terminal control codes and without changes of the writing direction."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def _known_columns(rows: Sequence[Row]) -> list[TableColumn]:
@@ -198,7 +194,7 @@ def markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
     ]
     for row in rows:
         numbers = f" <sup>{','.join(map(str, row.notes))}</sup>" if row.notes else ""
-        cells = [_escape(_printable(row.name)) + numbers]
+        cells = [_escape(printable(row.name)) + numbers]
         for each in columns:
             text = _escape(cell(row, each))
             cells.append(f"**{text}**" if row.best and each.key == row.ranked_by else text)
@@ -252,7 +248,7 @@ def terminal(rows: Sequence[Row], notes: Sequence[str], width: int, bold: bool) 
     # 4. the legend and the footnotes below
     legend = _legend(rows)
     under = [f"* {legend}"] if legend else []
-    under += [f"[{number}] {_printable(text)}" for number, text in enumerate(notes, 1)]
+    under += [f"[{number}] {printable(text)}" for number, text in enumerate(notes, 1)]
     if under:
         lines += ["", *(line for text in under for line in _wrap(text, width))]
     return "\n".join(lines)
@@ -260,7 +256,7 @@ def terminal(rows: Sequence[Row], notes: Sequence[str], width: int, bold: bool) 
 
 def _title(row: Row) -> str:
     marks = f" [{','.join(map(str, row.notes))}]" if row.notes else ""
-    name = _printable(row.name)
+    name = printable(row.name)
     # wide characters take two cells of a terminal, and the end of a name tells runs apart
     while cell_len(name) > LONGEST:
         name = "…" + name.lstrip("…")[1:]

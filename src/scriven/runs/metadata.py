@@ -61,10 +61,10 @@ SHAPE: dict[str, Any] = {
     "data": {"fingerprint": str | None, "sources": [str], "bos?": int | None},
     "tokenizer": {"kind": str, "vocab_size": int, "fingerprint": str},
     "finetune?": {
-        "columns": dict,
+        "columns?": dict,
         "validation?": str | None,
         "labels?": list | None,
-        "base": {"name": str, "run": str},
+        "base?": {"name": str, "run": str},
     },
     "own?": list,
     "baseline?": (None, {"loss?": _NUMBER, "order?": int | None}),

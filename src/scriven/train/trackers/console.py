@@ -6,7 +6,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from ...format import clock, compact, replace_control_characters
+from ...format import clock, compact, escape_control_characters
 from ..train_state import Run, TrainState
 from .base import BaseTracker, StepReport
 
@@ -49,7 +49,7 @@ class Tracker(BaseTracker):
     def on_message(self, message: str) -> None:
         if self.quiet:
             return
-        message = replace_control_characters(message)
+        message = escape_control_characters(message)
         try:
             if self.bar is not None:
                 self.bar.console.print(message, markup=False, highlight=False)
