@@ -4,6 +4,7 @@ Nothing here imports torch: a command imports what it needs when it runs, so `--
 `DEFAULTS` of a command names what scriven.toml and SCRIVEN_* variables may set of it.
 """
 
+import io
 import os
 import sys
 
@@ -13,6 +14,7 @@ from cyclopts import (
     Group,
     MissingArgumentError,
     Parameter,
+    UnknownOptionError,
     UnusedCliTokensError,
 )
 
@@ -77,7 +79,11 @@ def main(arguments: list[str] | None = None) -> None:
                 os.dup2(null, number)
                 os.close(null)
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
-    # 2. the command
+    # 2. What a stream cannot show (an emoji in cp1252) or read is replaced, and costs no answer.
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    # 3. the command
     try:
         code = run(sys.argv[1:] if arguments is None else arguments)
     except BrokenPipeError:
@@ -163,6 +169,11 @@ def _usage_error(error: CycloptsError) -> str:
         name = error.argument.name
         is_flag = error.argument.field_info.kind is error.argument.field_info.KEYWORD_ONLY
         text = f"`{verb}` needs {name if is_flag else name.lstrip('-').upper()}"
+    elif isinstance(error, UnknownOptionError):
+        # a text that looks like an option
+        word = str(error.token.keyword or error.token.value)
+        if verb == "generate" or " " in word:
+            return f"{text}; a text that begins with - stands after --, as in -- '{word}'"
     elif isinstance(error, UnusedCliTokensError):
         text = f"`{verb}` takes no {' '.join(error.unused_tokens or ())}"
     elif verb:

@@ -57,11 +57,19 @@ def emit(data: dict[str, Any], text: str, as_json: bool, *, styled: bool = False
     styled: the text has escape sequences of ours, and others' are escaped in it already.
     """
     if as_json:
-        line = json.dumps(data, ensure_ascii=False, allow_nan=False, default=str)
-        # JSON itself allows those from \x7f on, which a terminal would obey
-        print(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line), flush=True)
+        print(to_json(data, allow_nan=False), flush=True)
     else:
         print(text if styled else for_terminal(text), flush=True)
+
+
+def to_json(data: dict[str, Any], **options: Any) -> str:
+    """One line of JSON; escaped where the encoding of standard output lacks characters."""
+    from ..tokenizers import clean
+
+    is_unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    line = clean(json.dumps(data, ensure_ascii=not is_unicode, default=str, **options))
+    # JSON itself allows those from \x7f on, which a terminal would obey
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 def sampling_flags(

@@ -65,6 +65,8 @@ def generate(
         For a beam search: hypotheses are ranked by log-probability / tokens ** this. 1 by default;
         above 1 favours long texts, below 1 short ones.
     """
+    from ..tokenizers import clean
+
     if not 1 <= samples <= MAX_SAMPLES:
         raise SettingError(f"--samples={samples}: from 1 to {MAX_SAMPLES:,}")
     settings = asdict(sampling)
@@ -73,8 +75,8 @@ def generate(
     if beams != 1 or length_penalty is not None:
         beam_settings = _beam_settings(beams, length_penalty, temperature, samples)
     model = open_model(run, arch, dtype)
-    if prompt == "-":
-        prompt = sys.stdin.read()
+    # bytes of a command line that are no UTF-8 arrive as lone surrogates
+    prompt = clean(sys.stdin.read() if prompt == "-" else prompt)
     if beam_settings:
         settings |= {**beam_settings, "temperature": 0.0}
     elif temperature is None:  # greedy where an input has one right answer

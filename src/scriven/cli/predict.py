@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .base import Beams, LengthPenalty, Settings, UserArch, emit, note, open_model
+from .base import Beams, LengthPenalty, Settings, UserArch, emit, note, open_model, to_json
 
 DEFAULTS = ("data",)
 
@@ -44,16 +44,19 @@ def predict(
         One JSON object with the counts on standard output; needs --output.
     """
     from ..errors import InputError, SettingError
-    from ..generate.predict import write_predictions
+    from ..generate.predict import check_output, write_predictions
 
     if not data:
         raise InputError("no data: name a table, or - for standard input")
     if json and output is None:
         raise SettingError("--json: name a file with -o, as the answers go to standard output")
+    out = None if output is None else check_output(Path(output))
     model = open_model(run, arch)
     decoding = {"beams": beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens}
     answers = model.predict_table(*data, settings=settings, **decoding)
-    write_predictions(answers, None if output is None else Path(output), sys.stdout.write)
+    write_predictions(answers, out, lambda row: sys.stdout.write(to_json(row) + "\n"))
+    if answers.renamed:
+        note(f"the table has such columns already: the answers are in {answers.renamed}")
     if answers.skipped:
         note(f"{answers.skipped:,} rows were skipped, first {answers.first_skipped}")
     if answers.cut:

@@ -9,7 +9,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 
 from ..data.table import Table
 from ..errors import InputError
-from ..files import write_stream
+from ..files import printable, write_stream
 from ..runtime import Runtime
 from ..settings import DataSettings
 from ..tasks.base import BaseTask
@@ -34,7 +35,7 @@ from ..tasks.shared.columns import (
 )
 from ..tasks.shared.supervised import Example, SupervisedTask, length_bucketed_batches
 from ..tasks.shared.text_generation import TextGeneration
-from ..tokenizers import Tokenizer
+from ..tokenizers import Tokenizer, clean
 from .engine import Engine
 from .sampling import SamplingParams, check_beams
 
@@ -182,6 +183,7 @@ class TablePredictions:
         self.sources, self.data, self.part = sources, data, part
         self.rows = self.skipped = self.cut = 0
         self.first_skipped = ""
+        self.renamed = ""
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], Prediction]]:
         """Yields (the row as it stands in the table, its answer)."""
@@ -238,21 +240,26 @@ def table_columns(
     return chosen
 
 
-def write_predictions(answers: TablePredictions, out: Path | None, show: Any) -> None:
-    """Answers as a table: to a file, whole or not at all, or line by line to `show`.
-
-    Args:
-        out: .csv, .tsv or .jsonl; None shows JSON lines.
-    """
-    suffix = ".jsonl" if out is None else out.suffix.lower()
-    if suffix not in (".csv", ".tsv", ".jsonl"):
-        raise InputError(f"{out} is no table: name a .csv, .tsv or .jsonl file with -o")
-    lines = _lines(answers, suffix)
+def write_predictions(
+    answers: TablePredictions, out: Path | None, show: Callable[[dict[str, Any]], object]
+) -> None:
+    """Answers as a table: to a file, whole or not at all, or row by row to `show`."""
     if out is None:
-        for line in lines:
-            show(line)
+        for raw, answer in answers:
+            show(_finite(with_prediction(answers, raw, answer)))
         return
-    write_stream(out, (line.encode(errors="replace") for line in lines))
+    lines = _lines(answers, out.suffix.lower())
+    write_stream(out, (clean(line).encode() for line in lines))
+
+
+def check_output(out: Path) -> Path:
+    """A file that predictions can be written to. Raises InputError for any other."""
+    where = printable(out)
+    if out.suffix.lower() not in (".csv", ".tsv", ".jsonl"):
+        raise InputError(f"{where} is no table: name a .csv, .tsv or .jsonl file with -o")
+    if out.is_dir() or not os.access(out.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{where} cannot be written: name a file in a folder there is with -o")
+    return out
 
 
 def with_prediction(
@@ -270,7 +277,9 @@ def with_prediction(
         names = labels or [str(number) for number in range(len(answer.probabilities))]
         for name, chance in zip(names, answer.probabilities, strict=True):
             said[f"p({name})"] = round(chance, 6)
-    return {**raw, **{_free(name, raw): value for name, value in said.items()}}
+    names = {name: _free(name, raw) for name in said}
+    answers.renamed = ", ".join(set(names.values()) - set(names)) or answers.renamed
+    return {**raw, **{names[name]: value for name, value in said.items()}}
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
