@@ -19,7 +19,7 @@ from .settings import DataSettings, TokenizerSettings
 from .tasks.base import BaseTask
 from .tasks.shared.columns import Row
 from .tokenizers import Tokenizer
-from .train.table_dataset import count_shared, load_table, read_rows
+from .train.load_table import count_shared, load_table, read_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,4 +198,5 @@ def _table_rows(
     with Table(sources, data, "test") as table:
         chosen = table_columns(task, metadata, table.columns, answers=True)
         known = partial(task.encode, predictor.tokenizer)
-        return read_rows(table, type(task), chosen, data, notes, check=known)
+        labels = metadata["finetune"].get("labels")
+        return read_rows(table, type(task), chosen, data, notes, labels, known)

@@ -225,7 +225,7 @@ def test_equal_rows_stay_on_one_side(base: Path, tmp_path: Path) -> None:
     table = write_lines(tmp_path / "t.jsonl", labelled(8) * 6)
     found = tuned(base, table, out=tmp_path / "run")
     assert "training rows too" not in found["said"]
-    assert found["val_rows"] == 6
+    assert found["val_rows"] == 12  # one question of each label
 
 
 def test_a_text_longer_than_the_context_is_cut_and_counted(

@@ -19,7 +19,7 @@ from scriven.tasks.shared.columns import (
     texts,
 )
 from scriven.tasks.shared.supervised import truncate_longest_first
-from scriven.train.table_dataset import infer_task, keep_rare_labels, split_rows
+from scriven.train.load_table import infer_task, keep_rare_labels, split_rows
 
 USUAL = {
     "classify": ["text", "label"],
@@ -136,7 +136,7 @@ BAD: list[tuple[Any, Any, str]] = [
     (text, "", "is empty"), (text, " \n", "is empty"), (text, 3, "a number"),
     (text, 2.5, "number"), (text, None, "nothing"), (text, ["a"], "a list"),
     (text, {}, "an object"), (text, b"a", "bytes"), (label, "", "is empty"),
-    (label, 2.5, "number"), (label, None, "nothing"), (label, ["a"], "a list"),
+    (label, math.nan, "number"), (label, None, "nothing"), (label, ["a"], "a list"),
     (number, "nan", "'nan', not a number"), (number, math.nan, "nan"), (number, math.inf, "inf"),
     (number, "", "''"), (number, None, "nothing"), (number, [1], "list"),
     (number, True, "true or false"), (number, "1,5", "'1,5'"), (texts, "ab", "two texts"),

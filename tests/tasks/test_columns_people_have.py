@@ -12,7 +12,7 @@ from scriven.generate.predict import as_rows
 from scriven.settings import DataSettings
 from scriven.tasks.choice import Choice, choice_index
 from scriven.tasks.shared.columns import BadValue, match_columns, parse_columns, read_row
-from scriven.train.table_dataset import infer_task, load_table, table_tasks
+from scriven.train.load_table import infer_task, load_table, table_tasks
 
 TASKS = table_tasks()
 

@@ -10,7 +10,8 @@ from scriven.tasks.base import BaseTask
 from scriven.tasks.shared.supervised import transfer_weights
 from scriven.tokenizers import char
 from scriven.train.finetune import encode_rows
-from scriven.train.table_dataset import TableDataset, table_tasks
+from scriven.train.load_table import table_tasks
+from scriven.train.table_dataset import TableDataset
 
 TURNS = [("user", "ab?"), ("assistant", "ba"), ("user", "b?"), ("assistant", "aab\u00e9")]
 

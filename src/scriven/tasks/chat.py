@@ -16,10 +16,11 @@ from ..tokenizers.chat_template import (
     Message,
     Rendered,
     check_messages,
+    is_learned,
     render_conversation,
     render_ids,
 )
-from .shared.columns import BadValue, Column, Row, parse_json_list
+from .shared.columns import BadValue, Column, NothingToLearn, Row, parse_json_list
 from .shared.supervised import Example, Ids
 from .shared.text_generation import TextGeneration
 
@@ -27,14 +28,18 @@ ROLE_ALIASES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model"
 """Roles by other names, in logs with `from` and `value` for `role` and `content`."""
 
 
-def _messages(value: Any) -> list[dict[str, str]]:
+def _messages(value: Any) -> list[dict[str, Any]]:
+    """Checked messages, up to the last answer that is to be learned, if there is any."""
     value = parse_json_list(value)
     if isinstance(value, list):
         value = [_message(each) for each in value]
     try:
-        return check_messages(value, "messages")
+        messages = check_messages(value, "messages")
     except InputError as error:
         raise BadValue(str(error).removeprefix("messages").lstrip(":, ")) from None
+    answers = [i for i, each in enumerate(messages) if each["role"] == "assistant"]
+    learned = [i for i in answers if messages[i].get("learn", True)]
+    return messages[: learned[-1] + 1] if learned and answers[-1] > learned[-1] else messages
 
 
 def _message(value: Any) -> Any:
@@ -42,7 +47,8 @@ def _message(value: Any) -> Any:
     if not isinstance(value, dict) or not isinstance(value.get("from"), str):
         return value
     role = ROLE_ALIASES.get(value["from"], value["from"])
-    return {"role": role, **({"content": value["value"]} if "value" in value else {})}
+    rest = {name: field for name, field in value.items() if name not in ("from", "value")}
+    return {**rest, "role": role, **({"content": value["value"]} if "value" in value else {})}
 
 
 class Chat(TextGeneration):
@@ -69,10 +75,21 @@ class Chat(TextGeneration):
         return prompt[-self.max_question :]
 
     @classmethod
+    def check_fields(cls, fields: Row) -> None:
+        """Honours a weight of the whole row."""
+        try:
+            if not is_learned(fields, "the row", ("weight", "train")):
+                raise NothingToLearn("their weight is 0")
+        except InputError as error:
+            raise BadValue(f"cannot be used: {error}") from None
+
+    @classmethod
     def check_answer(cls, row: Row) -> None:
         """There must be an answer at the end: it is what is learned and evaluated."""
         if row["messages"][-1]["role"] != "assistant":
             raise BadValue("has no answer of the assistant at its end to learn from")
+        if not row["messages"][-1].get("learn", True):
+            raise NothingToLearn("none of their answers has a weight")
 
     @classmethod
     def without_answer(cls, row: Row) -> Row:
@@ -91,9 +108,9 @@ class Chat(TextGeneration):
         before = cls.without_answer(row)["messages"]
         return "\n".join(f"{each['role']}: {each['content']}" for each in before)
 
-    def conversation(self, row: Row) -> list[dict[str, str]]:
+    def conversation(self, row: Row) -> list[dict[str, Any]]:
         """The messages of a row."""
-        messages: list[dict[str, str]] = row["messages"]
+        messages: list[dict[str, Any]] = row["messages"]
         return messages
 
     def encode(self, tokenizer: Tokenizer, row: Row) -> Example:

@@ -10,10 +10,11 @@ class Entail(SequenceClassification):
     """premise, hypothesis -> label."""
 
     COLUMNS: ClassVar = {
-        "premise": Column(("premise", "sentence1", "sentence_A"), text),
-        "hypothesis": Column(("hypothesis", "sentence2", "sentence_B"), text),
+        "premise": Column(("premise", "sentence1", "sentence_A", "text1", "question1"), text),
+        "hypothesis": Column(("hypothesis", "sentence2", "sentence_B", "text2", "question2"), text),
         "label": Column(("label", "gold_label", "entailment_label"), label, answer=True),
     }
+    UNLABELLED: ClassVar = frozenset({"-", "-1"})  # as in SNLI, and in Hugging Face's copies
 
 
 Task = Entail

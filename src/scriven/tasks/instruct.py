@@ -4,7 +4,7 @@ An `input` stands below its instruction, a `context` above its question; of a pr
 long the end stays, with the question.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..tokenizers.chat_template import from_prompt
 from .chat import Chat
@@ -43,7 +43,7 @@ class Instruct(Chat):
         """The prompt."""
         return str(row["prompt"])
 
-    def conversation(self, row: Row) -> list[dict[str, str]]:
+    def conversation(self, row: Row) -> list[dict[str, Any]]:
         """The prompt as the user's message, the completion as the assistant's."""
         if "completion" not in row:
             return [{"role": "user", "content": row["prompt"]}]

@@ -24,8 +24,8 @@ class Similarity(SequenceClassification):
     """first, second -> score."""
 
     COLUMNS: ClassVar = {
-        "first": Column(("first", "sentence1", "text1", "sentence_A"), text),
-        "second": Column(("second", "sentence2", "text2", "sentence_B"), text),
+        "first": Column(("first", "sentence1", "text1", "sentence_A", "question1"), text),
+        "second": Column(("second", "sentence2", "text2", "sentence_B", "question2"), text),
         "score": Column(("score", "similarity", "relatedness_score"), number, answer=True),
     }
     ANSWER_TYPE = "numbers"

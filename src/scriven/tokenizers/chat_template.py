@@ -6,18 +6,22 @@ plain text. Knows no model and no files.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ..errors import InputError
 from .base import SPECIAL_TOKENS, Tokenizer
 
-Message = Mapping[str, str]
-"""One turn: `role` and `content`."""
+Message = Mapping[str, Any]
+"""One turn: `role` and `content`; `learn` is False where an answer is to be read, not learned."""
 
 ROLES = ("system", "user", "assistant")
 TASKS = ("chat", "instruct")
 """Tasks whose models have learnt to answer such conversations."""
+LEARN_FIELDS = (
+    "weight", "loss", "loss_weight", "loss_mask", "train", "training", "trainable", "learn",
+)  # fmt: skip
+"""Fields that say whether an answer is to be learned."""
 NEEDS = ("turn", "end")
 """Special tokens that a tokenizer needs for them, as named in `Tokenizer.special_token_ids`."""
 
@@ -40,12 +44,12 @@ class Rendered(NamedTuple):
 
     ids: list[int]
     answers: list[bool]
-    """Which of the ids the assistant writes: its contents, and the `<|im_end|>` after each."""
+    """Which of the ids are learned: the assistant's contents, and the `<|im_end|>` after each."""
 
 
 def check_messages(
     value: object, where: str = "the conversation", *, learn: bool = False
-) -> list[dict[str, str]]:
+) -> list[dict[str, Any]]:
     """The messages of a conversation: perhaps one of the system, then user and assistant in turn.
 
     Args:
@@ -84,8 +88,9 @@ def check_messages(
     return messages
 
 
-def _check_message(value: object, where: str) -> dict[str, str]:
-    """Role and content of one message; other fields are left out."""
+def _check_message(value: object, where: str) -> dict[str, Any]:
+    """Role and content of one message, and whether it is to be learned; other fields are left
+    out."""
     if not isinstance(value, Mapping):
         raise InputError(
             f"{where}: an object with role and content is needed, not {type(value).__name__}"
@@ -101,7 +106,23 @@ def _check_message(value: object, where: str) -> dict[str, str]:
         raise InputError(f"{where}: the role {str(role)[:40]!r} is none of {', '.join(ROLES)}")
     if not isinstance(content, str):
         raise InputError(f"{where}: the content must be text, not {type(content).__name__}")
-    return {"role": role, "content": content}
+    learn = is_learned(value, where, LEARN_FIELDS)
+    return {"role": role, "content": content, **({} if learn else {"learn": False})}
+
+
+def is_learned(fields: Mapping[str, Any], where: str, names: Collection[str]) -> bool:
+    """Whether a message or a row is to be learned, as those of its fields say.
+
+    Raises:
+        InputError: a value other than 0, 1, true or false, as no loss is weighted.
+    """
+    values = {name: str(fields[name]).strip().lower() for name in names if name in fields}
+    for name, value in values.items():
+        if value not in ("0", "0.0", "false", "1", "1.0", "true", "none", ""):
+            raise InputError(
+                f"{where}: {name} is {value[:40]}, and answers are learned or not: give 1 or 0"
+            )
+    return not {"0", "0.0", "false"} & set(values.values())
 
 
 def from_prompt(
@@ -167,7 +188,7 @@ def render_conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Re
     for message in messages:
         heading = message["role"] + "\n"
         turn = tokenizer.encode(heading + message["content"])
-        is_answer = message["role"] == "assistant"
+        is_answer = message["role"] == "assistant" and message.get("learn", True)
         # an id is learnt where its first byte belongs to the content
         lengths = itertools.accumulate((len(tokenizer.spell(id)) for id in turn), initial=0)
         content = [

@@ -25,9 +25,10 @@ from ..tasks.shared.supervised import Example, SupervisedTask
 from ..tokenizers import Tokenizer
 from .autoconfig import DatasetStats, TrainPlan, finetune_defaults, plan_finetuning
 from .build_model import check_trainable
+from .load_table import load_table
 from .request import Overrides, TrainRequest
 from .schedule import parse_budget
-from .table_dataset import TableDataset, load_table
+from .table_dataset import TableDataset
 
 FINETUNE_DROPOUT = 0.1
 

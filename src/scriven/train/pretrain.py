@@ -205,7 +205,9 @@ class Pretraining:
             for name, value in config.to_dict(values).items():
                 key = f"{section}.{name}"
                 shown = "auto" if value is None else value
-                usual = "default" if value == default[name] else "asked for"
+                usual = "default" if value == default[name] else "chosen for this text and machine"
+                if name in self.overrides.sections.get(section, ()):
+                    usual = "asked for"
                 lines.append(f"  {key} = {shown}  ({plan.reasons.get(key, usual)})")
         return "\n".join(lines)
 

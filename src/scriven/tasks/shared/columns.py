@@ -19,6 +19,10 @@ class BadValue(Exception):
     """A value that a column cannot hold; the text says why."""
 
 
+class NothingToLearn(Exception):
+    """A sound row that says itself that nothing is to be learned from it; the text says how."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a task."""
@@ -50,10 +54,21 @@ def text(value: Any) -> str:
 
 
 def label(value: Any) -> str:
-    """The name of a class; a whole number is its own name."""
-    if isinstance(value, bool | int):
+    """The name of a class; a number is its own name."""
+    if isinstance(value, list):
+        raise BadValue("holds a list: a text has one label, and no task learns several")
+    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return str(value)
     return text(value).strip()
+
+
+def is_numeral(value: Any) -> bool:
+    """Whether a cell is a finite number, or the text of one."""
+    try:
+        number(value)
+    except BadValue:
+        return False
+    return True
 
 
 def number(value: Any) -> float:
@@ -137,7 +152,7 @@ def _first_alias(names: Sequence[str], available: Sequence[str]) -> str | None:
 
 
 def _normalise(name: str) -> str:
-    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
+    return re.sub(r"[\s_-]+", "", name.casefold())
 
 
 _PART = re.compile(r"(choice|option|ending|answer|sol)[ _]?(\d{1,2}|[a-h])|[a-h]", re.I)

@@ -66,6 +66,9 @@ class SupervisedTask(BaseTask):
     ANSWER_COLUMN: ClassVar[str] = ""
     """The column that holds the right answer."""
 
+    UNLABELLED: ClassVar[frozenset[str]] = frozenset()
+    """Labels that mark a row without one."""
+
     @classmethod
     def label_metadata(cls, rows: Iterable[Row]) -> dict[str, Any]:
         """What the model must know of all training rows: label names, or the range of scores.
@@ -84,6 +87,10 @@ class SupervisedTask(BaseTask):
     @classmethod
     def check_answer(cls, row: Row) -> None:
         """Raises BadValue for a row that teaches nothing, though each of its values is fine."""
+
+    @classmethod
+    def check_fields(cls, fields: Row) -> None:
+        """Raises NothingToLearn for a row whose other columns say that it is not to be learned."""
 
     @classmethod
     def without_answer(cls, row: Row) -> Row:

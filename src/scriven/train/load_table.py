@@ -1,0 +1,380 @@
+"""Reads a table for fine-tuning: which task it is for, its rows checked, and split.
+
+Everything a user can get wrong in a table is refused here, before anything is written.
+"""
+
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .. import registry
+from ..data.table import Table, builtin, fingerprint
+from ..errors import InputError, SettingError
+from ..format import plural
+from ..settings import DataSettings
+from ..tasks.shared.classification import label_index
+from ..tasks.shared.columns import (
+    BadValue,
+    NothingToLearn,
+    Row,
+    is_numeral,
+    match_columns,
+    missing_columns,
+    parse_columns,
+    parse_json_list,
+    read_row,
+)
+from ..tasks.shared.supervised import SupervisedTask
+
+MAX_GRADES = 10
+"""Whole numbers that are labels of two texts; more different ones are scores."""
+MAX_UNLABELLED = 0.1
+"""Fraction of the rows that may have the label -1 and count as unlabelled."""
+RARE = 0.01
+"""Fraction of the rows of a label that is told."""
+FEW_ROWS = 5
+"""Validation rows of a label that are told, if there are fewer."""
+
+
+@dataclass(frozen=True)
+class TableData:
+    """The rows of a table, read, checked and split."""
+
+    name: str
+    """Name of the task."""
+    task: type[SupervisedTask]
+    columns: dict[str, str]
+    """The task's columns -> the table's."""
+    train: list[Row]
+    validation: list[Row]
+    fingerprint: str
+    notes: list[str]
+
+
+def table_tasks() -> dict[str, type[SupervisedTask]]:
+    """Every task that reads tables, by name."""
+    modules = {
+        name: registry.module("scriven.tasks", name).Task
+        for name in registry.names("scriven.tasks")
+    }
+    return {name: task for name, task in modules.items() if issubclass(task, SupervisedTask)}
+
+
+def infer_task(
+    task_name: str | None, columns: Sequence[str], column_names: str, row: Row | None = None
+) -> tuple[str, dict[str, str]]:
+    """The task, and the column of the table for each column of the task.
+
+    Args:
+        task_name: as set by the user; inferred from the columns if None.
+        columns: of the table.
+        column_names: as set by the user, such as text=review,label=stars.
+        row: the first one, for the message where no task fits.
+
+    Raises:
+        InputError: no task, or several, fit the columns, or one is missing.
+        SettingError: an unknown task.
+    """
+    known = table_tasks()
+    # 1. the user has named the task
+    if task_name is not None:
+        task = known.get(task_name)
+        if task is None and task_name not in registry.names("scriven.tasks"):
+            raise SettingError(f"--task {task_name}: known are {', '.join(known)}")
+        if task is None:
+            raise SettingError(
+                f"--task {task_name} reads texts, not tables: use {', '.join(known)}"
+            )
+        given = parse_columns(column_names, task.COLUMNS)
+        mapping = match_columns(task.COLUMNS, columns, given)
+        if mapping is None:
+            raise InputError(missing_columns(task_name, task.COLUMNS, columns, given))
+        return task_name, mapping
+    if column_names:
+        raise SettingError(f"--columns {column_names}: name the task as well, with --task")
+    # 2. tasks whose columns the table has, by their most usual names
+    fitting = {
+        name: mapping
+        for name, task in known.items()
+        if (mapping := match_columns(task.COLUMNS, columns, named=False)) is not None
+    }
+    # 3. of two tasks that fit, the one that uses more columns is meant
+    best = {
+        name: mapping
+        for name, mapping in fitting.items()
+        if not any(set(mapping.values()) < set(other.values()) for other in fitting.values())
+    }
+    if len(best) == 1:
+        return next(iter(best.items()))
+    # 4. none, or more than one
+    listed = ", ".join(columns[:30])
+    if best:
+        raise InputError(
+            f"the columns {listed} fit the tasks {' and '.join(best)}: choose one with --task"
+        )
+    raise InputError(
+        f"no task is known by the columns {listed}{_unsupported(row or {})}: tasks learn one label "
+        "of a text (classify) or of two (entail), a score of two texts (similarity), a choice, or "
+        f"texts in answer to texts; name one with --task ({', '.join(known)}), and its columns "
+        "with --columns"
+    )
+
+
+def _unsupported(row: Row) -> str:
+    """What a row without a task seems to hold that no task learns; empty where it is unclear."""
+    lists = [cell for value in row.values() if isinstance(cell := parse_json_list(value), list)]
+    if any(len(a) == len(b) > 0 for a, b in itertools.combinations(lists, 2)):
+        return ", which seem to label single words"
+    if lists:
+        return ", which seem to give a text several labels"
+    numbers = [value for value in row.values() if is_numeral(value)]
+    if len(numbers) == 1:
+        return ", which seem to give a text a number"
+    return ", which seem to give a text several numbers" if numbers else ""
+
+
+def load_table(
+    sources: Sequence[str],
+    data: DataSettings,
+    *,
+    task: str | None,
+    columns: str,
+    validation: str | None,
+    seed: int,
+) -> TableData:
+    """Reads a table, checks every row, and splits it.
+
+    The validation part is the file `validation`, the built-in table's own, or rows drawn by the
+    seed; equal rows are always in the same part.
+
+    Raises:
+        InputError: names the row and what is wrong with it.
+    """
+    notes: list[str] = []
+    # 1. all rows, or the training part
+    with Table(sources, data) as table:
+        name, mapping = infer_task(task, table.columns, columns, _first(table))
+        task_class = table_tasks()[name]
+        rows = read_rows(table, task_class, mapping, data, notes)
+        if not rows:
+            raise InputError(f"no row of {table.name} can be used: {notes[-1]}")
+    if task is None and _has_scores(task_class, rows):
+        name, task_class, mapping, rows = _as_similarity(task_class, mapping, rows)
+        notes.append("the labels are numbers and learned as scores; --task entail takes classes")
+    rows = _drop_unlabelled(task_class, rows, notes)
+    # 2. the validation part
+    if validation is None and len(sources) == 1 and builtin(sources[0]) is not None:
+        with Table(sources, data, "validation") as table:
+            held_out = read_rows(table, task_class, mapping, data, notes)
+    elif validation is not None:
+        with Table([validation], data) as table:
+            its_mapping = match_columns(task_class.COLUMNS, table.columns, mapping)
+            if its_mapping is None:
+                raise InputError(missing_columns(name, task_class.COLUMNS, table.columns, mapping))
+            labels = None
+            if task_class.ANSWER_TYPE == "labels":
+                labels = task_class.label_metadata(rows)["labels"]
+            held_out = read_rows(table, task_class, its_mapping, data, notes, labels)
+    else:
+        rows, held_out = split_rows(task_class, rows, data.val_fraction, seed)
+        if task_class.ANSWER_TYPE == "labels":
+            task_class.label_metadata([*rows, *held_out])  # refuses what is no column of labels
+            rows, held_out = keep_rare_labels(task_class, rows, held_out, notes)
+    # 3. is it enough, and are the parts disjoint?
+    if not rows or not held_out:
+        raise InputError(
+            f"{len(rows)} training and {len(held_out)} validation rows are too few: give more "
+            "different rows, or a file with --validation"
+        )
+    if both := count_shared(task_class, rows, held_out):
+        notes.append(
+            f"{both:,} of {len(held_out):,} validation rows are training rows too: scores on them "
+            "tell nothing"
+        )
+    if task_class.ANSWER_TYPE == "labels":
+        notes += _rare_labels(task_class, rows, held_out)
+    digest = hashlib.sha256((fingerprint(rows) + fingerprint(held_out)).encode()).hexdigest()
+    return TableData(name, task_class, mapping, rows, held_out, digest, notes)
+
+
+def _first(table: Table) -> Row:
+    return next((row.values for row in table if not row.skipped), {})
+
+
+def read_rows(
+    table: Table,
+    task: type[SupervisedTask],
+    mapping: Mapping[str, str],
+    data: DataSettings,
+    notes: list[str],
+    labels: Sequence[str] | None = None,
+    check: Callable[[Row], object] | None = None,
+) -> list[Row]:
+    """The rows with the columns of the task; those that are left out are counted in `notes`.
+
+    Args:
+        mapping: the task's columns -> the table's.
+        labels: the known ones, where others are to be refused.
+        check: called with each row; raises BadValue if it cannot be used.
+
+    Raises:
+        InputError: a bad row.
+    """
+    rows, skipped, first, left_out = list[Row](), 0, "", Counter[str]()
+    for table_row in table:
+        reason = table_row.skipped
+        if not reason:
+            try:
+                row = read_row(task.COLUMNS, mapping, table_row.values)
+                task.check_fields(table_row.values)
+                task.check_answer(row)
+                if labels is not None:
+                    _check_label(task, row, labels)
+                if check is not None:
+                    check(row)
+                rows.append(row)
+                continue
+            except NothingToLearn as error:
+                left_out[str(error)] += 1
+                continue
+            except BadValue as error:
+                reason = table_row.bad(str(error), data).skipped
+        skipped, first = skipped + 1, first or reason
+    notes += [f"{plural(n, 'row')} left out: {why}" for why, n in left_out.items()]
+    if skipped:
+        notes.append(f"{skipped:,} rows were skipped, first {first}")
+    return rows
+
+
+def _check_label(task: type[SupervisedTask], row: Row, labels: Sequence[str]) -> None:
+    answer = task.gold_answer(row)
+    if answer in task.UNLABELLED and answer not in labels:
+        raise NothingToLearn(f"{answer} is no gold label")
+    label_index(answer, labels)
+
+
+def _has_scores(task: type[SupervisedTask], rows: Sequence[Row]) -> bool:
+    """Whether what would be labels are numbers on a scale: fractions, or many for two texts."""
+    if task.ANSWER_TYPE != "labels":
+        return False
+    labels = {str(task.gold_answer(row)) for row in rows} - task.UNLABELLED
+    if not labels or not all(map(is_numeral, labels)):
+        return False
+    is_pair = len(task.COLUMNS) == 3
+    return any(float(label) % 1 for label in labels) or (is_pair and len(labels) > MAX_GRADES)
+
+
+def _as_similarity(
+    task: type[SupervisedTask], mapping: Mapping[str, str], rows: Sequence[Row]
+) -> tuple[str, type[SupervisedTask], dict[str, str], list[Row]]:
+    """(name, task, columns, rows) of labels of two texts as scores."""
+    if len(task.COLUMNS) != 3:
+        raise InputError(
+            f"the column {mapping[task.ANSWER_COLUMN]} holds numbers such as "
+            f"{task.gold_answer(rows[0])}, and no task learns a number from one text: --task "
+            "classify takes each number for a class"
+        )
+    name = "similarity"
+    other: type[SupervisedTask] = registry.module("scriven.tasks", name).Task
+    names = dict(zip(task.COLUMNS, other.COLUMNS, strict=True))
+    scored = [
+        {names[own]: other.COLUMNS[names[own]].read(value) for own, value in row.items()}
+        for row in rows
+    ]
+    return name, other, {names[own]: column for own, column in mapping.items()}, scored
+
+
+def _drop_unlabelled(task: type[SupervisedTask], rows: list[Row], notes: list[str]) -> list[Row]:
+    """The rows with a gold label, as NLI sets mark those on which their annotators disagreed."""
+    counts = Counter(row.get(task.ANSWER_COLUMN) for row in rows) if task.UNLABELLED else {}
+    for mark in sorted(task.UNLABELLED & counts.keys()):
+        # a number that many rows have is a label like others
+        if mark != "-" and counts[mark] > MAX_UNLABELLED * len(rows):
+            continue
+        rows = [row for row in rows if row[task.ANSWER_COLUMN] != mark]
+        notes.append(f"{plural(counts[mark], 'row')} left out: {mark} is no gold label")
+    return rows
+
+
+def split_rows(
+    task: type[SupervisedTask], rows: list[Row], val_fraction: float, seed: int
+) -> tuple[list[Row], list[Row]]:
+    """(training, validation) rows, the same fraction of each label. The part of a row depends on
+    its question, its label and the seed alone, so the same question is never in both."""
+    if not 0 < val_fraction < 1:
+        raise SettingError(f"--data.val_fraction={val_fraction}: between 0 and 1, as 0.1")
+    # 1. rows with the same question stay together
+    keys = [fingerprint([task.without_answer(row)]) for row in rows]
+    if len(set(keys)) < 2:  # one question with many answers
+        keys = [fingerprint([row]) for row in rows]
+    counts = Counter(keys)
+    # 2. questions by label, in an order that the seed decides, until the fraction is reached
+    by_label: dict[str, list[str]] = {}
+    labels: dict[str, str] = {}
+    for key, row in zip(keys, rows, strict=True):  # the first label of those of one question
+        labels[key] = min(_label(task, row), labels.get(key, _label(task, row)))
+    for key in sorted(counts, key=lambda key: hashlib.sha256(f"{seed}/{key}".encode()).hexdigest()):
+        by_label.setdefault(labels[key], []).append(key)
+    held_out, target, size = set[str](), 0.0, 0
+    for order in sorted(by_label.values(), key=len, reverse=True):
+        target += val_fraction * sum(counts[key] for key in order)
+        chosen = []
+        for key in order[:-1]:  # the last one is left to train on
+            if size + counts[key] / 2 <= target:
+                chosen.append(key)
+                size += counts[key]
+        # 3. a label of few questions, but enough to learn from the others, holds out the rarest one
+        if not chosen and len(order) > 2:
+            chosen = [min(order, key=lambda key: counts[key])]
+        held_out.update(chosen)
+    if not held_out and len(counts) > 1:
+        held_out.add(min(counts, key=lambda key: (counts[key], key)))
+    parts: tuple[list[Row], list[Row]] = ([], [])
+    for key, row in zip(keys, rows, strict=True):
+        parts[key in held_out].append(row)
+    return parts
+
+
+def _label(task: type[SupervisedTask], row: Row) -> str:
+    return str(task.gold_answer(row)) if task.ANSWER_TYPE == "labels" else ""
+
+
+def keep_rare_labels(
+    task: type[SupervisedTask], rows: list[Row], held_out: list[Row], notes: list[str]
+) -> tuple[list[Row], list[Row]]:
+    """(training, validation) rows, with rows moved so that every label is in the training part: one
+    that is held out altogether cannot be learned."""
+    labels = {task.gold_answer(row) for row in rows}
+    rare = [row for row in held_out if task.gold_answer(row) not in labels]
+    if rare:
+        notes.append(f"{len(rare):,} rows with labels of no other row are not held out")
+    return [*rows, *rare], [row for row in held_out if task.gold_answer(row) in labels]
+
+
+def count_shared(task: type[SupervisedTask], rows: Sequence[Row], others: Sequence[Row]) -> int:
+    """How many of the other rows have the question of one of the rows."""
+    questions = {fingerprint([task.without_answer(row)]) for row in rows}
+    return sum(fingerprint([task.without_answer(row)]) in questions for row in others)
+
+
+def _rare_labels(
+    task: type[SupervisedTask], rows: Sequence[Row], held_out: Sequence[Row]
+) -> list[str]:
+    """What to know about labels of few rows."""
+    validation = Counter(_label(task, row) for row in held_out)
+    counts = Counter(_label(task, row) for row in rows) + validation
+    total, notes = counts.total(), []
+    # rare, and much rarer than if all labels had as many rows
+    rare = [name for name in counts if counts[name] < min(RARE, 0.5 / len(counts)) * total]
+    if rare:
+        shown = ", ".join(f"{name[:40]!r} ({counts[name]:,})" for name in sorted(rare)[:5])
+        more = f" and {len(rare) - 5:,} more" if len(rare) > 5 else ""
+        notes.append(f"labels of under 1 % of the {total:,} rows: {shown}{more}; misspelt?")
+    few = sorted((validation[name], name) for name in counts if validation[name] < FEW_ROWS)
+    if few:
+        shown = ", ".join(f"{name[:40]!r} {number}" for number, name in few[:5])
+        more = f" and {len(few) - 5:,} more labels" if len(few) > 5 else ""
+        notes.append(f"few validation rows, so their scores are uncertain: {shown}{more}")
+    return notes
