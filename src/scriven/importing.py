@@ -88,6 +88,7 @@ def import_model(
         loaded = base.load()
         about = {**loaded.metadata, "name": given}
         about["imported"] = {**about["imported"], "folder": given}
+        about["tokenizer"] = {**about["tokenizer"], "fingerprint": loaded.tokenizer.fingerprint}
         kind, parameters = about["imported"]["kind"], about["results"]["parameters"]
         say(f"{printable(name)}: {kind}, {parameters:,} parameters, as {loaded.architecture}")
         # newer than its neighbours, so that `latest` is the run just imported

@@ -22,6 +22,7 @@ from ..manifest import hash_file
 from ..runs import metadata
 from ..runs.folder import find_run, list_runs
 from ..runs.load import ChooseDtype, Loaded, always_float32, load_run, model_digest
+from .gguf import open_gguf
 from .huggingface import HFModel, open_hf_folder
 from .tensors import PICKLED, refuse_pickle, weight_files
 
@@ -127,6 +128,8 @@ def open_foreign(name: str) -> HFModel:
     path = Path(name)
     if path.suffix in {Path(each).suffix for each in PICKLED} | {".ckpt", ".pkl"}:
         raise refuse_pickle(path)
+    if path.suffix == ".gguf" and path.is_file():
+        return open_gguf(path)
     if path.is_file():
         raise InputError(f"{printable(path)} is a file: name its folder, {printable(path.parent)}")
     return open_hf_folder(path)

@@ -235,7 +235,6 @@ def describe(model: HFModel, parameters: int) -> dict[str, Any]:
         "tokenizer": {
             "kind": model.tokenizer.kind,
             "vocab_size": model.tokenizer.vocab_size,
-            "fingerprint": model.tokenizer.fingerprint,
         },
         "user_components": [],
         "imported": {

@@ -183,7 +183,8 @@ def copy_weight(name: str, tensor: Tensor, into: Tensor, where: str) -> None:
             f"{where}: {name} is {_shape(tensor)}, but config.json asks for {_shape(into)}"
         )
     into.copy_(tensor)  # float64 weights that overflow are infinite here, and refused
-    if not bool(into.isfinite().all()):
+    # a finite sum has finite terms, and is three times as fast
+    if not bool(into.sum().isfinite()) and not bool(into.isfinite().all()):
         raise DamagedError(f"{where}: {name} has NaN or infinite values")
 
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -27,7 +28,15 @@ from .patterns import chunks
 
 Ids = npt.NDArray[np.int32]
 
-NOT_KINDS = {"chat_template", "fast", "files", "patterns"}
+NOT_KINDS = {
+    "chat_template",
+    "fast",
+    "files",
+    "imported",
+    "jinja_template",
+    "patterns",
+    "sentencepiece",
+}
 """Files of this folder that are no kind of tokenizer."""
 
 EOS = "<|endoftext|>"
@@ -69,6 +78,10 @@ BYTE_TO_CHARACTER = {byte: chr(byte) for byte in _PRINTABLE} | {
     byte: chr(256 + index) for index, byte in enumerate(_OTHERS)
 }
 CHARACTER_TO_BYTE = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
+# other characters of Latin-1 stand for none, so they become one that Latin-1 does not have
+_TO_LATIN_1 = dict.fromkeys(range(256), 65535) | {
+    ord(character): byte for character, byte in CHARACTER_TO_BYTE.items()
+}
 
 BYTE_TOKENS = {byte: f"<0x{byte:02X}>" for byte in range(256)}
 """The names of bytes in a character vocabulary: 0xE2 -> `<0xE2>`."""
@@ -153,6 +166,14 @@ class Tokenizer:
     """The name of its file: char, byte, word or bpe."""
     is_byte_level = True
     """Whether a token spells its bytes as GPT-2 does; else characters and `<0xE2>`."""
+    bos_token: str | None = None
+    """The token that an imported model's texts begin with."""
+    unk_token: str | None = None
+    """What an imported vocabulary has for text that it cannot spell."""
+    chat_template: str | None = None
+    """The Jinja template of an imported model's conversations; None for ours, or none."""
+    turn_ids: Mapping[str, int] = MappingProxyType({})
+    """The special tokens that begin and end a turn there, by role: turn, end."""
     has_words = True
     """Whether tokens are pieces of words with the space before them, learned from running text;
     else the characters that occur are enough to train it."""
@@ -184,11 +205,17 @@ class Tokenizer:
         for token, number in vocabulary.items():
             if token in self.special:
                 continue
-            if self.is_byte_level:
-                self.bytes_of[number] = bytes(CHARACTER_TO_BYTE[each] for each in token)
-            else:
-                self.bytes_of[number] = _TOKEN_TO_BYTE.get(token) or token.encode("utf-8")
+            self.bytes_of[number] = self._spelling(token)
         self._build_tables(backend.get_vocab(with_added_tokens=False))
+
+    def _spelling(self, token: str) -> bytes:
+        """The bytes that a token writes."""
+        if not self.is_byte_level:
+            return _TOKEN_TO_BYTE.get(token) or token.encode("utf-8")
+        try:
+            return token.translate(_TO_LATIN_1).encode("latin-1")
+        except UnicodeEncodeError:  # a token that was added to the vocabulary is plain text
+            return token.encode("utf-8", "replace")
 
     def _build_tables(self, vocabulary: Mapping[str, int]) -> None:
         """Whatever a kind needs to encode faster than the library."""
@@ -230,15 +257,26 @@ class Tokenizer:
         elif has_ours:
             backend.post_processor = None
         mask = MASK if "mask" in missing else self.mask_token
-        return type(self)(backend, self.pattern, self.eos_token, self.pad_token, mask)
+        new = type(self)(backend, self.pattern, self.eos_token, self.pad_token, mask)
+        new.bos_token, new.unk_token = self.bos_token, self.unk_token
+        new.chat_template, new.turn_ids = self.chat_template, self.turn_ids
+        return new
 
     @property
     def special_token_ids(self) -> dict[str, int]:
         """The ids of the tokens that are no text, by role: eos, pad, and SPECIAL_TOKENS."""
         special = self.special
         ids = {role: special[token] for role, token in SPECIAL_TOKENS.items() if token in special}
-        ids |= {"eos": self.eos, "pad": self.pad}
+        ids |= {"eos": self.eos, "pad": self.pad, **self.turn_ids, **self._bos}
         return ids if self.mask is None else {**ids, "mask": self.mask}
+
+    @cached_property
+    def _bos(self) -> dict[str, int]:
+        """The token that an imported model's own tokenizer puts before a text."""
+        bos = self.special.get(self.bos_token or "")
+        if bos is None or self.backend.encode("a").ids[:1] != [bos]:
+            return {}
+        return {"bos": bos}
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text. Text that spells a special token is plain text; lone surrogates become
@@ -290,18 +328,18 @@ class Tokenizer:
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_input_names": ["input_ids", "attention_mask"],
             "model_max_length": context_length or UNLIMITED,
-            "bos_token": None,
+            "bos_token": self.bos_token,
             "eos_token": self.eos_token,
             "pad_token": self.pad_token,
-            "unk_token": None,
-            "add_bos_token": False,
-            "add_eos_token": False,
+            "unk_token": self.unk_token,
             "clean_up_tokenization_spaces": False,
             "scriven_kind": self.kind,
             "scriven_pattern": self.pattern,
         }
         if self.mask_token is not None:
             config["mask_token"] = self.mask_token
+        if self.bos_token is None:  # else what is added is in tokenizer.json
+            config |= {"add_bos_token": False, "add_eos_token": False}
         if template is not None:
             config["chat_template"] = template
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"

@@ -1,5 +1,6 @@
 """Conversations as text and as ids, in ChatML: `<|im_start|>role`, a line end, the content,
-`<|im_end|>` and a line end for each message.
+`<|im_end|>` and a line end for each message. An imported model keeps the template that it came
+with (`jinja_template.py`).
 
 Only the template writes the tokens that begin and end a turn; content that spells one of them is
 plain text. Knows no model and no files.
@@ -10,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import InputError
+from . import jinja_template
 from .base import SPECIAL_TOKENS, Tokenizer
 
 Message = Mapping[str, Any]
@@ -144,10 +146,7 @@ def from_prompt(
 
 def render_text(messages: Sequence[Message], *, answer: bool = False) -> str:
     """The conversation as TEMPLATE renders it; with `answer` up to where the answer begins."""
-    from jinja2.sandbox import ImmutableSandboxedEnvironment  # as in transformers
-
-    template = ImmutableSandboxedEnvironment().from_string(TEMPLATE)
-    return str(template.render(messages=messages, add_generation_prompt=answer))
+    return jinja_template.render_text(TEMPLATE, messages, answer=answer)
 
 
 def render_ids(
@@ -160,6 +159,8 @@ def render_ids(
     Raises:
         InputError: the tokenizer has no tokens for turns.
     """
+    if tokenizer.chat_template is not None:
+        return jinja_template.render_ids(tokenizer, messages, answer=answer)
     ids = render_conversation(tokenizer, messages).ids
     if answer:
         ids += [tokenizer.special_token_ids["turn"], *tokenizer.encode("assistant\n")]
@@ -176,6 +177,8 @@ def render_conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Re
     Raises:
         InputError: the tokenizer has no tokens for turns.
     """
+    if tokenizer.chat_template is not None:
+        return Rendered(*jinja_template.render_conversation(tokenizer, messages))
     special = tokenizer.special_token_ids
     if any(name not in special for name in NEEDS):
         raise InputError(

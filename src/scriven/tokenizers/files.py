@@ -5,16 +5,30 @@ with gaps or a splitting pattern that we do not know would give a model other id
 """
 
 import json
+import re
+import struct
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers.decoders import ByteFallback, Fuse, Sequence
+from tokenizers.decoders import ByteFallback, ByteLevel, Fuse, Sequence
+from tokenizers.models import BPE
 
 import tokenizers
 
 from ..errors import DamagedError, InputError
+from ..files import read_file
 from .base import BYTE_TO_CHARACTER, BYTE_TOKENS, EOS, PAD, Tokenizer, kinds, tokenizer_class
-from .patterns import PATTERNS
+from .chat_template import TEMPLATE, TEMPLATE_FILE
+from .imported import ImportedTokenizer, parts
+from .jinja_template import turn_tokens
+from .patterns import PATTERNS, pre_tokenizer
+from .sentencepiece import parse_model, tokenizer_json
+
+MODEL_FILE = "tokenizer.model"
+USUAL_EOS = ("</s>", "<|im_end|>", "<eos>", "[SEP]")
+"""What ends a text where no file says so."""
+_SPECIAL = re.compile(r"<\|?[a-z_]+\|?>|</s>|\[[A-Z]+\]")
 
 FILE_LIMIT = 256 * 1024 * 1024
 """Bytes of tokenizer.json."""
@@ -23,7 +37,8 @@ FILE_LIMIT = 256 * 1024 * 1024
 def load_tokenizer(place: Path) -> Tokenizer:
     """The tokenizer of a run folder, or of a folder in the Hugging Face layout.
 
-    Byte-level BPE with a pattern we know, and character vocabularies of our own, are understood.
+    Kinds of our own are recognised by their parts; any other is kept as the file has it. Without a
+    tokenizer.json, `vocab.json` with `merges.txt` and SentencePiece's `tokenizer.model` are read.
 
     Args:
         place: the folder, or its tokenizer.json, which may stand alone.
@@ -35,41 +50,143 @@ def load_tokenizer(place: Path) -> Tokenizer:
     if not place.exists():
         raise InputError(f"{place} does not exist: name a run, a folder or a tokenizer.json")
     path = place / "tokenizer.json" if place.is_dir() else place
-    text, plain = _read(path)
-    config_path = path.with_name("tokenizer_config.json")
-    config = _read(config_path)[1] if path != place or config_path.exists() else {}
+    other = _other_format(path.parent) if not path.exists() else None
+    text, plain = _read(path) if other is None else (json.dumps(other), other)
+    config: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        if path.with_name(name).exists():
+            config |= _read(path.with_name(name))[1]
+    if path != place and other is None and not path.with_name("tokenizer_config.json").exists():
+        _read(path.with_name("tokenizer_config.json"))  # says that it is missing
+    template = path.with_name(TEMPLATE_FILE)
+    if template.is_file():
+        config["chat_template"] = read_file(template, FILE_LIMIT).decode("utf-8", "replace")
+    return build_tokenizer(text, plain, config, path)
+
+
+def build_tokenizer(
+    text: str, plain: dict[str, Any], config: Mapping[str, Any], path: Path
+) -> Tokenizer:
+    """A tokenizer from the content of its files.
+
+    Args:
+        text: of tokenizer.json. plain: the same, parsed.
+        config: the content of tokenizer_config.json.
+        path: for messages.
+
+    Raises:
+        InputError, DamagedError: as `load_tokenizer`.
+    """
     model = plain.get("model")
-    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
-        raise InputError(f"{path} holds no BPE vocabulary: only BPE tokenizers can be used")
+    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict | list):
+        raise InputError(f"{path} holds no vocabulary: get the model's tokenizer.json")
     # 1. what the parts of the file say; byte, word and other kinds of ours look like bpe
-    kind, pattern = _kind_and_pattern(plain, path)
-    kind_class, declared = tokenizer_class(kind), config.get("scriven_kind")
+    ids = _vocabulary(plain, path)
+    found = _kind_and_pattern(plain, ids, path)
+    kind, pattern = found or ("imported", "none")
+    kind_class = ImportedTokenizer if found is None else tokenizer_class(kind)
+    declared = config.get("scriven_kind")
     if declared in kinds():
-        declared_class = tokenizer_class(declared)
+        if found is None:
+            raise DamagedError(f"{path} is no tokenizer of the kind {declared}: restore the file")
+        declared_class = tokenizer_class(str(declared))
         if declared_class.is_byte_level == kind_class.is_byte_level:
             kind_class = declared_class
-    ids = _check_vocabulary(plain, kind, path)
     # 2. the special tokens, each written as text or as an object
     special: dict[str, str] = {}
-    for role in ("eos", "pad", "mask"):
+    for role in ("eos", "pad", "mask", "bos", "unk"):
         token = config.get(f"{role}_token")
         token = token.get("content") if isinstance(token, dict) else token
         if isinstance(token, str) and token in ids:
             special[role] = token
     # ours, or those of an imported model; a padding token of its own is not needed
-    eos = special.get("eos") or (EOS if EOS in ids else None)
+    usual = [each for each in (EOS, *USUAL_EOS) if each in ids]
+    eos = special.get("eos") or next(iter(usual), None)
     if eos is None:
-        raise InputError(f"{config_path} names no eos_token of {path.name}")
+        raise InputError(
+            f"{path.with_name('tokenizer_config.json')} names no eos_token of {path.name}"
+        )
     pad = special.get("pad") or (PAD if PAD in ids else eos)
     # 3. the library
     try:
         backend = tokenizers.Tokenizer.from_str(text)
         if kind == "char":
             backend.decoder = Sequence([ByteFallback(), Fuse()])
-        return kind_class(backend, pattern, eos, pad, special.get("mask"))
-    except Exception as error:  # the library raises plain Exception for whatever it dislikes
+        tokenizer = kind_class(backend, pattern, eos, pad, special.get("mask"))
+    except BaseException as error:  # it raises plain Exception, or what a panic of Rust becomes
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         reason = " ".join(str(error).split())[:200]
         raise DamagedError(f"{path} is no tokenizer: {reason}") from error
+    # 4. what only imported models have
+    tokenizer.bos_token, tokenizer.unk_token = special.get("bos"), special.get("unk")
+    template = _chat_template(config.get("chat_template"))
+    if template is not None and template != TEMPLATE:
+        tokenizer.chat_template = template
+        tokenizer.turn_ids = turn_tokens(tokenizer)
+    return tokenizer
+
+
+def _chat_template(value: object) -> str | None:
+    """A template, or the one named default of several."""
+    if isinstance(value, list):
+        named = [each for each in value if isinstance(each, dict)]
+        value = next(
+            (each.get("template") for each in named if each.get("name") == "default"), None
+        )
+    return value if isinstance(value, str) else None
+
+
+def _other_format(folder: Path) -> dict[str, Any] | None:
+    """What tokenizer.json would hold, of a folder with an older format; None where it has none.
+
+    Raises:
+        DamagedError: a file is not what it should be.
+    """
+    vocab, merges, model = (folder / name for name in ("vocab.json", "merges.txt", MODEL_FILE))
+    if vocab.is_file() and merges.is_file():
+        _, ids = _read(vocab)
+        lines = read_file(merges, FILE_LIMIT).decode("utf-8", "replace").splitlines()
+        pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+        if any(len(pair) != 2 for pair in pairs):
+            raise DamagedError(f"{merges} is no list of merges: get the file again")
+        return byte_level_json(ids, pairs, "gpt2")
+    if not model.is_file():
+        return None
+    try:
+        return tokenizer_json(parse_model(bytes(read_file(model, FILE_LIMIT))))
+    except (ValueError, KeyError, AttributeError, struct.error) as error:
+        raise DamagedError(f"{model} is no SentencePiece model: get the file again") from error
+
+
+def byte_level_json(
+    ids: Mapping[str, int], merges: list[list[str]], pattern: str, special: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The content of tokenizer.json for byte-level BPE.
+
+    Args:
+        ids: token -> id.
+        merges: pairs, the first to be merged first.
+        pattern: as for `patterns.pre_tokenizer`.
+        special: tokens that are no text.
+    """
+    # tokens that spell a special token have the angle brackets of one
+    names = [*special] or [each for each in ids if _SPECIAL.fullmatch(each)]
+    added = [
+        {
+            "id": ids[name], "content": name, "special": True, "single_word": False,
+            "lstrip": False, "rstrip": False, "normalized": False,
+        }
+        for name in names
+    ]  # fmt: skip
+    splitter = tokenizers.Tokenizer(BPE())
+    splitter.pre_tokenizer, splitter.decoder = pre_tokenizer(pattern), ByteLevel()
+    plain: dict[str, Any] = json.loads(splitter.to_str())
+    plain["added_tokens"] = sorted(added, key=lambda each: each["id"])
+    plain["model"] |= {
+        "vocab": dict(ids), "merges": merges, "ignore_merges": pattern == "llama3"
+    }  # fmt: skip
+    return plain
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
@@ -91,63 +208,74 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     return text, plain
 
 
-def _kind_and_pattern(plain: dict[str, Any], path: Path) -> tuple[str, str]:
-    """(kind, pattern) of the tokenizer that the file describes, from its parts alone."""
+def _kind_and_pattern(
+    plain: dict[str, Any], ids: Mapping[str, int], path: Path
+) -> tuple[str, str] | None:
+    """(kind, pattern) of a tokenizer of ours that the file describes, from its parts alone; None
+    for any other."""
     model = plain["model"]
-    # 1. pre-tokenizer and decoder are one step, or a sequence of them
-    parts: list[list[dict[str, Any]]] = []
-    for name, inner in (("pre_tokenizer", "pretokenizers"), ("decoder", "decoders")):
-        part = plain.get(name)
-        listed = [part]
-        if isinstance(part, dict) and part.get("type") == "Sequence":
-            listed = part[inner] if isinstance(part.get(inner), list) else []
-        parts.append([step for step in listed if isinstance(step, dict)])
-    steps, decoders = parts[0], [step.get("type") for step in parts[1]]
+    steps, decoders = parts(plain, "pre_tokenizer"), parts(plain, "decoder")
+    names, types = [step.get("type") for step in decoders], [step.get("type") for step in steps]
     if model.get("type", "BPE") != "BPE" or plain.get("normalizer") is not None:
-        raise InputError(f"{path} is not a plain BPE: only byte-level BPE and char can be used")
-    # 2. characters with byte fallback
-    if decoders == ["ByteFallback", "Fuse"] and not steps:
+        return None
+    # 1. characters with byte fallback
+    if names == ["ByteFallback", "Fuse"] and not steps:
         if model.get("byte_fallback") is not True or model.get("merges"):
             raise DamagedError(f"{path} is no character vocabulary with bytes; restore the file")
+        _check_bytes(BYTE_TOKENS.values(), model["vocab"], path)
         return "char", "none"
-    # 3. byte-level BPE: GPT-2's own pattern, or a split by one of ours
-    types = [step.get("type") for step in steps]
-    if decoders == ["ByteLevel"] and steps and steps[-1].get("add_prefix_space") is False:
-        if types == ["ByteLevel"]:
-            return "bpe", "gpt2" if steps[0].get("use_regex", True) else "none"
-        if types == ["Split", "ByteLevel"] and steps[1].get("use_regex") is False:
-            split = steps[0].get("pattern")
-            regex = split.get("Regex") if isinstance(split, dict) else None
-            whole = steps[0].get("behavior") == "Isolated" and steps[0].get("invert") is False
-            # compared as text: a pattern of a stranger is never compiled
-            names = [name for name, known in PATTERNS.items() if known == regex and whole]
-            if names:
-                return "bpe", names[0]
-    raise InputError(f"{path} splits text in a way that is not known here; use llama3, gpt2, qwen2")
+    # 2. byte-level BPE: GPT-2's own pattern, or a split by one of ours
+    if names != ["ByteLevel"] or not steps or steps[-1].get("add_prefix_space") is not False:
+        return None
+    # without an id for every byte, or with ids that no token has, it is not ours
+    complete = set(BYTE_TO_CHARACTER.values()) <= model["vocab"].keys()
+    if not complete or sorted(ids.values()) != list(range(len(ids))):
+        return None
+    if types == ["ByteLevel"]:
+        return "bpe", "gpt2" if steps[0].get("use_regex", True) else "none"
+    if types == ["Split", "ByteLevel"] and steps[1].get("use_regex") is False:
+        split = steps[0].get("pattern")
+        regex = split.get("Regex") if isinstance(split, dict) else None
+        whole = steps[0].get("behavior") == "Isolated" and steps[0].get("invert") is False
+        for name, known in PATTERNS.items():
+            if known == regex and whole:
+                return "bpe", name
+    return None
 
 
-def _check_vocabulary(plain: dict[str, Any], kind: str, path: Path) -> dict[str, int]:
-    """Token -> id of the whole file, when the ids are 0 .. n-1 and every byte has one."""
-    # 1. special tokens and others added after training may repeat those of the vocabulary
+def _vocabulary(plain: dict[str, Any], path: Path) -> dict[str, int]:
+    """Token -> id of the whole file, when no token has two ids and no id is out of bounds."""
+    # special tokens and others added after training may repeat those of the vocabulary
     added = plain.get("added_tokens")
     if not isinstance(added, list) or not all(isinstance(each, dict) for each in added):
         raise DamagedError(f"{path} lists no added tokens; restore the file")
-    vocabulary: dict[str, int] = plain["model"]["vocab"]
-    ids = dict(vocabulary)
+    vocabulary = plain["model"]["vocab"]
+    if isinstance(vocabulary, list):  # Unigram: tokens with their scores, in the order of the ids
+        try:
+            ids = {str(token): number for number, (token, _) in enumerate(vocabulary)}
+        except (TypeError, ValueError) as error:
+            raise DamagedError(f"{path} is no list of tokens and scores") from error
+    else:
+        ids = dict(vocabulary)
     for each in added:
         name, number = each.get("content"), each.get("id")
         if not isinstance(name, str) or ids.get(name, number) != number:
             raise DamagedError(f"{path}: the added token {name!r} has two ids; restore the file")
         ids[name] = number
-    # 2. the rows of the embedding matrix are 0 .. n-1
     if any(type(number) is not int for number in ids.values()):
         raise DamagedError(f"{path} has an id that is no whole number; restore the file")
-    if sorted(ids.values()) != list(range(len(ids))):
+    # the rows of the embedding matrix begin at 0; an imported file may have gaps between them
+    if not ids or min(ids.values()) < 0 or max(ids.values()) >= 2 * len(ids) + 1024:
         raise DamagedError(
             f"{path}: the ids of {len(ids)} tokens are not 0 to {len(ids) - 1}; restore the file"
         )
-    # 3. without an id for every byte, some text could not be written down
-    for byte, token in (BYTE_TOKENS if kind == "char" else BYTE_TO_CHARACTER).items():
+    if len(set(ids.values())) < len(ids):
+        raise DamagedError(f"{path}: two tokens have the same id; restore the file")
+    return ids
+
+
+def _check_bytes(names: Iterable[str], vocabulary: Mapping[str, int], path: Path) -> None:
+    """Without an id for every byte, some text could not be written down."""
+    for byte, token in enumerate(names):
         if token not in vocabulary:
             raise DamagedError(f"{path} has no token for the byte {byte}; restore the file")
-    return ids
