@@ -60,7 +60,8 @@ class TextEvaluator:
         pairs = self.metadata["task"] == "pairs"
         # one side of a pair is the source, which is read but not scored
         with encode_eval_text(sources, data, self.tokenizer, pairs=pairs) as text:
-            return self._score(text.file, text.bytes)
+            notes = {"notes": text.notes} if text.notes else {}
+            return self._score(text.file, text.bytes) | notes
 
     def validation(self, data: DataSettings) -> dict[str, Any]:
         """The same on the validation set of the run, beside its n-gram baseline.

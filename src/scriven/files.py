@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -131,6 +132,20 @@ def make_folder(path: Path, remedy: str = OTHER_FOLDER) -> None:
             return
         except OSError as error:
             _wait_or_raise(error, path, wait, remedy=remedy)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """An empty folder for the length of the block; ResourceError where none can be made."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="scriven-")
+    except OSError as error:
+        raise ResourceError(
+            f"no temporary folder can be made ({error.strerror or error}): set TMPDIR to a folder"
+            " that can be written and has room"
+        ) from error
+    with folder as place:
+        yield Path(place)
 
 
 def remove_folder(path: Path) -> bool:

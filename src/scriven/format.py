@@ -51,6 +51,15 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def skipped_rows(count: int, first: str) -> str:
+    """3, "t.csv row 7 ..." -> 3 rows were skipped, first t.csv row 7 ..."""
+    return (
+        f"1 row was skipped: {first}"
+        if count == 1
+        else f"{count:,} rows were skipped, first {first}"
+    )
+
+
 def heading(name: str) -> str:
     """train_tokens -> Train tokens."""
     words = name.replace("_", " ")

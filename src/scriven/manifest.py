@@ -208,6 +208,17 @@ def check_entry(actual: FileEntry, expected: FileEntry, where: str) -> None:
         raise DamagedError(f"{where} is damaged: its SHA-256 differs from {MANIFEST}")
 
 
+def check_types(content: object, where: str, kinds: Mapping[str, Any]) -> None:
+    """Raises DamagedError unless `content` is an object with entries of these types."""
+    for name, kind in kinds.items():
+        value = content.get(name) if isinstance(content, dict) else None
+        # a truth value is an int in Python, but no number in JSON
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+            raise DamagedError(
+                f"{where} is damaged: its entry {name!r} is missing or of another type"
+            )
+
+
 def verify_folder(folder: Path, **identity: int | str) -> dict[str, FileEntry]:
     """Checks every file of a folder against its manifest.
 

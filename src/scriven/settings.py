@@ -17,8 +17,20 @@ class DataSettings:
     """Fraction of the characters held out for validation; of a single text, the end."""
     encoding: str = "utf-8"
     """Character encoding of text files; latin-1 accepts any bytes."""
+    newlines: Literal["lf", "keep"] = "lf"
+    """Line ends: lf (\\r\\n and \\r are read as \\n) or keep (as they are)."""
+    format: str | None = None
+    """Format of all files: txt, csv, jsonl or parquet; auto: by content and name."""
+    files: str | None = None
+    """Files read in a folder, as patterns separated by commas (*.py,*.md); auto: texts and tables,
+    or all plain text where a folder holds mostly other kinds of it."""
     text_column: str = "text"
     """Text column of jsonl, csv, tsv and parquet files."""
+    columns: str | None = None
+    """Names of the columns of csv and tsv files that have no header line, separated by commas."""
+    quoting: Literal["double", "single", "none"] | None = None
+    """Quotes around fields of csv and tsv files; auto: double in csv, none in tsv unless the header
+    is quoted."""
     skip_bad: bool = False
     """Skip and count malformed rows instead of stopping at the first one."""
 

@@ -2,7 +2,6 @@
 
 import builtins
 import codecs
-import gzip
 import json
 import shutil
 import sys
@@ -41,7 +40,8 @@ def write(folder: Path, name: str, content: bytes) -> Path:
 def test_text_is_kept_character_by_character(tmp_path: Path) -> None:
     text = "a\r\nb\rc\x00d\u2028e\x85f\n\n" + "é中😀" * 700_000
     path = write(tmp_path, "a.txt", b"\xef\xbb\xbf" + text.encode())
-    assert documents(base.read_documents(path, PLAIN)) == [text]
+    keep = DataSettings(newlines="keep")
+    assert documents(base.read_documents(path, keep)) == [text]
     assert base.format_of(tmp_path / "a.md") is base.format_of(tmp_path / "a.log") is txt
     assert max(len(piece.text) for piece in base.read_documents(path, PLAIN)) <= base.BLOCK
 
@@ -50,12 +50,10 @@ def test_text_is_kept_character_by_character(tmp_path: Path) -> None:
     ("content", "offset", "looks"),
     [
         (codecs.BOM_UTF16_LE + "hello".encode("utf-16-le"), 0, "utf-16"),
-        ("naïve".encode("latin-1"), 2, "latin-1"),
-        (gzip.compress(b"hello" * 99, mtime=0), 1, "gzip"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(99), 0, "PNG"),
-        (b"abc\xe2\x82", 3, "latin-1"),
-        (b"a" * (1 << 20) + b"b\xffc", (1 << 20) + 1, "latin-1"),
-        (b"a" * ((1 << 20) - 1) + b"\xe2\x28\xa1", (1 << 20) - 1, "latin-1"),
+        ("naïve".encode("latin-1"), 2, "cp1252"),
+        (b"abc\xe9l", 3, "cp1252"),
+        (b"a" * (1 << 20) + b"b\xffc", (1 << 20) + 1, "cp1252"),
+        (b"a" * ((1 << 20) - 1) + b"\xe9\x28a", (1 << 20) - 1, "cp1252"),
     ],
 )
 def test_wrong_bytes_are_named_with_their_offset(
@@ -71,9 +69,8 @@ def test_the_encoding_named_in_the_message_works(tmp_path: Path) -> None:
     wide = write(tmp_path, "a.txt", "hé😀".encode("utf-16"))
     assert documents(base.read_documents(wide, DataSettings(encoding="utf-16"))) == ["hé😀"]
     raw = write(tmp_path, "b.txt", bytes(range(256)))
-    assert documents(base.read_documents(raw, DataSettings(encoding="latin-1")))[0].encode(
-        "latin-1"
-    ) == bytes(range(256))
+    latin = DataSettings(encoding="latin-1", newlines="keep")
+    assert documents(base.read_documents(raw, latin))[0].encode("latin-1") == bytes(range(256))
     with pytest.raises(SettingError, match="no such encoding"):
         documents(base.read_documents(raw, DataSettings(encoding="klingon")))
 
@@ -81,7 +78,7 @@ def test_the_encoding_named_in_the_message_works(tmp_path: Path) -> None:
 def test_jsonl_rows_are_documents(tmp_path: Path) -> None:
     rows = ['{"text": "one"}', "", "   ", '{"id": 1, "text": "two\\nlines \\ud83d"}']
     path = write(tmp_path, "a.jsonl", "\r\n".join(rows).encode())
-    assert documents(base.read_documents(path, PLAIN)) == ["one", "two\nlines \ud83d"]
+    assert documents(base.read_documents(path, PLAIN)) == ["one", "two\nlines \ufffd"]
 
 
 BAD_ROWS = [
@@ -125,7 +122,8 @@ def test_tables_are_read_by_column(name: str, mark: str, tmp_path: Path) -> None
     rows = [["id", "text"], ["1", '"a ""quoted""\nline"'], ["2", "plain"], []]
     content = "\ufeff" + "\r\n".join(mark.join(row) for row in rows)
     path = write(tmp_path, name, content.encode())
-    assert documents(base.read_documents(path, PLAIN)) == ['a "quoted"\nline', "plain"]
+    data = DataSettings(quoting="double")
+    assert documents(base.read_documents(path, data)) == ['a "quoted"\nline', "plain"]
 
 
 def test_tables_name_what_is_wrong(tmp_path: Path) -> None:
@@ -136,7 +134,7 @@ def test_tables_name_what_is_wrong(tmp_path: Path) -> None:
         documents(base.read_documents(path, PLAIN))
     assert documents(base.read_documents(path, DataSettings(text_column="body"))) == ["x"]
     short = write(tmp_path, "b.csv", b"id,text\n1,x\n2\n3,y\n")
-    with pytest.raises(InputError, match="row 3 has 1 columns"):
+    with pytest.raises(InputError, match="row 3 has 1 column,"):
         documents(base.read_documents(short, PLAIN))
     assert sum(bool(piece.skipped) for piece in base.read_documents(short, SKIP)) == 1
 
@@ -198,7 +196,7 @@ def test_a_new_format_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     try:
         write(tmp_path, "a.vtt", b"00:01 --> 00:02\nHello.\n")
         with Sources([str(tmp_path / "*.vtt")]) as sources:
-            assert documents(sources.read(PLAIN)) == ["Hello."]
+            assert documents(sources.read()) == ["Hello."]
         with Table([str(tmp_path / "a.vtt")], PLAIN) as table:
             assert [row.values for row in table] == [{"text": "Hello."}]
     finally:

@@ -12,12 +12,11 @@ import pytest
 from scriven.data.corpora import shakespeare
 from scriven.data.sources import Sources
 from scriven.errors import InputError, MissingExtra
-from scriven.settings import DataSettings
 
 
 def texts(*names: object) -> list[str]:
     with Sources([str(name) for name in names]) as sources:
-        return [piece.text for piece in sources.read(DataSettings())]
+        return [piece.text for piece in sources.read()]
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def test_standard_input_and_pipes_can_be_read_twice(
     with Sources(["-"]) as sources:
         assert sources.name == "stdin"
         for _ in range(2):
-            assert [piece.text for piece in sources.read(DataSettings())] == ["é\r\n"]
+            assert "".join(piece.text for piece in sources.read()) == "é\n"
     os.mkfifo(folder / "pipe")
     writer = threading.Thread(target=lambda: (folder / "pipe").write_text("piped"))
     writer.start()

@@ -237,7 +237,7 @@ def test_a_bad_row_is_named_also_in_the_middle_of_a_file(tmp_path: Path) -> None
         data=DataSettings(skip_bad=True),
     )
     assert corpus.documents == 299
-    assert any(note.startswith("1 rows were skipped") for note in corpus.notes)
+    assert any(note.startswith("1 row was skipped") for note in corpus.notes)
 
 
 def test_progress_says_how_much_how_fast_and_how_long(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A prepared folder is ready at once, whatever its size; and preparing needs little memory."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -58,7 +59,9 @@ def grown(folder: Path, files: int, tokens: int) -> Path:
         (folder / name).parent.mkdir()
         with (folder / name).open("wb") as file:
             os.truncate(file.fileno(), 2 * tokens)
-        facts["files"][name] = {"size": 2 * tokens, "sha256": "0" * 64}
+        # the digest of a large file is not compared
+        digest = hashlib.sha256(bytes(2 * tokens)).hexdigest() if tokens < 10_000 else "0" * 64
+        facts["files"][name] = {"size": 2 * tokens, "sha256": digest}
         facts["segments"]["train"].append([name, 0, tokens])
     facts["train_tokens"] += files * tokens
     (folder / MANIFEST).write_bytes(signed_json(facts))

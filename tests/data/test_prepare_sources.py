@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scriven.data import prepare_plan
-from scriven.data.formats.base import open_compressed
+from scriven.data.decoding import open_compressed
 from scriven.data.prepare import run_prepare
 from scriven.data.prepare_plan import PrepareArgs
 from scriven.errors import InputError, ResourceError

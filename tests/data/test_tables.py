@@ -17,7 +17,6 @@ from scriven.data.sources import Sources
 from scriven.data.table import builtin
 from scriven.data.tables import base, shakespeare_next
 from scriven.errors import MissingExtra
-from scriven.settings import DataSettings
 
 PARTS: tuple[base.SplitName, ...] = ("train", "validation", "test")
 Rows = dict[tuple[str, str], list[dict[str, Any]]]
@@ -120,7 +119,7 @@ def test_a_leaked_row_is_noticed(rows: Rows) -> None:
 
 def test_pretraining_text_holds_no_speech_of_the_other_plays() -> None:
     with Sources(["shakespeare-train"]) as sources:
-        documents = [piece.text for piece in sources.read(DataSettings())]
+        documents = [piece.text for piece in sources.read()]
     assert sources.name == "shakespeare-train"
     assert len(documents) == len(list(base.plays_of("train"))) == 27
     held = [*base.plays_of("validation"), *base.plays_of("test")]

@@ -51,7 +51,7 @@ def test_a_row_of_another_width_is_named(base: Path, tmp_path: Path, line: str) 
     table.write_text("\n".join(["text,label", *rows, line]) + "\n")
     assert "t.csv row 26 " in refuses(base, table, out=tmp_path / "run")
     found = tuned(base, table, "--skip-bad", out=tmp_path / "run")
-    assert "1 rows were skipped" in found["said"]
+    assert "1 row was skipped" in found["said"]
 
 
 def test_parquet_is_read_and_answered(judge: Path, base: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_conversation_without_anything_to_learn_is_refused(
 def test_what_has_no_answer_is_counted_and_the_rest_is_learned(base: Path, tmp_path: Path) -> None:
     table = write_lines(tmp_path / "t.jsonl", [*talks(), {"messages": [user()]}])
     found = tuned(base, table, "--skip-bad", out=tmp_path / "run")
-    assert "1 rows were skipped" in found["said"]
+    assert "1 row was skipped" in found["said"]
     # asked, and not measured, it is as good as any
     out = tmp_path / "out.jsonl"
     assert done("predict", tmp_path / "run", table, "-o", out, "--max-new-tokens=3")["rows"] == 13
@@ -86,7 +86,7 @@ def test_a_choice_that_cannot_be_made_is_named(
     said = refuses(base, table, out=tmp_path / "run")
     assert "t.jsonl row 6 " in said
     assert why in said
-    assert "1 rows were skipped" in tuned(base, table, "--skip-bad", out=tmp_path / "run")["said"]
+    assert "1 row was skipped" in tuned(base, table, "--skip-bad", out=tmp_path / "run")["said"]
 
 
 def test_choices_of_different_numbers_are_answered(base: Path, tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_a_label_of_the_validation_table_alone_is_named_or_left_out(tmp_path: Pa
         ground(tmp_path, *parts, skip=False)
     found = ground(tmp_path, *parts, skip=True)
     assert found.validation == [{"text": "c", "label": "yes"}]
-    assert "1 rows were skipped" in found.notes[0]
+    assert "1 row was skipped" in found.notes[0]
 
 
 def test_a_table_of_bad_rows_alone_says_so(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ def evaluate(
     if "scores" in result:
         _emit_scores(result, json)
         return
+    for sentence in result.get("notes", ()):
+        note(sentence)
     unit = model.task.loss_unit.removeprefix("next ")
     rows = [
         ("loss", f"{result['loss']:.4f} nats per {unit}"),

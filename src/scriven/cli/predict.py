@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ..format import skipped_rows
 from .base import Beams, LengthPenalty, Settings, UserArch, emit, note, open_model, to_json
 
 DEFAULTS = ("data",)
@@ -58,7 +59,7 @@ def predict(
     if answers.renamed:
         note(f"the table has such columns already: the answers are in {answers.renamed}")
     if answers.skipped:
-        note(f"{answers.skipped:,} rows were skipped, first {answers.first_skipped}")
+        note(skipped_rows(answers.skipped, answers.first_skipped))
     if answers.cut:
         note(f"{answers.cut:,} rows were longer than the context and were truncated")
     counts = {name: getattr(answers, name) for name in ("rows", "skipped", "cut")}

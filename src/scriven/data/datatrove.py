@@ -83,6 +83,7 @@ def copy_documents(
         "bytes": size,
         "skipped": 0,
         "first_skipped": "",
+        "notes": [],
         "rows": end - start,
         "last": True,
     }

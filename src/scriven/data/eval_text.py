@@ -1,14 +1,12 @@
 """A text that is evaluated as a whole: encoded with a given tokenizer, nothing held out."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 from ..errors import InputError
-from ..files import disk_errors
+from ..files import disk_errors, temporary_folder
 from ..settings import DataSettings
 from ..tokenizers import Tokenizer
 from .pairs import PairDataset
@@ -25,6 +23,8 @@ class EvalText:
     file: TokenFile
     bytes: int
     """UTF-8 bytes of the text (of pairs: of the targets), for bits per byte."""
+    notes: list[str]
+    """What a user should know of the files: those that are passed over."""
 
 
 @contextmanager
@@ -43,14 +43,13 @@ def encode_eval_text(
         ResourceError: the disk is full.
     """
     kind = PairSources if pairs else Sources
-    with tempfile.TemporaryDirectory(prefix="scriven-") as place, kind(sources) as files:
-        folder = Path(place)
+    with temporary_folder() as folder, kind(sources, data) as files:
         # 1. EOS is needed only between documents: read up to the end of the second one
-        ends = (chunk for chunk in normalise(files.read(data)) if chunk.ends)
+        ends = (chunk for chunk in normalise(files.read()) if chunk.ends)
         several = len(list(islice(ends, 2))) > 1
         # 2. encode everything as validation text
         with disk_errors(folder, remedy="set TMPDIR to a folder with more room"):
-            text = normalise(files.read(data))
+            text = normalise(files.read())
             facts = encode_split(
                 (SplitChunk(VALIDATION, chunk.text, chunk.ends) for chunk in text),
                 tokenizer,
@@ -66,6 +65,6 @@ def encode_eval_text(
         if pairs:
             size = PairDataset(file, tokenizer.eos).target_bytes(tokenizer)
         try:
-            yield EvalText(file, size)
+            yield EvalText(file, size, files.notes)
         finally:
             file.close()

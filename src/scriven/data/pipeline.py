@@ -28,6 +28,7 @@ from filelock import Timeout
 
 from ..errors import DamagedError, InputError
 from ..files import disk_errors, make_folder, sync_folder, write_file
+from ..format import skipped_rows
 from ..locking import file_lock
 from ..manifest import MANIFEST, hash_file, signed_json
 from ..settings import DataSettings, TokenizerSettings
@@ -109,17 +110,18 @@ def load_dataset(
         return _open_prepared(sources, Path(prepared[0]), tokenizer, pairs, given)
     root = (cache or cache_folder()) / "prepared"
     make_folder(root, "set SCRIVEN_CACHE to a folder that can be written")
-    with PairSources(sources) if pairs else Sources(sources) as files:
+    with (PairSources if pairs else Sources)(sources, data) as files:
         # 1. read everything once: size, characters, documents and a digest of the content
-        text = scan(files.read(data), say)
+        text = scan(files.read(), say)
         if not text.characters:
             raise InputError(f"{files.label} holds no text: give a file that has some")
         # 2. decide what is held out, and which tokenizer suits the text
         lengths = np.frombuffer(text.lengths, dtype=np.uint64).astype(np.int64)
         split = choose_split(lengths, data.val_fraction, seed, pairs=pairs)
         settings, notes = choose_tokenizer(text, tokenizer) if given is None else (tokenizer, [])
+        notes = [*files.notes, *text.notes, *notes]
         if text.skipped:
-            notes.append(f"{text.skipped:,} rows were skipped, first {text.first_skipped}")
+            notes.append(skipped_rows(text.skipped, text.first_skipped))
         # 3. read again and encode, unless the same text was encoded with the same settings before;
         # the seed counts only where it may draw documents
         drawn = len(lengths) >= MIN_DOCUMENTS and not pairs
@@ -238,7 +240,7 @@ class _EncodeJob:
         tokenizer = self._tokenizer(work)
         digest = hashlib.sha256()
         facts = encode_split(
-            split_chunks(normalise(self.sources.read(self.data), digest), self.split),
+            split_chunks(normalise(self.sources.read(), digest), self.split),
             tokenizer,
             work,
             characters=self.text.characters,
@@ -280,7 +282,7 @@ class _EncodeJob:
         texts: Iterator[str] = iter([self.text.alphabet])
         if tokenizer_class(kind).has_words:
             self.say(f"learning a vocabulary of {self.settings.vocab_size}")
-            chunks = split_chunks(normalise(self.sources.read(self.data)), self.split)
+            chunks = split_chunks(normalise(self.sources.read()), self.split)
             texts = self._training_sample(chunks)
         tokenizer = train_tokenizer(kind, texts, self.settings)
         files = tokenizer.to_files()

@@ -85,6 +85,8 @@ def run_prepare(args: PrepareArgs, say: Callable[[str], None] = lambda _: None) 
                 remove_leftovers(out)
                 # 2. the plan, or the one that a killed command left
                 plan = _resume_or_plan(args, tokenizer)
+                for note in plan.notes:
+                    say(note)
                 # 3. tokenizer, shards and manifest, as far as they are missing
                 if not (out / MANIFEST).exists():
                     _save_tokenizer(plan, args, tokenizer, say)
@@ -302,6 +304,7 @@ def _manifest(
         "train_tokens": tokens["train"],
         "validation_tokens": tokens["validation"],
         **{name: sum(shard[name] for shard in shards) for name in summed},
+        "notes": list(dict.fromkeys([*plan.notes, *(x for each in shards for x in each["notes"])])),
         "first_skipped": next((each["first_skipped"] for each in shards if each["skipped"]), ""),
         "sources": sources,
         "shards": len(shards),

@@ -24,7 +24,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from ..errors import DamagedError, InputError, MissingExtra, ResourceError
-from ..files import make_folder, new_folder
+from ..files import make_folder, new_folder, read_file
+from ..manifest import check_types
 from ..process import configure_threads_and_malloc
 from ..tokenizers import Tokenizer, clean, load_tokenizer
 from ..tokenizers.fast import Encoder, fast_encoder
@@ -41,6 +42,13 @@ RECORD = "shard.json"
 
 ShardRecord = dict[str, Any]
 """What a shard holds: its tokens, bytes, documents, rows and the digests of its files."""
+
+
+_RECORD = {
+    "name": str, "source": int, "files": dict, "dtype": str, "train_tokens": int,
+    "validation_tokens": int, "validation_bytes": int, "documents": int, "characters": int,
+    "bytes": int, "skipped": int, "first_skipped": str, "notes": list, "rows": int, "last": bool,
+}  # fmt: skip
 
 
 class RemainingWork(NamedTuple):
@@ -64,11 +72,12 @@ def read_records(folder: Path, plan: PreparePlan) -> list[list[ShardRecord]]:
             continue
         try:
             job, number = map(int, name.split("-"))
-            record = json.loads((shards / name / RECORD).read_text(encoding="utf-8"))
+            record = json.loads(read_file(shards / name / RECORD))
+            check_types(record, name, _RECORD)
             if number != len(records[job]):  # shards of a job are made in order
                 raise ValueError("a shard is missing")
             records[job].append(record)
-        except (OSError, ValueError, IndexError) as error:
+        except (ValueError, IndexError, RecursionError, DamagedError) as error:
             raise DamagedError(
                 f"{shards / name} is not a whole shard: remove {folder} and prepare again"
             ) from error
@@ -215,8 +224,8 @@ def read_job(plan: PreparePlan, number: int) -> Iterator[TextChunk]:
     job = plan.jobs[number]
     file = plan.files[job.file]
     if file.cut_at is None:
-        with Sources([file.label]) as source:
-            yield from source.read(plan.data)
+        with Sources([file.label], plan.data) as source:
+            yield from source.read()
     else:
         path = Path(file.label)
         yield from read_documents(path, plan.data, job.start, job.end, job.ends_document)
@@ -262,14 +271,19 @@ class _JobReader:
     def next_shard(self) -> Iterator[SplitChunk]:
         """The text of the next shard; it ends with a document, or where the job ends."""
         counts: dict[str, int] = dict.fromkeys(("documents", "characters", "bytes", "skipped"), 0)
-        first_skipped, last = "", True
-        filled = False  # whether this document has a character yet
+        first_skipped, last, notes = "", True, list[str]()
+        job = self._plan.jobs[self._number]
+        # whether this document has a character yet; the range before may have had one
+        filled = job.start > 0 and self._plan.files[job.file].cut_at == "word"
         for chunk in self._chunks:
             part = VALIDATION if is_held_out(self._plan, self._number, self._rows) else TRAIN
             if chunk.skipped:  # counts as a row, so that a resumed job skips it too
                 self._rows += 1
                 counts["skipped"] += 1
                 first_skipped = first_skipped or chunk.skipped
+                continue
+            if chunk.note:
+                notes.append(chunk.note)
                 continue
             text = clean(chunk.text)
             filled = filled or bool(text)
@@ -283,7 +297,8 @@ class _JobReader:
                 filled = False
                 # only a job that is read from the beginning of a file makes several shards
                 full = counts["bytes"] >= self._plan.shard_bytes
-                if full and self._plan.jobs[self._number].end is None:
+                if full and job.end is None:
                     last = False
                     break
-        self.facts = {"rows": self._rows, "last": last, **counts, "first_skipped": first_skipped}
+        self.facts = {"rows": self._rows, "last": last, **counts, "first_skipped": first_skipped,
+                      "notes": notes}  # fmt: skip

@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import UnionType
+from typing import Any, BinaryIO, TypeVar, get_origin, get_type_hints
 
 import numpy as np
 
@@ -19,10 +20,13 @@ from ..errors import DamagedError, InputError
 from ..settings import DataSettings, TokenizerSettings
 from ..tokenizers.patterns import boundary
 from . import datatrove, huggingface
-from .formats.base import COMPRESSED, format_of
-from .sources import Sources
+from .decoding import COMPRESSED, read_head
+from .formats.base import format_of
+from .formats.txt import has_marks
+from .sources import Sources, is_pipe
 from .split import TRAIN, VALIDATION, choose_split
 
+T = TypeVar("T")
 PLAN = "plan.json"
 SHARD_BYTES = 32_000_000
 """Bytes of text in a shard: what a kill loses, at most, in each process."""
@@ -96,6 +100,8 @@ class PreparePlan:
     add_eos: bool
     """Whether EOS ends a document."""
     shard_bytes: int
+    notes: list[str]
+    """What the user should know of the sources: what is passed over."""
 
     @property
     def text_bytes(self) -> int:
@@ -118,10 +124,11 @@ def make_plan(args: PrepareArgs, fixed: dict[str, Any]) -> PreparePlan:
         SettingError: an impossible `val_fraction`.
     """
     # 1. all files of all sources, in order
+    notes: list[str] = []
     files = [
         file
         for number, name in enumerate(args.sources)
-        for file in _source_files(number, name, args.data, args.format is not None)
+        for file in _source_files(number, name, args.data, args.format is not None, notes)
         if file.size or file.cut_at is None
     ]
     if not files:
@@ -155,9 +162,17 @@ def make_plan(args: PrepareArgs, fixed: dict[str, Any]) -> PreparePlan:
                 part = TRAIN if start < place else VALIDATION
             jobs.append(PrepareJob(number, start, end, part, end == file.size))
         before += file.size
-    add_eos, val_every = len(files) > 1 or not texts, max(2, round(1 / fraction))
+    several = len(files) > 1 or not texts or has_marks(read_head(Path(files[0].label)))
     return PreparePlan(
-        fixed, files, jobs, args.data, args.seed, val_every, add_eos, args.shard_bytes
+        fixed,
+        files,
+        jobs,
+        args.data,
+        args.seed,
+        val_every=max(2, round(1 / fraction)),
+        add_eos=several,
+        shard_bytes=args.shard_bytes,
+        notes=notes,
     )
 
 
@@ -168,12 +183,34 @@ def read_plan(folder: Path) -> PreparePlan | None:
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        values["files"] = [SourceFile(**file) for file in values["files"]]
-        values["jobs"] = [PrepareJob(**job) for job in values["jobs"]]
+        values["files"] = [_typed(SourceFile, file) for file in values["files"]]
+        values["jobs"] = [_typed(PrepareJob, job) for job in values["jobs"]]
         values["data"] = config.replace(DataSettings(), values["data"], "data")
-        return PreparePlan(**values)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        plan = _typed(PreparePlan, values)
+        if not all(isinstance(note, str) for note in plan.notes) or plan.val_every < 2:
+            raise ValueError
+        if any(not 0 <= job.file < len(plan.files) for job in plan.jobs):
+            raise ValueError
+        return plan
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        InputError,
+    ) as error:
         raise DamagedError(f"{path} was changed: remove {folder} and prepare again") from error
+
+
+def _typed(kind: type[T], values: dict[str, Any]) -> T:
+    """A dataclass of JSON values; TypeError where one is missing or of another type."""
+    for name, hint in get_type_hints(kind).items():
+        expected = hint if isinstance(hint, UnionType) else get_origin(hint) or hint
+        if not isinstance(values[name], expected):
+            raise TypeError(name)
+    return kind(**values)
 
 
 def check_unchanged(plan: PreparePlan) -> None:
@@ -187,7 +224,7 @@ def check_unchanged(plan: PreparePlan) -> None:
 
 
 def _source_files(
-    number: int, name: str, data: DataSettings, token_files: bool
+    number: int, name: str, data: DataSettings, token_files: bool, notes: list[str]
 ) -> Iterator[SourceFile]:
     # 1. folders of token files
     if token_files:
@@ -199,9 +236,10 @@ def _source_files(
             yield SourceFile(number, str(path), "document", *_size_and_mtime(path))
         return
     # 2. texts and tables
-    if name == "-" or Path(name).is_fifo():
+    if name == "-" or is_pipe(name):
         raise InputError(f"{name} can be read only once: write it into a file first")
-    with Sources([name]) as sources:
+    with Sources([name], data) as sources:
+        notes += sources.notes
         for source in sources.files:
             if source.path is None:
                 is_hub = source.label.startswith(huggingface.PREFIX)
@@ -212,7 +250,7 @@ def _source_files(
             # where a character begins
             compressed = source.path.suffix.lower() in COMPRESSED
             whole = compressed or not has_character_borders(data.encoding)
-            cut_at = None if whole else getattr(format_of(source.path), "CUT_AT", None)
+            cut_at = None if whole else getattr(format_of(source.path, data), "CUT_AT", None)
             yield SourceFile(number, source.label, cut_at, *_size_and_mtime(source.path))
 
 

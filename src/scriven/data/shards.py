@@ -17,7 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DamagedError, InputError
-from ..manifest import MANIFEST, FileEntry, check_entry, hash_file, parse_signed_json
+from ..files import printable, read_file
+from ..format import skipped_rows
+from ..manifest import (
+    MANIFEST,
+    FileEntry,
+    check_entry,
+    check_types,
+    hash_file,
+    parse_signed_json,
+)
 from ..tokenizers import Tokenizer, load_tokenizer
 
 MAX_OPEN_FILES = 64
@@ -33,7 +42,12 @@ def cache_folder() -> Path:
     if folder := os.environ.get("SCRIVEN_CACHE"):
         return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "scriven"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "scriven"
+    except RuntimeError as error:  # neither HOME nor an entry of this user in /etc/passwd
+        raise InputError(
+            "no home folder is known to keep prepared texts in: set SCRIVEN_CACHE to a folder"
+        ) from error
 
 
 def id_type(vocab_size: int) -> str:
@@ -44,12 +58,16 @@ def id_type(vocab_size: int) -> str:
 class TokenFile:
     """An array of token ids on disk, of the data type that `id_type` gives.
 
+    Args:
+        vocab_size: every id that is read must be below it.
+
     Raises:
         DamagedError: the file is missing, or was not written with this number of tokens.
     """
 
-    def __init__(self, path: Path, dtype: str, tokens: int) -> None:
+    def __init__(self, path: Path, dtype: str, tokens: int, vocab_size: int = 1 << 32) -> None:
         self.path, self._dtype, self._tokens = path, np.dtype(dtype), tokens
+        self._vocab_size = vocab_size
         try:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
@@ -71,7 +89,8 @@ class TokenFile:
         """(len(starts), length) ids of windows that begin at several places.
 
         Raises:
-            DamagedError: the file was truncated or overwritten since it was opened.
+            DamagedError: the file was truncated or overwritten since it was opened, or holds an id
+                beyond the vocabulary.
         """
         assert length >= 0
         assert len(starts) == 0 or (min(starts) >= 0 and max(starts) + length <= self._tokens)
@@ -89,6 +108,10 @@ class TokenFile:
         now = os.fstat(self._file.fileno())
         if (now.st_size, now.st_mtime_ns) != (self._opened.st_size, self._opened.st_mtime_ns):
             raise self._damaged("was changed while in use")
+        if ids.size and int(ids.max()) >= self._vocab_size:
+            raise self._damaged(
+                f"holds id {ids.max()}, beyond the {self._vocab_size} of the tokenizer"
+            )
         return ids.astype(np.int64)  # PyTorch indexes with 64 bits
 
     def head(self, count: int) -> Self:
@@ -108,21 +131,28 @@ class TokenFile:
 class SegmentedTokenFile(TokenFile):
     """Parts of many token files in a given order, read as one array.
 
-    A segment that is repeated takes no space on disk. Files are opened when they are first read.
+    A segment that is repeated takes no space on disk. Files are opened and compared with their
+    digests when they are first read.
 
     Args:
         folder: where the files are.
         segments: in reading order; those without tokens are left out.
-        sizes: tokens of each file, by name.
+        entries: size and digest of each file, by name.
 
     Raises:
-        DamagedError: when a file is first read, as `TokenFile`.
+        DamagedError: when a file is first read, as `TokenFile`, or where its digest differs.
     """
 
     def __init__(
-        self, folder: Path, dtype: str, segments: Sequence[Segment], sizes: dict[str, int]
+        self,
+        folder: Path,
+        dtype: str,
+        segments: Sequence[Segment],
+        entries: dict[str, FileEntry],
+        vocab_size: int,
     ) -> None:
-        self.path, self._dtype, self._sizes = folder, np.dtype(dtype), sizes
+        self.path, self._dtype, self._vocab_size = folder, np.dtype(dtype), vocab_size
+        self._entries, self._verified = entries, set[str]()
         self._segments = [segment for segment in segments if segment[2]]
         counts = np.array([segment[2] for segment in self._segments], dtype=np.int64)
         self._ends = np.cumsum(counts)
@@ -155,7 +185,12 @@ class SegmentedTokenFile(TokenFile):
         if name not in self._files:
             while len(self._files) >= MAX_OPEN_FILES:  # closes the one used longest ago
                 self._files.popitem(last=False)[1].close()
-            self._files[name] = TokenFile(self.path / name, self._dtype.str, self._sizes[name])
+            path, entry = self.path / name, self._entries[name]
+            tokens = entry.size // self._dtype.itemsize
+            self._files[name] = TokenFile(path, self._dtype.str, tokens, self._vocab_size)
+            if name not in self._verified and entry.size <= _MAX_HASHED_BYTES:
+                check_entry(hash_file(path), entry, str(path))
+                self._verified.add(name)
         self._files.move_to_end(name)
         return self._files[name]
 
@@ -231,21 +266,21 @@ def open_dataset(
         raise DamagedError(f"{folder / 'tokenizer.json'} was changed: prepare the text again")
     dtype, files = facts["dtype"], dict[str, TokenFile]()
     # `scriven prepare` leaves many files that are read as two; `load_dataset` leaves two
+    size = tokenizer.vocab_size
+    entries = {name: FileEntry(**entry) for name, entry in facts["files"].items()}
     for part in ("train", "validation"):
         if "segments" in facts:
-            width = np.dtype(dtype).itemsize
-            sizes = {file: entry["size"] // width for file, entry in facts["files"].items()}
-            files[part] = SegmentedTokenFile(folder, dtype, facts["segments"][part], sizes)
+            files[part] = SegmentedTokenFile(folder, dtype, facts["segments"][part], entries, size)
         else:
-            files[part] = TokenFile(folder / f"{part}.bin", dtype, facts[f"{part}_tokens"])
+            files[part] = TokenFile(folder / f"{part}.bin", dtype, facts[f"{part}_tokens"], size)
     # what a user should know about the text
-    notes = list(notes)
+    notes = [*notes, *facts.get("notes", ())]
     for source in facts.get("sources", ()):
         if source["rounds"] > 1:
             notes.append(f"{source['name']} is read {source['rounds']:g} times per epoch")
     if facts.get("skipped"):
-        notes.append(f"{facts['skipped']:,} rows were skipped, first {facts['first_skipped']}")
-    if facts["overlap"]:
+        notes.append(skipped_rows(facts["skipped"], facts["first_skipped"]))
+    if facts.get("overlap"):
         notes.append(facts["overlap"])
     copied = ("characters", "bytes", "documents", "validation_bytes", "fingerprint")
     return TokenDataset(
@@ -271,8 +306,8 @@ def is_prepared(folder: Path) -> bool:
 def read_dataset_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a dataset, once its files are what they were.
 
-    Sizes are always compared, digests only of files up to 256 MB, and not of the shards of
-    `scriven prepare`, which may be many.
+    Sizes are always compared, digests only of files up to 256 MB; those of the shards of
+    `scriven prepare`, which may be many, when they are first read.
 
     Raises:
         InputError: the folder holds no dataset, or an unfinished one.
@@ -284,7 +319,8 @@ def read_dataset_manifest(folder: Path) -> dict[str, Any]:
             raise InputError(f"{folder} is not finished: run the same `scriven prepare` again")
         raise InputError(f"{folder} holds no prepared text: {MANIFEST} is missing")
     try:
-        facts = parse_signed_json(path.read_bytes(), str(path))
+        facts = parse_signed_json(read_file(path), printable(path))
+        _check_facts(facts, printable(path))
         for name, entry in facts["files"].items():
             file, expected = folder / name, FileEntry(**entry)
             # a folder of gigabytes must open at once
@@ -297,3 +333,44 @@ def read_dataset_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, DamagedError) as error:
         raise DamagedError(f"{error}: prepare the text again") from error
     return facts
+
+
+_FACTS = {
+    "files": dict, "dtype": str, "train_tokens": int, "validation_tokens": int,
+    "validation_bytes": int, "tokenizer": str, "characters": int, "bytes": int, "documents": int,
+    "fingerprint": str, "overlap": (str, type(None)),
+}  # fmt: skip
+_PREPARED_FACTS = {
+    "segments": dict, "sources": list, "skipped": int, "first_skipped": str, "notes": list,
+    "shards": int, "tokenizer_kind": str, "vocab_size": int,
+}  # fmt: skip
+
+
+def _check_facts(facts: dict[str, Any], where: str) -> None:
+    """Raises DamagedError where a manifest does not say what `open_dataset` reads from it."""
+    check_types(facts, where, _FACTS)
+    wrong = DamagedError(f"{where} is damaged: its files and segments do not fit each other")
+    if facts["dtype"] not in ("<u2", "<u4"):
+        raise wrong
+    # names stay inside of the folder
+    for name, entry in facts["files"].items():
+        check_types(entry, where, {"size": int, "sha256": str})
+        if len(entry) != 2 or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise wrong
+    if "segments" not in facts:
+        return
+    check_types(facts, where, _PREPARED_FACTS)
+    if not all(isinstance(note, str) for note in facts["notes"]):
+        raise wrong
+    for source in facts["sources"]:
+        check_types(source, where, {"name": str, "rounds": (int, float)})
+    width = np.dtype(facts["dtype"]).itemsize
+    for part in ("train", "validation"):
+        segments = facts["segments"].get(part)
+        for segment in segments if isinstance(segments, list) else [None]:
+            if not isinstance(segment, list) or list(map(type, segment)) != [str, int, int]:
+                raise wrong
+            name, first, tokens = segment
+            size = facts["files"].get(name, {"size": -1})["size"] // width
+            if first < 0 or tokens < 0 or first + tokens > size:
+                raise wrong

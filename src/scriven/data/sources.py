@@ -10,7 +10,6 @@ import re
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,19 +19,20 @@ from typing import BinaryIO
 
 from .. import registry
 from ..errors import InputError, ResourceError
+from ..files import printable, temporary_folder
 from ..settings import DataSettings
 from . import huggingface
+from .decoding import decode, strip_compression
+from .folders import FoundFiles, find_glob, find_in_folder
 from .formats.base import (
-    COMPRESSED,
     Record,
     TextChunk,
     document_chunks,
     format_of,
-    is_known,
-    known_formats,
     read_columns,
     read_documents,
-    strip_compression,
+    split_lines,
+    translate,
 )
 from .shards import is_prepared
 
@@ -45,9 +45,11 @@ class Source:
     """One file or corpus; `read` can be called again and again."""
 
     label: str
-    read: Callable[[DataSettings], Iterator[TextChunk]]
+    read: Callable[[], Iterator[TextChunk]]
     path: Path | None = None
     """Where it is, if it is a file that stays."""
+    copy: Path | None = None
+    """Where the content of a stream was copied to."""
 
 
 class Sources(contextlib.ExitStack):
@@ -58,6 +60,7 @@ class Sources(contextlib.ExitStack):
 
     Args:
         names: as a user types them.
+        settings: how the files are read, and which of a folder.
         kind: for the message about a name that stands for nothing: what was expected, and the
             package of those that are built in.
 
@@ -65,11 +68,18 @@ class Sources(contextlib.ExitStack):
         InputError: a name that stands for nothing; the nearest ones are named.
     """
 
-    def __init__(self, names: Sequence[str], kind: tuple[str, str] = ("corpora", _CORPORA)) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        settings: DataSettings = DataSettings(),  # noqa: B008
+        kind: tuple[str, str] = ("corpora", _CORPORA),
+    ) -> None:
         if not names:
             raise InputError("no text given: name a file, a folder, or a built-in corpus")
         super().__init__()
-        self._kind = kind
+        self.settings, self._kind = settings, kind
+        self.notes: list[str] = []
+        """What a user should know of the files: those that are passed over."""
         self.label = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         try:
             self.files = [source for name in names for source in self._find(name)]
@@ -78,10 +88,10 @@ class Sources(contextlib.ExitStack):
             raise
         self.name = run_name(names)
 
-    def read(self, settings: DataSettings) -> Iterator[TextChunk]:
+    def read(self) -> Iterator[TextChunk]:
         """The text of all sources, in order."""
         for source in self.files:
-            yield from source.read(settings)
+            yield from source.read()
 
     def _find(self, name: str) -> list[Source]:
         # 1. what is no path: standard input, a data set of the hub, a built-in corpus
@@ -89,37 +99,41 @@ class Sources(contextlib.ExitStack):
             return [self._copy_stream(name, sys.stdin.buffer)]
         if name.startswith(huggingface.PREFIX):
             huggingface.parse_name(name)
-            return [Source(name, partial(huggingface.read_dataset, name))]
+            return [Source(name, partial(huggingface.read_dataset, name, self.settings))]
         path = Path(name)
         corpus = registry.find_module(_CORPORA, name)
         if path.name == name and not path.suffix and corpus:
-            return [Source(name, registry.module(_CORPORA, corpus).read)]
+            return [Source(name, partial(registry.module(_CORPORA, corpus).read, self.settings))]
+        if re.match(r"[a-z][a-z0-9+.-]+://", name, re.I):
+            raise InputError(f"{name} is an address: download it, and give the path of the file")
         # 2. a path, or a pattern of paths
-        paths = []
+        found = FoundFiles()
         try:
             if path.is_dir():
-                paths = _files_below(path)
+                found = find_in_folder(path, self.settings)
             elif path.is_file():
-                paths = [path]
+                found = FoundFiles([path])
             elif path.exists() and stat.S_ISFIFO(path.stat().st_mode):
                 # a pipe can be read once, but scanning and encoding are two readings
                 with path.open("rb") as pipe:
                     return [self._copy_stream(name, pipe)]
             elif path.exists():
-                raise InputError(f"{name} is neither a file nor a folder")
+                raise InputError(f"{printable(name)} is neither a file nor a folder")
             elif glob.has_magic(name):
-                matches = map(Path, sorted(glob.glob(name, recursive=True)))
-                paths = [match for match in matches if match.is_file()]
-                if not paths:
-                    raise InputError(f"no file matches {name}: check the path before the first *")
+                found = find_glob(name, self.settings)
         except (OSError, ValueError, RuntimeError) as error:  # a name that no path can have
-            raise InputError(f"{name!r} cannot be read: {error}") from error
-        if not paths:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{printable(name[:100])} cannot be read: {reason}") from error
+        if not found.paths:
             raise InputError(_missing(path, *self._kind))
-        return [Source(str(path), partial(read_documents, path), path) for path in paths]
+        self.notes += found.notes
+        return [
+            Source(str(path), partial(read_documents, path, self.settings), path)
+            for path in found.paths
+        ]
 
     def _copy_stream(self, name: str, stream: BinaryIO) -> Source:
-        folder = Path(self.enter_context(tempfile.TemporaryDirectory(prefix="scriven-")))
+        folder = self.enter_context(temporary_folder())
         copy = folder / "standard-input.txt"
         try:
             with copy.open("wb") as file:
@@ -129,38 +143,52 @@ class Sources(contextlib.ExitStack):
                 f"{name} could not be copied to {folder} ({error.strerror}): set TMPDIR to a"
                 " folder with more room"
             ) from error
-        return Source(name, partial(read_documents, copy))
+        return Source(name, partial(read_documents, copy, self.settings), copy=copy)
 
 
 class PairSources(Sources):
-    """Tables of pairs: each row becomes two documents, source and target."""
+    """Tables of pairs, or two texts whose lines are pairs: each pair becomes two documents."""
 
-    def read(self, settings: DataSettings) -> Iterator[TextChunk]:
+    def read(self) -> Iterator[TextChunk]:
         """Source, target, source, target ...; a pair with an empty side is skipped."""
-        for file in self.files:
-            rows = _pair_rows(file, settings)
-            if rows is None:
-                raise InputError(
-                    f"{file.label} holds no pairs: give a .csv, .tsv, .jsonl or .parquet file with "
-                    "the columns source and target"
-                )
+        for label, rows in self._tables():
             for number, row in enumerate(rows, 1):
                 # a model cannot read or learn nothing
                 empty = [name for name in PAIR_COLUMNS if not row.values.get(name)]
                 if row.skipped or empty:
-                    why = row.skipped or f"{file.path}: pair {number} has an empty {empty[0]}"
+                    why = row.skipped or f"{label}: pair {number} has an empty {empty[0]}"
                     yield TextChunk("", False, why)
                 else:
                     for name in PAIR_COLUMNS:
                         yield from document_chunks(row.values[name])
 
+    def _tables(self) -> Iterator[tuple[str, Iterator[Record]]]:
+        """The pairs of each file."""
+        if are_parallel(self.files, self.settings):
+            first, second = self.files
+            yield f"{first.label} and {second.label}", _parallel_rows(self.files, self.settings)
+            return
+        for file in self.files:
+            rows = _pair_rows(file, self.settings)
+            if rows is None:
+                raise InputError(
+                    f"{file.label} holds no pairs: give a .csv, .tsv, .jsonl or .parquet file with"
+                    " the columns source and target, or two texts with a pair in each line, called"
+                    " alike: NAME.de NAME.en"
+                )
+            yield file.label, rows
+
 
 def are_pairs(names: Sequence[str], settings: DataSettings) -> bool:
-    """Whether all sources are tables with the columns `source` and `target`."""
+    """Whether all sources are tables with the columns `source` and `target`, or two texts whose
+    lines are pairs."""
     for name in names:
-        if name == "-" or Path(name).is_fifo() or is_prepared(Path(name)):
-            return False  # can be read only once, or holds token ids already
-    with Sources(names) as sources:
+        # a pipe can be read only once; a prepared folder holds token ids already
+        if name == "-" or is_pipe(name) or is_prepared(Path(name)):
+            return False
+    with Sources(names, settings) as sources:
+        if are_parallel(sources.files, settings):
+            return True
         for file in sources.files:
             try:
                 first = next(_pair_rows(file, settings) or iter(()), None)
@@ -171,26 +199,46 @@ def are_pairs(names: Sequence[str], settings: DataSettings) -> bool:
     return True
 
 
+def is_pipe(name: str) -> bool:
+    """Whether a name is that of a pipe, which can be read only once."""
+    try:
+        return stat.S_ISFIFO(os.stat(name).st_mode)
+    except (OSError, ValueError):  # missing, or a name that no path can have
+        return False
+
+
+def are_parallel(files: Sequence[Source], settings: DataSettings) -> bool:
+    """Whether these are two texts of as many lines, called alike: `train.de` and `train.en`."""
+    paths = [strip_compression(file.path) for file in files if file.path is not None]
+    if len(files) != 2 or len(paths) != 2 or paths[0].suffix == paths[1].suffix:
+        return False
+    if paths[0].with_suffix("") != paths[1].with_suffix("") or any(map(_is_table, files)):
+        return False
+    counts = [sum(1 for _ in _lines(file, settings)) for file in files]
+    return counts[0] == counts[1]
+
+
+def _is_table(file: Source) -> bool:
+    return file.path is not None and hasattr(format_of(file.path), "records")
+
+
+def _lines(file: Source, settings: DataSettings) -> Iterator[str]:
+    assert file.path is not None
+    return split_lines(translate(decode(file.path, settings.encoding), settings), file.path)
+
+
+def _parallel_rows(files: Sequence[Source], settings: DataSettings) -> Iterator[Record]:
+    lines = zip(*(_lines(file, settings) for file in files), strict=True)
+    for number, pair in enumerate(lines, 1):
+        values = dict(zip(PAIR_COLUMNS, (line.rstrip("\r\n") for line in pair), strict=True))
+        yield Record(values, number)
+
+
 def _pair_rows(file: Source, settings: DataSettings) -> Iterator[Record] | None:
     """The pairs of a file; None where its format has no columns."""
-    path = file.path
-    if path is None or path.suffix.lower() in COMPRESSED or not hasattr(format_of(path), "records"):
+    if file.path is None or not hasattr(format_of(file.path, settings), "records"):
         return None
-    return read_columns(path, settings, PAIR_COLUMNS)
-
-
-def _files_below(folder: Path) -> list[Path]:
-    """The files of known formats below a folder, in the order of their paths."""
-    paths = []
-    for top, folders, names in os.walk(folder):
-        # in place, so that os.walk does not enter .git and the like
-        folders[:] = [each for each in folders if not each.startswith(".")]
-        visible = [Path(top, name) for name in names if not name.startswith(".")]
-        paths += [path for path in visible if is_known(path)]
-    if not paths:
-        known = ", ".join(sorted(known_formats()))
-        raise InputError(f"the folder {folder} holds no text: known are {known}")
-    return sorted(paths)
+    return read_columns(file.path, settings, PAIR_COLUMNS)
 
 
 def _missing(path: Path, kind: str, package: str) -> str:
@@ -212,11 +260,11 @@ def run_name(names: Sequence[str]) -> str:
         stem = "stdin"
     elif first.startswith(huggingface.PREFIX):
         stem = Path(huggingface.parse_name(first).path).name
-    elif glob.has_magic(first) and not Path(first).exists():
+    elif glob.has_magic(first) and not os.path.exists(first):
         stem = Path(re.split(r"[*?[]", first)[0]).name or "texts"
     else:
-        path = Path(first).resolve()
-        stem = path.name if path.is_dir() else strip_compression(path).stem
+        path = Path(os.path.abspath(first))
+        stem = path.name if os.path.isdir(path) else strip_compression(path).stem
     # a name that every file system takes
     name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:80] or "text"
     return name if len(names) == 1 else f"{name}-and-{len(names) - 1}-more"

@@ -49,6 +49,8 @@ class TextScan:
     skipped: int = 0
     """Rows that cannot be used (`--data.skip_bad`)."""
     first_skipped: str = ""
+    notes: list[str] = field(default_factory=list)
+    """What the user should know of how the text was read; each once."""
 
 
 def normalise(
@@ -60,7 +62,7 @@ def normalise(
         digest: updated with the text that passes, as `scan` does it.
     """
     for chunk in chunks:
-        if not chunk.skipped:
+        if not (chunk.skipped or chunk.note):
             text = clean(chunk.text)
             if digest is not None:
                 digest.update(text.encode("utf-8") + _END[: chunk.ends])
@@ -78,6 +80,9 @@ def scan(chunks: Iterable[TextChunk], say: Callable[[str], None]) -> TextScan:
     seen = np.zeros(CODE_POINTS, dtype=np.bool_)
     length = said = 0  # characters of this document; characters at the last message
     for chunk in chunks:
+        if chunk.note:
+            result.notes += [chunk.note] if chunk.note not in result.notes else []
+            continue
         if chunk.skipped:
             result.skipped += 1
             result.first_skipped = result.first_skipped or chunk.skipped
@@ -179,7 +184,7 @@ def split_chunks(chunks: Iterable[TextChunk], split: Split) -> Iterator[SplitChu
     """
     document = at = 0  # number of the document, and its place in characters over all documents
     filled = False  # whether this document has a character yet
-    for text, ends, _ in chunks:
+    for text, ends, *_ in chunks:
         filled = filled or bool(text)
         if not text and not (ends and filled):
             continue

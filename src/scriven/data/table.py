@@ -6,6 +6,7 @@ their columns mean. A built-in table is a file of `tables/` with `COLUMNS` and
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,8 @@ from typing import Any
 from .. import registry
 from ..errors import InputError
 from ..settings import DataSettings
-from .formats.base import COMPRESSED, format_of, skip_or_raise, split_lines
+from .decoding import decode
+from .formats.base import clean_value, format_of, read_rows, skip_or_raise, split_lines, translate
 from .sources import Source, Sources
 
 TABLES = f"{__package__}.tables"
@@ -67,7 +69,7 @@ class Table(contextlib.ExitStack):
             raise InputError(f"{self.built_in[0]} is built in: use it alone, or files alone")
         self.sources = None
         if not self.built_in:
-            self.sources = self.enter_context(Sources(rest, ("tables", TABLES)))
+            self.sources = self.enter_context(Sources(rest, settings, ("tables", TABLES)))
         self.label = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         self.name = self.built_in[0] if self.sources is None else self.sources.name
 
@@ -80,6 +82,11 @@ class Table(contextlib.ExitStack):
             yield from self._stream_rows(source) if source.path is None else self._file_rows(source)
 
     @property
+    def notes(self) -> list[str]:
+        """What a user should know of the files: those that are passed over."""
+        return self.sources.notes if self.sources else []
+
+    @property
     def columns(self) -> list[str]:
         """The columns of the first row; raises InputError if there is none."""
         for row in self:
@@ -88,35 +95,44 @@ class Table(contextlib.ExitStack):
         raise InputError(f"{self.label} has no rows: give a table that has some")
 
     def _file_rows(self, source: Source) -> Iterator[TableRow]:
-        path = source.path
+        path, settings = source.path, self.settings
         assert path is not None
-        if path.suffix.lower() == ".json":
-            raise InputError(
-                f"{path} is no table: write one object a line, as .jsonl (jq -c '.[]' does)"
-            )
-        read = getattr(format_of(path), "records", None)
-        if read is None or path.suffix.lower() in COMPRESSED:
-            raise InputError(
-                f"{path} is no table: give a .csv, .tsv, .jsonl or .parquet file with named columns"
-            )
+        if not hasattr(format_of(path, settings), "records"):
+            # a table of tabs is often called .txt
+            if settings.format is not None or not _has_tabs(path, settings):
+                raise InputError(
+                    f"{path} is no table: give a .csv, .tsv, .jsonl or .parquet file with named"
+                    " columns, or say what it is with --data.format=csv"
+                )
+            settings = dataclasses.replace(settings, format="csv")
         # the row's number is that of the file, which an editor shows
-        for record in read(path, self.settings):
+        for record in read_rows(path, settings):
             yield TableRow(record.values, f"{path} row {record.number}", record.skipped)
 
     def _stream_rows(self, source: Source) -> Iterator[TableRow]:
         """Standard input: each line an object, or, where it is none, the column `text`."""
-        chunks = (chunk.text for chunk in source.read(self.settings))
-        for number, line in enumerate(split_lines(chunks, Path(source.label)), 1):
+        texts: Iterator[str] = (chunk.text for chunk in source.read())
+        if source.copy is not None:
+            texts = translate(decode(source.copy, self.settings.encoding), self.settings)
+        for number, line in enumerate(split_lines(texts, Path(source.label)), 1):
             if not line.strip():
                 continue
             # a line that begins as an object must be one; any other line is a text
-            row = TableRow({"text": line.rstrip("\r\n")}, f"line {number}")
+            row = TableRow({"text": line.rstrip("\n")}, f"line {number}")
             if line.lstrip().startswith("{"):
                 try:
-                    row = TableRow(json.loads(line) or row.values, row.where)
-                except ValueError as error:
+                    values = clean_value(json.loads(line), self.settings)
+                    row = TableRow(values or row.values, row.where)
+                except (ValueError, RecursionError) as error:
                     row = row.bad(f"is not JSON ({error})", self.settings)
             yield row
+
+
+def _has_tabs(path: Path, settings: DataSettings) -> bool:
+    """Whether the first lines of a text all have the same number of tabs."""
+    lines = next(decode(path, settings.encoding), "").split("\n")[:6]
+    counts = {line.count("\t") for line in lines[: max(1, len(lines) - 1)]}
+    return len(counts) == 1 and counts != {0}
 
 
 def fingerprint(rows: Sequence[dict[str, Any]]) -> str:

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 
+from ..data.decoding import read_head, strip_compression
 from ..data.table import Table
 from ..errors import InputError
 from ..files import printable, write_stream
@@ -289,24 +291,42 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
 
 def _lines(answers: TablePredictions, suffix: str) -> Iterator[str]:
     header: list[str] | None = None
+    is_plain = suffix == ".tsv" and all(map(_is_plain_tsv, answers.sources))
     for raw, answer in answers:
         found = with_prediction(answers, raw, answer)
         if suffix == ".jsonl":
             yield json.dumps(_finite(found), ensure_ascii=False, default=str) + "\n"
             continue
         text = io.StringIO()
-        writer = csv.writer(text, delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n")
-        if header is None:
-            header = list(found)
-            writer.writerow(header)
+        # a .tsv has no quotes, or says by its header that it has
+        writer = csv.writer(
+            text,
+            delimiter="\t" if suffix == ".tsv" else ",",
+            lineterminator="\n",
+            quoting=csv.QUOTE_ALL if suffix == ".tsv" else csv.QUOTE_MINIMAL,
+        )
+        rows = [] if header is not None else [list(found)]
+        header = header or rows[0]
         # rows of a .jsonl table may differ in their columns, those of a .csv file may not
         for name in found.keys() - set(header):
             raise InputError(
                 f"row {answers.rows} has a column {name} that the first one lacks: "
                 "name a .jsonl file with -o"
             )
-        writer.writerow([_cell(found.get(name, "")) for name in header])
+        rows.append([_cell(found.get(name, "")) for name in header])
+        if is_plain:
+            for row in rows:
+                yield "\t".join(re.sub(r"[\t\r\n]+", " ", str(cell)) for cell in row) + "\n"
+            continue
+        writer.writerows(rows)
         yield text.getvalue()
+
+
+def _is_plain_tsv(name: str) -> bool:
+    """Whether a source is a .tsv without quotes around its fields."""
+    path = Path(name)
+    is_tsv = strip_compression(path).suffix.lower() == ".tsv" and path.is_file()
+    return is_tsv and read_head(path, 1) not in (b'"', b"'")
 
 
 def _finite(value: Any) -> Any:

@@ -58,7 +58,10 @@ def checked_vocab_size(size: int | None) -> int:
     """The size, or the default, when a byte-level vocabulary can have it."""
     size = size or DEFAULT_VOCAB_SIZE
     if not MIN_VOCAB_SIZE <= size <= 1 << 20:
-        raise SettingError(f"--tokenizer.vocab_size={size}: between {MIN_VOCAB_SIZE} and {1 << 20}")
+        raise SettingError(
+            f"--tokenizer.vocab_size={size}: from {MIN_VOCAB_SIZE} (256 bytes and 2 special tokens)"
+            f" to {1 << 20:,}"
+        )
     return size
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .. import registry
 from ..data.table import Table, builtin, fingerprint
 from ..errors import InputError, SettingError
-from ..format import plural
+from ..format import plural, skipped_rows
 from ..settings import DataSettings
 from ..tasks.shared.classification import label_index
 from ..tasks.shared.columns import (
@@ -223,6 +223,7 @@ def read_rows(
         InputError: a bad row.
     """
     rows, skipped, first, left_out = list[Row](), 0, "", Counter[str]()
+    notes += table.notes
     for table_row in table:
         reason = table_row.skipped
         if not reason:
@@ -244,7 +245,7 @@ def read_rows(
         skipped, first = skipped + 1, first or reason
     notes += [f"{plural(n, 'row')} left out: {why}" for why, n in left_out.items()]
     if skipped:
-        notes.append(f"{skipped:,} rows were skipped, first {first}")
+        notes.append(skipped_rows(skipped, first))
     return rows
 
 

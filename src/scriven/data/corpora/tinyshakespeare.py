@@ -14,7 +14,8 @@ from ...files import disk_errors, rename_durably
 from ...locking import file_lock
 from ...manifest import FileEntry, hash_file
 from ...settings import DataSettings
-from ..formats.base import TextChunk, read_text
+from ..formats import txt
+from ..formats.base import TextChunk
 from ..shards import cache_folder
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -28,7 +29,7 @@ _BLOCK = 1 << 16
 def read(settings: DataSettings) -> Iterator[TextChunk]:
     """The text as one document."""
     # the file is known, whatever encoding the user's own texts have
-    return read_text(path(), DataSettings())
+    return txt.read(path(), DataSettings())
 
 
 def path(url: str = URL) -> Path:

@@ -1,47 +1,31 @@
-"""What the readers of all formats share: chunks of text, rows, and decoding as a stream.
+"""What the readers of all formats share: chunks of text, rows, and which format a file has.
 
 A format is a file of this folder, found by being here. It has `SUFFIXES`, and for texts
 `read(path, settings, start, end, ends_document)`, for tables `records(path, settings, columns)`.
 `CUT_AT`, "word" or "line", says where a range of bytes may begin that is read alone; such a table
-also takes `start` and `end`. Bytes become characters in `decode` and nowhere else, so a wrong
-encoding is refused in one way.
+also takes `start` and `end`. A format that is called as a kind of `recognise.py` reads all files of
+this kind, whatever their names.
 """
 
-import codecs
 import contextlib
-import gzip
-import zlib
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from ... import registry
-from ...errors import InputError, MissingExtra, SettingError
+from ...errors import InputError
 from ...settings import DataSettings
+from ...tokenizers import clean
+from ..decoding import BLOCK, decode, strip_compression
+from ..recognise import KINDS, REMEDIES, recognise
 
-COMPRESSED = (".gz", ".zst")
-"""gzip comes with Python, zstd with pyarrow (extra `data`)."""
-BLOCK = 1 << 20
-"""Bytes that are read at once."""
+__all__ = ["Record", "TextChunk", "decode", "document_chunks", "split_lines"]
+
 LARGEST_ROW = 64 << 20
 """Characters of one row or line of a table; a larger one is a damaged or wrong file."""
-
-_SIGNATURES = [
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"\x89PNG", "a PNG image"),
-    (b"\xff\xd8\xff", "a JPEG image"),
-    (b"PK\x03\x04", "a zip archive or an office document"),
-    (b"%PDF", "a PDF document"),
-    (b"(\xb5/\xfd", "a zstd archive"),
-    (b"PAR1", "a parquet file"),
-    # a byte order mark of UTF-16 begins that of UTF-32
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-]
 
 
 class TextChunk(NamedTuple):
@@ -52,6 +36,8 @@ class TextChunk(NamedTuple):
     """Whether the document ends with this chunk."""
     skipped: str = ""
     """Why a row was left out, when this chunk stands for one that was (`skip_bad`)."""
+    note: str = ""
+    """What was changed of the text or decided about it, for the user; said once."""
 
 
 class Record(NamedTuple):
@@ -82,8 +68,9 @@ def read_documents(
         InputError: the file cannot be read, or a row cannot be used.
         MissingExtra: a package for this format is not installed.
     """
-    if not hasattr(format_of(path), "records"):
-        yield from format_of(path).read(path, settings, start, end, ends_document)
+    module = format_of(path, settings)
+    if not hasattr(module, "records"):
+        yield from module.read(path, settings, start, end, ends_document)
         return
     column = settings.text_column
     for row in read_columns(path, settings, (column,), start, end):
@@ -102,9 +89,7 @@ def read_columns(
 ) -> Iterator[Record]:
     """The rows of a table, of which some columns must hold texts; raises as `read_documents`."""
     label = range_label(path, start)
-    # only formats with CUT_AT know ranges
-    bounds = () if end is None else (start, end)
-    for record in format_of(path).records(path, settings, columns, *bounds):
+    for record in read_rows(path, settings, columns, start, end):
         wrong = ""
         for column in () if record.skipped else columns:
             value = record.values.get(column)
@@ -126,15 +111,61 @@ def range_label(path: Path, start: int) -> Path:
     return path if not start else path.with_name(f"{path.name} after byte {start:,}")
 
 
-def format_of(path: Path) -> ModuleType:
-    """The module beside this one that reads a file, by its suffix; an unknown one is plain text."""
-    suffix = strip_compression(path).suffix.lower()
-    return known_formats().get(suffix) or known_formats()[".txt"]
+def read_rows(
+    path: Path,
+    settings: DataSettings,
+    columns: Sequence[str] = (),
+    start: int = 0,
+    end: int | None = None,
+) -> Iterator[Record]:
+    """The rows of a table; all texts in them are as `clean_value` leaves them."""
+    # only formats with CUT_AT know ranges
+    bounds = () if end is None else (start, end)
+    for record in format_of(path, settings).records(path, settings, columns, *bounds):
+        yield record._replace(values=clean_value(record.values, settings))
 
 
-def strip_compression(path: Path) -> Path:
-    """The name without the suffix of a compression: a.jsonl.zst -> a.jsonl."""
-    return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+def clean_value(value: Any, settings: DataSettings) -> Any:
+    """A value of a row whose texts have no lone surrogates, and line ends as `data.newlines` says;
+    such texts inside of lists and objects too."""
+    if isinstance(value, str):
+        text = clean(value)
+        if "\r" in text and settings.newlines == "lf":
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        return text
+    if isinstance(value, dict):
+        return {
+            clean_value(name, settings): clean_value(each, settings) for name, each in value.items()
+        }
+    if isinstance(value, list):
+        return [clean_value(each, settings) for each in value]
+    return value
+
+
+def format_of(path: Path, settings: DataSettings = DataSettings()) -> ModuleType:  # noqa: B008
+    """The module beside this one that reads a file: `data.format`, or by its content and suffix;
+    what is not recognised is plain text.
+
+    Raises:
+        InputError: the content is of a kind that is not read, or cannot be looked at.
+    """
+    if settings.format is not None:
+        return registry.module(__package__, settings.format, "format")
+    by_suffix = known_formats().get(strip_compression(path).suffix.lower())
+    kind = None
+    with contextlib.suppress(OSError):  # reading it will give the reason
+        kind = recognise(path)
+    # JSON lines begin as a document of one object does
+    if kind == "json" and by_suffix is known_formats().get(".jsonl"):
+        kind = "jsonl"
+    if kind is None or kind == "binary":  # decoding says what is wrong with binary data
+        return by_suffix or known_formats()[".txt"]
+    if kind in registry.names(__package__):
+        return registry.module(__package__, kind)
+    remedy = REMEDIES.get(kind, "convert it to text first")
+    raise InputError(
+        f"{path} is {KINDS[kind]}, not text: {remedy}, or read it as it is with --data.format=txt"
+    )
 
 
 def is_known(path: Path) -> bool:
@@ -149,98 +180,15 @@ def known_formats() -> dict[str, ModuleType]:
     return {suffix: module for module in modules for suffix in module.SUFFIXES}
 
 
-def read_text(
-    path: Path,
-    settings: DataSettings,
-    start: int = 0,
-    end: int | None = None,
-    ends_document: bool = True,
-) -> Iterator[TextChunk]:
-    """A plain text, or the bytes `start` to `end` of it; the last chunk ends the document, unless
-    more of it follows (`ends_document` is false)."""
-    # one block is held back, since only the last one ends the document
-    held: str | None = None
-    for text in decode(path, settings.encoding, start, end):
-        if held is not None:
-            yield TextChunk(held, False)
-        held = text
-    if held is not None:
-        yield TextChunk(held, ends_document)
-
-
-def decode(path: Path, encoding: str, start: int = 0, end: int | None = None) -> Iterator[str]:
-    """The text of a file in blocks; line ends and NUL as they are, without a byte order mark.
-
-    Args:
-        start, end: bytes of the file to read, all by default; both lie between two characters.
-
-    Raises:
-        InputError: the file cannot be read, or is not in this encoding: names the offset of the
-            first wrong byte, and what the file looks like.
-        SettingError: no such encoding.
-    """
-    try:
-        decoder = codecs.getincrementaldecoder(encoding)("strict")
-    except LookupError as error:
-        raise SettingError(
-            f"--data.encoding={encoding}: no such encoding; try utf-8, utf-16 or latin-1"
-        ) from error
-    read, block, first = start, b"", start == 0
-    try:
-        # a plain file is opened at once: most are
-        compressed = path.suffix.lower() in COMPRESSED
-        with open_compressed(path) if compressed else path.open("rb") as file:
-            if start:
-                file.seek(start)
-            while True:
-                block = file.read(BLOCK if end is None else min(BLOCK, end - read))
-                text = decoder.decode(block, final=not block)
-                read += len(block)
-                if first and text:  # U+FEFF at the beginning is no character of the text
-                    text, first = text.removeprefix("\ufeff"), False
-                if text:
-                    yield text
-                if not block:
-                    return
-    except UnicodeDecodeError as error:
-        # the decoder may hold bytes of the block before, of a character that was not complete
-        offset = read - (len(error.object) - len(block)) + error.start
-        raise InputError(_encoding_error(path, encoding, offset, error)) from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def open_compressed(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file for reading, decompressed if its name ends in .gz or .zst.
-
-    Raises:
-        InputError: a compressed file is damaged or ends too early; says how far it was read.
-        MissingExtra: a .zst file without pyarrow. OSError: as `open`.
-    """
-    suffix = path.suffix.lower()
-    with path.open("rb") as raw:
-        stream: object = raw
-        if suffix == ".gz":
-            stream = gzip.GzipFile(fileobj=raw)
-        elif suffix == ".zst":
-            try:
-                import pyarrow
-            except ImportError as error:
-                raise MissingExtra("pyarrow", "data", f"reading {path}") from error
-            # reads several zstd frames in one file, as gzip does with its members
-            stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, mode="r"), "zstd")
-        try:
-            yield cast(BinaryIO, stream)
-        except (EOFError, OSError, zlib.error) as error:
-            if stream is raw:
-                raise
-            # `raw` knows how far the compressed file was read
-            reason = " ".join(str(error).split())[:100]
-            raise InputError(
-                f"{path} is damaged at about byte {raw.tell():,} of {path.stat().st_size:,}"
-                f" ({reason}): get the file again"
-            ) from error
+def translate(blocks: Iterable[str], settings: DataSettings) -> Iterator[str]:
+    """Blocks of text with line ends as `data.newlines` says."""
+    if settings.newlines == "keep":
+        yield from blocks
+        return
+    newlines = io.IncrementalNewlineDecoder(None, translate=True)
+    for block in blocks:
+        yield newlines.decode(block)
+    yield newlines.decode("", final=True)
 
 
 def split_lines(blocks: Iterable[str], path: Path) -> Iterator[str]:
@@ -292,19 +240,4 @@ def missing_column(
         return f"{path} row {row} has no column {column!r}: it needs {columns}, and has {have}"
     return (
         f"{path} row {row} has no column {column!r}: choose with --data.text_column one of {have}"
-    )
-
-
-def _encoding_error(path: Path, encoding: str, offset: int, error: UnicodeDecodeError) -> str:
-    # wrong bytes are most often another kind of file, which its first bytes tell
-    with open_compressed(path) as file:
-        head = file.read(4096)
-    wrong = f"byte 0x{error.object[error.start]:02x}" if error.start < len(error.object) else "end"
-    binary = "binary data" if b"\0" in head else "latin-1"
-    kind = next((name for signature, name in _SIGNATURES if head.startswith(signature)), binary)
-    remedy = f"use --data.encoding={kind}"
-    if not kind.startswith(("latin", "utf")):
-        remedy = "convert it to text first, or read its bytes with --data.encoding=latin-1"
-    return (
-        f"{path} is not {encoding} text: {wrong} at offset {offset}; it looks like {kind}: {remedy}"
     )

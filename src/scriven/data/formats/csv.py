@@ -1,63 +1,157 @@
 """Tables with a header line, separated by commas, semicolons or tabs; a row is a document."""
 
 import csv
-from collections.abc import Iterator, Sequence
-from itertools import chain
+import itertools
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ...errors import InputError
+from ...format import plural
 from ...settings import DataSettings
-from .base import LARGEST_ROW, Record, decode, missing_column, skip_or_raise, split_lines
+from ..decoding import decode, strip_compression
+from .base import LARGEST_ROW, Record, missing_column, skip_or_raise, split_lines, translate
 
 SUFFIXES = (".csv", ".tsv")
-_SEPARATORS = ",;\t"
+_SEPARATORS = ",;\t|"
+_NUMBER = re.compile(r"[-+]?\d+(?:[.,:/-]\d+)*")
+_SWALLOWED = 4
+"""Lines inside of one field that all look like rows: the quote before them is a stray one."""
 
 
 def records(path: Path, settings: DataSettings, columns: Sequence[str] = ()) -> Iterator[Record]:
-    """Every row after the header, which is row 1.
+    """Every row after the header, which is row 1; or all, where `data.columns` names the columns.
 
-    The separator of a .csv is the one that occurs most often in its header.
+    The separator of a .csv is the one that occurs most often in its header. The fields of a .tsv
+    have no quotes around them, unless its header or `data.quoting` says so.
 
     Raises:
         InputError: no header, one that names a column twice or lacks one of `columns`, or a row
             that is no table row.
     """
-    # 1. the header says what separates columns, and their names
-    source = split_lines(decode(path, settings.encoding), path)
-    head = next(source, "")
+    # 1. the first line says what separates columns, and their names
+    lines = split_lines(translate(decode(path, settings.encoding), settings), path)
+    head, number = next(lines, ""), 1
+    excel = re.fullmatch(r"sep=(.)\s*", head, re.I)  # how a spreadsheet is told the separator
+    if excel:
+        head, number = next(lines, ""), 2
     counts = {separator: head.count(separator) for separator in _SEPARATORS}
-    separator = "\t" if path.suffix.lower() == ".tsv" else max(counts, key=lambda x: counts[x])
-    csv.field_size_limit(LARGEST_ROW)  # 128 kB by default
-    table = csv.reader(chain([head], source), delimiter=separator, strict=True)
-    try:
-        header = [name.strip() for name in next(table, [])]
-    except csv.Error as error:
-        raise InputError(f"{path} row 1 is not a table header ({error})") from error
+    suffix = strip_compression(path).suffix.lower()
+    separator = "\t" if suffix == ".tsv" else max(counts, key=lambda x: counts[x])
+    separator = excel[1] if excel else separator
+    quote = _quote(head, separator, suffix, settings)
+    lines = itertools.chain([head], lines)
+    if settings.columns:
+        header, number = [name.strip() for name in settings.columns.split(",")], number - 1
+    else:
+        try:
+            header = next(_split(lines, separator, quote), [])
+        except csv.Error as error:
+            raise InputError(f"{path} row 1 is not a table header ({error})") from error
+        header = [name.strip() for name in header]
     twice = next((name for name in header if name and header.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"{path} has two columns {twice!r}: rename or remove one of them")
     for column in columns:
         if column not in header:
-            raise InputError(missing_column(path, 1, column, header, columns))
+            hint = (
+                "" if settings.columns else "; a table without a header line needs --data.columns"
+            )
+            raise InputError(missing_column(path, 1, column, header, columns) + hint)
     # 2. rows, of which one may have several lines
-    number = 1
-    while True:
+    for fields, line, wrong in _rows(lines, separator, quote, len(header)):
         number += 1
-        wrong, row = "", None
-        try:
-            row = next(table, None)
-        except csv.Error as error:
-            wrong = f"is not a table row ({error})"
-        else:
-            if row is None:
-                return
-            values = dict(zip(header, row, strict=False))
-            # A row that is too long: an unquoted separator would put texts into wrong columns.
-            # One that is too short lacks columns, which matters only where they are asked for.
-            if any(row[len(header) :]) or (row and not all(each in values for each in columns)):
-                wrong = f"has {len(row)} columns, the header {len(header)}"
+        values = dict(zip(header, fields, strict=False))
+        # A row that is too long: an unquoted separator would put texts into wrong columns.
+        # One that is too short lacks columns, which matters only where they are asked for.
+        short = fields and not all(each in values for each in columns)
+        if any(fields[len(header) :]) or short:
+            wrong = f"has {plural(len(fields), 'column')}, the header {len(header)}"
+            wrong += _quoting_hint(line, separator, quote)
         if wrong:
             message = f"{path} row {number} {wrong}"
             yield Record({}, number, skip_or_raise(message, settings.skip_bad))
-        elif row:
+        elif fields:
             yield Record(values, number)
+
+
+def _quote(head: str, separator: str, suffix: str, settings: DataSettings) -> str | None:
+    """What stands around a field that holds a separator; None for nothing."""
+    if settings.quoting is not None:
+        return {"double": '"', "single": "'", "none": None}[settings.quoting]
+    # a header in quotes says that there are quotes
+    for quote in ('"', "'"):
+        name = f"{quote}[^{quote}]*{quote}"
+        if re.fullmatch(rf"{name}(?:{re.escape(separator)}{name})*\s*", head):
+            return quote
+    return None if separator == "\t" and suffix != ".csv" else '"'
+
+
+def _split(lines: Iterable[str], separator: str, quote: str | None) -> Iterator[list[str]]:
+    """The fields of each row; csv.Error where a quote stands at a wrong place."""
+    if quote is None:
+        texts = (line.rstrip("\r\n") for line in lines)
+        return (text.split(separator) if text else [] for text in texts)
+    csv.field_size_limit(LARGEST_ROW)  # 128 kB by default
+    return csv.reader(lines, delimiter=separator, quotechar=quote, strict=True)
+
+
+def _rows(
+    lines: Iterator[str], separator: str, quote: str | None, width: int
+) -> Iterator[tuple[list[str], str, str]]:
+    """Fields and first line of each row, and why it is none.
+
+    After a quote that opens a field and belongs to no other, reading goes on in the next line, so
+    that the rows after it are not taken for a part of that field.
+    """
+    waiting: deque[str] = deque()  # lines that were read as part of a row and are rows themselves
+    used: list[str] = []  # the lines of this row
+
+    def feed() -> Iterator[str]:
+        while (line := waiting.popleft() if waiting else next(lines, None)) is not None:
+            used.append(line)
+            yield line
+
+    table, before = _split(feed(), separator, quote), list[str]()
+    while True:
+        used.clear()
+        wrong, fields = "", list[str]()
+        try:
+            row = next(table, None)
+            if row is None:
+                return
+            fields = row
+            if len(used) > 1 and _look_like_rows(used[1:], separator, quote, width, before):
+                wrong = f"opens a quote that ends {plural(len(used) - 1, 'line')} later, after rows"
+        except csv.Error as error:
+            wrong = f"is not a table row ({error})"
+            if len(used) > 1:
+                wrong = f"opens a quote that is not closed ({error}, {len(used) - 1} lines later)"
+        if wrong:
+            waiting.extendleft(reversed(used[1:]))
+            table, fields = _split(feed(), separator, quote), []
+        yield fields, used[0], wrong
+        before = fields or before
+
+
+def _look_like_rows(
+    lines: Sequence[str], separator: str, quote: str | None, width: int, before: Sequence[str]
+) -> bool:
+    """Whether lines inside of a quoted field are rows that a stray quote has swallowed: they have
+    the columns of the table, and numbers where the row before has some."""
+    rows = [next(csv.reader([line], delimiter=separator, quotechar=quote)) for line in lines]
+    if width < 2 or any(len(row) != width for row in rows):
+        return False
+    numbers = [place for place, each in enumerate(before) if _NUMBER.fullmatch(each.strip())]
+    if numbers:
+        return all(_NUMBER.fullmatch(row[place].strip()) for row in rows for place in numbers)
+    return len(rows) >= _SWALLOWED
+
+
+def _quoting_hint(line: str, separator: str, quote: str | None) -> str:
+    if quote is None and '"' in line:
+        return " (quotes have no meaning in a .tsv, unless --data.quoting=double)"
+    if quote == '"' and re.search(rf"(?:^|{re.escape(separator)})'", line):
+        return " (fields in single quotes need --data.quoting=single)"
+    return ""

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...settings import DataSettings
-from .base import Record, decode, range_label, skip_or_raise, split_lines
+from ..decoding import decode
+from .base import Record, range_label, skip_or_raise, split_lines, translate
 
 SUFFIXES = (".jsonl", ".ndjson")
 CUT_AT = "line"
@@ -23,7 +24,7 @@ def records(
     Blank lines are skipped; rows are counted from 1 with them, from `start` on.
     """
     label = range_label(path, start)
-    source = split_lines(decode(path, settings.encoding, start, end), label)
+    source = split_lines(translate(decode(path, settings.encoding, start, end), settings), label)
     for number, line in enumerate(source, 1):
         if line.isspace():
             continue

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ...errors import InputError, MissingExtra
 from ...settings import DataSettings
+from ..decoding import COMPRESSED
 from .base import Record, missing_column
 
 SUFFIXES = (".parquet",)
@@ -18,6 +19,8 @@ def records(path: Path, settings: DataSettings, columns: Sequence[str] = ()) -> 
         MissingExtra: pyarrow is not installed.
         InputError: no parquet file, or a column is missing.
     """
+    if path.suffix.lower() in COMPRESSED:
+        raise InputError(f"{path}: a Parquet file is compressed inside: decompress it first")
     try:
         import pyarrow
         import pyarrow.parquet

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...evaluate.loss import Score
 from ...files import write_file
+from ...tokenizers import clean
 from ..train_state import Run, TrainState
 from .base import BaseTracker, StepReport
 
@@ -76,7 +77,7 @@ class Tracker(BaseTracker):
         try:
             # opened for each event, so that a killed run loses no more than a line
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event, ensure_ascii=False) + "\n")
+                file.write(clean(json.dumps(event, ensure_ascii=False)) + "\n")
         except OSError as error:
             self.path = None  # one warning, not one for each event
             self.warn(f"{FILE} cannot be written ({error.strerror}): training goes on")
@@ -87,11 +88,14 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     events = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    # only \\n ends a line: JSON may hold U+2028, U+0085 and the like as they are
+    for line in path.read_bytes().decode("utf-8", "replace").split("\n"):
         try:  # a kill may have cut off the last line
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
+            event = json.loads(line)
+        except (json.JSONDecodeError, RecursionError):
             continue
+        if isinstance(event, dict):
+            events.append(event)
     return events
 
 
@@ -110,7 +114,7 @@ def drop_events_after(path: Path, step: int, last_eval_step: int) -> None:
     ]
     # replaced as a whole: a kill in between leaves the old log, not half of a new one
     text = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in kept)
-    write_file(path, text.encode())
+    write_file(path, clean(text).encode())
 
 
 def _finite(value: Any) -> Any:

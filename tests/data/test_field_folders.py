@@ -1,0 +1,235 @@
+"""Folders as people have them: runs beside texts, links, pipes, documents, odd names."""
+
+import gzip
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from field import SENTENCE, documents, loaded, put, text_of
+
+from scriven.data import formats
+from scriven.data.folders import find_glob, find_in_folder
+from scriven.data.recognise import recognise_bytes
+from scriven.data.shards import cache_folder
+from scriven.data.sources import Sources, are_pairs
+from scriven.data.table import Table
+from scriven.errors import InputError, ResourceError
+from scriven.files import temporary_folder
+from scriven.settings import DataSettings
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Path:
+    """Two texts, and beside them what programs leave there."""
+    for name in ("a.md", "deep/b.md"):
+        put(tmp_path, name, SENTENCE * 20)
+    for name in (
+        "runs/own/scriven.json", "runs/own/README.md", "runs/own/metrics.jsonl",
+        "x/old/scriven.json", "x/old/exports/hf/README.md",
+        "made/plan.json", "made/manifest.json", "made/notes.md",
+        "made2/plan.json", "made2/shards/notes.md",
+        "gone/export.json", "gone/README.md",
+        "model/config.json", "model/tokenizer.json", "model/README.md",
+        ".git/x.md", ".venv/y.md", "venv/pyvenv.cfg", "venv/lib/z.md",
+        "node_modules/m/readme.md", "__pycache__/p.md",
+    ):  # fmt: skip
+        put(tmp_path, name, "{}")
+    (tmp_path / "linked").symlink_to(tmp_path / "runs" / "own")
+    return tmp_path
+
+
+def test_runs_and_the_like_are_passed_over_in_folders_and_said(beside: Path) -> None:
+    found = find_in_folder(beside, DataSettings())
+    assert [path.relative_to(beside).as_posix() for path in found.paths] == ["a.md", "deep/b.md"]
+    assert "runs/own (a run)" in found.notes[0] and "more" in found.notes[0]
+    corpus = loaded(beside)
+    assert text_of(corpus) == SENTENCE * 40
+    assert any("passed over" in note for note in corpus.notes)
+
+
+def test_runs_and_the_like_are_passed_over_in_globs_and_said(
+    beside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(beside)
+    for pattern in ("**/*.md", "./**/*.md", f"{beside}/**/*.md"):
+        found = find_glob(pattern, DataSettings())
+        assert sorted(path.name for path in found.paths) == ["a.md", "b.md"], pattern
+        assert "(a run)" in found.notes[0] or "more" in found.notes[0]
+    assert [path.name for path in find_glob("*/*.md", DataSettings()).paths] == ["b.md"]
+    for pattern in ("runs/own/*.md", "linked/*.md", "runs/*/*.md"):
+        with pytest.raises(InputError, match=r"no file matches .*\(a run\)"):
+            find_glob(pattern, DataSettings())
+
+
+def test_a_run_itself_is_no_folder_of_texts(beside: Path) -> None:
+    with pytest.raises(InputError, match="is a run, not a folder of texts"):
+        Sources([str(beside / "runs" / "own")])
+    with Sources([str(beside / "runs" / "own" / "README.md")]) as sources:
+        assert len(sources.files) == 1
+
+
+def test_links_in_circles_and_odd_files_are_passed_over(tmp_path: Path) -> None:
+    put(tmp_path, "a.txt", SENTENCE)
+    put(tmp_path, "deep/b.txt", SENTENCE)
+    (tmp_path / "deep" / "up").symlink_to(tmp_path)
+    (tmp_path / "deep" / "up2").symlink_to(tmp_path)
+    (tmp_path / "self.txt").symlink_to(tmp_path / "self.txt")
+    (tmp_path / "zero.txt").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.txt")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = os.getcwd()
+        os.chdir(tmp_path)  # the path of a socket must be short
+        try:
+            server.bind("socket.txt")
+        finally:
+            os.chdir(here)
+        for found in (
+            find_in_folder(tmp_path, DataSettings()),
+            find_glob(f"{tmp_path}/**/*.txt", DataSettings()),
+        ):
+            assert [path.name for path in found.paths] == ["a.txt", "b.txt"]
+            assert "no regular file" in found.notes[0]
+    for name in ("zero.txt", "self.txt", "socket.txt"):
+        with pytest.raises(InputError):
+            Sources([str(tmp_path / name)])
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_entered_is_said(tmp_path: Path) -> None:
+    put(tmp_path, "a.txt", SENTENCE)
+    put(tmp_path, "closed/b.txt", SENTENCE).parent.chmod(0)
+    assert "permission denied" in find_in_folder(tmp_path, DataSettings()).notes[0]
+
+
+def test_what_is_passed_over_is_said_with_the_glob_that_reads_it(tmp_path: Path) -> None:
+    put(tmp_path, "README.md", SENTENCE * 100)
+    put(tmp_path, "src/a.py", "x = 1\n")
+    put(tmp_path, "page.html", "<!doctype html><p>x")
+    put(tmp_path, "logo.png", b"\x89PNG\r\n\x1a\n" + bytes(9))
+    found = find_in_folder(tmp_path, DataSettings())
+    assert [path.name for path in found.paths] == ["README.md"]
+    (note,) = found.notes
+    assert f"1 .py ('{tmp_path}/**/*.py' reads them)" in note
+    assert "page.html (an HTML page)" in note and "logo.png (an image)" in note
+    both = find_glob(f"{tmp_path}/**/*.py", DataSettings())
+    assert [path.name for path in both.paths] == ["a.py"]
+
+
+def test_a_folder_of_mostly_other_plain_text_is_read_and_said(tmp_path: Path) -> None:
+    put(tmp_path, "README.md", SENTENCE)
+    for number in range(30):
+        put(tmp_path, f"src/part{number}.py", f"def f{number}(x):\n    return x\n" * 20)
+    put(tmp_path, "data.bin", bytes(range(256)) * 9)
+    found = find_in_folder(tmp_path, DataSettings())
+    assert len(found.paths) == 31
+    assert "30 .py" in found.notes[0] and "--data.files" in found.notes[0]
+    only = find_in_folder(tmp_path, DataSettings(files="*.md, src/part1.py"))
+    assert [path.name for path in only.paths] == ["README.md", "part1.py"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a\0b", "x" * 300, "x" * 5000, "y" * 300 + "/*.txt", "~nobody/x*"]
+)
+def test_names_that_no_path_can_have_are_one_line(name: str, tmp_path: Path) -> None:
+    for call in (
+        lambda: Sources([name]),
+        lambda: loaded(name),
+        lambda: Table([name], DataSettings()),
+        lambda: Sources([name, "shakespeare"]),
+        lambda: are_pairs([name], DataSettings()),
+    ):
+        with pytest.raises(InputError) as caught:
+            call()
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 6000
+
+
+def test_an_address_is_refused_as_one() -> None:
+    with pytest.raises(InputError, match=r"https://example\.org/a\.txt is an address"):
+        Sources(["https://example.org/a.txt"])
+
+
+def test_no_home_and_no_temporary_folder_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SCRIVEN_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.raises(InputError, match="set SCRIVEN_CACHE"):
+        cache_folder()
+    monkeypatch.setattr("tempfile.mkdtemp", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "x")))
+    with pytest.raises(ResourceError, match="set TMPDIR"), temporary_folder():
+        pass
+
+
+DOCUMENTS = {
+    "html": b"\n<!DOCTYPE html>\n<html><body><p>Text</p>",
+    "xml": b'<?xml version="1.0"?><TEI><p>Text</p></TEI>',
+    "pdf": b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog >>\n",
+    "rtf": b"{\\rtf1\\ansi Text}",
+    "docx": b"PK\x03\x04" + bytes(26) + b"word/document.xml",
+    "epub": b"PK\x03\x04" + bytes(26) + b"mimetypeapplication/epub+zip",
+    "odt": b"PK\x03\x04" + bytes(26) + b"mimetypeapplication/vnd.oasis.opendocument.text",
+    "archive": b"PK\x03\x04" + bytes(40),
+    "subtitles": b"1\r\n00:00:01,000 --> 00:00:02,000\r\nHello.\r\n",
+    "mbox": b"From a@b Mon\nFrom: a@b\nTo: c@d\nSubject: x\n\nText\n",
+    "email": b"Return-Path: <a@b>\nReceived: by x\n  with y\nSubject: x\n\nText\n",
+    "notebook": json.dumps({"cells": [], "nbformat": 4}, indent=1).encode(),
+    "json": json.dumps([{"title": "t", "text": SENTENCE * 50}] * 60).encode(),
+    "jsonl": b'{"text": "a"}\n{"text": "b"}\n',
+    "image": b"GIF89a" + bytes(20),
+    "gzip": gzip.compress(b"text"),
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DOCUMENTS if kind != "jsonl"])
+@pytest.mark.parametrize("suffix", ["txt", "unknown"])
+def test_documents_are_refused_by_name(kind: str, suffix: str, tmp_path: Path) -> None:
+    assert recognise_bytes(DOCUMENTS[kind]) == kind
+    path = put(tmp_path, f"a.{suffix}", DOCUMENTS[kind])
+    with pytest.raises(InputError, match=r"is an? .*, not text: ") as caught:
+        loaded(path)
+    assert "\n" not in str(caught.value)
+    put(tmp_path, "b.txt", SENTENCE * 20)
+    corpus = loaded(tmp_path)
+    assert text_of(corpus) == SENTENCE * 20
+    assert any(f"a.{suffix} (a" in note for note in corpus.notes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[Event "Club"]\n[Result "1-0"]\n\n1. e4 e5', "[1] See the note.\n", "[ ] to do\n", "{x}",
+        "<p align=center>A title</p>\n\nText", "From the hills\nthe river: came\n", "1\n2\n3\n",
+        "To: see\nor not\n", '["Hello"] he said.\n', "Subject: a story\n\nOnce upon a time\n", "",
+    ],
+)  # fmt: skip
+def test_texts_that_only_look_like_documents_are_text(text: str) -> None:
+    assert recognise_bytes(text.encode()) is None
+
+
+def test_json_lines_are_read_whatever_the_file_is_called(tmp_path: Path) -> None:
+    assert documents(put(tmp_path, "a.json", DOCUMENTS["jsonl"])) == ["a", "b"]
+
+
+def test_a_format_takes_over_the_kind_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = put(tmp_path, "a.xyz", "<html><p>Text</p>")
+    reader = put(tmp_path, "more/html.py", "")
+    reader.write_text(
+        "from scriven.data.formats.base import document_chunks\nSUFFIXES = ()\n"
+        "def read(path, settings, start=0, end=None, ends_document=True):\n"
+        "    return document_chunks('read')\n"
+    )
+    paths = [*formats.__path__, str(reader.parent)]
+    monkeypatch.setattr(formats, "__path__", paths)
+    assert formats.__spec__ is not None
+    monkeypatch.setattr(formats.__spec__, "submodule_search_locations", paths)
+    assert documents(page) == ["read"]
+
+
+def test_a_named_format_reads_anything(tmp_path: Path) -> None:
+    page = put(tmp_path, "a.html", "<html><p>Text</p>")
+    assert documents(page, format="txt") == ["<html><p>Text</p>"]
+    with pytest.raises(InputError, match="unknown format 'klingon'"):
+        documents(page, format="klingon")
