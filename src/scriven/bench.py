@@ -5,6 +5,7 @@ not end the others, and no run profits from what an earlier one left in memory.
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from . import config, registry
 from .data.sources import Sources
 from .errors import InputError, ResourceError, SettingError
 from .files import make_folder, write_file
-from .format import print_message
+from .format import plural, print_message
 from .report.compare import Comparison, compare
 from .runs.folder import RUNS
 from .runs.metadata import NAME, read_run_metadata
@@ -80,7 +81,7 @@ def bench(
         folder = RUNS / f"bench-{texts.name}" if out is None else Path(out)
     architectures = list(dict.fromkeys(arch)) or registry.names("scriven.models")
     amount = check(architectures, budget, seeds, size, settings or {})
-    if (folder / NAME).exists():
+    if os.path.exists(folder / NAME):  # False for a name that is too long
         raise InputError(f"{folder} is a run, not a folder of runs: choose another --out")
     # 2. all architectures with seed 0, then all with seed 1, ...
     runs = [
@@ -143,7 +144,7 @@ def check(
 
 
 def _announce(runs: Sequence[BenchRun], amount: Budget, budget: str) -> str:
-    text = f"{len(runs)} runs of {budget}"
+    text = f"{plural(len(runs), 'run')} of {budget}"
     if amount.unit == "seconds":
         text += f", about {len(runs) * amount.amount / 60:.0f} minutes if none is done yet"
     return text

@@ -12,11 +12,19 @@
 The message of an error names the input and the remedy. Bugs are AssertionErrors instead.
 """
 
+LONGEST = 1000
+
 
 class ScrivenError(Exception):
     """Base of all errors that are reported in one line, without a traceback."""
 
     exit_code = 2
+
+    def __init__(self, message: str = "") -> None:
+        """A message that quotes a whole text loses its middle: its remedy is at the end."""
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST // 3]} … {message[-LONGEST // 2 :]}"
+        super().__init__(message)
 
 
 class InputError(ScrivenError):

@@ -64,7 +64,7 @@ def write_stream(path: Path, parts: Iterable[Buffer]) -> None:
     The parts can be read only once, so nothing is tried again. Errors are those of `write_file`.
     """
     remove_leftovers(path.parent, path.name)
-    with disk_errors(path), _temporary(path) as temporary:
+    with disk_errors(path), temporary_beside(path) as temporary:
         _write(temporary, parts)
         os.replace(temporary, path)
         sync_folder(path.parent)
@@ -103,7 +103,7 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     # 1. a folder of the same file system, so that the rename at the end is atomic
     make_folder(path.parent)
     remove_leftovers(path.parent)
-    with disk_errors(path), _temporary(path) as temporary:
+    with disk_errors(path), temporary_beside(path) as temporary:
         # 2. the caller fills it
         inside = temporary / path.name
         os.makedirs(inside)
@@ -150,7 +150,7 @@ def temporary_folder() -> Iterator[Path]:
 
 def remove_folder(path: Path) -> bool:
     """Deletes a folder so that it is never seen half deleted: whether it is gone under its name."""
-    with _temporary(path) as temporary:
+    with temporary_beside(path) as temporary:
         try:
             # one rename, then a slow deletion that may be interrupted
             os.rename(path, temporary)
@@ -317,7 +317,7 @@ def _save(path: Path, content: Content | Mapping[str, Content]) -> None:
     for wait in (*RETRY_WAITS, None):
         try:
             # each attempt starts with new files: see fsync above
-            with _temporary(path) as temporary:
+            with temporary_beside(path) as temporary:
                 # 1. the content; mkdir fails where the name exists: two never fill one folder
                 if files is content:
                     os.mkdir(temporary)
@@ -346,7 +346,7 @@ def _wait_or_raise(
 
 
 @contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
+def temporary_beside(path: Path) -> Iterator[Path]:
     """A free temporary name beside `path`; whatever is still there at the end is removed."""
     # a name may have 255 bytes; the first 50 characters have at most 200
     temporary = path.with_name(f"{TEMPORARY}{path.name[:50]}-{os.getpid()}")

@@ -37,9 +37,9 @@ def percent(value: float | None, digits: int = 1) -> str:
     return ABSENT if value is None else f"{100 * value:.{digits}f}\u00a0%"
 
 
-def plural(count: float, noun: str) -> str:
-    """3, "step" -> 3 steps."""
-    return f"{integer(count)} {noun}" if count == 1 else f"{integer(count)} {noun}s"
+def plural(count: float, one: str, several: str | None = None) -> str:
+    """3, "step" -> 3 steps; 2, "row was read", "rows were read" -> 2 rows were read."""
+    return f"{integer(count)} {one if count == 1 else several or one + 's'}"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -1,8 +1,12 @@
 """A command line that cannot be parsed is refused in one line, which names what to type."""
 
+from pathlib import Path
+
 import pytest
 
+import scriven
 from scriven.cli import run as command
+from scriven.errors import InputError
 from scriven.machine import doctor
 
 
@@ -35,3 +39,37 @@ def test_doctor_lists_every_package_of_an_extra(monkeypatch: pytest.MonkeyPatch)
     del installed["pyarrow"]
     assert found["data"] != doctor.extras()["data"] and "without pyarrow" in doctor.extras()["data"]
     assert "dev" not in found and {"hf", "gguf", "onnx", "ct2", "harness"} <= set(found)
+
+
+@pytest.mark.parametrize("verb", ["train", "finetune", "evaluate", "prepare", "bench"])
+def test_a_text_in_place_of_its_name_is_a_short_error(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    call = {
+        "train": lambda text: scriven.train(text),
+        "finetune": lambda text: scriven.finetune(text, "rows.csv"),
+        "evaluate": lambda text: scriven.load(text),
+        "prepare": lambda text: scriven.prepare(text, out="out"),
+        "bench": lambda text: scriven.bench(text),
+    }[verb]
+    with pytest.raises(InputError) as caught:
+        call("It was a dark and stormy night.\n" * 9000)
+    assert len(str(caught.value)) < 500
+    with pytest.raises(InputError) as caught:
+        call("x" * 300)
+    assert len(str(caught.value)) < 800
+    if verb in ("train", "prepare", "bench"):
+        with pytest.raises(InputError, match="is a text of 10 characters, not the name of one"):
+            call("Some\nwords")
+
+
+@pytest.mark.parametrize("verb", ["train", "bench", "prepare"])
+def test_a_name_that_is_too_long_is_told_in_one_line(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("It was a dark and stormy night.\n" * 90)
+    line = [verb, str(tmp_path / "a.txt"), "--out", str(tmp_path / ("x" * 300)), "--quiet"]
+    assert command([*line, *(["--budget", "2steps"] if verb != "prepare" else [])]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "choose another folder with --out" in error

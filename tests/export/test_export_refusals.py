@@ -130,3 +130,22 @@ def test_the_card_speaks_of_these_files(run_of: RunOf, tmp_path: Path) -> None:
     assert "validation loss |" in card
     assert "| greedy text |" in card
     assert "FROM ./qwen-f16.gguf" in (out / "Modelfile").read_text()
+
+
+def test_a_target_of_one_file_writes_that_file_alone(run_of: RunOf, tmp_path: Path) -> None:
+    out = tmp_path / "there" / "model.gguf"
+    made = export(run_of("gpt2"), "gguf", out=out, dtype="f32")
+    assert [path.name for path in out.parent.iterdir()] == ["model.gguf"]
+    assert out.read_bytes()[:4] == b"GGUF"
+    assert made["files"] == {"model.gguf": out.stat().st_size} and made["out"] == str(out)
+    with pytest.raises(InputError, match=r"model\.gguf is there already"):
+        export(run_of("gpt2"), "gguf", out=out)
+    with pytest.raises(InputError, match=r"--out=model\.onnx: onnx is a folder of files"):
+        export(run_of("gpt2"), "onnx", out=tmp_path / "model.onnx")
+
+
+def test_a_folder_with_a_strange_export_json_is_not_replaced(run_of: RunOf, tmp_path: Path) -> None:
+    for content in ("5", "null", "[" * 100_000, '"exported'):
+        (tmp_path / "export.json").write_text(content)
+        with pytest.raises(InputError, match="is there and is no export"):
+            export(run_of("gpt2"), "gguf", out=tmp_path)

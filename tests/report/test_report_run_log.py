@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from scriven.format import compact, decimal, duration, percent, significant
+from scriven.format import compact, decimal, duration, percent, plural, significant
 from scriven.report.run_log import finite, read_run_log
 
 
@@ -127,3 +127,14 @@ def test_the_perplexity_of_an_absurd_loss_is_no_overflow(make_run, a_record):
 )
 def test_numbers_read_as_people_write_them(number, text):
     assert number == text
+
+
+def test_one_is_not_several():
+    assert [plural(n, "row") for n in (0, 1, 2, 1234)] == [
+        "0 rows",
+        "1 row",
+        "2 rows",
+        "1,234 rows",
+    ]
+    assert plural(1, "row was skipped", "rows were skipped") == "1 row was skipped"
+    assert plural(2, "row was skipped", "rows were skipped") == "2 rows were skipped"

@@ -246,7 +246,7 @@ def test_a_label_is_never_held_out_altogether() -> None:
     train, held_out = keep_rare_labels(TASKS["classify"], pairs(4), [rare, *pairs(2)], notes)
     assert train == [*pairs(4), rare]
     assert held_out == pairs(2)
-    assert notes == ["1 rows with labels of no other row are not held out"]
+    assert notes == ["1 row with labels of no other row: never held out"]
 
 
 # ------------------------------------------------------------------ what fits

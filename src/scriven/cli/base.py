@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ..format import CONTROL, escape_control_characters, print_message
+from ..format import CONTROL, escape_control_characters, plural, print_message
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -114,6 +114,12 @@ def open_model(run: str, arch: str | None, dtype: str | None = None) -> "Model":
     for warning in model.warnings:
         print_message(warning)
     return model
+
+
+def truncated(rows: int) -> str:
+    """The message on rows that lost a part."""
+    one = "row was longer than the context and was truncated"
+    return plural(rows, one, "rows were longer than the context and were truncated")
 
 
 def for_terminal(text: str) -> str:

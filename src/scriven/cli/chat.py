@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, ScrivenError
+from ..format import plural
 from .base import Precision, Run, UserArch, emit, for_terminal, note, open_model, sampling_flags
 
 if TYPE_CHECKING:
@@ -147,11 +148,11 @@ def _show(talk: "Conversation", chunks: "Generator[GenerationChunk]", as_json: b
 def _warn(talk: "Conversation") -> None:
     """Warns of the part of the conversation that does not fit into the context."""
     if talk.cut:
-        note(f"the message is longer than the context: its first {talk.cut} tokens were dropped")
+        dropped = plural(talk.cut, "token was dropped", "tokens were dropped")
+        note(f"the message is longer than the context: its first {dropped}")
     if talk.left_out:
-        note(
-            f"the conversation outgrew the context: its first {talk.left_out} messages are dropped"
-        )
+        dropped = plural(talk.left_out, "message is dropped", "messages are dropped")
+        note(f"the conversation outgrew the context: its first {dropped}")
 
 
 class _Session:
@@ -216,7 +217,7 @@ class _Session:
             if not rest:
                 raise InputError("/save needs the name of a file")
             self.talk.save(Path(rest))
-            note(f"saved {len(self.talk.messages)} messages in {rest}")
+            note(f"saved {plural(len(self.talk.messages), 'message')} in {rest}")
         elif command == "/system":
             self.talk.system = rest or None
             note("system message set" if rest else "system message removed")

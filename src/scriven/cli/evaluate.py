@@ -3,8 +3,19 @@ fine-tuned model's task on a table."""
 
 from typing import Any
 
-from ..format import table
-from .base import Beams, Json, LengthPenalty, Run, Settings, UserArch, emit, note, open_model
+from ..format import plural, table
+from .base import (
+    Beams,
+    Json,
+    LengthPenalty,
+    Run,
+    Settings,
+    UserArch,
+    emit,
+    note,
+    open_model,
+    truncated,
+)
 from .finetune import scores_table
 
 DEFAULTS = ("data",)
@@ -56,6 +67,6 @@ def _emit_scores(result: dict[str, Any], json: bool) -> None:
     for sentence in result["notes"]:
         note(sentence)
     if result["cut"]:
-        note(f"{result['cut']:,} rows were longer than the context and were truncated")
+        note(truncated(result["cut"]))
     shown = {"val_scores": result["scores"], "baseline": result["baseline"]}
-    emit(result, f"{table(scores_table(shown))}\n\non {result['rows']:,} rows", json)
+    emit(result, f"{table(scores_table(shown))}\n\non {plural(result['rows'], 'row')}", json)

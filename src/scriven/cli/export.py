@@ -20,7 +20,7 @@ def export(
         gguf (llama.cpp, Ollama), onnx, ctranslate2, hf (only the Hugging Face files), or a .py file
         of your own.
     out
-        The folder to write; RUN/exports/TARGET-DTYPE by default.
+        The folder to write, or for gguf the file, model.gguf; RUN/exports/TARGET-DTYPE by default.
     dtype
         Data type of the weights: f32, f16, bf16, or quantized where the target has it (q8_0, int8).
     """

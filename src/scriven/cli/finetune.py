@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from ..errors import SettingError
-from ..format import table
+from ..format import plural, table
 from .base import Json, Quiet, Run, Seed, Settings, UserArch, emit
 
 BEGAN = time.monotonic()  # a wall-clock budget counts from here
@@ -84,7 +84,7 @@ def _summary(results: dict[str, Any]) -> str:
     verb = verbs.get(task, f"predict {name} IN.csv -o OUT.csv")
     return (
         f"\n{table(scores_table(results))}\n\n"
-        f"on {results['val_rows']:,} validation rows; more in {run}/report.html\n"
+        f"on {plural(results['val_rows'], 'validation row')}; more in {run}/report.html\n"
         f"evaluate  scriven evaluate {name} TEST.csv\n"
         f"use       scriven {verb}"
     )

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
-from ..format import table
+from ..format import plural, table
 from ..generate.sampling import check_beams
 from .base import (
     Json,
@@ -93,7 +93,8 @@ def generate(
     if truncated:
         # a decoder keeps the end of its prompt, an encoder the beginning of its source
         part = "first" if model.task.echo_prompt else "last"
-        note(f"the prompt is longer than the context: its {part} {truncated} tokens were dropped")
+        dropped = plural(truncated, "token was dropped", "tokens were dropped")
+        note(f"the prompt is longer than the context: its {part} {dropped}")
 
 
 def _beam_settings(

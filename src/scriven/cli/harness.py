@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ..format import table
+from ..format import plural, table
 from .base import Json, Run, UserArch, emit, note, open_model
 
 
@@ -34,8 +34,8 @@ def harness(
     results = open_model(run, arch).harness(place, names, limit, tell=note)
     if results["cut"]:
         note(
-            f"{results['cut']:,} of {results['requests']:,} texts are longer than the context: "
-            "they were truncated from the left"
+            f"truncated from the left to fit the context: {results['cut']:,} of "
+            f"{plural(results['requests'], 'text')}"
         )
     emit(results, _table(results), json)
 

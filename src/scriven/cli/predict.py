@@ -6,8 +6,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..format import skipped_rows
-from .base import Beams, LengthPenalty, Settings, UserArch, emit, note, open_model, to_json
+from ..format import plural, skipped_rows
+from .base import (
+    Beams,
+    LengthPenalty,
+    Settings,
+    UserArch,
+    emit,
+    note,
+    open_model,
+    to_json,
+    truncated,
+)
 
 DEFAULTS = ("data",)
 
@@ -61,8 +71,8 @@ def predict(
     if answers.skipped:
         note(skipped_rows(answers.skipped, answers.first_skipped))
     if answers.cut:
-        note(f"{answers.cut:,} rows were longer than the context and were truncated")
+        note(truncated(answers.cut))
     counts = {name: getattr(answers, name) for name in ("rows", "skipped", "cut")}
     counts = {"run": str(model.folder), **counts, "output": output}
     if output is not None:
-        emit(counts, f"{answers.rows:,} answers in {output}", json)
+        emit(counts, f"{plural(answers.rows, 'answer')} in {output}", json)

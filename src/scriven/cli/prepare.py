@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..format import table
+from ..format import plural, table
 from .base import Json, Quiet, Settings, emit
 
 DEFAULTS = ("seed", "data", "tokenizer")
@@ -66,5 +66,7 @@ def _summary_table(summary: dict[str, Any]) -> str:
             share = f"{source['weight']:.1%} of the training text, {source['rounds']:g} epochs"
             rows.append((source["name"], share))
     if summary["skipped"]:
-        rows.append(("skipped", f"{summary['skipped']:,} rows, first {summary['first_skipped']}"))
+        rows.append(
+            ("skipped", f"{plural(summary['skipped'], 'row')}, first {summary['first_skipped']}")
+        )
     return f"{table(rows)}\n\nnext: scriven train {summary['out']}"

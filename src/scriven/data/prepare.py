@@ -25,7 +25,7 @@ from filelock import Timeout
 from .. import config
 from ..errors import BusyError, InputError, SettingError
 from ..files import disk_errors, make_folder, remove_leftovers, write_file
-from ..format import clock, format_bytes
+from ..format import clock, format_bytes, plural
 from ..locking import file_lock
 from ..manifest import MANIFEST, hash_file, signed_json
 from ..settings import TokenizerSettings
@@ -221,7 +221,7 @@ def _encode(plan: PreparePlan, args: PrepareArgs, say: Callable[[str], None]) ->
     ]
     finished = [record for records in done for record in records]
     if finished:
-        say(f"resuming: {len(finished)} shards are finished")
+        say(f"resuming: {plural(len(finished), 'shard is', 'shards are')} finished")
     # 2. encode the rest
     progress = _Progress(plan.text_bytes, say)
     for record in finished:

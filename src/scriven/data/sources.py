@@ -76,6 +76,12 @@ class Sources(contextlib.ExitStack):
     ) -> None:
         if not names:
             raise InputError("no text given: name a file, a folder, or a built-in corpus")
+        for name in names:
+            if "\n" in name.strip() and not os.path.exists(name):
+                raise InputError(
+                    f"{name.strip()[:40]!r}... is a text of {len(name):,} characters, not the "
+                    "name of one: write it to a file and name that"
+                )
         super().__init__()
         self.settings, self._kind = settings, kind
         self.notes: list[str] = []

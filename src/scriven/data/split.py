@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, SettingError
+from ..format import plural
 from ..tokenizers import clean
 from .formats.base import TextChunk
 from .sampler import splitmix64
@@ -157,7 +158,7 @@ def choose_split(
     # the usual split of tiny Shakespeare: 1,003,854 and 111,540 characters
     place = int((1 - fraction) * total)
     if min(place, total - place) < 2:
-        size = "1 character" if total == 1 else f"{total:,} characters"
+        size = plural(total, "character")
         raise InputError(
             f"the text has {size}: at least {min_characters(fraction)} are needed to hold out"
             f" {fraction:.0%} for validation"

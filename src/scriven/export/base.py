@@ -70,6 +70,7 @@ class ExportTarget(ABC):
     quantised dtypes have none."""
     CHECKS: ClassVar[tuple[str, ...]]
     """Packages needed to run the program; the first is the program itself."""
+    FILE: ClassVar[str] = ""  # the ending of its file, where one file is the whole model
     EXTRA: ClassVar[str]  # Scriven's extra that installs the packages
     RUNTIME: ClassVar[str]  # the program's name
     LIBRARY: ClassVar[str]

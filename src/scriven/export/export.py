@@ -3,17 +3,26 @@
 One file of `targets/` holds one target; `parity_check` probes run and program alike.
 """
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
 
 from .. import __version__, registry
 from ..errors import InputError, SettingError
-from ..files import new_folder, printable
+from ..files import (
+    disk_errors,
+    make_folder,
+    new_folder,
+    printable,
+    remove_leftovers,
+    rename_durably,
+    temporary_beside,
+)
 from ..format import table
 from ..import_.base import open_base
 from ..runs.load import Loaded
@@ -22,6 +31,8 @@ from .base import CheckFailed, ExportTarget, hf_config, probe_task
 from .parity_check import ParityReport, compare_outputs, make_probe, run_probe
 
 FOLDER = "exports"  # where exports go in a run folder, each as TARGET-DTYPE
+MODEL_FILES = (".gguf", ".onnx", ".bin", ".safetensors")
+"""Endings of files, which nobody gives a folder on purpose."""
 EXPORT_FILE = "export.json"
 """What was exported; a folder with this file may be replaced by another export."""
 
@@ -41,7 +52,7 @@ def export(
         run: a path, a name under runs/, or `latest`.
         to: the target: a file of `export/targets/`, or the path of your own.
         out: the folder to make; RUN/exports/TARGET-DTYPE by default. An earlier export there is
-            replaced.
+            replaced. With the ending of a target that is one file (model.gguf): that file.
         dtype: data type of the weights; the target's first by default.
         arch: the file of the user's own architecture.
         tell: called with warnings, and with the comparison as a table.
@@ -66,8 +77,8 @@ def export(
     place = loaded.folder / FOLDER / f"{name}-{chosen}" if out is None else Path(out).absolute()
     for warning in loaded.warnings:
         tell(warning)
-    _check_replaceable(place)
-    with new_folder(place, replace=True) as folder:
+    _check_place(place, name, target.FILE)
+    with _new_export(place, target.FILE) as folder:
         # 2. write it, 3. run the program on it, 4. compare, and give up what differs
         target.write(loaded, folder, chosen)
         report, note = _check(loaded, target, to, chosen, folder)
@@ -85,6 +96,8 @@ def export(
         text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
         (folder / EXPORT_FILE).write_text(text, encoding="utf-8")
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    if place.is_file():
+        files = {place.name: place.stat().st_size}
     return {"out": str(place), "target": name, "dtype": chosen, "files": files, **checked}
 
 
@@ -114,17 +127,38 @@ def _check(
     return compare_outputs(loaded, probe, answer, runtime, target.BOUNDS.get(dtype)), None
 
 
-def _check_replaceable(out: Path) -> None:
-    """Refuses a name that is taken by something other than an export or an empty folder."""
+@contextlib.contextmanager
+def _new_export(place: Path, ending: str) -> Iterator[Path]:
+    """An empty folder to fill, which becomes `place`, or whose file of this ending does."""
+    if not ending or place.suffix != ending:
+        with new_folder(place, replace=True) as folder:
+            yield folder
+        return
+    make_folder(place.parent)
+    remove_leftovers(place.parent)
+    with disk_errors(place), temporary_beside(place) as folder:
+        folder.mkdir()
+        yield folder
+        (file,) = folder.glob(f"*{ending}")
+        rename_durably(file, place)
+
+
+def _check_place(out: Path, name: str, ending: str) -> None:
+    """Refuses the ending of a file for a folder, and a name that is taken by something other than
+    an export or an empty folder."""
+    if out.suffix in MODEL_FILES and out.suffix != ending:
+        raise SettingError(f"--out={out.name}: {name} is a folder of files: name a folder")
     if not os.path.lexists(out):
         return
+    if out.suffix == ending and ending:
+        raise InputError(f"{printable(out)} is there already: choose another name with --out")
     if out.is_dir() and not out.is_symlink():
         if not any(out.iterdir()):  # an empty folder may have been made for this
             return
         try:
             if "exported" in json.loads((out / EXPORT_FILE).read_text(encoding="utf-8")):
                 return
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError, RecursionError):  # not what was written here
             pass
     raise InputError(
         f"{printable(out)} is there and is no export: choose another folder with --out"

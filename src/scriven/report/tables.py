@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ..format import ABSENT, duration, heading, integer, percent
+from ..format import ABSENT, duration, heading, integer, percent, plural
 from ..runs.finetune_results import finetune_rows, score_table, signatures
 from ..settings import Settings
 from .run_log import RunLog, checked_metadata, finite
@@ -187,13 +187,13 @@ def note_rows(run: RunLog) -> list[tuple[str, str]]:
     rows = []
     if len(run.notes) > NOTES:
         # the latest notes are shown, so the earlier ones are mentioned above them
-        rows.append(("", f"{len(run.notes) - NOTES:,} earlier notes are in metrics.jsonl"))
+        rows.append(("", f"metrics.jsonl has {plural(len(run.notes) - NOTES, 'earlier note')}"))
     for note in run.notes[-NOTES:]:
         time = "" if note.seconds is None else f", {duration(note.seconds)}"
         rows.append((f"step {note.step:,}{time}", note.text[:LONGEST]))
     if run.unreadable:
-        left_out = f"{run.unreadable:,} unreadable line(s) of metrics.jsonl were left out"
-        rows.append(("log", left_out))
+        lines = plural(run.unreadable, "unreadable line", "unreadable lines")
+        rows.append(("log", f"left out: {lines} of metrics.jsonl"))
     return rows
 
 

@@ -350,7 +350,7 @@ def keep_rare_labels(
     labels = {task.gold_answer(row) for row in rows}
     rare = [row for row in held_out if task.gold_answer(row) not in labels]
     if rare:
-        notes.append(f"{len(rare):,} rows with labels of no other row are not held out")
+        notes.append(f"{plural(len(rare), 'row')} with labels of no other row: never held out")
     return [*rows, *rare], [row for row in held_out if task.gold_answer(row) in labels]
 
 

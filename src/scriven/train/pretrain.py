@@ -1,6 +1,7 @@
 """Pre-training from texts: what is particular to it when a run is started or resumed (`run.py`)."""
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from ..data.shards import TokenDataset
 from ..data.sources import are_pairs
 from ..distributed import DistributedContext
 from ..errors import InputError, SettingError
+from ..format import plural
 from ..models.base import Architecture
 from ..runs.folder import find_run
 from ..runtime import Runtime, choose_runtime
@@ -72,7 +74,7 @@ class Pretraining:
             return find_run(request.resume)
         if request.out == "":
             raise SettingError("--out is empty: name a folder, or leave it away for runs/NAME")
-        if request.out is not None and (Path(request.out) / "scriven.json").exists():
+        if request.out is not None and os.path.exists(Path(request.out, "scriven.json")):
             return Path(request.out)
         for name, asked in vars(request).items():
             if asked and name in ("replay", "merge"):
@@ -198,7 +200,7 @@ class Pretraining:
         """Every setting with its value and the reason for it."""
         assert self.corpus is not None
         characters, documents = self.corpus.characters, self.corpus.documents
-        lines = [f"text: {characters:,} characters in {documents:,} documents"]
+        lines = [f"text: {plural(characters, 'character')} in {plural(documents, 'document')}"]
         sections = {"model": plan.model, **vars(plan.settings)}
         for section, values in sections.items():
             default = config.to_dict(type(values)())

@@ -4,6 +4,7 @@ The order matters: nothing is written before everything that can be refused has 
 """
 
 import json
+import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -92,7 +93,7 @@ def start_or_resume(request: TrainRequest, components: UserComponents | None = N
                 return launch.follow()
             # 3. a new run or one to resume, whichever the folder holds
             folder = source.load()
-            exists = (folder / "scriven.json").exists()
+            exists = os.path.exists(folder / "scriven.json")  # False for too long a name
             return launch.resume(folder) if exists else launch.begin(folder)
         finally:
             broadcast.close()

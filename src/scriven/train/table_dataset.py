@@ -17,6 +17,7 @@ from ..evaluate.table import (
     main_metric,
     score_rows,
 )
+from ..format import plural
 from ..generate.engine import Engine
 from ..generate.predict import Predictor
 from ..runtime import Runtime
@@ -102,9 +103,12 @@ class TableDataset(TrainDataset):
         truncated = [example.cut for example in examples if example.cut]
         if not truncated:
             return []
+        verb = "is" if len(truncated) == 1 else "are"
+        context_length = self.task.backbone.config.context_length
         return [
-            f"{len(truncated):,} of {len(examples):,} rows are longer than the context of "
-            f"{self.task.backbone.config.context_length} tokens and lose {sum(truncated):,} tokens"
+            f"{len(truncated):,} of {plural(len(examples), 'row')} {verb} longer than the context "
+            f"of {context_length} tokens and {'loses' if verb == 'is' else 'lose'} "
+            f"{plural(sum(truncated), 'token')}"
         ]
 
     @property

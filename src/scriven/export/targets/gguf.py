@@ -108,7 +108,7 @@ class Target(ExportTarget):
     # llama.cpp looks GPT-2's GELU up in a table of 16-bit numbers, and multiplies 16-bit weights
     # with activations rounded to 16 bits; a wrong tensor differs far more (docs/exports.md)
     BOUNDS: ClassVar = {"f32": 0.01, "f16": 0.02, "bf16": 0.1}
-    CHECKS, EXTRA = ("xllamacpp",), "gguf"
+    CHECKS, EXTRA, FILE = ("xllamacpp",), "gguf", ".gguf"
     RUNTIME, LIBRARY = "llama.cpp", "gguf"
 
     def refuse(self, loaded: Loaded, dtype: str) -> str | None:
