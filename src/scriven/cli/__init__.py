@@ -172,7 +172,7 @@ def _usage_error(error: CycloptsError) -> str:
     elif isinstance(error, UnknownOptionError):
         # a text that looks like an option
         word = str(error.token.keyword or error.token.value)
-        if verb == "generate" or " " in word:
+        if " " in word or (verb == "generate" and "Did you mean" not in text):
             return f"{text}; a text that begins with - stands after --, as in -- '{word}'"
     elif isinstance(error, UnusedCliTokensError):
         text = f"`{verb}` takes no {' '.join(error.unused_tokens or ())}"
