@@ -148,7 +148,7 @@ CASES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "a tokenizer of another kind": (
         "gpt2",
         lambda at: text(at, "tokenizer.json", '{"model": {"type": "Unigram", "vocab": []}}'),
-        "only BPE tokenizers can be used",
+        "holds no vocabulary",
     ),
     "a larger tokenizer": (
         "gpt2", larger_vocabulary, "is not this model's: it has 310 tokens and the model knows 300",

@@ -89,11 +89,11 @@ def _open(run: str, arch: str | None, dtype: Precision, settings: dict[str, Any]
         InputError: the model was not fine-tuned for chat. SettingError: a setting out of range.
     """
     from ..generate.chat import Conversation
-    from ..tokenizers.chat_template import TASKS
+    from ..tokenizers.chat_template import template_of
 
     model = open_model(run, arch, dtype)
     task = model.metadata["task"]
-    if task not in TASKS:
+    if template_of(model.tokenizer, task) is None:
         raise InputError(
             f"{model.folder.name} was trained for {task}, not for chat: "
             f"scriven finetune {run} DATA --task chat"

@@ -148,10 +148,10 @@ def probe_task(loaded: Loaded) -> str | None:
 def example_prompt(loaded: Loaded) -> str:
     """A text in the form in which the run's task gives it to the model."""
     task = loaded.task
-    if loaded.metadata["task"] in chat_template.TASKS:
-        return chat_template.render_text(
-            [{"role": "user", "content": "Good morning."}], answer=True
-        )
+    template = chat_template.template_of(loaded.tokenizer, loaded.metadata["task"])
+    if template is not None:
+        message = {"role": "user", "content": "Good morning."}
+        return chat_template.render_text([message], answer=True, template=template)
     if isinstance(task, Translate) and task.backbone.kind == "decoder":
         return f"{with_leading_space(loaded.tokenizer, 'A text.')}{SPECIAL_TOKENS['delimiter']}"
     return "It was"

@@ -144,36 +144,40 @@ class Conversation:
         """
         system = [each for each in messages[:1] if each["role"] == "system"]
         rest = messages[len(system) :]
-        # 1. the newest exchanges that fit; messages are encoded one by one, so lengths add up
-        free = self.limit - len(render_ids(self.tokenizer, system, answer=True))
-        first = len(rest) - 1
-        needed = self._length(rest[first])
-        while first >= 2:
-            more = self._length(rest[first - 1]) + self._length(rest[first - 2])
-            if needed + more > free:
-                break
-            first, needed = first - 2, needed + more
-        self.left_out, self.cut = first, 0
-        kept = rest[first:]
+
+        def render(first: int) -> list[int]:
+            return render_ids(self.tokenizer, [*system, *rest[first:]], answer=True)
+
+        # 1. all of it, or the newest exchanges that fit; a template may write the same message
+        # otherwise in another place, so each attempt is rendered as a whole
+        low, high = 0, (len(rest) - 1) // 2  # exchanges that are left out
+        ids = render(0)
+        while low < high and (len(ids) > self.limit or low):
+            middle = (low + high) // 2
+            if len(render(2 * middle)) <= self.limit:
+                high = middle
+            else:
+                low = middle + 1
+        if len(ids) > self.limit:
+            ids = render(2 * low)
+        self.left_out, self.cut = 2 * low, 0
         # 2. not even the last question fits: its end is read
-        if needed > free:
-            kept = [self._truncate(rest[first], free)]
-        return render_ids(self.tokenizer, [*system, *kept], answer=True)
+        return ids if len(ids) <= self.limit else self._truncate(system, rest[-1])
 
-    def _truncate(self, message: Message, free: int) -> Message:
-        """The end of a message, of at most `free` tokens in all; `cut` counts the rest."""
-        whole = self.tokenizer.encode(message["content"])
-        tail = whole[-free:]
-        short = _message(message["role"], self._decode_tail(tail))
-        # the turn's own tokens need room as well, and the text may be encoded otherwise alone
-        while (excess := self._length(short) - free) > 0:
-            tail = tail[min(excess, len(tail)) :]
+    def _truncate(self, system: Sequence[Message], message: Message) -> list[int]:
+        """The ids of a prompt with the end of its question; `cut` counts the rest."""
+        whole = tail = self.tokenizer.encode(message["content"])
+        excess = len(whole)
+        while excess > 0:
             short = _message(message["role"], self._decode_tail(tail))
+            ids = render_ids(self.tokenizer, [*system, short], answer=True)
+            excess = len(ids) - self.limit
+            if not tail:  # never: the setter of `system` leaves room for a question
+                break
+            if excess > 0:
+                tail = tail[min(excess, len(tail)) :]
         self.cut = len(whole) - len(tail)
-        return short
-
-    def _length(self, message: Message) -> int:
-        return len(render_ids(self.tokenizer, [message]))
+        return ids
 
     def _decode_tail(self, ids: list[int]) -> str:
         """The text of the last ids of a text, without a character that lost its first bytes."""

@@ -153,7 +153,8 @@ def hf_files(
         **config.to_dict(model),
     }
     special = {
-        "bos_token_id": tokenizer.eos,  # a text starts as if another had just ended
+        # a text starts as if another had just ended, where the model has no token for it
+        "bos_token_id": tokenizer.special.get(tokenizer.bos_token or "", tokenizer.eos),
         "eos_token_id": tokenizer.eos,
         "pad_token_id": tokenizer.pad,
     }
@@ -161,7 +162,7 @@ def hf_files(
         special["decoder_start_token_id"] = tokenizer.pad
     hf_config = {**hf_config, **special, "dtype": "float32", "torch_dtype": "float32"}
     # 2. the tokenizer, with a template where the model has learnt to answer in conversations
-    template = chat_template.TEMPLATE if task in chat_template.TASKS else None
+    template = chat_template.template_of(tokenizer, task)
     files = tokenizer.to_files(context_length=model.context_length, template=template)
     # 3. how it generates: the ids that end an answer; no other special token is generated
     generation: dict[str, Any] = {"do_sample": True, "temperature": 0.8, "max_new_tokens": 200}
@@ -169,7 +170,7 @@ def hf_files(
     if template is not None:
         files[chat_template.TEMPLATE_FILE] = template.encode()
         # a model ends its turn with <|im_end|>, or ends the text
-        ends = [ids["end"], tokenizer.eos]
+        ends = list(dict.fromkeys([ids.get("end", tokenizer.eos), tokenizer.eos]))
     elif task in REWRITES:  # there is one right answer, so nothing is drawn
         generation, ends = {"do_sample": False, "max_new_tokens": 256}, [tokenizer.eos]
     if ends:

@@ -169,7 +169,8 @@ class BaseTask(nn.Module):
     @property
     def stop_token_ids(self) -> frozenset[int]:
         """The tokens that end a generated text."""
-        return frozenset({self.special["eos"]})
+        # of an imported model also the end of a turn
+        return frozenset(self.special[name] for name in ("eos", "end") if name in self.special)
 
     @property
     def max_context(self) -> int:
@@ -182,8 +183,13 @@ class BaseTask(nn.Module):
         return None
 
     def encode_prompt(self, tokenizer: Tokenizer, text: str) -> list[int]:
-        """The token ids of a user's prompt."""
-        return tokenizer.encode(text)
+        """The token ids of a user's prompt; after the first token of an imported model."""
+        return self.first_tokens + tokenizer.encode(text)
+
+    @property
+    def first_tokens(self) -> list[int]:
+        """What an imported model's own tokenizer puts before every text: nothing, or one token."""
+        return [self.special["bos"]] if "bos" in self.special else []
 
     def truncate_prompt(self, prompt: list[int]) -> list[int]:
         """What is read of a prompt: one longer than the context loses its beginning.

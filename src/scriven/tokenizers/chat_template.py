@@ -41,6 +41,12 @@ TEMPLATE_FILE = "chat_template.jinja"
 """Where they look for it, beside tokenizer_config.json."""
 
 
+def template_of(tokenizer: Tokenizer, task: object) -> str | None:
+    """The Jinja template of a model's conversations: its own where it was imported with one, ours
+    where it was trained for a task that has conversations; None where it has learnt none."""
+    return tokenizer.chat_template or (TEMPLATE if task in TASKS else None)
+
+
 class Rendered(NamedTuple):
     """A conversation as a model learns it."""
 
@@ -144,9 +150,11 @@ def from_prompt(
     return [{"role": role, "content": str(content)} for role, content in messages]
 
 
-def render_text(messages: Sequence[Message], *, answer: bool = False) -> str:
-    """The conversation as TEMPLATE renders it; with `answer` up to where the answer begins."""
-    return jinja_template.render_text(TEMPLATE, messages, answer=answer)
+def render_text(
+    messages: Sequence[Message], *, answer: bool = False, template: str = TEMPLATE
+) -> str:
+    """The conversation as a template renders it; with `answer` up to where the answer begins."""
+    return jinja_template.render_text(template, messages, answer=answer)
 
 
 def render_ids(

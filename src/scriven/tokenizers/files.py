@@ -78,7 +78,8 @@ def build_tokenizer(
         InputError, DamagedError: as `load_tokenizer`.
     """
     model = plain.get("model")
-    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict | list):
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if not vocabulary or not isinstance(vocabulary, dict | list):
         raise InputError(f"{path} holds no vocabulary: get the model's tokenizer.json")
     # 1. what the parts of the file say; byte, word and other kinds of ours look like bpe
     ids = _vocabulary(plain, path)

@@ -83,6 +83,9 @@ TEMPLATE \"\"\"{{{{- range .Messages }}}}<|im_start|>{{{{ .Role }}}}
 PARAMETER stop <|im_end|>
 PARAMETER temperature 0.8
 """
+IMPORTED_MODELFILE = """FROM ./{name}
+PARAMETER temperature 0.8
+"""
 USAGE = """```
 llama-completion -m {name} -no-cnv -p "{prompt}"
 ollama create {model} -f Modelfile && ollama run {model} "It was"
@@ -142,10 +145,12 @@ class Target(ExportTarget):
         if architecture == "gpt2":
             writer.add_feed_forward_length(config["n_inner"] or 4 * config["n_embd"])
         add_vocabulary(writer, loaded.tokenizer, config["vocab_size"])
-        is_chat = loaded.metadata["task"] in chat_template.TASKS
-        if is_chat:
-            writer.add_chat_template(chat_template.TEMPLATE)
-            writer.add_eot_token_id(loaded.tokenizer.special_token_ids["end"])
+        template = chat_template.template_of(loaded.tokenizer, loaded.metadata["task"])
+        is_chat = template is not None
+        if template is not None:
+            special = loaded.tokenizer.special_token_ids
+            writer.add_chat_template(template)
+            writer.add_eot_token_id(special.get("end", loaded.tokenizer.eos))
         # 2. the tensors under llama.cpp's names
         for ggml_name, tensor in rename(architecture, config, hf_weights(loaded)):
             storage = _storage(ggml_name, tensor, dtype)
@@ -163,7 +168,10 @@ class Target(ExportTarget):
         # 3. the Modelfile, with what a task writes between prompt and answer
         prompt = example_prompt(loaded)
         border = prompt.rpartition(".")[2] if not is_chat and "." in prompt else ""
-        modelfile = (CHAT_MODELFILE if is_chat else MODELFILE).format(name=name, border=border)
+        form = CHAT_MODELFILE if is_chat else MODELFILE
+        if loaded.tokenizer.chat_template is not None:  # Ollama takes it from the file
+            form = IMPORTED_MODELFILE
+        modelfile = form.format(name=name, border=border)
         (folder / "Modelfile").write_text(modelfile, encoding="utf-8")
 
     def run_probe(self, folder: Path, probe: ParityProbe) -> ProbeAnswer:
@@ -203,7 +211,8 @@ class Target(ExportTarget):
     def usage(self, loaded: Loaded, dtype: str) -> str:
         """How to generate with llama.cpp and Ollama."""
         name = file_name(loaded, dtype)
-        usage = CHAT_USAGE if loaded.metadata["task"] in chat_template.TASKS else USAGE
+        talks = chat_template.template_of(loaded.tokenizer, loaded.metadata["task"]) is not None
+        usage = CHAT_USAGE if talks else USAGE
         model = name.removesuffix(".gguf").lower()
         does = "goes on with a text" if loaded.task.echo_prompt else "makes one text of another"
         return usage.format(name=name, model=model, prompt=example_prompt(loaded), does=does)

@@ -247,7 +247,7 @@ BIAS = Row(
     lambda hf, _: {"attention_bias": boolean(hf, "attention_bias")},
     _write_bias,
 )
-MLP_BIAS = row("mlp_bias", "mlp_bias", boolean)
+MLP_BIAS = row("mlp_bias", "mlp_bias", boolean, False)
 ACTIVATION = activation_row("hidden_act", "silu")
 GEMMA = (
     *_sizes(lambda _: 256, tied=True),
