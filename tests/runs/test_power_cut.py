@@ -11,7 +11,6 @@ from scriven import export, import_run, load, prepare, train
 from scriven.export import export as export_module
 from scriven.export.targets import hf
 from scriven.generate.predict import write_predictions
-from scriven.import_ import parity
 
 from .power_cut import Disk, Tree, actual, flat, watching, write_tree
 from .saves import ALL, Read, Save
@@ -106,8 +105,8 @@ def test_whatever_is_written_is_on_the_disk_before_it_gets_its_name(
 ) -> None:
     root = tmp_path / "root"
     (root / "out").mkdir(parents=True)
-    for module in (parity, export_module):  # the check reads only: here, in this process
-        monkeypatch.setattr(module, "run_probe", lambda _, *given: hf.Target().run_probe(*given))
+    # the check reads only: here, in this process
+    monkeypatch.setattr(export_module, "run_probe", lambda _, *given: hf.Target().run_probe(*given))
     monkeypatch.setenv("SCRIVEN_CACHE", str(root / "cache"))
     found: set[str] = set()
     with watching(root, lambda disk: found.update(torn(disk, root))) as disk:

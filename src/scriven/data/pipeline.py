@@ -27,7 +27,7 @@ import numpy.typing as npt
 from filelock import Timeout
 
 from ..errors import DamagedError, InputError
-from ..files import disk_errors, make_folder, sync_folder, write_file
+from ..files import disk_errors, make_folder, remove_leftovers, sync_folder, write_file
 from ..format import skipped_rows
 from ..locking import file_lock
 from ..manifest import MANIFEST, hash_file, signed_json
@@ -226,6 +226,7 @@ class _EncodeJob:
                 # 4. an error leaves no work folder; a kill leaves one with a tokenizer to reuse
                 work = root / f"{folder.name}.work"
                 work.mkdir(exist_ok=True)
+                remove_leftovers(work)
                 try:
                     self._encode(work, fingerprint)
                     os.rename(work, folder)

@@ -139,6 +139,7 @@ def lock_run(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise write_error(error, folder / LOCK) from error
         # 2. who holds it, for the message of the next process
+        remove_leftovers(folder)
         try:
             owner = {"pid": os.getpid(), "host": platform.node(), "since": int(time.time())}
             write_file(folder / OWNER, json.dumps(owner).encode("ascii"))

@@ -41,6 +41,7 @@ _PLAIN = re.compile(r"(?!.*\.py$|.*\.\.)\w[\w .-]{0,63}")
 
 _NUMBER = int | float | None
 _FIGURES = ("val_loss?", "val_accuracy?", "val_bits_per_byte?", "ngram_loss?")
+_FINETUNE_NUMBERS = ("lm_loss_weight?", "lm_score_weight?", "token_dropout?", "label_smoothing?")
 SHAPE: dict[str, Any] = {
     "name?": str,
     "architecture": str,
@@ -64,6 +65,7 @@ SHAPE: dict[str, Any] = {
         "columns?": dict,
         "validation?": str | None,
         "labels?": list | None,
+        **dict.fromkeys(_FINETUNE_NUMBERS, _NUMBER),
         "base?": {"name": str, "run": str},
     },
     "own?": list,

@@ -209,6 +209,8 @@ def boolean(hf_config: HFConfig, name: str, default: bool = False) -> bool:
 def require(hf_config: HFConfig, **allowed: tuple[object, ...]) -> None:
     """Refuses what an architecture of ours cannot express, naming the values that can be imported;
     a field that is not there is fine."""
+    if not isinstance(hf_config, Mapping):  # a section of the file
+        raise SettingError(f"config.json: {_shorten(hf_config)} is where a section should be")
     for name, values in allowed.items():
         value = hf_config.get(name)
         # 1 == True: a truth value is compared with truth values alone, a number with numbers

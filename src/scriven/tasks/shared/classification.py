@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data.batch import IGNORE_INDEX, Batch
-from ...errors import InputError
+from ...errors import DamagedError, InputError
 from ...models.base import Architecture
 from ...nn.cache import Cache
 from ...nn.dropout import dropout
@@ -79,7 +79,10 @@ class SequenceClassification(SupervisedTask):
 
     def make_head(self) -> nn.Module:
         """The linear layer: an output for each label, or one for each score or choice."""
-        outputs = len(self.task_config["labels"]) if self.ANSWER_TYPE == "labels" else 1
+        labels = self.task_config.get("labels") if self.ANSWER_TYPE == "labels" else ["score"]
+        if not labels:  # of a record that was edited
+            raise DamagedError("scriven.json: finetune names no labels")
+        outputs = len(labels)
         return nn.Linear(self.backbone.config.d_model, outputs, bias=False)
 
     def init_weights(self) -> None:
