@@ -22,6 +22,7 @@ from scriven.export.base import CheckFailed
 from scriven.export.targets import hf
 from scriven.importing import Imported, import_model
 from scriven.models import gpt1, gpt2, llama, roberta, transformer
+from scriven.models.shared import llama_hf
 from scriven.runs.load import load_run
 
 
@@ -207,7 +208,8 @@ def test_another_base_of_the_positions_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     twins.save(tmp_path / "theirs", "qwen3")
-    monkeypatch.setattr(llama, "rope_theta", lambda theirs: 10000.0)
+    wrong = {"rope_theta": 10000.0, "rope_scaling": None, "rope_fraction": 1.0}
+    monkeypatch.setattr(llama_hf, "read_rope", lambda *_: wrong)
     with pytest.raises(CheckFailed, match="logits differ"):
         import_model(str(tmp_path / "theirs"), tmp_path / "ours")
 

@@ -54,18 +54,18 @@ class Config(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rotated % 2 or not 0 < self.rotated <= self.head_size:
+        if self.rope_fraction > 1 or self.head_size < 2:
             raise SettingError(
-                f"--model.rope_fraction={self.rope_fraction} of heads of size {self.head_size} is "
-                f"{self.rotated}: an even number from 2 is needed"
+                f"--model.rope_fraction={self.rope_fraction} of heads of size {self.head_size}: "
+                "up to 1 of at least 2 dimensions can be rotated"
             )
         if self.rope_scaling is not None:
             RopeScaling.parse(self.rope_scaling)
 
     @property
     def rotated(self) -> int:
-        """Dimensions of each head that are rotated."""
-        return int(self.head_size * self.rope_fraction)
+        """Dimensions of each head that are rotated, in pairs."""
+        return max(2, int(self.head_size * self.rope_fraction) // 2 * 2)
 
 
 def block(config: Config, rotation: RotaryEmbedding) -> Block:
@@ -91,7 +91,9 @@ def _read_rope(hf_config: HFConfig, known: Fields) -> Fields:
     return read_rope({**given, **hf_config}, fraction=0.25)
 
 
-def _write_rope(config: Any) -> Fields:
+def _write_rope(config: Any) -> Fields | None:
+    if config.rotated != int(config.head_size * config.rope_fraction):  # as it is rounded there
+        return None
     rope = write_rope(config.rope_theta, config.rope_scaling, config.rope_fraction)
     return {**rope, "rotary_emb_base": config.rope_theta, "rotary_pct": config.rope_fraction}
 

@@ -98,7 +98,7 @@ class RotaryEmbedding(PositionEncoding):
         scaling: RopeScaling | None = None,
     ) -> None:
         super().__init__()
-        self.head_dim, self.context_length = head_dim, context_length
+        self.head_dim, self.context_length, self.base = head_dim, context_length, base
         self.rotated = rotated or head_dim
         self.periods, self.factor = rope_periods(self.rotated, base, scaling)
         self.has_tables = context_length <= MAX_TABLE_LENGTH
