@@ -8,6 +8,7 @@ from typing import Any
 
 from . import config, registry
 from .errors import InputError
+from .import_.base import is_run, open_foreign
 from .models.shared.cost import (
     build_empty,
     cache_bytes,
@@ -86,6 +87,9 @@ def _find(target: str, arch: str | None) -> tuple[str, dict[str, object], dict[s
         return arch or str(preset.get("arch", "llama")), fields.get("model", {}), {}
     if target in registry.names("scriven.models") or Path(target).suffix == ".py":
         return target, {}, {}
+    if not is_run(target):  # a model of another program, whose weights are not read
+        foreign = open_foreign(target)
+        return foreign.architecture, config.to_dict(foreign.model_config), {}
     try:
         metadata = read_run_metadata(find_run(target))
     except InputError as error:

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from ..model import Model
 
 # Parameters that several commands share, with the help text that all of them show.
-Run = Annotated[str, Parameter(help="A run folder, a name under runs/, or latest.")]
+Run = Annotated[
+    str,
+    Parameter(
+        help="A run folder, a name under runs/, or latest; or a Hugging Face folder, an adapter "
+        "folder, a .gguf file, or hf:ORG/NAME."
+    ),
+]
 UserArch = Annotated[
     str | None,
     Parameter(help="The file of your own architecture, where the run was trained with one."),

@@ -24,8 +24,9 @@ from ..files import (
     temporary_beside,
 )
 from ..format import table
-from ..import_.base import open_base
+from ..import_.base import base_name, open_base
 from ..runs.load import Loaded
+from ..runs.metadata import NAME
 from ..runs.model_card import model_card, read_loss_curve
 from .base import CheckFailed, ExportTarget, hf_config, probe_task
 from .parity_check import ParityReport, compare_outputs, make_probe, run_probe
@@ -74,7 +75,10 @@ def export(
         reason = f"other programs cannot run a model for {loaded.metadata['task']}"
     if reason is not None:
         raise InputError(f"{loaded.folder.name} cannot be exported to {name}: {reason}")
-    place = loaded.folder / FOLDER / f"{name}-{chosen}" if out is None else Path(out).absolute()
+    home = loaded.folder / FOLDER  # inside a run; beside any other model's name
+    if not (loaded.folder / NAME).exists():
+        home = Path(FOLDER) / base_name(str(run))
+    place = home / f"{name}-{chosen}" if out is None else Path(out).absolute()
     for warning in loaded.warnings:
         tell(warning)
     _check_place(place, name, target.FILE)
@@ -169,7 +173,9 @@ def _run_card(loaded: Loaded) -> str:
     """The run's own card, which its owner may have edited; a new one if it is of another run."""
     path = loaded.folder / "README.md"
     data = str(loaded.metadata.get("data", {}).get("fingerprint"))
-    if path.is_file():  # the fingerprint shows that the card is still about this run
+    if (
+        path.is_file() and (loaded.folder / NAME).exists()
+    ):  # the fingerprint shows that the card is still about this run
         text = path.read_text(encoding="utf-8", errors="replace")
         if data in text:
             return text

@@ -23,6 +23,8 @@ from ..runs.load import ChooseDtype, Loaded, always_float32, build_task
 from ..runtime import choose_runtime
 from ..settings import RuntimeSettings, Settings
 from ..tokenizers import Tokenizer, chat_template, load_tokenizer
+from ..tokenizers.imported import ImportedTokenizer
+from .hub import repository_of
 from .tensors import CONFIG, MAX_JSON, check_memory, copy_weights, read_json, weight_files
 
 _LICENSE = re.compile(r"^license:[ \t]*([\w.+-]{1,40})[ \t]*$", re.MULTILINE)
@@ -85,7 +87,13 @@ class HFModel:
         if not is_shared:
             task.load_state_dict(from_hf_weights(module, model_config, theirs, self.task))
         about = describe(self, sum(each.numel() for each in ours.values()))
-        return Loaded(self.path, about, task.eval(), self.tokenizer, self.architecture, [])
+        notes = []
+        if isinstance(self.tokenizer, ImportedTokenizer) and (lost := self.tokenizer.lost_bytes):
+            notes = [
+                f"{self.name} has no token for {len(lost)} of the bytes that texts consist of: "
+                "characters with them are left out"
+            ]
+        return Loaded(self.path, about, task.eval(), self.tokenizer, self.architecture, notes)
 
 
 def open_hf_folder(path: Path) -> HFModel:
@@ -113,7 +121,7 @@ def open_hf_folder(path: Path) -> HFModel:
         and set(chat_template.NEEDS) <= tokenizer.special_token_ids.keys()
     )
     model = HFModel(
-        path, path.resolve().name, hf_config, class_name, architecture, module, model_config,
+        path, _name(path), hf_config, class_name, architecture, module, model_config,
         tokenizer, lambda into: copy_weights(files, weight_map, into), is_chat, _license(path),
     )  # fmt: skip
     for name in registry.module("scriven.tasks", model.task).Task.EXTRA_TOKENS:
@@ -123,6 +131,11 @@ def open_hf_folder(path: Path) -> HFModel:
                 "the one that the model was trained with"
             )
     return model
+
+
+def _name(path: Path) -> str:
+    repository = repository_of(path)
+    return path.resolve().name if repository is None else repository[1]
 
 
 def find_architecture(hf_config: dict[str, Any], where: str) -> tuple[str, ModuleType, Any]:
@@ -213,6 +226,7 @@ def _chat_template(path: Path) -> object:
 def describe(model: HFModel, parameters: int) -> dict[str, Any]:
     """What scriven.json would say of a model that was trained elsewhere."""
     runtime = choose_runtime(RuntimeSettings(dtype="float32"))
+    hub = repository_of(model.path)
     return {
         "name": model.name,
         "architecture": model.architecture,
@@ -241,6 +255,7 @@ def describe(model: HFModel, parameters: int) -> dict[str, Any]:
             "folder": model.path.resolve().name,
             "kind": model.class_name,
             "license": model.license,
+            "hub": None if hub is None else "{}/{}@{}".format(*hub),
         },
         "results": {"finished": True, "stopped": "imported", "parameters": parameters},
     }

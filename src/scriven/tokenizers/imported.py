@@ -24,8 +24,8 @@ SPACE = "\u2581"
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _CROSSES = re.compile(rb"\S |\n\S")
 """A token with such bytes reaches over a place where `patterns.chunks` cuts a text."""
-_NEVER_TEXT = {0xC0, 0xC1, *range(0xF5, 0x100)}
-"""Bytes that UTF-8 does not have."""
+_NEVER_TEXT = {*range(0x20), 0x7F, 0xC0, 0xC1, 0xF1, 0xF2, *range(0xF5, 0x100)} - {9, 10, 13}
+"""Bytes that UTF-8 does not have, control characters, and planes of Unicode without characters."""
 
 
 def parts(plain: dict[str, Any], name: str) -> list[dict[str, Any]]:
