@@ -12,7 +12,7 @@ from .data.shards import TokenFile
 from .data.table import Table
 from .errors import InputError, ScrivenError, SettingError
 from .evaluate.loss import Metric, evaluate_loss, scored_bytes
-from .evaluate.table import evaluate_rows
+from .evaluate.table import check_metrics, evaluate_rows
 from .generate.predict import Predictor, table_columns
 from .runtime import Runtime
 from .settings import DataSettings, TokenizerSettings
@@ -144,6 +144,7 @@ def evaluate_table(
         InputError: a table that cannot be used, or labels that training never saw.
     """
     task = predictor.task
+    check_metrics(type(task))
     label_info = {name: metadata["finetune"].get(name) for name in ("labels", "mean", "spread")}
     notes: list[str] = []
     # 1. the rows of the run: the baselines are fitted to its training rows

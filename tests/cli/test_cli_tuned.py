@@ -2,6 +2,7 @@
 line that names the right command."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,3 +139,23 @@ def test_counts_of_mistakes_are_written(tuned: Tuned) -> None:
     right = counts[0][0] + counts[1][1]
     assert right / results["val_rows"] == results["val_scores"]["accuracy"]["value"]
     assert json.loads((tuned("chat") / "scriven.json").read_text())["results"]["confusion"] is None
+
+
+@pytest.mark.parametrize("task", ["summarize", "translate", "instruct"])
+def test_a_package_that_scores_will_need_is_asked_for_before_training(
+    tuned: Tuned,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    task: str,
+) -> None:
+    base = tuned("classify").parent / "base"
+    names = {"summarize": ("text", "summary"), "translate": ("source", "target"),
+             "instruct": ("prompt", "completion")}[task]  # fmt: skip
+    rows = [dict(zip(names, (f"say {n}", f"it {n}"), strict=True)) for n in range(20)]
+    table = tmp_path / "rows.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics.bleu", None)
+    code, _, error = said(capsys, "finetune", base, table, "--out", tmp_path / "out")
+    assert code == 2 and "scriven[eval]" in error
+    assert not (tmp_path / "out").exists()

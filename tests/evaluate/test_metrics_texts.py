@@ -140,3 +140,25 @@ def test_no_rows_and_no_sacrebleu_are_said_in_one_line(monkeypatch: pytest.Monke
     monkeypatch.setitem(__import__("sys").modules, "sacrebleu.metrics.bleu", None)
     with pytest.raises(MissingExtra, match=r"pip install 'scriven\[eval\]'"):
         score_texts(["a"], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("tokenization", "reference", "written"),
+    [
+        ("zh", "我们今天去公园，然后回家", "我们今天去商店，然后回家"),
+        ("char", "วันนี้เราไปสวน", "วันนี้เขาไปสวน"),
+        ("13a", "오늘 우리는 공원에 가요", "오늘 우리는 공원에 왔어요"),
+    ],
+)  # fmt: skip
+def test_bleu_splits_text_by_the_script_of_the_references(
+    tokenization: str, reference: str, written: str
+) -> None:
+    made = {each.name: each for each in score_texts([reference], [written])}
+    truth = BLEU(tokenize=tokenization, force=True).corpus_score([written], [[reference]]).score
+    assert made["bleu"].value == pytest.approx(truth)
+    assert truth > 5
+    assert f"tok:{tokenization}" in str(made["bleu"].signature)
+
+
+def test_letters_of_scripts_without_spaces_are_words() -> None:
+    assert rouge_words("GPT-4模型 ok") == ["gpt", "4", "模", "型", "ok"]

@@ -73,6 +73,13 @@ def score_rows(
     return scores
 
 
+def check_metrics(task: type[SupervisedTask]) -> None:
+    """Raises MissingExtra where a package of a metric is missing, before anything is computed."""
+    if task.ANSWER_TYPE in KINDS:
+        answer: list[Any] = ["a" if task.ANSWER_TYPE == "texts" else 0]
+        compute_metrics(task.ANSWER_TYPE, answer, answer)
+
+
 def confusion_matrix(
     task: type[SupervisedTask],
     rows: Sequence[Row],

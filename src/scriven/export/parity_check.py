@@ -216,6 +216,8 @@ def compare_outputs(
         ours = reference_logits(loaded, probe, list(prompt), list(tokens))  # (count, V)
         if probe.task == "labels":
             scores.append(ours)
+        else:  # a program may leave out embeddings that have no token
+            ours = ours[:, : max(loaded.tokenizer.vocab_size, logits.shape[-1])]
         stds.append(float(ours.std(correction=0)))
         difference = max(difference, _logit_difference(ours, logits, probe, answer.normalised))
         if tokens:

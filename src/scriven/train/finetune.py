@@ -13,6 +13,7 @@ import torch
 
 from .. import config, registry
 from ..errors import InputError, ScrivenError, SettingError
+from ..evaluate.table import check_metrics
 from ..import_.base import base_name, open_base
 from ..models.base import Architecture
 from ..models.shared.cost import build_empty
@@ -81,6 +82,7 @@ class Finetuning:
             seed=self.seed,
         )
         self.notes = self.table.notes
+        check_metrics(self.table.task)
         return _folder(request, self.table.name)
 
     def plan(self) -> tuple[TrainPlan, Runtime]:
@@ -207,7 +209,9 @@ def finetune_model_config(
                 "--model.dropout may change"
             )
     before = base.task.backbone.config
-    changes = {"vocab_size": tokenizer.vocab_size, "dropout": FINETUNE_DROPOUT, **model_changes}
+    # an embedding may have more rows than the tokenizer, whose new tokens take the spare ones
+    vocab_size = max(before.vocab_size, tokenizer.vocab_size)
+    changes = {"vocab_size": vocab_size, "dropout": FINETUNE_DROPOUT, **model_changes}
     # RoBERTa counts positions from the id of its padding token, which moves with the vocabulary
     if "padding" in {field.name for field in dataclasses.fields(before)}:
         changes["padding"] = tokenizer.pad

@@ -1,8 +1,8 @@
 """ROUGE-L: how much of two texts is the same words in the same order (Lin 2004, section 3).
 
 Words are runs of letters and digits, in lower case and not stemmed. On ASCII text that is what the
-package rouge-score computes, which drops all other letters. A text written without spaces is one
-word, so it is better scored by chrF.
+package rouge-score computes, which drops all other letters. In scripts without spaces, as Chinese,
+Japanese or Thai, each letter is a word.
 """
 
 import re
@@ -13,9 +13,15 @@ import numpy as np
 from ..bootstrap import Statistic, mean
 from .base import Metric
 
-SIGNATURE = "f:1|case:lower|stem:no|words:unicode"
+SIGNATURE = "f:1|case:lower|stem:no|words:unicode|unspaced:letters"
 
-_WORD = re.compile(r"[^\W_]+")
+_UNSPACED = (
+    r"\u0e00-\u109f\u1780-\u17ff"  # Thai, Lao, Tibetan, Burmese, Khmer
+    r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # kana, Chinese characters
+)
+UNSPACED = re.compile(f"[{_UNSPACED}]")
+"""A character of a script that puts no spaces between words."""
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 
 
 def statistic(references: list[str], written: list[str]) -> Statistic:

@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import MissingExtra
+from ...runs.huggingface import WEIGHTS
 from ...runs.load import Loaded
+from ...runs.weights import load_tensors, save_tensors
 from ..base import (
     ExportTarget,
     Floats,
@@ -28,6 +30,7 @@ NEEDED = ("ctranslate2", "transformers")
 QUANTIZATION = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "int8": "int8"}
 CLASSES = ("GPT2LMHeadModel", "LlamaForCausalLM", "Qwen3ForCausalLM", "MarianMTModel")
 COPIED = ("tokenizer.json", "tokenizer_config.json")
+VOCABULARY_LAYERS = ("wte", "embed_tokens", "lm_head", "shared")
 
 
 class Target(ExportTarget):
@@ -51,6 +54,8 @@ class Target(ExportTarget):
         with tempfile.TemporaryDirectory() as work:
             source = Path(work)
             hf.Target().write(loaded, source, "f32")
+            if loaded.task.vocab_size > loaded.tokenizer.vocab_size:
+                _cut_vocabulary(source, loaded.tokenizer.vocab_size)
             call_in_child("ctranslate2", "convert", folder, {"source": work, "dtype": dtype})
             copy_files(COPIED, source, folder)
         # 3. it demands three special tokens where our models have one, which ends a text
@@ -135,6 +140,19 @@ made = ctranslate2.Translator(".").translate_batch([source])
 print(made[0].hypotheses[0])
 ```
 """
+
+
+def _cut_vocabulary(folder: Path, rows: int) -> None:
+    """Leaves out embeddings that have no token: CTranslate2 wants a token for each."""
+    weights = load_tensors(folder / WEIGHTS)
+    for name in weights:
+        if name.rpartition(".")[0].rpartition(".")[2] in VOCABULARY_LAYERS:
+            weights[name] = weights[name][:rows].contiguous()
+    save_tensors(folder / WEIGHTS, weights)
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config |= {name: rows for name in ("vocab_size", "decoder_vocab_size") if name in config}
+    path.write_text(json.dumps(config), encoding="utf-8")
 
 
 def _generate(
