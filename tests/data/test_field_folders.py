@@ -207,6 +207,16 @@ def test_texts_that_only_look_like_documents_are_text(text: str) -> None:
     assert recognise_bytes(text.encode()) is None
 
 
+def test_a_part_of_a_page_is_one_by_its_name(tmp_path: Path) -> None:
+    for name in ("a.html", "a.HTM.gz"):
+        content = b"<p>Text</p>"
+        path = put(tmp_path, name, gzip.compress(content) if name.endswith("gz") else content)
+        with pytest.raises(InputError, match="is an HTML page, not text"):
+            loaded(path)
+    with pytest.raises(InputError, match="is a PDF document"):
+        loaded(put(tmp_path, "a.txt", b"\n\n%PDF-1.7\n1 0 obj\n"))
+
+
 def test_json_lines_are_read_whatever_the_file_is_called(tmp_path: Path) -> None:
     assert documents(put(tmp_path, "a.json", DOCUMENTS["jsonl"])) == ["a", "b"]
 

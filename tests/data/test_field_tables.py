@@ -52,10 +52,21 @@ def test_several_stray_quotes_cost_a_row_each(tmp_path: Path) -> None:
 
 
 def test_real_quotes_over_several_lines_are_read(tmp_path: Path) -> None:
-    texts = ["one, two\nthree, four", 'she said: "no"\n\nand left', "a\nb\nc\nd\ne\nf", "x, y"]
+    poem = "\n".join(f"a line of verse {n}," for n in range(20))
+    texts = [
+        poem,
+        "one, two\nthree, four",
+        'she said: "no"\n\nand left',
+        "a\nb\nc\nd\ne\nf",
+        "x, y",
+    ]
     out = io.StringIO()
     csv.writer(out).writerows([("id", "text"), *((n, text) for n, text in enumerate(texts))])
     found = rows(put(tmp_path, "a.csv", out.getvalue()))
+    assert [row["text"] for row in found] == texts
+    out = io.StringIO()
+    csv.writer(out).writerows([("text", "label"), *((text, "sad") for text in texts)])
+    found = rows(put(tmp_path, "b.csv", out.getvalue()))
     assert [row["text"] for row in found] == texts
 
 
@@ -147,5 +158,6 @@ def test_two_parallel_texts_are_pairs(tmp_path: Path) -> None:
     assert are_pairs(names, DataSettings())
     corpus = load_dataset(names, DataSettings(), TokenizerSettings(kind="byte"), seed=0, pairs=True)
     assert corpus.documents == 80 and "eins 0one 0eins 1" in text_of(corpus)
+    assert any("are read as pairs, line by line" in note for note in corpus.notes)
     put(tmp_path, "train.en", "one line\n")
     assert not are_pairs(names, DataSettings())

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from bulky import prepared
 from field import SENTENCE, documents, loaded, put, rows, text_of
 
 from scriven.data.decoding import check_encoding, decode, guess_encoding
 from scriven.errors import InputError, SettingError
+from scriven.settings import TokenizerSettings
 
 TEXTS = {
     "english": ["It was “late” — the café’s door", "he said: “no”", "a naïve idea cost £5"],
@@ -66,6 +68,12 @@ def test_utf_16_and_32_without_a_mark_are_found(
     with pytest.raises(InputError, match=f"--data.encoding={encoding}"):
         loaded(path)
     assert text_of(loaded(path, encoding=encoding)) == text
+
+
+def test_utf_8_is_named_where_another_encoding_was_asked_for(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.txt", sample("polish"))
+    with pytest.raises(InputError, match=r"use --data\.encoding=utf-8"):
+        loaded(path, encoding="ascii")
 
 
 def test_an_encoding_of_seven_bits_is_found(tmp_path: Path) -> None:
@@ -179,3 +187,18 @@ def test_documents_between_marks_end_with_eos(tmp_path: Path) -> None:
         *corpus.validation.read(0, len(corpus.validation)),
     ]
     assert ids.count(corpus.tokenizer.eos) == 30
+
+
+@pytest.mark.parametrize("extra", range(0, 26, 5))
+def test_no_mark_is_cut_in_two_where_a_corpus_is_split(extra: int, tmp_path: Path) -> None:
+    texts = [f"{SENTENCE} {number}" for number in range(60)]
+    path = put(tmp_path, "a.txt", "x" * extra + "\r\n<|endoftext|>\r\n".join(texts))
+    corpus = prepared(path, tmp_path / "out", tokenizer=TokenizerSettings(kind="byte"))
+    assert corpus.documents == 60
+    whole = text_of(corpus)
+    assert "oftext" not in whole and "\n\n" not in whole
+    ids = [
+        *corpus.train.read(0, len(corpus.train)),
+        *corpus.validation.read(0, len(corpus.validation)),
+    ]
+    assert ids.count(corpus.tokenizer.eos) == 60

@@ -157,11 +157,12 @@ def decode(path: Path, encoding: str, start: int = 0, end: int | None = None) ->
         )
         # the encoding shows where characters beyond ASCII are
         around = error.object[max(0, error.start - HEAD // 2) :][:HEAD]
-        raise InputError(
-            f"{path} is not {encoding} text: {wrong} at offset {offset}; {_advice(around)}"
-        ) from error
+        where = f"{path} is not {encoding} text: {wrong} at offset {offset}"
+        raise InputError(f"{where}; {_advice(around, encoding)}") from error
     except UnicodeError as error:  # such as UTF-16 without a byte order mark
-        raise InputError(f"{path} is not {encoding} text ({error}); {_advice(block)}") from error
+        raise InputError(
+            f"{path} is not {encoding} text ({error}); {_advice(block, encoding)}"
+        ) from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -267,9 +268,11 @@ def _guess(raw: bytes, encoding: str, certainty: float) -> Guess:
     return Guess(encoding.replace("_", "-"), min(certainty, 0.99), sample)
 
 
-def _advice(raw: bytes) -> str:
+def _advice(raw: bytes, encoding: str) -> str:
     text = raw.decode("utf-8", "replace")
     if 20 * text.count("\ufffd") < sum(each > "\x7f" for each in text):
+        if codecs.lookup(encoding).name != "utf-8":
+            return "it looks like utf-8: use --data.encoding=utf-8"
         return "the text around is utf-8: get the file again, or remove the damaged place"
     guess = guess_encoding(raw)
     if guess is None:
@@ -286,7 +289,9 @@ def _check_wide(path: Path, encoding: str, raw: bytes) -> None:
     control = sum(map(raw.count, _CONTROL))
     is_other = control * 10 > len(raw) or _ISO_2022 in raw
     if is_other and encoding.lower().replace("_", "-") in ("utf-8", "utf8", "ascii"):
-        raise InputError(f"{path} is not {encoding} text: {_advice(raw[: len(raw) // 4 * 4])}")
+        raise InputError(
+            f"{path} is not {encoding} text: {_advice(raw[: len(raw) // 4 * 4], encoding)}"
+        )
 
 
 def _readable(text: str) -> float:

@@ -7,6 +7,7 @@ the output folder before anything else, so that a killed preparation resumes wit
 import codecs
 import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -312,6 +313,13 @@ def _next_cut(file: BinaryIO, at: int, cut_at: str, encoding: str) -> int:
             if block.endswith(b"\n"):
                 break
         return file.tell()
+    if cut_at == "character":
+        # neither a mark between documents nor a line end is cut in two
+        first = max(0, at - 16)
+        file.seek(first)
+        for match in re.finditer(rb"<\|(?:end|start)oftext\|>\r?\n?|\r\n", file.read(34)):
+            if first + match.start() < at < first + match.end():
+                return first + match.end()
     file.seek(at)
     raw, skipped = file.read(_WINDOW), 0
     if codecs.lookup(encoding).name == "utf-8":

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from .decoding import guess_encoding, read_head
+from .decoding import guess_encoding, read_head, strip_compression
 
 KINDS = {
     "archive": "an archive",
@@ -86,11 +86,18 @@ _ZIPPED = [
     (b"word/", "docx"),
     (b"[Content_Types].xml", "office"),
 ]
+_SUFFIXES = {
+    ".doc": "doc", ".docx": "docx", ".eml": "email", ".epub": "epub", ".htm": "html",
+    ".html": "html", ".ipynb": "notebook", ".json": "json", ".mbox": "mbox", ".odt": "odt",
+    ".pdf": "pdf", ".rtf": "rtf", ".srt": "subtitles", ".vtt": "subtitles", ".xhtml": "html",
+    ".xml": "xml",
+}  # fmt: skip
+"""What a file is called whose first bytes say nothing, such as a part of an HTML page."""
 _HTML = re.compile(
     r"(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S
 )
 _XML = re.compile(r"<\?xml\s|<!DOCTYPE\s|<svg\s|<rss\s|<mediawiki\s", re.I)
-_SUBTITLES = re.compile(r"WEBVTT\b|\d+\s*\n\d\d:\d\d:\d\d[,.]\d{3}\s+-->", re.A)
+_SUBTITLES = re.compile(r"WEBVTT\b|\[Script Info\]|\d+\s*\n\d\d:\d\d:\d\d[,.]\d{3}\s+-->", re.A)
 _HEADERS = re.compile(
     r"(?:(?:From|To|Cc|Subject|Date|Received|Return-Path|Message-ID|MIME-Version|Delivered-To"
     r"|Content-Type|Reply-To|DKIM-Signature|X-[\w-]+): .*\n(?:[ \t].*\n)*){3}",
@@ -101,14 +108,18 @@ _JSON = re.compile(
 )
 
 
-def recognise(path: Path) -> str | None:
+def recognise(path: Path, *, by_name: bool = True) -> str | None:
     """The kind of a regular file, a key of KINDS; None for plain text, and for what looks like it.
+
+    Args:
+        by_name: whether the suffix decides where the content says nothing.
 
     Raises:
         InputError: the file cannot be read.
     """
     status = path.stat()
-    return _recognise(path, status.st_size, status.st_mtime_ns)
+    kind = _recognise(path, status.st_size, status.st_mtime_ns)
+    return kind or (_SUFFIXES if by_name else {}).get(strip_compression(path).suffix.lower())
 
 
 @lru_cache(10_000)
@@ -122,6 +133,8 @@ def recognise_bytes(head: bytes) -> str | None:
     for signature, kind in _SIGNATURES:
         if head.startswith(signature):
             return kind
+    if b"%PDF-" in head[:1024] and b" obj" in head:  # other bytes may stand before it
+        return "pdf"
     if head.startswith(b"PK\x03\x04"):
         return next((kind for mark, kind in _ZIPPED if mark in head), "archive")
     if head[257:262] == b"ustar":

@@ -10,7 +10,7 @@ import re
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -157,22 +157,10 @@ class PairSources(Sources):
 
     def read(self) -> Iterator[TextChunk]:
         """Source, target, source, target ...; a pair with an empty side is skipped."""
-        for label, rows in self._tables():
-            for number, row in enumerate(rows, 1):
-                # a model cannot read or learn nothing
-                empty = [name for name in PAIR_COLUMNS if not row.values.get(name)]
-                if row.skipped or empty:
-                    why = row.skipped or f"{label}: pair {number} has an empty {empty[0]}"
-                    yield TextChunk("", False, why)
-                else:
-                    for name in PAIR_COLUMNS:
-                        yield from document_chunks(row.values[name])
-
-    def _tables(self) -> Iterator[tuple[str, Iterator[Record]]]:
-        """The pairs of each file."""
         if are_parallel(self.files, self.settings):
-            first, second = self.files
-            yield f"{first.label} and {second.label}", _parallel_rows(self.files, self.settings)
+            label = " and ".join(file.label for file in self.files)
+            yield TextChunk("", False, note=f"{label} are read as pairs, line by line")
+            yield from _pair_chunks(label, _parallel_rows(self.files, self.settings))
             return
         for file in self.files:
             rows = _pair_rows(file, self.settings)
@@ -182,7 +170,19 @@ class PairSources(Sources):
                     " the columns source and target, or two texts with a pair in each line, called"
                     " alike: NAME.de NAME.en"
                 )
-            yield file.label, rows
+            yield from _pair_chunks(file.label, rows)
+
+
+def _pair_chunks(label: str, rows: Iterable[Record]) -> Iterator[TextChunk]:
+    for number, row in enumerate(rows, 1):
+        # a model cannot read or learn nothing
+        empty = [name for name in PAIR_COLUMNS if not row.values.get(name)]
+        if row.skipped or empty:
+            why = row.skipped or f"{label}: pair {number} has an empty {empty[0]}"
+            yield TextChunk("", False, why)
+        else:
+            for name in PAIR_COLUMNS:
+                yield from document_chunks(row.values[name])
 
 
 def are_pairs(names: Sequence[str], settings: DataSettings) -> bool:

@@ -110,6 +110,8 @@ def infer_task(
         return next(iter(best.items()))
     # 4. none, or more than one
     listed = ", ".join(columns[:30])
+    is_headless = any(is_numeral(name) or name.count(" ") > 2 for name in columns)
+    hint = "; a table without a header line needs --data.columns" if is_headless else ""
     if best:
         raise InputError(
             f"the columns {listed} fit the tasks {' and '.join(best)}: choose one with --task"
@@ -118,7 +120,7 @@ def infer_task(
         f"no task is known by the columns {listed}{_unsupported(row or {})}: tasks learn one label "
         "of a text (classify) or of two (entail), a score of two texts (similarity), a choice, or "
         f"texts in answer to texts; name one with --task ({', '.join(known)}), and its columns "
-        "with --columns"
+        f"with --columns{hint}"
     )
 
 

@@ -151,10 +151,10 @@ def format_of(path: Path, settings: DataSettings = DataSettings()) -> ModuleType
     """
     if settings.format is not None:
         return registry.module(__package__, settings.format, "format")
-    by_suffix = known_formats().get(strip_compression(path).suffix.lower())
-    kind = None
+    suffix, kind = strip_compression(path).suffix.lower(), None
+    by_suffix = known_formats().get(suffix)
     with contextlib.suppress(OSError):  # reading it will give the reason
-        kind = recognise(path)
+        kind = recognise(path, by_name=by_suffix is None)
     # JSON lines begin as a document of one object does
     if kind == "json" and by_suffix is known_formats().get(".jsonl"):
         kind = "jsonl"

@@ -16,8 +16,8 @@ from .base import LARGEST_ROW, Record, missing_column, skip_or_raise, split_line
 SUFFIXES = (".csv", ".tsv")
 _SEPARATORS = ",;\t|"
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,:/-]\d+)*")
-_SWALLOWED = 4
-"""Lines inside of one field that all look like rows: the quote before them is a stray one."""
+_SWALLOWED = 12
+"""Lines inside of one field that all have the columns of rows: rows, even of free text alone."""
 
 
 def records(path: Path, settings: DataSettings, columns: Sequence[str] = ()) -> Iterator[Record]:
@@ -113,7 +113,7 @@ def _rows(
             used.append(line)
             yield line
 
-    table, before = _split(feed(), separator, quote), list[str]()
+    table, recent = _split(feed(), separator, quote), deque[list[str]](maxlen=64)
     while True:
         used.clear()
         wrong, fields = "", list[str]()
@@ -122,30 +122,43 @@ def _rows(
             if row is None:
                 return
             fields = row
-            if len(used) > 1 and _look_like_rows(used[1:], separator, quote, width, before):
+            if len(used) > 1 and _look_like_rows(used[1:], separator, quote, width, recent):
                 wrong = f"opens a quote that ends {plural(len(used) - 1, 'line')} later, after rows"
         except csv.Error as error:
             wrong = f"is not a table row ({error})"
             if len(used) > 1:
                 wrong = f"opens a quote that is not closed ({error}, {len(used) - 1} lines later)"
+            wrong += " (quotes that are part of the text: --data.quoting=none)"
         if wrong:
             waiting.extendleft(reversed(used[1:]))
             table, fields = _split(feed(), separator, quote), []
+        elif fields:
+            recent.append(fields)
         yield fields, used[0], wrong
-        before = fields or before
 
 
 def _look_like_rows(
-    lines: Sequence[str], separator: str, quote: str | None, width: int, before: Sequence[str]
+    lines: Sequence[str],
+    separator: str,
+    quote: str | None,
+    width: int,
+    recent: Sequence[Sequence[str]],
 ) -> bool:
     """Whether lines inside of a quoted field are rows that a stray quote has swallowed: they have
-    the columns of the table, and numbers where the row before has some."""
-    rows = [next(csv.reader([line], delimiter=separator, quotechar=quote)) for line in lines]
-    if width < 2 or any(len(row) != width for row in rows):
-        return False
-    numbers = [place for place, each in enumerate(before) if _NUMBER.fullmatch(each.strip())]
-    if numbers:
-        return all(_NUMBER.fullmatch(row[place].strip()) for row in rows for place in numbers)
+    the columns of the table, and numbers or labels where the rows before them have such."""
+    rows = []
+    for line in lines:
+        row = next(csv.reader([line], delimiter=separator, quotechar=quote))
+        if width < 2 or len(row) != width or not all(map(str.strip, row)):
+            return False
+        rows.append(row)
+    known = [row for row in recent if len(row) == width]
+    for place in range(width):
+        before, inside = {row[place] for row in known}, {row[place] for row in rows}
+        if before and all(map(_NUMBER.fullmatch, before)):
+            return all(map(_NUMBER.fullmatch, inside))
+        if inside <= before:
+            return True
     return len(rows) >= _SWALLOWED
 
 
