@@ -12,6 +12,8 @@ from scriven.models import gpt2
 from scriven.models.base import TransformerConfig
 from scriven.nn.block import Block, post_norm, pre_norm
 from scriven.nn.mask import AttentionMask, forward_context
+from scriven.nn.mlp import GatedMLP
+from scriven.nn.norm import RMSNorm
 
 W, H, T = 16, 4, 9
 NAMES = {
@@ -112,3 +114,31 @@ def test_padding_that_is_seen_is_noticed() -> None:
     ours, theirs = pair(False, F.relu, False, torch.float64)
     ours.attention.mask = AttentionMask(causal=True)
     assert distance(ours, theirs, False, True) > 1e-3
+
+
+def test_swiglu_in_training_has_the_gradient_that_autograd_finds() -> None:
+    torch.manual_seed(0)
+    mlp = GatedMLP(6, 10, F.silu).double()
+    x = torch.randn(3, 4, 6, dtype=torch.float64, requires_grad=True)
+    gate, up = mlp.gate_up(x).chunk(2, -1)
+    expected = mlp.down(F.silu(gate) * up)
+    weights = (x, *mlp.parameters())
+    torch.testing.assert_close(mlp(x), expected, rtol=1e-12, atol=1e-12)
+    for found, each in zip(
+        torch.autograd.grad(mlp(x).pow(2).sum(), weights),
+        torch.autograd.grad(expected.pow(2).sum(), weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, each, rtol=1e-10, atol=1e-12)
+
+
+def test_a_frozen_norm_passes_on_the_same_gradient() -> None:
+    torch.manual_seed(0)
+    norm = RMSNorm(6).double()
+    torch.nn.init.normal_(norm.weight)
+    x = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
+    some = torch.randn(5, 6, dtype=torch.float64)
+    (expected,) = torch.autograd.grad((norm(x) * some).sum(), x)
+    norm.requires_grad_(False)
+    (found,) = torch.autograd.grad((norm(x) * some).sum(), x)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

@@ -272,3 +272,38 @@ def test_impossible_settings_are_refused_before_anything_changes(
         add_lora(task, **wrong)
     assert not lora_adapters(task)
     assert all(weight.requires_grad for weight in task.parameters())
+
+
+@pytest.mark.parametrize("parts", [None, [4, 2]])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_fused_step_has_the_gradients_of_the_formula(
+    parts: list[int] | None, bias: bool
+) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(5, 6, bias=bias)).double()
+    add_lora(module, 2, targets=["0"], parts={"0.weight": parts} if parts else None)
+    (lora,) = lora_adapters(module).values()
+    nn.init.normal_(lora.b)
+    x = torch.randn(3, 7, 5, dtype=torch.float64, requires_grad=True)
+    layer: Any = module[0]
+
+    def formula(x: torch.Tensor) -> torch.Tensor:
+        delta = lora.block_diagonal_b() @ lora.a * lora.scale
+        return F.linear(x, layer.weight + delta, layer.bias)
+
+    weights, some = (x, lora.a, lora.b), torch.randn(3, 7, 6, dtype=torch.float64)
+    torch.testing.assert_close(module(x), formula(x), rtol=1e-12, atol=1e-12)
+    found = torch.autograd.grad((module(x) * some).sum(), weights)
+    expected = torch.autograd.grad((formula(x) * some).sum(), weights)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_adapters_beside_half_precision_are_float32_and_get_float32_gradients() -> None:
+    module = nn.Sequential(nn.Linear(8, 8)).bfloat16()
+    add_lora(module, 2, targets=["0"])
+    (lora,) = lora_adapters(module).values()
+    assert (lora.a.dtype, lora.b.dtype) == (torch.float32, torch.float32)
+    module(torch.randn(4, 8)).float().sum().backward()
+    assert lora.b.grad is not None
+    assert lora.b.grad.dtype == torch.float32
+    assert lora.b.grad.any()

@@ -7,10 +7,12 @@ those parts apart. Knows no architecture and no file format.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..errors import SettingError
 
@@ -37,8 +39,10 @@ class LoraAdapter(nn.Module):
         self.parts = list(parts or [out])
         assert sum(self.parts) == out
         self.rank, self.alpha, self.dropout = rank, alpha, dropout
-        self.a = nn.Parameter(weight.new_empty(len(self.parts) * rank, inputs))
-        self.b = nn.Parameter(weight.new_zeros(out, rank))
+        # float32 or better beside weights in half precision: an optimizer's steps are small
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        self.a = nn.Parameter(weight.new_empty(len(self.parts) * rank, inputs, dtype=dtype))
+        self.b = nn.Parameter(weight.new_zeros(out, rank, dtype=dtype))
         nn.init.kaiming_uniform_(self.a, a=5**0.5)  # as nn.Linear: up to 1 / sqrt(in)
 
     @property
@@ -56,15 +60,15 @@ class LoraAdapter(nn.Module):
         if self.dropout and self.training:
             x = F.dropout(x, self.dropout)
         inner = F.linear(x, self.a).flatten(0, -2)  # (rows, P r)
-        b = self._block_diagonal_b()[start:end]  # (end - start, P r)
+        b = self.block_diagonal_b()[start:end]  # (end - start, P r)
         # addmm: one pass over y, which is much wider than the rest
         return torch.addmm(y.flatten(0, -2), inner, b.mT, alpha=self.scale).view_as(y)
 
     def delta_weight(self) -> Tensor:
         """(alpha / r) B A, (out, in): what merging adds to W."""
-        return self._block_diagonal_b() @ self.a * self.scale  # (out, P r) (P r, in)
+        return self.block_diagonal_b() @ self.a * self.scale  # (out, P r) (P r, in)
 
-    def _block_diagonal_b(self) -> Tensor:
+    def block_diagonal_b(self) -> Tensor:
         """B as one matrix (out, P r): block-diagonal, so that each part meets its own A alone."""
         if len(self.parts) == 1:
             return self.b
@@ -86,8 +90,50 @@ class LoraLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)"""
-        y: Tensor = self.lora(x, super().forward(x))
-        return y
+        lora, weight = self.lora, self.weight
+        # training with frozen weights: both products in one operation, which keeps less
+        if torch.is_grad_enabled() and not (weight.requires_grad or lora.dropout):
+            if torch.is_autocast_enabled(x.device.type):
+                weight = weight.to(torch.get_autocast_dtype(x.device.type))
+            b = lora.block_diagonal_b()
+            y: Tensor = _AdaptedLinear.apply(  # type: ignore[no-untyped-call]
+                x, weight, self.bias, lora.a, b, lora.scale
+            )
+            return y
+        adapted: Tensor = lora(x, super().forward(x))
+        return adapted
+
+
+class _AdaptedLinear(torch.autograd.Function):
+    """x W^T + scale (x A^T) B^T with its derivative, in the dtype of W; W is frozen.
+
+    x (..., in), W (out, in), A (R, in), B (out, R). Only x and x A^T are kept, in the dtype of W.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
+    ) -> Tensor:
+        rows = x.flatten(0, -2).to(w.dtype)  # (N, in)
+        dtype, a, b = a.dtype, a.to(w.dtype), (b * scale).to(w.dtype)
+        inner = rows @ a.mT  # (N, R)
+        y = F.linear(rows, w, None if bias is None else bias.to(w.dtype))
+        y.addmm_(inner, b.mT)
+        ctx.save_for_backward(rows, inner, w, a, b)
+        ctx.scale, ctx.shape, ctx.dtype = scale, x.shape, dtype
+        return y.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, inner, w, a, b = ctx.saved_tensors
+        grad = grad.flatten(0, -2).to(w.dtype)  # (N, out)
+        d_inner = grad @ b  # (N, R)
+        d_x = None
+        if ctx.needs_input_grad[0]:
+            d_x = (grad @ w).addmm_(d_inner, a).view(ctx.shape)  # (N, in)
+        d_a, d_b = d_inner.mT @ rows, grad.mT @ inner  # (R, in), (out, R)
+        return d_x, None, None, d_a.to(ctx.dtype), d_b.to(ctx.dtype) * ctx.scale, None
 
 
 def add_lora(

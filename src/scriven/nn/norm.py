@@ -79,8 +79,12 @@ class _RMSNorm(torch.autograd.Function):
         return normed * weight
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor | None]:
         normed, scale, weight = ctx.saved_tensors
+        if not ctx.needs_input_grad[2]:  # a frozen weight of one dimension: fewer passes
+            grad = grad * weight
+            mean = (grad * normed).mean(-1, keepdim=True)
+            return grad.addcmul_(normed, mean, value=-1).mul_(scale), None, None
         product = grad * normed
         # d/dx of x * s(x): s * (g - normed * mean(g * normed)), with g = grad * weight; the
         # gradient of the weight is a sum over all rows

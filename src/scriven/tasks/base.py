@@ -17,6 +17,7 @@ from ..data.batch import IGNORE_INDEX, Batch
 from ..data.shards import TokenFile
 from ..models.base import Architecture
 from ..nn.cache import Cache
+from ..nn.cross_entropy import chunked_cross_entropy
 from ..nn.init import zeros
 from ..tokenizers.base import Tokenizer
 
@@ -121,19 +122,34 @@ class BaseTask(nn.Module):
 
     def forward(self, batch: Batch, state: Cache | None = None) -> Output:
         """Loss of a batch: the user's own while training, cross entropy in evaluation."""
-        logits = self.predict(batch, state).flatten(0, 1)  # (B * T, V)
         targets = batch.targets.flatten()  # (B * T,)
         num_targets = (targets != IGNORE_INDEX).sum()
+        smoothing = self.label_smoothing if self.training else 0.0
+        if self.has_frozen_head:
+            hidden = self.hidden(batch, state).flatten(0, 1)  # (B * T, C)
+            loss, correct = chunked_cross_entropy(
+                hidden, targets, self.logits, self.vocab_size, smoothing
+            )
+            return Output(self.add_aux_loss(loss, num_targets), num_targets, correct)
+        logits = self.predict(batch, state).flatten(0, 1)  # (B * T, V)
         if self.criterion is None or not self.training:
             loss = F.cross_entropy(
                 logits, targets, reduction="sum", ignore_index=IGNORE_INDEX,
-                label_smoothing=self.label_smoothing if self.training else 0.0,
+                label_smoothing=smoothing,
             )  # fmt: skip
         else:
             # a mean already, but outputs are sums, which micro-batches of any size add up
             loss = self.criterion(logits, targets) * num_targets
         correct = (logits.detach().argmax(-1) == targets).sum()
         return Output(self.add_aux_loss(loss, num_targets), num_targets, correct)
+
+    @property
+    def has_frozen_head(self) -> bool:
+        """Whether only hidden states need the gradient of logits, each from its own position."""
+        plain = type(self).predict is BaseTask.predict and self.criterion is None
+        weights = [self.backbone.embed.token.weight]
+        weights += [] if self.head is None else self.head.parameters()
+        return plain and not any(weight.requires_grad for weight in weights)
 
     def add_aux_loss(self, loss: Tensor, num_targets: Tensor) -> Tensor:
         """Adds the architecture's auxiliary loss, such as a mixture of experts' load balancing."""
