@@ -283,7 +283,8 @@ def train(
 
     Args:
         sources: files, folders, globs, - or a built-in corpus by name.
-        budget: 10m (the default), 2h, 2000steps, 3epochs or 50Mtokens.
+        budget: 10m (the default), 2h, 2000steps, 3epochs or 50Mtokens; +1h adds to that of a run to
+            resume, which then goes on from before its learning rate fell.
         size: tiny, small, medium, base, large, or a number of parameters such as 12M.
         out: the run folder; runs/NAME by default.
         seed: of all random numbers.

@@ -23,7 +23,7 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 QUICK = "3steps"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
-_BUDGET = re.compile(r'(budget=)"([^"]+)"')
+_BUDGET = re.compile(r'(budget=)"(\+?)([^"]+)"')
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ def quick(line: str) -> Command:
         return Command(words, stdin)
     if "--budget" in words:
         place = words.index("--budget") + 1
-        parse_budget(words[place])
-        words[place] = QUICK
+        parse_budget(words[place].removeprefix("+"))
+        words[place] = f"+{QUICK}" if words[place].startswith("+") else QUICK
     elif "--resume" not in words:
         words += ["--budget", QUICK]
     corpora = registry.names("scriven.data.corpora")
@@ -93,9 +93,9 @@ def quick(line: str) -> Command:
 
 def quick_python(code: str) -> str:
     """A documented Python block with budgets of a few steps."""
-    for _, budget in _BUDGET.findall(code):
+    for _, _, budget in _BUDGET.findall(code):
         parse_budget(budget)
-    return _BUDGET.sub(rf'\1"{QUICK}"', code)
+    return _BUDGET.sub(rf'\1"\2{QUICK}"', code)
 
 
 def run_folder(arguments: list[str]) -> Path | None:

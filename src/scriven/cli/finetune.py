@@ -49,6 +49,7 @@ def finetune(
         A table to evaluate on; a tenth of the rows by default.
     budget
         Training length: 10m, 2000steps or 10epochs; ten epochs and at least 400 steps by default.
+        +5epochs trains a finished run longer.
     out
         The new run folder; runs/RUN-TASK by default.
     lora

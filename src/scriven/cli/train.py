@@ -53,7 +53,8 @@ def train(
         Files, folders, globs, - for standard input, or a built-in corpus (shakespeare,
         tinyshakespeare).
     budget
-        Training length: 10m (the default), 2h, 2000steps, 3epochs or 50Mtokens.
+        Training length: 10m (the default), 2h, 2000steps, 3epochs or 50Mtokens; with --resume a
+        larger one, or +1h for an hour more, goes on from before the learning rate fell.
     out
         The run folder; runs/NAME by default.
     arch

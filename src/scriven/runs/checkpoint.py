@@ -90,6 +90,11 @@ def save(
     return path
 
 
+def branch_folder(folder: Path, branch: int) -> Path:
+    """Where the checkpoints of a branch are: beside the model, or in a folder of their own."""
+    return folder / f"branch-{branch}" if branch else folder
+
+
 def steps(folder: Path) -> list[int]:
     """The steps of which there is a checkpoint, whole or damaged, newest first."""
     return sorted({step for step, _ in _places(folder)}, reverse=True)
@@ -136,7 +141,11 @@ def load_newest(folder: Path) -> Checkpoint | None:
 
 
 def prune(
-    folder: Path, keep: int, best: int | None = None, healthy: int | None = None
+    folder: Path,
+    keep: int,
+    best: int | None = None,
+    healthy: int | None = None,
+    flat: int | None = None,
 ) -> list[int]:
     """Deletes old checkpoints and returns their steps; one that cannot be deleted stays and stops
     nothing. The last undamaged one is never deleted.
@@ -145,6 +154,7 @@ def prune(
         keep: how many of the newest stay, at least 1.
         best: the step with the lowest loss, which stays.
         healthy: the last step known to be sound, which stays.
+        flat: the last step before the learning rate fell, which stays.
     """
     # 1. what a save of the same step has replaced, where a kill came in between
     for step, place in _places(folder):
@@ -154,7 +164,7 @@ def prune(
     # 2. what may go
     places = _places(folder)
     newest = sorted({step for step, _ in places})[-max(keep, 1) :]
-    old = [(step, place) for step, place in places if step not in {*newest, best, healthy}]
+    old = [(step, place) for step, place in places if step not in {*newest, best, healthy, flat}]
     if not old:
         return []
     # 3. one whole checkpoint must stay, whatever else is damaged; newest first, so that usually

@@ -109,7 +109,7 @@ def load_run(
             warnings += base.warnings
             _load_adapted(task, base, folder, metadata["task"])
         else:
-            weights = _weights(folder, module, model, metadata["task"], warnings)
+            weights = _weights(folder, module, model, metadata, warnings)
         if any(".lora." in name for name in weights):  # a checkpoint of a LoRA fine-tuning
             load_merged(task, weights, module, model, kind=metadata["task"])
         elif weights:
@@ -213,17 +213,18 @@ def _uninitialized() -> Iterator[None]:
 
 
 def _weights(
-    folder: Path, module: ModuleType, model: Any, task: str, warnings: list[str]
+    folder: Path, module: ModuleType, model: Any, metadata: Mapping[str, Any], warnings: list[str]
 ) -> dict[str, torch.Tensor]:
     try:
         if (folder / WEIGHTS).exists():
             # their digest is in the file itself, so no manifest is read
-            return from_hf_weights(module, model, load_tensors(folder / WEIGHTS), task)
+            return from_hf_weights(module, model, load_tensors(folder / WEIGHTS), metadata["task"])
     except DamagedError as error:
         warnings.append(f"{error}; the newest whole checkpoint is used instead")
     # float32 as trained; the best weights may be older than these
-    newest = checkpoint.load_newest(folder)
-    if newest is None:
-        raise DamagedError(f"{folder} holds no whole weights: train it again or restore a copy")
-    warnings += newest.warnings
-    return newest.tensors["model"]
+    for branch in reversed(range(1 + len(metadata.get("extensions", [])))):
+        newest = checkpoint.load_newest(checkpoint.branch_folder(folder, branch))
+        if newest is not None:
+            warnings += newest.warnings
+            return newest.tensors["model"]
+    raise DamagedError(f"{folder} holds no whole weights: train it again or restore a copy")

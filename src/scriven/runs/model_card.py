@@ -122,13 +122,17 @@ def read_loss_curve(folder: Path) -> list[tuple[int, float]]:
     try:
         with (folder / LOG).open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                if len(line) >= SIZE_LIMIT or '"evaluation"' not in line:
+                if len(line) >= SIZE_LIMIT or not ('"evaluation"' in line or '"extension"' in line):
                     continue
                 try:
                     # the log may end in half a line, and people may edit it
                     event = json.loads(line)
                     if event["event"] == "evaluation" and abs(float(event["loss"])) < 1e6:
                         losses[int(event["step"])] = float(event["loss"])
+                    # a longer training has left this curve at a step of its middle
+                    elif event["event"] == "extension":
+                        begins = int(event["step"])
+                        losses = {step: loss for step, loss in losses.items() if step <= begins}
                 except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                     continue
     except OSError:

@@ -9,6 +9,7 @@ import torch
 
 from .. import registry
 from ..errors import DamagedError, InputError, ResourceError, ScrivenError
+from ..files import remove_folder
 from ..nn.lora import lora_adapters, merged_state_dict
 from ..runs import checkpoint
 from ..runs.huggingface import hf_files, save_pretrained, save_pretrained_files, to_hf_weights
@@ -46,6 +47,8 @@ class Checkpointer:
         """Whether all but the adapters is in the base model's folder, and never saved again."""
         self.recurrent_state = recurrent_state
         self.dist = run.dist
+        self.folder = checkpoint.branch_folder(run.folder, run.branch)
+        """Of the checkpoints."""
         self.full_task = parallel.task
         """The model that generates and is published; under FSDP a second one, without shards."""
         if parallel.mode == "fsdp" and self.dist.is_main_process:
@@ -82,7 +85,7 @@ class Checkpointer:
             self.full_task.load_state_dict(groups["model"])
         # 3. a folder that appears as a whole or not at all
         try:
-            checkpoint.save(self.run.folder, state.step, groups, values)
+            checkpoint.save(self.folder, state.step, groups, values)
         except ScrivenError as error:
             self.error = error
             self.trackers.on_message(f"not saved: {error}; the next save tries again")
@@ -90,21 +93,27 @@ class Checkpointer:
         self.error, self.saved_step = None, state.step
         if state.step > 0:
             # before the first evaluation the newest weights are the best; random ones help nobody
-            if state.best_score is None:
+            if state.best_score is None and not self.run.branch:
                 self.try_to_publish(state.step)
-            # 4. old checkpoints go, but never the best or the last good one
+            # 4. old checkpoints go, but never the best, the last good one, or the last before the
+            # learning rate fell
             keep = self.run.plan.settings.train.keep_checkpoints
-            checkpoint.prune(self.run.folder, keep, best=state.best_step, healthy=state.step)
+            best, flat = state.best_step, state.flat_step
+            checkpoint.prune(self.folder, keep, best, healthy=state.step, flat=flat)
         self.trackers.on_save(state)
 
     def restore(self) -> TrainState | None:
-        """Loads the newest undamaged checkpoint; None if there is none."""
-        newest = checkpoint.load_newest(self.run.folder)
+        """Loads the newest undamaged checkpoint, of a new branch the one from which it begins; None
+        if there is none."""
+        newest, extension = checkpoint.load_newest(self.folder), self.run.extension
         if self.dist.world_size > 1:  # a save may end while the processes look, one after the other
             step = int(self.dist.broadcast(-1 if newest is None else newest.step))
             if newest is None or newest.step != step:
-                newest = None if step < 0 else checkpoint.load_step(self.run.folder, step)
+                newest = None if step < 0 else checkpoint.load_step(self.folder, step)
             self.dist.barrier()
+        if newest is None and extension:
+            before = checkpoint.branch_folder(self.run.folder, extension["from_branch"])
+            newest = checkpoint.load_step(before, extension["from_step"])
         if newest is None:
             return None
         for warning in newest.warnings:
@@ -122,9 +131,14 @@ class Checkpointer:
         return TrainState(**newest.state["progress"])
 
     def load_best(self, state: TrainState) -> None:
-        """Loads the weights of the best evaluation; the present ones stay if that fails."""
+        """Loads the weights of the best evaluation, of an earlier branch if that is not beaten; the
+        present ones stay if that fails."""
+        folder, extension = self.folder, self.run.extension
+        if extension and not self.run.is_beaten_by(state.best_score):
+            folder = checkpoint.branch_folder(self.run.folder, extension["best_branch"])
+            state.best_step = extension["best_step"]
         try:
-            best = checkpoint.load_step(self.run.folder, state.best_step)
+            best = checkpoint.load_step(folder, state.best_step)
             self._load(best.tensors["model"])
         except (InputError, DamagedError) as error:  # its save failed, or the disk did
             self.trackers.on_message(
@@ -186,6 +200,13 @@ class Checkpointer:
         """Marks the run as finished: scriven.json and the model card have its results."""
         self.run.metadata["results"] = results
         write_metadata(self.run.folder, self.run.metadata)
+        # of earlier branches only the best model of all is of use
+        best = (self.run.extension.get("best_branch"), results["best_step"])
+        for branch in range(self.run.branch):
+            folder = checkpoint.branch_folder(self.run.folder, branch)
+            for step in checkpoint.steps(folder):
+                if (branch, step) != best:
+                    remove_folder(folder / checkpoint.FOLDER / f"step-{step}")
         save_pretrained_files(self.run.folder, self._describe(read_loss_curve(self.run.folder)))
 
     @cached_property

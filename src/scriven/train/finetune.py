@@ -68,7 +68,7 @@ class Finetuning:
             raise SettingError(f"--tokenizer.{name}: the model keeps the one it was trained with")
         self.seed = 0 if overrides.seed is None else overrides.seed
         check_int("seed", self.seed, MAX_SEED)
-        self.budget = parse_budget(request.budget) if request.budget else None
+        parse_budget((request.budget or "1epoch").removeprefix("+"))
         self.runtime = choose_runtime(self.settings.runtime)
         # 2. base model and table
         self.sources = list(request.sources)
@@ -91,6 +91,7 @@ class Finetuning:
         if isinstance(base, ScrivenError):
             raise base
         # 1. defaults of the task under the settings of the request
+        budget = parse_budget(self.request.budget) if self.request.budget else None
         defaults = finetune_defaults(table.name, self.settings.finetune.weights)
         self.settings = self.overrides.apply(defaults)
         # 2. the rows as token ids; the vocabulary grows by the special tokens of the task
@@ -107,7 +108,7 @@ class Finetuning:
             rows=len(dataset.train),
         )
         plan = plan_finetuning(
-            base, model, self.settings, self.budget, self.seed, table.name, stats, self.runtime
+            base, model, self.settings, budget, self.seed, table.name, stats, self.runtime
         )
         # 4. a model that would learn nothing is refused before anything is written
         assert self.finetune_info is not None

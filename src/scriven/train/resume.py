@@ -10,9 +10,10 @@ from ..errors import InputError
 from ..runs.load import architecture_of
 from ..settings import Settings
 from .autoconfig import TrainPlan, default_eval_interval, tokens_per_row
+from .extension import total_budget
 from .request import Overrides, check_settings
 from .scaling_laws import model_shape
-from .schedule import Budget, parse_budget
+from .schedule import Budget
 
 FREE = {
     "train.save_seconds",
@@ -86,9 +87,12 @@ def _with_user_files(
 
 
 def check_resume_config(
-    metadata: Mapping[str, Any], overrides: Overrides, folder: Path
+    metadata: Mapping[str, Any], overrides: Overrides, folder: Path, longer: bool = False
 ) -> tuple[TrainPlan, list[str]]:
     """The plan of a run with harmless changes, and a sentence for each of them.
+
+    Args:
+        longer: whether a finished run may get a larger budget; `+1h` always may.
 
     Raises:
         InputError: a change that would make it another run; names the setting and both values.
@@ -111,13 +115,18 @@ def check_resume_config(
     settings, changes = _changed_settings(plan, overrides, folder)
     check_settings(settings)
     plan = dataclasses.replace(plan, settings=settings)
-    # 3. the budget, while the run is not finished
-    if overrides.budget is not None and parse_budget(overrides.budget) != plan.budget:
-        if metadata["results"] is not None:
-            before = f"{plan.budget.amount:g} {plan.budget.unit}"
-            raise _different_run(folder, "--budget", before, overrides.budget)
-        _change_budget(plan, parse_budget(overrides.budget), metadata["data"])
-        changes.append(f"changed: --budget {overrides.budget}")
+    # 3. the budget: any other while the run is not finished, a larger one afterwards
+    if overrides.budget is not None:
+        text, had = overrides.budget, plan.budget
+        budget = total_budget(text, plan, metadata, folder)
+        if budget != had:
+            if metadata["results"] is not None and not (longer or text.startswith("+")):
+                raise InputError(
+                    f"{folder} is finished, with a budget of {had}: to train it longer, use "
+                    f"--resume {folder} --budget {text}, or --out NEW for a new run"
+                )
+            _change_budget(plan, budget, metadata["data"])
+            changes.append(f"changed: --budget {budget} (was {had})")
     return plan, changes
 
 
@@ -154,7 +163,8 @@ def _change_budget(plan: TrainPlan, budget: Budget, data: Mapping[str, Any]) -> 
     tokens_per_step = (train.batch_size or 1) * row
     plan.budget = budget
     plan.steps = budget.total_steps(tokens_per_step, data["train_tokens"])
-    if plan.steps is not None and train.eval_interval is None:
+    is_chosen = train.eval_interval is None or "train.eval_interval" in plan.reasons
+    if plan.steps is not None and is_chosen and data.get("validation_rows") is None:
         interval = default_eval_interval(plan.steps, tokens_per_step, data["validation_tokens"])
         train = dataclasses.replace(train, eval_interval=interval)
         plan.settings = dataclasses.replace(plan.settings, train=train)

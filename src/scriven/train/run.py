@@ -25,10 +25,12 @@ from .adapt import Adaptation
 from .adapt_trainer import AdaptTrainer
 from .autoconfig import TrainPlan
 from .datasets import TrainDataset
+from .extension import plan_extension
 from .finetune import Finetuning
 from .pretrain import Pretraining
 from .request import Overrides, TrainRequest, UserComponents, read_overrides
 from .resume import check_resume_config, plan_from_metadata
+from .schedule import Budget
 from .signals import Interrupted, StopSignal, handle_signals
 from .trackers import console, jsonl
 from .trackers.base import BaseTracker, Trackers
@@ -183,10 +185,15 @@ class _Launch:
         # 1. is it the same run? only settings that change nothing may differ
         metadata = read_run_metadata(folder)
         self._check_kind(folder, metadata)
-        plan, changes = check_resume_config(metadata, self.overrides, folder)
+        longer = request.resume is not None
+        plan, changes = check_resume_config(metadata, self.overrides, folder, longer)
         source.check_resumable(folder, metadata, plan)
-        if metadata["results"] is not None:
-            self.trackers.on_message(f"{folder} is finished; use --out NEW for another run")
+        before = Budget(**metadata["settings"]["budget"])
+        if metadata["results"] is not None and plan.budget == before:
+            self.trackers.on_message(
+                f"{folder} is finished; use --out NEW for another run, or more budget, such as "
+                f"--budget +{before}, to train it longer"
+            )
             self.broadcast.send(folder, source.sources, finished=True)
             return TrainResult(folder, {**metadata["results"], "run": str(folder)})
         # an optimizer or loss from Python is not in the run folder, so it has to be given again
@@ -215,6 +222,13 @@ class _Launch:
             )
         # 3. train
         with lock_run(folder):
+            if plan.budget != before:
+                metadata["added"] = self.overrides.budget
+                extension = plan_extension(folder, metadata, plan)
+                if extension is not None:
+                    metadata["extensions"] = [*metadata.get("extensions", []), extension[0]]
+                    metadata["results"] = None
+                    changes.append(extension[1])
             for sentence in changes:
                 self.trackers.on_message(sentence)
             if request.explain:

@@ -44,6 +44,15 @@ class Budget:
         tokens = self.amount * (tokens_per_epoch if self.unit == "epochs" else 1)
         return max(1, round(tokens / tokens_per_step))
 
+    def __str__(self) -> str:
+        """As a user types it: 90s, 10m, 2000steps, 50Mtokens."""
+        factors = {"M": 1e6, "k": 1e3, "": 1.0} if self.unit == "tokens" else {"": 1.0}
+        if self.unit == "seconds":
+            factors = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+        whole = (each for each in factors.items() if self.amount % each[1] == 0)
+        name, factor = next(whole, list(factors.items())[-1])
+        return f"{self.amount / factor:.10g}{name}{'' if self.unit == 'seconds' else self.unit}"
+
 
 def parse_budget(text: str) -> Budget:
     """`10m`, `90s`, `2h`, `2000steps`, `3epochs`, `50Mtokens`.
@@ -51,6 +60,8 @@ def parse_budget(text: str) -> Budget:
     Raises:
         SettingError: anything else, or nothing at all.
     """
+    if str(text).startswith("+"):
+        raise SettingError(f"--budget {text} adds to a run that exists: name it, as --resume RUN")
     match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)([a-zA-Z]*)", "".join(str(text).split()))
     if not match:
         raise SettingError(f"--budget {text!r} is not a budget: {EXAMPLES}")
@@ -93,20 +104,27 @@ class TrainingHorizon:
     """Seconds of it kept for the last evaluation and save."""
     budget_fraction: float = 1.0
     """Fraction of the budget in use; less than 1 after `start_early_decay`."""
+    start: float = 0.0
+    """Step, or second of a wall-clock budget, at which the schedule began."""
 
     def progress(self, step: int, seconds: float) -> float:
         """0 at the start, 1 when the budget is spent."""
         # the clock or the step, whichever the budget counts
+        spent, total = seconds, self.seconds - self.eval_reserve
         if self.steps is not None:
-            fraction = step / self.steps
-        else:
-            fraction = seconds / max(1e-9, self.seconds - self.eval_reserve)
+            spent, total = step, self.steps
+        fraction = (spent - self.start) / max(1e-9, total - self.start)
         return min(1.0, fraction / self.budget_fraction)
 
-    def start_early_decay(self, progress: float, decay_fraction: float) -> None:
-        """Starts the decay of a flat schedule now, which shortens the run."""
-        # wsd decays over its last `decay_fraction`: the run ends where that starts now
-        self.budget_fraction *= min(1.0, progress / (1 - decay_fraction))
+    def seconds_left(self, step: int, seconds: float, pace: float) -> float:
+        """To the end of the budget: by the clock, or at `pace`, in seconds per step."""
+        end = self.seconds if self.steps is None else self.steps
+        end = self.start + (end - self.start) * self.budget_fraction
+        return max(0.0, end - seconds) if self.steps is None else (end - step) * pace
+
+    def start_early_decay(self, progress: float, flat: float) -> None:
+        """Starts the decay of a schedule that is flat until `flat` now, which shortens the run."""
+        self.budget_fraction *= min(1.0, progress / flat)
 
 
 Schedule = Callable[[float, float], float]
@@ -159,6 +177,13 @@ def schedule_of(name: str) -> Schedule:
             "lr_multiplier(progress, decay_fraction)"
         )
     return schedule
+
+
+def flat_until(settings: OptimSettings) -> float | None:
+    """The progress at which a flat learning rate begins to fall; None: it is never flat, or always,
+    or nobody knows, as of a user's own schedule."""
+    falls = settings.lr_schedule == "wsd" and settings.decay_fraction > 0
+    return 1 - settings.decay_fraction if falls else None
 
 
 def lr_multiplier(settings: OptimSettings, progress: float) -> float:

@@ -1,5 +1,6 @@
 """What a run is, and where it stands."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from ..runtime import Runtime
 from .autoconfig import TrainPlan
 from .datasets import TrainDataset
 from .request import UserComponents
+from .schedule import TrainingHorizon
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,37 @@ class Run:
     runtime: Runtime
     components: UserComponents = field(default_factory=UserComponents)
     dist: DistributedContext = SINGLE_PROCESS
+
+    @property
+    def branch(self) -> int:
+        """How often the run was given a longer budget after its learning rate fell."""
+        return len(self.metadata.get("extensions", []))
+
+    @property
+    def extension(self) -> dict[str, Any]:
+        """Where the present branch began (`plan_extension`); empty for the first one."""
+        return self.metadata["extensions"][-1] if self.branch else {}
+
+    def is_beaten_by(self, score: float | None) -> bool:
+        """Whether a `Score.selection_value` is better than the best of earlier branches."""
+        best = self.extension.get("best_score")
+        return score is not None and score < (math.inf if best is None else best)
+
+    def horizon(self, state: "TrainState", now: float) -> TrainingHorizon:
+        """When training ends; `now`: seconds of the run. Grants extra seconds before the first step
+        where the text took long to prepare."""
+        budget, start = self.plan.budget, 0.0
+        if self.extension.get("rewarm"):
+            unit = "seconds" if budget.unit == "seconds" else "step"
+            start = self.extension[f"from_{unit}"]
+        if budget.unit != "seconds":
+            return TrainingHorizon(self.plan.steps, 0.0, 0.0, state.budget_fraction, start)
+        # at least half of a wall-clock budget, however long the text took to prepare; the extra
+        # time is saved with the run, which resumes with the same end
+        if state.step == 0:
+            state.extra_seconds = max(0.0, now - budget.amount / 2)
+        end, reserve = budget.amount + state.extra_seconds, min(3.0, 0.2 * budget.amount)
+        return TrainingHorizon(None, end, reserve, state.budget_fraction, start)
 
     def describe(self, parameters: int, mode: str | None) -> str:
         """What is trained, on what, and where, for a person; `mode`: ddp or fsdp."""
@@ -68,6 +101,16 @@ class TrainState:
     """Tokens of the validation part that are evaluated while training; None: all."""
     extra_seconds: float = 0.0
     """Seconds beyond a wall-clock budget, granted for a text that took long to prepare."""
+    flat_step: int = -1
+    """The step at which the learning rate began to fall, whose checkpoint is kept; -1: not yet."""
+    branch: int = 0
+    """`Run.branch` of this state."""
+
+    def begin_branch(self, branch: int) -> None:
+        """From here on, this is the state of a longer training (`extension.py`)."""
+        self.branch, self.flat_step = branch, -1
+        self.best_score, self.best_step, self.evals_without_improvement = None, 0, 0
+        self.budget_fraction, self.converged = 1.0, False
 
     def advance(self, batch_size: int, num_tokens: int, seconds: float) -> None:
         """Counts a step."""

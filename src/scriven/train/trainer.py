@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,7 @@ from .build_model import build_model
 from .checkpointer import Checkpointer
 from .datasets import RecurrentTextDataset
 from .recurrent_state import TBPTTState
-from .schedule import TrainingHorizon, lr_multiplier, sequence_splits
+from .schedule import flat_until, lr_multiplier, sequence_splits
 from .signals import Interrupted, StopSignal
 from .trackers.base import StepReport, Trackers
 from .train_state import Run, TrainState
@@ -35,6 +36,7 @@ class Trainer:
     def __init__(self, run: Run, trackers: Trackers, stop: StopSignal, began: float) -> None:
         self.run, self.trackers, self.stop, self.began = run, trackers, stop, began
         self.plan, self.settings, self.dist = run.plan, run.plan.settings, run.dist
+        self.optim = self.settings.optim
         self.dataset, self.device = run.dataset, run.runtime.device
         self.parallel, self.optimizers = build_model(run, warn=trackers.on_message)
         self.task = self.parallel.task
@@ -50,6 +52,7 @@ class Trainer:
         self.dataset.setup(self.task, run.plan.seed, self.batch_size, rows, self.device)
         self.checkpointer = Checkpointer(run, trackers, self.parallel, self.optimizers, recurrent)
         self.score: Score | None = None  # of the last evaluation
+        self.eval_bytes: int | None = None  # UTF-8 bytes of the validation targets
         self.eval_seconds = 0.0
 
     @cached_property
@@ -57,11 +60,6 @@ class Trainer:
         """Generates text with the gathered weights."""
         full_task, dataset = self.checkpointer.full_task, self.dataset
         return Engine(full_task, dataset.tokenizer, self.run.runtime, dataset.bos)
-
-    @cached_property
-    def eval_bytes(self) -> int:
-        """UTF-8 bytes of the validation targets."""
-        return self.dataset.eval_bytes()
 
     def fit(self) -> dict[str, Any]:
         """Trains until the budget is spent, early stopping ends the run, or a signal arrives; the
@@ -79,14 +77,15 @@ class Trainer:
             if state.step != state.last_eval_step and self.evaluation_due(state):
                 self.evaluate_and_keep_best(state)
             while not self.done(state):
-                # 1. the next batch is a function of (seed, sample): nothing to save for resuming
                 progress = self.horizon.progress(state.step, self.now)
+                self.keep_flat_state(state, progress)
+                # 1. the next batch is a function of (seed, sample): nothing to save for resuming
                 batch = self.next_batch(state)  # (B, T) token ids and targets
                 # 2. the progress through the budget decides sequence length and learning rate
                 splits = sequence_splits(*self.context_lengths, progress)
                 if splits > 1:
                     batch = batch.split_sequences(splits)  # (B * splits, T / splits)
-                multiplier = lr_multiplier(self.settings.optim, progress) * state.lr_backoff
+                multiplier = lr_multiplier(self.optim, progress) * state.lr_backoff
                 # 3. forward, backward, clip, update; skipped if the loss is NaN or infinite
                 metrics = self.train_step(batch, self.micro_batch_size * splits, multiplier)
                 state.advance(self.batch_size, metrics.num_tokens, self.read_clock())
@@ -129,22 +128,21 @@ class Trainer:
             self.checkpointer.save(state)  # whether the folder can be written shows before training
             if self.checkpointer.error:
                 raise self.checkpointer.error
+        elif state.branch != self.run.branch:
+            state.begin_branch(self.run.branch)
+            self.trackers.on_extend(state)
+            self.checkpointer.save(state)
         else:
             self.trackers.on_resume(state)
-            self.began -= state.seconds
             self.trackers.on_note(state, "resumed", f"going on from step {state.step}")
-        # 3. when training ends
-        now, budget = self.read_clock(), self.plan.budget
-        if budget.unit == "seconds":
-            # at least half of a wall-clock budget, however long the text took to prepare; the extra
-            # time is saved with the run, which resumes with the same end
-            if state.step == 0:
-                state.extra_seconds = max(0.0, now - budget.amount / 2)
-            end, reserve = budget.amount + state.extra_seconds, min(3.0, 0.2 * budget.amount)
-            self.horizon = TrainingHorizon(None, end, reserve)
-        else:
-            self.horizon = TrainingHorizon(self.plan.steps, 0.0)
-        self.horizon.budget_fraction = state.budget_fraction
+        self.began -= state.seconds
+        # 3. when training ends, and how the learning rate goes there
+        now = self.read_clock()
+        self.horizon = self.run.horizon(state, now)
+        if self.horizon.start:  # the schedule began again, for sequences that are long already
+            self.context_lengths = self.plan.model.context_length, None
+        elif self.run.branch:  # at the flat rate, which was warmed up long ago
+            self.optim = replace(self.optim, warmup_fraction=0.0)
         # 4. the clocks of what happens every so many seconds
         self.window, self.total = RunningAverages(now), RunningAverages(now)
         self.last_save_seconds = self.last_sample_seconds = now
@@ -153,10 +151,12 @@ class Trainer:
 
     def finish(self, state: TrainState) -> dict[str, Any]:
         """Puts the best weights back, publishes them, and writes the results."""
-        score = self.score
-        if state.best_step != state.step or score is None:
+        score, is_better = self.score, self.run.is_beaten_by(state.best_score)
+        if state.best_step != state.step or score is None or not is_better:
             self.checkpointer.load_best(state)
             score = self.evaluate()
+        if self.run.branch and not is_better:
+            self.trackers.on_note(state, "no better than before: the earlier model stays")
         assert score is not None
         sample = self.sample()  # gathers the weights that are published below
         if not self.dist.is_main_process:
@@ -250,17 +250,12 @@ class Trainer:
         self.total.add(metrics)
         due = state.step == 1 or self.now - self.window.began >= self.settings.train.log_seconds
         if due or self.trackers.wants_every_step:
-            # to the end of the budget: by the clock, or at the pace since training began or resumed
-            end, fraction = self.horizon.seconds, self.horizon.budget_fraction
-            seconds_left = max(0.0, end * fraction - self.now)
-            if self.horizon.steps is not None:
-                pace = (self.now - self.total.began) / max(1, self.total.steps)
-                seconds_left = (self.horizon.steps * fraction - state.step) * pace
+            pace = (self.now - self.total.began) / max(1, self.total.steps)
             report = StepReport(
                 seconds=self.now,
                 step=state.step,
                 total_steps=self.horizon.steps,
-                seconds_left=seconds_left,
+                seconds_left=self.horizon.seconds_left(state.step, self.now, pace),
                 tokens_per_second=self.window.tokens_per_second(self.now),
                 train_loss=self.window.loss,
                 val_loss=self.score.loss if self.score else None,
@@ -309,7 +304,8 @@ class Trainer:
             state.best_score, state.best_step = score.selection_value, state.step
             state.evals_without_improvement = 0
             self.checkpointer.gather_weights()
-            self.checkpointer.try_to_publish(state.step)
+            if self.run.is_beaten_by(state.best_score):
+                self.checkpointer.try_to_publish(state.step)
             self.save_checkpoint(state)
         else:
             state.evals_without_improvement += 1
@@ -320,29 +316,28 @@ class Trainer:
 
     def evaluate(self, interruptible: bool = False) -> Score | None:
         """Score on the whole validation part; None if a signal interrupted it."""
+        if self.eval_bytes is None:
+            self.eval_bytes = self.dataset.eval_bytes()
+        pause = (lambda: bool(self.stop_requested())) if interruptible else lambda: False
         return evaluate_loss(
-            self.task,
-            self.dataset.eval_batches(),
-            text_bytes=self.eval_bytes,
-            runtime=self.run.runtime,
-            metrics=self.run.components.metrics,
-            pause=(lambda: bool(self.stop_requested())) if interruptible else lambda: False,
+            self.task, self.dataset.eval_batches(), text_bytes=self.eval_bytes,
+            runtime=self.run.runtime, metrics=self.run.components.metrics, pause=pause,
             dist=self.dist,
-        )
+        )  # fmt: skip
 
     def has_converged(self, state: TrainState) -> bool:
         """Whether to stop early. A WSD schedule first decays, which helps most."""
-        optim, patience = self.settings.optim, self.settings.train.patience
+        flat, patience = flat_until(self.optim), self.settings.train.patience
         if not patience or state.evals_without_improvement < patience:
             return False
         metric = "accuracy" if self.score and self.score.by_accuracy else "loss"
         text = f"no better validation {metric} in {patience} evaluations: "
-        if optim.lr_schedule != "wsd":
+        if flat is None:
             self.trackers.on_note(state, text + "stopping")
             return True
         progress = self.horizon.progress(state.step, self.now)
-        if progress < 1 - optim.decay_fraction:
-            self.horizon.start_early_decay(progress, optim.decay_fraction)
+        if progress < flat:
+            self.horizon.start_early_decay(progress, flat)
             state.budget_fraction, state.evals_without_improvement = self.horizon.budget_fraction, 0
             text += "the learning rate falls from here, and the run ends early"
             self.trackers.on_note(state, text)
@@ -356,6 +351,15 @@ class Trainer:
         self.checkpointer.write_metadata()
         if not self.task.is_masked_lm:  # n-grams see one side of a masked token only
             self.trackers.on_message(sentence)
+
+    def keep_flat_state(self, state: TrainState, progress: float) -> None:
+        """Saves the last sound state before the learning rate falls: a longer training can go on
+        from there."""
+        flat = flat_until(self.optim)
+        falls = flat is not None and progress >= flat and state.flat_step < 0
+        if falls and state.nonfinite_steps == 0:
+            state.flat_step = state.step
+            self.save_checkpoint(state)
 
     def save_due(self, state: TrainState) -> bool:
         """Whether to save now; never a state that may be bad, as it would be the last good one."""
@@ -381,7 +385,7 @@ class Trainer:
         self.trackers.on_sample(state, text)
 
     def sample(self) -> str:
-        """What the model generates now; with the same seed each time, so that samples compare."""
+        """What the model generates now, with the same seed each time."""
         self.checkpointer.gather_weights()
         if not self.dist.is_main_process:
             return ""

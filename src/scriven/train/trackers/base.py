@@ -54,6 +54,9 @@ class BaseTracker:
     def on_resume(self, state: TrainState) -> None:
         """The run continues from this checkpoint; later events are dropped, as they come again."""
 
+    def on_extend(self, state: TrainState) -> None:
+        """A longer training begins from this checkpoint; what was logged after it stays."""
+
     def on_step(self, state: TrainState, report: StepReport) -> None:
         """After a step."""
 

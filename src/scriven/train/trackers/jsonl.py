@@ -29,7 +29,13 @@ class Tracker(BaseTracker):
 
     def on_resume(self, state: TrainState) -> None:
         assert self.path is not None
-        drop_events_after(self.path, state.step, state.last_eval_step)
+        drop_events_after(self.path, state.step, state.last_eval_step, state.branch)
+
+    def on_extend(self, state: TrainState) -> None:
+        assert self.path is not None
+        drop_events_after(self.path, -1, -1, state.branch)  # begun before, and killed
+        seconds = round(state.seconds, 3)
+        self.write("extension", step=state.step, seconds=seconds, branch=state.branch)
 
     def on_step(self, state: TrainState, report: StepReport) -> None:
         if not report.due:
@@ -99,19 +105,21 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     return events
 
 
-def drop_events_after(path: Path, step: int, last_eval_step: int) -> None:
+def drop_events_after(path: Path, step: int, last_eval_step: int, branch: int = 0) -> None:
     """Drops the events that a run which resumes from a checkpoint will write again.
 
     Args:
         step: of the checkpoint.
         last_eval_step: the last evaluation that the checkpoint knows of. A run that was killed
             between an evaluation and the save after it has written one more.
+        branch: of the checkpoint; what was logged before it began stays.
     """
-    kept = [
-        event
-        for event in read_events(path)
-        if event.get("step", 0) <= (last_eval_step if event.get("event") == "evaluation" else step)
-    ]
+    kept, is_earlier = list[dict[str, Any]](), branch > 0
+    for event in read_events(path):
+        kind = event.get("event")
+        is_earlier = is_earlier and not (kind == "extension" and event.get("branch") == branch)
+        if is_earlier or event.get("step", 0) <= (last_eval_step if kind == "evaluation" else step):
+            kept.append(event)
     # replaced as a whole: a kill in between leaves the old log, not half of a new one
     text = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in kept)
     write_file(path, clean(text).encode())
