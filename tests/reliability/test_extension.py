@@ -10,6 +10,8 @@ import pytest
 from scriven.errors import InputError, SettingError
 from scriven.evaluate.loss import Score
 from scriven.model import load
+from scriven.report.page import write_report
+from scriven.report.run_log import read_run_log
 from scriven.runs import checkpoint
 from scriven.runs.metadata import read_metadata
 from scriven.train.request import TrainRequest
@@ -275,3 +277,19 @@ def test_a_fine_tuning_is_trained_longer_by_the_same_command(base: Path, tmp_pat
     assert "the learning rate warms up again" in after["said"]
     assert "is finished" in again["said"]
     assert again["val_loss"] == after["val_loss"]
+
+
+def test_the_report_shows_both_branches_and_what_the_first_cost(text: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(text, run, "30steps", **FLAT)
+    longer(run, "60steps")
+    log = read_run_log(run)
+    assert [[point.step for point in branch] for branch in log.left] == [[21, 28, 30]]
+    assert [point.step for point in log.evaluations] == [7, 14, 21, 28, 35, 42, 49, 56, 60]
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "trained longer from here; the training before ended at step 30" in page
+    assert "its last 15 steps" in page
+    assert 'class="rate"' in page
+    curve = (run / "README.md").read_text(encoding="utf-8")
+    assert "| 60 |" in curve
+    assert "| 30 |" not in curve, "that point is of the other branch"

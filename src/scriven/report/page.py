@@ -208,6 +208,7 @@ def _curves(run: RunLog) -> tuple[Any, ...]:
         return [
             Line("training", "train", points(run.steps, name, scale)),
             Line("validation", "held", points(run.evaluations, name, scale), dots=True),
+            *(Line("given up", "rate", points(each, name, scale)) for each in run.left),
         ]
 
     # 1. what is singled out: the best evaluation, and the n-gram loss as a line across

@@ -57,6 +57,8 @@ class RunLog:
     evaluations: list[MetricPoint] = field(default_factory=list)
     samples: list[Event] = field(default_factory=list)
     notes: list[Event] = field(default_factory=list)
+    left: list[list[MetricPoint]] = field(default_factory=list)
+    """Evaluations of each earlier branch, from where a longer training left it."""
     unreadable: int = 0
     """Lines of metrics.jsonl that are not JSON objects; a killed process may leave one."""
     token_nll: list[tuple[str, float]] = field(default_factory=list)
@@ -173,6 +175,10 @@ def _add(run: RunLog, step: int, event: dict[str, Any]) -> None:
         while run.samples and run.samples[-1].step > step:
             run.samples.pop()
         run.samples.append(Event(step, seconds, text, str(event.get("prompt") or "")))
+    elif kind == "extension":
+        run.left.append([point for point in run.evaluations if point.step >= step])
+        for points in (run.steps, run.evaluations):
+            points[:] = [point for point in points if point.step <= step]
     elif kind == "note":
         run.notes.append(Event(step, seconds, text))
 

@@ -188,6 +188,14 @@ def note_rows(run: RunLog) -> list[tuple[str, str]]:
     if len(run.notes) > NOTES:
         # the latest notes are shown, so the earlier ones are mentioned above them
         rows.append(("", f"metrics.jsonl has {plural(len(run.notes) - NOTES, 'earlier note')}"))
+    for each in run.get("extensions") or []:
+        text = f"trained longer from here; the training before ended at step {each['steps']:,}"
+        if loss := finite((each["results"] or {}).get("val_loss")):
+            text += f" with a validation loss of {loss:.3f}"
+        if (given_up := each["steps"] - each["from_step"]) > 0:
+            seconds = duration(each["seconds"] - each["from_seconds"])
+            text += f"; its last {given_up:,} steps ({seconds}) were given up"
+        rows.append((f"step {each['from_step']:,}", text))
     for note in run.notes[-NOTES:]:
         time = "" if note.seconds is None else f", {duration(note.seconds)}"
         rows.append((f"step {note.step:,}{time}", note.text[:LONGEST]))

@@ -55,11 +55,12 @@ def total_budget(text: str, plan: TrainPlan, metadata: Mapping[str, Any], folder
     return asked
 
 
-def plan_extension(
-    folder: Path, metadata: Mapping[str, Any], plan: TrainPlan
-) -> tuple[dict[str, Any], str] | None:
-    """Where a run with a larger budget goes on, as an entry of "extensions" in scriven.json, and a
-    sentence about it; None where it has not ended, and its learning rate has not fallen yet.
+def extend(folder: Path, metadata: dict[str, Any], plan: TrainPlan, asked: str | None) -> list[str]:
+    """Begins a new branch in the metadata of a run whose budget has changed, and says so; nothing
+    where the run has not ended and its learning rate has not fallen yet.
+
+    Args:
+        asked: the budget as it was typed.
 
     Raises:
         InputError: no checkpoint is left to go on from.
@@ -72,8 +73,9 @@ def plan_extension(
         raise InputError(f"{folder} has no checkpoint left to go on from: train again, --out NEW")
     progress = last.state["progress"]
     flat_step = progress.get("flat_step", -1)
+    metadata["added"] = asked
     if results is None and flat_step < 0:
-        return None
+        return []
     # 1. the last state before the learning rate fell, or else the last of all
     start, rewarm = last, optim.lr_schedule != "constant"
     why = f"the schedule {optim.lr_schedule} has no flat part"
@@ -97,7 +99,7 @@ def plan_extension(
     }
     if extensions and not _beats(progress["best_score"], extensions[-1]["best_score"]):
         best = {name: extensions[-1][name] for name in best}
-    return {
+    extension = {
         "from_branch": branch,
         "from_step": start.step,
         "from_seconds": start.state["progress"]["seconds"],
@@ -107,7 +109,9 @@ def plan_extension(
         "seconds": progress["seconds"],
         **best,
         "results": results and {name: results[name] for name in RESULTS if name in results},
-    }, sentence
+    }
+    metadata |= {"results": None, "extensions": [*extensions, extension]}
+    return [sentence]
 
 
 def _beats(score: float | None, other: float | None) -> bool:

@@ -7,13 +7,13 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, config, registry
+from .. import config, registry
 from ..distributed import DistributedContext, distributed_errors, init_distributed, is_distributed
 from ..errors import BusyError, InputError, LostError, SettingError
 from ..runs.folder import create_run_dir, find_run, lock_run
@@ -25,7 +25,7 @@ from .adapt import Adaptation
 from .adapt_trainer import AdaptTrainer
 from .autoconfig import TrainPlan
 from .datasets import TrainDataset
-from .extension import plan_extension
+from .extension import extend
 from .finetune import Finetuning
 from .pretrain import Pretraining
 from .request import Overrides, TrainRequest, UserComponents, read_overrides
@@ -34,11 +34,9 @@ from .schedule import Budget
 from .signals import Interrupted, StopSignal, handle_signals
 from .trackers import console, jsonl
 from .trackers.base import BaseTracker, Trackers
-from .train_state import Run
+from .train_state import USER_COMPONENTS, Run, new_metadata
 from .trainer import Trainer
 
-USER_COMPONENTS = {"optimizer": "optimizer", "loss": "criterion"}
-"""Components from Python without which a run cannot be resumed, by the name a user gives them."""
 CONTROL = "control"
 """The folder of the control run, inside the run folder of a fine-tuning: the same model and rows
 without pre-training."""
@@ -223,12 +221,7 @@ class _Launch:
         # 3. train
         with lock_run(folder):
             if plan.budget != before:
-                metadata["added"] = self.overrides.budget
-                extension = plan_extension(folder, metadata, plan)
-                if extension is not None:
-                    metadata["extensions"] = [*metadata.get("extensions", []), extension[0]]
-                    metadata["results"] = None
-                    changes.append(extension[1])
+                changes += extend(folder, metadata, plan, self.overrides.budget)
             for sentence in changes:
                 self.trackers.on_message(sentence)
             if request.explain:
@@ -313,55 +306,6 @@ class _Launch:
         if self.request.base is not None:  # a pre-training resumes with --resume instead
             metadata["command"] = self.request.command
         write_metadata(folder, metadata)
-
-
-def new_metadata(
-    plan: TrainPlan,
-    dataset: TrainDataset,
-    name: str,
-    command: str,
-    runtime: Runtime,
-    components: UserComponents,
-    finetune: Mapping[str, Any] | None = None,
-    base: Mapping[str, Any] | None = None,
-    processes: int = 1,
-) -> dict[str, Any]:
-    """The content of scriven.json before the first step.
-
-    Args:
-        finetune: what the task has to know again when the model is loaded.
-        base: the model that a run goes on from with other texts.
-    """
-    tokenizer = dataset.tokenizer
-    return {
-        "scriven": __version__,
-        "name": name,
-        "architecture": Path(plan.architecture).stem,
-        "task": plan.task,
-        "measure": registry.module("scriven.tasks", plan.task).Task.loss_unit,
-        "model": config.to_dict(plan.model),
-        "settings": {
-            **config.to_dict(plan.settings),
-            "budget": {"unit": plan.budget.unit, "amount": plan.budget.amount},
-            "steps": plan.steps,
-            "seed": plan.seed,
-        },
-        "reasons": plan.reasons,
-        "command": command,
-        "environment": {**runtime.describe(), "processes": processes},
-        "data": dataset.info,
-        "tokenizer": {
-            "kind": tokenizer.kind,
-            "vocab_size": tokenizer.vocab_size,
-            "fingerprint": tokenizer.fingerprint,
-        },
-        **({} if finetune is None else {"finetune": dict(finetune)}),
-        **({} if base is None else {"base": dict(base)}),
-        "user_components": [
-            name for name, part in USER_COMPONENTS.items() if getattr(components, part) is not None
-        ],
-        "results": None,
-    }
 
 
 @dataclass

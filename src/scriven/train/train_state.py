@@ -1,16 +1,21 @@
-"""What a run is, and where it stands."""
+"""What a run is, what scriven.json says of it, and where it stands."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import __version__, config, registry
 from ..distributed import SINGLE_PROCESS, DistributedContext
 from ..runtime import Runtime
 from .autoconfig import TrainPlan
 from .datasets import TrainDataset
 from .request import UserComponents
 from .schedule import TrainingHorizon
+
+USER_COMPONENTS = {"optimizer": "optimizer", "loss": "criterion"}
+"""Components from Python without which a run cannot be resumed, by the name a user gives them."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Run:
 
     @property
     def extension(self) -> dict[str, Any]:
-        """Where the present branch began (`plan_extension`); empty for the first one."""
+        """Where the present branch began (`extension.extend`); empty for the first one."""
         return self.metadata["extensions"][-1] if self.branch else {}
 
     def is_beaten_by(self, score: float | None) -> bool:
@@ -118,3 +123,52 @@ class TrainState:
         self.samples += batch_size
         self.tokens += num_tokens
         self.seconds = seconds
+
+
+def new_metadata(
+    plan: TrainPlan,
+    dataset: TrainDataset,
+    name: str,
+    command: str,
+    runtime: Runtime,
+    components: UserComponents,
+    finetune: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
+    processes: int = 1,
+) -> dict[str, Any]:
+    """The content of scriven.json before the first step.
+
+    Args:
+        finetune: what the task has to know again when the model is loaded.
+        base: the model that a run goes on from with other texts.
+    """
+    tokenizer = dataset.tokenizer
+    return {
+        "scriven": __version__,
+        "name": name,
+        "architecture": Path(plan.architecture).stem,
+        "task": plan.task,
+        "measure": registry.module("scriven.tasks", plan.task).Task.loss_unit,
+        "model": config.to_dict(plan.model),
+        "settings": {
+            **config.to_dict(plan.settings),
+            "budget": {"unit": plan.budget.unit, "amount": plan.budget.amount},
+            "steps": plan.steps,
+            "seed": plan.seed,
+        },
+        "reasons": plan.reasons,
+        "command": command,
+        "environment": {**runtime.describe(), "processes": processes},
+        "data": dataset.info,
+        "tokenizer": {
+            "kind": tokenizer.kind,
+            "vocab_size": tokenizer.vocab_size,
+            "fingerprint": tokenizer.fingerprint,
+        },
+        **({} if finetune is None else {"finetune": dict(finetune)}),
+        **({} if base is None else {"base": dict(base)}),
+        "user_components": [
+            name for name, part in USER_COMPONENTS.items() if getattr(components, part) is not None
+        ],
+        "results": None,
+    }
