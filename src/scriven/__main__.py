@@ -1,4 +1,4 @@
-"""`python -m scriven` is the `scriven` command."""
+"""The `scriven` command, also as `python -m scriven`."""
 
 import os
 import sys
@@ -7,6 +7,17 @@ import sys
 if sys.path[:1] == [os.getcwd()]:
     del sys.path[0]
 
-from .cli import main
 
-main()
+def main() -> None:
+    """Runs the command line; Ctrl-C ends it without a traceback, also while files are imported."""
+    try:
+        from .cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        print("scriven: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from . import config
@@ -14,6 +15,7 @@ from .errors import InputError, ScrivenError, SettingError
 from .evaluate.loss import Metric, evaluate_loss, scored_bytes
 from .evaluate.table import check_metrics, evaluate_rows
 from .generate.predict import Predictor, table_columns
+from .runs.metadata import check_downloads
 from .runtime import Runtime
 from .settings import DataSettings, TokenizerSettings
 from .tasks.base import BaseTask
@@ -72,6 +74,7 @@ class TextEvaluator:
         trained, settings = self.metadata["data"], self.metadata["settings"]
         if trained["sources"] == ["-"]:
             raise InputError("this run was trained on standard input: name a text to evaluate on")
+        check_downloads(self.metadata, Path(str(self.metadata.get("name", "this run"))))
         # prepared again from the sources (or the cache), exactly as training split it
         corpus = load_dataset(
             trained["sources"],
@@ -171,6 +174,7 @@ def _run_rows(metadata: Mapping[str, Any], notes: list[str]) -> tuple[list[Row],
         return [], []
     columns = ",".join(f"{own}={name}" for own, name in finetuned["columns"].items())
     try:
+        check_downloads(metadata, Path(str(metadata.get("name"))))
         table = load_table(
             trained["sources"],
             config.replace(DataSettings(), metadata["settings"]["data"], "data"),

@@ -93,7 +93,9 @@ def import_model(
         say(f"{printable(name)}: {kind}, {parameters:,} parameters, as {loaded.architecture}")
         # newer than its neighbours, so that `latest` is the run just imported
         others = folder.list_runs(out.parent).values()
-        about["created"] = max(int(time.time()), 1 + max(map(metadata.created, others), default=0))
+        about["created"] = max(
+            int(time.time()), 1 + max((metadata.age(each)[1] for each in others), default=0)
+        )
         # 2. write, load again, compare; through our own names, so that the files are those that
         # `train` writes
         module, model = base.module, base.model_config

@@ -95,7 +95,7 @@ def quick_python(code: str) -> str:
     """A documented Python block with budgets of a few steps."""
     for _, _, budget in _BUDGET.findall(code):
         parse_budget(budget)
-    return _BUDGET.sub(rf'\1"\2{QUICK}"', code)
+    return _BUDGET.sub(rf'\g<1>"\g<2>{QUICK}"', code)
 
 
 def run_folder(arguments: list[str]) -> Path | None:

@@ -14,7 +14,7 @@ from scriven.runs import checkpoint
 from scriven.train.train_state import TrainState
 from scriven.train.trainer import Trainer
 
-from .runs import after_each_step, arguments, events, refused, train
+from .runs import after_each_step, arguments, command, events, refused, train
 
 Action = Callable[[Trainer, TrainState], None]
 
@@ -155,3 +155,20 @@ def test_the_loss_begins_at_the_logarithm_of_the_vocabulary(
     record = json.loads((run.folder / "scriven.json").read_text())
     expected = math.log(record["tokenizer"]["vocab_size"])
     assert events(run.folder, "step")[0]["loss"] == pytest.approx(expected, rel=0.05)
+
+
+def test_a_run_that_recovered_says_so_at_its_end(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once = iter([True])
+    line = arguments(text, tmp_path / "run", "--train.save_interval=1")
+    with after_each_step(poison_weight(lambda step: step == 20 and next(once, False))):
+        code, _, err = command(*line, "--train.max_nonfinite_steps=3")
+    assert code == 0
+    last = err.strip().splitlines()[-1]
+    assert last.startswith(
+        "3 steps were skipped for a NaN or infinite loss or gradient, and 1 time"
+    )
+    assert "--optim.lr" in last
+    results = load(tmp_path / "run").results
+    assert (results["skipped_steps"], results["rollbacks"]) == (3, 1)

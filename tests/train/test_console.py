@@ -11,7 +11,7 @@ from scriven.train.trackers.base import StepReport
 from scriven.train.trackers.console import progress_line, short_progress_line
 from scriven.train.train_state import Run, TrainState
 
-REPORT = StepReport(130.2, 820, 2000, 70.0, 24_100, 1.557, 1.690, 0.409, 0.374)
+REPORT = StepReport(130.2, 820, 2000, 70.0, 24_100, 1.557, 1.690, 0.409, 0.374, val_step=800)
 RUN = cast(Run, None)
 
 
@@ -39,7 +39,7 @@ def shown(columns: int, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_the_line_of_the_contract() -> None:
     assert progress_line(REPORT) == (
         "T+ 0:02:10 · step 820/2000 · train loss 1.557 · val loss 1.690 · train acc 0.409 · "
-        "val acc 0.374 · 24.1k tok/s · left 0:01:10"
+        "val acc 0.374 · 24.1k tok/s · left 0:01:10 · val of step 800"
     )
 
 

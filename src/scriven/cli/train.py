@@ -18,6 +18,9 @@ BEGAN = time.monotonic()
 
 DEFAULTS = ("arch", "budget", "preset", "seed", "size", *SECTIONS)
 
+FEW_TOKENS = 1000
+"""Held-out tokens below which chance decides which of two losses is less."""
+
 AUTO = ("context_length", "layers", "heads", "d_model", "dropout")
 """Fields of every architecture that are chosen for the text and the machine."""
 
@@ -147,11 +150,11 @@ def _verdict(results: dict[str, Any]) -> str:
     loss, ngram = results.get("val_loss"), results.get("ngram_loss")
     if ngram is None:
         return "with no n-gram baseline to compare"
+    counting = f"counting {results.get('ngram_order') or 'n'}-grams ({decimal(ngram)})"
+    if (results.get("val_tokens") or FEW_TOKENS) < FEW_TOKENS:
+        return f"{results['val_tokens']:,} held-out tokens are too few to compare with {counting}"
     better = loss is not None and loss < ngram
-    return (
-        f"{'better than' if better else 'not yet better than'} counting "
-        f"{results.get('ngram_order') or 'n'}-grams ({decimal(ngram)})"
-    )
+    return f"{'better than' if better else 'not yet better than'} {counting}"
 
 
 def shown_default(section: str, name: str, default: object) -> str | None:

@@ -23,6 +23,7 @@ FALLING = 0.01  # a fall over the last fifth of the run that is not over yet
 MEMORISED = 0.15  # training loss this far below validation loss: the model memorises its text
 COMPLETE = 0.95  # fraction of answers that should end by themselves
 
+FEW_TOKENS = 1000  # held-out tokens below which chance decides which of two losses is less
 SKIPPED = "NaN or infinite"  # in the notes of a run, one for each skipped step
 
 
@@ -42,6 +43,9 @@ def verdict(run: RunLog) -> str:
     if metrics.epochs is not None:
         count = decimal(metrics.epochs, 1)
         parts.append(f"{count} {'epoch' if count == '1.0' else 'epochs'} of the training text")
+    held_out = run.number("data", "validation_tokens")
+    if metrics.is_language_model and held_out is not None and held_out < FEW_TOKENS:
+        parts.append(f"on {integer(held_out)} held-out tokens, which are too few to be sure")
     course = f"; {', '.join(parts)}." if parts else "."
     return state + _quality(metrics) + course
 

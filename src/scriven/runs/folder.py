@@ -39,7 +39,8 @@ def find_run(run: str, folder: Path = RUNS) -> Path:
     """The run folder a person means.
 
     Args:
-        run: a path, the name of a run in `folder`, or `latest`.
+        run: a path, the name of a run in `folder`, or `latest`: of those made on this machine, if
+            there are any.
 
     Raises:
         InputError: there is no such run; the text names near ones.
@@ -52,7 +53,7 @@ def find_run(run: str, folder: Path = RUNS) -> Path:
     if run == "latest":
         if not known:
             raise InputError(f"no runs in {printable(folder)} yet: scriven train FILE makes one")
-        return max(known.values(), key=lambda path: (metadata.created(path), path.name))
+        return max(known.values(), key=lambda path: (*metadata.age(path), path.name))
     # 2. a path
     path = Path(run)
     if os.path.isfile(path / metadata.NAME):

@@ -4,17 +4,21 @@ The names in it choose from what is known and are never joined to a path; the nu
 bounds, so that a folder from a stranger cannot ask for all the memory there is.
 """
 
+import hmac
 import json
 import os
 import re
+import secrets
 import time
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from .. import config
+from ..data.shards import cache_folder
 from ..errors import DamagedError, InputError, ScrivenError, SettingError
-from ..files import printable, read_file, write_file
+from ..files import make_folder, printable, read_file, write_file
 from ..manifest import FORMAT, parse_signed_json, scriven_version, signed_json
 from ..settings import Settings
 
@@ -100,12 +104,16 @@ def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
         if str(body.get(name, "")).endswith(".py"):
             body[name] = Path(body[name]).stem
     check_size(body)
-    time_created = metadata.get("created") or created(folder)
+    time_created = metadata.get("created") or age(folder)[1]
     if not time_created:
         # now, but later than every run in the same folder, also if the clock was set back since
-        others = (created(other) for other in folder.resolve().parent.iterdir() if other.is_dir())
-        time_created = max(int(time.time()), 1 + max(others, default=0))
+        others = [age(other) for other in folder.resolve().parent.iterdir() if other.is_dir()]
+        # a copied run may be of any time
+        ours = [made for is_ours, made in others if is_ours or not _machine_key()]
+        time_created = max(int(time.time()), 1 + max(ours, default=0))
     content = {"format": FORMAT, "scriven": scriven_version(), **body, "created": time_created}
+    if not os.path.lexists(folder / NAME):
+        content["origin"] = _origin(content)
     # NaN and infinite numbers are no JSON
     finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
     write_file(folder / NAME, signed_json(finite))
@@ -219,17 +227,69 @@ def check_size(metadata: Mapping[str, Any]) -> None:
         )
 
 
-def created(folder: Path) -> int:
-    """When a run was created according to its metadata, else 0; for ordering runs only.
+def age(folder: Path) -> tuple[bool, int]:
+    """Whether a run was made on this machine, and when it was created according to its metadata,
+    else 0; for ordering runs only.
 
     Damaged metadata is still ordered, so that the newest run is reported as damaged and not
     skipped.
     """
     try:
-        seconds = json.loads(read_file(folder / NAME, SIZE_LIMIT))["created"]
+        metadata = json.loads(read_file(folder / NAME, SIZE_LIMIT))
+        seconds = metadata["created"]
     except (ScrivenError, ValueError, KeyError, TypeError, IndexError, RecursionError):
-        return 0
-    return seconds if isinstance(seconds, int) and 0 < seconds < 1 << 53 else 0
+        return False, 0
+    known = isinstance(seconds, int) and 0 < seconds < 1 << 53
+    return is_from_here(metadata), seconds if known else 0
+
+
+def is_from_here(metadata: Mapping[str, Any]) -> bool:
+    """Whether this machine has made a run and the names of its texts."""
+    return bool(_machine_key()) and metadata.get("origin") == _origin(metadata)
+
+
+def check_downloads(metadata: Mapping[str, Any], folder: Path) -> None:
+    """Refuses to download what a run from elsewhere names as its texts.
+
+    Raises:
+        InputError: names the source, which can be given by the user.
+    """
+    for source in _named_texts(metadata):
+        if str(source).startswith("hf:") and not is_from_here(metadata):
+            raise InputError(
+                f"{printable(folder)} was not made on this machine, and its text "
+                f"{printable(str(source))} would be downloaded: name it yourself, in place of the "
+                "text"
+            )
+
+
+def _origin(metadata: Mapping[str, Any]) -> str:
+    """A code for the time and the texts of a run that nobody else can compute."""
+    named = [metadata.get("created"), _named_texts(metadata)]
+    return hmac.new(_machine_key(), json.dumps(named).encode(), "sha256").hexdigest()
+
+
+def _named_texts(metadata: Mapping[str, Any]) -> list[Any]:
+    """The sources that a run names, also of the older text that was mixed in."""
+    data, base = metadata.get("data") or {}, metadata.get("base") or {}
+    return [*(data.get("sources") or []), *((base.get("replay") or {}).get("sources") or [])]
+
+
+@lru_cache(maxsize=8)
+def _read_key(path: Path) -> bytes:
+    if not path.exists():
+        make_folder(path.parent)
+        write_file(path, secrets.token_bytes(32))
+        path.chmod(0o600)
+    return bytes(read_file(path, 32))
+
+
+def _machine_key() -> bytes:
+    """A secret of this machine, in the cache folder; empty where there can be none."""
+    try:
+        return _read_key(cache_folder() / "machine-key")
+    except (ScrivenError, OSError, RuntimeError):  # no home folder
+        return b""
 
 
 def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:

@@ -19,6 +19,7 @@ from ..errors import InputError, ScrivenError, SettingError
 from ..import_.base import base_digest, base_name, open_base, open_recorded
 from ..runs.folder import find_run
 from ..runs.load import Loaded
+from ..runs.metadata import check_downloads
 from ..runtime import Runtime, choose_runtime
 from ..settings import MAX_SEED, DataSettings, Settings, TokenizerSettings, check_int
 from ..tasks.base import BaseTask
@@ -267,6 +268,7 @@ class Adaptation(Pretraining):
         assert self.base is not None
         data, settings = self.base.metadata["data"], self.base.metadata["settings"]
         try:
+            check_downloads(self.base.metadata, self.base.folder)
             own = load_dataset(
                 data["sources"],
                 config.replace(DataSettings(), settings["data"], "data"),

@@ -17,6 +17,7 @@ from ..errors import InputError, SettingError
 from ..format import plural
 from ..models.base import Architecture
 from ..runs.folder import find_run
+from ..runs.metadata import check_downloads
 from ..runtime import Runtime, choose_runtime
 from ..settings import MAX_SEED, Settings, check_int
 from ..tasks.base import BaseTask
@@ -161,6 +162,7 @@ class Pretraining:
             # `--resume RUN` reads the texts that the run was started with
             if not self.sources:
                 self.sources = metadata["data"]["sources"]
+                check_downloads(metadata, folder)
                 if self.sources == ["-"]:
                     raise InputError(
                         f"{folder} was trained on standard input: pipe the same text again, with "

@@ -93,6 +93,8 @@ class TrainState:
     evals_without_improvement: int = 0
     nonfinite_steps: int = 0
     """Consecutive steps that were skipped."""
+    skipped_steps: int = 0
+    """All steps that were skipped."""
     rollbacks: int = 0
     lr_backoff: float = 1.0
     """Factor on the learning rate, halved at each rollback."""
@@ -110,6 +112,20 @@ class TrainState:
     """The step at which the learning rate began to fall, whose checkpoint is kept; -1: not yet."""
     branch: int = 0
     """`Run.branch` of this state."""
+
+    def summary(self) -> dict[str, Any]:
+        """What the results of a run say of it."""
+        names = ("best_step", "tokens", "skipped_steps", "rollbacks")
+        numbers = {name: getattr(self, name) for name in names}
+        stopped = "converged" if self.converged else "budget"
+        return {"steps": self.step, **numbers, "stopped": stopped}
+
+    def describe_skips(self) -> str:
+        """What a loss or gradient that was NaN or infinite has cost, for a person."""
+        text = f"{self.skipped_steps} steps were skipped for a NaN or infinite loss or gradient"
+        if self.rollbacks:
+            text += f", and {self.rollbacks} times training went back, at half the learning rate"
+        return f"{text}: a lower --optim.lr and --optim.muon_lr may avoid that"
 
     def begin_branch(self, branch: int) -> None:
         """From here on, this is the state of a longer training (`extension.py`)."""

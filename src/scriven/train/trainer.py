@@ -58,8 +58,8 @@ class Trainer:
     @cached_property
     def engine(self) -> Engine:
         """Generates text with the gathered weights."""
-        full_task, dataset = self.checkpointer.full_task, self.dataset
-        return Engine(full_task, dataset.tokenizer, self.run.runtime, dataset.bos)
+        task, tokenizer = self.checkpointer.full_task, self.dataset.tokenizer
+        return Engine(task, tokenizer, self.run.runtime, self.dataset.bos)
 
     def fit(self) -> dict[str, Any]:
         """Trains until the budget is spent, early stopping ends the run, or a signal arrives; the
@@ -157,6 +157,8 @@ class Trainer:
             score = self.evaluate()
         if self.run.branch and not is_better:
             self.trackers.on_note(state, "no better than before: the earlier model stays")
+        if state.skipped_steps:
+            self.trackers.on_message(state.describe_skips())
         assert score is not None
         sample = self.sample()  # gathers the weights that are published below
         if not self.dist.is_main_process:
@@ -167,16 +169,14 @@ class Trainer:
             "run": str(self.run.folder),
             "measure": self.task.loss_unit,
             "val_loss": score.loss,
+            "val_tokens": score.tokens,
             "val_accuracy": score.accuracy,
             "val_metrics": score.metrics,
-            "best_step": state.best_step,
-            "steps": state.step,
-            "tokens": state.tokens,
+            **state.summary(),
             "seconds": round(time.monotonic() - self.began, 3),
             "tokens_per_second": round(self.total.tokens_per_second(self.now), 1),
             "parameters": sum(weight.numel() for weight in self.engine.task.parameters()),
             "finished": True,
-            "stopped": "converged" if state.converged else "budget",
             "sample": sample,
         }
         self.trackers.on_end(results)
@@ -210,14 +210,12 @@ class Trainer:
 
     def check_finite(self, state: TrainState, metrics: StepMetrics) -> TrainState:
         """Counts skipped steps; after too many in a row, the state of the last good checkpoint.
-
-        Raises:
-            ScrivenError: it stays NaN or infinite after several rollbacks.
-        """
+        Raises ScrivenError if the loss stays NaN or infinite after several of them."""
         if metrics.applied:
             state.nonfinite_steps = 0
             return state
         state.nonfinite_steps = count = state.nonfinite_steps + 1
+        state.skipped_steps += 1
         what = "gradient" if math.isfinite(metrics.loss) else "loss"
         text = f"step {state.step}: the {what} is NaN or infinite; step skipped ({count} in a row)"
         self.trackers.on_note(state, text)
@@ -238,7 +236,8 @@ class Trainer:
             raise ScrivenError("the loss is NaN or infinite, and no checkpoint is left")
         self.score = None
         restored.samples, restored.seconds = state.samples, state.seconds
-        restored.rollbacks, restored.nonfinite_steps = state.rollbacks + 1, 0
+        restored.rollbacks, restored.skipped_steps = state.rollbacks + 1, state.skipped_steps
+        restored.nonfinite_steps = 0
         restored.lr_backoff = state.lr_backoff / 2
         text = f"back from step {state.step} to step {restored.step}, at half the learning rate"
         self.trackers.on_note(restored, text, f"{text} and with the next part of the text")
@@ -259,6 +258,7 @@ class Trainer:
                 tokens_per_second=self.window.tokens_per_second(self.now),
                 train_loss=self.window.loss,
                 val_loss=self.score.loss if self.score else None,
+                val_step=state.last_eval_step,
                 train_accuracy=self.window.accuracy,
                 val_accuracy=self.score.accuracy if self.score else None,
                 lr=self.optimizers.lr,
@@ -294,7 +294,7 @@ class Trainer:
         state.seconds = state.last_eval_seconds = self.read_clock()
         state.last_eval_step = state.step
         self.eval_seconds = state.seconds - evaluating
-        # 2. the end of a wall-clock budget has to pay for one more evaluation and the last save
+        # 2. a wall-clock budget has to pay for one more evaluation and the last save
         self.horizon.eval_reserve = 1.5 * self.eval_seconds + 1.0
         # 3. is it the best? a NaN never is
         best_score = math.inf if state.best_score is None else state.best_score

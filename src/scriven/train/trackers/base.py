@@ -34,6 +34,8 @@ class StepReport:
     """Gradient norm of the last step."""
     progress: float = 0.0
     """Fraction of the budget that was spent before the last step."""
+    val_step: int = 0
+    """The step of the evaluation that gave `val_loss`."""
     due: bool = True
     """Whether `train.log_seconds` have passed since the last report that was due."""
 

@@ -74,7 +74,11 @@ def progress_line(report: StepReport) -> str:
         "val acc": report.val_accuracy,
     }
     start = [f"T+ {clock(report.seconds)}", f"step {report.step}{total}"]
-    return _joined(start, values, report)
+    line = _joined(start, values, report)
+    # the last evaluation may be long ago
+    if report.val_loss is not None and report.val_step != report.step:
+        line += f" · val of step {report.val_step}"
+    return line
 
 
 def short_progress_line(report: StepReport) -> str:
