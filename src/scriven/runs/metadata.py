@@ -72,7 +72,12 @@ SHAPE: dict[str, Any] = {
         **dict.fromkeys(_FINETUNE_NUMBERS, _NUMBER),
         "base?": {"name": str, "run": str},
     },
-    "own?": list,
+    "user_components?": list,
+    "added?": str | None,
+    "origin?": str,
+    "extensions?": [
+        {"from_branch": int, "from_step": int, "steps": int, "best_step": int, "best_branch": int}
+    ],
     "baseline?": (None, {"loss?": _NUMBER, "order?": int | None}),
     "results": (
         None,
@@ -239,8 +244,9 @@ def age(folder: Path) -> tuple[bool, int]:
         seconds = metadata["created"]
     except (ScrivenError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return False, 0
-    known = isinstance(seconds, int) and 0 < seconds < 1 << 53
-    return is_from_here(metadata), seconds if known else 0
+    if not isinstance(seconds, int) or not 0 < seconds < 1 << 53:
+        return False, 0
+    return is_from_here(metadata), seconds
 
 
 def is_from_here(metadata: Mapping[str, Any]) -> bool:
@@ -271,8 +277,13 @@ def _origin(metadata: Mapping[str, Any]) -> str:
 
 def _named_texts(metadata: Mapping[str, Any]) -> list[Any]:
     """The sources that a run names, also of the older text that was mixed in."""
-    data, base = metadata.get("data") or {}, metadata.get("base") or {}
-    return [*(data.get("sources") or []), *((base.get("replay") or {}).get("sources") or [])]
+    texts = []
+    for path in (("data", "sources"), ("base", "replay", "sources")):
+        value: Any = metadata
+        for name in path:  # `age` reads damaged records too
+            value = value.get(name) if isinstance(value, dict) else None
+        texts += value if isinstance(value, list) else []
+    return texts
 
 
 @lru_cache(maxsize=8)
