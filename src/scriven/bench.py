@@ -15,7 +15,7 @@ from typing import Any
 
 from . import config, registry
 from .data.sources import Sources
-from .errors import InputError, ResourceError, SettingError
+from .errors import InputError, ResourceError, SettingError, for_python
 from .files import make_folder, write_file
 from .format import plural, print_message
 from .report.compare import Comparison, compare
@@ -42,6 +42,7 @@ class BenchRun:
     folder: Path
 
 
+@for_python
 def bench(
     *sources: str | Path,
     arch: Sequence[str] = (),

@@ -9,8 +9,17 @@
     ├── ResourceError   3      memory or disk
     └── LostError       3      another process of a distributed training is gone
 
-The message of an error names the input and the remedy. Bugs are AssertionErrors instead.
+The message of an error names the input and the remedy. Bugs are AssertionErrors instead. Messages
+speak of flags, which `for_python` turns into arguments where there is no command line.
 """
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from types import FunctionType
+from typing import Any, TypeVar, cast
 
 LONGEST = 1000
 
@@ -60,3 +69,54 @@ class LostError(ScrivenError):
     """Another process of a distributed training is gone, or no longer answers."""
 
     exit_code = 3
+
+
+T = TypeVar("T", bound=Callable[..., Any])
+_has_flags = ContextVar("has_flags", default=False)
+_COMMAND = re.compile(r"(`[^`]*`|\b(?:scriven|torchrun|pip) [^,;]*)")
+_SETTING = re.compile(r"--([a-z_]+\.[a-z0-9_]+)(?:=([^\s,:;]+))?")
+_FLAG = re.compile(r"(?<!\w)--([a-z][a-z-]*)\b")
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """A block in which errors are shown to a person at a command line."""
+    token = _has_flags.set(True)
+    try:
+        yield
+    finally:
+        _has_flags.reset(token)
+
+
+def for_python(public: T) -> T:
+    """A function, or a class with methods, whose errors name arguments where a program calls it."""
+    if isinstance(public, type):
+        for name, method in list(vars(public).items()):
+            if isinstance(method, FunctionType) and not name.startswith("_"):
+                setattr(public, name, for_python(method))
+        return public
+
+    @wraps(public)
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return public(*arguments, **named)
+        except ScrivenError as error:
+            if not _has_flags.get():
+                error.args = (without_flags(str(error)),)
+            raise
+
+    return cast(T, call)
+
+
+def without_flags(text: str) -> str:
+    """`--optim.lr=2` as `settings={"optim.lr": 2}`, `--out` as `out`; commands stay as they are."""
+
+    def setting(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        return f'settings["{name}"]' if value is None else f'settings={{"{name}": {value}}}'
+
+    parts = _COMMAND.split(text)
+    for place in range(0, len(parts), 2):  # every second part is a command to type
+        plain = _SETTING.sub(setting, parts[place])
+        parts[place] = _FLAG.sub(lambda match: match[1].replace("-", "_"), plain)
+    return "".join(parts)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from . import config, registry
-from .errors import InputError, SettingError
+from .errors import InputError, SettingError, for_python
 from .evaluate.loss import Metric
 from .model import Model, trained_model
 from .runs.folder import create_run_dir
@@ -28,6 +28,7 @@ class History:
     history: dict[str, list[float]] = field(default_factory=dict)
 
 
+@for_python
 class GPT:
     """A language model that is not trained yet.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .distributed import is_main_process
-from .errors import InputError, ScrivenError, SettingError
+from .errors import InputError, ScrivenError, SettingError, for_python
 from .generate.engine import Engine
 from .generate.fill_mask import MaskPrediction, fill_mask
 from .generate.model_runner import prepare_for_inference
@@ -31,6 +31,7 @@ GREEDY: dict[str, Any] = {"temperature": 0.0}
 """The default where an input has one right answer."""
 
 
+@for_python
 class Model:
     """The trained model of a run folder."""
 
@@ -61,9 +62,6 @@ class Model:
             sampling: max_new_tokens (200), temperature (0.8; 0 for targets and masks; 0 is greedy),
                 top_k, top_p, min_p, repetition_penalty, seed, stop; for beam search, which is
                 deterministic, beams (1) and length_penalty (1.0).
-
-        Raises:
-            SettingError: a parameter out of its range.
         """
         # a masked language model has no left-to-right continuation
         if self.task.is_masked_lm:
@@ -235,6 +233,7 @@ class Model:
         return f"<scriven.Model {self.folder}>"
 
 
+@for_python
 def load(
     run: str | Path, *, device: str | None = None, dtype: str | None = None, arch: str | None = None
 ) -> Model:
@@ -261,6 +260,7 @@ def load(
     return Model(loaded, runtime, dtype)
 
 
+@for_python
 def train(
     *sources: str | Path,
     budget: str | None = None,
@@ -295,8 +295,7 @@ def train(
         replay: with a base, older text to mix in, as "old.txt:0.2"; "0" for none.
         control: with a base, train a new model on the same texts and budget too, for comparison.
         merge: with a base and LoRA, save whole weights, not the adapters alone.
-        explain: print every setting with its reason.
-        quiet: print nothing.
+        explain, quiet: print every setting with its reason; print nothing.
         settings: any other setting, as in {"optim.lr": 1e-3}.
         began: time.monotonic() from which a wall-clock budget counts; now by default.
 
@@ -314,6 +313,7 @@ def train(
     return _trained(request)
 
 
+@for_python
 def finetune(
     run: str | Path,
     *data: str | Path,
@@ -384,6 +384,7 @@ def trained_model(run: "Callable[[], TrainResult]", arch: str | None = None) -> 
     return model
 
 
+@for_python
 def import_run(path: str | Path, out: str | Path | None = None, *, convert: bool = False) -> Model:
     """Imports a Hugging Face model, a folder, as a run folder (runs/NAME by default), and loads it;
     `convert` reads pickled weights (`.bin`, `.pt`) in a sandboxed process.

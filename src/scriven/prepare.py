@@ -7,12 +7,13 @@ from typing import Any
 from . import config
 from .data.prepare import run_prepare
 from .data.prepare_plan import PrepareArgs
-from .errors import InputError, SettingError
+from .errors import InputError, SettingError, for_python
 from .format import print_message
 from .runs.folder import find_run
 from .settings import DataSettings, TokenizerSettings
 
 
+@for_python
 def prepare(
     *sources: str | Path,
     out: str | Path | None,

@@ -19,7 +19,7 @@ from cyclopts import (
 )
 
 from .. import __version__, config, registry
-from ..errors import ResourceError, ScrivenError, SettingError
+from ..errors import ResourceError, ScrivenError, SettingError, command_line
 from ..process import configure_threads_and_malloc
 from .base import note
 
@@ -98,7 +98,8 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """The exit code of a command line; errors are printed in one line."""
     try:
-        _execute(arguments)
+        with command_line():
+            _execute(arguments)
     except ScrivenError as error:
         return _fail(error)
     except CycloptsError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, registry
-from ..errors import InputError, SettingError
+from ..errors import InputError, SettingError, for_python
 from ..files import (
     disk_errors,
     make_folder,
@@ -38,6 +38,7 @@ EXPORT_FILE = "export.json"
 """What was exported; a folder with this file may be replaced by another export."""
 
 
+@for_python
 def export(
     run: str | Path,
     to: str,

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from .. import registry
-from ..errors import InputError
+from ..errors import InputError, for_python
 from ..format import integer
 from ..runs.folder import RUNS, find_run, list_runs
 from .compare_table import Row, Value, fold, markdown, terminal
@@ -48,6 +48,7 @@ class Comparison:
         return {"runs": [row.data(self.notes) for row in self.rows], "notes": self.notes}
 
 
+@for_python
 def compare(names: Sequence[str], *, fold_seeds: bool = False) -> Comparison:
     """Puts runs, named as for `find_runs`, beside each other.
 

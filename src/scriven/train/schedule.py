@@ -122,9 +122,10 @@ class TrainingHorizon:
         end = self.start + (end - self.start) * self.budget_fraction
         return max(0.0, end - seconds) if self.steps is None else (end - step) * pace
 
-    def start_early_decay(self, progress: float, flat: float) -> None:
-        """Starts the decay of a schedule that is flat until `flat` now, which shortens the run."""
-        self.budget_fraction *= min(1.0, progress / flat)
+    def start_early_decay(self, progress: float, decay_fraction: float) -> None:
+        """Starts the decay of a flat schedule now, which shortens the run."""
+        # wsd decays over its last `decay_fraction`: the run ends where that starts now
+        self.budget_fraction *= min(1.0, progress / (1 - decay_fraction))
 
 
 Schedule = Callable[[float, float], float]

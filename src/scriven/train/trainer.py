@@ -337,7 +337,7 @@ class Trainer:
             return True
         progress = self.horizon.progress(state.step, self.now)
         if progress < flat:
-            self.horizon.start_early_decay(progress, flat)
+            self.horizon.start_early_decay(progress, self.optim.decay_fraction)
             state.budget_fraction, state.evals_without_improvement = self.horizon.budget_fraction, 0
             text += "the learning rate falls from here, and the run ends early"
             self.trackers.on_note(state, text)
