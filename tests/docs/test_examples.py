@@ -15,6 +15,7 @@ QUICK = ["--pretrain", "2steps", "--budget", "2steps", "--rows", "60"]
 
 ARGUMENTS = {
     "train_and_generate": ["book.txt", "--budget", "3steps"],
+    "train_longer": ["book.txt", "--budget", "3steps", "--more", "+3steps"],
     "keras_style": ["book.txt", "--epochs", "1"],
     "compare_architectures": [
         "book.txt", "--budget", "2steps", "--size", "tiny", "--arch", "llama,rnn",

@@ -163,8 +163,9 @@ def _change_budget(plan: TrainPlan, budget: Budget, data: Mapping[str, Any]) -> 
     tokens_per_step = (train.batch_size or 1) * row
     plan.budget = budget
     plan.steps = budget.total_steps(tokens_per_step, data["train_tokens"])
-    is_chosen = train.eval_interval is None or "train.eval_interval" in plan.reasons
-    if plan.steps is not None and is_chosen and data.get("validation_rows") is None:
+    # an interval that was chosen for a text fits the new number of steps
+    is_chosen = "train.eval_interval" in plan.reasons and "validation_rows" not in data
+    if plan.steps is not None and (train.eval_interval is None or is_chosen):
         interval = default_eval_interval(plan.steps, tokens_per_step, data["validation_tokens"])
         train = dataclasses.replace(train, eval_interval=interval)
         plan.settings = dataclasses.replace(plan.settings, train=train)
