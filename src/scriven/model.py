@@ -20,7 +20,6 @@ from .runs.load import Loaded
 from .runtime import Runtime, choose_runtime
 from .settings import RuntimeSettings
 from .tasks.shared.supervised import SupervisedTask
-from .train.request import TrainRequest
 
 if TYPE_CHECKING:
     from .evaluate.loss import Metric
@@ -303,14 +302,13 @@ def train(
         ScrivenError: anything that cannot be done as asked, in one line.
         Interrupted: a KeyboardInterrupt; stopped by a signal, after saving.
     """
-    request = TrainRequest(
+    return _trained(
         sources=list(map(str, sources)), budget=budget, size=size,
         out=None if out is None else str(out), seed=seed, arch=arch, preset=preset,
         resume=None if resume is None else str(resume), explain=explain, quiet=quiet,
         settings=settings or {}, began=began, start=None if base is None else str(base),
         replay=replay, control=control, merge=merge,
     )  # fmt: skip
-    return _trained(request)
 
 
 @for_python
@@ -345,18 +343,20 @@ def finetune(
         settings: any other setting, as in {"finetune.weights": "lora"}.
         seed, quiet, began: as in `train`, which raises the same.
     """
-    request = TrainRequest(
+    return _trained(
         base=str(run), sources=list(map(str, data)), task=task, columns=columns,
         validation=None if validation is None else str(validation), budget=budget,
         out=None if out is None else str(out), seed=seed, arch=arch, quiet=quiet,
         settings=settings or {}, began=began, control=control,
     )  # fmt: skip
-    return _trained(request)
 
 
-def _trained(request: TrainRequest) -> Model:
+def _trained(**asked: Any) -> Model:
+    """The model of a `TrainRequest`."""
+    from .train.request import TrainRequest
     from .train.run import start_or_resume, train_with_control
 
+    request = TrainRequest(**asked)
     begin = train_with_control if request.control else start_or_resume
     return trained_model(lambda: begin(request), request.arch)
 

@@ -37,6 +37,16 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert heavy("import scriven", ["x"]) == "HEAVY []"
 
 
+def test_a_model_is_loaded_without_the_code_of_training() -> None:
+    script = (
+        "import sys, scriven.model; print([name for name in sys.modules if 'scriven.' in name])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "scriven.generate.engine" in done.stdout
+    for package in ("train", "evaluate", "report"):
+        assert f"scriven.{package}" not in done.stdout
+
+
 def test_using_a_name_does_load_torch() -> None:
     """The probe can see torch when it is there."""
     assert "torch" in heavy("import scriven; scriven.train", ["x"])

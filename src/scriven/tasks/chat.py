@@ -89,7 +89,7 @@ class Chat(TextGeneration):
         if row["messages"][-1]["role"] != "assistant":
             raise BadValue("has no answer of the assistant at its end to learn from")
         if not row["messages"][-1].get("learn", True):
-            raise NothingToLearn("none of their answers has a weight")
+            raise NothingToLearn("no answer has a weight above 0")
 
     @classmethod
     def without_answer(cls, row: Row) -> Row:

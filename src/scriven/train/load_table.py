@@ -274,10 +274,11 @@ def _as_similarity(
 ) -> tuple[str, type[SupervisedTask], dict[str, str], list[Row]]:
     """(name, task, columns, rows) of labels of two texts as scores."""
     if len(task.COLUMNS) != 3:
+        example = next(label for row in rows if float(label := task.gold_answer(row)) % 1)
         raise InputError(
             f"the column {mapping[task.ANSWER_COLUMN]} holds numbers such as "
-            f"{task.gold_answer(rows[0])}, and no task learns a number from one text: --task "
-            "classify takes each number for a class"
+            f"{example}, and no task learns a number from one text: --task classify takes each "
+            "number for a class"
         )
     name = "similarity"
     other: type[SupervisedTask] = registry.module("scriven.tasks", name).Task
