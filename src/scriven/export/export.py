@@ -4,9 +4,11 @@ One file of `targets/` holds one target; `parity_check` probes run and program a
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import util
 from pathlib import Path
@@ -25,6 +27,7 @@ from ..files import (
 )
 from ..format import table
 from ..import_.base import base_name, open_base
+from ..runs.huggingface import hf_files
 from ..runs.load import Loaded
 from ..runs.metadata import NAME
 from ..runs.model_card import model_card, read_loss_curve
@@ -83,7 +86,8 @@ def export(
     for warning in loaded.warnings:
         tell(warning)
     _check_place(place, name, target.FILE)
-    with _new_export(place, target.FILE) as folder:
+    named = _with_files(loaded, base_name(str(run)))
+    with named as loaded, _new_export(place, target.FILE) as folder:
         # 2. write it, 3. run the program on it, 4. compare, and give up what differs
         target.write(loaded, folder, chosen)
         report, note = _check(loaded, target, to, chosen, folder)
@@ -104,6 +108,24 @@ def export(
     if place.is_file():
         files = {place.name: place.stat().st_size}
     return {"out": str(place), "target": name, "dtype": chosen, "files": files, **checked}
+
+
+@contextlib.contextmanager
+def _with_files(loaded: Loaded, name: str) -> Iterator[Loaded]:
+    """A model whose folder holds the files beside the weights, as that of a run does: targets copy
+    them."""
+    if (loaded.folder / NAME).exists():
+        yield loaded
+        return
+    backbone = loaded.task.backbone
+    module = registry.module("scriven.models", loaded.architecture)
+    with tempfile.TemporaryDirectory(prefix="scriven-") as temporary:
+        folder = Path(temporary) / name
+        folder.mkdir()
+        files = hf_files(module, backbone.config, name, loaded.tokenizer, loaded.metadata)
+        for file, content in files.items():
+            (folder / file).write_bytes(content)
+        yield dataclasses.replace(loaded, folder=folder)
 
 
 def targets() -> list[str]:
