@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-import scriven
 from scriven.cli import run as command
 from scriven.manifest import signed_json
 
@@ -83,31 +82,16 @@ def other_records(raw: bytes) -> Iterator[tuple[str, bytes]]:
             yield f"{'.'.join(path)} = {wrong}", signed_json(body)
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("damaged")
-    (folder / "text.txt").write_text("It was a dark and stormy night.\n" * 60)
-    rows = (f"{('good', 'bad')[n % 2]} day {n},{('yes', 'no')[n % 2]}\n" for n in range(60))
-    (folder / "rows.csv").write_text("text,label\n" + "".join(rows))
-    shape = {"model.layers": 1, "model.heads": 2, "model.d_model": 32, "model.context_length": 16}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("SCRIVEN_CACHE", str(folder / "cache"))
-        scriven.train("text.txt", out="language", budget="4steps", settings=shape, quiet=True)
-        scriven.finetune("language", "rows.csv", out="labels", budget="4steps", quiet=True)
-    return folder
-
-
 @pytest.fixture
 def try_command(
-    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Any:
-    monkeypatch.chdir(runs)
+    monkeypatch.chdir(small_runs)
 
     def attempt(kind: str, name: str, content: bytes | None, arguments: list[str]) -> None:
-        run = runs / "tried"
+        run = small_runs / "tried"
         shutil.rmtree(run, ignore_errors=True)
-        shutil.copytree(runs / kind, run)
+        shutil.copytree(small_runs / kind, run)
         (run / name).unlink()
         if content is None:
             (run / name).mkdir()
@@ -125,9 +109,9 @@ def try_command(
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_refused_in_one_line_or_not_needed(
-    runs: Path, name: str, try_command: Any
+    small_runs: Path, name: str, try_command: Any
 ) -> None:
-    for content in damages(name, (runs / "language" / name).read_bytes()):
+    for content in damages(name, (small_runs / "language" / name).read_bytes()):
         for arguments in READERS["runs"]:
             try_command("language", name, content, arguments)
 
@@ -149,9 +133,9 @@ def test_a_damaged_file_is_refused_in_one_line_or_not_needed(
     ],
 )
 def test_a_record_of_another_shape_is_refused_in_one_line(
-    runs: Path, place: str, try_command: Any
+    small_runs: Path, place: str, try_command: Any
 ) -> None:
-    for name, content in other_records((runs / "language" / "scriven.json").read_bytes()):
+    for name, content in other_records((small_runs / "language" / "scriven.json").read_bytes()):
         if name.split(" ")[0] == place:
             for arguments in READERS["runs"][-1:] + READERS["language"]:
                 try_command("language", "scriven.json", content, arguments)
@@ -159,17 +143,17 @@ def test_a_record_of_another_shape_is_refused_in_one_line(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["language", "labels"])
-def test_every_command_survives_every_damage(runs: Path, kind: str, try_command: Any) -> None:
+def test_every_command_survives_every_damage(small_runs: Path, kind: str, try_command: Any) -> None:
     for name in FILES:
-        if (runs / kind / name).exists():
-            for content in damages(name, (runs / kind / name).read_bytes()):
+        if (small_runs / kind / name).exists():
+            for content in damages(name, (small_runs / kind / name).read_bytes()):
                 for arguments in READERS[kind]:
                     try_command(kind, name, content, arguments)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["language", "labels"])
-def test_every_command_survives_every_record(runs: Path, kind: str, try_command: Any) -> None:
-    for _, content in other_records((runs / kind / "scriven.json").read_bytes()):
+def test_every_command_survives_every_record(small_runs: Path, kind: str, try_command: Any) -> None:
+    for _, content in other_records((small_runs / kind / "scriven.json").read_bytes()):
         for arguments in READERS["runs"] + READERS[kind]:
             try_command(kind, "scriven.json", content, arguments)

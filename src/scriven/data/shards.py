@@ -7,9 +7,11 @@ is truncated while in use kills the process (SIGBUS), a read only comes back sho
 import copy
 import hashlib
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -53,6 +55,18 @@ def cache_folder() -> Path:
 def id_type(vocab_size: int) -> str:
     """The smallest storage that holds every id: `<u2` up to 65,536 ids, else `<u4`."""
     return "<u2" if vocab_size <= 1 << 16 else "<u4"
+
+
+_SEEKING = threading.Lock()
+
+
+def _read_at(file: RawIOBase, count: int, offset: int) -> bytes:
+    """At most `count` bytes from a place in a file; several threads may read at once."""
+    if hasattr(os, "pread"):
+        return os.pread(file.fileno(), count, offset)
+    with _SEEKING:  # Windows has no pread, and the threads share one position
+        file.seek(offset)
+        return file.read(count) or b""
 
 
 class TokenFile:
@@ -100,7 +114,7 @@ class TokenFile:
             buffer, offset = memoryview(row).cast("B"), int(start) * self._dtype.itemsize
             done = 0
             while done < len(buffer):  # a read may return less than it was asked for
-                block = os.pread(self._file.fileno(), len(buffer) - done, offset + done)
+                block = _read_at(self._file, len(buffer) - done, offset + done)
                 if not block:
                     raise self._damaged("was truncated while in use")
                 buffer[done : done + len(block)] = block
