@@ -160,6 +160,7 @@ def test_many_even_labels_are_no_rare_ones(tmp_path: Path) -> None:
         ({"text": "fine", "labels": ["a", "b"]}, "several labels"),
         ({"text": "fine", "score": 4.5}, "a number"),
         ({"comment": "fine", "toxic": 1, "insult": 0}, "several numbers"),
+        ({"a": "one", "b": "two", "c": 4.5}, "first=a,second=b,score=c"),
     ],
 )
 def test_what_no_task_learns_is_named(tmp_path: Path, row: dict[str, Any], what: str) -> None:

@@ -131,7 +131,11 @@ def _unsupported(row: Row) -> str:
         return ", which seem to label single words"
     if lists:
         return ", which seem to give a text several labels"
-    numbers = [value for value in row.values() if is_numeral(value)]
+    numbers = [name for name, value in row.items() if is_numeral(value)]
+    texts = [name for name, value in row.items() if isinstance(value, str) and name not in numbers]
+    if len(numbers) == 1 and len(texts) == 2:
+        names = f"first={texts[0]},second={texts[1]},score={numbers[0]}"
+        return f", which seem to score two texts (--task similarity --columns {names})"
     if len(numbers) == 1:
         return ", which seem to give a text a number"
     return ", which seem to give a text several numbers" if numbers else ""
