@@ -33,18 +33,13 @@ from .model_runner import ModelRunner
 class BeamSearchParams:
     """What to search for."""
 
-    beams: int
-    """B, at least 1."""
-    max_new_tokens: int
-    """Most tokens of a hypothesis."""
-    length_penalty: float = 1.0
-    """Above 0 prefers longer texts, below 0 shorter ones."""
-    stop_token_ids: frozenset[int] = frozenset()
-    """Tokens that end a text."""
+    beams: int  # B, at least 1
+    max_new_tokens: int  # most tokens of a hypothesis
+    length_penalty: float = 1.0  # above 0 prefers longer texts, below 0 shorter ones
+    stop_token_ids: frozenset[int] = frozenset()  # tokens that end a text
     is_stopped: Callable[[list[int]], bool] | None = None
     """Whether some ids end a text for another reason, such as a stop string."""
-    num_return: int = 1
-    """How many hypotheses are requested, at most B."""
+    num_return: int = 1  # how many hypotheses are requested, at most B
 
     def score(self, log_prob: float, length: int) -> float:
         """What a hypothesis of `length` tokens is ranked by."""
@@ -59,8 +54,7 @@ class BeamSearchParams:
 class Hypothesis:
     """A text that has ended."""
 
-    ids: list[int]
-    """Its tokens, the one that ended it included."""
+    ids: list[int]  # its tokens, the one that ended it included
     score: float
 
 
@@ -69,8 +63,7 @@ class Beam:
     """The beginning of a text."""
 
     ids: list[int]
-    log_prob: float
-    """Summed over its tokens, in nats."""
+    log_prob: float  # summed over its tokens, in nats
 
 
 class BeamSearch:
@@ -78,10 +71,8 @@ class BeamSearch:
 
     def __init__(self, prompt: list[int], params: BeamSearchParams) -> None:
         self.params = params
-        self.beams = [Beam([], 0.0)]
-        """The best first."""
-        self.hypotheses: list[Hypothesis] = []
-        """The best first, at most as many as there are beams."""
+        self.beams = [Beam([], 0.0)]  # the best first
+        self.hypotheses: list[Hypothesis] = []  # the best first, at most as many as there are beams
         self._prompt = prompt
         self._num_evicted = 0
 

@@ -42,8 +42,7 @@ from .sequence import (
 BATCH_SIZE = 32
 """Prompts that are generated at once; more are taken in turns, so that memory stays bounded."""
 
-Prompt = str | abc.Sequence[int]
-"""A text, or the token ids that the model is to read as they are."""
+Prompt = str | abc.Sequence[int]  # A text, or the token ids that the model is to read as they are
 
 
 class Engine:

@@ -43,24 +43,18 @@ from .sampling import SamplingParams, check_beams
 
 AT_ONCE = 2048
 """Rows of a table that are read at once, so that rows of similar length share a batch."""
-MAX_NEW_TOKENS = 256
-"""Default limit of a generated answer, in tokens."""
+MAX_NEW_TOKENS = 256  # default limit of a generated answer, in tokens
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What a model predicts for one row."""
 
-    text: str
-    """The label, the score, the chosen text, or the generated one."""
-    value: float
-    """Index of a label or choice; the score; number of tokens of a generated text."""
-    probabilities: tuple[float, ...] = ()
-    """The probability of each label or choice."""
-    cut: int = 0
-    """Tokens of the row that did not fit."""
-    ended: bool = True
-    """Whether a generated text ended by itself, and not at the limit."""
+    text: str  # the label, the score, the chosen text, or the generated one
+    value: float  # index of a label or choice; the score; number of tokens of a generated text
+    probabilities: tuple[float, ...] = ()  # the probability of each label or choice
+    cut: int = 0  # tokens of the row that did not fit
+    ended: bool = True  # whether a generated text ended by itself, and not at the limit
 
 
 class Predictor:

@@ -8,12 +8,9 @@ draft changes the speed and never the text. Knows token ids only.
 
 from collections.abc import Sequence
 
-NGRAM_SIZES = (8, 5, 3, 2)
-"""How many last tokens must have occurred before; the longest match wins."""
-MAX_DRAFT = 8
-"""Most tokens of a draft."""
-DECAY = 0.9
-"""How much an n-gram size's record of right and wrong tokens fades with each draft."""
+NGRAM_SIZES = (8, 5, 3, 2)  # how many last tokens must have occurred before; the longest match wins
+MAX_DRAFT = 8  # most tokens of a draft
+DECAY = 0.9  # how much an n-gram size's record of right and wrong tokens fades with each draft
 PASS_COST, ROW_COST, DRAFT_COST = 40, 4.5, 3
 """Time of a forward pass, of each row in it, and of having any draft, in units of the time of one
 more token in a row; measured from 0.8 to 10.6 M parameters and 1 to 32 rows (LOG.md)."""

@@ -53,8 +53,7 @@ class LogitsProcessor:
 
     ORDER: ClassVar[int] = 100
     """Processors run in rising order; those of transformers come in its order, from 10 to 50."""
-    ALWAYS_ACTIVE: ClassVar[bool] = False
-    """Whether it runs at the default of its setting, too."""
+    ALWAYS_ACTIVE: ClassVar[bool] = False  # whether it runs at the default of its setting, too
     WHEN_GREEDY: ClassVar[bool] = False
     """Whether it can change which token is the likeliest, so that greedy decoding needs it too."""
     NEEDS_SEEN_TOKENS: ClassVar[bool] = False
@@ -109,12 +108,10 @@ class SamplingParams:
         SettingError: a value outside its range, or not a number. TypeError: no such setting.
     """
 
-    processors: tuple[LogitsProcessor, ...]
-    """All of them, in the order in which they run."""
+    processors: tuple[LogitsProcessor, ...]  # all of them, in the order in which they run
     active: tuple[LogitsProcessor, ...]
     """The processors that change something, in the order in which they run."""
-    greedy: bool
-    """Whether the likeliest token is always taken, so that nothing is drawn."""
+    greedy: bool  # whether the likeliest token is always taken, so that nothing is drawn
     needs_seen_tokens: bool
     """Whether scores depend on the text so far, as with a repetition penalty."""
 

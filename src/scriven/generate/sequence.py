@@ -14,8 +14,7 @@ from ..errors import SettingError
 from ..tokenizers.base import StreamDecoder, Tokenizer
 from .prompt_lookup import PromptLookup
 
-RANDOM_BLOCK = 64
-"""Random numbers that are drawn at once; their values do not depend on it."""
+RANDOM_BLOCK = 64  # random numbers that are drawn at once; their values do not depend on it
 
 FinishReason = Literal["stop", "length", "eos"]
 
@@ -25,12 +24,9 @@ class GenerationChunk:
     """A piece of a streamed text."""
 
     text: str
-    tokens: int
-    """Tokens generated so far."""
-    finish_reason: FinishReason | None = None
-    """Set in the last chunk only, which may have no text."""
-    prompt_truncated: int = 0
-    """Tokens of the prompt that did not fit."""
+    tokens: int  # tokens generated so far
+    finish_reason: FinishReason | None = None  # set in the last chunk only, which may have no text
+    prompt_truncated: int = 0  # tokens of the prompt that did not fit
 
 
 @dataclass(frozen=True)
@@ -38,17 +34,13 @@ class GenerationResult:
     """A finished text, without its prompt."""
 
     text: str
-    tokens: int
-    """Tokens generated, an end-of-document token included."""
-    seconds: float
-    """Wall-clock time of the batch this text was generated in."""
+    tokens: int  # tokens generated, an end-of-document token included
+    seconds: float  # wall-clock time of the batch this text was generated in
     tokens_per_second: float
     finish_reason: FinishReason
     """stop (a stop string), length (max_new_tokens) or eos (the model ended the document)."""
-    prompt_truncated: int
-    """Tokens of the prompt that did not fit."""
-    score: float | None = None
-    """Of a beam search: log-probability / tokens ** length penalty."""
+    prompt_truncated: int  # tokens of the prompt that did not fit
+    score: float | None = None  # of a beam search: log-probability / tokens ** length penalty
     others: tuple["GenerationResult", ...] = ()
     """Of a beam search: the next best texts, if several were requested."""
 
@@ -150,8 +142,7 @@ class StopFilter:
     """
 
     stop: abc.Sequence[str]
-    hit: bool = False
-    """Whether a stop string was complete."""
+    hit: bool = False  # whether a stop string was complete
     held_back: str = ""
 
     def push(self, piece: str) -> str:

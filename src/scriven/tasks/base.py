@@ -21,8 +21,7 @@ from ..nn.cross_entropy import chunked_cross_entropy
 from ..nn.init import zeros
 from ..tokenizers.base import Tokenizer
 
-UNLIMITED_CONTEXT = 1 << 20
-"""Tokens read at once by a model that has no limit of its own."""
+UNLIMITED_CONTEXT = 1 << 20  # tokens read at once by a model that has no limit of its own
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """The user's own loss: logits (N, V) and targets (N,) -> mean over the targets."""
@@ -32,12 +31,9 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 class Output:
     """Sums over a batch, so that batches of any size add up to the same mean."""
 
-    loss: Tensor
-    """Summed over the targets, in nats."""
-    tokens: Tensor
-    """Number of targets."""
-    correct: Tensor
-    """Number of targets that were the likeliest token."""
+    loss: Tensor  # summed over the targets, in nats
+    tokens: Tensor  # number of targets
+    correct: Tensor  # number of targets that were the likeliest token
 
 
 class BaseTask(nn.Module):
@@ -50,18 +46,13 @@ class BaseTask(nn.Module):
             section "finetune" of scriven.json.
     """
 
-    EXTRA_TOKENS: tuple[str, ...] = ()
-    """Special tokens the task needs beyond eos and pad."""
+    EXTRA_TOKENS: tuple[str, ...] = ()  # special tokens the task needs beyond eos and pad
     loss_unit = "next token"
     """What the loss is a mean over; losses of different units are never ranked together."""
-    selection_metric = "loss"
-    """What selects the best weights: "loss" or "accuracy"."""
-    is_generative = True
-    """Whether the model generates text, token by token."""
-    is_masked_lm = False
-    """Whether the model fills gaps."""
-    echo_prompt = True
-    """Whether generated text continues the prompt, and does not answer it."""
+    selection_metric = "loss"  # what selects the best weights: "loss" or "accuracy"
+    is_generative = True  # whether the model generates text, token by token
+    is_masked_lm = False  # whether the model fills gaps
+    echo_prompt = True  # whether generated text continues the prompt, and does not answer it
 
     def __init__(
         self,

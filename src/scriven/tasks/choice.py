@@ -38,10 +38,8 @@ def _answer(value: Any) -> int | str:
 class AnswerSpan:
     """The tokens of each row's answer: those after `start` and before `end`."""
 
-    start: Tensor
-    """(B,) positions of the delimiter."""
-    end: Tensor
-    """(B,) positions of the extract token; before `start` where a row has no answer."""
+    start: Tensor  # (B,) positions of the delimiter
+    end: Tensor  # (B,) positions of the extract token; before `start` where a row has no answer
 
     def positions(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The position before each token of the answers in rows (B, T).

@@ -22,8 +22,7 @@ from ..nn.init import init_weights, normal, ones, zeros
 from ..nn.norm import LayerNorm
 from .base import BaseTask, at_least_float32
 
-MASK_PROBABILITY = 0.15
-"""Fraction of the tokens to predict."""
+MASK_PROBABILITY = 0.15  # fraction of the tokens to predict
 REPLACED_BY_MASK, REPLACED_BY_RANDOM = 0.8, 0.1
 """Of these: replaced by the mask, by a random token; the others stay as they are."""
 EVAL_PASSES = 7

@@ -19,10 +19,8 @@ from ..data.batch import IGNORE_INDEX, Batch, Ids, collate_pairs, token_blocks
 from ..data.shards import TokenFile
 from .base import BaseTask
 
-MASKED_FRACTION = 0.15
-"""Fraction of the tokens in masked spans."""
-MEAN_SPAN = 3
-"""Mean length of a masked span."""
+MASKED_FRACTION = 0.15  # fraction of the tokens in masked spans
+MEAN_SPAN = 3  # mean length of a masked span
 
 
 class Seq2Seq(BaseTask):

@@ -28,25 +28,19 @@ from ..tasks.shared.columns import (
 )
 from ..tasks.shared.supervised import SupervisedTask
 
-MAX_GRADES = 10
-"""Whole numbers that are labels of two texts; more different ones are scores."""
-MAX_UNLABELLED = 0.1
-"""Fraction of the rows that may have the label -1 and count as unlabelled."""
-RARE = 0.01
-"""Fraction of the rows of a label that is told."""
-FEW_ROWS = 5
-"""Validation rows of a label that are told, if there are fewer."""
+MAX_GRADES = 10  # whole numbers that are labels of two texts; more different ones are scores
+MAX_UNLABELLED = 0.1  # fraction of the rows that may have the label -1 and count as unlabelled
+RARE = 0.01  # fraction of the rows of a label that is told
+FEW_ROWS = 5  # validation rows of a label that are told, if there are fewer
 
 
 @dataclass(frozen=True)
 class TableData:
     """The rows of a table, read, checked and split."""
 
-    name: str
-    """Name of the task."""
+    name: str  # name of the task
     task: type[SupervisedTask]
-    columns: dict[str, str]
-    """The task's columns -> the table's."""
+    columns: dict[str, str]  # the task's columns -> the table's
     train: list[Row]
     validation: list[Row]
     fingerprint: str

@@ -26,8 +26,7 @@ from ..tasks.shared.supervised import Example, SupervisedTask, length_bucketed_b
 from ..tokenizers import Tokenizer
 from .datasets import TrainDataset
 
-SAMPLE_ROWS = 4
-"""Rows of a table in a sample."""
+SAMPLE_ROWS = 4  # rows of a table in a sample
 GENERATED_ROWS = 300
 """Validation rows that are answered at the end of a run if answers are generated, which takes long;
 `scriven evaluate` answers all."""
@@ -40,16 +39,12 @@ class TableDataset(TrainDataset):
     tokenizer: Tokenizer
     task_name: str
     task_class: type[SupervisedTask]
-    train_rows: Sequence[Row]
-    """Rows with the columns of the task."""
+    train_rows: Sequence[Row]  # rows with the columns of the task
     validation_rows: Sequence[Row]
-    train: Sequence[Example]
-    """The same rows as token ids."""
+    train: Sequence[Example]  # the same rows as token ids
     validation: Sequence[Example]
-    labels: dict[str, Any]
-    """Label names and the like, as the task finds them in the training rows."""
-    source_info: dict[str, Any]
-    """Fingerprint and sources of the table."""
+    labels: dict[str, Any]  # label names and the like, as the task finds them in the training rows
+    source_info: dict[str, Any]  # fingerprint and sources of the table
     task: SupervisedTask = field(init=False)
 
     def __post_init__(self) -> None:

@@ -43,8 +43,7 @@ from .supervised import (
 
 LM_LOSS_WEIGHT = 0.5
 """Default weight of the auxiliary language-model loss (GPT-1 paper, section 4.1)."""
-MAX_LABELS = 10_000
-"""A column with more different values is no column of labels."""
+MAX_LABELS = 10_000  # A column with more different values is no column of labels
 
 
 class SequenceClassification(SupervisedTask):

@@ -27,18 +27,14 @@ class NothingToLearn(Exception):
 class Column:
     """A column of a task."""
 
-    names: tuple[str, ...]
-    """Its possible names in a table, the usual one first."""
-    read: Callable[[Any], Any]
-    """Converts a value to what the task uses. Raises BadValue."""
-    also: tuple[str, ...] = ()
-    """Further names, too common to recognise the task by them."""
+    names: tuple[str, ...]  # its possible names in a table, the usual one first
+    read: Callable[[Any], Any]  # converts a value to what the task uses. Raises BadValue.
+    also: tuple[str, ...] = ()  # further names, too common to recognise the task by them
     answer: bool = False
     """Whether it holds what the model predicts, so that it may be missing in prediction."""
     joins: str = ""
     """The column whose text it is added to, on lines of its own; it may be missing or empty."""
-    before: bool = False
-    """Whether it is added before that text, not after it."""
+    before: bool = False  # whether it is added before that text, not after it
     series: bool = False
     """Whether it may be spread over several columns, as choice1, choice2 ... or A, B ..., which are
     written as one name: `A+B`."""

@@ -22,26 +22,20 @@ Ids = list[int]
 BACKBONE = "backbone."
 TABLE = "backbone.embed.token.weight"
 
-PAD_MULTIPLE = 8
-"""Rows are padded to a multiple of so many tokens."""
-TOKENS_PER_BATCH = 16_384
-"""Tokens of a batch in evaluation and prediction, padding included."""
+PAD_MULTIPLE = 8  # rows are padded to a multiple of so many tokens
+TOKENS_PER_BATCH = 16_384  # tokens of a batch in evaluation and prediction, padding included
 
 
 @dataclass(frozen=True)
 class Example:
     """A row of a table, encoded."""
 
-    rows: tuple[Ids, ...]
-    """What the model reads: one row, or one for each answer or order."""
+    rows: tuple[Ids, ...]  # what the model reads: one row, or one for each answer or order
     targets: tuple[Ids, ...] | None = None
     """The token to predict at each position, or IGNORE_INDEX; None: no token is predicted."""
-    source: Ids | None = None
-    """The source, for an encoder."""
-    label: float | int | None = None
-    """The answer, where it is known."""
-    cut: int = 0
-    """Tokens that did not fit into the context."""
+    source: Ids | None = None  # the source, for an encoder
+    label: float | int | None = None  # the answer, where it is known
+    cut: int = 0  # tokens that did not fit into the context
 
     @property
     def length(self) -> int:
@@ -61,13 +55,10 @@ class SupervisedTask(BaseTask):
     """The columns it reads, by the task's names for them."""
     BACKBONES: ClassVar[tuple[str, ...]] = ("decoder", "encoder", "encoder-decoder")
     """The kinds of backbone that can learn it."""
-    ANSWER_TYPE: ClassVar[str] = ""
-    """Decides the metrics: labels, numbers, choices, texts or turns."""
-    ANSWER_COLUMN: ClassVar[str] = ""
-    """The column that holds the right answer."""
+    ANSWER_TYPE: ClassVar[str] = ""  # decides the metrics: labels, numbers, choices, texts or turns
+    ANSWER_COLUMN: ClassVar[str] = ""  # the column that holds the right answer
 
-    UNLABELLED: ClassVar[frozenset[str]] = frozenset()
-    """Labels that mark a row without one."""
+    UNLABELLED: ClassVar[frozenset[str]] = frozenset()  # labels that mark a row without one
 
     @classmethod
     def label_metadata(cls, rows: Iterable[Row]) -> dict[str, Any]:
