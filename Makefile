@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all torture check format bench bench-env clean
+.PHONY: demo test test-all torture planted check format bench bench-env clean
 
 demo: $(INSTALLED)
 	$(BIN)/scriven train shakespeare --budget 3m --out runs/shakespeare
@@ -20,6 +20,10 @@ test-all: $(INSTALLED)
 KILLS ?= 10000
 torture: $(INSTALLED)
 	PYTHONPATH=tests $(BIN)/python -m torture --kills $(KILLS)
+
+# bugs in a copy of the source, each of which a test must notice (tests/planted_bugs.toml)
+planted: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python -m torture.planted
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
