@@ -102,6 +102,8 @@ class TrainSettings:
     """Seconds between two generated samples; 0 for none."""
     patience: int | None = None
     """Early stopping: evaluations without improvement before training ends; 0 turns it off."""
+    skip_spikes: bool = False
+    """Leave out the update of a step whose loss is 6 standard deviations above the recent ones."""
     max_nonfinite_steps: int = 5
     """Consecutive steps skipped for a NaN or infinite loss or gradient before training returns to
     the last good checkpoint."""

@@ -33,7 +33,8 @@ def parts(plain: dict[str, Any], name: str) -> list[dict[str, Any]]:
     part = plain.get(name)
     inner = {"pre_tokenizer": "pretokenizers", "decoder": "decoders", "normalizer": "normalizers"}
     if isinstance(part, dict) and part.get("type") == "Sequence":
-        return [step for step in part.get(inner[name]) or [] if isinstance(step, dict)]
+        steps = part.get(inner[name])
+        return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
     return [part] if isinstance(part, dict) else []
 
 

@@ -24,6 +24,7 @@ FREE = {
     "train.micro_batch_size",
     "train.patience",
     "train.max_nonfinite_steps",
+    "train.skip_spikes",
     "train.trackers",
     "runtime.threads",
     "runtime.parallel",

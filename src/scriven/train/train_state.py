@@ -106,6 +106,10 @@ class TrainState:
     """Whether early stopping ended the run."""
     eval_tokens: int | None = None
     """Tokens of the validation part that are evaluated while training; None: all."""
+    loss_count: int = 0
+    """Steps of which `spikes.py` has seen the loss, and their running mean and variance."""
+    loss_mean: float = 0.0
+    loss_variance: float = 0.0
     extra_seconds: float = 0.0
     """Seconds beyond a wall-clock budget, granted for a text that took long to prepare."""
     flat_step: int = -1

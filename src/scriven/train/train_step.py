@@ -25,8 +25,8 @@ class StepMetrics:
     grad_norm: float
     """Norm of the gradient of all weights together, before clipping."""
     applied: bool
-    """False if the loss or the gradient was NaN or infinite, so that the weights are as before. A
-    batch without targets changes no weight either, but counts as applied."""
+    """False if the loss or the gradient was NaN, infinite or too large, so that the weights are as
+    before. A batch without targets changes no weight either, but counts as applied."""
     num_tokens: int
     """Tokens of the text in the batch."""
 
@@ -52,13 +52,20 @@ class TrainStep:
         half = runtime.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=half)
 
-    def __call__(self, batch: Batch, micro_batch_size: int, lr_multiplier: float) -> StepMetrics:
+    def __call__(
+        self,
+        batch: Batch,
+        micro_batch_size: int,
+        lr_multiplier: float,
+        max_loss: float = math.inf,
+    ) -> StepMetrics:
         """One step.
 
         Args:
             batch: this process's rows of the batch, (B, T) tokens and targets.
             micro_batch_size: rows of one forward pass.
             lr_multiplier: the learning rate as a fraction of its peak.
+            max_loss: nats per target above which the weights stay as they are.
         """
         dist = self.parallel.dist
         # 1. what the loss is divided by: the targets of the whole batch, over all processes
@@ -88,8 +95,8 @@ class TrainStep:
         limit = self.grad_clip if self.grad_clip > 0 else math.inf  # inf: measured only
         norm = torch.nn.utils.clip_grad_norm_(self.optimizers.parameters, limit)
         grad_norm = float(full_tensor(norm))  # the norm before clipping; FSDP holds it in shards
-        # 4. update the weights, unless the loss or the gradient is NaN or infinite
-        applied = math.isfinite(loss) and math.isfinite(grad_norm)
+        # 4. update the weights, unless the loss or the gradient is NaN, infinite or too large
+        applied = math.isfinite(loss) and math.isfinite(grad_norm) and loss / targets <= max_loss
         if applied:
             self.optimizers.step(lr_multiplier)
         else:

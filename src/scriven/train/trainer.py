@@ -17,12 +17,12 @@ from .datasets import RecurrentTextDataset
 from .recurrent_state import TBPTTState
 from .schedule import flat_until, lr_multiplier, sequence_splits
 from .signals import Interrupted, StopSignal
+from .spikes import follow_loss, spike_limit
 from .trackers.base import StepReport, Trackers
 from .train_state import Run, TrainState
 from .train_step import RunningAverages, StepMetrics, TrainStep
 
-MAX_ROLLBACKS = 3
-"""Returns to the last good checkpoint before a run gives up."""
+MAX_ROLLBACKS = 3  # returns to the last good checkpoint before a run gives up
 
 
 class Trainer:
@@ -36,8 +36,7 @@ class Trainer:
     def __init__(self, run: Run, trackers: Trackers, stop: StopSignal, began: float) -> None:
         self.run, self.trackers, self.stop, self.began = run, trackers, stop, began
         self.plan, self.settings, self.dist = run.plan, run.plan.settings, run.dist
-        self.optim = self.settings.optim
-        self.dataset, self.device = run.dataset, run.runtime.device
+        self.optim, self.dataset, self.device = self.settings.optim, run.dataset, run.runtime.device
         self.parallel, self.optimizers = build_model(run, warn=trackers.on_message)
         self.task = self.parallel.task
         train = self.settings.train
@@ -87,7 +86,8 @@ class Trainer:
                     batch = batch.split_sequences(splits)  # (B * splits, T / splits)
                 multiplier = lr_multiplier(self.optim, progress) * state.lr_backoff
                 # 3. forward, backward, clip, update; skipped if the loss is NaN or infinite
-                metrics = self.train_step(batch, self.micro_batch_size * splits, multiplier)
+                limit = spike_limit(state) if self.settings.train.skip_spikes else math.inf
+                metrics = self.train_step(batch, self.micro_batch_size * splits, multiplier, limit)
                 state.advance(self.batch_size, metrics.num_tokens, self.read_clock())
                 state = self.check_finite(state, metrics)
                 # 4. everybody who watches: console, metrics.jsonl, TensorBoard, ...
@@ -211,8 +211,10 @@ class Trainer:
     def check_finite(self, state: TrainState, metrics: StepMetrics) -> TrainState:
         """Counts skipped steps; after too many in a row, the state of the last good checkpoint.
         Raises ScrivenError if the loss stays NaN or infinite after several of them."""
-        if metrics.applied:
+        if math.isfinite(metrics.loss + metrics.grad_norm):
             state.nonfinite_steps = 0
+            if spike := follow_loss(state, metrics, self.task.selection_metric):
+                self.trackers.on_note(state, spike)
             return state
         state.nonfinite_steps = count = state.nonfinite_steps + 1
         state.skipped_steps += 1
@@ -237,8 +239,7 @@ class Trainer:
         self.score = None
         restored.samples, restored.seconds = state.samples, state.seconds
         restored.rollbacks, restored.skipped_steps = state.rollbacks + 1, state.skipped_steps
-        restored.nonfinite_steps = 0
-        restored.lr_backoff = state.lr_backoff / 2
+        restored.nonfinite_steps, restored.lr_backoff = 0, state.lr_backoff / 2
         text = f"back from step {state.step} to step {restored.step}, at half the learning rate"
         self.trackers.on_note(restored, text, f"{text} and with the next part of the text")
         return restored
