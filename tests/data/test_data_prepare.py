@@ -23,6 +23,7 @@ from scriven.data.shards import TokenDataset, cache_folder
 from scriven.data.split import (
     TRAIN,
     VALIDATION,
+    Split,
     SplitChunk,
     choose_split,
     min_characters,
@@ -150,6 +151,14 @@ def test_no_character_is_lost_or_doubled_by_the_split(documents: list[str], shar
         train = "".join(part.text for part in parts if part.part == TRAIN)
         assert len(train) == int((1 - share) * survey.characters)
     assert all(sum(len(p.text) for p in parts if p.part == part) >= 2 for part in (0, VALIDATION))
+
+
+def test_a_document_that_ends_at_the_border_ends_in_training() -> None:
+    pieces = [TextChunk("abcd", False), TextChunk("", True), TextChunk("ef", True)]
+    parts = list(split_chunks(pieces, Split(4, None)))
+    assert [(part.part, part.text, part.ends) for part in parts] == [
+        (TRAIN, "abcd", False), (TRAIN, "", True), (VALIDATION, "ef", True),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

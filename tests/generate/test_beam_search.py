@@ -260,3 +260,12 @@ def test_what_cannot_be_searched_is_refused(
 ) -> None:
     with pytest.raises(SettingError, match=named):
         Engine(random_task, tokenizer).beam_search(["a"], **settings)
+
+
+@pytest.mark.parametrize("penalty", [-1.0, 0.0, 0.5, 1.0, 2.0])
+def test_no_continuation_exceeds_its_bound(penalty: float) -> None:
+    params = BeamSearchParams(3, 12, length_penalty=penalty)
+    for length in range(12):
+        for log_prob in (-0.1, -3.0):
+            ends = [params.score(log_prob, end) for end in range(length + 1, 13)]
+            assert params.bound(log_prob, length) == pytest.approx(max(ends))

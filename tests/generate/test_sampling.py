@@ -250,3 +250,10 @@ def test_a_setting_out_of_range_is_refused_by_name(name: str, flag: str, values:
 def test_the_limits_themselves_are_allowed() -> None:
     SamplingParams(temperature=0, top_k=0, top_p=1, min_p=0)
     SamplingParams(temperature=100, top_k=10**9, top_p=1e-9, min_p=1, repetition_penalty=1000)
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])
+def test_the_ends_of_the_random_numbers_draw_no_banned_token(uniform: float) -> None:
+    logits = torch.tensor([[-math.inf, 0.0, 1.0, -math.inf]], dtype=torch.float64)
+    token = int(sample(logits, SamplingParams(), [uniform]))
+    assert token == (1 if uniform == 0 else 2)

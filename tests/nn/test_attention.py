@@ -235,3 +235,15 @@ def compare(ours: Tensor, theirs: Tensor, x: Tensor) -> None:
     one = torch.autograd.grad(ours.square().sum(), x)[0]
     other = torch.autograd.grad(theirs.square().sum(), x)[0]
     assert (one - other).abs().max() < 1e-10
+
+
+def test_a_mask_is_its_rule_pair_by_pair() -> None:
+    queries, keys = torch.tensor([-1, 0, 3]), torch.tensor([-2, -1, 0, 1, 2, 3, 4])
+    for causal in (True, False):
+        for window in (None, 1, 2):
+            allowed = AttentionMask(causal, window).allowed(queries, keys)
+            for row, q in enumerate(queries.tolist()):
+                for column, k in enumerate(keys.tolist()):
+                    past = not causal or k <= q
+                    near = window is None or q - k < window
+                    assert bool(allowed[row, column]) == (k >= 0 and past and near), (q, k)
