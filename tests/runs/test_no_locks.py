@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ import pytest
 from scriven import prepare
 from scriven.errors import BusyError
 from scriven.locking import TOKEN, file_lock
+from scriven.runs import checkpoint
 from scriven.runs.folder import LOCK, OWNER, create_run_dir, lock_run
+
+from .faults import save, value_of
 
 fcntl = pytest.importorskip("fcntl", reason="the system has other locks")
 
@@ -77,3 +81,27 @@ def test_other_errors_of_a_lock_are_no_reason_for_a_token(
     with pytest.raises(OSError, match="broken"), file_lock(tmp_path / "lock"):
         pass
     assert not (tmp_path / ("lock" + TOKEN)).exists()
+
+
+def test_a_slow_disk_costs_time_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, slow = os.fsync, [0]
+
+    def wait(descriptor: int) -> None:
+        slow[0] += 1
+        time.sleep(0.02)
+        fsync(descriptor)
+
+    def saved(folder: Path) -> list[dict[str, bytes]]:
+        for step in range(1, 5):
+            save(folder, step)
+            checkpoint.prune(folder, 2)
+        places = sorted((folder / checkpoint.FOLDER).iterdir())
+        return [{each.name: each.read_bytes() for each in place.iterdir()} for place in places]
+
+    expected = saved(tmp_path / "fast")
+    monkeypatch.setattr(os, "fsync", wait)
+    assert saved(tmp_path / "slow") == expected
+    assert slow[0] > 20
+    assert value_of(checkpoint.load_newest(tmp_path / "slow")) == 4
