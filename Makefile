@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all torture planted check format bench bench-env clean
+.PHONY: demo test test-all torture planted mutants audit check format bench bench-env clean
 
 demo: $(INSTALLED)
 	$(BIN)/scriven train shakespeare --budget 3m --out runs/shakespeare
@@ -24,6 +24,18 @@ torture: $(INSTALLED)
 # bugs in a copy of the source, each of which a test must notice (tests/planted_bugs.toml)
 planted: $(INSTALLED)
 	PYTHONPATH=tests $(BIN)/python -m torture.planted
+
+# a random sample of small changes, and which of them tests notice
+mutants: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python -m torture.mutants
+
+# known faults of everything that is installed; needs the network (PyPI's advisories)
+AUDIT := .venv-audit
+audit: $(INSTALLED)
+	test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet pip-audit; }
+	mkdir -p build
+	$(BIN)/python -m pip freeze --exclude-editable > build/installed.txt
+	$(AUDIT)/bin/pip-audit --no-deps --disable-pip --strict --requirement build/installed.txt
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -67,4 +79,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) $(PEERS) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) $(AUDIT) build dist .mypy_cache .ruff_cache .pytest_cache
