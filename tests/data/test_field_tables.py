@@ -70,6 +70,11 @@ def test_real_quotes_over_several_lines_are_read(tmp_path: Path) -> None:
     assert [row["text"] for row in found] == texts
 
 
+def test_quotes_after_a_backslash_are_part_of_the_field(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", 'id,text\n1,"he said \\"no, never\\""\n2,x\n3,"a\\"\n4,y\n')
+    assert [row["text"] for row in rows(path)] == ['he said "no, never"', "x", "a\\", "y"]
+
+
 @pytest.mark.parametrize("table", ["quotes", "spoken"])
 def test_a_tsv_has_no_quoting(table: str, tmp_path: Path) -> None:
     texts = [text for _, text in ROWS[:120]]

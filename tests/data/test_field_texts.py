@@ -172,6 +172,8 @@ def test_marks_between_documents_are_borders_and_said(
     around = "".join(f"<|startoftext|>{text}<|endoftext|>{end}" for text in texts)
     found = [text for text in documents(put(tmp_path, "b.txt", around)) if text]
     assert found == [text.replace("\r\n", "\n") for text in texts]
+    touching = "<|endoftext|>".join(texts)
+    assert len(documents(put(tmp_path, "d.txt", touching))) == 12
     inline = f"The mark <|endoftext|> ends a text, and so on.{end}" * 3
     assert documents(put(tmp_path, "c.txt", inline)) == [inline.replace("\r\n", "\n")]
 

@@ -185,7 +185,8 @@ def guess_encoding(raw: bytes) -> Guess | None:
     """The encoding that bytes seem to be in; None where they are no text in any known one."""
     bom = next((name for mark, name in _BOMS if raw.startswith(mark)), None)
     if bom is not None:
-        return _guess(raw, bom, 1.0)
+        text = raw.decode(bom, "replace")
+        return _guess(raw, bom, _readable(text)) if _readable(text) > 0.5 else None
     if _ISO_2022 in raw:
         return _guess(raw, "iso2022_jp", 1.0)
     # UTF-16 and UTF-32 without a mark: spaces and line ends bring NULs

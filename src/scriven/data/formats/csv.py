@@ -1,5 +1,6 @@
 """Tables with a header line, separated by commas, semicolons or tabs; a row is a document."""
 
+import contextlib
 import csv
 import itertools
 import re
@@ -124,17 +125,40 @@ def _rows(
             fields = row
             if len(used) > 1 and _look_like_rows(used[1:], separator, quote, width, recent):
                 wrong = f"opens a quote that ends {plural(len(used) - 1, 'line')} later, after rows"
+                waiting.extendleft(reversed(used[1:]))
+                table = _split(feed(), separator, quote)
         except csv.Error as error:
-            wrong = f"is not a table row ({error})"
-            if len(used) > 1:
+            fields = _backslashes(used[0], separator, quote, width)
+            wrong = "" if fields else f"is not a table row ({error})"
+            if wrong and len(used) > 1:
                 wrong = f"opens a quote that is not closed ({error}, {len(used) - 1} lines later)"
-            wrong += " (quotes that are part of the text: --data.quoting=none)"
-        if wrong:
+            wrong += " (quotes that are part of the text: --data.quoting=none)" if wrong else ""
             waiting.extendleft(reversed(used[1:]))
-            table, fields = _split(feed(), separator, quote), []
+            table = _split(feed(), separator, quote)
+        if wrong:
+            fields = []
         elif fields:
             recent.append(fields)
         yield fields, used[0], wrong
+
+
+def _backslashes(line: str, separator: str, quote: str | None, width: int) -> list[str]:
+    """The fields of a row with a backslash before each quote inside of a field, as databases write
+    them; empty where it is none."""
+    with contextlib.suppress(csv.Error):
+        fields = next(
+            csv.reader(
+                [line if "\\" in line else ""],
+                delimiter=separator,
+                quotechar=quote,
+                escapechar="\\",
+                doublequote=False,
+                strict=True,
+            ),
+            [],
+        )
+        return fields if len(fields) == width else []
+    return []
 
 
 def _look_like_rows(
@@ -164,7 +188,7 @@ def _look_like_rows(
 
 def _quoting_hint(line: str, separator: str, quote: str | None) -> str:
     if quote is None and '"' in line:
-        return " (quotes have no meaning in a .tsv, unless --data.quoting=double)"
+        return " (quotes are part of the text here, unless --data.quoting=double)"
     if quote == '"' and re.search(rf"(?:^|{re.escape(separator)})'", line):
         return " (fields in single quotes need --data.quoting=single)"
     return ""

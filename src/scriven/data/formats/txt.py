@@ -46,7 +46,9 @@ def read(
             before, after = text[begins : mark.start()], text[mark.end() :]
             ends_line = re.match(r"[ \t]*(?:\r?\n|\Z)", after[:_HELD])
             is_first = not before.strip(" \t") and (at_line_start or begins)
-            if ends_line or is_first or before.rstrip(" \t").endswith("\n"):
+            # in a row of texts it touches both, where it is spoken of it does not
+            is_between = before[-1:].strip() and after[:1].isalnum()
+            if ends_line or is_first or is_between or before.rstrip(" \t").endswith("\n"):
                 yield TextChunk(before, True)
                 begins = mark.end() + (len(ends_line[0]) if ends_line else 0)
                 has_marks = at_line_start = True
