@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -22,7 +21,7 @@ from typing import Any
 from .errors import InputError
 from .export.base import CheckFailed
 from .export.parity_check import ParityReport, compare_outputs, make_probe, run_probe
-from .files import new_folder, printable
+from .files import new_folder, printable, temporary_folder
 from .import_.base import foreign_name, open_foreign
 from .import_.convert import converted_folder
 from .import_.tensors import CONFIG, SINGLE, read_json, weight_files
@@ -147,7 +146,7 @@ def _linked_folder(path: Path, hf_config: Mapping[str, Any], class_name: str) ->
     if "n_ctx" in config:  # early releases wrote it, and later ones do not read it
         config.setdefault("n_positions", config["n_ctx"])
     config |= {"dtype": "float32", "torch_dtype": "float32", "architectures": [class_name]}
-    with tempfile.TemporaryDirectory(prefix="scriven-") as temporary:
+    with temporary_folder() as temporary:
         folder = Path(temporary)
         (folder / CONFIG).write_text(json.dumps(config), encoding="utf-8")
         for name in _TOKENIZER_FILES:

@@ -96,11 +96,22 @@ def test_links_in_circles_and_odd_files_are_passed_over(tmp_path: Path) -> None:
             Sources([str(tmp_path / name)])
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_entered_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_entered_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(tmp_path, "a.txt", SENTENCE)
-    put(tmp_path, "closed/b.txt", SENTENCE).parent.chmod(0)
-    assert "permission denied" in find_in_folder(tmp_path, DataSettings()).notes[0]
+    put(tmp_path, "closed/b.txt", SENTENCE)
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if os.path.basename(path) == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = find_in_folder(tmp_path, DataSettings())
+    assert [path.name for path in found.paths] == ["a.txt"]
+    assert "closed (permission denied)" in found.notes[0]
 
 
 def test_what_is_passed_over_is_said_with_the_glob_that_reads_it(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import json
 import logging
 import math
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, SettingError
+from ..files import temporary_folder
 from ..generate.engine import Engine
 from ..generate.sampling import SamplingParams, processor_classes
 from ..runtime import Runtime
@@ -67,7 +67,7 @@ def harness(
     # 1. no network, no code of templates, no output but ours
     go_offline()
     tell = _through_redirect(tell)
-    with tempfile.TemporaryDirectory(prefix="scriven-") as work, sandbox(), _quiet():
+    with temporary_folder() as work, sandbox(), _quiet():
         from lm_eval.evaluator import evaluate
 
         # 2. tasks, 3. requests answered by the model, 4. metrics and their errors

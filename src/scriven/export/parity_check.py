@@ -12,7 +12,6 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .. import registry
+from ..files import temporary_folder
 from ..generate.engine import Engine
 from ..generate.sampling import SamplingParams
 from ..runs.load import Loaded
@@ -143,7 +143,7 @@ def run_probe(target: str, folder: Path, probe: ParityProbe) -> ProbeAnswer:
     Raises:
         CheckFailed: it cannot load them, or ends before it has answered.
     """
-    with tempfile.TemporaryDirectory() as work:
+    with temporary_folder() as work:
         _run_child(target, "run_probe", folder, Path(work), dataclasses.asdict(probe))
         answer = json.loads((Path(work) / "answer.json").read_text())
         logits = [
@@ -155,7 +155,7 @@ def run_probe(target: str, folder: Path, probe: ParityProbe) -> ProbeAnswer:
 
 def call_in_child(target: str, method: str, folder: Path, request: dict[str, Any]) -> None:
     """Runs `method(folder, request)` of a target for its files; CheckFailed if that ends badly."""
-    with tempfile.TemporaryDirectory() as work:
+    with temporary_folder() as work:
         _run_child(target, method, folder, Path(work), request)
 
 

@@ -4,12 +4,11 @@ import contextlib
 import json
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import printable
+from ..files import printable, temporary_folder
 from ..runs.weights import load_tensors
 from .sandbox import convert_pickle
 from .tensors import SINGLE, SMALL_FILES, pickled_files
@@ -31,7 +30,7 @@ def converted_folder(path: Path) -> Iterator[Path]:
     pickles = pickled_files(folder) if path.is_dir() else [path]
     if not pickles:
         raise InputError(f"{printable(path)} holds no pickled weights: leave --convert away")
-    with tempfile.TemporaryDirectory(prefix="scriven-") as temporary:
+    with temporary_folder() as temporary:
         target = Path(temporary) / "converted"
         target.mkdir()
         # copies, so that nothing else of the folder is reachable under the new path

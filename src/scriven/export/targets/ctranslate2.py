@@ -1,7 +1,6 @@
 """CTranslate2, a fast inference engine for CPUs; its own converter writes the files."""
 
 import json
-import tempfile
 from importlib import util
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import MissingExtra
+from ...files import temporary_folder
 from ...runs.huggingface import WEIGHTS
 from ...runs.load import Loaded
 from ...runs.weights import load_tensors, save_tensors
@@ -51,7 +51,7 @@ class Target(ExportTarget):
             if util.find_spec(package) is None:
                 raise MissingExtra(package, self.EXTRA, "writing for CTranslate2")
         # 1. the Hugging Face files, from which 2. the converter makes its own
-        with tempfile.TemporaryDirectory() as work:
+        with temporary_folder() as work:
             source = Path(work)
             hf.Target().write(loaded, source, "f32")
             if loaded.task.vocab_size > loaded.tokenizer.vocab_size:
