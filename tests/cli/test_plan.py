@@ -2,14 +2,18 @@
 
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import scriven
 from scriven import config
 from scriven.cli import build_app, run
 from scriven.inspect import inspect
+from scriven.models import llama
 from scriven.plan.planner import plan
+from scriven.runs.peft import add_adapters
 
 
 def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
@@ -195,3 +199,30 @@ def test_the_impossible_is_refused_in_one_line(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.count("\n") == 1
+
+
+def test_going_on_from_a_model_is_planned_from_its_small_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "book.txt"
+    text.write_text("It was a dark night. She said nothing. " * 60)
+    shape = {"model.context_length": 32, "model.d_model": 32, "model.heads": 2}
+    base = scriven.train(
+        text, budget="1steps", out=tmp_path / "base", settings=shape, quiet=True, size="tiny"
+    )
+    (base.folder / "model.safetensors").unlink()  # weights are not read
+    capsys.readouterr()
+    line = ["--from", str(base.folder), "--device", "h200", "--budget", "100steps"]
+    whole, adapters = planned(capsys, *line, "--lora", "0"), planned(capsys, *line, "--lora", "2")
+    parameters = sum(weight.numel() for weight in base.task.parameters())
+    assert whole["parameters"] == whole["trained_parameters"] == parameters
+    task = base.task
+    add_adapters(task, llama, task.backbone.config, 2)
+    trained = sum(weight.numel() for weight in task.parameters() if weight.requires_grad)
+    assert adapters["trained_parameters"] == trained
+    # forward and backward without the gradients of weights
+    assert adapters["flops_per_token"] == whole["flops_per_token"] * 2 // 3
+    assert sum(adapters["memory"].values()) < sum(whole["memory"].values())
+    assert whole["tokens"] == 100 * whole["batch_tokens"]
+    assert run(["plan", *line]) == 0
+    assert "scriven train TEXT --from" in capsys.readouterr().out

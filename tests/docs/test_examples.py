@@ -15,6 +15,7 @@ QUICK = ["--pretrain", "2steps", "--budget", "2steps", "--rows", "60"]
 
 ARGUMENTS = {
     "train_and_generate": ["book.txt", "--budget", "3steps"],
+    "go_on": ["book.txt", "second.txt", "--budget", "3steps", "--lora", "2"],
     "train_longer": ["book.txt", "--budget", "3steps", "--more", "+3steps"],
     "keras_style": ["book.txt", "--epochs", "1"],
     "compare_architectures": [
@@ -44,6 +45,7 @@ def test_example_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("book.txt").write_text(TEXT, encoding="utf-8")
+    Path("second.txt").write_text(TEXT.upper(), encoding="utf-8")
     if "runs/book" in ARGUMENTS[name]:
         import scriven
 

@@ -1,6 +1,8 @@
 """`scriven plan`: what a training would take, by calculation."""
 
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from ..config import SECTIONS
 from ..format import format_bytes, rough_duration, si, table
@@ -20,6 +22,8 @@ def plan(
     peak: float | None = None,
     network: float | None = None,
     utilisation: float = 0.4,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    lora: int | None = None,
     json: bool = False,
     settings: Settings = None,
 ) -> None:
@@ -45,9 +49,22 @@ def plan(
         Gigabytes per second from one node to others.
     utilisation
         Fraction of the peak that matmuls reach.
+    from_
+        Plan going on from this model with a text, as train --from does.
+    lora
+        With --from: rank of the LoRA adapters; 0 for all weights.
     json
         One JSON object on standard output.
     """
+    if from_ is not None:
+        from ..plan.adaptation import plan_adaptation
+
+        data = plan_adaptation(
+            from_, budget=budget, tokens=tokens, lora=lora, arch=arch, device=device,
+            utilisation=utilisation, settings=settings or {},
+        )  # fmt: skip
+        emit(data, f"{table(_adaptation(data))}\n\n{data['command']}", json)
+        return
     from ..plan.planner import plan as estimate
 
     data = estimate(
@@ -56,6 +73,24 @@ def plan(
     )  # fmt: skip
     parts = [table(_model(data)), _memory(data), table(_time(data)), data["command"]]
     emit(data, "\n\n".join(parts), json)
+
+
+def _adaptation(data: dict[str, Any]) -> list[tuple[str, str]]:
+    memory, device = data["memory"], data["device"]
+    parts = ", ".join(f"{name} {format_bytes(each)}" for name, each in memory.items())
+    weights = f"LoRA adapters of rank {data['lora']}" if data["lora"] else "all weights"
+    room = "fits into" if data["fits"] else "does not fit into"
+    total = f"{format_bytes(sum(memory.values()))}, {room} {format_bytes(device['memory'])}"
+    return [
+        ("model", f"{data['architecture']}, {data['parameters']:,} parameters"),
+        ("trained", f"{weights}: {data['trained_parameters']:,}"),
+        ("step", f"{data['batch_tokens']:,} tokens in rows of {data['sequence_length']:,}"),
+        ("memory", f"{total} ({parts})"),
+        ("device", f"{device['name']}, {si(device['peak'])}FLOPs ({device['source']})"),
+        ("speed", f"{data['tokens_per_second']:,.0f} tokens per second"),
+        ("training", f"{data['steps']:,} steps, {si(data['tokens'])} tokens"),
+        ("time", rough_duration(data["seconds"])),
+    ]
 
 
 def _model(data: dict[str, Any]) -> list[tuple[str, str]]:

@@ -47,7 +47,24 @@ def verdict(run: RunLog) -> str:
     if metrics.is_language_model and held_out is not None and held_out < FEW_TOKENS:
         parts.append(f"on {integer(held_out)} held-out tokens, which are too few to be sure")
     course = f"; {', '.join(parts)}." if parts else "."
-    return state + _quality(metrics) + course
+    return state + _quality(metrics) + course + _before(run)
+
+
+def _before(run: RunLog) -> str:
+    """What going on from a model was worth, in bits per byte."""
+    after, before = (run.number("results", f"{each}val_bits_per_byte") for each in ("", "base_"))
+    if after is None or before is None:
+        return ""
+    name = run.text("base", "name")
+    text = f" {name} had {decimal(before)} bits per byte, now it has {decimal(after)}"
+    control = run.number("results", "control", "val_bits_per_byte")
+    if control is not None:
+        text += f"; a new model with the same budget reaches {decimal(control)}"
+    names = ("old_bits_per_byte_before", "old_bits_per_byte")
+    old, new = (run.number("results", name) for name in names)
+    if old is not None and new is not None:
+        text += f". On the older text it had {decimal(old)}, now {decimal(new)}"
+    return f"{text}."
 
 
 def _quality(metrics: KeyMetrics) -> str:

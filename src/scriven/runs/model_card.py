@@ -69,6 +69,10 @@ def model_card(
     # the first point, the last and some between, evenly; no table of one point
     count = min(len(curve), CURVE_ROWS) if len(curve) > 1 else 0
     places = [round(i * (len(curve) - 1) / (count - 1)) for i in range(count)]
+    # adapters alone belong to the model that they were trained from
+    adapted = metadata.get("base") or {}
+    is_adapter = bool(adapted.get("adapter")) and not adapted.get("merge")
+    code = usage_code(metadata, hf_class) if hf_class and not is_adapter else ""
     return _render(
         "model_card.md.jinja",
         name=str(metadata.get("name", "model")),
@@ -80,6 +84,7 @@ def model_card(
         imported=metadata.get("imported") or {},
         is_finetuned=is_finetuned(metadata),
         base=((metadata.get("finetune") or {}).get("base") or {}).get("name"),
+        adapted=adapted.get("name"),
         shape_rows=_shape_rows(metadata, hf_class),
         data_rows=_data_rows(metadata),
         result_rows=_result_rows(metadata) if finished else [],
@@ -89,7 +94,8 @@ def model_card(
         signatures=signatures(metadata),
         no_better_than_counting=ngram_loss is not None and results["val_loss"] >= ngram_loss,
         curve=[curve[place] for place in places],
-        code=usage_code(metadata, hf_class) if hf_class else "",
+        code=code,
+        is_adapter=is_adapter,
         talks=metadata.get("task") in CHAT_TASKS,
     )
 
@@ -192,6 +198,7 @@ def _result_rows(metadata: Mapping[str, Any]) -> list[Row]:
     for name, label, form in () if is_finetuned(metadata) else FIGURES:
         if results.get(name) is not None:
             rows.append((label, form.format(results[name])))
+    rows += _before_rows(results)
     ngram_loss = _ngram_loss(metadata)
     if ngram_loss is not None:
         rows.append((f"counting {results.get('ngram_order')}-grams", f"{ngram_loss:.4f} nats"))
@@ -201,6 +208,18 @@ def _result_rows(metadata: Mapping[str, Any]) -> list[Row]:
     if results.get("seconds") is not None:
         rows.append(("time of training", f"{results['seconds']:,.0f} s"))
     return rows
+
+
+def _before_rows(results: Mapping[str, Any]) -> list[Row]:
+    """Bits per byte of what a model that went on with another text is compared with."""
+    control = results.get("control") or {}
+    figures = {
+        "bits per byte before": results.get("base_val_bits_per_byte"),
+        "bits per byte of a new model with the same budget": control.get("val_bits_per_byte"),
+        "bits per byte on the older text": results.get("old_bits_per_byte"),
+        "bits per byte on the older text before": results.get("old_bits_per_byte_before"),
+    }
+    return [(name, f"{each:.4f}") for name, each in figures.items() if isinstance(each, float)]
 
 
 def _ngram_loss(metadata: Mapping[str, Any]) -> float | None:

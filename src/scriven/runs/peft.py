@@ -109,11 +109,13 @@ def write_adapter(
     base: str,
     *,
     kind: str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Writes the adapters of a task, and the other weights that are trained, as one folder.
 
     Args:
         base: the model it belongs to, for people: a folder or a name.
+        dtype: of the adapters in the file; by default as they are trained.
 
     Raises:
         ResourceError, InputError: as `files.write_folder`; what was there before is untouched.
@@ -126,7 +128,7 @@ def write_adapter(
     tensors = rename_to_hf(whole, [names.row(name) for name in whole], 0, names.sizes)
     # 2. the pairs A (r, in) and B (out, r), split where transformers has several matrices
     for name, one in lora.items():
-        pair = {f"{name}{A}": one.a.detach(), f"{name}{B}": one.b.detach()}
+        pair = {f"{name}{A}": one.a.detach().to(dtype), f"{name}{B}": one.b.detach().to(dtype)}
         # the A of P parts lie below each other: (P r, in)
         sizes = {**names.sizes, "rank": [one.rank] * len(names.row(name).hf_names)}
         tensors |= rename_to_hf(pair, names.pair(name), 0, sizes)

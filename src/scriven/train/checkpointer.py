@@ -162,7 +162,9 @@ class Checkpointer:
         if lora_adapters(task):
             base = (metadata.get("base") or metadata["finetune"]["base"])["run"]
             folder = self.run.folder / ADAPTER
-            write_adapter(folder, task, architecture, model, base, kind=plan.task)
+            # of a frozen base, in the precision that they were evaluated in
+            dtype = self.run.runtime.dtype if self.adapters_only else None
+            write_adapter(folder, task, architecture, model, base, kind=plan.task, dtype=dtype)
         if self.adapters_only and not (final and metadata["base"]["merge"]):
             save_pretrained_files(self.run.folder, self._model_files)
             return
