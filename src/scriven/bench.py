@@ -53,25 +53,18 @@ def bench(
     quiet: bool = False,
     settings: Mapping[str, object] | None = None,
 ) -> Comparison:
-    """Trains each architecture with each seed, one run after the other, and compares them.
-
-    The order is A B C, A B C, so that a machine that slows down half-way slows all of them. The
-    same call resumes an interrupted bench and repeats no finished run. The table is written beside
-    the runs, as results.md and results.json.
+    """Trains each architecture with each seed, one run after the other, and compares them; the table
+    is written beside the runs, as results.md and results.json. The same call resumes.
 
     Args:
-        sources: files, folders, globs or a built-in corpus.
+        sources, budget, size, quiet, settings: of each run, as in `train`.
         arch: architectures by name, or .py files; all of them by default.
-        budget: of each run.
         seeds: runs of each architecture, with the seeds 0, 1, 2 ...
-        size: tiny, small, ... or a number of parameters, as in `train`.
         out: the folder of the runs; runs/bench-NAME by default.
-        quiet: print nothing.
-        settings: any other setting of all runs, as in {"model.d_model": 64}.
 
     Raises:
-        InputError: anything that cannot be trained as asked, before anything is trained; or a run
-            that failed. ResourceError: a run that ran out of memory or disk.
+        InputError: anything that cannot be trained as asked; or a run that failed.
+        ResourceError: a run that ran out of memory or disk.
         Interrupted: a KeyboardInterrupt; stopped by a signal, after the run was saved.
     """
     names = [str(source) for source in sources]
@@ -84,7 +77,7 @@ def bench(
     amount = check(architectures, budget, seeds, size, settings or {})
     if os.path.exists(folder / NAME):  # False for a name that is too long
         raise InputError(f"{folder} is a run, not a folder of runs: choose another --out")
-    # 2. all architectures with seed 0, then all with seed 1, ...
+    # 2. A B C, A B C: a machine that slows down half-way slows all of them
     runs = [
         BenchRun(each, seed, folder / f"{Path(each).stem}-{seed}")
         for seed in range(seeds)
@@ -93,22 +86,19 @@ def bench(
     make_folder(folder)
     if not quiet:
         print_message(_announce(runs, amount, budget))
-    # every run is a command of its own, so the settings become flags again
-    common = ["--budget", budget, *(["--size", size] if size else [])]
-    common += [f"--{name}={value}" for name, value in (settings or {}).items()]
     with handle_signals():
         for number, run in enumerate(runs, 1):
             if not quiet:
                 print_message(f"[{number}/{len(runs)}] {run.arch}, seed {run.seed}")
             # 3. train what is missing
+            request = TrainRequest(
+                names, budget, size, str(run.folder), run.seed, run.arch, quiet=True,
+                settings=settings or {},
+            )  # fmt: skip
             if _is_finished(run):
-                request = TrainRequest(
-                    names, budget, size, str(run.folder), run.seed, run.arch, quiet=True,
-                    settings=settings or {},
-                )  # fmt: skip
                 start_or_resume(request)  # refuses other settings than those it was trained with
             else:
-                _train(names, run, common, quiet)
+                _train(request, run, quiet)
     # 4. compare, with one row for the seeds of an architecture
     comparison = compare([str(run.folder) for run in runs], fold_seeds=True)
     _write_results(folder, comparison, runs, budget)
@@ -155,16 +145,18 @@ def _is_finished(run: BenchRun) -> bool:
     return (run.folder / NAME).exists() and read_run_metadata(run.folder)["results"] is not None
 
 
-def _train(sources: Sequence[str], run: BenchRun, common: Sequence[str], quiet: bool) -> None:
+def _train(request: TrainRequest, run: BenchRun, quiet: bool) -> None:
     """Trains one run in a process of its own, to its end.
 
     The process has its own process group, so that Ctrl-C reaches it once: from here.
     """
     # -P: a json.py in the current folder must not be taken for Python's
     command = [sys.executable, "-P", "-m", "scriven", "train", "--arch", run.arch]
-    command += ["--seed", str(run.seed), "--out", str(run.folder), *common]
+    command += ["--seed", str(run.seed), "--out", str(run.folder), "--budget", str(request.budget)]
+    command += ["--size", request.size] if request.size else []
     command += ["--quiet"] if quiet else []
-    command += ["--", *sources]
+    command += [f"--{name}={value}" for name, value in request.settings.items()]
+    command += ["--", *request.sources]
     interrupted: Interrupted | None = None
     process = subprocess.Popen(  # noqa: S603 - our own command, without a shell
         command,

@@ -96,9 +96,8 @@ def load_run(
     # 2. the model for its task, whose weights have no values yet
     ids, finetune = tokenizer.special_token_ids, metadata.get("finetune")
     task = build_task(module, model, metadata["task"], ids, finetune, dtype)
-    task.sequence_length = (
-        metadata["settings"]["train"].get("sequence_length") or task.sequence_length
-    )
+    length = metadata["settings"]["train"].get("sequence_length")
+    task.sequence_length = length or task.sequence_length
     # 3. its weights
     warnings: list[str] = []
     try:
