@@ -53,8 +53,8 @@ def bench(
     quiet: bool = False,
     settings: Mapping[str, object] | None = None,
 ) -> Comparison:
-    """Trains each architecture with each seed, one run after the other, and compares them; the table
-    is written beside the runs, as results.md and results.json. The same call resumes.
+    """Trains each architecture with each seed, one run after the other, and compares them. The same
+    call resumes. The table is written beside the runs, as results.md and results.json.
 
     Args:
         sources, budget, size, quiet, settings: of each run, as in `train`.

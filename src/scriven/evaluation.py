@@ -15,7 +15,7 @@ from .errors import InputError, ScrivenError, SettingError
 from .evaluate.loss import Metric, evaluate_loss, scored_bytes
 from .evaluate.table import check_metrics, evaluate_rows
 from .generate.predict import Predictor, table_columns
-from .runs.metadata import check_downloads
+from .runs.metadata import check_downloads, has_given_tokenizer
 from .runtime import Runtime
 from .settings import DataSettings, TokenizerSettings
 from .tasks.base import BaseTask
@@ -82,7 +82,7 @@ class TextEvaluator:
             config.replace(TokenizerSettings(), settings["tokenizer"], "tokenizer"),
             seed=settings["seed"],
             pairs=self.metadata["task"] == "pairs",
-            given=self.tokenizer if "base" in self.metadata else None,
+            given=self.tokenizer if has_given_tokenizer(self.metadata) else None,
         )
         # a changed text has another validation set, and its loss would not be comparable
         if corpus.fingerprint != trained["fingerprint"]:

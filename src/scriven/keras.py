@@ -108,7 +108,7 @@ class GPT:
         quiet: bool = True,
         settings: Mapping[str, object] | None = None,
     ) -> History:
-        """Trains on texts; a second call starts from the weights of the first.
+        """Trains on texts; a second call goes on with the weights and tokenizer of the first.
 
         Args:
             sources: files, folders, globs or a built-in corpus.
@@ -130,11 +130,12 @@ class GPT:
             chosen["train.batch_size"] = batch_size
         if self.tokenizer is not None:
             chosen["tokenizer.kind"] = self.tokenizer
-        # 2. weights of an earlier fit
-        weights = None
+        # 2. weights and tokenizer of an earlier fit
+        components = self._components
         if self.model is not None:
-            # the run folder is new, so the weights of the last fit are handed over in memory
+            # the run folder is new, so they are handed over in memory
             weights = {name: value.clone() for name, value in self.model.task.state_dict().items()}
+            components = replace(components, weights=weights, tokenizer=self.model.tokenizer)
         # 3. the run folder; the object must live as long as the model, whose files it deletes
         if out is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="scriven-")
@@ -148,7 +149,6 @@ class GPT:
             quiet=quiet,
             settings={**chosen, **(settings or {})},
         )
-        components = replace(self._components, weights=weights)
         self.model = trained_model(lambda: start_or_resume(request, components), self.arch)
         return History(_history(self.model.folder))
 

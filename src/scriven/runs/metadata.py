@@ -254,6 +254,11 @@ def is_from_here(metadata: Mapping[str, Any]) -> bool:
     return bool(_machine_key()) and metadata.get("origin") == _origin(metadata)
 
 
+def has_given_tokenizer(metadata: Mapping[str, Any]) -> bool:
+    """Whether a run has the tokenizer of a model before it, and none made for its own text."""
+    return "base" in metadata or bool(metadata["tokenizer"].get("given"))
+
+
 def check_downloads(metadata: Mapping[str, Any], folder: Path) -> None:
     """Refuses to download what a run from elsewhere names as its texts.
 

@@ -19,7 +19,7 @@ from ..errors import InputError, ScrivenError, SettingError
 from ..import_.base import base_digest, base_name, open_base, open_recorded
 from ..runs.folder import find_run
 from ..runs.load import Loaded
-from ..runs.metadata import check_downloads
+from ..runs.metadata import check_downloads, has_given_tokenizer
 from ..runtime import Runtime, choose_runtime
 from ..settings import MAX_SEED, DataSettings, Settings, TokenizerSettings, check_int
 from ..tasks.base import BaseTask
@@ -274,7 +274,7 @@ class Adaptation(Pretraining):
                 config.replace(DataSettings(), settings["data"], "data"),
                 config.replace(TokenizerSettings(), settings["tokenizer"], "tokenizer"),
                 seed=settings["seed"],
-                given=self.base.tokenizer if "base" in self.base.metadata else None,
+                given=self.base.tokenizer if has_given_tokenizer(self.base.metadata) else None,
             )
         except ScrivenError:
             return None

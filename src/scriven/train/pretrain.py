@@ -21,6 +21,7 @@ from ..runs.metadata import check_downloads
 from ..runtime import Runtime, choose_runtime
 from ..settings import MAX_SEED, Settings, check_int
 from ..tasks.base import BaseTask
+from ..tokenizers import Tokenizer, load_tokenizer
 from ..tokenizers.base import choose_vocab_size
 from .autoconfig import DatasetStats, TrainPlan, plan_pretraining
 from .datasets import RecurrentTextDataset, TextDataset, TextPairDataset
@@ -46,6 +47,8 @@ class Pretraining:
     notes: Sequence[str] = ()
     """What the user should know about the text."""
     corpus: TokenDataset | None = None
+    given: Tokenizer | None = None
+    """The tokenizer of a model that is trained further."""
     finetune_info: ClassVar[None] = None
     base_weights: ClassVar[None] = None
     """Like `finetune_info`, for a fine-tuning only."""
@@ -158,6 +161,8 @@ class Pretraining:
         Raises:
             InputError: says what is different.
         """
+        if metadata["tokenizer"].get("given"):
+            self.given = load_tokenizer(folder)
         if self.corpus is None:
             # `--resume RUN` reads the texts that the run was started with
             if not self.sources:
@@ -225,6 +230,7 @@ class Pretraining:
             settings.tokenizer,
             seed=seed,
             pairs=task == "pairs",
+            given=self.given,
             say=say,
         )
         special = registry.module("scriven.tasks", task).Task.EXTRA_TOKENS

@@ -15,6 +15,7 @@ from ..errors import SettingError
 from ..evaluate.loss import Metric
 from ..settings import Settings, check_ranges
 from ..tasks.base import BaseTask, Criterion
+from ..tokenizers import Tokenizer
 from .optim.base import OptimizerModule, UserOptimizer
 from .schedule import schedule_of
 
@@ -91,6 +92,8 @@ class UserComponents:
     """Initial weights of the same model."""
     base_weights: dict[str, torch.Tensor] | None = None
     """Weights of another task's model, to start a fine-tuning from."""
+    tokenizer: Tokenizer | None = None
+    """That of the model whose weights these are; by default one is made for the text."""
     base_task: BaseTask | None = None
     """A model that is trained further: its modules themselves, so that there is one copy."""
 

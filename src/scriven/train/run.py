@@ -82,7 +82,8 @@ def start_or_resume(request: TrainRequest, components: UserComponents | None = N
             if (request := _with_start(request)).start is not None:
                 source = Adaptation(request, overrides, settings, dist, say)
             elif request.base is None:
-                source = Pretraining(request, overrides, settings, dist, say)
+                given = None if components is None else components.tokenizer
+                source = Pretraining(request, overrides, settings, dist, say, given=given)
             else:
                 source = Finetuning(request, overrides, settings, say)
             launch = _Launch(

@@ -184,6 +184,7 @@ def new_metadata(
             "kind": tokenizer.kind,
             "vocab_size": tokenizer.vocab_size,
             "fingerprint": tokenizer.fingerprint,
+            **({} if components.tokenizer is None else {"given": True}),
         },
         **({} if finetune is None else {"finetune": dict(finetune)}),
         **({} if base is None else {"base": dict(base)}),
