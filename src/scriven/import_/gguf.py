@@ -16,6 +16,8 @@ from torch import Tensor
 from ..errors import DamagedError, InputError
 from ..tokenizers import Tokenizer
 from ..tokenizers.files import build_tokenizer, byte_level_json
+from ..tokenizers.imported import parts
+from ..tokenizers.patterns import PATTERNS
 from ..tokenizers.sentencepiece import (
     BPE,
     CONTROL,
@@ -263,6 +265,24 @@ def _byte_level(
     if pre in NFC:
         plain["normalizer"] = {"type": "NFC"}
     return plain
+
+
+def pre_of(tokenizer: Tokenizer) -> str | None:
+    """The tokenizer.ggml.pre of an imported byte-level BPE; None where llama.cpp has none."""
+    state = tokenizer.backend.pre_tokenizer and tokenizer.backend.pre_tokenizer.__getstate__()
+    steps = parts({"pre_tokenizer": json.loads(state) if state else None}, "pre_tokenizer")
+    kinds = [str(step.get("type")) for step in steps]
+    if not kinds or kinds[-1] != "ByteLevel" or steps[-1].get("add_prefix_space"):
+        return None
+    if kinds == ["ByteLevel"]:
+        return "gpt-2"
+    if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits"):
+        return "smollm"
+    pattern = steps[0].get("pattern")
+    if kinds != ["Split", "ByteLevel"] or not isinstance(pattern, dict):
+        return None
+    regexes = {name: PATTERNS.get(split, split) for name, split in PRE.items()}
+    return next((name for name, regex in regexes.items() if regex == pattern.get("Regex")), None)
 
 
 def _bos_first(token: str, number: int) -> dict[str, Any]:

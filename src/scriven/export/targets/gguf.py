@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ...errors import MissingExtra
+from ...import_.gguf import pre_of
 from ...runs.load import Loaded
 from ...tokenizers import Tokenizer, chat_template
 from ...tokenizers.base import BYTE_TOKENS, CHARACTER_TO_BYTE
@@ -270,6 +271,8 @@ def why_no_vocabulary(tokenizer: Tokenizer) -> str | None:
             "llama.cpp has no word tokenizer: train with --tokenizer.kind bpe, char or byte to "
             "take a model there"
         )
+    if tokenizer.kind == "imported" and pre_of(tokenizer) is None:
+        return "llama.cpp has no name for the way its tokenizer splits text: use --to hf"
     if tokenizer.kind == "char" and SPACE in tokenizer.backend.get_vocab():
         return f"llama.cpp spells a space as {SPACE}, and this vocabulary has that character too"
     if tokenizer.kind == "bpe" and tokenizer.pattern not in PATTERNS:
@@ -294,15 +297,19 @@ def _unmerged_word(tokenizer: Tokenizer) -> str | None:
 def add_vocabulary(writer: Any, tokenizer: Tokenizer, size: int) -> None:
     """Writes tokens, merges and special ids into a GGUFWriter; `size` rows have weights."""
     token_ids = tokenizer.backend.get_vocab(with_added_tokens=True)
-    names = sorted(token_ids, key=lambda name: token_ids[name])
+    # imported vocabularies may have gaps, and llama.cpp wants a name for every row
+    by_id = {number: name for name, number in token_ids.items()}
+    names = [by_id.get(number, f"[PAD{number}]") for number in range(tokenizer.vocab_size)]
     is_char = tokenizer.kind == "char"
     byte_tokens = set(BYTE_TOKENS.values()) if is_char else set()
     types = [
         _CONTROL if name in tokenizer.special else _BYTE if name in byte_tokens else _NORMAL
         for name in names
     ]
+    for number in set(range(len(names))) - by_id.keys():
+        types[number] = _UNUSED
     # rows without a token: a vocabulary padded to a round number
-    unused = range(len(names), size)  # llama.cpp wants a name for every row
+    unused = range(len(names), size)
     names += [f"[PAD{number}]" for number in unused]
     types += [_UNUSED] * len(unused)
     if is_char:
@@ -312,18 +319,22 @@ def add_vocabulary(writer: Any, tokenizer: Tokenizer, size: int) -> None:
         writer.add_token_scores([0.0] * len(names))
         writer.add_add_space_prefix(False)
     else:
-        assert set(CHARACTER_TO_BYTE) <= token_ids.keys(), "a byte without a token"
+        is_ours = tokenizer.kind != "imported"
+        assert not is_ours or set(CHARACTER_TO_BYTE) <= token_ids.keys(), "a byte without a token"
         merges = json.loads(tokenizer.backend.to_str())["model"]["merges"]
         spelled = [pair if isinstance(pair, str) else " ".join(pair) for pair in merges]
         writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre(PATTERNS.get(tokenizer.pattern, "gpt-2"))
+        pre = PATTERNS.get(tokenizer.pattern, "gpt-2") if is_ours else pre_of(tokenizer)
+        writer.add_tokenizer_pre(str(pre))
         writer.add_token_list(names)
         writer.add_token_merges(spelled or NO_MERGES)
     writer.add_token_types(types)
-    writer.add_bos_token_id(tokenizer.eos)  # a text starts as if another had just ended
+    # a text starts as if another had just ended, where the model has no token for it
+    bos = tokenizer.special_token_ids.get("bos")
+    writer.add_bos_token_id(tokenizer.eos if bos is None else bos)
     writer.add_eos_token_id(tokenizer.eos)
     writer.add_pad_token_id(tokenizer.pad)
-    writer.add_add_bos_token(False)
+    writer.add_add_bos_token(bos is not None)
     writer.add_add_eos_token(False)
 
 
