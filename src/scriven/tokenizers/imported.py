@@ -100,8 +100,10 @@ class ImportedTokenizer(base.Tokenizer):
         text = clean(text)
         pieces = list(chunks(text)) if self._can_be_cut else [text]
         (first,) = self.backend.encode_batch_fast(pieces[:1], add_special_tokens=False)
-        ids = [np.array(first.ids, dtype=np.int32)]
-        return np.concatenate([*ids, *self.encode_chunks(pieces[1:])])
+        ids = np.array(first.ids, dtype=np.int32)
+        if len(pieces) == 1:  # `_inner` takes a moment to build
+            return ids
+        return np.concatenate([ids, *self.encode_chunks(pieces[1:])])
 
     def encode_chunks(self, texts: list[str]) -> list[Ids]:
         encodings = self._inner.encode_batch_fast(texts, add_special_tokens=False)
