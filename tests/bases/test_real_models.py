@@ -16,8 +16,7 @@ import pytest
 import torch
 
 from scriven.cli import run
-from scriven.export.export import export
-from scriven.export.targets.gguf import _post
+from scriven.export.targets.gguf import Target, _post
 from scriven.generate.sampling import SamplingParams
 from scriven.import_.base import open_base, open_foreign
 from scriven.model import Model
@@ -73,9 +72,7 @@ def serve(path: Path) -> Any:
 
 
 def greedy(model: Model, prompt: list[int], count: int) -> str:
-    (result,) = model.engine.generate(
-        [prompt], SamplingParams(temperature=0.0), count, ignore_eos=True
-    )
+    (result,) = model.engine.generate([prompt], SamplingParams(temperature=0.0), count)
     return result.text
 
 
@@ -116,26 +113,29 @@ def test_logits_and_text_are_those_of_transformers(name: str, models: Path) -> N
             difference = model.task.logits(model.task.backbone(ids)) - expected
         assert difference.abs().max() < 1e-4 * expected.std()
         tokens = theirs.generate(
-            ids, max_new_tokens=64, do_sample=False, eos_token_id=None, pad_token_id=0
-        )[0, ids.size(1) :].tolist()
+            ids, max_new_tokens=64, do_sample=False, eos_token_id=model.tokenizer.eos,
+            pad_token_id=0,
+        )[0, ids.size(1) :].tolist()  # fmt: skip
         assert greedy(model, ids[0].tolist(), 64) == model.tokenizer.decode(tokens)
 
 
 def test_greedy_text_is_that_of_llama_cpp(models: Path, tmp_path: Path) -> None:
     """On the same weights: llama.cpp rounds activations to 8 bits where weights have 4."""
     name = str(models / "smollm2.gguf")
-    out = export(name, to="gguf", out=tmp_path / "exported", dtype="f32")
-    assert out["check"] is not None
-    (written,) = (tmp_path / "exported").glob("*.gguf")
-    model, server = load_float32(name), serve(written)
+    model = load_float32(name)
+    Target().write(open_base(name), tmp_path, "f32")
+    server = serve(next(tmp_path.glob("*.gguf")))
+    lengths = []
     for prompt in PROMPTS:
         ids = prompt_ids(model, prompt)
         request = {
             "prompt": ids, "n_predict": 64, "samplers": ["top_k"], "top_k": 1,
-            "return_tokens": True, "ignore_eos": True,
+            "return_tokens": True,
         }  # fmt: skip
         tokens = _post(server, "completion", request)["tokens"]
         assert greedy(model, ids, 64) == model.tokenizer.decode(tokens)
+        lengths.append(len(tokens))
+    assert max(lengths) == 64
 
 
 def test_it_talks_and_is_measured(
