@@ -58,6 +58,19 @@ def test_the_encoding_is_detected_named_and_shown(
     assert text_of(loaded(path, encoding=guess.encoding)) == text
 
 
+@pytest.mark.parametrize(
+    ("language", "encoding"),
+    [each for each in ENCODED if each[0] in ("japanese", "chinese", "taiwan", "korean")],
+)
+def test_an_encoding_of_two_bytes_is_found_where_a_block_ends_inside_a_character(
+    language: str, encoding: str
+) -> None:
+    raw = sample(language).encode(encoding)
+    found = {guess.encoding for end in range(4) if (guess := guess_encoding(raw[: -end or None]))}
+    assert found and all(raw.decode(each) == sample(language) for each in found)
+    assert (guess := guess_encoding(raw[1:-2])) and guess.encoding in found
+
+
 @pytest.mark.parametrize("encoding", WIDE)
 @pytest.mark.parametrize("language", ["english", "russian", "japanese", "korean"])
 def test_utf_16_and_32_without_a_mark_are_found(

@@ -202,18 +202,30 @@ def guess_encoding(raw: bytes) -> Guess | None:
         return latin
     if beyond < _FEW:  # too few to tell scripts apart
         return latin
-    from charset_normalizer import from_bytes  # 20 ms that most texts do without
-
-    best = from_bytes(raw).best()
-    # it tells scripts apart, but hardly languages of the Latin one
-    letters = [each for each in str(best or "") if each > "\x7f" and each.isalpha()]
-    in_latin = sum("LATIN" in unicodedata.name(each, "") for each in letters)
-    if best is None or 2 * in_latin >= len(letters) or best.encoding.startswith("utf"):
+    best = _guess_script(raw)
+    if best is None:
+        # a character of several bytes that is cut at an end rules its encoding out; a line end is
+        # a byte of its own in all of these encodings
+        best = _guess_script(raw[raw.find(b"\n") + 1 : raw.rfind(b"\n") + 1])
+    if best is None:
         return latin and latin._replace(certainty=latin.certainty / 2)
     names = best.could_be_from_charset
     name = next((each for each in _COMMON_NAMES if each in names), best.encoding)
     # a short text says little
     return _guess(raw, name, (1 - best.chaos) * beyond / (beyond + _FEW))
+
+
+def _guess_script(raw: bytes) -> Any:
+    """charset-normalizer's best match in another script than the Latin one, or None: it tells
+    scripts apart, but hardly languages of the Latin one."""
+    from charset_normalizer import from_bytes  # 20 ms that most texts do without
+
+    best = from_bytes(raw).best()
+    letters = [each for each in str(best or "") if each > "\x7f" and each.isalpha()]
+    in_latin = sum("LATIN" in unicodedata.name(each, "") for each in letters)
+    if best is None or 2 * in_latin >= len(letters) or best.encoding.startswith("utf"):
+        return None
+    return best
 
 
 def _decode_wide(raw: bytes, encoding: str) -> str:
