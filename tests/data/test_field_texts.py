@@ -67,8 +67,11 @@ def test_an_encoding_of_two_bytes_is_found_where_a_block_ends_inside_a_character
 ) -> None:
     raw = sample(language).encode(encoding)
     found = {guess.encoding for end in range(4) if (guess := guess_encoding(raw[: -end or None]))}
-    assert found and all(raw.decode(each) == sample(language) for each in found)
-    assert (guess := guess_encoding(raw[1:-2])) and guess.encoding in found
+    assert found
+    assert all(raw.decode(each) == sample(language) for each in found)
+    cut = guess_encoding(raw[1:-2])
+    assert cut is not None
+    assert cut.encoding in found
 
 
 @pytest.mark.parametrize("encoding", WIDE)
