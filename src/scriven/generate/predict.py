@@ -285,7 +285,8 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
 
 def _lines(answers: TablePredictions, suffix: str) -> Iterator[str]:
     header: list[str] | None = None
-    is_plain = suffix == ".tsv" and all(map(_is_plain_tsv, answers.sources))
+    has_quotes = answers.data.quoting not in (None, "none")
+    is_plain = suffix == ".tsv" and not has_quotes and all(map(_is_plain_tsv, answers.sources))
     for raw, answer in answers:
         found = with_prediction(answers, raw, answer)
         if suffix == ".jsonl":

@@ -94,7 +94,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     events = []
-    # only \\n ends a line: JSON may hold U+2028, U+0085 and the like as they are
+    # only \n ends a line: JSON may hold U+2028, U+0085 and the like as they are
     for line in path.read_bytes().decode("utf-8", "replace").split("\n"):
         try:  # a kill may have cut off the last line
             event = json.loads(line)
