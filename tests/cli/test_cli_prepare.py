@@ -41,7 +41,7 @@ def test_json_is_one_object_with_the_counts(desk: Path, capsys: pytest.CaptureFi
     assert run(["prepare", "a.jsonl", "--skip-bad", "--out", "data", "--quiet"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert "1 rows, first a.jsonl row 61 is not JSON" in out
+    assert "1 row, first a.jsonl row 61 is not JSON" in out
 
 
 def test_what_cannot_be_done_is_one_line(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
