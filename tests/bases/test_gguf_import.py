@@ -13,6 +13,8 @@ import torch
 
 from scriven.cli import run
 from scriven.errors import DamagedError, InputError
+from scriven.generate.engine import Engine
+from scriven.generate.sampling import SamplingParams
 from scriven.import_.base import open_base
 from scriven.import_.gguf_file import GGUFFile
 from scriven.tokenizers.base import BYTE_TO_CHARACTER
@@ -82,7 +84,7 @@ def write(path: Path, name: str, model: Any, dtype: str = "F32", **metadata: Any
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(metadata.get("pre", "llama-bpe"))
     writer.add_token_list(TOKENS)
-    writer.add_token_types([1] * 259 + [3, 3, 5, 5])
+    writer.add_token_types(metadata.get("types") or [1] * 259 + [3, 3, 5, 5])
     writer.add_token_merges(MERGES)
     writer.add_eos_token_id(259)
     writer.add_add_bos_token(False)
@@ -186,6 +188,28 @@ def test_the_tokenizer_and_its_template_come_along(tmp_path: Path) -> None:
     assert (tokenizer.eos, tokenizer.vocab_size) == (259, 261)  # rows of padding have no token
     assert tokenizer.special_token_ids["end"] == 259
     assert tokenizer.chat_template == TEMPLATE
+
+
+def test_an_id_without_a_token_is_never_generated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types = [1] * 259 + [3, 3, 5, 5]
+    types[200] = 5
+    path = write(tmp_path / "small.gguf", "llama", reference("llama"), types=types)
+    loaded = open_base(str(path))
+    assert loaded.tokenizer.gaps == {200}
+    ids = torch.tensor([loaded.tokenizer.encode("the")])
+    with torch.no_grad():  # by far the likeliest after this prompt
+        hidden = loaded.task.backbone(ids)[0, -1]
+        loaded.task.head.weight[200] = 1000 * hidden
+        assert int(loaded.task.logits(hidden).argmax()) == 200
+    greedy = SamplingParams(temperature=0.0)
+    engine = Engine(loaded.task, loaded.tokenizer)
+    (result,) = engine.generate([ids[0].tolist()], greedy, 1, ignore_eos=True)
+    assert result.text
+    monkeypatch.setattr(loaded.tokenizer, "gaps", frozenset())
+    (result,) = engine.generate([ids[0].tolist()], greedy, 1, ignore_eos=True)
+    assert not result.text
 
 
 def test_it_becomes_a_run_that_computes_the_same(

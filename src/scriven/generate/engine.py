@@ -286,8 +286,9 @@ class Engine:
     @contextmanager
     def _runner(self, ignore_eos: bool) -> Iterator[ModelRunner]:
         """The model without dropout; afterwards it is in training mode again, if it was."""
-        # special tokens that end nothing are never generated
+        # special tokens that end nothing are never generated, nor are ids without a token
         banned = set(self.tokenizer.special_token_ids.values()) - self.stop_token_ids
+        banned |= self.tokenizer.gaps
         if ignore_eos:
             banned |= self.stop_token_ids
         training = self.task.training

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..files import printable, temporary_folder
 from ..runs.weights import load_tensors
+from .hub import PREFIX
 from .sandbox import convert_pickle
 from .tensors import SINGLE, SMALL_FILES, pickled_files
 
@@ -24,6 +25,8 @@ def converted_folder(path: Path) -> Iterator[Path]:
     Raises:
         InputError: there is no pickle, it holds more than tensors, or this system has no sandbox.
     """
+    if path.suffix == ".gguf" or str(path).startswith(PREFIX):
+        raise InputError(f"{printable(path)} holds no pickled weights: leave --convert away")
     if sys.platform == "win32":
         raise InputError("--convert needs Linux or macOS: a process cannot be confined here")
     folder = path if path.is_dir() else path.parent

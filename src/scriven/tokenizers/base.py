@@ -174,6 +174,8 @@ class Tokenizer:
     """The Jinja template of an imported model's conversations; None for ours, or none."""
     turn_ids: Mapping[str, int] = MappingProxyType({})
     """The special tokens that begin and end a turn there, by role: turn, end."""
+    gaps: frozenset[int] = frozenset()
+    """Ids below the largest that no token of an imported vocabulary has."""
     has_words = True
     """Whether tokens are pieces of words with the space before them, learned from running text;
     else the characters that occur are enough to train it."""
@@ -273,10 +275,8 @@ class Tokenizer:
     @cached_property
     def _bos(self) -> dict[str, int]:
         """The token that an imported model's own tokenizer puts before a text."""
-        bos = self.special.get(self.bos_token or "")
-        if bos is None or self.backend.encode("a").ids[:1] != [bos]:
-            return {}
-        return {"bos": bos}
+        bos = self.special.get(self.bos_token or "", -1)
+        return {"bos": bos} if self.backend.encode("a").ids[:1] == [bos] else {}
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text. Text that spells a special token is plain text; lone surrogates become

@@ -43,6 +43,11 @@ class ImportedTokenizer(base.Tokenizer):
 
     kind = "imported"
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        silent = (number for number, spelled in enumerate(self.bytes_of) if not spelled)
+        self.gaps = frozenset(silent) - frozenset(self.special.values())
+
     def _spelling(self, token: str) -> bytes:
         decoders = self._decoders
         if "ByteLevel" in decoders:
