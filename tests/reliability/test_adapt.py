@@ -225,3 +225,22 @@ def test_the_control_is_trained_on_the_same_split(base: Path, other: Path, tmp_p
     assert results["control"]["val_bits_per_byte"] == control.results["val_bits_per_byte"]
     own = scriven.load(out).metadata["data"]
     assert control.metadata["data"]["validation_bytes"] == own["validation_bytes"]
+
+
+@pytest.mark.slow
+def test_peft_loads_the_adapters_and_computes_the_same(
+    base: Path, other: Path, tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    adapt(base, other, tmp_path / "run", LORA)
+    theirs = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(theirs, str(tmp_path / "run" / "adapter")).eval()
+    ours = scriven.load(tmp_path / "run")
+    ids = torch.tensor([ours.tokenizer.encode("16 25 36 49")])
+    with torch.no_grad():
+        expected, found = theirs(input_ids=ids).logits, ours.task.logits(ours.task.backbone(ids))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)(input_ids=ids).logits
+    assert (plain - expected).abs().max() > 1e-2
