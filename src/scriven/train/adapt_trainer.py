@@ -2,12 +2,14 @@
 
 The score of a large model over a long text takes minutes on a CPU. So while training only the
 beginning of the held-out text is evaluated, as much as a tenth of the time pays for; the scores
-before and after are those of all of it.
+before and after are those of all of it. A base model beside adapters is still there at the end, so
+that its score does not delay the first step.
 """
 
 from typing import Any
 
 from ..evaluate.loss import Score, evaluate_loss
+from ..nn.lora import lora_adapters
 from .replay import ReplayDataset
 from .train_state import TrainState
 from .trainer import Trainer
@@ -15,6 +17,8 @@ from .trainer import Trainer
 EVALUATIONS, SHARE = 10, 0.05
 """Evaluations that a wall-clock budget should have room for, and the fraction of it that they take
 together; the scores before and after come on top."""
+MIN_WINDOWS = 4
+"""Windows that are evaluated, at least."""
 MIN_OLD_TOKENS = 1 << 14
 """Tokens of the older text that are scored, at least."""
 
@@ -37,25 +41,56 @@ class AdaptTrainer(Trainer):
 
     def score_base(self, state: TrainState) -> dict[str, Any]:
         """The scores of the base model as it came; decides what is evaluated while training."""
-        began = self.read_clock()
+        began, before = self.read_clock(), {}
+        # 1. a base beside adapters: only how fast it is, unless the text is short
+        total = int(self.run.metadata["data"]["validation_tokens"])
+        few = MIN_WINDOWS * self.task.sequence_length
+        later = self.checkpointer.adapters_only and self.plan.task == "language" and few < total
+        self.limit_evaluations(few if later else None)
         score = self.evaluate()
         assert score is not None
-        seconds = self.read_clock() - began
-        before: dict[str, Any] = {
+        seconds = (self.read_clock() - began) * (total / few if later else 1)
+        state.eval_tokens = self.affordable_tokens(total if later else score.tokens, seconds)
+        # 2. the scores
+        text = f"the model as it came: {score.bits_per_byte:.3f} bits per byte on the held-out text"
+        if later:
+            text += f"'s first {few:,} tokens"
+            seconds *= 2  # for its score at the end
+        else:
+            before, old = self.scores(score), self.score_old_text()
+            text += f", {old.bits_per_byte:.3f} on its own" if old is not None else ""
+            before["old_bits_per_byte"] = None if old is None else old.bits_per_byte
+            seconds = self.read_clock() - began
+        if state.eval_tokens is not None:
+            text += f"; while training, {state.eval_tokens:,} of {total:,} tokens are evaluated"
+        self.trackers.on_message(text)
+        return {**before, "seconds": round(seconds, 3)}
+
+    @staticmethod
+    def scores(score: Score) -> dict[str, Any]:
+        """What the results say of the base model."""
+        return {
             "val_loss": score.loss,
             "val_bits_per_byte": score.bits_per_byte,
             "val_accuracy": score.accuracy,
         }
-        text = f"the model as it came: {score.bits_per_byte:.3f} bits per byte on the held-out text"
-        old = self.score_old_text()
-        if old is not None:
-            before["old_bits_per_byte"] = old.bits_per_byte
-            text += f", {old.bits_per_byte:.3f} on its own"
-        state.eval_tokens = self.affordable_tokens(score.tokens, seconds)
-        if state.eval_tokens is not None:
-            text += f"; while training, its first {state.eval_tokens:,} tokens of {score.tokens:,}"
-        self.trackers.on_message(text)
-        return {**before, "seconds": round(self.read_clock() - began, 3)}
+
+    def score_frozen_base(self) -> dict[str, Any]:
+        """The scores of a base model beside its adapters, which are switched off meanwhile."""
+        adapters = lora_adapters(self.task).values()
+        alphas = [adapter.alpha for adapter in adapters]
+        try:
+            for adapter in adapters:
+                adapter.alpha = 0.0
+            score, old = self.evaluate(), self.score_old_text()
+        finally:
+            for adapter, alpha in zip(adapters, alphas, strict=True):
+                adapter.alpha = alpha
+        assert score is not None
+        return {
+            **self.scores(score),
+            "old_bits_per_byte": None if old is None else old.bits_per_byte,
+        }
 
     def affordable_tokens(self, tokens: int, seconds: float) -> int | None:
         """Tokens of the held-out text that can be evaluated often; None: all of them.
@@ -72,7 +107,7 @@ class AdaptTrainer(Trainer):
             # no clock, so that a run can be repeated: a step costs two to three evaluations
             evaluations = max(1, steps // (self.settings.train.eval_interval or steps))
             share = 2 * SHARE * steps * self.batch_size * window / evaluations / tokens
-        part = max(4 * window, int(share * tokens) // window * window)
+        part = max(MIN_WINDOWS * window, int(share * tokens) // window * window)
         return part if part < tokens else None
 
     def limit_evaluations(self, tokens: int | None) -> None:
@@ -107,6 +142,8 @@ class AdaptTrainer(Trainer):
             self.limit_evaluations(None)
             self.score = None
         results = super().finish(state)
+        if "val_loss" not in self.run.metadata["base"]["before"]:
+            self.run.metadata["base"]["before"] |= self.score_frozen_base()
         old, before = self.score_old_text(), self.run.metadata["base"]["before"]
         if not self.dist.is_main_process:
             return results
