@@ -66,7 +66,8 @@ def prepare_for_inference(task: BaseTask, runtime: Runtime, dtype: str | None = 
             module.prepare_for_inference()
     # a tied output matrix is packed beside the embedding table, which stays
     table = model.backbone.embed.token.weight  # (V, C)
-    if linear and model.head is None and table.numel() >= MIN_HEAD_WEIGHTS:
+    own_head = model.backbone.has_head
+    if linear and model.head is None and not own_head and table.numel() >= MIN_HEAD_WEIGHTS:
         model.head = linear(table)
     return model
 

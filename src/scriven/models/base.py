@@ -139,6 +139,9 @@ class Architecture(nn.Module):
     """Whether a state is passed on from one window to the next, so that a text must be read in its
     order; such a model overrides `recurrent_state`."""
 
+    has_head: ClassVar[bool] = False
+    """Whether it has a head for tokens itself, which `logits` then uses; a task makes none."""
+
     # Which of its layers others may replace, by the last part of their name.
     LORA_TARGETS: ClassVar[tuple[str, ...]] = TARGETS
     """Layers that get LoRA adapters."""
@@ -148,6 +151,10 @@ class Architecture(nn.Module):
     # The same model in transformers; without one, the defaults stay.
     HF_CLASSES: ClassVar[tuple[HFClass, ...]] = ()
     """Classes of transformers: their config.json and ours."""
+    labels_in_hf: ClassVar[bool] = True
+    """Whether transformers has the same model with a head for labels, of a decoder."""
+    note: ClassVar[str | None] = None
+    """What a user of such a model is told, in one line."""
     HF_WEIGHT_MAP: ClassVar[tuple[WeightName, ...]] = ()
     """Parameter names here and there, where they are the same in all classes."""
 
@@ -252,6 +259,11 @@ class Architecture(nn.Module):
             SettingError: names a field that is wrong, or that this architecture cannot express.
         """
         return read_hf_config(cls.HF_CLASSES, hf_config)
+
+    @classmethod
+    def task_of(cls, config: Any) -> str:
+        """`pretraining_task` of a model with this Config."""
+        return cls.pretraining_task
 
     @classmethod
     def hf_weight_map(cls, config: Any) -> tuple[WeightName, ...]:

@@ -63,6 +63,8 @@ def hf_config_of(
         return None
     if hf_config is None or task is None or not is_labelled(task):
         return hf_config
+    if not architecture.Model.labels_in_hf:
+        return None
     # transformers names classes by model and head: GPT2LMHeadModel, GPT2ForSequenceClassification
     family, decoders = re.subn("(ForCausalLM|LMHeadModel)$", "", hf_config["architectures"][0])
     if not decoders:
@@ -159,7 +161,7 @@ def hf_files(
         "pad_token_id": tokenizer.pad,
     }
     if hf_config.get("is_encoder_decoder"):
-        special["decoder_start_token_id"] = tokenizer.pad
+        special["decoder_start_token_id"] = hf_config.get("decoder_start_token_id", tokenizer.pad)
     hf_config = {**hf_config, **special, "dtype": "float32", "torch_dtype": "float32"}
     # 2. the tokenizer, with a template where the model has learnt to answer in conversations
     template = chat_template.template_of(tokenizer, task)

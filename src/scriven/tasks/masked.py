@@ -64,9 +64,11 @@ class Masked(BaseTask):
         """The ids of tokens that are text."""
         return np.setdiff1d(np.arange(self.vocab_size), [self.mask, *self.special.values()])
 
-    def make_head(self) -> nn.Module:
-        """BERT's."""
+    def make_head(self) -> nn.Module | None:
+        """BERT's; None where the backbone has one."""
         config: Any = self.backbone.config
+        if self.backbone.has_head:
+            return None
         return Head(
             config.d_model, config.vocab_size, config.norm_eps, decoder=not config.tie_embeddings
         )
@@ -75,11 +77,15 @@ class Masked(BaseTask):
         """Fresh weights."""
         backbone: Any = self.backbone
         backbone.init_weights()
+        if self.head is None:
+            return
         table = [("norm.weight", ones), ("dense.weight", normal(0.02)), ("", zeros)]
         init_weights(self.head, table)  # a decoder of zeros starts undecided
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, V), in float32 or better."""
+        if self.head is None:
+            return super().logits(hidden)
         return at_least_float32(self.head(hidden, self.backbone.embed.token.weight))
 
     @property
