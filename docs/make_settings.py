@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scriven import config, registry
 from scriven.cli.train import shown_default
+from scriven.models import BASES
 from scriven.settings import Settings
 
 PAGE = Path(__file__).with_name("settings.md")
@@ -66,4 +67,4 @@ def section(title: str, name: str, kind: type) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(registry.names("scriven.models")), encoding="utf-8")
+    PAGE.write_text(page(registry.names("scriven.models", BASES)), encoding="utf-8")

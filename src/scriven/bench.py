@@ -18,6 +18,7 @@ from .data.sources import Sources
 from .errors import InputError, ResourceError, SettingError, for_python
 from .files import make_folder, write_file
 from .format import plural, print_message
+from .models import BASES
 from .report.compare import Comparison, compare
 from .runs.folder import RUNS
 from .runs.metadata import NAME, read_run_metadata
@@ -73,7 +74,7 @@ def bench(
     # 1. refuse what cannot work, before anything is trained
     with Sources(names) as texts:
         folder = RUNS / f"bench-{texts.name}" if out is None else Path(out)
-    architectures = list(dict.fromkeys(arch)) or registry.names("scriven.models")
+    architectures = list(dict.fromkeys(arch)) or registry.names("scriven.models", BASES)
     amount = check(architectures, budget, seeds, size, settings or {})
     if os.path.exists(folder / NAME):  # False for a name that is too long
         raise InputError(f"{folder} is a run, not a folder of runs: choose another --out")

@@ -8,8 +8,6 @@ opened.
 
 import contextlib
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -24,7 +22,7 @@ from .export.parity_check import ParityReport, compare_outputs, make_probe, run_
 from .files import new_folder, printable, temporary_folder
 from .import_.base import foreign_name, open_foreign
 from .import_.convert import converted_folder
-from .import_.tensors import CONFIG, SINGLE, read_json, weight_files
+from .import_.tensors import CONFIG, SINGLE, link_file, read_json, weight_files
 from .runs import folder, metadata
 from .runs.huggingface import hf_files, save_pretrained, to_hf_weights
 from .runs.load import Loaded, load_run
@@ -157,15 +155,8 @@ def _linked_folder(path: Path, hf_config: Mapping[str, Any], class_name: str) ->
         files, weight_map = weight_files(path)
         index = [] if weight_map is None else [path / f"{SINGLE}.index.json"]
         for file in (*files, *index, path / "tokenizer.json"):
-            _link(file.resolve(), folder / file.name)
+            link_file(file.resolve(), folder / file.name)
         yield folder
-
-
-def _link(source: Path, target: Path) -> None:
-    with contextlib.suppress(OSError):  # some systems need a special right for links
-        os.symlink(source, target)
-        return
-    shutil.copyfile(source, target)
 
 
 def _check_free(out: Path) -> Path:

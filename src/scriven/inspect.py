@@ -49,7 +49,7 @@ def inspect(
     module = registry.module("scriven.models", architecture)
     fields = {"vocab_size": VOCABULARY, **fields, **changes.get("model", {})}
     model = config.replace(module.Config(), fields, "model")
-    name = finetuned.get("task", module.Model.pretraining_task)
+    name = finetuned.get("task", module.Model.task_of(model))
     task = registry.module("scriven.tasks", name).Task
     if finetuned:
         task = partial(task, task_config=finetuned["finetune"])  # the size of its head

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from scriven import registry
 from scriven.data.shards import TokenFile, write_token_file
 from scriven.evaluate.loss import evaluate_loss
+from scriven.models import BASES
 from scriven.runtime import choose_runtime
 from scriven.settings import RuntimeSettings
 from scriven.tasks.base import BaseTask
@@ -40,7 +41,7 @@ def shard(tmp_path: Path) -> TokenFile:
     return TokenFile(tmp_path / "ids.bin", "<u2", len(ids))
 
 
-@pytest.mark.parametrize("name", registry.names("scriven.models"))
+@pytest.mark.parametrize("name", registry.names("scriven.models", BASES))
 def test_every_token_counts_once_and_a_metric_sees_the_same(name: str, shard: TokenFile) -> None:
     task = make(registry.module("scriven.models", name))
     score = evaluate_loss(

@@ -10,6 +10,7 @@ import torch
 from scriven import config, registry
 from scriven.data.batch import Batch
 from scriven.errors import SettingError
+from scriven.models import BASES
 from scriven.models.shared.cost import build_empty, parameters_by_part
 from scriven.nn.cache import Cache, KVCache
 from scriven.tasks.base import BaseTask
@@ -19,7 +20,7 @@ V, T = 41, 24
 SHAPE = {"vocab_size": V, "context_length": T, "layers": 3, "heads": 4, "d_model": 32}
 SPECIAL = {"eos": V - 3, "pad": V - 2, "mask": V - 1}
 
-NAMES = registry.names("scriven.models")
+NAMES = registry.names("scriven.models", BASES)
 MODULES = {name: registry.module("scriven.models", name) for name in NAMES}
 
 

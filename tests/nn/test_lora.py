@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from scriven import registry
 from scriven.data.batch import Batch
 from scriven.errors import SettingError
+from scriven.models import BASES
 from scriven.nn.lora import (
     LoraAdapter,
     LoraLinear,
@@ -22,7 +23,7 @@ from scriven.nn.lora import (
 from scriven.tasks.base import BaseTask
 
 V, T = 29, 12
-NAMES = registry.names("scriven.models")
+NAMES = registry.names("scriven.models", BASES)
 RECURRENT = ("rnn", "gru", "lstm")
 
 

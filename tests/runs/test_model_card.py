@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from scriven import config, registry
+from scriven.models import BASES
 from scriven.runs.huggingface import (
     hf_files,
     save_pretrained,
@@ -123,7 +124,7 @@ def test_hugging_face_understands_the_front_matter(task: str, tag: str) -> None:
     assert found["tags"] == ["scriven", "llama", "trained-from-scratch"]
 
 
-@pytest.mark.parametrize("name", registry.names("scriven.models"))
+@pytest.mark.parametrize("name", registry.names("scriven.models", BASES))
 def test_every_architecture_is_described(name: str, tmp_path: Path) -> None:
     module = registry.module("scriven.models", name)
     task = registry.module("scriven.tasks", module.Model.pretraining_task).Task

@@ -8,6 +8,7 @@ folder that it was made from (`gguf.py`), so both end here.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 from .. import config, registry
 from ..errors import DamagedError, InputError, SettingError
 from ..files import printable, read_file
+from ..models.shared.hf_config import Unsupported
 from ..runs import metadata
 from ..runs.huggingface import from_hf_weights, to_hf_weights
 from ..runs.load import ChooseDtype, Loaded, always_float32, build_task
@@ -25,7 +27,16 @@ from ..settings import RuntimeSettings, Settings
 from ..tokenizers import Tokenizer, chat_template, load_tokenizer
 from ..tokenizers.imported import ImportedTokenizer
 from .hub import repository_of
-from .tensors import CONFIG, MAX_JSON, check_memory, copy_weights, read_json, weight_files
+from .tensors import (
+    CONFIG,
+    MAX_JSON,
+    check_memory,
+    copy_converted,
+    copy_weights,
+    read_json,
+    stored_names,
+    weight_files,
+)
 
 _LICENSE = re.compile(r"^license:[ \t]*([\w.+-]{1,40})[ \t]*$", re.MULTILINE)
 
@@ -58,7 +69,7 @@ class HFModel:
     def task(self) -> str:
         """The task it was trained for. An encoder-decoder without a mask token cannot have been
         trained to fill gaps, so it was trained on pairs."""
-        task = self.module.Model.pretraining_task
+        task = self.module.Model.task_of(self.model_config)
         if self.is_chat and task != "masked":
             return "chat"
         return "pairs" if task == "seq2seq" and self.tokenizer.mask is None else task
@@ -87,12 +98,12 @@ class HFModel:
         if not is_shared:
             task.load_state_dict(from_hf_weights(module, model_config, theirs, self.task))
         about = describe(self, sum(each.numel() for each in ours.values()))
-        notes = []
+        notes = [f"{self.name}: {module.Model.note}"] if module.Model.note else []
         if isinstance(self.tokenizer, ImportedTokenizer) and (lost := self.tokenizer.lost_bytes):
-            notes = [
+            notes.append(
                 f"{self.name} has no token for {len(lost)} of the bytes that texts consist of: "
                 "characters with them are left out"
-            ]
+            )
         return Loaded(self.path, about, task.eval(), self.tokenizer, self.architecture, notes)
 
 
@@ -122,7 +133,8 @@ def open_hf_folder(path: Path) -> HFModel:
     )
     model = HFModel(
         path, _name(path), hf_config, class_name, architecture, module, model_config,
-        tokenizer, lambda into: copy_weights(files, weight_map, into), is_chat, _license(path),
+        tokenizer, partial(_fill, module, model_config, files, weight_map), is_chat,
+        _license(path),
     )  # fmt: skip
     for name in registry.module("scriven.tasks", model.task).Task.EXTRA_TOKENS:
         if name not in tokenizer.special_token_ids:
@@ -131,6 +143,21 @@ def open_hf_folder(path: Path) -> HFModel:
                 "the one that the model was trained with"
             )
     return model
+
+
+def _fill(
+    module: ModuleType,
+    model_config: Any,
+    files: list[Path],
+    weight_map: dict[str, str] | None,
+    into: dict[str, Tensor],
+) -> None:
+    """Copies weights into tensors under Hugging Face's names."""
+    # names of other releases are known to transformers alone
+    if module.Model.has_head and not into.keys() <= stored_names(files):
+        copy_converted(files, weight_map, partial(module.Model.read_folder, model_config), into)
+    else:
+        copy_weights(files, weight_map, into)
 
 
 def _name(path: Path) -> str:
@@ -161,26 +188,29 @@ def _find_architecture(
     Config."""
     if hf_config.get("quantization_config") is not None:
         raise InputError(f"{where} is quantised: import the original weights")
-    known = {}
+    refused: Unsupported | None = None
+    # the last one by name, `transformers`, takes what no other can express
     for name in registry.names("scriven.models"):
         module = registry.module("scriven.models", name)
-        if module.Model.HF_CLASSES:
-            known[name] = module
-    for name, module in known.items():
         try:
             fields = module.Model.from_hf_config(hf_config)
+        except Unsupported as error:
+            refused = error
         except SettingError as error:
             raise InputError(f"{where}/{error}") from error
-        if fields is not None:
-            return name, module, fields
+        else:
+            if fields is not None:
+                return name, module, fields
+    if refused is not None:
+        raise InputError(f"{where}/{refused}") from refused
     # none of them: say what it is, and what there is
     named = hf_config.get("architectures") or hf_config.get("model_type")
     class_name = named[0] if isinstance(named, list) and named else named
     if str(class_name).startswith("scriven-"):
         raise InputError(f"{where} is a run folder already: use it as it is, or copy it")
     raise InputError(
-        f"{where} is a {str(class_name)[:80]!r}, which has no architecture here: there are "
-        f"{', '.join(known)}"
+        f"{where} is a {str(class_name)[:80]!r}, which has no architecture here, and is no causal, "
+        "masked or sequence-to-sequence model of this release of transformers"
     )
 
 

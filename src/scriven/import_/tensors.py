@@ -4,10 +4,12 @@ The shapes come from the model itself, made on torch's `meta` device, so a file 
 anything as large as the model is allocated. Pickled files are only read by `sandbox.py`.
 """
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DamagedError, InputError, ResourceError
-from ..files import printable, read_file
+from ..files import printable, read_file, temporary_folder
 from ..format import format_bytes
 from ..runs.load import ChooseDtype
 from ..runs.weights import load_tensors
@@ -34,11 +36,15 @@ MAX_JSON = 64 << 20
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
-_BUFFERS = re.compile(
-    r"\.(attn\.(masked_)?bias|rotary_emb\.inv_freq|position_ids|token_type_ids"
+_UNUSED = re.compile(
+    r"\.((attn|attention)\.(masked_)?bias|rotary_emb\.inv_freq|position_ids|token_type_ids"
     r"|(en|de)coder\.embed_positions\.weight)$"
+    r"|(^|\.)(pooler|seq_relationship)\."
 )
-"""What transformers has stored beside the weights at times: masks and tables, computed anew."""
+"""What is stored beside the weights at times: masks and tables, which are computed anew, and parts
+that only other tasks use, such as the pooler of the published RoBERTa."""
+_RENAMED = {".gamma": ".weight", ".beta": ".bias"}
+"""Endings of the first releases of BERT."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -146,10 +152,13 @@ def copy_weights(
             if weight_map is not None and weight_map.get(stored) != path.name:
                 raise DamagedError(f"{printable(path)} holds {stored}, which its index does not")
             name = stored
+            for old, new in _RENAMED.items():
+                if name not in into and name.endswith(old):
+                    name = name.removesuffix(old) + new
             if name not in into:  # files of the model without its head leave out a prefix
                 name = next((each + name for each in prefixes if each + name in into), name)
             if name not in into:
-                if not _BUFFERS.search(name):
+                if not _UNUSED.search(name):
                     others[name] = path, tensor
                 continue
             if name in copied:
@@ -166,6 +175,46 @@ def copy_weights(
             raise DamagedError(
                 f"{printable(path)} holds {name[:80]}, which this architecture does not have here"
             )
+
+
+def stored_names(files: Iterable[Path]) -> set[str]:
+    """The names of all tensors in some safetensors files."""
+    return {name for path in files for name in load_tensors(path, require_digest=False)}
+
+
+def copy_converted(
+    files: Iterable[Path],
+    weight_map: Mapping[str, str] | None,
+    read: Callable[[Path], Mapping[str, Tensor]],
+    into: Mapping[str, Tensor],
+) -> None:
+    """As `copy_weights`, of files whose names transformers translates.
+
+    Args:
+        read: reads the weights in a folder; it is given one that holds nothing but these files.
+
+    Raises:
+        DamagedError, InputError: as `copy_weights`.
+    """
+    with temporary_folder() as folder:
+        for path in files:
+            link_file(path.resolve(), folder / path.name)
+        if weight_map is not None:
+            index = json.dumps({"metadata": {}, "weight_map": dict(weight_map)})
+            (folder / f"{SINGLE}.index.json").write_text(index, encoding="utf-8")
+        found = read(folder)
+        for name, tensor in into.items():
+            if name not in found:
+                raise DamagedError(f"the weights lack {name}: get the folder again")
+            copy_weight(name, found[name], tensor, printable(folder))
+
+
+def link_file(source: Path, target: Path) -> None:
+    """A link to a file, or a copy of it."""
+    with contextlib.suppress(OSError):  # some systems need a special right for links
+        os.symlink(source, target)
+        return
+    shutil.copyfile(source, target)
 
 
 @torch.no_grad()

@@ -9,21 +9,34 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import MissingExtra, SettingError
+from ..errors import DamagedError, SettingError
 from ..nn.cache import Cache, LayerCache
 from .base import Architecture, BaseConfig
-from .shared.hf_config import HFConfig, is_model
+from .shared.foreign import (
+    ForeignCache,
+    HandThrough,
+    TheirEmbedding,
+    add_tied,
+    build_config,
+    drop_tied,
+    find_class,
+    require_transformers,
+    tie,
+)
+from .shared.hf_config import HFConfig
 
 TASKS = {"decoder": "language", "encoder": "masked", "encoder-decoder": "seq2seq"}
 """What each kind of model is pre-trained for."""
 DEFAULT_CONTEXT = 1024
 """Tokens, where a config names no longest sequence: distances have no end there."""
+PREFIX = "backbone.model."
+"""What our names have before theirs."""
 LENGTHS = ("max_position_embeddings", "n_positions", "seq_length")
 """What the longest sequence is called."""
 IGNORED = ("auto_map", "quantization_config", "attn_implementation", "dtype", "torch_dtype",
@@ -57,11 +70,13 @@ class Model(Architecture):
         "it runs inside transformers, as it has no architecture here: slower, and the same values"
     )
     PACKED_LAYERS = ()
-    LORA_TARGETS = tuple(
-        "q_proj k_proj v_proj o_proj out_proj qkv_proj gate_proj up_proj down_proj gate_up_proj "
-        "in_proj query_proj key_proj value_proj q k v o wi wi_0 wi_1 wo Wqkv Wo Wi fc1 fc2 fc_in "
-        "fc_out c_attn c_proj c_fc query key value query_key_value dense dense_h_to_4h "
-        "dense_4h_to_h q_lin k_lin v_lin out_lin lin1 lin2 ffn ffn_output".split()
+    LORA_TARGETS = (
+        *(f"{part}_proj" for part in ("q", "k", "v", "o", "out", "qkv", "gate", "up", "down")),
+        *(f"{part}_proj" for part in ("gate_up", "in", "query", "key", "value")),
+        *("q", "k", "v", "o", "query", "key", "value", "query_key_value", "Wqkv", "c_attn"),
+        *("wi", "wi_0", "wi_1", "wo", "Wi", "Wo", "fc1", "fc2", "fc_in", "fc_out", "lin1", "lin2"),
+        *("dense", "dense_h_to_4h", "dense_4h_to_h", "c_fc", "c_proj", "ffn", "ffn_output"),
+        *("q_lin", "k_lin", "v_lin", "out_lin"),
     )
     """Linear layers that models of transformers have in their blocks."""
 
@@ -71,20 +86,24 @@ class Model(Architecture):
             raise SettingError(
                 "--arch transformers holds models of other people: go on from one with --from"
             )
-        _require_transformers(str(config.hf_class))
+        require_transformers(str(config.hf_class))
         import transformers
         from transformers.initialization import no_init_weights
 
         self.config = config
         self.kind = config.kind  # type: ignore[misc]
         self.model: Any
+        theirs = build_config(config.hf_config)
+        for part in (theirs, theirs.get_text_config()):
+            part.vocab_size = config.vocab_size
         with no_init_weights():
-            self.model = getattr(transformers, str(config.hf_class))(_config(config.hf_config))
+            self.model = getattr(transformers, str(config.hf_class))(theirs)
         self.model.eval()
+        self.model.tie_weights()  # which is left out on the `meta` device
         hooks: Any = self
-        hooks.register_load_state_dict_pre_hook(_add_tied)
-        hooks.register_load_state_dict_post_hook(_tie)
-        hooks.register_state_dict_post_hook(_drop_tied)
+        hooks.register_load_state_dict_pre_hook(add_tied)
+        hooks.register_load_state_dict_post_hook(tie)
+        hooks.register_state_dict_post_hook(drop_tied)
 
     def init_weights(self) -> None:
         """As transformers draws them."""
@@ -94,7 +113,7 @@ class Model(Architecture):
     @property
     def embed(self) -> Any:
         """The input embedding, as `Embedding` holds it."""
-        return _Embedding(self.model.get_input_embeddings())
+        return TheirEmbedding(self.model.get_input_embeddings())
 
     @embed.setter
     def embed(self, value: object) -> None:
@@ -130,7 +149,7 @@ class Model(Architecture):
         head.__dict__ = {**self.model.__dict__, "_modules": dict(self.model._modules)}
         body = self.model.base_model_prefix
         for name in [body] if body in head._modules else ["encoder", "decoder"]:
-            head._modules[name] = _HandThrough()
+            head._modules[name] = HandThrough()
         return [head]  # in a list, so that it is not a module of this one
 
     def forward(
@@ -263,14 +282,14 @@ class Model(Architecture):
         model_type, named = hf_config.get("model_type"), hf_config.get("architectures")
         if not isinstance(model_type, str) or model_type.startswith("scriven-"):
             return None
-        _require_transformers(str((named or [model_type])[0])[:80])
-        found = _find_class(hf_config, model_type)
+        require_transformers(str((named or [model_type])[0])[:80])
+        found = find_class(hf_config, model_type)
         if found is None:
             return None
         kind, hf_class = found
         text = json.dumps({name: value for name, value in hf_config.items()
                            if name not in IGNORED and not name.startswith("_")})  # fmt: skip
-        sizes = _config(text).get_text_config(decoder=True)
+        sizes = build_config(text).get_text_config(decoder=True)
         named_lengths = (getattr(sizes, name, None) for name in LENGTHS)
         lengths = [each for each in named_lengths if isinstance(each, int) and each > 0]
         length = lengths[0] if lengths else DEFAULT_CONTEXT
@@ -289,9 +308,43 @@ class Model(Architecture):
 
     @classmethod
     def to_hf_config(cls, config: Any) -> dict[str, Any] | None:
-        return None if config.hf_config is None else {
-            **json.loads(config.hf_config), "architectures": [config.hf_class]
-        }  # fmt: skip
+        if config.hf_config is None:
+            return None
+        fields = json.loads(config.hf_config)
+        if "vocab_size" in fields:
+            fields["vocab_size"] = config.vocab_size
+        return {**fields, "architectures": [config.hf_class]}
+
+    @classmethod
+    def read_folder(cls, config: Any, folder: Path) -> dict[str, Tensor]:
+        """The weights in a folder, under the names they have in memory there: transformers renames
+        and joins those that other releases stored differently.
+
+        Raises:
+            DamagedError: some are missing, or cannot be read.
+        """
+        import transformers
+
+        transformers.utils.logging.disable_progress_bar()
+        # looked for, and its values do not matter here
+        (folder / "generation_config.json").write_text("{}", encoding="utf-8")
+        kind = getattr(transformers, str(config.hf_class))
+        try:
+            model, report = kind.from_pretrained(
+                folder,
+                config=build_config(config.hf_config),
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+        except Exception as error:  # whatever their loader raises
+            reason = " ".join(str(error).split())[:200]
+            raise DamagedError(f"transformers cannot read the weights: {reason}") from error
+        missing = sorted(report["missing_keys"])
+        if missing:
+            raise DamagedError(f"the weights lack {missing[0]}: get the folder again")
+        return dict(model.state_dict())
 
     @classmethod
     def to_hf_weights(cls, config: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -314,152 +367,3 @@ class Model(Architecture):
     @classmethod
     def state_size(cls, config: Any) -> int:
         return int(2 * config.layers * config.d_model * config.context_length)
-
-
-PREFIX = "backbone.model."
-"""What our names have before theirs."""
-
-
-class ForeignCache:
-    """The cache of a model of transformers; of one that has none there, the tokens so far."""
-
-    projects_only_new = True
-
-    def __init__(self) -> None:
-        self.past: Any = None
-        self.tokens: Tensor | None = None
-        """All tokens, read anew each time; None where there is a cache."""
-        self.seen: Tensor | None = None
-        """(B, S) bool: what is no padding."""
-        self.new = 0
-
-    @property
-    def length(self) -> int:
-        """Tokens of a row, padding included."""
-        return 0 if self.seen is None else self.seen.size(1)
-
-    def extend(
-        self, tokens: Tensor, seen: Tensor, positions: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """(tokens to read, mask of all, positions of those to read)."""
-        self.new = tokens.size(1)
-        self.seen = seen if self.seen is None else torch.cat((self.seen, seen), 1)
-        if self.past is not None:
-            return tokens, self.seen, positions
-        self.tokens = tokens if self.tokens is None else torch.cat((self.tokens, tokens), 1)
-        return self.tokens, self.seen, None
-
-    def take(self, output: Any, hidden: Tensor) -> Tensor:
-        """Keeps the cache of a forward pass; the hidden states of the new tokens."""
-        past = getattr(output, "past_key_values", None)
-        if past is not None:
-            self.past, self.tokens = past, None
-        return hidden[:, -self.new :]
-
-    def reorder(self, rows: Tensor) -> None:
-        """Keeps the rows (R,), in this order."""
-        if self.past is not None:
-            self.past.reorder_cache(rows)
-        if self.tokens is not None:
-            self.tokens = self.tokens.index_select(0, rows)
-        if self.seen is not None:
-            self.seen = self.seen.index_select(0, rows)
-
-
-class _Embedding:
-    """Their input embedding under the names of ours."""
-
-    scale = 1.0
-
-    def __init__(self, token: Any) -> None:
-        self.token = token
-
-
-class _HandThrough(nn.Module):
-    """Stands in for a body; its output is the hidden states that it is given as embeddings."""
-
-    def forward(self, *positional: Any, **given: Any) -> "_Output":
-        hidden = given.get("decoder_inputs_embeds")
-        hidden = given.get("inputs_embeds") if hidden is None else hidden
-        if hidden is None:
-            hidden = next(each for each in positional
-                          if isinstance(each, Tensor) and each.is_floating_point())  # fmt: skip
-        return _Output(hidden)
-
-    @property
-    def decoder(self) -> "_HandThrough":
-        """Some classes ask a part of their body (OPT)."""
-        return self
-
-
-class _Output(tuple[Tensor]):
-    """What a body returns: hidden states, and nothing else."""
-
-    def __new__(cls, hidden: Tensor) -> "_Output":
-        return super().__new__(cls, (hidden,))
-
-    @property
-    def last_hidden_state(self) -> Tensor:
-        return self[0]
-
-    def __getattr__(self, name: str) -> None:
-        return None
-
-
-def _require_transformers(what: str) -> None:
-    if find_spec("transformers") is None:
-        raise MissingExtra("transformers", "hf", f"{what}, which has no architecture here,")
-
-
-def _find_class(hf_config: HFConfig, model_type: str) -> tuple[str, str] | None:
-    """(kind, class of transformers) of a config.json."""
-    from transformers.models.auto import modeling_auto as auto
-
-    tables = {
-        "decoder": auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        "encoder-decoder": auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
-        "encoder": auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    }
-    for kind, table in tables.items():
-        name = table.get(model_type)
-        if isinstance(name, str) and is_model(hf_config, name, model_type):
-            return kind, name
-    return None
-
-
-def _config(text: str) -> Any:
-    """The configuration of transformers for the text of a config.json.
-
-    Raises:
-        SettingError: transformers refuses it.
-    """
-    import transformers
-
-    fields = json.loads(text)
-    try:
-        return transformers.AutoConfig.for_model(fields.pop("model_type"), **fields)
-    except Exception as error:  # whatever their checks raise
-        reason = " ".join(str(error).split())[:200]
-        raise SettingError(f"config.json: transformers refuses it: {reason}") from error
-
-
-def _tied(module: Any, prefix: str) -> dict[str, str]:
-    pairs = getattr(module.model, "all_tied_weights_keys", None) or {}
-    return {f"{prefix}model.{name}": f"{prefix}model.{source}" for name, source in pairs.items()}
-
-
-def _tie(module: Any, _: object) -> None:
-    module.model.tie_weights()
-
-
-def _drop_tied(module: Any, state: dict[str, Tensor], prefix: str, _: object) -> None:
-    """A tied weight is one tensor, under one name."""
-    for name, source in _tied(module, prefix).items():
-        if source in state:
-            state.pop(name, None)
-
-
-def _add_tied(module: Any, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    for name, source in _tied(module, prefix).items():
-        if source in state:
-            state.setdefault(name, state[source])

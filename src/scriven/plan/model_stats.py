@@ -60,7 +60,7 @@ def model_stats(architecture: str, model: Any, optimizer: str, fused: bool) -> M
     """
     # 1. the model with the head of its pre-training task
     module = registry.module("scriven.models", architecture)
-    task_class = registry.module("scriven.tasks", module.Model.pretraining_task).Task
+    task_class = registry.module("scriven.tasks", module.Model.task_of(model)).Task
     task = build_empty(module, model, task_class)
     by_part = parameters_by_part(task)
     parameters = sum(by_part.values())

@@ -151,9 +151,10 @@ def freeze(task: BaseTask, trainable: Trainable, base_vocab_size: int) -> dict[s
     # 2. of the embeddings only the rows of new tokens
     new_rows: dict[str, int] = {}
     if base_vocab_size < task.vocab_size:
-        embeddings = {"backbone.embed.token.weight", "words.weight", "head.weight"}
+        table: Any = task.backbone.embed.token.weight
         for name, weight in task.named_parameters():
-            if name in embeddings and not weight.requires_grad:
+            is_embedding = weight is table or name in ("words.weight", "head.weight")
+            if is_embedding and not weight.requires_grad:
                 weight.requires_grad_(True)
                 new_rows[name] = base_vocab_size
     return new_rows

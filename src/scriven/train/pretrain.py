@@ -110,6 +110,10 @@ class Pretraining:
         check_int("seed", self.seed, MAX_SEED)
         # 4. the task follows from architecture and data: an encoder-decoder learns from pairs of
         # source and target where the data has them
+        if module.Model.has_head:
+            raise SettingError(
+                "--arch transformers holds models of other people: go on from one with --from"
+            )
         self.task = module.Model.pretraining_task
         if self.task == "seq2seq" and are_pairs(request.sources, settings.data):
             self.task = "pairs"
