@@ -37,6 +37,21 @@ audit: $(INSTALLED)
 	$(BIN)/python -m pip freeze --exclude-editable > build/installed.txt
 	$(AUDIT)/bin/pip-audit --no-deps --disable-pip --strict --requirement build/installed.txt
 
+# the lowest versions that pyproject.toml allows, in an environment of their own; the launch files of
+# examples/cluster use options of a later torchrun
+LOWEST := .venv-lowest
+PARTS ?= tests/structure tests/models tests/nn tests/tokenizers tests/evaluate tests/report
+
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(PARTS) --ignore tests/structure/test_cluster.py
+
+$(LOWEST)/.installed: pyproject.toml tests/lowest_versions.py
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python tests/lowest_versions.py data hf eval gguf dev > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --requirement $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -79,4 +94,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(AUDIT) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) $(AUDIT) $(LOWEST) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -162,7 +162,8 @@ def _dtype(name: str | None, device: torch.device) -> tuple[torch.dtype, str]:
             return torch.bfloat16, "bfloat16: this GPU has it"
         return torch.float16, "float16: this GPU has no bfloat16"
     # without instructions for bfloat16 products (AVX512-BF16, AMX, Arm BF16) it is slower
-    capabilities = torch.cpu.get_capabilities()
+    # torch 2.9 cannot tell
+    capabilities = getattr(torch.cpu, "get_capabilities", dict[str, bool])()
     fast = any(capabilities.get(each, False) for each in ("avx512_bf16", "amx_bf16", "bf16"))
     if device.type == "cpu" and fast:
         return torch.bfloat16, "bfloat16: this CPU multiplies it faster"

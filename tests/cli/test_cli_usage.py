@@ -27,7 +27,8 @@ def test_a_wrong_command_line_is_told_in_one_line(
     line: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(line.split()) == 2
-    assert capsys.readouterr().err == f"scriven: {said}\n"
+    # releases of cyclopts differ in quotes
+    assert capsys.readouterr().err.replace('"', "") == f"scriven: {said}\n".replace('"', "")
 
 
 def test_doctor_lists_every_package_of_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The page as a whole: well-formed, self-contained, safe, readable, written in one piece."""
 
+import html
 import json
 import re
 from importlib.resources import files
@@ -136,6 +137,34 @@ def test_the_check_above_notices_a_page_without_escaping(make_run, a_record, rea
     leaky(lambda text: text)
     folder = poisoned(make_run, a_record, "<img src=x onerror=alert(1)>")
     assert {"img", "src", "onerror"} <= set(read_page(write_report(folder)).unsafe())
+
+
+def finetuned(make_run, a_record, payload):
+    """A fine-tuning whose labels, columns, baselines and notes hold a payload."""
+    scores = {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6, "signature": payload}}
+    finetune = {"labels": [payload, "b"], "columns": {"text": payload}, "base": {"name": payload}}
+    results = {
+        **a_record()["results"], "val_scores": scores, "main_score": "accuracy", "val_rows": 10,
+        "confusion": [[1, 2], [3, 4]], "baseline": {payload: {"note": payload, "scores": scores}},
+    }  # fmt: skip
+    record = a_record(task="classify", measure="label", finetune=finetune, results=results)
+    return make_run(record, tokens=[(payload, 4.0)])
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_markup_in_labels_columns_and_baselines_stays_text(payload, make_run, a_record, read_page):
+    harmless = read_page(write_report(finetuned(make_run, a_record, "HARMLESS")))
+    page = read_page(write_report(finetuned(make_run, a_record, payload)))
+    assert page.unsafe() == []
+    assert structure(page) == structure(harmless)
+
+
+def test_the_check_above_notices_quotes_that_are_not_escaped(make_run, a_record, read_page, leaky):
+    """The planted bug: < and > are escaped, quotes are not, so a value ends its attribute."""
+    leaky(lambda text: html.escape(text, quote=False))
+    folder = finetuned(make_run, a_record, '" onmouseover="alert(1)')
+    with pytest.raises(AssertionError, match="an attribute twice in td"):
+        read_page(write_report(folder))
 
 
 def test_templates_neither_switch_escaping_off_nor_leave_an_attribute_unquoted():

@@ -287,5 +287,6 @@ def decode_kv_dtype() -> torch.dtype:
 
     On a CPU without AMX the fused kernel takes three times as long in bfloat16 (LOG.md).
     """
-    amx = torch.cpu.get_capabilities().get("amx_bf16", False)
-    return torch.bfloat16 if amx else torch.float32
+    # torch 2.9 cannot tell
+    capabilities = getattr(torch.cpu, "get_capabilities", dict[str, bool])()
+    return torch.bfloat16 if capabilities.get("amx_bf16") else torch.float32
