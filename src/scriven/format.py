@@ -135,6 +135,21 @@ def clock(seconds: float) -> str:
     return f"{total // 3600}:{total // 60 % 60:02d}:{total % 60:02d}"
 
 
+def clean(text: str) -> str:
+    """Text without lone surrogates: pairs become their character, single ones U+FFFD.
+
+    A Python string may hold half a surrogate pair (JSON's "\\ud83d" makes one), which no UTF-8
+    file can. Text that is already fine is returned as it is.
+    """
+    if text.isascii():  # much cheaper than encoding, and true of most texts
+        return text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, changes of the writing direction, and halves of surrogate pairs."""
 

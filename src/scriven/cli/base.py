@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ..format import CONTROL, escape_control_characters, plural, print_message
+from ..format import CONTROL, clean, escape_control_characters, plural, print_message
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -70,8 +70,6 @@ def emit(data: dict[str, Any], text: str, as_json: bool, *, styled: bool = False
 
 def to_json(data: dict[str, Any], **options: Any) -> str:
     """One line of JSON; escaped where the encoding of standard output lacks characters."""
-    from ..tokenizers import clean
-
     is_unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
     line = clean(json.dumps(data, ensure_ascii=not is_unicode, default=str, **options))
     # JSON itself allows those from \x7f on, which a terminal would obey

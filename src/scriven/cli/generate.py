@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
-from ..format import plural, table
+from ..format import clean, plural, table
 from ..generate.sampling import check_beams
 from .base import (
     Json,
@@ -65,8 +65,6 @@ def generate(
         For a beam search: hypotheses are ranked by log-probability / tokens ** this. 1 by default;
         above 1 favours long texts, below 1 short ones.
     """
-    from ..tokenizers import clean
-
     if not 1 <= samples <= MAX_SAMPLES:
         raise SettingError(f"--samples={samples}: from 1 to {MAX_SAMPLES:,}")
     settings = asdict(sampling)

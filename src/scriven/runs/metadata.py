@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import config
-from ..data.shards import cache_folder
 from ..errors import DamagedError, InputError, ScrivenError, SettingError
 from ..files import make_folder, printable, read_file, write_file
 from ..manifest import FORMAT, parse_signed_json, scriven_version, signed_json
@@ -302,6 +301,8 @@ def _read_key(path: Path) -> bytes:
 
 def _machine_key() -> bytes:
     """A secret of this machine, in the cache folder; empty where there can be none."""
+    from ..data.shards import cache_folder  # numpy and tokenizers, which listing runs does without
+
     try:
         return _read_key(cache_folder() / "machine-key")
     except (ScrivenError, OSError, RuntimeError):  # no home folder

@@ -23,6 +23,7 @@ import tokenizers
 
 from .. import registry
 from ..errors import InputError
+from ..format import clean as clean
 from ..settings import TokenizerSettings
 from .patterns import chunks
 
@@ -135,21 +136,6 @@ def choose_kind(characters: int, distinct: int) -> tuple[str, int, str]:
 def choose_vocab_size(characters: int) -> int:
     """The vocabulary that a text of so many characters can support."""
     return next((size for limit, size in VOCAB_SIZES if characters < limit), MAX_VOCAB_SIZE)
-
-
-def clean(text: str) -> str:
-    """Text without lone surrogates: pairs become their character, single ones U+FFFD.
-
-    A Python string may hold half a surrogate pair (JSON's "\\ud83d" makes one), which no UTF-8
-    file can. Text that is already fine is returned as it is.
-    """
-    if text.isascii():  # much cheaper than encoding, and true of most texts
-        return text
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 class Tokenizer:
