@@ -51,12 +51,12 @@ class Target(ExportTarget):
             if util.find_spec(package) is None:
                 raise MissingExtra(package, self.EXTRA, "writing for CTranslate2")
         # 1. the Hugging Face files, from which 2. the converter makes its own
-        with temporary_folder() as work:
-            source = Path(work)
+        with temporary_folder() as source:
             hf.Target().write(loaded, source, "f32")
             if loaded.task.vocab_size > loaded.tokenizer.vocab_size:
                 _cut_vocabulary(source, loaded.tokenizer.vocab_size)
-            call_in_child("ctranslate2", "convert", folder, {"source": work, "dtype": dtype})
+            request = {"source": str(source), "dtype": dtype}
+            call_in_child("ctranslate2", "convert", folder, request)
             copy_files(COPIED, source, folder)
         # 3. it demands three special tokens where our models have one, which ends a text
         path = folder / "config.json"
