@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import shutil
 import subprocess
 import sys
 import threading
@@ -107,6 +108,23 @@ def test_what_is_missing_is_made_again(source: Path, tmp_path: Path) -> None:
     (half / "train.bin").write_bytes(b"half")
     prepared(source, out, tokenizer=BPE)
     assert digests(out) == before
+
+
+def test_a_job_of_several_shards_goes_on_after_the_last_one(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepared(source, out, tokenizer=BPE, shard_bytes=5000)
+    before = digests(out)
+    (out / "manifest.json").unlink()
+    names = sorted(path.name for path in (out / "shards").iterdir())
+    job = next(name for name in names if name.endswith("-000003"))[:6]
+    kept = {name: (out / "shards" / name).stat().st_mtime_ns for name in names}
+    gone = [name for name in names if name.startswith(job) and name > f"{job}-000001"]
+    for name in gone:
+        shutil.rmtree(out / "shards" / name)
+    prepared(source, out, tokenizer=BPE, shard_bytes=5000)
+    assert digests(out) == before
+    for name in set(names) - set(gone):
+        assert (out / "shards" / name).stat().st_mtime_ns == kept[name], "made anew"
 
 
 def test_what_a_killed_process_half_wrote_is_gone(source: Path, tmp_path: Path) -> None:
