@@ -90,13 +90,13 @@ class HFModel:
         # a masked model is pre-trained for gaps, a chat model was fine-tuned: the weights are alike
         task = build_task(module, model_config, self.task, special, dtype=dtype)
         ours = task.state_dict()
-        theirs = to_hf_weights(module, model_config, ours, self.task)
+        hf_weights = to_hf_weights(module, model_config, ours, self.task)
         # pieces of our matrices under other names, in the same memory; GPT-2's are transposed
         memory = {each.untyped_storage().data_ptr() for each in ours.values()}
-        is_shared = all(each.untyped_storage().data_ptr() in memory for each in theirs.values())
-        self.fill(theirs)
+        is_shared = all(each.untyped_storage().data_ptr() in memory for each in hf_weights.values())
+        self.fill(hf_weights)
         if not is_shared:
-            task.load_state_dict(from_hf_weights(module, model_config, theirs, self.task))
+            task.load_state_dict(from_hf_weights(module, model_config, hf_weights, self.task))
         about = describe(self, sum(each.numel() for each in ours.values()))
         notes = [f"{self.name}: {module.Model.note}"] if module.Model.note else []
         if isinstance(self.tokenizer, ImportedTokenizer) and (lost := self.tokenizer.lost_bytes):

@@ -39,7 +39,7 @@ class Model(Architecture):
             "openai-gpt",
             # the class has no field for the feed-forward size
             (*SIZES, Row(("d_ff",), lambda *_: {"d_ff": None}, _same_size)),
-            theirs={"afn": "gelu"},  # the tanh form, under this name
+            hf_config={"afn": "gelu"},  # the tanh form, under this name
         ),
     )
     HF_WEIGHT_MAP = (

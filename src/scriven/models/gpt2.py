@@ -96,7 +96,7 @@ HF_CLASS = HFClass(
         # the class keeps a table of positions whatever is in it
         Row(("positions",), lambda *_: {}, lambda _: {}),
     ),
-    theirs={
+    hf_config={
         "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
         "scale_attn_weights": True,
         "scale_attn_by_inverse_layer_idx": False,

@@ -87,8 +87,8 @@ def _read_layers(hf_config: HFConfig, known: Fields) -> Fields:
 
 
 def _write_layers(config: Any) -> Fields:
-    theirs = {ours: kind for kind, ours in KINDS.items()}
-    kinds = [theirs[kind] for kind in config.kinds]
+    hf_kinds = {own: kind for kind, own in KINDS.items()}
+    kinds = [hf_kinds[kind] for kind in config.kinds]
     return {"attention_types": [[kinds, 1]], "attention_layers": kinds}
 
 
@@ -136,8 +136,8 @@ class Model(Architecture):
             parts="qkv",
         ),
         *(
-            WeightName(f"backbone.blocks.{{n}}.{ours}.{kind}", f"{HF}.{theirs}.{kind}")
-            for ours, theirs in _LAYERS.items()
+            WeightName(f"backbone.blocks.{{n}}.{own}.{kind}", f"{HF}.{hf_name}.{kind}")
+            for own, hf_name in _LAYERS.items()
             for kind in ("weight", "bias")
         ),
         WeightName("backbone.norm.weight", "transformer.ln_f.weight"),

@@ -87,7 +87,7 @@ def block(config: Config, rotation: RotaryEmbedding) -> Block:
 def _read_rope(hf_config: HFConfig, known: Fields) -> Fields:
     """Names of their own, until transformers 5."""
     old = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
-    given = {name: hf_config[theirs] for name, theirs in old.items() if theirs in hf_config}
+    given = {name: hf_config[hf_name] for name, hf_name in old.items() if hf_name in hf_config}
     return read_rope({**given, **hf_config}, fraction=0.25)
 
 

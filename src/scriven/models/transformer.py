@@ -136,16 +136,16 @@ def _stack(ours: str, hf: str) -> list[WeightName]:
     ]
 
 
-def _both(ours: str, theirs: str, kind: Callable[..., Any] = integer, value: str = "") -> Row:
-    """A field of ours that encoder and decoder have apart there."""
-    names = [f"{side}_{theirs}" for side in ("decoder", "encoder")]
+def _both(name: str, hf_name: str, kind: Callable[..., Any] = integer, value: str = "") -> Row:
+    """A field of Config that encoder and decoder have apart there."""
+    names = [f"{side}_{hf_name}" for side in ("decoder", "encoder")]
 
     def read(hf_config: HFConfig, known: Fields) -> Fields:
         size = kind(hf_config, names[0])
         require(hf_config, **{names[1]: (size,)})
-        return {ours: size}
+        return {name: size}
 
-    return Row((ours,), read, lambda config: dict.fromkeys(names, getattr(config, value or ours)))
+    return Row((name,), read, lambda config: dict.fromkeys(names, getattr(config, value or name)))
 
 
 def _read_vocabulary(hf_config: HFConfig, known: Fields) -> Fields:
@@ -172,8 +172,8 @@ HF_CLASS = HFClass(
         activation_row("activation_function", "gelu"),
         row("dropout", "dropout", number, 0.1),
     ),
-    ours={"tie_embeddings": True, "norm": "post", "norm_eps": 1e-5},
-    theirs={
+    fields={"tie_embeddings": True, "norm": "post", "norm_eps": 1e-5},
+    hf_config={
         "is_encoder_decoder": True,
         "normalize_before": False,
         "normalize_embedding": False,
@@ -184,7 +184,7 @@ HF_CLASS = HFClass(
         "tie_word_embeddings": True,
     },
     written={"attention_dropout": 0.0, "activation_dropout": 0.0, "forced_eos_token_id": None},
-    silent={"scale_embedding": False},
+    hf_defaults={"scale_embedding": False},
 )
 
 OURS, HF = "backbone.blocks.{n}", "model.decoder.layers.{n}"

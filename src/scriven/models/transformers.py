@@ -1,4 +1,4 @@
-"""Models of transformers that have no architecture here: theirs inside, our hooks outside.
+"""Models of transformers that have no architecture here: their classes behind our hooks.
 
 Any causal, masked or sequence-to-sequence model that transformers can build from a config.json. It
 computes what it computes there, at the speed it has there. No code of a model's folder is ever run.
@@ -21,7 +21,7 @@ from .base import Architecture, BaseConfig
 from .shared.foreign import (
     ForeignCache,
     HandThrough,
-    TheirEmbedding,
+    HFEmbedding,
     add_tied,
     build_config,
     drop_tied,
@@ -36,7 +36,7 @@ TASKS = {"decoder": "language", "encoder": "masked", "encoder-decoder": "seq2seq
 DEFAULT_CONTEXT = 1024
 """Tokens, where a config names no longest sequence: distances have no end there."""
 PREFIX = "backbone.model."
-"""What our names have before theirs."""
+"""What the names of weights have before those of transformers."""
 LENGTHS = ("max_position_embeddings", "n_positions", "seq_length")
 """What the longest sequence is called."""
 IGNORED = ("auto_map", "quantization_config", "attn_implementation", "dtype", "torch_dtype",
@@ -81,7 +81,7 @@ class Model(Architecture):
     """Linear layers that models of transformers have in their blocks."""
 
     def __init__(self, config: Config) -> None:
-        nn.Module.__init__(self)  # its parts are theirs
+        nn.Module.__init__(self)  # its parts are those of transformers
         if config.hf_config is None:
             raise SettingError(
                 "--arch transformers holds models of other people: go on from one with --from"
@@ -93,11 +93,11 @@ class Model(Architecture):
         self.config = config
         self.kind = config.kind  # type: ignore[misc]
         self.model: Any
-        theirs = build_config(config.hf_config)
-        for part in (theirs, theirs.get_text_config()):
+        hf_config = build_config(config.hf_config)
+        for part in (hf_config, hf_config.get_text_config()):
             part.vocab_size = config.vocab_size
         with no_init_weights():
-            self.model = getattr(transformers, str(config.hf_class))(theirs)
+            self.model = getattr(transformers, str(config.hf_class))(hf_config)
         self.model.eval()
         self.model.tie_weights()  # which is left out on the `meta` device
         hooks: Any = self
@@ -113,11 +113,11 @@ class Model(Architecture):
     @property
     def embed(self) -> Any:
         """The input embedding, as `Embedding` holds it."""
-        return TheirEmbedding(self.model.get_input_embeddings())
+        return HFEmbedding(self.model.get_input_embeddings())
 
     @embed.setter
     def embed(self, value: object) -> None:
-        raise AttributeError("theirs is a part of the model")
+        raise AttributeError("this is a part of the model of transformers")
 
     @property
     def blocks(self) -> Any:
@@ -127,7 +127,7 @@ class Model(Architecture):
 
     @blocks.setter
     def blocks(self, value: object) -> None:
-        raise AttributeError("theirs are a part of the model")
+        raise AttributeError("this is a part of the model of transformers")
 
     @property
     def body(self) -> Any:
@@ -168,11 +168,11 @@ class Model(Architecture):
         if seen is not None and not bool(seen.all()):
             tokens = tokens.masked_fill(~seen, self._padding)
         kept: Any = cache.layers[0].self_attn if cache else None
-        theirs: ForeignCache | None = kept
-        if theirs is not None:
+        hf_cache: ForeignCache | None = kept
+        if hf_cache is not None:
             seen = torch.ones_like(tokens, dtype=torch.bool) if seen is None else seen
-            tokens, seen, positions = theirs.extend(tokens, seen, positions)
-            given |= {"past_key_values": theirs.past, "use_cache": self.config.kind != "encoder"}
+            tokens, seen, positions = hf_cache.extend(tokens, seen, positions)
+            given |= {"past_key_values": hf_cache.past, "use_cache": self.config.kind != "encoder"}
         if seen is not None:
             given["attention_mask"] = seen.long()
             if self.config.kind == "decoder" or not bool(seen[:, 0].all()):
@@ -186,7 +186,7 @@ class Model(Architecture):
             given.pop("position_ids", None)
         # 2. the encoder's output, and the token that begins a target there
         if self.config.kind == "encoder-decoder":
-            tokens = self._begin(tokens, theirs, positions)
+            tokens = self._begin(tokens, hf_cache, positions)
             if cache is not None:
                 encoded, source_positions = cache.source, cache.source_positions
             elif encoded is None:
@@ -203,9 +203,9 @@ class Model(Architecture):
             given.pop("use_cache")
         output = self.body(input_ids=tokens, **given)
         hidden: Tensor = output[0]
-        if theirs is not None and cache is not None:
-            hidden = theirs.take(output, hidden)
-            cache.length = theirs.length
+        if hf_cache is not None and cache is not None:
+            hidden = hf_cache.take(output, hidden)
+            cache.length = hf_cache.length
         return hidden
 
     @property
@@ -221,11 +221,11 @@ class Model(Architecture):
         return ("padding_idx",) if counts else ()
 
     def _begin(
-        self, tokens: Tensor, theirs: "ForeignCache | None", positions: Tensor | None
+        self, tokens: Tensor, hf_cache: "ForeignCache | None", positions: Tensor | None
     ) -> Tensor:
         """A target begins with the token that the model was trained to begin it with."""
         start = self.model.config.decoder_start_token_id
-        if start is None or (theirs is not None and theirs.length > tokens.size(1)):
+        if start is None or (hf_cache is not None and hf_cache.length > tokens.size(1)):
             return tokens
         tokens = tokens.clone()
         if positions is None:
@@ -255,11 +255,11 @@ class Model(Architecture):
         """By their own head, which is a part of the model."""
         if head is not None:
             return super().logits(hidden, head)
-        (theirs,) = self._head
+        (hf_model,) = self._head
         given = {"inputs_embeds": hidden}
         if self.config.kind == "encoder-decoder":
             given["decoder_inputs_embeds"] = hidden
-        logits: Tensor = theirs(**given).logits
+        logits: Tensor = hf_model(**given).logits
         return logits
 
     def new_cache(self, batch: int, capacity: int) -> Cache:
@@ -326,7 +326,7 @@ class Model(Architecture):
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
-        # looked for, and its values do not matter here
+        # found by name, and its values do not matter here
         (folder / "generation_config.json").write_text("{}", encoding="utf-8")
         kind = getattr(transformers, str(config.hf_class))
         try:
@@ -362,7 +362,7 @@ class Model(Architecture):
 
     @classmethod
     def inactive_weights(cls, config: Any) -> int:
-        return int(config.vocab_size * config.d_model)  # looked up, not multiplied
+        return int(config.vocab_size * config.d_model)  # indexed, not multiplied
 
     @classmethod
     def state_size(cls, config: Any) -> int:

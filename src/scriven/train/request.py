@@ -175,7 +175,7 @@ def read_named_preset(name: str) -> dict[str, object]:
     Raises:
         SettingError: neither exists; lists the built-in ones.
     """
-    # a built-in preset is looked up, so that `--preset ../x` reads no other file
+    # a built-in preset is found by its name, so that `--preset ../x` reads no other file
     shipped = {
         file.stem: file for file in (Path(__file__).parent.parent / "presets").glob("*.toml")
     }

@@ -147,7 +147,7 @@ def format_of(path: Path, settings: DataSettings = DataSettings()) -> ModuleType
     what is not recognised is plain text.
 
     Raises:
-        InputError: the content is of a kind that is not read, or cannot be looked at.
+        InputError: the content is of a kind that is not read, or cannot be read.
     """
     if settings.format is not None:
         return registry.module(__package__, settings.format, "format")

@@ -19,7 +19,7 @@ class BertNames:
     """A pattern for query, key and value."""
     qkv_parts: tuple[str, str, str]
     block: dict[str, str]
-    """Layers of a block: ours -> theirs."""
+    """Layers of a block: here -> in transformers."""
     head: dict[str, str]
     """Layers of the head, and its matrix."""
     bias: str
@@ -159,9 +159,9 @@ CLASSES = (
         ROBERTA,
         "roberta",
         (*_SIZES, Row(("context_length", "padding"), _read_positions, _write_positions)),
-        theirs=_PLAIN,
+        hf_config=_PLAIN,
     ),
-    HFClass("BertForMaskedLM", "bert", (*_SIZES, *_POSITIONS), theirs=_PLAIN),
+    HFClass("BertForMaskedLM", "bert", (*_SIZES, *_POSITIONS), hf_config=_PLAIN),
     HFClass(
         "DistilBertForMaskedLM",
         "distilbert",
@@ -175,7 +175,7 @@ CLASSES = (
             _dropouts("dropout", "attention_dropout"),
             *_POSITIONS,
         ),
-        ours={"norm_eps": 1e-12, "token_types": 1},
-        theirs={"activation": "gelu", "sinusoidal_pos_embds": False},
+        fields={"norm_eps": 1e-12, "token_types": 1},
+        hf_config={"activation": "gelu", "sinusoidal_pos_embds": False},
     ),
 )

@@ -57,7 +57,7 @@ class ForeignCache:
             self.seen = self.seen.index_select(0, rows)
 
 
-class TheirEmbedding:
+class HFEmbedding:
     """Their input embedding under the names of ours."""
 
     scale = 1.0

@@ -1,9 +1,9 @@
 """config.json of transformers and the Config of an architecture: one table, read both ways.
 
-An `HFClass` is a class of transformers (`GPT2LMHeadModel`): a row for each field of ours and of
-theirs that hold the same, and the fields that have one value only. Another library's file is read
-with distrust: a value that is missing, of another type or out of range raises a SettingError that
-names it; `Unsupported` where it means a model that the architecture cannot express.
+An `HFClass` is a class of transformers (`GPT2LMHeadModel`): a row for each field of Config and of
+config.json that hold the same, and the fields that have one value only. Another library's file is
+read with distrust: a value that is missing, of another type or out of range raises a SettingError
+that names it; `Unsupported` where it means a model that the architecture cannot express.
 """
 
 import dataclasses
@@ -28,11 +28,11 @@ class Unsupported(SettingError):
 class Row:
     """Some fields of Config, and how config.json holds them."""
 
-    ours: tuple[str, ...]
+    names: tuple[str, ...]
     read: Callable[[HFConfig, Fields], Fields]
-    """(config.json, our fields that are known so far) -> our fields."""
+    """(config.json, fields of Config that are known so far) -> fields of Config."""
     write: Callable[[Any], Fields | None]
-    """Config -> their fields; None where the class cannot have such values."""
+    """Config -> fields of config.json; None where the class cannot have such values."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class HFClass:
     name: str
     model_type: str
     rows: tuple[Row, ...]
-    ours: Mapping[str, object] = field(default_factory=dict)
+    fields: Mapping[str, object] = field(default_factory=dict)
     """Fields of Config that have one value in this class."""
-    theirs: Mapping[str, object] = field(default_factory=dict)
+    hf_config: Mapping[str, object] = field(default_factory=dict)
     """Fields of config.json that must have one value, which is written; of a tuple of values the
     first is written and all are read."""
     written: Mapping[str, object] = field(default_factory=dict)
     """Fields that are written for its readers, whatever a file that is read has there."""
-    silent: Mapping[str, object] = field(default_factory=dict)
-    """Values of `theirs` where a file is silent, if not the one that is needed."""
+    hf_defaults: Mapping[str, object] = field(default_factory=dict)
+    """Values of `hf_config` where a file is silent, if not the one that is needed."""
 
 
 UNSTORED = ("dropout", "hf_class")
@@ -58,27 +58,28 @@ UNSTORED = ("dropout", "hf_class")
 
 
 def row(
-    ours: str,
-    theirs: str | tuple[str, ...],
+    name: str,
+    hf_name: str | tuple[str, ...],
     kind: Callable[..., Any] | None = None,
     default: Any = None,
     value: str | None = None,
 ) -> Row:
-    """One field of ours and one of theirs.
+    """One field of Config and one of config.json.
 
     Args:
-        ours, theirs: their names; of several names the first is written.
+        name, hf_name: their names; of several names the first is written.
         kind: how it is read; `integer` by default.
-        default: where the file is silent, or a function of our fields; None: it must be there.
+        default: where the file is silent, or a function of the fields of Config; None: the file
+            must have it.
         value: the property of Config that says what an open field amounts to.
     """
-    names = (theirs,) if isinstance(theirs, str) else theirs
+    names = (hf_name,) if isinstance(hf_name, str) else hf_name
 
     def read(hf_config: HFConfig, known: Fields) -> Fields:
         fallback = default(known) if callable(default) else default
-        return {ours: (kind or integer)(hf_config, *names, default=fallback)}
+        return {name: (kind or integer)(hf_config, *names, default=fallback)}
 
-    return Row((ours,), read, lambda config: {names[0]: getattr(config, value or ours)})
+    return Row((name,), read, lambda config: {names[0]: getattr(config, value or name)})
 
 
 _ACTIVATIONS = {
@@ -92,15 +93,15 @@ _ACTIVATIONS = {
 """Names of activations there -> here (nn/mlp.py)."""
 
 
-def activation_row(theirs: str, default: str) -> Row:
-    """The field `activation`, in `theirs`; where a file is silent, it is `default`."""
+def activation_row(hf_name: str, default: str) -> Row:
+    """The field `activation`, in `hf_name`; where a file is silent, it is `default`."""
 
     def read(hf_config: HFConfig, known: Fields) -> Fields:
-        require(hf_config, **{theirs: tuple(_ACTIVATIONS)})
-        return {"activation": _ACTIVATIONS.get(str(hf_config.get(theirs)), default)}
+        require(hf_config, **{hf_name: tuple(_ACTIVATIONS)})
+        return {"activation": _ACTIVATIONS.get(str(hf_config.get(hf_name)), default)}
 
     def write(config: Any) -> Fields:
-        return {theirs: next(n for n, ours in _ACTIVATIONS.items() if ours == config.activation)}
+        return {hf_name: next(n for n, own in _ACTIVATIONS.items() if own == config.activation)}
 
     return Row(("activation",), read, write)
 
@@ -116,10 +117,10 @@ def read_hf_config(classes: Sequence[HFClass], hf_config: HFConfig) -> Fields | 
         if is_model(hf_config, each.name, each.model_type):
             allowed = {
                 name: value if isinstance(value, tuple) else (value,)
-                for name, value in each.theirs.items()
+                for name, value in each.hf_config.items()
             }
-            require({**each.silent, **hf_config}, **allowed)
-            fields: Fields = dict(each.ours)
+            require({**each.hf_defaults, **hf_config}, **allowed)
+            fields: Fields = dict(each.fields)
             if len(classes) > 1:
                 fields["hf_class"] = each.name
             for one in each.rows:
@@ -135,10 +136,12 @@ def write_hf_config(classes: Sequence[HFClass], config: Any) -> Fields | None:
     for each in classes:
         if wanted not in (None, each.name):
             continue
-        held = {name for one in each.rows for name in one.ours} | {*each.ours, *UNSTORED}
+        held = {name for one in each.rows for name in one.names} | {*each.fields, *UNSTORED}
         others = {one.name: one.default for one in dataclasses.fields(config)}
         needed = {name: default for name, default in others.items() if name not in held}
-        if any(getattr(config, name) != value for name, value in (needed | {**each.ours}).items()):
+        if any(
+            getattr(config, name) != value for name, value in (needed | {**each.fields}).items()
+        ):
             continue
         written = [one.write(config) for one in each.rows]
         if None not in written:
@@ -147,7 +150,7 @@ def write_hf_config(classes: Sequence[HFClass], config: Any) -> Fields | None:
                 hf_config |= part or {}
             fixed = {
                 name: value[0] if isinstance(value, tuple) else value
-                for name, value in each.theirs.items()
+                for name, value in each.hf_config.items()
             }
             return {**hf_config, **fixed, **each.written}
     return None
