@@ -99,7 +99,9 @@ class LoraLinear(nn.Linear):
             y: Tensor = _AdaptedLinear.apply(  # type: ignore[no-untyped-call]
                 x, weight, self.bias, lora.a, b, lora.scale
             )
-            return y
+            # shaped out here: some models of transformers add to the output in place, which a view
+            # that was made inside the function does not allow
+            return y.view(*x.shape[:-1], -1)
         adapted: Tensor = lora(x, super().forward(x))
         return adapted
 
@@ -121,13 +123,13 @@ class _AdaptedLinear(torch.autograd.Function):
         y.addmm_(inner, b.mT)
         ctx.save_for_backward(rows, inner, w, a, b)
         ctx.scale, ctx.shape, ctx.dtype = scale, x.shape, dtype
-        return y.view(*x.shape[:-1], -1)
+        return y  # (N, out)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, inner, w, a, b = ctx.saved_tensors
-        grad = grad.flatten(0, -2).to(w.dtype)  # (N, out)
+        grad = grad.to(w.dtype)  # (N, out)
         d_inner = grad @ b  # (N, R)
         d_x = None
         if ctx.needs_input_grad[0]:
