@@ -101,3 +101,15 @@ def test_a_kill_between_the_last_evaluation_and_its_save_writes_it_once(
     assert newest(tmp_path / "killed") == STEPS
     go(text, tmp_path / "killed")
     assert whole(tmp_path / "killed") == whole(tmp_path / "straight")
+
+
+def test_a_finished_run_is_cleaned_of_what_a_killed_process_left(
+    text: Path, tmp_path: Path
+) -> None:
+    train(text, tmp_path / "run", "2steps")
+    child = Child(lambda: None)
+    child.wait()
+    left = tmp_path / "run" / f".tmp-manifest.json-{child.process}"
+    left.write_text("half")
+    train(text, tmp_path / "run", "2steps")
+    assert not left.exists()

@@ -16,6 +16,7 @@ from typing import Any
 from .. import config, registry
 from ..distributed import DistributedContext, distributed_errors, init_distributed, is_distributed
 from ..errors import BusyError, InputError, LostError, SettingError
+from ..files import remove_leftovers
 from ..runs.folder import create_run_dir, find_run, lock_run
 from ..runs.huggingface import rewrite_model_card
 from ..runs.metadata import check_size, read_run_metadata, write_metadata
@@ -193,6 +194,7 @@ class _Launch:
                 f"{folder} is finished; use --out NEW for another run, or more budget, such as "
                 f"--budget +{before}, to train it longer"
             )
+            remove_leftovers(folder)  # of a kill after the results were written
             self.broadcast.send(folder, source.sources, finished=True)
             return TrainResult(folder, {**metadata["results"], "run": str(folder)})
         # an optimizer or loss from Python is not in the run folder, so it has to be given again
