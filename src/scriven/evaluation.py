@@ -172,7 +172,7 @@ def _run_rows(metadata: Mapping[str, Any], notes: list[str]) -> tuple[list[Row],
     if "-" in (*trained["sources"], finetuned.get("validation")):
         notes.append("no baselines, since the training rows came from standard input")
         return [], []
-    columns = ",".join(f"{own}={name}" for own, name in finetuned["columns"].items())
+    columns = ",".join(f"{own}={name}" for own, name in (finetuned.get("columns") or {}).items())
     try:
         check_downloads(metadata, Path(str(metadata.get("name"))))
         table = load_table(

@@ -335,7 +335,7 @@ def main_score(run: RunLog, key: str | None = None) -> MainScore | None:
     known = scores or next(iter(references.values()), {})
     # the score that was asked for, the task's main score, or the first there is
     key = key or metadata["results"].get("main_score")
-    key = key if key in known else next(iter(known), None)
+    key = key if isinstance(key, str) and key in known else next(iter(known), None)
     if key is None:
         return None
     return MainScore(

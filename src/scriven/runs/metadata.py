@@ -45,6 +45,7 @@ _PLAIN = re.compile(r"(?!.*\.py$|.*\.\.)\w[\w .-]{0,63}")
 _NUMBER = int | float | None
 _FIGURES = ("val_loss?", "val_accuracy?", "val_bits_per_byte?", "ngram_loss?")
 _FINETUNE_NUMBERS = ("lm_loss_weight?", "lm_score_weight?", "token_dropout?", "label_smoothing?")
+_WEIGHTS = ("lm_loss_weight?", "label_smoothing?", "token_dropout?", "lm_score_weight?")
 SHAPE: dict[str, Any] = {
     "name?": str,
     "architecture": str,
@@ -65,7 +66,8 @@ SHAPE: dict[str, Any] = {
     "data": {"fingerprint": str | None, "sources": [str], "bos?": int | None},
     "tokenizer": {"kind": str, "vocab_size": int, "fingerprint": str},
     "finetune?": {
-        "columns?": dict,
+        "columns?": {"*": str},
+        **dict.fromkeys(_WEIGHTS, int | float),
         "validation?": str | None,
         "labels?": list | None,
         **dict.fromkeys(_FINETUNE_NUMBERS, _NUMBER),
@@ -89,7 +91,7 @@ SHAPE: dict[str, Any] = {
     ),
 }
 """What a run's scriven.json holds: a type, a set of values, a dict or list of shapes, or a shape or
-None; a name with ? may be missing."""
+None; a name with ? may be missing, and * stands for every name."""
 
 
 def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
@@ -176,6 +178,8 @@ def _check_shape(value: Any, shape: Any, name: str) -> None:
         for each in value:
             _check_shape(each, shape[0], name)
     if isinstance(shape, dict):
+        if "*" in shape:
+            shape = dict.fromkeys(value, shape["*"])
         for key, inner in shape.items():
             plain = key.rstrip("?")
             where = f"{name}.{plain}" if name else plain
