@@ -67,10 +67,10 @@ SHAPE: dict[str, Any] = {
     "tokenizer": {"kind": str, "vocab_size": int, "fingerprint": str},
     "finetune?": {
         "columns?": {"*": str},
-        **dict.fromkeys(_WEIGHTS, int | float),
         "validation?": str | None,
         "labels?": list | None,
         **dict.fromkeys(_FINETUNE_NUMBERS, _NUMBER),
+        **dict.fromkeys(_WEIGHTS, int | float),
         "base?": {"name": str, "run": str},
     },
     "user_components?": list,
