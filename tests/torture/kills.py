@@ -175,6 +175,7 @@ def torture(folder: Path, log: Path, kills: int, seed: int, workers: int) -> Non
     chains = {each["chain"] for each in done}
     wanted = -(-kills // HITS)
     todo = [number for number in range(wanted) if number not in chains]
+    random.Random(seed).shuffle(todo)  # each worker does every kind of work
     made = Torture(folder)
     children = []
     for worker in range(workers):
