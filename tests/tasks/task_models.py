@@ -8,6 +8,7 @@ import torch
 
 from scriven import config, registry
 from scriven.data.batch import Batch
+from scriven.models import BASES
 from scriven.settings import TokenizerSettings
 from scriven.tasks.shared.columns import BadValue, Column, Row
 from scriven.tasks.shared.supervised import Example, SupervisedTask
@@ -25,7 +26,8 @@ TASKS: dict[str, type[SupervisedTask]] = {
     if issubclass(kind := registry.module("scriven.tasks", name).Task, SupervisedTask)
 }
 MODELS = {
-    name: registry.module("scriven.models", name) for name in registry.names("scriven.models")
+    name: registry.module("scriven.models", name)
+    for name in registry.names("scriven.models", BASES)
 }
 ABLE = [
     (task, model)
