@@ -153,7 +153,7 @@ def test_own_architecture_file_trains_and_must_be_given_again_to_load(text: Path
     )
     model = train(text, arch=str(own))
     assert model.metadata["architecture"] == "mine"
-    with pytest.raises(InputError, match="--arch"):
+    with pytest.raises(InputError, match="name its file, arch"):
         scriven.load(model.folder)
     again = scriven.load(model.folder, arch=str(own))
     assert again.generate("It", max_new_tokens=5, seed=1) == model.generate(
@@ -170,9 +170,9 @@ def test_own_architecture_goes_on_and_measures_with_its_file(text: Path) -> None
     again = train(text, arch=str(own))
     assert again.results["val_loss"] == first.results["val_loss"]
     assert again.evaluate()["loss"] == pytest.approx(first.results["val_loss"], abs=1e-6)
-    with pytest.raises(InputError, match=r"--arch mine\.py"):
+    with pytest.raises(InputError, match=r"arch mine\.py"):
         train(text)
-    with pytest.raises(InputError, match="begun with --arch mine"):
+    with pytest.raises(InputError, match="begun with arch mine"):
         train(text, arch="gpt2")
 
 

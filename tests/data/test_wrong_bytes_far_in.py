@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scriven.cli import run
-from scriven.data.formats.base import read_text
+from scriven.data.formats.base import read_documents
 from scriven.errors import InputError
 from scriven.settings import DataSettings
 
@@ -35,7 +35,7 @@ def test_they_are_named_by_their_offset(
     tmp_path: Path, bad: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     offset = spoiled(tmp_path / "book.txt", 12, bad)
-    chunks = read_text(tmp_path / "book.txt", DataSettings())
+    chunks = read_documents(tmp_path / "book.txt", DataSettings())
     assert len(next(chunks).text) < offset / 2, "it is read as a stream"
     with pytest.raises(InputError, match=f"offset {offset}"):
         list(chunks)
@@ -50,7 +50,7 @@ def test_they_are_named_by_their_offset(
 def test_in_a_gigabyte_too_without_keeping_it_in_memory(tmp_path: Path) -> None:
     offset = spoiled(tmp_path / "book.txt", 1000, b"\xff")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    chunks = read_text(tmp_path / "book.txt", DataSettings())
+    chunks = read_documents(tmp_path / "book.txt", DataSettings())
     with pytest.raises(InputError, match=f"offset {offset}"):
         collections.deque(chunks, maxlen=0)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB

@@ -46,7 +46,7 @@ def table(name: str, rows: list[Row]) -> str:
 def fill(folder: Path, text: str) -> None:
     """Writes book.txt and everything else that a page may name."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("book.txt", "other.txt", "notes.txt", "opening.txt"):
+    for name in ("book.txt", "other.txt", "notes.txt", "opening.txt", "new.txt"):
         (folder / name).write_text(text, encoding="utf-8", newline="")
     (folder / "old.txt").write_text(text + "\xe9", encoding="latin-1", newline="")
     for name in ("poems/one.txt", "poems/more/two.md", "letters/may.txt"):

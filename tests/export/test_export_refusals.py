@@ -140,7 +140,7 @@ def test_a_target_of_one_file_writes_that_file_alone(run_of: RunOf, tmp_path: Pa
     assert made["files"] == {"model.gguf": out.stat().st_size} and made["out"] == str(out)
     with pytest.raises(InputError, match=r"model\.gguf is there already"):
         export(run_of("gpt2"), "gguf", out=out)
-    with pytest.raises(InputError, match=r"--out=model\.onnx: onnx is a folder of files"):
+    with pytest.raises(InputError, match=r"out=model\.onnx: onnx is a folder of files"):
         export(run_of("gpt2"), "onnx", out=tmp_path / "model.onnx")
 
 

@@ -104,7 +104,7 @@ class Reciter(BaseTask):
     def __init__(self, script: list[int], vocab_size: int) -> None:
         nn.Module.__init__(self)
         self.backbone = Script(script)
-        self.vocab_size = vocab_size
+        self.vocab_size, self.special = vocab_size, {}
         self.anything = nn.Parameter(torch.zeros(1))
 
     def logits(self, hidden: Tensor) -> Tensor:

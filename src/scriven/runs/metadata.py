@@ -118,7 +118,8 @@ def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
         ours = [made for is_ours, made in others if is_ours or not _machine_key()]
         time_created = max(int(time.time()), 1 + max(ours, default=0))
     content = {"format": FORMAT, "scriven": scriven_version(), **body, "created": time_created}
-    if not os.path.lexists(folder / NAME):
+    # a run that was made here stays so however often its metadata is written
+    if not os.path.lexists(folder / NAME) or age(folder)[0]:
         content["origin"] = _origin(content)
     # NaN and infinite numbers are no JSON
     finite = json.loads(json.dumps(content), parse_constant=lambda _: None)

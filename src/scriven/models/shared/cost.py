@@ -16,7 +16,7 @@ from ...format import format_bytes
 from ...nn.attention import Attention
 from ...nn.mask import AttentionMask
 
-ACTIVATIONS_PER_LAYER = 24
+ACTIVATIONS_PER_LAYER = 21
 """Numbers that backward needs of a token in a layer, as a multiple of `d_model`: inputs of norms
 and of matmuls."""
 
