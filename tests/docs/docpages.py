@@ -104,7 +104,10 @@ def run_folder(arguments: list[str]) -> Path | None:
         return None
     if "--out" in arguments:
         return Path(arguments[arguments.index("--out") + 1])
-    return Path("runs") / Path(arguments[1]).stem
+    name = Path(arguments[1]).stem
+    if "--from" in arguments:
+        name = f"{arguments[arguments.index('--from') + 1]}-{name}"
+    return Path("runs") / name
 
 
 def start_afresh(folder: Path) -> None:
