@@ -376,34 +376,3 @@ def test_a_longer_budget_goes_on_and_is_kept(
     assert finetune(made).results["steps"] == 30
     record = json.loads((out / "scriven.json").read_text())
     assert record["settings"]["steps"] == 30
-
-
-# ------------------------------------------------------------------ predictions
-
-
-def test_an_output_appears_whole_or_not_at_all(
-    bases: dict[str, Path], tables: dict[str, Path], tmp_path: Path
-) -> None:
-    tuned(bases["llama"], tables["classify"], out=tmp_path / "run")
-    table = write_lines(tmp_path / "many.jsonl", labelled(6000))
-    out = tmp_path / "out.csv"
-    parts = ["predict", str(tmp_path / "run"), str(table), "-o", str(out)]
-    assert command(*parts)[0] == 0
-    right = out.read_bytes()
-    out.unlink()
-    chance, killed = random.Random(5), 0
-    for _ in range(6):
-        child = Child(lambda: command(*parts))
-        child.pause(chance.uniform(0.05, 0.6))
-        child.kill()
-        killed += child.wait()[0] == -signal.SIGKILL
-        assert not out.exists() or out.read_bytes() == right
-    assert killed
-    out.write_text("old")
-    broken = write_lines(tmp_path / "broken.jsonl", [*labelled(3000), "{"])
-    refused("predict", str(tmp_path / "run"), str(broken), "-o", str(out))
-    assert out.read_text() == "old", "what was there stays"
-    assert command(*parts)[0] == 0
-    assert out.read_bytes() == right
-    left = [path.name for path in tmp_path.iterdir() if path.name.startswith(".tmp")]
-    assert left == [], "what killed processes left is cleared"

@@ -44,7 +44,6 @@ _PLAIN = re.compile(r"(?!.*\.py$|.*\.\.)\w[\w .-]{0,63}")
 
 _NUMBER = int | float | None
 _FIGURES = ("val_loss?", "val_accuracy?", "val_bits_per_byte?", "ngram_loss?")
-_FINETUNE_NUMBERS = ("lm_loss_weight?", "lm_score_weight?", "token_dropout?", "label_smoothing?")
 _WEIGHTS = ("lm_loss_weight?", "label_smoothing?", "token_dropout?", "lm_score_weight?")
 SHAPE: dict[str, Any] = {
     "name?": str,
@@ -69,7 +68,6 @@ SHAPE: dict[str, Any] = {
         "columns?": {"*": str},
         "validation?": str | None,
         "labels?": list | None,
-        **dict.fromkeys(_FINETUNE_NUMBERS, _NUMBER),
         **dict.fromkeys(_WEIGHTS, int | float),
         "base?": {"name": str, "run": str},
     },
