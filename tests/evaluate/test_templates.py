@@ -1,5 +1,6 @@
 """A template of a stranger reads what it is given, ends, and does nothing else."""
 
+import contextlib
 import time
 
 import pytest
@@ -76,7 +77,8 @@ def count_for_ever() -> None:
 
 def test_a_limit_that_was_kept_interrupts_nothing_later() -> None:
     for _ in range(50):
-        with templates.time_limit(0.002):
+        # on a loaded machine even this empty block may take longer than its limit
+        with contextlib.suppress(templates.TemplateTimeoutError), templates.time_limit(0.002):
             pass
     time.sleep(0.01)
     with pytest.raises(templates.TemplateTimeoutError):

@@ -71,12 +71,15 @@ def time_limit(seconds: float) -> Iterator[None]:
 
     timer = threading.Timer(seconds, interrupt)
     timer.daemon = True
-    timer.start()
     try:
-        yield
+        try:
+            timer.start()  # inside, as a short limit can already end while the thread is started
+            yield
+        finally:
+            with lock:
+                ended = True
+                # an interrupt that was asked for but not yet raised would hit whatever comes next
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
+            timer.cancel()
     except TemplateTimeoutError:
         raise TemplateTimeoutError(f"it did not end within {seconds:g} seconds") from None
-    finally:
-        with lock:
-            ended = True
-        timer.cancel()
