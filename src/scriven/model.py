@@ -332,8 +332,7 @@ def finetune(
     Args:
         run: the model to start from: a path, a name under runs/, or `latest`.
         data: tables, or a built-in one.
-        task: classify, entail, similarity, choice, chat, instruct, translate or summarize; by
-            default inferred from the columns.
+        task: a file of tasks/, such as classify or answer; by default inferred from the columns.
         columns: which column is which, as in "text=review,label=stars".
         validation: a table to evaluate on; by default a tenth of the rows is held out.
         budget: 10epochs, 10m, 2000steps; by default ten epochs and at least 400 steps.

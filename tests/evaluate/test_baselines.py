@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression as Reference
+from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import cosine_similarity
 
 from scriven import registry
@@ -21,6 +22,7 @@ from scriven.errors import InputError
 from scriven.evaluate.baselines import base
 from scriven.evaluate.baselines.bag_of_words import Features, row_features
 from scriven.evaluate.baselines.base import baselines_for, reservoir_sample
+from scriven.evaluate.baselines.ridge import _double, fit_ridge
 from scriven.evaluate.logistic_regression import (
     LogisticRegression,
     SparseMatrix,
@@ -70,6 +72,7 @@ def right(name: str, train: list[dict[str, Any]], test: list[dict[str, Any]], ke
 def test_every_task_with_a_score_has_a_baseline() -> None:
     assert baselines_for("classify") == baselines_for("entail") == ["bag_of_words", "majority"]
     assert baselines_for("similarity") == baselines_for("choice") == ["overlap"]
+    assert baselines_for("regression") == ["mean", "ridge"]
     assert baselines_for("translate") == ["copy"]
     assert baselines_for("summarize") == ["lead"]
     assert baselines_for("language") == []
@@ -117,6 +120,27 @@ def test_the_words_of_a_pair_alone_would_not_do() -> None:
     found = right("bag_of_words", train, test, "label")
     assert found > 0.95
     assert right("bag_of_words", alone[0], alone[1], "label") < found - 0.1
+
+
+def test_ridge_is_that_of_scikit_learn() -> None:
+    chosen, rows = random.Random(0), []
+    for _ in range(200):
+        marks = chosen.choices(["lovely", "fine", "awful"], k=2)
+        number = sum({"lovely": 2.0, "fine": 1.0, "awful": -1.5}[word] for word in marks)
+        rows.append({"text": text(chosen, *marks), "number": number})
+    features = Features.of(rows)
+    matrix = _double(features.matrix(rows))
+    dense = matrix.matmul(torch.eye(matrix.width, dtype=torch.float64)).numpy()
+    numbers = torch.tensor([row["number"] for row in rows], dtype=torch.float64)
+    for penalty in (1.0, 100.0):
+        found = fit_ridge(matrix, numbers, penalty)
+        theirs = Ridge(penalty, solver="cholesky").fit(dense, numbers.numpy())
+        assert found.weight.tolist() == pytest.approx(theirs.coef_.tolist(), abs=1e-6)
+        assert float(found.bias) == pytest.approx(theirs.intercept_, abs=1e-6)
+    predict, mean = base.fit("ridge", rows), base.fit("mean", rows)
+    answers = np.array([predict(rows), mean(rows), numbers.tolist()])
+    errors = ((answers[:2] - answers[2]) ** 2).mean(1)
+    assert errors[0] < 0.2 * errors[1] == pytest.approx(0.2 * answers[2].var())
 
 
 def test_the_regression_is_that_of_scikit_learn() -> None:
@@ -274,7 +298,7 @@ def test_a_sample_takes_every_row_as_often() -> None:
 def test_any_texts_can_be_fitted(found: list[tuple[str, str]]) -> None:
     rows: list[dict[str, Any]] = [
         {"text": a, "label": b, "premise": a, "hypothesis": b, "first": a, "second": b,
-         "score": len(a), "source": a, "target": b}
+         "score": len(a), "number": len(a), "source": a, "target": b}
         for a, b in found
     ]  # fmt: skip
     for name in registry.names("scriven.evaluate.baselines"):

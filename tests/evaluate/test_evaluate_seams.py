@@ -41,10 +41,13 @@ def fit(rows):
 '''
 
 
+NUMBERS = ["pearson", "spearman", "mean_absolute_error", "mean_squared_error"]
+
+
 def test_a_metric_is_one_file(add_file: AddFile) -> None:
     add_file("scriven.evaluate.metrics", "max_error", METRIC)
     scores = {each.name: each for each in compute_metrics("numbers", [1, 2, 3], [1, 2.5, 3])}
-    assert list(scores) == ["pearson", "spearman", "mean_squared_error", "max_error"]
+    assert list(scores) == [*NUMBERS, "max_error"]
     worst = scores["max_error"]
     assert (worst.low, worst.value, worst.high) == (0.0, 0.5, 0.5)
 

@@ -30,6 +30,7 @@ def theirs(truth: np.ndarray, predicted: np.ndarray) -> list[float]:
     return [
         stats.pearsonr(truth, predicted).statistic,
         stats.spearmanr(truth, predicted).statistic,
+        float(np.abs(truth - predicted).mean()),
         float(((truth - predicted) ** 2).mean()),
     ]
 
@@ -39,7 +40,7 @@ def theirs(truth: np.ndarray, predicted: np.ndarray) -> list[float]:
 def test_scores_equal_those_of_scipy(places: int, count: int) -> None:
     truth, predicted = rows(places + count, count, places)
     found = score_numbers(truth, predicted)
-    assert [each.name for each in found] == ["pearson", "spearman", "mean_squared_error"]
+    assert [each.name for each in found] == list(METRICS)
     assert [each.value for each in found] == pytest.approx(theirs(truth, predicted), abs=1e-11)
 
 
@@ -75,18 +76,18 @@ def test_scale_and_place_change_no_correlation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("truth", "predicted", "error"),
+    ("truth", "predicted", "errors"),
     [
-        ([2.0], [3.0], 1.0),
-        ([1.0, 2.0, 3.0], [0.1, 0.1, 0.1], 4.276667),
-        ([5.0, 5.0], [1.0, 9.0], 16),
+        ([2.0], [3.0], [1.0, 1.0]),
+        ([1.0, 2.0, 3.0], [0.1, 0.1, 0.1], [1.9, 4.276667]),
+        ([5.0, 5.0], [1.0, 9.0], [4.0, 16.0]),
     ],
 )
 def test_a_constant_side_correlates_with_nothing(
-    truth: list[float], predicted: list[float], error: float
+    truth: list[float], predicted: list[float], errors: list[float]
 ) -> None:
     found = score_numbers(truth, predicted)
-    assert [each.value for each in found] == pytest.approx([0.0, 0.0, error], abs=1e-6)
+    assert [each.value for each in found] == pytest.approx([0.0, 0.0, *errors], abs=1e-6)
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -1e200])

@@ -15,8 +15,9 @@ from scriven.tasks.shared.classification import SequenceClassification
 
 LAYOUTS = {
     "classify": ("text",), "entail": ("premise", "hypothesis"), "similarity": ("first", "second"),
-    "choice": ("context",),
+    "regression": ("text", "second"), "choice": ("context",),
 }  # fmt: skip
+NUMBERS = {"similarity": "score", "regression": "number"}
 LABELLED = [(name, model) for name, model in ABLE if name in LAYOUTS]
 WRITTEN = [
     (name, model) for name, model in ABLE if name in ("chat", "instruct", "translate", "summarize")
@@ -37,7 +38,7 @@ def ordered(name: str, row: dict[str, Any]) -> list[list[int]]:
     parts = [known.encode(row[column]) for column in LAYOUTS[name]]
     if name == "classify":
         return [[start, *parts[0], extract]]
-    if name == "entail":
+    if name in ("entail", "regression"):
         return [[start, *parts[0], border, *parts[1], extract]]
     if name == "similarity":
         one, other = parts
@@ -90,8 +91,8 @@ def loss_of_text(task: Any, name: str, row: dict[str, Any]) -> float:
 def loss_of_label(task: Any, name: str, row: dict[str, Any]) -> float:
     """L2 of the paper; squared error in units of the spread for a score."""
     found = scores_of(task, name, row)
-    if name == "similarity":
-        return (found[0] - (row["score"] - 2.5) / 2) ** 2
+    if name in NUMBERS:
+        return (found[0] - (row[NUMBERS[name]] - 2.5) / 2) ** 2
     place = row["answer"] if name == "choice" else LABELS.index(row["label"])
     return -log_share(found, place)
 
@@ -107,7 +108,7 @@ def test_scores_are_those_of_the_paper(name: str, model: str, tie_embeddings: bo
         for row, mine, said in zip(table, found, probabilities, strict=True):
             right = scores_of(task, name, row)
             assert mine[: len(right)].tolist() == pytest.approx(right, abs=1e-12)
-            if name == "similarity":
+            if name in NUMBERS:
                 score = min(5.0, max(1.0, right[0] * 2 + 2.5))
                 assert said.tolist() == pytest.approx([score], abs=1e-12)
             else:

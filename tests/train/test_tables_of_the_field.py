@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,39 @@ def test_whole_numbers_of_two_texts_are_labels_unless_they_are_many(tmp_path: Pa
         assert read(table(tmp_path, rows)).name == name
 
 
-def test_numbers_of_one_text_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    rows = [{"text": f"a {n}", "label": f"{n % 9 / 2}"} for n in range(60)]
-    with pytest.raises(InputError, match=r"label holds numbers such as .*--task classify"):
-        read(table(tmp_path, rows, ".csv"))
-    assert read(table(tmp_path, rows, ".csv"), task="classify").name == "classify"
+@pytest.mark.parametrize(
+    ("numbers", "name"),
+    [
+        ([n / 2 for n in range(9)], "regression"),
+        (range(1990, 2010), "regression"),
+        (range(0, 1000, 25), "regression"),
+        (range(5), "classify"),
+        (range(1, 6), "classify"),
+        (range(40), "classify"),
+        (range(-1, 2), "classify"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_numbers_of_one_text_are_scores_unless_they_count_classes(
+    tmp_path: Path, suffix: str, numbers: Sequence[float], name: str
+) -> None:
+    rows = [{"text": f"a {n}", "label": numbers[n % len(numbers)]} for n in range(200)]
+    found = read(table(tmp_path, rows, suffix))
+    assert found.name == name
+    assert any("--task classify takes classes" in note for note in found.notes) == (
+        name == "regression"
+    )
+    assert read(table(tmp_path, rows, suffix), task="classify").name == "classify"
+
+
+def test_a_column_of_stars_is_a_number_unless_there_is_a_label(tmp_path: Path) -> None:
+    rows = [{"review": f"a {n}", "stars": n % 5 + 1} for n in range(60)]
+    assert read(table(tmp_path, rows, ".csv")).name == "regression"
+    labelled = [{**row, "label": "good" if row["stars"] > 3 else "bad"} for row in rows]
+    assert read(table(tmp_path, labelled, ".csv")).name == "classify"
+    pairs = [{"sentence1": "a", "sentence2": row["review"], "score": row["stars"]} for row in rows]
+    found = read(table(tmp_path, pairs, ".csv"), task="regression")
+    assert found.columns == {"text": "sentence1", "number": "score", "second": "sentence2"}
 
 
 @pytest.mark.parametrize("mark", ["-", "-1", -1])
@@ -158,7 +187,7 @@ def test_many_even_labels_are_no_rare_ones(tmp_path: Path) -> None:
     [
         ({"tokens": ["Ada", "ran"], "ner_tags": [1, 0]}, "label single words"),
         ({"text": "fine", "labels": ["a", "b"]}, "several labels"),
-        ({"text": "fine", "score": 4.5}, "a number"),
+        ({"comment": "fine", "grams": 4.5}, "--task regression --columns text=comment,number=gr"),
         ({"comment": "fine", "toxic": 1, "insult": 0}, "several numbers"),
         ({"a": "one", "b": "two", "c": 4.5}, "first=a,second=b,score=c"),
     ],

@@ -41,8 +41,8 @@ def finetune(
         Tables with labels (.csv, .tsv, .jsonl, .parquet), or a built-in one (shakespeare-genre,
         shakespeare-next, shakespeare-reply). --skip-bad skips malformed rows and counts them.
     task
-        classify, entail, similarity, choice, chat, instruct, translate, summarize; by default
-        inferred from the columns.
+        classify, entail, regression, similarity, choice, chat, instruct, translate, summarize; by
+        default inferred from the columns.
     columns
         Columns of the task and their names in the table: text=review,label=stars. Needs --task.
     validation

@@ -142,7 +142,7 @@ def as_rows(task: SupervisedTask, inputs: Iterable[Any]) -> Iterator[Row]:
         InputError: names the input by its number and what is wrong with it.
     """
     asked = {name: column for name, column in task.COLUMNS.items() if not column.answer}
-    needed = [name for name, column in asked.items() if not column.joins]
+    needed = [name for name, column in asked.items() if not column.may_be_missing]
     if isinstance(inputs, str | Mapping):
         raise InputError("give a list of inputs, as in predict([...]), also for one")
     for number, value in enumerate(inputs, 1):
@@ -225,7 +225,7 @@ def table_columns(
     columns = {
         name: column
         for name, column in task.COLUMNS.items()
-        if (answers or not column.answer) and (name in trained or not column.joins)
+        if (answers or not column.answer) and (name in trained or not column.may_be_missing)
     }
     # 2. named as in training where the table has such names, otherwise found as usual
     given = {name: trained[name] for name in columns if has_column(trained.get(name), found)}

@@ -28,7 +28,7 @@ from ..tasks.shared.columns import (
 )
 from ..tasks.shared.supervised import SupervisedTask
 
-MAX_GRADES = 10  # whole numbers that are labels of two texts; more different ones are scores
+MAX_GRADES = 10  # whole numbers that are labels; more different ones may be scores
 MAX_UNLABELLED = 0.1  # fraction of the rows that may have the label -1 and count as unlabelled
 RARE = 0.01  # fraction of the rows of a label that is told
 FEW_ROWS = 5  # validation rows of a label that are told, if there are fewer
@@ -100,6 +100,8 @@ def infer_task(
         for name, mapping in fitting.items()
         if not any(set(mapping.values()) < set(other.values()) for other in fitting.values())
     }
+    if len(best) > 1:
+        best = {name: mapping for name, mapping in best.items() if not known[name].YIELDS}
     if len(best) == 1:
         return next(iter(best.items()))
     # 4. none, or more than one
@@ -112,9 +114,9 @@ def infer_task(
         )
     raise InputError(
         f"no task is known by the columns {listed}{_unsupported(row or {})}: tasks learn one label "
-        "of a text (classify) or of two (entail), a score of two texts (similarity), a choice, or "
-        f"texts in answer to texts; name one with --task ({', '.join(known)}), and its columns "
-        f"with --columns{hint}"
+        "of a text (classify) or of two (entail), a number (regression), a score of two texts "
+        "(similarity), a choice, or texts in answer to texts; name one with --task "
+        f"({', '.join(known)}), and its columns with --columns{hint}"
     )
 
 
@@ -130,8 +132,9 @@ def _unsupported(row: Row) -> str:
     if len(numbers) == 1 and len(texts) == 2:
         names = f"first={texts[0]},second={texts[1]},score={numbers[0]}"
         return f", which seem to score two texts (--task similarity --columns {names})"
-    if len(numbers) == 1:
-        return ", which seem to give a text a number"
+    if len(numbers) == 1 and texts:
+        names = f"text={texts[0]},number={numbers[0]}"
+        return f", which seem to give a text a number (--task regression --columns {names})"
     return ", which seem to give a text several numbers" if numbers else ""
 
 
@@ -160,9 +163,9 @@ def load_table(
         rows = read_rows(table, task_class, mapping, data, notes)
         if not rows:
             raise InputError(f"no row of {table.name} can be used: {notes[-1]}")
-    if task is None and _has_scores(task_class, rows):
-        name, task_class, mapping, rows = _as_similarity(task_class, mapping, rows)
-        notes.append("the labels are numbers and learned as scores; --task entail takes classes")
+    if task is None and (learned := _scores_task(task_class, rows)) is not None:
+        notes.append(f"the labels are numbers and learned as scores; --task {name} takes classes")
+        name, task_class, mapping, rows = _as_scores(learned, task_class, mapping, rows)
     rows = _drop_unlabelled(task_class, rows, notes)
     # 2. the validation part
     if validation is None and len(sources) == 1 and builtin(sources[0]) is not None:
@@ -256,31 +259,32 @@ def _check_label(task: type[SupervisedTask], row: Row, labels: Sequence[str]) ->
     label_index(answer, labels)
 
 
-def _has_scores(task: type[SupervisedTask], rows: Sequence[Row]) -> bool:
-    """Whether what would be labels are numbers on a scale: fractions, or many for two texts."""
+def _scores_task(task: type[SupervisedTask], rows: Sequence[Row]) -> str | None:
+    """The task that learns what would be labels as numbers on a scale; None where they are labels.
+
+    Fractions are numbers. So are many different whole numbers, unless they count the labels of one
+    text from 0 or 1, as tables do that number their classes.
+    """
     if task.ANSWER_TYPE != "labels":
-        return False
+        return None
     labels = {str(task.gold_answer(row)) for row in rows} - task.UNLABELLED
     if not labels or not all(map(is_numeral, labels)):
-        return False
-    is_pair = len(task.COLUMNS) == 3
-    return any(float(label) % 1 for label in labels) or (is_pair and len(labels) > MAX_GRADES)
+        return None
+    is_pair, numbers = len(task.COLUMNS) == 3, {float(label) for label in labels}
+    are_scores = len(numbers) > MAX_GRADES
+    if not is_pair and min(numbers) in (0, 1):
+        are_scores = are_scores and max(numbers) > 2 * len(numbers)
+    if not are_scores and not any(number % 1 for number in numbers):
+        return None
+    return "similarity" if is_pair else "regression"
 
 
-def _as_similarity(
-    task: type[SupervisedTask], mapping: Mapping[str, str], rows: Sequence[Row]
+def _as_scores(
+    name: str, task: type[SupervisedTask], mapping: Mapping[str, str], rows: Sequence[Row]
 ) -> tuple[str, type[SupervisedTask], dict[str, str], list[Row]]:
-    """(name, task, columns, rows) of labels of two texts as scores."""
-    if len(task.COLUMNS) != 3:
-        example = next(label for row in rows if float(label := task.gold_answer(row)) % 1)
-        raise InputError(
-            f"the column {mapping[task.ANSWER_COLUMN]} holds numbers such as "
-            f"{example}, and no task learns a number from one text: --task classify takes each "
-            "number for a class"
-        )
-    name = "similarity"
+    """(name, task, columns, rows) of labels as the scores that the task `name` learns."""
     other: type[SupervisedTask] = registry.module("scriven.tasks", name).Task
-    names = dict(zip(task.COLUMNS, other.COLUMNS, strict=True))
+    names = dict(zip(task.COLUMNS, other.COLUMNS, strict=False))
     scored = [
         {names[own]: other.COLUMNS[names[own]].read(value) for own, value in row.items()}
         for row in rows

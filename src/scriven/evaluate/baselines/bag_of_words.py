@@ -112,10 +112,11 @@ def row_features(row: Row) -> list[str]:
     Of one text its words and pairs of neighbours. Of two texts those of either, which words they
     share, which they do not, and how many.
     """
-    if "text" in row:
+    if "text" in row and "second" not in row:
         return list(dict.fromkeys(_unigrams_and_bigrams(word_tokenize(row["text"]))))
-    names = ("premise", "hypothesis") if "premise" in row else ("first", "second")
-    first, second = (word_tokenize(row[name]) for name in names)
+    name = next(name for name in ("premise", "text", "first") if name in row)
+    other = "hypothesis" if name == "premise" else "second"
+    first, second = (word_tokenize(row[each]) for each in (name, other))
     # a dict and not a set: its order does not change from process to process
     return list(dict.fromkeys(_pair_features(first, second)))
 

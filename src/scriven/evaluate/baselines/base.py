@@ -5,7 +5,8 @@ A file of this folder holds
     fit     (rows of the training part) -> a `FittedBaseline`, which answers other rows
 
 A row is what a table holds, by column: `text` and `label`; `premise`, `hypothesis`, `label`;
-`first`, `second`, `score` (or `label`); `context`, `choices`, `answer`; `source`, `target`.
+`text`, `number` and perhaps `second`; `first`, `second`, `score` (or `label`); `context`,
+`choices`, `answer`; `source`, `target`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

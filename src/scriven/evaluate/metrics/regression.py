@@ -1,4 +1,4 @@
-"""Metrics of numbers: Pearson and Spearman correlation, and mean squared error."""
+"""Metrics of numbers: Pearson and Spearman correlation, mean absolute and mean squared error."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -10,6 +10,12 @@ from .base import Metric, row_statistic
 
 SMALLEST_VARIANCE = 1e-12
 """A resample with less variance, relative to the largest squared deviation, counts as constant."""
+
+
+def mean_absolute_error(truth: Floats, predicted: Floats) -> Statistic:
+    """In the unit of the numbers. truth, predicted: (n,) finite numbers."""
+    errors = np.abs(truth - predicted)
+    return row_statistic(len(errors), lambda drawn: drawn @ errors / drawn.shape[1])
 
 
 def mean_squared_error(truth: Floats, predicted: Floats) -> Statistic:
@@ -104,5 +110,6 @@ def _correlation(xy: Floats, xx: Floats, yy: Floats) -> Floats:
 METRICS = {
     "pearson": Metric(("numbers",), 1, pearson),
     "spearman": Metric(("numbers",), 2, spearman),
-    "mean_squared_error": Metric(("numbers",), 3, mean_squared_error),
+    "mean_absolute_error": Metric(("numbers",), 3, mean_absolute_error),
+    "mean_squared_error": Metric(("numbers",), 4, mean_squared_error),
 }

@@ -35,9 +35,15 @@ class Column:
     joins: str = ""
     """The column whose text it is added to, on lines of its own; it may be missing or empty."""
     before: bool = False  # whether it is added before that text, not after it
+    optional: bool = False  # whether a table, or a row of it, may lack it
     series: bool = False
     """Whether it may be spread over several columns, as choice1, choice2 ... or A, B ..., which are
     written as one name: `A+B`."""
+
+    @property
+    def may_be_missing(self) -> bool:
+        """Whether the task does without it."""
+        return self.optional or bool(self.joins)
 
 
 def text(value: Any) -> str:
@@ -122,11 +128,11 @@ def match_columns(
         else:
             match = _first_alias(aliases, available)
             match = match or (_series(available) if column.series else None)
-        is_optional = bool(column.joins)
         # an optional column never takes one that another has already
-        if match is not None and not (is_optional and not requested and match in chosen.values()):
+        is_taken = column.may_be_missing and not requested and match in chosen.values()
+        if match is not None and not is_taken:
             chosen[own_name] = match
-        elif requested or not is_optional:
+        elif requested or not column.may_be_missing:
             return None
     return chosen
 
@@ -173,7 +179,7 @@ def missing_columns(
     needs = " and ".join(
         given[name] if name in given else " or ".join(column.names[:3])
         for name, column in columns.items()
-        if name in given or not column.joins
+        if name in given or not column.may_be_missing
     )
     have = ", ".join(available[:30]) or "none"
     return f"the task {task} needs the columns {needs}; found are {have}: name them with --columns"
@@ -189,7 +195,7 @@ def read_row(columns: Mapping[str, Column], chosen: Mapping[str, str], row: Row)
     for own_name, name in chosen.items():
         column = columns[own_name]
         value = row.get(name)
-        if column.joins and (value is None or value == ""):
+        if column.may_be_missing and (value is None or value == ""):
             continue
         # 1. the cell, or those of a series of columns
         if column.series and name not in row and "+" in name:

@@ -58,6 +58,8 @@ class SupervisedTask(BaseTask):
     ANSWER_TYPE: ClassVar[str] = ""  # decides the metrics: labels, numbers, choices, texts or turns
     ANSWER_COLUMN: ClassVar[str] = ""  # the column that holds the right answer
 
+    YIELDS: ClassVar[bool] = False
+    """Whether any other task that fits the columns of a table is meant rather than this one."""
     UNLABELLED: ClassVar[frozenset[str]] = frozenset()  # labels that mark a row without one
 
     @classmethod
