@@ -21,7 +21,8 @@ from .settings import DataSettings, TokenizerSettings
 from .tasks.base import BaseTask
 from .tasks.shared.columns import Row
 from .tokenizers import Tokenizer
-from .train.load_table import count_shared, load_table, read_rows
+from .train.load_table import load_table, read_rows
+from .train.split_table import count_shared, missing_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +162,8 @@ def evaluate_table(
             )
     elif not rows:
         raise InputError(f"{notes[-1]}; name a table to evaluate on")
+    if task.ANSWER_TYPE == "labels":
+        notes += missing_labels(type(task), label_info["labels"], rows)
     # 3. predictions and their scores, beside those of the baselines
     answers = predictor.predict(rows)
     return evaluate_rows(metadata["task"], type(task), rows, answers, label_info, train, notes)
@@ -182,6 +185,7 @@ def _run_rows(metadata: Mapping[str, Any], notes: list[str]) -> tuple[list[Row],
             columns=columns,
             validation=finetuned.get("validation"),
             seed=metadata["settings"]["seed"],
+            group=finetuned.get("group"),
         )
     except ScrivenError as error:
         notes.append(f"no baselines, since the training rows cannot be read: {error}")

@@ -303,11 +303,10 @@ def train(
         Interrupted: a KeyboardInterrupt; stopped by a signal, after saving.
     """
     return _trained(
-        sources=list(map(str, sources)), budget=budget, size=size,
-        out=None if out is None else str(out), seed=seed, arch=arch, preset=preset,
-        resume=None if resume is None else str(resume), explain=explain, quiet=quiet,
-        settings=settings or {}, began=began, start=None if base is None else str(base),
-        replay=replay, control=control, merge=merge,
+        sources=list(map(str, sources)), budget=budget, size=size, out=out and str(out), seed=seed,
+        arch=arch, preset=preset, resume=resume and str(resume), explain=explain, quiet=quiet,
+        settings=settings or {}, began=began, start=base and str(base), replay=replay,
+        control=control, merge=merge,
     )  # fmt: skip
 
 
@@ -318,6 +317,7 @@ def finetune(
     task: str | None = None,
     columns: str = "",
     validation: str | Path | None = None,
+    group: str | None = None,
     budget: str | None = None,
     out: str | Path | None = None,
     seed: int | None = None,
@@ -335,18 +335,18 @@ def finetune(
         task: a file of tasks/, such as classify or answer; by default inferred from the columns.
         columns: which column is which, as in "text=review,label=stars".
         validation: a table to evaluate on; by default a tenth of the rows is held out.
+        group: a column, such as author, of which no value may be in both parts of the split.
         budget: 10epochs, 10m, 2000steps; by default ten epochs and at least 400 steps.
         out: the new run folder; runs/RUN-TASK by default.
         control: train the same model without its pre-training too, for comparison.
         arch: the file of the user's own architecture, where the run was trained with one.
-        settings: any other setting, as in {"finetune.weights": "lora"}.
-        seed, quiet, began: as in `train`, which raises the same.
+        settings, seed, quiet, began: as in `train`, which raises the same.
     """
     return _trained(
         base=str(run), sources=list(map(str, data)), task=task, columns=columns,
-        validation=None if validation is None else str(validation), budget=budget,
-        out=None if out is None else str(out), seed=seed, arch=arch, quiet=quiet,
-        settings=settings or {}, began=began, control=control,
+        validation=validation and str(validation), group=group, budget=budget,
+        out=out and str(out), seed=seed, arch=arch, quiet=quiet, settings=settings or {},
+        began=began, control=control,
     )  # fmt: skip
 
 

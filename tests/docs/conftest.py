@@ -22,6 +22,7 @@ Row = dict[str, object]
 TABLES: dict[str, Callable[[int], Row]] = {
     "films.csv": lambda i: {"text": f"Film {i}.", "label": ("bad", "good")[i % 2]},
     "more-films.csv": lambda i: {"text": f"Another film, {i}.", "label": ("bad", "good")[i % 2]},
+    "letters.csv": lambda i: {"text": f"Dear {i}.", "label": ("b", "a")[i % 2], "author": i % 7},
     "new.csv": lambda i: {"text": f"A new film, {i}."},
     "stars.csv": lambda i: {"id": i, "review": f"Film {i}.", "stars": i % 3},
     "follows.csv": lambda i: {

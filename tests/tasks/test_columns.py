@@ -19,7 +19,8 @@ from scriven.tasks.shared.columns import (
     texts,
 )
 from scriven.tasks.shared.supervised import truncate_longest_first
-from scriven.train.load_table import infer_task, keep_rare_labels, split_rows
+from scriven.train.load_table import infer_task
+from scriven.train.split_table import keep_rare_labels, split_rows
 
 USUAL = {
     "classify": ["text", "label"],

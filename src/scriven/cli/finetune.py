@@ -19,6 +19,7 @@ def finetune(
     task: str | None = None,
     columns: str = "",
     validation: str | None = None,
+    group: str | None = None,
     budget: str | None = None,
     out: str | None = None,
     seed: Seed = None,
@@ -47,6 +48,8 @@ def finetune(
         Columns of the task and their names in the table: text=review,label=stars. Needs --task.
     validation
         A table to evaluate on; a tenth of the rows by default.
+    group
+        A column such as author or patient, of which no value may be in both parts of the split.
     budget
         Training length: 10m, 2000steps or 10epochs; ten epochs and at least 400 steps by default.
         +5epochs trains a finished run longer.
@@ -69,8 +72,8 @@ def finetune(
     from ..model import finetune as start  # loads torch
 
     model = start(
-        run, *data, task=task, columns=columns, validation=validation, budget=budget, out=out,
-        seed=seed, control=control, arch=arch, quiet=quiet, settings=chosen, began=BEGAN,
+        run, *data, task=task, columns=columns, validation=validation, group=group, budget=budget,
+        out=out, seed=seed, control=control, arch=arch, quiet=quiet, settings=chosen, began=BEGAN,
     )  # fmt: skip
     emit(model.results, _summary(model.results), json)
 

@@ -80,6 +80,7 @@ class Finetuning:
             columns=request.columns,
             validation=request.validation,
             seed=self.seed,
+            group=request.group,
         )
         self.notes = self.table.notes
         check_metrics(self.table.task)
@@ -170,6 +171,7 @@ class Finetuning:
             "copy_head": copy_head,
             "columns": table.columns,
             "validation": request.validation,
+            "group": request.group,
             "base": {
                 "run": str(request.base),
                 "name": base.folder.name,

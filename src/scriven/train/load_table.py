@@ -27,11 +27,10 @@ from ..tasks.shared.columns import (
     read_row,
 )
 from ..tasks.shared.supervised import SupervisedTask
+from .split_table import count_shared, group_name, keep_rare_labels, label_notes, split_rows
 
 MAX_GRADES = 10  # whole numbers that are labels; more different ones may be scores
 MAX_UNLABELLED = 0.1  # fraction of the rows that may have the label -1 and count as unlabelled
-RARE = 0.01  # fraction of the rows of a label that is told
-FEW_ROWS = 5  # validation rows of a label that are told, if there are fewer
 
 
 @dataclass(frozen=True)
@@ -146,29 +145,39 @@ def load_table(
     columns: str,
     validation: str | None,
     seed: int,
+    group: str | None = None,
 ) -> TableData:
     """Reads a table, checks every row, and splits it.
 
     The validation part is the file `validation`, the built-in table's own, or rows drawn by the
-    seed; equal rows are always in the same part.
+    seed; equal rows are always in the same part, and so are those of a group, which is a value of
+    the column `group`.
 
     Raises:
         InputError: names the row and what is wrong with it.
     """
     notes: list[str] = []
+    has_own = len(sources) == 1 and builtin(sources[0]) is not None
+    if group is not None and (validation is not None or has_own):
+        raise SettingError(
+            f"--group {group} is for rows that are held out: here the table says which"
+        )
     # 1. all rows, or the training part
+    groups: list[str] | None = None if group is None else []
     with Table(sources, data) as table:
+        _check_group(group, table.columns)
         name, mapping = infer_task(task, table.columns, columns, _first(table))
         task_class = table_tasks()[name]
-        rows = read_rows(table, task_class, mapping, data, notes)
+        rows = read_rows(table, task_class, mapping, data, notes, groups=groups, group=group)
         if not rows:
             raise InputError(f"no row of {table.name} can be used: {notes[-1]}")
     if task is None and (learned := _scores_task(task_class, rows)) is not None:
         notes.append(f"the labels are numbers and learned as scores; --task {name} takes classes")
         name, task_class, mapping, rows = _as_scores(learned, task_class, mapping, rows)
+    group_of = None if groups is None else dict(zip(map(id, rows), groups, strict=True))
     rows = _drop_unlabelled(task_class, rows, notes)
     # 2. the validation part
-    if validation is None and len(sources) == 1 and builtin(sources[0]) is not None:
+    if validation is None and has_own:
         with Table(sources, data, "validation") as table:
             held_out = read_rows(table, task_class, mapping, data, notes)
     elif validation is not None:
@@ -181,7 +190,8 @@ def load_table(
                 labels = task_class.label_metadata(rows)["labels"]
             held_out = read_rows(table, task_class, its_mapping, data, notes, labels)
     else:
-        rows, held_out = split_rows(task_class, rows, data.val_fraction, seed)
+        groups = None if group_of is None else [group_of[id(row)] for row in rows]
+        rows, held_out = split_rows(task_class, rows, data.val_fraction, seed, groups)
         if task_class.ANSWER_TYPE == "labels":
             task_class.label_metadata([*rows, *held_out])  # refuses what is no column of labels
             rows, held_out = keep_rare_labels(task_class, rows, held_out, notes)
@@ -197,9 +207,14 @@ def load_table(
             "tell nothing"
         )
     if task_class.ANSWER_TYPE == "labels":
-        notes += _rare_labels(task_class, rows, held_out)
+        notes += label_notes(task_class, rows, held_out)
     digest = hashlib.sha256((fingerprint(rows) + fingerprint(held_out)).encode()).hexdigest()
     return TableData(name, task_class, mapping, rows, held_out, digest, notes)
+
+
+def _check_group(group: str | None, columns: Sequence[str]) -> None:
+    if group is not None and group not in columns:
+        raise SettingError(f"--group {group}: the table has the columns {', '.join(columns[:30])}")
 
 
 def _first(table: Table) -> Row:
@@ -214,6 +229,8 @@ def read_rows(
     notes: list[str],
     labels: Sequence[str] | None = None,
     check: Callable[[Row], object] | None = None,
+    groups: list[str] | None = None,
+    group: str | None = None,
 ) -> list[Row]:
     """The rows with the columns of the task; those that are left out are counted in `notes`.
 
@@ -221,6 +238,7 @@ def read_rows(
         mapping: the task's columns -> the table's.
         labels: the known ones, where others are to be refused.
         check: called with each row; raises BadValue if it cannot be used.
+        groups: filled with the value of the column `group` of each row.
 
     Raises:
         InputError: a bad row.
@@ -239,6 +257,8 @@ def read_rows(
                 if check is not None:
                     check(row)
                 rows.append(row)
+                if groups is not None:
+                    groups.append(group_name(table_row.values.get(str(group))))
                 continue
             except NothingToLearn as error:
                 left_out[str(error)] += 1
@@ -302,85 +322,3 @@ def _drop_unlabelled(task: type[SupervisedTask], rows: list[Row], notes: list[st
         rows = [row for row in rows if row[task.ANSWER_COLUMN] != mark]
         notes.append(f"{plural(counts[mark], 'row')} left out: {mark} is no gold label")
     return rows
-
-
-def split_rows(
-    task: type[SupervisedTask], rows: list[Row], val_fraction: float, seed: int
-) -> tuple[list[Row], list[Row]]:
-    """(training, validation) rows, the same fraction of each label. The part of a row depends on
-    its question, its label and the seed alone, so the same question is never in both."""
-    if not 0 < val_fraction < 1:
-        raise SettingError(f"--data.val_fraction={val_fraction}: between 0 and 1, as 0.1")
-    # 1. rows with the same question stay together
-    keys = [fingerprint([task.without_answer(row)]) for row in rows]
-    if len(set(keys)) < 2:  # one question with many answers
-        keys = [fingerprint([row]) for row in rows]
-    counts = Counter(keys)
-    # 2. questions by label, in an order that the seed decides, until the fraction is reached
-    by_label: dict[str, list[str]] = {}
-    labels: dict[str, str] = {}
-    for key, row in zip(keys, rows, strict=True):  # the first label of those of one question
-        labels[key] = min(_label(task, row), labels.get(key, _label(task, row)))
-    for key in sorted(counts, key=lambda key: hashlib.sha256(f"{seed}/{key}".encode()).hexdigest()):
-        by_label.setdefault(labels[key], []).append(key)
-    held_out, target, size = set[str](), 0.0, 0
-    for order in sorted(by_label.values(), key=len, reverse=True):
-        target += val_fraction * sum(counts[key] for key in order)
-        chosen = []
-        for key in order[:-1]:  # the last one is left to train on
-            if size + counts[key] / 2 <= target:
-                chosen.append(key)
-                size += counts[key]
-        # 3. a label of few questions, but enough to learn from the others, holds out the rarest one
-        if not chosen and len(order) > 2:
-            chosen = [min(order, key=lambda key: counts[key])]
-        held_out.update(chosen)
-    if not held_out and len(counts) > 1:
-        held_out.add(min(counts, key=lambda key: (counts[key], key)))
-    parts: tuple[list[Row], list[Row]] = ([], [])
-    for key, row in zip(keys, rows, strict=True):
-        parts[key in held_out].append(row)
-    return parts
-
-
-def _label(task: type[SupervisedTask], row: Row) -> str:
-    return str(task.gold_answer(row)) if task.ANSWER_TYPE == "labels" else ""
-
-
-def keep_rare_labels(
-    task: type[SupervisedTask], rows: list[Row], held_out: list[Row], notes: list[str]
-) -> tuple[list[Row], list[Row]]:
-    """(training, validation) rows, with rows moved so that every label is in the training part: one
-    that is held out altogether cannot be learned."""
-    labels = {task.gold_answer(row) for row in rows}
-    rare = [row for row in held_out if task.gold_answer(row) not in labels]
-    if rare:
-        notes.append(f"{plural(len(rare), 'row')} with labels of no other row: never held out")
-    return [*rows, *rare], [row for row in held_out if task.gold_answer(row) in labels]
-
-
-def count_shared(task: type[SupervisedTask], rows: Sequence[Row], others: Sequence[Row]) -> int:
-    """How many of the other rows have the question of one of the rows."""
-    questions = {fingerprint([task.without_answer(row)]) for row in rows}
-    return sum(fingerprint([task.without_answer(row)]) in questions for row in others)
-
-
-def _rare_labels(
-    task: type[SupervisedTask], rows: Sequence[Row], held_out: Sequence[Row]
-) -> list[str]:
-    """What to know about labels of few rows."""
-    validation = Counter(_label(task, row) for row in held_out)
-    counts = Counter(_label(task, row) for row in rows) + validation
-    total, notes = counts.total(), []
-    # rare, and much rarer than if all labels had as many rows
-    rare = [name for name in counts if counts[name] < min(RARE, 0.5 / len(counts)) * total]
-    if rare:
-        shown = ", ".join(f"{name[:40]!r} ({counts[name]:,})" for name in sorted(rare)[:5])
-        more = f" and {len(rare) - 5:,} more" if len(rare) > 5 else ""
-        notes.append(f"labels of under 1 % of the {total:,} rows: {shown}{more}; misspelt?")
-    few = sorted((validation[name], name) for name in counts if validation[name] < FEW_ROWS)
-    if few:
-        shown = ", ".join(f"{name[:40]!r} {number}" for number, name in few[:5])
-        more = f" and {len(few) - 5:,} more labels" if len(few) > 5 else ""
-        notes.append(f"few validation rows, so their scores are uncertain: {shown}{more}")
-    return notes

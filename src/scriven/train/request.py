@@ -52,6 +52,8 @@ class TrainRequest:
     """Fine-tuning: which column is which, as in text=review,label=stars."""
     validation: str | None = None
     """Fine-tuning: a table to evaluate on, instead of rows held out."""
+    group: str | None = None
+    """Fine-tuning: a column whose equal values stay in one part of the split."""
     fresh: bool = False
     """Fine-tuning: start from random weights, as the control without pre-training does."""
     control: bool = False
@@ -71,7 +73,7 @@ class TrainRequest:
             parts += [] if self.start is None else ["--from", self.start]
         else:
             parts = ["scriven", "finetune", self.base, *self.sources]
-            names = ("task", "columns", "validation", "budget", "out", "seed", "arch")
+            names = ("task", "columns", "validation", "group", "budget", "out", "seed", "arch")
         for name in names:
             value = getattr(self, name)
             if value not in (None, ""):
