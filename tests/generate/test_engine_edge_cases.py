@@ -148,7 +148,7 @@ def test_the_name_of_a_special_token_in_a_prompt_is_plain_text(
     random_task: Language, tokenizer: Tokenizer
 ) -> None:
     engine = Engine(random_task, tokenizer)
-    rows = engine._sequences(["<|endoftext|>", "<|pad|>"], 5, (), 0)
+    rows = engine.sequences(["<|endoftext|>", "<|pad|>"], 5, (), 0)
     for row in rows:
         assert not {tokenizer.eos, tokenizer.pad} & set(row.window)
 
@@ -168,7 +168,7 @@ def test_a_prompt_of_any_length_is_read_as_documented(
 def test_an_empty_prompt_starts_like_a_new_document(
     random_task: Language, tokenizer: Tokenizer
 ) -> None:
-    rows = Engine(random_task, tokenizer)._sequences(["", " ", "\n"], 5, (), 0)
+    rows = Engine(random_task, tokenizer).sequences(["", " ", "\n"], 5, (), 0)
     assert rows[0].window == [tokenizer.eos]
     assert rows[1].window == tokenizer.encode(" ")
     assert [row.prompt_truncated for row in rows] == [0, 0, 0]

@@ -102,7 +102,7 @@ class Engine:
         Raises:
             SettingError: a setting out of its range.
         """
-        (sequence,) = self._sequences([prompt], max_new_tokens, stop, seed)
+        (sequence,) = self.sequences([prompt], max_new_tokens, stop, seed)
         return self._chunks(sequence, sampling, ignore_eos)
 
     def generate(
@@ -120,7 +120,7 @@ class Engine:
         Raises:
             SettingError: a setting out of its range.
         """
-        sequences = self._sequences(prompts, max_new_tokens, stop, seed)
+        sequences = self.sequences(prompts, max_new_tokens, stop, seed)
         results: list[GenerationResult] = []
         for start in range(0, len(sequences), BATCH_SIZE):
             batch = sequences[start : start + BATCH_SIZE]
@@ -156,7 +156,7 @@ class Engine:
         check_beams(beams, length_penalty)
         if not 1 <= num_return <= beams:
             raise SettingError(f"num_return={num_return}: from 1 to the {beams} beams")
-        sequences = self._sequences(prompts, max_new_tokens, stop, 0)
+        sequences = self.sequences(prompts, max_new_tokens, stop, 0)
         stops = check_stop_strings(stop)
         batch_size = max(1, MAX_BEAMS // beams)  # each beam is a row of the batch
         params = BeamSearchParams(
@@ -227,7 +227,7 @@ class Engine:
                 if not any(goes_on):
                     return
                 if not all(goes_on):
-                    rows = _compacted(goes_on)
+                    rows = compacted(goes_on)
                     active = [active[row] for row in rows]
                     rejected = [rejected[row] for row in rows]
                     seen = None if seen is None else seen[rows]
@@ -244,14 +244,18 @@ class Engine:
                 yield GenerationChunk(text, sequence.num_tokens, None, cut)
         yield GenerationChunk(text, sequence.num_tokens, sequence.finish_reason, cut)
 
-    def _sequences(
+    def sequences(
         self,
         prompts: abc.Sequence[Prompt],
         max_new_tokens: int,
         stop: str | abc.Sequence[str],
         seed: int,
     ) -> list[Sequence]:
-        """Checks the arguments, and encodes the prompts."""
+        """The texts to generate, one for each prompt, with the prompt as token ids.
+
+        Raises:
+            SettingError: a setting out of its range. InputError: a prompt of another type.
+        """
         if isinstance(prompts, str):
             raise InputError("prompts: give a list of texts")
         check_int("max-new-tokens", max_new_tokens, 2**63 - 1)
@@ -286,18 +290,21 @@ class Engine:
     @contextmanager
     def _runner(self, ignore_eos: bool) -> Iterator[ModelRunner]:
         """The model without dropout; afterwards it is in training mode again, if it was."""
+        training = self.task.training
+        self.task.eval()
+        try:
+            yield self.new_runner(ignore_eos)
+        finally:
+            self.task.train(training)
+
+    def new_runner(self, ignore_eos: bool = False) -> ModelRunner:
+        """A runner of the model, which must be in evaluation mode while it is used."""
         # special tokens that end nothing are never generated, nor are ids without a token
         banned = set(self.tokenizer.special_token_ids.values()) - self.stop_token_ids
         banned |= self.tokenizer.gaps
         if ignore_eos:
             banned |= self.stop_token_ids
-        training = self.task.training
-        self.task.eval()
-        try:
-            vocab_size = self.tokenizer.vocab_size
-            yield ModelRunner(self.task, vocab_size, sorted(banned), self._autocast)
-        finally:
-            self.task.train(training)
+        return ModelRunner(self.task, self.tokenizer.vocab_size, sorted(banned), self._autocast)
 
 
 def _draft(active: list[Sequence], runner: ModelRunner, sampling: SamplingParams) -> Tensor:
@@ -318,7 +325,7 @@ def _draft(active: list[Sequence], runner: ModelRunner, sampling: SamplingParams
     return torch.tensor(rows)
 
 
-def _compacted(is_active: list[bool]) -> list[int]:
+def compacted(is_active: list[bool]) -> list[int]:
     """The rows that go on, in their new order: the last ones take the places of finished ones, so
     that as few rows as possible are copied."""
     left = [row for row, active in enumerate(is_active) if active]

@@ -182,12 +182,13 @@ class ModelRunner:
         return logits
 
     @torch.inference_mode()
-    def decode_many(self, ids: Tensor) -> Tensor:
-        """Reads T more tokens of each row, at most `room`: (B, T) ids -> (B, T, V) logits."""
+    def decode_many(self, ids: Tensor, *, last_only: bool = False) -> Tensor:
+        """Reads T more tokens of each row, at most `room`: (B, T) ids -> (B, T, V) logits, or the
+        (B, 1, V) after the last token alone."""
         with self._autocast():
             positions = self._next_positions(ids.size(1))
             hidden = self.task.backbone(ids.to(self.device), self._cache, positions)  # (B, T, C)
-            logits = self._logits(hidden)
+            logits = self._logits(hidden[:, -1:] if last_only else hidden)
         self._lengths = [length + ids.size(1) for length in self._lengths]
         return logits
 
@@ -255,6 +256,44 @@ class ModelRunner:
             self._cache.truncate(max(self._lengths))
         if self._padding is not None:
             self._padding = self._padding.index_select(0, chosen)
+
+    def reserve(self, rows: int, capacity: int) -> bool:
+        """Makes an empty cache for up to `rows` rows of `capacity` tokens, which `join` fills.
+
+        Returns:
+            False where rows of this model cannot have lengths of their own.
+        """
+        cache = self.task.backbone.new_cache(rows, capacity)
+        if not cache.supports_ragged or cache.source is not None:
+            return False
+        self._cache, self._capacity, self._lengths, self._padding = cache, capacity, [], None
+        cache.resize(0)
+        return True
+
+    @torch.inference_mode()
+    def join(self, other: "ModelRunner") -> None:
+        """Adds the rows of another runner of the same model to the reserved cache, as the last."""
+        before, new = len(self._lengths), len(other._lengths)
+        self._cache.resize(before + new)
+        rows = torch.arange(before, before + new, device=self.device)
+        self._cache.copy_rows(rows, other._cache)
+        self._lengths += other._lengths
+        self._cache.truncate(max(self._lengths))
+
+    @torch.inference_mode()
+    def keep(self, rows: Sequence[int]) -> None:
+        """Goes on with some rows of a reserved cache, in a new order; the others' room is free."""
+        if rows:
+            self.reorder(rows, sources_change=True)
+        else:
+            self._lengths = []
+            self._cache.truncate(0)
+        self._cache.resize(len(rows))
+
+    def begin(self, capacity: int) -> None:
+        """An empty cache for one row, which `decode_many` reads in pieces (chunked prefill)."""
+        self._cache = self.task.backbone.new_cache(1, capacity)
+        self._capacity, self._lengths, self._padding = capacity, [0], None
 
     def _read_rows(self, rows: Sequence[list[int]], cache: Cache) -> Tensor:
         """Reads rows into an empty cache: (B, 1, C) hidden state at the last token of each."""

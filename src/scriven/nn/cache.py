@@ -51,6 +51,7 @@ class KVCache:
         self.values = torch.zeros_like(self.keys)
         self.length = 0
         """Slots in use by the longest row."""
+        self._storage = self.keys, self.values
 
     def update(
         self, source: Tensor, positions: Tensor, project: Project
@@ -77,6 +78,11 @@ class KVCache:
     def reorder(self, rows: Tensor) -> None:
         self.keys = _reordered(self.keys, rows, self.length)
         self.values = _reordered(self.values, rows, self.length)
+
+    def resize(self, rows: int) -> None:
+        """Goes on with the first `rows` of the rows that it was made for; added ones are copied
+        into next, or hold what an earlier row left there."""
+        self.keys, self.values = self._storage[0][:rows], self._storage[1][:rows]
 
 
 class SegmentMemory:
@@ -236,6 +242,12 @@ class Cache:
         for layer in self.layers:
             assert isinstance(layer.self_attn, KVCache)
             layer.self_attn.length = length
+
+    def resize(self, rows: int) -> None:
+        """Uses the first `rows` of the rows that the cache was made for (continuous batching)."""
+        for layer in self.layers:
+            assert isinstance(layer.self_attn, KVCache)
+            layer.self_attn.resize(rows)
 
     def copy_rows(self, rows: Tensor, other: "Cache") -> None:
         """Copies the R rows of another cache into the rows (R,) of this one."""
