@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# an example takes long on a loaded machine, which says nothing about the code
+settings.register_profile("scriven", deadline=None)
+settings.load_profile("scriven")
 
 
 @pytest.fixture(scope="session")
