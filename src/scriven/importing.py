@@ -23,6 +23,7 @@ from .files import new_folder, printable, temporary_folder
 from .import_.base import foreign_name, open_foreign
 from .import_.convert import converted_folder
 from .import_.tensors import CONFIG, SINGLE, link_file, read_json, weight_files
+from .report.page import write_report
 from .runs import folder, metadata
 from .runs.huggingface import hf_files, save_pretrained, to_hf_weights
 from .runs.load import Loaded, load_run
@@ -101,6 +102,7 @@ def import_model(
             weights = to_hf_weights(module, model, loaded.task.state_dict(), about["task"])
             save_pretrained(temporary, small, weights, {"step": "0"})
             metadata.write_metadata(temporary, about)
+            write_report(temporary)
             del loaded, weights
             parity = None
             if base.path.is_dir():

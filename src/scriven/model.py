@@ -392,8 +392,6 @@ def import_run(path: str | Path, out: str | Path | None = None, *, convert: bool
         InputError: it cannot be imported; nothing is written. DamagedError: its weights are broken.
     """
     from .importing import import_model
-    from .report.page import write_report
 
     imported = import_model(str(path), None if out is None else Path(out), convert=convert)
-    write_report(imported.folder)
     return load(imported.folder)

@@ -223,8 +223,9 @@ def test_without_transformers_it_says_that_nothing_was_compared(
     assert "pip install 'scriven[hf]'" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("step", ["write_report", "check_parity"])
 def test_a_failure_leaves_nothing_and_the_next_one_clears_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     twins.save(tmp_path / "theirs", "gpt2")
     dead = tmp_path / f".tmp-ours-{2**22 + 1}"  # larger than any process number
@@ -234,7 +235,7 @@ def test_a_failure_leaves_nothing_and_the_next_one_clears_up(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as planted:
-        planted.setattr("scriven.importing.check_parity", broken)
+        planted.setattr(f"scriven.importing.{step}", broken)
         with pytest.raises(KeyboardInterrupt):
             import_model(str(tmp_path / "theirs"), tmp_path / "ours")
     assert os.listdir(tmp_path) == ["theirs"]

@@ -1,18 +1,25 @@
 """Kills and disk errors at random moments of every kind of work, and a table of what came of it.
 
-A chain is one piece of work that is hit a few times, looked at after each hit, and then done once
-more undisturbed: its result must be that of work that was never disturbed. Chains follow from a
-seed and are written down as they end, so a stopped torture continues.
+A chain is one piece of work that is hit until it has been killed a few times, looked at after each
+hit, and then done once more undisturbed: its result must be that of work that was never disturbed.
+Work that ends in spite of a hit is compared too, and begins anew. Chains follow from a seed and are
+written down as they end, so a stopped torture continues.
+
+Everything runs in forks of a process with one thread: a lock that another thread holds at the
+moment of a fork would stay locked in the child for ever.
 """
 
 import contextlib
 import errno
+import faulthandler
+import importlib
 import json
 import os
 import random
 import select
 import shutil
 import signal
+import sys
 import time
 import traceback
 from collections import Counter
@@ -21,12 +28,15 @@ from pathlib import Path
 from typing import Any
 
 from runs.faults import calls, leftovers
+from scriven import files
 from scriven.errors import ScrivenError
 
-from .scenarios import SCENARIOS, Scenario, make_place
+from .scenarios import SCENARIOS, Scenario, make_place, prepare_process
 
-HITS = 4
-"""Of each chain."""
+KILLS = 4
+"""Of each chain, at least where there are enough hits."""
+HITS = 20
+"""Of each chain, at most."""
 PATIENCE = 400.0
 """Seconds after which work counts as hanging."""
 REFUSED, CRASHED = 3, 70
@@ -36,7 +46,8 @@ or broken from a call on, or once."""
 
 
 class Process:
-    """A fork that does something; its text is what it raised."""
+    """A fork that does something; its text is what it raised or, of an action that returns one,
+    what it returned."""
 
     def __init__(self, action: Callable[[], object]) -> None:
         reading, writing = os.pipe()
@@ -50,7 +61,10 @@ class Process:
                 null = os.open(os.devnull, os.O_RDWR)
                 for stream in (0, 1, 2):
                     os.dup2(null, stream)
-                action()
+                faulthandler.register(signal.SIGUSR1, file=writing)
+                answer = action()
+                if isinstance(answer, str):
+                    os.write(writing, answer.encode())
                 status = 0
             except ScrivenError as error:
                 status = REFUSED
@@ -67,6 +81,9 @@ class Process:
         wait = PATIENCE if after is None else after
         ended = bool(select.select([self.pipe], [], [], wait)[0])
         if not ended:
+            if after is None:  # where it hangs
+                os.kill(self.id, signal.SIGUSR1)
+                time.sleep(1)
             os.kill(self.id, signal.SIGKILL)
         with self.pipe:
             text = self.pipe.read().decode(errors="replace")
@@ -107,20 +124,32 @@ class Torture:
     def __init__(self, folder: Path, names: Sequence[str] = tuple(SCENARIOS)) -> None:
         self.folder, self.names = folder, names
         folder.mkdir(parents=True, exist_ok=True)
-        self.place = make_place(folder / "place")
+        self.place = folder / "place"
+        _in_fork(lambda: make_place(self.place))
+        prepare_process(self.place)
         self.expected: dict[str, object] = {}
         self.seconds: dict[str, float] = {}
         self.calls: dict[str, int] = {}
         for name in names:
-            out = folder / f"straight-{name}"
-            out.mkdir()
-            scenario = SCENARIOS[name]
-            scenario.setup(self.place, out)
-            began = time.monotonic()
-            with calls(lambda *_: None) as made:
-                scenario.work(self.place, out)
-            self.seconds[name], self.calls[name] = time.monotonic() - began, len(made)
-            self.expected[name] = scenario.result(out)
+            for _ in range(2):  # the second time everything is imported
+                shutil.rmtree(folder / "straight", ignore_errors=True)
+                (folder / "straight").mkdir()
+                found = _in_fork(lambda name=name: self._straight(name, folder / "straight"))
+                self.seconds[name], self.calls[name], modules = json.loads(found)
+                for module in modules:
+                    with contextlib.suppress(ImportError):
+                        importlib.import_module(module)
+            self.expected[name] = SCENARIOS[name].result(folder / "straight")
+
+    def _straight(self, name: str, out: Path) -> str:
+        """Undisturbed work: its seconds, its disk calls, and the modules it has imported."""
+        before = set(sys.modules)
+        SCENARIOS[name].setup(self.place, out)
+        began = time.monotonic()
+        with calls(lambda *_: None) as made:
+            SCENARIOS[name].work(self.place, out)
+        new = [each for each in sys.modules if each not in before and each != "__main__"]
+        return json.dumps([time.monotonic() - began, len(made), new])
 
     def chain(self, number: int, seed: int) -> dict[str, Any]:
         """One chain; `problem` is None, or what went wrong."""
@@ -141,11 +170,12 @@ class Torture:
     def _hit_and_finish(
         self, name: str, chance: random.Random, out: Path, hits: list[list[Any]]
     ) -> None:
-        scenario: Scenario = SCENARIOS[name]
+        scenario, kills = SCENARIOS[name], 0
+        left = self.calls[name]  # about so many disk calls are still to be made
         before: Any = scenario.check(out) if name in ("predict", "export") else None
-        for _ in range(HITS):
+        while kills < KILLS and len(hits) < HITS:
             kind = chance.choice(FAULTS)
-            at = chance.randint(1, self.calls[name])
+            at = chance.randint(1, max(left, 10))
             after = chance.uniform(0, 1.2 * self.seconds[name]) if kind == "time" else None
 
             def work(kind: str = kind, at: int = at) -> None:
@@ -162,21 +192,42 @@ class Torture:
             now: Any = scenario.check(out)
             assert before is None or now >= before, f"{before} became {now}"
             before = now
+            if status == -signal.SIGKILL:
+                kills, left = kills + 1, left - (0 if kind == "time" else at)
+            elif status == 0:  # what comes now would hit nothing
+                self._compare(scenario, name, out)
+                shutil.rmtree(out)
+                out.mkdir()
+                scenario.setup(self.place, out)
+                left = self.calls[name]
+                before = scenario.check(out) if name in ("predict", "export") else None
         status, text = Process(lambda: scenario.work(self.place, out)).end()
         assert status == 0, f"{status} in the undisturbed end: {text}"
+        self._compare(scenario, name, out)
+        assert leftovers(out) == []
+
+    def _compare(self, scenario: Scenario, name: str, out: Path) -> None:
         found = scenario.result(out)
         assert found == self.expected[name], f"{found} is not {self.expected[name]}"
-        assert leftovers(out) == []
+
+
+def _in_fork(action: Callable[[], object]) -> str:
+    status, text = Process(action).end()
+    assert status == 0, f"{status}: {text}"
+    return text
 
 
 def torture(folder: Path, log: Path, kills: int, seed: int, workers: int) -> None:
-    """Does chains until there are so many hits in the log, which is continued."""
+    """Does chains until there are about so many kills in the log, which is continued."""
+    files.RETRY_WAITS = (0.001, 0.002, 0.003)  # as many attempts at less time
     done = list(read_log(log))
     chains = {each["chain"] for each in done}
-    wanted = -(-kills // HITS)
+    wanted = -(-kills // KILLS)
     todo = [number for number in range(wanted) if number not in chains]
     random.Random(seed).shuffle(todo)  # each worker does every kind of work
     made = Torture(folder)
+    threads = Path("/proc/self/task")  # Linux: those of libraries too
+    assert not threads.exists() or len(list(threads.iterdir())) == 1, "several threads, and forks"
     children = []
     for worker in range(workers):
         process = os.fork()

@@ -13,7 +13,7 @@ from pathlib import Path
 from reliability.finetuning import base_run, labelled, write_lines
 from reliability.runs import SMALL, newest, request, whole
 from runs.faults import save, value_of
-from scriven import export, import_run, load
+from scriven import export, import_run, importing, load
 from scriven.data.pipeline import load_dataset
 from scriven.data.prepare import run_prepare
 from scriven.data.prepare_plan import PrepareArgs
@@ -230,8 +230,14 @@ def make_place(folder: Path) -> Path:
     )  # fmt: skip
     SCENARIOS["prepare"].work(folder, folder)
     (folder / "made").rename(folder / "prepared")
-    # the program that checks an export runs in this process, which is killed anyway
-    export_module.run_probe = lambda _, *given: hf.Target().run_probe(*given)
     ours = shutil.ignore_patterns("scriven.json", "checkpoints", "metrics.jsonl")
     shutil.copytree(folder / "llama", folder / "theirs", ignore=ours)
     return folder
+
+
+def prepare_process(place: Path) -> None:
+    """What work needs of the process that is forked: the cache, and a check of exports inside of
+    it, since a process of its own would import transformers each time and outlive a kill."""
+    os.environ["SCRIVEN_CACHE"] = str(place / "cache")
+    for module in (export_module, importing):
+        module.run_probe = lambda _, *given: hf.Target().run_probe(*given)  # type: ignore[attr-defined]

@@ -27,13 +27,11 @@ def import_(
         Read pickled weights (.bin, .pt), in a sandboxed process.
     """
     from ..importing import UNCHECKED, import_model
-    from ..report.page import write_report
 
     for name, value in (("PATH", path), ("--out", out)):
         if value == "":
             raise SettingError(f"{name} is empty: name a folder")
     imported = import_model(path, None if out is None else Path(out), convert=convert, say=note)
-    write_report(imported.folder)
     rows = [("checked in", UNCHECKED)] if imported.parity is None else imported.parity.rows()
     word = shlex.quote(str(imported.folder))
     text = f"{table(rows)}\n\nsaved as {imported.folder}; next: scriven generate {word} PROMPT"
