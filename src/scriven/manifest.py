@@ -8,6 +8,7 @@ would forgive (white space, `\\u00E9` for `\\u00e9`). Names in a manifest are co
 the names really in the folder, never joined to a path.
 """
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -40,6 +41,7 @@ class NewerFormatError(DamagedError):
     """An undamaged file, written by a later release."""
 
 
+@functools.cache  # each look-up reads the whole metadata of the package
 def scriven_version() -> str:
     """The version of this installation."""
     try:

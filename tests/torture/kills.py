@@ -156,8 +156,7 @@ class Torture:
         name = self.names[number % len(self.names)]
         chance = random.Random(f"{seed}/{number}")
         out = self.folder / f"chain-{number}"
-        out.mkdir()
-        SCENARIOS[name].setup(self.place, out)
+        self._set_up(name, out)
         hits: list[list[Any]] = []
         problem = None
         try:
@@ -197,14 +196,17 @@ class Torture:
             elif status == 0:  # what comes now would hit nothing
                 self._compare(scenario, name, out)
                 shutil.rmtree(out)
-                out.mkdir()
-                scenario.setup(self.place, out)
+                self._set_up(name, out)
                 left = self.calls[name]
                 before = scenario.check(out) if name in ("predict", "export") else None
         status, text = Process(lambda: scenario.work(self.place, out)).end()
         assert status == 0, f"{status} in the undisturbed end: {text}"
         self._compare(scenario, name, out)
         assert leftovers(out) == []
+
+    def _set_up(self, name: str, out: Path) -> None:
+        out.mkdir()
+        _in_fork(lambda: SCENARIOS[name].setup(self.place, out))
 
     def _compare(self, scenario: Scenario, name: str, out: Path) -> None:
         found = scenario.result(out)
@@ -217,6 +219,11 @@ def _in_fork(action: Callable[[], object]) -> str:
     return text
 
 
+def _check_threads() -> None:
+    threads = Path("/proc/self/task")  # Linux: those of libraries too
+    assert not threads.exists() or len(list(threads.iterdir())) == 1, "a process of several forks"
+
+
 def torture(folder: Path, log: Path, kills: int, seed: int, workers: int) -> None:
     """Does chains until there are about so many kills in the log, which is continued."""
     files.RETRY_WAITS = (0.001, 0.002, 0.003)  # as many attempts at less time
@@ -226,14 +233,13 @@ def torture(folder: Path, log: Path, kills: int, seed: int, workers: int) -> Non
     todo = [number for number in range(wanted) if number not in chains]
     random.Random(seed).shuffle(todo)  # each worker does every kind of work
     made = Torture(folder)
-    threads = Path("/proc/self/task")  # Linux: those of libraries too
-    assert not threads.exists() or len(list(threads.iterdir())) == 1, "several threads, and forks"
     children = []
     for worker in range(workers):
         process = os.fork()
         if process == 0:
             with contextlib.suppress(KeyboardInterrupt):
                 for number in todo[worker::workers]:
+                    _check_threads()
                     line = json.dumps(made.chain(number, seed)) + "\n"
                     with log.open("a") as file:
                         file.write(line)

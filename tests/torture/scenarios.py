@@ -21,8 +21,10 @@ from scriven.data.shards import read_dataset_manifest
 from scriven.export import export as export_module
 from scriven.export.targets import hf
 from scriven.generate.predict import write_predictions
-from scriven.runs import checkpoint
+from scriven.report import page
+from scriven.runs import checkpoint, model_card
 from scriven.settings import DataSettings, TokenizerSettings
+from scriven.train import datasets
 from scriven.train.run import start_or_resume
 
 SAVES = 12
@@ -236,8 +238,14 @@ def make_place(folder: Path) -> Path:
 
 
 def prepare_process(place: Path) -> None:
-    """What work needs of the process that is forked: the cache, and a check of exports inside of
-    it, since a process of its own would import transformers each time and outlive a kill."""
+    """What work needs of the process that is forked, and what would take most of its time: the
+    cache; compiled templates; short samples; and a check of exports inside of the process, since
+    one of its own would import transformers each time and outlive a kill."""
     os.environ["SCRIVEN_CACHE"] = str(place / "cache")
     for module in (export_module, importing):
         module.run_probe = lambda _, *given: hf.Target().run_probe(*given)  # type: ignore[attr-defined]
+    datasets.SAMPLE_TOKENS = 8
+    for template in ("page.html.jinja", "sections.html.jinja"):
+        page.environment().get_template(template)
+    model_card._environment(False).get_template("model_card.md.jinja")
+    model_card._environment(True).get_template("usage.py.jinja")
