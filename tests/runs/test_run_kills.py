@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from scriven.runs import checkpoint, huggingface
+from scriven.runs.folder import create_run_dir, lock_run
+from scriven.runs.metadata import write_metadata
 
 from .faults import calls, count, killed_at, leftovers, save, value_of
 from .saves import ALL, Read, Save, calls_of, fresh, publish_one, read_published_one
@@ -137,3 +139,17 @@ def test_a_save_that_is_interrupted_leaves_no_temporary_file(tmp_path: Path) -> 
         save(tmp_path, 1)
     assert leftovers(tmp_path) == []
     assert checkpoint.load_newest(tmp_path) is None
+
+
+def test_a_kill_at_every_call_of_a_new_folder_never_makes_it_somebody_elses(tmp_path: Path) -> None:
+    def begin(out: Path) -> None:
+        made = create_run_dir(out)
+        with lock_run(made):
+            write_metadata(made, {"name": "run"})
+
+    begin(tmp_path / "first")  # some calls are made once per process
+    for number in range(1, count(lambda: begin(tmp_path / "straight")) + 1):
+        out = tmp_path / str(number)
+        killed_at(number, lambda out=out: begin(out))
+        begin(out)
+        assert sorted(os.listdir(out)) == [".scriven.lock", "scriven.json"]

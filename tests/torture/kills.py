@@ -221,7 +221,7 @@ def _in_fork(action: Callable[[], object]) -> str:
 
 def _check_threads() -> None:
     threads = Path("/proc/self/task")  # Linux: those of libraries too
-    assert not threads.exists() or len(list(threads.iterdir())) == 1, "a process of several forks"
+    assert not threads.exists() or len(list(threads.iterdir())) == 1, "several threads, and forks"
 
 
 def torture(folder: Path, log: Path, kills: int, seed: int, workers: int) -> None:

@@ -111,7 +111,7 @@ def create_run_dir(out: Path) -> Path:
         )
     # 3. permission bits say nothing of read-only disks, quotas or root: write a file
     remove_leftovers(real)
-    probe = real / ".scriven.probe"
+    probe = real / f"{TEMPORARY}probe-{os.getpid()}"  # removed by the next process after a kill
     write_file(probe, b"")
     try:
         probe.unlink()
