@@ -2,10 +2,12 @@
 
 The score of a large model over a long text takes minutes on a CPU. So while training only the
 beginning of the held-out text is evaluated, as much as a tenth of the time pays for; the scores
-before and after are those of all of it. A base model beside adapters is still there at the end, so
-that its score does not delay the first step.
+before and after are those of all of it, or of as much as a quarter of the time pays for. A base
+model beside adapters is still there later, so that its score does not delay the first step.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..evaluate.loss import Score, evaluate_loss
@@ -17,6 +19,11 @@ from .trainer import Trainer
 EVALUATIONS, SHARE = 10, 0.05
 """Evaluations that a wall-clock budget should have room for, and the fraction of it that they take
 together; the scores before and after come on top."""
+LAST_SHARE = 0.25
+"""The largest fraction of a wall-clock budget for the scores before and after together."""
+SPEEDUP = 2
+"""An evaluation has no backward pass, which costs as much as the forward pass where the weights
+have no gradient."""
 MIN_WINDOWS = 4
 """Windows that are evaluated, at least."""
 MIN_OLD_TOKENS = 1 << 14
@@ -27,88 +34,127 @@ class AdaptTrainer(Trainer):
     """As `Trainer`; the base model is the best one until a better one comes."""
 
     def restore_or_init(self) -> TrainState:
-        """Scores the base model before the first step."""
+        """Scores a base model whose own weights are trained before the first step."""
         state = super().restore_or_init()
-        base = self.run.metadata["base"]
-        if "before" not in base:
-            base["before"] = self.score_base(state)
-            self.checkpointer.write_metadata()
-        self.limit_evaluations(state.eval_tokens)
-        if state.step == 0:
+        self.has_base = self.checkpointer.adapters_only and self.plan.task == "language"
+        if not self.has_base and "before" not in self.run.metadata["base"]:
+            self.score_base()
+        before = self.run.metadata["base"].get("before", {})
+        self.limit_evaluations(before.get("eval_tokens"))
+        if state.step == 0 and not self.has_base:
             self.evaluate_and_keep_best(state)
         self.task.train()
         return state
 
-    def score_base(self, state: TrainState) -> dict[str, Any]:
-        """The scores of the base model as it came; decides what is evaluated while training."""
-        began, before = self.read_clock(), {}
-        # 1. a base beside adapters: only how fast it is, unless the text is short
-        total = int(self.run.metadata["data"]["validation_tokens"])
-        few = MIN_WINDOWS * self.task.sequence_length
-        later = self.checkpointer.adapters_only and self.plan.task == "language" and few < total
-        self.limit_evaluations(few if later else None)
-        score = self.evaluate()
+    def evaluation_due(self, state: TrainState) -> bool:
+        """As `Trainer`; how long the first evaluation takes follows from the speed of training."""
+        if "before" not in self.run.metadata["base"] and state.step and self.plan.steps is None:
+            speed = SPEEDUP * self.total.tokens_per_second(self.now)
+            part, last = self.affordable_tokens(speed)
+            self.eval_seconds = 2 * part / speed
+            self.horizon.eval_reserve = self.seconds_at_the_end(last, speed)
+        return super().evaluation_due(state)
+
+    def evaluate_and_keep_best(self, state: TrainState, last: bool = False) -> None:
+        """The base model comes first; keeps time for the scores that come at the end alone."""
+        base = self.run.metadata["base"]
+        if "before" not in base:
+            self.score_base()
+        if self.has_base and state.best_score is None and not self.run.branch:
+            state.best_score = base["before"]["selection_value"]
+        super().evaluate_and_keep_best(state, last)
+        self.horizon.eval_reserve += base["before"]["seconds"]
+
+    def score_base(self) -> None:
+        """Scores the base model, and decides how much of the held-out text is evaluated: while
+        training (`eval_tokens`), and at the end (`last_tokens`); None: all of it."""
+        began, total, few = self.read_clock(), self.total_tokens, None
+        if self.has_base:  # its score at the end comes later
+            few = self.affordable_tokens(SPEEDUP * self.total.tokens_per_second(began))[0]
+            self.limit_evaluations(few if few < total else None)
+        with self.without_adapters():
+            score = self.evaluate()
         assert score is not None
-        seconds = (self.read_clock() - began) * (total / few if later else 1)
-        state.eval_tokens = self.affordable_tokens(total if later else score.tokens, seconds)
-        # 2. the scores
+        speed = score.tokens / max(1e-9, self.read_clock() - began)
+        part, last = self.affordable_tokens(speed)
         text = f"the model as it came: {score.bits_per_byte:.3f} bits per byte on the held-out text"
-        if later:
-            text += f"'s first {few:,} tokens"
-            seconds *= 2  # for its score at the end
-        else:
-            before, old = self.scores(score), self.score_old_text()
+        before: dict[str, Any] = {"selection_value": score.selection_value}
+        if few is None:
+            old, last = self.score_old_text(), total
+            before |= self.scores(score, old)
             text += f", {old.bits_per_byte:.3f} on its own" if old is not None else ""
-            before["old_bits_per_byte"] = None if old is None else old.bits_per_byte
-            seconds = self.read_clock() - began
-        if state.eval_tokens is not None:
-            text += f"; while training, {state.eval_tokens:,} of {total:,} tokens are evaluated"
+        elif few < total:
+            part = few
+            text += f"'s first {few:,} tokens"
+        if part < total:
+            text += f"; while training, {part:,} of {total:,} tokens are evaluated"
+        if last < total:
+            text += f", and {last:,} at the end, which a longer --budget raises"
         self.trackers.on_message(text)
-        return {**before, "seconds": round(seconds, 3)}
+        before["eval_tokens"] = part if part < total else None
+        before["last_tokens"] = last if last < total else None
+        # with its own weights gone, the base is not scored again
+        seconds = self.seconds_at_the_end(last, speed) * (1.0 if self.has_base else 0.5)
+        before["seconds"] = round(seconds, 3)
+        self.run.metadata["base"]["before"] = before
+        self.checkpointer.write_metadata()
+        self.limit_evaluations(before["eval_tokens"])
 
-    @staticmethod
-    def scores(score: Score) -> dict[str, Any]:
-        """What the results say of the base model."""
-        return {
-            "val_loss": score.loss,
-            "val_bits_per_byte": score.bits_per_byte,
-            "val_accuracy": score.accuracy,
-        }
+    @property
+    def total_tokens(self) -> int:
+        """Tokens of the held-out text."""
+        return int(self.run.metadata["data"]["validation_tokens"])
 
-    def score_frozen_base(self) -> dict[str, Any]:
-        """The scores of a base model beside its adapters, which are switched off meanwhile."""
+    def affordable_tokens(self, speed: float) -> tuple[int, int]:
+        """Tokens of the held-out text that can be evaluated often, and at the end.
+
+        Args:
+            speed: tokens evaluated per second.
+        """
+        total, steps, budget = self.total_tokens, self.plan.steps, self.plan.budget
+        if self.plan.task != "language":
+            return total, total
+        window, last = self.task.sequence_length, float(total)
+        if steps is None:
+            often = SHARE * budget.amount / EVALUATIONS * speed
+            last = LAST_SHARE * budget.amount / 2 * speed
+        else:
+            # no clock, so that a run can be repeated: a step costs two to three evaluations
+            evaluations = max(1, steps // (self.settings.train.eval_interval or steps))
+            often = 2 * SHARE * steps * self.batch_size * window / evaluations
+        part, most = (
+            total if each >= total else max(MIN_WINDOWS, int(each) // window) * window
+            for each in (often, last)
+        )
+        return min(total, part), min(total, max(part, most))
+
+    def seconds_at_the_end(self, tokens: int, speed: float) -> float:
+        """Seconds for the last scores of base and model, of this many tokens of each text."""
+        texts = 2 if isinstance(self.dataset, ReplayDataset) else 1
+        return 2 * texts * tokens / speed
+
+    @contextmanager
+    def without_adapters(self) -> Iterator[None]:
+        """The base model, whose adapters are switched off meanwhile."""
         adapters = lora_adapters(self.task).values()
         alphas = [adapter.alpha for adapter in adapters]
         try:
             for adapter in adapters:
                 adapter.alpha = 0.0
-            score, old = self.evaluate(), self.score_old_text()
+            yield
         finally:
             for adapter, alpha in zip(adapters, alphas, strict=True):
                 adapter.alpha = alpha
-        assert score is not None
+
+    @staticmethod
+    def scores(score: Score, old: Score | None) -> dict[str, Any]:
+        """What the results say of the base model."""
         return {
-            **self.scores(score),
+            "val_loss": score.loss,
+            "val_bits_per_byte": score.bits_per_byte,
+            "val_accuracy": score.accuracy,
             "old_bits_per_byte": None if old is None else old.bits_per_byte,
         }
-
-    def affordable_tokens(self, tokens: int, seconds: float) -> int | None:
-        """Tokens of the held-out text that can be evaluated often; None: all of them.
-
-        Args:
-            tokens: of all of it. seconds: that its evaluation took.
-        """
-        if self.plan.task != "language":
-            return None
-        window, steps, budget = self.task.sequence_length, self.plan.steps, self.plan.budget
-        if steps is None:
-            share = SHARE * budget.amount / EVALUATIONS / max(1e-9, seconds)
-        else:
-            # no clock, so that a run can be repeated: a step costs two to three evaluations
-            evaluations = max(1, steps // (self.settings.train.eval_interval or steps))
-            share = 2 * SHARE * steps * self.batch_size * window / evaluations / tokens
-        part = max(MIN_WINDOWS * window, int(share * tokens) // window * window)
-        return part if part < tokens else None
 
     def limit_evaluations(self, tokens: int | None) -> None:
         """Evaluates the first tokens of the validation part alone; None: all of them."""
@@ -122,7 +168,8 @@ class AdaptTrainer(Trainer):
         if not isinstance(dataset, ReplayDataset):
             return None
         validation, size = dataset.older.validation, dataset.older.validation_bytes
-        limit = max(len(dataset.corpus.validation), MIN_OLD_TOKENS)
+        before = self.run.metadata["base"].get("before", {})
+        limit = before.get("last_tokens") or max(len(dataset.corpus.validation), MIN_OLD_TOKENS)
         if len(validation) > limit:
             validation = validation.head(limit)
             size = dataset.count_bytes(validation)
@@ -131,20 +178,19 @@ class AdaptTrainer(Trainer):
             self.task, batches, text_bytes=size, runtime=self.run.runtime, dist=self.dist
         )
 
-    def evaluate_and_keep_best(self, state: TrainState, last: bool = False) -> None:
-        """Keeps time for the scores that come at the end alone."""
-        super().evaluate_and_keep_best(state, last)
-        self.horizon.eval_reserve += self.run.metadata["base"]["before"]["seconds"]
-
     def finish(self, state: TrainState) -> dict[str, Any]:
-        """Adds the scores before and after, each of the whole held-out text."""
-        if state.eval_tokens is not None:
-            self.limit_evaluations(None)
+        """Adds the scores before and after, each of the same part of the held-out text."""
+        before = self.run.metadata["base"]["before"]
+        if before["eval_tokens"] != before["last_tokens"]:
+            self.limit_evaluations(before["last_tokens"])
             self.score = None
         results = super().finish(state)
-        if "val_loss" not in self.run.metadata["base"]["before"]:
-            self.run.metadata["base"]["before"] |= self.score_frozen_base()
-        old, before = self.score_old_text(), self.run.metadata["base"]["before"]
+        if "val_loss" not in before:
+            with self.without_adapters():
+                score, old = self.evaluate(), self.score_old_text()
+            assert score is not None
+            before |= self.scores(score, old)
+        old = self.score_old_text()
         if not self.dist.is_main_process:
             return results
         results |= {f"base_{name}": before[name] for name in before if name.startswith("val_")}

@@ -104,8 +104,6 @@ class TrainState:
     last_eval_step: int = 0
     converged: bool = False
     """Whether early stopping ended the run."""
-    eval_tokens: int | None = None
-    """Tokens of the validation part that are evaluated while training; None: all."""
     loss_count: int = 0
     """Steps of which `spikes.py` has seen the loss, and their running mean and variance."""
     loss_mean: float = 0.0
