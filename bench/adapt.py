@@ -5,7 +5,8 @@ process of its own, in turns.
     python bench/adapt.py FOLDER --rank 8 --tokens 1024 --steps 3 --rounds 3
 
 The model is a GGUF file, or a folder in the Hugging Face layout. Both train the same layers on the
-same random token ids, with AdamW and gradient clipping. On a busy machine only the CPU seconds of
+same random token ids, with AdamW and gradient clipping; scriven in the precision that it chooses for
+this machine. On a busy machine only the CPU seconds of
 one thread (--threads 1) mean anything.
 """
 
@@ -26,7 +27,10 @@ from scriven import process
 
 process.configure_threads_and_malloc()
 
-VARIANTS = ("scriven", "peft-bf16-sdpa", "peft-bf16-eager", "peft-amp-sdpa", "peft-amp-eager")
+VARIANTS = (
+    "scriven", "peft-f32-sdpa", "peft-f32-eager", "peft-bf16-sdpa", "peft-bf16-eager",
+    "peft-amp-sdpa", "peft-amp-eager",
+)  # fmt: skip
 LR = 1e-4
 
 
@@ -103,28 +107,28 @@ def scriven_step(args: argparse.Namespace) -> Callable[[Any], object]:
     from scriven.data.batch import Batch
     from scriven.import_.base import open_base
     from scriven.runs.peft import add_adapters
-    from scriven.runtime import Runtime
-    from scriven.settings import OptimSettings
+    from scriven.runtime import choose_runtime
+    from scriven.settings import OptimSettings, RuntimeSettings
     from scriven.tasks.language import Language
     from scriven.train.build_model import store_frozen_as
     from scriven.train.optim.base import Optimizers
     from scriven.train.parallel import Parallel
     from scriven.train.train_step import TrainStep
 
-    base = open_base(str(args.model), dtype=lambda parameters: torch.bfloat16)
+    runtime = choose_runtime(RuntimeSettings(device="cpu", threads=args.threads))
+    base = open_base(str(args.model), dtype=lambda parameters: runtime.dtype)
     task = Language(base.task.backbone)
     task.head = base.task.head
     module = registry.module("scriven.models", base.architecture)
     add_adapters(task, module, task.backbone.config, args.rank)
-    store_frozen_as(task, torch.bfloat16)
-    runtime = Runtime(torch.device("cpu"), torch.bfloat16, args.threads, {})
+    store_frozen_as(task, runtime.dtype)
     optimizers = Optimizers(task.train(), OptimSettings(optimizer="adamw", lr=LR))
     step = TrainStep(Parallel(task), optimizers, runtime, 1.0)
     return lambda ids: step(Batch(ids[:, :-1], ids[:, 1:]), args.rows, 1.0)
 
 
 def peft_step(args: argparse.Namespace) -> Callable[[Any], object]:
-    """transformers and PEFT: weights in bfloat16, or in float32 under autocast (amp)."""
+    """transformers and PEFT: all in float32, weights in bfloat16, or float32 under autocast (amp)."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -145,7 +149,7 @@ def peft_step(args: argparse.Namespace) -> Callable[[Any], object]:
     optimizer = torch.optim.AdamW(trained, lr=LR)
 
     def step(ids: Any) -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision != "f32"):
             loss = model(input_ids=ids[:, :-1], labels=ids[:, :-1]).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)

@@ -127,7 +127,7 @@ def load_dataset(
         drawn = len(lengths) >= MIN_DOCUMENTS and not pairs
         job = _EncodeJob(files, text, split, data, settings, given, say)
         folder = job.run_once(root, seed if drawn else None)
-    dataset = open_dataset(folder, name=files.name, sources=sources, notes=notes)
+    dataset = open_dataset(folder, name=files.name, sources=sources, notes=notes, given=given)
     if not pairs:
         return dataset
     held_out = PairDataset(dataset.validation, dataset.tokenizer.eos)

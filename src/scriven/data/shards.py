@@ -267,15 +267,24 @@ class TokenDataset:
 
 
 def open_dataset(
-    folder: Path, *, name: str, sources: Sequence[str], notes: Sequence[str] = ()
+    folder: Path,
+    *,
+    name: str,
+    sources: Sequence[str],
+    notes: Sequence[str] = (),
+    given: Tokenizer | None = None,
 ) -> TokenDataset:
     """Opens a folder that `load_dataset` or `scriven prepare` left, whatever its size at once.
+
+    Args:
+        given: the tokenizer that it was made with, where that is at hand: reading a large one again
+            takes seconds.
 
     Raises:
         InputError, DamagedError: as `read_dataset_manifest`, or the tokenizer was changed.
     """
     facts = read_dataset_manifest(folder)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = given or load_tokenizer(folder)
     if tokenizer.fingerprint != facts["tokenizer"]:
         raise DamagedError(f"{folder / 'tokenizer.json'} was changed: prepare the text again")
     dtype, files = facts["dtype"], dict[str, TokenFile]()
