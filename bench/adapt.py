@@ -5,9 +5,8 @@ process of its own, in turns.
     python bench/adapt.py FOLDER --rank 8 --tokens 1024 --steps 3 --rounds 3
 
 The model is a GGUF file, or a folder in the Hugging Face layout. Both train the same layers on the
-same random token ids, with AdamW and gradient clipping; scriven in the precision that it chooses for
-this machine. On a busy machine only the CPU seconds of
-one thread (--threads 1) mean anything.
+same random token ids, with AdamW and gradient clipping; scriven in the precision that it chooses
+for this machine. On a busy machine only the CPU seconds of one thread (--threads 1) mean anything.
 """
 
 import argparse
@@ -101,7 +100,6 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 
 def scriven_step(args: argparse.Namespace) -> Callable[[Any], object]:
     """As `scriven train --from` takes a step."""
-    import torch
 
     from scriven import registry
     from scriven.data.batch import Batch
@@ -128,7 +126,7 @@ def scriven_step(args: argparse.Namespace) -> Callable[[Any], object]:
 
 
 def peft_step(args: argparse.Namespace) -> Callable[[Any], object]:
-    """transformers and PEFT: all in float32, weights in bfloat16, or float32 under autocast (amp)."""
+    """transformers and PEFT: all in float32 or bfloat16, or weights in float32 under autocast."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM

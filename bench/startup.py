@@ -1,14 +1,20 @@
 """Seconds of `scriven --help`, and from the command to the first training step.
 
-python bench/startup.py tinyshakespeare.txt
+    python bench/startup.py tinyshakespeare.txt
+    python bench/startup.py tinyshakespeare.txt --from model.gguf --repeats 3
+
+With --from, of a training that goes on from that model. On a busy machine only the CPU seconds mean
+anything.
 """
 
 import argparse
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rows import machine, write
@@ -21,17 +27,26 @@ def help_seconds() -> float:
     return time.perf_counter() - began
 
 
-def first_step_seconds(text: str) -> float:
+def cpu_seconds() -> float:
+    """Of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def first_step_seconds(text: str, base: str | None) -> float:
     """From starting the process to the end of the first step, as the run logs it."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = [sys.executable, "-m", "scriven", "train", text, "--budget", "2steps"]
         command += ["--out", str(run), "--quiet", "--runtime.compile=false"]
+        command += [] if base is None else ["--from", base]
         began = time.perf_counter()
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
             while child.poll() is None and not _stepped(run / "metrics.jsonl"):
                 time.sleep(0.005)
-            return time.perf_counter() - began
+            seconds = time.perf_counter() - began
+            child.kill()  # what comes after the first step
+            return seconds
 
 
 def _stepped(log: Path) -> bool:
@@ -41,21 +56,27 @@ def _stepped(log: Path) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", nargs="?", default="tinyshakespeare")
+    parser.add_argument("--from", dest="base", help="a model to go on from")
     parser.add_argument("--repeats", type=int, default=7)
     args = parser.parse_args()
     machine_info = machine()
-    for what, measure in (
+    named = {} if args.base is None else {"base": Path(args.base).name}
+    measured: list[tuple[str, Callable[[], float]]] = [
         ("help", help_seconds),
-        ("first step", lambda: first_step_seconds(args.text)),
-    ):
+        ("first step", lambda: first_step_seconds(args.text, args.base)),
+    ]
+    for what, measure in measured if args.base is None else measured[1:]:
         measure()  # warms the disk cache
+        began = cpu_seconds()
         values = [measure() for _ in range(args.repeats)]
         write(
             what,
             machine_info,
+            **named,
             seconds_median=round(statistics.median(values), 3),
             seconds_min=round(min(values), 3),
             seconds_max=round(max(values), 3),
+            cpu_seconds_mean=round((cpu_seconds() - began) / args.repeats, 3),
         )
 
 

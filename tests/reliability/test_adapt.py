@@ -9,10 +9,13 @@ import pytest
 import torch
 
 import scriven
+from scriven.evaluate.loss import Score
+from scriven.train.adapt_trainer import AdaptTrainer
 from scriven.train.replay import ReplayDataset
 from scriven.train.request import TrainRequest
 from scriven.train.run import TrainResult, start_or_resume
 from scriven.train.signals import Interrupted
+from scriven.train.train_step import TrainStep
 
 from .runs import command, refused, request, stopping_at, whole, write_text
 
@@ -66,6 +69,71 @@ def test_an_interrupted_adaptation_resumes_bit_for_bit(
     code, _, err = command("train", "--resume", str(out), "--quiet")
     assert code == 0, err
     assert whole(out) == whole(tmp_path / "straight" / "run")
+
+
+def test_the_first_step_does_not_wait_for_a_score(
+    base: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    evaluate, step = AdaptTrainer.evaluate, TrainStep.__call__
+
+    def noted(name: str, function: Any) -> Any:
+        return lambda *given, **named: (calls.append(name), function(*given, **named))[1]
+
+    monkeypatch.setattr(AdaptTrainer, "evaluate", noted("score", evaluate))
+    monkeypatch.setattr(TrainStep, "__call__", noted("step", step))
+    results = adapt(base, other, tmp_path / "lora", LORA).results
+    # base and adapted model at the first evaluation, and at the end on all of the text
+    assert calls[:8] == ["step"] * 5 + ["score", "score", "step"]
+    assert calls[-2:] == ["score", "score"]
+    assert results["base_val_loss"] > results["val_loss"]
+    calls.clear()
+    adapt(base, other, tmp_path / "full", FULL)
+    assert calls[0] == "score", "its own weights change with the first step"
+
+
+def test_a_training_that_only_makes_it_worse_leaves_the_base(base: Path, tmp_path: Path) -> None:
+    text = write_text(tmp_path)  # its own
+    results = adapt(base, text, tmp_path / "run", {**LORA, "optim.lr": 30.0}).results
+    assert results["best_step"] == 0
+    assert results["val_loss"] == results["base_val_loss"]
+    weights, same = (scriven.load(each).task.state_dict() for each in (base, tmp_path / "run"))
+    assert all(torch.equal(weights[name], each) for name, each in same.items())
+
+
+@pytest.mark.parametrize("seconds", [20, 60])
+def test_a_short_budget_is_not_spent_on_scores(
+    base: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """Where evaluating the whole held-out text once takes 15 seconds, by a clock of our own."""
+    clock, whole_text, step = [0.0], 15.0, TrainStep.__call__
+
+    def evaluate(self: AdaptTrainer, interruptible: bool = False) -> Score:
+        tokens = self.dataset.eval_tokens or self.total_tokens
+        clock[0] += whole_text * tokens / self.total_tokens
+        return Score(2.0, 0.5, tokens, 3.0)
+
+    def slow_step(self: TrainStep, batch: Any, *given: Any) -> Any:
+        total = sum(1 for _ in other.open(encoding="utf-8").read()) / 10  # about so many tokens
+        clock[0] += 2 * whole_text * batch.num_tokens / total
+        return step(self, batch, *given)
+
+    def read_clock(self: AdaptTrainer) -> float:
+        self.now = clock[0]
+        return self.now
+
+    monkeypatch.setattr(AdaptTrainer, "evaluate", evaluate)
+    monkeypatch.setattr(AdaptTrainer, "read_clock", read_clock)
+    monkeypatch.setattr(TrainStep, "__call__", slow_step)
+    made = replace(asked(base, other, tmp_path / "run", LORA), budget=f"{seconds}s")
+    settings = {name: each for name, each in made.settings.items() if "eval" not in name}
+    results = start_or_resume(replace(made, settings=settings, replay="0")).results
+    metadata = json.loads((tmp_path / "run" / "scriven.json").read_text())
+    before, total = metadata["base"]["before"], metadata["data"]["validation_tokens"]
+    assert results["steps"] > 1
+    assert clock[0] < 1.1 * seconds
+    assert results["val_tokens"] == before["last_tokens"] < total
+    assert 0.15 * seconds < 2 * whole_text * before["last_tokens"] / total < 0.3 * seconds
 
 
 def test_tokenizer_and_shape_stay(base: Path, other: Path, tmp_path: Path) -> None:

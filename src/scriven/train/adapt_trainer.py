@@ -117,7 +117,7 @@ class AdaptTrainer(Trainer):
         window, last = self.task.sequence_length, float(total)
         if steps is None:
             often = SHARE * budget.amount / EVALUATIONS * speed
-            last = LAST_SHARE * budget.amount / 2 * speed
+            last = LAST_SHARE * budget.amount / (2 * self.texts) * speed
         else:
             # no clock, so that a run can be repeated: a step costs two to three evaluations
             evaluations = max(1, steps // (self.settings.train.eval_interval or steps))
@@ -130,8 +130,12 @@ class AdaptTrainer(Trainer):
 
     def seconds_at_the_end(self, tokens: int, speed: float) -> float:
         """Seconds for the last scores of base and model, of this many tokens of each text."""
-        texts = 2 if isinstance(self.dataset, ReplayDataset) else 1
-        return 2 * texts * tokens / speed
+        return 2 * self.texts * tokens / speed
+
+    @property
+    def texts(self) -> int:
+        """The new one, and the older one where that is mixed in."""
+        return 2 if isinstance(self.dataset, ReplayDataset) else 1
 
     @contextmanager
     def without_adapters(self) -> Iterator[None]:
