@@ -32,7 +32,11 @@ _FLAG = re.compile(r"--|-[a-zA-Z]")
 """The beginning of another flag; -1 is a value."""
 CONFIG_FILE = "scriven.toml"
 ENVIRONMENT = "SCRIVEN_"
-ALIASES = {"--encoding": "--data.encoding", "--skip-bad": "--data.skip_bad"}
+ALIASES = {
+    "--encoding": "--data.encoding",
+    "--skip-bad": "--data.skip_bad",
+    "--skip-bad-files": "--data.skip_bad_files",
+}
 """Short spellings of settings on the command line."""
 SECTIONS = ("model", *(field.name for field in dataclasses.fields(Settings)))
 FLAGS = ("arch", "budget", "preset", "seed", "size")
@@ -101,8 +105,10 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
         if item == "--":
             rest += [item, *queue]
             break
-        if item == "--skip-bad":  # unlike other aliases a flag: it never takes the next word
-            item += "=true"
+        if item.startswith(
+            "--skip-bad"
+        ):  # unlike other aliases a flag: it never takes the next word
+            item += "" if "=" in item else "=true"
         name, equals, value = item.partition("=")
         name = ALIASES.get(name, name)
         if name != "--config" and not (name.startswith("--") and "." in name):

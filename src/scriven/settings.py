@@ -16,16 +16,19 @@ class DataSettings:
     val_fraction: float = 0.1
     """Fraction of the characters held out for validation; of a single text, the end."""
     encoding: str = "utf-8"
-    """Character encoding of text files; latin-1 accepts any bytes."""
+    """Character encoding of text files; auto: utf-8, or what each file seems to be in; latin-1
+    accepts any bytes."""
     newlines: Literal["lf", "keep"] = "lf"
     """Line ends: lf (\\r\\n and \\r are read as \\n) or keep (as they are)."""
     format: str | None = None
-    """Format of all files: txt, csv, jsonl or parquet; auto: by content and name."""
+    """Format of all files (txt, csv, html, ...: docs/formats.md); auto: by content and name."""
     files: str | None = None
     """Files read in a folder, as patterns separated by commas (*.py,*.md); auto: texts and tables,
     or all plain text where a folder holds mostly other kinds of it."""
     text_column: str = "text"
-    """Text column of jsonl, csv, tsv and parquet files."""
+    """Text column of tables; with dots inside of nested records (messages.content)."""
+    table: str | None = None
+    """Table of SQLite databases, sheet of spreadsheets; auto: the only table, the first sheet."""
     columns: str | None = None
     """Names of the columns of csv and tsv files that have no header line, separated by commas."""
     quoting: Literal["double", "single", "none"] | None = None
@@ -33,6 +36,9 @@ class DataSettings:
     is quoted."""
     skip_bad: bool = False
     """Skip and count malformed rows instead of stopping at the first one."""
+    skip_bad_files: bool = False
+    """Leave out and count the files of a folder that cannot be read, instead of stopping at the
+    first one; each file is read once more for it."""
 
 
 @dataclass(frozen=True)

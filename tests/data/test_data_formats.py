@@ -174,7 +174,7 @@ SUBTITLES = '''
 """Subtitles: the lines without a time stamp."""
 from .base import decode, Record
 
-SUFFIXES = (".vtt",)
+SUFFIXES = (".lrc",)
 
 
 def records(path, settings, columns=()):
@@ -188,17 +188,17 @@ def test_a_new_format_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """The folder is the registry: nothing else names the formats."""
     copy = tmp_path / "formats"
     shutil.copytree(Path(formats.__path__[0]), copy)
-    (copy / "subtitles.py").write_text(SUBTITLES)
+    (copy / "lyrics.py").write_text(SUBTITLES)
     monkeypatch.setattr(formats, "__path__", [str(copy)])
     assert formats.__spec__ is not None
     monkeypatch.setattr(formats.__spec__, "submodule_search_locations", [str(copy)])
     base.known_formats.cache_clear()
     try:
-        write(tmp_path, "a.vtt", b"00:01 --> 00:02\nHello.\n")
-        with Sources([str(tmp_path / "*.vtt")]) as sources:
+        write(tmp_path, "a.lrc", b"00:01 --> 00:02\nHello.\n")
+        with Sources([str(tmp_path / "*.lrc")]) as sources:
             assert documents(sources.read()) == ["Hello."]
-        with Table([str(tmp_path / "a.vtt")], PLAIN) as table:
+        with Table([str(tmp_path / "a.lrc")], PLAIN) as table:
             assert [row.values for row in table] == [{"text": "Hello."}]
     finally:
         base.known_formats.cache_clear()
-        sys.modules.pop(f"{formats.__name__}.subtitles", None)
+        sys.modules.pop(f"{formats.__name__}.lyrics", None)

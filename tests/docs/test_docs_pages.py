@@ -93,6 +93,11 @@ def test_the_page_of_presets_is_up_to_date() -> None:
     assert (ROOT / "docs" / "presets.md").read_text(encoding="utf-8") == made["page"]()
 
 
+def test_the_page_of_formats_is_up_to_date() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_formats.py"))
+    assert (ROOT / "docs" / "formats.md").read_text(encoding="utf-8") == made["page"]()
+
+
 def test_every_preset_can_be_inspected_and_is_documented() -> None:
     text = (ROOT / "docs" / "presets.md").read_text(encoding="utf-8")
     presets = sorted((ROOT / "src" / "scriven" / "presets").glob("*.toml"))

@@ -12,13 +12,17 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from ..errors import InputError, MissingExtra, SettingError
 
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-"""All come with Python but zstd, which comes with pyarrow (extra `data`)."""
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".tgz", ".tbz2", ".txz", ".tzst")
+"""All come with Python but zstd, which comes with pyarrow (extra `data`). The short ones of a tar
+end as their compression does."""
+AUTO = "auto"
+"""The encoding of files that may each be in another one."""
 BLOCK = 1 << 20
 """Bytes that are read at once."""
 HEAD = 1 << 16
@@ -31,6 +35,7 @@ _BOMS = [
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 ]
+_WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _FEW = 6
 _ISO_2022 = b"\x1b$B"
 _ASCII = bytes(range(128))
@@ -68,8 +73,9 @@ class Guess(NamedTuple):
 
 
 def strip_compression(path: Path) -> Path:
-    """The name without the suffix of a compression: a.jsonl.zst -> a.jsonl."""
-    return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+    """The name without the suffix of a compression: a.jsonl.zst -> a.jsonl, a.tgz -> a.tar."""
+    suffix = path.suffix.lower()
+    return path.with_suffix(".tar" * suffix.startswith(".t")) if suffix in COMPRESSED else path
 
 
 @contextlib.contextmanager
@@ -83,13 +89,13 @@ def open_compressed(path: Path) -> Iterator[BinaryIO]:
     suffix = path.suffix.lower()
     with path.open("rb") as raw:
         stream: object = raw
-        if suffix == ".gz":
+        if suffix in (".gz", ".tgz"):
             stream = gzip.GzipFile(fileobj=raw)
-        elif suffix == ".bz2":
+        elif suffix in (".bz2", ".tbz2"):
             stream = bz2.BZ2File(raw)
-        elif suffix == ".xz":
+        elif suffix in (".xz", ".txz"):
             stream = lzma.LZMAFile(raw)  # noqa: SIM115
-        elif suffix == ".zst":
+        elif suffix in (".zst", ".tzst"):
             try:
                 import pyarrow
             except ImportError as error:
@@ -129,6 +135,9 @@ def decode(path: Path, encoding: str, start: int = 0, end: int | None = None) ->
             first wrong byte, and the encoding that it seems to have.
         SettingError: no such encoding.
     """
+    if encoding == AUTO:
+        status = path.stat()
+        encoding = _detect(path, status.st_size, status.st_mtime_ns)
     decoder = check_encoding(encoding)("strict")
     read, block, first = start, b"", start == 0
     try:
@@ -165,6 +174,26 @@ def decode(path: Path, encoding: str, start: int = 0, end: int | None = None) ->
         ) from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+@lru_cache(10_000)
+def _detect(path: Path, size: int, mtime_ns: int) -> str:
+    """UTF-8 where all of a file is that, or what the file seems to be in; UTF-8 where nothing is
+    likely, so that reading it says what is wrong."""
+    decoder, guess, is_first = codecs.getincrementaldecoder("utf-8")(), None, True
+    with open_compressed(path) as file:
+        while block := file.read(BLOCK):
+            is_wide = block.startswith(_WIDE_MARKS) or block.count(b"\0") * 10 > len(block)
+            if (is_first and is_wide) or _ISO_2022 in block:
+                guess = guess_encoding(block[:HEAD])
+                break
+            try:
+                decoder.decode(block)
+            except UnicodeDecodeError as error:
+                guess = guess_encoding(error.object[max(0, error.start - HEAD // 2) :][:HEAD])
+                break
+            is_first = False
+    return guess.encoding if guess is not None and guess.certainty > 0.5 else "utf-8"
 
 
 def check_encoding(encoding: str) -> Any:

@@ -6,16 +6,17 @@ files of kinds that are no text, and whatever is no regular file.
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, MissingExtra
 from ..files import printable
+from ..format import plural
 from ..settings import DataSettings
 from .decoding import strip_compression
-from .formats.base import format_of, is_known, known_formats
+from .formats.base import format_of, is_known, known_formats, read_documents
 from .recognise import KINDS, recognise
 
 _MARKS = (
@@ -33,7 +34,10 @@ _MARKS = (
     (("CACHEDIR.TAG",), "a cache"),
 )
 _FOLDERS = {"node_modules": "packages", "__pycache__": "a cache", "site-packages": "packages"}
-_MOST_NAMED = 4
+_DATA = {"json", "jsonl", "sqlite", "xlsx"}
+"""Kinds that hold texts sometimes."""
+_NO_TEXT = {KINDS[kind] for kind in ("audio", "binary", "gguf", "image", "pickle", "program")}
+_MOST_NAMED = 5
 
 
 @dataclass
@@ -55,24 +59,43 @@ class _PassedOver:
     suffixes: Counter[str] = field(default_factory=Counter)
     """How many plain texts of unknown suffixes there are."""
 
-    def note(self, root: Path) -> str:
-        """One line for the user; empty where nothing was passed over."""
-        parts = [
-            f"{count} {suffix} ('{printable(root)}/**/*{suffix}' reads them)"
+    def table(self, root: Path, read: Sequence[Path]) -> str:
+        """What was read, passed over and refused, a line each; empty where texts of one kind alone
+        were read."""
+        kinds = Counter(strip_compression(path).suffix.lower() or "no suffix" for path in read)
+        where = printable(root)
+        skipped = [
+            f"{count} {suffix} ('{where}/**/*{suffix}' reads them)"
             if suffix
             else f"{count} without a suffix"
             for suffix, count in self.suffixes.most_common(_MOST_NAMED)
         ]
-        for group in (self.folders, self.files):
-            # what this program made is named first
-            first = sorted(group.items(), key=lambda entry: entry[1] != "a run")
-            named = [
-                f"{printable(os.path.relpath(path, root))} ({what})"
-                for path, what in first[:_MOST_NAMED]
-            ]
-            more = len(group) - len(named)
-            parts += named + ([f"{more} more"] if more else [])
-        return f"passed over in {printable(root)}: {', '.join(parts)}" if parts else ""
+        refused = {path: what for path, what in self.files.items() if what not in _NO_TEXT}
+        files = {path: what for path, what in self.files.items() if path not in refused}
+        rows = {
+            "read": [f"{count} {suffix}" for suffix, count in kinds.most_common(_MOST_NAMED)],
+            "passed over": skipped + _named(self.folders, root) + _named(files, root),
+            "refused": _named(refused, root, 3 * _MOST_NAMED),
+        }
+        if len(kinds) > _MOST_NAMED:
+            rows["read"].append(f"{len(kinds) - _MOST_NAMED} other kinds")
+        if len(kinds) < 2 and not (rows["passed over"] or rows["refused"]):
+            return ""
+        lines = [f"  {name:<12} {', '.join(entries)}" for name, entries in rows.items() if entries]
+        return "\n".join([f"{where}: {plural(len(read), 'file')} to read", *lines])
+
+
+def _named(group: dict[Path, str], root: Path, most: int = _MOST_NAMED) -> list[str]:
+    """The first few of what is not read, what this program made before all others."""
+    first = sorted(group.items(), key=lambda entry: entry[1] != "a run")
+    named = [f"{printable(os.path.relpath(path, root))} ({what})" for path, what in first[:most]]
+    more = len(group) - len(named)
+    return named + ([f"{more} more"] if more else [])
+
+
+def _in_one_line(note: str) -> str:
+    """The lines of a table one after the other, for an error."""
+    return "; ".join(" ".join(line.split()) for line in note.splitlines()[1:])
 
 
 def folder_kind(folder: Path) -> str | None:
@@ -85,8 +108,11 @@ def folder_kind(folder: Path) -> str | None:
     return None
 
 
-def find_in_folder(folder: Path, settings: DataSettings) -> FoundFiles:
+def find_in_folder(folder: Path, settings: DataSettings, *, tables: bool = False) -> FoundFiles:
     """The files to read below a folder; hidden ones never.
+
+    Args:
+        tables: whether rows of tables are wanted, instead of texts.
 
     Raises:
         InputError: it is a run or the like itself, or holds nothing to read.
@@ -109,18 +135,18 @@ def find_in_folder(folder: Path, settings: DataSettings) -> FoundFiles:
         candidates += [Path(top, name) for name in names if not name.startswith(".")]
     for error in unreadable:
         passed.folders[Path(error.filename)] = str(error.strerror).lower()
-    found = _choose(sorted(candidates), folder, settings, passed)
+    found = _choose(sorted(candidates), folder, settings, passed, tables)
     if not found.paths:
         known = ", ".join(sorted(known_formats()))
         raise InputError(
             f"the folder {printable(folder)} holds no text: known are {known}"
-            + (f" ({found.notes[0]})" if found.notes else "")
+            + (f" ({_in_one_line(found.notes[0])})" if found.notes else "")
         )
     return found
 
 
-def find_glob(pattern: str, settings: DataSettings) -> FoundFiles:
-    """The files that a glob names; hidden ones only where it names them.
+def find_glob(pattern: str, settings: DataSettings, *, tables: bool = False) -> FoundFiles:
+    """The files that a glob names; hidden ones only where it names them; as `find_in_folder`.
 
     Links to folders are not followed by `**`, so a loop of them does no harm.
 
@@ -148,9 +174,10 @@ def find_glob(pattern: str, settings: DataSettings) -> FoundFiles:
                 break
         else:
             paths.append(path)
-    found = _choose(paths, root, settings, passed, asked=True)
+    found = _choose(paths, root, settings, passed, tables, asked=True)
     if not found.paths:
-        why = found.notes[0] if found.notes else "check the path before the first *"
+        why = "check the path before the first *"
+        why = _in_one_line(found.notes[0]) if found.notes else why
         raise InputError(f"no file matches {printable(pattern)}: {why}")
     return found
 
@@ -160,6 +187,7 @@ def _choose(
     root: Path,
     settings: DataSettings,
     passed: _PassedOver,
+    tables: bool,
     asked: bool = False,
 ) -> FoundFiles:
     """The files that are read; of a glob each was asked for, whatever its suffix."""
@@ -177,8 +205,12 @@ def _choose(
             known.append(path)
         else:
             others.append(path)
-    known = [path for path in known if not _is_other_kind(path, passed, is_known(path), settings)]
-    others = [path for path in others if not _is_other_kind(path, passed, False, settings)]
+
+    def is_read(path: Path) -> bool:
+        is_expected = is_known(path) and path not in others
+        return not _is_other_kind(path, passed, is_expected, settings, tables)
+
+    known, others = list(filter(is_read, known)), list(filter(is_read, others))
     suffixes = Counter(strip_compression(path).suffix for path in others)
     notes = []
     # a folder of source code or of chess games is mostly plain text under other names
@@ -190,19 +222,31 @@ def _choose(
         ]
         known, suffixes = sorted(known + others), Counter()
     passed.suffixes = suffixes
-    note = passed.note(root)
+    note = passed.table(root, known)
     return FoundFiles(known, notes + ([note] if note else []))
 
 
-def _is_other_kind(path: Path, passed: _PassedOver, known: bool, settings: DataSettings) -> bool:
+def _is_other_kind(
+    path: Path, passed: _PassedOver, known: bool, settings: DataSettings, tables: bool
+) -> bool:
     """Whether a file is of a kind that is not read; says so."""
-    kind = None
+    kind, what = None, "unreadable"
     try:
         kind = recognise(path)
-        format_of(path, settings)
+        what = KINDS.get(kind or "", what)
         is_other = kind == "binary" and not known
+        module = format_of(path, settings)
+        is_table = hasattr(module, "records")
+        if tables and not is_table and kind is not None:
+            is_other = True
+        elif not tables and is_table and kind in _DATA:
+            # data of programs lies beside texts: only what has a text in its first row is read
+            what += " without texts"
+            next(read_documents(path, settings), None)
+    except MissingExtra:  # reading it will say so
+        is_other = False
     except (InputError, OSError):  # reading a known one will give the reason
         is_other = kind is not None or not known
     if is_other:
-        passed.files[path] = KINDS.get(kind or "", "unreadable")
+        passed.files[path] = what
     return is_other

@@ -16,10 +16,13 @@ KINDS = {
     "archive": "an archive",
     "audio": "a sound or video file",
     "binary": "binary data",
+    "chat": "a chat",
+    "compressed": "compressed data",
     "doc": "an old Office document",
     "docx": "a Word document",
     "email": "an e-mail",
     "epub": "an EPUB book",
+    "ebook": "a Kindle or DjVu book",
     "gguf": "a GGUF model",
     "gzip": "a gzip archive",
     "html": "an HTML page",
@@ -28,25 +31,31 @@ KINDS = {
     "jsonl": "a table of JSON lines",
     "mbox": "a mailbox",
     "notebook": "a Jupyter notebook",
-    "odt": "an OpenDocument file",
+    "odt": "an OpenDocument text",
     "office": "an Office document",
+    "packed": "a 7-Zip or RAR archive",
     "parquet": "a Parquet table",
     "pdf": "a PDF document",
     "pickle": "a pickle",
     "postscript": "a PostScript document",
     "program": "a program",
     "rtf": "an RTF document",
+    "slides": "a PowerPoint presentation",
+    "spreadsheet": "an OpenDocument spreadsheet",
     "sqlite": "a SQLite database",
     "subtitles": "a file of subtitles",
+    "xlsx": "an Excel spreadsheet",
     "xml": "an XML document",
 }
 """What a user calls each kind."""
 
 REMEDIES = {
-    "json": "write one object a line, as .jsonl (jq -c '.[]' does)",
+    "compressed": "name it with the ending .bz2, .xz or .zst",
+    "doc": "save it as .docx or .xlsx",
     "gzip": "name it with the ending .gz",
-    "jsonl": "name it with the ending .jsonl",
-    "parquet": "name it with the ending .parquet",
+    "packed": "unpack it first",
+    "slides": "save it as .odp or .pdf",
+    "spreadsheet": "save it as .xlsx or .csv",
 }
 
 _SIGNATURES = [
@@ -54,11 +63,13 @@ _SIGNATURES = [
     (b"%!PS", "postscript"),
     (b"{\\rtf", "rtf"),
     (b"\x1f\x8b", "gzip"),
-    (b"BZh", "archive"),
-    (b"\xfd7zXZ\0", "archive"),
-    (b"(\xb5/\xfd", "archive"),
-    (b"7z\xbc\xaf\x27\x1c", "archive"),
-    (b"Rar!\x1a\x07", "archive"),
+    (b"BZh", "compressed"),
+    (b"\xfd7zXZ\0", "compressed"),
+    (b"(\xb5/\xfd", "compressed"),
+    (b"7z\xbc\xaf\x27\x1c", "packed"),
+    (b"Rar!\x1a\x07", "packed"),
+    (b"AT&TFORM", "ebook"),
+    (b"ITOLITLS", "ebook"),
     (b"PAR1", "parquet"),
     (b"SQLite format 3\0", "sqlite"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "doc"),
@@ -82,17 +93,16 @@ _SIGNATURES = [
 ]
 _ZIPPED = [
     (b"mimetypeapplication/epub", "epub"),
+    (b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet", "spreadsheet"),
     (b"mimetypeapplication/vnd.oasis", "odt"),
     (b"word/", "docx"),
+    (b"xl/", "xlsx"),
+    (b"ppt/", "slides"),
     (b"[Content_Types].xml", "office"),
 ]
-_SUFFIXES = {
-    ".doc": "doc", ".docx": "docx", ".eml": "email", ".epub": "epub", ".htm": "html",
-    ".html": "html", ".ipynb": "notebook", ".json": "json", ".mbox": "mbox", ".odt": "odt",
-    ".pdf": "pdf", ".rtf": "rtf", ".srt": "subtitles", ".vtt": "subtitles", ".xhtml": "html",
-    ".xml": "xml",
-}  # fmt: skip
-"""What a file is called whose first bytes say nothing, such as a part of an HTML page."""
+_SUFFIXES = {".doc": "doc", ".ods": "spreadsheet", ".ppt": "doc", ".pptx": "slides",
+             ".xls": "doc", ".xml": "xml"}  # fmt: skip
+"""What a file without a reader is called whose first bytes say nothing."""
 _HTML = re.compile(
     r"(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S
 )
@@ -103,6 +113,22 @@ _HEADERS = re.compile(
     r"|Content-Type|Reply-To|DKIM-Signature|X-[\w-]+): .*\n(?:[ \t].*\n)*){3}",
     re.I,
 )
+_CHAT_BEGINS = re.compile(
+    r"[\u200e\u200f]?\[?\d{1,4}[./-]\d{1,2}[./-]\d{2,4},?\s\d\d?[:.]\d\d", re.A
+)
+# not the lines of a log, which begin alike
+_CHAT = re.compile(
+    r"^[\u200e\u200f]?(?:\[?\d{1,2}[./-]\d{1,2}[./-]\d{2,4}, |\[\d{4}-\d\d-\d\d,? )\d\d?[:.]\d\d"
+    r"(?:[:.]\d\d)?(?:\s?[ap]\.?\s?m\.?)?(?:\]|\s-)\s(?!(?:\w+\.)*(?:INFO|WARN|ERROR|DEBUG|TRACE|FATAL"
+    r"|CRITICAL|NOTICE))[^:\n]{1,60}: ",
+    re.M | re.I,
+)
+_CHAT_KEYS = re.compile(
+    r'"type"\s*:\s*"(?:personal|bot)_chat"|"type"\s*:\s*"(?:private|public)_(?:super)?(?:group|channel)"'
+    r'|"type"\s*:\s*"saved_messages"|"exportedAt"\s*:|"dateRange"\s*:|"sender_name"\s*:'
+    r'|"ts"\s*:\s*"\d{9,}\.\d+"|"sender"\s*:(?=[^}]*"body"\s*:)(?=[^}]*"reactions"\s*:)'
+)
+"""Keys that only exports of chats have: Telegram, Discord, Messenger, Slack, Signal."""
 _JSON = re.compile(
     r'\{\s*(?:"(?:[^"\\\n]|\\.)*"\s*:|\}\s*$)|\[\s*(?:[{\["\]]|-?\d|null\b|true\b|false\b)'
 )
@@ -137,6 +163,8 @@ def recognise_bytes(head: bytes) -> str | None:
         return "pdf"
     if head.startswith(b"PK\x03\x04"):
         return next((kind for mark, kind in _ZIPPED if mark in head), "archive")
+    if head[60:68] == b"BOOKMOBI":
+        return "ebook"
     if head[257:262] == b"ustar":
         return "archive"
     if head[4:8] == b"ftyp":
@@ -156,29 +184,34 @@ def recognise_bytes(head: bytes) -> str | None:
         return "mbox"
     if _HEADERS.match(text):
         return "email"
+    if len(_CHAT.findall(text[:20_000])) > 2 and _CHAT_BEGINS.match(text):
+        return "chat"
     return _json_kind(text, whole=len(head) < 1 << 16) if _JSON.match(text) else None
 
 
 def _json_kind(text: str, whole: bool) -> str | None:
-    """json, jsonl or notebook; None for a text that only begins as JSON does."""
+    """json, jsonl, chat or notebook; None for a text that only begins as JSON does."""
+    if _CHAT_KEYS.search(text):
+        return "chat"
+    other = "notebook" if '"nbformat"' in text or '"cell_type"' in text else "json"
     if text.startswith("{"):
         # JSON lines: each line is an object of its own
         lines = [line for line in text.split("\n")[:3] if line.strip()]
         try:
             if all(isinstance(json.loads(line), dict) for line in lines[: 1 + whole]):
-                return "jsonl" if len(lines) > 1 else "json"
+                return "jsonl" if len(lines) > 1 else other
         except (ValueError, RecursionError):
             pass
     try:
         json.loads(text)
     except RecursionError:
-        return "json"
+        return other
     except json.JSONDecodeError as error:
         # what was cut off at the end of the head is wrong there, not before
         is_cut = error.pos > len(text) - 1000 or error.msg.startswith("Unterminated")
         if whole or not is_cut:
             return None
-    return "notebook" if '"nbformat"' in text or '"cell_type"' in text else "json"
+    return other
 
 
 def _text(head: bytes) -> str | None:

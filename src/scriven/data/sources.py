@@ -4,7 +4,9 @@ A built-in corpus is a file of `corpora/` with `read(settings) -> Iterator[TextC
 """
 
 import contextlib
+import dataclasses
 import glob
+import itertools
 import os
 import re
 import shutil
@@ -20,6 +22,7 @@ from typing import BinaryIO
 from .. import registry
 from ..errors import InputError, ResourceError
 from ..files import printable, temporary_folder
+from ..format import plural
 from ..settings import DataSettings
 from . import huggingface
 from .decoding import decode, strip_compression
@@ -31,6 +34,7 @@ from .formats.base import (
     format_of,
     read_columns,
     read_documents,
+    read_rows,
     split_lines,
     translate,
 )
@@ -50,6 +54,8 @@ class Source:
     """Where it is, if it is a file that stays."""
     copy: Path | None = None
     """Where the content of a stream was copied to."""
+    settings: DataSettings | None = None
+    """How it is read, where its name says more than the settings of all."""
 
 
 class Sources(contextlib.ExitStack):
@@ -111,12 +117,16 @@ class Sources(contextlib.ExitStack):
         if path.name == name and not path.suffix and corpus:
             return [Source(name, partial(registry.module(_CORPORA, corpus).read, self.settings))]
         if re.match(r"[a-z][a-z0-9+.-]+://", name, re.I):
-            raise InputError(f"{name} is an address: download it, and give the path of the file")
+            from .download import download_address
+
+            path, note = download_address(name)
+            self.notes.append(note)
         # 2. a path, or a pattern of paths
-        found = FoundFiles()
+        found, settings = FoundFiles(), self.settings
+        tables = self._kind[0] == "tables"
         try:
             if path.is_dir():
-                found = find_in_folder(path, self.settings)
+                found = find_in_folder(path, settings, tables=tables)
             elif path.is_file():
                 found = FoundFiles([path])
             elif path.exists() and stat.S_ISFIFO(path.stat().st_mode):
@@ -126,17 +136,47 @@ class Sources(contextlib.ExitStack):
             elif path.exists():
                 raise InputError(f"{printable(name)} is neither a file nor a folder")
             elif glob.has_magic(name):
-                found = find_glob(name, self.settings)
+                found = find_glob(name, settings, tables=tables)
         except (OSError, ValueError, RuntimeError) as error:  # a name that no path can have
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{printable(name[:100])} cannot be read: {reason}") from error
+        # 3. a table inside of a file: FILE.db:TABLE.COLUMN
         if not found.paths:
-            raise InputError(_missing(path, *self._kind))
+            file, _, table = name.rpartition(":")
+            if not (table and os.path.isfile(file)):
+                raise InputError(_missing(path, *self._kind))
+            table, _, column = table.partition(".")
+            column = column or settings.text_column
+            settings = dataclasses.replace(settings, table=table, text_column=column)
+            read = partial(read_documents, Path(file), settings)
+            return [Source(name, read, Path(file), settings=settings)]
         self.notes += found.notes
-        return [
-            Source(str(path), partial(read_documents, path, self.settings), path)
-            for path in found.paths
+        files = [
+            Source(str(path), partial(read_documents, path, settings), path) for path in found.paths
         ]
+        # a file that was named itself is wanted
+        return self._readable(files) if settings.skip_bad_files and len(files) > 1 else files
+
+    def _readable(self, files: Sequence[Source]) -> list[Source]:
+        """Those of the files that can be read to their end; says which cannot."""
+        good, bad = [], list[str]()
+        for file in files:
+            assert file.path is not None
+            try:
+                is_table = self._kind[0] == "tables" and hasattr(format_of(file.path), "records")
+                for _ in read_rows(file.path, self.settings) if is_table else file.read():
+                    pass
+            except InputError as error:
+                bad.append(str(error))
+            else:
+                good.append(file)
+        if not good:
+            raise InputError(f"none of {len(files)} files can be read, first {bad[0]}")
+        if bad:
+            self.notes.append(
+                f"{plural(len(bad), 'bad file')} left out:\n  " + "\n  ".join(bad[:9])
+            )
+        return good
 
     def _copy_stream(self, name: str, stream: BinaryIO) -> Source:
         folder = self.enter_context(temporary_folder())
@@ -157,10 +197,11 @@ class PairSources(Sources):
 
     def read(self) -> Iterator[TextChunk]:
         """Source, target, source, target ...; a pair with an empty side is skipped."""
-        if are_parallel(self.files, self.settings):
-            label = " and ".join(file.label for file in self.files)
+        for pair in parallel_files(self.files, self.settings):
+            label = " and ".join(file.label for file in pair)
             yield TextChunk("", False, note=f"{label} are read as pairs, line by line")
-            yield from _pair_chunks(label, _parallel_rows(self.files, self.settings))
+            yield from _pair_chunks(label, parallel_rows(pair, self.settings))
+        if are_parallel(self.files, self.settings):
             return
         for file in self.files:
             rows = _pair_rows(file, self.settings)
@@ -214,14 +255,35 @@ def is_pipe(name: str) -> bool:
 
 
 def are_parallel(files: Sequence[Source], settings: DataSettings) -> bool:
-    """Whether these are two texts of as many lines, called alike: `train.de` and `train.en`."""
-    paths = [strip_compression(file.path) for file in files if file.path is not None]
-    if len(files) != 2 or len(paths) != 2 or paths[0].suffix == paths[1].suffix:
-        return False
-    if paths[0].with_suffix("") != paths[1].with_suffix("") or any(map(_is_table, files)):
-        return False
+    """Whether these are two texts of as many lines, called alike (`train.de` and `train.en`), or
+    two folders of such (`book.de/` and `book.en/`)."""
+    return bool(parallel_files(files, settings))
+
+
+def parallel_files(files: Sequence[Source], settings: DataSettings) -> list[tuple[Source, Source]]:
+    """The two files of each pair of texts; empty where the files are no parallel texts."""
+    half, odd = divmod(len(files), 2)
+    pairs = list(zip(files[:half], files[half:], strict=False))
+    if odd or not all(_called_alike(*pair, in_folders=half > 1) for pair in pairs):
+        return []
+    if any(map(_is_table, files)):
+        return []
     counts = [sum(1 for _ in _lines(file, settings)) for file in files]
-    return counts[0] == counts[1]
+    return pairs if counts[:half] == counts[half:] else []
+
+
+def _called_alike(first: Source, second: Source, in_folders: bool) -> bool:
+    """Whether two paths differ in one suffix alone: that of the file, or that of a folder."""
+    if first.path is None or second.path is None:
+        return False
+    paths = [strip_compression(file.path).parts for file in (first, second) if file.path]
+    different = [each for each in itertools.zip_longest(*paths) if each[0] != each[1]]
+    if len(different) != 1 or None in different[0]:
+        return False
+    one, other = map(Path, different[0])
+    if in_folders and different[0] == (paths[0][-1], paths[1][-1]):
+        return False
+    return one.stem == other.stem and bool(one.suffix and other.suffix)
 
 
 def _is_table(file: Source) -> bool:
@@ -230,10 +292,14 @@ def _is_table(file: Source) -> bool:
 
 def _lines(file: Source, settings: DataSettings) -> Iterator[str]:
     assert file.path is not None
-    return split_lines(translate(decode(file.path, settings.encoding), settings), file.path)
+    text = translate(decode(file.path, settings.encoding), settings)
+    if not hasattr(format_of(file.path, settings), "CUT_AT"):  # a document, such as a Word file
+        text = (chunk.text for chunk in file.read())
+    return split_lines(text, file.path)
 
 
-def _parallel_rows(files: Sequence[Source], settings: DataSettings) -> Iterator[Record]:
+def parallel_rows(files: Sequence[Source], settings: DataSettings) -> Iterator[Record]:
+    """The lines of two texts as rows with the columns `source` and `target`."""
     lines = zip(*(_lines(file, settings) for file in files), strict=True)
     for number, pair in enumerate(lines, 1):
         values = dict(zip(PAIR_COLUMNS, (line.rstrip("\r\n") for line in pair), strict=True))
@@ -244,7 +310,7 @@ def _pair_rows(file: Source, settings: DataSettings) -> Iterator[Record] | None:
     """The pairs of a file; None where its format has no columns."""
     if file.path is None or not hasattr(format_of(file.path, settings), "records"):
         return None
-    return read_columns(file.path, settings, PAIR_COLUMNS)
+    return read_columns(file.path, file.settings or settings, PAIR_COLUMNS)
 
 
 def _missing(path: Path, kind: str, package: str) -> str:

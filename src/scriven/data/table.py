@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..settings import DataSettings
 from .decoding import decode
 from .formats.base import clean_value, format_of, read_rows, skip_or_raise, split_lines, translate
-from .sources import Source, Sources
+from .sources import Source, Sources, parallel_files, parallel_rows
 
 TABLES = f"{__package__}.tables"
 
@@ -74,11 +74,20 @@ class Table(contextlib.ExitStack):
         self.name = self.built_in[0] if self.sources is None else self.sources.name
 
     def __iter__(self) -> Iterator[TableRow]:
+        # 1. built-in tables
         for name in self.built_in:
             module: Any = builtin(name)
             for number, values in enumerate(module.read(self.part), 1):
                 yield TableRow(values, f"{name} row {number}")
-        for source in self.sources.files if self.sources else ():
+        files = self.sources.files if self.sources else []
+        # 2. two texts called alike, such as train.de and train.en
+        pairs = parallel_files(files, self.settings) if len(files) > 1 else []
+        for pair in pairs:
+            label = " and ".join(file.label for file in pair)
+            for row in parallel_rows(pair, self.settings):
+                yield TableRow(row.values, f"{label} line {row.number}")
+        # 3. files with named columns
+        for source in files if not pairs else ():
             yield from self._stream_rows(source) if source.path is None else self._file_rows(source)
 
     @property
@@ -95,7 +104,7 @@ class Table(contextlib.ExitStack):
         raise InputError(f"{self.label} has no rows: give a table that has some")
 
     def _file_rows(self, source: Source) -> Iterator[TableRow]:
-        path, settings = source.path, self.settings
+        path, settings = source.path, source.settings or self.settings
         assert path is not None
         if not hasattr(format_of(path, settings), "records"):
             # a table of tabs is often called .txt

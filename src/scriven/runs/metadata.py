@@ -268,7 +268,8 @@ def check_downloads(metadata: Mapping[str, Any], folder: Path) -> None:
         InputError: names the source, which can be given by the user.
     """
     for source in _named_texts(metadata):
-        if str(source).startswith("hf:") and not is_from_here(metadata):
+        is_remote = str(source).startswith("hf:") or "://" in str(source)
+        if is_remote and not is_from_here(metadata):
             raise InputError(
                 f"{printable(folder)} was not made on this machine, and its text "
                 f"{printable(str(source))} would be downloaded: name it yourself, in place of the "

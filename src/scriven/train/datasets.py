@@ -123,6 +123,8 @@ class TextDataset(TrainDataset):
         return {
             "fingerprint": corpus.fingerprint,
             "sources": corpus.sources,
+            # what was downloaded, with its checksum
+            "downloads": [note for note in corpus.notes if "://" in note],
             "characters": corpus.characters,
             "documents": corpus.documents,
             "rows": None if pairs is None else len(pairs),

@@ -189,7 +189,9 @@ class Finetuning:
             encode_rows(task, empty.backbone, tokenizer, info, part)
             for part in (table.train, table.validation)
         )
-        source_info = {"fingerprint": table.fingerprint, "sources": self.sources}
+        downloads = [note for note in table.notes if "://" in note]
+        source_info = {"fingerprint": table.fingerprint, "sources": self.sources,
+                       "downloads": downloads}  # fmt: skip
         self.encoded = TableDataset(
             tokenizer, table.name, task, table.train, table.validation, train, validation, labels,
             source_info,

@@ -4,7 +4,9 @@ A format is a file of this folder, found by being here. It has `SUFFIXES`, and f
 `read(path, settings, start, end, ends_document)`, for tables `records(path, settings, columns)`.
 `CUT_AT`, "word" or "line", says where a range of bytes may begin that is read alone; such a table
 also takes `start` and `end`. A format that is called as a kind of `recognise.py` reads all files of
-this kind, whatever their names.
+this kind, whatever their names. `CONTAINER` says that such files are archives inside, so that their
+suffix decides where the content says no more. For the page of formats, `NAME` says what a user
+calls them and `NEEDS` the extra that reads them.
 """
 
 import contextlib
@@ -24,6 +26,8 @@ from ..recognise import KINDS, REMEDIES, recognise
 
 __all__ = ["Record", "TextChunk", "decode", "document_chunks", "split_lines"]
 
+_CONTAINERS = {"archive", "compressed", "gzip", "office"}
+"""Kinds of which the suffix may say more."""
 LARGEST_ROW = 64 << 20
 """Characters of one row or line of a table; a larger one is a damaged or wrong file."""
 
@@ -69,7 +73,7 @@ def read_documents(
         MissingExtra: a package for this format is not installed.
     """
     module = format_of(path, settings)
-    if not hasattr(module, "records"):
+    if hasattr(module, "read"):
         yield from module.read(path, settings, start, end, ends_document)
         return
     column = settings.text_column
@@ -93,6 +97,9 @@ def read_columns(
         wrong = ""
         for column in () if record.skipped else columns:
             value = record.values.get(column)
+            if column not in record.values and "." in column:
+                value = "\n".join(nested_texts(record.values, column)) or None
+                record.values.update({column: value} if value else {})
             if column not in record.values:
                 wrong = missing_column(label, record.number, column, record.values, columns)
             elif not isinstance(value, str):
@@ -104,6 +111,19 @@ def read_columns(
                 record = Record({}, record.number, skip_or_raise(wrong, settings.skip_bad))
                 break
         yield record
+
+
+def nested_texts(value: Any, column: str) -> Iterator[str]:
+    """The texts that a name with dots leads to, through objects and all objects of lists:
+    `messages.content`."""
+    if isinstance(value, list):
+        for each in value:
+            yield from nested_texts(each, column)
+    elif not column:
+        yield from [value] if isinstance(value, str) else []
+    elif isinstance(value, dict):
+        name, _, rest = column.partition(".")
+        yield from nested_texts(value.get(name), rest)
 
 
 def range_label(path: Path, start: int) -> Path:
@@ -151,15 +171,17 @@ def format_of(path: Path, settings: DataSettings = DataSettings()) -> ModuleType
     """
     if settings.format is not None:
         return registry.module(__package__, settings.format, "format")
-    suffix, kind = strip_compression(path).suffix.lower(), None
-    by_suffix = known_formats().get(suffix)
+    by_suffix, kind = _format_of_suffix(strip_compression(path).suffix.lower()), None
     with contextlib.suppress(OSError):  # reading it will give the reason
         kind = recognise(path, by_name=by_suffix is None)
-    # JSON lines begin as a document of one object does
-    if kind == "json" and by_suffix is known_formats().get(".jsonl"):
-        kind = "jsonl"
     if kind is None or kind == "binary":  # decoding says what is wrong with binary data
-        return by_suffix or known_formats()[".txt"]
+        return by_suffix or registry.module(__package__, "txt")
+    # JSON lines begin as a document of one object does
+    if kind == "json" and by_suffix is not None and ".jsonl" in by_suffix.SUFFIXES:
+        return by_suffix
+    if kind in _CONTAINERS and hasattr(by_suffix, "CONTAINER"):
+        assert by_suffix is not None
+        return by_suffix
     if kind in registry.names(__package__):
         return registry.module(__package__, kind)
     remedy = REMEDIES.get(kind, "convert it to text first")
@@ -171,6 +193,15 @@ def format_of(path: Path, settings: DataSettings = DataSettings()) -> ModuleType
 def is_known(path: Path) -> bool:
     """Whether the suffix is one of a known format."""
     return strip_compression(path).suffix.lower() in known_formats()
+
+
+def _format_of_suffix(suffix: str) -> ModuleType | None:
+    """The module that reads a suffix: most are called as theirs, so that no other is loaded."""
+    if suffix[1:] in registry.names(__package__):
+        module = registry.module(__package__, suffix[1:])
+        if suffix in module.SUFFIXES:
+            return module
+    return known_formats().get(suffix)
 
 
 @cache

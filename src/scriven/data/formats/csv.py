@@ -15,6 +15,7 @@ from ..decoding import decode, strip_compression
 from .base import LARGEST_ROW, Record, missing_column, skip_or_raise, split_lines, translate
 
 SUFFIXES = (".csv", ".tsv")
+NAME = "tables of separated values"
 _SEPARATORS = ",;\t|"
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,:/-]\d+)*")
 _SWALLOWED = 12

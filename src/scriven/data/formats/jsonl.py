@@ -9,6 +9,7 @@ from ..decoding import decode
 from .base import Record, range_label, skip_or_raise, split_lines, translate
 
 SUFFIXES = (".jsonl", ".ndjson")
+NAME = "JSON lines"
 CUT_AT = "line"
 
 

@@ -9,6 +9,8 @@ from ..decoding import COMPRESSED
 from .base import Record, missing_column
 
 SUFFIXES = (".parquet",)
+NAME = "Parquet"
+NEEDS = "data"
 _BATCH_ROWS = 1000
 
 
@@ -29,12 +31,13 @@ def records(path: Path, settings: DataSettings, columns: Sequence[str] = ()) -> 
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
             names = table.schema_arrow.names
-            for column in columns:
-                if column not in names:
+            roots = [each if each in names else each.split(".")[0] for each in columns]
+            for root, column in zip(roots, columns, strict=True):
+                if root not in names:
                     raise InputError(missing_column(path, 1, column, names, columns))
             # only the columns that are needed are read from the disk
             number = 0
-            for batch in table.iter_batches(_BATCH_ROWS, columns=list(columns) or None):
+            for batch in table.iter_batches(_BATCH_ROWS, columns=roots or None):
                 for row in batch.to_pylist():
                     number += 1
                     yield Record(row, number)

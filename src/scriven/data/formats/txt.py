@@ -11,6 +11,7 @@ from ..decoding import decode
 from .base import TextChunk
 
 SUFFIXES = (".txt", ".text", ".md", ".markdown")
+NAME = "plain text and Markdown"
 CUT_AT = "word"
 
 LINE_ENDS = r"line ends \r\n and \r are read as \n (--data.newlines=keep keeps them)"
