@@ -42,6 +42,20 @@ def test_a_quote_that_is_closed_pages_later_swallows_no_rows(columns: str, tmp_p
     assert len(rows(path, skip_bad=True)) == 599
 
 
+@pytest.mark.parametrize("breaks", [1, 2, 5])
+def test_quoted_texts_of_several_lines_before_their_labels_are_read(
+    breaks: int, tmp_path: Path
+) -> None:
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    texts = [
+        f"{SENTENCE}" + "\nand so, on".join([""] * breaks) + f'\n"more" {n}' for n in range(40)
+    ]
+    writer.writerows([("text", "label"), *((text, "ab"[n % 2]) for n, text in enumerate(texts))])
+    path = put(tmp_path, "a.csv", file.getvalue())
+    assert [row["text"] for row in rows(path)] == texts
+
+
 def test_several_stray_quotes_cost_a_row_each(tmp_path: Path) -> None:
     stray = {3, 50, 51, 200, 201, 202, 577}
     lines = [f'{n},"{text}' if n in stray else f"{n},{text}" for n, text in ROWS]

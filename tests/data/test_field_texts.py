@@ -22,6 +22,7 @@ TEXTS = {
     "russian": ["старик писал письмо вечером", "дорога шла к реке", "зима и хлеб, голос в доме"],
     "greek": ["ο γέρος έγραψε γράμμα", "το βράδυ στον δρόμο", "χειμώνας στο παράθυρο"],
     "japanese": ["山と川と空と海", "これは日本語の文章です", "いろはにほへとちりぬるを"],
+    "diary": ["老人は川に沿って歩き、みんなに6回こんにちはと言った。それから家に帰った。"],
     "chinese": ["春眠不觉晓处处闻啼鸟", "夜来风雨声花落知多少", "白日依山尽黄河入海流"],
     "taiwan": ["春眠不覺曉處處聞啼鳥", "夜來風雨聲花落知多少", "白日依山盡黃河入海流"],
     "korean": ["나는 어제 학교에 갔다", "우리 집 강아지는 바다를 좋아한다", "하늘이 맑다"],
@@ -31,7 +32,8 @@ ENCODED = [
     ("german", "cp850"), ("polish", "cp1250"), ("polish", "iso8859-2"), ("czech", "cp1250"),
     ("czech", "iso8859-2"), ("hungarian", "cp1250"), ("turkish", "cp1254"), ("russian", "cp1251"),
     ("russian", "koi8-r"), ("russian", "cp866"), ("russian", "iso8859-5"), ("greek", "cp1253"),
-    ("japanese", "cp932"), ("japanese", "euc-jp"), ("chinese", "gbk"), ("taiwan", "big5"),
+    ("japanese", "cp932"), ("japanese", "euc-jp"), ("diary", "cp932"), ("diary", "euc-jp"),
+    ("chinese", "gbk"), ("taiwan", "big5"),
     ("korean", "euc-kr"),
 ]  # fmt: skip
 WIDE = ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
@@ -105,6 +107,20 @@ def test_one_wrong_byte_in_utf_8_is_called_damage(tmp_path: Path) -> None:
     path = put(tmp_path, "a.txt", text[:600] + b"\xff" + text[600:])
     with pytest.raises(InputError, match=r"byte 0xff at offset 600; the text around is utf-8"):
         loaded(path)
+
+
+@pytest.mark.parametrize("end", ["€".encode()[:-1], "für und wider, schön\n".encode("cp1252")])
+def test_text_of_utf_8_with_another_end_is_called_damaged(end: bytes, tmp_path: Path) -> None:
+    path = put(tmp_path, "a.txt", sample("german").encode() + end)
+    with pytest.raises(InputError, match="the text around is utf-8"):
+        loaded(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_the_sample_of_a_text_of_ascii_is_its_beginning(encoding: str) -> None:
+    guess = guess_encoding(("It was late. " * 99).encode(encoding)[:-1])
+    assert guess is not None
+    assert guess.sample.startswith("It was late.")
 
 
 def test_a_few_nuls_are_text_and_many_are_not(tmp_path: Path) -> None:

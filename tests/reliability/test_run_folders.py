@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import json
 import os
 import signal
@@ -144,6 +145,35 @@ def test_a_full_disk_costs_the_log_and_not_the_run(
     assert code == 0, err
     assert json.loads(out)["steps"] == 40
     assert err.count("metrics.jsonl cannot be written") == 1
+
+
+def test_an_error_that_passes_costs_no_line_of_the_log(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train(text, tmp_path / "straight", "20steps", train__eval_interval=5)
+    real, appended = io.open, list[Path]()
+
+    class Half(io.TextIOWrapper):
+        def write(self, data: str) -> int:
+            super().write(data[: len(data) // 2])
+            self.flush()
+            raise OSError(errno.EIO, "Input/output error")
+
+    def broken(path: Any, mode: str = "r", *rest: Any, **named: Any) -> Any:
+        if str(path).endswith("metrics.jsonl") and "a" in mode:
+            appended.append(path)
+            if len(appended) in (2, 3):
+                return Half(real(path, "ab"), encoding="utf-8")
+        return real(path, mode, *rest, **named)
+
+    monkeypatch.setattr(io, "open", broken)
+    other = train(text, tmp_path / "disturbed", "20steps", train__eval_interval=5)
+    monkeypatch.undo()
+    lines = (other.folder / "metrics.jsonl").read_text().splitlines()
+    assert all(map(json.loads, lines))
+    for kind in ("evaluation", "sample"):
+        assert len(events(other.folder, kind)) == len(events(run.folder, kind)) > 0
+    assert len(appended) > 4
 
 
 def test_a_save_on_a_full_disk_is_tried_again(

@@ -103,6 +103,18 @@ def test_numbers_of_two_texts_are_scores(tmp_path: Path, suffix: str) -> None:
     assert read(table(tmp_path, rows, suffix), task="entail").name == "entail", "if it is named"
 
 
+def test_scores_of_two_texts_may_lack_some(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"sentence1": f"a {n}", "sentence2": f"b {n}", "label": "-" if n < 4 else n % 9 / 2 - 1.5}
+        for n in range(44)
+    ]
+    for group in (None, "sentence1"):
+        found = read(table(tmp_path, rows, ".csv"), **({} if group is None else {"group": group}))
+        assert found.name == "similarity"
+        assert len(found.train) + len(found.validation) == 40
+        assert any("4 rows left out: - is no gold label" in note for note in found.notes)
+
+
 def test_whole_numbers_of_two_texts_are_labels_unless_they_are_many(tmp_path: Path) -> None:
     for count, name in ((3, "entail"), (25, "similarity")):
         rows = [

@@ -139,7 +139,7 @@ def decode(path: Path, encoding: str, start: int = 0, end: int | None = None) ->
         status = path.stat()
         encoding = _detect(path, status.st_size, status.st_mtime_ns)
     decoder = check_encoding(encoding)("strict")
-    read, block, first = start, b"", start == 0
+    read, block, before, first = start, b"", b"", start == 0
     try:
         # a plain file is opened at once: most are
         compressed = path.suffix.lower() in COMPRESSED
@@ -158,16 +158,19 @@ def decode(path: Path, encoding: str, start: int = 0, end: int | None = None) ->
                     yield text
                 if not block:
                     return
+                before = block[-HEAD // 2 :]
     except UnicodeDecodeError as error:
         # the decoder may hold bytes of the block before, of a character that was not complete
-        offset = read - (len(error.object) - len(block)) + error.start
+        held = len(error.object) - len(block)
+        offset = read - held + error.start
         wrong = (
             f"byte 0x{error.object[error.start]:02x}" if error.start < len(error.object) else "end"
         )
         # the encoding shows where characters beyond ASCII are
-        around = error.object[max(0, error.start - HEAD // 2) :][:HEAD]
+        right = before[: len(before) - held] + error.object[: error.start]
+        around = right[-HEAD // 2 :] + error.object[error.start :][: HEAD // 2]
         where = f"{path} is not {encoding} text: {wrong} at offset {offset}"
-        raise InputError(f"{where}; {_advice(around, encoding)}") from error
+        raise InputError(f"{where}; {_advice(around, encoding, right)}") from error
     except UnicodeError as error:  # such as UTF-16 without a byte order mark
         raise InputError(
             f"{path} is not {encoding} text ({error}); {_advice(block, encoding)}"
@@ -231,6 +234,11 @@ def guess_encoding(raw: bytes) -> Guess | None:
         return latin
     if beyond < _FEW:  # too few to tell scripts apart
         return latin
+    for encoding in ("euc_jp", "cp932"):  # the same bytes may be letters of Thai
+        text = raw.decode(encoding, "replace")
+        hiragana = sum("\u3040" < each < "\u30a0" for each in text)
+        if 16 * hiragana > beyond > 64 * text.count("\ufffd"):
+            return _guess(raw, encoding, beyond / (beyond + _FEW))
     best = _guess_script(raw)
     if best is None:
         # a character of several bytes that is cut at an end rules its encoding out; a line end is
@@ -304,17 +312,21 @@ def _plausible(character: str, neighbours: int, letters: str) -> float:
 def _guess(raw: bytes, encoding: str, certainty: float) -> Guess:
     text = raw.decode(encoding, "replace").removeprefix("\ufeff")
     # around the first character that depends on the encoding
-    place = next((index for index, each in enumerate(text) if each > "\x7f"), 0)
+    place = next((index for index, each in enumerate(text) if "\x7f" < each != "\ufffd"), 0)
     part = text[max(0, place - 20) : place + 50]
     sample = " ".join("".join(each if each.isprintable() else " " for each in part).split())
     return Guess(encoding.replace("_", "-"), min(certainty, 0.99), sample)
 
 
-def _advice(raw: bytes, encoding: str) -> str:
+def _advice(raw: bytes, encoding: str, right: bytes = b"") -> str:
+    """What to do about `raw`, which follows on `right`, bytes that are in this encoding."""
     text = raw.decode("utf-8", "replace")
-    if 20 * text.count("\ufffd") < sum(each > "\x7f" for each in text):
-        if codecs.lookup(encoding).name != "utf-8":
+    mostly = 20 * text.count("\ufffd") < sum(each > "\x7f" for each in text)
+    if codecs.lookup(encoding).name != "utf-8":
+        if mostly:
             return "it looks like utf-8: use --data.encoding=utf-8"
+    # text in other encodings hardly ever has the sequences of bytes of UTF-8
+    elif mostly or sum(each > "\x7f" for each in right.decode("utf-8", "ignore")) >= _FEW:
         return "the text around is utf-8: get the file again, or remove the damaged place"
     guess = guess_encoding(raw)
     if guess is None:

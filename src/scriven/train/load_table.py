@@ -171,11 +171,12 @@ def load_table(
         rows = read_rows(table, task_class, mapping, data, notes, groups=groups, group=group)
         if not rows:
             raise InputError(f"no row of {table.name} can be used: {notes[-1]}")
-    if task is None and (learned := _scores_task(task_class, rows)) is not None:
-        notes.append(f"the labels are numbers and learned as scores; --task {name} takes classes")
-        name, task_class, mapping, rows = _as_scores(learned, task_class, mapping, rows)
+    learned = None if task is not None else _scores_task(task_class, rows)
     group_of = None if groups is None else dict(zip(map(id, rows), groups, strict=True))
-    rows = _drop_unlabelled(task_class, rows, notes)
+    rows = _drop_unlabelled(task_class, rows, notes, are_scores=learned is not None)
+    if learned is not None:
+        notes.append(f"the labels are numbers and learned as scores; --task {name} takes classes")
+        name, task_class, mapping = _as_scores(learned, task_class, mapping, rows)
     # 2. the validation part
     if validation is None and has_own:
         with Table(sources, data, "validation") as table:
@@ -301,23 +302,25 @@ def _scores_task(task: type[SupervisedTask], rows: Sequence[Row]) -> str | None:
 
 def _as_scores(
     name: str, task: type[SupervisedTask], mapping: Mapping[str, str], rows: Sequence[Row]
-) -> tuple[str, type[SupervisedTask], dict[str, str], list[Row]]:
-    """(name, task, columns, rows) of labels as the scores that the task `name` learns."""
+) -> tuple[str, type[SupervisedTask], dict[str, str]]:
+    """(name, task, columns) of the task `name`, for which labels are scores; converts the rows."""
     other: type[SupervisedTask] = registry.module("scriven.tasks", name).Task
     names = dict(zip(task.COLUMNS, other.COLUMNS, strict=False))
-    scored = [
-        {names[own]: other.COLUMNS[names[own]].read(value) for own, value in row.items()}
-        for row in rows
-    ]
-    return name, other, {names[own]: column for own, column in mapping.items()}, scored
+    for row in rows:
+        values = {names[own]: other.COLUMNS[names[own]].read(value) for own, value in row.items()}
+        row.clear()
+        row.update(values)
+    return name, other, {names[own]: column for own, column in mapping.items()}
 
 
-def _drop_unlabelled(task: type[SupervisedTask], rows: list[Row], notes: list[str]) -> list[Row]:
+def _drop_unlabelled(
+    task: type[SupervisedTask], rows: list[Row], notes: list[str], are_scores: bool
+) -> list[Row]:
     """The rows with a gold label, as NLI sets mark those on which their annotators disagreed."""
     counts = Counter(row.get(task.ANSWER_COLUMN) for row in rows) if task.UNLABELLED else {}
     for mark in sorted(task.UNLABELLED & counts.keys()):
-        # a number that many rows have is a label like others
-        if mark != "-" and counts[mark] > MAX_UNLABELLED * len(rows):
+        # a number that many rows have is a label like others, and -1 may be a score
+        if mark != "-" and (are_scores or counts[mark] > MAX_UNLABELLED * len(rows)):
             continue
         rows = [row for row in rows if row[task.ANSWER_COLUMN] != mark]
         notes.append(f"{plural(counts[mark], 'row')} left out: {mark} is no gold label")

@@ -124,7 +124,7 @@ def _rows(
             if row is None:
                 return
             fields = row
-            if len(used) > 1 and _look_like_rows(used[1:], separator, quote, width, recent):
+            if len(used) > 1 and _look_like_rows(used, separator, quote, width, recent):
                 wrong = f"opens a quote that ends {plural(len(used) - 1, 'line')} later, after rows"
                 waiting.extendleft(reversed(used[1:]))
                 table = _split(feed(), separator, quote)
@@ -169,11 +169,14 @@ def _look_like_rows(
     width: int,
     recent: Sequence[Sequence[str]],
 ) -> bool:
-    """Whether lines inside of a quoted field are rows that a stray quote has swallowed: they have
-    the columns of the table, and numbers or labels where the rows before them have such."""
+    """Whether the lines of a row are rows themselves that a stray quote has swallowed: they have
+    the columns of the table, and numbers or labels where the rows before them have such. So has the
+    first line, where the quote that opens a field belongs to the text."""
     rows = []
     for line in lines:
         row = next(csv.reader([line], delimiter=separator, quotechar=quote))
+        if line is lines[0] and len(row) < width:
+            row = [*row[:-1], *row[-1].rstrip("\r\n").split(separator)]
         if width < 2 or len(row) != width or not all(map(str.strip, row)):
             return False
         rows.append(row)
@@ -184,7 +187,7 @@ def _look_like_rows(
             return all(map(_NUMBER.fullmatch, inside))
         if inside <= before:
             return True
-    return len(rows) >= _SWALLOWED
+    return len(rows) > _SWALLOWED
 
 
 def _quoting_hint(line: str, separator: str, quote: str | None) -> str:

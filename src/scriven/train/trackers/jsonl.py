@@ -1,9 +1,11 @@
 """metrics.jsonl in the run folder: one JSON object per event, for the report and for programs."""
 
+import contextlib
 import json
 import math
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,15 @@ FILE = "metrics.jsonl"
 
 @dataclass
 class Tracker(BaseTracker):
-    """Appends events to metrics.jsonl. A full disk ends the log, never the run."""
+    """Appends events to metrics.jsonl. A full disk never ends the run: what cannot be written is
+    written with a later event, if there is room by then."""
 
     warn: Callable[[str], None] = lambda message: None
     """Is told once when the file cannot be written."""
     path: Path | None = None
+    waiting: list[str] = field(default_factory=list)
+    """Lines that are not in the file yet."""
+    has_warned: bool = False
 
     def on_start(self, run: Run) -> None:
         self.path = run.folder / FILE
@@ -80,13 +86,21 @@ class Tracker(BaseTracker):
         if self.path is None:
             return
         event = {"event": kind, **{name: _finite(value) for name, value in values.items()}}
+        self.waiting.append(clean(json.dumps(event, ensure_ascii=False)) + "\n")
+        size = None
         try:
             # opened for each event, so that a killed run loses no more than a line
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(clean(json.dumps(event, ensure_ascii=False)) + "\n")
+                size = file.tell()
+                file.write("".join(self.waiting))
+            self.waiting.clear()
         except OSError as error:
-            self.path = None  # one warning, not one for each event
-            self.warn(f"{FILE} cannot be written ({error.strerror}): training goes on")
+            if size is not None:
+                with contextlib.suppress(OSError):  # half a line would spoil the next one
+                    os.truncate(self.path, size)
+            if not self.has_warned:
+                self.has_warned = True
+                self.warn(f"{FILE} cannot be written ({error.strerror}): training goes on")
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
