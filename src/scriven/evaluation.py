@@ -208,5 +208,5 @@ def _table_rows(
     with Table(sources, data, "test") as table:
         chosen = table_columns(task, metadata, table.columns, answers=True)
         known = partial(task.encode, predictor.tokenizer)
-        labels = metadata["finetune"].get("labels")
+        labels = metadata["finetune"].get("labels") if task.ANSWER_TYPE == "labels" else None
         return read_rows(table, type(task), chosen, data, notes, labels, known)

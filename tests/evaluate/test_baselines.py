@@ -73,6 +73,10 @@ def test_every_task_with_a_score_has_a_baseline() -> None:
     assert baselines_for("classify") == baselines_for("entail") == ["bag_of_words", "majority"]
     assert baselines_for("similarity") == baselines_for("choice") == ["overlap"]
     assert baselines_for("regression") == ["mean", "ridge"]
+    assert baselines_for("multilabel") == ["label_frequency"]
+    assert baselines_for("tag") == ["word_tag"]
+    assert baselines_for("answer") == ["span_overlap"]
+    assert baselines_for("rank") == ["overlap"]
     assert baselines_for("translate") == ["copy"]
     assert baselines_for("summarize") == ["lead"]
     assert baselines_for("language") == []
@@ -82,6 +86,33 @@ def test_every_task_with_a_score_has_a_baseline() -> None:
 def test_no_training_rows_are_refused_in_one_line(name: str) -> None:
     with pytest.raises(InputError, match="no training rows"):
         base.fit(name, [])
+
+
+def test_the_most_frequent_labels_are_as_many_as_suit_the_training_part() -> None:
+    rows = [{"text": "", "labels": each} for each in (["a"], ["a", "b"], ["a", "b"], ["c"], [])]
+    assert base.fit("label_frequency", rows)(rows[:1]) == [("a", "b")]
+
+    def micro(names: set[str]) -> float:
+        right = sum(len(names & {*row["labels"]}) for row in rows)
+        return 2 * right / (len(names) * len(rows) + sum(len(row["labels"]) for row in rows))
+
+    assert micro({"a", "b"}) == max(map(micro, ({"a"}, {"a", "b"}, {"a", "b", "c"})))
+
+
+def test_each_word_gets_its_most_frequent_tag() -> None:
+    rows = [{"tokens": [*"aab"], "tags": ["X", "X", "O"]}, {"tokens": [*"ac"], "tags": ["O", "Y"]}]
+    predict = base.fit("word_tag", rows)
+    assert predict([{"tokens": [*"abcd"]}]) == [("X", "O", "Y", "O")], "of once seen words O first"
+
+
+def test_an_answer_stands_beside_the_words_of_the_question() -> None:
+    context = "It rained. ROMEO: I dreamt a dream tonight. The sun rose late."
+    question = 'Who says "I dreamt a dream tonight"?'
+    train = [{"context": context, "question": question, "answers": [{"text": "ROMEO"}]}]
+    asked = [{"context": context, "question": question}]
+    assert base.fit("span_overlap", train)(asked) == ["ROMEO"]
+    none = [{**train[0], "answers": []}] * 2
+    assert base.fit("span_overlap", [*train, *none])(asked) == [""]
 
 
 def test_majority_is_the_most_frequent_label() -> None:
@@ -298,7 +329,9 @@ def test_a_sample_takes_every_row_as_often() -> None:
 def test_any_texts_can_be_fitted(found: list[tuple[str, str]]) -> None:
     rows: list[dict[str, Any]] = [
         {"text": a, "label": b, "premise": a, "hypothesis": b, "first": a, "second": b,
-         "score": len(a), "number": len(a), "source": a, "target": b}
+         "score": len(a), "number": len(a), "source": a, "target": b, "labels": [b],
+         "tokens": a.split() or ["x"], "tags": (a.split() or ["x"]), "context": a + b,
+         "question": a, "answers": [{"text": b, "start": None}]}
         for a, b in found
     ]  # fmt: skip
     for name in registry.names("scriven.evaluate.baselines"):

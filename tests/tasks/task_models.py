@@ -12,6 +12,7 @@ from scriven.models import BASES
 from scriven.settings import TokenizerSettings
 from scriven.tasks.shared.columns import BadValue, Column, Row
 from scriven.tasks.shared.supervised import Example, SupervisedTask
+from scriven.tasks.shared.words import word_spans
 from scriven.tokenizers import Tokenizer, char
 
 CPU = torch.device("cpu")
@@ -57,6 +58,7 @@ def make(task: str, model: str, more: dict[str, Any] | None = None, **changes: o
     shape = {**SHAPE, "vocab_size": known.vocab_size, "padding": known.pad, **changes}
     chosen = {name: value for name, value in shape.items() if name in fields}
     task_config = {"labels": LABELS, "mean": 2.5, "spread": 2.0, "low": 1.0, "high": 5.0}
+    task_config["unanswerable"] = True
     task_config |= more or {}
     made = config.replace(module.Config(), chosen, "model")
     torch.manual_seed(1)
@@ -70,13 +72,16 @@ def make(task: str, model: str, more: dict[str, Any] | None = None, **changes: o
 def rows(task: str, count: int, longest: int = 14, seed: int = 0) -> list[Row]:
     """Rows of very different lengths, whatever the task's columns are."""
     draw, kind = random.Random(f"{seed}/{task}"), TASKS[task]
-    return [
+    made = [
         {
             name: _value(kind, name, column, draw, 1 + (number * 5 + place) % longest)
             for place, (name, column) in enumerate(kind.COLUMNS.items())
         }
         for number in range(count)
     ]
+    for row in made:
+        _agree(task, row, draw)
+    return made
 
 
 def encode(task: Any, name: str, table: list[Row]) -> list[Example]:
@@ -96,13 +101,28 @@ def sentence(draw: random.Random, length: int) -> str:
     return "".join(draw.choice(LETTERS) for _ in range(length - 1)) + draw.choice("abcdef")
 
 
+def _agree(task: str, row: Row, draw: random.Random) -> None:
+    """Answers that depend on the rest of a row."""
+    if task == "tag":
+        row["tokens"] = [word for word in row["tokens"] if word.strip()]
+        row["tags"] = [draw.choice(LABELS) for _ in row["tokens"]]
+    if task == "answer":
+        first, last = sorted(draw.choices(word_spans(row["context"]), k=2))
+        said = row["context"][first[0] : last[1]]
+        row["answers"] = [{"text": said, "start": first[0]}] * draw.choice((0, 1, 1))
+    if task == "rank":
+        del row["positive"], row["negative"]
+        row["relevance"] = [float(n) for n in range(len(row["documents"]))]
+        draw.shuffle(row["relevance"])
+
+
 def _value(
     kind: type[SupervisedTask], name: str, column: Column, draw: random.Random, size: int
 ) -> Any:
     if column.answer and kind.ANSWER_TYPE != "texts":
-        return {"labels": draw.choice(LABELS), "numbers": draw.randrange(8, 41) / 8, "choices": 1}[
-            kind.ANSWER_TYPE
-        ]
+        return {"labels": draw.choice(LABELS), "numbers": draw.randrange(8, 41) / 8, "choices": 1,
+                "labelsets": draw.sample(LABELS, draw.randrange(3)), "tags": [], "spans": [],
+                "rankings": []}[kind.ANSWER_TYPE]  # fmt: skip
     turns = [
         {"role": role, "content": sentence(draw, size)}
         for role in ("user", "assistant") * draw.choice((1, 2))

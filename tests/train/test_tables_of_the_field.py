@@ -197,8 +197,8 @@ def test_many_even_labels_are_no_rare_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "what"),
     [
-        ({"tokens": ["Ada", "ran"], "ner_tags": [1, 0]}, "label single words"),
-        ({"text": "fine", "labels": ["a", "b"]}, "several labels"),
+        ({"said": ["Ada", "ran"], "is": [1, 0]}, "label single words .--task tag"),
+        ({"comment": "fine", "kinds": ["a", "b"]}, "several labels .--task multilabel"),
         ({"comment": "fine", "grams": 4.5}, "--task regression --columns text=comment,number=gr"),
         ({"comment": "fine", "toxic": 1, "insult": 0}, "several numbers"),
         ({"a": "one", "b": "two", "c": 4.5}, "first=a,second=b,score=c"),
@@ -207,5 +207,5 @@ def test_many_even_labels_are_no_rare_ones(tmp_path: Path) -> None:
 def test_what_no_task_learns_is_named(tmp_path: Path, row: dict[str, Any], what: str) -> None:
     with pytest.raises(InputError, match=rf"{what}.*classify.*similarity"):
         read(table(tmp_path, [row] * 9))
-    with pytest.raises(InputError, match="holds a list"):
-        read(table(tmp_path, [{"text": "fine", "label": ["a", "b"]}] * 9))
+    with pytest.raises(InputError, match=r"holds a list: several labels .* --task multilabel"):
+        read(table(tmp_path, [{"text": "fine", "label": ["a", "b"]}] * 9), task="classify")

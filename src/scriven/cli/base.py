@@ -53,6 +53,8 @@ LengthPenalty = Annotated[
 ]
 Quiet = Annotated[bool, Parameter(help="No progress on standard error.")]
 Json = Annotated[bool, Parameter(help="One JSON object on standard output.")]
+NO_ANSWER = "(no answer)"
+"""What is shown where a context has no answer to a question."""
 Settings = Annotated[dict[str, object] | None, Parameter(parse=False)]
 """The settings given as --section.key=value, which the command line collects before cyclopts."""
 

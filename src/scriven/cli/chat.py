@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, ScrivenError
 from ..format import plural
-from .base import Precision, Run, UserArch, emit, for_terminal, note, open_model, sampling_flags
+from .base import (
+    NO_ANSWER,
+    Precision,
+    Run,
+    UserArch,
+    emit,
+    for_terminal,
+    note,
+    open_model,
+    sampling_flags,
+)
 
 if TYPE_CHECKING:
     from ..generate.chat import Conversation
     from ..generate.sequence import GenerationChunk
+    from ..model import Model
 
 COMMANDS = """/regenerate   answer the last message again
 /undo         remove the last message and its answer
@@ -34,6 +45,7 @@ def chat(
     *,
     system: str | None = None,
     load: str | None = None,
+    context: str | None = None,
     max_new_tokens: int = 500,
     sampling: Any = None,
     seed: int = 0,
@@ -53,6 +65,9 @@ def chat(
         The system message, which comes before all others.
     load
         Continue a conversation that /save has written.
+    context
+        A file with a text to ask about: a model for `answer` takes each answer out of it, any other
+        reads it as the system message.
     max_new_tokens
         Largest number of tokens of an answer.
     seed
@@ -68,6 +83,20 @@ def chat(
         "seed": seed,
         "stop": stop,
     }
+    text = None
+    if context is not None:
+        from ..generate.context import read_context, takes_spans
+
+        text = read_context(context)
+        if system is not None:
+            raise InputError("--context and --system: the text becomes the system message")
+        model = open_model(run, arch, dtype)
+        if takes_spans(model.task):
+            if load is not None:
+                raise InputError("--load: each question about a --context stands alone")
+            _answer_questions(model, text, json)
+            return
+        system = text
     # 1. the conversation: loaded, then with the system message of the command line
     talk = _open(run, arch, dtype, settings)
     if load is not None:
@@ -80,6 +109,22 @@ def chat(
         return
     for line in _lines():
         _show(talk, talk.ask(line, **settings), json)
+
+
+def _answer_questions(model: "Model", context: str, as_json: bool) -> None:
+    """Answers each line of a terminal or of standard input out of a context."""
+    for question in _questions() if sys.stdin.isatty() else _lines():
+        ((text, probability),) = model.predict([(context, question)])
+        data = {"text": text, "probability": probability}
+        emit(data, for_terminal(text or NO_ANSWER), as_json)
+
+
+def _questions() -> Iterator[str]:
+    """The lines of a terminal until Ctrl-D or /quit."""
+    with contextlib.suppress(EOFError, KeyboardInterrupt):
+        while (line := input(PROMPT).strip()) != "/quit":
+            if line:
+                yield line
 
 
 def _open(run: str, arch: str | None, dtype: Precision, settings: dict[str, Any]) -> "Conversation":

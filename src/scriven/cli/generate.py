@@ -5,10 +5,11 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SettingError
+from ..errors import InputError, SettingError
 from ..format import clean, plural, table
 from ..generate.sampling import check_beams
 from .base import (
+    NO_ANSWER,
     Json,
     Precision,
     Run,
@@ -39,6 +40,7 @@ def generate(
     seed: int = 0,
     stop: tuple[str, ...] = (),
     samples: int = 1,
+    context: str | None = None,
     beams: int = 1,
     length_penalty: float | None = None,
     dtype: Precision = None,
@@ -59,6 +61,9 @@ def generate(
         Stop before this string; may be given several times.
     samples
         Number of texts.
+    context
+        A file with a text that the prompt asks about: a model for `answer` takes the answer out of
+        it, any other reads it before the prompt.
     beams
         Beam width of a beam search, which keeps this many hypotheses and returns the most likely.
     length_penalty
@@ -75,6 +80,14 @@ def generate(
     model = open_model(run, arch, dtype)
     # bytes of a command line that are no UTF-8 arrive as lone surrogates
     prompt = clean(sys.stdin.read() if prompt == "-" else prompt)
+    if context is not None:
+        from ..generate.context import read_context, takes_spans
+
+        text = read_context(context)
+        if takes_spans(model.task):
+            _answer(model, prompt, text, json)
+            return
+        prompt = f"{text}\n{prompt}"
     if beam_settings:
         settings |= {**beam_settings, "temperature": 0.0}
     elif temperature is None:  # greedy where an input has one right answer
@@ -93,6 +106,21 @@ def generate(
         part = "first" if model.task.echo_prompt else "last"
         dropped = plural(truncated, "token was dropped", "tokens were dropped")
         note(f"the prompt is longer than the context: its {part} {dropped}")
+
+
+def _answer(model: "Model", question: str, context: str, as_json: bool) -> None:
+    """Prints the part of a context that answers a question."""
+    if not question.strip():
+        raise InputError("there is no question: write it after the name of the run")
+    start = time.perf_counter()
+    ((text, probability),) = model.predict([(context, question)])
+    data = {
+        "text": text,
+        "probability": probability,
+        "seconds": round(time.perf_counter() - start, 4),
+        "finish_reason": "answered" if text else "no answer",
+    }
+    emit(data, for_terminal(text or NO_ANSWER), as_json)
 
 
 def _beam_settings(

@@ -43,6 +43,7 @@ KINDS = {
     "slides": "a PowerPoint presentation",
     "spreadsheet": "an OpenDocument spreadsheet",
     "sqlite": "a SQLite database",
+    "squad": "a SQuAD file",
     "subtitles": "a file of subtitles",
     "xlsx": "an Excel spreadsheet",
     "xml": "an XML document",
@@ -190,10 +191,11 @@ def recognise_bytes(head: bytes) -> str | None:
 
 
 def _json_kind(text: str, whole: bool) -> str | None:
-    """json, jsonl, chat or notebook; None for a text that only begins as JSON does."""
+    """json, jsonl, squad, chat or notebook; None for a text that only begins as JSON does."""
     if _CHAT_KEYS.search(text):
         return "chat"
     other = "notebook" if '"nbformat"' in text or '"cell_type"' in text else "json"
+    other = "squad" if '"paragraphs"' in text and '"qas"' in text else other
     if text.startswith("{"):
         # JSON lines: each line is an object of its own
         lines = [line for line in text.split("\n")[:3] if line.strip()]

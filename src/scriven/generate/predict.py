@@ -37,6 +37,7 @@ from ..tasks.shared.columns import (
 )
 from ..tasks.shared.supervised import Example, SupervisedTask, length_bucketed_batches
 from ..tasks.shared.text_generation import TextGeneration
+from ..tasks.shared.words import WordScoring
 from ..tokenizers import Tokenizer, clean
 from .engine import Engine
 from .sampling import SamplingParams, check_beams
@@ -50,9 +51,11 @@ MAX_NEW_TOKENS = 256  # default limit of a generated answer, in tokens
 class Prediction:
     """What a model predicts for one row."""
 
-    text: str  # the label, the score, the chosen text, or the generated one
-    value: float  # index of a label or choice; the score; number of tokens of a generated text
-    probabilities: tuple[float, ...] = ()  # the probability of each label or choice
+    text: str  # the label, the score, the chosen text, the span, or the generated text
+    value: Any
+    """Index of a label or choice; the score; number of tokens of a generated text; the labels, the
+    tags, the scores of the documents, or the span."""
+    probabilities: tuple[float, ...] = ()  # of each label, choice or document, or of the span
     cut: int = 0  # tokens of the row that did not fit
     ended: bool = True  # whether a generated text ended by itself, and not at the limit
 
@@ -89,15 +92,18 @@ class Predictor:
         """
         task = self.task
         examples = [task.encode(self.tokenizer, task.without_answer(row)) for row in rows]
-        if isinstance(task, SequenceClassification):
-            predictions = self._classify(task, rows, examples)
-        else:
-            assert isinstance(task, TextGeneration)
+        if isinstance(task, TextGeneration):
             predictions = self._generate(task, examples)
+        else:
+            assert isinstance(task, SequenceClassification | WordScoring)
+            predictions = self._score(task, rows, examples)
         return [predictions[number] for number in range(len(rows))]
 
-    def _classify(
-        self, task: SequenceClassification, rows: Sequence[Row], examples: Sequence[Example]
+    def _score(
+        self,
+        task: SequenceClassification | WordScoring,
+        rows: Sequence[Row],
+        examples: Sequence[Example],
     ) -> dict[int, Prediction]:
         # by the number of the row: batches go by length, so answers come in another order
         predictions: dict[int, Prediction] = {}
@@ -107,11 +113,11 @@ class Predictor:
             for numbers in length_bucketed_batches(examples):
                 batch = task.collate([examples[number] for number in numbers], self.runtime.device)
                 with torch.inference_mode(), self.runtime.autocast():
-                    outputs = task.predictions(batch).cpu()  # (E, L)
+                    outputs = task.predictions(batch).cpu()  # (E, ...)
                 for number, output in zip(numbers, outputs.tolist(), strict=True):
-                    text, value, probabilities = task.format_answer(output, rows[number])
-                    cut = examples[number].cut
-                    predictions[number] = Prediction(text, value, probabilities, cut)
+                    example = examples[number]
+                    answer = task.format_answer(output, rows[number], example)
+                    predictions[number] = Prediction(*answer, example.cut)
         finally:
             task.train(training)
         return predictions
@@ -157,7 +163,7 @@ def as_rows(task: SupervisedTask, inputs: Iterable[Any]) -> Iterator[Row]:
             if isinstance(value, Sequence) and len(needed) <= len(value) <= len(asked):
                 value = dict(zip(asked, value, strict=False))
             chosen = match_columns(asked, value) if isinstance(value, Mapping) else None
-            if chosen is None:
+            if chosen is None or not task.fits(chosen, answers=False):
                 raise BadValue(f"is not {' and '.join(needed)}: give them as a tuple or a dict")
             yield read_row(asked, chosen, dict(value))
         except BadValue as error:
@@ -230,7 +236,7 @@ def table_columns(
     # 2. named as in training where the table has such names, otherwise found as usual
     given = {name: trained[name] for name in columns if has_column(trained.get(name), found)}
     chosen = match_columns(columns, found, given)
-    if chosen is None:
+    if chosen is None or not task.fits(chosen, answers):
         name = metadata["task"]
         raise InputError(missing_columns(name, columns, found, {}).partition(": name them")[0])
     return chosen
@@ -265,10 +271,16 @@ def with_prediction(
 
     A column of the row that has such a name stays, and the new one gets a number: `prediction_2`.
     """
-    score = answers.predictor.task.ANSWER_TYPE == "numbers"
-    said: dict[str, Any] = {"prediction": round(answer.value, 6) if score else answer.text}
-    if answer.probabilities:
+    kind = answers.predictor.task.ANSWER_TYPE
+    value: Any = answer.text
+    if kind == "numbers":
+        value = round(answer.value, 6)
+    elif kind in ("labelsets", "tags"):
+        value = list(answer.value)
+    said: dict[str, Any] = {"prediction": value}
+    if answer.probabilities and kind != "labelsets":  # of which no one is that of the set
         said["probability"] = round(max(answer.probabilities), 6)
+    if answer.probabilities and kind != "spans":
         labels = answers.metadata["finetune"].get("labels")
         names = labels or [str(number) for number in range(len(answer.probabilities))]
         for name, chance in zip(names, answer.probabilities, strict=True):

@@ -26,6 +26,7 @@ from ..errors import DamagedError, InputError
 from ..files import printable, read_file, write_file
 from ..manifest import MANIFEST, FileEntry, build_manifest, file_entry, read_listed, read_manifest
 from ..tasks.shared.classification import SequenceClassification
+from ..tasks.shared.words import WordScoring
 from ..tokenizers import Tokenizer, chat_template
 from .model_card import CARD, REWRITES, LossCurve, model_card, read_loss_curve
 from .weights import save_tensors
@@ -45,6 +46,11 @@ def is_labelled(task: str) -> bool:
     return issubclass(registry.module("scriven.tasks", task).Task, SequenceClassification)
 
 
+def scores_words(task: str) -> bool:
+    """Whether a task scores the words of a text, as no class of transformers reads it."""
+    return issubclass(registry.module("scriven.tasks", task).Task, WordScoring)
+
+
 def hf_config_of(
     architecture: ModuleType,
     model: Any,
@@ -61,6 +67,8 @@ def hf_config_of(
     hf_config: dict[str, Any] | None = architecture.Model.to_hf_config(model)
     if finetune.get("copy_head") or finetune.get("lm_score_weight"):
         return None
+    if task is not None and scores_words(task):
+        return None
     if hf_config is None or task is None or not is_labelled(task):
         return hf_config
     if not architecture.Model.labels_in_hf:
@@ -76,7 +84,9 @@ def hf_config_of(
         "num_labels": len(labels),
         "id2label": {str(number): name for number, name in enumerate(labels)},
         "label2id": {name: number for number, name in enumerate(labels)},
-        "problem_type": "regression" if len(labels) == 1 else "single_label_classification",
+        "problem_type": "multi_label_classification"
+        if task == "multilabel"
+        else ("regression" if len(labels) == 1 else "single_label_classification"),
     }
 
 

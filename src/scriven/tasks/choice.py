@@ -119,10 +119,7 @@ class Choice(SequenceClassification):
 
     def pool(self, last: Tensor, batch: Batch) -> Tensor:
         """(E, choices, C) -> (E, choices); -inf for choices that an example does not have."""
-        assert batch.pool_index is not None
-        scores = self.head(last).squeeze(-1)
-        is_empty = batch.pool_index.view_as(scores) < 0
-        return scores.masked_fill(is_empty, -torch.inf)  # type: ignore[no-any-return]
+        return self.score_each(last, batch)
 
     @classmethod
     def check_answer(cls, row: Row) -> None:
@@ -142,7 +139,7 @@ class Choice(SequenceClassification):
         return "\n".join([row["context"], *(f"- {choice}" for choice in row["choices"])])
 
     def format_answer(
-        self, prediction: Sequence[float], row: Row
+        self, prediction: Sequence[float], row: Row, example: Example
     ) -> tuple[str, float, tuple[float, ...]]:
         """The likeliest choice; a batch may have more columns than the row has choices."""
         probabilities = tuple(prediction[: len(row["choices"])])

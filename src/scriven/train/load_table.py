@@ -82,7 +82,7 @@ def infer_task(
             )
         given = parse_columns(column_names, task.COLUMNS)
         mapping = match_columns(task.COLUMNS, columns, given)
-        if mapping is None:
+        if mapping is None or not task.fits(mapping):
             raise InputError(missing_columns(task_name, task.COLUMNS, columns, given))
         return task_name, mapping
     if column_names:
@@ -92,6 +92,7 @@ def infer_task(
         name: mapping
         for name, task in known.items()
         if (mapping := match_columns(task.COLUMNS, columns, named=False)) is not None
+        and task.fits(mapping)
     }
     # 3. of two tasks that fit, the one that uses more columns is meant
     best = {
@@ -102,7 +103,11 @@ def infer_task(
     if len(best) > 1:
         best = {name: mapping for name, mapping in best.items() if not known[name].YIELDS}
     if len(best) == 1:
-        return next(iter(best.items()))
+        name, mapping = next(iter(best.items()))
+        first = parse_json_list((row or {}).get(mapping.get("label", "")))
+        if name == "classify" and isinstance(first, list):
+            return "multilabel", {"text": mapping["text"], "labels": mapping["label"]}
+        return name, mapping
     # 4. none, or more than one
     listed = ", ".join(columns[:30])
     is_headless = any(is_numeral(name) or name.count(" ") > 2 for name in columns)
@@ -113,9 +118,10 @@ def infer_task(
         )
     raise InputError(
         f"no task is known by the columns {listed}{_unsupported(row or {})}: tasks learn one label "
-        "of a text (classify) or of two (entail), a number (regression), a score of two texts "
-        "(similarity), a choice, or texts in answer to texts; name one with --task "
-        f"({', '.join(known)}), and its columns with --columns{hint}"
+        "of a text (classify) or of two (entail), several labels (multilabel), a number "
+        "(regression), a score of two texts (similarity), tags of words (tag), a choice, a ranking "
+        "(rank), an answer out of a text (answer), or texts in answer to texts; name one with "
+        f"--task ({', '.join(known)}), and its columns with --columns{hint}"
     )
 
 
@@ -123,9 +129,9 @@ def _unsupported(row: Row) -> str:
     """What a row without a task seems to hold that no task learns; empty where it is unclear."""
     lists = [cell for value in row.values() if isinstance(cell := parse_json_list(value), list)]
     if any(len(a) == len(b) > 0 for a, b in itertools.combinations(lists, 2)):
-        return ", which seem to label single words"
+        return ", which seem to label single words (--task tag --columns tokens=NAME,tags=NAME)"
     if lists:
-        return ", which seem to give a text several labels"
+        return ", which seem to give a text several labels (--task multilabel)"
     numbers = [name for name, value in row.items() if is_numeral(value)]
     texts = [name for name, value in row.items() if isinstance(value, str) and name not in numbers]
     if len(numbers) == 1 and len(texts) == 2:
@@ -184,7 +190,7 @@ def load_table(
     elif validation is not None:
         with Table([validation], data) as table:
             its_mapping = match_columns(task_class.COLUMNS, table.columns, mapping)
-            if its_mapping is None:
+            if its_mapping is None or not task_class.fits(its_mapping):
                 raise InputError(missing_columns(name, task_class.COLUMNS, table.columns, mapping))
             labels = None
             if task_class.ANSWER_TYPE == "labels":

@@ -44,7 +44,7 @@ def split_rows(
     if not 0 < val_fraction < 1:
         raise SettingError(f"--data.val_fraction={val_fraction}: between 0 and 1, as 0.1")
     # 1. rows with the same question stay together
-    keys = [fingerprint([task.without_answer(row)]) for row in rows]
+    keys = [fingerprint([task.group_key(row)]) for row in rows]
     if len(set(keys)) < 2:  # one question with many answers
         keys = [fingerprint([row]) for row in rows]
     # 2. questions, or groups of them, until the fraction is reached

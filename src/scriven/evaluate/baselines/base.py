@@ -6,7 +6,8 @@ A file of this folder holds
 
 A row is what a table holds, by column: `text` and `label`; `premise`, `hypothesis`, `label`;
 `text`, `number` and perhaps `second`; `first`, `second`, `score` (or `label`); `context`,
-`choices`, `answer`; `source`, `target`.
+`choices`, `answer`; `source`, `target`; `text`, `labels`; `tokens`, `tags`; `context`, `question`,
+`answers`; `query` and `documents`, or `positive` and `negative`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,9 +19,10 @@ from ... import registry
 from ...errors import InputError
 
 Row = Mapping[str, Any]
-"""Texts, except `score` (a number), `choices` (texts), `answer` (an index of choices, from 0)."""
+"""Texts, except `score` (a number), `choices` (texts), `answer` (an index of choices, from 0) and
+others that are lists."""
 
-Answer = str | float | int  # A label, a score, an index of choices, or a text, as the task has it
+Answer = Any  # a label, a score, an index of choices, a text, ...: `value` of a Prediction
 
 NO_ROWS = "there are no training rows to fit a baseline to: give at least one"
 

@@ -1,7 +1,7 @@
 """The TF-IDF cosine of two texts: how many words they share, weighted by rarity.
 
 For similarity it is mapped to the scale of the scores by least squares; of several choices for a
-context, the most similar one is taken.
+context, the most similar one is taken; documents are ranked by it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from ..bootstrap import Floats
 from ..tfidf import TfIdf
 from .base import FittedBaseline, Row, reservoir_sample
 
-TASKS = ("similarity", "choice")
+TASKS = ("similarity", "choice", "rank")
 
 MAX_ROWS = 200_000  # training rows that are counted at most, drawn from all of them
 
@@ -31,6 +31,9 @@ def fit(rows: Iterable[Row]) -> FittedBaseline:
         texts = (text for row in sample for text in (row["context"], *row["choices"]))
         tfidf = TfIdf.fit(texts)
         return FittedBaseline(NOTE, lambda rows: [_most_similar(tfidf, row) for row in rows])
+    if "query" in sample[0]:
+        tfidf = TfIdf.fit(text for row in sample for text in (row["query"], *_documents(row)))
+        return FittedBaseline(NOTE, lambda rows: [_ranking(tfidf, row) for row in rows])
     tfidf = TfIdf.fit(text for row in sample for text in (row["first"], row["second"]))
 
     def cosines(rows: Sequence[Row]) -> Floats:  # (n,)
@@ -43,6 +46,14 @@ def fit(rows: Iterable[Row]) -> FittedBaseline:
     slope = float(centred @ scores) / variance if variance > 1e-12 else 0.0
     intercept = float(scores.mean() - slope * found.mean())
     return FittedBaseline(NOTE, lambda rows: (intercept + slope * cosines(rows)).tolist())
+
+
+def _documents(row: Row) -> list[str]:
+    return row.get("documents") or [*row.get("positive", ()), *row.get("negative", ())]
+
+
+def _ranking(tfidf: TfIdf, row: Row) -> tuple[float, ...]:
+    return tuple(tfidf.cosine_similarity(row["query"], each) for each in _documents(row))
 
 
 def _most_similar(tfidf: TfIdf, row: Row) -> int:

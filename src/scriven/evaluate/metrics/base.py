@@ -25,7 +25,7 @@ Pair = tuple[Any, Any]  # (truth, predicted), of one entry per row
 class Metric:
     """A metric and where it belongs."""
 
-    kinds: tuple[str, ...]  # answers that it scores: labels, choices, numbers or texts
+    kinds: tuple[str, ...]  # answers that it scores: keys of KINDS
     order: int  # its place among the metrics of a table; the first is the main one
     statistic: Callable[[Any, Any], Statistic]  # of (truth, predicted), as `KINDS` has checked them
 
@@ -37,7 +37,9 @@ def compute_metrics(
 
     Args:
         kind: labels or choices: (n,) ids from 0, or `UNKNOWN`; numbers: (n,) finite numbers;
-            texts: n reference texts and n written ones.
+            texts: n reference texts and n written ones; labelsets, tags: n lists of names each;
+            spans: n lists of right answers, and n answers; rankings: n lists of grades and n of
+            scores.
 
     Raises:
         InputError: there are no rows, or a number is NaN, infinite or too large.
@@ -49,11 +51,9 @@ def compute_metrics(
     package = __package__ or ""
     metrics: dict[str, Metric] = {}
     for file in registry.names(package):
-        metrics |= registry.module(package, file).METRICS
-    suited = sorted(
-        (name for name, metric in metrics.items() if kind in metric.kinds),
-        key=lambda name: metrics[name].order,
-    )
+        known: dict[str, Metric] = registry.module(package, file).METRICS
+        metrics |= {name: metric for name, metric in known.items() if kind in metric.kinds}
+    suited = sorted(metrics, key=lambda name: metrics[name].order)
     statistics = {name: metrics[name].statistic(truth, predicted) for name in suited}
     return bootstrap(statistics, seed=seed)
 
@@ -82,12 +82,13 @@ def _numbers(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> Pair:
     return x[order], y[order]
 
 
-def _texts(references: Any, written: Any) -> Pair:
-    return references, written
+def _unchecked(truth: Any, predicted: Any) -> Pair:
+    return truth, predicted
 
 
 KINDS: dict[str, Callable[[Any, Any], Pair]] = {
-    "labels": _ids, "choices": _ids, "numbers": _numbers, "texts": _texts,
+    "labels": _ids, "choices": _ids, "numbers": _numbers, "texts": _unchecked,
+    "labelsets": _unchecked, "tags": _unchecked, "spans": _unchecked, "rankings": _unchecked,
 }  # fmt: skip
 """Kind of answers -> the check of (truth, predicted) that metrics rely on."""
 

@@ -78,7 +78,8 @@ class SequenceClassification(SupervisedTask):
 
     def make_head(self) -> nn.Module:
         """The linear layer: an output for each label, or one for each score or choice."""
-        labels = self.task_config.get("labels") if self.ANSWER_TYPE == "labels" else ["score"]
+        named = self.ANSWER_TYPE in ("labels", "labelsets")
+        labels = self.task_config.get("labels") if named else ["score"]
         if not labels:  # of a record that was edited
             raise DamagedError("scriven.json: finetune names no labels")
         outputs = len(labels)
@@ -131,8 +132,7 @@ class SequenceClassification(SupervisedTask):
         pad, num_tokens = self.special["pad"], count_tokens(examples)
         tokens = pad_rows(rows, pad)  # (B, T)
         last = torch.tensor([len(row) - 1 for row in rows])  # (B,) the extract token; -1: empty
-        known = [example.label for example in examples if example.label is not None]
-        labels = torch.tensor(known) if len(known) == len(examples) else torch.zeros(len(examples))
+        labels = self.label_tensor(examples)
         if self.backbone.kind == "encoder-decoder":
             extract = torch.full((len(rows), 1), self.special["extract"])
             return Batch(
@@ -152,6 +152,11 @@ class SequenceClassification(SupervisedTask):
         return Batch(
             tokens, targets, positions, text_tokens=num_tokens, labels=labels, pool_index=last
         ).to(device)
+
+    def label_tensor(self, examples: Sequence[Example]) -> Tensor:
+        """(E,) or (E, L) the answers of examples; zeros where one is not known."""
+        known = [example.label for example in examples if example.label is not None]
+        return torch.tensor(known) if len(known) == len(examples) else torch.zeros(len(examples))
 
     def lm_rows(self, examples: Sequence[Example], rows_each: int) -> Tensor:
         """(B,) bool: the rows whose text the auxiliary loss learns."""
@@ -196,6 +201,13 @@ class SequenceClassification(SupervisedTask):
         """(E, rows of each, C) -> (E, L); the rows of an example are summed."""
         return self.head(last.sum(1))  # type: ignore[no-any-return]
 
+    def score_each(self, last: Tensor, batch: Batch) -> Tensor:
+        """(E, rows, C) -> (E, rows) an output for each row; -inf for rows that an example lacks."""
+        assert batch.pool_index is not None
+        scores: Tensor = self.head(last).squeeze(-1)
+        is_empty = batch.pool_index.view_as(scores) < 0
+        return scores.masked_fill(is_empty, -torch.inf)
+
     def loss_and_correct(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(loss, number of right answers) of (E, L) scores, summed over the examples."""
         if self.criterion is None or not self.training:
@@ -211,8 +223,8 @@ class SequenceClassification(SupervisedTask):
         return self.scores(self.hidden(batch), batch).softmax(-1)
 
     def format_answer(
-        self, prediction: Sequence[float], row: Row
-    ) -> tuple[str, float, tuple[float, ...]]:
+        self, prediction: Sequence[float], row: Row, example: Example
+    ) -> tuple[str, Any, tuple[float, ...]]:
         """(answer as text, its index or value, probabilities) of one row of `predictions`."""
         index = max(range(len(prediction)), key=prediction.__getitem__)
         return self.task_config["labels"][index], float(index), tuple(prediction)

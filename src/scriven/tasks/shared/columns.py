@@ -58,7 +58,7 @@ def text(value: Any) -> str:
 def label(value: Any) -> str:
     """The name of a class; a number is its own name."""
     if isinstance(value, list):
-        raise BadValue("holds a list: a text has one label, and no task learns several")
+        raise BadValue("holds a list: several labels of a text are for --task multilabel")
     if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return str(value)
     return text(value).strip()
@@ -95,7 +95,12 @@ def texts(value: Any) -> list[str]:
 
 def parse_json_list(value: Any) -> Any:
     """What a text holds that is a JSON list, as lists stand in the cells of a .csv file."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
+    return parse_json(value, "[")
+
+
+def parse_json(value: Any, begins: str = "[{") -> Any:
+    """What a text holds that is a JSON list or object; any other value as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in tuple(begins):
         try:
             return json.loads(value)
         except ValueError:

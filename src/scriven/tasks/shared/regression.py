@@ -15,6 +15,7 @@ from ...data.batch import Batch
 from ...errors import InputError
 from .classification import SequenceClassification
 from .columns import Row
+from .supervised import Example
 
 
 class NumberPrediction(SequenceClassification):
@@ -59,7 +60,7 @@ class NumberPrediction(SequenceClassification):
         return scores.clamp(config["low"], config["high"])
 
     def format_answer(
-        self, prediction: Sequence[float], row: Row
+        self, prediction: Sequence[float], row: Row, example: Example
     ) -> tuple[str, float, tuple[float, ...]]:
         """The number."""
         return f"{prediction[0]:.4g}", prediction[0], ()

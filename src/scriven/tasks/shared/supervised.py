@@ -34,8 +34,9 @@ class Example:
     targets: tuple[Ids, ...] | None = None
     """The token to predict at each position, or IGNORE_INDEX; None: no token is predicted."""
     source: Ids | None = None  # the source, for an encoder
-    label: float | int | None = None  # the answer, where it is known
+    label: float | int | tuple[float, ...] | None = None  # the answer, where it is known
     cut: int = 0  # tokens that did not fit into the context
+    firsts: tuple[int, ...] = ()  # the number of the first word of each row, of a text in windows
 
     @property
     def length(self) -> int:
@@ -55,7 +56,7 @@ class SupervisedTask(BaseTask):
     """The columns it reads, by the task's names for them."""
     BACKBONES: ClassVar[tuple[str, ...]] = ("decoder", "encoder", "encoder-decoder")
     """The kinds of backbone that can learn it."""
-    ANSWER_TYPE: ClassVar[str] = ""  # decides the metrics: labels, numbers, choices, texts or turns
+    ANSWER_TYPE: ClassVar[str] = ""  # decides the metrics: a key of `KINDS` in evaluate/metrics
     ANSWER_COLUMN: ClassVar[str] = ""  # the column that holds the right answer
 
     YIELDS: ClassVar[bool] = False
@@ -78,6 +79,15 @@ class SupervisedTask(BaseTask):
         raise NotImplementedError
 
     @classmethod
+    def fits(cls, chosen: Iterable[str], answers: bool = True) -> bool:
+        """Whether a table with these of its columns suffices.
+
+        Args:
+            answers: whether the columns of right answers are needed too.
+        """
+        return True
+
+    @classmethod
     def check_answer(cls, row: Row) -> None:
         """Raises BadValue for a row that teaches nothing, though each of its values is fine."""
 
@@ -91,8 +101,13 @@ class SupervisedTask(BaseTask):
         return {name: value for name, value in row.items() if not cls.COLUMNS[name].answer}
 
     @classmethod
+    def group_key(cls, row: Row) -> Row:
+        """What rows have in common that must be in the same part of a table: the question."""
+        return cls.without_answer(row)
+
+    @classmethod
     def gold_answer(cls, row: Row) -> Any:
-        """The right answer of a row: a label, the index of a choice, a score, or a text."""
+        """The right answer of a row: a label, the index of a choice, a score, a text, ..."""
         return row[cls.ANSWER_COLUMN]
 
     @classmethod
