@@ -91,8 +91,7 @@ def page() -> str:
         if name == "txt":
             suffixes += ", any unknown suffix"
             kind = "the file, or each part between `<\\|endoftext\\|>` marks"
-        if name == "jsonl":
-            kind = "a line"
+        kind = {"jsonl": "a line", "squad": "a question", "conll": "a sentence"}.get(name, kind)
         needs = getattr(module, "NEEDS", "").replace("documents", "`documents`")
         needs = needs.replace("data", "`data`")
         rows.append(f"| {module.NAME} (`{name}`) | {suffixes} | {kind} | {needs} |")

@@ -29,6 +29,14 @@ TABLES: dict[str, Callable[[int], Row]] = {
         "premise": f"Dog {i} runs.", "hypothesis": "It runs.", "label": ("no", "yes")[i % 2],
     },
     "alike.csv": lambda i: {"first": f"Dog {i}.", "second": f"Hound {i}.", "score": i % 4},
+    "topics.jsonl": lambda i: {"text": f"Film {i}.", "labels": ["long", "old", "new"][: i % 3]},
+    "names.jsonl": lambda i: {"tokens": ["Ada", "saw", f"Bob{i}"], "tags": ["B-A", "O", "B-B"]},
+    "questions.jsonl": lambda i: {
+        "context": f"It rained in town {i}.", "question": f"Where, in {i}?", "answers": "in town",
+    },
+    "search.jsonl": lambda i: {
+        "query": f"rain {i}", "documents": ["It rained.", "It snowed."], "relevance": [i % 2, 1],
+    },
     "quiz.jsonl": lambda i: {"question": f"{i}, and then?", "choices": ["a", "b"], "answer": i % 2},
     "answers.jsonl": lambda i: {"prompt": f"Who is {i}?", "completion": f"Number {i}."},
     "news.csv": lambda i: {"article": f"It rained in town {i}. A lot.", "headline": f"Rain in {i}"},

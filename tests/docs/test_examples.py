@@ -29,6 +29,7 @@ ARGUMENTS = {
     "classify_reviews": QUICK,
     "entail": QUICK,
     "similarity": QUICK,
+    "five_tasks": QUICK,
     "multiple_choice": QUICK,
     "instruct": QUICK,
     "translate": QUICK,

@@ -14,6 +14,7 @@ from ...settings import DataSettings
 from ..decoding import decode
 from .base import Record, missing_column, skip_or_raise, split_lines, translate
 
+NAME = "Tagged words in the columns of CoNLL"
 SUFFIXES = (".conll", ".conllu", ".bio", ".iob", ".iob2")
 COLUMNS = ("tokens", "tags")
 _UNIVERSAL = 10  # columns of CoNLL-U

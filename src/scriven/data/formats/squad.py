@@ -13,6 +13,7 @@ from ...settings import DataSettings
 from .base import Record, missing_column, skip_or_raise
 from .json import load_document
 
+NAME = "Questions in the JSON of SQuAD"
 SUFFIXES = (".squad",)
 COLUMNS = ("id", "title", "context", "question", "answers")
 
