@@ -5,11 +5,18 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from scriven.data.shards import TokenFile
+from scriven.data.sources import run_name
+from scriven.errors import InputError
+from scriven.format import portable_name, reserved_on_windows
+from scriven.runs.folder import create_run_dir
+
+from .runs import train
 
 WITHOUT = """
 import os, signal, sys
@@ -102,3 +109,46 @@ def test_token_files_are_read_by_several_threads_where_there_is_no_pread(
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("con.txt", "text-con"), ("NUL", "text-NUL"), ("aux.tar.txt", "text-aux.tar"),
+        ("com1.md", "text-com1"), ("a: b?.txt", "a-b"), ("end. .txt", "end"),
+        ("console.txt", "console"), ("\x1b[31m.txt", "31m"), ("?.txt", "text"),
+    ],
+)  # fmt: skip
+def test_a_run_is_called_after_its_text_as_every_system_can_write_it(
+    source: str, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / source).write_text("a text")
+    assert run_name([str(tmp_path / source)]) == name
+    assert reserved_on_windows(name) is None
+
+
+@pytest.mark.parametrize("text", ["字" * 300, "𠀀" * 300, "é" * 255, "x" * 4000])
+def test_a_name_of_a_run_leaves_room_in_the_255_bytes_of_a_file_system(text: str) -> None:
+    name = portable_name(text, "text")
+    assert 60 <= len(f"{name}-and-99-more".encode()) <= 220
+    assert text.startswith(name)
+
+
+@pytest.mark.parametrize("name", ["CON", "nul.txt", "Lpt9", "com¹", "a:b", "what?", "end.", "end "])
+def test_a_name_that_windows_changes_is_refused_there(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / name
+    monkeypatch.setattr("scriven.runs.folder.os", SimpleNamespace(name="nt"))
+    with pytest.raises(InputError, match=r"cannot be the name of a folder .*--out"):
+        create_run_dir(out)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert create_run_dir(out) == out
+
+
+def test_no_two_files_of_a_run_differ_only_by_case(text: Path, tmp_path: Path) -> None:
+    folder = train(text, tmp_path / "Run", "4steps", train__save_interval=2).folder
+    paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+    assert len({path.casefold() for path in paths}) == len(paths) > 10
+    assert [path for path in paths if any(map(reserved_on_windows, path.split("/")))] == []

@@ -22,7 +22,7 @@ from typing import BinaryIO
 from .. import registry
 from ..errors import InputError, ResourceError
 from ..files import printable, temporary_folder
-from ..format import plural
+from ..format import plural, portable_name
 from ..settings import DataSettings
 from . import huggingface
 from .decoding import decode, strip_compression
@@ -337,6 +337,5 @@ def run_name(names: Sequence[str]) -> str:
     else:
         path = Path(os.path.abspath(first))
         stem = path.name if os.path.isdir(path) else strip_compression(path).stem
-    # a name that every file system takes
-    name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:80] or "text"
+    name = portable_name(stem, "text")
     return name if len(names) == 1 else f"{name}-and-{len(names) - 1}-more"

@@ -10,7 +10,6 @@ hf:ORG/NAME[@REVISION]   a model of the Hugging Face hub
 
 import contextlib
 import os
-import re
 from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
@@ -19,6 +18,7 @@ from typing import Any
 
 from ..errors import InputError, MissingExtra
 from ..files import printable
+from ..format import portable_name
 from ..manifest import hash_file
 from ..runs import metadata
 from ..runs.folder import find_run, list_runs
@@ -140,7 +140,7 @@ def foreign_name(name: str) -> str:
             plain = repository[1]
         elif path.is_file() and path.suffix != ".gguf":
             plain = path.parent.name
-    return re.sub(r"[^\w.-]+", "-", plain).strip(".-")[:60] or "imported"
+    return portable_name(plain, "imported", 60)
 
 
 def pinned_name(name: str) -> str:
