@@ -21,6 +21,16 @@ from scriven.files import temporary_folder
 from scriven.settings import DataSettings
 
 
+def test_an_empty_name_is_not_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "diary.txt", "private words " * 99)
+    monkeypatch.chdir(tmp_path)
+    for sources in ([""], ["diary.txt", ""]):
+        with pytest.raises(InputError, match="a source is empty"):
+            loaded(*sources)
+
+
 @pytest.fixture
 def beside(tmp_path: Path) -> Path:
     """Two texts, and beside them what programs leave there."""

@@ -61,6 +61,19 @@ def test_a_loader_that_crashes_is_noticed(
     assert try_mutants(targets, 20, seed=0)[1]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is that of the process")
+def test_a_loader_that_takes_memory_is_noticed(place: Path, tmp_path: Path) -> None:
+    targets = Targets(place, tmp_path)
+    name, path, kind, _ = targets.all[3]
+    good = path.read_bytes()
+    targets.all = [
+        (name, path, kind, lambda: path.read_bytes() == good or bytearray(40 << 20).count(1))
+    ]
+    assert any("bytes for" in each for each in try_mutants(targets, 3, seed=0)[1])
+    targets.all = [(name, path, kind, lambda: bytearray(40 << 20).count(1))]
+    assert try_mutants(targets, 3, seed=0)[1] == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_three_hundred_kills_change_nothing(tmp_path: Path) -> None:

@@ -106,6 +106,8 @@ class Sources(contextlib.ExitStack):
             yield from source.read()
 
     def _find(self, name: str) -> list[Source]:
+        if not name:  # of a variable that is not set; as a path it would be this folder
+            raise InputError("a source is empty: name a file, or . for this folder")
         # 1. what is no path: standard input, a data set of the hub, a built-in corpus
         if name == "-":
             return [self._copy_stream(name, sys.stdin.buffer)]
