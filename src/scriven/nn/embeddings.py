@@ -100,11 +100,13 @@ class RotaryEmbedding(PositionEncoding):
         super().__init__()
         self.head_dim, self.context_length, self.base = head_dim, context_length, base
         self.rotated = rotated or head_dim
-        self.periods, self.factor = rope_periods(self.rotated, base, scaling)
         self.has_tables = context_length <= MAX_TABLE_LENGTH
         self.cos: Tensor
         self.sin: Tensor
         cos = sin = torch.empty(context_length if self.has_tables else 0, self.rotated)
+        # a model on the meta device is measured and never run, and its heads may be of any size
+        size = 0 if cos.is_meta else self.rotated
+        self.periods, self.factor = rope_periods(size, base, scaling)
         if self.has_tables and not cos.is_meta:
             cos, sin = self._tables(torch.arange(context_length), cos.dtype)
         self.register_buffer("cos", cos, persistent=False)
