@@ -1,5 +1,6 @@
-"""What all tests share: the public test data, and a cache folder that is thrown away."""
+"""What all tests share: the public test data, a cache folder that is thrown away, short samples."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,13 @@ def temporary_cache(
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("SCRIVEN_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_samples() -> Iterator[None]:
+    """Generating 200 tokens would be most of the work of a training of a few steps."""
+    from scriven.train import datasets
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "SAMPLE_TOKENS", 24)  # longer than a small context
+        yield

@@ -3,6 +3,7 @@
 import itertools
 import math
 from contextlib import nullcontext
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -71,13 +72,21 @@ def said(task: BaseTask, prompt: list[int], ids: list[int]) -> list[float]:
     return found
 
 
-def every(task: BaseTask, prompt: list[int], limit: int, penalty: float) -> list[Hypothesis]:
-    """All texts there are, the best first."""
-    texts = []
+@cache
+def log_probs(kind: str, prompt: tuple[int, ...], limit: int) -> dict[tuple[int, ...], float]:
+    """All texts there are, with the log-probability of each; the same for every penalty."""
+    task = make(kind)
+    texts: list[tuple[int, ...]] = []
     for length in range(1, limit + 1):
         for begin in itertools.product((1, 2), repeat=length - 1):
-            texts += [[*begin, last] for last in ((EOS, 1, 2) if length == limit else (EOS,))]
-    scored = [Hypothesis(ids, sum(said(task, prompt, ids)) / len(ids) ** penalty) for ids in texts]
+            texts += [(*begin, last) for last in ((EOS, 1, 2) if length == limit else (EOS,))]
+    return {ids: sum(said(task, [*prompt], [*ids])) for ids in texts}
+
+
+def every(kind: str, prompt: list[int], limit: int, penalty: float) -> list[Hypothesis]:
+    """All texts there are, the best first."""
+    texts = log_probs(kind, tuple(prompt), limit).items()
+    scored = [Hypothesis([*ids], total / len(ids) ** penalty) for ids, total in texts]
     return sorted(scored, key=lambda each: -each.score)
 
 
@@ -92,7 +101,7 @@ def test_a_wide_beam_finds_the_best_of_all_texts(kind: str, penalty: float) -> N
     task, limit = make(kind), 4
     plan = BeamSearchParams(40, limit, penalty, frozenset({EOS}), num_return=6)
     for prompt, found in zip(PROMPTS, beam_search(runner(task), PROMPTS, plan), strict=True):
-        assert same(found, every(task, prompt, limit, penalty)[:6])
+        assert same(found, every(kind, prompt, limit, penalty)[:6])
 
 
 def spoil_rows(state: Cache, rows: torch.Tensor, *, sources: bool = True) -> None:
@@ -110,7 +119,7 @@ def test_the_comparison_notices_caches_of_another_beam(
     task, plan = make(kind), BeamSearchParams(40, 4, 1.0, frozenset({EOS}), num_return=6)
     monkeypatch.setattr(Cache, "reorder", spoil_rows)
     found = beam_search(runner(task), PROMPTS[:1], plan)[0]
-    assert not same(found, every(task, PROMPTS[0], 4, 1.0)[:6])
+    assert not same(found, every(kind, PROMPTS[0], 4, 1.0)[:6])
 
 
 @pytest.mark.parametrize(

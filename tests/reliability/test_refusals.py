@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from scriven.manifest import signed_json
 from scriven.train import run as train_run
 
-from .runs import SMALL, arguments, command, refused, train
+from .runs import SMALL, arguments, command, refused, train, write_text
 
 IMPOSSIBLE = """
 model.layers=0 model.layers=-1 model.layers=1e6 model.heads=0 model.heads=3 model.d_model=0
@@ -39,6 +40,14 @@ FLAGS = """
 --size=1 --size=huge --arch=none --arch=./none.py --arch=/etc/passwd --preset=none
 --preset=../none.toml --out= --resume=none --none
 """.split()  # noqa: SIM905
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder that nobody writes into."""
+    folder = tmp_path_factory.mktemp("trained")
+    train(write_text(folder), folder / "run", "1step")
+    return folder / "run"
 
 
 def line(text: Path, out: Path, *changes: str) -> list[str]:
@@ -140,16 +149,14 @@ def test_a_validation_part_of_two_tokens_is_measured(tmp_path: Path) -> None:
     assert json.loads(out)["tokens"] == 2
 
 
-def test_evaluating_an_empty_text_is_refused(text: Path, tmp_path: Path) -> None:
-    train(text, tmp_path / "run", "1step")
+def test_evaluating_an_empty_text_is_refused(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("")
-    refused("evaluate", str(tmp_path / "run"), str(tmp_path / "empty.txt"), "--json")
+    refused("evaluate", str(trained), str(tmp_path / "empty.txt"), "--json")
 
 
 @pytest.mark.parametrize("prompt", ["", " ", "a" * 16, "a" * 17, "the rain " * 100_000, "é中🎉\0"])
-def test_any_prompt_is_gone_on_with(text: Path, tmp_path: Path, prompt: str) -> None:
-    train(text, tmp_path / "run", "2steps")
-    parts = ["generate", str(tmp_path / "run"), prompt, "--max-new-tokens=5", "--json"]
+def test_any_prompt_is_gone_on_with(trained: Path, prompt: str) -> None:
+    parts = ["generate", str(trained), prompt, "--max-new-tokens=5", "--json"]
     code, out, err = command(*parts)
     assert code == 0, err
     made = json.loads(out)
@@ -163,11 +170,8 @@ def test_any_prompt_is_gone_on_with(text: Path, tmp_path: Path, prompt: str) -> 
      "--min-p=-1", "--repetition-penalty=0", "--seed=-1", "--samples=0", "--seed=1e99"],
 )  # fmt: skip
 @pytest.mark.parametrize("json_too", [True, False])
-def test_impossible_knobs_are_refused(
-    text: Path, tmp_path: Path, knob: str, json_too: bool
-) -> None:
-    train(text, tmp_path / "run", "1step")
-    refused("generate", str(tmp_path / "run"), "It", knob, *(["--json"] if json_too else []))
+def test_impossible_knobs_are_refused(trained: Path, knob: str, json_too: bool) -> None:
+    refused("generate", str(trained), "It", knob, *(["--json"] if json_too else []))
 
 
 @pytest.mark.parametrize(
@@ -176,9 +180,9 @@ def test_impossible_knobs_are_refused(
 )  # fmt: skip
 @pytest.mark.parametrize("verb", ["generate", "evaluate", "inspect"])
 def test_a_record_that_asks_for_everything_is_refused(
-    text: Path, tmp_path: Path, verb: str, shape: dict[str, object]
+    trained: Path, tmp_path: Path, verb: str, shape: dict[str, object]
 ) -> None:
-    train(text, tmp_path / "run", "1step")
+    shutil.copytree(trained, tmp_path / "run")
     path = tmp_path / "run" / "scriven.json"
     record = json.loads(path.read_text())
     record.pop("digest")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from functools import cache
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ ABLE = [
 """(task, architecture)"""
 
 
+@cache
 def tokenizer(task: str) -> Tokenizer:
     """Characters, with the special tokens of a task."""
     words = LETTERS + "systemuserassistant"
