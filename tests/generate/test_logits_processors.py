@@ -1,5 +1,6 @@
 """A logits processor is one file: its flag, its Python argument and its help follow from it."""
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import scriven
+from scriven import cli
 from scriven.cli import run
 from scriven.errors import InputError, SettingError
 from scriven.generate import logits as package
@@ -42,13 +44,18 @@ class TypicalP(LogitsProcessor):
 @pytest.fixture
 def typical_p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor in a folder of its own, as if it stood among the others."""
+    # commands read the processors when they are imported: here, so that what stands there after
+    # the test knows no typical_p, also where this is the first test of its process
+    commands = {
+        name: importlib.import_module(f"scriven.cli.{name}") for name in ("generate", "chat")
+    }
     (tmp_path / "typical_p.py").write_text(TYPICAL_P, encoding="utf-8")
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     assert package.__spec__ is not None
     monkeypatch.setattr(package.__spec__, "submodule_search_locations", package.__path__)
-    # commands read the processors when they are imported
-    for name in ("generate", "chat"):
-        monkeypatch.delitem(sys.modules, f"scriven.cli.{name}", raising=False)
+    for name, command in commands.items():
+        monkeypatch.setattr(cli, name, command)
+        monkeypatch.delitem(sys.modules, f"scriven.cli.{name}")
     monkeypatch.delitem(sys.modules, f"{package.__name__}.typical_p", raising=False)
 
 
