@@ -10,11 +10,14 @@ demo: $(INSTALLED)
 	$(BIN)/scriven train shakespeare --budget 3m --out runs/shakespeare
 	@echo "first     . $(BIN)/activate"
 
+# two workers, each with a file at a time, in the order of tests/conftest.py
+SHARED := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(SHARED)
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
+	$(BIN)/python -m pytest $(SHARED) -m "slow or not slow"
 
 # 10,000 kills in about an hour on two cores, continued where it stopped, and 100,000 mutated files
 KILLS ?= 10000
@@ -43,7 +46,7 @@ LOWEST := .venv-lowest
 PARTS ?= tests/structure tests/models tests/nn tests/tokenizers tests/evaluate tests/report
 
 test-lowest: $(LOWEST)/.installed
-	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(PARTS) --ignore tests/structure/test_cluster.py
+	$(LOWEST)/bin/python -m pytest $(SHARED) $(PARTS) --ignore tests/structure/test_cluster.py
 
 $(LOWEST)/.installed: pyproject.toml tests/lowest_versions.py
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)

@@ -32,6 +32,7 @@ def name_of(page: Path) -> str:
     return page.relative_to(docpages.ROOT).as_posix()
 
 
+@pytest.mark.usefixtures("checks_in_this_process")
 @pytest.mark.parametrize("page", docpages.PAGES, ids=name_of)
 def test_documented_commands_run(
     page: Path,

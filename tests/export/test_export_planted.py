@@ -12,6 +12,7 @@ from scriven.export.export import export
 from scriven.export.targets import ctranslate2, gguf, hf, onnx
 
 RunOf = Callable[[str], Path]
+here = pytest.mark.usefixtures("checks_in_this_process")
 
 
 def fails(run: Path, target: str, out: Path, dtype: str | None = None) -> str:
@@ -24,6 +25,7 @@ def fails(run: Path, target: str, out: Path, dtype: str | None = None) -> str:
     return text
 
 
+@here
 @pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
 def test_queries_and_keys_that_are_not_permuted(
     run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
@@ -32,6 +34,7 @@ def test_queries_and_keys_that_are_not_permuted(
     assert "logits differ" in fails(run_of("llama"), "gguf", tmp_path / "out", dtype)
 
 
+@here
 def test_query_heads_taken_for_key_heads(
     run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -40,6 +43,7 @@ def test_query_heads_taken_for_key_heads(
     assert "logits differ" in fails(run_of("llama"), "gguf", tmp_path / "out")
 
 
+@here
 def test_two_matrices_exchanged(
     run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,6 +64,7 @@ def test_a_missing_tensor(run_of: RunOf, tmp_path: Path, monkeypatch: pytest.Mon
     assert "could not use the files" in fails(run_of("gpt2"), "gguf", tmp_path / "out")
 
 
+@here
 def test_another_splitting_pattern(
     run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,6 +72,7 @@ def test_another_splitting_pattern(
     assert "encodes" in fails(run_of("llama"), "gguf", tmp_path / "out")
 
 
+@here
 def test_a_space_added_before_the_text(
     run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +98,7 @@ def disturbed(write: Callable[..., None]) -> Callable[..., None]:
     return wrong
 
 
+@here
 @pytest.mark.parametrize(
     "target",
     [gguf, onnx, *(pytest.param(each, marks=pytest.mark.slow) for each in (hf, ctranslate2))],
@@ -104,6 +111,7 @@ def test_weights_that_are_a_little_off(
     assert "differ" in fails(run_of("gpt2"), name, tmp_path / "out", "f32")
 
 
+@here
 def test_a_length_that_is_fixed_in_the_graph(
     run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,6 +116,7 @@ def test_without_the_writer_it_says_what_to_install(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("checks_in_this_process")
 def test_the_card_speaks_of_these_files(run_of: RunOf, tmp_path: Path) -> None:
     run = run_of("qwen")
     out = tmp_path / "out"
@@ -132,6 +133,7 @@ def test_the_card_speaks_of_these_files(run_of: RunOf, tmp_path: Path) -> None:
     assert "FROM ./qwen-f16.gguf" in (out / "Modelfile").read_text()
 
 
+@pytest.mark.usefixtures("checks_in_this_process")
 def test_a_target_of_one_file_writes_that_file_alone(run_of: RunOf, tmp_path: Path) -> None:
     out = tmp_path / "there" / "model.gguf"
     made = export(run_of("gpt2"), "gguf", out=out, dtype="f32")

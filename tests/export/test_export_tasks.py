@@ -33,6 +33,8 @@ KINDS: dict[str, tuple[str, str]] = {
 }
 """name -> (a run of exportable.py, task)"""
 
+pytestmark = pytest.mark.usefixtures("checks_in_this_process")
+
 WORDS = ("king", "lord", "crown", "night", "sea", "fool", "man", "name")
 
 

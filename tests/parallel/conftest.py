@@ -20,7 +20,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text in which something can be learned."""
     draw = random.Random(0)
     some = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(60)]
-    lines = [" ".join(draw.choices(some, k=9)) + "." for _ in range(500)]
+    lines = [" ".join(draw.choices(some, k=9)) + "." for _ in range(150)]
     path = tmp_path_factory.mktemp("text") / "words.txt"
     path.write_text("\n".join(lines) + "\n")
     return path

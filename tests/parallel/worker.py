@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from scriven.data.batch import Batch
+from scriven.train import datasets
 from scriven.train.request import TrainRequest
 from scriven.train.run import start_or_resume
 from scriven.train.signals import Interrupted
@@ -66,6 +67,7 @@ def poison(rank: int, step: int) -> None:
 
 
 def main() -> None:
+    datasets.SAMPLE_TOKENS = 24  # of each training's last sample, most of the work of a short one
     usual = Trainer.next_batch
     for job in json.loads(Path(sys.argv[1]).read_text()):
         torch.set_default_dtype(torch.float64 if job.pop("double") else torch.float32)

@@ -24,13 +24,17 @@ LORA: dict[str, object] = {"finetune.weights": "lora", "finetune.lora_rank": 2}
 FULL: dict[str, object] = {"finetune.weights": "full"}
 
 
-@pytest.fixture
-def other(tmp_path: Path) -> Path:
+def write_other(folder: Path) -> Path:
     """A text unlike the one the base model was trained on."""
-    path = tmp_path / "other.txt"
+    path = folder / "other.txt"
     numbers = " ".join(str(number * number % 997) for number in range(900))
     path.write_text(f"{numbers} – no dash was in the first text.\n" * 2, encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    return write_other(tmp_path)
 
 
 def asked(base: Path, text: Path, out: Path, settings: dict[str, object]) -> TrainRequest:
@@ -57,18 +61,26 @@ def test_an_adapted_model_is_better_on_the_new_text_than_its_base(
     assert saved == pytest.approx(results["val_bits_per_byte"], rel=1e-5)
 
 
-@pytest.mark.parametrize("settings", [FULL, LORA], ids=["full", "lora"])
+@pytest.fixture(scope="module")
+def undisturbed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the adaptations that nobody stopped: `full` and `lora`."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    for name, settings in (("full", FULL), ("lora", LORA)):
+        adapt(base, write_other(folder), folder / name / "run", settings)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["full", "lora"])
 @pytest.mark.parametrize("stop", [0, 4, 17])
 def test_an_interrupted_adaptation_resumes_bit_for_bit(
-    base: Path, other: Path, tmp_path: Path, settings: dict[str, object], stop: int
+    base: Path, other: Path, undisturbed: Path, tmp_path: Path, name: str, stop: int
 ) -> None:
-    adapt(base, other, tmp_path / "straight" / "run", settings)
-    out = tmp_path / "stopped" / "run"
+    out, settings = tmp_path / "run", {"full": FULL, "lora": LORA}[name]
     with stopping_at(stop), pytest.raises(Interrupted):
         adapt(base, other, out, settings)
     code, _, err = command("train", "--resume", str(out), "--quiet")
     assert code == 0, err
-    assert whole(out) == whole(tmp_path / "straight" / "run")
+    assert whole(out) == whole(undisturbed / name / "run")
 
 
 def test_the_first_step_does_not_wait_for_a_score(

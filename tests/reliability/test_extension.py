@@ -1,6 +1,7 @@
 """A run that gets a longer budget goes on from before its learning rate fell, bit for bit as if it
 had had that budget from the start; the model before it stays until it is beaten."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,21 +72,29 @@ def test_a_longer_run_is_the_run_that_had_the_budget_from_the_start(
     assert checkpoint.steps(tmp_path / "run") == [], "of the first training nothing is left"
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `short`, a run of 30 steps, and `straight`, the same with 60 more."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    train(write_text(folder, words=260), folder / "short", "30steps", **FLAT)
+    shutil.copytree(folder / "short", folder / "straight")
+    longer(folder / "straight", "+60steps")
+    return folder
+
+
 @pytest.mark.parametrize("again", ["+60steps", None])
 @pytest.mark.parametrize("stop", [15, 16, 40, 89])
 def test_an_interrupted_extension_resumes_bit_for_bit(
-    text: Path, tmp_path: Path, stop: int, again: str | None
+    undisturbed: Path, tmp_path: Path, stop: int, again: str | None
 ) -> None:
-    for name in ("straight", "stopped"):
-        train(text, tmp_path / name, "30steps", **FLAT)
-    longer(tmp_path / "straight", "+60steps")
     run = tmp_path / "stopped"
+    shutil.copytree(undisturbed / "short", run)
     interrupted(lambda: longer(run, "+60steps"), stop)
     longer(run, again)
-    assert digest(run / "branch-1") == digest(tmp_path / "straight" / "branch-1")
+    assert digest(run / "branch-1") == digest(undisturbed / "straight" / "branch-1")
     looks = [
         [(e["step"], e["loss"]) for e in events(each, "evaluation")]
-        for each in (run, tmp_path / "straight")
+        for each in (run, undisturbed / "straight")
     ]
     assert looks[0] == looks[1]
     assert len(events(run, "extension")) == 1

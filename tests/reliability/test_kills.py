@@ -14,9 +14,9 @@ from scriven.train.train_state import TrainState
 
 from .runs import Child, after_each_step, newest, train, whole
 
-STEPS = 300
+STEPS = 150
 EVERY = 10
-SETTINGS = {"train__save_interval": EVERY, "train__eval_interval": 45, "model__dropout": 0.1}
+SETTINGS = {"train__save_interval": EVERY, "train__eval_interval": 25, "model__dropout": 0.1}
 
 
 def go(text: Path, out: Path, slow: float = 0.0) -> None:
@@ -36,7 +36,7 @@ def kill_until_done(text: Path, folder: Path, kills: int) -> int:
         before = -1
         while made < kills:
             child = Child(lambda out=out, reached=reached: _counted(text, out, reached))
-            child.pause(chance.uniform(0, chance.choice([0.1, 0.5, 2.0])))
+            child.pause(chance.uniform(0, chance.choice([0.1, 0.4, 1.2])))
             child.kill()
             status, said = child.wait()
             if status == 0:

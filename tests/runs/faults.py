@@ -121,11 +121,11 @@ def calls(before: Callable[[int, str, tuple[object, ...]], None]) -> Iterator[li
             setattr(os, name, function)
 
 
-def count(action: Callable[[], object]) -> int:
-    """How many disk calls an action makes."""
+def calls_made(action: Callable[[], object]) -> list[str]:
+    """The disk calls of an action, in order."""
     with calls(lambda *_: None) as made:
         action()
-    return len(made)
+    return made
 
 
 def killed_at(number: int, action: Callable[[], object], half: bool = False) -> None:

@@ -12,7 +12,7 @@ from scriven.runs import checkpoint, huggingface, metadata
 from scriven.runs.model_card import CARD
 from scriven.runs.weights import load_tensors
 
-from .faults import count, save, value_of
+from .faults import calls_made, save, value_of
 
 
 def verify_pretrained(folder: Path) -> list[str]:
@@ -76,7 +76,8 @@ def fresh(folder: Path, number: object) -> Path:
     return made
 
 
-def calls_of(make: Save, folder: Path) -> int:
+def calls_of(make: Save, folder: Path) -> list[str]:
+    """The disk calls of a second save."""
     probe = fresh(folder, "probe")
     make(probe, 1)
-    return count(lambda: make(probe, 2))
+    return calls_made(lambda: make(probe, 2))

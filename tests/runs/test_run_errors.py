@@ -33,7 +33,7 @@ def _said(action: Callable[[], object], number: int, code: int, always: bool = F
 def test_full_disk_at_every_call_is_named_and_leaves_the_old_state(
     tmp_path: Path, make: Save, read: Read, code: int
 ) -> None:
-    for number in range(1, calls_of(make, tmp_path) + 1):
+    for number in range(1, len(calls_of(make, tmp_path)) + 1):
         folder = fresh(tmp_path, number)
         make(folder, 1)
         said = _said(lambda folder=folder: make(folder, 2), number, code)
@@ -65,7 +65,7 @@ def test_real_limit_on_file_size(tmp_path: Path) -> None:
 def test_an_error_that_passes_is_tried_again(
     tmp_path: Path, make: Save, read: Read, code: int
 ) -> None:
-    for number in range(1, calls_of(make, tmp_path) + 1):
+    for number in range(1, len(calls_of(make, tmp_path)) + 1):
         folder = fresh(tmp_path, number)
         make(folder, 1)
         with failing(number, code):
@@ -77,7 +77,7 @@ def test_an_error_that_passes_is_tried_again(
 def test_an_error_that_stays_is_never_reported_as_saved(
     tmp_path: Path, make: Save, read: Read
 ) -> None:
-    for number in range(1, calls_of(make, tmp_path) + 1):
+    for number in range(1, len(calls_of(make, tmp_path)) + 1):
         folder = fresh(tmp_path, number)
         make(folder, 1)
         said = _said(lambda folder=folder: make(folder, 2), number, errno.EIO, always=True)
