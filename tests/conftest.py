@@ -1,5 +1,6 @@
 """What all tests share: the public test data, a cache folder that is thrown away, short samples."""
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ from hypothesis import settings
 # an example takes long on a loaded machine, which says nothing about the code
 settings.register_profile("scriven", deadline=None)
 settings.load_profile("scriven")
-
 
 LONGEST = (
     "docs/test_docs_run.py", "parallel/test_process_faults.py", "export/test_export_equal.py",
@@ -38,12 +38,18 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One empty folder after the other."""
+    parent = tmp_path_factory.mktemp("caches")
+    return (parent / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def temporary_cache(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def temporary_cache(caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test reads or fills the user's own cache."""
-    folder = tmp_path_factory.mktemp("cache")
+    folder = next(caches)  # mktemp would look through all folders of the tests before
+    folder.mkdir()
     monkeypatch.setenv("SCRIVEN_CACHE", str(folder))
     return folder
 
