@@ -150,7 +150,7 @@ def test_a_kill_at_every_call_of_a_new_folder_never_makes_it_somebody_elses(tmp_
             write_metadata(made, {"name": "run"})
 
     begin(tmp_path / "first")  # some calls are made once per process
-    for number in range(1, count(lambda: begin(tmp_path / "straight")) + 1):
+    for number in range(1, len(calls_made(lambda: begin(tmp_path / "straight"))) + 1):
         out = tmp_path / str(number)
         killed_at(number, lambda out=out: begin(out))
         begin(out)
