@@ -16,7 +16,7 @@ from .runs import Child, after_each_step, newest, train, whole
 
 STEPS = 150
 EVERY = 10
-SETTINGS = {"train__save_interval": EVERY, "train__eval_interval": 25, "model__dropout": 0.1}
+SETTINGS = {"train__save_interval": EVERY, "train__eval_interval": 22, "model__dropout": 0.1}
 
 
 def go(text: Path, out: Path, slow: float = 0.0) -> None:
