@@ -15,12 +15,15 @@ from .errors import InputError, ScrivenError, SettingError
 from .evaluate.loss import Metric, evaluate_loss, scored_bytes
 from .evaluate.table import check_metrics, evaluate_rows
 from .generate.predict import Predictor, table_columns
+from .import_.base import open_base
 from .runs.metadata import check_downloads, has_given_tokenizer
 from .runtime import Runtime
 from .settings import DataSettings, TokenizerSettings
 from .tasks.base import BaseTask
+from .tasks.dpo import REFERENCE, Dpo
 from .tasks.shared.columns import Row
 from .tokenizers import Tokenizer
+from .train.finetune import weights_digest
 from .train.load_table import load_table, read_rows
 from .train.split_table import count_shared, missing_labels
 
@@ -164,9 +167,45 @@ def evaluate_table(
         raise InputError(f"{notes[-1]}; name a table to evaluate on")
     if task.ANSWER_TYPE == "labels":
         notes += missing_labels(type(task), label_info["labels"], rows)
+    if isinstance(task, Dpo):
+        rows = _with_reference(rows, predictor, task, metadata, notes)
     # 3. predictions and their scores, beside those of the baselines
     answers = predictor.predict(rows)
     return evaluate_rows(metadata["task"], type(task), rows, answers, label_info, train, notes)
+
+
+def _with_reference(
+    rows: list[Row],
+    predictor: Predictor,
+    task: Dpo,
+    metadata: Mapping[str, Any],
+    notes: list[str],
+) -> list[Row]:
+    """Pairs with their log-probabilities under the model before training; as they are, with a note,
+    where that is not at hand."""
+    before = metadata["finetune"]["base"]
+    try:
+        base = open_base(before["run"], offline=True)
+        # tokens that were added have rows that this model never had
+        known = base.tokenizer.vocab_size == predictor.tokenizer.vocab_size
+        reason = "" if known and weights_digest(base) == before["weights"] else "it has changed"
+    except ScrivenError as error:
+        reason = str(error)
+    if reason or before["fresh"]:
+        notes.append(
+            "rewards and accuracy are those of the likelier answer, since the model before "
+            f"training is not at hand: {reason or 'it had random weights'}"
+        )
+        return rows
+    special = predictor.tokenizer.special_token_ids
+    reference = Dpo(base.task.backbone, None, special, metadata["finetune"])
+    reference.head = base.task.head
+    reader = Predictor(
+        reference.to(predictor.runtime.device), predictor.tokenizer, predictor.engine,
+        predictor.runtime,
+    )  # fmt: skip
+    pairs = zip(rows, reader.predict(rows), strict=True)
+    return [{**row, REFERENCE: list(answer.probabilities[2:])} for row, answer in pairs]
 
 
 def _run_rows(metadata: Mapping[str, Any], notes: list[str]) -> tuple[list[Row], list[Row]]:

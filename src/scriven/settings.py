@@ -136,6 +136,8 @@ class FinetuneSettings:
     """Fraction of the input tokens masked at random in training on labels."""
     lm_score_weight: float = 0.0
     """Task choice, decoders: weight of the log-likelihood gain of an answer given its context."""
+    dpo_beta: float = 0.1
+    """Task dpo: strength of the pull towards the model before training, beta."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "finetune.lm_loss_weight": (0, 100),
     "finetune.token_dropout": (0, 0.9),
     "finetune.lm_score_weight": (0, 100),
+    "finetune.dpo_beta": (1e-6, 1e3),
 }
 """Smallest and largest value of numeric settings."""
 

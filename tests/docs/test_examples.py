@@ -32,6 +32,7 @@ ARGUMENTS = {
     "five_tasks": QUICK,
     "multiple_choice": QUICK,
     "instruct": QUICK,
+    "preferences": QUICK,
     "translate": QUICK,
     "summarize": QUICK,
     "chat": ["runs/book", str(EXAMPLES / "conversations.jsonl"), "--budget", "2steps"],

@@ -33,6 +33,8 @@ KINDS = {
     "classify-micro": ("llama", "classify", {"train.micro_batch_size": 1}),
     "classify-head": ("llama", "classify", {"finetune.weights": "head"}),
     "classify-lora": ("llama", "classify", {"finetune.weights": "lora", "finetune.lora_rank": 2}),
+    "dpo": ("llama", "dpo", {}),
+    "dpo-lora": ("llama", "dpo", {"finetune.weights": "lora", "finetune.lora_rank": 2}),
     "translate": ("transformer", "translate", {}),
     "translate-lora": (
         "transformer",
@@ -53,7 +55,12 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("tables")
     pairs = [{"source": sentence(n), "target": sentence(n + 7)} for n in range(20)]
+    choices = [
+        {"prompt": sentence(n), "chosen": sentence(n + 7), "rejected": sentence(n + 3)}
+        for n in range(20)
+    ]
     return {
+        "dpo": write_lines(folder / "choices.jsonl", choices),
         "classify": write_lines(folder / "labels.jsonl", labelled(20)),
         "translate": write_lines(folder / "pairs.jsonl", pairs),
     }

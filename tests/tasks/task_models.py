@@ -121,6 +121,8 @@ def _agree(task: str, row: Row, draw: random.Random) -> None:
 def _value(
     kind: type[SupervisedTask], name: str, column: Column, draw: random.Random, size: int
 ) -> Any:
+    if kind.ANSWER_TYPE == "preferences":
+        return column.read(sentence(draw, size))
     if column.answer and kind.ANSWER_TYPE != "texts":
         return {"labels": draw.choice(LABELS), "numbers": draw.randrange(8, 41) / 8, "choices": 1,
                 "labelsets": draw.sample(LABELS, draw.randrange(3)), "tags": [], "spans": [],

@@ -42,8 +42,8 @@ def finetune(
         Tables with labels (.csv, .tsv, .jsonl, .parquet), or a built-in one (shakespeare-genre,
         shakespeare-next, shakespeare-reply). --skip-bad skips malformed rows and counts them.
     task
-        classify, entail, regression, similarity, choice, chat, instruct, translate, summarize; by
-        default inferred from the columns.
+        classify, entail, regression, similarity, choice, chat, instruct, dpo, translate,
+        summarize; by default inferred from the columns.
     columns
         Columns of the task and their names in the table: text=review,label=stars. Needs --task.
     validation
@@ -83,7 +83,7 @@ def _summary(results: dict[str, Any]) -> str:
     run = results["run"]
     # a run below runs/ is found by its name alone
     name = shlex.quote(run.removeprefix("runs/") if run.count("/") == 1 else run)
-    verbs = {"chat": f"chat {name}", "instruct": f"chat {name}"}
+    verbs = dict.fromkeys(("chat", "instruct", "dpo"), f"chat {name}")
     task = results["task"]
     verb = verbs.get(task, f"predict {name} IN.csv -o OUT.csv")
     return (

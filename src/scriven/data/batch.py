@@ -41,8 +41,8 @@ class Batch:
     """Tokens of the user's text in all these rows together, without padding and special tokens;
     None: all of `tokens`."""
     labels: Tensor | None = None
-    """(E,) label of each example: int64 classes, or floating-point scores. The B / E rows of an
-    example follow each other."""
+    """(E,) label of each example: int64 classes, or floating-point scores; (E, 2) log-probabilities
+    of two answers under a reference model. The B / E rows of an example follow each other."""
     pool_index: Tensor | None = None
     """(B,) int64; the place in each row whose hidden state represents the row, -1 for none."""
     reset_state: bool = True

@@ -11,13 +11,14 @@ from ..tasks.shared.supervised import SupervisedTask
 from .baselines.base import baselines_for, fit
 from .bootstrap import ScoreWithCI, bootstrap, check_rows, proportion
 from .metrics.base import KINDS, compute_metrics
+from .preferences import reference_baseline, reward_statistics
 
 MAX_CONFUSION_LABELS = 30  # A confusion matrix of more labels is too large to look through
 
 MAIN_METRIC = {
     "labels": "accuracy", "choices": "accuracy", "numbers": "pearson", "texts": "rouge_l",
     "turns": "ended", "labelsets": "micro_f1", "tags": "f1", "spans": "exact_match",
-    "rankings": "ndcg",
+    "rankings": "ndcg", "preferences": "accuracy",
 }  # fmt: skip
 """Kind of answers -> the metric that stands first in tables and sentences."""
 
@@ -65,12 +66,14 @@ def score_rows(
     Raises:
         InputError: there are no rows. MissingExtra: sacrebleu is not installed.
     """
-    written = task.ANSWER_TYPE in ("texts", "turns")
+    written = task.writes_answers()
     predicted: list[Any] = [answer.text if written else answer.value for answer in answers]
     scores = _metrics(task, rows, predicted, label_info)
     if written:
         ended = proportion(np.array([answer.ended for answer in answers]))
         scores |= _to_dict(bootstrap({"ended": ended}))
+    if task.ANSWER_TYPE == "preferences":
+        scores |= _to_dict(bootstrap(reward_statistics([each.probabilities for each in answers])))
     return scores
 
 
@@ -108,11 +111,13 @@ def baseline_scores(
     scores = {}
     for baseline in baselines_for(name):
         fitted = fit(baseline, train)
-        predicted = fitted([task.without_answer(row) for row in rows])
+        predicted = fitted([task.shown(row) for row in rows])
         if task.ANSWER_TYPE == "labels":
             predicted = [label_info["labels"].index(label) for label in predicted]
         metrics = _metrics(task, rows, predicted, label_info)
         scores[baseline] = {"note": fitted.note, "scores": metrics}
+    if task.ANSWER_TYPE == "preferences":
+        scores |= reference_baseline(rows)
     return scores
 
 
@@ -144,7 +149,7 @@ def _metrics(
     if task.ANSWER_TYPE == "labels":
         names = list(label_info["labels"])
         truth = [names.index(label) for label in truth]
-    if task.ANSWER_TYPE in ("labels", "choices"):
+    if task.ANSWER_TYPE in ("labels", "choices", "preferences"):
         predicted = [int(each) for each in predicted]
     return _to_dict(compute_metrics(task.ANSWER_TYPE, truth, predicted))
 

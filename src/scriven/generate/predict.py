@@ -26,6 +26,7 @@ from ..files import printable, write_stream
 from ..runtime import Runtime
 from ..settings import DataSettings
 from ..tasks.base import BaseTask
+from ..tasks.dpo import Dpo
 from ..tasks.shared.classification import SequenceClassification
 from ..tasks.shared.columns import (
     BadValue,
@@ -55,7 +56,8 @@ class Prediction:
     value: Any
     """Index of a label or choice; the score; number of tokens of a generated text; the labels, the
     tags, the scores of the documents, or the span."""
-    probabilities: tuple[float, ...] = ()  # of each label, choice or document, or of the span
+    probabilities: tuple[float, ...] = ()
+    """Of each label, choice or document, or of the span; of a preference as `Dpo.predictions`."""
     cut: int = 0  # tokens of the row that did not fit
     ended: bool = True  # whether a generated text ended by itself, and not at the limit
 
@@ -91,17 +93,18 @@ class Predictor:
             BadValue: a row that cannot be used.
         """
         task = self.task
-        examples = [task.encode(self.tokenizer, task.without_answer(row)) for row in rows]
-        if isinstance(task, TextGeneration):
+        examples = [task.encode(self.tokenizer, task.shown(row)) for row in rows]
+        is_pair = isinstance(task, Dpo) and len(examples) > 0 and len(examples[0].rows) == 2
+        if isinstance(task, TextGeneration) and not is_pair:
             predictions = self._generate(task, examples)
         else:
-            assert isinstance(task, SequenceClassification | WordScoring)
+            assert isinstance(task, SequenceClassification | WordScoring | Dpo)
             predictions = self._score(task, rows, examples)
         return [predictions[number] for number in range(len(rows))]
 
     def _score(
         self,
-        task: SequenceClassification | WordScoring,
+        task: SequenceClassification | WordScoring | Dpo,
         rows: Sequence[Row],
         examples: Sequence[Example],
     ) -> dict[int, Prediction]:

@@ -28,7 +28,7 @@ ROLE_ALIASES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model"
 """Roles by other names, in logs with `from` and `value` for `role` and `content`."""
 
 
-def _messages(value: Any) -> list[dict[str, Any]]:
+def read_messages(value: Any) -> list[dict[str, Any]]:
     """Checked messages, up to the last answer that is to be learned, if there is any."""
     value = parse_json_list(value)
     if isinstance(value, list):
@@ -56,7 +56,7 @@ class Chat(TextGeneration):
 
     EXTRA_TOKENS = ("turn", "end")
     COLUMNS: ClassVar = {
-        "messages": Column(("messages", "conversation", "conversations"), _messages)
+        "messages": Column(("messages", "conversation", "conversations"), read_messages)
     }
     ANSWER_TYPE = "turns"
     ANSWER_COLUMN = "messages"
@@ -98,7 +98,7 @@ class Chat(TextGeneration):
         return {"messages": messages[:-1] if messages[-1]["role"] == "assistant" else messages}
 
     @classmethod
-    def gold_answer(cls, row: Row) -> str:
+    def gold_answer(cls, row: Row) -> Any:
         """The last answer."""
         return str(row["messages"][-1]["content"])
 

@@ -18,7 +18,7 @@ Message = Mapping[str, Any]
 """One turn: `role` and `content`; `learn` is False where an answer is to be read, not learned."""
 
 ROLES = ("system", "user", "assistant")
-TASKS = ("chat", "instruct")
+TASKS = ("chat", "instruct", "dpo")
 """Tasks whose models have learnt to answer such conversations."""
 LEARN_FIELDS = (
     "weight", "loss", "loss_weight", "loss_mask", "train", "training", "trainable", "learn",

@@ -20,7 +20,7 @@ from ..models.shared.cost import build_empty
 from ..runs import checkpoint
 from ..runs.load import Loaded, load_run
 from ..runtime import Runtime, choose_runtime
-from ..settings import MAX_SEED, Settings, check_int
+from ..settings import MAX_SEED, FinetuneSettings, Settings, check_int
 from ..tasks.shared.columns import BadValue, Row
 from ..tasks.shared.supervised import Example, SupervisedTask
 from ..tokenizers import Tokenizer
@@ -92,13 +92,21 @@ class Finetuning:
         if isinstance(base, ScrivenError):
             raise base
         # 1. defaults of the task under the settings of the request
+        dropout = FINETUNE_DROPOUT
         budget = parse_budget(self.request.budget) if self.request.budget else None
         defaults = finetune_defaults(table.name, self.settings.finetune.weights)
+        if table.task.ANSWER_TYPE == "preferences":
+            from .preference import BUDGET, preference_defaults
+
+            budget = budget or BUDGET
+            d_model = base.task.backbone.config.d_model
+            defaults = preference_defaults(d_model, self.settings.finetune.weights)
+            dropout = 0.0  # the reference model has none
         self.settings = self.overrides.apply(defaults)
         # 2. the rows as token ids; the vocabulary grows by the special tokens of the task
         dataset = self._encode(base, self.settings)
         model = finetune_model_config(
-            base, dataset.tokenizer, self.overrides.sections.get("model", {})
+            base, dataset.tokenizer, self.overrides.sections.get("model", {}), dropout
         )
         # 3. everything that was left open, for this model and table
         stats = DatasetStats(
@@ -136,7 +144,7 @@ class Finetuning:
             self.base = load_run(folder, self.request.arch)
             return
         before = metadata["finetune"]["base"]
-        if (before["weights"], before["fresh"]) != (_digest(self.base), self.request.fresh):
+        if (before["weights"], before["fresh"]) != (weights_digest(self.base), self.request.fresh):
             raise InputError(f"{folder} was fine-tuned from another model: use --out NEW")
         self.base_weights = None if self.request.fresh else self.base.task.state_dict()
 
@@ -168,6 +176,7 @@ class Finetuning:
             "label_smoothing": settings.finetune.label_smoothing,
             "token_dropout": settings.finetune.token_dropout,
             "lm_score_weight": settings.finetune.lm_score_weight,
+            "dpo_beta": settings.finetune.dpo_beta,
             "copy_head": copy_head,
             "columns": table.columns,
             "validation": request.validation,
@@ -176,7 +185,7 @@ class Finetuning:
                 "run": str(request.base),
                 "name": base.folder.name,
                 "vocab_size": base.tokenizer.vocab_size,
-                "weights": _digest(base),
+                "weights": weights_digest(base),
                 "fresh": request.fresh,
                 "same_answers": same and not request.fresh,
             },
@@ -200,7 +209,10 @@ class Finetuning:
 
 
 def finetune_model_config(
-    base: Loaded, tokenizer: Tokenizer, model_changes: Mapping[str, object]
+    base: Loaded,
+    tokenizer: Tokenizer,
+    model_changes: Mapping[str, object],
+    dropout: float = FINETUNE_DROPOUT,
 ) -> Any:
     """The base model's Config with the new tokenizer's vocabulary and the dropout of a fine-tuning.
 
@@ -216,7 +228,7 @@ def finetune_model_config(
     before = base.task.backbone.config
     # an embedding may have more rows than the tokenizer, whose new tokens take the spare ones
     vocab_size = max(before.vocab_size, tokenizer.vocab_size)
-    changes = {"vocab_size": vocab_size, "dropout": FINETUNE_DROPOUT, **model_changes}
+    changes = {"vocab_size": vocab_size, "dropout": dropout, **model_changes}
     # RoBERTa counts positions from the id of its padding token, which moves with the vocabulary
     if "padding" in {field.name for field in dataclasses.fields(before)}:
         changes["padding"] = tokenizer.pad
@@ -264,7 +276,7 @@ def _load_base(request: TrainRequest) -> Loaded | ScrivenError:
         return error
 
 
-def _digest(base: Loaded) -> str:
+def weights_digest(base: Loaded) -> str:
     """SHA-256 of a model's weights."""
     # sorted, as the order of weights in a file says nothing
     digest = hashlib.sha256()
@@ -308,6 +320,8 @@ def _check_task(base: Loaded, task: str, settings: Settings) -> bool:
         )
     # a copy head points at the tokens that an encoder has read (See et al. 2017)
     can_copy = kind == "encoder-decoder" and task in ("translate", "summarize")
+    if task != "dpo" and finetune.dpo_beta != FinetuneSettings().dpo_beta:
+        raise SettingError(f"--finetune.dpo_beta={finetune.dpo_beta:g}: only for the task dpo")
     if finetune.copy_head and not can_copy:
         raise SettingError(
             "--finetune.copy_head: only an encoder-decoder can, in translate and summarize"

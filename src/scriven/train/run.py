@@ -271,6 +271,10 @@ class _Launch:
             # a lost process becomes one line of text, whatever the backend raises
             with distributed_errors() if dist.world_size > 1 else nullcontext():
                 kind = AdaptTrainer if "base" in metadata else Trainer
+                if plan.task == "dpo":
+                    from .preference import PreferenceTrainer
+
+                    kind = PreferenceTrainer
                 trainer = kind(run, self.trackers, self.stop, self.began)
                 return TrainResult(folder, trainer.fit())
         except Interrupted as stopped:

@@ -86,7 +86,7 @@ class TableDataset(TrainDataset):
 
     def eval_bytes(self) -> int:
         """Bytes of the target tokens that the loss counts, over all turns and after truncation."""
-        if not self.task_class.is_generative:
+        if not self.task_class.writes_answers():
             return 0
         targets = (ids for example in self.validation for ids in example.targets or ())
         bytes_of = self.tokenizer.bytes_of
@@ -110,7 +110,7 @@ class TableDataset(TrainDataset):
     def scored_rows(self) -> Sequence[Row]:
         """The validation rows on which the model and its baselines are scored."""
         rows = self.validation_rows
-        return rows[:GENERATED_ROWS] if self.task_class.is_generative else rows
+        return rows[:GENERATED_ROWS] if self.task_class.writes_answers() else rows
 
     def baseline(self) -> tuple[dict[str, Any], str]:
         scores = baseline_scores(
@@ -119,7 +119,7 @@ class TableDataset(TrainDataset):
         return scores, describe_baselines(scores, main_metric(self.task_class, self.task_name))
 
     def sample(self, engine: Engine, runtime: Runtime) -> str:
-        rows = list(self.validation_rows[:SAMPLE_ROWS])
+        rows = [self.task_class.without_answer(row) for row in self.validation_rows[:SAMPLE_ROWS]]
         answers = Predictor(engine.task, self.tokenizer, engine, runtime).predict(rows)
         return "\n\n".join(
             f"{self.task_class.format_row(row)}\n-> {answer.text}"

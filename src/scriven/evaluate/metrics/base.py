@@ -36,10 +36,10 @@ def compute_metrics(
     """Every metric for a kind of answers.
 
     Args:
-        kind: labels or choices: (n,) ids from 0, or `UNKNOWN`; numbers: (n,) finite numbers;
-            texts: n reference texts and n written ones; labelsets, tags: n lists of names each;
-            spans: n lists of right answers, and n answers; rankings: n lists of grades and n of
-            scores.
+        kind: labels, choices or preferences: (n,) ids from 0, or `UNKNOWN`; numbers: (n,) finite
+            numbers; texts: n reference texts and n written ones; labelsets, tags: n lists of names
+            each; spans: n lists of right answers, and n answers; rankings: n lists of grades and n
+            of scores.
 
     Raises:
         InputError: there are no rows, or a number is NaN, infinite or too large.
@@ -87,8 +87,9 @@ def _unchecked(truth: Any, predicted: Any) -> Pair:
 
 
 KINDS: dict[str, Callable[[Any, Any], Pair]] = {
-    "labels": _ids, "choices": _ids, "numbers": _numbers, "texts": _unchecked,
-    "labelsets": _unchecked, "tags": _unchecked, "spans": _unchecked, "rankings": _unchecked,
+    "labels": _ids, "choices": _ids, "preferences": _ids, "numbers": _numbers,
+    "texts": _unchecked, "labelsets": _unchecked, "tags": _unchecked, "spans": _unchecked,
+    "rankings": _unchecked,
 }  # fmt: skip
 """Kind of answers -> the check of (truth, predicted) that metrics rely on."""
 

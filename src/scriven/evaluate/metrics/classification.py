@@ -1,4 +1,4 @@
-"""Metrics of labels and choices: accuracy, macro F1 and Matthews correlation."""
+"""Metrics of labels, choices and preferences: accuracy, macro F1 and Matthews correlation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ def matthews(true: Floats, predicted: Floats, correct: Floats) -> Floats:
 
 
 METRICS = {
-    "accuracy": Metric(("labels", "choices"), 1, accuracy),
+    "accuracy": Metric(("labels", "choices", "preferences"), 1, accuracy),
     "macro_f1": Metric(("labels",), 2, lambda *ids: LabelPairs.of(*ids).statistic(macro_f1)),
     "matthews": Metric(("labels",), 3, lambda *ids: LabelPairs.of(*ids).statistic(matthews)),
 }

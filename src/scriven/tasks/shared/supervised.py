@@ -106,6 +106,16 @@ class SupervisedTask(BaseTask):
         return cls.without_answer(row)
 
     @classmethod
+    def shown(cls, row: Row) -> Row:
+        """What a model and its baselines see of a row when they are scored on it."""
+        return cls.without_answer(row)
+
+    @classmethod
+    def writes_answers(cls) -> bool:
+        """Whether it is scored by the texts that it generates."""
+        return cls.ANSWER_TYPE in ("texts", "turns")
+
+    @classmethod
     def gold_answer(cls, row: Row) -> Any:
         """The right answer of a row: a label, the index of a choice, a score, a text, ..."""
         return row[cls.ANSWER_COLUMN]
