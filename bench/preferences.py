@@ -13,7 +13,6 @@ import json
 import random
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--style", action="store_true", help="polite answers are preferred")
     parser.add_argument("--pretrain", default="300steps")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench-preferences"))
     parser.add_argument("--results", type=Path, help="instead of bench/results.jsonl")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -40,17 +40,16 @@ def main() -> None:
 
     if args.results is not None:
         rows.RESULTS = args.results
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in range(args.seeds):
-            figures = compare(Path(folder) / str(seed), args, seed)
-            rows.write("preferences", rows.machine(), **figures)
+    for seed in range(args.seeds):
+        figures = compare(args.out / f"{'style' if args.style else 'sums'}-{seed}", args, seed)
+        rows.write("preferences", rows.machine(), **figures)
 
 
 def compare(folder: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Accuracy, loss and reward margin of both on the held-out pairs of one seed."""
     import scriven
 
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     draw = random.Random(seed)
     texts = [f"{ask} {answer}" for ask, answer, _ in pairs(draw, 3000, args.style)]
     (folder / "text.txt").write_text("\n".join(texts))
@@ -113,7 +112,7 @@ def train_with_trl(model: Path, folder: Path, lr: float, seed: int) -> dict[str,
     config = DPOConfig(
         output_dir=str(folder / "trl"), beta=BETA, learning_rate=lr, seed=seed,
         per_device_train_batch_size=BATCH, per_device_eval_batch_size=64,
-        num_train_epochs=EPOCHS, lr_scheduler_type="linear", warmup_ratio=0.1, weight_decay=0.0,
+        num_train_epochs=EPOCHS, lr_scheduler_type="linear", warmup_steps=0.1, weight_decay=0.0,
         max_grad_norm=1.0, adam_beta2=0.95, save_strategy="no", report_to=[], use_cpu=True,
         bf16=False, gradient_checkpointing=False, disable_tqdm=True,
     )  # fmt: skip

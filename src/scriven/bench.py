@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ from .data.sources import Sources
 from .errors import InputError, ResourceError, SettingError, for_python
 from .files import make_folder, write_file
 from .format import plural, print_message
+from .import_.adapter import is_adapter
+from .import_.base import base_name, find_adapted, find_foreign, is_run, open_foreign
 from .models import BASES
 from .report.compare import Comparison, compare
+from .report.ranking import rank
 from .runs.folder import RUNS
 from .runs.metadata import NAME, read_run_metadata
 from .settings import Settings
@@ -36,11 +39,12 @@ RESULTS = "results"
 
 @dataclass(frozen=True)
 class BenchRun:
-    """One architecture with one seed."""
+    """One architecture with one seed, or a base model that goes on."""
 
     arch: str
     seed: int
     folder: Path
+    base: str | None = None
 
 
 @for_python
@@ -51,6 +55,7 @@ def bench(
     seeds: int = 3,
     size: str | None = None,
     out: str | Path | None = None,
+    base: str | None = None,
     quiet: bool = False,
     settings: Mapping[str, object] | None = None,
 ) -> Comparison:
@@ -62,6 +67,8 @@ def bench(
         arch: architectures by name, or .py files; all of them by default.
         seeds: runs of each architecture, with the seeds 0, 1, 2 ...
         out: the folder of the runs; runs/bench-NAME by default.
+        base: a model that goes on with the text for the same budget, once for each seed; only
+            settings of data and runtime are its own too.
 
     Raises:
         InputError: anything that cannot be trained as asked; or a run that failed.
@@ -84,6 +91,12 @@ def bench(
         for seed in range(seeds)
         for each in architectures
     ]
+    if base is not None:
+        name = base_name(base)
+        if not is_run(base):  # the name of nothing, or of a file that cannot be used
+            open_foreign(base) if not is_adapter(find_foreign(base)) else find_adapted(Path(base))
+        adapted = [BenchRun(name, n, folder / f"from-{name}-{n}", base) for n in range(seeds)]
+        runs = sorted([*runs, *adapted], key=lambda run: run.seed)
     make_folder(folder)
     if not quiet:
         print_message(_announce(runs, amount, budget))
@@ -92,16 +105,17 @@ def bench(
             if not quiet:
                 print_message(f"[{number}/{len(runs)}] {run.arch}, seed {run.seed}")
             # 3. train what is missing
-            request = TrainRequest(
-                names, budget, size, str(run.folder), run.seed, run.arch, quiet=True,
-                settings=settings or {},
-            )  # fmt: skip
+            request = _request(run, names, budget, size, settings or {})
             if _is_finished(run):
                 start_or_resume(request)  # refuses other settings than those it was trained with
             else:
                 _train(request, run, quiet)
     # 4. compare, with one row for the seeds of an architecture
     comparison = compare([str(run.folder) for run in runs], fold_seeds=True)
+    if base is not None:
+        own = {each: [run.folder for run in runs if run.arch == each] for each in architectures}
+        ranking = rank(own, name, [run.folder for run in adapted])
+        comparison = replace(comparison, ranking=ranking)
     _write_results(folder, comparison, runs, budget)
     return comparison
 
@@ -135,6 +149,25 @@ def check(
     return amount
 
 
+def _request(
+    run: BenchRun,
+    sources: list[str],
+    budget: str,
+    size: str | None,
+    settings: Mapping[str, object],
+) -> TrainRequest:
+    """What `scriven train` is asked for; a base model keeps its shape and its tokenizer."""
+    folder = str(run.folder)
+    if run.base is None:
+        return TrainRequest(
+            sources, budget, size, folder, run.seed, run.arch, quiet=True, settings=settings
+        )
+    kept = {key: value for key, value in settings.items() if key.startswith(("data.", "runtime."))}
+    return TrainRequest(
+        sources, budget, None, folder, run.seed, quiet=True, settings=kept, start=run.base
+    )
+
+
 def _announce(runs: Sequence[BenchRun], amount: Budget, budget: str) -> str:
     text = f"{plural(len(runs), 'run')} of {budget}"
     if amount.unit == "seconds":
@@ -152,7 +185,8 @@ def _train(request: TrainRequest, run: BenchRun, quiet: bool) -> None:
     The process has its own process group, so that Ctrl-C reaches it once: from here.
     """
     # -P: a json.py in the current folder must not be taken for Python's
-    command = [sys.executable, "-P", "-m", "scriven", "train", "--arch", run.arch]
+    command = [sys.executable, "-P", "-m", "scriven", "train"]
+    command += ["--arch", run.arch] if run.base is None else ["--from", run.base]
     command += ["--seed", str(run.seed), "--out", str(run.folder), "--budget", str(request.budget)]
     command += ["--size", request.size] if request.size else []
     command += ["--quiet"] if quiet else []

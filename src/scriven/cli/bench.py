@@ -2,7 +2,9 @@
 
 import shutil
 import sys
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from ..config import SECTIONS
 from ..format import table
@@ -18,6 +20,7 @@ def bench(
     seeds: int = 3,
     size: Size = None,
     out: str | None = None,
+    base: Annotated[str | None, Parameter(name="--from")] = None,
     quiet: Quiet = False,
     json: Json = False,
     settings: Settings = None,
@@ -40,8 +43,10 @@ def bench(
         Runs of each architecture, over which the error bars are computed.
     out
         The folder of the runs; runs/bench-NAME by default.
+    base
+        A model that goes on with the text for the same budget: should you train your own at all?
     """
-    if not sources and (arch, size, out, settings or None) == (None, None, None, None):
+    if not sources and (arch, size, out, base, settings or None) == (None,) * 5:
         from ..machine.benchmark import benchmark
 
         data = benchmark()
@@ -52,8 +57,8 @@ def bench(
 
     names = [name.strip() for name in (arch or "").split(",") if name.strip()]
     comparison = run(
-        *sources, arch=names, budget=budget, seeds=seeds, size=size, out=out, quiet=quiet,
-        settings=settings or {},
+        *sources, arch=names, budget=budget, seeds=seeds, size=size, out=out, base=base,
+        quiet=quiet, settings=settings or {},
     )  # fmt: skip
     width = shutil.get_terminal_size((100, 24)).columns
     emit(comparison.data(), comparison.text(width, bold=sys.stdout.isatty()), json, styled=True)

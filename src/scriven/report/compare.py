@@ -5,7 +5,7 @@ Reads scriven.json and metrics.jsonl and nothing else; loads no model.
 
 import glob
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -13,6 +13,7 @@ from .. import registry
 from ..errors import InputError, for_python
 from ..format import integer
 from ..runs.folder import RUNS, find_run, list_runs
+from . import ranking
 from .compare_table import Row, Value, fold, markdown, terminal
 from .run_log import CONTROL, RunLog, finite, late_mean, learns_text, read_run_log
 
@@ -34,18 +35,23 @@ class Comparison:
 
     rows: list[Row]
     notes: list[str]  # the footnotes; a row names them by their number, from 1
+    ranking: list[dict[str, Any]] = field(default_factory=list)
+    """Beside a base model: all of them by bits per byte (`ranking.rank`)."""
 
     def markdown(self) -> str:
-        """As `compare_table.markdown`."""
-        return markdown(self.rows, self.notes)
+        """As `compare_table.markdown`; a ranking comes first."""
+        first = f"{ranking.as_markdown(self.ranking)}\n" if self.ranking else ""
+        return first + markdown(self.rows, self.notes)
 
     def text(self, width: int, bold: bool = False) -> str:
-        """As `compare_table.terminal`."""
-        return terminal(self.rows, self.notes, width, bold)
+        """As `compare_table.terminal`; a ranking comes last."""
+        last = f"\n\n{ranking.as_text(self.ranking)}" if self.ranking else ""
+        return terminal(self.rows, self.notes, width, bold) + last
 
     def data(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"runs": [row.data(self.notes) for row in self.rows], "notes": self.notes}
+        found = {"runs": [row.data(self.notes) for row in self.rows], "notes": self.notes}
+        return found | ({"ranking": self.ranking} if self.ranking else {})
 
 
 @for_python
