@@ -52,7 +52,7 @@ def test_the_chosen_answers_win(answering: scriven.Model, tmp_path: Path, weight
     model = tuned(answering, tmp_path, **{"finetune.weights": weights})
     scores, baseline = model.results["val_scores"], model.results["baseline"]
     assert model.metadata["task"] == "dpo" and model.results["main_score"] == "accuracy"
-    assert scores["accuracy"]["value"] == 1.0 and model.results["val_loss"] < 0.6
+    assert scores["accuracy"]["value"] == 1.0 and model.results["val_loss"] < 0.69
     assert scores["reward_margin"]["value"] == pytest.approx(
         scores["chosen_reward"]["value"] - scores["rejected_reward"]["value"]
     )

@@ -16,7 +16,7 @@ from .. import config
 from ..data.pipeline import load_dataset
 from ..data.shards import TokenDataset
 from ..errors import InputError, ScrivenError, SettingError
-from ..import_.base import base_digest, base_name, open_base, open_recorded
+from ..import_.base import base_digest, base_name, open_base, open_recorded, pinned_name
 from ..runs.folder import find_run
 from ..runs.load import Loaded
 from ..runs.metadata import check_downloads, has_given_tokenizer
@@ -81,7 +81,7 @@ class Adaptation(Pretraining):
         # 3. what scriven.json says of it
         folder = Path(request.out) if request.out is not None else self._default_folder()
         self.base_info = {
-            "run": request.start,
+            "run": pinned_name(request.start),
             "name": base_name(request.start),
             "folder": os.path.relpath(base.folder.resolve(), folder.resolve()),
             "digest": base_digest(str(base.folder)),
