@@ -5,14 +5,18 @@ that is in the cache is opened without the network; a model that only a file nam
 never downloaded.
 """
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError, MissingExtra, ResourceError, ScrivenError
 
 PREFIX = "hf:"
+INDEX = "model.safetensors.index.json"
 _NAME = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _FILES = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "tokenizer.model", "README.md"]
+_WANTED: dict[str, Any] = {"allow_patterns": _FILES, "ignore_patterns": ["*/*"]}
 _CACHED = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)")
 
 
@@ -38,21 +42,23 @@ def download(name: str, *, offline: bool = False) -> Path:
         raise MissingExtra("huggingface_hub", "data", "a model of the hub") from error
     repository, revision = match["repository"], match["revision"]
     try:
-        found = Path(snapshot_download(repository, revision=revision, local_files_only=True))
+        found = Path(
+            snapshot_download(repository, revision=revision, local_files_only=True, **_WANTED)
+        )
         if offline or is_complete(found):
             return found
     except LocalEntryNotFoundError as error:
+        # from version 2 on, also where files are missing that are of no use here
+        partial = Path(getattr(error, "snapshot_path", None) or ".")
+        if is_complete(partial):
+            return partial
         if offline:
             raise InputError(
                 f"{name} is not in the cache of this machine: download it first, as with "
                 f"`scriven import {name}`"
             ) from error
     try:
-        return Path(
-            snapshot_download(
-                repository, revision=revision, allow_patterns=_FILES, ignore_patterns=["*/*"]
-            )
-        )
+        return Path(snapshot_download(repository, revision=revision, **_WANTED))
     except Exception as error:  # it raises its own errors, and those of two HTTP libraries
         raise _explain(name, error) from error
 
@@ -61,7 +67,12 @@ def is_complete(folder: Path) -> bool:
     """Whether a snapshot holds the weights too: other programs download single files."""
     if not (folder / "config.json").exists():
         return False
-    return any(folder.glob("*.safetensors")) and not any(folder.glob("*.incomplete"))
+    names = {path.name for path in folder.glob("*.safetensors")}
+    try:  # weights in several files are listed
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        return set(index["weight_map"].values()) <= names
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return bool(names) and not any(folder.glob("*.incomplete"))
 
 
 def _explain(name: str, error: Exception) -> ScrivenError:

@@ -90,10 +90,10 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
         return f"no difference beyond the seeds: {own['name']} and {other['name']}"
     better, worse = (own, other) if own["bits_per_byte"] < other["bits_per_byte"] else (other, own)
     share = gap / worse["bits_per_byte"]
-    return (
-        f"{better['name']} writes this text best, {share:.0%} fewer bits per byte than "
-        f"{worse['name']}" + ("" if first is better else f"; {first['name']} are better still")
-    )
+    text = f"{better['name']} needs {share:.0%} fewer bits per byte than {worse['name']}"
+    if first is better:
+        return text
+    return f"{text}; {first['name']} need fewer still: give them more budget"
 
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
