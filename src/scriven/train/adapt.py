@@ -144,7 +144,11 @@ class Adaptation(Pretraining):
         """The data of a run that rank 0 has started, in any other process."""
         assert self.request.start is not None or self.request.resume is not None
         self.base_info = info = metadata["base"]
-        self.runtime, self.lora = choose_runtime(plan.settings.runtime), False
+        dist = self.dist
+        self.runtime = choose_runtime(
+            plan.settings.runtime, (dist.local_rank, dist.local_world_size)
+        )
+        self.lora = plan.settings.finetune.weights == "lora"
         self._open(partial(open_base, info["run"]))
         self.replayed = self._replay_again(info["replay"])
         return super().follow(sources, metadata, plan)

@@ -81,8 +81,10 @@ def plan_adaptation(
     """
     choices, model = Choices(settings, runtime), base.task.backbone.config
     gpu, lora = runtime.device.type != "cpu", settings.finetune.weights == "lora"
-    if lora and world_size > 1:
-        raise SettingError("--lora is the work of one process: start it without torchrun")
+    if lora and world_size > 1 and settings.runtime.parallel == "fsdp":
+        raise SettingError(
+            "--runtime.parallel=fsdp: the weights beside adapters are not sharded: leave it out"
+        )
     if settings.train.initial_context_length is not None:
         raise SettingError("--train.initial_context_length is for pre-training: leave it out")
     parameters = sum(weight.numel() for weight in base.task.parameters())

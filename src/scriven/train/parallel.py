@@ -121,9 +121,12 @@ def choose_mode(
     task: nn.Module, dist: DistributedContext, mode: Mode | None, memory: int | None
 ) -> Mode:
     """DDP, unless the user set another mode, or weights, gradients and optimizer state fill more
-    than half of the memory of each process's device (bytes, if known)."""
+    than half of the memory of each process's device (bytes, if known). Frozen weights beside
+    adapters are replicated."""
     if mode is not None:
         return mode
+    if not all(weight.requires_grad for weight in task.parameters()):
+        return "ddp"
     needed = BYTES_PER_PARAMETER * sum(weight.numel() for weight in task.parameters())
     return "fsdp" if memory is not None and needed > memory / 2 else "ddp"
 
