@@ -92,7 +92,7 @@ def compare(folder: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]
         "pairs": "style" if args.style else "sums", "seed": seed,
         "beta": BETA, "lr": args.lr, "batch": BATCH, "epochs": EPOCHS, "rows": args.pairs,
         "reference": round(reference, 4),
-        "scriven": {"accuracy": round(scores["accuracy"]["value"], 4),
+        "ours": {"accuracy": round(scores["accuracy"]["value"], 4),
                     "low": round(scores["accuracy"]["low"], 4),
                     "high": round(scores["accuracy"]["high"], 4),
                     "loss": round(ours.results["val_loss"], 4),
@@ -111,7 +111,7 @@ def train_with_trl(model: Path, folder: Path, lr: float, seed: int) -> dict[str,
     data = load_dataset("json", data_files=parts, cache_dir=str(folder / "cache"))
     config = DPOConfig(
         output_dir=str(folder / "trl"), beta=BETA, learning_rate=lr, seed=seed,
-        per_device_train_batch_size=BATCH, per_device_eval_batch_size=64,
+        per_device_train_batch_size=BATCH, per_device_eval_batch_size=60,
         num_train_epochs=EPOCHS, lr_scheduler_type="linear", warmup_steps=0.1, weight_decay=0.0,
         max_grad_norm=1.0, adam_beta2=0.95, save_strategy="no", report_to=[], use_cpu=True,
         bf16=False, gradient_checkpointing=False, disable_tqdm=True,
