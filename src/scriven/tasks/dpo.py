@@ -245,7 +245,7 @@ class Dpo(Chat):
         return torch.cat([self.rewards(log_probs, batch), log_probs], 1)
 
     def format_answer(
-        self, prediction: Sequence[float], row: Mapping[str, Any]
+        self, prediction: Sequence[float], row: Mapping[str, Any], example: Example
     ) -> tuple[str, float, tuple[float, ...]]:
         """The answer of the higher reward, its index, and the four numbers of `predictions`."""
         index = int(prediction[0] <= prediction[1])
