@@ -246,7 +246,7 @@ class Dpo(Chat):
 
     def format_answer(
         self, prediction: Sequence[float], row: Mapping[str, Any], example: Example
-    ) -> tuple[str, float, tuple[float, ...]]:
+    ) -> tuple[str, Any, tuple[float, ...]]:
         """The answer of the higher reward, its index, and the four numbers of `predictions`."""
         index = int(prediction[0] <= prediction[1])
         return row[("chosen", "rejected")[index]][-1]["content"], float(index), tuple(prediction)
