@@ -109,6 +109,19 @@ def train_with_trl(model: Path, folder: Path, lr: float, seed: int) -> dict[str,
 
     parts = {part: str(folder / f"{part}.jsonl") for part in ("train", "test")}
     data = load_dataset("json", data_files=parts, cache_dir=str(folder / "cache"))
+    tokenizer = AutoTokenizer.from_pretrained(model)
+
+    def rendered(row: dict[str, Any]) -> dict[str, str]:
+        # as text, after which TRL adds one token: in its form of messages it trains on the line end
+        # after the answer too
+        prompt = tokenizer.apply_chat_template(
+            row["prompt"], tokenize=False, add_generation_prompt=True
+        )
+        return {"prompt": prompt, **{name: row[name][0]["content"] for name in
+                                     ("chosen", "rejected")}}  # fmt: skip
+
+    data = data.map(rendered, remove_columns=data["train"].column_names)
+    tokenizer.eos_token = "<|im_end|>"
     config = DPOConfig(
         output_dir=str(folder / "trl"), beta=BETA, learning_rate=lr, seed=seed,
         per_device_train_batch_size=BATCH, per_device_eval_batch_size=60,
@@ -121,7 +134,7 @@ def train_with_trl(model: Path, folder: Path, lr: float, seed: int) -> dict[str,
         args=config,
         train_dataset=data["train"],
         eval_dataset=data["test"],
-        processing_class=AutoTokenizer.from_pretrained(model),
+        processing_class=tokenizer,
     )
     trainer.train()
     found = trainer.evaluate()
