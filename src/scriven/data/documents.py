@@ -106,9 +106,10 @@ def whole_text(path: Path, settings: DataSettings, limit: int = LARGEST_PART) ->
     return "".join(parts)
 
 
-def too_large(label: object, limit: int = LARGEST_PART) -> InputError:
-    """The error for a document, or a part of one, that is not read whole."""
-    return InputError(f"{label} is larger than {format_bytes(limit)}: split it first")
+def too_large(label: object, limit: int | None = None) -> InputError:
+    """The error for a document, or a part of one, beyond a limit, by default `LARGEST_PART`."""
+    size = format_bytes(LARGEST_PART if limit is None else limit)
+    return InputError(f"{label} is larger than {size}: split it first")
 
 
 def line_ends(text: str, settings: DataSettings) -> str:
@@ -136,6 +137,10 @@ def open_zip(path: Path, kind: str) -> Iterator[zipfile.ZipFile]:
                 raise InputError(f"{path} is encrypted: save it without a password")
             if part.filename.lower().endswith(_MACROS):
                 raise InputError(f"{path} holds macros: save it in a format without them")
+            # sheets are read row by row, and pictures not at all
+            is_whole = part.filename.endswith((".xml", ".rels")) and "sheets/" not in part.filename
+            if is_whole and part.file_size > LARGEST_PART:
+                raise too_large(f"{path}: its part {part.filename}")
         yield container
 
 

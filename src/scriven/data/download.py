@@ -80,7 +80,10 @@ def download_address(address: str) -> tuple[Path, str]:
 
 
 def _check_scheme(address: str, where: str) -> None:
-    scheme = urlsplit(address).scheme.lower()
+    try:
+        scheme = urlsplit(address).scheme.lower()
+    except ValueError as error:
+        raise InputError(f"{address} is no address ({error}): {_REMEDY}") from error
     if scheme not in SCHEMES:
         raise InputError(
             f"{where or address + ': '}addresses must begin with {SCHEMES[0]}://; {_REMEDY}"

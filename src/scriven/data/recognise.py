@@ -52,7 +52,7 @@ KINDS = {
 
 REMEDIES = {
     "compressed": "name it with the ending .bz2, .xz or .zst",
-    "doc": "save it as .docx or .xlsx",
+    "doc": "save it as .docx or .xlsx, without a password",
     "gzip": "name it with the ending .gz",
     "packed": "unpack it first",
     "slides": "save it as .odp or .pdf",
