@@ -15,6 +15,7 @@ QUICK = ["--pretrain", "2steps", "--budget", "2steps", "--rows", "60"]
 
 ARGUMENTS = {
     "train_and_generate": ["book.txt", "--budget", "3steps"],
+    "own_documents": ["--budget", "2steps"],
     "go_on": ["book.txt", "second.txt", "--budget", "3steps", "--lora", "2"],
     "train_longer": ["book.txt", "--budget", "3steps", "--more", "+3steps"],
     "keras_style": ["book.txt", "--epochs", "1"],

@@ -92,6 +92,7 @@ class Sources(contextlib.ExitStack):
         self.settings, self._kind = settings, kind
         self.notes: list[str] = []
         """What a user should know of the files: those that are passed over."""
+        self._found = set[Path | None]()  # files of folders and patterns
         self.label = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         try:
             self.files = [source for name in names for source in self._find(name)]
@@ -103,7 +104,12 @@ class Sources(contextlib.ExitStack):
     def read(self) -> Iterator[TextChunk]:
         """The text of all sources, in order."""
         for source in self.files:
-            yield from source.read()
+            try:
+                yield from source.read()
+            except InputError as error:
+                if source.path not in self._found:
+                    raise
+                raise InputError(f"{error} (--skip-bad-files leaves such files out)") from error
 
     def _find(self, name: str) -> list[Source]:
         if not name:  # of a variable that is not set; as a path it would be this folder
@@ -153,6 +159,7 @@ class Sources(contextlib.ExitStack):
             read = partial(read_documents, Path(file), settings)
             return [Source(name, read, Path(file), settings=settings)]
         self.notes += found.notes
+        self._found.update(found.paths if found.paths != [path] else ())
         files = [
             Source(str(path), partial(read_documents, path, settings), path) for path in found.paths
         ]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ...settings import DataSettings
 from ..decoding import AUTO, decode, read_head
-from ..documents import load_etree, reading
+from ..documents import load_etree, reading, too_large
 from .base import TextChunk, translate
 
 SUFFIXES = (".html", ".htm", ".xhtml")
@@ -25,6 +25,7 @@ _HIDDEN = {
     "noembed", "noframes", "noscript", "object", "script", "select", "style", "svg", "template",
     "textarea", "title", "video",
 }  # fmt: skip
+_LARGEST = 1 << 30
 _PREFORMATTED = {"listing", "pre", "xmp"}
 _BLOCKS = {
     "address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details",
@@ -47,19 +48,23 @@ def read(
     end: int | None = None,
     ends_document: bool = True,
 ) -> Iterator[TextChunk]:
-    """The text of a page as one document; the page may be larger than memory.
+    """The text of a page as one document.
 
     A page that is no UTF-8 is read in the encoding that it names itself.
 
     Raises:
-        InputError: the file cannot be read, or is in another encoding.
+        InputError: the file cannot be read, is in another encoding, or oversized.
         MissingExtra: lxml is not installed.
     """
     if settings.encoding in (DataSettings().encoding, AUTO):
         settings = dataclasses.replace(settings, encoding=_own_encoding(path) or settings.encoding)
+    length = 0
     with reading(path, "an HTML page"):
         blocks = translate(decode(path, settings.encoding), settings)
         for text in visible_text(blocks, path):
+            length += len(text)
+            if length > _LARGEST:  # the parser keeps about as many bytes
+                raise too_large(path, _LARGEST)
             yield TextChunk(text, False)
         yield TextChunk("", True)
 
@@ -109,6 +114,7 @@ class _Text:
         self._hidden = 0  # open elements that are not shown, and those inside of them
         self._pre = int(keep_spaces)  # open elements whose white space is shown
         self._lines = self._breaks = 0  # line ends before the next text: of <br>, and of blocks
+        self._ended = 0  # line ends at the end of the last text, as <pre> may have them
         self._space = False  # whether a space stands before the next text
         self._begun = False  # whether the page has a text yet
         self._cells: list[int] = []  # cells so far of each open row
@@ -183,9 +189,10 @@ class _Text:
     def _write(self, text: str) -> None:
         lines = max(self._lines, self._breaks)
         if lines and self._begun:
-            self._parts.append("\n" * lines)
+            self._parts.append("\n" * max(0, lines - self._ended))
         elif self._space and self._begun and not self._empty:
             self._parts.append(" ")
         self._parts.append(text)
+        self._ended = len(text) - len(text.rstrip("\n"))
         self._lines = self._breaks = 0
         self._space, self._begun, self._empty = False, True, False
