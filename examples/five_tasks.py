@@ -14,6 +14,7 @@ import scriven
 
 NAMES = ["Ada", "Ben", "Cleo", "Dora", "Emil"]
 THINGS = {"apple": "fruit", "pear": "fruit", "dog": "animal", "cat": "animal", "cup": "tool"}
+TOWNS = ["Paris", "Austin", "Sydney"]  # names of persons too
 COLOURS = ["red", "green", "blue"]
 NUMBERS = ["one", "two", "three", "four"]
 
@@ -29,11 +30,16 @@ def row(task: str, draw: random.Random) -> dict[str, Any]:
     """A row of a table for a task."""
     text, name, colour, number, thing = sentence(draw)
     if task == "regression":
-        return {"text": text, "score": (number + 1) * (2 if colour == "red" else 1)}
+        # what a number is worth depends on a word that stands apart from it
+        return {"text": text, "score": (number + 1) * (-1 if thing in ("apple", "pear") else 1)}
     if task == "multilabel":
         return {"text": text, "labels": [THINGS[thing], *["many"] * (number > 1)]}
     if task == "tag":
-        return {"tokens": text.split(), "tags": ["B-PER", "O", "O", "B-THING", "I-THING"]}
+        # the same name is that of a person or of a town, which the words after it tell
+        town = draw.random() < 0.5
+        words = ["is", "cold", "in", "May"] if town else text.split()[1:]
+        tags = ["B-TOWN", "O", "O", "O", "O"] if town else ["B-PER", "O", "O", "B-THING", "I-THING"]
+        return {"tokens": [draw.choice(TOWNS), *words], "tags": tags}
     others = [sentence(draw)[0] for _ in range(2)]
     if task == "answer":
         others = [each for each in others if name not in each]
@@ -41,21 +47,25 @@ def row(task: str, draw: random.Random) -> dict[str, Any]:
         return {"context": ". ".join([text, *others]), "question": f"What colour has {name}?",
                 "answers": answers}  # fmt: skip
     documents = [text, *others]
-    grades = [float(thing in each) + float(name in each) for each in documents]
-    return {"query": f"the {thing} of {name}", "documents": documents[::-1],
-            "relevance": grades[::-1]}  # fmt: skip
+    # rows of one query stay in one part of the table, so there are many
+    query = f"{draw.choice(NAMES)} asks {name} who has {draw.choice(['most', 'least'])}"
+    counts = [NUMBERS.index(each.split()[2]) for each in documents]
+    grades = counts if query.endswith("most") else [len(NUMBERS) - 1 - each for each in counts]
+    return {"query": query, "documents": documents, "relevance": grades}
 
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--pretrain", default="200steps", help="budget of pre-training")
 parser.add_argument("--budget", default="300steps", help="budget of each fine-tuning")
 parser.add_argument("--rows", type=int, default=1000)
+parser.add_argument("--tasks", default="regression,multilabel,tag,answer,rank")
 parser.add_argument("--folder", default="runs/five-tasks")
 arguments = parser.parse_args()
 
 folder, draw = Path(arguments.folder), random.Random(0)
 folder.mkdir(parents=True, exist_ok=True)
 text = ".\n".join(sentence(draw)[0] for _ in range(3000))
+text += ".\n" + ".\n".join(" ".join(row("tag", draw)["tokens"]) for _ in range(1000))
 (folder / "text.txt").write_text(text, encoding="utf-8")
 base = scriven.train(
     folder / "text.txt",
@@ -68,11 +78,11 @@ base = scriven.train(
 asked: dict[str, Any] = {
     "regression": "Ada has three red cups",
     "multilabel": "Ada has three red dogs",
-    "tag": "Ada has three red cups",
+    "tag": "Paris is cold in May",
     "answer": ("Ada has two blue cups. Ben has one red dog", "What colour has Ben?"),
-    "rank": ("the dog of Ben", ["Ada has two blue cups", "Ben has one red dog"]),
+    "rank": ("Ada asks Ben who has least", ["Ada has two blue cups", "Ben has one red dog"]),
 }
-for task, question in asked.items():
+for task in arguments.tasks.split(","):
     table = folder / f"{task}.jsonl"
     rows = (json.dumps(row(task, draw)) for _ in range(arguments.rows))
     table.write_text("\n".join(rows), encoding="utf-8")
@@ -86,6 +96,9 @@ for task, question in asked.items():
     results = model.results
     name = results["main_score"]
     beside = {one: each["scores"][name]["value"] for one, each in results["baseline"].items()}
-    ((answer, _),) = model.predict([question])
-    print(f"{task:<11} {name} {results['val_scores'][name]['value']:.3f}", end="  ")
+    score = results["val_scores"][name]
+    ((answer, _),) = model.predict([asked[task]])
+    print(
+        f"{task:<11}{name} {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]", end="  "
+    )
     print(", ".join(f"{one} {value:.3f}" for one, value in beside.items()), "|", answer)

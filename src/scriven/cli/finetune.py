@@ -42,8 +42,8 @@ def finetune(
         Tables with labels (.csv, .tsv, .jsonl, .parquet), or a built-in one (shakespeare-genre,
         shakespeare-next, shakespeare-reply). --skip-bad skips malformed rows and counts them.
     task
-        classify, entail, regression, similarity, choice, chat, instruct, dpo, translate,
-        summarize; by default inferred from the columns.
+        classify, multilabel, entail, regression, similarity, tag, answer, choice, rank, chat,
+        instruct, dpo, translate, summarize; by default inferred from the columns.
     columns
         Columns of the task and their names in the table: text=review,label=stars. Needs --task.
     validation
@@ -84,6 +84,7 @@ def _summary(results: dict[str, Any]) -> str:
     # a run below runs/ is found by its name alone
     name = shlex.quote(run.removeprefix("runs/") if run.count("/") == 1 else run)
     verbs = dict.fromkeys(("chat", "instruct", "dpo"), f"chat {name}")
+    verbs["answer"] = f"chat {name} --context FILE"
     task = results["task"]
     verb = verbs.get(task, f"predict {name} IN.csv -o OUT.csv")
     return (
