@@ -60,7 +60,7 @@ def test_the_command_saves_and_prints_the_command_that_continues(
     while " step " not in said and (line := process.stderr.readline()):
         said += line
     process.send_signal(getattr(signal, f"SIG{name}"))
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=240)
     assert process.returncode == code, said + rest
     assert "Traceback" not in rest
     found = re.search(r"scriven: interrupted; saved at step (\d+); go on with: (.+)", rest)
@@ -183,7 +183,7 @@ def test_closed_streams_cost_neither_the_run_nor_a_traceback(
     text: Path, tmp_path: Path, shell: str, codes: set[int]
 ) -> None:
     process = spawn(*arguments(text, tmp_path / "run"), shell=shell)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert "Traceback" not in out + err
     assert "Exception ignored" not in out + err
     assert process.returncode in codes, out + err
@@ -194,7 +194,7 @@ def test_generate_into_head_has_no_traceback(text: Path, tmp_path: Path) -> None
     train(text, tmp_path / "run", "2steps")
     process = spawn("generate", str(tmp_path / "run"), "It\n", "--max-new-tokens=500",
                     shell="{} | head -1; exit ${{PIPESTATUS[0]}}")  # fmt: skip
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert out == "It\n"
     assert err == ""
     assert process.returncode in (0, 141)
