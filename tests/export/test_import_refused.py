@@ -84,6 +84,9 @@ CASES: dict[str, tuple[str, Callable[[Path], None], str]] = {
         lambda at: change(at, architectures=["BloomForCausalLM"]),
         "'BloomForCausalLM', which has no architecture here, and is no causal",
     ),
+    "a number for a class": (
+        "gpt2", lambda at: change(at, architectures=5, model_type="bloom"), "the weights",
+    ),
     "a headless class": (
         "gpt2", lambda at: change(at, architectures=["GPT2Model"]), "'GPT2Model'",
     ),

@@ -15,7 +15,7 @@ from scriven.runs.huggingface import (
     save_pretrained_files,
     to_hf_weights,
 )
-from scriven.runs.model_card import model_card, read_loss_curve
+from scriven.runs.model_card import MAX_SOURCES, model_card, read_loss_curve
 from scriven.settings import TokenizerSettings
 from scriven.tokenizers import Tokenizer, train_tokenizer
 
@@ -80,6 +80,15 @@ def test_a_loss_says_what_it_is_about() -> None:
 def test_a_model_worse_than_counting_says_so() -> None:
     worse = {**RECORD, "results": {**RECORD["results"], "val_loss": 1.7}}
     assert "no better than counting" in model_card(worse, SHAPE)
+
+
+def test_of_many_sources_the_first_are_named_and_the_others_counted() -> None:
+    for count in (MAX_SOURCES, MAX_SOURCES + 3):
+        names = [f"part{number}.txt" for number in range(count)]
+        card = model_card({**RECORD, "data": {**RECORD["data"], "sources": names}}, SHAPE)
+        assert sum(name in card for name in names) == MAX_SOURCES
+        assert ("and 3 more" in card) == (count > MAX_SOURCES)
+        assert "and 0 more" not in card
 
 
 def test_an_unfinished_run_claims_nothing() -> None:

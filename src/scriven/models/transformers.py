@@ -282,7 +282,8 @@ class Model(Architecture):
         model_type, named = hf_config.get("model_type"), hf_config.get("architectures")
         if not isinstance(model_type, str) or model_type.startswith("scriven-"):
             return None
-        require_transformers(str((named or [model_type])[0])[:80])
+        first = named[0] if isinstance(named, list) and named else model_type
+        require_transformers(str(first)[:80])
         found = find_class(hf_config, model_type)
         if found is None:
             return None
