@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from .bench import bench
     from .errors import ScrivenError
     from .export.export import export
+    from .importing import import_run
     from .keras import GPT
-    from .model import Model, finetune, import_run, load, train
+    from .model import Model, finetune, load, train
     from .prepare import prepare
     from .report.compare import compare
 
@@ -46,7 +47,7 @@ _MODULES = {
     "compare": "report.compare",
     "export": "export.export",
     "finetune": "model",
-    "import_run": "model",
+    "import_run": "importing",
     "load": "model",
     "prepare": "prepare",
     "train": "model",

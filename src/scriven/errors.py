@@ -72,7 +72,8 @@ class LostError(ScrivenError):
 
 
 T = TypeVar("T", bound=Callable[..., Any])
-_has_flags = ContextVar("has_flags", default=False)
+has_flags = ContextVar("has_flags", default=False)
+"""Whether errors are shown at a command line, where every argument is a name or a number."""
 _COMMAND = re.compile(r"(`[^`]*`|\b(?:scriven|torchrun|pip) [^,;]*)")
 _SETTING = re.compile(r"--([a-z_]+\.[a-z0-9_]+)(?:=([^\s,:;]+))?")
 _FLAG = re.compile(r"(?<!\w)--([a-z][a-z-]*)\b")
@@ -81,11 +82,11 @@ _FLAG = re.compile(r"(?<!\w)--([a-z][a-z-]*)\b")
 @contextmanager
 def command_line() -> Iterator[None]:
     """A block in which errors are shown to a person at a command line."""
-    token = _has_flags.set(True)
+    token = has_flags.set(True)
     try:
         yield
     finally:
-        _has_flags.reset(token)
+        has_flags.reset(token)
 
 
 def for_python(public: T) -> T:
@@ -101,7 +102,7 @@ def for_python(public: T) -> T:
         try:
             return public(*arguments, **named)
         except ScrivenError as error:
-            if not _has_flags.get():
+            if not has_flags.get():
                 error.args = (without_flags(str(error)),)
             raise
 

@@ -14,9 +14,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .errors import InputError
+from .errors import InputError, for_python
 from .export.base import CheckFailed
 from .export.parity_check import ParityReport, compare_outputs, make_probe, run_probe
 from .files import new_folder, printable, temporary_folder
@@ -27,6 +27,9 @@ from .report.page import write_report
 from .runs import folder, metadata
 from .runs.huggingface import hf_files, save_pretrained, to_hf_weights
 from .runs.load import Loaded, load_run
+
+if TYPE_CHECKING:
+    from .model import Model
 
 BOUND = 1e-3
 """Largest difference of logits, as a fraction of their standard deviation; both are float32."""
@@ -170,3 +173,19 @@ def _check_free(out: Path) -> Path:
     if taken:
         raise InputError(f"{printable(out)} is there already: choose a new folder with --out")
     return out
+
+
+@for_python
+def import_run(
+    path: str | Path, out: str | Path | None = None, *, convert: bool = False
+) -> "Model":
+    """Imports a Hugging Face model, a folder, as a run folder (runs/NAME by default), and loads it;
+    `convert` reads pickled weights (`.bin`, `.pt`) in a sandboxed process.
+
+    Raises:
+        InputError: it cannot be imported; nothing is written. DamagedError: its weights are broken.
+    """
+    from .model import load
+
+    imported = import_model(str(path), None if out is None else Path(out), convert=convert)
+    return load(imported.folder)

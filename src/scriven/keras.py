@@ -10,11 +10,13 @@ from typing import Any
 import torch
 
 from . import config, registry
+from .data.memory import Naming, as_files
 from .errors import InputError, SettingError, for_python
 from .evaluate.loss import Metric
 from .model import Model, trained_model
 from .runs.folder import create_run_dir
 from .tasks.base import Criterion
+from .tokenizers import Tokenizer
 from .train.optim.base import UserOptimizer
 from .train.request import TrainRequest, UserComponents
 from .train.run import start_or_resume
@@ -34,7 +36,8 @@ class GPT:
 
     Args:
         arch: the architecture, or a .py file.
-        tokenizer: char, byte, word or bpe; chosen for the text by default.
+        tokenizer: char, byte, word or bpe, or that of another model, `model.tokenizer`; chosen for
+            the text by default.
         seed: of all random numbers.
         shape: fields of the architecture's Config: layers, heads, d_model, context_length, ...
 
@@ -43,7 +46,12 @@ class GPT:
     """
 
     def __init__(
-        self, *, arch: str = "llama", tokenizer: str | None = None, seed: int = 0, **shape: Any
+        self,
+        *,
+        arch: str = "llama",
+        tokenizer: str | Tokenizer | None = None,
+        seed: int = 0,
+        **shape: Any,
     ) -> None:
         module = registry.module("scriven.models", arch)
         # refuses a wrong shape here, and not at the first fit
@@ -100,7 +108,7 @@ class GPT:
 
     def fit(
         self,
-        *sources: str | Path,
+        *sources: Any,
         epochs: float | None = None,
         budget: str | None = None,
         batch_size: int | None = None,
@@ -111,7 +119,8 @@ class GPT:
         """Trains on texts; a second call goes on with the weights and tokenizer of the first.
 
         Args:
-            sources: files, folders, globs or a built-in corpus.
+            sources: files, folders, globs, a built-in corpus, or data in memory, such as a text, a
+                list or iterator of texts, a frame, a data set, or an array of token ids.
             epochs: epochs over the text, 3 by default; or
             budget: any other budget, such as 10m.
             batch_size: sequences per optimizer step.
@@ -128,10 +137,12 @@ class GPT:
         chosen = {f"model.{name}": value for name, value in self.shape.items()} | self._settings
         if batch_size is not None:
             chosen["train.batch_size"] = batch_size
-        if self.tokenizer is not None:
+        components = self._components
+        if isinstance(self.tokenizer, Tokenizer):
+            components = replace(components, tokenizer=self.tokenizer)
+        elif self.tokenizer is not None:
             chosen["tokenizer.kind"] = self.tokenizer
         # 2. weights and tokenizer of an earlier fit
-        components = self._components
         if self.model is not None:
             # the run folder is new, so they are handed over in memory
             weights = {name: value.clone() for name, value in self.model.task.state_dict().items()}
@@ -140,22 +151,23 @@ class GPT:
         if out is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="scriven-")
             out = Path(self._temporary.name) / "gpt"
-        request = TrainRequest(
-            sources=[str(source) for source in sources],
-            budget=budget or f"{3 if epochs is None else epochs}epochs",
-            out=str(out),
-            seed=self.seed,
-            arch=self.arch,
-            quiet=quiet,
-            settings={**chosen, **(settings or {})},
-        )
-        self.model = trained_model(lambda: start_or_resume(request, components), self.arch)
+        known = components.tokenizer
+        with as_files(sources, Naming((), None if known is None else lambda: known)) as names:
+            request = TrainRequest(
+                sources=names,
+                budget=budget or f"{3 if epochs is None else epochs}epochs",
+                out=str(out),
+                seed=self.seed,
+                arch=self.arch,
+                quiet=quiet,
+                settings={**chosen, **(settings or {})},
+            )
+            self.model = trained_model(lambda: start_or_resume(request, components), self.arch)
         return History(_history(self.model.folder))
 
-    def evaluate(self, *sources: str | Path) -> dict[str, Any]:
+    def evaluate(self, *sources: Any) -> dict[str, Any]:
         """Loss, accuracy and the metrics of `compile`, on texts or on the validation set."""
-        names = [str(source) for source in sources]
-        return self._fitted.evaluate(*names, metrics=self._components.metrics)
+        return self._fitted.evaluate(*sources, metrics=self._components.metrics)
 
     def generate(self, prompt: str = "", **sampling: Any) -> str:
         """The prompt and its continuation; parameters as in `Model.generate`."""

@@ -1,18 +1,18 @@
-"""The Python interface: `train`, `finetune`, `load` and `import_run` return a `Model`, which
+"""The Python interface: `train`, `finetune` and `load` return a `Model`, which
 generates, predicts and evaluates. What only some need is imported there: text comes sooner."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .distributed import is_main_process
-from .errors import InputError, ScrivenError, SettingError, for_python
+from .errors import InputError, ScrivenError, SettingError, for_python, has_flags
 from .generate.engine import Engine
 from .generate.fill_mask import MaskPrediction, fill_mask
 from .generate.model_runner import prepare_for_inference
-from .generate.predict import Predictor, TablePredictions, as_rows
+from .generate.predict import Predictor, TablePredictions
 from .generate.sampling import check_beams, parse_generation_args
 from .generate.sequence import GenerationChunk, GenerationResult
 from .import_.base import open_base
@@ -114,7 +114,7 @@ class Model:
 
     def evaluate(
         self,
-        *sources: str,
+        *sources: Any,
         settings: Mapping[str, object] | None = None,
         metrics: Mapping[str, "Metric"] | None = None,
         memory: int | None = None,
@@ -124,7 +124,7 @@ class Model:
         scores of its task.
 
         Args:
-            sources: texts, each as a whole; by default the validation set of the run.
+            sources: texts or tables, in files or in memory; by default the validation set.
             settings: data settings such as {"data.encoding": "latin-1"}.
             metrics: further functions of logits (N, V) and targets (N,), by name.
             memory: earlier positions that a recurrent model attends to, instead of its own number;
@@ -135,30 +135,35 @@ class Model:
             SettingError: a memory for a model that is not recurrent.
             InputError: a text that cannot be read, or a validation set that has changed.
         """
+        from .data.memory import Naming, as_files
         from .evaluation import TextEvaluator, data_settings, evaluate_table
 
         evaluator = TextEvaluator(
             self.task, self.tokenizer, self.runtime, self.metadata, metrics, memory
         )
         # a fine-tuned model is scored by the metrics of its task, any other by its loss
-        data = data_settings(self.metadata, settings, table=isinstance(self.task, SupervisedTask))
-        if isinstance(self.task, SupervisedTask):
-            return evaluate_table(self._predictor(decoding), self.metadata, sources, data)
-        return evaluator.texts(sources, data) if sources else evaluator.validation(data)
+        table = isinstance(self.task, SupervisedTask)
+        data = data_settings(self.metadata, settings, table=table)
+        with as_files(sources, Naming((), lambda: self.tokenizer), texts=not table) as names:
+            if table:
+                return evaluate_table(self._predictor(decoding), self.metadata, names, data)
+            return evaluator.texts(names, data) if names else evaluator.validation(data)
 
-    def predict(self, inputs: Iterable[Any], **decoding: Any) -> list[tuple[str, float | None]]:
-        """The answer to each input, with its probability where it is a label or a choice.
+    def predict(self, inputs: Any, **decoding: Any) -> Any:
+        """The answer to each input, with its probability where it is a label or a choice: pairs in
+        a list, of an iterator in an iterator; a frame comes back with columns for the answers.
 
         Args:
-            inputs: texts, tuples in the order of the task's columns, or dicts by column.
+            inputs: texts, tuples in the order of the task's columns, or dicts by column; a frame,
+                a dict of columns, or a data set.
             decoding: beams, length_penalty, max_new_tokens, for generated answers.
 
         Raises:
             InputError: an input that cannot be used, or a model that is not fine-tuned.
         """
-        predictor = self._predictor(decoding)
-        answers = predictor.predict(list(as_rows(predictor.task, inputs)))
-        return [(answer.text, max(answer.probabilities, default=None)) for answer in answers]
+        from .frames import predict
+
+        return predict(self._predictor(decoding), self.metadata, inputs)
 
     def predict_table(
         self, *sources: str, settings: Mapping[str, object] | None = None, **decoding: Any
@@ -191,11 +196,11 @@ class Model:
         arguments = (self.task, self.tokenizer, self.engine, self.runtime, tasks_folder, tasks)
         return harness(*arguments, limit, tell=tell)
 
-    def train(self, *sources: str | Path, **options: Any) -> "Model":
+    def train(self, *sources: Any, **options: Any) -> "Model":
         """A new model that goes on from this one with other texts; options as `scriven.train`."""
         return train(*sources, base=self.folder, **options)
 
-    def finetune(self, *data: str | Path, **options: Any) -> "Model":
+    def finetune(self, *data: Any, **options: Any) -> "Model":
         """A new model, fine-tuned on tables; options as in `scriven.finetune`."""
         return finetune(self.folder, *data, **options)
 
@@ -261,7 +266,7 @@ def load(
 
 @for_python
 def train(
-    *sources: str | Path,
+    *sources: Any,
     budget: str | None = None,
     size: str | None = None,
     out: str | Path | None = None,
@@ -281,7 +286,8 @@ def train(
     """Trains a model on texts and returns it; the same call resumes an interrupted run.
 
     Args:
-        sources: files, folders, globs, - or a built-in corpus by name.
+        sources: files, folders, globs, -, a built-in corpus by name, or data in memory: a text, a
+            list or iterator of texts, a frame, ...
         budget: 10m (the default), 2h, 2000steps, 3epochs or 50Mtokens; +1h adds to that of a run to
             resume, which then goes on from before its learning rate fell.
         size: tiny, small, medium, base, large, or a number of parameters such as 12M.
@@ -303,7 +309,7 @@ def train(
         Interrupted: a KeyboardInterrupt; stopped by a signal, after saving.
     """
     return _trained(
-        sources=list(map(str, sources)), budget=budget, size=size, out=out and str(out), seed=seed,
+        sources=sources, budget=budget, size=size, out=out and str(out), seed=seed,
         arch=arch, preset=preset, resume=resume and str(resume), explain=explain, quiet=quiet,
         settings=settings or {}, began=began, start=base and str(base), replay=replay,
         control=control, merge=merge,
@@ -313,10 +319,10 @@ def train(
 @for_python
 def finetune(
     run: str | Path,
-    *data: str | Path,
+    *data: Any,
     task: str | None = None,
-    columns: str = "",
-    validation: str | Path | None = None,
+    columns: str | Mapping[str, str] = "",
+    validation: Any = None,
     group: str | None = None,
     budget: str | None = None,
     out: str | Path | None = None,
@@ -326,14 +332,16 @@ def finetune(
     quiet: bool = False,
     settings: Mapping[str, object] | None = None,
     began: float | None = None,
+    **named: Any,
 ) -> Model:
     """Fine-tunes a model and returns the new one; the same call resumes an interrupted run.
 
     Args:
         run: the model to start from: a path, a name under runs/, or `latest`.
-        data: tables, or a built-in one.
+        data: tables, or a built-in one; in memory a list of dicts, a frame, ...
         task: a file of tasks/, such as classify or answer; by default inferred from the columns.
-        columns: which column is which, as in "text=review,label=stars".
+        columns, named: which column is which, as in "text=review,label=stars"; also
+            text="review", or text=[...], label=[...] with the values themselves.
         validation: a table to evaluate on; by default a tenth of the rows is held out.
         group: a column, such as author, of which no value may be in both parts of the split.
         budget: 10epochs, 10m, 2000steps; by default ten epochs and at least 400 steps.
@@ -342,11 +350,14 @@ def finetune(
         arch: the file of the user's own architecture, where the run was trained with one.
         settings, seed, quiet, began: as in `train`, which raises the same.
     """
+    if named or not isinstance(columns, str):
+        from .frames import named_columns
+
+        data, columns, task = named_columns(data, columns, task, named)
     return _trained(
-        base=str(run), sources=list(map(str, data)), task=task, columns=columns,
-        validation=validation and str(validation), group=group, budget=budget,
-        out=out and str(out), seed=seed, arch=arch, quiet=quiet, settings=settings or {},
-        began=began, control=control,
+        base=str(run), sources=data, task=task, columns=columns, validation=validation, group=group,
+        budget=budget, out=out and str(out), seed=seed, arch=arch, quiet=quiet,
+        settings=settings or {}, began=began, control=control,
     )  # fmt: skip
 
 
@@ -355,9 +366,14 @@ def _trained(**asked: Any) -> Model:
     from .train.request import TrainRequest
     from .train.run import start_or_resume, train_with_control
 
-    request = TrainRequest(**asked)
-    begin = train_with_control if request.control else start_or_resume
-    return trained_model(lambda: begin(request), request.arch)
+    with contextlib.ExitStack() as stack:
+        if not has_flags.get():  # a program may give data itself, a command line names of files
+            from .frames import request_in_files
+
+            asked = stack.enter_context(request_in_files(asked))
+        request = TrainRequest(**asked)
+        begin = train_with_control if request.control else start_or_resume
+        return trained_model(lambda: begin(request), request.arch)
 
 
 def trained_model(run: "Callable[[], TrainResult]", arch: str | None = None) -> Model:
@@ -381,17 +397,3 @@ def trained_model(run: "Callable[[], TrainResult]", arch: str | None = None) -> 
     # also of a run that was finished before, whose folder may have been renamed since
     model.metadata["results"] = trained.results
     return model
-
-
-@for_python
-def import_run(path: str | Path, out: str | Path | None = None, *, convert: bool = False) -> Model:
-    """Imports a Hugging Face model, a folder, as a run folder (runs/NAME by default), and loads it;
-    `convert` reads pickled weights (`.bin`, `.pt`) in a sandboxed process.
-
-    Raises:
-        InputError: it cannot be imported; nothing is written. DamagedError: its weights are broken.
-    """
-    from .importing import import_model
-
-    imported = import_model(str(path), None if out is None else Path(out), convert=convert)
-    return load(imported.folder)

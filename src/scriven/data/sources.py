@@ -331,7 +331,9 @@ def _missing(path: Path, kind: str, package: str) -> str:
     # a typo is most often in the last part of the path
     near = get_close_matches(path.name, [*neighbours, *known], 3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "check the path"
-    return f"{path} does not exist: {hint} (built-in {kind}: {', '.join(known)})"
+    return (
+        f"{printable(str(path)[:200])} does not exist: {hint} (built-in {kind}: {', '.join(known)})"
+    )
 
 
 def run_name(names: Sequence[str]) -> str:

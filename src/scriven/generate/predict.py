@@ -11,7 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice
 from pathlib import Path
@@ -144,16 +144,18 @@ class Predictor:
         return predictions
 
 
-def as_rows(task: SupervisedTask, inputs: Iterable[Any]) -> Iterator[Row]:
-    """What a person gives in Python: texts, tuples in the order of the task's columns, or dicts.
+def as_rows(
+    task: SupervisedTask, inputs: Iterable[Any], metadata: Mapping[str, Any]
+) -> Iterator[Row]:
+    """What a person gives in Python: texts, tuples in the order of the task's columns, or dicts,
+    with the names of the columns that training had (`metadata`) or the usual ones.
 
     Raises:
         InputError: names the input by its number and what is wrong with it.
     """
     asked = {name: column for name, column in task.COLUMNS.items() if not column.answer}
     needed = [name for name, column in asked.items() if not column.may_be_missing]
-    if isinstance(inputs, str | Mapping):
-        raise InputError("give a list of inputs, as in predict([...]), also for one")
+    trained = dict((metadata.get("finetune") or {}).get("columns") or {})
     for number, value in enumerate(inputs, 1):
         # 1. a text or a conversation alone stands for a tuple of one
         is_chat = "messages" in asked
@@ -165,7 +167,15 @@ def as_rows(task: SupervisedTask, inputs: Iterable[Any]) -> Iterator[Row]:
         try:
             if isinstance(value, Sequence) and len(needed) <= len(value) <= len(asked):
                 value = dict(zip(asked, value, strict=False))
-            chosen = match_columns(asked, value) if isinstance(value, Mapping) else None
+            elif isinstance(value, Sequence) and len(value) == len(task.COLUMNS):
+                value = dict(zip(task.COLUMNS, value, strict=True))  # with the right answer
+            chosen = None
+            if isinstance(value, Mapping):
+                own = {name: trained[name] for name in asked if trained.get(name) in value}
+                chosen = match_columns(asked, value, own)
+            if chosen is None and isinstance(value, Mapping):
+                lacking = missing_columns(str(metadata.get("task")), asked, list(value), own)
+                raise BadValue(f"cannot be used: {lacking.partition(': name them')[0]}")
             if chosen is None or not task.fits(chosen, answers=False):
                 raise BadValue(f"is not {' and '.join(needed)}: give them as a tuple or a dict")
             yield read_row(asked, chosen, dict(value))
@@ -274,7 +284,17 @@ def with_prediction(
 
     A column of the row that has such a name stays, and the new one gets a number: `prediction_2`.
     """
-    kind = answers.predictor.task.ANSWER_TYPE
+    said = named_answer(answers.predictor.task, answers.metadata, answer)
+    names = {name: free_name(name, raw) for name in said}
+    answers.renamed = ", ".join(set(names.values()) - set(names)) or answers.renamed
+    return {**raw, **{names[name]: value for name, value in said.items()}}
+
+
+def named_answer(
+    task: SupervisedTask, metadata: Mapping[str, Any], answer: Prediction
+) -> dict[str, Any]:
+    """A prediction as columns: `prediction`, `probability`, and `p(NAME)` of each label."""
+    kind = task.ANSWER_TYPE
     value: Any = answer.text
     if kind == "numbers":
         value = round(answer.value, 6)
@@ -284,16 +304,15 @@ def with_prediction(
     if answer.probabilities and kind != "labelsets":  # of which no one is that of the set
         said["probability"] = round(max(answer.probabilities), 6)
     if answer.probabilities and kind != "spans":
-        labels = answers.metadata["finetune"].get("labels")
+        labels = metadata["finetune"].get("labels")
         names = labels or [str(number) for number in range(len(answer.probabilities))]
         for name, chance in zip(names, answer.probabilities, strict=True):
             said[f"p({name})"] = round(chance, 6)
-    names = {name: _free(name, raw) for name in said}
-    answers.renamed = ", ".join(set(names.values()) - set(names)) or answers.renamed
-    return {**raw, **{names[name]: value for name, value in said.items()}}
+    return said
 
 
-def _free(name: str, taken: Mapping[str, Any]) -> str:
+def free_name(name: str, taken: Container[str]) -> str:
+    """The name, or with a number where it is taken."""
     names = chain([name], (f"{name}_{number}" for number in count(2)))
     return next(each for each in names if each not in taken)
 
