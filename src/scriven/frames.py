@@ -166,7 +166,7 @@ def _columns(
     columns: dict[str, Any] = {}
     for number, answer in enumerate(predictions(predictor, metadata, inputs)):
         said = named_answer(predictor.task, metadata, answer)
-        for name in said.keys() - columns.keys():  # rows may have more choices than others
+        for name in [name for name in said if name not in columns]:  # more choices than before
             # 8 bytes for a number, not those of an object
             is_number = isinstance(said[name], float)
             columns[name] = array("d", [math.nan] * number) if is_number else [None] * number
