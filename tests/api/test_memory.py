@@ -287,7 +287,7 @@ def test_bad_arguments_of_a_finetuning_are_refused(files: dict[str, Any]) -> Non
         with pytest.raises(scriven.ScrivenError, match=message):
             tune(files["text"], *data, **options)
 
-    refused("^unknown argument txt: columns are named by messages, ", ROWS, txt="a")
+    refused("^unknown argument txt: columns are named by ", ROWS, txt="a")
     refused(
         "^the columns text, label, premise fit no task: ", ROWS, text="a", label="b", premise="c"
     )

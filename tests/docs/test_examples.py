@@ -28,6 +28,7 @@ ARGUMENTS = {
     "perplexity": ["runs/book", "book.txt"],
     "evaluate_with_harness": ["runs/book", str(EXAMPLES / "harness"), "--limit", "4"],
     "classify_reviews": QUICK,
+    "frames": QUICK,
     "entail": QUICK,
     "similarity": QUICK,
     "five_tasks": QUICK,
