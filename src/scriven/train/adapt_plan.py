@@ -43,9 +43,6 @@ ADAPTERS = Settings(
 )
 ALL_WEIGHTS = Settings(optim=OptimSettings(muon_lr=0.01, warmup_fraction=0.05))
 
-LORA_LR = 1e-3
-FULL_LR_FACTOR = 0.5
-
 
 def trains_adapters(parameters: int, runtime: Runtime, overrides: Overrides) -> bool:
     """Whether LoRA adapters are trained: as asked, or for a model too large for this machine."""
@@ -117,7 +114,7 @@ def plan_adaptation(
         choices.fill("train.eval_interval", interval, "evaluation takes at most 10 % of training")
     choices.fill("train.patience", PATIENCE, "a model that knows much overfits soon")
     optimizer = OptimizerModule(settings.optim.optimizer)
-    lr = LORA_LR if lora else FULL_LR_FACTOR * optimizer.default_lr(model.d_model)
+    lr = optimizer.finetune_lr(model.d_model, lora)
     choices.fill("optim.lr", lr, "warmed up again, for a model that is trained already")
     choices.values["runtime.compile"] = bool(settings.runtime.compile)
     filled = choices.resolved(data.tokenizer)

@@ -41,7 +41,7 @@ class AdaptTrainer(Trainer):
             self.score_base()
         before = self.run.metadata["base"].get("before", {})
         self.limit_evaluations(before.get("eval_tokens"))
-        if state.step == 0 and not self.has_base:
+        if state.best_score is None and state.step == 0 and not self.has_base:
             self.evaluate_and_keep_best(state)
         self.task.train()
         return state

@@ -35,7 +35,9 @@ class Tracker(BaseTracker):
 
     def on_resume(self, state: TrainState) -> None:
         assert self.path is not None
-        drop_events_after(self.path, state.step, state.last_eval_step, state.branch)
+        # a base model is evaluated at step 0, which no checkpoint before that knows of
+        last_eval_step = -1 if state.best_score is None else state.last_eval_step
+        drop_events_after(self.path, state.step, last_eval_step, state.branch)
 
     def on_extend(self, state: TrainState) -> None:
         assert self.path is not None
