@@ -138,7 +138,10 @@ class Attention(nn.Module):
             qkv = qkv.to(self.kv_dtype)
         heads = qkv.view(batch, length, -1, self.head_dim)  # (B, T, H + 2 K, D)
         qk, v = torch.split(heads, [sum(qk_heads), self.kv_heads], 2)
-        # values are neither normed nor rotated
+        # values are neither normed nor rotated; beside frozen weights, where nothing else keeps the
+        # whole projection, a view of it should not either
+        if isinstance(self.qkv, LoraLinear):
+            v = v.contiguous()
         if self.query_norm is not None:
             qk = self._norm_heads(qk)
         qk = self.position.rotate(qk.transpose(1, 2), context.positions, context.memo)

@@ -88,8 +88,14 @@ class LoraLinear(nn.Linear):
         self.lora = lora
         self.train(base.training)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)"""
+    def forward(self, x: Tensor, before: Any = None) -> Tensor:
+        """(..., in) -> (..., out)
+
+        Args:
+            before: an activation that is applied first, and computed again in the backward pass
+                instead of kept: an autograd function of one input, with its `value` and
+                `derivative` as functions of their own.
+        """
         lora, weight = self.lora, self.weight
         # training with frozen weights: both products in one operation, which keeps less
         if torch.is_grad_enabled() and not (weight.requires_grad or lora.dropout):
@@ -97,11 +103,12 @@ class LoraLinear(nn.Linear):
                 weight = weight.to(torch.get_autocast_dtype(x.device.type))
             b = lora.block_diagonal_b()
             y: Tensor = _AdaptedLinear.apply(  # type: ignore[no-untyped-call]
-                x, weight, self.bias, lora.a, b, lora.scale
+                x, weight, self.bias, lora.a, b, lora.scale, before
             )
             # shaped out here: some models of transformers add to the output in place, which a view
             # that was made inside the function does not allow
             return y.view(*x.shape[:-1], -1)
+        x = x if before is None else before.apply(x)
         adapted: Tensor = lora(x, super().forward(x))
         return adapted
 
@@ -109,33 +116,39 @@ class LoraLinear(nn.Linear):
 class _AdaptedLinear(torch.autograd.Function):
     """x W^T + scale (x A^T) B^T with its derivative, in the dtype of W; W is frozen.
 
-    x (..., in), W (out, in), A (R, in), B (out, R). Only x and x A^T are kept, in the dtype of W.
+    x (..., in), W (out, in), A (R, in), B (out, R). Only x and x A^T are kept, in the dtype of W;
+    of an activation before it the input instead of x.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
-    ) -> Tensor:
-        rows = x.flatten(0, -2).to(w.dtype)  # (N, in)
+        ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float,
+        before: Any,
+    ) -> Tensor:  # fmt: skip
+        kept = x.flatten(0, -2).to(w.dtype)  # (N, in)
+        rows = kept if before is None else before.value(kept)
         dtype, a, b = a.dtype, a.to(w.dtype), (b * scale).to(w.dtype)
         inner = rows @ a.mT  # (N, R)
         y = F.linear(rows, w, None if bias is None else bias.to(w.dtype))
         y.addmm_(inner, b.mT)
-        ctx.save_for_backward(rows, inner, w, a, b)
-        ctx.scale, ctx.shape, ctx.dtype = scale, x.shape, dtype
+        ctx.save_for_backward(kept, inner, w, a, b)
+        ctx.scale, ctx.shape, ctx.dtype, ctx.before = scale, x.shape, dtype, before
         return y  # (N, out)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        rows, inner, w, a, b = ctx.saved_tensors
+        kept, inner, w, a, b = ctx.saved_tensors
+        rows = kept if ctx.before is None else ctx.before.value(kept)
         grad = grad.to(w.dtype)  # (N, out)
         d_inner = grad @ b  # (N, R)
         d_x = None
         if ctx.needs_input_grad[0]:
-            d_x = (grad @ w).addmm_(d_inner, a).view(ctx.shape)  # (N, in)
+            d_x = (grad @ w).addmm_(d_inner, a)  # (N, in)
+            d_x = d_x if ctx.before is None else ctx.before.derivative(kept, d_x)
+            d_x = d_x.view(ctx.shape)
         d_a, d_b = d_inner.mT @ rows, grad.mT @ inner  # (R, in), (out, R)
-        return d_x, None, None, d_a.to(ctx.dtype), d_b.to(ctx.dtype) * ctx.scale, None
+        return d_x, None, None, d_a.to(ctx.dtype), d_b.to(ctx.dtype) * ctx.scale, None, None
 
 
 def add_lora(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .dropout import dropout as apply_dropout
+from .lora import LoraLinear
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -63,7 +64,10 @@ class GatedMLP(nn.Module):
         """(B, T, C) -> (B, T, C)"""
         gate_up = self.gate_up(x)  # (B, T, 2 F)
         if self.activation is F.silu and torch.is_grad_enabled() and x.device.type == "cpu":
-            x = self.down(_SwiGLU.apply(gate_up))  # type: ignore[no-untyped-call]
+            if isinstance(self.down, LoraLinear):
+                x = self.down(gate_up, _SwiGLU)
+            else:
+                x = self.down(_SwiGLU.apply(gate_up))  # type: ignore[no-untyped-call]
         else:
             gate, up = gate_up.chunk(2, -1)  # (B, T, F) each
             x = self.down(self.activation(gate) * up)  # (B, T, C)
@@ -77,13 +81,23 @@ class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
         ctx.save_for_backward(gate_up)
-        gate, up = gate_up.chunk(2, -1)
-        return F.silu(gate).mul_(up)
+        return _SwiGLU.value(gate_up)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (gate_up,) = ctx.saved_tensors
+        return _SwiGLU.derivative(gate_up, grad)
+
+    @staticmethod
+    def value(gate_up: Tensor) -> Tensor:
+        """(..., 2 F) -> (..., F)"""
+        gate, up = gate_up.chunk(2, -1)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    def derivative(gate_up: Tensor, grad: Tensor) -> Tensor:
+        """The gradient of (..., 2 F) from that of (..., F)."""
         gate, up = gate_up.chunk(2, -1)
         d_gate_up = torch.empty_like(gate_up)
         d_gate, d_up = d_gate_up.chunk(2, -1)

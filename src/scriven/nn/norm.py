@@ -75,12 +75,20 @@ class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, weight: Tensor) -> Tensor:
         normed = x * scale
-        ctx.save_for_backward(normed, scale, weight)
-        return normed * weight
+        # beside a frozen weight the output is kept, which the next layer keeps as well
+        ctx.keeps_output = not (
+            ctx.needs_input_grad[2] or weight.dim() > 1 or (weight.abs() < 1e-9).any()
+        )
+        output = normed.mul_(weight) if ctx.keeps_output else normed * weight
+        ctx.save_for_backward(output if ctx.keeps_output else normed, scale, weight)
+        return output
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor | None]:
         normed, scale, weight = ctx.saved_tensors
+        if ctx.keeps_output:  # the derivative below, with normed = output / weight
+            mean = (grad * normed).mean(-1, keepdim=True)
+            return (grad * weight).addcmul_(normed / weight, mean, value=-1).mul_(scale), None, None
         if not ctx.needs_input_grad[2]:  # a frozen weight of one dimension: fewer passes
             grad = grad * weight
             mean = (grad * normed).mean(-1, keepdim=True)
