@@ -5,7 +5,7 @@ steps of `scriven train TEXT --from MODEL`, with the CPU seconds of the whole co
     python bench/from_model.py model.gguf book.txt --steps 24 --old news.txt --set optim.lr=2e-3
 
 By steps, not by the clock, so that a busy machine gives the same figures; --old is a text that the
-model should not forget, a fifth of each batch (--share).
+model should not forget, two fifths of each batch (--share).
 """
 
 import argparse
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--characters", type=int, help="of each text, from its beginning")
     parser.add_argument("--old", type=Path)
-    parser.add_argument("--share", type=float, default=0.2)
+    parser.add_argument("--share", type=float, default=0.4)
     parser.add_argument("--set", nargs="*", default=[], help="settings, such as optim.lr=1e-3")
     parser.add_argument("--results", type=Path, help="instead of bench/results.jsonl")
     args = parser.parse_args()

@@ -297,7 +297,7 @@ def train(
         preset: a TOML file or a built-in preset.
         resume: a run to resume, with its own text and settings.
         base: a model to go on from instead of random weights; its tokenizer and shape stay.
-        replay: with a base, older text to mix in, as "old.txt:0.2"; "0" for none.
+        replay: with a base, older text to mix in, as "old.txt:0.4"; "0" for none.
         control: with a base, train a new model on the same texts and budget too, for comparison.
         merge: with a base and LoRA, save whole weights, not the adapters alone.
         explain, quiet: print every setting with its reason; print nothing.

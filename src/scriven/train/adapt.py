@@ -31,8 +31,9 @@ from .pretrain import DEFAULT_BUDGET, Pretraining
 from .replay import ReplayDataset
 from .schedule import parse_budget
 
-REPLAY_FRACTION = 0.2
-"""Share of the older text where none is given."""
+REPLAY_FRACTION = 0.4
+"""Share of the older text where none is given: the least that kept what was forgotten below 5 % in
+a hard change of subject (LOG.md)."""
 
 GOOD_COMPRESSION, POOR_VOCABULARY = 0.6, 2.0
 """A tokenizer fits a text badly if its tokens are this much shorter than on its own text, or, of a
@@ -259,7 +260,7 @@ class Adaptation(Pretraining):
         if own is None:
             note = (
                 "the text that the model was trained on is not at hand, so none of it is mixed in: "
-                "--replay SOURCE:0.2 names another"
+                "--replay SOURCE:0.4 names another"
             )
             return None, 0.0, [note]
         note = (
@@ -337,6 +338,6 @@ def _parse_replay(text: str) -> tuple[str, float]:
         source, fraction = text, REPLAY_FRACTION
     if not 0 <= fraction <= 0.9:  # also NaN
         raise SettingError(
-            f"--replay {text}: a share from 0 to 0.9, as in {source or 'old.txt'}:0.2"
+            f"--replay {text}: a share from 0 to 0.9, as in {source or 'old.txt'}:0.4"
         )
     return source or text, fraction

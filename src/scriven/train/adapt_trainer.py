@@ -52,7 +52,9 @@ class AdaptTrainer(Trainer):
             speed = SPEEDUP * self.total.tokens_per_second(self.now)
             part, last = self.affordable_tokens(speed)
             self.eval_seconds = 2 * part / speed
-            self.horizon.eval_reserve = self.seconds_at_the_end(last, speed)
+            self.horizon.eval_reserve = self.eval_seconds
+            if last > part:
+                self.horizon.eval_reserve += self.seconds_at_the_end(last, speed)
         return super().evaluation_due(state)
 
     def evaluate_and_keep_best(self, state: TrainState, last: bool = False) -> None:
@@ -74,18 +76,17 @@ class AdaptTrainer(Trainer):
             self.limit_evaluations(few if few < total else None)
         with self.without_adapters():
             score = self.evaluate()
-        assert score is not None
-        speed = score.tokens / max(1e-9, self.read_clock() - began)
-        part, last = self.affordable_tokens(speed)
+            assert score is not None
+            speed = score.tokens / max(1e-9, self.read_clock() - began)
+            part, last = self.affordable_tokens(speed)
+            part, last = (part, total) if few is None else (few, max(few, last))
+            is_final = few is None or part == last
+            old = self.score_old_text(last if last < total else None) if is_final else None
         text = f"the model as it came: {score.bits_per_byte:.3f} bits per byte on the held-out text"
+        text += f"'s first {few:,} tokens" if few is not None and few < total else ""
+        text += f", {old.bits_per_byte:.3f} on its own" if old is not None else ""
         before: dict[str, Any] = {"selection_value": score.selection_value}
-        if few is None:
-            old, last = self.score_old_text(), total
-            before |= self.scores(score, old)
-            text += f", {old.bits_per_byte:.3f} on its own" if old is not None else ""
-        elif few < total:
-            part = few
-            text += f"'s first {few:,} tokens"
+        before |= self.scores(score, old) if is_final else {}
         if part < total:
             text += f"; while training, {part:,} of {total:,} tokens are evaluated"
         if last < total:
@@ -93,8 +94,7 @@ class AdaptTrainer(Trainer):
         self.trackers.on_message(text)
         before["eval_tokens"] = part if part < total else None
         before["last_tokens"] = last if last < total else None
-        # with its own weights gone, the base is not scored again
-        seconds = self.seconds_at_the_end(last, speed) * (1.0 if self.has_base else 0.5)
+        seconds = self.seconds_at_the_end(last, speed) * (0.5 if is_final else 1.0)
         before["seconds"] = round(seconds, 3)
         self.run.metadata["base"]["before"] = before
         self.checkpointer.write_metadata()
@@ -165,15 +165,17 @@ class AdaptTrainer(Trainer):
         self.dataset.eval_tokens = tokens
         self.eval_bytes = self.dataset.eval_bytes()
 
-    def score_old_text(self) -> Score | None:
-        """The score on the older text, of which at most as much is read as is held out of the new
-        one; None if there is none."""
+    def score_old_text(self, limit: int | None) -> Score | None:
+        """The score on the older text; None if there is none.
+
+        Args:
+            limit: tokens of it; None: as many as are held out of the new one.
+        """
         dataset = self.dataset
         if not isinstance(dataset, ReplayDataset):
             return None
         validation, size = dataset.older.validation, dataset.older.validation_bytes
-        before = self.run.metadata["base"].get("before", {})
-        limit = before.get("last_tokens") or max(len(dataset.corpus.validation), MIN_OLD_TOKENS)
+        limit = limit or max(len(dataset.corpus.validation), MIN_OLD_TOKENS)
         if len(validation) > limit:
             validation = validation.head(limit)
             size = dataset.count_bytes(validation)
@@ -191,10 +193,10 @@ class AdaptTrainer(Trainer):
         results = super().finish(state)
         if "val_loss" not in before:
             with self.without_adapters():
-                score, old = self.evaluate(), self.score_old_text()
+                score, old = self.evaluate(), self.score_old_text(before["last_tokens"])
             assert score is not None
             before |= self.scores(score, old)
-        old = self.score_old_text()
+        old = self.score_old_text(before["last_tokens"])
         if not self.dist.is_main_process:
             return results
         results |= {f"base_{name}": before[name] for name in before if name.startswith("val_")}
