@@ -323,8 +323,8 @@ def _same_text(one: TokenDataset, other: TokenDataset) -> bool:
     sizes = ((len(each.train), len(each.validation), each.characters) for each in (one, other))
     if len(set(sizes)) > 1:
         return False
-    ends = (each.validation.read(0, len(each.validation)) for each in (one, other))
-    return bool(np.array_equal(*ends))
+    ends = [each.validation.read(0, len(each.validation)) for each in (one, other)]
+    return bool(np.array_equal(ends[0], ends[1]))
 
 
 def _parse_replay(text: str) -> tuple[str, float]:
