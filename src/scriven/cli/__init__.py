@@ -29,7 +29,7 @@ STDIN = "\0-"
 # The groups of the first help page; a command that is in none of them is listed under Other
 GROUPS = {
     "Train": ("train", "finetune", "prepare", "plan", "inspect"),
-    "Generate and predict": ("generate", "chat", "predict"),
+    "Generate and predict": ("generate", "chat", "predict", "serve"),
     "Evaluate and compare": ("evaluate", "harness", "compare", "bench", "report"),
     "Exchange models": ("export", "import_"),
     "Other": ("doctor",),

@@ -53,6 +53,7 @@ class Step:
     logprob: float | None = None
     top: tuple[TokenLogprob, ...] = ()
     """The likeliest tokens, if asked for."""
+    is_last: bool = False
     error: Exception | None = None
     """The request has failed, and left the batch."""
 
@@ -225,7 +226,9 @@ class ContinuousBatch:
                 request.seen[token] = True
             if request.hook is not None:
                 request.hook.accept(token)
-            steps.append(Step(request, request.sequence.append(token), token, logprob, top))
+            text = request.sequence.append(token)
+            is_last = request.sequence.finish_reason is not None
+            steps.append(Step(request, text, token, logprob, top, is_last))
         self._keep(
             rows,
             [

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_BEAMS = 64
+SAMPLED: dict[str, Any] = {"temperature": 0.8}
+"""What is not said, where a text is drawn."""
+GREEDY: dict[str, Any] = {"temperature": 0.0}
+"""The same, where an input has one right answer."""
 PROCESSORS = f"{__package__}.logits"
 
 

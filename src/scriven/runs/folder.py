@@ -155,6 +155,22 @@ def lock_run(folder: Path) -> Iterator[None]:
                 (folder / OWNER).unlink()
 
 
+def training_process(folder: Path) -> int | None:
+    """The process on this computer that trains a run now; None where none does."""
+    try:
+        with file_lock(folder / LOCK, wait=False):
+            return None
+    except Timeout:
+        pass
+    except OSError:  # a folder that cannot be written to is not being trained
+        return None
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+        owner = json.loads((folder / OWNER).read_bytes()[:4096])
+        if owner["host"] == platform.node() and isinstance(owner["pid"], int) and owner["pid"] > 1:
+            return owner["pid"]
+    return None
+
+
 def _owner(folder: Path) -> str:
     """Who holds the folder, for a message; it may just have begun or ended."""
     try:

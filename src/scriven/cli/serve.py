@@ -1,0 +1,85 @@
+"""`scriven serve`: an OpenAI-compatible server and a page for trained models."""
+
+import os
+import sys
+from functools import partial
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..errors import InputError
+from .base import Precision, UserArch, note
+
+
+def serve(
+    *runs: Annotated[
+        str, Parameter(help="Run folders, names under runs/, latest, or other models.")
+    ],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    api_key: str | None = None,
+    allowed_host: tuple[str, ...] = (),
+    allowed_origin: tuple[str, ...] = (),
+    slots: int = 32,
+    max_queue: int = 256,
+    dtype: Precision = None,
+    arch: UserArch = None,
+    access_log: bool = False,
+    open: bool = False,
+) -> None:
+    """Serve models to programs (OpenAI's HTTP API) and to people (a page in the browser).
+
+    Parameters
+    ----------
+    host
+        Address to listen on; any other than this machine's own needs an API key.
+    port
+        Port to listen on; 0 takes any free one.
+    api_key
+        Key that every request needs; also read from SCRIVEN_API_KEY.
+    allowed_host
+        A name that the server is reached by, such as models.example.org; may be given several
+        times.
+    allowed_origin
+        A foreign page that may call the server (CORS), such as https://example.org.
+    slots
+        Texts that are generated at once by each model.
+    max_queue
+        Requests that may wait for a slot; more are refused with status 429.
+    access_log
+        One line of JSON for each request on standard error, without its text.
+    open
+        Open the page in the browser.
+    """
+    if not runs:
+        raise InputError("name at least one run: scriven serve latest")
+    from ..model import load
+    from ..serve.models import ServedModel
+    from ..serve.server import ServeOptions, build_server, url_of
+
+    # 1. refuse what cannot be served before any model is loaded
+    options = ServeOptions(
+        host, port, api_key or os.environ.get("SCRIVEN_API_KEY") or None, allowed_host,
+        allowed_origin, access_log,
+    )  # fmt: skip
+    # 2. the models
+    served: list[ServedModel] = []
+    for run in dict.fromkeys(runs):
+        reopen = partial(load, run, dtype=dtype, arch=arch)
+        model = reopen()
+        each = ServedModel(model, reopen, slots=slots, max_queue=max_queue)
+        if each.name in [other.name for other in served]:
+            raise InputError(f"two models are called {each.name}: rename one of the folders")
+        for warning in model.warnings:
+            note(warning)
+        served.append(each)
+    # 3. listen
+    server, listener = build_server(served, options)
+    url = url_of(options, listener)
+    note(f"serving {', '.join(each.name for each in served)} at {url} (Ctrl-C ends)")
+    if open:
+        import webbrowser
+
+        webbrowser.open(url)
+    server.run(sockets=[listener])
+    sys.stderr.flush()

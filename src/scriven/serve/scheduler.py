@@ -1,0 +1,169 @@
+"""A thread that runs the model: requests come from the event loop of the server, tokens go back.
+
+One step of the batch at a time holds the lock that all users of the processor share, so that two
+models take turns instead of fighting for the cores.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from ..errors import ScrivenError
+from ..generate.continuous_batching import BatchRequest, ContinuousBatch, Step
+from ..generate.engine import Engine
+
+COMPUTE = threading.Lock()
+"""Held by whoever computes with a model in this process."""
+
+
+class QueueFullError(ScrivenError):
+    """More requests are waiting than the server allows."""
+
+
+class ClosedError(ScrivenError):
+    """The server is shutting down."""
+
+
+class Stream:
+    """The tokens of some requests as they come."""
+
+    def __init__(self, requests: Sequence[BatchRequest], scheduler: "Scheduler") -> None:
+        # a text of no tokens is finished before it begins
+        self.requests = [each for each in requests if each.sequence.finish_reason is None]
+        self.cancelled, self._scheduler = False, scheduler
+        self._queue: asyncio.Queue[Step] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+
+    async def __aiter__(self) -> AsyncIterator[Step]:
+        left = len(self.requests)
+        while left:
+            step = await self._queue.get()
+            left -= step.error is not None or step.is_last
+            yield step
+
+    def cancel(self) -> None:
+        """Frees the places of these requests at the next token."""
+        self.cancelled = True
+        for request in self.requests:
+            request.cancelled = True
+        self._scheduler.wake()
+
+    def put(self, steps: Iterable[Step]) -> None:
+        """Hands steps over; called in the thread of the model."""
+        steps = list(steps)
+
+        def deliver() -> None:
+            for step in steps:
+                self._queue.put_nowait(step)
+
+        try:
+            self._loop.call_soon_threadsafe(deliver)
+        except RuntimeError:  # the loop has ended, and nobody listens
+            self.cancel()
+
+
+class Scheduler:
+    """The running batch of one model, and the queue in front of it."""
+
+    def __init__(self, engine: Engine, slots: int = 32, max_queue: int = 256) -> None:
+        """Starts its thread.
+
+        Args:
+            slots: texts that are generated at once.
+            max_queue: requests that may wait for a slot.
+        """
+        self.engine, self.slots, self.max_queue = engine, slots, max_queue
+        self._batch = ContinuousBatch(engine, slots)
+        self._arrivals: list[Stream] = []
+        self._streams: dict[int, Stream] = {}
+        self._condition, self._closing, self._forget = threading.Condition(), False, False
+        self._thread = threading.Thread(target=self._run, name="scriven-model", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> int:
+        """Texts that are being generated."""
+        return self._batch.running
+
+    @property
+    def waiting(self) -> int:
+        """Requests without a slot."""
+        return len(self._batch.waiting) + sum(len(each.requests) for each in self._arrivals)
+
+    def submit(self, requests: Sequence[BatchRequest]) -> Stream:
+        """Queues requests.
+
+        Raises:
+            QueueFullError, ClosedError
+        """
+        stream = Stream(requests, self)
+        with self._condition:
+            if self._closing:
+                raise ClosedError("the server is shutting down")
+            free = self.slots - self.running
+            if self.waiting + len(requests) > self.max_queue + max(0, free):
+                raise QueueFullError("too many requests are waiting: try again later")
+            if stream.requests:
+                self._arrivals.append(stream)
+                self._condition.notify()
+        return stream
+
+    def wake(self) -> None:
+        """Lets the thread look at what was cancelled."""
+        with self._condition:
+            self._forget = True
+            self._condition.notify()
+
+    def close(self) -> None:
+        """Ends the thread; what is running is cut."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                while not (self._arrivals or self._batch or self._closing):
+                    self._condition.wait()
+                arrivals, self._arrivals = self._arrivals, []
+                forget, self._forget = self._forget, False
+            if forget:  # cancelled requests have no last step
+                self._streams = {k: each for k, each in self._streams.items() if not each.cancelled}
+            for stream in arrivals:
+                for request in stream.requests:
+                    self._streams[id(request)] = stream
+                    self._batch.add(request)
+            if self._closing:
+                self._fail(ClosedError("the server is shutting down"))
+                return
+            try:
+                with COMPUTE:
+                    steps = list(self._batch.step())
+            except Exception as error:  # one broken step must not end the server
+                self._fail(error)
+                self._batch = ContinuousBatch(self.engine, self.slots)
+                continue
+            self._deliver(steps)
+
+    def _deliver(self, steps: Sequence[Step]) -> None:
+        by_stream: dict[Stream, list[Step]] = {}
+        for step in steps:
+            if (stream := self._streams.get(id(step.request))) is not None:
+                by_stream.setdefault(stream, []).append(step)
+                if step.error is not None or step.is_last:
+                    del self._streams[id(step.request)]
+        for stream, own in by_stream.items():
+            stream.put(own)
+
+    def _fail(self, error: Exception) -> None:
+        """Tells every request that is open."""
+        by_stream: dict[Stream, list[Step]] = {}
+        for stream in self._streams.values():
+            by_stream[stream] = [
+                Step(each, "", -1, error=error) for each in stream.requests
+                if id(each) in self._streams
+            ]  # fmt: skip
+        self._streams.clear()
+        for stream, steps in by_stream.items():
+            stream.put(steps)
