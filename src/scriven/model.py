@@ -168,9 +168,8 @@ class Model:
         """Iterates over the rows of tables with their answers, in constant memory."""
         from .evaluation import data_settings
 
-        predictor = self._predictor(decoding)
         data = data_settings(self.metadata, settings, table=True)
-        return TablePredictions(predictor, self.metadata, sources, data)
+        return TablePredictions(self._predictor(decoding), self.metadata, sources, data)
 
     def harness(
         self,
@@ -184,14 +183,13 @@ class Model:
 
         Args:
             tasks_folder: a folder of task files, or one YAML file.
-            tasks: names of tasks, groups or tags in it; all tasks by default.
-            limit: number of rows of each task; all by default.
+            tasks: names of tasks, groups or tags in it; limit: rows of each; all by default.
             tell: called with progress messages.
         """
         from .evaluate.harness import harness
 
-        arguments = (self.task, self.tokenizer, self.engine, self.runtime, tasks_folder, tasks)
-        return harness(*arguments, limit, tell=tell)
+        model = (self.task, self.tokenizer, self.engine, self.runtime)
+        return harness(*model, tasks_folder, tasks, limit, tell=tell)
 
     def train(self, *sources: Any, **options: Any) -> "Model":
         """A new model that goes on from this one with other texts; options as `scriven.train`."""
@@ -203,9 +201,9 @@ class Model:
 
     def serve(self, port: int = 8000, **options: Any) -> "ServerHandle":
         """Serves the model in the background; the handle has `url` and `stop()`."""
-        from .serve.server import serve_in_background
+        from .serve.server import serve_in_background as serve
 
-        return serve_in_background(self, lambda: load(self.folder), port=port, **options)
+        return serve(self, lambda: load(self.folder), port=port, **options)
 
     def report(self) -> Path:
         """Writes report.html again and returns its path."""

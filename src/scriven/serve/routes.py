@@ -246,7 +246,7 @@ def _predictions(served: ServedModel, rows: Sequence[Any]) -> list[dict[str, Any
     model = served.model
     with COMPUTE:
         predictor = Predictor(model.task, model.tokenizer, model.engine, model.runtime)
-        answers = predictor.predict(list(as_rows(predictor.task, rows)))
+        answers = predictor.predict(list(as_rows(predictor.task, rows, model.metadata)))
     labels = list(model.task.task_config.get("labels") or [])
     found = []
     for index, answer in enumerate(answers):
