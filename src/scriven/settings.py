@@ -132,6 +132,8 @@ class FinetuneSettings:
     """Let an encoder-decoder copy source tokens (pointer-generator); auto: for summaries."""
     lm_loss_weight: float = 0.5
     """Weight of the auxiliary language modelling loss (GPT-1); 0 for none."""
+    bag_of_words: bool | None = None
+    """Add a bag of words, fitted to the rows first, to the scores; auto: for labels and scores."""
     token_dropout: float = 0.0
     """Fraction of the input tokens masked at random in training on labels."""
     lm_score_weight: float = 0.0

@@ -83,7 +83,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         base.folder, folder / "table.jsonl", task=task, out=folder / "tuned", budget="60steps",
         quiet=True,
         settings={"runtime.dtype": "float32", "optim.lr": 1e-2, "train.sample_seconds": 0,
-                  "train.eval_interval": 20},
+                  "train.eval_interval": 20, "finetune.bag_of_words": False},
     )  # fmt: skip
     return task, tuned
 

@@ -29,7 +29,8 @@ from scriven.evaluate.logistic_regression import (
     fit_logistic_regression,
 )
 from scriven.evaluate.metrics.rouge_l import rouge_l
-from scriven.evaluate.tfidf import MAX_WORDS, TfIdf, word_tokenize
+from scriven.evaluate.tfidf import TfIdf
+from scriven.tasks.shared.word_features import MAX_WORDS, word_tokenize
 
 LINE = "it was a dark and stormy night the rain fell in torrents except when"
 PLAIN = LINE.split()

@@ -71,7 +71,8 @@ def tuned(run_of: RunOf, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
             made[name] = scriven.finetune(
                 run_of(base), table, task=task, out=folder / name, budget="30steps", quiet=True,
                 settings={"runtime.dtype": "float32", "optim.lr": 1e-2,
-                          "train.eval_interval": 30, "train.sample_seconds": 0},
+                          "train.eval_interval": 30, "train.sample_seconds": 0,
+                          "finetune.bag_of_words": False},
             )  # fmt: skip
         return made[name]
 

@@ -142,6 +142,10 @@ def test_training_is_repeatable_and_keeps_to_its_size(kind: str, shared_data: Pa
 def test_the_choice_goes_by_the_size_of_the_text() -> None:
     assert choose_kind(1_115_394, 65)[0] == "char"
     assert choose_kind(1_115_394, 513)[:2] == ("bpe", 1024)
+    # rows of a table depend on words, one long text does not
+    assert choose_kind(200_000, 65, documents=2_000)[:2] == ("bpe", 1024)
+    assert choose_kind(1_000_000, 65, documents=600)[0] == "char"
+    assert choose_kind(20_000, 65, documents=400)[0] == "char"
     sizes = [2e6, 5e6, 20e6, 100e6, 1e9, 9e9]
     found = [choose_kind(int(size), 100)[:2] for size in sizes]
     assert found == [("bpe", 1024 * 2**step) for step in range(6)]

@@ -10,6 +10,8 @@ from .base import Json, Quiet, Run, Seed, Settings, UserArch, emit
 
 BEGAN = time.monotonic()  # a wall-clock budget counts from here
 
+SMALL_MODEL = 30_000_000  # parameters; with fewer, a model was hardly pre-trained on much text
+
 DEFAULTS = ("seed", "data", "runtime", "finetune")
 
 
@@ -91,8 +93,33 @@ def _summary(results: dict[str, Any]) -> str:
         f"\n{table(scores_table(results))}\n\n"
         f"on {plural(results['val_rows'], 'validation row')}; more in {run}/report.html\n"
         f"evaluate  scriven evaluate {name} TEST.csv\n"
-        f"use       scriven {verb}"
+        f"use       scriven {verb}{_advice(results)}"
     )
+
+
+def _advice(results: dict[str, Any]) -> str:
+    """A last line where the model is no better than a trivial baseline: what helps most."""
+    metric = results.get("main_score")
+    if metric not in results["val_scores"]:
+        return ""
+    reached = results["val_scores"][metric]["value"]
+    scores = {
+        name.replace("_", " "): each["scores"][metric]["value"]
+        for name, each in (results.get("baseline") or {}).items()
+        if metric in each["scores"]
+    }
+    best = max(scores, key=lambda name: scores[name], default="")
+    if not best or reached > scores[best]:
+        return ""
+    if results["parameters"] < SMALL_MODEL:
+        remedy = (
+            "fine-tune a pre-trained model: scriven finetune FILE.gguf or hf:ORG/NAME in its place"
+        )
+    elif results["best_step"] == results["steps"]:
+        remedy = "train longer, as it was still improving: a larger --budget"
+    else:
+        remedy = "give more labelled rows"
+    return f"\nnote      no better than the {best} ({scores[best]:.3f}); what helps most: {remedy}"
 
 
 def scores_table(results: dict[str, Any]) -> list[tuple[str, str]]:

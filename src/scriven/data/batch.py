@@ -16,6 +16,9 @@ from .shards import TokenFile
 IGNORE_INDEX = -100
 """Target of a place that adds nothing to the loss, as in `torch.nn.functional.cross_entropy`."""
 
+PER_EXAMPLE = ("labels", "features", "prior")
+"""Fields of a `Batch` with a row for each labelled example, which may be read as several rows."""
+
 TOKENS_PER_BATCH = 8192
 MAX_STREAMS = 16
 """Rows that a text is evaluated in by a recurrent model, at most."""
@@ -43,6 +46,10 @@ class Batch:
     labels: Tensor | None = None
     """(E,) label of each example: int64 classes, or floating-point scores; (E, 2) log-probabilities
     of two answers under a reference model. The B / E rows of an example follow each other."""
+    features: Tensor | None = None
+    """(E, F) int64; the rows of a bag-of-words table that each example has (`word_features.py`)."""
+    prior: Tensor | None = None
+    """(E, L) outputs of a bag of words that was fitted without these examples."""
     pool_index: Tensor | None = None
     """(B,) int64; the place in each row whose hidden state represents the row, -1 for none."""
     reset_state: bool = True
@@ -98,7 +105,7 @@ class Batch:
         # rows of the slice, and the examples they belong to
         examples = slice(part.start // self.rows_per_example, part.stop // self.rows_per_example)
         of_rows: dict[str, Any] = {
-            name: value[examples if name == "labels" else part]
+            name: value[examples if name in PER_EXAMPLE else part]
             for name, value in vars(self).items()
             # positions (T,) are those of every row
             if torch.is_tensor(value) and not (name == "positions" and value.dim() == 1)

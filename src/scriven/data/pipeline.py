@@ -167,7 +167,7 @@ def choose_tokenizer(
 ) -> tuple[TokenizerSettings, list[str]]:
     """The settings with kind and vocabulary size filled in, and the reasons."""
     # what was set wins over what suits the text; a reason is given only for our own choice
-    kind, vocab_size, reason = choose_kind(text.characters, len(text.alphabet))
+    kind, vocab_size, reason = choose_kind(text.characters, len(text.alphabet), len(text.lengths))
     notes = [f"tokenizer {reason}"]
     if settings.kind is not None:
         kind, notes = settings.kind, []

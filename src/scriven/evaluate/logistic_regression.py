@@ -1,10 +1,12 @@
-"""Multinomial logistic regression with an L2 penalty, fitted by L-BFGS on a sparse matrix.
+"""Multinomial logistic and linear regression with an L2 penalty, fitted by L-BFGS on a sparse
+matrix.
 
 Our own, so that the bag-of-words baseline needs no scikit-learn; the tests compare the two.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -89,15 +91,31 @@ def fit_logistic_regression(
     *,
     tolerance: float = 1e-5,
 ) -> LogisticRegression:
+    """`fit_linear` for labels (n,) int64."""
+    one_hot = F.one_hot(labels, len(start.bias)).to(start.weight.dtype)  # (n, labels)
+    return fit_linear(matrix, one_hot, l2, start, tolerance=tolerance)
+
+
+def fit_linear(
+    matrix: SparseMatrix,
+    targets: Tensor,
+    l2: float,
+    start: LogisticRegression,
+    link: "Link" = "softmax",
+    *,
+    tolerance: float = 1e-5,
+) -> LogisticRegression:
     """The minimum of the summed negative log-likelihood plus l2 / 2 · the squared weights.
 
-    matrix: (n, f), of the dtype of `start`. labels: (n,) int64. tolerance: largest gradient, per
-    row, at the minimum, which is the same from any `start`.
+    Args:
+        matrix: (n, f), of the dtype of `start`.
+        targets: (n, c) probabilities of labels, or numbers for the link `identity`, whose negative
+            log-likelihood is half the squared error.
+        tolerance: largest gradient, per row, at the minimum, which is the same from any `start`.
     """
     transposed = matrix.transpose()
     weight, bias = start.weight.clone().requires_grad_(), start.bias.clone().requires_grad_()
-    rows = len(matrix)
-    one_hot = F.one_hot(labels, len(bias)).to(weight.dtype)  # (n, labels)
+    rows, (mean, nll) = len(matrix), LINKS[link]
     optimizer = torch.optim.LBFGS(
         [weight, bias], max_iter=MAX_ITER, history_size=10, line_search_fn="strong_wolfe",
         tolerance_grad=tolerance, tolerance_change=0.0,
@@ -106,12 +124,30 @@ def fit_logistic_regression(
     def loss() -> float:
         # the gradient by hand: autograd would transpose the matrix anew in every step
         with torch.no_grad():
-            log_probs = (matrix.matmul(weight) + bias).log_softmax(1)  # (n, labels)
-            residual = (log_probs.exp() - one_hot) / rows  # d loss / d logits, (n, labels)
+            outputs = matrix.matmul(weight) + bias  # (n, c)
+            residual = (mean(outputs) - targets) / rows  # d loss / d outputs, (n, c)
             weight.grad = transposed.matmul(residual).add_(weight, alpha=l2 / rows)
             bias.grad = residual.sum(0)
             penalty = l2 / 2 * weight.square().sum()  # the bias is not penalised
-            return float((penalty - (log_probs * one_hot).sum()) / rows)
+            return float((penalty + nll(outputs, targets)) / rows)
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
     return LogisticRegression(weight.detach(), bias.detach())
+
+
+def _softmax_nll(outputs: Tensor, targets: Tensor) -> Tensor:
+    return -(outputs.log_softmax(1) * targets).sum()
+
+
+def _half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - targets).square().sum() / 2
+
+
+Link = Literal["softmax", "identity"]
+LINKS: dict[Link, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "softmax": (lambda outputs: outputs.softmax(1), _softmax_nll),
+    "identity": (lambda outputs: outputs, _half_squared_error),
+}
+"""Kind of targets -> their mean by the outputs of the linear model, and the summed negative
+log-likelihood of (outputs, targets). The gradient of each is mean - targets (McCullagh and Nelder
+1989, section 2.2)."""

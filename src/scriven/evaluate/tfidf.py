@@ -1,28 +1,12 @@
 """TF-IDF: a shared word counts the more, the rarer it is (Spärck Jones 1972, Salton 1983)."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-MAX_WORDS = 2000  # only the first words of a text are counted
-
-_CJK = "\u3040-\u30ff\u3400-\u9fff"
-"""Kana and Chinese characters, which are written without spaces: each is a word."""
-_WORD = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])[\w'])+|[^\w\s]")
-
-
-def word_tokenize(text: str) -> list[str]:
-    """At most `MAX_WORDS` lower-case words; an apostrophe belongs to its word, other punctuation
-    marks are words."""
-    words = []
-    for match in _WORD.finditer(text.lower()):
-        words.append(match.group())
-        if len(words) == MAX_WORDS:
-            break
-    return words
+from ..tasks.shared.word_features import word_tokenize
 
 
 def idf(documents: int, frequency: int) -> float:

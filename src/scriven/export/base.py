@@ -28,6 +28,11 @@ DTYPE_ALIASES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "q8": "
 PROBED_AS = {"language": "language", "masked": "masked", "seq2seq": "seq2seq", "pairs": "seq2seq"}
 """Pre-training tasks that other programs can run -> `ParityProbe.task`."""
 
+NO_WORDS = (
+    "counts the words of a text, as the bag of words beside this one does: fine-tune with "
+    "--finetune.bag_of_words=false"
+)
+
 
 class CheckFailed(ScrivenError):
     """The exported files do not compute what the run does; they have been removed."""
@@ -137,7 +142,8 @@ def probe_task(loaded: Loaded) -> str | None:
     """`ParityProbe.task` of a run; None where other programs cannot be probed."""
     task = loaded.task
     if isinstance(task, SequenceClassification):
-        one_input = task.backbone.kind != "encoder-decoder" and not task.lm_score_weight
+        sees_more = task.lm_score_weight or task.bag is not None
+        one_input = task.backbone.kind != "encoder-decoder" and not sees_more
         return "labels" if one_input else None
     # a decoder continues the prompt; an encoder-decoder reads it as its source
     if isinstance(task, TextGeneration):
@@ -184,6 +190,8 @@ def why_no_hf_model(loaded: Loaded, program: str) -> str:
             f"no model of {program} scores how likely a text is: train without "
             "--finetune.lm_score_weight"
         )
+    if isinstance(task, SequenceClassification) and task.bag is not None:
+        return f"no model of {program} {NO_WORDS}"
     if isinstance(task, SequenceClassification):
         instead = "use --to onnx" if probe_task(loaded) else "keep it as it is"
         return f"no model of {program} ends a {loaded.architecture} with labels: {instead}"

@@ -93,7 +93,7 @@ class Predictor:
             BadValue: a row that cannot be used.
         """
         task = self.task
-        examples = [task.encode(self.tokenizer, task.shown(row)) for row in rows]
+        examples = [task.example(self.tokenizer, task.shown(row)) for row in rows]
         is_pair = isinstance(task, Dpo) and len(examples) > 0 and len(examples[0].rows) == 2
         if isinstance(task, TextGeneration) and not is_pair:
             predictions = self._generate(task, examples)

@@ -26,6 +26,7 @@ from ..errors import DamagedError, InputError
 from ..files import printable, read_file, write_file
 from ..manifest import MANIFEST, FileEntry, build_manifest, file_entry, read_listed, read_manifest
 from ..tasks.shared.classification import SequenceClassification
+from ..tasks.shared.supervised import BAG
 from ..tasks.shared.words import WordScoring
 from ..tokenizers import Tokenizer, chat_template
 from .model_card import CARD, REWRITES, LossCurve, model_card, read_loss_curve
@@ -65,7 +66,7 @@ def hf_config_of(
     """
     finetune = finetune or {}
     hf_config: dict[str, Any] | None = architecture.Model.to_hf_config(model)
-    if finetune.get("copy_head") or finetune.get("lm_score_weight"):
+    if any(finetune.get(name) for name in ("copy_head", "lm_score_weight", "bag_of_words")):
         return None
     if task is not None and scores_words(task):
         return None
@@ -132,9 +133,9 @@ def from_hf_weights(
 def _has_hf_names(
     architecture: ModuleType, model: Any, tensors: Mapping[str, Tensor], task: str | None
 ) -> bool:
-    """Whether transformers has this model; none there has a copy head."""
+    """Whether transformers has this model; none there has a copy head or a bag of words."""
     return (
-        "pointer.query.weight" not in tensors
+        not {"pointer.query.weight", BAG} & tensors.keys()
         and hf_config_of(architecture, model, task) is not None
     )
 

@@ -69,6 +69,7 @@ SHAPE: dict[str, Any] = {
         "validation?": str | None,
         "labels?": list | None,
         **dict.fromkeys(_WEIGHTS, int | float),
+        "bag_of_words?": int | None,
         "base?": {"name": str, "run": str},
     },
     "user_components?": list,

@@ -59,6 +59,8 @@ _INPUT_TOKENS = ("start", "delimiter", "extract")
 
 SMALL_TEXT = 2_000_000
 """Characters. A shorter text is too small to teach longer pieces than characters."""
+MANY_DOCUMENTS, SHORT_DOCUMENT = 500, 1000
+"""Documents, and their characters on average, from which they are rows and not one text."""
 FEW_CHARACTERS = 512
 """Different characters that a character vocabulary may have."""
 VOCAB_SIZES = [(5e6, 1024), (20e6, 2048), (100e6, 4096), (1e9, 8192), (4e9, 16_384)]
@@ -116,17 +118,23 @@ def train_tokenizer(kind: str, pieces: Iterator[str], settings: TokenizerSetting
     return trained
 
 
-def choose_kind(characters: int, distinct: int) -> tuple[str, int, str]:
+def choose_kind(characters: int, distinct: int, documents: int = 1) -> tuple[str, int, str]:
     """(kind, vocabulary, reason) for a text of so many characters, so many of them different.
+
+    Many short documents, such as the rows of a table, get pieces of words at any size: what is
+    asked of them later, such as a label, depends on words, which characters alone do not show.
 
     A token must be seen often to be learnt, so the vocabulary grows with the text: 1024 up to
     5 million characters, 2048 up to 20 million, then 4096, 8192, 16384 and 32768.
     """
-    if characters < SMALL_TEXT and distinct <= FEW_CHARACTERS:
+    is_rows = documents >= MANY_DOCUMENTS and characters < SHORT_DOCUMENT * documents
+    if characters < SMALL_TEXT and distinct <= FEW_CHARACTERS and not is_rows:
         reason = f"char: a text of {characters:,} characters is too small to teach longer pieces"
         return "char", distinct + 258, reason
     size = choose_vocab_size(characters)
-    if characters < SMALL_TEXT:
+    if is_rows and characters < SMALL_TEXT:
+        reason = f"bpe with {size}: in {documents:,} short texts the words matter"
+    elif characters < SMALL_TEXT:
         reason = f"bpe with {size}: {distinct:,} different characters are too many for one id each"
     else:
         reason = f"bpe with {size}: {characters:,} characters show each piece often enough"

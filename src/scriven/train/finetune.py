@@ -22,9 +22,9 @@ from ..runs.load import Loaded, load_run
 from ..runtime import Runtime, choose_runtime
 from ..settings import MAX_SEED, FinetuneSettings, Settings, check_int
 from ..tasks.shared.columns import BadValue, Row
-from ..tasks.shared.supervised import Example, SupervisedTask
+from ..tasks.shared.supervised import BAG, Example, SupervisedTask
 from ..tokenizers import Tokenizer
-from .autoconfig import DatasetStats, TrainPlan, finetune_defaults, plan_finetuning
+from .autoconfig import DatasetStats, TrainPlan
 from .build_model import check_trainable
 from .load_table import load_table
 from .request import Overrides, TrainRequest
@@ -52,8 +52,17 @@ class Finetuning:
     base_info: ClassVar[None] = None
     base_task: ClassVar[None] = None
     """Like `base_info`, of a run that goes on from a model with texts."""
-    base_weights: dict[str, torch.Tensor] | None = None
-    """Weights to start from; None: random ones, or those of a checkpoint."""
+    weights: dict[str, torch.Tensor] | None = None
+    """Those of the base model; None: random ones, or those of a checkpoint."""
+    bag: torch.Tensor | None = None
+    """The table of the bag of words, fitted to the training rows."""
+
+    @property
+    def base_weights(self) -> dict[str, torch.Tensor] | None:
+        """Weights to start from, with the bag of words; None: there are none."""
+        if self.bag is None:
+            return self.weights
+        return {**(self.weights or {}), BAG: self.bag}
 
     def load(self) -> Path:
         """Reads base model and table, after everything that can be refused without them. The table
@@ -88,13 +97,21 @@ class Finetuning:
 
     def plan(self) -> tuple[TrainPlan, Runtime]:
         """The plan of a new run, from what `load` has read."""
+        from .finetune_plan import finetune_defaults, plan_finetuning  # a pre-training has no use
+
         base, table = self.base, self.table
         if isinstance(base, ScrivenError):
             raise base
         # 1. defaults of the task under the settings of the request
         dropout = FINETUNE_DROPOUT
         budget = parse_budget(self.request.budget) if self.request.budget else None
-        defaults = finetune_defaults(table.name, self.settings.finetune.weights)
+        parameters = sum(weight.numel() for weight in base.task.parameters())
+        defaults = finetune_defaults(
+            table.name,
+            self.settings.finetune.weights,
+            parameters,
+            self.runtime.device.type == "cpu",
+        )
         if table.task.ANSWER_TYPE == "preferences":
             from .preference import BUDGET, preference_defaults
 
@@ -123,7 +140,7 @@ class Finetuning:
         assert self.finetune_info is not None
         module = registry.module("scriven.models", plan.architecture)
         check_trainable(module, plan, dataset.tokenizer, self.finetune_info)
-        self.base_weights = None if self.request.fresh else base.task.state_dict()
+        self.weights = None if self.request.fresh else base.task.state_dict()
         return plan, self.runtime
 
     def check_resumable(self, folder: Path, metadata: dict[str, Any], plan: TrainPlan) -> None:
@@ -146,7 +163,7 @@ class Finetuning:
         before = metadata["finetune"]["base"]
         if (before["weights"], before["fresh"]) != (weights_digest(self.base), self.request.fresh):
             raise InputError(f"{folder} was fine-tuned from another model: use --out NEW")
-        self.base_weights = None if self.request.fresh else self.base.task.state_dict()
+        self.weights = None if self.request.fresh else self.base.task.state_dict()
 
     def dataset(self, plan: TrainPlan) -> TableDataset:
         """The rows of the table as token ids."""
@@ -178,6 +195,7 @@ class Finetuning:
             "lm_score_weight": settings.finetune.lm_score_weight,
             "dpo_beta": settings.finetune.dpo_beta,
             "copy_head": copy_head,
+            "bag_of_words": _bag_rows(task, table.name, labels, settings.finetune.bag_of_words),
             "columns": table.columns,
             "validation": request.validation,
             "group": request.group,
@@ -198,6 +216,8 @@ class Finetuning:
             encode_rows(task, empty.backbone, tokenizer, info, part)
             for part in (table.train, table.validation)
         )
+        if info["bag_of_words"]:
+            train = self._fit_bag(train, info)
         downloads = [note for note in table.notes if "://" in note]
         source_info = {"fingerprint": table.fingerprint, "sources": self.sources,
                        "downloads": downloads}  # fmt: skip
@@ -206,6 +226,16 @@ class Finetuning:
             source_info,
         )  # fmt: skip
         return self.encoded
+
+    def _fit_bag(self, train: Sequence[Example], info: Mapping[str, Any]) -> list[Example]:
+        """Fits the bag of words; returns the rows with what it says of them without having seen
+        them."""
+        from .bag_of_words import fit_bag, with_priors  # only a model with labels has one
+
+        outputs = len(info.get("labels") or ["score"])
+        bag = fit_bag(train, info["bag_of_words"], outputs, self.table.task.ANSWER_TYPE)
+        self.bag = bag.table
+        return with_priors(train, bag.priors)
 
 
 def finetune_model_config(
@@ -253,7 +283,7 @@ def encode_rows(
     examples = []
     for row in rows:
         try:
-            examples.append(task.encode(tokenizer, row))
+            examples.append(task.example(tokenizer, row))
         except BadValue as error:
             raise InputError(f"the row {task_class.format_row(row)[:60]!r} {error}") from error
     return examples
@@ -297,6 +327,23 @@ def _folder(request: TrainRequest, task: str) -> Path:
     except ScrivenError:  # the base model is gone; its fine-tuning may resume
         name = Path(request.base).name
     return Path("runs") / f"{name}-{task}"
+
+
+def _bag_rows(
+    task: type[SupervisedTask], name: str, labels: Mapping[str, Any], asked: bool | None
+) -> int:
+    """Rows of the table of a bag of words beside the head; 0 for none.
+
+    Raises:
+        SettingError: it was asked for where it has no meaning.
+    """
+    is_able = task.ANSWER_TYPE in ("labels", "numbers")
+    if asked and not is_able:
+        raise SettingError(f"--finetune.bag_of_words: the task {name} has no place for one")
+    from ..tasks.shared.word_features import table_rows  # only labels and scores have one
+
+    use = is_able if asked is None else asked
+    return table_rows(len(labels.get("labels") or ["score"])) if use else 0
 
 
 def _check_task(base: Loaded, task: str, settings: Settings) -> bool:

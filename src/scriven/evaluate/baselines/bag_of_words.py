@@ -7,14 +7,14 @@ to all of them.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from ...tasks.shared.word_features import unigrams_and_bigrams, word_tokenize
 from ..logistic_regression import LogisticRegression, SparseMatrix, fit_logistic_regression
-from ..tfidf import idf, word_tokenize
+from ..tfidf import idf
 from .base import Answer, FittedBaseline, Row, reservoir_sample
 
 TASKS = ("classify", "entail")
@@ -113,7 +113,7 @@ def row_features(row: Row) -> list[str]:
     share, which they do not, and how many.
     """
     if "text" in row and "second" not in row:
-        return list(dict.fromkeys(_unigrams_and_bigrams(word_tokenize(row["text"]))))
+        return list(dict.fromkeys(unigrams_and_bigrams(word_tokenize(row["text"]))))
     name = next(name for name in ("premise", "text", "first") if name in row)
     other = "hypothesis" if name == "premise" else "second"
     first, second = (word_tokenize(row[each]) for each in (name, other))
@@ -121,16 +121,9 @@ def row_features(row: Row) -> list[str]:
     return list(dict.fromkeys(_pair_features(first, second)))
 
 
-def _unigrams_and_bigrams(words: list[str]) -> Iterator[str]:
-    """The two words of a bigram are joined by a space, which no word holds."""
-    yield from words
-    for one, other in pairwise(words):
-        yield f"{one} {other}"
-
-
 def _pair_features(first: list[str], second: list[str]) -> Iterator[str]:
     for side, words in (("1", first), ("2", second)):
-        yield from (f"{side}\t{gram}" for gram in _unigrams_and_bigrams(words))
+        yield from (f"{side}\t{gram}" for gram in unigrams_and_bigrams(words))
     one, other = dict.fromkeys(first), dict.fromkeys(second)
     yield from (f"{'=' if word in other else '-'}\t{word}" for word in one)
     yield from (f"+\t{word}" for word in other if word not in one)

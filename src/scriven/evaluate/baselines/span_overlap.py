@@ -8,7 +8,8 @@ Where most questions of the training part have no answer, there is none.
 import re
 from collections.abc import Iterable, Sequence
 
-from ..tfidf import TfIdf, idf, word_tokenize
+from ...tasks.shared.word_features import word_tokenize
+from ..tfidf import TfIdf, idf
 from .base import Answer, FittedBaseline, Row, reservoir_sample
 
 TASKS = ("answer",)

@@ -22,6 +22,7 @@ from ...nn.embeddings import RotaryEmbedding
 from ...runs.load import Loaded
 from ...tasks.shared.classification import SequenceClassification
 from ..base import (
+    NO_WORDS,
     ExportTarget,
     Floats,
     ParityProbe,
@@ -54,6 +55,8 @@ class Target(ExportTarget):
         if task is None and isinstance(loaded.task, SequenceClassification):
             if loaded.task.lm_score_weight:
                 return "ONNX scores no text: train without --finetune.lm_score_weight"
+            if loaded.task.bag is not None:
+                return f"no graph of tokens {NO_WORDS}"
             return f"a {loaded.architecture} with labels is two graphs: keep it as it is"
         if task is None:
             name = loaded.metadata["task"]

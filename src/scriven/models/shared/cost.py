@@ -136,17 +136,27 @@ def check_fits(config: Any, tokens: int, available: int | None) -> None:
     Raises:
         ResourceError: names what is needed, what is there, and the settings to lower.
     """
-    # a lower bound of the weights: attention and feed-forward matrices, and the embedding
-    heads = getattr(config, "heads", 0) * (getattr(config, "head_dim", None) or 0)
-    d_ff = getattr(config, "d_ff", None) or 3 * config.d_model
-    per_layer = 2 * config.d_model * (max(config.d_model, heads) + d_ff)
-    least = config.vocab_size * config.d_model + config.total_layers * per_layer
-    need = training_bytes(config, least, tokens)
+    need = least_training_bytes(config, tokens)
     if available is not None and need > available:
         raise ResourceError(
             f"this model needs about {format_bytes(need)} to train and {format_bytes(available)} "
             "are free: lower --model.d_model, --model.layers or --train.micro_batch_size"
         )
+
+
+def fits(config: Any, tokens: int, available: int | None) -> bool:
+    """Whether training with `tokens` in a micro-batch fits into so many bytes; None: not known."""
+    return available is None or least_training_bytes(config, tokens) <= available
+
+
+def least_training_bytes(config: Any, tokens: int) -> int:
+    """`training_bytes` with a lower bound of the weights."""
+    # attention and feed-forward matrices, and the embedding
+    heads = getattr(config, "heads", 0) * (getattr(config, "head_dim", None) or 0)
+    d_ff = getattr(config, "d_ff", None) or 3 * config.d_model
+    per_layer = 2 * config.d_model * (max(config.d_model, heads) + d_ff)
+    least = config.vocab_size * config.d_model + config.total_layers * per_layer
+    return training_bytes(config, least, tokens)
 
 
 def build_empty(architecture: ModuleType, config: Any, task: Any) -> nn.Module:

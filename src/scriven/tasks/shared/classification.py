@@ -8,10 +8,15 @@ example. Examples count equally, so a batch can be split anywhere between them.
 An encoder reads the same input in both directions, without the auxiliary loss. An encoder-decoder
 reads it as the source, and its decoder the extract token alone.
 
+A bag of words stands beside the linear layer: a table fitted to the training rows before the first
+step (`train/bag_of_words.py`), whose outputs for a text are added to those of the layer. As the
+layer starts at zero, an untrained model answers as the bag of words does.
+
 Few rows are soon learned by heart; `token_dropout` therefore hides other tokens of them each time
 (word dropout: Iyyer et al. 2015, section 3.2).
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -31,6 +36,10 @@ from ...tokenizers.base import Tokenizer
 from ..base import UNLIMITED_CONTEXT, Output, at_least_float32
 from .columns import BadValue, Row
 from .supervised import (
+    BAG,
+    BAG_PADDING,
+    MAX_BAG_ROWS,
+    MIN_BAG_ROWS,
     Example,
     Ids,
     SupervisedTask,
@@ -50,6 +59,8 @@ class SequenceClassification(SupervisedTask):
     """A head on the last position. A task file adds columns; other answers than labels also their
     encoding and loss."""
 
+    bag: Tensor | None
+    """(rows, L) outputs of each row of a bag of words, whose sum over a text is added."""
     EXTRA_TOKENS = ("start", "delimiter", "extract")
     ANSWER_TYPE = "labels"
     ANSWER_COLUMN = "label"
@@ -66,6 +77,10 @@ class SequenceClassification(SupervisedTask):
         )
         self.lm_score_weight = float(settings.get("lm_score_weight") or 0.0) if is_decoder else 0.0
         self.token_dropout = float(settings.get("token_dropout") or 0.0)
+        rows, outputs = int(settings.get("bag_of_words") or 0), self.head.out_features
+        if rows and not MIN_BAG_ROWS <= rows <= MAX_BAG_ROWS:  # of a record that was edited
+            raise DamagedError(f"scriven.json: no bag of words has {rows} rows")
+        self.register_buffer(BAG, torch.zeros(rows, outputs) if rows else None)
         config: Any = backbone.config
         untied = self.lm_loss_weight + self.lm_score_weight > 0 and not config.tie_embeddings
         self.words = nn.Linear(config.d_model, self.vocab_size, bias=False) if untied else None
@@ -101,6 +116,17 @@ class SequenceClassification(SupervisedTask):
         label = label_index(row.get(self.ANSWER_COLUMN), self.task_config["labels"])
         return Example((ids,), label=label, cut=cut)
 
+    def example(self, tokenizer: Tokenizer, row: Row) -> Example:
+        """As `encode`, with the words of its texts where there is a bag of words."""
+        example = self.encode(tokenizer, row)
+        if self.bag is None:
+            return example
+        from .word_features import feature_rows  # a model without labels has no use for it
+
+        names = [name for name in self.COLUMNS if name in row and name != self.ANSWER_COLUMN]
+        texts = [row[name] for name in names if isinstance(row[name], str)][:2] or [""]
+        return replace(example, features=array("i", feature_rows(texts, len(self.bag))))
+
     def encode_parts(self, tokenizer: Tokenizer, *parts: str) -> tuple[Ids, int]:
         """Start, the parts with delimiters between them, extract; and how many tokens were cut.
 
@@ -130,6 +156,10 @@ class SequenceClassification(SupervisedTask):
         for example in examples:
             rows += [*example.rows, *[[]] * (rows_each - len(example.rows))]
         pad, num_tokens = self.special["pad"], count_tokens(examples)
+        found = [example.features for example in examples]
+        features = None if self.bag is None else pad_rows(found, BAG_PADDING)  # (E, F)
+        priors = [example.prior.tolist() for example in examples]
+        prior = torch.tensor(priors) if all(priors) else None  # (E, L)
         tokens = pad_rows(rows, pad)  # (B, T)
         last = torch.tensor([len(row) - 1 for row in rows])  # (B,) the extract token; -1: empty
         labels = self.label_tensor(examples)
@@ -139,6 +169,7 @@ class SequenceClassification(SupervisedTask):
                 extract, torch.full_like(extract, IGNORE_INDEX), source=tokens,
                 source_positions=padded_positions([row or [pad] for row in rows]),
                 text_tokens=num_tokens, labels=labels, pool_index=last.clamp(max=0),
+                features=features, prior=prior,
             ).to(device)  # fmt: skip
         # the text as language-model targets: position t predicts token t + 1, up to the extract
         targets = torch.full_like(tokens, IGNORE_INDEX)
@@ -150,7 +181,14 @@ class SequenceClassification(SupervisedTask):
         is_encoder = self.backbone.kind == "encoder"
         positions = padded_positions([row or [pad] for row in rows]) if is_encoder else None
         return Batch(
-            tokens, targets, positions, text_tokens=num_tokens, labels=labels, pool_index=last
+            tokens,
+            targets,
+            positions,
+            text_tokens=num_tokens,
+            labels=labels,
+            pool_index=last,
+            features=features,
+            prior=prior,
         ).to(device)
 
     def label_tensor(self, examples: Sequence[Example]) -> Tensor:
@@ -195,7 +233,15 @@ class SequenceClassification(SupervisedTask):
         last = hidden[rows, batch.pool_index.clamp(min=0)]  # (B, C)
         last = dropout(last, self.backbone.config.dropout, self.training)
         last = last.view(-1, batch.rows_per_example, last.size(-1))  # (E, rows, C)
-        return at_least_float32(self.pool(last, batch))
+        scores = at_least_float32(self.pool(last, batch))
+        return scores if self.bag is None else scores + self.bag_outputs(batch)
+
+    def bag_outputs(self, batch: Batch) -> Tensor:
+        """(E, L) outputs of the bag of words; while training, of a fit without the example."""
+        if self.training and batch.prior is not None:
+            return batch.prior
+        assert batch.features is not None and self.bag is not None
+        return F.embedding_bag(batch.features, self.bag, mode="sum", padding_idx=BAG_PADDING)
 
     def pool(self, last: Tensor, batch: Batch) -> Tensor:
         """(E, rows of each, C) -> (E, L); the rows of an example are summed."""

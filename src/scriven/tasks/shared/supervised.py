@@ -4,8 +4,9 @@ Such a task has its columns, how a row becomes token ids (`encode`), and how enc
 batch (`collate`).
 """
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -22,6 +23,11 @@ Ids = list[int]
 BACKBONE = "backbone."
 TABLE = "backbone.embed.token.weight"
 
+BAG = "bag"
+"""The table of a bag of words beside a head (`word_features.py`)."""
+BAG_PADDING, MIN_BAG_ROWS, MAX_BAG_ROWS = 0, 512, 1 << 18
+"""The row that no text has, and the fewest and most rows."""
+
 PAD_MULTIPLE = 8  # rows are padded to a multiple of so many tokens
 TOKENS_PER_BATCH = 16_384  # tokens of a batch in evaluation and prediction, padding included
 
@@ -37,6 +43,10 @@ class Example:
     label: float | int | tuple[float, ...] | None = None  # the answer, where it is known
     cut: int = 0  # tokens that did not fit into the context
     firsts: tuple[int, ...] = ()  # the number of the first word of each row, of a text in windows
+    features: "array[int]" = field(default_factory=lambda: array("i"))
+    """Rows of the bag-of-words table, where the head adds one (`word_features.py`)."""
+    prior: "array[float]" = field(default_factory=lambda: array("f"))
+    """While training: the outputs of a bag of words that was fitted without this row."""
 
     @property
     def length(self) -> int:
@@ -73,6 +83,10 @@ class SupervisedTask(BaseTask):
         """A row with the task's columns in token ids, without an answer where there is none.
         Raises BadValue where it cannot be used."""
         raise NotImplementedError
+
+    def example(self, tokenizer: Tokenizer, row: Row) -> Example:
+        """As `encode`, with what else a head sees of the row."""
+        return self.encode(tokenizer, row)
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
         """A batch of examples, padded."""
@@ -207,15 +221,17 @@ def transfer_weights(
     distribution with the old rows' standard deviation. An output matrix over tokens is transferred
     where this task scores tokens; a head for labels stays fresh, unless it has the `same_answers`.
     """
-    # 1. the backbone
+    # 1. the backbone, and the bag of words, which was fitted to the rows of this task
     weights = task.state_dict()
+    if BAG in weights and BAG in pretrained:
+        weights[BAG].copy_(pretrained[BAG])
     for name, weight in pretrained.items():
         if name.startswith(BACKBONE):
             _copy_rows(weights[name], weight)
     if same_answers:
         # either may lack an output matrix for text, or a copy head
         for name in weights.keys() & pretrained.keys():
-            if not name.startswith(BACKBONE):
+            if not name.startswith(BACKBONE) and name != BAG:
                 _copy_rows(weights[name], pretrained[name])
         return
     # 2. a classifier keeps its output matrix over tokens in `words`, other tasks in `head`
