@@ -177,7 +177,7 @@ def test_torchrun_knows_the_options() -> None:
     from torch.distributed.run import get_args_parser
 
     known = get_args_parser().format_help()
-    text = "".join(path.read_text(encoding="utf-8") for path in CLUSTER.iterdir())
+    text = "".join(path.read_text(encoding="utf-8") for path in CLUSTER.iterdir() if path.is_file())
     ours = ("--rdzv", "--nnodes", "--nproc", "--max-", "--shutdown", "--standalone")
     words = [word.partition("=")[0] for word in re.split(r"[\s`(),;]+", text)]
     options = {word for word in words if word.startswith(ours)}
