@@ -42,13 +42,12 @@ def test_doctor_lists_every_package_of_an_extra(monkeypatch: pytest.MonkeyPatch)
     assert "dev" not in found and {"hf", "gguf", "onnx", "ct2", "harness"} <= set(found)
 
 
-@pytest.mark.parametrize("verb", ["train", "finetune", "evaluate", "prepare", "bench"])
+@pytest.mark.parametrize("verb", ["finetune", "evaluate", "prepare", "bench"])
 def test_a_text_in_place_of_its_name_is_a_short_error(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     call = {
-        "train": lambda text: scriven.train(text),
         "finetune": lambda text: scriven.finetune(text, "rows.csv"),
         "evaluate": lambda text: scriven.load(text),
         "prepare": lambda text: scriven.prepare(text, out="out"),
@@ -60,7 +59,7 @@ def test_a_text_in_place_of_its_name_is_a_short_error(
     with pytest.raises(InputError) as caught:
         call("x" * 300)
     assert len(str(caught.value)) < 800
-    if verb in ("train", "prepare", "bench"):
+    if verb in ("prepare", "bench"):
         with pytest.raises(InputError, match="is a text of 10 characters, not the name of one"):
             call("Some\nwords")
 

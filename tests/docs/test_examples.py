@@ -25,6 +25,7 @@ ARGUMENTS = {
     "fill_mask": ["book.txt", "She said <mask>, and the <mask> fell", "--budget", "2steps"],
     "export_model": ["runs/book"],
     "other_models": ["runs/book", "--book", "book.txt"],
+    "serve": ["runs/book"],
     "perplexity": ["runs/book", "book.txt"],
     "evaluate_with_harness": ["runs/book", str(EXAMPLES / "harness"), "--limit", "4"],
     "classify_reviews": QUICK,

@@ -231,6 +231,7 @@ def _is_other_kind(
 ) -> bool:
     """Whether a file is of a kind that is not read; says so."""
     kind, what = None, "unreadable"
+    chosen_column = settings.text_column != DataSettings().text_column
     try:
         kind = recognise(path)
         what = KINDS.get(kind or "", what)
@@ -239,8 +240,9 @@ def _is_other_kind(
         is_table = hasattr(module, "records")
         if tables and not is_table and kind is not None:
             is_other = True
-        elif not tables and is_table and kind in _DATA:
-            # data of programs lies beside texts: only what has a text in its first row is read
+        elif not tables and is_table and kind in _DATA and not chosen_column:
+            # data of programs lies beside texts: only what has a text in its first row is read,
+            # unless a column was asked for, which then has to be there
             what += " without texts"
             next(read_documents(path, settings), None)
     except MissingExtra:  # reading it will say so
