@@ -32,8 +32,8 @@ def review(draw: random.Random) -> tuple[str, str]:
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--pretrain", default="300steps", help="budget of pre-training")
-parser.add_argument("--budget", default="8epochs", help="budget of fine-tuning")
+parser.add_argument("--pretrain", default="1500steps", help="budget of pre-training")
+parser.add_argument("--budget", default="20epochs", help="budget of fine-tuning")
 parser.add_argument("--rows", type=int, default=1000)
 parser.add_argument("--folder", default="runs/reviews")
 arguments = parser.parse_args()
