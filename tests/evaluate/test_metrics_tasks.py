@@ -148,7 +148,7 @@ def test_scores_of_answered_questions_are_those_of_torchmetrics() -> None:
     """Its scorer is that of SQuAD 1.1, which has no question without an answer."""
     draw = random.Random(3)
     truth, said = answered(draw, 2 * CASES, 0.0)
-    keep = [n for n in range(2 * CASES) if all(map(spans.normalise, [*truth[n], said[n]]))]
+    keep = [n for n in range(2 * CASES) if all(map(spans.normalise_answer, [*truth[n], said[n]]))]
     assert len(keep) > CASES
     asked = [{"answers": {"text": truth[n], "answer_start": [0] * 2}, "id": str(n)} for n in keep]
     theirs = squad([{"prediction_text": said[n], "id": str(n)} for n in keep], asked)

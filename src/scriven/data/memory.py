@@ -82,7 +82,7 @@ def as_files(
         is_data = not isinstance(data, str | os.PathLike) or (texts and is_text(data))
         if is_data and not has_flags.get():
             name = str(store(data, naming))
-            labels[name] = describe(data)
+            labels[name] = describe_data(data)
         names.append(name)
     try:
         yield names
@@ -102,7 +102,7 @@ def is_text(value: object) -> bool:
     return has_lines and not os.path.exists(value)
 
 
-def describe(data: object) -> str:
+def describe_data(data: object) -> str:
     """How a message names data: the list, the DataFrame, ..."""
     return "the text" if isinstance(data, str) else f"the {type(data).__name__}"
 
@@ -119,7 +119,7 @@ def store(data: Any, naming: Naming = Naming()) -> Path:
         # markup and the like is a text too, if it is given as one; rows hold any
         data = [data]
     lines = (json.dumps(row).encode() + b"\n" for row in rows_of(data, naming))
-    return _write("rows", ".jsonl", lines, describe(data))
+    return _write("rows", ".jsonl", lines, describe_data(data))
 
 
 def _write(stem: str, suffix: str, parts: Iterable[bytes], label: str = "") -> Path:
@@ -153,8 +153,8 @@ def rows_of(data: Any, naming: Naming = Naming()) -> Iterator[Row]:
         row = _row(item, naming)
         if row is None:
             raise InputError(
-                f"row {number} of {describe(data)} is {_kind(item)}: give texts, dicts by column, "
-                "or tuples of a text and a label"
+                f"row {number} of {describe_data(data)} is {_kind(item)}: give texts, dicts by "
+                "column, or tuples of a text and a label"
             )
         yield row
 
@@ -165,7 +165,7 @@ def items_of(data: Any, naming: Naming = Naming()) -> Iterator[Any]:
     Raises: as `as_files`.
     """
     if isinstance(data, Mapping):
-        return _columns(data, describe(data))
+        return _columns(data, describe_data(data))
     if is_frame(data):
         return _frame_items(data)
     if isinstance(data, np.ndarray) or has_class(data, "torch", "Tensor"):
@@ -179,8 +179,8 @@ def items_of(data: Any, naming: Naming = Naming()) -> Iterator[Any]:
         return (data[number] for number in range(len(data)))
     if isinstance(data, bytes) or not hasattr(type(data), "__iter__"):
         raise InputError(
-            f"{describe(data)} holds no data that is read: give the name of a file, a text, a list "
-            "or an iterator of texts or dicts, a dict of columns, a frame, or a data set"
+            f"{describe_data(data)} holds no data that is read: give the name of a file, a text, a "
+            "list or an iterator of texts or dicts, a dict of columns, a frame, or a data set"
         )
     return iter(data)
 
@@ -199,12 +199,12 @@ def narwhals(data: object) -> Any:
     try:
         import narwhals.stable.v2 as nw
     except ImportError as error:
-        raise MissingExtra("narwhals", "frames", f"reading {describe(data)}") from error
+        raise MissingExtra("narwhals", "frames", f"reading {describe_data(data)}") from error
     try:
         wrapped: Any = nw.from_native(data, allow_series=True)
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:150]
-        raise InputError(f"{describe(data)} cannot be read: {reason}") from error
+        raise InputError(f"{describe_data(data)} cannot be read: {reason}") from error
     return wrapped.collect() if isinstance(wrapped, nw.LazyFrame) else wrapped
 
 
@@ -303,7 +303,7 @@ def _row(item: Any, naming: Naming) -> Row | None:
     ids = token_ids(item)
     if ids is not None:
         return {"text": _decode(ids, _tokenizer(naming))}
-    item = cell(item)
+    item = plain_cell(item)
     if isinstance(item, str):
         return {"text": item}
     if isinstance(item, dict):
@@ -318,7 +318,7 @@ def _row(item: Any, naming: Naming) -> Row | None:
     return dict(zip(columns, item, strict=True)) if len(columns) == len(item) else None
 
 
-def cell(value: Any) -> Any:
+def plain_cell(value: Any) -> Any:
     """A value as JSON can hold it: numbers and lists of arrays, text of dates, None for what is
     missing. Of a dict whatever else it holds, such as an image, is left out."""
     if value is None or isinstance(value, str | bool | int):
@@ -326,12 +326,12 @@ def cell(value: Any) -> Any:
     if isinstance(value, float):
         return None if math.isnan(value) else float(value)
     if isinstance(value, Mapping):
-        cells = ((str(name), each, cell(each)) for name, each in value.items())
+        cells = ((str(name), each, plain_cell(each)) for name, each in value.items())
         return {name: read for name, each, read in cells if read is not None or _is_missing(each)}
     if isinstance(value, list | tuple):
-        return [cell(each) for each in value]
+        return [plain_cell(each) for each in value]
     if hasattr(value, "tolist"):  # numpy and torch, arrays and single values
-        return cell(value.tolist())
+        return plain_cell(value.tolist())
     if hasattr(value, "isoformat") and not _is_missing(value):
         return str(value)
     return float(value) if type(value).__name__ == "Decimal" else None

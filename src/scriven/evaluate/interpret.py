@@ -47,7 +47,7 @@ def read_text(task: BaseTask, ids: list[int]) -> Reading:
     """
     backbone: Any = task.backbone
     if task.backbone.kind != "decoder" or not hasattr(backbone, "blocks"):
-        raise InputError(f"a model of kind {task.backbone.kind} cannot be looked into")
+        raise InputError(f"a model of kind {task.backbone.kind} shows nothing of its inside")
     if not 1 <= len(ids) <= task.max_context:
         raise InputError(
             f"the text has {len(ids)} tokens: from 1 to the context of {task.max_context}"

@@ -20,7 +20,7 @@ from .security import error_body
 
 
 @dataclass
-class Choice:
+class CompletionChoice:
     """One text of an answer."""
 
     request: BatchRequest
@@ -36,12 +36,12 @@ class Choice:
 
 
 @dataclass
-class Answer:
+class CompletionAnswer:
     """What a completion or chat completion gives, in the shape of its kind."""
 
     served: ServedModel
     metrics: ServerMetrics
-    choices: Sequence[Choice]
+    choices: Sequence[CompletionChoice]
     stream: Stream
     prompt_tokens: int
     chat: bool
@@ -119,7 +119,7 @@ class Answer:
         finally:
             self.stream.cancel()
 
-    def _take(self, step: Step) -> Choice:
+    def _take(self, step: Step) -> CompletionChoice:
         """Counts a step for its choice."""
         choice, name = self._by_request[id(step.request)], self.served.name
         if step.error is None:
@@ -148,7 +148,7 @@ class Answer:
             "total_tokens": self.prompt_tokens + completion,
         }
 
-    def _choice(self, choice: Choice) -> dict[str, Any]:
+    def _choice(self, choice: CompletionChoice) -> dict[str, Any]:
         text = choice.request.sequence.text
         extra: dict[str, Any] = {}
         if self.token_ids:
@@ -165,7 +165,7 @@ class Answer:
             "finish_reason": choice.finish_reason,
         }
 
-    def _piece(self, choice: Choice, step: Step) -> dict[str, Any]:
+    def _piece(self, choice: CompletionChoice, step: Step) -> dict[str, Any]:
         offset = len(choice.before) + sum(len(each.text) for each in choice.steps[:-1])
         piece = {
             "index": choice.index,
@@ -178,7 +178,7 @@ class Answer:
             return {**piece, "delta": {"content": step.text} if step.text else {}}
         return {**piece, "text": step.text}
 
-    def _logprobs(self, choice: Choice, steps: Sequence[Step], offset: int) -> Any:
+    def _logprobs(self, choice: CompletionChoice, steps: Sequence[Step], offset: int) -> Any:
         """In the shape of chat completions, or of the older completions."""
         if not self.logprobs:
             return None

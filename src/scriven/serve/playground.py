@@ -24,7 +24,7 @@ from .scheduler import COMPUTE
 from .schema import InspectRequest, Request, TokenizeRequest
 
 MAX_LOOK = 192
-"""Tokens of a text that are looked into; the weights of a layer grow with their square."""
+"""Tokens of a text that are inspected; the weights of a layer grow with their square."""
 
 
 def build_playground(models: Models) -> APIRouter:

@@ -18,7 +18,7 @@ from ..generate.continuous_batching import BatchRequest
 from ..generate.sampling import SamplingParams
 from ..settings import MAX_SEED
 from ..tokenizers import clean
-from .answers import Answer, Choice
+from .answers import CompletionAnswer, CompletionChoice
 from .metrics import ServerMetrics
 from .models import MAX_NEW_TOKENS, ServedModel
 from .scheduler import COMPUTE
@@ -167,7 +167,7 @@ def _submit(
     chat: bool,
     logprobs: int | None,
     echo: Sequence[str | list[int]] | None = None,
-) -> Answer:
+) -> CompletionAnswer:
     """Queues `n` texts for each prompt.
 
     Raises:
@@ -178,7 +178,7 @@ def _submit(
     sampling = _sampling(served, wanted)
     # the reference server takes any integer
     seed = secrets.randbelow(1 << 32) if wanted.seed is None else wanted.seed % (MAX_SEED >> 1)
-    choices: list[Choice] = []
+    choices: list[CompletionChoice] = []
     for ids in prompts:
         if wanted.truncation != "auto":
             _check_length(served, len(ids))
@@ -192,11 +192,13 @@ def _submit(
             if echo is not None:
                 given = echo[number // (wanted.n or 1)]
                 text = given if isinstance(given, str) else model.tokenizer.decode(given)
-            choices.append(Choice(BatchRequest(sequence, sampling, hook, logprobs), number, text))
+            choices.append(
+                CompletionChoice(BatchRequest(sequence, sampling, hook, logprobs), number, text)
+            )
     count = sum(map(len, prompts))
     stream = scheduler.submit([each.request for each in choices])
     metrics.prompt_tokens.labels(served.name).inc(count)
-    return Answer(
+    return CompletionAnswer(
         served, metrics, choices, stream, count, chat, logprobs is not None,
         bool(wanted.return_token_ids),
         bool(wanted.stream_options and wanted.stream_options.include_usage),

@@ -76,7 +76,7 @@ class Draining:
         return self.asked
 
 
-def build_app(served: Sequence[ServedModel], options: ServeOptions, draining: Draining) -> Any:
+def build_asgi_app(served: Sequence[ServedModel], options: ServeOptions, draining: Draining) -> Any:
     """The ASGI application with everything around it."""
     metrics, models = ServerMetrics(), Models(served)
 
@@ -243,7 +243,7 @@ def build_server(
     """A server that is ready to run, and the socket it listens on."""
     listener, draining = bind(options), Draining()
     config = uvicorn.Config(
-        build_app(served, options, draining),
+        build_asgi_app(served, options, draining),
         http=Protocol,
         ws="none",
         lifespan="on",

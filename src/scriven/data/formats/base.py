@@ -196,7 +196,7 @@ def is_known(path: Path) -> bool:
 
 
 def _format_of_suffix(suffix: str) -> ModuleType | None:
-    """The module that reads a suffix: most are called as theirs, so that no other is loaded."""
+    """The module that reads a suffix: most have its name, so that no other is loaded."""
     if suffix[1:] in registry.names(__package__):
         module = registry.module(__package__, suffix[1:])
         if suffix in module.SUFFIXES:

@@ -20,14 +20,14 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def normalise(answer: str) -> str:
+def normalise_answer(answer: str) -> str:
     """What of an answer counts."""
     return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_PUNCTUATION)).split())
 
 
 def word_f1(right: str, said: str) -> float:
     """F1 of the words of two answers; 1 where both are empty."""
-    first, second = normalise(right).split(), normalise(said).split()
+    first, second = normalise_answer(right).split(), normalise_answer(said).split()
     if not first or not second:
         return float(first == second)
     same = (Counter(first) & Counter(second)).total()
@@ -35,13 +35,13 @@ def word_f1(right: str, said: str) -> float:
 
 
 def _references(answers: Sequence[str]) -> Sequence[str]:
-    return [answer for answer in answers if normalise(answer)] or [""]
+    return [answer for answer in answers if normalise_answer(answer)] or [""]
 
 
 def exact_match(truth: Sequence[Sequence[str]], predicted: Sequence[str]) -> Statistic:
     """The fraction of answers that equal one of the right ones."""
     same = [
-        normalise(said) in map(normalise, _references(answers))
+        normalise_answer(said) in map(normalise_answer, _references(answers))
         for answers, said in zip(truth, predicted, strict=True)
     ]
     return proportion(np.array(same))
