@@ -116,7 +116,9 @@ def predict(predictor: Predictor, metadata: Mapping[str, Any], inputs: Any) -> A
     Raises:
         InputError: an input that cannot be used.
     """
-    if isinstance(inputs, str | bytes):
+    # a dict of texts is one row, and one of lists holds columns
+    values = inputs.values() if isinstance(inputs, Mapping) else [inputs]
+    if any(isinstance(value, str | bytes) for value in values):
         raise InputError("give a list of inputs, as in predict([...]), also for one")
     if isinstance(inputs, Mapping) or has_class(inputs, "datasets.", "Dataset"):
         columns = _columns(predictor, metadata, inputs, list(_column_names(inputs)))

@@ -332,7 +332,8 @@ def test_any_texts_can_be_fitted(found: list[tuple[str, str]]) -> None:
         {"text": a, "label": b, "premise": a, "hypothesis": b, "first": a, "second": b,
          "score": len(a), "number": len(a), "source": a, "target": b, "labels": [b],
          "tokens": a.split() or ["x"], "tags": (a.split() or ["x"]), "context": a + b,
-         "question": a, "answers": [{"text": b, "start": None}]}
+         "question": a, "answers": [{"text": b, "start": None}],
+         "chosen": [{"content": a}], "rejected": [{"content": b}]}
         for a, b in found
     ]  # fmt: skip
     for name in registry.names("scriven.evaluate.baselines"):

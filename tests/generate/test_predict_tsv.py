@@ -18,6 +18,7 @@ class Answers:
     def __init__(self, source: Path, text: str) -> None:
         self.sources, self.data, self.text = [str(source)], DataSettings(), text
         self.predictor = SimpleNamespace(task=SimpleNamespace(ANSWER_TYPE="texts"))
+        self.metadata = {"task": "summarize", "finetune": {}}
         self.rows, self.renamed = 0, ""
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], Any]]:

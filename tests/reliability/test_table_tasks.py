@@ -218,7 +218,7 @@ def test_two_columns_of_one_name_are_refused(base: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "given", [5, None, ("a", "b"), (), {"body": "a"}, {"text": ""}, "", {"text": 3}, [["a"]]]
+    "given", [5, None, ("a", "b", "c"), (), {"body": "a"}, {"text": ""}, "", {"text": 3}, [["a"]]]
 )
 def test_what_python_gives_is_used_or_refused(judge: Path, given: Any) -> None:
     import scriven

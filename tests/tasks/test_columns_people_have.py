@@ -2,11 +2,11 @@
 beside the question, logs with other fields."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from scriven import frames
 from scriven.errors import InputError, SettingError
 from scriven.generate.predict import as_rows
 from scriven.settings import DataSettings
@@ -139,7 +139,7 @@ def test_logs_with_from_and_value_are_conversations() -> None:
 
 
 def asked(task: str, inputs: Any) -> list[Any]:
-    kind: Any = SimpleNamespace(COLUMNS=TASKS[task].COLUMNS)
+    kind: Any = TASKS[task]
     return list(as_rows(kind, inputs))
 
 
@@ -160,11 +160,13 @@ def test_a_conversation_in_python_is_one_input() -> None:
 @pytest.mark.parametrize("given", ["one text", {"text": "one"}])
 def test_one_input_that_is_no_list_is_refused(given: Any) -> None:
     with pytest.raises(InputError, match=r"predict\(\[...\]\)"):
-        asked("classify", given)
+        frames.predict(None, {}, given)  # type: ignore[arg-type]
 
 
 def test_an_unknown_task_is_told_with_those_that_read_tables() -> None:
-    with pytest.raises(SettingError, match="--task sentiment: known are chat, choice, classify"):
+    with pytest.raises(
+        SettingError, match="--task sentiment: known are answer, chat, choice, classify"
+    ):
         infer_task("sentiment", ["text", "label"], "")
 
 

@@ -145,7 +145,7 @@ class Predictor:
 
 
 def as_rows(
-    task: SupervisedTask, inputs: Iterable[Any], metadata: Mapping[str, Any]
+    task: SupervisedTask, inputs: Iterable[Any], metadata: Mapping[str, Any] | None = None
 ) -> Iterator[Row]:
     """What a person gives in Python: texts, tuples in the order of the task's columns, or dicts,
     with the names of the columns that training had (`metadata`) or the usual ones.
@@ -155,6 +155,7 @@ def as_rows(
     """
     asked = {name: column for name, column in task.COLUMNS.items() if not column.answer}
     needed = [name for name, column in asked.items() if not column.may_be_missing]
+    metadata = metadata or {}
     trained = dict((metadata.get("finetune") or {}).get("columns") or {})
     for number, value in enumerate(inputs, 1):
         # 1. a text or a conversation alone stands for a tuple of one
