@@ -28,8 +28,8 @@ LLAMA = """
 import sys, time, xllamacpp
 params = xllamacpp.CommonParams()
 params.model.path, params.n_parallel, params.n_ctx = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-params.port, params.hostname, params.warmup = 0, "127.0.0.1", True
-params.cpuparams.n_threads = params.cpuparams_batch.n_threads = int(sys.argv[4])
+params.port, params.warmup = 0, True
+params.cpuparams.n_threads = int(sys.argv[4])
 server = xllamacpp.Server(params)
 print(server.listening_address, flush=True)
 time.sleep(100000)
