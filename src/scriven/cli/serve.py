@@ -3,12 +3,15 @@
 import os
 import sys
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from ..errors import InputError
-from .base import Precision, UserArch, note
+from .base import Precision, UserArch, note, open_model
+
+if TYPE_CHECKING:
+    from ..serve.models import ServedModel
 
 
 def serve(
@@ -53,8 +56,6 @@ def serve(
     """
     if not runs:
         raise InputError("name at least one run: scriven serve latest")
-    from ..model import load
-    from ..serve.models import ServedModel
     from ..serve.server import ServeOptions, build_server, url_of
 
     # 1. refuse what cannot be served before any model is loaded
@@ -63,16 +64,12 @@ def serve(
         allowed_origin, access_log,
     )  # fmt: skip
     # 2. the models
-    served: list[ServedModel] = []
-    for run in dict.fromkeys(runs):
-        reopen = partial(load, run, dtype=dtype, arch=arch)
-        model = reopen()
-        each = ServedModel(model, reopen, slots=slots, max_queue=max_queue)
-        if each.name in [other.name for other in served]:
-            raise InputError(f"two models are called {each.name}: rename one of the folders")
-        for warning in model.warnings:
-            note(warning)
-        served.append(each)
+    limits = {"slots": slots, "max_queue": max_queue}
+    served = [_open(run, dtype, arch, limits) for run in dict.fromkeys(runs)]
+    names = [each.name for each in served]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two models are called {name}: rename one of the folders")
     # 3. listen
     server, listener = build_server(served, options)
     url = url_of(options, listener)
@@ -83,3 +80,11 @@ def serve(
         webbrowser.open(url)
     server.run(sockets=[listener])
     sys.stderr.flush()
+
+
+def _open(run: str, dtype: Precision, arch: str | None, limits: dict[str, int]) -> "ServedModel":
+    """A loaded model, with its warnings on standard error."""
+    from ..serve.models import ServedModel
+
+    reopen = partial(open_model, run, arch, dtype)
+    return ServedModel(reopen(), reopen, **limits)

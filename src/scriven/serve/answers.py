@@ -1,9 +1,10 @@
 """Generation as HTTP answers: whole, or as server-sent events while it is generated."""
 
+import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,6 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from ..generate.continuous_batching import BatchRequest, Step
 from ..tokenizers import clean
-from .disconnect import until_disconnect
 from .metrics import ServerMetrics
 from .models import ServedModel
 from .scheduler import Stream
@@ -222,3 +222,28 @@ def _delta(index: int, delta: dict[str, str]) -> dict[str, Any]:
 
 def _event(data: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(data, ensure_ascii=True).encode() + b"\n\n"
+
+
+async def until_disconnect(request: Request, work: Coroutine[Any, Any, None]) -> bool:
+    """Runs `work`, whose request was read whole, until it is done or the client has left.
+
+    Returns:
+        Whether it is done.
+    """
+    task = asyncio.ensure_future(work)
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    watcher = asyncio.ensure_future(watch())
+    try:
+        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()  # raises what it raised
+            return True
+        return False
+    finally:
+        for each in (task, watcher):
+            each.cancel()
+        await asyncio.gather(task, watcher, return_exceptions=True)

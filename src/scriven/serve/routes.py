@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 
-from ..errors import InputError, SettingError
+from ..errors import InputError
 from ..generate.continuous_batching import BatchRequest
 from ..generate.sampling import SamplingParams
 from ..settings import MAX_SEED
@@ -261,6 +261,3 @@ def _predictions(served: ServedModel, rows: Sequence[Any]) -> list[dict[str, Any
             row["value"] = answer.value
         found.append(row)
     return found
-
-
-__all__ = ["ContextLengthError", "Models", "SettingError", "UnknownModelError", "build_router"]
