@@ -88,7 +88,7 @@ def test_an_alternative_is_taken_and_undone(open_page: Callable[..., Any]) -> No
     assert others.count() == 10
     percents = [float(each.split()[-2]) for each in others.all_inner_texts()]
     assert percents == sorted(percents, reverse=True)
-    chosen = next(n for n in range(10) if others.nth(n).get_attribute("aria-current") == "false")
+    chosen = next(n for n in range(10) if others.nth(n).get_attribute("aria-current") != "true")
     others.nth(chosen).click()
     page.locator("#text .token").nth(40).wait_for()
     after = page.inner_text("#text")
@@ -172,7 +172,7 @@ def test_attention_and_the_logit_lens_are_those_of_the_model(
     page.fill("#look-text", "The cat sat")
     page.click("#look")
     page.locator("#lens td").first.wait_for()
-    page.select_option("#layer", "1")
+    page.select_option("#layer", value="1")
     page.wait_for_timeout(1000)
     found = server.post("/api/inspect", {"model": "book", "text": "The cat sat", "layer": 1}).json()
     assert page.locator("#lens tr").count() == 1 + len(found["lens"])
