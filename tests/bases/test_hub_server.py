@@ -130,8 +130,11 @@ for line in json.loads(sys.argv[1]):
     found.append((code, error.getvalue()))
 print(json.dumps(found))
 """
-    keys = ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE")
-    environment = {name: value for name, value in os.environ.items() if name not in keys}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("HF_") and not name.lower().endswith(("_offline", "_proxy"))
+    }
     environment |= {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "hf"),
                     "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}  # fmt: skip
     done = subprocess.run(

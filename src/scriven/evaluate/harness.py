@@ -18,7 +18,7 @@ from ..generate.sampling import SamplingParams, processor_classes
 from ..runtime import Runtime
 from ..tasks.base import BaseTask
 from ..tokenizers import Tokenizer
-from .harness_tasks import go_offline, load_tasks, sandbox, unusable
+from .harness_tasks import load_tasks, offline, sandbox, unusable
 from .loglikelihood import LoglikelihoodScorer
 
 LENGTH_ARGUMENTS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -64,10 +64,9 @@ def harness(
         raise SettingError(f"--limit={limit}: a whole number from 1 upwards")
     if not folder.exists():
         raise InputError(f"{folder} does not exist: give a task's YAML file, or a folder of them")
-    # 1. no network, no code of templates, no output but ours
-    go_offline()
     tell = _through_redirect(tell)
-    with temporary_folder() as work, sandbox(), _quiet():
+    # 1. no network, no code of templates, no output but ours
+    with offline(), temporary_folder() as work, sandbox(), _quiet():
         from lm_eval.evaluator import evaluate
 
         # 2. tasks, 3. requests answered by the model, 4. metrics and their errors

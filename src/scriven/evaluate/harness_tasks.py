@@ -29,23 +29,41 @@ OFFLINE = {
 }
 
 
-def go_offline() -> None:
-    """Keeps Hugging Face's libraries off the network, in this process from now on.
+@contextmanager
+def offline() -> Iterator[None]:
+    """Keeps Hugging Face's libraries off the network for a while, in the whole process.
 
     Raises:
         MissingExtra: lm_eval is not installed.
     """
+    before = {name: os.environ.get(name) for name in OFFLINE}
     os.environ.update(OFFLINE)
     try:
         import datasets
         import huggingface_hub.constants
         import lm_eval.tasks  # noqa: F401
+
+        # they read the environment once, and may have been imported before
+        modules = (huggingface_hub.constants, datasets.config)
+        flags = [module.HF_HUB_OFFLINE for module in modules]
+        for module in modules:
+            module.HF_HUB_OFFLINE = True
+        datasets.disable_progress_bars()
+        try:
+            yield
+        finally:
+            for module, flag in zip(modules, flags, strict=True):
+                module.HF_HUB_OFFLINE = flag
     except ModuleNotFoundError as error:
-        raise MissingExtra("lm_eval", "harness", "lm-evaluation-harness") from error
-    # they read the environment once, and may have been imported before
-    huggingface_hub.constants.HF_HUB_OFFLINE = True
-    datasets.config.HF_HUB_OFFLINE = True
-    datasets.disable_progress_bars()
+        if error.name is not None and error.name.partition(".")[0] in ("datasets", "lm_eval"):
+            raise MissingExtra("lm_eval", "harness", "lm-evaluation-harness") from error
+        raise
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager
