@@ -26,6 +26,7 @@ ARGUMENTS = {
     "export_model": ["runs/book"],
     "other_models": ["runs/book", "--book", "book.txt"],
     "serve": ["runs/book"],
+    "by_hand": ["book.txt", "--arch", "llama", "--steps", "2"],
     "perplexity": ["runs/book", "book.txt"],
     "evaluate_with_harness": ["runs/book", str(EXAMPLES / "harness"), "--limit", "4"],
     "classify_reviews": QUICK,
