@@ -88,20 +88,28 @@ scriven train book.txt --preset shakegpt-v1 --out runs/v1 --optim.optimizer=muon
     --optim.warmup_fraction=0.02 --train.batch_size=auto --model.dropout=0
 ```
 
-| | their formula | counted here | in blocks | vectors outside the blocks, theirs | ours |
-|---|---|---|---|---|---|
+Their authors count parameters by the formula
+
+$$d_m d_{in} + 2 d_m s + N (4 d_m^2 + 4 d_m s + 2 d_m d_h) + d_m d_{in}$$
+
+with $d_m$ the `d_model`, $d_{in} = 66$ tokens, $s$ the context, $N$ the layers and $d_h = 2 d_m$
+the feed-forward size. It gives their three figures exactly, with $256 d_m$ more for the learned
+positions of v3. Its terms with $s$ are sizes of activations, not of weights: $2 d_m s$ once and
+$4 d_m s$ in each layer, three quarters of the figure of v1. Biases and norms are not in it. This is
+how one gets from the formula to what is built and counted here:
+
+| | formula | positions | activations | tied output | biases, norms | tokens | counted here |
+|---|---|---|---|---|---|---|---|
 {rows}
 
-Their figures come from a formula that we have not seen, but its parts can be inferred. v3 has
-98,304 parameters more than v2, which are 256 × 384: the learned position embeddings. With blocks
-like ours (four attention matrices and a feed-forward layer of 2 d_model, biases and two norms:
-8·d_model² + 11·d_model), exactly 10,000 vectors of 32 are left in v1, and 6,722 vectors of 384 in
-v2 and, beside the positions, in v3: far more than an embedding of 65 characters and an output
-layer need. Ours count what is built: 65 characters, the 256 bytes that let it encode any text, 2
-special tokens, a final norm of two vectors, and a tied embedding matrix.
+The output matrix is tied to the embedding here. The further tokens are the 256 bytes that let our
+characters encode any text, and one of our two special tokens; 65 characters and the other are the
+66 of the formula.
 """
 
 SHAKEGPT = {"shakegpt-v1": 422_528, "shakegpt-v2": 9_684_480, "shakegpt-v3": 9_782_784}
+"""As published."""
+SHAKEGPT_TOKENS = 66
 
 
 def page() -> str:
@@ -136,19 +144,26 @@ def purpose(name: str) -> str:
 
 
 def shakegpt(name: str, data: dict[str, Any]) -> str:
-    """The published count and ours: in blocks, and in vectors of d_model outside them."""
+    """From the authors' formula to the parameters that are built, each difference in a column."""
     model = data["model"]
-    d_model, layers = model["d_model"], model["layers"]
-    blocks = layers * (8 * d_model**2 + 11 * d_model)
+    d, layers, length = model["d_model"], model["layers"], model["context_length"]
+    activations = 2 * d * length + layers * 4 * d * length
+    matrices = 2 * d * SHAKEGPT_TOKENS + layers * (4 * d * d + 2 * d * model["d_ff"])
     learned = read_named_preset(name).get("model.positions") == "learned"
-    positions = model["context_length"] if learned else 0
-    theirs, ours = (
-        (count - blocks) / d_model - positions for count in (SHAKEGPT[name], data["parameters"])
-    )
-    extra = f" + {positions} positions" if positions else ""
-    cells = [f"{SHAKEGPT[name]:,}", f"{data['parameters']:,}", f"{blocks:,}"]
-    cells += [f"{theirs:,.9g}{extra}", f"{ours:,.9g}{extra}"]
-    return f"| `{name}` | " + " | ".join(cells) + " |"
+    differences = [
+        length * d if learned else 0,
+        -activations,
+        -d * SHAKEGPT_TOKENS,
+        # biases of a block: 3 d + d in attention, 2 d + d in the feed-forward layer; its two norms
+        # of 2 d; and the norm at the end
+        layers * 11 * d + 2 * d,
+        d * (model["vocab_size"] - SHAKEGPT_TOKENS),
+    ]
+    formula = matrices + activations
+    assert formula + differences[0] == SHAKEGPT[name]
+    assert formula + sum(differences) == data["parameters"]
+    shown = [f"{each:+,}".replace("-", "−") if each else "" for each in differences]
+    return f"| `{name}` | {formula:,} | " + " | ".join(shown) + f" | {data['parameters']:,} |"
 
 
 def scaled(count: int) -> str:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import docpages
 import pytest
+import torch
 
+from scriven import registry
 from scriven.cli import run
+from scriven.train.request import read_named_preset
 from scriven.train.scaling_laws import SIZES, ModelShape
 
 ROOT = docpages.ROOT
@@ -91,6 +94,47 @@ def test_gpt2_presets_have_the_published_size(
 def test_the_page_of_presets_is_up_to_date() -> None:
     made = runpy.run_path(str(ROOT / "docs" / "make_presets.py"))
     assert (ROOT / "docs" / "presets.md").read_text(encoding="utf-8") == made["page"]()
+
+
+PUBLISHED = {
+    "shakegpt-v1": (12, 32, 200, 422_528),
+    "shakegpt-v2": (6, 384, 256, 9_684_480),
+    "shakegpt-v3": (6, 384, 256, 9_782_784),
+}
+"""Layers, d_model, context and the published count of parameters."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_formula_on_the_page_gives_the_published_counts(name: str) -> None:
+    """Evaluated as it stands on the page, term by term; and each row adds up to what is built."""
+    layers, d_m, s, published = PUBLISHED[name]
+    page = (ROOT / "docs" / "presets.md").read_text(encoding="utf-8")
+    (formula,) = re.findall(r"^\$\$(.*)\$\$$", page, re.M)
+    code = formula.replace("{in}", "in").replace("^2", "**2")
+    code = re.sub(r"(?<=[\w)]) (?=[\w(])", "*", code)
+    values = {"d_m": d_m, "d_in": 66, "s": s, "N": layers, "d_h": 2 * d_m}
+    count = eval(code, {}, values)
+    positions = 256 * d_m if name == "shakegpt-v3" else 0
+    assert count + positions == published
+    row = re.findall(rf"^\| `{name}` (\|.*)\|$", page.partition("| formula |")[2], re.M)[0]
+    cells = [cell.strip().replace(",", "").replace("−", "-") for cell in row.split("|")]
+    numbers = [int(cell) for cell in cells if cell]
+    weights = torch_weights(name)
+    vectors = sum(
+        size for weight, size in weights.items() if weight.endswith((".bias", "norm.weight"))
+    )
+    assert numbers[0] == count and vectors in numbers
+    assert sum(numbers[:-1]) == numbers[-1] == sum(weights.values())
+
+
+def torch_weights(preset: str) -> dict[str, int]:
+    """The size of every weight of the model of a preset, as it is built."""
+    settings = read_named_preset(preset)
+    shape = {key[6:]: value for key, value in settings.items() if key.startswith("model.")}
+    module = registry.module("scriven.models", str(settings["arch"]))
+    with torch.device("meta"):
+        model = module.Model(module.Config(**shape))
+    return {name: weight.numel() for name, weight in model.named_parameters()}
 
 
 def test_the_page_of_formats_is_up_to_date() -> None:

@@ -86,8 +86,8 @@ def test_three_steps_of_adamw_are_those_of_scriven(arch: str, kv_heads: int) -> 
         losses(hand, task, rows(step))
         ours.step(hand.weights, hand.gradients, LR)
         theirs.step(1.0)
-    # the gradient of a bias of keys is 0, as softmax ignores what all its scores share; Adam divides
-    # what rounding leaves of it, 1e-17, by 1e-10, so that this is not equal to the last digit
+    # the gradient of the bias of the keys is 0, as softmax ignores what all its scores share; Adam
+    # divides what rounding leaves of it, 1e-17, by 1e-10, so this is not equal to the last digit
     for name, weight in task.backbone.named_parameters():
         assert np.abs(hand.weights[name] - weight.detach().numpy()).max() < 1e-9
 
