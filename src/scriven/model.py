@@ -59,7 +59,6 @@ class Model:
                 top_k, top_p, min_p, repetition_penalty, seed, stop; for beam search, which is
                 deterministic, beams (1) and length_penalty (1.0).
         """
-        # a masked language model has no left-to-right continuation
         if self.task.is_masked_lm:
             return self.fill(prompt, **sampling)[0]
         text = self.generate_many([prompt], **sampling)[0].text
@@ -70,8 +69,7 @@ class Model:
 
         Args:
             text: with at least one `<mask>`.
-            sampling: temperature (0 by default: the most likely token), top_k, top_p, min_p,
-                repetition_penalty, seed.
+            sampling: temperature (0 by default), top_k, top_p, min_p, repetition_penalty, seed.
 
         Raises:
             InputError: a text without `<mask>`, or a model that is not a masked language model.
@@ -124,8 +122,7 @@ class Model:
             sources: texts or tables, in files or in memory; by default the validation set.
             settings: data settings such as {"data.encoding": "latin-1"}.
             metrics: further functions of logits (N, V) and targets (N,), by name.
-            memory: earlier positions that a recurrent model attends to, instead of its own number;
-                0 for none.
+            memory: earlier positions that a recurrent model attends to; 0 for none.
             decoding: of a fine-tuned model that generates its answers, as in `predict`.
 
         Raises:
@@ -170,6 +167,12 @@ class Model:
 
         data = data_settings(self.metadata, settings, table=True)
         return TablePredictions(self._predictor(decoding), self.metadata, sources, data)
+
+    def explain(self, text: str, **options: Any) -> dict[str, Any]:
+        """One forward and backward pass over a text, in numbers; options as `evaluate.explain`."""
+        from .evaluate.explain import explain
+
+        return explain(self.task, self.tokenizer, text, **options)
 
     def harness(
         self,
@@ -292,10 +295,8 @@ def train(
         budget: 10m (the default), 2h, 2000steps, 3epochs or 50Mtokens; +1h adds to that of a run to
             resume, which then goes on from before its learning rate fell.
         size: tiny, small, medium, base, large, or a number of parameters such as 12M.
-        out: the run folder; runs/NAME by default.
-        seed: of all random numbers.
-        arch: the architecture, or a .py file.
-        preset: a TOML file or a built-in preset.
+        out, seed: the run folder, runs/NAME by default; the seed of all random numbers.
+        arch, preset: the architecture, or a .py file; a TOML file or a built-in preset.
         resume: a run to resume, with its own text and settings.
         base: a model to go on from instead of random weights; its tokenizer and shape stay.
         replay: with a base, older text to mix in, as "old.txt:0.4"; "0" for none.
@@ -348,8 +349,7 @@ def finetune(
         budget: 10epochs, 10m, 2000steps; by default ten epochs and at least 400 steps.
         out: the new run folder; runs/RUN-TASK by default.
         control: train the same model without its pre-training too, for comparison.
-        arch: the file of the user's own architecture, where the run was trained with one.
-        settings, seed, quiet, began: as in `train`, which raises the same.
+        arch, settings, seed, quiet, began: as in `load` and `train`, which raises the same.
     """
     if named or not isinstance(columns, str):
         from .frames import named_columns

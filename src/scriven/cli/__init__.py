@@ -30,7 +30,7 @@ STDIN = "\0-"
 GROUPS = {
     "Train": ("train", "finetune", "prepare", "plan", "inspect"),
     "Generate and predict": ("generate", "chat", "predict", "serve"),
-    "Evaluate and compare": ("evaluate", "harness", "compare", "bench", "report"),
+    "Evaluate and compare": ("evaluate", "explain", "harness", "compare", "bench", "report"),
     "Exchange models": ("export", "import_"),
     "Other": ("doctor",),
 }
