@@ -1,4 +1,4 @@
-"""Keras-style compile and fit, with a custom optimizer, loss and metric.
+"""Keras-style compile and fit, with an optimizer of PyTorch, and a loss and metric of our own.
 
 python examples/keras_style.py book.txt --epochs 3
 """
@@ -25,17 +25,17 @@ def focal(logits: Tensor, targets: Tensor) -> Tensor:
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("text")
-parser.add_argument("--epochs", type=float, default=3)
+parser.add_argument("--epochs", type=int, default=3)
 arguments = parser.parse_args()
 
 gpt = scriven.GPT(layers=3, heads=3, d_model=96, context_length=64, tokenizer="char")
-gpt.compile(
-    optimizer=lambda weights: torch.optim.RAdam(weights, lr=2e-3),
-    loss=focal,
-    metrics=["accuracy", top5],
-)
-history = gpt.fit(arguments.text, epochs=arguments.epochs)
-epochs = zip(history.history["val_loss"], history.history["val_top5"], strict=True)
-for loss, accuracy in epochs:
-    print(f"validation loss {loss:.3f}   top-5 accuracy {accuracy:.1%}")
+gpt.build(arguments.text)  # the vocabulary, and with it the weights
+optimizer = torch.optim.RAdam(gpt.parameters(), lr=2e-3)
+gpt.compile(optimizer=optimizer, loss=focal, metrics=["accuracy", top5])
+gpt.summary()
+history = gpt.fit(arguments.text, epochs=arguments.epochs).history
+for epoch, (loss, accuracy) in enumerate(
+    zip(history["val_loss"], history["val_top5"], strict=True)
+):
+    print(f"epoch {epoch + 1}   validation loss {loss:.3f}   top-5 accuracy {accuracy:.1%}")
 print(gpt.generate("The", max_new_tokens=100))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .errors import ScrivenError
     from .export.export import export
     from .importing import import_run
-    from .keras import GPT
+    from .keras.gpt import GPT
     from .model import Model, finetune, load, train
     from .prepare import prepare
     from .report.compare import compare
@@ -40,7 +40,7 @@ __all__ = [
 
 
 _MODULES = {
-    "GPT": "keras",
+    "GPT": "keras.gpt",
     "Model": "model",
     "ScrivenError": "errors",
     "bench": "bench",

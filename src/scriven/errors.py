@@ -76,7 +76,12 @@ has_flags = ContextVar("has_flags", default=False)
 """Whether errors are shown at a command line, where every argument is a name or a number."""
 _COMMAND = re.compile(r"(`[^`]*`|\b(?:scriven|torchrun|pip) [^,;]*)")
 _SETTING = re.compile(r"--([a-z_]+\.[a-z0-9_]+)(?:=([^\s,:;]+))?")
+_VALUE = re.compile(
+    r"(?<!\w)--([a-z][a-z-]*) ([A-Z][A-Z:.]*\b|'[^']*'|\+?\d(?:[\w.]*\w)?|[\w.]*/[\w./-]*\w)"
+)
 _FLAG = re.compile(r"(?<!\w)--([a-z][a-z-]*)\b")
+_NAMES = {"from": "base"}
+"""Arguments that Python cannot name as the flag is named."""
 
 
 @contextmanager
@@ -110,14 +115,24 @@ def for_python(public: T) -> T:
 
 
 def without_flags(text: str) -> str:
-    """`--optim.lr=2` as `settings={"optim.lr": 2}`, `--out` as `out`; commands stay as they are."""
+    """`--optim.lr=2` as `settings={"optim.lr": 2}`, `--out NEW` as `out=NEW`, `--out` as `out`;
+    commands stay as they are."""
 
     def setting(match: re.Match[str]) -> str:
-        name, value = match.groups()
-        return f'settings["{name}"]' if value is None else f'settings={{"{name}": {value}}}'
+        key, value = match.groups()
+        return f'settings["{key}"]' if value is None else f'settings={{"{key}": {value}}}'
+
+    def name(flag: str) -> str:
+        return _NAMES.get(flag, flag.replace("-", "_"))
+
+    def valued(match: re.Match[str]) -> str:
+        flag, value = match.groups()
+        quoted = value if value.isupper() or value.startswith("'") else f'"{value}"'
+        return f"{name(flag)}={quoted}"
 
     parts = _COMMAND.split(text)
     for place in range(0, len(parts), 2):  # every second part is a command to type
         plain = _SETTING.sub(setting, parts[place])
-        parts[place] = _FLAG.sub(lambda match: match[1].replace("-", "_"), plain)
+        plain = _VALUE.sub(valued, plain)
+        parts[place] = _FLAG.sub(lambda match: name(match[1]), plain)
     return "".join(parts)

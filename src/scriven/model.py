@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .cards import ModelCard
 from .distributed import is_main_process
 from .errors import InputError, ScrivenError, SettingError, for_python, has_flags
 from .generate.engine import Engine
@@ -24,11 +25,10 @@ from .tasks.shared.supervised import SupervisedTask
 if TYPE_CHECKING:
     from .evaluate.loss import Metric
     from .serve.server import ServerHandle
-    from .train.run import TrainResult
 
 
 @for_python
-class Model:
+class Model(ModelCard):
     """The trained model of a run folder."""
 
     def __init__(
@@ -377,7 +377,7 @@ def _trained(**asked: Any) -> Model:
         return trained_model(lambda: begin(request), request.arch)
 
 
-def trained_model(run: "Callable[[], TrainResult]", arch: str | None = None) -> Model:
+def trained_model(run: Callable[[], Any], arch: str | None = None) -> Model:
     """Trains to the end, writes the report, also of an interrupted run, and loads the model."""
     from .report.page import write_report
     from .train.signals import Interrupted

@@ -12,11 +12,14 @@ from scriven.errors import InputError, SettingError, without_flags
 @pytest.mark.parametrize(
     ("flags", "arguments"),
     [
-        ("--budget 'x' is not a budget", "budget 'x' is not a budget"),
+        ("--budget 'x' is not a budget", "budget='x' is not a budget"),
         ("--max-new-tokens=0: from 1", "max_new_tokens=0: from 1"),
         ("--optim.lr=-1: above 0", 'settings={"optim.lr": -1}: above 0'),
         ("lower --train.micro_batch_size", 'lower settings["train.micro_batch_size"]'),
-        ("use --resume a --budget +1h", "use resume a budget +1h"),
+        ("use --resume a --budget +1h", 'use resume a budget="+1h"'),
+        ("use --resume runs/a or --out NEW for", 'use resume="runs/a" or out=NEW for'),
+        ("leave --out away: add --from RUN", "leave out away: add base=RUN"),
+        ("--seed 2steps, or --limit 3.", 'seed="2steps", or limit="3".'),
         (
             "no runs yet: scriven train FILE --out x, say",
             "no runs yet: scriven train FILE --out x, say",

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2] / "src" / "scriven"
 
 LAYERS = {
     "errors": 0, "registry": 0, "config": 0, "settings": 0, "process": 0,
-    "files": 0, "manifest": 0, "format": 0,
+    "files": 0, "manifest": 0, "format": 0, "notebook": 0,
     "locking": 1, "runtime": 1, "distributed": 1, "tokenizers": 1, "nn": 1,
     "data": 2, "models": 2,
     "tasks": 3,
@@ -18,6 +18,7 @@ LAYERS = {
     "evaluate": 6, "export": 6,
     "train": 7, "report": 7,
     "plan": 8, "serve": 8, "evaluation": 8, "frames": 8,
+    "cards": 8,
     "machine": 9, "model": 9, "inspect": 9, "bench": 9, "prepare": 9,
     "keras": 10, "importing": 10, "sklearn": 10,
     "cli": 11, "__init__": 11, "__main__": 11,

@@ -97,7 +97,7 @@ class UserComponents:
     tokenizer: Tokenizer | None = None
     """That of the model whose weights these are; by default one is made for the text."""
     base_task: BaseTask | None = None
-    """A model that is trained further: its modules themselves, so that there is one copy."""
+    """A model that is trained: its modules themselves, so that there is one copy."""
 
 
 @dataclass(frozen=True)

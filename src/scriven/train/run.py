@@ -17,6 +17,7 @@ from .. import config, registry
 from ..distributed import DistributedContext, distributed_errors, init_distributed, is_distributed
 from ..errors import BusyError, InputError, LostError, SettingError
 from ..files import remove_leftovers
+from ..notebook import is_notebook
 from ..runs.folder import create_run_dir, find_run, lock_run
 from ..runs.huggingface import rewrite_model_card
 from ..runs.metadata import check_size, read_run_metadata, write_metadata
@@ -33,7 +34,7 @@ from .request import Overrides, TrainRequest, UserComponents, read_overrides
 from .resume import check_resume_config, plan_from_metadata
 from .schedule import Budget
 from .signals import Interrupted, StopSignal, handle_signals
-from .trackers import console, jsonl
+from .trackers import console, jsonl, notebook
 from .trackers.base import BaseTracker, Trackers
 from .train_state import USER_COMPONENTS, Run, new_metadata
 from .trainer import Trainer
@@ -52,8 +53,15 @@ class TrainResult:
     """As in scriven.json."""
 
 
-def start_or_resume(request: TrainRequest, components: UserComponents | None = None) -> TrainResult:
+def start_or_resume(
+    request: TrainRequest,
+    components: UserComponents | None = None,
+    trackers: Sequence[BaseTracker] = (),
+) -> TrainResult:
     """Trains a new run, or resumes an interrupted one, to its end.
+
+    Args:
+        trackers: further ones, besides those of the settings.
 
     Raises:
         ScrivenError: the request cannot be fulfilled; says why and what to do.
@@ -75,10 +83,10 @@ def start_or_resume(request: TrainRequest, components: UserComponents | None = N
         dist = init_distributed(settings.runtime.distributed_timeout)
         broadcast = RunBroadcast(dist, done=dist.world_size == 1)
         try:
-            trackers = Trackers([])
+            watching = Trackers([])
             if dist.is_main_process:
-                trackers = load_trackers(settings.train.trackers, request.quiet)
-            say = trackers.on_message
+                watching = load_trackers(settings.train.trackers, request.quiet, trackers)
+            say = watching.on_message
             source: Pretraining | Finetuning
             if (request := _with_start(request)).start is not None:
                 source = Adaptation(request, overrides, settings, dist, say)
@@ -88,7 +96,7 @@ def start_or_resume(request: TrainRequest, components: UserComponents | None = N
             else:
                 source = Finetuning(request, overrides, settings, say)
             launch = _Launch(
-                request, overrides, components or UserComponents(), source, trackers, broadcast,
+                request, overrides, components or UserComponents(), source, watching, broadcast,
                 stop, began,
             )  # fmt: skip
             if not dist.is_main_process:
@@ -263,7 +271,7 @@ class _Launch:
         components = replace(
             self.user_components,
             base_weights=self.source.base_weights,
-            base_task=self.source.base_task,
+            base_task=self.source.base_task or self.user_components.base_task,
         )
         run = Run(plan, dataset, folder, metadata, runtime, components, dist)
         trainer: Trainer | None = None
@@ -344,16 +352,17 @@ class RunBroadcast:
                 self.dist.broadcast_str("{}")
 
 
-def load_trackers(names: str, quiet: bool) -> Trackers:
-    """Console and metrics.jsonl, and the trackers named in `train.trackers`.
+def load_trackers(names: str, quiet: bool, more: Sequence[BaseTracker] = ()) -> Trackers:
+    """metrics.jsonl, console or notebook, the trackers named in `train.trackers`, and `more`.
 
     Raises:
         InputError: an unknown name. MissingExtra: its package is not installed.
     """
     # the file is written first, as a closed terminal ends nothing
-    shown = console.Tracker(quiet)
+    in_notebook = is_notebook() and not quiet
+    shown = notebook.Tracker() if in_notebook else console.Tracker(quiet)
     trackers: list[BaseTracker] = [jsonl.Tracker(warn=shown.on_message), shown]
     for name in filter(None, (name.strip() for name in names.split(","))):
-        if name not in ("console", "jsonl"):
+        if name not in ("console", "jsonl", "notebook"):
             trackers.append(registry.module("scriven.train.trackers", name).Tracker())
-    return Trackers(trackers)
+    return Trackers([*trackers, *more])

@@ -203,10 +203,8 @@ class Trainer:
 
     def next_batch(self, state: TrainState) -> Batch:
         """This process's rows of the next batch."""
-        batch = self.dataset.batch(state.samples)
-        if self.recurrent_state is not None:
-            batch = self.recurrent_state.follow(state.samples, batch)
-        return batch
+        batch, recurrent = self.dataset.batch(state.samples), self.recurrent_state
+        return batch if recurrent is None else recurrent.follow(state.samples, batch)
 
     def check_finite(self, state: TrainState, metrics: StepMetrics) -> TrainState:
         """Counts skipped steps; after too many in a row, the state of the last good checkpoint.
@@ -265,6 +263,8 @@ class Trainer:
                 lr=self.optimizers.lr,
                 grad_norm=metrics.grad_norm,
                 progress=progress,
+                step_loss=metrics.loss if metrics.applied else math.nan,
+                step_accuracy=metrics.accuracy if metrics.applied else math.nan,
                 due=due,
             )
             self.trackers.on_step(state, report)

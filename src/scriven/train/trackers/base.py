@@ -4,6 +4,7 @@ A newcomer adds one file beside this one, or names a file of their own with
 `--train.trackers ./mine.py`. It holds a class `Tracker(BaseTracker)` that overrides what it needs.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +37,9 @@ class StepReport:
     """Fraction of the budget that was spent before the last step."""
     val_step: int = 0
     """The step of the evaluation that gave `val_loss`."""
+    step_loss: float = math.nan
+    """Loss and accuracy of the last step alone; NaN where it was skipped."""
+    step_accuracy: float = math.nan
     due: bool = True
     """Whether `train.log_seconds` have passed since the last report that was due."""
 

@@ -1,0 +1,1 @@
+"""`GPT(...).compile(...)`, `.fit(...)`: the same training in the style of Keras."""
