@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all test-lowest torture planted mutants audit check format bench bench-env clean
+.PHONY: demo test test-all test-lowest torture planted mutants audit check format site figures bench bench-env clean
 
 demo: $(INSTALLED)
 	$(BIN)/scriven train shakespeare --budget 3m --out runs/shakespeare
@@ -60,6 +60,11 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/structure
+	$(BIN)/python docs/make_site.py --check
+
+# the documentation as HTML in build/site/html, offline, in a few seconds
+site: $(INSTALLED)
+	$(BIN)/python docs/make_site.py
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

@@ -29,7 +29,7 @@ def prepare(
 
     Args:
         sources: files, folders and globs, a built-in corpus, or
-            hf:NAME[/CONFIG][@REVISION][:SPLIT][#COLUMN].
+            `hf:NAME[/CONFIG][@REVISION][:SPLIT][#COLUMN]`.
         out: the folder to write, which `scriven.train` reads.
         tokenizer: a tokenizer.json, a run or a prepared folder; learned from a sample by default.
         weights: shares of the sources in the training text, as "wiki=0.7,books=0.3".
