@@ -327,3 +327,69 @@ def _10_updates(names: dict[str, Any]) -> str:
         [0, 5, 10, 15, 20, 25, 30, 35, 40],
         [0, 0.5, 1, 1.5, 2, 2.5],
     )
+
+
+def _11_training(names: dict[str, Any]) -> str:
+    curve = names["curve"]
+    return curves(
+        "Training loss and held-out loss of a model that overfits",
+        [
+            ("training text", "a", [(step, seen) for step, seen, _ in curve]),
+            ("held-out text", "b", [(step, held) for step, _, held in curve]),
+        ],
+        "step",
+        "nats per character",
+        [0, 50, 100, 150, 200, 250, 300, 350],
+        [0, 1, 2, 3],
+        dots=True,
+    )
+
+
+def _12_sampling(names: dict[str, Any]) -> str:
+    shown = [names["letters"][i].replace(" ", "space") for i in names["order"]]
+    rows = [f"temperature {tau:g}" for tau in names["temperatures"]]
+    return heat(
+        "Probabilities of the next letter by temperature", rows, shown, names["table"].tolist()
+    )
+
+
+def _13_encoder_decoder(names: dict[str, Any]) -> str:
+    places = [str(place) for place in range(names["T"])]
+    return heat(
+        "Cross-attention: from each place of the target to each place of the source",
+        [f"target {place}" for place in places],
+        [f"source {place}" for place in places],
+        names["weights"].tolist(),
+        cell=72,
+    )
+
+
+def _14_fine_tuning(names: dict[str, Any]) -> str:
+    return curves(
+        "Accuracy on words that no label has touched",
+        [
+            ("pre-trained", "a", list(enumerate(names["pretrained"]))),
+            ("from random weights", "b", list(enumerate(names["scratch"]))),
+        ],
+        "step of fine-tuning",
+        "accuracy",
+        [0, 10, 20, 30, 40],
+        [0, 0.25, 0.5, 0.75, 1],
+    )
+
+
+def _15_scaling(names: dict[str, Any]) -> str:
+    rows = [
+        (f"{tokens:,} tokens", value, f"{value:.1f}")
+        for tokens, value in names["intensities"].items()
+    ]
+    rows.append(("an H100 can do", names["balance"], f"{names['balance']:.0f}"))
+    return bars("FLOPs per byte of a matrix product, by tokens at once", rows)
+
+
+def _16_since_2017(names: dict[str, Any]) -> str:
+    rows = [
+        (f"{heads} key/value heads", size, f"{size:.2f} GB")
+        for heads, size in names["cache"].items()
+    ]
+    return bars("KV cache of one text of 8,192 tokens", rows)
