@@ -66,11 +66,38 @@ def test_a_horizon_in_seconds_follows_the_clock_whatever_the_steps() -> None:
     assert horizon.progress(1, 90) == 1
 
 
-def test_finishing_early_starts_the_decay_at_once() -> None:
+def test_an_early_decay_ends_the_run_as_if_it_had_been_planned_so() -> None:
     horizon = TrainingHorizon(steps=1000, seconds=0)
-    horizon.start_early_decay(horizon.progress(200, 0), decay_fraction=0.5)
-    assert horizon.progress(200, 0) == pytest.approx(0.5)
-    assert horizon.progress(400, 0) == pytest.approx(1)
+    horizon.start_early_decay(200, 0, flat=0.5)
+    planned = TrainingHorizon(steps=400, seconds=0)
+    for step in range(200, 401, 25):
+        assert horizon.progress(step, 0) == pytest.approx(planned.progress(step, 0))
+    clock = TrainingHorizon(steps=None, seconds=110, eval_reserve=10)
+    clock.start_early_decay(0, 40, flat=0.8)
+    assert clock.progress(0, 40) == pytest.approx(0.8)
+    assert clock.progress(0, 50) == pytest.approx(1)
+    assert clock.seconds_left(0, 40, pace=0) == pytest.approx(20)
+
+
+@pytest.mark.parametrize("flat", [0.6, None])
+def test_a_run_that_is_to_finish_early_decays_until_then(flat: float | None) -> None:
+    steps = TrainingHorizon(steps=1000, seconds=0)
+    steps.finish_within(50, 200, 0, flat)
+    assert steps.progress(200, 0) == pytest.approx(flat or 0.2)
+    assert steps.progress(225, 0) == pytest.approx((1 + (flat or 0.2)) / 2)
+    assert steps.progress(249, 0) < 1 == steps.progress(250, 0)
+    clock = TrainingHorizon(steps=None, seconds=100, eval_reserve=4)
+    clock.finish_within(10, 7, 48, flat)
+    assert clock.progress(8, 57.9) < 1 == clock.progress(9, 58)
+    # a resumed run knows it from its checkpoint
+    again = TrainingHorizon(None, 100, 4, 0.0, clock.early_end)
+    assert again.progress(8, 53) == pytest.approx(clock.progress(8, 53))
+
+
+def test_a_run_is_never_made_longer() -> None:
+    horizon = TrainingHorizon(steps=1000, seconds=0)
+    horizon.finish_within(300, 800, 0, 0.9)
+    assert (horizon.early_end, horizon.progress(800, 0)) == ((), 0.8)
 
 
 def test_epochs_and_tokens_become_steps() -> None:

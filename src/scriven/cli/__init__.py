@@ -28,7 +28,7 @@ STDIN = "\0-"
 
 # The groups of the first help page; a command that is in none of them is listed under Other
 GROUPS = {
-    "Train": ("train", "finetune", "prepare", "plan", "inspect"),
+    "Train": ("train", "finetune", "finish", "prepare", "plan", "inspect"),
     "Generate and predict": ("generate", "chat", "predict", "serve"),
     "Evaluate and compare": ("evaluate", "explain", "harness", "compare", "bench", "report"),
     "Exchange models": ("export", "import_"),

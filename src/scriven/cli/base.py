@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 Run = Annotated[
     str,
     Parameter(
-        help="A run folder, a name under runs/, or latest; or a Hugging Face folder, an adapter "
-        "folder, a .gguf file, or hf:ORG/NAME."
+        help="A run folder, a name under runs/, or latest (RUN@STEP is a checkpoint); or a Hugging "
+        "Face folder, an adapter folder, a .gguf file, or hf:ORG/NAME."
     ),
 ]
 UserArch = Annotated[

@@ -75,11 +75,19 @@ def serve(
     url = url_of(options, listener)
     note(f"serving {', '.join(each.name for each in served)} at {url} (Ctrl-C ends)")
     if open:
-        import webbrowser
-
-        webbrowser.open(url)
+        open_browser(url)
     server.run(sockets=[listener])
     sys.stderr.flush()
+
+
+def open_browser(url: str) -> None:
+    """Opens a page where there is a display; a browser in the terminal would take it over."""
+    import webbrowser
+
+    if sys.platform in ("win32", "darwin") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    ):
+        webbrowser.open(url)
 
 
 def _open(run: str, dtype: Precision, arch: str | None, limits: dict[str, int]) -> "ServedModel":

@@ -41,6 +41,7 @@ def train(
     control: bool = False,
     merge: bool = False,
     explain: bool = False,
+    watch: bool = False,
     quiet: Quiet = False,
     json: Json = False,
     help_all: bool = False,
@@ -83,6 +84,8 @@ def train(
         With --from and LoRA: save whole weights, not the adapters alone.
     explain
         Print every setting with the reason for it, then train.
+    watch
+        Open a page that shows the training and writes with the model as it learns.
     help_all
         List every setting.
     """
@@ -98,6 +101,9 @@ def train(
         settings = {f"finetune.{name}": value for name, value in chosen.items()} | (settings or {})
     if parallel is not None:
         settings = {"runtime.parallel": parallel} | (settings or {})
+    if watch:
+        trackers = str((settings or {}).get("train.trackers", ""))
+        settings = (settings or {}) | {"train.trackers": f"{trackers},watch".lstrip(",")}
     model = start(
         *sources, budget=budget, size=size, out=out, seed=seed, arch=arch, preset=preset,
         resume=resume, base=from_, replay=replay, control=control, merge=merge, explain=explain,

@@ -21,7 +21,7 @@ from ..files import printable
 from ..format import portable_name
 from ..manifest import hash_file
 from ..runs import metadata
-from ..runs.folder import find_run, list_runs
+from ..runs.folder import find_run, list_runs, split_step
 from ..runs.load import ChooseDtype, Loaded, always_float32, load_run, model_digest
 from ..runs.peft import TENSORS
 from .adapter import add_adapter, is_adapter, places, without_base
@@ -42,7 +42,8 @@ def open_base(
     """The model that a name means, with its weights, in evaluation mode on the CPU.
 
     Args:
-        name: see above. A run comes first: its name, its path, or `latest`.
+        name: see above. A run comes first: its name, its path, or `latest`; with `@` and a step
+            the weights of that checkpoint.
         arch: the user's own file, where a run was trained with one.
         dtype: of the matrices, by the number of parameters.
         model_changes: fields of the Config that change no weight, such as dropout.
@@ -52,10 +53,12 @@ def open_base(
         InputError: there is none of that name, or it cannot be used. DamagedError: a file is
             broken. ResourceError: too little memory.
     """
-    if is_run(name):
+    run, step = split_step(name)
+    if is_run(run):
         return load_run(
-            find_run(name),
+            find_run(run),
             arch,
+            step=step,
             model_changes=model_changes,
             dtype=dtype,
             open_base=partial(open_recorded, arch=arch, dtype=dtype, model_changes=model_changes),

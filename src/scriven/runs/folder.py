@@ -73,6 +73,14 @@ def find_run(run: str, folder: Path = RUNS) -> Path:
     raise InputError(f"no run {printable(run[:300]) or repr(run)}: {hint}")
 
 
+def split_step(name: str) -> tuple[str, int | None]:
+    """A run and the step of a checkpoint, as in `book@1200`; None for its best weights."""
+    run, at, step = name.rpartition("@")
+    if at and run and step.isascii() and step.isdigit() and not os.path.exists(name):
+        return run, int(step[:18])
+    return name, None
+
+
 def create_run_dir(out: Path) -> Path:
     """Makes sure a run can be written to a folder, before any work is done.
 

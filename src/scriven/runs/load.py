@@ -43,6 +43,8 @@ class Loaded:
     """Its name, or the user's own file."""
     warnings: list[str]
     """Sentences for the user: a damaged file that was not used, an unfinished run."""
+    step: int | None = None
+    """The step of the checkpoint that was asked for; None for the best weights."""
 
 
 ChooseDtype = Callable[[int], torch.dtype]
@@ -64,6 +66,7 @@ def load_run(
     model_changes: Mapping[str, object] | None = None,
     dtype: ChooseDtype = always_float32,
     open_base: OpenBase | None = None,
+    step: int | None = None,
 ) -> Loaded:
     """Rebuilds the model of a run folder, on the CPU, in evaluation mode.
 
@@ -75,10 +78,12 @@ def load_run(
         model_changes: fields of the Config that change no weight, such as dropout.
         dtype: of the matrices, by the number of parameters.
         open_base: opens the base model of a run that holds adapters alone.
+        step: of the checkpoint to load; by default the best weights.
 
     Raises:
         DamagedError: no weights are whole. InputError: not a run folder, another tokenizer, a run
-            of a user's own architecture without its file, or adapters whose base is missing.
+            of a user's own architecture without its file, adapters whose base is missing, or no
+            checkpoint of this step.
     """
     # 1. what the run is
     metadata = read_run_metadata(folder)
@@ -102,7 +107,9 @@ def load_run(
     warnings: list[str] = []
     try:
         weights: Mapping[str, torch.Tensor] = {}
-        if is_adapter_run(folder, metadata):
+        if step is not None:
+            weights = _checkpoint_weights(folder, step, metadata)
+        elif is_adapter_run(folder, metadata):
             assert open_base is not None, "an adapter needs its base"
             base = open_base(folder, metadata["base"])
             warnings += base.warnings
@@ -118,9 +125,9 @@ def load_run(
             f"{folder}: the weights do not fit the model that scriven.json describes; they are "
             "another run's, so put the original model.safetensors back"
         ) from error
-    if metadata.get("results") is None:
+    if metadata.get("results") is None and step is None:
         warnings.append(f"{folder.name} is not finished: these are its best weights so far")
-    return Loaded(folder, metadata, task.eval(), tokenizer, name, warnings)
+    return Loaded(folder, metadata, task.eval(), tokenizer, name, warnings, step)
 
 
 def build_task(
@@ -209,6 +216,22 @@ def _uninitialized() -> Iterator[None]:
         yield
     finally:
         nn.Linear.reset_parameters = draw  # type: ignore[method-assign]
+
+
+def _checkpoint_weights(
+    folder: Path, step: int, metadata: Mapping[str, Any]
+) -> dict[str, torch.Tensor]:
+    """The weights of one checkpoint, of the newest branch that has it."""
+    if is_adapter_run(folder, metadata):
+        raise InputError(f"{folder.name} holds adapters alone: only its best weights can be opened")
+    found: set[int] = set()
+    for branch in reversed(range(1 + len(metadata.get("extensions", [])))):
+        place = checkpoint.branch_folder(folder, branch)
+        if step in (steps := checkpoint.steps(place)):
+            return checkpoint.load_step(place, step).tensors["model"]
+        found |= set(steps)
+    known = ", ".join(str(each) for each in sorted(found)) or "none"
+    raise InputError(f"{folder.name} has no checkpoint of step {step}: there are {known}")
 
 
 def _weights(

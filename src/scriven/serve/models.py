@@ -31,6 +31,7 @@ class Model(Protocol):
     tokenizer: Tokenizer
     task: BaseTask
     runtime: Runtime
+    step: int | None
 
     @property
     def engine(self) -> Engine:
@@ -54,7 +55,7 @@ class ServedModel:
         self._lock = threading.Lock()
         self.scheduler: Scheduler | None
         self._use(model)
-        self.name = model.folder.name
+        self.name = model.folder.name + ("" if model.step is None else f"@{model.step}")
 
     def _use(self, model: Model) -> None:
         self.model = model

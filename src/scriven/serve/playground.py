@@ -17,11 +17,12 @@ from ..generate.sampling import processor_classes
 from ..runs.folder import training_process
 from ..runs.metadata import read_run_metadata
 from ..tokenizers import clean
+from ..train.finish_request import request_finish
 from ..train.trackers.jsonl import FILE, read_events
 from .models import ServedModel
 from .routes import Models
 from .scheduler import COMPUTE
-from .schema import InspectRequest, Request, TokenizeRequest
+from .schema import FinishRequest, InspectRequest, Request, TokenizeRequest
 
 MAX_LOOK = 192
 """Tokens of a text that are inspected; the weights of a layer grow with their square."""
@@ -70,6 +71,15 @@ def build_playground(models: Models) -> APIRouter:
             raise InputError(f"{served.name} is not being trained on this computer")
         os.kill(owner, signal.SIGTERM)
         return {"stopping": True}
+
+    @router.post("/training/finish")
+    async def finish(wanted: FinishRequest) -> dict[str, Any]:
+        """Asks a running training to let its learning rate fall and to finish early."""
+        served = models.get(wanted.model)
+        if training_process(served.model.folder) is None:
+            raise InputError(f"{served.name} is not being trained on this computer")
+        await run_in_threadpool(request_finish, served.model.folder, f"{wanted.seconds:.0f}s")
+        return {"finishing": True, "seconds": wanted.seconds}
 
     return router
 

@@ -211,6 +211,13 @@ class InspectRequest(Request):
     top: Annotated[int, Field(ge=1, le=20)] = 5
 
 
+class FinishRequest(Request):
+    """`POST /api/training/finish`."""
+
+    seconds: Annotated[float, Field(ge=1, le=1e9)] = 60
+    """Until the last step."""
+
+
 class TokenizeRequest(Request):
     """`POST /api/tokenize`."""
 

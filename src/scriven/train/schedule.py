@@ -10,7 +10,7 @@ function with the name `lr_multiplier`.
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -102,30 +102,53 @@ class TrainingHorizon:
     """Seconds of a wall-clock budget."""
     eval_reserve: float = 0.0
     """Seconds of it kept for the last evaluation and save."""
-    budget_fraction: float = 1.0
-    """Fraction of the budget in use; less than 1 after `start_early_decay`."""
     start: float = 0.0
     """Step, or second of a wall-clock budget, at which the schedule began."""
+    early_end: Sequence[float] = ()
+    """(spent, progress, end) once the run is to end early: from `spent` on, in steps or seconds,
+    progress goes from `progress` to 1 at `end`."""
 
     def progress(self, step: int, seconds: float) -> float:
         """0 at the start, 1 when the budget is spent."""
         # the clock or the step, whichever the budget counts
-        spent, total = seconds, self.seconds - self.eval_reserve
-        if self.steps is not None:
-            spent, total = step, self.steps
-        fraction = (spent - self.start) / max(1e-9, total - self.start)
-        return min(1.0, fraction / self.budget_fraction)
+        spent, begin, reached, end = self._spent(step, seconds), self.start, 0.0, self.end
+        if self.early_end:
+            begin, reached, _ = self.early_end
+        if self.steps is None:
+            end -= self.eval_reserve
+        return min(1.0, reached + (1 - reached) * (spent - begin) / max(1e-9, end - begin))
 
     def seconds_left(self, step: int, seconds: float, pace: float) -> float:
         """To the end of the budget: by the clock, or at `pace`, in seconds per step."""
-        end = self.seconds if self.steps is None else self.steps
-        end = self.start + (end - self.start) * self.budget_fraction
-        return max(0.0, end - seconds) if self.steps is None else (end - step) * pace
+        return max(0.0, self.end - seconds) if self.steps is None else (self.end - step) * pace
 
-    def start_early_decay(self, progress: float, decay_fraction: float) -> None:
-        """Starts the decay of a flat schedule now, which shortens the run."""
-        # wsd decays over its last `decay_fraction`: the run ends where that starts now
-        self.budget_fraction *= min(1.0, progress / (1 - decay_fraction))
+    @property
+    def end(self) -> float:
+        """The step, or the second of a wall-clock budget, at which the run ends."""
+        if self.early_end:
+            return self.early_end[-1]
+        return self.seconds if self.steps is None else self.steps
+
+    def start_early_decay(self, step: int, seconds: float, flat: float) -> None:
+        """Starts the decay of a schedule that is flat until `flat` now, which shortens the run: it
+        ends as if it had been planned so."""
+        spent = self._spent(step, seconds)
+        reserve = self.eval_reserve if self.steps is None else 0.0
+        end = self.start + (spent - self.start) / flat + reserve
+        self.early_end = (spent, flat, min(self.end, end))
+
+    def finish_within(self, amount: float, step: int, seconds: float, flat: float | None) -> None:
+        """Ends the run after `amount` more steps, or seconds of a wall-clock budget; the learning
+        rate falls until then. A run that ends before that stays as it is."""
+        spent = self._spent(step, seconds)
+        if self.steps is None:  # what is kept for the end comes on top
+            amount += self.eval_reserve
+        if spent + amount < self.end:
+            reached = max(self.progress(step, seconds), flat or 0.0)
+            self.early_end = (spent, reached, spent + amount)
+
+    def _spent(self, step: int, seconds: float) -> float:
+        return seconds if self.steps is None else step
 
 
 Schedule = Callable[[float, float], float]

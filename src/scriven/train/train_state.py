@@ -1,7 +1,7 @@
 """What a run is, what scriven.json says of it, and where it stands."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,13 @@ class Run:
             unit = "seconds" if budget.unit == "seconds" else "step"
             start = self.extension[f"from_{unit}"]
         if budget.unit != "seconds":
-            return TrainingHorizon(self.plan.steps, 0.0, 0.0, state.budget_fraction, start)
+            return TrainingHorizon(self.plan.steps, 0.0, 0.0, start, state.early_end)
         # at least half of a wall-clock budget, however long the text took to prepare; the extra
         # time is saved with the run, which resumes with the same end
         if state.step == 0:
             state.extra_seconds = max(0.0, now - budget.amount / 2)
         end, reserve = budget.amount + state.extra_seconds, min(3.0, 0.2 * budget.amount)
-        return TrainingHorizon(None, end, reserve, state.budget_fraction, start)
+        return TrainingHorizon(None, end, reserve, start, state.early_end)
 
     def describe(self, parameters: int, mode: str | None) -> str:
         """What is trained, on what, and where, for a person; `mode`: ddp or fsdp."""
@@ -98,8 +98,8 @@ class TrainState:
     rollbacks: int = 0
     lr_backoff: float = 1.0
     """Factor on the learning rate, halved at each rollback."""
-    budget_fraction: float = 1.0
-    """Fraction of the budget in use; less than 1 after early stopping brought the decay forward."""
+    early_end: Sequence[float] = ()
+    """`TrainingHorizon.early_end`, once early stopping or the user brought the end forward."""
     last_eval_seconds: float = 0.0
     last_eval_step: int = 0
     converged: bool = False
@@ -133,7 +133,7 @@ class TrainState:
         """From here on, this is the state of a longer training (`extension.py`)."""
         self.branch, self.flat_step = branch, -1
         self.best_score, self.best_step, self.evals_without_improvement = None, 0, 0
-        self.budget_fraction, self.converged = 1.0, False
+        self.early_end, self.converged = (), False
 
     def advance(self, batch_size: int, num_tokens: int, seconds: float) -> None:
         """Counts a step."""

@@ -14,6 +14,8 @@ from ..runtime import preserve_rng_state
 from .build_model import build_model
 from .checkpointer import Checkpointer
 from .datasets import RecurrentTextDataset
+from .early_stopping import stop_early
+from .finish_request import FinishRequest
 from .recurrent_state import TBPTTState
 from .schedule import flat_until, lr_multiplier, sequence_splits
 from .signals import Interrupted, StopSignal
@@ -50,6 +52,7 @@ class Trainer:
         self.train_step = TrainStep(self.parallel, self.optimizers, runtime, clip, recurrent)
         self.dataset.setup(self.task, run.plan.seed, self.batch_size, rows, self.device)
         self.checkpointer = Checkpointer(run, trackers, self.parallel, self.optimizers, recurrent)
+        self.request = FinishRequest(run.folder, run.dist)
         self.score: Score | None = None  # of the last evaluation
         self.eval_bytes: int | None = None  # UTF-8 bytes of the validation targets
         self.eval_seconds = 0.0
@@ -189,6 +192,8 @@ class Trainer:
 
     def done(self, state: TrainState) -> bool:
         """Whether the budget is spent, a signal arrived, or early stopping ended the run."""
+        if note := self.request.apply(self.horizon, state, self.now, self.optim):
+            self.trackers.on_note(state, note)
         spent = self.horizon.progress(state.step, self.now) >= 1
         return spent or self.stop_requested() > 0 or state.converged
 
@@ -312,8 +317,10 @@ class Trainer:
             state.evals_without_improvement += 1
         self._exclude(self.read_clock() - began)
         # 4. early stopping
-        if not last and self.has_converged(state):
-            state.converged = True
+        if not last:
+            text = stop_early(state, score, self.horizon, self.now, self.settings)
+            if text is not None:
+                self.trackers.on_note(state, text)
 
     def evaluate(self, interruptible: bool = False) -> Score | None:
         """Score on the whole validation part; None if a signal interrupted it."""
@@ -325,24 +332,6 @@ class Trainer:
             runtime=self.run.runtime, metrics=self.run.components.metrics, pause=pause,
             dist=self.dist,
         )  # fmt: skip
-
-    def has_converged(self, state: TrainState) -> bool:
-        """Whether to stop early. A WSD schedule first decays, which helps most."""
-        flat, patience = flat_until(self.optim), self.settings.train.patience
-        if not patience or state.evals_without_improvement < patience:
-            return False
-        metric = "accuracy" if self.score and self.score.by_accuracy else "loss"
-        text = f"no better validation {metric} in {patience} evaluations: "
-        if flat is None:
-            self.trackers.on_note(state, text + "stopping")
-            return True
-        progress = self.horizon.progress(state.step, self.now)
-        if progress < flat:
-            self.horizon.start_early_decay(progress, self.optim.decay_fraction)
-            state.budget_fraction, state.evals_without_improvement = self.horizon.budget_fraction, 0
-            text += "the learning rate falls from here, and the run ends early"
-            self.trackers.on_note(state, text)
-        return False
 
     def fit_baseline(self) -> None:
         """Computes what the scores are compared with, once in the life of a run."""

@@ -7,12 +7,18 @@ const EVERY = 2000; // milliseconds between two looks
 let events = [], next = 0, timer = null, plots = {}, last = null;
 
 export function start() {
-  find("stop-training").addEventListener("click", async () => {
-    try {
-      await call("/api/training/stop", { model: state.model.id });
-      find("state").textContent = "saving ...";
-    } catch (error) { fail(error); }
+  find("stop-training").addEventListener("click", () => ask("stop", {}, "saving ..."));
+  find("finish-training").addEventListener("click", () => {
+    const minutes = Math.max(0.1, Number(find("finish-minutes").value) || 1);
+    ask("finish", { seconds: 60 * minutes }, `the learning rate falls: ${minutes} minutes left`);
   });
+}
+
+async function ask(what, body, answer) {
+  try {
+    await call(`/api/training/${what}`, { model: state.model.id, ...body });
+    find("state").textContent = answer;
+  } catch (error) { fail(error); }
 }
 
 export function modelChanged() {
@@ -57,7 +63,7 @@ function draw(found) {
   if (now) pieces.push(`step ${now.step}`, `loss ${now.loss?.toFixed(3)}`, `${now.tokens_per_second} tokens a second`);
   if (found.running && left !== null) pieces.push(`${Math.max(0, left / 60).toFixed(1)} minutes left`);
   find("state").textContent = pieces.join(" · ");
-  find("stop-training").hidden = !found.running;
+  find("training-buttons").hidden = !found.running;
   curve("loss", steps, scores, "loss", found.baseline);
   curve("accuracy", steps, scores, "accuracy", null);
   const samples = events.filter((each) => each.event === "sample").slice(-10).reverse();
