@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .errors import DamagedError, InputError, ResourceError, ScrivenError
+from .file_names import check_name
 from .format import escape_control_characters, format_bytes
 
 Buffer = bytes | bytearray | memoryview
@@ -348,6 +349,7 @@ def _wait_or_raise(
 @contextlib.contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
     """A free temporary name beside `path`; whatever is still there at the end is removed."""
+    check_name(path)
     # a name may have 255 bytes; the first 50 characters have at most 200
     temporary = path.with_name(f"{TEMPORARY}{path.name[:50]}-{os.getpid()}")
     _remove(temporary)

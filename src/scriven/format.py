@@ -7,8 +7,6 @@ import sys
 from collections.abc import Sequence
 
 ABSENT = "–"
-DEVICES = re.compile("con|prn|aux|nul|(?:com|lpt)[0-9¹²³]", re.I)
-"""Names of devices of Windows, in any folder and with any suffix."""
 
 
 def integer(value: float | None) -> str:
@@ -170,26 +168,3 @@ def escape_control_characters(text: str, keep: str = "\n\t") -> str:
 def print_message(text: str) -> None:
     """Prints a message on standard error, its control characters escaped."""
     print(escape_control_characters(text), file=sys.stderr, flush=True)
-
-
-def portable_name(text: str, otherwise: str, length: int = 80) -> str:
-    """A name that every file system takes, Windows' too, after a text of any kind.
-
-    Args:
-        otherwise: the name of a text that gives none, and the prefix of one that is reserved.
-        length: characters at most; a file system counts bytes, of which a name may have 255.
-    """
-    name = re.sub(r"[^\w.-]+", "-", text).strip("-.")[:length]
-    name = name.encode("utf-8", "ignore")[:200].decode("utf-8", "ignore").strip("-.")
-    if not name:
-        return otherwise
-    return f"{otherwise}-{name}" if reserved_on_windows(name) else name
-
-
-def reserved_on_windows(name: str) -> str | None:
-    """Why Windows gives no file or folder this name, or silently another; None where it does."""
-    if DEVICES.fullmatch(name.partition(".")[0].strip()):
-        return "it is the name of a device"
-    if re.search(r'[<>:"|?*\x00-\x1f]', name):
-        return '< > : " | ? * and control characters have other meanings'
-    return "it ends in a dot or space" if name.rstrip(". ") != name else None

@@ -35,11 +35,9 @@ class Model(ModelCard):
         self, loaded: Loaded, runtime: Runtime, inference_dtype: str | None = None
     ) -> None:
         self.folder, self.metadata, self.warnings = loaded.folder, loaded.metadata, loaded.warnings
-        self.tokenizer, self.architecture, self.step = (
-            loaded.tokenizer, loaded.architecture, loaded.step
-        )  # fmt: skip
+        self.tokenizer, self.architecture = loaded.tokenizer, loaded.architecture
         self.task, self.runtime = loaded.task.to(runtime.device), runtime
-        self._inference_dtype = inference_dtype
+        self.step, self._inference_dtype = loaded.step, inference_dtype
 
     @cached_property
     def engine(self) -> Engine:

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +12,8 @@ import pytest
 from scriven.data.shards import TokenFile
 from scriven.data.sources import run_name
 from scriven.errors import InputError
-from scriven.format import portable_name, reserved_on_windows
+from scriven.file_names import portable_name, reserved_on_windows
+from scriven.files import write_file
 from scriven.runs.folder import create_run_dir
 
 from .runs import train
@@ -139,9 +139,10 @@ def test_a_name_that_windows_changes_is_refused_there(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / name
-    monkeypatch.setattr("scriven.runs.folder.os", SimpleNamespace(name="nt"))
-    with pytest.raises(InputError, match=r"cannot be the name of a folder .*--out"):
-        create_run_dir(out)
+    monkeypatch.setattr("scriven.file_names.ON_WINDOWS", True)
+    for write in (create_run_dir, lambda path: write_file(path, b"predictions")):
+        with pytest.raises(InputError, match=r"cannot be the name of a file or folder .*another"):
+            write(out)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
     assert create_run_dir(out) == out

@@ -21,8 +21,9 @@ from typing import BinaryIO
 
 from .. import registry
 from ..errors import InputError, ResourceError
+from ..file_names import portable_name
 from ..files import printable, temporary_folder
-from ..format import plural, portable_name
+from ..format import plural
 from ..settings import DataSettings
 from . import huggingface
 from .decoding import decode, strip_compression

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MissingExtra
+from ..file_names import portable_name
 from ..files import printable
-from ..format import portable_name
 from ..manifest import hash_file
 from ..runs import metadata
 from ..runs.folder import find_run, list_runs, split_step

@@ -16,8 +16,15 @@ from pathlib import Path
 from filelock import Timeout
 
 from ..errors import BusyError, InputError
-from ..files import TEMPORARY, make_folder, printable, remove_leftovers, write_error, write_file
-from ..format import reserved_on_windows
+from ..file_names import check_name
+from ..files import (
+    TEMPORARY,
+    make_folder,
+    printable,
+    remove_leftovers,
+    write_error,
+    write_file,
+)
 from ..locking import TOKEN, file_lock
 from . import metadata
 
@@ -96,9 +103,7 @@ def create_run_dir(out: Path) -> Path:
         ResourceError: the disk is full.
     """
     where = printable(out)
-    reason = reserved_on_windows(out.name) if os.name == "nt" else None
-    if reason is not None:  # some of these names would be taken, and be those of something else
-        raise InputError(f"{where} cannot be the name of a folder ({reason}): choose another --out")
+    check_name(out)
     try:
         # exists() follows links, so both are asked
         if out.is_symlink() and not out.exists():
