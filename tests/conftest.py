@@ -51,6 +51,7 @@ def temporary_cache(caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> 
     folder = next(caches)  # mktemp would look through all folders of the tests before
     folder.mkdir()
     monkeypatch.setenv("SCRIVEN_CACHE", str(folder))
+    monkeypatch.setenv("SCRIVEN_NATIVE", "off")  # tests/native alone compile, once
     return folder
 
 

@@ -13,7 +13,7 @@ LAYERS = {
     "locking": 1, "runtime": 1, "distributed": 1, "tokenizers": 1, "nn": 1,
     "data": 2, "models": 2,
     "tasks": 3,
-    "runs": 4,
+    "runs": 4, "native": 4,
     "generate": 5, "import_": 5,
     "evaluate": 6, "export": 6,
     "train": 7, "report": 7,

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError, SettingError
+from ..native.decoder import LazyDecoder, NativeSession
 from ..nn.attention import Attention
 from ..nn.cache import Cache
 from ..nn.lora import LoraLinear
@@ -69,6 +70,9 @@ def prepare_for_inference(task: BaseTask, runtime: Runtime, dtype: str | None = 
     own_head = model.backbone.has_head
     if linear and model.head is None and not own_head and table.numel() >= MIN_HEAD_WEIGHTS:
         model.head = linear(table)
+    if runtime.device.type == "cpu":
+        names = {kind: name for name, kind in PRECISIONS.items()}
+        model.native = LazyDecoder(task, names[linear] if linear else "float32")
     return model
 
 
@@ -120,6 +124,7 @@ class ModelRunner:
         self._capacity = 0
         self._lengths: list[int] = []
         self._padding: Tensor | None = None
+        self._native: NativeSession | None = None
 
     @property
     def room(self) -> int:
@@ -172,8 +177,8 @@ class ModelRunner:
             if sources:
                 encoder_decoder: Any = self.task.backbone
                 encoder_decoder.encode_source(*self._pad_left(sources), cache)
-            hidden = self._read_rows(rows, cache)  # (B, 1, C)
-            logits = self._logits(hidden)[:, 0]  # (B, V)
+            self._start_native()
+            logits = self._read_rows(rows, cache)  # (B, V)
         if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
             raise InputError(
                 "the model's weights give NaN or infinite logits: "
@@ -185,6 +190,11 @@ class ModelRunner:
     def decode_many(self, ids: Tensor, *, last_only: bool = False) -> Tensor:
         """Reads T more tokens of each row, at most `room`: (B, T) ids -> (B, T, V) logits, or the
         (B, 1, V) after the last token alone."""
+        if self._native is not None:
+            logits = self._read_native(ids.tolist(), self._lengths, 1 if last_only else None)
+            self._cache.truncate(self._cache.length + ids.size(1))
+            self._lengths = [length + ids.size(1) for length in self._lengths]
+            return logits.view(len(ids), -1, self._vocab_size)  # (B, T, V)
         with self._autocast():
             positions = self._next_positions(ids.size(1))
             hidden = self.task.backbone(ids.to(self.device), self._cache, positions)  # (B, T, C)
@@ -218,7 +228,10 @@ class ModelRunner:
         for row in rows:
             del row[: -length - 1]
         # 2. read into a small cache of its own, whose rows then replace the full ones
-        if length:
+        if length and self._native is not None:
+            tokens = [row[:-1] for row in rows]
+            self._native.read(tokens, self._cache, full, [0] * len(full), outputs=0)
+        elif length:
             with self._autocast():
                 cache = self.task.backbone.new_cache(len(full), length)
                 ids = torch.tensor([row[:-1] for row in rows], device=self.device)  # (F, S / 2 - 1)
@@ -268,6 +281,7 @@ class ModelRunner:
             return False
         self._cache, self._capacity, self._lengths, self._padding = cache, capacity, [], None
         cache.resize(0)
+        self._start_native()
         return True
 
     @torch.inference_mode()
@@ -294,10 +308,34 @@ class ModelRunner:
         """An empty cache for one row, which `decode_many` reads in pieces (chunked prefill)."""
         self._cache = self.task.backbone.new_cache(1, capacity)
         self._capacity, self._lengths, self._padding = capacity, [0], None
+        self._start_native()
+
+    def _start_native(self) -> None:
+        """Decides for this cache whether compiled code reads the tokens (native/)."""
+        lazy: LazyDecoder | None = self.task.native
+        decoder = None if lazy is None else lazy.get()
+        if decoder is None:
+            self._native = None
+        elif self._native is None:
+            self._native = NativeSession(decoder, self._vocab_size, self._banned.tolist())
+
+    def _read_native(
+        self, tokens: Sequence[Sequence[int]], starts: Sequence[int], outputs: int | None
+    ) -> Tensor:
+        assert self._native is not None
+        return self._native.read(tokens, self._cache, range(len(tokens)), starts, outputs=outputs)
 
     def _read_rows(self, rows: Sequence[list[int]], cache: Cache) -> Tensor:
-        """Reads rows into an empty cache: (B, 1, C) hidden state at the last token of each."""
+        """Reads rows into an empty cache: (B, V) logits of the token after each."""
         self._cache, self._padding = cache, None
+        if self._native is not None:
+            self._lengths = [len(row) for row in rows]
+            cache.truncate(max(self._lengths))
+            return self._read_native(rows, [0] * len(rows), 1)
+        return self._logits(self._read_rows_in_torch(rows, cache))[:, 0]
+
+    def _read_rows_in_torch(self, rows: Sequence[list[int]], cache: Cache) -> Tensor:
+        """The same, as (B, 1, C) hidden states."""
         if not cache.supports_ragged:
             tokens, positions = self._pad_left(rows)  # (B, T)
             length = tokens.size(1)

@@ -11,6 +11,7 @@ from .. import __version__, registry
 from ..data.batch import Batch
 from ..format import format_bytes
 from ..models import llama
+from ..native import library
 from ..runtime import Runtime, available_memory, choose_runtime
 from ..settings import RuntimeSettings
 from ..tasks.language import Language
@@ -33,7 +34,8 @@ def diagnose() -> dict[str, Any]:
         **runtime.describe(),
         "memory_free": format_bytes(memory) if memory else "unknown",
         "disk_free": format_bytes(free),
-        "compiler": shutil.which("c++") or shutil.which("g++") or "none (only for compile)",
+        "native_kernels": library.state(),
+        "compiler": shutil.which("c++") or shutil.which("g++") or "none (only for compile and native kernels)",
         **{f"extra_{name}": state for name, state in extras().items()},
         "self_test": "passed" if self_test(runtime) <= TOLERANCE[runtime.dtype] else "failed",
     }

@@ -52,6 +52,7 @@ class BaseTask(nn.Module):
     selection_metric = "loss"  # what selects the best weights: "loss" or "accuracy"
     is_generative = True  # whether the model generates text, token by token
     is_masked_lm = False  # whether the model fills gaps
+    native: Any = None  # the compiled forward pass of a model prepared for inference (native/)
     echo_prompt = True  # whether generated text continues the prompt, and does not answer it
 
     def __init__(

@@ -1,0 +1,155 @@
+"""The compiled library of decoder.cpp: compiled once per machine, in the background, and loaded.
+
+It is kept in the user's cache folder under a digest of the source, the compiler and the CPU.
+Without a compiler, or where compiling fails, everything runs in PyTorch; `SCRIVEN_NATIVE=off` asks
+for that.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import time
+from functools import cache
+from pathlib import Path
+
+from ..data.shards import cache_folder
+
+COMPILERS = ("c++", "g++", "clang++")
+FLAGS = ("-O3", "-std=c++20", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
+         "-shared", "-fPIC", "-pthread")  # fmt: skip
+MAX_SECONDS = 120
+"""Time after which a compilation counts as ended, however it did."""
+# publishes the library only when it is complete, or else the compiler's messages
+SCRIPT = """
+umask 077
+if nice "$@" -o "$PART" 2> "$LOG"
+then mv "$PART" "$LIBRARY"; rm "$LOG"
+else mv "$LOG" "$FAILED"
+fi
+"""
+
+
+@cache
+def compile_command() -> tuple[str, ...] | None:
+    """The compiler and its flags; None without a compiler."""
+    compiler = next((path for name in COMPILERS if (path := shutil.which(name))), None)
+    if os.name != "posix" or compiler is None:
+        return None
+    machine = platform.machine()
+    native = "-march=native" if machine in ("x86_64", "AMD64", "i686") else "-mcpu=native"
+    wide = ("-mprefer-vector-width=512",) if machine in ("x86_64", "AMD64") else ()
+    return (compiler, *FLAGS, native, *wide, str(Path(__file__).with_name("decoder.cpp")))
+
+
+def library_path() -> Path | None:
+    """Where the library for this machine is, or would be; None without a compiler."""
+    command = compile_command()
+    if command is None:
+        return None
+    compiler = Path(command[0]).resolve()
+    parts = [*command[1:-1], str(compiler), str(compiler.stat().st_mtime_ns), _cpu_features()]
+    sources = sorted(
+        path for path in Path(__file__).parent.iterdir() if path.suffix in (".h", ".cpp")
+    )
+    digest = hashlib.sha256("\0".join(parts).encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    return cache_folder() / "native" / f"decoder-{digest.hexdigest()[:24]}.so"
+
+
+def load_library(wait: bool = False) -> ctypes.CDLL | None:
+    """The library; None where there is none yet.
+
+    Args:
+        wait: until it is compiled, some seconds; by default that goes on in the background.
+    """
+    if os.environ.get("SCRIVEN_NATIVE") == "off":
+        return None
+    path = library_path()
+    if path is None:
+        return None
+    if not path.exists():
+        process = _compile(path)
+        if not wait or process is None:
+            return None
+        process.wait()
+    return _open(path) if path.exists() else None
+
+
+def state() -> str:
+    """What `scriven doctor` says of it."""
+    path = library_path()
+    if path is None:
+        return "none: no C++ compiler"
+    if path.exists():
+        return "compiled" if _open(path) else f"refused: {path} is not this user's alone"
+    if failed := _failure(path):
+        return f"the compiler failed: {failed}"
+    return "not compiled yet"
+
+
+@cache
+def _open(path: Path) -> ctypes.CDLL | None:
+    """Loads a library that nobody else can have written."""
+    for place in (path, path.parent):
+        status = place.stat()
+        if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return None
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError:
+        return None
+    library.decoder_new.restype = ctypes.c_void_p
+    library.decoder_new.argtypes = [ctypes.c_void_p]
+    library.decoder_delete.restype = None
+    library.decoder_delete.argtypes = [ctypes.c_void_p]
+    library.decoder_forward.restype = ctypes.c_int
+    library.decoder_forward.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    return library
+
+
+def _compile(path: Path) -> subprocess.Popen[bytes] | None:
+    """Starts the compiler; None where another process has, or where it failed before."""
+    command, begun = compile_command(), path.with_suffix(".part")
+    assert command is not None
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.with_suffix(".failed").exists():
+            return None
+        if begun.exists() and time.time() - begun.stat().st_mtime < MAX_SECONDS:
+            return None
+        begun.touch(mode=0o700)
+        names = {
+            "PART": f"{path}.{os.getpid()}", "LOG": f"{path}.{os.getpid()}.log",
+            "LIBRARY": str(path), "FAILED": str(path.with_suffix(".failed")),
+        }  # fmt: skip
+        return subprocess.Popen(  # noqa: S603 - the compiler that was found on PATH
+            ["/bin/sh", "-c", SCRIPT, "compile", *command],
+            env={**os.environ, **names},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # goes on when this process ends
+        )
+    except OSError:  # a cache folder that cannot be written
+        return None
+
+
+def _failure(path: Path) -> str | None:
+    try:
+        return path.with_suffix(".failed").read_text(errors="replace").splitlines()[0][:200]
+    except (OSError, IndexError):
+        return None
+
+
+def _cpu_features() -> str:
+    """What the flag `native` depends on."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        return platform.processor()

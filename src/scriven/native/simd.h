@@ -1,0 +1,123 @@
+// Vectors of floats in the width of this CPU, and the functions that kernels apply to them.
+//
+// GCC's and Clang's vector extensions: the same source becomes AVX-512, AVX2, SSE or NEON.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16;
+constexpr int MAX_ROWS = 6;  // rows of a tile: 24 of 32 registers are its sums
+#elif defined(__AVX__)
+constexpr int LANES = 8;
+constexpr int MAX_ROWS = 3;  // 12 of 16 registers
+#else
+constexpr int LANES = 4;
+#if defined(__aarch64__)
+constexpr int MAX_ROWS = 6;
+#else
+constexpr int MAX_ROWS = 3;
+#endif
+#endif
+
+// loads and stores need no alignment
+typedef float Floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t Ints __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint16_t Halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+
+inline Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
+
+// bfloat16 is the upper half of a float32
+inline Floats load(const uint16_t* from) {
+    const Halves halves = *reinterpret_cast<const Halves*>(from);
+    return reinterpret_cast<Floats>(__builtin_convertvector(halves, Ints) << 16);
+}
+
+inline void store(float* to, Floats value) { *reinterpret_cast<Floats*>(to) = value; }
+
+inline float to_float(float value) { return value; }
+inline float to_float(uint16_t value) {
+    const uint32_t bits = static_cast<uint32_t>(value) << 16;
+    float wide;
+    std::memcpy(&wide, &bits, 4);
+    return wide;
+}
+
+// rounds to nearest, ties to even, as PyTorch does; NaN stays NaN
+inline void convert(float value, float* to) { *to = value; }
+inline void convert(float value, uint16_t* to) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
+    *to = is_nan ? 0x7fc0 : static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
+}
+
+// the sum of all lanes: halves are added until one is left
+template <int COUNT>
+inline float sum_lanes(const void* lanes) {
+    if constexpr (COUNT == 1) {
+        float value;
+        std::memcpy(&value, lanes, 4);
+        return value;
+    } else {
+        typedef float Half __attribute__((vector_size(2 * COUNT)));
+        Half low, high;
+        std::memcpy(&low, lanes, sizeof low);
+        std::memcpy(&high, static_cast<const char*>(lanes) + sizeof low, sizeof high);
+        low += high;
+        return sum_lanes<COUNT / 2>(&low);
+    }
+}
+
+inline float sum(Floats value) { return sum_lanes<LANES>(&value); }
+
+inline Floats select(Ints mask, Floats yes, Floats no) {
+    return reinterpret_cast<Floats>((mask & reinterpret_cast<Ints>(yes)) |
+                                    (~mask & reinterpret_cast<Ints>(no)));
+}
+
+// e^x = 2^n e^r with |r| <= ln(2) / 2, and the Taylor series of e^r up to r^7 / 7!
+inline Floats exp(Floats x) {
+    const Floats least = Floats{} - 87.0f, most = Floats{} + 88.0f;
+    const Ints is_nan = x != x;
+    x = select(is_nan, x, select(x < least, least, select(x > most, most, x)));
+    const float round_to_int = 12582912.0f;  // 1.5 * 2^23: adding it drops the fraction
+    const Floats shifted = x * 1.44269504088896341f + round_to_int;
+    const Floats n = shifted - round_to_int;
+    const Floats r = (x - n * 0.693145751953125f) - n * 1.42860682030941723e-6f;  // ln(2), two parts
+    Floats y = Floats{} + 1.0f / 5040;
+    const float series[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
+    for (const float coefficient : series) y = y * r + coefficient;
+    const Ints exponent = (reinterpret_cast<Ints>(shifted) - 0x4b400000 + 127) << 23;
+    return select(is_nan, x, y * reinterpret_cast<Floats>(exponent));
+}
+
+inline Floats tanh(Floats x) { return 1.0f - 2.0f / (exp(2.0f * x) + 1.0f); }
+
+// Abramowitz and Stegun 1964, 7.1.26: absolute error below 1.5e-7
+inline Floats erf(Floats x) {
+    const Floats size = select(x < 0.0f, -x, x);
+    const Floats t = 1.0f / (1.0f + 0.3275911f * size);
+    Floats y = Floats{} + 1.061405429f;
+    for (const float c : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f}) y = y * t + c;
+    const Floats value = 1.0f - y * t * exp(-size * size);
+    return select(x < 0.0f, -value, value);
+}
+
+enum class Activation : int { SILU, GELU, GELU_TANH, RELU };
+
+inline Floats activate(Activation kind, Floats x) {
+    switch (kind) {
+        case Activation::SILU:
+            return x / (1.0f + exp(-x));
+        case Activation::GELU:
+            return 0.5f * x * (1.0f + erf(x * 0.70710678118654752f));
+        case Activation::GELU_TANH:  // sqrt(2 / pi)
+            return 0.5f * x * (1.0f + tanh(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+        default:
+            return select(x < 0.0f, Floats{}, x);
+    }
+}
