@@ -35,7 +35,8 @@ def run_chapter(page: str) -> tuple[dict[str, Any], list[str]]:
 
     names: dict[str, Any] = {"__name__": "chapter"}
     printed = []
-    before, dtype = Path.cwd(), torch.get_default_dtype()
+    before, dtype, threads = Path.cwd(), torch.get_default_dtype(), torch.get_num_threads()
+    torch.set_num_threads(1)  # waiting for each other, threads take longer over so small matrices
     os.chdir(ROOT)
     options = np.get_printoptions()
     try:
@@ -47,6 +48,7 @@ def run_chapter(page: str) -> tuple[dict[str, Any], list[str]]:
     finally:
         os.chdir(before)
         torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
         np.set_printoptions(**options)
     return names, printed
 

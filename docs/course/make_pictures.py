@@ -339,7 +339,7 @@ def _11_training(names: dict[str, Any]) -> str:
         ],
         "step",
         "nats per character",
-        [0, 50, 100, 150, 200, 250, 300, 350],
+        [0, 50, 100, 150, 200, 250, 300],
         [0, 1, 2, 3],
         dots=True,
     )
@@ -368,8 +368,8 @@ def _14_fine_tuning(names: dict[str, Any]) -> str:
     return curves(
         "Accuracy on words that no label has touched",
         [
-            ("pre-trained", "a", list(enumerate(names["pretrained"]))),
-            ("from random weights", "b", list(enumerate(names["scratch"]))),
+            ("pre-trained", "a", names["pretrained"]),
+            ("from random weights", "b", names["scratch"]),
         ],
         "step of fine-tuning",
         "accuracy",
