@@ -70,6 +70,10 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# the figures of README.md and docs/, from rows and outputs; make figures RUN=1 runs the examples again
+figures: $(INSTALLED)
+	$(BIN)/python docs/make_figures.py $(if $(RUN),--run)
+
 # make bench NANOGPT=~/nanoGPT [TEXT=tinyshakespeare.txt] [SHORT=1]; docs/benchmarks.md
 # A peer that fails a gate is reported, and the rest continues: hence the minus.
 TEXT ?= tinyshakespeare

@@ -23,6 +23,8 @@ BUILD = ROOT / "build" / "site"
 GENERATED = ("api.md", "examples.md")
 ROOT_PAGES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
+WORKER = "https://unpkg.com/iframe-worker/shim"
+
 CODE = re.compile(r"(^```.*?^```$|^~~~.*?^~~~$|`[^`\n]+`)", re.M | re.S)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 SOURCE = re.compile(r'((?:src|srcset)=")([^"]+)"')
@@ -104,10 +106,10 @@ def examples_page() -> str:
 
 
 def outside_code(text: str, change: Callable[[str], str]) -> str:
-    """A text with everything but its code changed."""
-    parts = CODE.split(text)
-    parts[::2] = [change(part) for part in parts[::2]]
-    return "".join(parts)
+    """A text with everything but its code changed; the text of a link may hold code."""
+    code = CODE.findall(text)
+    changed = change(CODE.sub("\0", text))
+    return re.sub("\0", lambda _: code.pop(0), changed)
 
 
 def slug(heading: str) -> str:
@@ -233,6 +235,15 @@ def stage() -> Path:
     return BUILD
 
 
+def make_offline(html: Path) -> None:
+    """Puts docs/site.js in place of the script that the theme would load from the network."""
+    shutil.copy(DOCS / "site.js", html)
+    for page in html.rglob("*.html"):
+        above = "../" * len(page.relative_to(html).parents[:-1])
+        text = page.read_text(encoding="utf-8")
+        page.write_text(text.replace(WORKER, f"{above}site.js"), encoding="utf-8")
+
+
 def _nav(nav: Any) -> Any:
     if isinstance(nav, dict):
         return [{name: _nav(part)} for name, part in nav.items() if part]
@@ -277,6 +288,7 @@ def main() -> int:
     folder = stage()
     command = [str(Path(sys.executable).with_name("zensical")), "build", "--clean"]
     done = subprocess.run(command, cwd=folder)  # noqa: S603
+    make_offline(folder / "html")
     print(f"{folder}/html/index.html", file=sys.stderr)
     return done.returncode
 

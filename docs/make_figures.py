@@ -1,0 +1,258 @@
+"""Writes the figures of README.md and docs/ from what commands printed: `make figures`.
+
+A figure stands between two comments of its page, and comes from a row of bench/results.jsonl (a
+benchmark wrote it) or from a file of docs/outputs/ (the output of an example, with its command,
+date, time and processor). A test compares pages and sources, so the two cannot drift apart.
+
+    python docs/make_figures.py                      writes the pages
+    python docs/make_figures.py --run entail         runs an example again, then writes the pages
+    python docs/make_figures.py --run                runs all of them: several minutes of one core
+"""
+
+import argparse
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+OUTPUTS = ROOT / "docs" / "outputs"
+BLOCK = re.compile(r"<!-- (figure|output): ([\w-]+) -->\n.*?<!-- end -->", re.S)
+XEON, EPYC = "Intel(R) Xeon(R) Processor", "AMD EPYC"
+
+Row = dict[str, Any]
+
+
+def rows(what: str, **wanted: Any) -> list[Row]:
+    """Rows of bench/results.jsonl in the order in which they were measured."""
+    lines = (ROOT / "bench" / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    found = (json.loads(line) for line in lines)
+    return [
+        row
+        for row in found
+        if row["what"] == what and all(row.get(key) == value for key, value in wanted.items())
+    ]
+
+
+def table(head: list[str], body: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+# ------------------------------------------------------------------ figures from benchmarks
+
+
+def losses() -> str:
+    """Validation loss by budget, the newest row of each seed."""
+    body = []
+    for budget in ("1m", "3m", "10m", "30m"):
+        line = [f"`{budget}`"]
+        baseline = rows("time to loss", text="tinyshakespeare.txt", budget=budget)[-1]
+        for processor in (XEON, EPYC):
+            found = rows(
+                "time to loss", text="tinyshakespeare.txt", budget=budget, processor=processor
+            )
+            by_seed = {row["seed"]: row["val_loss"] for row in found}
+            line.append(", ".join(f"{by_seed[seed]:.3f}" for seed in sorted(by_seed)) or "–")
+        line.append(f"{baseline['ngram_loss']:.3f}")
+        line.append(f"`python bench/time_to_loss.py tinyshakespeare.txt --budgets {budget}`")
+        body.append(line)
+    return table(["budget", "Xeon with AMX", "EPYC", "5-gram baseline", "command"], body)
+
+
+def peers() -> str:
+    """Beside other programs on the same two cores of the Xeon; the newest row of each."""
+
+    def newest(what: str, rival: str, **wanted: Any) -> Row:
+        return rows(what, rival=rival, processor=XEON, **wanted)[-1]
+
+    def rates(what: str, rivals: dict[str, dict[str, Any]], **wanted: Any) -> list[str]:
+        ours = newest(what, "scriven", **wanted)
+        others = [
+            f"{rival} {newest(what, rival, **{**wanted, **changes})['tokens_per_second']:,.0f}"
+            + (" (float32)" if changes.get("bits") == "float32" else "")
+            for rival, changes in rivals.items()
+        ]
+        return [f"{ours['tokens_per_second']:,.0f} tokens/s", ", ".join(others), ours["date"], side]
+
+    def race(target: str) -> list[str]:
+        ours, theirs = (newest(f"time to {target}", rival) for rival in ("scriven", "nanoGPT"))
+        seconds = theirs["seconds"]["median"]
+        other = f"nanoGPT's CPU recipe {seconds:.0f} s"
+        if theirs["losses"]:
+            other += f", and {theirs['losses'][0]:.3f}"
+        else:  # its time per step, times the steps that it needs
+            other = f"nanoGPT {seconds / 3600:.1f} hours ({theirs['how']})"
+        return [f"{ours['seconds']['median']:.1f} s", other, ours["date"], to_loss]
+
+    side, to_loss = "`bench/side_by_side.py`", "`bench/race_to_loss.py`"
+    gpt2: dict[str, Any] = {"shape": "10.6M", "arch": "gpt2"}
+    plain, dropped = ({"nanoGPT": {}, "transformers": {}} for _ in range(2))
+    llama = gpt2 | {"arch": "llama", "dropout": 0.0}
+    half = gpt2 | {"bits": "bfloat16"}
+    one = {"llama.cpp": {}, "transformers": {}, "nanoGPT": {"bits": "float32"}}
+    body = [
+        ["tiny Shakespeare to a loss of 1.88, whole process", *race("1.88")],
+        ["to 1.4697", *race("1.4697")],
+        ["training step of a GPT-2 of 10.6 M", *rates("training step", plain, **gpt2, dropout=0.0)],
+        ["the same with dropout 0.2", *rates("training step", dropped, **gpt2, dropout=0.2)],
+        ["training step of a Llama of 10.6 M", *rates("training step", {"LitGPT": {}}, **llama)],
+        [
+            "that GPT-2 generates 32 texts in a batch, bfloat16",
+            *rates("writing 32 at once", {"transformers": {}}, **half),
+        ],
+        ["it generates one text, greedy, bfloat16", *rates("writing", one, **half)],
+    ]
+    return table(["what", "scriven", "others", "date", "command"], body)
+
+
+def architectures() -> str:
+    """Validation loss after five minutes of one core."""
+    found = {row["architecture"]: row for row in rows("five minutes each")}
+    ranked = sorted(found.values(), key=lambda row: row["val_loss"])
+    ranked = [row for row in ranked if row["measure"] == "next token"]
+    names = [f"`{row['architecture']}`" for row in ranked]
+    return table(names, [[f"{row['val_loss']:.3f}" for row in ranked]])
+
+
+def startup() -> str:
+    """The help page and the first training step."""
+    helped = rows("help")[-1]["seconds_median"]
+    step = [row for row in rows("first step") if "base" not in row][-1]["seconds_median"]
+    return (
+        f"The help page takes {helped:.2f} s and the first training step comes {step:.1f} s after "
+        "the command\n(`python bench/startup.py tinyshakespeare.txt`, on the Xeon)."
+    )
+
+
+def report() -> str:
+    """The run that the pictures show (docs/make_pictures.py)."""
+    made = json.loads((OUTPUTS / "report.json").read_text(encoding="utf-8"))
+    results = made["results"]
+    return (
+        f"The pictures show `{made['command']}`:\n{results['parameters']:,} parameters, "
+        f"{results['steps']:,} steps in {results['seconds']:.0f} s on two cores that other "
+        "programs used at the same time, and a validation loss of\n"
+        f"{results['val_loss']:.3f} nats per character, where counting 5-grams reaches "
+        f"{results['ngram_loss']:.3f} ({made['date']}).\n"
+        f"The text is that of `{made['generate']}`."
+    )
+
+
+def sample() -> str:
+    """What the model of that run wrote."""
+    made = json.loads((OUTPUTS / "report.json").read_text(encoding="utf-8"))
+    return f"```text\n{made['text'].strip()}\n```"
+
+
+def classify() -> str:
+    """The first lines of what examples/classify_reviews.py prints, and one of its answers."""
+    made = json.loads((OUTPUTS / "classify_reviews.json").read_text(encoding="utf-8"))
+    lines = made["output"].splitlines()
+    answers = [line for line in lines if "%)" in line]
+    text = "\n".join([*lines[:3], answers[0]])
+    where = f"{made['date']}, {made['processor']}; another one rounds differently"
+    return f"```text\n{text}\n```\n\n<sup>{where}</sup>"
+
+
+FIGURES: dict[str, Callable[[], str]] = {
+    "losses": losses,
+    "peers": peers,
+    "architectures": architectures,
+    "startup": startup,
+    "report": report,
+    "sample": sample,
+    "classify": classify,
+}
+
+
+# ------------------------------------------------------------------ outputs of examples
+
+
+def output(name: str) -> str:
+    """What an example printed, and where."""
+    made = json.loads((OUTPUTS / f"{name}.json").read_text(encoding="utf-8"))
+    text = "\n".join(line.rstrip() for line in made["output"].splitlines())
+    return (
+        f"```text\n{text}\n```\n\n<sup>{made['date']}: {made['cpu_seconds']:.0f} s of one core of "
+        f"an {made['processor']}. Another one rounds differently and gives other figures.</sup>"
+    )
+
+
+def run_example(name: str) -> None:
+    """Runs an example with its defaults in an empty folder, and keeps what it prints."""
+    from scriven.runtime import cpu_name
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, str(ROOT / "examples" / f"{name}.py")],
+            cwd=folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    made = {
+        "command": f"python examples/{name}.py",
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "processor": cpu_name(),
+        "cpu_seconds": round(after.ru_utime - before.ru_utime, 1),
+        "output": done.stdout,
+    }
+    text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+    (OUTPUTS / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+# ------------------------------------------------------------------ pages
+
+
+def pages() -> list[Path]:
+    """Pages that may hold figures."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def with_figures(text: str) -> str:
+    """A page with every figure written anew."""
+
+    def block(match: re.Match[str]) -> str:
+        kind, name = match.groups()
+        made = FIGURES[name]() if kind == "figure" else output(name)
+        return f"<!-- {kind}: {name} -->\n\n{made}\n\n<!-- end -->"
+
+    return BLOCK.sub(block, text)
+
+
+def examples() -> list[str]:
+    """The examples whose output a page shows."""
+    found = [BLOCK.findall(page.read_text(encoding="utf-8")) for page in pages()]
+    return sorted({name for page in found for kind, name in page if kind == "output"})
+
+
+def main() -> None:
+    """Runs what is asked for, and writes the pages."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", nargs="*", metavar="EXAMPLE", help="run these first; all if none")
+    arguments = parser.parse_args()
+    if arguments.run is not None:
+        for name in arguments.run or examples():
+            print(f"python examples/{name}.py", file=sys.stderr, flush=True)
+            run_example(name)
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        made = with_figures(text)
+        if made != text:
+            page.write_text(made, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
