@@ -49,7 +49,7 @@ def test_a_stream_is_the_whole_answer_in_pieces(client: openai.OpenAI) -> None:
         )
     )  # fmt: skip
     assert "".join(p.choices[0].text for p in pieces if p.choices) == whole.choices[0].text
-    assert pieces[-2].choices[0].finish_reason == "length"
+    assert pieces[-2].choices[0].finish_reason == whole.choices[0].finish_reason
     assert pieces[-1].usage == whole.usage
 
 

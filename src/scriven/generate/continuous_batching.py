@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import InputError
 from .engine import Engine, compacted
 from .model_runner import ModelRunner, length_after_eviction
-from .sampling import SamplingParams, sample
+from .sampling import SamplingParams, sample_rows
 from .sequence import Sequence
 
 PREFILL_TOKENS = 64
@@ -198,22 +198,21 @@ class ContinuousBatch:
                     scores[row] = request.hook(logits[row])
                 except InputError as error:
                     errors[row] = error
-        # 2. rows with the same settings are sampled together, each with its own random number
-        by_params: dict[tuple[SamplingParams, bool], list[int]] = {}
-        for row, request in enumerate(rows.requests):
-            if row not in errors:
-                by_params.setdefault((request.sampling, request.seen is None), []).append(row)
-        for (params, _), members in by_params.items():
-            requests = [rows.requests[row] for row in members]
-            uniforms = []
-            if not params.greedy:
-                uniforms = [number for each in requests for number in each.sequence.uniforms(1)]
-            masks = [each.seen for each in requests if each.seen is not None]
-            chosen = sample(
-                scores[members], params, uniforms, torch.stack(masks) if masks else None
+        # 2. each with its own settings and random number
+        chosen = [row for row in range(len(rows.requests)) if row not in errors]
+        if chosen:
+            requests = [rows.requests[row] for row in chosen]
+            uniforms = [
+                0.0 if each.sampling.greedy else each.sequence.uniforms(1)[0] for each in requests
+            ]
+            drawn = sample_rows(
+                scores[chosen] if errors else scores,
+                [each.sampling for each in requests],
+                uniforms,
+                [each.seen for each in requests],
             )
-            for row, token in zip(members, chosen.tolist(), strict=True):
-                tokens[row] = token
+            for row, number in zip(chosen, drawn, strict=True):
+                tokens[row] = number
         # 3. each text takes its token
         logprobs = self._logprobs(rows.requests, logits)
         for row, request in enumerate(rows.requests):

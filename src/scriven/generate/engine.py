@@ -30,7 +30,7 @@ from ..tokenizers.base import Tokenizer
 from .beam import BeamSearchParams, beam_search
 from .model_runner import ModelRunner
 from .prompt_lookup import PromptLookup, plan_draft_lengths
-from .sampling import MAX_BEAMS, SamplingParams, check_beams, sample
+from .sampling import MAX_BEAMS, SamplingParams, check_beams, sample_rows
 from .sequence import (
     GenerationChunk,
     GenerationResult,
@@ -210,16 +210,21 @@ class Engine:
                     for row, window in enumerate(windows):  # as far as the model has read it
                         seen[row, window] = True
                 # 3. sample a token after the last one, and one after each draft token
-                length, uniforms = logits.size(1), list[float]()
-                if not sampling.greedy:
-                    uniforms = [each for sequence in active for each in sequence.uniforms(length)]
-                tokens = sample(logits.flatten(0, 1), sampling, uniforms, seen).view(-1, length)
-                if seen is not None:
-                    seen.scatter_(1, tokens, True)
+                length = logits.size(1)
+                uniforms = [
+                    number
+                    for sequence in active
+                    for number in ([0.0] * length if sampling.greedy else sequence.uniforms(length))
+                ]
+                flat = logits.flatten(0, 1)  # (B (1 + K), V)
+                masks = None if seen is None else list(seen)
+                tokens = sample_rows(flat, [sampling] * len(flat), uniforms, masks)
+                if seen is not None:  # one token at a time: nothing is drafted
+                    seen[range(len(active)), tokens] = True
                 # 4. verify: what was sampled counts as far as the draft before it is right
                 rejected = []
-                for sequence, sampled in zip(active, tokens.tolist(), strict=True):
-                    text, accepted = sequence.verify(sampled)
+                for row, sequence in enumerate(active):
+                    text, accepted = sequence.verify(tokens[row * length : (row + 1) * length])
                     rejected.append(length - accepted)
                     yield sequence, text
                 # 5. finished rows leave the batch

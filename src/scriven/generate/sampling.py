@@ -22,6 +22,8 @@ SAMPLED: dict[str, Any] = {"temperature": 0.8}
 GREEDY: dict[str, Any] = {"temperature": 0.0}
 """The same, where an input has one right answer."""
 PROCESSORS = f"{__package__}.logits"
+NATIVE = {"temperature": 1.0, "top_p": 1.0, "min_p": 0.0, "top_k": 0.0}
+"""Settings that compiled code knows (native/sampling.py), in its order, and what turns them off."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ class SamplingParams:
     greedy: bool  # whether the likeliest token is always taken, so that nothing is drawn
     needs_seen_tokens: bool
     """Whether scores depend on the text so far, as with a repetition penalty."""
+    native: tuple[float, float, float, int] | None
+    """Temperature, top-p, min-p and top-k where no other processor is active, for compiled code."""
 
     def __init__(self, **settings: float) -> None:
         processors, active = [], []
@@ -132,12 +136,17 @@ class SamplingParams:
         greedy = any(each.is_greedy for each in active)
         if greedy:
             active = [each for each in active if each.WHEN_GREEDY]
+        values = {name: value for each in active for name, value in asdict(each).items()}
+        numbers = [float(values.pop(name, off)) for name, off in NATIVE.items()]
+        temperature, top_p, min_p, top_k = numbers
+        native = (0.0 if greedy else temperature, top_p, min_p, int(top_k))
         # worked out once, as every token needs them; a frozen dataclass forbids plain assignment
         vars(self).update(
             processors=tuple(processors),
             active=tuple(active),
             greedy=greedy,
             needs_seen_tokens=any(each.NEEDS_SEEN_TOKENS for each in active),
+            native=None if values else native,
         )
 
     @property
@@ -183,6 +192,48 @@ def sample(
         columns = columns.clamp_(max=scores.shape[-1] - 1)
     # 3. back from columns of the candidates to token ids
     return (columns if ids is None else ids.gather(-1, columns))[:, 0]
+
+
+def sample_rows(
+    logits: "Tensor",
+    params: Sequence[SamplingParams],
+    uniforms: Sequence[float],
+    seen: "Sequence[Tensor | None] | None" = None,
+) -> list[int]:
+    """The next token of each row, with settings of its own; compiled code draws it where it can.
+
+    Args:
+        logits: (B, V); params, uniforms: of each row, as for `sample`.
+        seen: (V,) of each row that needs it.
+
+    Raises:
+        InputError: a row without finite logits.
+    """
+    from ..native.sampling import sample_natively
+
+    # 1. all rows in one call
+    settings = [each.native for each in params if each.native is not None]
+    if len(settings) == len(params):
+        tokens = sample_natively(logits, settings, uniforms)
+        if tokens is not None:
+            if -1 in tokens:
+                raise InputError("the model's weights give NaN or infinite logits")
+            return tokens
+    # 2. or those with the same settings together
+    import torch
+
+    rows_of: dict[SamplingParams, list[int]] = {}
+    for row, each in enumerate(params):
+        rows_of.setdefault(each, []).append(row)
+    found = [0] * len(params)
+    for each, rows in rows_of.items():
+        masks = [mask for row in rows if seen and (mask := seen[row]) is not None]
+        own = logits if len(rows) == len(params) else logits[rows]
+        numbers = [uniforms[row] for row in rows]
+        chosen = sample(own, each, numbers, torch.stack(masks) if masks else None)
+        for row, token in zip(rows, chosen.tolist(), strict=True):
+            found[row] = token
+    return found
 
 
 def process_logits(

@@ -1,4 +1,4 @@
-"""The compiled library of decoder.cpp: compiled once per machine, in the background, and loaded.
+"""The library of the .cpp files: compiled once per machine, in the background, and loaded.
 
 It is kept in the user's cache folder under a digest of the source, the compiler and the CPU.
 Without a compiler, or where compiling fails, everything runs in PyTorch; `SCRIVEN_NATIVE=off` asks
@@ -42,23 +42,27 @@ def compile_command() -> tuple[str, ...] | None:
     machine = platform.machine()
     native = "-march=native" if machine in ("x86_64", "AMD64", "i686") else "-mcpu=native"
     wide = ("-mprefer-vector-width=512",) if machine in ("x86_64", "AMD64") else ()
-    return (compiler, *FLAGS, native, *wide, str(Path(__file__).with_name("decoder.cpp")))
+    return (compiler, *FLAGS, native, *wide)
 
 
 def library_path() -> Path | None:
     """Where the library for this machine is, or would be; None without a compiler."""
     command = compile_command()
-    if command is None:
-        return None
+    return None if command is None else _path(cache_folder(), command)
+
+
+@cache
+def _path(folder: Path, command: tuple[str, ...]) -> Path:
     compiler = Path(command[0]).resolve()
-    parts = [*command[1:-1], str(compiler), str(compiler.stat().st_mtime_ns), _cpu_features()]
-    sources = sorted(
-        path for path in Path(__file__).parent.iterdir() if path.suffix in (".h", ".cpp")
-    )
+    parts = [*command[1:], str(compiler), str(compiler.stat().st_mtime_ns), _cpu_features()]
     digest = hashlib.sha256("\0".join(parts).encode())
-    for source in sources:
+    for source in _sources(".h", ".cpp"):
         digest.update(source.read_bytes())
-    return cache_folder() / "native" / f"decoder-{digest.hexdigest()[:24]}.so"
+    return folder / "native" / f"decoder-{digest.hexdigest()[:24]}.so"
+
+
+def _sources(*suffixes: str) -> list[Path]:
+    return sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in suffixes)
 
 
 def load_library(wait: bool = False) -> ctypes.CDLL | None:
@@ -109,6 +113,10 @@ def _open(path: Path) -> ctypes.CDLL | None:
     library.decoder_delete.argtypes = [ctypes.c_void_p]
     library.decoder_forward.restype = ctypes.c_int
     library.decoder_forward.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.sample.restype = None
+    library.sample.argtypes = [
+        ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p,
+    ]  # fmt: skip
     return library
 
 
@@ -128,7 +136,7 @@ def _compile(path: Path) -> subprocess.Popen[bytes] | None:
             "LIBRARY": str(path), "FAILED": str(path.with_suffix(".failed")),
         }  # fmt: skip
         return subprocess.Popen(  # noqa: S603 - the compiler that was found on PATH
-            ["/bin/sh", "-c", SCRIPT, "compile", *command],
+            ["/bin/sh", "-c", SCRIPT, "compile", *command, *map(str, _sources(".cpp"))],
             env={**os.environ, **names},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

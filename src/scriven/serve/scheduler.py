@@ -6,12 +6,16 @@ models take turns instead of fighting for the cores.
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from ..errors import ScrivenError
 from ..generate.continuous_batching import BatchRequest, ContinuousBatch, Step
 from ..generate.engine import Engine
 
+DELIVERY_SECONDS = 0.03
+"""Tokens of several steps are handed over together, this late at most: waking the event loop costs
+more than a step of a small model. First and last tokens go at once."""
 COMPUTE = threading.Lock()
 """Held by whoever computes with a model in this process."""
 
@@ -76,6 +80,8 @@ class Scheduler:
         self._batch = ContinuousBatch(engine, slots)
         self._arrivals: list[Stream] = []
         self._streams: dict[int, Stream] = {}
+        self._steps: list[Step] = []  # not handed over yet
+        self._delivered = 0.0
         self._condition, self._closing, self._forget = threading.Condition(), False, False
         self._thread = threading.Thread(target=self._run, name="scriven-model", daemon=True)
         self._thread.start()
@@ -144,9 +150,13 @@ class Scheduler:
                 self._fail(error)
                 self._batch = ContinuousBatch(self.engine, self.slots)
                 continue
-            self._deliver(steps)
+            self._steps += steps
+            late = time.monotonic() - self._delivered > DELIVERY_SECONDS
+            if late or not self._batch or any(map(_is_urgent, steps)):
+                self._deliver()
 
-    def _deliver(self, steps: Sequence[Step]) -> None:
+    def _deliver(self) -> None:
+        steps, self._steps, self._delivered = self._steps, [], time.monotonic()
         by_stream: dict[Stream, list[Step]] = {}
         for step in steps:
             if (stream := self._streams.get(id(step.request))) is not None:
@@ -158,6 +168,7 @@ class Scheduler:
 
     def _fail(self, error: Exception) -> None:
         """Tells every request that is open."""
+        self._deliver()
         by_stream: dict[Stream, list[Step]] = {}
         for stream in self._streams.values():
             by_stream[stream] = [
@@ -167,3 +178,7 @@ class Scheduler:
         self._streams.clear()
         for stream, steps in by_stream.items():
             stream.put(steps)
+
+
+def _is_urgent(step: Step) -> bool:
+    return step.is_last or step.error is not None or step.request.sequence.num_tokens == 1
