@@ -1,14 +1,16 @@
 """Tokens per second of a server with one client and with 32 together, and the time to first token.
 
-Beside llama.cpp's server (through xllamacpp) on the exported GGUF in float32, the same requests, in
-turns. Texts are drawn at temperature 0.8; nothing is speculated.
-Run: python bench/serving.py RUN [--rounds 3] [--tokens 128]
+Beside llama.cpp's server (through xllamacpp) on the exported GGUF in float32 and `transformers
+serve` with continuous batching and without, on the run folder: the same requests, in turns. Texts
+are drawn at temperature 0.8; nothing is speculated.
+Run: python bench/serving.py RUN [--rounds 3] [--tokens 128] [--peers llama.cpp]
 """
 
 import argparse
 import asyncio
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -58,13 +60,34 @@ def start_llama(gguf: Path, context: int, threads: int) -> tuple[subprocess.Pope
     return process, next(line for line in process.stdout if "http" in line).strip()
 
 
-async def rate(url: str, clients: int, tokens: int) -> float:
+def start_transformers(run: Path, *more: str) -> tuple[subprocess.Popen[str], str]:
+    """transformers' server, once it answers, and its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = Path(sys.executable).with_name("transformers")
+    process = subprocess.Popen(
+        [program, "serve", str(run), "--port", str(port), "--device", "cpu", "--dtype", "float32",
+         *more],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    url = f"http://localhost:{port}"
+    while True:
+        try:
+            if httpx.get(f"{url}/health").status_code == 200:
+                return process, url
+        except httpx.TransportError:
+            time.sleep(0.5)
+
+
+async def rate(url: str, clients: int, tokens: int, model: dict[str, str]) -> float:
     """Generated tokens per second of all clients together."""
     async with httpx.AsyncClient(timeout=600, limits=httpx.Limits(max_connections=64)) as client:
 
         async def ask(seed: int) -> int:
             body = {"prompt": "The ", "max_tokens": tokens, "temperature": 0.8, "seed": seed}
-            answer = await client.post(f"{url}/v1/completions", json=body)
+            answer = await client.post(f"{url}/v1/completions", json={**body, **model})
+            answer.raise_for_status()
             return int(answer.json()["usage"]["completion_tokens"])
 
         await ask(0)
@@ -107,6 +130,8 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=128)
+    peers = ("llama.cpp", "transformers", "transformers batching")
+    parser.add_argument("--peers", nargs="*", default=peers)
     asked = parser.parse_args()
     machine, model = rows.machine(), scriven.load(asked.run)
     context, threads = model.task.max_context, os.cpu_count() or 1
@@ -119,14 +144,20 @@ def main() -> None:
         servers: dict[str, Callable[[], tuple[subprocess.Popen[str], str]]] = {
             "scriven": lambda: start_scriven(asked.run),
             "llama.cpp": lambda: start_llama(gguf, context, threads),
+            "transformers": lambda: start_transformers(asked.run),
+            "transformers batching": lambda: start_transformers(asked.run, "--continuous-batching"),
+        }
+        servers = {
+            name: each for name, each in servers.items() if name in ("scriven", *asked.peers)
         }
         found: dict[str, list[float]] = {}
         for _ in range(asked.rounds):
             for name, start in servers.items():
                 process, url = start()
                 try:
+                    named = {"model": str(asked.run)} if name.startswith("transformers") else {}
                     for clients in (1, CLIENTS):
-                        speed = asyncio.run(rate(url, clients, asked.tokens))
+                        speed = asyncio.run(rate(url, clients, asked.tokens, named))
                         found.setdefault(f"{name} {clients}", []).append(speed)
                     if name == "scriven":
                         for beside in (0, 8):
@@ -146,7 +177,12 @@ def main() -> None:
         rounds=asked.rounds,
         **{name.replace(" ", "_").replace(".", "_"): each for name, each in medians.items()},
         together_over_alone=round(medians[f"scriven {CLIENTS}"] / medians["scriven 1"], 2),
-        over_llama_cpp=round(medians[f"scriven {CLIENTS}"] / medians[f"llama.cpp {CLIENTS}"], 2),
+        **{
+            f"over_{name.replace(' ', '_').replace('.', '_')}": round(
+                medians[f"scriven {CLIENTS}"] / medians[f"{name} {CLIENTS}"], 2
+            )
+            for name in asked.peers
+        },
     )
 
 
