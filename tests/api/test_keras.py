@@ -311,8 +311,12 @@ def test_an_interrupted_fit_keeps_the_weights_and_goes_on(text: str, tmp_path: P
 
     model, out = gpt(), tmp_path / "run"
     model.compile(optimizer=torch.optim.Adam(model.parameters(), lr=1e-3))
-    with pytest.raises(KeyboardInterrupt):
-        model.fit(text, epochs=4, callbacks=[Stop()], out=out, verbose=0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job of a shell ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(text, epochs=4, callbacks=[Stop()], out=out, verbose=0)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert model.generate("It", max_new_tokens=3).startswith("It")
     history = model.fit(text, epochs=4, out=out, verbose=0)
     assert history.epoch == [0, 1, 2, 3]

@@ -169,7 +169,7 @@ def test_the_check_above_notices_quotes_that_are_not_escaped(make_run, a_record,
 
 def test_templates_neither_switch_escaping_off_nor_leave_an_attribute_unquoted():
     templates = [each for each in files("scriven.report").iterdir() if each.name.endswith(".jinja")]
-    assert len(templates) == 2
+    assert len(templates) == 3
     for template in templates:
         source = template.read_text("utf-8")
         assert not re.search(r"\|\s*safe|autoescape|Markup", source)
