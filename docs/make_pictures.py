@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
-TRAIN = ["scriven", "train", "tinyshakespeare.txt", "--budget", "1500steps", "--seed", "1"]
+TRAIN = ["scriven", "train", "tinyshakespeare", "--budget", "1500steps", "--seed", "1"]
 GENERATE = ["scriven", "generate", "tinyshakespeare", "ROMEO:", "--seed", "1"]
 TOKENS = 400  # that the page writes
 COLORS = 64  # of a picture: few are enough for text and curves, and the files stay small
@@ -136,7 +136,7 @@ if __name__ == "__main__":
     place = arguments.folder or Path(tempfile.mkdtemp(prefix="scriven-pictures-"))
     place.mkdir(parents=True, exist_ok=True)
     if not (place / "runs").exists():
-        shutil.copy(arguments.text, place / "tinyshakespeare.txt")
-        run([*TRAIN, "--quiet"], place)
+        text = shutil.copy(arguments.text, place / "tinyshakespeare.txt")  # instead of a download
+        run([text.name if each == text.stem else each for each in [*TRAIN, "--quiet"]], place)
     record(place)
     photograph(place)
