@@ -27,12 +27,15 @@ class CTranslate2:
             "dtype": self.model.compute_type,
         }
 
-    def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
+    def generate(
+        self, prompts: list[list[int]], tokens: int, temperature: float = 0.0
+    ) -> dict[str, Any]:
         began = time.perf_counter()
         made = self.model.generate_batch(
             [[self.names[number] for number in prompt] for prompt in prompts],
-            max_length=tokens, min_length=tokens, beam_size=1, sampling_topk=1, end_token=[],
-            include_prompt_in_result=False, return_scores=False,
+            max_length=tokens, min_length=tokens, beam_size=1,
+            sampling_topk=0 if temperature else 1, sampling_temperature=temperature or 1,
+            end_token=[], include_prompt_in_result=False, return_scores=False,
         )  # fmt: skip
         seconds = time.perf_counter() - began
         return {"seconds": seconds, "ids": [each.sequences_ids[0] for each in made]}

@@ -43,15 +43,20 @@ class LlamaCpp:
             "system": str(xllamacpp.get_system_info()),
         }
 
-    def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
+    def generate(
+        self, prompts: list[list[int]], tokens: int, temperature: float = 0.0
+    ) -> dict[str, Any]:
         began = time.perf_counter()
         with ThreadPoolExecutor(self.slots) as pool:
-            made = list(pool.map(lambda prompt: self._write(prompt, tokens), prompts))
+            made = list(pool.map(lambda prompt: self._write(prompt, tokens, temperature), prompts))
         return {"seconds": time.perf_counter() - began, "ids": made}
 
-    def _write(self, prompt: list[int], tokens: int) -> list[int]:
+    def _write(self, prompt: list[int], tokens: int, temperature: float) -> list[int]:
+        sampler = {"samplers": ["top_k"], "top_k": 1}
+        if temperature:
+            sampler = {"samplers": ["temperature"], "temperature": temperature}
         request = {
-            "prompt": prompt, "n_predict": tokens, "samplers": ["top_k"], "top_k": 1,
+            "prompt": prompt, "n_predict": tokens, **sampler,
             "return_tokens": True, "ignore_eos": True, "cache_prompt": False,
         }  # fmt: skip
         sent = urllib.request.Request(

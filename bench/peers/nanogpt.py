@@ -123,12 +123,16 @@ class NanoGPT:
             total += float(loss) * (len(piece) - 1)
         return {"loss": total / (len(ids) - 1), "parameters": weights.count(model)}
 
-    def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
-        """Its sampler with top_k=1; it has no KV cache."""
+    def generate(
+        self, prompts: list[list[int]], tokens: int, temperature: float = 0.0
+    ) -> dict[str, Any]:
+        """Its sampler, with top_k=1 where it is greedy; it has no KV cache."""
         self.model.eval()
         began = time.perf_counter()
         made = [
-            self.model.generate(torch.tensor([prompt]), tokens, top_k=1)[0, len(prompt) :].tolist()
+            self.model.generate(
+                torch.tensor([prompt]), tokens, temperature or 1.0, None if temperature else 1
+            )[0, len(prompt) :].tolist()
             for prompt in prompts
         ]
         return {"seconds": time.perf_counter() - began, "ids": made}

@@ -12,8 +12,10 @@ from shared.child import serve
 from scriven import __version__, config, load, process, registry
 from scriven.data.batch import Batch
 from scriven.distributed import SINGLE_PROCESS
+from scriven.generate.prompt_lookup import PromptLookup
 from scriven.generate.sampling import SamplingParams
 from scriven.models.shared.cost import flops_per_token
+from scriven.native.library import load_library
 from scriven.runs.folder import find_run
 from scriven.runs.load import load_run
 from scriven.runtime import choose_runtime
@@ -55,6 +57,7 @@ class Scriven:
     ) -> dict[str, Any]:
         torch.manual_seed(seed)
         if data is None:
+            load_library(wait=True)  # compiled before timing
             self.model = load(folder, device="cpu", dtype=dtype)
             assert self.model.engine, "weights are packed before timing"
             task, used = self.model.task, dtype
@@ -137,10 +140,15 @@ class Scriven:
         parts = [Batch(*window) for window in self.batches.windows()]
         return {"losses": [float(self.task(part).loss) / part.num_targets() for part in parts]}
 
-    def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
+    def generate(
+        self, prompts: list[list[int]], tokens: int, temperature: float = 0.0
+    ) -> dict[str, Any]:
+        """Drawn texts without speculative decoding, as the others have none."""
+        if temperature:
+            PromptLookup.propose = lambda draft, most: []  # type: ignore[method-assign]
         began = time.perf_counter()
         made = self.model.engine.generate(
-            prompts, SamplingParams(temperature=0), tokens, ignore_eos=True
+            prompts, SamplingParams(temperature=temperature), tokens, ignore_eos=True
         )
         return {"seconds": time.perf_counter() - began, "texts": [each.text for each in made]}
 

@@ -181,7 +181,9 @@ class Transformers:
         return {"losses": found}
 
     @torch.no_grad()
-    def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
+    def generate(
+        self, prompts: list[list[int]], tokens: int, temperature: float = 0.0
+    ) -> dict[str, Any]:
         """All prompts in one static batch, padded on the left."""
         longest = max(len(prompt) for prompt in prompts)
         ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts])
@@ -189,7 +191,8 @@ class Transformers:
         compiled = CompileConfig()
         compiled._compile_all_devices = True  # it would leave processors out
         settings = GenerationConfig(
-            do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, pad_token_id=0,
+            do_sample=temperature > 0, temperature=temperature or 1.0, top_k=0,
+            max_new_tokens=tokens, min_new_tokens=tokens, pad_token_id=0,
             cache_implementation="static" if self.static else None,
             compile_config=compiled if self.static else None,
         )  # fmt: skip

@@ -356,6 +356,7 @@ def test_a_compiler_that_fails_is_asked_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCRIVEN_CACHE", str(tmp_path))
+    monkeypatch.setattr(library, "_loaded", library._Loaded())
     compiler = tmp_path / "c++"
     compiler.write_text("#!/bin/sh\necho no such flag >&2\nexit 1\n")
     compiler.chmod(0o755)
@@ -373,6 +374,7 @@ def test_without_a_compiler_or_where_asked_pytorch_runs(monkeypatch: pytest.Monk
     monkeypatch.setenv("SCRIVEN_NATIVE", "off")
     assert library.load_library() is None
     monkeypatch.setenv("SCRIVEN_NATIVE", "on")
+    monkeypatch.setattr(library, "_loaded", library._Loaded())
     monkeypatch.setattr(library, "compile_command", lambda: None)
     assert library.load_library() is None
     assert library.state() == "none: no C++ compiler"

@@ -7,12 +7,14 @@ for that.
 
 import ctypes
 import hashlib
+import math
 import os
 import platform
 import shutil
 import stat
 import subprocess
 import time
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -31,6 +33,19 @@ then mv "$PART" "$LIBRARY"; rm "$LOG"
 else mv "$LOG" "$FAILED"
 fi
 """
+
+
+@dataclass
+class _Loaded:
+    """The library of this process: every token asks for it."""
+
+    library: ctypes.CDLL | None = None
+    next_look: float = -math.inf
+
+
+_loaded = _Loaded()
+SECONDS_BETWEEN_LOOKS = 1.0
+"""How long it is not looked for again while it is missing."""
 
 
 @cache
@@ -73,6 +88,13 @@ def load_library(wait: bool = False) -> ctypes.CDLL | None:
     """
     if os.environ.get("SCRIVEN_NATIVE") == "off":
         return None
+    if _loaded.library is None and (wait or time.monotonic() > _loaded.next_look):
+        _loaded.library = _find(wait)
+        _loaded.next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
+    return _loaded.library
+
+
+def _find(wait: bool) -> ctypes.CDLL | None:
     path = library_path()
     if path is None:
         return None
