@@ -29,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     text = folder / "book.txt"
     text.write_text(TEXT)
     book = scriven.train(
-        text, out=folder / "book", budget="40steps", quiet=True, settings=SMALL
+        text, out=folder / "book", budget="150steps", quiet=True, settings=SMALL
     ).folder
     talks = folder / "talks.jsonl"
     lines = [

@@ -172,7 +172,7 @@ def test_attention_and_the_logit_lens_are_those_of_the_model(
     page.fill("#look-text", "The cat sat")
     page.click("#look")
     page.locator("#lens td").first.wait_for()
-    page.select_option("#layer", value="1")
+    page.select_option("#layer", index=1)  # a value would match a label too
     page.wait_for_timeout(1000)
     found = server.post("/api/inspect", {"model": "book", "text": "The cat sat", "layer": 1}).json()
     assert page.locator("#lens tr").count() == 1 + len(found["lens"])
@@ -228,3 +228,32 @@ def test_axe_finds_nothing_serious(open_page: Callable[..., Any], width: int, da
         assert serious == [], view
         wide = page.locator("body").bounding_box()["width"]
         assert wide <= width, "nothing sticks out to the right"
+
+
+def test_a_training_is_asked_to_finish_and_to_stop(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    page.click("#tab-training")
+    page.locator("#loss canvas").wait_for()
+    assert not page.locator("#training-buttons").is_visible()  # the run is finished
+    answers = {"running": True, "finished": False, "reasons": {}, "events": [], "next": 0}
+    asked: list[tuple[str, Any]] = []
+
+    def answer(route: Any) -> None:
+        name = route.request.url.rpartition("/")[2]
+        if route.request.method == "POST":
+            asked.append((name, route.request.post_data_json))
+        route.fulfill(json=answers)
+
+    page.route("**/api/training**", answer)
+    page.route("**/api/training/*", answer)
+    page.click("#tab-write")
+    page.click("#tab-training")
+    page.fill("#finish-minutes", "2")
+    page.click("#finish-training")
+    page.wait_for_timeout(300)
+    assert "2 minutes left" in page.inner_text("#state")
+    page.click("#stop-training")
+    page.wait_for_timeout(300)
+    assert asked == [
+        ("finish", {"model": "book", "seconds": 120}), ("stop", {"model": "book"}),
+    ]  # fmt: skip
