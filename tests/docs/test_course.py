@@ -11,6 +11,7 @@ from typing import Any
 
 import docpages
 import pytest
+import test_docs_run
 
 COURSE = docpages.ROOT / "docs" / "course"
 CHAPTERS = sorted(COURSE.glob("[0-9]*.md"))
@@ -112,6 +113,14 @@ def test_links_and_formulas(page: Path) -> None:
     inline = re.sub(r"\$\$.*?\$\$", "", sentences, flags=re.S)
     assert inline.count("$") % 2 == 0
     assert [each for each in re.findall(r"\$[^$]*\$", inline) if "\n" in each] == []
+
+
+@pytest.mark.parametrize("page", CHAPTERS, ids=name_of)
+def test_commands_and_settings_of_a_chapter_exist(page: Path) -> None:
+    test_docs_run.test_commands_inside_sentences_are_understood(page)
+    settings = (docpages.ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    named = re.findall(r"--([a-z]+\.\w+)", page.read_text(encoding="utf-8"))
+    assert [name for name in named if f"`{name}`" not in settings] == []
 
 
 @pytest.mark.parametrize("page", CHAPTERS, ids=name_of)

@@ -111,3 +111,8 @@ def test_a_wrong_backward_is_noticed(
     loss, exact = losses(hand, task, rows(0))
     assert loss == pytest.approx(exact, rel=1e-10)
     assert largest_difference(hand, task) > 1e-3
+
+
+def test_it_stays_short() -> None:
+    source = Path(HAND["__file__"]).read_text(encoding="utf-8")
+    assert len(source.splitlines()) < 300
