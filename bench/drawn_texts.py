@@ -58,7 +58,7 @@ def race(args: argparse.Namespace, machine_info: dict[str, Any]) -> None:
         answer = one.peer.ask(
             "generate", prompts=starts, tokens=args.tokens, temperature=TEMPERATURE
         )
-        return float(answer["seconds"])
+        return float(answer["processor_seconds" if args.processor_time else "seconds"])
 
     with ExitStack() as stack:
         contest = racing.enter(stack, entries, args.work, args.threads)
@@ -70,13 +70,15 @@ def race(args: argparse.Namespace, machine_info: dict[str, Any]) -> None:
         seconds = summarise(found[one.entry.name])
         rate = args.count * args.tokens / seconds["median"]
         what = "drawn texts" if args.count == 1 else f"drawn texts, {args.count} at once"
+        what += ", by processor time" if args.processor_time else ""
         rows.write(
             what, machine_info, rival=one.entry.name, arch=args.arch,
             shape=f"{one.facts['parameters'] / 1e6:.1f}M",
             bits=args.bits, run=args.run.name, temperature=TEMPERATURE, speculation=False,
             tokens=args.tokens, seconds=seconds, tokens_per_second=round(rate, 1),
             ratio=round(times[one.entry.name], 3), repeats=args.repeats, seed=args.seed,
-            settings=one.settings, contest_threads=args.threads, **one.facts,
+            settings=one.settings, processor_time=args.processor_time,
+            contest_threads=args.threads, **one.facts,
         )  # fmt: skip
 
 
@@ -90,6 +92,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--processor-time", action="store_true",
+        help="processor time in place of wall-clock time, for a busy machine and --threads 1",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--peers", type=Path, default=PEERS, help="their Python interpreter")
     parser.add_argument("--nanogpt", type=Path, help="a folder with nanoGPT's model.py")

@@ -14,8 +14,8 @@ from scriven.generate.continuous_batching import BatchRequest, ContinuousBatch
 from scriven.generate.engine import Engine
 from scriven.generate.model_runner import prepare_for_inference
 from scriven.generate.sampling import SamplingParams, sample, sample_rows
-from scriven.models import gpt1, gpt2, gpt3, gpt_neox, llama, rnn, transformer_xl
-from scriven.native import library
+from scriven.models import gpt1, gpt2, gpt3, gpt_neo, gpt_neox, llama, rnn, transformer_xl
+from scriven.native import decoder, library
 from scriven.native.decoder import LazyDecoder, NativeDecoder, NativeSession
 from scriven.native.sampling import sample_natively
 from scriven.native.weights import ACTIVATION_NAMES, Description, UnsupportedError
@@ -46,6 +46,7 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gpt2": (gpt2, {"heads": 3}),
     "sinusoidal": (gpt2, {"heads": 2, "positions": "sinusoidal"}),
     "gpt3": (gpt3, {"heads": 3, "window": 4}),
+    "gpt_neo": (gpt_neo, {"heads": 2}),
     "gpt_neox": (gpt_neox, {"heads": 2}),
 }  # fmt: skip
 
@@ -208,6 +209,18 @@ def test_long_lists_of_tokens_are_read_in_several_passes() -> None:
     task = make("llama", context_length=700)
     ids = torch.randint(53, (1, 600), generator=torch.Generator().manual_seed(2))
     assert error(native_logits(task, ids, pieces=600), logits(task, ids)) < BOUND
+
+
+def test_a_context_without_tables_of_rotations() -> None:
+    task = make("llama", context_length=17_000)
+    assert not task.backbone.blocks[0].attention.position.has_tables
+    assert error(native_logits(task, IDS), logits(task, IDS)) < BOUND
+
+
+def test_a_model_that_fills_the_memory_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "available_memory", lambda: 200_000)
+    with pytest.raises(UnsupportedError, match="memory"):
+        NativeDecoder(make("llama"))
 
 
 def test_models_of_other_parts_stay_in_pytorch() -> None:

@@ -10,6 +10,7 @@ output. Independent of any library; each program is an object with these methods
 import json
 import os
 import sys
+import time
 import traceback
 
 
@@ -18,9 +19,10 @@ def serve(program: object) -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     for line in sys.stdin:
-        request = json.loads(line)
+        request, began = json.loads(line), time.process_time()
         try:
             answer = getattr(program, request.pop("do"))(**request)
+            answer["processor_seconds"] = time.process_time() - began
         except Exception as error:  # the parent reports it, and continues without this program
             traceback.print_exc()
             answer = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:300]}

@@ -7,6 +7,7 @@ its tokens were split into calls, to the last bit.
 """
 
 import ctypes
+import math
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,10 +16,15 @@ import torch
 from torch import Tensor
 
 from ..nn.cache import Cache, KVCache
+from ..runtime import available_memory
 from ..tasks.base import BaseTask
 from .library import load_library
 from .weights import Description, UnsupportedError
 
+BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "int4": 0.625}
+"""Of a packed weight, with its part of a scale."""
+MAX_MEMORY_SHARE = 0.5
+"""Of the free memory; the packed weights stand beside the model's own."""
 CACHE_DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 
@@ -52,6 +58,9 @@ class NativeDecoder:
         library = load_library(wait)
         if library is None:
             raise UnsupportedError("no compiled library")
+        packed = sum(weight.numel() for weight in task.parameters()) * BYTES[dtype]
+        if packed > MAX_MEMORY_SHARE * (available_memory() or math.inf):
+            raise UnsupportedError("not enough memory")
         described = Description(task, dtype)
         self.library = library
         self.address = library.decoder_new(ctypes.byref(described.model))
