@@ -198,12 +198,17 @@ def site_page(page: str, pages: list[str], assets: set[Path]) -> str:
 
     def change(part: str) -> str:
         part = SOURCE.sub(source, LINK.sub(link, part))
-        return INLINE.sub(lambda found: mathml(found[1]), part) if "course/" in page else part
+        return INLINE.sub(lambda found: mathml(found[1]), part) if has_formulas(page) else part
 
     text = text_of(page)
-    if "course/" in page:
+    if has_formulas(page):
         text = outside_code(text, lambda part: BLOCK.sub(lambda m: mathml(m[1], block=True), part))
     return outside_code(text, change)
+
+
+def has_formulas(page: str) -> bool:
+    """Whether dollar signs of a page enclose formulas; elsewhere they begin names of variables."""
+    return page.startswith("course/") or page in ("explain.md", "presets.md")
 
 
 def mathml(latex: str, block: bool = False) -> str:

@@ -71,6 +71,13 @@ def test_formulas_become_mathml_and_code_stays(site: Any) -> None:
     assert "$y$" in made
 
 
+def test_pages_with_formulas_are_known(site: Any) -> None:
+    folder = ROOT / "docs"
+    for path in folder.rglob("*.md"):
+        if re.search(r"^\$\$", path.read_text(encoding="utf-8"), re.M):
+            assert site["has_formulas"](path.relative_to(folder).as_posix()), path.name
+
+
 def test_the_index_for_language_models_is_up_to_date() -> None:
     made = runpy.run_path(str(ROOT / "docs" / "make_llms.py"))["page"]()
     assert (ROOT / "docs" / "llms.txt").read_text(encoding="utf-8") == made

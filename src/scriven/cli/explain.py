@@ -11,7 +11,7 @@ def explain(
     *,
     layer: int = 0,
     head: int = 0,
-    lr: float = 0.01,
+    lr: float = 0.001,
     html: Path | None = None,
     arch: UserArch = None,
     json: Json = False,

@@ -32,7 +32,7 @@ def explain(
     *,
     layer: int = 0,
     head: int = 0,
-    lr: float = 0.01,
+    lr: float = 0.001,
 ) -> Numbers:
     """What a model does with a text, and what the text would teach it. The model stays as it is.
 
