@@ -68,7 +68,10 @@ def test_notebooks_run_and_show_what_they_should(path: Path, tmp_path: Path) -> 
 
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=240, kernel_name="python3", resources=resources).execute()
+    client = NotebookClient(
+        notebook, timeout=240, startup_timeout=300, kernel_name="python3", resources=resources
+    )
+    client.execute()
     ran = [cell for cell in notebook.cells if cell["cell_type"] == "code"]
     for cell, form in zip(ran, FORMS[path.stem], strict=True):
         assert re.search(form, shown(cell), re.S), (cell["source"], shown(cell)[:2000])
