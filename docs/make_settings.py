@@ -59,7 +59,7 @@ def page(architectures: Sequence[str]) -> str:
 def section(title: str, name: str, kind: type) -> str:
     """A heading and a table with one row per field."""
     lines = [f"## {title}", "", "| setting | default | |", "|---|---|---|"]
-    for field, default, text in config.describe(kind):
+    for field, default, text in config.settings_help(kind):
         shown = shown_default(name, field, default)
         if shown is not None:
             lines.append(f"| `{name}.{field}` | {shown} | {text} |")

@@ -20,7 +20,7 @@ from .files import make_folder, write_file
 from .format import plural, print_message
 from .import_.adapter import is_adapter
 from .import_.base import base_name, find_adapted, find_foreign, is_run, open_foreign
-from .models import BASES
+from .models.base import BASES
 from .report.compare import Comparison, compare
 from .report.ranking import rank
 from .runs.folder import RUNS

@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import itertools
 import json
+import math
 import re
 import textwrap
 import tomllib
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import SettingError
-from .settings import Settings
+from .settings import BOUNDS, Settings
 
 T = TypeVar("T")
 _TYPE_NAMES = {
@@ -39,6 +40,7 @@ ALIASES = {
 }
 """Short spellings of settings on the command line."""
 SECTIONS = ("model", *(field.name for field in dataclasses.fields(Settings)))
+MAX_SEED = 2**62
 FLAGS = ("arch", "budget", "preset", "seed", "size")
 """Flags of commands that a preset or a configuration file may name, above its sections."""
 
@@ -52,7 +54,7 @@ def replace(settings: T, changes: Mapping[str, object], section: str) -> T:
         section: the name before the dot in messages, as in `--optim.lr`.
 
     Raises:
-        SettingError: an unknown name (the nearest is named) or a value of the wrong type.
+        SettingError: an unknown name (the nearest is named), or a value of the wrong type or range.
     """
     # annotations may be strings, so they are resolved
     kinds = typing.get_type_hints(type(settings))
@@ -62,8 +64,21 @@ def replace(settings: T, changes: Mapping[str, object], section: str) -> T:
         key = name.replace("-", "_")
         if key not in known:
             raise unknown(f"--{section}.{name}", [f"--{section}.{each}" for each in known])
-        values[key] = _convert(value, kinds[key], f"--{section}.{key}")
+        value = values[key] = _convert(value, kinds[key], f"--{section}.{key}")
+        least, most = BOUNDS.get(f"{section}.{key}", (-math.inf, math.inf))
+        if isinstance(value, (int, float)) and not least <= value <= most:
+            raise SettingError(f"--{section}.{key}={value}: from {least:g} to {most:g}")
     return dataclasses.replace(settings, **values)  # type: ignore[type-var]
+
+
+def check_int(flag: str, value: object, largest: int) -> None:
+    """Refuses what is not a whole number from 0 to `largest`.
+
+    Raises:
+        SettingError: names the flag and the range.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
+        raise SettingError(f"--{flag}={value}: a whole number from 0 to {largest:,}")
 
 
 def unknown(name: str, known: list[str]) -> SettingError:
@@ -193,7 +208,7 @@ def to_dict(settings: object) -> dict[str, Any]:
     return typing.cast(dict[str, Any], json.loads(json.dumps(plain)))
 
 
-def describe(kind: type) -> Iterator[tuple[str, object, str]]:
+def settings_help(kind: type) -> Iterator[tuple[str, object, str]]:
     """(name, default, help) of each field; the help is the string written under the field."""
     texts: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):  # a class may give a field of its base another help

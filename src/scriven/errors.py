@@ -14,8 +14,7 @@ speak of flags, which `for_python` turns into arguments where there is no comman
 """
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
 from types import FunctionType
@@ -82,16 +81,6 @@ _VALUE = re.compile(
 _FLAG = re.compile(r"(?<!\w)--([a-z][a-z-]*)\b")
 _NAMES = {"from": "base"}
 """Arguments that Python cannot name as the flag is named."""
-
-
-@contextmanager
-def command_line() -> Iterator[None]:
-    """A block in which errors are shown to a person at a command line."""
-    token = has_flags.set(True)
-    try:
-        yield
-    finally:
-        has_flags.reset(token)
 
 
 def for_python(public: T) -> T:

@@ -24,7 +24,7 @@ from .tasks.dpo import REFERENCE, Dpo
 from .tasks.shared.columns import Row
 from .tokenizers import Tokenizer
 from .train.finetune import weights_digest
-from .train.load_table import load_table, read_rows
+from .train.load_table import load_table, read_examples
 from .train.split_table import count_shared, missing_labels
 
 
@@ -248,4 +248,4 @@ def _table_rows(
         chosen = table_columns(task, metadata, table.columns, answers=True)
         known = partial(task.encode, predictor.tokenizer)
         labels = metadata["finetune"].get("labels") if task.ANSWER_TYPE == "labels" else None
-        return read_rows(table, type(task), chosen, data, notes, labels, known)
+        return read_examples(table, type(task), chosen, data, notes, labels, known)

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cards import ModelCard
-from .distributed import is_main_process
-from .errors import InputError, ScrivenError, SettingError, for_python, has_flags
+from .errors import InputError, SettingError, for_python, has_flags
 from .generate.engine import Engine
 from .generate.fill_mask import MaskPrediction, fill_mask
 from .generate.model_runner import prepare_for_inference
@@ -25,6 +24,8 @@ from .tasks.shared.supervised import SupervisedTask
 if TYPE_CHECKING:
     from .evaluate.loss import Metric
     from .serve.server import ServerHandle
+    from .train.request import TrainRequest, UserComponents
+    from .train.trackers.base import BaseTracker
 
 
 @for_python
@@ -365,35 +366,25 @@ def finetune(
 def _trained(**asked: Any) -> Model:
     """The model of a `TrainRequest`."""
     from .train.request import TrainRequest
-    from .train.run import start_or_resume, train_with_control
 
     with contextlib.ExitStack() as stack:
         if not has_flags.get():  # a program may give data itself, a command line names of files
             from .frames import request_in_files
 
             asked = stack.enter_context(request_in_files(asked))
-        request = TrainRequest(**asked)
-        begin = train_with_control if request.control else start_or_resume
-        return trained_model(lambda: begin(request), request.arch)
+        return trained_model(TrainRequest(**asked))
 
 
-def trained_model(run: Callable[[], Any], arch: str | None = None) -> Model:
-    """Trains to the end, writes the report, also of an interrupted run, and loads the model."""
-    from .report.page import write_report
-    from .train.signals import Interrupted
+def trained_model(
+    request: "TrainRequest",
+    components: "UserComponents | None" = None,
+    trackers: "Sequence[BaseTracker]" = (),
+) -> Model:
+    """Trains to the end, writes the report, and loads the model."""
+    from .train.run import train_and_report
 
-    # 1. train; an interrupted run gets a report too
-    try:
-        trained = run()
-    except Interrupted as stopped:
-        if stopped.folder is not None and is_main_process():
-            with contextlib.suppress(ScrivenError):  # the exit code and the advice matter more
-                write_report(stopped.folder)
-        raise
-    # 2. the report; the other processes of a distributed training write nothing
-    if is_main_process():
-        write_report(trained.folder)
-    # 3. the model; a run folder never names code, so a user's file is passed on
+    trained, arch = train_and_report(request, components), request.arch
+    # a run folder never names code, so a user's file is passed on
     model = load(trained.folder, arch=arch if arch and arch.endswith(".py") else None)
     # also of a run that was finished before, whose folder may have been renamed since
     model.metadata["results"] = trained.results

@@ -6,8 +6,6 @@ None means: chosen for this text and this machine (`train/autoconfig.py`); `--ex
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .errors import SettingError
-
 
 @dataclass(frozen=True)
 class DataSettings:
@@ -203,30 +201,4 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "finetune.lm_score_weight": (0, 100),
     "finetune.dpo_beta": (1e-6, 1e3),
 }
-"""Smallest and largest value of numeric settings."""
-
-
-MAX_SEED = 2**62
-
-
-def check_int(flag: str, value: object, largest: int) -> None:
-    """Refuses what is not a whole number from 0 to `largest`.
-
-    Raises:
-        SettingError: names the flag and the range.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
-        raise SettingError(f"--{flag}={value}: a whole number from 0 to {largest:,}")
-
-
-def check_ranges(settings: Settings) -> None:
-    """Refuses impossible numbers before any work is done.
-
-    Raises:
-        SettingError: names the setting and its range.
-    """
-    for name, (least, most) in BOUNDS.items():
-        section, _, field_name = name.partition(".")
-        value = getattr(getattr(settings, section), field_name)
-        if value is not None and not least <= value <= most:
-            raise SettingError(f"--{name}={value}: from {least:g} to {most:g}")
+"""Smallest and largest value of numeric settings, which `config.replace` checks."""

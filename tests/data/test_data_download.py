@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scriven.data.corpora import tinyshakespeare
-from scriven.data.corpora.tinyshakespeare import download
+from scriven.data.corpora.tinyshakespeare import download_corpus
 from scriven.errors import InputError
 
 CONTENT = bytes(range(256)) * 2000
@@ -58,7 +58,7 @@ def server() -> Iterator[str]:
 
 
 def fetch(url: str, target: Path) -> Path:
-    return download(url, target, DIGEST, len(CONTENT))
+    return download_corpus(url, target, DIGEST, len(CONTENT))
 
 
 def test_a_whole_file_is_fetched_once(server: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from scriven import registry
 from scriven.data.shards import TokenFile, write_token_file
 from scriven.evaluate.loss import evaluate_loss
-from scriven.models import BASES
+from scriven.models.base import BASES
 from scriven.runtime import choose_runtime
 from scriven.settings import RuntimeSettings
 from scriven.tasks.base import BaseTask

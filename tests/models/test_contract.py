@@ -10,7 +10,7 @@ import torch
 from scriven import config, registry
 from scriven.data.batch import Batch
 from scriven.errors import SettingError
-from scriven.models import BASES
+from scriven.models.base import BASES
 from scriven.models.shared.cost import build_empty, parameters_by_part
 from scriven.nn.cache import Cache, KVCache
 from scriven.tasks.base import BaseTask

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from scriven import registry
 from scriven.data.batch import Batch
 from scriven.errors import SettingError
-from scriven.models import BASES
+from scriven.models.base import BASES
 from scriven.nn.lora import (
     LoraAdapter,
     LoraLinear,

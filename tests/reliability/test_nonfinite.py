@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from scriven import load
+from scriven.data.batch import Batch
 from scriven.errors import ScrivenError
 from scriven.runs import checkpoint
+from scriven.train.checkpointer import Checkpointer
 from scriven.train.train_state import TrainState
 from scriven.train.trainer import Trainer
 
@@ -87,6 +89,39 @@ def test_a_bad_weight_leads_back_to_the_last_good_state(text: Path, tmp_path: Pa
     state = checkpoint.load_step(run.folder, 40).state["progress"]
     assert state["lr_backoff"] == 0.5
     assert state["samples"] == (40 + 4) * 4, "the windows that went bad are not read again"
+
+
+def test_before_the_first_save_the_initial_weights_are_drawn_again(
+    text: Path, tmp_path: Path
+) -> None:
+    initial: list[list[torch.Tensor]] = []
+    real = Checkpointer.reinitialize
+
+    def reinitialize(self: Checkpointer) -> TrainState:
+        state = real(self)
+        initial.append([weight.detach().clone() for weight in self.task.parameters()])
+        assert not any(optimizer.state for optimizer in self.optimizers.optimizers)
+        return state
+
+    first: list[torch.Tensor] = []
+
+    def remember(trainer: Trainer, state: TrainState) -> Batch:
+        if not first:
+            first.extend(weight.detach().clone() for weight in weights(trainer))
+        return next_batch(trainer, state)
+
+    next_batch = Trainer.next_batch
+    once = iter([True])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpointer, "reinitialize", reinitialize)
+        patch.setattr(Trainer, "next_batch", remember)
+        with after_each_step(poison_weight(lambda step: step == 3 and next(once, False))):
+            run = train(text, tmp_path / "run", train__max_nonfinite_steps=2)
+    notes = " ".join(event["text"] for event in events(run.folder, "note"))
+    assert "back from step 5 to step 0" in notes
+    assert all(torch.equal(*pair) for pair in zip(first, initial[0], strict=True))
+    assert all_finite(run.folder)
+    assert math.isfinite(run.results["val_loss"])
 
 
 def test_gives_up_after_a_few_and_names_step_and_windows(text: Path, tmp_path: Path) -> None:

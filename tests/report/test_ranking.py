@@ -52,12 +52,12 @@ def test_a_guess_from_both_sides_is_not_ranked(rows: list[dict[str, Any]]) -> No
 
 
 def test_the_answer_is_a_sentence(rows: list[dict[str, Any]]) -> None:
-    said = ranking.verdict(rows)
+    said = ranking.ranking_verdict(rows)
     assert said == "big, adapted needs 31% fewer bits per byte than llama, from nothing"
     near = [{**row, "spread": 1.0} for row in rows]
-    assert "no difference beyond the seeds" in ranking.verdict(near)
+    assert "no difference beyond the seeds" in ranking.ranking_verdict(near)
     grams = [{**rows[3], "bits_per_byte": 1.0}, *rows[:3]]
-    assert "5-grams need fewer still" in ranking.verdict(grams)
+    assert "5-grams need fewer still" in ranking.ranking_verdict(grams)
 
 
 def test_it_stands_in_every_form_of_the_comparison(rows: list[dict[str, Any]]) -> None:

@@ -310,5 +310,5 @@ def test_samples_are_newest_first_and_only_the_newest_is_open(make_run, read_pag
 def test_render_is_what_is_written(make_run):
     folder = make_run()
     history = page_module.read_run_log(folder)
-    assert write_report(folder).read_text(encoding="utf-8") == page_module.render(history)
+    assert write_report(folder).read_text(encoding="utf-8") == page_module.render_report(history)
     assert json.loads((folder / "scriven.json").read_text())["name"] == "plays"

@@ -88,6 +88,11 @@ def test_each_path_is_entered_in_its_order(traces: dict[str, list[str]]) -> None
     }
 
 
+def test_a_learning_rate_passes_few_files() -> None:
+    path = paths()["From a learning rate to the weights"]
+    assert len({step.partition(":")[0] for step in path}) <= 7
+
+
 def test_a_step_at_the_wrong_place_is_noticed(traces: dict[str, list[str]]) -> None:
     title = "From a text to the first loss"
     path = paths()[title]

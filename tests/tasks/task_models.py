@@ -9,7 +9,7 @@ import torch
 
 from scriven import config, registry
 from scriven.data.batch import Batch
-from scriven.models import BASES
+from scriven.models.base import BASES
 from scriven.settings import TokenizerSettings
 from scriven.tasks.shared.columns import BadValue, Column, Row
 from scriven.tasks.shared.supervised import Example, SupervisedTask

@@ -19,7 +19,7 @@ from cyclopts import (
 )
 
 from .. import __version__, config, registry
-from ..errors import ResourceError, ScrivenError, SettingError, command_line
+from ..errors import ResourceError, ScrivenError, SettingError, has_flags
 from ..process import configure_threads_and_malloc
 from .base import note
 
@@ -97,9 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """The exit code of a command line; errors are printed in one line."""
+    token = has_flags.set(True)  # errors name flags, and not arguments of Python
     try:
-        with command_line():
-            _execute(arguments)
+        _execute(arguments)
     except ScrivenError as error:
         return _fail(error)
     except CycloptsError as error:
@@ -114,6 +114,8 @@ def run(arguments: list[str]) -> int:
             note("; ".join(filter(None, ["scriven: interrupted", str(error)])))
         # train.signals.Interrupted has the exit code of its signal
         return int(getattr(error, "exit_code", 130))
+    finally:
+        has_flags.reset(token)
     return 0
 
 

@@ -85,7 +85,7 @@ def chat(
     }
     text = None
     if context is not None:
-        from ..generate.context import read_context, takes_spans
+        from ..generate.chat import read_context, takes_spans
 
         text = read_context(context)
         if system is not None:

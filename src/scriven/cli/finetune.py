@@ -71,13 +71,17 @@ def finetune(
         chosen |= {"finetune.weights": "lora", "finetune.lora_rank": lora}
     elif head_only:
         chosen["finetune.weights"] = "head"
-    from ..model import finetune as start  # loads torch
+    # imported here, as it loads torch
+    from ..train.request import TrainRequest
+    from ..train.run import train_and_report
 
-    model = start(
-        run, *data, task=task, columns=columns, validation=validation, group=group, budget=budget,
-        out=out, seed=seed, control=control, arch=arch, quiet=quiet, settings=chosen, began=BEGAN,
+    request = TrainRequest(
+        base=run, sources=data, task=task, columns=columns, validation=validation, group=group,
+        budget=budget, out=out, seed=seed, control=control, arch=arch, quiet=quiet,
+        settings=chosen, began=BEGAN,
     )  # fmt: skip
-    emit(model.results, _summary(model.results), json)
+    results = train_and_report(request).results
+    emit(results, _summary(results), json)
 
 
 def _summary(results: dict[str, Any]) -> str:

@@ -81,7 +81,7 @@ def generate(
     # bytes of a command line that are no UTF-8 arrive as lone surrogates
     prompt = clean(sys.stdin.read() if prompt == "-" else prompt)
     if context is not None:
-        from ..generate.context import read_context, takes_spans
+        from ..generate.chat import read_context, takes_spans
 
         text = read_context(context)
         if takes_spans(model.task):

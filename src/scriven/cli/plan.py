@@ -57,9 +57,9 @@ def plan(
         One JSON object on standard output.
     """
     if from_ is not None:
-        from ..plan.adaptation import plan_adaptation
+        from ..plan.adaptation import estimate_adaptation
 
-        data = plan_adaptation(
+        data = estimate_adaptation(
             from_, budget=budget, tokens=tokens, lora=lora, arch=arch, device=device,
             utilisation=utilisation, settings=settings or {},
         )  # fmt: skip

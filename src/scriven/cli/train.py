@@ -94,7 +94,8 @@ def train(
         return
     # imported here, as it loads torch
     from ..distributed import is_main_process
-    from ..model import train as start
+    from ..train.request import TrainRequest
+    from ..train.run import train_and_report
 
     if lora is not None:
         chosen = {"weights": "lora", "lora_rank": lora} if lora else {"weights": "full"}
@@ -104,14 +105,15 @@ def train(
     if watch:
         trackers = str((settings or {}).get("train.trackers", ""))
         settings = (settings or {}) | {"train.trackers": f"{trackers},watch".lstrip(",")}
-    model = start(
-        *sources, budget=budget, size=size, out=out, seed=seed, arch=arch, preset=preset,
-        resume=resume, base=from_, replay=replay, control=control, merge=merge, explain=explain,
-        quiet=quiet, settings=settings, began=BEGAN,
+    request = TrainRequest(
+        sources=sources, budget=budget, size=size, out=out, seed=seed, arch=arch, preset=preset,
+        resume=resume, start=from_, replay=replay, control=control, merge=merge, explain=explain,
+        quiet=quiet, settings=settings or {}, began=BEGAN,
     )  # fmt: skip
-    # under torchrun the other processes have the same results
+    results = train_and_report(request).results
+    # under torchrun the other processes have no results
     if is_main_process():
-        emit(model.results, _summary(model.results), json)
+        emit(results, _summary(results), json)
 
 
 def _summary(results: dict[str, Any]) -> str:
@@ -178,7 +180,7 @@ def all_settings(architecture: str) -> str:
     lines = [f"architectures: {', '.join(registry.names('scriven.models'))} (--arch)", ""]
     for section, kind in {"model": model, **typing.get_type_hints(AllSettings)}.items():
         lines.append(f"{section}{titles.get(section, '')}")
-        for name, default, help_text in config.describe(kind):
+        for name, default, help_text in config.settings_help(kind):
             shown = shown_default(section, name, default)
             if shown is not None:
                 lines += [f"  --{section}.{name}={shown}", f"        {help_text}"]

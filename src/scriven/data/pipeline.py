@@ -68,6 +68,7 @@ TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
 TOKENIZER_SAMPLE = 20_000_000
 """Characters that a vocabulary is learned from, at most."""
 
+_Dataset = tuple[Path, dict[str, Any], Tokenizer | None]
 _BATCH_CHARACTERS = 1 << 20
 _BATCH_CHUNKS = 4096
 _LEFTOVER_SECONDS = 24 * 3600.0
@@ -119,15 +120,16 @@ def load_dataset(
         lengths = np.frombuffer(text.lengths, dtype=np.uint64).astype(np.int64)
         split = choose_split(lengths, data.val_fraction, seed, pairs=pairs)
         settings, notes = choose_tokenizer(text, tokenizer) if given is None else (tokenizer, [])
-        notes = [*files.notes, *text.notes, *notes]
-        if text.skipped:
-            notes.append(skipped_rows(text.skipped, text.first_skipped))
+        skipped = [skipped_rows(text.skipped, text.first_skipped)] if text.skipped else []
+        notes = [*files.notes, *text.notes, *notes, *skipped]
         # 3. read again and encode, unless the same text was encoded with the same settings before;
         # the seed counts only where it may draw documents
         drawn = len(lengths) >= MIN_DOCUMENTS and not pairs
         job = _EncodeJob(files, text, split, data, settings, given, say)
-        folder = job.run_once(root, seed if drawn else None)
-    dataset = open_dataset(folder, name=files.name, sources=sources, notes=notes, given=given)
+        folder, facts, made = job.run_once(root, seed if drawn else None)
+    dataset = open_dataset(
+        folder, name=files.name, sources=sources, notes=notes, given=given or made, facts=facts
+    )
     if not pairs:
         return dataset
     held_out = PairDataset(dataset.validation, dataset.tokenizer.eos)
@@ -192,9 +194,9 @@ class _EncodeJob:
     given: Tokenizer | None
     say: Callable[[str], None]
 
-    def run_once(self, root: Path, seed: int | None) -> Path:
-        """The folder of the dataset, made unless it is there and undamaged; other processes wait
-        meanwhile."""
+    def run_once(self, root: Path, seed: int | None) -> _Dataset:
+        """The folder of the dataset and its manifest, made unless they are there and undamaged;
+        other processes wait meanwhile. The tokenizer too, if it was made now."""
         # 1. a digest of the content and of every setting that changes the ids names the folder
         s, given = self.settings, self.given
         facts: dict[str, object] = {
@@ -218,8 +220,7 @@ class _EncodeJob:
                 # 3. what an earlier command prepared, if it is still whole
                 if folder.exists():
                     try:
-                        read_dataset_manifest(folder)
-                        return folder
+                        return folder, read_dataset_manifest(folder), None
                     except (DamagedError, InputError) as error:
                         self.say(f"prepared again, since {error}")
                         shutil.rmtree(folder)
@@ -228,15 +229,15 @@ class _EncodeJob:
                 work.mkdir(exist_ok=True)
                 remove_leftovers(work)
                 try:
-                    self._encode(work, fingerprint)
+                    tokenizer, manifest = self._encode(work, fingerprint)
                     os.rename(work, folder)
                 except (OSError, InputError):
                     shutil.rmtree(work, ignore_errors=True)
                     raise
                 sync_folder(root)
-        return folder
+        return folder, manifest, tokenizer
 
-    def _encode(self, work: Path, fingerprint: str) -> None:
+    def _encode(self, work: Path, fingerprint: str) -> tuple[Tokenizer, dict[str, Any]]:
         # 1. the tokenizer, then ids; the digest shows a source that changed in between
         tokenizer = self._tokenizer(work)
         digest = hashlib.sha256()
@@ -267,6 +268,7 @@ class _EncodeJob:
             "documents": len(self.text.lengths),
         }
         write_file(work / MANIFEST, signed_json(facts))
+        return tokenizer, facts
 
     def _tokenizer(self, work: Path) -> Tokenizer:
         """Trains the tokenizer, or loads the one that a killed process had finished."""
@@ -277,8 +279,7 @@ class _EncodeJob:
         if (work / TOKENIZER_FILES[-1]).exists():
             with contextlib.suppress(InputError, DamagedError):
                 return load_tokenizer(work)
-        kind = self.settings.kind
-        assert kind is not None
+        kind = self.settings.kind or ""  # chosen before
         # characters and bytes need no text, only the alphabet
         texts: Iterator[str] = iter([self.text.alphabet])
         if tokenizer_class(kind).has_words:
@@ -311,8 +312,7 @@ def chunk_batches(chunks: Iterable[SplitChunk]) -> Iterator[list[SplitChunk]]:
     whole text.
     """
     batch: list[SplitChunk] = []
-    buffer, current = "", TRAIN
-    characters = 0  # of the batch
+    buffer, current, characters = "", TRAIN, 0  # characters of the batch
     for part, text, ends in chunks:
         if part != current and buffer:  # the border between training and validation text
             batch.append(SplitChunk(current, buffer, False))

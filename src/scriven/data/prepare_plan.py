@@ -145,8 +145,7 @@ def make_plan(args: PrepareArgs, fixed: dict[str, Any]) -> PreparePlan:
     sizes = np.array([file.size for file in files], dtype=np.int64)
     split = choose_split(sizes if texts else np.array([1000]), fraction, args.seed)
     # 4. ranges of the files, about `shard_bytes` each
-    jobs: list[PrepareJob] = []
-    before = 0  # bytes of the files before this one
+    jobs, before = list[PrepareJob](), 0  # bytes of the files before this one
     for number, file in enumerate(files):
         part = None if not texts or split.held_out is None else int(split.held_out[number])
         place = None if not texts or split.place is None else split.place - before

@@ -273,17 +273,18 @@ def open_dataset(
     sources: Sequence[str],
     notes: Sequence[str] = (),
     given: Tokenizer | None = None,
+    facts: dict[str, Any] | None = None,
 ) -> TokenDataset:
     """Opens a folder that `load_dataset` or `scriven prepare` left, whatever its size at once.
 
     Args:
-        given: the tokenizer that it was made with, where that is at hand: reading a large one again
-            takes seconds.
+        given: the tokenizer that it was made with, where that is at hand: reading takes seconds.
+        facts: its manifest, where that has just been read or written.
 
     Raises:
         InputError, DamagedError: as `read_dataset_manifest`, or the tokenizer was changed.
     """
-    facts = read_dataset_manifest(folder)
+    facts = read_dataset_manifest(folder) if facts is None else facts
     tokenizer = given or load_tokenizer(folder)
     if tokenizer.fingerprint != facts["tokenizer"]:
         raise DamagedError(f"{folder / 'tokenizer.json'} was changed: prepare the text again")
@@ -372,19 +373,19 @@ _PREPARED_FACTS = {
 def _check_facts(facts: dict[str, Any], where: str) -> None:
     """Raises DamagedError where a manifest does not say what `open_dataset` reads from it."""
     check_types(facts, where, _FACTS)
-    wrong = DamagedError(f"{where} is damaged: its files and segments do not fit each other")
+    misfit = f"{where} is damaged: its files and segments do not fit each other"
     if facts["dtype"] not in ("<u2", "<u4"):
-        raise wrong
+        raise DamagedError(misfit)
     # names stay inside of the folder
     for name, entry in facts["files"].items():
         check_types(entry, where, {"size": int, "sha256": str})
         if len(entry) != 2 or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise wrong
+            raise DamagedError(misfit)
     if "segments" not in facts:
         return
     check_types(facts, where, _PREPARED_FACTS)
     if not all(isinstance(note, str) for note in facts["notes"]):
-        raise wrong
+        raise DamagedError(misfit)
     for source in facts["sources"]:
         check_types(source, where, {"name": str, "rounds": (int, float)})
     width = np.dtype(facts["dtype"]).itemsize
@@ -392,8 +393,8 @@ def _check_facts(facts: dict[str, Any], where: str) -> None:
         segments = facts["segments"].get(part)
         for segment in segments if isinstance(segments, list) else [None]:
             if not isinstance(segment, list) or list(map(type, segment)) != [str, int, int]:
-                raise wrong
+                raise DamagedError(misfit)
             name, first, tokens = segment
             size = facts["files"].get(name, {"size": -1})["size"] // width
             if first < 0 or tokens < 0 or first + tokens > size:
-                raise wrong
+                raise DamagedError(misfit)

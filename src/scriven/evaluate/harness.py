@@ -58,20 +58,18 @@ def harness(
     Raises:
         MissingExtra: lm_eval is not installed. InputError: a model or a task that cannot be used.
     """
-    scorer = LoglikelihoodScorer(task, tokenizer, runtime)
-    folder = Path(tasks_folder)
+    scorer, folder = LoglikelihoodScorer(task, tokenizer, runtime), Path(tasks_folder)
     if limit is not None and limit < 1:
         raise SettingError(f"--limit={limit}: a whole number from 1 upwards")
     if not folder.exists():
         raise InputError(f"{folder} does not exist: give a task's YAML file, or a folder of them")
-    tell = _through_redirect(tell)
     # 1. no network, no code of templates, no output but ours
     with offline(), temporary_folder() as work, sandbox(), _quiet():
         from lm_eval.evaluator import evaluate
 
         # 2. tasks, 3. requests answered by the model, 4. metrics and their errors
         loaded = load_tasks(folder, tasks, Path(work))
-        model = lm_eval_model(scorer, engine, tell)
+        model = lm_eval_model(scorer, engine, _through_redirect(tell))
         try:
             results = evaluate(model, loaded, limit=limit, bootstrap_iters=RESAMPLES)
         except _TASK_ERRORS as error:

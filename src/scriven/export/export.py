@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -79,9 +79,9 @@ def export(
         reason = f"other programs cannot run a model for {loaded.metadata['task']}"
     if reason is not None:
         raise InputError(f"{loaded.folder.name} cannot be exported to {name}: {reason}")
-    home = loaded.folder / FOLDER  # inside a run; beside any other model's name
-    if not (loaded.folder / NAME).exists():
-        home = Path(FOLDER) / base_name(str(run))
+    # inside a run; for any other model, by its name
+    is_run = (loaded.folder / NAME).exists()
+    home = loaded.folder / FOLDER if is_run else Path(FOLDER) / base_name(str(run))
     place = home / f"{name}-{chosen}" if out is None else Path(out).absolute()
     for warning in loaded.warnings:
         tell(warning)
@@ -97,13 +97,8 @@ def export(
                 f"{name} of {loaded.folder.name} was removed: in {report.runtime} {report.problem}"
             )
         # 5. describe it, for people and for programs
-        usage, rows = target.usage(loaded, chosen), None if report is None else report.rows()
-        card = export_card(_run_card(loaded), target.LIBRARY, chosen, usage, rows)
-        (folder / "README.md").write_text(card, encoding="utf-8", errors="replace")
         checked = {"check": None if report is None else report.to_dict(), "note": note}
-        about = {"exported": name, "dtype": chosen, "scriven": __version__, **checked}
-        text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
-        (folder / EXPORT_FILE).write_text(text, encoding="utf-8")
+        _describe(loaded, name, target, chosen, folder, report, checked)
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     if place.is_file():
         files = {place.name: place.stat().st_size}
@@ -139,6 +134,24 @@ def open_target(to: str) -> tuple[str, ExportTarget]:
         raise SettingError(f"--to={to}: {registry.did_you_mean(to, targets())}")
     target: ExportTarget = registry.module("scriven.export.targets", to).Target()
     return Path(to).stem, target
+
+
+def _describe(
+    loaded: Loaded,
+    name: str,
+    target: ExportTarget,
+    dtype: str,
+    folder: Path,
+    report: ParityReport | None,
+    checked: Mapping[str, Any],
+) -> None:
+    """Writes the model card, and for programs what was exported."""
+    usage, rows = target.usage(loaded, dtype), None if report is None else report.rows()
+    card = export_card(_run_card(loaded), target.LIBRARY, dtype, usage, rows)
+    (folder / "README.md").write_text(card, encoding="utf-8", errors="replace")
+    about = {"exported": name, "dtype": dtype, "scriven": __version__, **checked}
+    text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+    (folder / EXPORT_FILE).write_text(text, encoding="utf-8")
 
 
 def _check(

@@ -1,7 +1,8 @@
 """A conversation with a model: its messages, truncated to the context, and streamed answers.
 
 Knows how messages become token ids (`tokenizers/chat_template.py`), and of the model only that it
-continues token ids.
+continues token ids. `read_context` and `takes_spans` are for questions about a text (`--context`):
+a model for `answer` takes the answer out of it, any other reads the text above the question.
 """
 
 import json
@@ -9,8 +10,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.formats.base import read_documents
 from ..errors import DamagedError, InputError
 from ..files import printable, read_file, write_file
+from ..settings import DataSettings
+from ..tasks.answer import Answer
 from ..tokenizers import clean
 from ..tokenizers.base import Tokenizer
 from ..tokenizers.chat_template import Message, check_messages, render_ids
@@ -129,7 +133,7 @@ class Conversation:
         Raises:
             InputError: no such file, or no conversation. DamagedError: the file is no JSON.
         """
-        before, self.messages = self.messages, list(read_messages(path))
+        before, self.messages = self.messages, list(load_messages(path))
         try:
             self.system = self.system  # its setter refuses one that leaves no room in this model
         except InputError:
@@ -220,7 +224,7 @@ class Conversation:
                 self.messages = [*messages, _message("assistant", answer)]
 
 
-def read_messages(path: Path) -> list[dict[str, str]]:
+def load_messages(path: Path) -> list[dict[str, str]]:
     """The messages of a saved conversation, checked.
 
     Raises:
@@ -247,3 +251,23 @@ def read_messages(path: Path) -> list[dict[str, str]]:
 
 def _message(role: str, content: str) -> Message:
     return {"role": role, "content": clean(content)}
+
+
+def read_context(name: str) -> str:
+    """The text of a file in any format that `train` reads.
+
+    Raises:
+        InputError: no such file, or nothing in it.
+    """
+    path = Path(name)
+    if not path.is_file():
+        raise InputError(f"--context {printable(path)} is no file: name one with a text")
+    text = "".join(chunk.text for chunk in read_documents(path, DataSettings())).strip()
+    if not text:
+        raise InputError(f"--context {printable(path)} is empty: name a file with a text")
+    return text
+
+
+def takes_spans(task: Any) -> bool:
+    """Whether a model answers with a part of the context."""
+    return isinstance(task, Answer)

@@ -22,9 +22,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..config import MAX_SEED, check_int
 from ..errors import InputError, SettingError
 from ..runtime import Runtime
-from ..settings import MAX_SEED, check_int
 from ..tasks.base import BaseTask
 from ..tokenizers.base import Tokenizer
 from .beam import BeamSearchParams, beam_search

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..config import MAX_SEED, check_int
 from ..errors import InputError
 from ..format import escape_control_characters
-from ..settings import MAX_SEED, check_int
 from ..tasks.base import BaseTask
 from ..tasks.masked import choose_masked
 from ..tokenizers.base import Tokenizer

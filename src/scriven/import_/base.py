@@ -6,6 +6,9 @@ FOLDER                   a PEFT adapter: adapter_config.json, with the base it n
 models--ORG--NAME        a model in the cache of the Hugging Face hub, or a snapshot in it
 FILE.gguf                a model of llama.cpp
 hf:ORG/NAME[@REVISION]   a model of the Hugging Face hub
+
+Nothing in a folder of others is trusted before it is checked, and no code in it is run; pickles are
+read by a child process that can do nothing else (`sandbox.py`).
 """
 
 import contextlib

@@ -21,7 +21,7 @@ from ..files import printable, read_file
 from ..models.shared.hf_config import Unsupported
 from ..runs import metadata
 from ..runs.huggingface import from_hf_weights, to_hf_weights
-from ..runs.load import ChooseDtype, Loaded, always_float32, build_task
+from ..runs.load import ChooseDtype, Loaded, always_float32, build_uninitialized
 from ..runtime import choose_runtime
 from ..settings import RuntimeSettings, Settings
 from ..tokenizers import Tokenizer, chat_template, load_tokenizer
@@ -88,7 +88,7 @@ class HFModel:
         model_config = config.replace(self.model_config, model_changes or {}, "model")
         check_memory(module, model_config, dtype)
         # a masked model is pre-trained for gaps, a chat model was fine-tuned: the weights are alike
-        task = build_task(module, model_config, self.task, special, dtype=dtype)
+        task = build_uninitialized(module, model_config, self.task, special, dtype=dtype)
         ours = task.state_dict()
         hf_weights = to_hf_weights(module, model_config, ours, self.task)
         # pieces of our matrices under other names, in the same memory; GPT-2's are transposed

@@ -22,7 +22,6 @@ from ..settings import Settings
 from ..tasks.base import Criterion
 from ..tokenizers import Tokenizer
 from ..train.request import TrainRequest, UserComponents, read_overrides
-from ..train.run import start_or_resume
 from ..train.signals import Interrupted
 from .build import Buildable, fields_chosen
 from .callbacks import Callback, EpochTracker, History, read_history
@@ -247,7 +246,7 @@ class GPT(Buildable):
         groups = getattr(optimizer, "param_groups", [])
         peaks = [group["lr"] for group in groups]
         try:
-            run = trained_model(lambda: start_or_resume(request, components, [tracker]), self.arch)
+            run = trained_model(request, components, [tracker])
         except Interrupted as stopped:
             if stopped.folder is not None:
                 with contextlib.suppress(ScrivenError):

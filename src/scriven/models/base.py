@@ -28,6 +28,9 @@ from .shared.weight_map import FusedSizes, WeightName, rename_from_hf, rename_to
 
 Groups = TypeVar("Groups")
 
+BASES = ("transformers",)
+"""Files that hold models of other people alone: they have nothing to train from random weights."""
+
 
 @dataclass(frozen=True)
 class BaseConfig:
@@ -118,6 +121,30 @@ class TransformerConfig(BaseConfig):
         return self.d_ff or 4 * self.d_model
 
 
+def expand_layer_types(text: str, layers: int, known: Sequence[str]) -> list[str]:
+    """The kind of each layer: `sliding,sliding,full` is a pattern that repeats.
+
+    Raises:
+        SettingError: a kind that is not known.
+    """
+    pattern = [kind.strip() for kind in text.split(",")]
+    for kind in pattern:
+        if kind not in known:
+            raise SettingError(
+                f"--model.layer_types={text[:80]}: {kind[:40]!r} is no kind of layer; kinds are "
+                f"{', '.join(known)}"
+            )
+    return [pattern[layer % len(pattern)] for layer in range(layers)]
+
+
+def shorten_layer_types(kinds: Sequence[str]) -> str:
+    """The shortest pattern that repeats to these kinds."""
+    for size in range(1, len(kinds)):
+        if all(kind == kinds[place % size] for place, kind in enumerate(kinds)):
+            return ",".join(kinds[:size])
+    return ",".join(kinds) or "full"
+
+
 class Architecture(nn.Module):
     """A stack of blocks between an embedding and a last norm, and every hook of an architecture.
 
@@ -150,7 +177,7 @@ class Architecture(nn.Module):
 
     # The same model in transformers; without one, the defaults stay.
     HF_CLASSES: ClassVar[tuple[HFClass, ...]] = ()
-    """Classes of transformers: their config.json and ours."""
+    """Classes of transformers: their config.json and ours (`hf_classes`)."""
     labels_in_hf: ClassVar[bool] = True
     """Whether transformers has the same model with a head for labels, of a decoder."""
     note: ClassVar[str | None] = None
@@ -166,6 +193,8 @@ class Architecture(nn.Module):
         self.embed = embed
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
+        self.logit_softcap: float | None = None
+        """Largest absolute logit, reached smoothly (Gemma 2); None: no limit."""
 
     def init_weights(self) -> None:
         """Draws fresh weights (`nn.init.init_weights`)."""
@@ -199,9 +228,13 @@ class Architecture(nn.Module):
     def logits(self, hidden: Tensor, head: nn.Module | None) -> Tensor:
         """Hidden states (B, T, C) -> logits (B, T, V), by a task's head, or by the embedding table
         it is tied to."""
-        if head is None:
-            return F.linear(hidden, self.embed.token.weight)
-        return head(hidden)  # type: ignore[no-any-return]
+        logits = F.linear(hidden, self.embed.token.weight) if head is None else head(hidden)
+        if self.logit_softcap is None:
+            return logits
+        # bfloat16 would round differences between likely tokens away
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        capped: Tensor = (wide / self.logit_softcap).tanh() * self.logit_softcap
+        return capped
 
     @property
     def max_position(self) -> int | None:
@@ -246,9 +279,14 @@ class Architecture(nn.Module):
     # The same model in transformers.
 
     @classmethod
+    def hf_classes(cls) -> tuple[HFClass, ...]:
+        """`HF_CLASSES`; overridden where long tables are read only when they are needed."""
+        return cls.HF_CLASSES
+
+    @classmethod
     def to_hf_config(cls, config: Any) -> dict[str, Any] | None:
         """The config.json of the same model in transformers; None where there is none."""
-        return write_hf_config(cls.HF_CLASSES, config)
+        return write_hf_config(cls.hf_classes(), config)
 
     @classmethod
     def from_hf_config(cls, hf_config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -258,7 +296,7 @@ class Architecture(nn.Module):
         Raises:
             SettingError: names a field that is wrong, or that this architecture cannot express.
         """
-        return read_hf_config(cls.HF_CLASSES, hf_config)
+        return read_hf_config(cls.hf_classes(), hf_config)
 
     @classmethod
     def task_of(cls, config: Any) -> str:

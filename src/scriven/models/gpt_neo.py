@@ -13,9 +13,8 @@ from ..nn.init import init_weights
 from ..nn.mask import AttentionMask
 from ..nn.mlp import ACTIVATIONS, MLP
 from ..nn.norm import LayerNorm
-from .base import Architecture, TransformerConfig
+from .base import Architecture, TransformerConfig, expand_layer_types, shorten_layer_types
 from .gpt2 import init_rules
-from .shared import layer_types
 from .shared.hf_config import (
     Fields,
     HFClass,
@@ -48,12 +47,12 @@ class Config(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        layer_types.expand(self.layer_types, 1, list(KINDS.values()))
+        expand_layer_types(self.layer_types, 1, list(KINDS.values()))
 
     @property
     def kinds(self) -> list[str]:
         """The kind of each layer."""
-        return layer_types.expand(self.layer_types, self.layers, list(KINDS.values()))
+        return expand_layer_types(self.layer_types, self.layers, list(KINDS.values()))
 
 
 def block(config: Config, kind: str) -> Block:
@@ -83,7 +82,7 @@ def _read_layers(hf_config: HFConfig, known: Fields) -> Fields:
         raise Unsupported("config.json: attention_types has other kinds of layers") from error
     if len(kinds) != known["layers"]:
         raise Unsupported("config.json: attention_types is not one kind for each layer")
-    return {"layer_types": layer_types.shorten(kinds)}
+    return {"layer_types": shorten_layer_types(kinds)}
 
 
 def _write_layers(config: Any) -> Fields:

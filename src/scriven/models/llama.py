@@ -6,30 +6,50 @@ Mistral, Phi-3, OLMo 2 and Gemma; shared/llama_hf.py says which class of transfo
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import SettingError
 from ..nn.attention import Attention
 from ..nn.block import Block, NormPair, Residual, output_norm, pre_norm, sandwich_norm
 from ..nn.embeddings import Embedding, RotaryEmbedding
-from ..nn.init import init_weights, normal, zeros
+from ..nn.init import Rule, init_weights, normal, zeros
 from ..nn.mask import AttentionMask
 from ..nn.mlp import ACTIVATIONS, GatedMLP
 from ..nn.norm import RMSNorm
 from ..nn.rope_scaling import RopeScaling
-from .base import Architecture, TransformerConfig
-from .shared import layer_types
-from .shared.llama_hf import CLASSES, weight_map
+from .base import Architecture, TransformerConfig, expand_layer_types
+from .shared.hf_config import HFClass
 from .shared.weight_map import FusedSizes, WeightName
 
 KINDS = ("full", "sliding", "nope")
 """Kinds of layers in `layer_types`."""
 RESIDUALS: dict[str, Residual] = {"pre": pre_norm, "output": output_norm, "both": sandwich_norm}
 """By `norm_position`."""
+
+OURS, HF = "backbone.blocks.{n}.", "model.layers.{n}."
+NORMS = {
+    "pre": {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"},
+    "output": {
+        "attention_norm": "post_attention_layernorm",
+        "mlp_norm": "post_feedforward_layernorm",
+    },
+    "both": {
+        "attention_norm.before": "input_layernorm",
+        "attention_norm.after": "post_attention_layernorm",
+        "mlp_norm.before": "pre_feedforward_layernorm",
+        "mlp_norm.after": "post_feedforward_layernorm",
+    },
+}
+"""By `norm_position`; the same name means another norm in each."""
+
+SPLIT = {
+    "attention.qkv": ("self_attn.q", "self_attn.k", "self_attn.v"),
+    "mlp.gate_up": ("mlp.gate", "mlp.up"),
+}
+"""Our fused matrices and their parts."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +121,11 @@ class Config(TransformerConfig):
             raise SettingError(f"--model.layer_types={self.layer_types} needs --model.window")
         if self.rope_scaling is not None:
             RopeScaling.parse(self.rope_scaling)
-        known = [each.name for each in CLASSES]
-        if self.hf_class not in (None, *known):
-            raise SettingError(f"--model.hf_class={self.hf_class}: known are {', '.join(known)}")
+        if self.hf_class is not None:
+            known = [each.name for each in Model.hf_classes()]
+            if self.hf_class not in known:
+                text = f"--model.hf_class={self.hf_class}: known are {', '.join(known)}"
+                raise SettingError(text)
 
     @property
     def ff_size(self) -> int:
@@ -122,37 +144,18 @@ class Config(TransformerConfig):
     @property
     def kinds(self) -> list[str]:
         """The kind of each layer."""
-        return layer_types.expand(self.layer_types, self.layers, KINDS)
+        return expand_layer_types(self.layer_types, self.layers, KINDS)
 
 
-class Rotations:
-    """The position encodings of a model; layers of the same kind share one, and its tables."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-
-    def of(self, kind: str) -> RotaryEmbedding | None:
-        """That of a kind of layer."""
-        if kind == "nope":
-            return None
-        local = kind == "sliding" and self.config.sliding_rope_theta is not None
-        return self._local if local else self._global
-
-    @cached_property
-    def _global(self) -> RotaryEmbedding:
-        config = self.config
-        scaling = None if config.rope_scaling is None else RopeScaling.parse(config.rope_scaling)
-        return RotaryEmbedding(
-            config.head_size, config.context_length, config.rope_theta, config.rotated, scaling
-        )
-
-    @cached_property
-    def _local(self) -> RotaryEmbedding:
-        config = self.config
-        assert config.sliding_rope_theta is not None
-        return RotaryEmbedding(
-            config.head_size, config.context_length, config.sliding_rope_theta, config.rotated
-        )
+def rotary_embeddings(config: Config) -> dict[str, RotaryEmbedding | None]:
+    """The position encoding of each kind of layer, whose layers share it and its tables."""
+    size, length, rotated = config.head_size, config.context_length, config.rotated
+    scaling = None if config.rope_scaling is None else RopeScaling.parse(config.rope_scaling)
+    full = RotaryEmbedding(size, length, config.rope_theta, rotated, scaling)
+    sliding = full
+    if config.sliding_rope_theta is not None:
+        sliding = RotaryEmbedding(size, length, config.sliding_rope_theta, rotated)
+    return {"full": full, "sliding": sliding, "nope": None}
 
 
 def norm(config: Config, size: int | None = None) -> RMSNorm:
@@ -160,10 +163,11 @@ def norm(config: Config, size: int | None = None) -> RMSNorm:
     return RMSNorm(size or config.d_model, config.norm_eps, float(config.norm_offset))
 
 
-def block(config: Config, kind: str, rotations: Rotations) -> Block:
+def block(config: Config, kind: str, position: RotaryEmbedding | None) -> Block:
     """One layer."""
     heads, kv_heads, size = config.heads, config.kv_heads or config.heads, config.head_size
     hides = kind == "sliding" and (config.window or 0) < config.context_length
+    score_size = config.query_pre_attn_scalar or size
     normed = size if config.qk_norm != "all" else None
     attention = Attention(
         config.d_model,
@@ -173,23 +177,20 @@ def block(config: Config, kind: str, rotations: Rotations) -> Block:
         bias=bool(config.attention_bias),
         out_bias=config.attention_bias is True,
         mask=AttentionMask(causal=True, window=config.window if hides else None),
-        position=rotations.of(kind),
+        position=position,
         query_norm=norm(config, normed or heads * size) if config.qk_norm else None,
         key_norm=norm(config, normed or kv_heads * size) if config.qk_norm else None,
-        scale=None if config.score_size == size else config.score_size**-0.5,
+        scale=None if score_size == size else score_size**-0.5,
         softcap=config.attention_softcap,
         dropout=config.dropout,
     )
     # SwiGLU: silu(x G) * x U
     activation = ACTIVATIONS[config.activation]
     mlp = GatedMLP(config.d_model, config.ff_size, activation, config.dropout, config.mlp_bias)
-
-    def sublayer_norm() -> nn.Module:
-        both = config.norm_position == "both"
-        return NormPair(norm(config), norm(config)) if both else norm(config)
-
-    residual = RESIDUALS[config.norm_position]
-    return Block(residual, attention, sublayer_norm(), mlp, sublayer_norm())
+    norms: list[nn.Module] = [norm(config), norm(config)]
+    if config.norm_position == "both":
+        norms = [NormPair(each, norm(config)) for each in norms]
+    return Block(RESIDUALS[config.norm_position], attention, norms[0], mlp, norms[1])
 
 
 class Model(Architecture):
@@ -198,21 +199,22 @@ class Model(Architecture):
     config: Config
     position_kind = "rotary"
     grows_context = True
-    HF_CLASSES = CLASSES
 
     def __init__(self, config: Config) -> None:
         scale = config.d_model**0.5 if config.scale_embeddings else 1.0
         embed = Embedding(config.vocab_size, config.d_model, scale=scale)
-        rotations = Rotations(config)
-        blocks = [block(config, kind, rotations) for kind in config.kinds]
+        positions = rotary_embeddings(config)
+        blocks = [block(config, kind, positions[kind]) for kind in config.kinds]
         super().__init__(config, embed, blocks, norm(config))
+        self.logit_softcap = config.logit_softcap
 
     def init_weights(self) -> None:
         """Output projections start at zero, so every block starts as the identity."""
+        one: Rule = partial(nn.init.constant_, val=1.0 - self.config.norm_offset)
         table = [
-            ("norm.weight", self._as_one),
-            ("before.weight", self._as_one),
-            ("after.weight", self._as_one),
+            ("norm.weight", one),
+            ("before.weight", one),
+            ("after.weight", one),
             ("bias", zeros),
             ("out.weight", zeros),
             ("down.weight", zeros),
@@ -221,20 +223,17 @@ class Model(Architecture):
         ]
         init_weights(self, table)
 
-    def _as_one(self, weight: Tensor) -> object:
-        return nn.init.constant_(weight, 1.0 - self.config.norm_offset)
+    @classmethod
+    def hf_classes(cls) -> tuple[HFClass, ...]:
+        from .shared.llama_hf import CLASSES  # tables that a model of our own does without
 
-    def logits(self, hidden: Tensor, head: nn.Module | None) -> Tensor:
-        logits, cap = super().logits(hidden, head), self.config.logit_softcap
-        if cap is None:
-            return logits
-        # bfloat16 would round differences between likely tokens away
-        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return (wide / cap).tanh() * cap
+        return CLASSES
 
     @classmethod
     def hf_weight_map(cls, config: Config) -> tuple[WeightName, ...]:
-        fused = (cls.to_hf_config(config) or {}).get("model_type") == "phi3"
+        fused = False
+        if config.hf_class is not None or config.rope_fraction != 1:  # any other is no Phi-3
+            fused = (cls.to_hf_config(config) or {}).get("model_type") == "phi3"
         return weight_map(config.norm_position, fused=fused)
 
     @classmethod
@@ -243,3 +242,35 @@ class Model(Architecture):
         queries = config.heads * config.head_size
         keys = (config.kv_heads or config.heads) * config.head_size
         return {"qkv": [queries, keys, keys], "gate_up": [config.ff_size] * 2}
+
+
+def weight_map(norm_position: str, *, fused: bool = False) -> tuple[WeightName, ...]:
+    """The names of the weights; `fused` where queries, keys and values are one matrix there too."""
+    if fused:
+        joint = [("attention.qkv", "self_attn.qkv_proj"), ("mlp.gate_up", "mlp.gate_up_proj")]
+        parts = [WeightName(f"{OURS}{ours}.weight", f"{HF}{hf}.weight") for ours, hf in joint]
+    else:
+        parts = [
+            WeightName(
+                f"{OURS}{ours}.{kind}",
+                tuple(f"{HF}{hf}_proj.{kind}" for hf in names),
+                parts=ours.rpartition(".")[2],
+            )
+            for ours, names in SPLIT.items()
+            for kind in ("weight", "bias")
+        ]
+    single = {
+        "attention.query_norm": "self_attn.q_norm",
+        "attention.key_norm": "self_attn.k_norm",
+        "attention.out": "self_attn.o_proj",
+        "mlp.down": "mlp.down_proj",
+        **NORMS[norm_position],
+    }
+    return (
+        WeightName("backbone.embed.token.weight", "model.embed_tokens.weight"),
+        *parts,
+        *(WeightName(f"{OURS}{ours}.{kind}", f"{HF}{hf}.{kind}")
+          for ours, hf in single.items() for kind in ("weight", "bias")),
+        WeightName("backbone.norm.weight", "model.norm.weight"),
+        WeightName("head.weight", "lm_head.weight"),
+    )  # fmt: skip

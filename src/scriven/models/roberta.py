@@ -21,7 +21,7 @@ from ..nn.mask import AttentionMask
 from ..nn.norm import LayerNorm
 from .base import Architecture, TransformerConfig
 from .gpt2 import block
-from .shared.bert_hf import CLASSES, NAMES, ROBERTA, weight_map
+from .shared.bert_hf import CLASSES, NAMES, ROBERTA, bert_weight_map
 from .shared.weight_map import FusedSizes, WeightName
 
 
@@ -87,7 +87,7 @@ class Model(Architecture):
 
     @classmethod
     def hf_weight_map(cls, config: Config) -> tuple[WeightName, ...]:
-        return weight_map(config.hf_class or ROBERTA)
+        return bert_weight_map(config.hf_class or ROBERTA)
 
     @classmethod
     def fused_sizes(cls, config: Config) -> FusedSizes:

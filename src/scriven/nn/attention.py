@@ -73,6 +73,8 @@ class Attention(nn.Module):
         self.qkv: nn.Linear | PackedLinear = nn.Linear(d_model, self.q_size + 2 * kv_size, bias)
         self.out = nn.Linear(self.q_size, d_model, bias if out_bias is None else out_bias)
         self.query_norm, self.key_norm = query_norm, key_norm
+        self.norms_each_head = query_norm is not None and query_norm.weight.numel() == self.head_dim
+        """Whether queries and keys have norms over each head, not over all heads together."""
         self.position = position or PositionEncoding()
         self.mask, self.scale, self.softcap = mask, scale, softcap
         self.dropout, self.attention_dropout = dropout, attention_dropout
@@ -156,11 +158,6 @@ class Attention(nn.Module):
             return normed
         q, k = torch.split(qk.flatten(2), [self.q_size, self.kv_heads * self.head_dim], -1)
         return torch.cat((self.query_norm(q), self.key_norm(k)), -1).view_as(qk)
-
-    @property
-    def norms_each_head(self) -> bool:
-        """Whether queries and keys have norms over each head, not over all heads together."""
-        return self.query_norm is not None and self.query_norm.weight.numel() == self.head_dim
 
     def _norm_factors(self) -> Tensor:
         """(H + K, D): what the norms of queries and keys multiply each head by."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .dropout import dropout as apply_dropout
-from .rope_scaling import RopeScaling, rope_periods
+from .rope_scaling import RopeScaling, scale_periods
 
 MAX_TABLE_LENGTH = 16_384
 """Positions up to which sines are computed in advance; for a longer context at every call."""
@@ -106,7 +106,9 @@ class RotaryEmbedding(PositionEncoding):
         cos = sin = torch.empty(context_length if self.has_tables else 0, self.rotated)
         # a model on the meta device is measured and never run, and its heads may be of any size
         size = 0 if cos.is_meta else self.rotated
-        self.periods, self.factor = rope_periods(size, base, scaling)
+        self.periods, self.factor = [base ** (2 * i / size) for i in range(size // 2)], 1.0
+        if scaling is not None:
+            self.periods, self.factor = scale_periods(self.periods, size, base, scaling)
         if self.has_tables and not cos.is_meta:
             cos, sin = self._tables(torch.arange(context_length), cos.dtype)
         self.register_buffer("cos", cos, persistent=False)

@@ -42,7 +42,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
         """(..., C) -> (..., C); `factor`, (H, C), is another one for each of H heads."""
-        weight = self.factor if factor is None else factor
+        weight = self.weight + self.offset if self.offset else self.weight
+        weight = weight if factor is None else factor
         # GPUs and the compiler fuse it themselves
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             weight = weight.to(x.dtype)

@@ -68,18 +68,17 @@ class RopeScaling:
         )
 
 
-def rope_periods(
-    size: int, base: float, scaling: RopeScaling | None = None
+def scale_periods(
+    periods: list[float], size: int, base: float, scaling: RopeScaling
 ) -> tuple[list[float], float]:
-    """Periods of the `size` / 2 pairs of dimensions, divided by 2 pi, and a factor of all sines and
-    cosines.
+    """Scaled periods, and a factor of all sines and cosines.
 
     Args:
+        periods: base^(2i/size) of the `size` / 2 pairs of dimensions: divided by 2 pi.
         size: dimensions of a head that are rotated.
         base: of the periods (`rope_theta`).
     """
-    periods = [base ** (2 * i / size) for i in range(size // 2)]
-    if scaling is None or scaling.kind == "dynamic":
+    if scaling.kind == "dynamic":
         # dynamic scaling begins beyond the context length, which is never exceeded here
         return periods, 1.0
     numbers, factor = scaling.numbers, scaling.numbers["factor"]

@@ -23,7 +23,7 @@ CHUNK_BYTES = 3 * 4 * (1 << 23)
 """Logits of a piece (nn/cross_entropy.py), their softmax and its gradient."""
 
 
-def plan_adaptation(
+def estimate_adaptation(
     base: str,
     *,
     budget: str | None = None,

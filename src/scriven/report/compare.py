@@ -14,7 +14,7 @@ from ..errors import InputError, for_python
 from ..format import integer
 from ..runs.folder import RUNS, find_run, list_runs
 from . import ranking
-from .compare_table import Row, Value, fold, markdown, terminal
+from .compare_table import ComparedRun, Value, fold, markdown, terminal
 from .run_log import CONTROL, RunLog, finite, late_mean, learns_text, read_run_log
 
 # What the loss of a task means, where it is not the likelihood of the next token.
@@ -33,7 +33,7 @@ FINETUNE_COLUMNS = ("task", "base", "scored_by", "score", "interval", "baseline"
 class Comparison:
     """Rows in the order they were asked for, and what must be known to read them."""
 
-    rows: list[Row]
+    rows: list[ComparedRun]
     notes: list[str]  # the footnotes; a row names them by their number, from 1
     ranking: list[dict[str, Any]] = field(default_factory=list)
     """Beside a base model: all of them by bits per byte (`ranking.rank`)."""
@@ -110,7 +110,7 @@ def _find(name: str) -> list[Path]:
     raise InputError(f"no run matches {name}: `ls runs` shows what there is")
 
 
-def read_run_row(folder: Path) -> Row:
+def read_run_row(folder: Path) -> ComparedRun:
     """Reads a run folder, finished or not.
 
     Raises:
@@ -126,7 +126,7 @@ def read_run_row(folder: Path) -> Row:
         if learns_text(run):  # the training loss includes the language modelling loss
             values["train_loss"] = None
     # runs are ranked only where dataset and kind of loss are equal
-    return Row(
+    return ComparedRun(
         name=run.name,
         folder=folder,
         values=values,
@@ -254,11 +254,11 @@ def _config(run: RunLog) -> str:
     return repr([*parts, _dataset(run), run.get("user_components")])
 
 
-def add_notes(rows: Sequence[Row]) -> list[str]:
+def add_notes(rows: Sequence[ComparedRun]) -> list[str]:
     """Marks the best of each group, and gives each row the numbers of its footnotes, returned."""
     # 1. the best of each group of comparable runs; most runs share the usual dataset
-    groups: dict[tuple[object, ...], list[Row]] = {}
-    datasets: dict[object, list[Row]] = {}
+    groups: dict[tuple[object, ...], list[ComparedRun]] = {}
+    datasets: dict[object, list[ComparedRun]] = {}
     for row in rows:
         row.notes, row.best = [], False
         groups.setdefault((*row.dataset, row.loss_kind), []).append(row)
@@ -290,7 +290,7 @@ def add_notes(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _other_dataset(row: Row, usual: Row) -> str:
+def _other_dataset(row: ComparedRun, usual: ComparedRun) -> str:
     if row.ranked_by == usual.ranked_by == "score":
         return "other rows or another split than most of these runs: the scores are not comparable"
     size, other = (finite(each.values["vocab_size"]) for each in (row, usual))
@@ -301,7 +301,7 @@ def _other_dataset(row: Row, usual: Row) -> str:
     )
 
 
-def _mark_best(group: list[Row]) -> None:
+def _mark_best(group: list[ComparedRun]) -> None:
     """Marks the lowest loss or the highest score, where there is something to be better than."""
     measured = [
         (value, row) for row in group if (value := finite(row.values[row.ranked_by])) is not None

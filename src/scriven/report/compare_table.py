@@ -17,7 +17,7 @@ Show = Callable[[float | None], str]
 
 
 @dataclass
-class Row:
+class ComparedRun:
     """A run, or several that differ in their seed only."""
 
     name: str
@@ -115,13 +115,13 @@ LONGEST = 28  # columns of a terminal for a run's name
 GAP = "  "
 
 
-def fold(rows: list[Row]) -> list[Row]:
+def fold(rows: list[ComparedRun]) -> list[ComparedRun]:
     """One row for each set of finished runs that differ in their seed only, where the first stood.
 
     The spread is half the distance between the lowest and the highest: with the two or three
     seeds that people run, a standard deviation would promise more than they can tell.
     """
-    sets: dict[str, list[Row]] = {}
+    sets: dict[str, list[ComparedRun]] = {}
     for row in rows:
         # an unfinished run is not one more sample of what a finished one reaches
         key = row.config if row.finished else f"{row.config} {row.folder}"
@@ -129,7 +129,7 @@ def fold(rows: list[Row]) -> list[Row]:
     return [_folded(each) if len(each) > 1 else each[0] for each in sets.values()]
 
 
-def _folded(rows: list[Row]) -> Row:
+def _folded(rows: list[ComparedRun]) -> ComparedRun:
     # 1. the mean and the spread of each result, unless a seed lacks it
     values: dict[str, Value] = dict(rows[0].values)
     spread: dict[str, float] = {}
@@ -153,7 +153,7 @@ def _folded(rows: list[Row]) -> Row:
     )
 
 
-def cell(row: Row, column: TableColumn) -> str:
+def cell(row: ComparedRun, column: TableColumn) -> str:
     """A value as people write it, with the spread of its seeds."""
     value: Value = row.values[column.key]
     if isinstance(value, str):
@@ -174,18 +174,18 @@ def _cut(text: str) -> tuple[str, str]:
     return (number, space + unit) if " " not in text and "\u00a0" not in unit else (text, "")
 
 
-def _known_columns(rows: Sequence[Row]) -> list[TableColumn]:
+def _known_columns(rows: Sequence[ComparedRun]) -> list[TableColumn]:
     """The columns that at least one run has a value for."""
     return [each for each in COLUMNS if any(row.values[each.key] is not None for row in rows)]
 
 
-def _legend(rows: Sequence[Row]) -> str:
+def _legend(rows: Sequence[ComparedRun]) -> str:
     """What a mark means, for those that are there."""
     ranked = {row.ranked_by for row in rows if row.best}
     return ", ".join(text for key, text in LEGEND.items() if key in ranked)
 
 
-def markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
+def markdown(rows: Sequence[ComparedRun], notes: Sequence[str]) -> str:
     """One line per run, every column, the best loss in bold."""
     columns = _known_columns(rows)
     lines = [
@@ -211,7 +211,7 @@ def _escape(text: str) -> str:
     return text.replace("\n", " ")
 
 
-def terminal(rows: Sequence[Row], notes: Sequence[str], width: int, bold: bool) -> str:
+def terminal(rows: Sequence[ComparedRun], notes: Sequence[str], width: int, bold: bool) -> str:
     """A few runs as columns; many as lines, if what differs between them fits.
 
     Args:
@@ -254,7 +254,7 @@ def terminal(rows: Sequence[Row], notes: Sequence[str], width: int, bold: bool) 
     return "\n".join(lines)
 
 
-def _title(row: Row) -> str:
+def _title(row: ComparedRun) -> str:
     marks = f" [{','.join(map(str, row.notes))}]" if row.notes else ""
     name = printable(row.name)
     # wide characters take two cells of a terminal, and the end of a name tells runs apart

@@ -58,11 +58,11 @@ def write_report(folder: Path, *, token_nll: Sequence[tuple[str, float]] = ()) -
     Arguments and errors as `read_run_log`.
     """
     target = folder / "report.html"
-    write_file(target, render(read_run_log(folder, token_nll)).encode())
+    write_file(target, render_report(read_run_log(folder, token_nll)).encode())
     return target
 
 
-def render(run: RunLog) -> str:
+def render_report(run: RunLog) -> str:
     """The whole page as text."""
     from markupsafe import Markup
 

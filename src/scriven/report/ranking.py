@@ -78,7 +78,7 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
-def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+def ranking_verdict(rows: Sequence[Mapping[str, Any]]) -> str:
     """The answer in a sentence: which one to use, and by how much."""
     first = rows[0]
     own = next((row for row in rows if row["name"].endswith("from nothing")), None)
@@ -98,11 +98,11 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """For a terminal."""
-    return f"{table([HEADS, *cells(rows)])}\n{verdict(rows)}".rstrip()
+    return f"{table([HEADS, *cells(rows)])}\n{ranking_verdict(rows)}".rstrip()
 
 
 def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """For a file."""
     lines = ["| " + " | ".join(row) + " |" for row in [HEADS, *cells(rows)]]
     lines.insert(1, "|---" * len(HEADS) + "|")
-    return "\n".join([*lines, "", verdict(rows)]) + "\n"
+    return "\n".join([*lines, "", ranking_verdict(rows)]) + "\n"

@@ -99,7 +99,9 @@ def to_hf_weights(
     Where Hugging Face has no such model, under our own names.
     """
     plain = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
-    if not _has_hf_names(architecture, model, plain, task):
+    # none there has a copy head or a bag of words
+    unknown = {"pointer.query.weight", BAG} & plain.keys()
+    if unknown or hf_config_of(architecture, model, task) is None:
         return plain
     if task is None or not is_labelled(task):
         return dict(architecture.Model.to_hf_weights(model, plain))
@@ -118,7 +120,7 @@ def from_hf_weights(
     Raises:
         DamagedError: tensors that are missing or belong to another model.
     """
-    if not _has_hf_names(architecture, model, tensors, task):
+    if any(name.startswith("backbone.") for name in tensors):  # saved under our own names
         return tensors
     if task is None or not is_labelled(task) or SCORE not in tensors:
         return dict(architecture.Model.from_hf_weights(model, tensors))
@@ -128,16 +130,6 @@ def from_hf_weights(
     if "head.weight" in weights:
         weights["words.weight"] = weights.pop("head.weight")
     return {**weights, "head.weight": tensors[SCORE]}
-
-
-def _has_hf_names(
-    architecture: ModuleType, model: Any, tensors: Mapping[str, Tensor], task: str | None
-) -> bool:
-    """Whether transformers has this model; none there has a copy head or a bag of words."""
-    return (
-        not {"pointer.query.weight", BAG} & tensors.keys()
-        and hf_config_of(architecture, model, task) is not None
-    )
 
 
 # The files beside the weights

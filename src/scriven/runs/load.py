@@ -87,39 +87,37 @@ def load_run(
     """
     # 1. what the run is
     metadata = read_run_metadata(folder)
-    # never a path from the run folder: that would run a stranger's code
+    # never a path from the folder, whose code would be run
     name = architecture_of(metadata, architecture)
     module = registry.module("scriven.models", name)
     model = config.replace(module.Config(), {**metadata["model"], **(model_changes or {})}, "model")
     tokenizer = load_tokenizer(folder)
-    # other ids would turn every text into nonsense, without an error
-    if tokenizer.fingerprint != metadata["tokenizer"]["fingerprint"]:
+    if tokenizer.fingerprint != metadata["tokenizer"]["fingerprint"]:  # other ids: nonsense
         raise InputError(
             f"{folder}/tokenizer.json is not the tokenizer this model was trained with: "
             "put the original file back"
         )
     # 2. the model for its task, whose weights have no values yet
     ids, finetune = tokenizer.special_token_ids, metadata.get("finetune")
-    task = build_task(module, model, metadata["task"], ids, finetune, dtype)
+    task = build_uninitialized(module, model, metadata["task"], ids, finetune, dtype)
     length = metadata["settings"]["train"].get("sequence_length")
     task.sequence_length = length or task.sequence_length
     # 3. its weights
     warnings: list[str] = []
     try:
-        weights: Mapping[str, torch.Tensor] = {}
-        if step is not None:
-            weights = _checkpoint_weights(folder, step, metadata)
-        elif is_adapter_run(folder, metadata):
+        if step is None and is_adapter_run(folder, metadata):
             assert open_base is not None, "an adapter needs its base"
-            base = open_base(folder, metadata["base"])
-            warnings += base.warnings
-            _load_adapted(task, base, folder, metadata["task"])
+            _load_adapted(task, open_base(folder, metadata["base"]), folder, metadata, warnings)
         else:
-            weights = _weights(folder, module, model, metadata, warnings)
-        if any(".lora." in name for name in weights):  # a checkpoint of a LoRA fine-tuning
-            load_merged(task, weights, module, model, kind=metadata["task"])
-        elif weights:
-            task.load_state_dict(weights)
+            weights = (
+                _weights(folder, module, model, metadata, warnings)
+                if step is None
+                else _checkpoint_weights(folder, step, metadata)
+            )
+            if any(".lora." in name for name in weights):  # a checkpoint of a LoRA fine-tuning
+                load_merged(task, weights, module, model, kind=metadata["task"])
+            else:
+                task.load_state_dict(weights)
     except RuntimeError as error:
         raise DamagedError(
             f"{folder}: the weights do not fit the model that scriven.json describes; they are "
@@ -130,7 +128,7 @@ def load_run(
     return Loaded(folder, metadata, task.eval(), tokenizer, name, warnings, step)
 
 
-def build_task(
+def build_uninitialized(
     module: ModuleType,
     model: Any,
     task: str,
@@ -189,14 +187,17 @@ def architecture_of(metadata: Mapping[str, Any], given: str | None) -> str:
     return given or name
 
 
-def _load_adapted(task: BaseTask, base: Loaded, folder: Path, kind: str) -> None:
+def _load_adapted(
+    task: BaseTask, base: Loaded, folder: Path, metadata: Mapping[str, Any], warnings: list[str]
+) -> None:
     """The weights of the base model, with the adapters of this run added to them."""
+    warnings += base.warnings
     # the tensors themselves, so that there are never two copies
     task.backbone.load_state_dict(base.task.backbone.state_dict(), assign=True)
     task.head = base.task.head
     module = registry.module("scriven.models", base.architecture)
     stored = read_adapter(_adapter_folder(folder))
-    attach_adapter(task, stored, module, task.backbone.config, kind=kind)
+    attach_adapter(task, stored, module, task.backbone.config, kind=metadata["task"])
     merge_lora(task)
 
 

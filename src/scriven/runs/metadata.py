@@ -242,8 +242,11 @@ def age(folder: Path) -> tuple[bool, int]:
     Damaged metadata is still ordered, so that the newest run is reported as damaged and not
     skipped.
     """
+    path = folder / NAME
+    if not path.exists():
+        return False, 0
     try:
-        metadata = json.loads(read_file(folder / NAME, SIZE_LIMIT))
+        metadata = json.loads(read_file(path, SIZE_LIMIT))
         seconds = metadata["created"]
     except (ScrivenError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return False, 0

@@ -13,10 +13,10 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 
+from ..config import MAX_SEED
 from ..errors import InputError
 from ..generate.continuous_batching import BatchRequest
 from ..generate.sampling import SamplingParams
-from ..settings import MAX_SEED
 from ..tokenizers import clean
 from .answers import CompletionAnswer, CompletionChoice
 from .metrics import ServerMetrics

@@ -69,6 +69,8 @@ class BaseTask(nn.Module):
         self.vocab_size = backbone.config.vocab_size
         self.sequence_length: int = backbone.config.context_length
         """Tokens of a training row and of an evaluation window (`train.sequence_length`)."""
+        self.first_tokens = [self.special["bos"]] if "bos" in self.special else []
+        """What an imported model's own tokenizer puts before every text: nothing, or one token."""
         self.head: Any = self.make_head()
 
     def make_head(self) -> nn.Module | None:
@@ -154,7 +156,13 @@ class BaseTask(nn.Module):
     @property
     def window(self) -> int:
         """Tokens that are cut out of the text for one training row."""
-        raise NotImplementedError
+        return self.window_length(self.sequence_length)
+
+    @classmethod
+    def window_length(cls, context: int) -> int:
+        """As `window`, of a model with this context: one more token than it reads, which is only a
+        target."""
+        return context + 1
 
     @classmethod
     def tokens_per_sample(cls, context: int) -> int:
@@ -193,11 +201,6 @@ class BaseTask(nn.Module):
     def encode_prompt(self, tokenizer: Tokenizer, text: str) -> list[int]:
         """The token ids of a user's prompt; after the first token of an imported model."""
         return self.first_tokens + tokenizer.encode(text)
-
-    @property
-    def first_tokens(self) -> list[int]:
-        """What an imported model's own tokenizer puts before every text: nothing, or one token."""
-        return [self.special["bos"]] if "bos" in self.special else []
 
     def truncate_prompt(self, prompt: list[int]) -> list[int]:
         """What is read of a prompt: one longer than the context loses its beginning.

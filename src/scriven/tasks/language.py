@@ -13,11 +13,6 @@ from .base import BaseTask
 class Language(BaseTask):
     """Next-token prediction."""
 
-    @property
-    def window(self) -> int:
-        """One more than the model reads: the last token is only a target."""
-        return self.sequence_length + 1
-
     def training_batch(self, windows: Tensor, first: int, seed: int) -> Batch:
         """(B, T + 1) windows -> tokens (B, T), and as targets the token after each."""
         tokens = windows[:, :-1]

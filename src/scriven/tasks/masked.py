@@ -88,10 +88,10 @@ class Masked(BaseTask):
             return super().logits(hidden)
         return at_least_float32(self.head(hidden, self.backbone.embed.token.weight))
 
-    @property
-    def window(self) -> int:
+    @classmethod
+    def window_length(cls, context: int) -> int:
         """The context: nothing after it is a target."""
-        return self.backbone.config.context_length
+        return context
 
     def training_batch(self, windows: Tensor, first: int, seed: int) -> Batch:
         """(B, T) windows, masked anew every time they are read."""

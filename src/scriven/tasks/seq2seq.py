@@ -36,10 +36,10 @@ class Seq2Seq(BaseTask):
         """The longest tail."""
         return self.backbone.config.context_length // 2
 
-    @property
-    def window(self) -> int:
+    @classmethod
+    def window_length(cls, context: int) -> int:
         """The longest head, and the longest tail."""
-        return self.backbone.config.context_length - 1 + self.max_tail
+        return context - 1 + context // 2
 
     @classmethod
     def tokens_per_sample(cls, context: int) -> int:

@@ -263,7 +263,9 @@ class Tokenizer:
         """The ids of the tokens that are no text, by role: eos, pad, and SPECIAL_TOKENS."""
         special = self.special
         ids = {role: special[token] for role, token in SPECIAL_TOKENS.items() if token in special}
-        ids |= {"eos": self.eos, "pad": self.pad, **self.turn_ids, **self._bos}
+        ids |= {"eos": self.eos, "pad": self.pad, **self.turn_ids}
+        if self.bos_token is not None:
+            ids |= self._bos
         return ids if self.mask is None else {**ids, "mask": self.mask}
 
     @cached_property

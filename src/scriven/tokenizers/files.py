@@ -77,10 +77,6 @@ def build_tokenizer(
     Raises:
         InputError, DamagedError: as `load_tokenizer`.
     """
-    model = plain.get("model")
-    vocabulary = model.get("vocab") if isinstance(model, dict) else None
-    if not vocabulary or not isinstance(vocabulary, dict | list):
-        raise InputError(f"{path} holds no vocabulary: get the model's tokenizer.json")
     # 1. what the parts of the file say; byte, word and other kinds of ours look like bpe
     ids = _vocabulary(plain, path)
     found = _kind_and_pattern(plain, ids, path)
@@ -246,11 +242,14 @@ def _kind_and_pattern(
 
 def _vocabulary(plain: dict[str, Any], path: Path) -> dict[str, int]:
     """Token -> id of the whole file, when no token has two ids and no id is out of bounds."""
+    model = plain.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if not vocabulary or not isinstance(vocabulary, dict | list):
+        raise InputError(f"{path} holds no vocabulary: get the model's tokenizer.json")
     # special tokens and others added after training may repeat those of the vocabulary
     added = plain.get("added_tokens")
     if not isinstance(added, list) or not all(isinstance(each, dict) for each in added):
         raise DamagedError(f"{path} lists no added tokens; restore the file")
-    vocabulary = plain["model"]["vocab"]
     if isinstance(vocabulary, list):  # Unigram: tokens with their scores, in the order of the ids
         try:
             ids = {str(token): number for number, (token, _) in enumerate(vocabulary)}

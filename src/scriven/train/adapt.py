@@ -22,8 +22,7 @@ from ..runs.folder import find_run
 from ..runs.load import Loaded
 from ..runs.metadata import check_downloads, has_given_tokenizer
 from ..runtime import Runtime, choose_runtime
-from ..settings import MAX_SEED, DataSettings, Settings, TokenizerSettings, check_int
-from ..tasks.base import BaseTask
+from ..settings import DataSettings, Settings, TokenizerSettings
 from .adapt_plan import ADAPTERS, ALL_WEIGHTS, plan_adaptation, trains_adapters
 from .autoconfig import DatasetStats, TrainPlan
 from .datasets import TextDataset
@@ -70,7 +69,6 @@ class Adaptation(Pretraining):
             raise InputError("- (standard input) reaches one process only: give a file")
         self.budget = parse_budget(overrides.budget or DEFAULT_BUDGET)
         self.seed = 0 if overrides.seed is None else overrides.seed
-        check_int("seed", self.seed, MAX_SEED)
         # 2. device, base model, texts
         self.runtime = choose_runtime(
             self.settings.runtime, (self.dist.local_rank, self.dist.local_world_size)
@@ -162,11 +160,6 @@ class Adaptation(Pretraining):
         assert self.corpus is not None and self.base_info is not None
         return ReplayDataset(self.corpus, self.replayed, self.base_info["replay"]["fraction"])
 
-    @property
-    def base_task(self) -> BaseTask | None:
-        """The model that is trained further."""
-        return None if self.base is None else self.base.task
-
     def _refuse_shape(self) -> None:
         """Refuses settings that the base model has decided already."""
         overrides = self.overrides
@@ -195,7 +188,7 @@ class Adaptation(Pretraining):
         self.base = base = opened(
             arch=self.overrides.arch, dtype=self._stored_dtype, model_changes=changes
         )
-        self.architecture = base.architecture
+        self.architecture, self.base_task = base.architecture, base.task
         for warning in base.warnings:
             self.say(warning)
         self.task, kind = base.metadata["task"], base.task.backbone.kind

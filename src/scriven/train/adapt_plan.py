@@ -78,12 +78,7 @@ def plan_adaptation(
     """
     choices, model = Choices(settings, runtime), base.task.backbone.config
     gpu, lora = runtime.device.type != "cpu", settings.finetune.weights == "lora"
-    if lora and world_size > 1 and settings.runtime.parallel == "fsdp":
-        raise SettingError(
-            "--runtime.parallel=fsdp: the weights beside adapters are not sharded: leave it out"
-        )
-    if settings.train.initial_context_length is not None:
-        raise SettingError("--train.initial_context_length is for pre-training: leave it out")
+    _refuse(settings, lora and world_size > 1)
     parameters = sum(weight.numel() for weight in base.task.parameters())
     why = f"{parameters:,} parameters, of which a CPU can train few" if lora else "a small model"
     choices.reasons["finetune.weights"] = why
@@ -119,6 +114,16 @@ def plan_adaptation(
     choices.values["runtime.compile"] = bool(settings.runtime.compile)
     filled = choices.resolved(data.tokenizer)
     return TrainPlan(base.architecture, model, filled, budget, seed, steps, task, choices.reasons)
+
+
+def _refuse(settings: Settings, shares_adapters: bool) -> None:
+    """Refuses settings of a pre-training; `shares_adapters`: among several processes."""
+    if shares_adapters and settings.runtime.parallel == "fsdp":
+        raise SettingError(
+            "--runtime.parallel=fsdp: the weights beside adapters are not sharded: leave it out"
+        )
+    if settings.train.initial_context_length is not None:
+        raise SettingError("--train.initial_context_length is for pre-training: leave it out")
 
 
 def _sequence_length(choices: Choices, model: object, task: str, data: DatasetStats) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import config, registry
 from ..errors import InputError, SettingError
-from ..models.shared.cost import build_empty, check_fits
+from ..models.shared.cost import check_fits
 from ..runtime import Runtime, available_memory
 from ..settings import Settings, TokenizerSettings
 from . import scaling_laws
@@ -197,8 +197,7 @@ class _Pretraining:
         # than the context
         if self.data.longest is None:
             task = registry.module("scriven.tasks", self.task).Task
-            empty: Any = build_empty(self.module, model, task)
-            if self.data.train_tokens < empty.window:
+            if self.data.train_tokens < task.window_length(model.context_length):
                 raise InputError(
                     f"--model.context_length={model.context_length} is longer than the training "
                     f"text ({self.data.train_tokens:,} tokens): lower it or give more text"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,15 +48,21 @@ class Checkpointer:
         """Whether all but the adapters is in the base model's folder, and never saved again."""
         self.recurrent_state = recurrent_state
         self.dist = run.dist
-        self.folder = checkpoint.branch_folder(run.folder, run.branch)
-        """Of the checkpoints."""
         self.full_task = parallel.task
         """The model that generates and is published; under FSDP a second one, without shards."""
         if parallel.mode == "fsdp" and self.dist.is_main_process:
             self.full_task = build_task(run)
         self.error: ScrivenError | None = None
         """Why the last save failed; None if it did not."""
-        self.saved_step: int | None = None
+        self.saved_step = 0
+        """The step from which a run that stops now goes on; the first one needs no checkpoint."""
+        if not self.dist.is_main_process:
+            self.reseed(0)
+
+    @property
+    def folder(self) -> Path:
+        """Of the checkpoints."""
+        return checkpoint.branch_folder(self.run.folder, self.run.branch)
 
     def save(self, state: TrainState) -> None:
         """Writes a checkpoint, unless a weight is NaN or infinite: there is always a good one to
@@ -78,7 +85,7 @@ class Checkpointer:
             groups["recurrent_state"] = tensors
         values = {"progress": asdict(state), "optimizer": numbers}
         if not self.dist.is_main_process:
-            self._reseed(state.step)
+            self.reseed(state.step)
             self.saved_step = state.step
             return
         if self.full_task is not self.task:
@@ -127,8 +134,25 @@ class Checkpointer:
         # last, as nothing after it may draw a random number
         restore_rng_state(newest.tensors["random"], self.run.runtime.device)
         if not self.dist.is_main_process:
-            self._reseed(newest.step)
+            self.reseed(newest.step)
         return TrainState(**newest.state["progress"])
+
+    def reinitialize(self) -> TrainState:
+        """The state before the first step, drawn again from the seed where nothing was saved yet,
+        and saved now.
+
+        Raises:
+            ScrivenError: the run began from weights that have been trained since.
+        """
+        if not self.run.starts_from_seed:
+            raise ScrivenError("the loss is NaN or infinite, and no checkpoint is left")
+        torch.manual_seed(self.run.plan.seed)
+        self._load(build_task(self.run).state_dict())
+        for optimizer in self.optimizers.optimizers:
+            optimizer.state.clear()
+        state = TrainState()
+        self.save(state)
+        return state
 
     def load_best(self, state: TrainState) -> None:
         """Loads the weights of the best evaluation, of an earlier branch if that is not beaten; the
@@ -141,6 +165,9 @@ class Checkpointer:
             best = checkpoint.load_step(folder, state.best_step)
             self._load(best.tensors["model"])
         except (InputError, DamagedError) as error:  # its save failed, or the disk did
+            if state.best_step == 0 and self.run.starts_from_seed:  # it was not saved
+                self.reinitialize()
+                return
             self.trackers.on_message(
                 f"the best weights cannot be read, so the last ones stay: {error}"
             )
@@ -221,7 +248,7 @@ class Checkpointer:
         name, model = run.folder.name, run.plan.model
         return hf_files(self.architecture, model, name, tokenizer, run.metadata, curve)
 
-    def _reseed(self, step: int) -> None:
+    def reseed(self, step: int) -> None:
         """Random numbers of all ranks but 0, whose own are in the checkpoint: a function of the
         step, so that a run which resumes draws the same."""
         seed = self.run.plan.seed * 1_000_003 + step * 1009 + self.dist.rank

@@ -39,6 +39,8 @@ class TrainDataset(ABC):
     tokenizer: Tokenizer
     eval_tokens: int | None = None
     """Tokens of the validation part that are evaluated, from its beginning; None: all."""
+    warning: str | None = None
+    """A sentence for the user before the first step, which `setup` may find."""
 
     def setup(
         self, task: BaseTask, seed: int, batch_size: int, rows: slice, device: torch.device
@@ -73,10 +75,6 @@ class TrainDataset(ABC):
     @abstractmethod
     def eval_bytes(self) -> int:
         """UTF-8 bytes of the validation targets, for bits per byte; 0 if that has no meaning."""
-
-    def warnings(self) -> list[str]:
-        """Sentences for the user before the first step."""
-        return []
 
     @abstractmethod
     def baseline(self) -> tuple[dict[str, Any], str]:
@@ -221,15 +219,16 @@ class TextPairDataset(TextDataset):
         numbers = length_bucketed_rows(sample, self.batch_size, self.lengths, self.seed)  # (B,)
         return self.task.batch(*self.pairs.read(numbers[self.rows]), self.device)
 
-    def warnings(self) -> list[str]:
-        context_length = self.task.backbone.config.context_length
-        truncated = self.pairs.num_truncated(context_length)
-        if not truncated:
-            return []
-        return [
-            f"{truncated:,} pairs have a side longer than {context_length} tokens, which loses its "
-            "end"
-        ]
+    def setup(
+        self, task: BaseTask, seed: int, batch_size: int, rows: slice, device: torch.device
+    ) -> None:
+        super().setup(task, seed, batch_size, rows, device)
+        context_length = task.backbone.config.context_length
+        if truncated := self.pairs.num_truncated(context_length):
+            self.warning = (
+                f"{truncated:,} pairs have a side longer than {context_length} tokens, which loses "
+                "its end"
+            )
 
     def sample(self, engine: Engine, runtime: Runtime) -> str:
         """A few sources of the validation part, each with the target the model generates."""

@@ -20,7 +20,7 @@ from ..models.shared.cost import build_empty
 from ..runs import checkpoint
 from ..runs.load import Loaded, load_run
 from ..runtime import Runtime, choose_runtime
-from ..settings import MAX_SEED, FinetuneSettings, Settings, check_int
+from ..settings import FinetuneSettings, Settings
 from ..tasks.shared.columns import BadValue, Row
 from ..tasks.shared.supervised import BAG, Example, SupervisedTask
 from ..tokenizers import Tokenizer
@@ -76,7 +76,6 @@ class Finetuning:
         for name in overrides.sections.get("tokenizer", {}):
             raise SettingError(f"--tokenizer.{name}: the model keeps the one it was trained with")
         self.seed = 0 if overrides.seed is None else overrides.seed
-        check_int("seed", self.seed, MAX_SEED)
         parse_budget((request.budget or "1epoch").removeprefix("+"))
         self.runtime = choose_runtime(self.settings.runtime)
         # 2. base model and table

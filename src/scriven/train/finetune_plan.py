@@ -87,13 +87,11 @@ def plan_finetuning(
     Raises:
         ResourceError: it does not fit into memory.
     """
-    assert data.rows is not None
-    assert data.longest is not None
+    assert data.rows is not None and data.longest is not None
     train, choices = settings.train, Choices(settings, runtime)
     if (length := train.initial_context_length) is not None:
-        raise SettingError(
-            f"--train.initial_context_length={length} is for pre-training: leave it out"
-        )
+        flag = f"--train.initial_context_length={length}"
+        raise SettingError(f"{flag} is for pre-training: leave it out")
     # 1. rows per step, at least twenty steps in an epoch, and how many of them at once
     row = tokens_per_row(task, model, data.train_tokens, data.rows)
     usual = FINETUNE_ROWS
@@ -102,16 +100,13 @@ def plan_finetuning(
     batch = train.batch_size or min(usual, max(8, data.rows // 20), data.rows)
     choices.values["train.batch_size"] = batch
     at_once = max(1, CPU_MICRO_BATCH_TOKENS // row) if runtime.device.type == "cpu" else batch
-    micro = min(batch, train.micro_batch_size or at_once)
-    # no row attends to more positions than the longest one has
-    shape = dataclasses.replace(model, context_length=min(model.context_length, data.longest))
-    memory = available_memory(runtime.device)
-    while (
-        micro > 1 and not train.micro_batch_size and not fits(shape, micro * data.longest, memory)
-    ):
-        micro //= 2
-    choices.values["train.micro_batch_size"] = micro
-    check_fits(shape, micro * data.longest, memory)
+    choices.values["train.micro_batch_size"] = _micro_batch_size(
+        min(batch, at_once),
+        train.micro_batch_size and min(batch, train.micro_batch_size),
+        model,
+        data.longest,
+        runtime,
+    )
     # 2. the budget, evaluations and early stopping
     epoch = max(1, round(data.rows / batch))  # steps
     if budget is None:
@@ -133,3 +128,20 @@ def plan_finetuning(
     kind = base.metadata["tokenizer"]["kind"]
     filled = choices.resolved(dataclasses.replace(settings.tokenizer, kind=kind))
     return TrainPlan(base.architecture, model, filled, budget, seed, steps, task, choices.reasons)
+
+
+def _micro_batch_size(
+    usual: int, asked: int | None, model: Any, longest: int, runtime: Runtime
+) -> int:
+    """Rows at once that fit into memory: as many as asked for, or else at most the usual number.
+
+    Raises:
+        ResourceError: not even one row fits, or not as many as were asked for.
+    """
+    # no row attends to more positions than the longest one has
+    shape = dataclasses.replace(model, context_length=min(model.context_length, longest))
+    memory, micro = available_memory(runtime.device), asked or usual
+    while micro > 1 and asked is None and not fits(shape, micro * longest, memory):
+        micro //= 2
+    check_fits(shape, micro * longest, memory)
+    return micro

@@ -174,7 +174,7 @@ def load_table(
         _check_group(group, table.columns)
         name, mapping = infer_task(task, table.columns, columns, _first(table))
         task_class = table_tasks()[name]
-        rows = read_rows(table, task_class, mapping, data, notes, groups=groups, group=group)
+        rows = read_examples(table, task_class, mapping, data, notes, groups=groups, group=group)
         if not rows:
             raise InputError(f"no row of {table.name} can be used: {notes[-1]}")
     learned = None if task is not None else _scores_task(task_class, rows)
@@ -186,7 +186,7 @@ def load_table(
     # 2. the validation part
     if validation is None and has_own:
         with Table(sources, data, "validation") as table:
-            held_out = read_rows(table, task_class, mapping, data, notes)
+            held_out = read_examples(table, task_class, mapping, data, notes)
     elif validation is not None:
         with Table([validation], data) as table:
             its_mapping = match_columns(task_class.COLUMNS, table.columns, mapping)
@@ -195,7 +195,7 @@ def load_table(
             labels = None
             if task_class.ANSWER_TYPE == "labels":
                 labels = task_class.label_metadata(rows)["labels"]
-            held_out = read_rows(table, task_class, its_mapping, data, notes, labels)
+            held_out = read_examples(table, task_class, its_mapping, data, notes, labels)
     else:
         groups = None if group_of is None else [group_of[id(row)] for row in rows]
         rows, held_out = split_rows(task_class, rows, data.val_fraction, seed, groups)
@@ -228,7 +228,7 @@ def _first(table: Table) -> Row:
     return next((row.values for row in table if not row.skipped), {})
 
 
-def read_rows(
+def read_examples(
     table: Table,
     task: type[SupervisedTask],
     mapping: Mapping[str, str],

@@ -6,7 +6,6 @@ whole batch: the loss is a sum divided by the targets of all processes (`train_s
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -81,13 +80,6 @@ class Parallel:
                 block.compile(dynamic=False)
             fully_shard(block, mesh=mesh, mp_policy=policy)
         fully_shard(self.task, mesh=mesh)
-
-    def sync_gradients(self, last: bool) -> AbstractContextManager[None]:
-        """Around the backward pass of a micro-batch: DDP reduces gradients after the last one only,
-        FSDP after each, which gives the same sum."""
-        if self.mode == "ddp" and not last:
-            return self.wrapped.no_sync()  # type: ignore[no-any-return]
-        return nullcontext()
 
     def full_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Each tensor gathered from its shards; every process has to call this."""

@@ -19,7 +19,7 @@ from ..models.base import Architecture
 from ..runs.folder import find_run
 from ..runs.metadata import check_downloads
 from ..runtime import Runtime, choose_runtime
-from ..settings import MAX_SEED, Settings, check_int
+from ..settings import Settings
 from ..tasks.base import BaseTask
 from ..tokenizers import Tokenizer, load_tokenizer
 from ..tokenizers.base import choose_vocab_size
@@ -54,11 +54,8 @@ class Pretraining:
     """Like `finetune_info`, for a fine-tuning only."""
     base_info: dict[str, Any] | None = None
     """The section `base` of scriven.json, of a run that goes on from a model (`adapt.py`)."""
-
-    @property
-    def base_task(self) -> BaseTask | None:
-        """The model itself."""
-        return None
+    base_task: BaseTask | None = None
+    """That model itself, which is trained further."""
 
     def load(self) -> Path:
         """Reads the texts, unless the run exists already and says itself what they are; before that
@@ -107,7 +104,6 @@ class Pretraining:
             settings.runtime, (self.dist.local_rank, self.dist.local_world_size)
         )
         self.seed = 0 if overrides.seed is None else overrides.seed
-        check_int("seed", self.seed, MAX_SEED)
         # 4. the task follows from architecture and data: an encoder-decoder learns from pairs of
         # source and target where the data has them
         if module.Model.has_head:
@@ -238,4 +234,6 @@ class Pretraining:
             say=say,
         )
         special = registry.module("scriven.tasks", task).Task.EXTRA_TOKENS
+        if not special and self.given is None:
+            return corpus
         return dataclasses.replace(corpus, tokenizer=corpus.tokenizer.with_special_tokens(*special))

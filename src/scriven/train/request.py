@@ -7,13 +7,15 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from .. import config
+from ..config import MAX_SEED, check_int
 from ..errors import SettingError
 from ..evaluate.loss import Metric
-from ..settings import Settings, check_ranges
+from ..settings import Settings
 from ..tasks.base import BaseTask, Criterion
 from ..tokenizers import Tokenizer
 from .optim.base import OptimizerModule, UserOptimizer
@@ -123,7 +125,9 @@ class Overrides:
             if name != "model"
         }
         settings = Settings(**{**vars(settings), **changed})
-        check_settings(settings)
+        # both raise for an unknown name, and load a user's file, which may be broken
+        OptimizerModule(settings.optim.optimizer)
+        schedule_of(settings.optim.lr_schedule)
         return settings
 
 
@@ -131,7 +135,7 @@ def read_overrides(request: TrainRequest) -> Overrides:
     """The overrides of a request; the command line goes before its preset.
 
     Raises:
-        SettingError: an unknown section or top-level name.
+        SettingError: an unknown section or top-level name, or an impossible seed.
     """
     # 1. the preset: arch, budget, size and seed at the top, then sections of settings
     preset = read_named_preset(request.preset) if request.preset else {}
@@ -155,20 +159,10 @@ def read_overrides(request: TrainRequest) -> Overrides:
         getattr(request, name) or (str(top[name]) if name in top else None)
         for name in ("arch", "budget", "size")
     )
-    seed = request.seed if request.seed is not None else top.get("seed")
-    return Overrides(sections, arch, budget, size, None if seed is None else int(str(seed)))
-
-
-def check_settings(settings: Settings) -> None:
-    """Refuses impossible numbers and unknown names before any work is done.
-
-    Raises:
-        SettingError: names the setting and what it can be. InputError: no such optimizer.
-    """
-    check_ranges(settings)
-    # both raise for an unknown name, and load a user's file, which may be broken
-    OptimizerModule(settings.optim.optimizer)
-    schedule_of(settings.optim.lr_schedule)
+    seed: Any = request.seed if request.seed is not None else top.get("seed")
+    if seed is not None:
+        check_int("seed", seed, MAX_SEED)
+    return Overrides(sections, arch, budget, size, seed)
 
 
 def read_named_preset(name: str) -> dict[str, object]:

@@ -11,7 +11,7 @@ from ..runs.load import architecture_of
 from ..settings import Settings
 from .autoconfig import TrainPlan, default_eval_interval, tokens_per_row
 from .extension import total_budget
-from .request import Overrides, check_settings
+from .request import Overrides
 from .scaling_laws import model_shape
 from .schedule import Budget
 
@@ -114,7 +114,6 @@ def check_resume_config(
                 raise _different_run(folder, "a model", before, new)
     # 2. settings, of which some may change
     settings, changes = _changed_settings(plan, overrides, folder)
-    check_settings(settings)
     plan = dataclasses.replace(plan, settings=settings)
     # 3. the budget: any other while the run is not finished, a larger one afterwards
     if overrides.budget is not None:

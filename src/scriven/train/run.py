@@ -14,10 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from .. import config, registry
-from ..distributed import DistributedContext, distributed_errors, init_distributed, is_distributed
-from ..errors import BusyError, InputError, LostError, SettingError
+from ..distributed import (
+    DistributedContext,
+    distributed_errors,
+    init_distributed,
+    is_distributed,
+    is_main_process,
+)
+from ..errors import BusyError, InputError, LostError, ScrivenError, SettingError
 from ..files import remove_leftovers
 from ..notebook import is_notebook
+from ..report.page import write_report
 from ..runs.folder import create_run_dir, find_run, lock_run
 from ..runs.huggingface import rewrite_model_card
 from ..runs.metadata import check_size, read_run_metadata, write_metadata
@@ -51,6 +58,29 @@ class TrainResult:
     folder: Path
     results: dict[str, Any]
     """As in scriven.json."""
+
+
+def train_and_report(
+    request: TrainRequest,
+    components: UserComponents | None = None,
+    trackers: Sequence[BaseTracker] = (),
+) -> TrainResult:
+    """As `start_or_resume`, with the control that was asked for, and the report of the run; an
+    interrupted run gets a report too."""
+    try:
+        trained = (
+            train_with_control(request)
+            if request.control
+            else start_or_resume(request, components, trackers)
+        )
+    except Interrupted as stopped:
+        if stopped.folder is not None and is_main_process():
+            with suppress(ScrivenError):  # the exit code and the advice matter more
+                write_report(stopped.folder)
+        raise
+    if is_main_process():  # the other processes of a distributed training write nothing
+        write_report(trained.folder)
+    return trained
 
 
 def start_or_resume(
@@ -88,7 +118,9 @@ def start_or_resume(
                 watching = load_trackers(settings.train.trackers, request.quiet, trackers)
             say = watching.on_message
             source: Pretraining | Finetuning
-            if (request := _with_start(request)).start is not None:
+            if request.resume is not None and request.start is None:
+                request = _with_start(request)
+            if request.start is not None:
                 source = Adaptation(request, overrides, settings, dist, say)
             elif request.base is None:
                 given = None if components is None else components.tokenizer
@@ -139,9 +171,8 @@ def _with_control(request: TrainRequest, fresh: TrainRequest, names: Sequence[st
 
 
 def _with_start(request: TrainRequest) -> TrainRequest:
-    """A request to resume a run that went on from a model, with that model in it."""
-    if request.resume is None or request.start is not None:
-        return request
+    """A request to resume a run that may have gone on from a model, with that model in it."""
+    assert request.resume is not None
     base = read_run_metadata(find_run(request.resume)).get("base")
     return request if base is None else replace(request, start=base["run"])
 
@@ -184,8 +215,7 @@ class _Launch:
                 raise BusyError(f"{folder} was made by another process just now: try again")
             write_metadata(folder, metadata)
             # 3. train
-            self.broadcast.send(folder, source.sources)
-            return self.train(plan, dataset, folder, metadata, runtime)
+            return self.train(plan, dataset, folder, metadata, runtime, is_new=True)
 
     def resume(self, folder: Path) -> TrainResult:
         """A run that exists: its results if it is finished, else the rest of its training."""
@@ -239,7 +269,6 @@ class _Launch:
                 self.trackers.on_message(source.explain(plan))
             if changes:
                 self._write_changes(folder, metadata, plan)
-            self.broadcast.send(folder, source.sources)
             return self.train(plan, dataset, folder, metadata, runtime)
 
     def follow(self) -> TrainResult:
@@ -256,7 +285,7 @@ class _Launch:
         plan = plan_from_metadata(metadata, self.request.arch, self.overrides.sections.get("optim"))
         dataset = self.source.follow(message["sources"], metadata, plan)
         runtime = choose_runtime(plan.settings.runtime, (dist.local_rank, dist.local_world_size))
-        return self.train(plan, dataset, folder, metadata, runtime)
+        return self.train(plan, dataset, folder, metadata, runtime, message["is_new"])
 
     def train(
         self,
@@ -265,15 +294,18 @@ class _Launch:
         folder: Path,
         metadata: dict[str, Any],
         runtime: Runtime,
+        is_new: bool = False,
     ) -> TrainResult:
         """Trains to the end; a signal is reported with the command that resumes the run."""
         dist = self.broadcast.dist
+        if not self.broadcast.done:  # the other processes wait for this
+            self.broadcast.send(folder, self.source.sources, is_new=is_new)
         components = replace(
             self.user_components,
             base_weights=self.source.base_weights,
             base_task=self.source.base_task or self.user_components.base_task,
         )
-        run = Run(plan, dataset, folder, metadata, runtime, components, dist)
+        run = Run(plan, dataset, folder, metadata, runtime, components, dist, is_new)
         trainer: Trainer | None = None
         try:
             # a lost process becomes one line of text, whatever the backend raises
@@ -286,9 +318,9 @@ class _Launch:
                 trainer = kind(run, self.trackers, self.stop, self.began)
                 return TrainResult(folder, trainer.fit())
         except Interrupted as stopped:
-            step = None if trainer is None else trainer.checkpointer.saved_step
-            if step is None or not dist.is_main_process:
+            if trainer is None or not dist.is_main_process:
                 raise
+            step = trainer.checkpointer.saved_step
             # the command that resumes this run, for the user
             command = f"scriven train --resume {shlex.quote(str(folder))}"
             if "finetune" in metadata:
@@ -331,12 +363,15 @@ class RunBroadcast:
     done: bool
     """Whether nobody is waiting: the message was sent, or there is one process only."""
 
-    def send(self, folder: Path, sources: Sequence[str], finished: bool = False) -> None:
+    def send(
+        self, folder: Path, sources: Sequence[str], finished: bool = False, is_new: bool = False
+    ) -> None:
         """All processes train this run; or it is finished, and they end."""
         if not self.done:
             self.done = True
-            message = {"folder": str(folder), "sources": list(sources), "finished": finished}
-            self.dist.broadcast_str(json.dumps(message))
+            message = {"folder": str(folder), "sources": list(sources)}
+            flags = {"finished": finished, "is_new": is_new}
+            self.dist.broadcast_str(json.dumps(message | flags))
 
     def receive(self) -> dict[str, Any]:
         """The message of rank 0; empty if it gave up."""
@@ -359,9 +394,10 @@ def load_trackers(names: str, quiet: bool, more: Sequence[BaseTracker] = ()) -> 
         InputError: an unknown name. MissingExtra: its package is not installed.
     """
     # the file is written first, as a closed terminal ends nothing
-    in_notebook = is_notebook() and not quiet
-    shown = notebook.Tracker() if in_notebook else console.Tracker(quiet)
-    trackers: list[BaseTracker] = [jsonl.Tracker(warn=shown.on_message), shown]
+    trackers: list[BaseTracker] = [jsonl.Tracker()]
+    if not quiet:
+        shown = notebook.Tracker() if is_notebook() else console.Tracker()
+        trackers = [jsonl.Tracker(warn=shown.on_message), shown]
     for name in filter(None, (name.strip() for name in names.split(","))):
         if name not in ("console", "jsonl", "notebook"):
             trackers.append(registry.module("scriven.train.trackers", name).Tracker())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..data.batch import IGNORE_INDEX, Batch
 from ..data.sampler import length_bucketed_rows
@@ -21,6 +22,7 @@ from ..format import plural
 from ..generate.engine import Engine
 from ..generate.predict import Predictor
 from ..runtime import Runtime
+from ..tasks.base import BaseTask
 from ..tasks.shared.columns import Row
 from ..tasks.shared.supervised import Example, SupervisedTask, length_bucketed_batches
 from ..tokenizers import Tokenizer
@@ -92,19 +94,21 @@ class TableDataset(TrainDataset):
         bytes_of = self.tokenizer.bytes_of
         return sum(len(bytes_of[id]) for ids in targets for id in ids if id != IGNORE_INDEX)
 
-    def warnings(self) -> list[str]:
+    def setup(
+        self, task: BaseTask, seed: int, batch_size: int, rows: slice, device: torch.device
+    ) -> None:
+        super().setup(task, seed, batch_size, rows, device)
         # `cut` is the number of tokens that an example lost to the context length
         examples = [*self.train, *self.validation]
         truncated = [example.cut for example in examples if example.cut]
-        if not truncated:
-            return []
-        verb = "is" if len(truncated) == 1 else "are"
-        context_length = self.task.backbone.config.context_length
-        return [
-            f"{len(truncated):,} of {plural(len(examples), 'row')} {verb} longer than the context "
-            f"of {context_length} tokens and {'loses' if verb == 'is' else 'lose'} "
-            f"{plural(sum(truncated), 'token')}"
-        ]
+        if truncated:
+            verb = "is" if len(truncated) == 1 else "are"
+            context_length = task.backbone.config.context_length
+            self.warning = (
+                f"{len(truncated):,} of {plural(len(examples), 'row')} {verb} longer than the "
+                f"context of {context_length} tokens and {'loses' if verb == 'is' else 'lose'} "
+                f"{plural(sum(truncated), 'token')}"
+            )
 
     @property
     def scored_rows(self) -> Sequence[Row]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from .. import __version__, config, registry
 from ..distributed import SINGLE_PROCESS, DistributedContext
 from ..runtime import Runtime
@@ -31,6 +33,14 @@ class Run:
     runtime: Runtime
     components: UserComponents = field(default_factory=UserComponents)
     dist: DistributedContext = SINGLE_PROCESS
+    is_new: bool = False
+    """Whether the folder was made just now, so that no checkpoint can be in it."""
+
+    @property
+    def starts_from_seed(self) -> bool:
+        """Whether the state before the first step follows from the seed, and need not be saved:
+        not where a model is trained further."""
+        return self.components.base_task is None and "finetune" not in self.metadata
 
     @property
     def branch(self) -> int:
@@ -51,7 +61,7 @@ class Run:
         """When training ends; `now`: seconds of the run. Grants extra seconds before the first step
         where the text took long to prepare."""
         budget, start = self.plan.budget, 0.0
-        if self.extension.get("rewarm"):
+        if "extensions" in self.metadata and self.extension.get("rewarm"):
             unit = "seconds" if budget.unit == "seconds" else "step"
             start = self.extension[f"from_{unit}"]
         if budget.unit != "seconds":
@@ -63,8 +73,9 @@ class Run:
         end, reserve = budget.amount + state.extra_seconds, min(3.0, 0.2 * budget.amount)
         return TrainingHorizon(None, end, reserve, start, state.early_end)
 
-    def describe(self, parameters: int, mode: str | None) -> str:
+    def describe(self, task: nn.Module, mode: str | None) -> str:
         """What is trained, on what, and where, for a person; `mode`: ddp or fsdp."""
+        parameters = sum(weight.numel() for weight in task.parameters())
         plan, tokenizer, data = self.plan, self.dataset.tokenizer, self.metadata["data"]
         model, processes = plan.model, self.dist.world_size
         size = f"{data['train_tokens']:,} + {data['validation_tokens']:,} tokens"

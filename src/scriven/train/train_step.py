@@ -1,6 +1,7 @@
 """One training step: forward and backward over micro-batches, gradient clipping, optimizer step."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +81,9 @@ class TrainStep:
             if self.recurrent_state is not None:  # truncated BPTT goes on from the batch before
                 first, rows = index * micro_batch_size, micro_batch.tokens.size(0)
                 inputs = (micro_batch, self.recurrent_state.of_rows(first, rows))
-            with self.parallel.sync_gradients(last=index == len(micro_batches) - 1):
+            # DDP reduces gradients after the last micro-batch only; FSDP after each: the same sum
+            waits = self.parallel.mode == "ddp" and index < len(micro_batches) - 1
+            with self.parallel.wrapped.no_sync() if waits else nullcontext():
                 with self.runtime.autocast():  # for the forward pass; backward uses its dtypes
                     output: Output = self.parallel.forward(*inputs)
                 # DDP and FSDP average gradients over processes, so the mean is undone here

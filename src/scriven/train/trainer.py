@@ -40,8 +40,7 @@ class Trainer:
         self.plan, self.settings, self.dist = run.plan, run.plan.settings, run.dist
         self.optim, self.dataset, self.device = self.settings.optim, run.dataset, run.runtime.device
         self.parallel, self.optimizers = build_model(run, warn=trackers.on_message)
-        self.task = self.parallel.task
-        train = self.settings.train
+        self.task, train = self.parallel.task, self.settings.train
         self.batch_size, self.micro_batch_size = train.batch_size or 1, train.micro_batch_size or 1
         self.context_lengths = run.plan.model.context_length, train.initial_context_length
         rows = self.dist.batch_shard(self.batch_size)
@@ -80,7 +79,8 @@ class Trainer:
                 self.evaluate_and_keep_best(state)
             while not self.done(state):
                 progress = self.horizon.progress(state.step, self.now)
-                self.keep_flat_state(state, progress)
+                if progress >= self.flat_from and state.flat_step < 0:
+                    self.keep_flat_state(state)
                 # 1. the next batch is a function of (seed, sample): nothing to save for resuming
                 batch = self.next_batch(state)  # (B, T) token ids and targets
                 # 2. the progress through the budget decides sequence length and learning rate
@@ -121,35 +121,41 @@ class Trainer:
         """The state of the newest checkpoint, or that of a new run."""
         # 1. what is trained, on what, and where
         self.trackers.on_start(self.run)
-        parameters = sum(weight.numel() for weight in self.task.parameters())
-        for text in [*self.dataset.warnings(), self.run.describe(parameters, self.parallel.mode)]:
-            self.trackers.on_message(text)
+        if self.dataset.warning:
+            self.trackers.on_message(self.dataset.warning)
+        self.trackers.on_message(self.run.describe(self.task, self.parallel.mode))
         # 2. weights, optimizers, random numbers and progress
-        state = self.checkpointer.restore()
-        if state is None:
-            state = TrainState()
-            self.checkpointer.save(state)  # whether the folder can be written shows before training
+        state = TrainState() if self.run.is_new else self.resume()
+        if state.step == 0 and not self.run.starts_from_seed:
+            self.checkpointer.save(state)
             if self.checkpointer.error:
                 raise self.checkpointer.error
-        elif state.branch != self.run.branch:
-            state.begin_branch(self.run.branch)
-            self.trackers.on_extend(state)
-            self.checkpointer.save(state)
-        else:
-            self.trackers.on_resume(state)
-            self.trackers.on_note(state, "resumed", f"going on from step {state.step}")
         self.began -= state.seconds
         # 3. when training ends, and how the learning rate goes there
         now = self.read_clock()
         self.horizon = self.run.horizon(state, now)
         if self.horizon.start:  # the schedule began again, for sequences that are long already
             self.context_lengths = self.plan.model.context_length, None
-        elif self.run.branch:  # at the flat rate, which was warmed up long ago
+        elif state.branch:  # at the flat rate, which was warmed up long ago
             self.optim = replace(self.optim, warmup_fraction=0.0)
+        flat = flat_until(self.optim)
+        self.flat_from = math.inf if flat is None else flat
         # 4. the clocks of what happens every so many seconds
         self.window, self.total = RunningAverages(now), RunningAverages(now)
         self.last_save_seconds = self.last_sample_seconds = now
         self.task.train()
+        return state
+
+    def resume(self) -> TrainState:
+        """The state of the newest checkpoint; that before the first step if there is none."""
+        state = self.checkpointer.restore() or TrainState()
+        if state.branch != self.run.branch:
+            state.begin_branch(self.run.branch)
+            self.trackers.on_extend(state)
+            self.checkpointer.save(state)
+        else:
+            self.trackers.on_resume(state)
+            self.trackers.on_note(state, "resumed", f"going on from step {state.step}")
         return state
 
     def finish(self, state: TrainState) -> dict[str, Any]:
@@ -236,9 +242,7 @@ class Trainer:
 
     def roll_back(self, state: TrainState) -> TrainState:
         """The last good checkpoint, at half the learning rate; the bad samples are left out."""
-        restored = self.checkpointer.restore()
-        if restored is None:
-            raise ScrivenError("the loss is NaN or infinite, and no checkpoint is left")
+        restored = self.checkpointer.restore() or self.checkpointer.reinitialize()
         self.score = None
         restored.samples, restored.seconds = state.samples, state.seconds
         restored.rollbacks, restored.skipped_steps = state.rollbacks + 1, state.skipped_steps
@@ -342,12 +346,10 @@ class Trainer:
         if not self.task.is_masked_lm:  # n-grams see one side of a masked token only
             self.trackers.on_message(sentence)
 
-    def keep_flat_state(self, state: TrainState, progress: float) -> None:
+    def keep_flat_state(self, state: TrainState) -> None:
         """Saves the last sound state before the learning rate falls: a longer training can go on
         from there."""
-        flat = flat_until(self.optim)
-        falls = flat is not None and progress >= flat and state.flat_step < 0
-        if falls and state.nonfinite_steps == 0:
+        if state.nonfinite_steps == 0:
             state.flat_step = state.step
             self.save_checkpoint(state)
 
@@ -385,5 +387,5 @@ class Trainer:
 
     def _exclude(self, seconds: float) -> None:
         """Leaves seconds that were not spent training out of tokens per second."""
-        for averages in (self.window, self.total):
-            averages.began += seconds
+        self.window.began += seconds
+        self.total.began += seconds

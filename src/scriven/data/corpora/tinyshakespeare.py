@@ -33,12 +33,12 @@ def read(settings: DataSettings) -> Iterator[TextChunk]:
 
 
 def path(url: str = URL) -> Path:
-    """The downloaded file; raises as `download` does."""
+    """The downloaded file; raises as `download_corpus` does."""
     target = cache_folder() / "downloads" / "tinyshakespeare.txt"
-    return download(url, target, SHA256, SIZE)
+    return download_corpus(url, target, SHA256, SIZE)
 
 
-def download(url: str, target: Path, sha256: str, size: int) -> Path:
+def download_corpus(url: str, target: Path, sha256: str, size: int) -> Path:
     """The file at `target`, downloaded unless it is there and whole.
 
     What has arrived stays beside it as `.part`, and the next attempt requests only the rest.

@@ -4,6 +4,8 @@ A file of this folder holds
     TASKS   the tasks it can do, such as ("classify",)
     fit     (rows of the training part) -> a `FittedBaseline`, which answers other rows
 
+or several as `BASELINES`: name -> (tasks, fit).
+
 A row is what a table holds, by column: `text` and `label`; `premise`, `hypothesis`, `label`;
 `text`, `number` and perhaps `second`; `first`, `second`, `score` (or `label`); `context`,
 `choices`, `answer`; `source`, `target`; `text`, `labels`; `tokens`, `tags`; `context`, `question`,
@@ -40,11 +42,12 @@ class FittedBaseline:
         return self.answers(list(rows))
 
 
+Fit = Callable[[Iterable[Row]], FittedBaseline]
+
+
 def baselines_for(task: str) -> list[str]:
     """Names of the baselines for a task, such as `classify`; empty where there is none."""
-    package = __package__ or ""
-    known = registry.names(package)
-    return [name for name in known if task in registry.module(package, name).TASKS]
+    return sorted(name for name, (tasks, _) in known_baselines().items() if task in tasks)
 
 
 def fit(name: str, rows: Iterable[Row]) -> FittedBaseline:
@@ -53,8 +56,19 @@ def fit(name: str, rows: Iterable[Row]) -> FittedBaseline:
     Raises:
         InputError: no such baseline, or no rows.
     """
-    fitted: FittedBaseline = registry.module(__package__ or "", name).fit(rows)
-    return fitted
+    known = known_baselines()
+    if name not in known:
+        raise InputError(f"unknown baseline {name!r}: {registry.did_you_mean(name, list(known))}")
+    return known[name][1](rows)
+
+
+def known_baselines() -> dict[str, tuple[Sequence[str], Fit]]:
+    """Name -> (tasks, fit) of every baseline."""
+    package, known = __package__ or "", dict[str, tuple[Sequence[str], Fit]]()
+    for name in registry.names(package):
+        module = registry.module(package, name)
+        known |= getattr(module, "BASELINES", None) or {name: (module.TASKS, module.fit)}
+    return known
 
 
 def reservoir_sample(items: Iterable[Item], most: int) -> list[Item]:

@@ -88,7 +88,7 @@ NAMES = {
 """By class."""
 
 
-def weight_map(class_name: str) -> tuple[WeightName, ...]:
+def bert_weight_map(class_name: str) -> tuple[WeightName, ...]:
     """The names of the weights in a class."""
     names, ours = NAMES[class_name], "backbone.blocks.{n}"
     rows = [

@@ -1,4 +1,4 @@
-"""The classes of transformers that are one architecture here, `llama`: config.json and weights.
+"""The classes of transformers that are one architecture here, `llama`: their config.json.
 
 What is not in the table of a class must have its default for a model to be saved as that class.
 """
@@ -6,6 +6,7 @@ What is not in the table of a class must have its default for a model to be save
 from collections.abc import Callable
 from typing import Any
 
+from ..base import shorten_layer_types
 from .hf_config import (
     Fields,
     HFClass,
@@ -23,8 +24,6 @@ from .hf_config import (
     row,
     write_rope,
 )
-from .layer_types import shorten
-from .weight_map import WeightName
 
 
 def _sizes(head_dim: Callable[[Fields], int], eps: float = 1e-6, tied: bool = False) -> list[Row]:
@@ -101,7 +100,8 @@ def _layers(
         kinds, window = read(hf_config, min(known["layers"], 10_000))
         if window is None:  # then no layer has one
             kinds = ["full" if kind == "sliding" else kind for kind in kinds]
-        return {"layer_types": shorten(kinds), "window": window if "sliding" in kinds else None}
+        pattern = shorten_layer_types(kinds)
+        return {"layer_types": pattern, "window": window if "sliding" in kinds else None}
 
     return Row(("layer_types", "window"), both, write)
 
@@ -340,60 +340,3 @@ CLASSES = (
         written=DROPOUT,
     ),
 )
-
-# Weights
-
-OURS, HF = "backbone.blocks.{n}.", "model.layers.{n}."
-NORMS = {
-    "pre": {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"},
-    "output": {
-        "attention_norm": "post_attention_layernorm",
-        "mlp_norm": "post_feedforward_layernorm",
-    },
-    "both": {
-        "attention_norm.before": "input_layernorm",
-        "attention_norm.after": "post_attention_layernorm",
-        "mlp_norm.before": "pre_feedforward_layernorm",
-        "mlp_norm.after": "post_feedforward_layernorm",
-    },
-}
-"""By `norm_position`; the same name means another norm in each."""
-
-
-SPLIT = {
-    "attention.qkv": ("self_attn.q", "self_attn.k", "self_attn.v"),
-    "mlp.gate_up": ("mlp.gate", "mlp.up"),
-}
-"""Our fused matrices and their parts."""
-
-
-def weight_map(norm_position: str, *, fused: bool = False) -> tuple[WeightName, ...]:
-    """The names of the weights; `fused` where queries, keys and values are one matrix there too."""
-    if fused:
-        joint = [("attention.qkv", "self_attn.qkv_proj"), ("mlp.gate_up", "mlp.gate_up_proj")]
-        parts = [WeightName(f"{OURS}{ours}.weight", f"{HF}{hf}.weight") for ours, hf in joint]
-    else:
-        parts = [
-            WeightName(
-                f"{OURS}{ours}.{kind}",
-                tuple(f"{HF}{hf}_proj.{kind}" for hf in names),
-                parts=ours.rpartition(".")[2],
-            )
-            for ours, names in SPLIT.items()
-            for kind in ("weight", "bias")
-        ]
-    single = {
-        "attention.query_norm": "self_attn.q_norm",
-        "attention.key_norm": "self_attn.k_norm",
-        "attention.out": "self_attn.o_proj",
-        "mlp.down": "mlp.down_proj",
-        **NORMS[norm_position],
-    }
-    return (
-        WeightName("backbone.embed.token.weight", "model.embed_tokens.weight"),
-        *parts,
-        *(WeightName(f"{OURS}{ours}.{kind}", f"{HF}{hf}.{kind}")
-          for ours, hf in single.items() for kind in ("weight", "bias")),
-        WeightName("backbone.norm.weight", "model.norm.weight"),
-        WeightName("head.weight", "lm_head.weight"),
-    )  # fmt: skip
