@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scriven import config, registry
 from scriven.cli.train import shown_default
-from scriven.models import BASES
+from scriven.models.base import BASES
 from scriven.settings import Settings
 
 PAGE = Path(__file__).with_name("settings.md")

@@ -58,45 +58,49 @@ def signed_json(content: Mapping[str, Any]) -> bytes:
     return _dump({**body, "digest": hashlib.sha256(_dump(body)).hexdigest()})
 
 
-def parse_signed_json(raw: bytes | bytearray, where: str) -> dict[str, Any]:
+def parse_signed_json(raw: bytes | bytearray, path: Path | str) -> dict[str, Any]:
     """The inverse of `signed_json`; the digest is left out.
 
     Args:
         raw: the bytes of the file.
-        where: what messages call the file.
+        path: of the file, for messages.
 
     Raises:
         NewerFormatError: a later release wrote the file; both versions are named.
         DamagedError: the bytes are not what was written, or have an older format.
     """
     if not raw:
-        raise DamagedError(f"{where} is empty")
+        raise DamagedError(f"{printable(path)} is empty")
     try:
         # 1. the digest, and the same bytes when it is written again
         content = json.loads(raw.decode("ascii"))
         if not isinstance(content, dict) or not isinstance(content.get("format"), int):
-            raise DamagedError(f"{where} is damaged: it has no format version")
+            raise DamagedError(f"{printable(path)} is damaged: it has no format version")
         body = {name: value for name, value in content.items() if name != "digest"}
         digest = hashlib.sha256(_dump(body)).hexdigest()
         intact = content.get("digest") == digest and _dump(content) == raw
     except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{where} is damaged: not the JSON that was written") from error
+        raise DamagedError(
+            f"{printable(path)} is damaged: not the JSON that was written"
+        ) from error
     # 2. the format
     if content["format"] > FORMAT:
         by = content.get("scriven", "a later release")
         text = (
-            f"{where} has format {content['format']} (written by {str(by)[:40]!r}); Scriven "
-            f"{scriven_version()} reads format {FORMAT}: install a newer Scriven"
+            f"{printable(path)} has format {content['format']} (written by {str(by)[:40]!r}); "
+            f"Scriven {scriven_version()} reads format {FORMAT}: install a newer Scriven"
         )
         # a flipped bit can make a version look newer: only an intact file is believed
         raise NewerFormatError(text) if intact else DamagedError(f"{text}, or the file is damaged")
     # 3. only now can the content be believed
     if not intact:
-        raise DamagedError(f"{where} was changed after it was written ({format_bytes(len(raw))})")
+        raise DamagedError(
+            f"{printable(path)} was changed after it was written ({format_bytes(len(raw))})"
+        )
     if content["format"] < FORMAT:
         raise DamagedError(
-            f"{where} has format {content['format']}, from before the first release; Scriven "
-            f"{scriven_version()} reads format {FORMAT}: train the model again"
+            f"{printable(path)} has format {content['format']}, from before the first release; "
+            f"Scriven {scriven_version()} reads format {FORMAT}: train the model again"
         )
     return body
 
@@ -158,7 +162,7 @@ def read_manifest(
         DamagedError: the manifest is missing or damaged, or belongs to another folder.
     """
     path = folder / MANIFEST
-    content = parse_signed_json(read_file(path, MANIFEST_LIMIT), printable(path))
+    content = parse_signed_json(read_file(path, MANIFEST_LIMIT), path)
     # a whole checkpoint copied under another name is not that checkpoint
     for name, expected in identity.items():
         if content.get(name) != expected:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scriven import config, registry
-from scriven.models import BASES
+from scriven.models.base import BASES
 from scriven.runs.huggingface import (
     hf_files,
     save_pretrained,

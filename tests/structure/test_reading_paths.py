@@ -19,7 +19,8 @@ entered = []
 
 def profile(frame, event, argument):
     code = frame.f_code
-    if event == "call" and code.co_filename.startswith(root):
+    # functions alone, without the bodies of modules and classes
+    if event == "call" and code.co_filename.startswith(root) and code.co_flags & 1:
         entered.append(f"{code.co_filename[len(root):]}:{code.co_qualname}")
 
 sys.setprofile(profile)
@@ -86,6 +87,21 @@ def test_each_path_is_entered_in_its_order(traces: dict[str, list[str]]) -> None
     assert {title: missing(path, traces[title]) for title, path in paths().items()} == {
         title: [] for title in traces
     }
+
+
+def size(calls: list[str]) -> tuple[int, int]:
+    """(files, functions) that calls enter, without lambdas and comprehensions."""
+    named = {call for call in calls if not re.search(r"[.:]<(?!locals)", call)}
+    return len({call.partition(":")[0] for call in named}), len(named)
+
+
+def test_few_files_and_functions_are_entered(traces: dict[str, list[str]]) -> None:
+    """What a run does not need must not be on the way to its first loss, or to its text."""
+    training, text = traces["From a text to the first loss"], traces["From a prompt to text"]
+    files, functions = size(training[: training.index("tasks/base.py:BaseTask.forward")])
+    assert files <= 60 and functions <= 260
+    files, functions = size(text)
+    assert files <= 42 and functions <= 190
 
 
 def test_a_learning_rate_passes_few_files() -> None:

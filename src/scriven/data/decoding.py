@@ -117,8 +117,9 @@ def open_compressed(path: Path) -> Iterator[BinaryIO]:
 
 def read_head(path: Path, size: int = HEAD) -> bytes:
     """The first bytes of a file, decompressed; raises as `decode`."""
+    compressed = path.suffix.lower() in COMPRESSED
     try:
-        with open_compressed(path) as file:
+        with open_compressed(path) if compressed else path.open("rb") as file:
             return file.read(size)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -343,7 +343,7 @@ def read_dataset_manifest(folder: Path) -> dict[str, Any]:
             raise InputError(f"{folder} is not finished: run the same `scriven prepare` again")
         raise InputError(f"{folder} holds no prepared text: {MANIFEST} is missing")
     try:
-        facts = parse_signed_json(read_file(path), printable(path))
+        facts = parse_signed_json(read_file(path), path)
         _check_facts(facts, printable(path))
         for name, entry in facts["files"].items():
             file, expected = folder / name, FileEntry(**entry)

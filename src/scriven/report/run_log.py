@@ -113,7 +113,7 @@ def read_run_log(folder: Path, token_nll: Sequence[tuple[str, float]] = ()) -> R
         raise DamagedError(f"{path} is damaged: it holds no JSON object")
     # metadata changed by hand is refused rather than reported
     if "digest" in metadata:
-        metadata = parse_signed_json(path.read_bytes(), str(path))
+        metadata = parse_signed_json(path.read_bytes(), path)
     run = RunLog(str(metadata.get("name") or folder.resolve().name)[:NAME_LENGTH], metadata)
     _read_metrics(folder / "metrics.jsonl", run)
     run.token_nll = list(token_nll) or _read_token_nll(folder / "surprise.json")

@@ -136,7 +136,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     # a broken link is damage, not a missing run
     if not os.path.lexists(path):
         raise InputError(f"{printable(folder)} is no run folder: it has no {NAME}")
-    metadata = parse_signed_json(read_file(path, SIZE_LIMIT), printable(path))
+    metadata = parse_signed_json(read_file(path, SIZE_LIMIT), path)
     check_size(metadata)
     return metadata
 

@@ -119,7 +119,6 @@ def load_tensors(path: Path, *, require_digest: bool = True) -> dict[str, torch.
     Raises:
         DamagedError: the file is not what was written, or its header is hostile.
     """
-    where = printable(path)
     _check_header(path)
     with path.open("rb") as file:
         # the digest covers the file with its own 64 characters as zeros
@@ -129,9 +128,13 @@ def load_tensors(path: Path, *, require_digest: bool = True) -> dict[str, torch.
             while block := file.read(1 << 20):
                 digest.update(block)
             if digest.hexdigest().encode("ascii") != head[_START:]:
-                raise DamagedError(f"{where} is damaged: its SHA-256 is not the one written inside")
+                raise DamagedError(
+                    f"{printable(path)} is damaged: its SHA-256 is not the one written inside"
+                )
         elif require_digest:
-            raise DamagedError(f"{where} has no digest: it is damaged or not written by Scriven")
+            raise DamagedError(
+                f"{printable(path)} has no digest: it is damaged or not written by Scriven"
+            )
     return read_tensors(path)
 
 
@@ -167,14 +170,15 @@ def read_tensors(path: Path, *, copy: bool = False) -> dict[str, torch.Tensor]:
 
 def _check_header(path: Path) -> None:
     """Refuses a header that would take much memory or time to parse."""
-    where = printable(path)
     try:
         size = file_size(path)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             # before anything is allocated for it
             if size < 8 or length > min(HEADER_LIMIT, size - 8):
-                raise DamagedError(f"{where} is not a whole safetensors file: {size} bytes")
+                raise DamagedError(
+                    f"{printable(path)} is not a whole safetensors file: {size} bytes"
+                )
             text = file.read(length)
     except OSError as error:
         raise read_error(path, error) from error
@@ -182,4 +186,4 @@ def _check_header(path: Path) -> None:
         text.count(b"{") + text.count(b"[") > 3 * MAX_TENSORS + 16
         or text.count(b",") > 8 * MAX_TENSORS
     ):
-        raise DamagedError(f"{where} has more than {MAX_TENSORS} tensors")
+        raise DamagedError(f"{printable(path)} has more than {MAX_TENSORS} tensors")

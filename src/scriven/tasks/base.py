@@ -52,7 +52,12 @@ class BaseTask(nn.Module):
     selection_metric = "loss"  # what selects the best weights: "loss" or "accuracy"
     is_generative = True  # whether the model generates text, token by token
     is_masked_lm = False  # whether the model fills gaps
+<<<<<<< HEAD
     native: Any = None  # the compiled forward pass of a model prepared for inference (native/)
+=======
+    first_tokens: tuple[int, ...] = ()
+    """What an imported model's own tokenizer puts before every text: nothing, or one token."""
+>>>>>>> 8322dde2 (Let first tokens be an attribute of a task; measure the reading paths in a test)
     echo_prompt = True  # whether generated text continues the prompt, and does not answer it
 
     def __init__(
@@ -69,8 +74,8 @@ class BaseTask(nn.Module):
         self.vocab_size = backbone.config.vocab_size
         self.sequence_length: int = backbone.config.context_length
         """Tokens of a training row and of an evaluation window (`train.sequence_length`)."""
-        self.first_tokens = [self.special["bos"]] if "bos" in self.special else []
-        """What an imported model's own tokenizer puts before every text: nothing, or one token."""
+        if "bos" in self.special:
+            self.first_tokens = (self.special["bos"],)
         self.head: Any = self.make_head()
 
     def make_head(self) -> nn.Module | None:
@@ -200,7 +205,7 @@ class BaseTask(nn.Module):
 
     def encode_prompt(self, tokenizer: Tokenizer, text: str) -> list[int]:
         """The token ids of a user's prompt; after the first token of an imported model."""
-        return self.first_tokens + tokenizer.encode(text)
+        return [*self.first_tokens, *tokenizer.encode(text)]
 
     def truncate_prompt(self, prompt: list[int]) -> list[int]:
         """What is read of a prompt: one longer than the context loses its beginning.
