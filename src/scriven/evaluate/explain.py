@@ -106,7 +106,7 @@ def _read_ids(task: "BaseTask", tokenizer: "Tokenizer", text: str) -> list[int]:
     if not task.is_generative or task.is_masked_lm or task.backbone.kind != "decoder":
         raise InputError("only a decoder that predicts next tokens can be explained")
     own = tokenizer.encode(text)
-    ids = (task.first_tokens or [tokenizer.eos]) + own
+    ids = [*(task.first_tokens or [tokenizer.eos]), *own]
     if not own or len(ids) > task.max_context:
         most = task.max_context - len(ids) + len(own)
         raise InputError(

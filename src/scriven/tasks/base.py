@@ -52,12 +52,9 @@ class BaseTask(nn.Module):
     selection_metric = "loss"  # what selects the best weights: "loss" or "accuracy"
     is_generative = True  # whether the model generates text, token by token
     is_masked_lm = False  # whether the model fills gaps
-<<<<<<< HEAD
     native: Any = None  # the compiled forward pass of a model prepared for inference (native/)
-=======
     first_tokens: tuple[int, ...] = ()
     """What an imported model's own tokenizer puts before every text: nothing, or one token."""
->>>>>>> 8322dde2 (Let first tokens be an attribute of a task; measure the reading paths in a test)
     echo_prompt = True  # whether generated text continues the prompt, and does not answer it
 
     def __init__(

@@ -47,8 +47,7 @@ from .train_state import USER_COMPONENTS, Run, new_metadata
 from .trainer import Trainer
 
 CONTROL = "control"
-"""The folder of the control run, inside the run folder of a fine-tuning: the same model and rows
-without pre-training."""
+"""The folder of the control run, inside that of a fine-tuning: the same without pre-training."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,10 @@ def train_and_report(
     """As `start_or_resume`, with the control that was asked for, and the report of the run; an
     interrupted run gets a report too."""
     try:
-        trained = (
-            train_with_control(request)
-            if request.control
-            else start_or_resume(request, components, trackers)
-        )
+        if request.control:
+            trained = train_with_control(request)
+        else:
+            trained = start_or_resume(request, components, trackers)
     except Interrupted as stopped:
         if stopped.folder is not None and is_main_process():
             with suppress(ScrivenError):  # the exit code and the advice matter more
@@ -88,10 +86,8 @@ def start_or_resume(
     components: UserComponents | None = None,
     trackers: Sequence[BaseTracker] = (),
 ) -> TrainResult:
-    """Trains a new run, or resumes an interrupted one, to its end.
-
-    Args:
-        trackers: further ones, besides those of the settings.
+    """Trains a new run, or resumes an interrupted one, to its end; `trackers` are further ones,
+    besides those of the settings.
 
     Raises:
         ScrivenError: the request cannot be fulfilled; says why and what to do.
