@@ -355,7 +355,7 @@ def test_a_base_that_is_gone_before_the_first_save_is_asked_for(
     made = asked("classify", {"llama": mine}, tables, out)
 
     def action() -> None:
-        with before(checkpointer.Checkpointer, "restore", signal_once(signal.SIGKILL)):
+        with before(trainer.Trainer, "restore_or_init", signal_once(signal.SIGKILL)):
             finetune(made)
 
     assert Child(action).wait()[0] == -signal.SIGKILL

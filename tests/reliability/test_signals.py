@@ -128,7 +128,8 @@ def test_a_signal_in_any_phase_leaves_a_run_that_goes_on(
     assert status == 128 + number, said
     if saved and phase != "save":
         assert f"go on with: scriven train --resume {out}" in said
-        assert newest(out) >= 0
+        # a second signal before the first save leaves nothing, and step 0 follows from the seed
+        assert newest(out) >= 0 or times == 2
     go(out)
     if not _straight:
         go(tmp_path / "straight")
