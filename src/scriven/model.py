@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cards import ModelCard
 from .errors import InputError, SettingError, for_python, has_flags
 from .generate.engine import Engine
 from .generate.fill_mask import MaskPrediction, fill_mask
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @for_python
-class Model(ModelCard):
+class Model:
     """The trained model of a run folder."""
 
     def __init__(
@@ -240,6 +239,15 @@ class Model(ModelCard):
 
     def __repr__(self) -> str:
         return f"<scriven.Model {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the shape, the result, the loss curves and a sample."""
+        from .notebook import loss_curves, notebook_card
+        from .train.trackers.jsonl import read_events
+
+        parameters = sum(weight.numel() for weight in self.task.parameters())
+        curve = loss_curves(read_events(self.folder / "metrics.jsonl"))
+        return notebook_card(self.metadata, parameters, curve)
 
 
 @for_python

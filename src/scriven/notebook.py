@@ -92,7 +92,7 @@ def card(title: str, rows: Mapping[str, str], below: str = "", text: str = "") -
     )
 
 
-def model_card(metadata: Mapping[str, Any], parameters: int, curve: str) -> str:
+def notebook_card(metadata: Mapping[str, Any], parameters: int, curve: str) -> str:
     """The card of a trained model, from its scriven.json."""
     results, data = metadata.get("results") or {}, metadata["data"]
     shape = metadata["model"]

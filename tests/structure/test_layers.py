@@ -18,7 +18,6 @@ LAYERS = {
     "evaluate": 6, "export": 6, "report": 6,
     "train": 7,
     "plan": 8, "serve": 8, "evaluation": 8, "frames": 8,
-    "cards": 8,
     "machine": 9, "model": 9, "inspect": 9, "bench": 9, "prepare": 9,
     "keras": 10, "importing": 10, "sklearn": 10,
     "cli": 11, "__init__": 11, "__main__": 11,

@@ -9,7 +9,7 @@ import pytest
 from scriven.errors import InputError
 from scriven.tokenizers import Tokenizer, load_tokenizer
 from scriven.tokenizers.chat_template import render_conversation, render_ids
-from scriven.tokenizers.jinja_template import render_text
+from scriven.tokenizers.jinja_template import render_jinja_text
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
@@ -179,7 +179,7 @@ def test_it_is_saved_and_loaded_again(tmp_path: Path) -> None:
 )
 def test_a_template_that_cannot_be_used_is_refused_in_one_line(template: str, words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:
-        render_text(template, [{"role": "user", "content": "x"}])
+        render_jinja_text(template, [{"role": "user", "content": "x"}])
     assert "\n" not in str(caught.value)
 
 

@@ -6,7 +6,7 @@ from cyclopts import Parameter
 
 from ..config import SECTIONS
 from ..format import format_bytes, rough_duration, si, table
-from .base import Settings, emit
+from .base import Json, Settings, emit
 
 DEFAULTS = ("arch", "budget", "size", *SECTIONS)
 
@@ -24,7 +24,7 @@ def plan(
     utilisation: float = 0.4,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     lora: int | None = None,
-    json: bool = False,
+    json: Json = False,
     settings: Settings = None,
 ) -> None:
     """Estimate a training: shape, batch size, learning rates, memory, time and bottleneck.
@@ -53,8 +53,6 @@ def plan(
         Plan going on from this model with a text, as train --from does.
     lora
         With --from: rank of the LoRA adapters; 0 for all weights.
-    json
-        One JSON object on standard output.
     """
     if from_ is not None:
         from ..plan.adaptation import estimate_adaptation

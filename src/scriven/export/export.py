@@ -79,8 +79,7 @@ def export(
         reason = f"other programs cannot run a model for {loaded.metadata['task']}"
     if reason is not None:
         raise InputError(f"{loaded.folder.name} cannot be exported to {name}: {reason}")
-    # inside a run; for any other model, by its name
-    is_run = (loaded.folder / NAME).exists()
+    is_run = (loaded.folder / NAME).exists()  # for any other model, a folder by its name
     home = loaded.folder / FOLDER if is_run else Path(FOLDER) / base_name(str(run))
     place = home / f"{name}-{chosen}" if out is None else Path(out).absolute()
     for warning in loaded.warnings:

@@ -1,1 +1,0 @@
-"""`GPT(...).compile(...)`, `.fit(...)`: the same training in the style of Keras."""

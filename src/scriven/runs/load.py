@@ -87,21 +87,18 @@ def load_run(
     """
     # 1. what the run is
     metadata = read_run_metadata(folder)
-    # never a path from the folder, whose code would be run
     name = architecture_of(metadata, architecture)
     module = registry.module("scriven.models", name)
     model = config.replace(module.Config(), {**metadata["model"], **(model_changes or {})}, "model")
     tokenizer = load_tokenizer(folder)
     if tokenizer.fingerprint != metadata["tokenizer"]["fingerprint"]:  # other ids: nonsense
-        raise InputError(
-            f"{folder}/tokenizer.json is not the tokenizer this model was trained with: "
-            "put the original file back"
-        )
+        file = f"{folder}/tokenizer.json"
+        raise InputError(f"{file} is not the tokenizer of this model: put the original file back")
     # 2. the model for its task, whose weights have no values yet
     ids, finetune = tokenizer.special_token_ids, metadata.get("finetune")
     task = build_uninitialized(module, model, metadata["task"], ids, finetune, dtype)
-    length = metadata["settings"]["train"].get("sequence_length")
-    task.sequence_length = length or task.sequence_length
+    if length := metadata["settings"]["train"].get("sequence_length"):
+        task.sequence_length = length
     # 3. its weights
     warnings: list[str] = []
     try:
@@ -109,11 +106,7 @@ def load_run(
             assert open_base is not None, "an adapter needs its base"
             _load_adapted(task, open_base(folder, metadata["base"]), folder, metadata, warnings)
         else:
-            weights = (
-                _weights(folder, module, model, metadata, warnings)
-                if step is None
-                else _checkpoint_weights(folder, step, metadata)
-            )
+            weights = _weights(folder, module, model, metadata, warnings, step)
             if any(".lora." in name for name in weights):  # a checkpoint of a LoRA fine-tuning
                 load_merged(task, weights, module, model, kind=metadata["task"])
             else:
@@ -174,7 +167,8 @@ def model_digest(folder: Path) -> str:
 
 
 def architecture_of(metadata: Mapping[str, Any], given: str | None) -> str:
-    """The name or file of a run's architecture; a file must be given by the user each time.
+    """The name or file of a run's architecture; a file must be given by the user each time, as a
+    path from the run folder would run a stranger's code.
 
     Raises:
         InputError: the run was trained with a file that was not given.
@@ -236,8 +230,15 @@ def _checkpoint_weights(
 
 
 def _weights(
-    folder: Path, module: ModuleType, model: Any, metadata: Mapping[str, Any], warnings: list[str]
+    folder: Path,
+    module: ModuleType,
+    model: Any,
+    metadata: Mapping[str, Any],
+    warnings: list[str],
+    step: int | None,
 ) -> dict[str, torch.Tensor]:
+    if step is not None:
+        return _checkpoint_weights(folder, step, metadata)
     try:
         if (folder / WEIGHTS).exists():
             # their digest is in the file itself, so no manifest is read

@@ -13,6 +13,11 @@ from .base import BaseTask
 class Language(BaseTask):
     """Next-token prediction."""
 
+    @classmethod
+    def window_length(cls, context: int) -> int:
+        """One more than the model reads: the last token is only a target."""
+        return context + 1
+
     def training_batch(self, windows: Tensor, first: int, seed: int) -> Batch:
         """(B, T + 1) windows -> tokens (B, T), and as targets the token after each."""
         tokens = windows[:, :-1]

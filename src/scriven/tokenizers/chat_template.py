@@ -154,7 +154,7 @@ def render_text(
     messages: Sequence[Message], *, answer: bool = False, template: str = TEMPLATE
 ) -> str:
     """The conversation as a template renders it; with `answer` up to where the answer begins."""
-    return jinja_template.render_text(template, messages, answer=answer)
+    return jinja_template.render_jinja_text(template, messages, answer=answer)
 
 
 def render_ids(
@@ -168,7 +168,7 @@ def render_ids(
         InputError: the tokenizer has no tokens for turns.
     """
     if tokenizer.chat_template is not None:
-        return jinja_template.render_ids(tokenizer, messages, answer=answer)
+        return jinja_template.render_jinja_ids(tokenizer, messages, answer=answer)
     ids = render_conversation(tokenizer, messages).ids
     if answer:
         ids += [tokenizer.special_token_ids["turn"], *tokenizer.encode("assistant\n")]
@@ -186,7 +186,7 @@ def render_conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Re
         InputError: the tokenizer has no tokens for turns.
     """
     if tokenizer.chat_template is not None:
-        return Rendered(*jinja_template.render_conversation(tokenizer, messages))
+        return Rendered(*jinja_template.render_jinja_conversation(tokenizer, messages))
     special = tokenizer.special_token_ids
     if any(name not in special for name in NEEDS):
         raise InputError(

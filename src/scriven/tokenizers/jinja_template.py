@@ -28,7 +28,7 @@ _SHIELD = "\ue0f5"
 """Stands inside content that spells a special token, while the template is rendered."""
 
 
-def render_text(
+def render_jinja_text(
     template: str,
     messages: Sequence[Message],
     *,
@@ -94,14 +94,14 @@ def _compiled(template: str) -> Any:
         raise InputError(f"the model's chat template is broken: {reason}") from error
 
 
-def render_ids(
+def render_jinja_ids(
     tokenizer: Tokenizer, messages: Sequence[Message], *, answer: bool = False
 ) -> list[int]:
     """The ids of a conversation; with `answer` up to where the answer begins."""
     return [number for number, _ in _encode(tokenizer, _render(tokenizer, messages, answer))]
 
 
-def render_conversation(
+def render_jinja_conversation(
     tokenizer: Tokenizer, messages: Sequence[Message]
 ) -> tuple[list[int], list[bool]]:
     """The ids of a conversation, and which of them the assistant writes: its contents, and the
@@ -149,7 +149,7 @@ def _render(tokenizer: Tokenizer, messages: Sequence[Message], answer: bool = Fa
         "pad_token": tokenizer.pad_token,
         "unk_token": tokenizer.unk_token,
     }
-    return render_text(tokenizer.chat_template, shielded, answer=answer, tokens=names)
+    return render_jinja_text(tokenizer.chat_template, shielded, answer=answer, tokens=names)
 
 
 def _shield(token: re.Match[str]) -> str:
