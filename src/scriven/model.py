@@ -391,7 +391,7 @@ def trained_model(
     """Trains to the end, writes the report, and loads the model."""
     from .train.run import train_and_report
 
-    trained, arch = train_and_report(request, components), request.arch
+    trained, arch = train_and_report(request, components, trackers), request.arch
     # a run folder never names code, so a user's file is passed on
     model = load(trained.folder, arch=arch if arch and arch.endswith(".py") else None)
     # also of a run that was finished before, whose folder may have been renamed since

@@ -182,7 +182,7 @@ def embedding_scale(task: BaseTask) -> None:
 
 
 def uncapped(task: BaseTask) -> None:
-    task.backbone.logits = super(llama.Model, task.backbone).logits
+    task.backbone.logit_softcap = None
 
 
 def no_bias(task: BaseTask) -> None:
