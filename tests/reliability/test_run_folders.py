@@ -118,7 +118,7 @@ def test_a_second_run_in_the_same_folder_is_refused_and_a_dead_one_replaced(
         child = Child(lambda: train(text, out, "100000steps"))
     try:
         end = time.monotonic() + 30
-        while not checkpoint.steps(out) and time.monotonic() < end:
+        while not (out / "scriven.json").exists() and time.monotonic() < end:
             time.sleep(0.02)
         began = time.monotonic()
         said = refused(*arguments(text, out, "--quiet", "--json", budget="100000steps"))
