@@ -69,6 +69,9 @@ def extend(folder: Path, metadata: dict[str, Any], plan: TrainPlan, asked: str |
     branch, optim = len(extensions), plan.settings.optim
     place = checkpoint.branch_folder(folder, branch)
     last = checkpoint.load_newest(place)
+    if last is None and results is None:  # killed before its first save: it begins again
+        metadata["added"] = asked
+        return []
     if last is None:
         raise InputError(f"{folder} has no checkpoint left to go on from: train again, --out NEW")
     progress = last.state["progress"]
