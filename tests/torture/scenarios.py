@@ -224,8 +224,9 @@ def make_place(folder: Path) -> Path:
     write_lines(folder / "rows.jsonl", rows)
     settings = {name: value for name, value in SMALL.items() if not name.startswith("model.")}
     load(folder / "llama").finetune(
-        folder / "table.jsonl", budget="4steps", out=folder / "judge", quiet=True, settings=settings
-    )
+        folder / "table.jsonl", budget="4steps", out=folder / "judge", quiet=True,
+        settings={**settings, "finetune.bag_of_words": False},  # Hugging Face has none
+    )  # fmt: skip
     load(folder / "llama").finetune(
         folder / "table.jsonl", budget="1steps", out=folder / "adapted", quiet=True,
         settings={**settings, "finetune.weights": "lora", "finetune.lora_rank": 2},
