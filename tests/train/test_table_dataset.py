@@ -55,3 +55,20 @@ def test_a_model_for_the_same_task_may_copy_where_the_one_before_did_not(
     learned, found = old.state_dict(), new.state_dict()
     assert {name.partition(".")[0] for name in learned.keys() ^ found.keys()} == {"pointer"}
     assert all(found[name].equal(learned[name]) for name in learned.keys() & found.keys())
+
+
+def test_around_frozen_weights_new_tokens_begin_as_the_end_of_a_text() -> None:
+    known, task = built("classify", "llama", labels=["a", "b"])
+    task.init_weights()
+    table = "backbone.embed.token.weight"
+    old = {name: each.clone() for name, each in task.state_dict().items()}
+    size = known.vocab_size - 3  # without start, delimiter and extract
+    old[table] = 5 * old[table][:size]
+    end, std = old[table][task.special["eos"]], old[table].std()
+    for frozen in (True, False):
+        transfer_weights(task, old, frozen=frozen)
+        rows = task.state_dict()[table]
+        assert rows[:size].equal(old[table])
+        away = (rows[size:] - end).pow(2).mean().sqrt()
+        assert (away < 0.3 * std) == frozen
+        assert not rows[size].equal(rows[size + 1])  # they learn apart

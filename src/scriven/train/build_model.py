@@ -71,7 +71,8 @@ def build_task(run: Run) -> BaseTask:
     # a fine-tuning takes over what base model and task have in common
     if components.base_weights is not None:
         same_labels = info is not None and info["base"]["same_answers"]
-        transfer_weights(task, components.base_weights, same_labels)
+        frozen = run.plan.settings.finetune.weights != "full"
+        transfer_weights(task, components.base_weights, same_labels, frozen)
     return task.to(run.runtime.device)
 
 

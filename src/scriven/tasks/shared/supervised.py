@@ -213,13 +213,18 @@ def length_bucketed_batches(examples: Sequence[Example]) -> Iterator[list[int]]:
 
 @torch.no_grad()
 def transfer_weights(
-    task: BaseTask, pretrained: Mapping[str, Tensor], same_answers: bool = False
+    task: BaseTask,
+    pretrained: Mapping[str, Tensor],
+    same_answers: bool = False,
+    frozen: bool = False,
 ) -> None:
     """Starts a task with fresh weights from those of a model of the same architecture and shape.
 
     A vocabulary that has grown keeps its old rows; the new ones are drawn from a normal
-    distribution with the old rows' standard deviation. An output matrix over tokens is transferred
-    where this task scores tokens; a head for labels stays fresh, unless it has the `same_answers`.
+    distribution with the old rows' standard deviation. Around a `frozen` backbone, which has to
+    know what it reads, embeddings of new tokens are near that of the end of a text. An output
+    matrix over tokens is transferred where this task scores tokens; a head for labels stays fresh,
+    unless it has the `same_answers`.
     """
     # 1. the backbone, and the bag of words, which was fitted to the rows of this task
     weights = task.state_dict()
@@ -227,7 +232,9 @@ def transfer_weights(
         weights[BAG].copy_(pretrained[BAG])
     for name, weight in pretrained.items():
         if name.startswith(BACKBONE):
-            _copy_rows(weights[name], weight)
+            _copy_rows(
+                weights[name], weight, task.special["eos"] if frozen and name == TABLE else None
+            )
     if same_answers:
         # either may lack an output matrix for text, or a copy head
         for name in weights.keys() & pretrained.keys():
@@ -241,9 +248,12 @@ def transfer_weights(
         _copy_rows(weights[name], output)
 
 
-def _copy_rows(weight: Tensor, pretrained: Tensor) -> None:
-    """Copies into the first rows, and draws the others."""
+def _copy_rows(weight: Tensor, pretrained: Tensor, like: int | None = None) -> None:
+    """Copies into the first rows, and draws the others; near the row `like`, if there is one."""
     old = len(pretrained)
     if len(weight) > old:
-        weight[old:].normal_(0.0, float(pretrained.float().std()))
+        std = float(pretrained.float().std())
+        weight[old:].normal_(0.0, std if like is None else 0.1 * std)
+        if like is not None:
+            weight[old:] += pretrained[like]
     weight[:old].copy_(pretrained)
