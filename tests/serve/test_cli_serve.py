@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,7 @@ import pytest
 
 import scriven
 from scriven.cli import run
+from scriven.serve.server import GRACE_SECONDS
 
 LIMIT = 90
 
@@ -43,8 +45,10 @@ def test_it_prints_its_address_and_ends_when_asked(runs: dict[str, Path]) -> Non
     assert "book" in line
     page = httpx.get(url, timeout=LIMIT)
     assert page.status_code == 200 and "<title>Scriven</title>" in page.text
+    asked = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert process.wait(LIMIT) == 0
+    assert time.monotonic() - asked < GRACE_SECONDS / 2  # it waits for nobody
     assert "Traceback" not in process.stderr.read()
 
 

@@ -117,6 +117,8 @@ def build_asgi_app(served: Sequence[ServedModel], options: ServeOptions, drainin
             print(json.dumps(line), file=sys.stderr, flush=True)
 
     async def counted(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":  # the lifespan of the program lasts until it has ended
+            return await app(scope, receive, send)
         draining.active += 1
         try:
             await app(scope, receive, send)
