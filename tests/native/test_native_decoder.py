@@ -58,7 +58,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SCRIVEN_CACHE", str(folder))
         patch.setenv("SCRIVEN_NATIVE", "on")
-        patch.setattr(library._loaded, "library", None)  # of another test of this process
+        library._loaded.library = None  # of another test of this process
         if library.load_library(wait=True) is None:
             pytest.skip(f"no library: {library.state()}")
     return folder
