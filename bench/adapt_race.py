@@ -1,9 +1,11 @@
 """Going on from a model against transformers + PEFT and against nothing, each for the same time.
 
-    python bench/adapt_race.py model.gguf book.txt --minutes 10
-    python bench/adapt_race.py model.gguf book.txt --minutes 10 --only peft nothing
+    scriven import model.gguf --out model
+    python bench/adapt_race.py model book.txt --minutes 10
+    python bench/adapt_race.py model book.txt --minutes 10 --only peft nothing
 
-The last tenth of the text is held out from all of them, and each result is scored on all of it by
+The model is a folder in the Hugging Face layout, as transformers keeps the weights of a GGUF file
+packed, which is slower. The last tenth of the text is held out from all of them, and each result is scored on all of it by
 `scriven evaluate`. `scriven train --from` runs with its defaults; PEFT trains LoRA adapters on all
 linear layers in bfloat16, which is its fastest way here (bench/adapt.py), at the best of three
 learning rates (--lr), with warmup and linear decay by the clock. Run nothing beside it.
@@ -43,11 +45,10 @@ def train_peft(base: Path, text: Path, out: Path, seconds: float, lr: float) -> 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.manual_seed(0)
-    named = {"gguf_file": base.name}
     model = AutoModelForCausalLM.from_pretrained(
-        base.parent, dtype=torch.bfloat16, attn_implementation="sdpa", **named
+        base, dtype=torch.bfloat16, attn_implementation="sdpa"
     )
-    tokenizer = AutoTokenizer.from_pretrained(base.parent, **named)
+    tokenizer = AutoTokenizer.from_pretrained(base)
     ids = torch.tensor(tokenizer(text.read_text(encoding="utf-8"))["input_ids"])
     lora = LoraConfig(
         r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM"
