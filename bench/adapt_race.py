@@ -5,10 +5,11 @@
     python bench/adapt_race.py model book.txt --minutes 10 --only peft nothing
 
 The model is a folder in the Hugging Face layout, as transformers keeps the weights of a GGUF file
-packed, which is slower. The last tenth of the text is held out from all of them, and each result is scored on all of it by
-`scriven evaluate`. `scriven train --from` runs with its defaults; PEFT trains LoRA adapters on all
-linear layers in bfloat16, which is its fastest way here (bench/adapt.py), at the best of three
-learning rates (--lr), with warmup and linear decay by the clock. Run nothing beside it.
+packed, which is slower. The last tenth of the text is held out from all of them, and each result is
+scored on all of it by `scriven evaluate`. `scriven train --from` runs with its defaults; PEFT
+trains LoRA adapters on all linear layers in bfloat16, which is its fastest way here
+(bench/adapt.py), at the best of three learning rates (--lr), with warmup and linear decay by the
+clock. Run nothing beside it.
 """
 
 import argparse
