@@ -79,7 +79,7 @@ class GPT(Buildable):
         if "finetune" in model.metadata:
             raise SettingError(f"{run} is fine-tuned for a task: use scriven.load")
         gpt = cls(arch=model.architecture, tokenizer=None)
-        gpt._adopt(model)
+        gpt._use(model)
         return gpt
 
     # ------------------------------------------------------------------ weights
@@ -250,12 +250,12 @@ class GPT(Buildable):
         except Interrupted as stopped:
             if stopped.folder is not None:
                 with contextlib.suppress(ScrivenError):
-                    self._adopt(load(stopped.folder, arch=self._own_file))
+                    self._use(load(stopped.folder, arch=self._own_file))
             raise
         finally:  # the schedule has lowered them; the next fit begins at the peak again
             for group, lr in zip(groups, peaks, strict=True):
                 group["lr"] = lr
-        self._adopt(run)
+        self._use(run)
 
     # ------------------------------------------------------------------ use
 
@@ -358,7 +358,7 @@ class GPT(Buildable):
         settings = read_overrides(TrainRequest(settings=chosen)).apply(Settings())
         return prepare_parts(train, validation, settings.data, settings.tokenizer, self._given)
 
-    def _adopt(self, model: Model) -> None:
+    def _use(self, model: Model) -> None:
         """A trained model: its weights go into the tensors that exist already, if they do."""
         if self._task is None:
             self._task = model.task

@@ -45,14 +45,14 @@ def resolve(
     """
     rate: dict[str, object] = {} if lr is None else {"optim.lr": lr}
     if isinstance(optimizer, str):
-        ours, theirs = registry.names("scriven.train.optim"), torch_optimizers()
+        ours, of_torch = registry.names("scriven.train.optim"), torch_optimizers()
         name = optimizer if optimizer.endswith(".py") else optimizer.lower()
         if name in ours or name.endswith(".py"):
             return {"optim.optimizer": name, **rate}, None
-        if name not in theirs:
-            known = sorted({*ours, *theirs} - set(REFUSED))
+        if name not in of_torch:
+            known = sorted({*ours, *of_torch} - set(REFUSED))
             raise SettingError(f"optimizer={optimizer!r}: use {', '.join(known)}, or a .py file")
-        optimizer = theirs[name]
+        optimizer = of_torch[name]
     if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer):
         _check_usable(optimizer)
         return {}, partial(_build, optimizer, {} if lr is None else {"lr": lr})

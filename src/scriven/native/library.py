@@ -45,7 +45,7 @@ class _Loaded:
 
 _loaded = _Loaded()
 SECONDS_BETWEEN_LOOKS = 1.0
-"""How long it is not looked for again while it is missing."""
+"""Seconds until the next search while the library is missing."""
 
 
 @cache
