@@ -16,6 +16,9 @@ def stop_early(
     brings the decay of its learning rate forward.
 
     Args:
+        state: of the run, changed in place.
+        score: of the evaluation that has just been made.
+        horizon: the end of the run, which may be brought forward.
         now: seconds of the run.
 
     Returns:

@@ -125,15 +125,19 @@ def plan_finetuning(
         choices.fill("train.eval_interval", interval, why)
     choices.fill("train.patience", FINETUNE_PATIENCE, "few rows soon overfit")
     # 3. learning rate; torch.compile only where asked for
-    lr = OptimizerModule(settings.optim.optimizer).finetune_lr(model.d_model, lora)
-    if lora and not writes:
-        lr *= min(1.0, LORA_WIDTH / model.d_model)
+    lr = _peak_lr(settings.optim.optimizer, model.d_model, lora, writes)
     choices.fill("optim.lr", lr, f"for {settings.optim.optimizer} at width {model.d_model}")
     choices.values["runtime.compile"] = bool(settings.runtime.compile)
     choices.reasons["model.dropout"] = "few rows overfit without it"
     kind = base.metadata["tokenizer"]["kind"]
     filled = choices.resolved(dataclasses.replace(settings.tokenizer, kind=kind))
     return TrainPlan(base.architecture, model, filled, budget, seed, steps, task, choices.reasons)
+
+
+def _peak_lr(optimizer: str, d_model: int, lora: bool, writes: bool) -> float:
+    """The peak learning rate; writes: whether answers are texts."""
+    lr = OptimizerModule(optimizer).finetune_lr(d_model, lora)
+    return lr * min(1.0, LORA_WIDTH / d_model) if lora and not writes else lr
 
 
 def _micro_batch_size(
