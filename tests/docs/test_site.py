@@ -15,6 +15,7 @@ from typing import Any
 
 import docpages
 import pytest
+from tests.axe import serious_findings
 
 ROOT = docpages.ROOT
 BROWSER = shutil.which("chromium")
@@ -147,7 +148,6 @@ def test_links_of_the_html_lead_somewhere(address: str) -> None:
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1300])
 def test_axe_finds_nothing_serious(browser: Any, address: str, width: int, dark: bool) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     scheme = "dark" if dark else "light"
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     outside: list[str] = []
@@ -155,13 +155,7 @@ def test_axe_finds_nothing_serious(browser: Any, address: str, width: int, dark:
     for name in ("index", "python", "settings", "api", "course/index", "course/01-counting"):
         page.goto(f"{address}/{name}.html")
         page.wait_for_timeout(300)
-        found = axe.Axe().run(page).response["violations"]
-        serious = [
-            (each["id"], [node["html"] for node in each["nodes"]][:3])
-            for each in found
-            if each["impact"] in ("serious", "critical")
-        ]
-        assert serious == [], name
+        assert serious_findings(page) == [], name
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
     assert [url for url in outside if not url.startswith((address, "data:", "blob:"))] == []
     page.close()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from running import Running
+from tests.axe import serious_findings
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSER = shutil.which("chromium")
@@ -210,7 +211,6 @@ def test_a_training_is_drawn_with_its_plan(open_page: Callable[..., Any]) -> Non
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1200])
 def test_axe_finds_nothing_serious(open_page: Callable[..., Any], width: int, dark: bool) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     page = open_page(width, dark)
     write(page, 15)
     for view in ("write", "chat", "inspect", "compare", "training"):
@@ -219,13 +219,7 @@ def test_axe_finds_nothing_serious(open_page: Callable[..., Any], width: int, da
             page.click("#look")
             page.locator("#lens td").first.wait_for()
         page.wait_for_timeout(300)
-        found = axe.Axe().run(page).response["violations"]
-        serious = [
-            (each["id"], [node["html"] for node in each["nodes"]][:3])
-            for each in found
-            if each["impact"] in ("serious", "critical")
-        ]
-        assert serious == [], view
+        assert serious_findings(page) == [], view
         wide = page.locator("body").bounding_box()["width"]
         assert wide <= width, "nothing sticks out to the right"
 
