@@ -93,23 +93,33 @@ def peers() -> str:
             other = f"nanoGPT {seconds / 3600:.1f} hours ({theirs['how']})"
         return [f"{ours['seconds']['median']:.1f} s", other, ours["date"], to_loss]
 
+    def drawn(what: str, beside: str) -> list[str]:
+        wanted = {"arch": "llama", "bits": "float32", "processor_time": False}
+        ours, *others = (
+            newest(what, each, **wanted) for each in ("scriven", beside, "transformers")
+        )
+        shown = (f"{row['rival']} {row['tokens_per_second']:,.0f}" for row in others)
+        rate = f"{ours['tokens_per_second']:,.0f} tokens/s"
+        return [rate, ", ".join(shown), ours["date"], "`bench/drawn_texts.py`"]
+
+    def served() -> list[str]:
+        row = [each for each in rows("serving", processor=XEON) if "llama_cpp_32" in each][-1]
+        other = f"llama.cpp's server {row['llama_cpp_32']:,.0f}"
+        return [f"{row['scriven_32']:,.0f} tokens/s", other, row["date"], "`bench/serving.py`"]
+
     side, to_loss = "`bench/side_by_side.py`", "`bench/race_to_loss.py`"
     gpt2: dict[str, Any] = {"shape": "10.6M", "arch": "gpt2"}
     plain, dropped = ({"nanoGPT": {}, "transformers": {}} for _ in range(2))
     llama = gpt2 | {"arch": "llama", "dropout": 0.0}
-    half = gpt2 | {"bits": "bfloat16"}
-    one = {"llama.cpp": {}, "transformers": {}, "nanoGPT": {"bits": "float32"}}
     body = [
         ["tiny Shakespeare to a loss of 1.88, whole process", *race("1.88")],
         ["to 1.4697", *race("1.4697")],
         ["training step of a GPT-2 of 10.6 M", *rates("training step", plain, **gpt2, dropout=0.0)],
         ["the same with dropout 0.2", *rates("training step", dropped, **gpt2, dropout=0.2)],
         ["training step of a Llama of 10.6 M", *rates("training step", {"LitGPT": {}}, **llama)],
-        [
-            "that GPT-2 generates 32 texts in a batch, bfloat16",
-            *rates("writing 32 at once", {"transformers": {}}, **half),
-        ],
-        ["it generates one text, greedy, bfloat16", *rates("writing", one, **half)],
+        ["a trained Llama of 10.7 M draws one text, float32", *drawn("drawn texts", "llama.cpp")],
+        ["it draws 32 texts at once", *drawn("drawn texts, 32 at once", "CTranslate2")],
+        ["it serves 32 clients", *served()],
     ]
     return table(["what", "scriven", "others", "date", "command"], body)
 
@@ -130,6 +140,49 @@ def startup() -> str:
     return (
         f"The help page takes {helped:.2f} s and the first training step comes {step:.1f} s after "
         "the command\n(`python bench/startup.py tinyshakespeare.txt`, on the Xeon)."
+    )
+
+
+def adaptation() -> str:
+    """What going on from SmolLM2-135M costs, beside transformers and PEFT."""
+    first = [row for row in rows("first step", processor=XEON) if "base" in row][-1]
+    step = [row for row in rows("lora step", processor=XEON) if row["model"] == "smol-hf"][-1]
+    ours = step["figures"].pop("scriven")
+    best = min(step["figures"].values(), key=lambda each: float(each["seconds"]))
+    race = {
+        name.partition(" ")[0]: bits
+        for row in rows("adapt race", text="austen4.txt", minutes=3.0)
+        for name, bits in row["bits_per_byte"].items()
+    }
+    body = [
+        ["first step after the command", f"{first['seconds_median']:.1f} s", "–",
+         "`bench/startup.py TEXT --from MODEL`"],
+        [f"step of {step['tokens']:,} tokens, rank {step['rank']}", f"{ours['seconds']:.2f} s",
+         f"{best['seconds']:.2f} s", "`bench/adapt.py MODEL`"],
+        ["peak memory", f"{ours['peak_mb']:,.0f} MB", f"{best['peak_mb']:,.0f} MB", "the same"],
+        ["bits per byte after 3 minutes on *Pride and Prejudice*", f"{race['scriven']:.3f}",
+         f"{race['peft']:.3f}", "`bench/adapt_race.py MODEL TEXT --minutes 3`"],
+    ]  # fmt: skip
+    return table(["what", "scriven", "transformers + PEFT", "command"], body)
+
+
+def serving() -> str:
+    """The server beside llama.cpp's and transformers'."""
+    found = [row for row in rows("serving", processor=XEON) if "llama_cpp_32" in row][-1]
+    other = [row for row in rows("serving", processor=XEON) if "transformers_32" in row][-1]
+    names = {
+        "llama.cpp": (found, "llama_cpp"),
+        "transformers serve": (other, "transformers"),
+        "the same with continuous batching": (other, "transformers_batching"),
+    }
+    body = [["scriven", f"{found['scriven_1']:,.0f}", f"{found['scriven_32']:,.0f}"]]
+    for name, (row, key) in names.items():
+        body.append([name, f"{row[f'{key}_1']:,.0f}", f"{row[f'{key}_32']:,.0f}"])
+    first = [1000 * found[f"first_token_beside_{count}"] for count in (0, 8)]
+    return (
+        table(["tokens per second", "1 client", "32 clients"], body)
+        + f"\n\nThe first token comes after {first[0]:.0f} ms, and after {first[1]:.0f} ms beside "
+        f"8 other streams ({found['date']})."
     )
 
 
@@ -168,6 +221,8 @@ FIGURES: dict[str, Callable[[], str]] = {
     "peers": peers,
     "architectures": architectures,
     "startup": startup,
+    "adaptation": adaptation,
+    "serving": serving,
     "report": report,
     "sample": sample,
     "classify": classify,
