@@ -6,6 +6,7 @@ files that carry their own digest every second mutant is signed again, to come p
 
 import contextlib
 import copy
+import ctypes
 import json
 import random
 import resource
@@ -208,6 +209,9 @@ sys.addaudithook(_note)
 
 def _begin_peak() -> int:
     """Begins a new peak of memory, where Linux can; the memory in use, in bytes."""
+    # freed memory that malloc keeps would be used again without a peak
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return _read_peak()
