@@ -150,6 +150,9 @@ class RuntimeSettings:
     """Mixed precision: dtype of the matmuls; weights and optimizer state stay float32."""
     compile: bool | None = None
     """torch.compile: slower to start, faster steps."""
+    native: bool | None = None
+    """Compute training steps by C++ code that is compiled once for this machine, in float32; auto:
+    where it knows the model and is faster than PyTorch here."""
     threads: int | None = None
     """CPU threads of each process."""
     parallel: Literal["ddp", "fsdp"] | None = None

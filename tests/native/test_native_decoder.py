@@ -58,7 +58,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SCRIVEN_CACHE", str(folder))
         patch.setenv("SCRIVEN_NATIVE", "on")
-        library._loaded.library = None  # of another test of this process
+        library._loaded["decoder"].library = None  # of another test of this process
         if library.load_library(wait=True) is None:
             pytest.skip(f"no library: {library.state()}")
     return folder
@@ -359,23 +359,23 @@ def test_a_library_that_others_can_write_is_refused(compiled: Path, tmp_path: Pa
     copy.write_bytes(path.read_bytes())
     os.chmod(tmp_path, 0o700)
     os.chmod(copy, 0o722)
-    assert library._open(copy) is None
+    assert library._open("decoder", copy) is None
     os.chmod(copy, 0o700)
-    assert library._open.__wrapped__(copy) is not None
+    assert library._open.__wrapped__("decoder", copy) is not None
     os.chmod(tmp_path, 0o777)
-    assert library._open.__wrapped__(copy) is None
+    assert library._open.__wrapped__("decoder", copy) is None
 
 
 def test_a_compiler_that_fails_is_asked_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCRIVEN_CACHE", str(tmp_path))
-    monkeypatch.setattr(library, "_loaded", library._Loaded())
+    monkeypatch.setattr(library, "_loaded", {"decoder": library._Loaded()})
     compiler = tmp_path / "c++"
     compiler.write_text("#!/bin/sh\necho no such flag >&2\nexit 1\n")
     compiler.chmod(0o755)
     monkeypatch.setattr(library, "compile_command", lambda: (str(compiler), "decoder.cpp"))
-    monkeypatch.setattr(library, "library_path", lambda: tmp_path / "native" / "decoder-0.so")
+    monkeypatch.setattr(library, "library_path", lambda name: tmp_path / "native" / "decoder-0.so")
     assert library.load_library(wait=True) is None
     assert library.state() == "the compiler failed: no such flag"
     compiler.unlink()
@@ -388,7 +388,7 @@ def test_without_a_compiler_or_where_asked_pytorch_runs(monkeypatch: pytest.Monk
     monkeypatch.setenv("SCRIVEN_NATIVE", "off")
     assert library.load_library() is None
     monkeypatch.setenv("SCRIVEN_NATIVE", "on")
-    monkeypatch.setattr(library, "_loaded", library._Loaded())
+    monkeypatch.setattr(library, "_loaded", {"decoder": library._Loaded()})
     monkeypatch.setattr(library, "compile_command", lambda: None)
     assert library.load_library() is None
     assert library.state() == "none: no C++ compiler"

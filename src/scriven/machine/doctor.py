@@ -35,6 +35,7 @@ def diagnose() -> dict[str, Any]:
         "memory_free": format_bytes(memory) if memory else "unknown",
         "disk_free": format_bytes(free),
         "native_kernels": library.state(),
+        "native_training": library.state("training"),
         "compiler": shutil.which("c++") or shutil.which("g++") or "none",
         **{f"extra_{name}": state for name, state in extras().items()},
         "self_test": "passed" if self_test(runtime) <= TOLERANCE[runtime.dtype] else "failed",

@@ -1,6 +1,6 @@
-"""The library of the .cpp files: compiled once per machine, in the background, and loaded.
+"""The libraries of the .cpp files: compiled once per machine, in the background, and loaded.
 
-It is kept in the user's cache folder under a digest of the source, the compiler and the CPU.
+They are kept in the user's cache folder under a digest of the source, the compiler and the CPU.
 Without a compiler, or where compiling fails, everything runs in PyTorch; `SCRIVEN_NATIVE=off` asks
 for that.
 """
@@ -17,12 +17,34 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ..data.shards import cache_folder
 
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-std=c++20", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
          "-shared", "-fPIC", "-pthread")  # fmt: skip
+SOURCES = {
+    "decoder": ("decoder.cpp", "sampling.cpp"),
+    "training": ("training.cpp", "muon.cpp"),
+}
+"""The files of each library."""
+FUNCTIONS: dict[str, dict[str, tuple[Any, tuple[Any, ...]]]] = {
+    "decoder": {
+        "decoder_new": (ctypes.c_void_p, (ctypes.c_void_p,)),
+        "decoder_delete": (None, (ctypes.c_void_p,)),
+        "decoder_forward": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_void_p)),
+        "sample": (None, (ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_char_p,
+                          ctypes.c_void_p)),
+    },
+    "training": {
+        "training_new": (ctypes.c_void_p, (ctypes.c_void_p,)),
+        "training_delete": (None, (ctypes.c_void_p,)),
+        "training_step": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_void_p)),
+        "muon_step": (ctypes.c_int, (ctypes.c_void_p,)),
+    },
+}  # fmt: skip
+"""Of each library: the types of the result and of the arguments."""
 MAX_SECONDS = 120
 """Time after which a compilation counts as ended, however it did."""
 # publishes the library only when it is complete, or else the compiler's messages
@@ -37,13 +59,13 @@ fi
 
 @dataclass
 class _Loaded:
-    """The library of this process: every token asks for it."""
+    """A library of this process: every token asks for it."""
 
     library: ctypes.CDLL | None = None
     next_look: float = -math.inf
 
 
-_loaded = _Loaded()
+_loaded = {name: _Loaded() for name in SOURCES}
 SECONDS_BETWEEN_LOOKS = 1.0
 """Seconds until the next search while the library is missing."""
 
@@ -60,66 +82,73 @@ def compile_command() -> tuple[str, ...] | None:
     return (compiler, *FLAGS, native, *wide)
 
 
-def library_path() -> Path | None:
-    """Where the library for this machine is, or would be; None without a compiler."""
+def library_path(name: str = "decoder") -> Path | None:
+    """Where a library for this machine is, or would be; None without a compiler."""
     command = compile_command()
-    return None if command is None else _path(cache_folder(), command)
+    return None if command is None else _path(name, cache_folder(), command)
 
 
 @cache
-def _path(folder: Path, command: tuple[str, ...]) -> Path:
+def _path(name: str, folder: Path, command: tuple[str, ...]) -> Path:
     compiler = Path(command[0]).resolve()
     parts = [*command[1:], str(compiler), str(compiler.stat().st_mtime_ns), _cpu_features()]
     digest = hashlib.sha256("\0".join(parts).encode())
-    for source in _sources(".h", ".cpp"):
+    here = Path(__file__).parent
+    headers = sorted(path for path in here.iterdir() if path.suffix == ".h")
+    for source in (*headers, *(here / each for each in SOURCES[name])):
         digest.update(source.read_bytes())
-    return folder / "native" / f"decoder-{digest.hexdigest()[:24]}.so"
+    return folder / "native" / f"{name}-{digest.hexdigest()[:24]}.so"
 
 
-def _sources(*suffixes: str) -> list[Path]:
-    return sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in suffixes)
-
-
-def load_library(wait: bool = False) -> ctypes.CDLL | None:
-    """The library; None where there is none yet.
+def load_library(wait: bool = False, name: str = "decoder") -> ctypes.CDLL | None:
+    """A library; None where there is none yet.
 
     Args:
         wait: until it is compiled, some seconds; by default that goes on in the background.
     """
     if os.environ.get("SCRIVEN_NATIVE") == "off":
         return None
-    if _loaded.library is None and (wait or time.monotonic() > _loaded.next_look):
-        _loaded.library = _find(wait)
-        _loaded.next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
-    return _loaded.library
+    loaded = _loaded[name]
+    if loaded.library is None and (wait or time.monotonic() > loaded.next_look):
+        loaded.library = _find(name, wait)
+        loaded.next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
+    return loaded.library
 
 
-def _find(wait: bool) -> ctypes.CDLL | None:
-    path = library_path()
+def _find(name: str, wait: bool) -> ctypes.CDLL | None:
+    path = library_path(name)
     if path is None:
         return None
     if not path.exists():
-        process = _compile(path)
-        if not wait or process is None:
-            return None
-        process.wait()
-    return _open(path) if path.exists() else None
+        process = _compile(name, path)
+        if wait and process is not None:
+            process.wait()
+        while wait and _is_compiling(path):  # another process, or this one earlier
+            time.sleep(0.05)
+    return _open(name, path) if path.exists() else None
 
 
-def state() -> str:
-    """What `scriven doctor` says of it."""
-    path = library_path()
+def _is_compiling(path: Path) -> bool:
+    begun = path.with_suffix(".part")
+    if path.exists() or path.with_suffix(".failed").exists() or not begun.exists():
+        return False
+    return time.time() - begun.stat().st_mtime < MAX_SECONDS
+
+
+def state(name: str = "decoder") -> str:
+    """What `scriven doctor` says of a library."""
+    path = library_path(name)
     if path is None:
         return "none: no C++ compiler"
     if path.exists():
-        return "compiled" if _open(path) else f"refused: {path} is not this user's alone"
+        return "compiled" if _open(name, path) else f"refused: {path} is not this user's alone"
     if failed := _failure(path):
         return f"the compiler failed: {failed}"
     return "not compiled yet"
 
 
 @cache
-def _open(path: Path) -> ctypes.CDLL | None:
+def _open(name: str, path: Path) -> ctypes.CDLL | None:
     """Loads a library that nobody else can have written."""
     for place in (path, path.parent):
         status = place.stat()
@@ -129,20 +158,13 @@ def _open(path: Path) -> ctypes.CDLL | None:
         library = ctypes.CDLL(str(path))
     except OSError:
         return None
-    library.decoder_new.restype = ctypes.c_void_p
-    library.decoder_new.argtypes = [ctypes.c_void_p]
-    library.decoder_delete.restype = None
-    library.decoder_delete.argtypes = [ctypes.c_void_p]
-    library.decoder_forward.restype = ctypes.c_int
-    library.decoder_forward.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-    library.sample.restype = None
-    library.sample.argtypes = [
-        ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p,
-    ]  # fmt: skip
+    for function, (result, arguments) in FUNCTIONS[name].items():
+        getattr(library, function).restype = result
+        getattr(library, function).argtypes = arguments
     return library
 
 
-def _compile(path: Path) -> subprocess.Popen[bytes] | None:
+def _compile(name: str, path: Path) -> subprocess.Popen[bytes] | None:
     """Starts the compiler; None where another process has, or where it failed before."""
     command, begun = compile_command(), path.with_suffix(".part")
     assert command is not None
@@ -157,8 +179,9 @@ def _compile(path: Path) -> subprocess.Popen[bytes] | None:
             "PART": f"{path}.{os.getpid()}", "LOG": f"{path}.{os.getpid()}.log",
             "LIBRARY": str(path), "FAILED": str(path.with_suffix(".failed")),
         }  # fmt: skip
+        sources = [str(Path(__file__).parent / source) for source in SOURCES[name]]
         return subprocess.Popen(  # noqa: S603 - the compiler that was found on PATH
-            ["/bin/sh", "-c", SCRIPT, "compile", *command, *map(str, _sources(".cpp"))],
+            ["/bin/sh", "-c", SCRIPT, "compile", *command, *sources],
             env={**os.environ, **names},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -125,6 +125,8 @@ class TrainState:
     """The step at which the learning rate began to fall, whose checkpoint is kept; -1: not yet."""
     branch: int = 0
     """`Run.branch` of this state."""
+    native_step: bool | None = None
+    """Whether compiled code computes the steps (`native_step.py`); None: before the first one."""
 
     def summary(self) -> dict[str, Any]:
         """What the results of a run say of it."""

@@ -16,6 +16,7 @@ from .checkpointer import Checkpointer
 from .datasets import RecurrentTextDataset
 from .early_stopping import stop_early
 from .finish_request import FinishRequest
+from .native_step import use_native_step
 from .recurrent_state import TBPTTState
 from .schedule import flat_until, lr_multiplier, sequence_splits
 from .signals import Interrupted, StopSignal
@@ -131,6 +132,10 @@ class Trainer:
             if self.checkpointer.error:
                 raise self.checkpointer.error
         self.began -= state.seconds
+        use_native_step(
+            self.run, self.parallel, self.optimizers, state, lambda: self.next_batch(state),
+            self.trackers.on_message,
+        )  # fmt: skip
         # 3. when training ends, and how the learning rate goes there
         now = self.read_clock()
         self.horizon = self.run.horizon(state, now)

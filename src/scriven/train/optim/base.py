@@ -200,6 +200,12 @@ class Optimizers:
             weight.detach()[:first].copy_(rows)
         self.zero_grad()
 
+    def use_native(self) -> None:
+        """Lets compiled code compute the updates that it knows."""
+        for optimizer in self.optimizers:
+            if hasattr(optimizer, "native"):
+                optimizer.native = True
+
     def zero_grad(self) -> None:
         """Clears the gradients."""
         for weight in self.parameters:

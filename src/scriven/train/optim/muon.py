@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...distributed import SINGLE_PROCESS, DistributedContext, full_tensor, shard_like
+from ...native.muon import muon_step
 from ...settings import OptimSettings
 from .adamw import build_adamw, scaled_to_width
 from .adamw import finetune_lr as finetune_lr
@@ -102,6 +103,8 @@ class Muon(UncompiledOptimizer):
         dist: DistributedContext = SINGLE_PROCESS,
     ) -> None:
         self.precision, self.dist = precision, dist
+        self.native = False
+        """Whether compiled code may compute updates in float32 (`native/muon.py`)."""
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(parameters, defaults)
 
@@ -124,6 +127,14 @@ class Muon(UncompiledOptimizer):
         """Updates the N weights of one shape (R, C)."""
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         momenta = [self._momentum(weight) for weight in weights]
+        # a tall matrix gets a larger step, so that its update has the same RMS per output
+        step = -group["lr"] * max(1.0, shape[-2] / shape[-1]) ** 0.5
+        decay = 1 - group["lr"] * group["weight_decay"]
+        if self.native and self.precision == torch.float32 and muon_step(
+            weights, momenta, momentum=group["momentum"], decay=decay, step=step,
+            iterations=NS_STEPS, coefficients=COEFFICIENTS,
+        ):  # fmt: skip
+            return
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
         # sharded gradients (FSDP) are gathered: a matrix is orthogonalised as a whole
@@ -132,11 +143,9 @@ class Muon(UncompiledOptimizer):
         update = update.to(weights[0].dtype)
         # decoupled, before the update as in torch.optim.AdamW
         if group["weight_decay"]:
-            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        # a tall matrix gets a larger step, so that its update has the same RMS per output
-        scale = -group["lr"] * max(1.0, shape[-2] / shape[-1]) ** 0.5
+            torch._foreach_mul_(weights, decay)
         parts = [shard_like(each, weight) for each, weight in zip(update, weights, strict=True)]
-        torch._foreach_add_(weights, parts, alpha=scale)
+        torch._foreach_add_(weights, parts, alpha=step)
 
     def _orthogonalise(self, updates: Tensor) -> Tensor:
         """As `newton_schulz`; each process computes some of the matrices, (N, R, C)."""

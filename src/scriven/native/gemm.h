@@ -1,0 +1,176 @@
+// Products of float32 matrices that are small in one dimension: C = A B or C += A B, in one thread.
+//
+// B is packed into panels of PANEL columns, which lie row after row; a tile of TILE_ROWS rows and
+// one panel keeps its sums in registers. A is read in place, along its rows or across them. In an
+// A that is read across, a row of C belongs to a column: that is A^T.
+#pragma once
+
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "simd.h"
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int PANEL_VECTORS = 4;  // 24 of 32 registers are sums
+#else
+constexpr int PANEL_VECTORS = 2;  // 12 of 16
+#endif
+constexpr int TILE_ROWS = 6;
+constexpr int PANEL = PANEL_VECTORS * LANES;
+constexpr int MAX_DEPTH = 352;  // rows of a panel that stay in the first cache level
+
+constexpr int panels(int columns) { return (columns + PANEL - 1) / PANEL; }
+constexpr int in_panels(int columns) { return panels(columns) * PANEL; }
+
+// Memory that is not initialised and begins at a multiple of 64 bytes.
+class Buffer {
+   public:
+    float* get(int64_t size) {
+        if (size > size_) {
+            data_.reset(static_cast<float*>(std::aligned_alloc(64, (size * 4 + 63) / 64 * 64)));
+            size_ = data_ ? size : 0;
+            if (!data_) throw std::bad_alloc();
+        }
+        return data_.get();
+    }
+
+   private:
+    struct Free {
+        void operator()(void* memory) const { std::free(memory); }
+    };
+    std::unique_ptr<float, Free> data_;
+    int64_t size_ = 0;
+};
+
+// one panel of the matrix `from` (depth, columns) -> (depth, PANEL); columns behind the last are 0
+inline void pack_panel(const float* from, int stride, int depth, int columns, float* to) {
+    if (columns >= PANEL) {
+        for (int k = 0; k < depth; k++) {
+            for (int v = 0; v < PANEL_VECTORS; v++) {
+                store(to + k * PANEL + v * LANES, load(from + int64_t(k) * stride + v * LANES));
+            }
+        }
+        return;
+    }
+    for (int k = 0; k < depth; k++) {
+        for (int j = 0; j < PANEL; j++) {
+            to[k * PANEL + j] = j < columns ? from[int64_t(k) * stride + j] : 0.0f;
+        }
+    }
+}
+
+// B (depth, columns) into panels
+inline void pack(const float* from, int stride, int depth, int columns, float* to) {
+    for (int panel = 0; panel < panels(columns); panel++) {
+        const int first = panel * PANEL;
+        pack_panel(from + first, stride, depth, columns - first, to + int64_t(first) * depth);
+    }
+}
+
+// the transpose of `from` (columns, depth) into panels
+inline void pack_transposed(const float* from, int stride, int depth, int columns, float* to) {
+    constexpr int SQUARE = 16;  // rows of a panel that stay in the cache while columns fill them
+    for (int first = 0; first < columns; first += PANEL) {
+        float* panel = to + int64_t(first) * depth;
+        const int count = columns - first < PANEL ? columns - first : PANEL;
+        for (int begin = 0; begin < depth; begin += SQUARE) {
+            const int end = depth - begin < SQUARE ? depth : begin + SQUARE;
+            for (int j = 0; j < count; j++) {
+                const float* column = from + int64_t(first + j) * stride;
+                for (int k = begin; k < end; k++) panel[k * PANEL + j] = column[k];
+            }
+            for (int k = begin; k < end; k++) {
+                for (int j = count; j < PANEL; j++) panel[k * PANEL + j] = 0;
+            }
+        }
+    }
+}
+
+enum class Read { ALONG, ACROSS };
+
+// the sums over `depth` of ROWS rows and one panel
+template <Read READ, int ROWS, int VECTORS>
+inline void tile(const float* a, int a_stride, const float* b, int depth, float* c, int c_stride,
+                 bool add) {
+    Floats sums[ROWS][VECTORS];
+    for (int row = 0; row < ROWS; row++) {
+        for (int v = 0; v < VECTORS; v++) {
+            sums[row][v] = add ? load(c + int64_t(row) * c_stride + v * LANES) : Floats{};
+        }
+    }
+    for (int k = 0; k < depth; k++) {
+        Floats columns[VECTORS];
+        for (int v = 0; v < VECTORS; v++) columns[v] = load(b + k * PANEL + v * LANES);
+        for (int row = 0; row < ROWS; row++) {
+            const float x = READ == Read::ALONG ? a[int64_t(row) * a_stride + k]
+                                                : a[int64_t(k) * a_stride + row];
+            for (int v = 0; v < VECTORS; v++) sums[row][v] += columns[v] * x;
+        }
+    }
+    for (int row = 0; row < ROWS; row++) {
+        for (int v = 0; v < VECTORS; v++) {
+            store(c + int64_t(row) * c_stride + v * LANES, sums[row][v]);
+        }
+    }
+}
+
+template <Read READ, int ROWS>
+inline void tile_of_width(const float* a, int a_stride, const float* b, int depth, float* c,
+                          int c_stride, int columns, bool add) {
+    if constexpr (PANEL_VECTORS == 4) {
+        if (columns > 3 * LANES) return tile<READ, ROWS, 4>(a, a_stride, b, depth, c, c_stride, add);
+        if (columns > 2 * LANES) return tile<READ, ROWS, 3>(a, a_stride, b, depth, c, c_stride, add);
+    }
+    if (columns > LANES) return tile<READ, ROWS, 2>(a, a_stride, b, depth, c, c_stride, add);
+    tile<READ, ROWS, 1>(a, a_stride, b, depth, c, c_stride, add);
+}
+
+template <Read READ, int ROWS = TILE_ROWS>
+inline void tile_of_rows(int rows, const float* a, int a_stride, const float* b, int depth, float* c,
+                         int c_stride, int columns, bool add) {
+    if (rows >= ROWS) {
+        return tile_of_width<READ, ROWS>(a, a_stride, b, depth, c, c_stride, columns, add);
+    }
+    if constexpr (ROWS > 1) {
+        tile_of_rows<READ, ROWS - 1>(rows, a, a_stride, b, depth, c, c_stride, columns, add);
+    }
+}
+
+// C (rows, columns) = A B, or C += A B. A is (rows, depth), or (depth, rows) where it is read across;
+// B is packed. C has room for whole vectors.
+template <Read READ>
+inline void multiply(const float* a, int a_stride, const float* b, float* c, int c_stride, int rows,
+                     int columns, int depth, bool add) {
+    const int pieces = (depth + MAX_DEPTH - 1) / MAX_DEPTH;
+    for (int piece = 0; piece < pieces; piece++) {
+        const int begin = depth * piece / pieces, end = depth * (piece + 1) / pieces;
+        const float* part = READ == Read::ALONG ? a + begin : a + int64_t(begin) * a_stride;
+        for (int first = 0; first < columns; first += PANEL) {
+            const float* panel = b + int64_t(first) * depth + begin * PANEL;
+            for (int row = 0; row < rows; row += TILE_ROWS) {
+                const float* own = READ == Read::ALONG ? part + int64_t(row) * a_stride : part + row;
+                tile_of_rows<READ>(rows - row, own, a_stride, panel, end - begin,
+                                   c + int64_t(row) * c_stride + first, c_stride, columns - first,
+                                   add || piece > 0);
+            }
+        }
+    }
+}
+
+// C (rows, columns) += A^T B for A (depth, rows) and B (depth, columns), neither of them packed;
+// `packed` has room for B in panels, and for TILE_ROWS columns of A behind it.
+inline void add_outer_products(const float* a, int a_stride, const float* b, int b_stride, float* c,
+                               int c_stride, int rows, int columns, int depth, float* packed) {
+    pack(b, b_stride, depth, columns, packed);
+    float* strip = packed + int64_t(in_panels(columns)) * depth;
+    for (int row = 0; row < rows; row += TILE_ROWS) {
+        const int count = rows - row < TILE_ROWS ? rows - row : TILE_ROWS;
+        for (int k = 0; k < depth; k++) {
+            const float* from = a + int64_t(k) * a_stride + row;
+            for (int r = 0; r < count; r++) strip[k * TILE_ROWS + r] = from[r];
+        }
+        multiply<Read::ACROSS>(strip, TILE_ROWS, packed, c + int64_t(row) * c_stride, c_stride,
+                               count, columns, depth, true);
+    }
+}

@@ -1,0 +1,225 @@
+"""Loss and gradients of a decoder by one call of compiled code (training.cpp), in float32, in the
+place of PyTorch's forward and backward pass over a batch.
+
+The gradients are those of PyTorch but for the last digits. Results depend on the number of threads
+and on nothing else.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ..data.batch import Batch
+from ..models.llama import Model as Llama
+from ..nn.attention import Attention
+from ..nn.block import Block, pre_norm
+from ..nn.cache import Cache
+from ..nn.embeddings import Embedding, RotaryEmbedding
+from ..nn.mlp import ACTIVATIONS, GatedMLP
+from ..nn.norm import RMSNorm
+from ..tasks.base import Output
+from ..tasks.language import Language
+from .library import load_library
+from .weights import UnsupportedError
+
+LANES = 16
+"""Widths have to be multiples of it: numbers of the widest vectors."""
+LAYER = ("attention_norm", "qkv", "query_norm", "key_norm", "out", "mlp_norm", "gate_up", "down")
+"""The weights of a layer, in the order of training.cpp."""
+
+
+class LayerWeights(ctypes.Structure):
+    """These structures are those of training.cpp."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in LAYER]
+
+
+class TrainedModel(ctypes.Structure):
+    """The weights of a model, and its shape."""
+
+    _fields_ = [
+        ("layers", ctypes.POINTER(LayerWeights)),
+        *[(name, ctypes.c_void_p) for name in ("embedding", "norm", "head", "cos", "sin")],
+        *[(name, ctypes.c_int) for name in ("num_layers", "d_model", "heads", "kv_heads",
+                                            "head_dim", "d_ff", "vocab_size")],
+        ("eps", ctypes.c_float), ("scale", ctypes.c_float),
+    ]  # fmt: skip
+
+
+class TrainingBatch(ctypes.Structure):
+    """A batch, and what is computed of it."""
+
+    _fields_ = [
+        ("tokens", ctypes.c_void_p), ("targets", ctypes.c_void_p),
+        *[(name, ctypes.c_int) for name in ("rows", "length", "threads")],
+        ("gradients", ctypes.c_void_p), ("loss", ctypes.c_double), ("correct", ctypes.c_int64),
+    ]  # fmt: skip
+
+
+class NativeTraining:
+    """A task whose loss is computed by training.cpp together with the gradients of its weights.
+
+    Weights must stay where they are in memory; optimizers change them in place.
+    """
+
+    def __init__(self, task: Language, *, wait: bool = False) -> None:
+        """
+        Args:
+            wait: until the library is compiled, where it has never been on this machine.
+
+        Raises:
+            UnsupportedError: the model has a part that training.cpp lacks, or there is no library.
+        """
+        self._task, blocks = task, check_supported(task)
+        library = load_library(wait, "training")
+        if library is None:
+            raise UnsupportedError("no compiled library")
+        backbone, head = task.backbone, task.head
+        layers = [_layer(block) for block in blocks]
+        attention, mlp = blocks[0].attention, blocks[0].mlp
+        position: Any = attention.position
+        tied = head is None
+        self._weights = [
+            weight for layer in layers for weight in layer.values() if weight is not None
+        ]
+        self._weights += [backbone.embed.token.weight, backbone.norm.weight]
+        self._weights += [] if tied else [head.weight]
+        self._kept = (position.cos, position.sin)
+        self._layers = (LayerWeights * len(layers))(
+            *[LayerWeights(**{name: _address(layer[name]) for name in LAYER}) for layer in layers]
+        )
+        model = TrainedModel(
+            self._layers, _address(backbone.embed.token.weight), _address(backbone.norm.weight),
+            None if tied else _address(head.weight), _address(position.cos), _address(position.sin),
+            len(layers), backbone.config.d_model, attention.heads, attention.kv_heads,
+            attention.head_dim, mlp.down.in_features, task.vocab_size, backbone.norm.eps,
+            attention.head_dim**-0.5 if attention.scale is None else attention.scale,
+        )  # fmt: skip
+        self._library = library
+        self._pointer = library.training_new(ctypes.byref(model))
+        if not self._pointer:
+            raise UnsupportedError("not enough memory")
+
+    def __del__(self) -> None:
+        if getattr(self, "_pointer", None):
+            self._library.training_delete(self._pointer)
+
+    def __call__(self, batch: Batch, state: Cache | None = None) -> Output:
+        """As the task; PyTorch computes what training.cpp cannot."""
+        plain = vars(batch).keys() - {"tokens", "targets", "text_tokens", "reset_state"}
+        if (
+            state is not None
+            or not self._task.training
+            or any(getattr(batch, name) is not None for name in plain)
+        ):
+            return self._task(batch, state)  # type: ignore[no-any-return]
+        loss, correct = _Loss.apply(self._step, batch, *self._weights)  # type: ignore[no-untyped-call]
+        return Output(loss, (batch.targets >= 0).sum(), correct)
+
+    def _step(self, batch: Batch) -> tuple[float, int, list[Tensor]]:
+        """Loss, targets that were the likeliest token, and the gradient of each weight."""
+        tokens, targets = batch.tokens.contiguous(), batch.targets.contiguous()
+        flat = torch.empty(sum(weight.numel() for weight in self._weights))
+        given = TrainingBatch(
+            tokens.data_ptr(), targets.data_ptr(), *tokens.shape, torch.get_num_threads(),
+            flat.data_ptr(),
+        )  # fmt: skip
+        if self._library.training_step(self._pointer, ctypes.byref(given)):
+            raise MemoryError("not enough memory for a training step")
+        parts = flat.split([weight.numel() for weight in self._weights])
+        gradients = [
+            part.view_as(weight) for part, weight in zip(parts, self._weights, strict=True)
+        ]
+        return given.loss, given.correct, gradients
+
+
+class _Loss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        step: Callable[[Batch], tuple[float, int, list[Tensor]]],
+        batch: Batch,
+        *weights: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        loss, correct, ctx.gradients = step(batch)
+        found = torch.tensor(loss, dtype=weights[0].dtype), torch.tensor(correct)
+        ctx.mark_non_differentiable(found[1])
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_loss: Tensor, d_correct: Tensor) -> tuple[Tensor | None, ...]:
+        gradients, ctx.gradients = ctx.gradients, None
+        torch._foreach_mul_(gradients, float(d_loss))
+        return None, None, *gradients
+
+
+def check_supported(task: nn.Module) -> list[Block]:
+    """The blocks of a task that training.cpp can train.
+
+    Raises:
+        UnsupportedError: names the part that it lacks.
+    """
+    _require(type(task) is Language and type(task.backbone) is Llama, type(task).__name__)
+    assert isinstance(task, Language)
+    backbone: Any = task.backbone
+    config, embed = backbone.config, backbone.embed
+    _require(task.criterion is None and not task.label_smoothing, "this loss")
+    _require(config.logit_softcap is None, "a limit of logits")
+    _require(type(embed) is Embedding and embed.scale == 1, "this embedding")
+    _require(task.head is None or type(task.head) is nn.Linear, "this head")
+    _require(task.head is None or task.head.bias is None, "this head")
+    _require(not any(each._forward_hooks for each in task.modules()), "hooks")
+    for weight in task.parameters():
+        plain = weight.dtype == torch.float32 and weight.device.type == "cpu"
+        _require(plain and weight.is_contiguous() and weight.requires_grad, "these weights")
+    blocks: list[Any] = list(backbone.blocks)
+    for block in blocks:
+        _check_block(block, config)
+    return blocks
+
+
+def _check_block(block: Any, config: Any) -> None:
+    attention, mlp = block.attention, block.mlp
+    _require(type(block) is Block and block.cross is None, type(block).__name__)
+    _require(block.residual is pre_norm and type(attention) is Attention, "this block")
+    _require(attention.mask.window is None and attention.softcap is None, "this attention")
+    _require(not config.dropout, "dropout")
+    position = attention.position
+    _require(type(position) is RotaryEmbedding and position.has_tables, "these positions")
+    _require(position.rotated == attention.head_dim, "heads that are rotated in part")
+    _require(type(mlp) is GatedMLP and mlp.activation is ACTIVATIONS["silu"], "this activation")
+    for linear in (attention.qkv, attention.out, mlp.gate_up, mlp.down):
+        _require(type(linear) is nn.Linear and linear.bias is None, type(linear).__name__)
+    norms = [block.attention_norm, block.mlp_norm]
+    if attention.query_norm is not None:
+        _require(attention.norms_each_head, "a norm of all heads together")
+        norms += [attention.query_norm, attention.key_norm]
+    for norm in norms:
+        _require(type(norm) is RMSNorm and not norm.offset, type(norm).__name__)
+        _require(norm.eps == config.norm_eps, "norms with several eps")
+    sizes = config.d_model, config.ff_size, config.head_size // 2
+    _require(all(size % LANES == 0 for size in sizes), "a width that is no multiple of 16")
+
+
+def _layer(block: Any) -> dict[str, Tensor | None]:
+    attention, mlp = block.attention, block.mlp
+    modules = (
+        block.attention_norm, attention.qkv, attention.query_norm, attention.key_norm,
+        attention.out, block.mlp_norm, mlp.gate_up, mlp.down,
+    )  # fmt: skip
+    weights = [None if module is None else module.weight for module in modules]
+    return dict(zip(LAYER, weights, strict=True))
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _require(supported: bool, part: str) -> None:
+    if not supported:
+        raise UnsupportedError(part)

@@ -1,0 +1,122 @@
+// The layers of a decoder that act on each position by itself, and their derivatives.
+//
+// Rows lie one after the other; a size is a multiple of LANES where no other is named.
+#pragma once
+
+#include <cstdint>
+
+#include "simd.h"
+
+inline float dot(const float* a, const float* b, int size) {
+    Floats total = {};
+    for (int i = 0; i < size; i += LANES) total += load(a + i) * load(b + i);
+    return sum(total);
+}
+
+inline float rms_scale(const float* x, int size, float eps) {
+    return 1.0f / std::sqrt(dot(x, x, size) / static_cast<float>(size) + eps);
+}
+
+// y = x / sqrt(mean(x^2) + eps) * weight
+inline void rms_norm(const float* x, const float* weight, float* y, int size, float eps) {
+    const float scale = rms_scale(x, size, eps);
+    for (int i = 0; i < size; i += LANES) store(y + i, load(x + i) * scale * load(weight + i));
+}
+
+// With n = x * scale and g = d_y * weight: d_x = scale * (g - n * mean(g * n)), d_weight = d_y * n.
+// d_weight is added to; d_x is, too, if ADD.
+template <bool ADD>
+inline void rms_norm_backward(const float* x, const float* weight, const float* d_y, float* d_x,
+                              float* d_weight, int size, float eps) {
+    const float scale = rms_scale(x, size, eps);
+    Floats total = {};
+    for (int i = 0; i < size; i += LANES) {
+        const Floats product = load(d_y + i) * (load(x + i) * scale);
+        store(d_weight + i, load(d_weight + i) + product);
+        total += product * load(weight + i);
+    }
+    const float mean = sum(total) / static_cast<float>(size);
+    for (int i = 0; i < size; i += LANES) {
+        Floats value = load(d_y + i) * load(weight + i) - load(x + i) * (scale * mean);
+        value *= scale;
+        store(d_x + i, ADD ? load(d_x + i) + value : value);
+    }
+}
+
+// Rotary positions: dimension i turns together with i + half (nn/embeddings.py, whose tables have
+// the minus of the first half). The transpose turns back.
+inline void rotate(const float* x, const float* cos, const float* sin, float* y, int half) {
+    for (int i = 0; i < half; i += LANES) {
+        const Floats first = load(x + i), second = load(x + half + i);
+        store(y + i, first * load(cos + i) + second * load(sin + i));
+        store(y + half + i, second * load(cos + half + i) + first * load(sin + half + i));
+    }
+}
+
+inline void rotate_back(float* x, const float* cos, const float* sin, int half) {
+    for (int i = 0; i < half; i += LANES) {
+        const Floats first = load(x + i), second = load(x + half + i);
+        store(x + i, first * load(cos + i) + second * load(sin + half + i));
+        store(x + half + i, second * load(cos + half + i) + first * load(sin + i));
+    }
+}
+
+// y = silu(gate) * up
+inline void swiglu(const float* gate_up, float* y, int size) {
+    for (int i = 0; i < size; i += LANES) {
+        store(y + i, activate(Activation::SILU, load(gate_up + i)) * load(gate_up + size + i));
+    }
+}
+
+// y, and the derivatives of gate and up by that of y
+inline void swiglu_backward(const float* gate_up, const float* d_y, float* y, float* d_gate_up,
+                            int size) {
+    for (int i = 0; i < size; i += LANES) {
+        const Floats gate = load(gate_up + i), up = load(gate_up + size + i), grad = load(d_y + i);
+        const Floats sigmoid = 1.0f / (1.0f + exp(-gate)), silu = gate * sigmoid;
+        store(y + i, silu * up);
+        store(d_gate_up + i, grad * up * sigmoid * (1.0f + gate - silu));
+        store(d_gate_up + size + i, grad * silu);
+    }
+}
+
+// In place: scores become e^(scale (score - largest)) up to `count`, and 0 from there to `room`.
+// Returns their sum; `room` is a multiple of LANES.
+inline float exponentials(float* scores, int count, int room, float scale, float* largest) {
+    for (int j = count; j < room; j++) scores[j] = -1e30f;
+    Floats most = load(scores);
+    for (int j = LANES; j < room; j += LANES) {
+        const Floats next = load(scores + j);
+        most = select(next > most, next, most);
+    }
+    *largest = most[0];
+    for (int lane = 1; lane < LANES; lane++) *largest = std::max(*largest, most[lane]);
+    Floats total = {};
+    for (int j = 0; j < room; j += LANES) {
+        const Floats value = exp((load(scores + j) - *largest) * scale);
+        store(scores + j, value);
+        total += value;
+    }
+    for (int j = count; j < room; j++) scores[j] = 0;
+    return sum(total);
+}
+
+// The cross entropy of a row of logits; they become its derivative. A negative target has neither.
+// `correct` is 1 where the target is the likeliest token.
+inline double cross_entropy(float* logits, int vocab_size, int room, int64_t target, int* correct) {
+    *correct = 0;
+    if (target < 0) {
+        std::fill_n(logits, room, 0.0f);
+        return 0;
+    }
+    const float wanted = logits[target];
+    for (int j = vocab_size; j < room; j++) logits[j] = -1e30f;
+    int likeliest = 0;
+    for (int j = 1; j < vocab_size; j++) likeliest = logits[j] > logits[likeliest] ? j : likeliest;
+    *correct = likeliest == target;
+    float largest;
+    const float total = exponentials(logits, vocab_size, room, 1.0f, &largest);
+    for (int j = 0; j < room; j += LANES) store(logits + j, load(logits + j) * (1.0f / total));
+    logits[target] -= 1;
+    return std::log(static_cast<double>(total)) + largest - wanted;
+}

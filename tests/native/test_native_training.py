@@ -1,0 +1,257 @@
+"""The compiled training step, beside PyTorch in float64."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import scriven
+from scriven.data.batch import IGNORE_INDEX, Batch
+from scriven.models import gpt2, llama
+from scriven.native import library
+from scriven.native.muon import muon_step
+from scriven.native.training import NativeTraining, check_supported
+from scriven.native.weights import UnsupportedError
+from scriven.tasks.language import Language
+from scriven.train import native_step
+from scriven.train.optim.muon import COEFFICIENTS, NS_STEPS, Muon
+
+BOUND = 1e-5
+"""Relative difference of a gradient from that in float64; PyTorch's in float32 are 1e-6 to 2e-6."""
+SHAPE: dict[str, Any] = {
+    "vocab_size": 53, "context_length": 70, "layers": 2, "d_model": 48, "heads": 2, "head_dim": 32,
+    "d_ff": 80,
+}  # fmt: skip
+MODELS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "grouped": {"heads": 4, "kv_heads": 2},
+    "plain": {"qk_norm": False, "tie_embeddings": False},
+    "wide heads": {"head_dim": 64, "rope_theta": 100.0, "query_pre_attn_scalar": 30},
+    "one layer": {"layers": 1, "d_ff": 400, "vocab_size": 400},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The library, compiled once for this file."""
+    folder = tmp_path_factory.mktemp("native")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCRIVEN_CACHE", str(folder))
+        patch.setenv("SCRIVEN_NATIVE", "on")
+        library._loaded["training"].library = None  # of another test of this process
+        if library.load_library(True, "training") is None:
+            pytest.skip(f"no library: {library.state('training')}")
+    yield folder
+    library._loaded["training"].library = None
+
+
+@pytest.fixture(autouse=True)
+def native(temporary_cache: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCRIVEN_CACHE", str(compiled))
+    monkeypatch.setenv("SCRIVEN_NATIVE", "on")
+
+
+def make(name: str, **changes: Any) -> Language:
+    """A model whose every weight matters."""
+    torch.manual_seed(0)
+    config = llama.Config(**{**SHAPE, **MODELS[name], **changes})
+    task = Language(llama.Model(config)).train()
+    with torch.no_grad():
+        for weight in task.parameters():
+            size = 0.5 if weight.dim() == 1 else weight.size(-1) ** -0.5
+            weight.add_(torch.randn(weight.shape) * size)
+    return task
+
+
+def make_batch(task: Language, rows: int = 3, length: int = 70) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    tokens, targets = torch.randint(task.vocab_size, (2, rows, length), generator=generator)
+    targets[0, :5] = IGNORE_INDEX
+    return Batch(tokens, targets)
+
+
+def gradients(task: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    """Of a hundredth of a loss, so that its factor matters too."""
+    for weight in task.parameters():
+        weight.grad = None
+    (loss / 100).backward()  # type: ignore[no-untyped-call]
+    return {
+        name: weight.grad for name, weight in task.named_parameters() if weight.grad is not None
+    }
+
+
+def error(found: Tensor, true: Tensor) -> float:
+    return float((found.detach().double() - true.detach()).norm() / true.detach().norm())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_are_those_of_float64(name: str, threads: int) -> None:
+    task = make(name)
+    batch, before = make_batch(task), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        output = NativeTraining(task)(batch)
+    finally:
+        torch.set_num_threads(before)
+    found = gradients(task, output.loss)
+    true = task.double()(batch)
+    assert error(output.loss, true.loss) < BOUND
+    assert (int(output.tokens), int(output.correct)) == (int(true.tokens), int(true.correct))
+    wanted = gradients(task, true.loss)
+    assert found.keys() == wanted.keys()
+    assert max(error(found[each], wanted[each]) for each in wanted) < BOUND
+
+
+@pytest.mark.parametrize("length", [1, 2, 17, 48, 49, 70])
+def test_rows_may_be_of_any_length(length: int) -> None:
+    task = make("default")
+    batch = make_batch(task, rows=1, length=length + 5)
+    batch = Batch(batch.tokens[:, 5:], batch.targets[:, 5:])
+    found = gradients(task, NativeTraining(task)(batch).loss)
+    wanted = gradients(task.double(), task(batch).loss)
+    for name, true in wanted.items():
+        if float(true.norm()) > 1e-9:  # one position has no gradient of queries and keys
+            assert error(found[name], true) < BOUND
+
+
+def test_the_same_step_gives_the_same_bits_and_nan_stays_nan() -> None:
+    task = make("default")
+    native, batch = NativeTraining(task), make_batch(task)
+    first, second = (gradients(task, native(batch).loss) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    with torch.no_grad():
+        task.backbone.blocks[0].mlp.down.weight[0, 0] = float("nan")
+    assert torch.isnan(native(batch).loss)
+
+
+def test_what_compiled_code_cannot_compute_is_left_to_pytorch() -> None:
+    task = make("default")
+    native, batch = NativeTraining(task), make_batch(task)
+    shifted = Batch(batch.tokens, batch.targets, torch.arange(70).expand(3, -1))
+    assert error(native(shifted).loss, native(batch).loss.double()) < BOUND
+    task.eval()
+    assert torch.equal(native(batch).loss, task(batch).loss)
+
+
+UNSUPPORTED: dict[str, dict[str, Any]] = {
+    "dropout": {"dropout": 0.1},
+    "window": {"layer_types": "sliding,full", "window": 5},
+    "no positions": {"layer_types": "nope"},
+    "biases": {"attention_bias": True},
+    "gelu": {"activation": "gelu"},
+    "offset": {"norm_offset": True},
+    "limited logits": {"logit_softcap": 5.0},
+    "limited scores": {"attention_softcap": 5.0},
+    "scaled embeddings": {"scale_embeddings": True},
+    "rotated in part": {"rope_fraction": 0.5},
+    "norm of all heads": {"qk_norm": "all"},
+    "norm of outputs": {"norm_position": "output"},
+    "narrow heads": {"head_dim": 24},
+    "odd width": {"d_ff": 84},
+}
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_other_models_are_refused(name: str) -> None:
+    with pytest.raises(UnsupportedError):
+        check_supported(make("default", **UNSUPPORTED[name]))
+
+
+def test_other_architectures_and_losses_are_refused() -> None:
+    other = gpt2.Config(vocab_size=53, context_length=8, layers=1, d_model=32, heads=1)
+    frozen, smoothed, double = make("default"), make("default"), make("default").double()
+    frozen.backbone.norm.weight.requires_grad_(False)
+    smoothed.label_smoothing = 0.1
+    for task in (Language(gpt2.Model(other)), frozen, smoothed, double):
+        with pytest.raises(UnsupportedError):
+            check_supported(task)
+
+
+@pytest.mark.parametrize("shape", [(96, 32), (32, 32), (32, 88), (5, 7), (40, 23)])
+def test_muon_updates_are_those_of_float64(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    weights = [nn.Parameter(torch.randn(shape)) for _ in range(3)]
+    true = [nn.Parameter(weight.detach().double()) for weight in weights]
+    momenta = [torch.zeros(shape) for _ in weights]
+    optimizer = Muon(true, weight_decay=0.1, precision=torch.float64)
+    for _ in range(5):
+        for weight, other in zip(weights, true, strict=True):
+            weight.grad = torch.randn(shape)
+            other.grad = weight.grad.double()
+        optimizer.step()
+        assert muon_step(
+            weights, momenta, momentum=0.95, decay=1 - 0.02 * 0.1,
+            step=-0.02 * max(1.0, shape[0] / shape[1]) ** 0.5, iterations=NS_STEPS,
+            coefficients=COEFFICIENTS,
+        )  # fmt: skip
+    assert max(error(one, other) for one, other in zip(weights, true, strict=True)) < BOUND
+
+
+RUN = {
+    "model.layers": 2, "model.heads": 2, "model.d_model": 64, "model.context_length": 64,
+    "train.batch_size": 4, "train.eval_interval": 12, "train.sample_seconds": 0,
+    "tokenizer.kind": "byte", "runtime.threads": 1, "runtime.dtype": "float32",
+}  # fmt: skip
+
+
+def train(folder: Path, name: str, budget: str = "12steps", **settings: Any) -> dict[str, Any]:
+    """The results of a run."""
+    text = folder / "text.txt"
+    if not text.exists():
+        words = ["the", "cat", "sat", "on", "a", "mat", "and", "that", "dog", "ran"]
+        text.write_text(" ".join(words[i * i % 13 % len(words)] for i in range(4000)))
+    trained = scriven.train(
+        text, budget=budget, out=folder / name, quiet=True, seed=1, settings={**RUN, **settings}
+    )
+    return dict(trained.results)
+
+
+def weights_of(run: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(run / "model.safetensors")
+
+
+def test_trained_losses_agree_and_runs_repeat(tmp_path: Path) -> None:
+    native = train(tmp_path, "native", **{"runtime.native": True})
+    again = train(tmp_path, "again", **{"runtime.native": True})
+    torch_ = train(tmp_path, "torch", **{"runtime.native": False})
+    assert native["val_loss"] == again["val_loss"]
+    assert native["val_loss"] == pytest.approx(torch_["val_loss"], rel=1e-3)
+    one, other, third = (weights_of(tmp_path / name) for name in ("native", "again", "torch"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert any(not torch.equal(one[key], third[key]) for key in one)  # it was another path
+
+
+@pytest.mark.parametrize("faster", ["native", "torch"])
+def test_the_faster_way_is_taken(
+    faster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seconds(run: Any, forward: Any, *_: Any) -> float:
+        return 0.1 if isinstance(forward, NativeTraining) == (faster == "native") else 0.2
+
+    monkeypatch.setattr(native_step, "_seconds", seconds)
+    chosen = []
+
+    def use(run: Any, parallel: Any, optimizers: Any, state: Any, *rest: Any) -> None:
+        native_step.use_native_step(run, parallel, optimizers, state, *rest)
+        chosen.append((state.native_step, isinstance(parallel.forward, NativeTraining)))
+
+    from scriven.train import trainer
+
+    monkeypatch.setattr(trainer, "use_native_step", use)
+    for path in library.library_path("training").parent.glob("times-*.json"):  # type: ignore[union-attr]
+        path.unlink()
+    train(tmp_path, "run", "2steps")
+    monkeypatch.setattr(native_step, "_seconds", None)  # measured once for a machine and a shape
+    train(tmp_path, "another", "2steps")
+    assert chosen == [(faster == "native", faster == "native")] * 2
+    found = json.loads(
+        next(library.library_path("training").parent.glob("times-*.json")).read_text()
+    )  # type: ignore[union-attr]
+    assert sorted(found) == ["native", "torch"]
