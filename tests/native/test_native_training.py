@@ -138,6 +138,17 @@ def test_what_compiled_code_cannot_compute_is_left_to_pytorch() -> None:
     assert torch.equal(native(batch).loss, task(batch).loss)
 
 
+def test_a_weight_that_was_replaced_is_found() -> None:
+    task = make("default")
+    native, batch = NativeTraining(task), make_batch(task)
+    before = float(native(batch).loss.detach())
+    weight = task.backbone.blocks[1].mlp.down.weight
+    weight.data = weight.data.flip(0)
+    after = float(native(batch).loss.detach())
+    assert after != before
+    assert after == pytest.approx(float(task(batch).loss.detach()), rel=BOUND)
+
+
 UNSUPPORTED: dict[str, dict[str, Any]] = {
     "dropout": {"dropout": 0.1},
     "window": {"layer_types": "sliding,full", "window": 5},

@@ -21,7 +21,7 @@ from ..nn.cache import Cache
 from ..nn.embeddings import Embedding, RotaryEmbedding
 from ..nn.mlp import ACTIVATIONS, GatedMLP
 from ..nn.norm import RMSNorm
-from ..tasks.base import Output
+from ..tasks.base import BaseTask, Output
 from ..tasks.language import Language
 from .library import load_library
 from .weights import UnsupportedError
@@ -61,12 +61,9 @@ class TrainingBatch(ctypes.Structure):
 
 
 class NativeTraining:
-    """A task whose loss is computed by training.cpp together with the gradients of its weights.
+    """A task whose loss is computed by training.cpp together with the gradients of its weights."""
 
-    Weights must stay where they are in memory; optimizers change them in place.
-    """
-
-    def __init__(self, task: Language, *, wait: bool = False) -> None:
+    def __init__(self, task: BaseTask, *, wait: bool = False) -> None:
         """
         Args:
             wait: until the library is compiled, where it has never been on this machine.
@@ -74,39 +71,12 @@ class NativeTraining:
         Raises:
             UnsupportedError: the model has a part that training.cpp lacks, or there is no library.
         """
-        self._task, blocks = task, check_supported(task)
+        self._task: Any = task
+        check_supported(task)
         library = load_library(wait, "training")
         if library is None:
             raise UnsupportedError("no compiled library")
-        backbone, head = task.backbone, task.head
-        layers = [_layer(block) for block in blocks]
-        attention, mlp = blocks[0].attention, blocks[0].mlp
-        position: Any = attention.position
-        tied = head is None
-        self._weights = [
-            weight for layer in layers for weight in layer.values() if weight is not None
-        ]
-        self._weights += [backbone.embed.token.weight, backbone.norm.weight]
-        self._weights += [] if tied else [head.weight]
-        self._kept = (position.cos, position.sin)
-        self._layers = (LayerWeights * len(layers))(
-            *[LayerWeights(**{name: _address(layer[name]) for name in LAYER}) for layer in layers]
-        )
-        model = TrainedModel(
-            self._layers, _address(backbone.embed.token.weight), _address(backbone.norm.weight),
-            None if tied else _address(head.weight), _address(position.cos), _address(position.sin),
-            len(layers), backbone.config.d_model, attention.heads, attention.kv_heads,
-            attention.head_dim, mlp.down.in_features, task.vocab_size, backbone.norm.eps,
-            attention.head_dim**-0.5 if attention.scale is None else attention.scale,
-        )  # fmt: skip
-        self._library = library
-        self._pointer = library.training_new(ctypes.byref(model))
-        if not self._pointer:
-            raise UnsupportedError("not enough memory")
-
-    def __del__(self) -> None:
-        if getattr(self, "_pointer", None):
-            self._library.training_delete(self._pointer)
+        self._model = _Model(task, library)
 
     def __call__(self, batch: Batch, state: Cache | None = None) -> Output:
         """As the task; PyTorch computes what training.cpp cannot."""
@@ -114,27 +84,66 @@ class NativeTraining:
         if (
             state is not None
             or not self._task.training
+            or batch.tokens.size(1) > self._task.backbone.config.context_length
             or any(getattr(batch, name) is not None for name in plain)
         ):
             return self._task(batch, state)  # type: ignore[no-any-return]
-        loss, correct = _Loss.apply(self._step, batch, *self._weights)  # type: ignore[no-untyped-call]
+        if self._model.has_moved():
+            self._model = _Model(self._task, self._model.library)
+        loss, correct = _Loss.apply(  # type: ignore[no-untyped-call]
+            self._model.step, batch, *self._model.weights
+        )
         return Output(loss, (batch.targets >= 0).sum(), correct)
 
-    def _step(self, batch: Batch) -> tuple[float, int, list[Tensor]]:
+
+class _Model:
+    """Where the weights of a task are, and the memory of a step."""
+
+    def __init__(self, task: Any, library: ctypes.CDLL) -> None:
+        backbone, head, self.library = task.backbone, task.head, library
+        layers = [_layer(block) for block in backbone.blocks]
+        embedding, attention = backbone.embed.token.weight, backbone.blocks[0].attention
+        last = [embedding, backbone.norm.weight] + ([] if head is None else [head.weight])
+        of_layers = [weight for layer in layers for weight in layer.values() if weight is not None]
+        self.weights: list[Tensor] = [*of_layers, *last]
+        """In the order of training.cpp."""
+        self._addresses = [weight.data_ptr() for weight in self.weights]
+        tables = self._kept = (attention.position.cos, attention.position.sin)
+        described = (LayerWeights * len(layers))(
+            *[LayerWeights(**{name: _address(layer[name]) for name in LAYER}) for layer in layers]
+        )
+        model = TrainedModel(
+            described, *[_address(weight) for weight in (*last, None)[:3]],
+            *[_address(table) for table in tables], len(layers), backbone.config.d_model,
+            attention.heads, attention.kv_heads, attention.head_dim, backbone.config.ff_size,
+            task.vocab_size, backbone.norm.eps,
+            attention.head_dim**-0.5 if attention.scale is None else attention.scale,
+        )  # fmt: skip
+        self._pointer = library.training_new(ctypes.byref(model))
+        if not self._pointer:
+            raise MemoryError("not enough memory for a training step")
+
+    def __del__(self) -> None:
+        if getattr(self, "_pointer", None):
+            self.library.training_delete(self._pointer)
+
+    def has_moved(self) -> bool:
+        """Whether a weight was replaced; optimizers and checkpoints change them in place."""
+        return self._addresses != [weight.data_ptr() for weight in self.weights]
+
+    def step(self, batch: Batch) -> tuple[float, int, list[Tensor]]:
         """Loss, targets that were the likeliest token, and the gradient of each weight."""
         tokens, targets = batch.tokens.contiguous(), batch.targets.contiguous()
-        flat = torch.empty(sum(weight.numel() for weight in self._weights))
+        sizes = [weight.numel() for weight in self.weights]
+        flat = torch.empty(sum(sizes))
         given = TrainingBatch(
             tokens.data_ptr(), targets.data_ptr(), *tokens.shape, torch.get_num_threads(),
             flat.data_ptr(),
         )  # fmt: skip
-        if self._library.training_step(self._pointer, ctypes.byref(given)):
+        if self.library.training_step(self._pointer, ctypes.byref(given)):
             raise MemoryError("not enough memory for a training step")
-        parts = flat.split([weight.numel() for weight in self._weights])
-        gradients = [
-            part.view_as(weight) for part, weight in zip(parts, self._weights, strict=True)
-        ]
-        return given.loss, given.correct, gradients
+        parts = zip(torch.split(flat, sizes), self.weights, strict=True)
+        return given.loss, given.correct, [part.view_as(weight) for part, weight in parts]
 
 
 class _Loss(torch.autograd.Function):

@@ -18,6 +18,7 @@ from ..files import write_file
 from ..native.library import library_path, load_library
 from ..native.training import NativeTraining, check_supported
 from ..native.weights import UnsupportedError
+from ..runtime import Runtime
 from ..settings import RuntimeSettings
 from .optim.base import Optimizers
 from .parallel import Forward, Parallel
@@ -29,9 +30,9 @@ TRIAL_TOKENS = 2048
 TRIALS = 2
 
 
-def start_compiling(settings: RuntimeSettings) -> None:
+def start_compiling(runtime: Runtime, settings: RuntimeSettings) -> None:
     """Starts the compiler where it has never run on this machine: a text is read meanwhile."""
-    if settings.native is not False and not torch.cuda.is_available():
+    if settings.native is not False and runtime.device.type == "cpu":
         load_library(name="training")
 
 

@@ -25,6 +25,7 @@ from ..tokenizers import Tokenizer, load_tokenizer
 from ..tokenizers.base import choose_vocab_size
 from .autoconfig import DatasetStats, TrainPlan, plan_pretraining
 from .datasets import RecurrentTextDataset, TextDataset, TextPairDataset
+from .native_step import start_compiling
 from .request import Overrides, TrainRequest
 from .scaling_laws import model_shape
 from .schedule import parse_budget
@@ -114,6 +115,8 @@ class Pretraining:
         if self.task == "seq2seq" and are_pairs(request.sources, settings.data):
             self.task = "pairs"
         # 5. the text as token ids, from the cache if it was read before
+        if self.architecture == "llama" and self.dist.world_size == 1:
+            start_compiling(self.runtime, settings.runtime)
         self.corpus = self._read(settings, self.seed, self.task, self.say)
         self.notes = self.corpus.notes
         return Path(request.out) if request.out is not None else Path("runs") / self.corpus.name

@@ -36,7 +36,6 @@ from .autoconfig import TrainPlan
 from .datasets import TrainDataset
 from .extension import extend
 from .finetune import Finetuning
-from .native_step import start_compiling
 from .pretrain import Pretraining
 from .request import Overrides, TrainRequest, UserComponents, read_overrides
 from .resume import check_resume_config, plan_from_metadata
@@ -114,8 +113,6 @@ def start_or_resume(
             if dist.is_main_process:
                 watching = load_trackers(settings.train.trackers, request.quiet, trackers)
             say = watching.on_message
-            if request.base is None and dist.world_size == 1:
-                start_compiling(settings.runtime)
             source: Pretraining | Finetuning
             if request.resume is not None and request.start is None:
                 request = _with_start(request)
