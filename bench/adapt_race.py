@@ -6,10 +6,10 @@
 
 The model is a folder in the Hugging Face layout, as transformers keeps the weights of a GGUF file
 packed, which is slower. The last tenth of the text is held out from all of them, and each result is
-scored on all of it by `scriven evaluate`. `scriven train --from` runs with its defaults; PEFT
-trains LoRA adapters on all linear layers in bfloat16, which is its fastest way here
-(bench/adapt.py), at the best of three learning rates (--lr), with warmup and linear decay by the
-clock. Run nothing beside it.
+scored on all of it by `scriven evaluate`, in windows as long as PEFT's rows. `scriven train --from`
+runs with its defaults; PEFT trains LoRA adapters on all linear layers in the precision that is its
+fastest here (bench/adapt.py: bfloat16 where the CPU multiplies it, or else float32), at the best of
+some learning rates (--lr), with warmup and linear decay by the clock. Run nothing beside it.
 """
 
 import argparse
@@ -33,9 +33,9 @@ def scriven(*words: str | Path) -> str:
     return subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def bits_per_byte(model: Path, text: Path) -> float:
+def bits_per_byte(model: Path, text: Path, *flags: str) -> float:
     """Of a whole text."""
-    return float(json.loads(scriven("evaluate", model, text, "--json"))["bits_per_byte"])
+    return float(json.loads(scriven("evaluate", model, text, "--json", *flags))["bits_per_byte"])
 
 
 def train_peft(base: Path, text: Path, out: Path, seconds: float, lr: float) -> int:
@@ -45,10 +45,12 @@ def train_peft(base: Path, text: Path, out: Path, seconds: float, lr: float) -> 
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from scriven.runtime import choose_runtime
+    from scriven.settings import RuntimeSettings
+
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.bfloat16, attn_implementation="sdpa"
-    )
+    dtype = choose_runtime(RuntimeSettings()).dtype
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation="sdpa")
     tokenizer = AutoTokenizer.from_pretrained(base)
     ids = torch.tensor(tokenizer(text.read_text(encoding="utf-8"))["input_ids"])
     lora = LoraConfig(
@@ -65,7 +67,7 @@ def train_peft(base: Path, text: Path, out: Path, seconds: float, lr: float) -> 
             group["lr"] = lr * min(progress / WARMUP, (1 - progress) / (1 - WARMUP))
         starts = torch.randint(len(ids) - LENGTH, (ROWS,)).tolist()
         batch = torch.stack([ids[start : start + LENGTH] for start in starts])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             loss = model(input_ids=batch, labels=batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -116,11 +118,14 @@ def main() -> None:
         found: dict[str, Any] = {}
         for name, race in racers.items():
             if name.partition(" ")[0] in given.only:
-                found[name] = round(bits_per_byte(race(), held), 4)
+                # a model of its own reads as much as it was made for
+                windows = () if name == "nothing" else ("--sequence-length", str(LENGTH))
+                found[name] = round(bits_per_byte(race(), held, *windows), 4)
                 print(name, found[name], file=sys.stderr, flush=True)
     rows.write(
         "adapt race", rows.machine(), model=given.model.name, text=given.text.name,
-        minutes=given.minutes, held_out_bytes=len(text[cut:].encode()), bits_per_byte=found,
+        minutes=given.minutes, sequence_length=LENGTH, held_out_bytes=len(text[cut:].encode()),
+        bits_per_byte=found,
     )  # fmt: skip
 
 

@@ -149,19 +149,12 @@ def adaptation() -> str:
     step = [row for row in rows("lora step", processor=XEON) if row["model"] == "smol-hf"][-1]
     ours = step["figures"].pop("scriven")
     best = min(step["figures"].values(), key=lambda each: float(each["seconds"]))
-    race = {
-        name.partition(" ")[0]: bits
-        for row in rows("adapt race", text="austen4.txt", minutes=3.0)
-        for name, bits in row["bits_per_byte"].items()
-    }
     body = [
         ["first step after the command", f"{first['seconds_median']:.1f} s", "–",
          "`bench/startup.py TEXT --from MODEL`"],
         [f"step of {step['tokens']:,} tokens, rank {step['rank']}", f"{ours['seconds']:.2f} s",
          f"{best['seconds']:.2f} s", "`bench/adapt.py MODEL`"],
         ["peak memory", f"{ours['peak_mb']:,.0f} MB", f"{best['peak_mb']:,.0f} MB", "the same"],
-        ["bits per byte after 3 minutes on *Pride and Prejudice*", f"{race['scriven']:.3f}",
-         f"{race['peft']:.3f}", "`bench/adapt_race.py MODEL TEXT --minutes 3`"],
     ]  # fmt: skip
     return table(["what", "scriven", "transformers + PEFT", "command"], body)
 

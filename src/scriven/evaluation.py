@@ -36,6 +36,8 @@ class TextEvaluator:
         metadata: of its run.
         metrics: further functions of logits (N, V) and targets (N,), by name.
         memory: earlier positions that a recurrent model attends to, instead of its own number.
+        sequence_length: tokens of a window, which is read without the text before it; by default
+            as long as the rows the model was trained on, or as it can read.
     """
 
     task: BaseTask
@@ -44,8 +46,18 @@ class TextEvaluator:
     metadata: Mapping[str, Any]
     metrics: Mapping[str, Metric] | None = None
     memory: int | None = None
+    sequence_length: int | None = None
 
     def __post_init__(self) -> None:
+        length, context = self.sequence_length, self.task.backbone.config.context_length
+        if length is not None and not 1 <= length <= context:
+            raise SettingError(
+                f"--sequence-length={length}: this model reads 1 to {context} tokens"
+            )
+        if length is not None and self.metadata["task"] == "pairs":
+            raise SettingError(
+                f"--sequence-length={length}: pairs are evaluated whole: leave it out"
+            )
         if self.memory is None:
             return
         if not self.task.backbone.is_recurrent:
@@ -101,17 +113,23 @@ class TextEvaluator:
         return scores
 
     def _score(self, shard: TokenFile, size: int) -> dict[str, Any]:
-        score = evaluate_loss(
-            self.task,
-            self.task.eval_batches(shard, self.runtime.device),
-            text_bytes=scored_bytes(self.task, shard, self.tokenizer, size),
-            runtime=self.runtime,
-            metrics=self.metrics,
-            memory=self.memory,
-        )
+        task, usual = self.task, self.task.sequence_length
+        task.sequence_length = length = self.sequence_length or usual
+        try:
+            score = evaluate_loss(
+                task,
+                task.eval_batches(shard, self.runtime.device),
+                text_bytes=scored_bytes(task, shard, self.tokenizer, size),
+                runtime=self.runtime,
+                metrics=self.metrics,
+                memory=self.memory,
+            )
+        finally:
+            task.sequence_length = usual
         assert score is not None
         names = ("loss", "perplexity", "bits_per_byte", "accuracy", "tokens")
-        return {**{name: getattr(score, name) for name in names}, **score.metrics}
+        window = {} if self.metadata["task"] == "pairs" else {"sequence_length": length}
+        return {**{name: getattr(score, name) for name in names}, **window, **score.metrics}
 
 
 def data_settings(

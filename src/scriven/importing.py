@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 BOUND = 1e-3
 """Largest difference of logits, as a fraction of their standard deviation; both are float32."""
-UNCHECKED = "nowhere: transformers is not installed (pip install 'scriven[hf]')"
+NOT_INSTALLED = "nothing: transformers is not installed (pip install 'scriven[hf]')"
+NO_FOLDER = "nothing: only folders are compared, and this is a GGUF file"
 
 _TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 
@@ -48,7 +49,9 @@ class Imported:
     """The class of transformers it was."""
     parameters: int
     parity: ParityReport | None
-    """None where transformers is not installed."""
+    """None where there is nothing to compare with."""
+    unchecked: str = ""
+    """Why there is nothing."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -107,11 +110,12 @@ def import_model(
             metadata.write_metadata(temporary, about)
             write_report(temporary)
             del loaded, weights
-            parity = None
+            parity, unchecked = None, NO_FOLDER
             if base.path.is_dir():
+                unchecked = NOT_INSTALLED
                 written = load_run(temporary)
                 parity = check_parity(written, base.path, base.hf_config, base.class_name)
-    return Imported(out, base.architecture, kind, parameters, parity)
+    return Imported(out, base.architecture, kind, parameters, parity, unchecked)
 
 
 def check_parity(

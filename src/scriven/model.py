@@ -113,6 +113,7 @@ class Model:
         settings: Mapping[str, object] | None = None,
         metrics: Mapping[str, "Metric"] | None = None,
         memory: int | None = None,
+        sequence_length: int | None = None,
         **decoding: Any,
     ) -> dict[str, Any]:
         """Loss, perplexity, bits per byte and accuracy over every token; of a fine-tuned model the
@@ -123,17 +124,18 @@ class Model:
             settings: data settings such as {"data.encoding": "latin-1"}.
             metrics: further functions of logits (N, V) and targets (N,), by name.
             memory: earlier positions that a recurrent model attends to; 0 for none.
+            sequence_length: tokens of a window of a text; by default those of a training row.
             decoding: of a fine-tuned model that generates its answers, as in `predict`.
 
         Raises:
-            SettingError: a memory for a model that is not recurrent.
+            SettingError: a memory for a model that is not recurrent, or impossible windows.
             InputError: a text that cannot be read, or a validation set that has changed.
         """
         from .data.memory import Naming, as_files
         from .evaluation import TextEvaluator, data_settings, evaluate_table
 
         evaluator = TextEvaluator(
-            self.task, self.tokenizer, self.runtime, self.metadata, metrics, memory
+            self.task, self.tokenizer, self.runtime, self.metadata, metrics, memory, sequence_length
         )
         # a fine-tuned model is scored by the metrics of its task, any other by its loss
         table = isinstance(self.task, SupervisedTask)

@@ -218,6 +218,7 @@ def test_it_becomes_a_run_that_computes_the_same(
     monkeypatch.chdir(tmp_path)
     path = write(tmp_path / "small.gguf", "llama", reference("llama"))
     assert run(["import", "small.gguf"]) == 0
+    assert "nothing: only folders are compared, and this is a GGUF file" in capsys.readouterr().out
     one, other = open_base(str(path)), open_base("small")
     ids = torch.arange(20)[None]
     assert torch.equal(logits(one, ids), logits(other, ids))

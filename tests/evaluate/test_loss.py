@@ -1,7 +1,8 @@
 """Evaluation counts every token once, whatever the task, and hands users' metrics only those."""
 
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 
 from scriven import registry
 from scriven.data.shards import TokenFile, write_token_file
-from scriven.evaluate.loss import evaluate_loss
+from scriven.evaluate.loss import evaluate_loss, token_nll
 from scriven.models.base import BASES
 from scriven.runtime import choose_runtime
 from scriven.settings import RuntimeSettings
@@ -55,3 +56,25 @@ def test_every_token_counts_once_and_a_metric_sees_the_same(name: str, shard: To
     assert score.tokens == len(shard)
     assert score.metrics["mine"] == pytest.approx(score.loss, abs=1e-9)
     assert score.metrics["targets"] == pytest.approx(shard.read(0, len(shard)).mean(), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["llama", "rnn"])
+def test_the_first_tokens_alone_have_the_loss_that_they_have_in_the_whole(
+    name: str, shard: TokenFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make(registry.module("scriven.models", name))
+    tokenizer: Any = SimpleNamespace(decode=str)
+    whole = token_nll(task, shard, tokenizer, RUNTIME, len(shard))
+    ids = shard.read(0, len(shard)).tolist()
+    assert [text for text, _ in whole] == [str([token]) for token in ids]
+    read: list[int] = []
+    logits = task.logits
+    monkeypatch.setattr(
+        task, "logits", lambda hidden: read.append(hidden[..., 0].numel()) or logits(hidden)
+    )
+    first = token_nll(task, shard, tokenizer, RUNTIME, CONTEXT + 2)
+    assert [text for text, _ in first] == [text for text, _ in whole[: CONTEXT + 2]]
+    assert [nats for _, nats in first] == pytest.approx(
+        [nats for _, nats in whole[: CONTEXT + 2]], abs=1e-9
+    )
+    assert sum(read) < len(shard)  # and nothing else was computed

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 import scriven
+from scriven.data.batch import Batch
+from scriven.errors import SettingError
 from scriven.evaluate.loss import Score
+from scriven.train import datasets
 from scriven.train.adapt_trainer import AdaptTrainer
 from scriven.train.replay import ReplayDataset
 from scriven.train.request import TrainRequest
@@ -59,6 +63,9 @@ def test_an_adapted_model_is_better_on_the_new_text_than_its_base(
     # what is saved is what was measured
     saved = scriven.load(tmp_path / "run").evaluate()["bits_per_byte"]
     assert saved == pytest.approx(results["val_bits_per_byte"], rel=1e-5)
+    # what it wrote at the end goes on from the held-out text, the end of the new one
+    beginning = results["sample"][:8]
+    assert beginning in other.read_text(encoding="utf-8")[-len(other.read_text()) // 4 :]
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +88,36 @@ def test_an_interrupted_adaptation_resumes_bit_for_bit(
     code, _, err = command("train", "--resume", str(out), "--quiet")
     assert code == 0, err
     assert whole(out) == whole(undisturbed / name / "run")
+
+
+def test_models_are_compared_in_windows_of_one_length(base: Path, other: Path) -> None:
+    model = scriven.load(base)
+    usual = model.evaluate(str(other))
+    assert usual["sequence_length"] == model.task.backbone.config.context_length
+    result = model.evaluate(str(other), sequence_length=5)
+    ids = model.tokenizer.encode(other.read_text(encoding="utf-8"))
+    before, nats = [model.tokenizer.eos, *ids[:-1]], 0.0
+    for start in range(0, len(ids), 5):
+        window = slice(start, start + 5)
+        batch = Batch(torch.tensor([before[window]]), torch.tensor([ids[window]]))
+        with torch.inference_mode():
+            logits = model.task.logits(model.task.hidden(batch))[0]
+        nats += float(cross_entropy(logits, batch.targets[0], reduction="sum"))
+    assert result["loss"] == pytest.approx(nats / len(ids), rel=1e-5) != usual["loss"]
+    assert result["sequence_length"] == 5
+    assert model.evaluate(str(other)) == usual
+    for length in (0, 10_000):
+        with pytest.raises(SettingError, match=f"sequence_length={length}: this model reads 1 to"):
+            model.evaluate(str(other), sequence_length=length)
+
+
+def test_the_sample_of_a_slow_model_ends_early(
+    base: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_text = adapt(base, other, tmp_path / "whole", LORA).results["sample"]
+    monkeypatch.setattr(datasets, "SAMPLE_SECONDS", 0.0)
+    cut = adapt(base, other, tmp_path / "cut", LORA).results["sample"]
+    assert len(cut) < len(whole_text) and whole_text.startswith(cut)
 
 
 def test_the_first_step_does_not_wait_for_a_score(

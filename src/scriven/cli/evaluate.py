@@ -26,6 +26,7 @@ def evaluate(
     *data: str,
     arch: UserArch = None,
     memory: int | None = None,
+    sequence_length: int | None = None,
     beams: Beams = 1,
     length_penalty: LengthPenalty = 1.0,
     json: Json = False,
@@ -40,11 +41,15 @@ def evaluate(
         (its test part). By default the validation set of the run.
     memory
         Earlier positions that a recurrent model attends to; 0 for none.
+    sequence_length
+        Tokens of a window, which is read without the text before it. By default as many as in a
+        row of the training: models are compared in windows of the same length.
     """
     model = open_model(run, arch)
     result = model.evaluate(
-        *data, settings=settings, memory=memory, beams=beams, length_penalty=length_penalty
-    )
+        *data, settings=settings, memory=memory, sequence_length=sequence_length, beams=beams,
+        length_penalty=length_penalty,
+    )  # fmt: skip
     if "scores" in result:
         _emit_scores(result, json)
         return
@@ -58,6 +63,8 @@ def evaluate(
         ("accuracy", f"{result['accuracy']:.2%}"),
         ("tokens", f"{result['tokens']:,}"),
     ]
+    if length := result.get("sequence_length"):
+        rows[-1] = "tokens", f"{result['tokens']:,} in windows of {length:,}"
     if result.get("ngram_loss") is not None:
         rows.insert(1, ("counting n-grams", f"{result['ngram_loss']:.4f} nats per {unit}"))
     emit(result, table(rows), json)

@@ -26,13 +26,14 @@ def import_(
     convert
         Read pickled weights (.bin, .pt), in a sandboxed process.
     """
-    from ..importing import UNCHECKED, import_model
+    from ..importing import import_model
 
     for name, value in (("PATH", path), ("--out", out)):
         if value == "":
             raise SettingError(f"{name} is empty: name a folder")
     imported = import_model(path, None if out is None else Path(out), convert=convert, say=note)
-    rows = [("checked in", UNCHECKED)] if imported.parity is None else imported.parity.rows()
+    parity = imported.parity
+    rows = [("checked in", imported.unchecked)] if parity is None else parity.rows()
     word = shlex.quote(str(imported.folder))
     text = f"{table(rows)}\n\nsaved as {imported.folder}; next: scriven generate {word} PROMPT"
     emit(imported.to_dict(), text, json)

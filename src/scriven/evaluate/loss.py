@@ -177,7 +177,7 @@ def token_nll(
         return tokens
     task.eval()
     state = None
-    for batch in task.eval_batches(shard, runtime.device):
+    for batch in task.eval_batches(shard.head(count), runtime.device):
         with torch.inference_mode(), runtime.autocast():
             if batch.reset_state:
                 state = task.backbone.recurrent_state(batch.tokens.size(0))

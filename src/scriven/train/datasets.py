@@ -6,8 +6,10 @@ save and any number of processes reads the same rows.
 
 import json
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,8 @@ from ..tasks.base import BaseTask
 from ..tasks.pairs import Pairs
 from ..tokenizers import Tokenizer
 
-SAMPLE_TOKENS = 200
-"""Longest text that a sample generates."""
+SAMPLE_TOKENS, SAMPLE_SECONDS = 200, 10.0
+"""Longest text that a sample generates, and how long a large model may take for it."""
 
 
 class TrainDataset(ABC):
@@ -39,6 +41,8 @@ class TrainDataset(ABC):
     tokenizer: Tokenizer
     eval_tokens: int | None = None
     """Tokens of the validation part that are evaluated, from its beginning; None: all."""
+    prompt_tokens = 0
+    """Tokens of the validation part that a sample goes on from."""
     warning: str | None = None
     """A sentence for the user before the first step, which `setup` may find."""
 
@@ -171,10 +175,16 @@ class TextDataset(TrainDataset):
             return show_predictions(
                 task, self.tokenizer, validation.read(0, count).tolist(), self.seed
             )
-        # any other continues an empty prompt
-        sampling = SamplingParams(temperature=0.8)
-        (text,) = engine.generate([""], sampling, SAMPLE_TOKENS, seed=self.seed, ignore_eos=True)
-        return text.text
+        # any other continues the beginning of that text, or an empty prompt
+        count, sampling = min(self.prompt_tokens, len(validation)), SamplingParams(temperature=0.8)
+        text, began = self.tokenizer.decode(validation.read(0, count).tolist()), time.monotonic()
+        chunks = engine.stream(text, sampling, SAMPLE_TOKENS, seed=self.seed, ignore_eos=True)
+        with closing(chunks):
+            for chunk in chunks:
+                text += chunk.text
+                if time.monotonic() - began > SAMPLE_SECONDS:
+                    break
+        return text
 
     def results(
         self, engine: Engine, runtime: Runtime, score: Score, metadata: dict[str, Any], folder: Path
