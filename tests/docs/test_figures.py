@@ -48,7 +48,7 @@ def without_blocks(text: str) -> str:
 
 def figures(text: str) -> set[str]:
     """Numbers with a decimal point, a thousands separator, a percent sign or an exponent."""
-    return set(re.findall(r"\d+(?:,\d{3})+|\d+e-\d+|\d+(?:\.\d+)+|\d+ %", text))
+    return set(re.findall(r"\d+(?:,\d{3})+|\d+e-\d+|\d+(?:\.\d+)+(?: %)?|\d+ %", text))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
