@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all test-lowest torture planted mutants audit check format site figures bench bench-env clean
+.PHONY: demo test test-all test-lowest torture soak planted mutants audit check format site figures bench bench-env clean
 
 demo: $(INSTALLED)
 	$(BIN)/scriven train shakespeare --budget 3m --out runs/shakespeare
@@ -23,6 +23,11 @@ test-all: $(INSTALLED)
 KILLS ?= 10000
 torture: $(INSTALLED)
 	PYTHONPATH=tests $(BIN)/python -m torture --kills $(KILLS)
+
+# hostile requests to the server for half an hour: no error of the server, no growth of memory
+MINUTES ?= 30
+soak: $(INSTALLED)
+	SCRIVEN_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -s -m slow tests/serve/test_security.py -k soak
 
 # bugs in a copy of the source, each of which a test must notice (tests/planted_bugs.toml)
 planted: $(INSTALLED)

@@ -1,6 +1,6 @@
-"""The page in Debian's Chromium: every view is used, and what it shows is looked at.
+"""The page in Debian's Chromium and Firefox: every view is used, and what it shows is looked at.
 
-Needs `chromium` on the path and the packages playwright and axe-playwright-python.
+Needs `chromium` or `firefox-esr` on the path and the packages playwright and axe-playwright-python.
 """
 
 import json
@@ -15,18 +15,22 @@ from running import Running
 from tests.axe import serious_findings
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSER = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="chromium is not installed"),
-]
+pytestmark = pytest.mark.slow
 LIMIT = 60_000
+BROWSERS: dict[str, dict[str, Any]] = {
+    "chromium": {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]},
+    # through WebDriver BiDi: Playwright's own protocol needs a Firefox of its own
+    "firefox": {"executable_path": shutil.which("firefox-esr"), "channel": "moz-firefox"},
+}
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+@pytest.fixture(scope="module", params=list(BROWSERS))
+def browser(request: pytest.FixtureRequest) -> Iterator[Any]:
+    options = BROWSERS[request.param]
+    if options["executable_path"] is None:
+        pytest.skip(f"{request.param} is not installed")
     with playwright.sync_playwright() as tools:
-        opened = tools.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        opened = getattr(tools, request.param).launch(timeout=5 * LIMIT, **options)
         yield opened
         opened.close()
 

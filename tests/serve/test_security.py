@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import os
 import random
 import socket
 import threading
@@ -178,7 +179,7 @@ PATHS = [
 def hostile(server: Running, count: int, seed: int) -> list[int]:
     """Sends requests that no client of good will would."""
     draw, statuses = random.Random(seed), []
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with httpx.Client(base_url=server.url, timeout=600) as client:
         for _ in range(count):
             body = {name: draw.choice(VALUES) for name in draw.sample(FIELDS, draw.randint(0, 5))}
             body.setdefault("max_tokens", 2)
@@ -216,14 +217,33 @@ def test_hostile_requests_get_no_error_of_the_server(server: Running) -> None:
     check_hostile(server, 150, 1)
 
 
+def resident_memory() -> int:
+    """Of this process, in kilobytes."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_ten_thousand_hostile_requests_leave_no_memory_behind(server: Running) -> None:
-    def memory() -> int:
-        status = Path("/proc/self/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0])
-
     check_hostile(server, 500, 2)  # caches fill
-    before = memory()
+    before = resident_memory()
     check_hostile(server, 10_000, 3)
-    assert memory() - before < 50_000, "kilobytes"
+    assert resident_memory() - before < 50_000, "kilobytes"
+
+
+SOAK_MINUTES = float(os.environ.get("SCRIVEN_SOAK_MINUTES", 0))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SOAK_MINUTES, reason="make soak")
+@pytest.mark.timeout(60 * SOAK_MINUTES + 1200)
+def test_a_soak_of_hostile_requests_leaves_no_memory_behind(server: Running) -> None:
+    check_hostile(server, 500, 2)
+    before, ends, rounds = resident_memory(), time.monotonic() + 60 * SOAK_MINUTES, 0
+    while time.monotonic() < ends:
+        rounds += 1
+        check_hostile(server, 500, 1000 + rounds)
+        grown = resident_memory() - before
+        print(f"{500 * rounds} requests, {grown} kilobytes more", flush=True)
+        assert grown < 50_000
