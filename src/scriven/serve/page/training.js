@@ -22,13 +22,14 @@ async function ask(what, body, answer) {
 }
 
 export function modelChanged() {
-  events = []; next = 0;
+  events = []; next = 0; last = null;
   find("samples").replaceChildren();
   if (!find("training").hidden) show();
 }
 
 export function show() {
   clearTimeout(timer);
+  last = null; // draw anew
   for (const plot of Object.values(plots)) plot.destroy();
   plots = {};
   look();
@@ -45,8 +46,9 @@ async function look() {
       if (found.next < next) events = [];
       events.push(...found.events);
       next = found.next;
+      const isNew = found.events.length > 0 || found.running !== last?.running;
       last = found;
-      draw(found);
+      if (isNew) draw(found);
     } catch (error) { fail(error); }
   }
   if (!last || last.running || !last.finished) timer = setTimeout(look, EVERY);
