@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from scriven.errors import InputError
 from scriven.generate import continuous_batching
 from scriven.generate.continuous_batching import BatchRequest, ContinuousBatch, Step
 from scriven.generate.engine import Engine
+from scriven.generate.model_runner import ModelRunner
 from scriven.generate.sampling import SamplingParams
 from scriven.tasks.language import Language
 from scriven.tokenizers.base import Tokenizer
@@ -78,6 +80,30 @@ def test_a_long_prompt_is_read_in_pieces_and_delays_nobody(
     assert {step.request for step in batch.step()} == {short, long}
     run(batch)
     assert long.sequence.text == engine.generate(["y" * 40], SETTINGS[0], 3)[0].text
+
+
+def test_short_prompts_are_read_in_one_pass(
+    make_task: Callable[[int], Language], tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, passes = Engine(make_task(64), tokenizer), list[int]()
+    whole = ModelRunner.prefill
+
+    def prefill(self: ModelRunner, windows: list[list[int]], *rest: Any, **named: Any) -> Tensor:
+        passes.append(len(windows))
+        return whole(self, windows, *rest, **named)
+
+    requests = [request(engine, "x" * length, SETTINGS[1], 4) for length in (9, 3, 1, 60, 5)]
+    batch = ContinuousBatch(engine, slots=5)
+    for each in requests:
+        batch.add(each)
+    monkeypatch.setattr(ModelRunner, "prefill", prefill)
+    assert {step.request for step in batch.step()} == {*requests[:3], requests[4]}
+    assert passes == [4]  # those of 18 tokens in all; the one of 60 would exceed 64
+    run(batch)
+    monkeypatch.undo()
+    for each in requests:
+        prompt = "x" * (9, 3, 1, 60, 5)[requests.index(each)]
+        assert each.sequence.text == engine.generate([prompt], SETTINGS[1], 4)[0].text
 
 
 def test_a_cancelled_text_frees_its_place(random_task: Language, tokenizer: Tokenizer) -> None:

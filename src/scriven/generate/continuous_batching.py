@@ -75,7 +75,7 @@ class BatchRequest:
     """(V,) bool, the tokens already in the text, for a repetition penalty."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Rows:
     """Requests that are decoded together, one a row."""
 
@@ -123,9 +123,10 @@ class ContinuousBatch:
         self._drop_cancelled()
         while self.waiting and self.running < self.slots:
             self._admit(self.waiting.popleft())
-        # 2. a piece of the shortest unread prompt, so that a long one holds up no short one
+        # 2. the shortest unread prompts, or a piece of one, so that a long one delays no short one
         if self._prefilling:
-            yield from self._prefill(min(self._prefilling, key=_unread))
+            self._prefilling.sort(key=_unread)
+            yield from self._prefill()
         # 3. one token of every text
         for rows in [*self._alone, *([self._batch] if self._batch else [])]:
             if rows.requests:
@@ -153,23 +154,44 @@ class ContinuousBatch:
         request.unread = list(request.unread)
         if len(request.unread) > self.capacity:
             del request.unread[: -length_after_eviction(self.capacity)]
-        rows.runner.begin(len(request.unread))
         self._prefilling.append(rows)
 
-    def _prefill(self, rows: _Rows) -> Iterator[Step]:
-        """Reads the next piece of a prompt; after the last one the text joins the batch."""
-        (request,) = rows.requests
-        # nobody waits while nothing is being generated
-        size = PREFILL_TOKENS if self._batch and self._batch.requests else len(request.unread)
-        piece, request.unread = request.unread[:size], request.unread[size:]
-        logits = rows.runner.decode_many(torch.tensor([piece]), last_only=True)[:, -1]  # (1, V)
-        if request.unread:
-            return
-        self._prefilling.remove(rows)
+    def _prefill(self) -> Iterator[Step]:
+        """Reads a piece of a prompt, or some short prompts; their texts then join the batch."""
+        few = self._short_prompts()
+        if len(few) > 1:
+            # 1. whole prompts in one pass
+            rows = _Rows(few[0].runner, [request for each in few for request in each.requests])
+            windows = [request.sequence.window for request in rows.requests]
+            logits = rows.runner.prefill(windows, 0, check_logits=False)  # (B, V)
+        else:
+            # 2. a piece of the shortest; nobody waits while nothing is being generated
+            rows = self._prefilling[0]
+            (request,) = rows.requests
+            if not rows.runner.room:
+                rows.runner.begin(len(request.unread))
+            size = PREFILL_TOKENS if self._batch and self._batch.requests else len(request.unread)
+            piece, request.unread = request.unread[:size], request.unread[size:]
+            logits = rows.runner.decode_many(torch.tensor([piece]), last_only=True)[:, -1]  # (1, V)
+            if request.unread:
+                return
+            few = [rows]
+        # 3. their first tokens
+        self._prefilling = [each for each in self._prefilling if each not in few]
         yield from self._choose(rows, logits)
         if rows.requests and self._batch is not None:
             self._batch.runner.join(rows.runner)
             self._batch.requests += rows.requests
+
+    def _short_prompts(self) -> list[_Rows]:
+        """The prompts, from the shortest on, that are read whole in one pass."""
+        total, few = 0, list[_Rows]()
+        for rows in self._prefilling:
+            total += _unread(rows)
+            if rows.runner.room or total > PREFILL_TOKENS:  # begun already, or too many tokens
+                break
+            few.append(rows)
+        return few
 
     def _decode(self, rows: _Rows) -> Iterator[Step]:
         """One more token of each row."""
@@ -248,7 +270,7 @@ class ContinuousBatch:
             return
         order = compacted(stays)
         rows.requests = [rows.requests[row] for row in order]
-        if rows is self._batch:
+        if len(stays) > 1 or rows is self._batch:
             rows.runner.keep(order)
 
 

@@ -144,6 +144,8 @@ class ModelRunner:
         windows: Sequence[list[int]],
         max_new_tokens: int,
         num_generated: Sequence[int] | None = None,
+        *,
+        check_logits: bool = True,
     ) -> Tensor:
         """Reads rows from their beginning into a new cache.
 
@@ -153,6 +155,7 @@ class ModelRunner:
             windows: the token ids of each row, at least one.
             max_new_tokens: how many tokens may follow in any row.
             num_generated: how many of each row's last tokens the model generated; none by default.
+            check_logits: whether to raise for NaN or infinite ones.
 
         Returns:
             (B, V) logits of the token after each row.
@@ -179,7 +182,7 @@ class ModelRunner:
                 encoder_decoder.encode_source(*self._pad_left(sources), cache)
             self._start_native()
             logits = self._read_rows(rows, cache)  # (B, V)
-        if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
+        if check_logits and not bool(torch.isfinite(logits.amax(dim=-1)).all()):
             raise InputError(
                 "the model's weights give NaN or infinite logits: "
                 "use an earlier checkpoint of the run"

@@ -55,6 +55,11 @@ struct Part {
     int size() const { return end - begin; }
 };
 
+// a block of rows: its number, and 2^16 / the number of blocks
+struct Turn {
+    int number, fraction;
+};
+
 struct Free {
     void operator()(void* memory) const { std::free(memory); }
 };
@@ -146,13 +151,16 @@ class Linear {
         }
     }
 
+    // `turn`: which block of rows this is; each fetches its part of the strips that come next
     template <WeightType TYPE, int ROWS, int STRIPS>
-    void tile(const float* x, int x_stride, float* y, int y_stride, int strip, bool add) const {
+    void tile(const float* x, int x_stride, float* y, int y_stride, int strip, bool add,
+              Turn turn) const {
         constexpr int SHARED = per_lane(TYPE);
         const uint32_t* weights[STRIPS];
         for (int s = 0; s < STRIPS; s++) weights[s] = data_.get() + (strip + s) * strip_size();
         Floats sums[ROWS][2 * STRIPS] = {};
         const int group_size = TYPE == WeightType::INT4 ? GROUP : in;
+        const int64_t fetched = int64_t(turn.number) * (strip_size() / STRIP);
         for (int begin = 0; begin < in; begin += group_size) {
             Floats scales[2 * STRIPS];
             if constexpr (TYPE == WeightType::INT4) {
@@ -164,14 +172,22 @@ class Linear {
             // inputs behind the last one are 0, and so are their weights
             const int end = std::min(in, begin + group_size);
             for (int k = begin; k < end; k += SHARED) {
-                for (int v = 0; v < 2 * STRIPS; v++) {
-                    const uint32_t* lanes = weights[v / 2] + k / SHARED * STRIP + v % 2 * LANES;
-                    for (int number = 0; number < SHARED; number++) {
-                        Floats w = unpack<TYPE>(*reinterpret_cast<const Ints*>(lanes), number);
-                        if constexpr (TYPE == WeightType::INT4) w *= scales[v];
-                        for (int row = 0; row < ROWS; row++) {
-                            sums[row][v] += w * x[row * x_stride + k + number];
-                        }
+                const int64_t next = ((fetched + k / SHARED) * turn.fraction >> 16) * STRIP;
+                for (int s = 0; s < STRIPS; s++) {
+                    const uint32_t* line = weights[s] + STRIPS * strip_size() + next;
+                    for (int lane = 0; lane < STRIP; lane += 16) __builtin_prefetch(line + lane);
+                }
+                // a row after the other: only then do all sums stay in registers
+                for (int number = 0; number < SHARED; number++) {
+                    Floats w[2 * STRIPS];
+                    for (int v = 0; v < 2 * STRIPS; v++) {
+                        const uint32_t* lanes = weights[v / 2] + k / SHARED * STRIP + v % 2 * LANES;
+                        w[v] = unpack<TYPE>(*reinterpret_cast<const Ints*>(lanes), number);
+                        if constexpr (TYPE == WeightType::INT4) w[v] *= scales[v];
+                    }
+                    for (int row = 0; row < ROWS; row++) {
+                        const float input = x[row * x_stride + k + number];
+                        for (int v = 0; v < 2 * STRIPS; v++) sums[row][v] += w[v] * input;
                     }
                 }
             }
@@ -188,37 +204,43 @@ class Linear {
         }
     }
 
-    // the strips in pairs, as far as they go
+    // the strips in pairs, as far as they and the registers go
     template <WeightType TYPE, int ROWS>
-    void tiles(const float* x, int x_stride, float* y, int y_stride, Part strips, bool add) const {
+    void tiles(const float* x, int x_stride, float* y, int y_stride, Part strips, bool add,
+               Turn turn) const {
         int strip = strips.begin;
-        for (; strip + 2 <= strips.end; strip += 2) {
-            tile<TYPE, ROWS, 2>(x, x_stride, y, y_stride, strip, add);
+        if constexpr (4 * ROWS <= MAX_SUMS) {
+            for (; strip + 2 <= strips.end; strip += 2) {
+                tile<TYPE, ROWS, 2>(x, x_stride, y, y_stride, strip, add, turn);
+            }
         }
-        if (strip < strips.end) tile<TYPE, ROWS, 1>(x, x_stride, y, y_stride, strip, add);
+        for (; strip < strips.end; strip++) {
+            tile<TYPE, ROWS, 1>(x, x_stride, y, y_stride, strip, add, turn);
+        }
     }
 
     // up to ROWS rows
     template <WeightType TYPE, int ROWS>
     void block(const float* x, int x_stride, float* y, int y_stride, int rows, Part strips,
-               bool add) const {
-        if (rows == ROWS) return tiles<TYPE, ROWS>(x, x_stride, y, y_stride, strips, add);
+               bool add, Turn turn) const {
+        if (rows == ROWS) return tiles<TYPE, ROWS>(x, x_stride, y, y_stride, strips, add, turn);
         if constexpr (ROWS > 1) {
-            block<TYPE, ROWS - 1>(x, x_stride, y, y_stride, rows, strips, add);
+            block<TYPE, ROWS - 1>(x, x_stride, y, y_stride, rows, strips, add, turn);
         }
     }
 
     template <WeightType TYPE>
     void multiply(const float* x, int x_stride, float* y, int y_stride, int rows, Part strips,
                   bool add) const {
-        // two strips after the other, whose weights stay in the cache for all blocks of rows
-        const int blocks = (rows + MAX_ROWS - 1) / MAX_ROWS, pair = blocks == 1 ? strips.size() : 2;
+        // as many strips as a tile has at once, whose weights stay in the cache for all blocks
+        const int blocks = (rows + MAX_ROWS - 1) / MAX_ROWS;
+        const int pair = blocks == 1 ? strips.size() : 4 * MAX_ROWS <= MAX_SUMS ? 2 : 1;
         for (int strip = strips.begin; strip < strips.end; strip += pair) {
             const Part few{strip, std::min(strip + pair, strips.end)};
             for (int number = 0; number < blocks; number++) {
                 const Part own(rows, number, blocks);
                 block<TYPE, MAX_ROWS>(x + own.begin * x_stride, x_stride, y + own.begin * y_stride,
-                                      y_stride, own.size(), few, add);
+                                      y_stride, own.size(), few, add, {number, 65536 / blocks});
             }
         }
     }

@@ -10,17 +10,16 @@
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
-constexpr int MAX_ROWS = 6;  // rows of a tile: 24 of 32 registers are its sums
 #elif defined(__AVX__)
 constexpr int LANES = 8;
-constexpr int MAX_ROWS = 3;  // 12 of 16 registers
 #else
 constexpr int LANES = 4;
-#if defined(__aarch64__)
-constexpr int MAX_ROWS = 6;
-#else
-constexpr int MAX_ROWS = 3;
 #endif
+constexpr int MAX_ROWS = 6;  // of a tile
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int MAX_SUMS = 24;  // of a tile: this many of 32 registers
+#else
+constexpr int MAX_SUMS = 12;  // of 16 registers
 #endif
 
 // loads and stores need no alignment

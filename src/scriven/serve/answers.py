@@ -55,6 +55,7 @@ class CompletionAnswer:
         self.created = int(time.time())
         self._by_request = {id(each.request): each for each in self.choices}
         self._first = True
+        self._generated = self.metrics.generated_tokens.labels(self.served.name)
 
     async def whole(self, request: Request) -> Response:
         """The answer as one JSON object; a client that leaves frees its places."""
@@ -121,13 +122,13 @@ class CompletionAnswer:
 
     def _take(self, step: Step) -> CompletionChoice:
         """Counts a step for its choice."""
-        choice, name = self._by_request[id(step.request)], self.served.name
+        choice = self._by_request[id(step.request)]
         if step.error is None:
             choice.steps.append(step)
-            self.metrics.generated_tokens.labels(name).inc()
-            if self._first:
-                seconds = time.monotonic() - self.began
-                self.metrics.first_token_seconds.labels(name).observe(seconds)
+            self._generated.inc()
+            if self._first and self.stream.first_token_at is not None:
+                seconds = self.stream.first_token_at - self.began
+                self.metrics.first_token_seconds.labels(self.served.name).observe(seconds)
                 self._first = False
         return choice
 

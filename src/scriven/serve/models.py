@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -126,7 +127,7 @@ class ServedModel:
 
     def sampling(self, asked: dict[str, float]) -> SamplingParams:
         """The settings of a request over the defaults. Raises SettingError."""
-        return SamplingParams(**{**self.sampling_defaults, **asked})
+        return _sampling_params(tuple({**self.sampling_defaults, **asked}.items()))
 
     def prompt_of(self, messages: Sequence[dict[str, str]], truncate: bool) -> list[int]:
         """The token ids of a conversation up to where the answer begins.
@@ -176,6 +177,12 @@ class ServedModel:
         if special := special_names(tokenizer).get(token):
             return special
         return tokenizer.spell(token).decode("utf-8", "replace")
+
+
+@lru_cache(maxsize=256)
+def _sampling_params(settings: tuple[tuple[str, float], ...]) -> SamplingParams:
+    """Looking its classes up reads a folder, and most requests have the same settings."""
+    return SamplingParams(**dict(settings))
 
 
 def special_names(tokenizer: Any) -> dict[int, str]:

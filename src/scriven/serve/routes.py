@@ -196,7 +196,7 @@ def _submit(
                 CompletionChoice(BatchRequest(sequence, sampling, hook, logprobs), number, text)
             )
     count = sum(map(len, prompts))
-    stream = scheduler.submit([each.request for each in choices])
+    stream = scheduler.submit([each.request for each in choices], as_they_come=bool(wanted.stream))
     metrics.prompt_tokens.labels(served.name).inc(count)
     return CompletionAnswer(
         served, metrics, choices, stream, count, chat, logprobs is not None,

@@ -7,7 +7,7 @@ models take turns instead of fighting for the cores.
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from ..errors import ScrivenError
 from ..generate.continuous_batching import BatchRequest, ContinuousBatch, Step
@@ -29,12 +29,18 @@ class ClosedError(ScrivenError):
 
 
 class Stream:
-    """The tokens of some requests as they come."""
+    """The tokens of some requests: as they come, or all together when the last text has ended."""
 
-    def __init__(self, requests: Sequence[BatchRequest], scheduler: "Scheduler") -> None:
+    def __init__(
+        self, requests: Sequence[BatchRequest], scheduler: "Scheduler", as_they_come: bool
+    ) -> None:
         # a text of no tokens is finished before it begins
         self.requests = [each for each in requests if each.sequence.finish_reason is None]
+        self.as_they_come = as_they_come
+        self.first_token_at: float | None = None
+        """By `time.monotonic`, once there is one."""
         self.cancelled, self._scheduler = False, scheduler
+        self._unfinished, self._held_back = len(self.requests), list[Step]()
         self._queue: asyncio.Queue[Step] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
 
@@ -52,9 +58,15 @@ class Stream:
             request.cancelled = True
         self._scheduler.wake()
 
-    def put(self, steps: Iterable[Step]) -> None:
-        """Hands steps over; called in the thread of the model."""
-        steps = list(steps)
+    def put(self, steps: Sequence[Step]) -> None:
+        """Hands steps over, or holds them back; called in the thread of the model."""
+        if self.first_token_at is None:
+            self.first_token_at = time.monotonic()
+        self._held_back += steps
+        self._unfinished -= sum(each.is_last or each.error is not None for each in steps)
+        if self._unfinished and not self.as_they_come:
+            return
+        steps, self._held_back = self._held_back, []
 
         def deliver() -> None:
             for step in steps:
@@ -96,13 +108,17 @@ class Scheduler:
         """Requests without a slot."""
         return len(self._batch.waiting) + sum(len(each.requests) for each in self._arrivals)
 
-    def submit(self, requests: Sequence[BatchRequest]) -> Stream:
+    def submit(self, requests: Sequence[BatchRequest], *, as_they_come: bool = True) -> Stream:
         """Queues requests.
+
+        Args:
+            as_they_come: False where nobody looks at a token before all texts have ended, so that
+                the event loop need not be woken for each.
 
         Raises:
             QueueFullError, ClosedError
         """
-        stream = Stream(requests, self)
+        stream = Stream(requests, self, as_they_come)
         with self._condition:
             if self._closing:
                 raise ClosedError("the server is shutting down")
@@ -152,7 +168,7 @@ class Scheduler:
                 continue
             self._steps += steps
             late = time.monotonic() - self._delivered > DELIVERY_SECONDS
-            if late or not self._batch or any(map(_is_urgent, steps)):
+            if late or not self._batch or any(map(self._is_urgent, steps)):
                 self._deliver()
 
     def _deliver(self) -> None:
@@ -179,6 +195,7 @@ class Scheduler:
         for stream, steps in by_stream.items():
             stream.put(steps)
 
-
-def _is_urgent(step: Step) -> bool:
-    return step.is_last or step.error is not None or step.request.sequence.num_tokens == 1
+    def _is_urgent(self, step: Step) -> bool:
+        stream = self._streams.get(id(step.request))
+        is_first = step.request.sequence.num_tokens == 1 and stream is not None
+        return step.is_last or step.error is not None or (is_first and stream.as_they_come)
