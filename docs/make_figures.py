@@ -14,6 +14,7 @@ import json
 import os
 import re
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -161,21 +162,42 @@ def adaptation() -> str:
 
 def serving() -> str:
     """The server beside llama.cpp's and transformers'."""
-    found = [row for row in rows("serving", processor=XEON) if "llama_cpp_32" in row][-1]
-    other = [row for row in rows("serving", processor=XEON) if "transformers_32" in row][-1]
-    names = {
-        "llama.cpp": (found, "llama_cpp"),
-        "transformers serve": (other, "transformers"),
-        "the same with continuous batching": (other, "transformers_batching"),
-    }
-    body = [["scriven", f"{found['scriven_1']:,.0f}", f"{found['scriven_32']:,.0f}"]]
-    for name, (row, key) in names.items():
-        body.append([name, f"{row[f'{key}_1']:,.0f}", f"{row[f'{key}_32']:,.0f}"])
-    first = [1000 * found[f"first_token_beside_{count}"] for count in (0, 8)]
+
+    def newest(processor: str, peer: str) -> Row:
+        return [row for row in rows("serving", processor=processor) if f"{peer}_32" in row][-1]
+
+    def line(name: str, row: Row, key: str) -> list[str]:
+        return [name, f"{row[f'{key}_1']:,.0f}", f"{row[f'{key}_32']:,.0f}"]
+
+    xeon, epyc = newest(XEON, "llama_cpp"), newest(EPYC, "transformers_batching")
+    other = newest(XEON, "transformers")
+    batching = "transformers serve, continuous batching"
+    body = [
+        line("Xeon: scriven", xeon, "scriven"),
+        line("Xeon: llama.cpp", xeon, "llama_cpp"),
+        line("Xeon: transformers serve", other, "transformers"),
+        line(f"Xeon: {batching}", other, "transformers_batching"),
+        line("EPYC: scriven", epyc, "scriven"),
+        line("EPYC: llama.cpp", epyc, "llama_cpp"),
+        line(f"EPYC: {batching}", epyc, "transformers_batching"),
+    ]
+    first = [1000 * xeon[f"first_token_beside_{count}"] for count in (0, 8)]
     return (
         table(["tokens per second", "1 client", "32 clients"], body)
-        + f"\n\nThe first token comes after {first[0]:.0f} ms, and after {first[1]:.0f} ms beside "
-        f"8 other streams ({found['date']})."
+        + f"\n\nOn the Xeon the first token comes after {first[0]:.0f} ms, and after "
+        f"{first[1]:.0f} ms beside 8 other streams ({xeon['date']}; EPYC {epyc['date']})."
+    )
+
+
+def watching() -> str:
+    """What an open page costs a training."""
+    found = rows("watched training", view="training")[-1]
+    rates = {name: statistics.median(each) for name, each in found["steps_per_second"].items()}
+    return (
+        f"Beside an open page that is idle a training of the default model on two cores ran "
+        f"{rates['watched']:.2f} steps a second,\nwithout it {rates['alone']:.2f}: "
+        f"{found['slowed']:.1%} slower ({found['date']}, {found['processor']},\n"
+        "`python bench/watched_training.py tinyshakespeare.txt`)."
     )
 
 
@@ -216,6 +238,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "startup": startup,
     "adaptation": adaptation,
     "serving": serving,
+    "watching": watching,
     "report": report,
     "sample": sample,
     "classify": classify,

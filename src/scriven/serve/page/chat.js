@@ -24,7 +24,9 @@ export function start() {
 
 export function modelChanged(model) {
   find("no-chat").hidden = model.chats;
-  find("no-chat").textContent = `${model.id} was not tuned for chat. scriven finetune ${model.id} talks.jsonl --task chat makes a model that is.`;
+  find("no-chat").replaceChildren(`${model.id} was not tuned for chat. This makes a model that is: `,
+    element("code", {}, `scriven finetune ${model.id} talks.jsonl --task chat`));
+  find("system").closest("details").hidden = !model.chats;
   find("ask").hidden = !model.chats;
   messages = [];
   draw();

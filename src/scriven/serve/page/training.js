@@ -4,6 +4,7 @@ import { call, element, find } from "./api.js";
 import { fail, state } from "./app.js";
 
 const EVERY = 2000; // milliseconds between two looks
+const STEPS = [1, 2, 5].flatMap((n) => [0, 1, 2, 3, 4, 5, 6, 7].map((power) => n * 10 ** power)).sort((a, b) => a - b);
 let events = [], next = 0, timer = null, plots = {}, last = null;
 
 export function start() {
@@ -89,7 +90,8 @@ function curve(id, steps, scores, field, baseline) {
   const box = find(id), axis = { stroke: colour("--ink"), grid: { stroke: colour("--line") }, ticks: { stroke: colour("--line") } };
   plots[id] = new uPlot({
     width: box.clientWidth || 320, height: 240, scales: { x: { time: false } },
-    axes: [{ ...axis, label: "step" }, axis],
+    legend: { live: false },
+    axes: [{ ...axis, label: "step", incrs: STEPS }, axis],
     series: [{ label: "step" },
       { label: "training", stroke: colour("--faint"), width: 1, spanGaps: true },
       { label: "validation", stroke: colour("--accent"), width: 2, spanGaps: true, points: { show: true } },
