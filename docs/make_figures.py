@@ -14,7 +14,6 @@ import json
 import os
 import re
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -189,18 +188,6 @@ def serving() -> str:
     )
 
 
-def watching() -> str:
-    """What an open page costs a training."""
-    found = rows("watched training", view="training")[-1]
-    rates = {name: statistics.median(each) for name, each in found["steps_per_second"].items()}
-    return (
-        f"Beside an open page that is idle a training of the default model on two cores ran "
-        f"{rates['watched']:.2f} steps a second,\nwithout it {rates['alone']:.2f}: "
-        f"{found['slowed']:.1%} slower ({found['date']}, {found['processor']},\n"
-        "`python bench/watched_training.py tinyshakespeare.txt`)."
-    )
-
-
 def report() -> str:
     """The run that the pictures show (docs/make_pictures.py)."""
     made = json.loads((OUTPUTS / "report.json").read_text(encoding="utf-8"))
@@ -238,7 +225,6 @@ FIGURES: dict[str, Callable[[], str]] = {
     "startup": startup,
     "adaptation": adaptation,
     "serving": serving,
-    "watching": watching,
     "report": report,
     "sample": sample,
     "classify": classify,
