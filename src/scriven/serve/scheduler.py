@@ -196,6 +196,8 @@ class Scheduler:
             stream.put(steps)
 
     def _is_urgent(self, step: Step) -> bool:
+        if step.is_last or step.error is not None:
+            return True
         stream = self._streams.get(id(step.request))
-        is_first = step.request.sequence.num_tokens == 1 and stream is not None
-        return step.is_last or step.error is not None or (is_first and stream.as_they_come)
+        is_awaited = stream is not None and stream.as_they_come
+        return is_awaited and step.request.sequence.num_tokens == 1
