@@ -108,9 +108,8 @@ def scriven_step(args: argparse.Namespace) -> Callable[[Any], object]:
     from scriven.runtime import choose_runtime
     from scriven.settings import OptimSettings, RuntimeSettings
     from scriven.tasks.language import Language
-    from scriven.train.build_model import store_frozen_as
+    from scriven.train.build_model import Parallel, store_frozen_as
     from scriven.train.optim.base import Optimizers
-    from scriven.train.parallel import Parallel
     from scriven.train.train_step import TrainStep
 
     runtime = choose_runtime(RuntimeSettings(device="cpu", threads=args.threads))

@@ -32,8 +32,8 @@ from scriven.distributed import SINGLE_PROCESS
 from scriven.models.shared.cost import flops_per_token
 from scriven.runtime import Runtime, choose_runtime
 from scriven.settings import OptimSettings, RuntimeSettings
+from scriven.train.build_model import Parallel
 from scriven.train.optim.base import Optimizers
-from scriven.train.parallel import Parallel
 from scriven.train.train_step import TrainStep
 
 TARGET = 1.4697

@@ -21,9 +21,9 @@ import torch
 from scriven import registry
 from scriven.generate.engine import Engine
 from scriven.generate.sampling import SamplingParams
-from scriven.runs.huggingface import WEIGHTS, to_hf_weights
+from scriven.runs.huggingface import WEIGHTS
 from scriven.runs.load import load_run
-from scriven.runs.weights import save_tensors
+from scriven.runs.weights import save_tensors, to_hf_weights
 from scriven.tokenizers import Tokenizer, load_tokenizer
 
 GATE_TOKENS = 16

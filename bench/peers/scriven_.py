@@ -20,8 +20,8 @@ from scriven.runs.folder import find_run
 from scriven.runs.load import load_run
 from scriven.runtime import choose_runtime
 from scriven.settings import OptimSettings, RuntimeSettings
+from scriven.train.build_model import Parallel
 from scriven.train.optim.base import Optimizers
-from scriven.train.parallel import Parallel
 from scriven.train.train_step import TrainStep
 
 process.configure_threads_and_malloc()

@@ -30,7 +30,7 @@ from .train.request import TrainRequest, read_overrides
 from .train.run import start_or_resume
 from .train.scaling_laws import model_shape
 from .train.schedule import Budget, parse_budget
-from .train.signals import Interrupted, handle_signals
+from .train.stopping import Interrupted, handle_signals
 
 MOST_SEEDS = 1000
 RESULTS = "results"

@@ -12,6 +12,7 @@ import inspect
 import itertools
 import json
 import math
+import os
 import re
 import textwrap
 import tomllib
@@ -22,7 +23,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import SettingError
+from .errors import InputError, SettingError
 from .settings import BOUNDS, Settings
 
 T = TypeVar("T")
@@ -263,3 +264,16 @@ def _read(value: object, kind: Any) -> object | None:
     except (ValueError, OverflowError):
         return None
     return str(value) if kind is str else None
+
+
+def cache_folder() -> Path:
+    """Where datasets and downloads are kept: `$SCRIVEN_CACHE`, else the user's cache folder."""
+    if folder := os.environ.get("SCRIVEN_CACHE"):
+        return Path(folder)
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "scriven"
+    except RuntimeError as error:  # neither HOME nor an entry of this user in /etc/passwd
+        raise InputError(
+            "no home folder is known to keep prepared texts in: set SCRIVEN_CACHE to a folder"
+        ) from error

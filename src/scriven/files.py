@@ -4,10 +4,10 @@ The order is always: write under a temporary name in the same folder, fsync, ren
 folder. The page cache survives a kill but not a power cut, so the rename may reach the disk only
 after the content, and a save is reported only after the rename is on the disk.
 
-    write_file, write_stream, write_folder   content that this process holds
+    write_file, write_stream                 content that this process holds
     new_folder, rename_durably               content that another writer puts under a temporary name
-    read_file                                a regular file, read once, of bounded size
-    disk_errors, write_error, read_error     an OSError as one line with its remedy
+    disk_errors, write_error                 an OSError as one line with its remedy
+    file_lock                                a lock between processes
 
 A failed fsync drops the unwritten pages (PostgreSQL's "fsyncgate", 2018), so it is never repeated
 on the same file: the whole save is repeated from the start. Knows no file format.
@@ -18,15 +18,15 @@ import errno
 import os
 import re
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from .errors import DamagedError, InputError, ResourceError, ScrivenError
-from .file_names import check_name
-from .format import escape_control_characters, format_bytes
+from filelock import FileLock, SoftFileLock, Timeout
+
+from .errors import InputError, ResourceError, ScrivenError
+from .format import check_name, escape_control_characters, format_bytes
 
 Buffer = bytes | bytearray | memoryview
 Content = bytes | Sequence[Buffer]
@@ -49,14 +49,39 @@ _in_use: set[Path] = set()
 """Temporary names this process is using now; any other with its process id is a leftover."""
 
 
-def write_file(path: Path, content: Content) -> None:
+def write_file(path: Path, content: Content | Mapping[str, Content]) -> None:
     """Writes a file so that it is always the old one or the whole new one.
+
+    Args:
+        content: bytes; or of a flat folder, its files in their order. A folder already there is
+            renamed to `.old-NAME` for the moment between two renames: a reader who finds no NAME
+            takes that one.
 
     Raises:
         ResourceError: the disk is full or broken; what was there before is untouched.
         InputError: the folder cannot be written to.
     """
-    _save(path, content)
+    files = content if isinstance(content, Mapping) else {"": content}
+    for wait in (*RETRY_WAITS, None):
+        try:
+            # each attempt starts with new files: see fsync above
+            with temporary_beside(path) as temporary:
+                # 1. the content; mkdir fails where the name exists: two never fill one folder
+                if files is content:
+                    os.mkdir(temporary)
+                for name, each in files.items():
+                    _write(temporary / name, buffers(each))
+                # 2. its name
+                if files is content:
+                    sync_folder(temporary)
+                    _replace_folder(temporary, path)
+                else:
+                    os.replace(temporary, path)
+                    sync_folder(path.parent)
+            return
+        except OSError as error:
+            size = sum(len(one) for each in files.values() for one in buffers(each))
+            _wait_or_raise(error, path, wait, size)
 
 
 def write_stream(path: Path, parts: Iterable[Buffer]) -> None:
@@ -76,15 +101,6 @@ def rename_durably(source: Path, path: Path) -> None:
     sync_file(source)
     os.replace(source, path)
     sync_folder(path.parent)
-
-
-def write_folder(path: Path, files: Mapping[str, Content]) -> None:
-    """Writes a flat folder of files, in their order, that appears by one rename.
-
-    A folder already there is renamed to `.old-NAME` for the moment between two renames: a reader
-    who finds no NAME takes that one. Errors are those of `write_file`.
-    """
-    _save(path, files)
 
 
 @contextlib.contextmanager
@@ -206,46 +222,6 @@ def buffers(content: Content) -> Sequence[Buffer]:
     return [content] if isinstance(content, bytes) else content
 
 
-def read_file(path: Path, limit: int | None = None) -> bytearray:
-    """The content of a regular file, read once, so that what is checked is what is used.
-
-    Args:
-        limit: bytes; a longer file is refused before anything is allocated.
-
-    Raises:
-        DamagedError: the file is missing, is no regular file, is too long or cannot be read.
-        InputError: this user may not read it.
-        ResourceError: there is not enough memory for it.
-    """
-    size = 0
-    try:
-        size = file_size(path)
-        if limit is not None and size > limit:
-            raise DamagedError(
-                f"{printable(path)} has {format_bytes(size)}, at most {format_bytes(limit)} fit"
-            )
-        # allocated once and read into: no second copy of a large file
-        content = bytearray(size)
-        with path.open("rb") as file:
-            count = file.readinto(content)
-    except MemoryError as error:
-        raise ResourceError(f"{printable(path)} needs {format_bytes(size)} of memory") from error
-    except OSError as error:
-        raise read_error(path, error) from error
-    if count != size:
-        raise DamagedError(f"{printable(path)} changed while it was read: {count} of {size} bytes")
-    return content
-
-
-def file_size(path: Path) -> int:
-    """The size of a regular file in bytes; DamagedError for a pipe or device, which would block."""
-    # stat and not open: opening a pipe waits for a writer
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise DamagedError(f"{printable(path)} is not a regular file")
-    return status.st_size
-
-
 @contextlib.contextmanager
 def disk_errors(path: Path, size: int = 0, remedy: str = OTHER_FOLDER) -> Iterator[None]:
     """Raises an OSError of the block as the error of `write_error`."""
@@ -284,15 +260,6 @@ def write_error(
     return InputError(f"{where} cannot be written: {reason}: {remedy}")
 
 
-def read_error(path: Path, error: OSError) -> DamagedError | InputError:
-    """The error to raise when a file could not be opened or read."""
-    if isinstance(error, FileNotFoundError):
-        return DamagedError(f"{printable(path)} is missing")
-    if isinstance(error, PermissionError):
-        return InputError(f"{printable(path)} may not be read by this user: change its permissions")
-    return DamagedError(f"{printable(path)} cannot be read: {error.strerror or error}")
-
-
 def printable(path: Path | str) -> str:
     """A path as it goes into a message: in one line, without control characters."""
     return escape_control_characters(str(path), keep="")
@@ -310,31 +277,6 @@ def is_running(process: int) -> bool:
     except (PermissionError, OverflowError):  # somebody else's, or no process id at all
         pass
     return True
-
-
-def _save(path: Path, content: Content | Mapping[str, Content]) -> None:
-    """Writes a file, or a folder of files, under a temporary name and renames it."""
-    files = content if isinstance(content, Mapping) else {"": content}
-    for wait in (*RETRY_WAITS, None):
-        try:
-            # each attempt starts with new files: see fsync above
-            with temporary_beside(path) as temporary:
-                # 1. the content; mkdir fails where the name exists: two never fill one folder
-                if files is content:
-                    os.mkdir(temporary)
-                for name, each in files.items():
-                    _write(temporary / name, buffers(each))
-                # 2. its name
-                if files is content:
-                    sync_folder(temporary)
-                    _replace_folder(temporary, path)
-                else:
-                    os.replace(temporary, path)
-                    sync_folder(path.parent)
-            return
-        except OSError as error:
-            size = sum(len(one) for each in files.values() for one in buffers(each))
-            _wait_or_raise(error, path, wait, size)
 
 
 def _wait_or_raise(
@@ -395,3 +337,41 @@ def _remove(path: Path) -> None:
         return
     with contextlib.suppress(OSError):
         os.unlink(path)
+
+
+TOKEN = ".token"  # noqa: S105 (the end of a name)
+"""Ends the name of the file that stands for the lock where the file system has no locks."""
+
+# network file systems without a lock service, FUSE, some container volumes
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+@contextlib.contextmanager
+def file_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Holds the lock of a file, which the system releases however this process ends.
+
+    On a file system without locks another file, `NAME.token`, stands for it while it exists. It
+    holds the process and the computer: a dead process of this computer is replaced, one of
+    another computer cannot be asked, so its token has to be deleted by hand.
+
+    Args:
+        wait: until it is free.
+
+    Raises:
+        Timeout: another process holds it, and `wait` is False.
+        OSError: the file cannot be written.
+    """
+    timeout = -1 if wait else 0
+    # a lock of the process, not of the thread: any thread may release it
+    lock = FileLock(path, timeout=timeout, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if isinstance(error, Timeout) or error.errno not in _NO_LOCKS:
+            raise
+        lock = SoftFileLock(f"{path}{TOKEN}", timeout=timeout, thread_local=False)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

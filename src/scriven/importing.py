@@ -25,8 +25,9 @@ from .import_.convert import converted_folder
 from .import_.tensors import CONFIG, SINGLE, link_file, read_json, weight_files
 from .report.page import write_report
 from .runs import folder, metadata
-from .runs.huggingface import hf_files, save_pretrained, to_hf_weights
+from .runs.huggingface import hf_files, save_pretrained
 from .runs.load import Loaded, load_run
+from .runs.weights import to_hf_weights
 
 if TYPE_CHECKING:
     from .model import Model

@@ -9,17 +9,11 @@ from typing import Any
 from . import config, registry
 from .errors import InputError
 from .import_.base import is_run, open_foreign
-from .models.shared.cost import (
-    build_empty,
-    cache_bytes,
-    flops_per_token,
-    parameters_by_part,
-    training_bytes,
-)
+from .models.shared.cost import build_empty, cache_bytes, flops_per_token, parameters_by_part
 from .runs.folder import find_run
 from .runs.metadata import read_run_metadata
 from .train.request import read_named_preset
-from .train.scaling_laws import SIZES
+from .train.scaling_laws import SIZES, training_bytes
 
 TOKENS_PER_BATCH = 2048
 VOCABULARY = 323

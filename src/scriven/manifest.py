@@ -1,4 +1,5 @@
-"""Digests: JSON that carries its own, and manifest.json, which lists those of a folder's files.
+"""Reading with care: files of bounded size, JSON that carries its own digest, and manifest.json,
+which lists the digests of a folder's files.
 
     {"format": 2, "scriven": "0.1.0", ..., "files": {name: {"size", "sha256"}}, "digest": ...}
 
@@ -8,17 +9,17 @@ would forgive (white space, `\\u00E9` for `\\u00e9`). Names in a manifest are co
 the names really in the folder, never joined to a path.
 """
 
-import functools
 import hashlib
-import importlib.metadata
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .errors import DamagedError
-from .files import Content, buffers, file_size, printable, read_error, read_file
+from . import __version__
+from .errors import DamagedError, InputError, ResourceError
+from .files import Content, buffers, printable
 from .format import format_bytes
 
 FORMAT = 2
@@ -39,15 +40,6 @@ class FileEntry(NamedTuple):
 
 class NewerFormatError(DamagedError):
     """An undamaged file, written by a later release."""
-
-
-@functools.cache  # each look-up reads the whole metadata of the package
-def scriven_version() -> str:
-    """The version of this installation."""
-    try:
-        return importlib.metadata.version("scriven")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def signed_json(content: Mapping[str, Any]) -> bytes:
@@ -88,7 +80,7 @@ def parse_signed_json(raw: bytes | bytearray, path: Path | str) -> dict[str, Any
         by = content.get("scriven", "a later release")
         text = (
             f"{printable(path)} has format {content['format']} (written by {str(by)[:40]!r}); "
-            f"Scriven {scriven_version()} reads format {FORMAT}: install a newer Scriven"
+            f"Scriven {__version__} reads format {FORMAT}: install a newer Scriven"
         )
         # a flipped bit can make a version look newer: only an intact file is believed
         raise NewerFormatError(text) if intact else DamagedError(f"{text}, or the file is damaged")
@@ -100,7 +92,7 @@ def parse_signed_json(raw: bytes | bytearray, path: Path | str) -> dict[str, Any
     if content["format"] < FORMAT:
         raise DamagedError(
             f"{printable(path)} has format {content['format']}, from before the first release; "
-            f"Scriven {scriven_version()} reads format {FORMAT}: train the model again"
+            f"Scriven {__version__} reads format {FORMAT}: train the model again"
         )
     return body
 
@@ -146,7 +138,7 @@ def build_manifest(
     listed = {"files": {name: file_entry(content)._asdict() for name, content in files.items()}}
     if replacing:
         listed["replacing"] = {name: entry._asdict() for name, entry in replacing.items()}
-    return signed_json({"scriven": scriven_version(), **identity, **listed})
+    return signed_json({"scriven": __version__, **identity, **listed})
 
 
 def read_manifest(
@@ -254,3 +246,52 @@ def _listed_path(folder: Path, name: str, expected: FileEntry) -> Path:
 
 def _dump(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1) + "\n").encode("ascii")
+
+
+def read_file(path: Path, limit: int | None = None) -> bytearray:
+    """The content of a regular file, read once, so that what is checked is what is used.
+
+    Args:
+        limit: bytes; a longer file is refused before anything is allocated.
+
+    Raises:
+        DamagedError: the file is missing, is no regular file, is too long or cannot be read.
+        InputError: this user may not read it.
+        ResourceError: there is not enough memory for it.
+    """
+    size = 0
+    try:
+        size = file_size(path)
+        if limit is not None and size > limit:
+            raise DamagedError(
+                f"{printable(path)} has {format_bytes(size)}, at most {format_bytes(limit)} fit"
+            )
+        # allocated once and read into: no second copy of a large file
+        content = bytearray(size)
+        with path.open("rb") as file:
+            count = file.readinto(content)
+    except MemoryError as error:
+        raise ResourceError(f"{printable(path)} needs {format_bytes(size)} of memory") from error
+    except OSError as error:
+        raise read_error(path, error) from error
+    if count != size:
+        raise DamagedError(f"{printable(path)} changed while it was read: {count} of {size} bytes")
+    return content
+
+
+def file_size(path: Path) -> int:
+    """The size of a regular file in bytes; DamagedError for a pipe or device, which would block."""
+    # stat and not open: opening a pipe waits for a writer
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise DamagedError(f"{printable(path)} is not a regular file")
+    return status.st_size
+
+
+def read_error(path: Path, error: OSError) -> DamagedError | InputError:
+    """The error to raise when a file could not be opened or read."""
+    if isinstance(error, FileNotFoundError):
+        return DamagedError(f"{printable(path)} is missing")
+    if isinstance(error, PermissionError):
+        return InputError(f"{printable(path)} may not be read by this user: change its permissions")
+    return DamagedError(f"{printable(path)} cannot be read: {error.strerror or error}")

@@ -116,8 +116,7 @@ class Model:
         sequence_length: int | None = None,
         **decoding: Any,
     ) -> dict[str, Any]:
-        """Loss, perplexity, bits per byte and accuracy over every token; of a fine-tuned model the
-        scores of its task.
+        """Loss, perplexity, bits per byte and accuracy; of a fine-tuned model its task's scores.
 
         Args:
             sources: texts or tables, in files or in memory; by default the validation set.

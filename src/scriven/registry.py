@@ -35,12 +35,6 @@ def names(package: str, exclude: Collection[str] = ()) -> list[str]:
     )
 
 
-def find_module(package: str, name: str) -> str | None:
-    """The module called `name`, where dashes stand for underscores; None if there is none."""
-    stem = name.replace("-", "_")
-    return stem if stem in names(package) else None
-
-
 def module(
     package: str, name: str, kind: str | None = None, *, exclude: Collection[str] = ()
 ) -> ModuleType:

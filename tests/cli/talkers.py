@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from scriven import __version__, config, registry
-from scriven.runs.huggingface import hf_files, save_pretrained, to_hf_weights
+from scriven.runs.huggingface import hf_files, save_pretrained
 from scriven.runs.metadata import write_metadata
+from scriven.runs.weights import to_hf_weights
 from scriven.settings import Settings, TokenizerSettings
 from scriven.tokenizers import train_tokenizer
 from scriven.tokenizers.chat_template import from_prompt, render_conversation

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from scriven.cli.train import _verdict
-from scriven.train.signals import Interrupted
+from scriven.train.stopping import Interrupted
 
 IMPORTING = """
 import builtins, runpy, sys

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scriven.config import cache_folder
 from scriven.data import shards
 from scriven.data.formats.base import TextChunk
 from scriven.data.pipeline import chunk_batches, load_dataset
-from scriven.data.shards import TokenDataset, cache_folder
+from scriven.data.shards import TokenDataset
 from scriven.data.split import (
     TRAIN,
     VALIDATION,

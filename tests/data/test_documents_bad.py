@@ -22,9 +22,9 @@ from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
 from scriven.cli import run
+from scriven.config import cache_folder
 from scriven.data import documents, download
 from scriven.data.formats import archive
-from scriven.data.shards import cache_folder
 
 ENTITIES = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">' + "".join(
     f'<!ENTITY {chr(98 + i)} "{f"&{chr(97 + i)};" * 10}">' for i in range(9)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from field import SENTENCE, documents, loaded, put, text_of
 
+from scriven.config import cache_folder
 from scriven.data import formats
 from scriven.data.folders import find_glob, find_in_folder
 from scriven.data.recognise import recognise_bytes
-from scriven.data.shards import cache_folder
 from scriven.data.sources import Sources, are_pairs
 from scriven.data.table import Table
 from scriven.errors import InputError, ResourceError

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from scriven.models import gpt2
 from scriven.models.base import TransformerConfig
-from scriven.nn.block import Block, post_norm, pre_norm
-from scriven.nn.mask import AttentionMask, forward_context
-from scriven.nn.mlp import GatedMLP
+from scriven.nn.block import Block, GatedMLP, post_norm, pre_norm
+from scriven.nn.embeddings import AttentionMask, forward_context
 from scriven.nn.norm import RMSNorm
 
 W, H, T = 16, 4, 9

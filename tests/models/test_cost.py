@@ -13,8 +13,9 @@ from scriven.inspect import inspect
 from scriven.models.shared import cost
 from scriven.nn import attention
 from scriven.nn.attention import naive_attention
-from scriven.nn.mask import AttentionMask
+from scriven.nn.embeddings import AttentionMask
 from scriven.tasks.base import BaseTask
+from scriven.train import scaling_laws
 
 B, T, V, W, LAYERS = 2, 24, 41, 32, 3
 SHAPE: dict[str, object] = {"vocab_size": V, "context_length": T, "layers": LAYERS, "d_model": W}
@@ -156,9 +157,9 @@ def test_gpt2_small_agrees_with_the_formula_of_the_literature() -> None:
 
 def test_the_bytes_of_training_cover_an_encoder_and_a_model_without_heads() -> None:
     both, half = (made("transformer", encoder_layers=n)[1].backbone.config for n in (3, 1))
-    assert cost.training_bytes(both, 0, 100) > cost.training_bytes(half, 0, 100)
+    assert scaling_laws.training_bytes(both, 0, 100) > scaling_laws.training_bytes(half, 0, 100)
     recurrent = made("rnn")[1].backbone.config
-    assert cost.training_bytes(recurrent, 0, 100) > 0
+    assert scaling_laws.training_bytes(recurrent, 0, 100) > 0
 
 
 def test_counting_look_ups_as_products_is_noticed() -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from scriven.models import llama
 from scriven.nn import block as nn_block
-from scriven.nn.mask import AttentionMask
+from scriven.nn.embeddings import AttentionMask
 from scriven.nn.norm import RMSNorm
 from scriven.tasks.base import BaseTask
 

@@ -12,7 +12,7 @@ from scriven import config as settings
 from scriven.data.batch import Batch
 from scriven.errors import SettingError
 from scriven.models import gpt2, gpt3
-from scriven.nn.mask import AttentionMask
+from scriven.nn.embeddings import AttentionMask
 from scriven.tasks.base import BaseTask
 
 WINDOW = 5

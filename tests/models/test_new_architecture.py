@@ -22,9 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..nn.block import Block
+from ..nn.block import Block, init_weights, normal, ones, zeros
 from ..nn.embeddings import Embedding, LearnedPositions
-from ..nn.init import init_weights, normal, ones, zeros
 from ..nn.norm import LayerNorm
 from . import gpt2
 from .base import Architecture, TransformerConfig

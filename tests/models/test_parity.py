@@ -13,8 +13,7 @@ pytest.importorskip("transformers", reason="the hf extra is not installed")
 import parity
 
 from scriven.models import gpt1, gpt2, gpt3, llama, roberta
-from scriven.nn.embeddings import SinusoidalPositions
-from scriven.nn.mask import AttentionMask
+from scriven.nn.embeddings import AttentionMask, SinusoidalPositions
 from scriven.tasks.base import BaseTask
 
 CASES = [

@@ -14,7 +14,8 @@ from scriven.data.batch import IGNORE_INDEX, Batch
 from scriven.errors import SettingError
 from scriven.models import transformer
 from scriven.models.shared.weight_map import rename_from_hf, rename_to_hf
-from scriven.runs.huggingface import from_hf_weights, hf_files, to_hf_weights
+from scriven.runs.huggingface import hf_files
+from scriven.runs.weights import from_hf_weights, to_hf_weights
 from scriven.settings import TokenizerSettings
 from scriven.tasks.base import BaseTask
 from scriven.tasks.seq2seq import Seq2Seq

@@ -14,8 +14,13 @@ from scriven.models import transformer_xl
 from scriven.models.transformer_xl import Config, Model
 from scriven.nn.attention import Attention
 from scriven.nn.cache import Cache, KVCache, SegmentMemory
-from scriven.nn.embeddings import DistanceEmbedding, RelativePositions
-from scriven.nn.mask import AttentionMask, ForwardContext, forward_context
+from scriven.nn.embeddings import (
+    AttentionMask,
+    DistanceEmbedding,
+    ForwardContext,
+    RelativePositions,
+    forward_context,
+)
 
 GOLDEN = Path(__file__).parent / "golden" / "transformer_xl.safetensors"
 HEADS, HEAD_WIDTH, WIDTH = 2, 6, 8

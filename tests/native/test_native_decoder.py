@@ -17,7 +17,7 @@ from scriven.generate.sampling import SamplingParams, sample, sample_rows
 from scriven.models import gpt1, gpt2, gpt3, gpt_neo, gpt_neox, llama, rnn, transformer_xl
 from scriven.native import decoder, library
 from scriven.native.decoder import LazyDecoder, NativeDecoder, NativeSession
-from scriven.native.sampling import sample_natively
+from scriven.native.library import sample_natively
 from scriven.native.weights import ACTIVATION_NAMES, Description, UnsupportedError
 from scriven.nn.lora import add_lora
 from scriven.runtime import Runtime

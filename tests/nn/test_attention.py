@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 from scriven.nn import attention as attention_module
 from scriven.nn.attention import Attention, naive_attention, scaled_dot_product_attention
-from scriven.nn.block import Block, post_norm, pre_norm
+from scriven.nn.block import MLP, Block, post_norm, pre_norm
 from scriven.nn.cache import CrossCache, KVCache, LayerCache, SegmentMemory
-from scriven.nn.mask import AttentionMask, ForwardContext, additive_mask, forward_context
-from scriven.nn.mlp import MLP
+from scriven.nn.embeddings import AttentionMask, ForwardContext, additive_mask, forward_context
 from scriven.nn.norm import LayerNorm, RMSNorm
 
 

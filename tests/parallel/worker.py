@@ -23,7 +23,7 @@ from scriven.data.batch import Batch
 from scriven.train import datasets
 from scriven.train.request import TrainRequest
 from scriven.train.run import start_or_resume
-from scriven.train.signals import Interrupted
+from scriven.train.stopping import Interrupted
 from scriven.train.train_state import TrainState
 from scriven.train.trainer import Trainer
 

@@ -23,7 +23,7 @@ from scriven.errors import InputError
 from scriven.runs import checkpoint
 from scriven.train.request import TrainRequest
 from scriven.train.run import TrainResult, start_or_resume
-from scriven.train.signals import Interrupted
+from scriven.train.stopping import Interrupted
 from scriven.train.train_state import TrainState
 from scriven.train.trainer import Trainer
 

@@ -18,7 +18,7 @@ from scriven.train.adapt_trainer import AdaptTrainer
 from scriven.train.replay import ReplayDataset
 from scriven.train.request import TrainRequest
 from scriven.train.run import TrainResult, start_or_resume
-from scriven.train.signals import Interrupted
+from scriven.train.stopping import Interrupted
 from scriven.train.train_step import TrainStep
 
 from .runs import command, refused, request, stopping_at, whole, write_text

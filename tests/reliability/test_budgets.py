@@ -9,7 +9,7 @@ import pytest
 from scriven.errors import SettingError
 from scriven.train import train_step
 from scriven.train.schedule import parse_budget
-from scriven.train.signals import Interrupted
+from scriven.train.stopping import Interrupted
 from scriven.train.trainer import Trainer
 
 from .runs import after_each_step, events, request, stopping_at, train

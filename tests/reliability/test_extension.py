@@ -18,7 +18,7 @@ from scriven.runs.metadata import read_metadata
 from scriven.train.request import TrainRequest
 from scriven.train.run import TrainResult, start_or_resume
 from scriven.train.schedule import Budget, parse_budget
-from scriven.train.signals import Interrupted
+from scriven.train.stopping import Interrupted
 from scriven.train.train_state import TrainState
 from scriven.train.trainer import Trainer
 

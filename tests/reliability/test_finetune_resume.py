@@ -20,7 +20,7 @@ from scriven.train import finetune as finetune_module
 from scriven.train.request import TrainRequest
 from scriven.train.run import TrainResult
 from scriven.train.run import start_or_resume as finetune
-from scriven.train.signals import Interrupted
+from scriven.train.stopping import Interrupted
 
 from .finetuning import QUICK, base_run, labelled, sentence, tuned, write_lines
 from .runs import Child, after_each_step, command, newest, refused, stopping_at, whole

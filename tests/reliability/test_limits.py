@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from scriven.data.shards import cache_folder
+from scriven.config import cache_folder
 from scriven.runs import checkpoint
 from scriven.runs.metadata import read_metadata, write_metadata
-from scriven.train.signals import Interrupted
+from scriven.train.stopping import Interrupted
 
 from .runs import Child, after_each_step, arguments, command, events, refused, stopping_at, train
 from .runs import whole as everything

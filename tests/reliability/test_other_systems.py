@@ -12,8 +12,8 @@ import pytest
 from scriven.data.shards import TokenFile
 from scriven.data.sources import run_name
 from scriven.errors import InputError
-from scriven.file_names import portable_name, reserved_on_windows
 from scriven.files import write_file
+from scriven.format import portable_name, reserved_on_windows
 from scriven.runs.folder import create_run_dir
 
 from .runs import train
@@ -139,7 +139,7 @@ def test_a_name_that_windows_changes_is_refused_there(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / name
-    monkeypatch.setattr("scriven.file_names.ON_WINDOWS", True)
+    monkeypatch.setattr("scriven.format.ON_WINDOWS", True)
     for write in (create_run_dir, lambda path: write_file(path, b"predictions")):
         with pytest.raises(InputError, match=r"cannot be the name of a file or folder .*another"):
             write(out)

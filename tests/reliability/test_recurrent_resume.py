@@ -10,7 +10,7 @@ import torch
 
 from scriven.train.recurrent_state import TBPTTState
 from scriven.train.run import start_or_resume
-from scriven.train.signals import Interrupted
+from scriven.train.stopping import Interrupted
 from scriven.train.train_state import TrainState
 
 from .runs import (

@@ -9,7 +9,7 @@ import torch
 
 from scriven.train import checkpointer
 from scriven.train.run import start_or_resume
-from scriven.train.signals import Interrupted
+from scriven.train.stopping import Interrupted
 
 from .runs import request, stopping_at, train, whole, write_text
 

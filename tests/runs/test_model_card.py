@@ -9,13 +9,9 @@ import pytest
 
 from scriven import config, registry
 from scriven.models.base import BASES
-from scriven.runs.huggingface import (
-    hf_files,
-    save_pretrained,
-    save_pretrained_files,
-    to_hf_weights,
-)
+from scriven.runs.huggingface import hf_files, save_pretrained, save_pretrained_files
 from scriven.runs.model_card import MAX_SOURCES, model_card, read_loss_curve
+from scriven.runs.weights import to_hf_weights
 from scriven.settings import TokenizerSettings
 from scriven.tokenizers import Tokenizer, train_tokenizer
 

@@ -11,7 +11,7 @@ import pytest
 
 from scriven import prepare
 from scriven.errors import BusyError
-from scriven.locking import TOKEN, file_lock
+from scriven.files import TOKEN, file_lock
 from scriven.runs import checkpoint
 from scriven.runs.folder import LOCK, OWNER, create_run_dir, lock_run
 

@@ -9,8 +9,8 @@ ROOT = Path(__file__).parents[2] / "src" / "scriven"
 
 LAYERS = {
     "errors": 0, "registry": 0, "config": 0, "settings": 0, "process": 0,
-    "files": 0, "file_names": 0, "manifest": 0, "format": 0, "notebook": 0,
-    "locking": 1, "runtime": 1, "distributed": 1, "tokenizers": 1, "nn": 1,
+    "files": 0, "manifest": 0, "format": 0, "notebook": 0,
+    "runtime": 1, "distributed": 1, "tokenizers": 1, "nn": 1,
     "data": 2, "models": 2,
     "tasks": 3,
     "runs": 4, "native": 4,
@@ -24,8 +24,7 @@ LAYERS = {
 }  # fmt: skip
 
 GROUND = {
-    "errors", "registry", "config", "settings", "process", "files", "file_names", "manifest",
-    "format"
+    "errors", "registry", "config", "settings", "process", "files", "manifest", "format",
 }  # fmt: skip
 """Files of one folder, the package's own, on the lowest layer."""
 

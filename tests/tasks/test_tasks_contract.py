@@ -17,8 +17,8 @@ from scriven.tasks.base import Output
 from scriven.tasks.shared.classification import SequenceClassification
 from scriven.tasks.shared.text_generation import TextGeneration
 from scriven.tasks.shared.words import WordScoring
+from scriven.train.build_model import Parallel
 from scriven.train.optim.base import Optimizers
-from scriven.train.parallel import Parallel
 from scriven.train.train_step import StepMetrics, TrainStep
 
 RUNTIME = choose_runtime(RuntimeSettings(device="cpu", dtype="float32"))

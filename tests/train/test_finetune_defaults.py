@@ -8,8 +8,8 @@ import pytest
 from scriven.cli.finetune import _advice
 from scriven.errors import ResourceError
 from scriven.models.llama import Config
-from scriven.models.shared.cost import check_fits, fits, least_training_bytes
 from scriven.train.finetune_plan import LARGE_ON_CPU, finetune_defaults
+from scriven.train.scaling_laws import check_fits, fits, least_training_bytes
 
 LARGE = LARGE_ON_CPU
 

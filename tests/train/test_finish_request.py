@@ -9,12 +9,12 @@ from tests.reliability.runs import request, write_text
 from scriven.cli import run as command
 from scriven.errors import InputError, SettingError
 from scriven.runs.folder import lock_run
-from scriven.train import finish_request
+from scriven.train import stopping
 from scriven.train.run import start_or_resume
 from scriven.train.trackers.jsonl import read_events
 
 ASKS = """
-from scriven.train.finish_request import request_finish
+from scriven.train.stopping import request_finish
 from scriven.train.trackers.base import BaseTracker
 
 class Tracker(BaseTracker):
@@ -31,7 +31,7 @@ class Tracker(BaseTracker):
 def test_the_run_ends_soon_with_its_learning_rate_at_zero(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: str
 ) -> None:
-    monkeypatch.setattr(finish_request, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(stopping, "LOOK_SECONDS", 0.0)
     (tmp_path / "asks.py").write_text(ASKS)
     made = request(write_text(tmp_path), tmp_path / "run", budget, train__log_seconds=0)
     settings = {**made.settings, "train.trackers": str(tmp_path / "asks.py")}
@@ -43,7 +43,7 @@ def test_the_run_ends_soon_with_its_learning_rate_at_zero(
     after = [each["lr"] for each in events[at:] if each["event"] == "step"]
     assert after == sorted(after, reverse=True) and len(after) > 5
     assert after[-1] < 0.1 * max(rates)
-    assert not (tmp_path / "run" / finish_request.FILE).exists()
+    assert not (tmp_path / "run" / stopping.FILE).exists()
 
 
 def test_who_cannot_be_asked_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,7 +53,7 @@ def test_who_cannot_be_asked_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err.count("is not being trained on this computer") == 1
     with lock_run(folder):
         with pytest.raises(SettingError, match="a time, such as"):
-            finish_request.request_finish(folder, "100steps")
-        assert finish_request.request_finish(folder, "2m") == 120
+            stopping.request_finish(folder, "100steps")
+        assert stopping.request_finish(folder, "2m") == 120
     with pytest.raises(InputError, match="not being trained"):
-        finish_request.request_finish(folder, "2m")
+        stopping.request_finish(folder, "2m")

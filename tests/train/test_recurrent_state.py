@@ -12,8 +12,8 @@ from scriven.models import llama, rnn, transformer_xl
 from scriven.runtime import choose_runtime
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.tasks.language import Language
+from scriven.train.build_model import Parallel
 from scriven.train.optim.base import Optimizers
-from scriven.train.parallel import Parallel
 from scriven.train.recurrent_state import TBPTTState
 from scriven.train.train_step import TrainStep
 

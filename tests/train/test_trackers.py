@@ -13,7 +13,7 @@ from scriven.errors import InputError, MissingExtra
 from scriven.train import run as train_run
 from scriven.train.request import TrainRequest
 from scriven.train.run import start_or_resume
-from scriven.train.signals import Interrupted
+from scriven.train.stopping import Interrupted
 from scriven.train.trackers.jsonl import Tracker as JsonLines
 
 MINE = """

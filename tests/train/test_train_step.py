@@ -10,8 +10,8 @@ from scriven.models import llama
 from scriven.runtime import choose_runtime
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.tasks.language import Language
+from scriven.train.build_model import Parallel
 from scriven.train.optim.base import Optimizers
-from scriven.train.parallel import Parallel
 from scriven.train.train_step import TrainStep
 
 RUNTIME = choose_runtime(RuntimeSettings(device="cpu", dtype="float32"))

@@ -62,9 +62,10 @@ def build_app(verb: str | None = None) -> App:
         title, rank = places.get(name, ("Other", len(places)))
         function = getattr(registry.module("scriven.cli", name), name)
         app.command(function, name=command, group=groups[title], sort_key=rank)
-    app.register_install_completion_command(
-        help="Install completion for bash, zsh, fish or PowerShell.", group=groups["Other"]
-    )
+    if verb not in commands:
+        app.register_install_completion_command(
+            help="Install completion for bash, zsh, fish or PowerShell.", group=groups["Other"]
+        )
     return app
 
 
@@ -112,7 +113,7 @@ def run(arguments: list[str]) -> int:
             raise
         if os.environ.get("RANK", "0") == "0":  # under torchrun only the main process prints
             note("; ".join(filter(None, ["scriven: interrupted", str(error)])))
-        # train.signals.Interrupted has the exit code of its signal
+        # train.stopping.Interrupted has the exit code of its signal
         return int(getattr(error, "exit_code", 130))
     finally:
         has_flags.reset(token)

@@ -78,14 +78,15 @@ def to_json(data: dict[str, Any], **options: Any) -> str:
     return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
-def sampling_flags(
-    notes: Mapping[str, str] | None = None, **defaults: object
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def add_sampling_flags(
+    command: Callable[..., None], notes: Mapping[str, str] | None = None, **defaults: object
+) -> None:
     """Gives a command one flag for each logits processor, as its parameter `sampling`.
 
     Flag, type and help come from the processor's field, so a new processor needs no change here.
 
     Args:
+        command: a function with a keyword `sampling`.
         notes: more help for a flag, by the name of its setting.
         defaults: defaults of this command, where they differ from the processor's.
     """
@@ -102,14 +103,9 @@ def sampling_flags(
         flags_of.append((setting.name, flag, field(default=default)))
     flags = make_dataclass("SamplingFlags", flags_of, frozen=True)
     flags.__module__ = __name__  # cyclopts flattens no class of the standard library
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        command.__annotations__["sampling"] = Annotated[flags, Parameter(name="*")]
-        assert command.__kwdefaults__ is not None
-        command.__kwdefaults__["sampling"] = flags()
-        return command
-
-    return decorate
+    command.__annotations__["sampling"] = Annotated[flags, Parameter(name="*")]
+    assert command.__kwdefaults__ is not None
+    command.__kwdefaults__["sampling"] = flags()
 
 
 def open_model(run: str, arch: str | None, dtype: str | None = None) -> "Model":

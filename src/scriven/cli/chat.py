@@ -15,11 +15,11 @@ from .base import (
     Precision,
     Run,
     UserArch,
+    add_sampling_flags,
     emit,
     for_terminal,
     note,
     open_model,
-    sampling_flags,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ Ctrl-C stops an answer; // at the beginning of a message stands for /"""
 PROMPT = "> "
 
 
-@sampling_flags(temperature=0.8)
 def chat(
     run: Run,
     *,
@@ -109,6 +108,9 @@ def chat(
         return
     for line in _lines():
         _show(talk, talk.ask(line, **settings), json)
+
+
+add_sampling_flags(chat, temperature=0.8)
 
 
 def _answer_questions(model: "Model", context: str, as_json: bool) -> None:

@@ -14,7 +14,7 @@ def finish(run: Run, *, within: str = "1m", json: Json = False) -> None:
         The time until its last step, such as 90s or 5m.
     """
     from ..runs.folder import find_run
-    from ..train.finish_request import request_finish
+    from ..train.stopping import request_finish
 
     folder = find_run(run)
     seconds = request_finish(folder, within)

@@ -14,11 +14,11 @@ from .base import (
     Precision,
     Run,
     UserArch,
+    add_sampling_flags,
     emit,
     for_terminal,
     note,
     open_model,
-    sampling_flags,
 )
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 MAX_SAMPLES = 10_000
 
 
-@sampling_flags(
-    {"temperature": "0.8 by default; 0 where masks are filled or a target is generated."},
-    temperature=None,
-)
 def generate(
     run: Run,
     prompt: str = "",
@@ -106,6 +102,13 @@ def generate(
         part = "first" if model.task.echo_prompt else "last"
         dropped = plural(truncated, "token was dropped", "tokens were dropped")
         note(f"the prompt is longer than the context: its {part} {dropped}")
+
+
+add_sampling_flags(
+    generate,
+    {"temperature": "0.8 by default; 0 where masks are filled or a target is generated."},
+    temperature=None,
+)
 
 
 def _answer(model: "Model", question: str, context: str, as_json: bool) -> None:

@@ -14,12 +14,11 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from ..config import cache_folder
 from ..errors import DamagedError, InputError
-from ..files import disk_errors, temporary_beside, write_file
+from ..files import disk_errors, file_lock, temporary_beside, write_file
 from ..format import format_bytes
-from ..locking import file_lock
 from ..manifest import hash_file
-from .shards import cache_folder
 
 LARGEST = 4 << 30
 """Bytes of a download."""

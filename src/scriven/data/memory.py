@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..config import cache_folder
 from ..errors import InputError, MissingExtra, ScrivenError, has_flags
 from ..files import disk_errors, make_folder, remove_leftovers, rename_durably, temporary_beside
 from ..tokenizers import Tokenizer, clean
 from .recognise import recognise
-from .shards import cache_folder
 from .sources import PAIR_COLUMNS
 
 FRAMES = frozenset(

@@ -26,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 from filelock import Timeout
 
+from ..config import cache_folder
 from ..errors import DamagedError, InputError
-from ..files import disk_errors, make_folder, remove_leftovers, sync_folder, write_file
+from ..files import disk_errors, file_lock, make_folder, remove_leftovers, sync_folder, write_file
 from ..format import skipped_rows
-from ..locking import file_lock
 from ..manifest import MANIFEST, hash_file, signed_json
 from ..settings import DataSettings, TokenizerSettings
 from ..tokenizers import Tokenizer, choose_kind, load_tokenizer, tokenizer_class, train_tokenizer
@@ -40,7 +40,6 @@ from .pairs import PairDataset
 from .shards import (
     TokenDataset,
     TokenFileWriter,
-    cache_folder,
     id_type,
     is_prepared,
     open_dataset,

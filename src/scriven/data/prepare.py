@@ -24,9 +24,8 @@ from filelock import Timeout
 
 from .. import config
 from ..errors import BusyError, InputError, SettingError
-from ..files import disk_errors, make_folder, remove_leftovers, write_file
+from ..files import disk_errors, file_lock, make_folder, remove_leftovers, write_file
 from ..format import clock, format_bytes, plural
-from ..locking import file_lock
 from ..manifest import MANIFEST, hash_file, signed_json
 from ..settings import TokenizerSettings
 from ..tokenizers import Tokenizer, clean, load_tokenizer, tokenizer_class, train_tokenizer

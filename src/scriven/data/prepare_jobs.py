@@ -24,8 +24,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from ..errors import DamagedError, InputError, MissingExtra, ResourceError
-from ..files import make_folder, new_folder, read_file
-from ..manifest import check_types
+from ..files import make_folder, new_folder
+from ..manifest import check_types, read_file
 from ..process import configure_threads_and_malloc
 from ..tokenizers import Tokenizer, clean, load_tokenizer
 from ..tokenizers.fast import Encoder, fast_encoder

@@ -171,9 +171,13 @@ def recognise_bytes(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
         return "audio"
     # 2. markup and the like, in any encoding
-    text = _text(head)
-    if text is None:
-        return "binary"
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head).replace("\r", "\n")
+    except UnicodeDecodeError:
+        guess = guess_encoding(head)
+        if guess is None:
+            return "binary"
+        text = head.decode(guess.encoding, "replace").lstrip("\ufeff")
     text = text.lstrip()
     if _HTML.match(text):
         return "html"
@@ -214,12 +218,3 @@ def _json_kind(text: str, whole: bool) -> str | None:
         if whole or not is_cut:
             return None
     return other
-
-
-def _text(head: bytes) -> str | None:
-    """The head as characters; None for binary data."""
-    try:
-        return codecs.getincrementaldecoder("utf-8-sig")().decode(head).replace("\r", "\n")
-    except UnicodeDecodeError:
-        guess = guess_encoding(head)
-    return None if guess is None else head.decode(guess.encoding, "replace").lstrip("\ufeff")

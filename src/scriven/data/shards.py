@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DamagedError, InputError
-from ..files import printable, read_file
+from ..files import printable
 from ..format import skipped_rows
 from ..manifest import (
     MANIFEST,
@@ -28,6 +28,7 @@ from ..manifest import (
     check_types,
     hash_file,
     parse_signed_json,
+    read_file,
 )
 from ..tokenizers import Tokenizer, load_tokenizer
 
@@ -37,19 +38,6 @@ _MAX_HASHED_BYTES = 256_000_000
 
 Segment = tuple[str, int, int]
 """Token file, first token in it, number of tokens."""
-
-
-def cache_folder() -> Path:
-    """Where datasets and downloads are kept: `$SCRIVEN_CACHE`, else the user's cache folder."""
-    if folder := os.environ.get("SCRIVEN_CACHE"):
-        return Path(folder)
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "scriven"
-    except RuntimeError as error:  # neither HOME nor an entry of this user in /etc/passwd
-        raise InputError(
-            "no home folder is known to keep prepared texts in: set SCRIVEN_CACHE to a folder"
-        ) from error
 
 
 def id_type(vocab_size: int) -> str:

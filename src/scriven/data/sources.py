@@ -21,9 +21,8 @@ from typing import BinaryIO
 
 from .. import registry
 from ..errors import InputError, ResourceError
-from ..file_names import portable_name
 from ..files import printable, temporary_folder
-from ..format import plural
+from ..format import plural, portable_name
 from ..settings import DataSettings
 from . import huggingface
 from .decoding import decode, strip_compression
@@ -122,8 +121,8 @@ class Sources(contextlib.ExitStack):
             huggingface.parse_name(name)
             return [Source(name, partial(huggingface.read_dataset, name, self.settings))]
         path = Path(name)
-        corpus = registry.find_module(_CORPORA, name)
-        if path.name == name and not path.suffix and corpus:
+        corpus = name.replace("-", "_")
+        if corpus in registry.names(_CORPORA) and path.name == name and not path.suffix:
             return [Source(name, partial(registry.module(_CORPORA, corpus).read, self.settings))]
         if re.match(r"[a-z][a-z0-9+.-]+://", name, re.I):
             from .download import download_address

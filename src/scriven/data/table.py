@@ -42,8 +42,8 @@ class TableRow:
 
 def builtin(name: str) -> ModuleType | None:
     """The built-in table that a user calls `shakespeare-genre`; None where the name is none."""
-    file = registry.find_module(TABLES, name)
-    return None if file is None else registry.module(TABLES, file)
+    file = name.replace("-", "_")
+    return registry.module(TABLES, file) if file in registry.names(TABLES) else None
 
 
 class Table(contextlib.ExitStack):

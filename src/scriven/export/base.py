@@ -13,8 +13,8 @@ from torch import Tensor
 from .. import registry
 from ..errors import ScrivenError, SettingError
 from ..nn.attention import Attention
-from ..runs.huggingface import hf_config_of, to_hf_weights
 from ..runs.load import Loaded
+from ..runs.weights import hf_config_of, to_hf_weights
 from ..tasks.shared.classification import SequenceClassification
 from ..tasks.shared.text_generation import TextGeneration
 from ..tasks.translate import Translate, with_leading_space

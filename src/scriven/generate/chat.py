@@ -12,7 +12,8 @@ from typing import Any
 
 from ..data.formats.base import read_documents
 from ..errors import DamagedError, InputError
-from ..files import printable, read_file, write_file
+from ..files import printable, write_file
+from ..manifest import read_file
 from ..settings import DataSettings
 from ..tasks.answer import Answer
 from ..tokenizers import clean

@@ -192,18 +192,18 @@ class Engine:
         Every token is sampled as if its sequence were alone and nothing drafted, with the random
         number that belongs to it.
         """
-        sampling, seen = sampling or SamplingParams(), None
+        sampling, seen, started = sampling or SamplingParams(), None, False
         active = [sequence for sequence in sequences if sequence.finish_reason is None]
         with self._runner(ignore_eos) as runner:
             while active:
                 windows = [sequence.window for sequence in active]
                 counts = [sequence.num_tokens for sequence in active]
                 # 1. decode: one pass over each last token and its draft; a full context is evicted
-                if runner.room or runner.evict_half(windows, counts):
+                if started and (runner.room or runner.evict_half(windows, counts)):
                     logits = runner.decode_many(_draft(active, runner, sampling))  # (B, 1 + K, V)
                 # 2. prefill, at first or where nothing can be evicted: one pass over each text
                 else:
-                    longest = max(sequence.remaining for sequence in active)
+                    longest, started = max(sequence.remaining for sequence in active), True
                     logits = runner.prefill(windows, longest, counts)[:, None]  # (B, 1, V)
                 if seen is None and sampling.needs_seen_tokens:
                     seen = torch.zeros_like(logits[:, 0], dtype=torch.bool)  # (B, V)
@@ -238,7 +238,8 @@ class Engine:
                     seen = None if seen is None else seen[rows]
                     runner.reorder(rows, sources_change=True)
                 # 6. roll the KV cache back over rejected tokens
-                runner.rollback(rejected)
+                if any(rejected):
+                    runner.rollback(rejected)
 
     def _chunks(
         self, sequence: Sequence, sampling: SamplingParams | None, ignore_eos: bool

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from ..errors import InputError, SettingError
 from ..native.decoder import LazyDecoder, NativeSession
 from ..nn.attention import Attention
+from ..nn.block import MLP, Activation, gelu_tanh
 from ..nn.cache import Cache
 from ..nn.lora import LoraLinear
-from ..nn.mlp import MLP, Activation, gelu_tanh
 from ..nn.quantized import PRECISIONS, PackedLinear, check_precision
 from ..runtime import Runtime
 from ..tasks.base import BaseTask
@@ -250,7 +250,7 @@ class ModelRunner:
 
         Nothing happens in a recurrent model, which reads one token at a time.
         """
-        if self._cache.supports_ragged and any(num_tokens):
+        if self._cache.supports_ragged:
             counts = zip(self._lengths, num_tokens, strict=True)
             self._lengths = [length - count for length, count in counts]
             self._cache.truncate(max(self._lengths))
@@ -335,23 +335,21 @@ class ModelRunner:
             self._lengths = [len(row) for row in rows]
             cache.truncate(max(self._lengths))
             return self._read_native(rows, [0] * len(rows), 1)
-        return self._logits(self._read_rows_in_torch(rows, cache))[:, 0]
-
-    def _read_rows_in_torch(self, rows: Sequence[list[int]], cache: Cache) -> Tensor:
-        """The same, as (B, 1, C) hidden states."""
         if not cache.supports_ragged:
             tokens, positions = self._pad_left(rows)  # (B, T)
             length = tokens.size(1)
             self._padding = None if positions is None else length - 1 - positions[:, -1:]  # (B, 1)
             self._lengths = [length] * len(rows)
-            return self.task.backbone(tokens, cache, positions)[:, -1:]  # type: ignore[no-any-return]
+            hidden = self.task.backbone(tokens, cache, positions)
+            return self._logits(hidden[:, -1:])[:, 0]
         # padding on the right lies behind a row's last position, where no query attends to it
         self._lengths = [len(row) for row in rows]
         length = max(self._lengths)
         padded = torch.tensor([row + [0] * (length - len(row)) for row in rows], device=self.device)
         hidden = self.task.backbone(padded, cache, None)  # (B, T, C)
         last = torch.tensor(self._lengths, device=self.device) - 1  # (B,)
-        return hidden[torch.arange(len(rows), device=self.device), last].unsqueeze(1)  # type: ignore[no-any-return]
+        rows_of_batch = torch.arange(len(rows), device=self.device)
+        return self._logits(hidden[rows_of_batch, last].unsqueeze(1))[:, 0]
 
     def _next_positions(self, count: int) -> Tensor | None:
         """(B, count) positions of the tokens that are read next; None: the same in all rows."""

@@ -23,7 +23,7 @@ GREEDY: dict[str, Any] = {"temperature": 0.0}
 """The same, where an input has one right answer."""
 PROCESSORS = f"{__package__}.logits"
 NATIVE = {"temperature": 1.0, "top_p": 1.0, "min_p": 0.0, "top_k": 0.0}
-"""Settings that compiled code knows (native/sampling.py), in its order, and what turns them off."""
+"""Settings that compiled code knows (native/library.py), in its order, and what turns them off."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def sample_rows(
     Raises:
         InputError: a row without finite logits.
     """
-    from ..native.sampling import sample_natively
+    from ..native.library import sample_natively
 
     # 1. all rows in one call
     settings = [each.native for each in params if each.native is not None]

@@ -71,7 +71,7 @@ class Sequence:
         self._generator = torch.Generator().manual_seed(seed)
         self._uniforms: list[float] = []
         self._decoder = StreamDecoder(tokenizer)
-        self._stop_filter = StopFilter(stop)
+        self._stops = StopFilter(stop) if stop else None
 
     def uniforms(self, count: int) -> list[float]:
         """The random numbers of its next tokens, from [0, 1): one for each token of the text."""
@@ -91,14 +91,15 @@ class Sequence:
         self.num_tokens, self.remaining = self.num_tokens + 1, self.remaining - 1
         self.window.append(token)
         # 1. the text of the token, as far as no stop string may begin in it
-        is_eos, stops = token in self._stop_token_ids, self._stop_filter
-        shown = stops.push("" if is_eos else self._decoder.push(token))
+        is_eos, stops = token in self._stop_token_ids, self._stops
+        shown = "" if is_eos else self._decoder.push(token)
+        shown = shown if stops is None else stops.push(shown)
         # 2. at the end of the text also what was held back
-        if not stops.hit and (is_eos or not self.remaining):
-            shown += stops.push(self._decoder.flush())  # an unfinished character
-            shown += stops.flush()
+        if (is_eos or not self.remaining) and not (stops and stops.hit):
+            rest = self._decoder.flush()  # an unfinished character
+            shown += rest if stops is None else stops.push(rest) + stops.flush()
             self.finish_reason = "eos" if is_eos else "length"
-        if stops.hit:
+        if stops is not None and stops.hit:
             self.finish_reason = "stop"
         self.text += shown
         return shown

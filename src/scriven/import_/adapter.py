@@ -7,7 +7,8 @@ from typing import Any
 
 from .. import registry
 from ..errors import InputError
-from ..files import printable, read_file
+from ..files import printable
+from ..manifest import read_file
 from ..nn.lora import merge_lora
 from ..runs.load import Loaded
 from ..runs.peft import CONFIG, attach_adapter, read_adapter

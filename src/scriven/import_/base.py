@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MissingExtra
-from ..file_names import portable_name
 from ..files import printable
+from ..format import portable_name
 from ..manifest import hash_file
 from ..runs import metadata
 from ..runs.folder import find_run, list_runs, split_step
-from ..runs.load import ChooseDtype, Loaded, always_float32, load_run, model_digest
+from ..runs.load import ChooseDtype, Loaded, load_run, model_digest
 from ..runs.peft import TENSORS
 from .adapter import add_adapter, is_adapter, places, without_base
 from .gguf import open_gguf
@@ -38,7 +38,7 @@ def open_base(
     name: str,
     arch: str | None = None,
     *,
-    dtype: ChooseDtype = always_float32,
+    dtype: ChooseDtype | None = None,
     model_changes: Mapping[str, object] | None = None,
     offline: bool = False,
 ) -> Loaded:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..errors import DamagedError, InputError
 from ..tokenizers import Tokenizer
+from ..tokenizers.base import parts
 from ..tokenizers.files import build_tokenizer, byte_level_json
-from ..tokenizers.imported import parts
 from ..tokenizers.patterns import PATTERNS
 from ..tokenizers.sentencepiece import (
     BPE,

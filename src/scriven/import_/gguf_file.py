@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ..errors import DamagedError, InputError, MissingExtra
-from ..files import printable, read_error
+from ..files import printable
+from ..manifest import read_error
 
 MAX_ENTRIES = 100_000
 """Entries of metadata, and tensors, in one file."""

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from .. import config, registry
 from ..errors import DamagedError, InputError, SettingError
-from ..files import printable, read_file
+from ..files import printable
+from ..manifest import read_file
 from ..models.shared.hf_config import Unsupported
 from ..runs import metadata
-from ..runs.huggingface import from_hf_weights, to_hf_weights
-from ..runs.load import ChooseDtype, Loaded, always_float32, build_uninitialized
+from ..runs.load import ChooseDtype, Loaded, build_uninitialized
+from ..runs.weights import from_hf_weights, to_hf_weights
 from ..runtime import choose_runtime
 from ..settings import RuntimeSettings, Settings
 from ..tokenizers import Tokenizer, chat_template, load_tokenizer
@@ -76,7 +77,7 @@ class HFModel:
 
     def load(
         self,
-        dtype: ChooseDtype = always_float32,
+        dtype: ChooseDtype | None = None,
         model_changes: Mapping[str, object] | None = None,
     ) -> Loaded:
         """The model with its weights, each converted on its own: there is never a second copy.

@@ -27,8 +27,9 @@ from typing import Any
 import torch
 
 from ..errors import InputError, ResourceError
-from ..files import file_size, printable, read_error
+from ..files import printable
 from ..format import format_bytes
+from ..manifest import file_size, read_error
 from ..runs.weights import encode
 from .seccomp import PR_SET_NO_NEW_PRIVS, deny_system_calls
 

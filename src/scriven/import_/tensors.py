@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from ..errors import DamagedError, InputError, ResourceError
-from ..files import printable, read_file, temporary_folder
+from ..files import printable, temporary_folder
 from ..format import format_bytes
+from ..manifest import read_file
 from ..runs.load import ChooseDtype
 from ..runs.weights import load_tensors
 from ..runtime import available_memory
@@ -111,7 +112,7 @@ def refuse_pickle(path: Path) -> InputError:
     )
 
 
-def check_memory(module: ModuleType, model_config: Any, dtype: ChooseDtype) -> None:
+def check_memory(module: ModuleType, model_config: Any, dtype: ChooseDtype | None) -> None:
     """Refuses a model that does not fit, before anything of its size is allocated.
 
     Raises:
@@ -121,7 +122,8 @@ def check_memory(module: ModuleType, model_config: Any, dtype: ChooseDtype) -> N
         weights = sum(each.numel() for each in module.Model(model_config).parameters())
     if not getattr(model_config, "tie_embeddings", True):
         weights += model_config.vocab_size * model_config.d_model
-    size, available = dtype(weights).itemsize * weights, available_memory()
+    itemsize = 4 if dtype is None else dtype(weights).itemsize
+    size, available = itemsize * weights, available_memory()
     if available is not None and size > available:
         raise ResourceError(
             f"this model needs {format_bytes(size)} of memory and {format_bytes(available)} are "

@@ -22,7 +22,7 @@ from ..settings import Settings
 from ..tasks.base import Criterion
 from ..tokenizers import Tokenizer
 from ..train.request import TrainRequest, UserComponents, read_overrides
-from ..train.signals import Interrupted
+from ..train.stopping import Interrupted
 from .build import Buildable, fields_chosen
 from .callbacks import Callback, EpochTracker, History, read_history
 from .optimizers import OptimizerLike, resolve

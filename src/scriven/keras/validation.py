@@ -8,13 +8,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ..config import cache_folder
 from ..data.pipeline import TOKENIZER_FILES, choose_tokenizer, encode_split
-from ..data.shards import cache_folder, is_prepared
+from ..data.shards import is_prepared
 from ..data.sources import Sources
 from ..data.split import TRAIN, VALIDATION, SplitChunk, TextScan, normalise, scan
 from ..errors import InputError
-from ..files import make_folder, write_file
-from ..locking import file_lock
+from ..files import file_lock, make_folder, write_file
 from ..manifest import MANIFEST, hash_file, signed_json
 from ..settings import DataSettings, TokenizerSettings
 from ..tokenizers import Tokenizer, tokenizer_class, train_tokenizer

@@ -23,8 +23,8 @@ from ..runtime import Runtime, choose_runtime
 from ..settings import OptimSettings, RuntimeSettings, TokenizerSettings
 from ..tasks.language import Language
 from ..tokenizers import byte
+from ..train.build_model import Parallel
 from ..train.optim.base import Optimizers
-from ..train.parallel import Parallel
 from ..train.scaling_laws import CPU_TOKENS, GPU_TOKENS, SIZES
 from ..train.train_step import TrainStep
 

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from ..errors import SettingError
 from ..nn.block import Block
 from ..nn.cache import EMPTY, Cache, KVCache, LayerCache
-from ..nn.embeddings import Embedding
+from ..nn.embeddings import Embedding, forward_context
 from ..nn.lora import TARGETS
-from ..nn.mask import forward_context
 from .shared.hf_config import HFClass, read_hf_config, write_hf_config
 from .shared.weight_map import FusedSizes, WeightName, rename_from_hf, rename_to_hf
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from ..nn.block import post_norm
+from ..nn.block import init_weights, normal, ones, post_norm, zeros
 from ..nn.embeddings import Embedding, LearnedPositions
-from ..nn.init import init_weights, normal, ones, zeros
 from .base import Architecture, TransformerConfig
 from .gpt2 import BLOCK_WEIGHT_MAP, SIZES, block
 from .shared.hf_config import HFClass, Row

@@ -11,11 +11,20 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ..nn.attention import Attention
-from ..nn.block import Block, Residual, pre_norm
-from ..nn.embeddings import Embedding, LearnedPositions, SinusoidalPositions
-from ..nn.init import Rule, init_weights, normal, ones, zeros
-from ..nn.mask import AttentionMask
-from ..nn.mlp import MLP, Activation, gelu_tanh
+from ..nn.block import (
+    MLP,
+    Activation,
+    Block,
+    Residual,
+    Rule,
+    gelu_tanh,
+    init_weights,
+    normal,
+    ones,
+    pre_norm,
+    zeros,
+)
+from ..nn.embeddings import AttentionMask, Embedding, LearnedPositions, SinusoidalPositions
 from ..nn.norm import LayerNorm
 from .base import Architecture, BaseConfig, TransformerConfig
 from .shared.hf_config import HFClass, Row, boolean, integer, number, optional_integer, row

@@ -7,9 +7,8 @@ counterpart there.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..nn.embeddings import Embedding, LearnedPositions
-from ..nn.init import init_weights
-from ..nn.mask import AttentionMask
+from ..nn.block import init_weights
+from ..nn.embeddings import AttentionMask, Embedding, LearnedPositions
 from ..nn.norm import LayerNorm
 from . import gpt2
 from .base import Architecture, TransformerConfig

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..nn.attention import Attention
-from ..nn.block import Block, pre_norm
-from ..nn.embeddings import Embedding, LearnedPositions
-from ..nn.init import init_weights
-from ..nn.mask import AttentionMask
-from ..nn.mlp import ACTIVATIONS, MLP
+from ..nn.block import ACTIVATIONS, MLP, Block, init_weights, pre_norm
+from ..nn.embeddings import AttentionMask, Embedding, LearnedPositions
 from ..nn.norm import LayerNorm
 from .base import Architecture, TransformerConfig, expand_layer_types, shorten_layer_types
 from .gpt2 import init_rules

@@ -9,11 +9,8 @@ from typing import Any, Literal
 
 from ..errors import SettingError
 from ..nn.attention import Attention
-from ..nn.block import Block, ParallelBlock, pre_norm
-from ..nn.embeddings import Embedding, RotaryEmbedding
-from ..nn.init import init_weights
-from ..nn.mask import AttentionMask
-from ..nn.mlp import ACTIVATIONS, MLP
+from ..nn.block import ACTIVATIONS, MLP, Block, ParallelBlock, init_weights, pre_norm
+from ..nn.embeddings import AttentionMask, Embedding, RotaryEmbedding
 from ..nn.norm import LayerNorm
 from ..nn.rope_scaling import RopeScaling
 from .base import Architecture, TransformerConfig

@@ -13,11 +13,21 @@ from torch import nn
 
 from ..errors import SettingError
 from ..nn.attention import Attention
-from ..nn.block import Block, NormPair, Residual, output_norm, pre_norm, sandwich_norm
-from ..nn.embeddings import Embedding, RotaryEmbedding
-from ..nn.init import Rule, init_weights, normal, zeros
-from ..nn.mask import AttentionMask
-from ..nn.mlp import ACTIVATIONS, GatedMLP
+from ..nn.block import (
+    ACTIVATIONS,
+    Block,
+    GatedMLP,
+    NormPair,
+    Residual,
+    Rule,
+    init_weights,
+    normal,
+    output_norm,
+    pre_norm,
+    sandwich_norm,
+    zeros,
+)
+from ..nn.embeddings import AttentionMask, Embedding, RotaryEmbedding
 from ..nn.norm import RMSNorm
 from ..nn.rope_scaling import RopeScaling
 from .base import Architecture, TransformerConfig, expand_layer_types
@@ -147,17 +157,6 @@ class Config(TransformerConfig):
         return expand_layer_types(self.layer_types, self.layers, KINDS)
 
 
-def rotary_embeddings(config: Config) -> dict[str, RotaryEmbedding | None]:
-    """The position encoding of each kind of layer, whose layers share it and its tables."""
-    size, length, rotated = config.head_size, config.context_length, config.rotated
-    scaling = None if config.rope_scaling is None else RopeScaling.parse(config.rope_scaling)
-    full = RotaryEmbedding(size, length, config.rope_theta, rotated, scaling)
-    sliding = full
-    if config.sliding_rope_theta is not None:
-        sliding = RotaryEmbedding(size, length, config.sliding_rope_theta, rotated)
-    return {"full": full, "sliding": sliding, "nope": None}
-
-
 def norm(config: Config, size: int | None = None) -> RMSNorm:
     """RMSNorm over `size` numbers, `d_model` by default."""
     return RMSNorm(size or config.d_model, config.norm_eps, float(config.norm_offset))
@@ -203,7 +202,13 @@ class Model(Architecture):
     def __init__(self, config: Config) -> None:
         scale = config.d_model**0.5 if config.scale_embeddings else 1.0
         embed = Embedding(config.vocab_size, config.d_model, scale=scale)
-        positions = rotary_embeddings(config)
+        # the position encoding of each kind of layer, whose layers share it and its tables
+        size, length, rotated = config.head_size, config.context_length, config.rotated
+        scaling = None if config.rope_scaling is None else RopeScaling.parse(config.rope_scaling)
+        full = sliding = RotaryEmbedding(size, length, config.rope_theta, rotated, scaling)
+        if config.sliding_rope_theta is not None:
+            sliding = RotaryEmbedding(size, length, config.sliding_rope_theta, rotated)
+        positions = {"full": full, "sliding": sliding, "nope": None}
         blocks = [block(config, kind, positions[kind]) for kind in config.kinds]
         super().__init__(config, embed, blocks, norm(config))
         self.logit_softcap = config.logit_softcap

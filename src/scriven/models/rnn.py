@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..errors import SettingError
+from ..nn.block import init_weights, normal, zeros
 from ..nn.cache import Cache, LayerCache, RecurrentState
 from ..nn.dropout import dropout
-from ..nn.embeddings import Embedding
-from ..nn.init import init_weights, normal, zeros
+from ..nn.embeddings import Embedding, forward_context
 from ..nn.lora import LoraAdapter
-from ..nn.mask import forward_context
 from .base import Architecture, BaseConfig
 
 Cell = Literal["rnn", "gru", "lstm"]

@@ -14,10 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import DamagedError, SettingError
-from ..nn.block import post_norm
-from ..nn.embeddings import Embedding, LearnedPositions, SinusoidalPositions
-from ..nn.init import init_weights, normal, ones, zeros
-from ..nn.mask import AttentionMask
+from ..nn.block import init_weights, normal, ones, post_norm, zeros
+from ..nn.embeddings import AttentionMask, Embedding, LearnedPositions, SinusoidalPositions
 from ..nn.norm import LayerNorm
 from .base import Architecture, TransformerConfig
 from .gpt2 import block

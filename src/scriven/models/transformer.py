@@ -13,12 +13,19 @@ from torch import Tensor, nn
 
 from ..errors import SettingError
 from ..nn.attention import Attention
-from ..nn.block import Block, post_norm, pre_norm
+from ..nn.block import (
+    ACTIVATIONS,
+    MLP,
+    Block,
+    init_weights,
+    normal,
+    ones,
+    post_norm,
+    pre_norm,
+    zeros,
+)
 from ..nn.cache import EMPTY, Cache, CrossCache
-from ..nn.embeddings import Embedding, SinusoidalPositions
-from ..nn.init import init_weights, normal, ones, zeros
-from ..nn.mask import AttentionMask, forward_context
-from ..nn.mlp import ACTIVATIONS, MLP
+from ..nn.embeddings import AttentionMask, Embedding, SinusoidalPositions, forward_context
 from ..nn.norm import LayerNorm
 from .base import Architecture, TransformerConfig
 from .shared.hf_config import (

@@ -11,12 +11,9 @@ import torch
 
 from ..errors import SettingError
 from ..nn.attention import Attention
-from ..nn.block import Block, post_norm
+from ..nn.block import MLP, Block, init_weights, normal, ones, post_norm, zeros
 from ..nn.cache import Cache, LayerCache, SegmentMemory
-from ..nn.embeddings import DistanceEmbedding, Embedding, RelativePositions
-from ..nn.init import init_weights, normal, ones, zeros
-from ..nn.mask import AttentionMask
-from ..nn.mlp import MLP
+from ..nn.embeddings import AttentionMask, DistanceEmbedding, Embedding, RelativePositions
 from ..nn.norm import LayerNorm
 from .base import Architecture, TransformerConfig
 

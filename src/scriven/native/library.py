@@ -1,4 +1,5 @@
-"""The libraries of the .cpp files: compiled once per machine, in the background, and loaded.
+"""The libraries of the .cpp files: compiled once per machine, in the background, and loaded; and
+the sampling of the next token (sampling.cpp).
 
 They are kept in the user's cache folder under a digest of the source, the compiler and the CPU.
 Without a compiler, or where compiling fails, everything runs in PyTorch; `SCRIVEN_NATIVE=off` asks
@@ -12,14 +13,20 @@ import os
 import platform
 import shutil
 import stat
+import struct
 import subprocess
 import time
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..data.shards import cache_folder
+import torch
+from torch import Tensor
+
+from ..config import cache_folder
 
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-std=c++20", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
@@ -206,3 +213,29 @@ def _cpu_features() -> str:
             return next((line for line in lines if line.startswith(("flags", "Features"))), "")
     except OSError:
         return platform.processor()
+
+
+Settings = tuple[float, float, float, int]
+"""Temperature (0: greedy), top-p, min-p and top-k (0: all) of a row."""
+SETTINGS = struct.Struct("=dddqd")  # with the random number: `Sampling` in sampling.cpp
+
+
+def sample_natively(
+    logits: Tensor, settings: Sequence[Settings], uniforms: Sequence[float]
+) -> list[int] | None:
+    """A token for each row of logits (B, V); -1 where none is finite. None: there is no library.
+
+    Args:
+        uniforms: for each row a number drawn evenly from [0, 1); any where it is greedy.
+    """
+    library = load_library()
+    if library is None or logits.dtype != torch.float32 or logits.device.type != "cpu":
+        return None
+    logits = logits.contiguous()
+    rows, vocab_size = logits.shape
+    given = b"".join(
+        SETTINGS.pack(*own, uniform) for own, uniform in zip(settings, uniforms, strict=True)
+    )
+    tokens = array("q", bytes(8 * rows))
+    library.sample(logits.data_ptr(), rows, vocab_size, given, tokens.buffer_info()[0])
+    return tokens.tolist()

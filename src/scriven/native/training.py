@@ -16,10 +16,9 @@ from torch.autograd.function import once_differentiable
 from ..data.batch import Batch
 from ..models.llama import Model as Llama
 from ..nn.attention import Attention
-from ..nn.block import Block, pre_norm
+from ..nn.block import ACTIVATIONS, Block, GatedMLP, pre_norm
 from ..nn.cache import Cache
 from ..nn.embeddings import Embedding, RotaryEmbedding
-from ..nn.mlp import ACTIVATIONS, GatedMLP
 from ..nn.norm import RMSNorm
 from ..tasks.base import BaseTask, Output
 from ..tasks.language import Language

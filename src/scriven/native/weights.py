@@ -10,7 +10,10 @@ from ..models.base import Architecture
 from ..models.llama import Model as Llama
 from ..nn.attention import Attention
 from ..nn.block import (
+    ACTIVATIONS,
+    MLP,
     Block,
+    GatedMLP,
     NormPair,
     ParallelBlock,
     Residual,
@@ -27,7 +30,6 @@ from ..nn.embeddings import (
     SinusoidalPositions,
 )
 from ..nn.lora import LoraLinear
-from ..nn.mlp import ACTIVATIONS, MLP, GatedMLP
 from ..nn.norm import LayerNorm, RMSNorm
 from ..tasks.base import BaseTask
 
@@ -45,16 +47,12 @@ class UnsupportedError(Exception):
     """The model has a part that decoder.cpp lacks."""
 
 
-def _fields(kind: Any, *names: str) -> list[tuple[str, Any]]:
-    return [(name, kind) for name in names]
-
-
 class NormWeights(ctypes.Structure):
     """These structures are those of decoder.cpp."""
 
     _fields_ = [
-        *_fields(ctypes.c_void_p, "weight", "bias"), *_fields(ctypes.c_int, "kind", "size"),
-        ("eps", ctypes.c_float),
+        ("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p),
+        ("kind", ctypes.c_int), ("size", ctypes.c_int), ("eps", ctypes.c_float),
     ]  # fmt: skip
 
 
@@ -62,21 +60,21 @@ class LinearWeights(ctypes.Structure):
     """A matrix (rows, columns)."""
 
     _fields_ = [
-        *_fields(ctypes.c_void_p, "weight", "bias"),
-        *_fields(ctypes.c_int, "out", "inputs"),
-    ]
+        ("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p),
+        ("out", ctypes.c_int), ("inputs", ctypes.c_int),
+    ]  # fmt: skip
 
 
 class LayerWeights(ctypes.Structure):
     """A block."""
 
     _fields_ = [
-        *_fields(NormWeights, "attention_norm", "attention_norm_after", "mlp_norm",
-                 "mlp_norm_after", "query_norm", "key_norm"),
-        *_fields(LinearWeights, "qkv", "attention_out", "gate", "up", "down"),
-        *_fields(ctypes.c_void_p, "cos", "sin"),
-        *_fields(ctypes.c_int, "rotated", "window", "residual", "activation"),
-        *_fields(ctypes.c_float, "scale", "softcap"),
+        *[(name, NormWeights) for name in ("attention_norm", "attention_norm_after", "mlp_norm",
+                                           "mlp_norm_after", "query_norm", "key_norm")],
+        *[(name, LinearWeights) for name in ("qkv", "attention_out", "gate", "up", "down")],
+        ("cos", ctypes.c_void_p), ("sin", ctypes.c_void_p),
+        *[(name, ctypes.c_int) for name in ("rotated", "window", "residual", "activation")],
+        ("scale", ctypes.c_float), ("softcap", ctypes.c_float),
     ]  # fmt: skip
 
 
@@ -85,11 +83,11 @@ class ModelWeights(ctypes.Structure):
 
     _fields_ = [
         ("layers", ctypes.POINTER(LayerWeights)),
-        *_fields(ctypes.c_void_p, "embedding", "positions"),
+        ("embedding", ctypes.c_void_p), ("positions", ctypes.c_void_p),
         ("norm", NormWeights), ("head", LinearWeights),
-        *_fields(ctypes.c_int, "num_layers", "d_model", "heads", "kv_heads", "head_dim",
-                 "weight_type", "head_type"),
-        *_fields(ctypes.c_float, "embedding_scale", "logit_softcap"),
+        *[(name, ctypes.c_int) for name in ("num_layers", "d_model", "heads", "kv_heads",
+                                            "head_dim", "weight_type", "head_type")],
+        ("embedding_scale", ctypes.c_float), ("logit_softcap", ctypes.c_float),
     ]  # fmt: skip
 
 

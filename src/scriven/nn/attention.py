@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from .block_causal import block_causal_attention
 from .cache import AttentionCache
 from .dropout import dropout as apply_dropout
-from .embeddings import PositionEncoding
+from .embeddings import AttentionMask, ForwardContext, PositionEncoding, additive_mask
 from .lora import LoraLinear
-from .mask import AttentionMask, ForwardContext, additive_mask
 from .norm import RMSNorm
 from .quantized import PackedLinear
 

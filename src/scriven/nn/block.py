@@ -1,17 +1,25 @@
-"""The one transformer block. An architecture is what it passes in here.
+"""The one transformer block, its feed-forward layer, and the table of initial weights. An
+architecture is what it passes in here.
 
 Shapes in comments of nn/: B batch rows, T positions of the queries, S positions of the keys,
 C `d_model`, H query heads, K key/value heads, D `head_dim`, F `d_ff`, V vocabulary. Positions are
 (T,) where all rows agree, else (B, T); a negative position is padding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from .attention import Attention
 from .cache import EMPTY, LayerCache
-from .mask import ForwardContext
+from .dropout import dropout as apply_dropout
+from .embeddings import ForwardContext
+from .lora import LoraLinear
 
 Sublayer = Callable[[Tensor], Tensor]
 Residual = Callable[[Tensor, Sublayer, Sublayer], Tensor]
@@ -122,3 +130,129 @@ class ParallelBlock(Block):
         """(B, T, C) -> (B, T, C), without cross-attention."""
         y = self.attention(self.attention_norm(x), context, cache.self_attn)
         return x + (y + self.mlp(self.mlp_norm(x))).to(x.dtype)  # type: ignore[no-any-return]
+
+
+Activation = Callable[[Tensor], Tensor]
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU in the tanh approximation of GPT-2 (Hendrycks and Gimpel 2016, section 2)."""
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": gelu_tanh,
+    "relu": F.relu,
+}
+"""By their name in a Config."""
+
+
+class MLP(nn.Module):
+    """activation(x U) D: two layers (Vaswani et al. 2017, section 3.3)."""
+
+    def __init__(self, d_model: int, d_ff: int, activation: Activation, dropout: float = 0) -> None:
+        super().__init__()
+        self.up = nn.Linear(d_model, d_ff)
+        self.down = nn.Linear(d_ff, d_model)
+        self.activation, self.dropout = activation, dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)"""
+        hidden = self.activation(self.up(x))  # (B, T, F)
+        x = self.down(hidden)  # (B, T, C)
+        return apply_dropout(x, self.dropout) if self.training and self.dropout else x
+
+
+class GatedMLP(nn.Module):
+    """(activation(x G) * x U) D: with SiLU it is SwiGLU (Shazeer 2020, equation 6)."""
+
+    def __init__(
+        self,
+        d_model: int,
+        d_ff: int,
+        activation: Activation,
+        dropout: float = 0,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(d_model, 2 * d_ff, bias=bias)  # gate first, then up: one matmul
+        self.down = nn.Linear(d_ff, d_model, bias=bias)
+        self.activation, self.dropout = activation, dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)"""
+        gate_up = self.gate_up(x)  # (B, T, 2 F)
+        if self.activation is F.silu and torch.is_grad_enabled() and x.device.type == "cpu":
+            if isinstance(self.down, LoraLinear):
+                x = self.down(gate_up, _SwiGLU)
+            else:
+                x = self.down(_SwiGLU.apply(gate_up))  # type: ignore[no-untyped-call]
+        else:
+            gate, up = gate_up.chunk(2, -1)  # (B, T, F) each
+            x = self.down(self.activation(gate) * up)  # (B, T, C)
+        return apply_dropout(x, self.dropout) if self.training and self.dropout else x
+
+
+class _SwiGLU(torch.autograd.Function):
+    """silu(gate) * up of (..., 2 F), with a backward pass that keeps the input alone and fills one
+    gradient: autograd would keep two more of half the size, and add up two padded with zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate_up)
+        return _SwiGLU.value(gate_up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (gate_up,) = ctx.saved_tensors
+        return _SwiGLU.derivative(gate_up, grad)
+
+    @staticmethod
+    def value(gate_up: Tensor) -> Tensor:
+        """(..., 2 F) -> (..., F)"""
+        gate, up = gate_up.chunk(2, -1)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    def derivative(gate_up: Tensor, grad: Tensor) -> Tensor:
+        """The gradient of (..., 2 F) from that of (..., F)."""
+        gate, up = gate_up.chunk(2, -1)
+        d_gate_up = torch.empty_like(gate_up)
+        d_gate, d_up = d_gate_up.chunk(2, -1)
+        torch.mul(F.silu(gate), grad, out=d_up)
+        d_gate.copy_(torch.ops.aten.silu_backward(grad * up, gate))
+        return d_gate_up
+
+
+Rule = Callable[[Tensor], object]
+
+zeros: Rule = nn.init.zeros_
+"""For a sublayer that starts as the identity, or a head whose first predictions are uniform."""
+ones: Rule = nn.init.ones_
+"""For a norm that starts without an effect."""
+
+
+def normal(std: float) -> Rule:
+    """Gaussian with mean 0."""
+    return partial(nn.init.normal_, mean=0.0, std=std)
+
+
+@torch.no_grad()
+def init_weights(module: nn.Module, table: Sequence[tuple[str, Rule]]) -> None:
+    """Applies the first rule whose key ends a parameter's name; every parameter needs one.
+
+    Parameters are drawn in the order in which the module holds them, so a seed gives the same
+    weights as long as that order stays.
+    """
+    # in the order of `named_parameters`, which is that of the modules' attributes; a parameter that
+    # no rule names must not stay at zero unnoticed
+    for name, parameter in module.named_parameters():
+        for end, rule in table:
+            if name.endswith(end):
+                rule(parameter)
+                break
+        else:
+            raise AssertionError(f"no rule for the initial value of {name}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .mask import additive_mask
+from .embeddings import additive_mask
 
 BLOCK = 128
 """Queries per block; smaller ones skip more and have more operations."""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .init import init_weights, normal, ones, zeros
+from .block import init_weights, normal, ones, zeros
 
 
 class CopyHead(nn.Module):

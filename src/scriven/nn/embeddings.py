@@ -1,4 +1,4 @@
-"""Embeddings of tokens and positions.
+"""Embeddings of tokens and positions, and the attention masks that follow from positions.
 
 Learned and sinusoidal positions act once, on the token embedding. Others act inside attention:
 `rotate` changes queries and keys before they meet (rotary), `bias` adds to the attention scores
@@ -8,6 +8,7 @@ Tables are not computed on the `meta` device, where a model is built for its sha
 arithmetic there makes PyTorch load its compiler, which takes a second.
 """
 
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -121,7 +122,14 @@ class RotaryEmbedding(PositionEncoding):
         if memo is not None and key in memo and not torch.compiler.is_compiling():
             cos, sin = memo[key]
         else:
-            cos, sin = self._look_up(positions)
+            if not self.has_tables:
+                cos, sin = self._tables(positions.clamp(min=0), self.cos.dtype)
+            # a training row of full length has 0, 1, 2 ...: the tables themselves
+            elif positions.dim() == 1 and positions.size(0) == self.context_length:
+                cos, sin = self.cos, self.sin
+            else:
+                places = positions.clamp(min=0)  # those of padding are masked anyway
+                cos, sin = self.cos[places], self.sin[places]
             if positions.dim() == 2:
                 cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)  # the same for all heads
             cos, sin = cos.to(x.dtype), sin.to(x.dtype)
@@ -134,16 +142,6 @@ class RotaryEmbedding(PositionEncoding):
         first, second = x.chunk(2, -1)  # (B, H, T, R / 2) each
         x = torch.addcmul(x * cos, torch.cat((second, first), -1), sin)
         return x if kept is None else torch.cat((x, kept), -1)
-
-    def _look_up(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (.., T, R) of positions (.., T)."""
-        if not self.has_tables:
-            return self._tables(positions.clamp(min=0), self.cos.dtype)
-        # a training row of full length has 0, 1, 2 ...: the tables themselves
-        if positions.dim() == 1 and positions.size(0) == self.context_length:
-            return self.cos, self.sin
-        positions = positions.clamp(min=0)  # those of padding are masked anyway
-        return self.cos[positions], self.sin[positions]
 
     def _tables(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         # float64, as the rounding error of an angle grows with the position; Apple's GPUs have none
@@ -276,3 +274,74 @@ class RelativePositions(PositionEncoding):
             return (q @ weight) @ vectors.mT  # (B, H, T, C) in between
         keys: Tensor = self.key(vectors).to(q.dtype)  # (N, H D)
         return q @ keys.view(count, self.heads, self.head_dim).permute(1, 2, 0)
+
+
+@dataclass(frozen=True)
+class AttentionMask:
+    """Which keys a query of one attention layer may attend to."""
+
+    causal: bool = True
+    window: int | None = None
+    """Sliding window: only the last `window` positions, the query's own included."""
+
+    def allowed(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        """Positions (T,) or (B, T) and (S,) or (B, S) -> bool (T, S) or (B, 1, T, S)."""
+        q, k = query_positions.unsqueeze(-1), key_positions.unsqueeze(-2)  # (.., T, 1), (.., 1, S)
+        allowed = k >= 0  # padding has negative positions
+        if self.causal:
+            allowed = allowed & (k <= q)
+        if self.window is not None:
+            allowed = allowed & (q - k < self.window)
+        if allowed.dim() == 2:
+            return allowed.expand(query_positions.size(-1), key_positions.size(-1))
+        return allowed.unsqueeze(1)  # (B, 1, T, S): one mask for all heads
+
+
+@dataclass
+class ForwardContext:
+    """Positions of the queries in one forward pass, and what its layers can share."""
+
+    positions: Tensor
+    """(T,) or (B, T)."""
+    unpadded: bool
+    """Whether rows have no padding and positions follow each other, so that kernels may build the
+    causal mask themselves."""
+    memo: dict[Any, Any] = field(default_factory=dict)
+    """Masks and rotations that one layer computed from the positions, for the other layers."""
+
+    def additive_mask(
+        self, mask: AttentionMask, key_positions: Tensor, dtype: torch.dtype
+    ) -> Tensor | None:
+        """The mask for keys at `key_positions`, to be added to scores; None where all are allowed.
+
+        All layers of a forward pass have the same positions, so each mask is computed once.
+        """
+        # 1. single-token decoding and full attention without padding need no mask
+        one_query = self.positions.size(-1) == 1
+        if self.unpadded and mask.window is None and (one_query or not mask.causal):
+            return None
+        if torch.compiler.is_exporting():  # lengths are symbols then, and cannot be dictionary keys
+            return additive_mask(mask.allowed(self.positions, key_positions), dtype)
+        # 2. once for all layers with the same rule and as many keys
+        key = (mask, key_positions.size(-1), dtype)
+        if key not in self.memo:
+            self.memo[key] = additive_mask(mask.allowed(self.positions, key_positions), dtype)
+        shared: Tensor = self.memo[key]
+        return shared
+
+
+def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """bool -> `dtype`: 0 where allowed, a very negative number elsewhere."""
+    # the lowest finite number, not -inf: a row without any allowed key must not become NaN
+    lowest = torch.finfo(dtype).min / 2
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
+        ~allowed, lowest
+    )
+
+
+def forward_context(tokens: Tensor, positions: Tensor | None, start: int) -> ForwardContext:
+    """The context of tokens (B, T) that follow `start` cached ones, unless positions are given."""
+    if positions is not None:
+        return ForwardContext(positions, unpadded=False)
+    positions = torch.arange(start, start + tokens.size(1), device=tokens.device)  # (T,)
+    return ForwardContext(positions, unpadded=True)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .init import zeros
+from .block import zeros
 
 WIDTH = 64  # channels between the layers
 KERNEL = 5  # tokens that a convolution sees

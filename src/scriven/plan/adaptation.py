@@ -8,14 +8,14 @@ import torch
 from .. import config, registry
 from ..errors import SettingError
 from ..import_.base import is_run, open_foreign
-from ..models.shared.cost import activations_per_token, flops_per_token
+from ..models.shared.cost import flops_per_token
 from ..runs.folder import find_run
 from ..runs.load import architecture_of
 from ..runs.metadata import read_run_metadata
 from ..runs.peft import add_adapters
 from ..tasks.language import Language
 from ..train.adapt_plan import LORA_PARAMETERS, LORA_TOKENS, SEQUENCE_LENGTH
-from ..train.scaling_laws import parse_token_count, tokens_per_step
+from ..train.scaling_laws import activations_per_token, parse_token_count, tokens_per_step
 from ..train.schedule import parse_budget
 from .hardware import hardware_of
 

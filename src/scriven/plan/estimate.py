@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ..models.shared.cost import ACTIVATIONS_PER_LAYER
 from ..train.optim.muon import NS_STEPS
+from ..train.scaling_laws import ACTIVATIONS_PER_LAYER
 from .hardware import Hardware
 from .model_stats import ModelStats
 

@@ -7,14 +7,10 @@ from functools import lru_cache
 from typing import Any
 
 from .. import registry
-from ..models.shared.cost import (
-    activations_per_token,
-    build_empty,
-    flops_per_token,
-    parameters_by_part,
-)
+from ..models.shared.cost import build_empty, flops_per_token, parameters_by_part
 from ..train.optim.base import OptimizerModule, param_groups
 from ..train.optim.muon import matrices_per_batch
+from ..train.scaling_laws import activations_per_token
 
 
 @dataclass(frozen=True)

@@ -22,15 +22,15 @@ from ..files import (
     Content,
     make_folder,
     printable,
-    read_error,
     remove_folder,
     remove_leftovers,
-    write_folder,
+    write_file,
 )
 from ..manifest import (
     MANIFEST,
     NewerFormatError,
     build_manifest,
+    read_error,
     read_listed,
     read_manifest,
     verify_folder,
@@ -86,7 +86,7 @@ def save(
     make_folder(parent)
     remove_leftovers(parent)
     path = parent / f"step-{step}"
-    write_folder(path, files)
+    write_file(path, files)
     return path
 
 

@@ -16,16 +16,17 @@ from pathlib import Path
 from filelock import Timeout
 
 from ..errors import BusyError, InputError
-from ..file_names import check_name
 from ..files import (
     TEMPORARY,
+    TOKEN,
+    file_lock,
     make_folder,
     printable,
     remove_leftovers,
     write_error,
     write_file,
 )
-from ..locking import TOKEN, file_lock
+from ..format import check_name
 from . import metadata
 
 RUNS = Path("runs")
@@ -102,29 +103,33 @@ def create_run_dir(out: Path) -> Path:
         InputError: it holds something else, is no folder, or cannot be made or written to.
         ResourceError: the disk is full.
     """
-    where = printable(out)
     check_name(out)
     try:
         # exists() follows links, so both are asked
         if out.is_symlink() and not out.exists():
-            raise InputError(f"{where} is a link to nothing: remove it or choose another --out")
+            raise InputError(
+                f"{printable(out)} is a link to nothing: remove it or choose another --out"
+            )
         # 1. a folder that exists, behind all links
         real = out.resolve()
         if real.exists() and not real.is_dir():
-            raise InputError(f"{where} is a file, not a folder: choose another --out")
+            raise InputError(f"{printable(out)} is a file, not a folder: choose another --out")
         make_folder(real)
         names = os.listdir(real)
     except RuntimeError as error:  # how pathlib reports links in a circle
-        raise InputError(f"{where} is a link in a circle: choose another --out") from error
+        raise InputError(f"{printable(out)} is a link in a circle: choose another --out") from error
     except ValueError as error:
-        raise InputError(f"{where} cannot be the name of a folder: choose another --out") from error
+        raise InputError(
+            f"{printable(out)} cannot be the name of a folder: choose another --out"
+        ) from error
     except OSError as error:
         raise write_error(error, out) from error
     # 2. new, empty, or a run already; a run that has just begun has no metadata yet
     others = [name for name in names if not name.startswith(TEMPORARY)]
     if metadata.NAME not in names and not {LOCK, LOCK + TOKEN, OWNER}.issuperset(others):
         raise InputError(
-            f"{where} is not empty and holds no run: choose a new or empty folder with --out"
+            f"{printable(out)} is not empty and holds no run: choose a new or empty folder "
+            "with --out"
         )
     # 3. permission bits say nothing of read-only disks, quotas or root: write a file
     remove_leftovers(real)

@@ -4,8 +4,7 @@ A run that trained LoRA adapters holds them alone, and says which model they bel
 place, relative to the run, and by the digest of its weights.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,10 +20,10 @@ from ..nn.lora import merge_lora
 from ..tasks.base import BaseTask
 from ..tokenizers import Tokenizer, load_tokenizer
 from . import checkpoint
-from .huggingface import WEIGHTS, from_hf_weights
+from .huggingface import WEIGHTS
 from .metadata import read_run_metadata
 from .peft import TENSORS, attach_adapter, load_merged, read_adapter
-from .weights import load_tensors, stored_digest
+from .weights import from_hf_weights, load_tensors, stored_digest
 
 ADAPTER = "adapter"
 """The folder of the adapters inside a run folder, in PEFT's layout."""
@@ -48,15 +47,10 @@ class Loaded:
 
 
 ChooseDtype = Callable[[int], torch.dtype]
-"""The precision of a model's matrices, by the number of its parameters."""
+"""The precision of a model's matrices, by the number of its parameters; float32 without it."""
 OpenBase = Callable[[Path, Mapping[str, Any]], Loaded]
 """Opens the model that a run went on from, by its folder and the section `base` of its
 scriven.json."""
-
-
-def always_float32(parameters: int) -> torch.dtype:
-    """float32 for a model of any size."""
-    return torch.float32
 
 
 def load_run(
@@ -64,7 +58,7 @@ def load_run(
     architecture: str | None = None,
     *,
     model_changes: Mapping[str, object] | None = None,
-    dtype: ChooseDtype = always_float32,
+    dtype: ChooseDtype | None = None,
     open_base: OpenBase | None = None,
     step: int | None = None,
 ) -> Loaded:
@@ -127,7 +121,7 @@ def build_uninitialized(
     task: str,
     special: Mapping[str, int],
     task_config: Mapping[str, Any] | None = None,
-    dtype: ChooseDtype = always_float32,
+    dtype: ChooseDtype | None = None,
 ) -> BaseTask:
     """The model for its task. Its weights have memory and no values: load them next.
 
@@ -139,12 +133,19 @@ def build_uninitialized(
         dtype: of the matrices, by the number of parameters; all else stays in float32.
     """
     kind = registry.module("scriven.tasks", task)
-    with _uninitialized():
+    # linear layers are built without drawing weights: of a large model that takes longer than
+    # everything else
+    draw = nn.Linear.reset_parameters
+    nn.Linear.reset_parameters = lambda self: None  # type: ignore[method-assign]
+    try:
         built: BaseTask = kind.Task(module.Model(model), special=special, task_config=task_config)
-    kind_of_number = dtype(sum(weight.numel() for weight in built.parameters()))
-    for weight in built.parameters():
-        if weight.dim() > 1 and kind_of_number != torch.float32:
-            weight.data = torch.empty(weight.shape, dtype=kind_of_number)
+    finally:
+        nn.Linear.reset_parameters = draw  # type: ignore[method-assign]
+    if dtype is not None:
+        chosen = dtype(sum(weight.numel() for weight in built.parameters()))
+        for weight in built.parameters():
+            if weight.dim() > 1 and chosen != torch.float32:
+                weight.data = torch.empty(weight.shape, dtype=chosen)
     return built
 
 
@@ -199,18 +200,6 @@ def _adapter_folder(folder: Path) -> Path:
     """The adapters of a run; a kill between two renames leaves them under another name."""
     path = folder / ADAPTER
     return path if path.exists() else folder / f"{REPLACED}{ADAPTER}"
-
-
-@contextmanager
-def _uninitialized() -> Iterator[None]:
-    """Linear layers are built without drawing weights, which are loaded next: of a large model that
-    takes longer than everything else."""
-    draw = nn.Linear.reset_parameters
-    nn.Linear.reset_parameters = lambda self: None  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        nn.Linear.reset_parameters = draw  # type: ignore[method-assign]
 
 
 def _checkpoint_weights(

@@ -11,14 +11,14 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .. import config
+from .. import __version__, config
+from ..config import cache_folder
 from ..errors import DamagedError, InputError, ScrivenError, SettingError
-from ..files import make_folder, printable, read_file, write_file
-from ..manifest import FORMAT, parse_signed_json, scriven_version, signed_json
+from ..files import make_folder, printable, write_file
+from ..manifest import FORMAT, parse_signed_json, read_file, signed_json
 from ..settings import Settings
 
 NAME = "scriven.json"
@@ -116,7 +116,7 @@ def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
         # a copied run may be of any time
         ours = [made for is_ours, made in others if is_ours or not _machine_key()]
         time_created = max(int(time.time()), 1 + max(ours, default=0))
-    content = {"format": FORMAT, "scriven": scriven_version(), **body, "created": time_created}
+    content = {"format": FORMAT, "scriven": __version__, **body, "created": time_created}
     # a run that was made here stays so however often its metadata is written
     if not os.path.lexists(folder / NAME) or age(folder)[0]:
         content["origin"] = _origin(content)
@@ -298,21 +298,15 @@ def _named_texts(metadata: Mapping[str, Any]) -> list[Any]:
     return texts
 
 
-@lru_cache(maxsize=8)
-def _read_key(path: Path) -> bytes:
-    if not path.exists():
-        make_folder(path.parent)
-        write_file(path, secrets.token_bytes(32))
-        path.chmod(0o600)
-    return bytes(read_file(path, 32))
-
-
 def _machine_key() -> bytes:
     """A secret of this machine, in the cache folder; empty where there can be none."""
-    from ..data.shards import cache_folder  # numpy and tokenizers, which listing runs does without
-
     try:
-        return _read_key(cache_folder() / "machine-key")
+        path = cache_folder() / "machine-key"
+        if not path.exists():
+            make_folder(path.parent)
+            write_file(path, secrets.token_bytes(32))
+            path.chmod(0o600)
+        return bytes(read_file(path, 32))
     except (ScrivenError, OSError, RuntimeError):  # no home folder
         return b""
 

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DamagedError, InputError
-from ..files import Content, printable, read_file, write_folder
+from ..files import Content, printable, write_file
+from ..manifest import read_file
 from ..models.shared.weight_map import (
     FusedSizes,
     WeightName,
@@ -31,8 +32,7 @@ from ..models.shared.weight_map import (
     rename_to_hf,
 )
 from ..nn.lora import add_lora, lora_adapters, merge_lora
-from .huggingface import SCORE, hf_config_of, is_labelled
-from .weights import encode, load_tensors
+from .weights import SCORE, encode, hf_config_of, is_labelled, load_tensors
 
 CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
@@ -118,7 +118,7 @@ def write_adapter(
         dtype: of the adapters in the file; by default as they are trained.
 
     Raises:
-        ResourceError, InputError: as `files.write_folder`; what was there before is untouched.
+        ResourceError, InputError: as `files.write_file`; what was there before is untouched.
     """
     lora, names = lora_adapters(task), LoraNames(architecture, config, kind)
     assert lora, "the task has no adapters"
@@ -158,7 +158,7 @@ def write_adapter(
         CONFIG: (json.dumps(peft_config, indent=2) + "\n").encode(),
         TENSORS: encode({f"{_PREFIX}{name}": each for name, each in tensors.items()}),
     }
-    write_folder(folder, files)
+    write_file(folder, files)
 
 
 def read_adapter(folder: Path) -> StoredAdapter:

@@ -1,23 +1,36 @@
-"""Tensors in a safetensors file that carries a SHA-256 of itself.
+"""The weights of a run: their names in transformers, and a safetensors file that carries a SHA-256
+of itself.
 
 One file, so one rename publishes it, and one flipped bit anywhere is noticed without a second
 file. The digest covers every byte of the file, with its own 64 characters taken as zeros; other
 programs see one more line of metadata. Files are read through the package safetensors, and written
 here, because the digest is computed over the very buffers that are written.
-Source: https://github.com/huggingface/safetensors, "Format"."""
+Source: https://github.com/huggingface/safetensors, "Format".
+
+A fine-tuned decoder with labels is a model "for sequence classification" there: it pools the last
+token that is no padding, as ours does. Encoders have another head there, and keep our own names.
+"""
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load
+from torch import Tensor
 
+from .. import registry
 from ..errors import DamagedError, InputError
-from ..files import Buffer, file_size, printable, read_error, write_file
+from ..files import Buffer, printable, write_file
+from ..manifest import file_size, read_error
+from ..tasks.shared.classification import SequenceClassification
+from ..tasks.shared.supervised import BAG
+from ..tasks.shared.words import WordScoring
 
 # The digest is written first, so that it always has the same place in the file.
 _OPENING = b'{"__metadata__":{"sha256":"'
@@ -187,3 +200,97 @@ def _check_header(path: Path) -> None:
         or text.count(b",") > 8 * MAX_TENSORS
     ):
         raise DamagedError(f"{printable(path)} has more than {MAX_TENSORS} tensors")
+
+
+SCORE = "score.weight"
+"""Hugging Face's name for the weights of a head for labels."""
+
+
+def is_labelled(task: str) -> bool:
+    """Whether a task, a file of tasks/, ends in a head for labels or scores."""
+    return issubclass(registry.module("scriven.tasks", task).Task, SequenceClassification)
+
+
+def scores_words(task: str) -> bool:
+    """Whether a task scores the words of a text, as no class of transformers reads it."""
+    return issubclass(registry.module("scriven.tasks", task).Task, WordScoring)
+
+
+def hf_config_of(
+    architecture: ModuleType,
+    model: Any,
+    task: str | None = None,
+    finetune: dict[str, Any] | None = None,
+) -> dict[str, Any] | None:
+    """Hugging Face's config.json; None where it has no such model with this head.
+
+    Args:
+        task: of the run; what the architecture is pre-trained for by default.
+        finetune: metadata of a fine-tuning, with the names of its labels.
+    """
+    finetune = finetune or {}
+    hf_config: dict[str, Any] | None = architecture.Model.to_hf_config(model)
+    if any(finetune.get(name) for name in ("copy_head", "lm_score_weight", "bag_of_words")):
+        return None
+    if task is not None and scores_words(task):
+        return None
+    if hf_config is None or task is None or not is_labelled(task):
+        return hf_config
+    if not architecture.Model.labels_in_hf:
+        return None
+    # transformers names classes by model and head: GPT2LMHeadModel, GPT2ForSequenceClassification
+    family, decoders = re.subn("(ForCausalLM|LMHeadModel)$", "", hf_config["architectures"][0])
+    if not decoders:
+        return None
+    labels = finetune.get("labels") or ["SCORE"]
+    return {
+        **hf_config,
+        "architectures": [f"{family}ForSequenceClassification"],
+        "num_labels": len(labels),
+        "id2label": {str(number): name for number, name in enumerate(labels)},
+        "label2id": {name: number for number, name in enumerate(labels)},
+        "problem_type": "multi_label_classification"
+        if task == "multilabel"
+        else ("regression" if len(labels) == 1 else "single_label_classification"),
+    }
+
+
+def to_hf_weights(
+    architecture: ModuleType, model: Any, tensors: dict[str, Tensor], task: str | None = None
+) -> dict[str, Tensor]:
+    """Our weights under Hugging Face's names, in main memory; a tied head is not stored.
+
+    Where Hugging Face has no such model, under our own names.
+    """
+    plain = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    # none there has a copy head or a bag of words
+    unknown = {"pointer.query.weight", BAG} & plain.keys()
+    if unknown or hf_config_of(architecture, model, task) is None:
+        return plain
+    if task is None or not is_labelled(task):
+        return dict(architecture.Model.to_hf_weights(model, plain))
+    # transformers calls a head for labels `score`, and the one for tokens beside it as usual
+    score, words = plain.pop("head.weight"), plain.pop("words.weight", None)
+    if words is not None:
+        plain["head.weight"] = words
+    return {**architecture.Model.to_hf_weights(model, plain), SCORE: score}
+
+
+def from_hf_weights(
+    architecture: ModuleType, model: Any, tensors: dict[str, Tensor], task: str | None = None
+) -> dict[str, Tensor]:
+    """The inverse of `to_hf_weights`.
+
+    Raises:
+        DamagedError: tensors that are missing or belong to another model.
+    """
+    if any(name.startswith("backbone.") for name in tensors):  # saved under our own names
+        return tensors
+    if SCORE not in tensors or task is None or not is_labelled(task):
+        return dict(architecture.Model.from_hf_weights(model, tensors))
+    # without the head for labels, it is the pre-trained model
+    body = {name: tensor for name, tensor in tensors.items() if name != SCORE}
+    weights = architecture.Model.from_hf_weights(model, body)
+    if "head.weight" in weights:
+        weights["words.weight"] = weights.pop("head.weight")
+    return {**weights, "head.weight": tensors[SCORE]}

@@ -17,7 +17,7 @@ from ..generate.sampling import processor_classes
 from ..runs.folder import training_process
 from ..runs.metadata import read_run_metadata
 from ..tokenizers import clean
-from ..train.finish_request import request_finish
+from ..train.stopping import request_finish
 from ..train.trackers.jsonl import FILE, read_events
 from .models import ServedModel
 from .routes import Models

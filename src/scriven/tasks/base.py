@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from ..data.batch import IGNORE_INDEX, Batch
 from ..data.shards import TokenFile
 from ..models.base import Architecture
+from ..nn.block import zeros
 from ..nn.cache import Cache
 from ..nn.cross_entropy import chunked_cross_entropy
-from ..nn.init import zeros
 from ..tokenizers.base import Tokenizer
 
 UNLIMITED_CONTEXT = 1 << 20  # tokens read at once by a model that has no limit of its own

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..data.batch import IGNORE_INDEX, Batch, token_blocks
 from ..data.shards import TokenFile
-from ..nn.init import init_weights, normal, ones, zeros
+from ..nn.block import init_weights, normal, ones, zeros
 from ..nn.norm import LayerNorm
 from .base import BaseTask, at_least_float32
 

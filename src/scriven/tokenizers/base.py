@@ -30,14 +30,8 @@ from .patterns import chunks
 Ids = npt.NDArray[np.int32]
 
 NOT_KINDS = {
-    "chat_template",
-    "fast",
-    "files",
-    "imported",
-    "jinja_template",
-    "patterns",
-    "sentencepiece",
-}
+    "chat_template", "fast", "files", "imported", "jinja_template", "patterns", "sentencepiece",
+}  # fmt: skip
 """Files of this folder that are no kind of tokenizer."""
 
 EOS = "<|endoftext|>"
@@ -393,3 +387,13 @@ def split_ids(ids: Ids, lengths: list[int]) -> list[Ids]:
     # views of one array, not copies
     ends = itertools.accumulate(lengths)
     return [ids[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+
+
+def parts(plain: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The steps of a part of tokenizer.json: itself, or those of a sequence."""
+    part = plain.get(name)
+    inner = {"pre_tokenizer": "pretokenizers", "decoder": "decoders", "normalizer": "normalizers"}
+    if isinstance(part, dict) and part.get("type") == "Sequence":
+        steps = part.get(inner[name])
+        return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    return [part] if isinstance(part, dict) else []

@@ -17,10 +17,10 @@ from tokenizers.models import BPE
 import tokenizers
 
 from ..errors import DamagedError, InputError
-from ..files import read_file
-from .base import BYTE_TO_CHARACTER, BYTE_TOKENS, EOS, PAD, Tokenizer, kinds, tokenizer_class
+from ..manifest import read_file
+from .base import BYTE_TO_CHARACTER, BYTE_TOKENS, EOS, PAD, Tokenizer, kinds, parts, tokenizer_class
 from .chat_template import TEMPLATE, TEMPLATE_FILE
-from .imported import ImportedTokenizer, parts
+from .imported import ImportedTokenizer
 from .jinja_template import turn_tokens
 from .patterns import PATTERNS, pre_tokenizer
 from .sentencepiece import parse_model, tokenizer_json
@@ -117,21 +117,15 @@ def build_tokenizer(
         raise DamagedError(f"{path} is no tokenizer: {reason}") from error
     # 4. what only imported models have
     tokenizer.bos_token, tokenizer.unk_token = special.get("bos"), special.get("unk")
-    template = _chat_template(config.get("chat_template"))
-    if template is not None and template != TEMPLATE:
+    template = config.get("chat_template")
+    if isinstance(template, list):  # several, of which one is named default
+        named = [each for each in template if isinstance(each, dict)]
+        default = (each.get("template") for each in named if each.get("name") == "default")
+        template = next(default, None)
+    if isinstance(template, str) and template != TEMPLATE:
         tokenizer.chat_template = template
         tokenizer.turn_ids = turn_tokens(tokenizer)
     return tokenizer
-
-
-def _chat_template(value: object) -> str | None:
-    """A template, or the one named default of several."""
-    if isinstance(value, list):
-        named = [each for each in value if isinstance(each, dict)]
-        value = next(
-            (each.get("template") for each in named if each.get("name") == "default"), None
-        )
-    return value if isinstance(value, str) else None
 
 
 def _other_format(folder: Path) -> dict[str, Any] | None:
@@ -219,7 +213,9 @@ def _kind_and_pattern(
     if names == ["ByteFallback", "Fuse"] and not steps:
         if model.get("byte_fallback") is not True or model.get("merges"):
             raise DamagedError(f"{path} is no character vocabulary with bytes; restore the file")
-        _check_bytes(BYTE_TOKENS.values(), model["vocab"], path)
+        for byte, token in BYTE_TOKENS.items():  # else some text could not be written down
+            if token not in model["vocab"]:
+                raise DamagedError(f"{path} has no token for the byte {byte}; restore the file")
         return "char", "none"
     # 2. byte-level BPE: GPT-2's own pattern, or a split by one of ours
     if names != ["ByteLevel"] or not steps or steps[-1].get("add_prefix_space") is not False:
@@ -272,10 +268,3 @@ def _vocabulary(plain: dict[str, Any], path: Path) -> dict[str, int]:
     if len(set(ids.values())) < len(ids):
         raise DamagedError(f"{path}: two tokens have the same id; restore the file")
     return ids
-
-
-def _check_bytes(names: Iterable[str], vocabulary: Mapping[str, int], path: Path) -> None:
-    """Without an id for every byte, some text could not be written down."""
-    for byte, token in enumerate(names):
-        if token not in vocabulary:
-            raise DamagedError(f"{path} has no token for the byte {byte}; restore the file")

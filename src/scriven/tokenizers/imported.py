@@ -15,7 +15,7 @@ import numpy as np
 import tokenizers
 
 from . import base
-from .base import Ids, clean
+from .base import Ids, clean, parts
 from .patterns import chunks
 
 SPACE = "\u2581"
@@ -26,16 +26,6 @@ _CROSSES = re.compile(rb"\S |\n\S")
 """A token with such bytes reaches over a place where `patterns.chunks` cuts a text."""
 _NEVER_TEXT = {*range(0x20), 0x7F, 0xC0, 0xC1, 0xF1, 0xF2, *range(0xF5, 0x100)} - {9, 10, 13}
 """Bytes that UTF-8 does not have, control characters, and planes of Unicode without characters."""
-
-
-def parts(plain: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """The steps of a part of tokenizer.json: itself, or those of a sequence."""
-    part = plain.get(name)
-    inner = {"pre_tokenizer": "pretokenizers", "decoder": "decoders", "normalizer": "normalizers"}
-    if isinstance(part, dict) and part.get("type") == "Sequence":
-        steps = part.get(inner[name])
-        return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
-    return [part] if isinstance(part, dict) else []
 
 
 class ImportedTokenizer(base.Tokenizer):

@@ -4,7 +4,6 @@ with its reason; a pure function of model, text, budget and machine, as `autocon
 
 from ..errors import InputError, ResourceError, SettingError
 from ..format import format_bytes
-from ..models.shared.cost import activations_per_token
 from ..runs.load import Loaded
 from ..runtime import Runtime, available_memory
 from ..settings import FinetuneSettings, OptimSettings, Settings, TrainSettings
@@ -18,7 +17,7 @@ from .autoconfig import (
 )
 from .optim.base import OptimizerModule
 from .request import Overrides
-from .scaling_laws import GPU_TOKENS, sequences_per_step, tokens_per_step
+from .scaling_laws import GPU_TOKENS, activations_per_token, sequences_per_step, tokens_per_step
 from .schedule import Budget
 
 LORA_PARAMETERS = 50_000_000

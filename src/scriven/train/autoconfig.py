@@ -13,12 +13,11 @@ from typing import Any
 
 from .. import config, registry
 from ..errors import InputError, SettingError
-from ..models.shared.cost import check_fits
 from ..runtime import Runtime, available_memory
 from ..settings import Settings, TokenizerSettings
 from . import scaling_laws
 from .optim.base import OptimizerModule
-from .scaling_laws import GPU_TOKENS, SIZES, ModelShape
+from .scaling_laws import GPU_TOKENS, SIZES, ModelShape, check_fits
 from .schedule import Budget
 
 SMALLEST_CONTEXT = 8

@@ -13,15 +13,15 @@ from ..errors import DamagedError, InputError, ResourceError, ScrivenError
 from ..files import remove_folder
 from ..nn.lora import lora_adapters, merged_state_dict
 from ..runs import checkpoint
-from ..runs.huggingface import hf_files, save_pretrained, save_pretrained_files, to_hf_weights
+from ..runs.huggingface import hf_files, save_pretrained, save_pretrained_files
 from ..runs.load import ADAPTER
 from ..runs.metadata import write_metadata
 from ..runs.model_card import LossCurve, read_loss_curve
 from ..runs.peft import write_adapter
+from ..runs.weights import to_hf_weights
 from ..runtime import restore_rng_state, rng_state
-from .build_model import build_task
+from .build_model import Parallel, build_task
 from .optim.base import Optimizers
-from .parallel import Parallel
 from .recurrent_state import TBPTTState
 from .trackers.base import Trackers
 from .train_state import Run, TrainState

@@ -8,12 +8,12 @@ from typing import Any
 
 from .. import registry
 from ..errors import SettingError
-from ..models.shared.cost import check_fits, fits
 from ..runs.load import Loaded
 from ..runtime import Runtime, available_memory
 from ..settings import FinetuneSettings, OptimSettings, Settings
 from .autoconfig import Choices, DatasetStats, TrainPlan, tokens_per_row
 from .optim.base import OptimizerModule
+from .scaling_laws import check_fits, fits
 from .schedule import Budget
 
 # Evaluations without improvement before early stopping: few rows soon overfit.

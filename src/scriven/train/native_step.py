@@ -20,8 +20,8 @@ from ..native.training import NativeTraining, check_supported
 from ..native.weights import UnsupportedError
 from ..runtime import Runtime
 from ..settings import RuntimeSettings
+from .build_model import Forward, Parallel
 from .optim.base import Optimizers
-from .parallel import Forward, Parallel
 from .train_state import Run, TrainState
 
 SHORT_BUDGET = 120

@@ -40,7 +40,7 @@ from .pretrain import Pretraining
 from .request import Overrides, TrainRequest, UserComponents, read_overrides
 from .resume import check_resume_config, plan_from_metadata
 from .schedule import Budget
-from .signals import Interrupted, StopSignal, handle_signals
+from .stopping import Interrupted, StopSignal, handle_signals
 from .trackers import console, jsonl, notebook
 from .trackers.base import BaseTracker, Trackers
 from .train_state import USER_COMPONENTS, Run, new_metadata

@@ -111,7 +111,8 @@ class TrainingHorizon:
     def progress(self, step: int, seconds: float) -> float:
         """0 at the start, 1 when the budget is spent."""
         # the clock or the step, whichever the budget counts
-        spent, begin, reached, end = self._spent(step, seconds), self.start, 0.0, self.end
+        spent = seconds if self.steps is None else step
+        begin, reached, end = self.start, 0.0, self.end
         if self.early_end:
             begin, reached, _ = self.early_end
         if self.steps is None:
@@ -132,7 +133,7 @@ class TrainingHorizon:
     def start_early_decay(self, step: int, seconds: float, flat: float) -> None:
         """Starts the decay of a schedule that is flat until `flat` now, which shortens the run: it
         ends as if it had been planned so."""
-        spent = self._spent(step, seconds)
+        spent = seconds if self.steps is None else step
         reserve = self.eval_reserve if self.steps is None else 0.0
         end = self.start + (spent - self.start) / flat + reserve
         self.early_end = (spent, flat, min(self.end, end))
@@ -140,15 +141,12 @@ class TrainingHorizon:
     def finish_within(self, amount: float, step: int, seconds: float, flat: float | None) -> None:
         """Ends the run after `amount` more steps, or seconds of a wall-clock budget; the learning
         rate falls until then. A run that ends before that stays as it is."""
-        spent = self._spent(step, seconds)
+        spent = seconds if self.steps is None else step
         if self.steps is None:  # what is kept for the end comes on top
             amount += self.eval_reserve
         if spent + amount < self.end:
             reached = max(self.progress(step, seconds), flat or 0.0)
             self.early_end = (spent, reached, spent + amount)
-
-    def _spent(self, step: int, seconds: float) -> float:
-        return seconds if self.steps is None else step
 
 
 Schedule = Callable[[float, float], float]

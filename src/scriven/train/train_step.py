@@ -11,8 +11,8 @@ from ..data.batch import Batch
 from ..distributed import full_tensor
 from ..runtime import Runtime
 from ..tasks.base import Output
+from .build_model import Parallel
 from .optim.base import Optimizers
-from .parallel import Parallel
 from .recurrent_state import TBPTTState
 
 

@@ -14,13 +14,11 @@ from ..runtime import preserve_rng_state
 from .build_model import build_model
 from .checkpointer import Checkpointer
 from .datasets import RecurrentTextDataset
-from .early_stopping import stop_early
-from .finish_request import FinishRequest
 from .native_step import use_native_step
 from .recurrent_state import TBPTTState
 from .schedule import flat_until, lr_multiplier, sequence_splits
-from .signals import Interrupted, StopSignal
 from .spikes import follow_loss, spike_limit
+from .stopping import FinishRequest, Interrupted, StopSignal, stop_early
 from .trackers.base import StepReport, Trackers
 from .train_state import Run, TrainState
 from .train_step import RunningAverages, StepMetrics, TrainStep
@@ -153,6 +151,7 @@ class Trainer:
 
     def resume(self) -> TrainState:
         """The state of the newest checkpoint; that before the first step if there is none."""
+        self.request.take()  # one that a killed run has not seen is not meant for this one
         state = self.checkpointer.restore() or TrainState()
         if state.branch != self.run.branch:
             state.begin_branch(self.run.branch)
@@ -203,7 +202,7 @@ class Trainer:
 
     def done(self, state: TrainState) -> bool:
         """Whether the budget is spent, a signal arrived, or early stopping ended the run."""
-        if note := self.request.apply(self.horizon, state, self.now, self.optim):
+        if state.step and (note := self.request.apply(self.horizon, state, self.now, self.optim)):
             self.trackers.on_note(state, note)
         spent = self.horizon.progress(state.step, self.now) >= 1
         return spent or self.stop_requested() > 0 or state.converged

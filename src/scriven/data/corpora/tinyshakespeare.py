@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
+from ...config import cache_folder
 from ...errors import InputError
-from ...files import disk_errors, rename_durably
-from ...locking import file_lock
+from ...files import disk_errors, file_lock, rename_durably
 from ...manifest import FileEntry, hash_file
 from ...settings import DataSettings
 from ..formats import txt
 from ..formats.base import TextChunk
-from ..shards import cache_folder
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"

@@ -1,4 +1,4 @@
-"""What a model costs, before it is built: parameters, arithmetic and memory.
+"""What a model costs, before it is built: parameters, arithmetic and the memory of generation.
 
 Counted on a task that is built on torch's `meta` device, whose tensors have shapes and take no
 memory. Where weights and attention layers do not tell all, an architecture overrides
@@ -11,14 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...errors import ResourceError
-from ...format import format_bytes
 from ...nn.attention import Attention
-from ...nn.mask import AttentionMask
-
-ACTIVATIONS_PER_LAYER = 21
-"""Numbers that backward needs of a token in a layer, as a multiple of `d_model`: inputs of norms
-and of matmuls."""
+from ...nn.embeddings import AttentionMask
 
 _PARTS = {
     ".embed.token": "embedding",
@@ -111,52 +105,6 @@ def cache_bytes(task: nn.Module, bytes_per_number: int = 4) -> int:
         if cross and name.rpartition(".")[0].endswith(".0"):
             numbers += config.d_model * config.context_length  # the encoder's output, kept once
     return int(numbers * bytes_per_number)
-
-
-def training_bytes(config: Any, parameters: int, tokens: int) -> int:
-    """Rough peak memory of training with `tokens` in a micro-batch: weights, gradients, two
-    moments, and what backward needs."""
-    # logits, their softmax and its gradient
-    logits = 3 * config.vocab_size
-    return int(16 * parameters + 4 * tokens * (activations_per_token(config) + logits))
-
-
-def activations_per_token(config: Any, fused: bool = False) -> int:
-    """Numbers that backward needs of one token, without its logits; with `fused`, attention is one
-    kernel that keeps no weights between positions."""
-    # scores, weights and dropped weights of each head, in short contexts (naive_attention)
-    attended = 0 if fused else min(config.attended_length, 512)
-    per_layer = ACTIVATIONS_PER_LAYER * config.d_model + 3 * getattr(config, "heads", 0) * attended
-    return int(config.total_layers * per_layer)
-
-
-def check_fits(config: Any, tokens: int, available: int | None) -> None:
-    """Refuses a model that cannot fit, before anything is allocated.
-
-    Raises:
-        ResourceError: names what is needed, what is there, and the settings to lower.
-    """
-    need = least_training_bytes(config, tokens)
-    if available is not None and need > available:
-        raise ResourceError(
-            f"this model needs about {format_bytes(need)} to train and {format_bytes(available)} "
-            "are free: lower --model.d_model, --model.layers or --train.micro_batch_size"
-        )
-
-
-def fits(config: Any, tokens: int, available: int | None) -> bool:
-    """Whether training with `tokens` in a micro-batch fits into so many bytes; None: not known."""
-    return available is None or least_training_bytes(config, tokens) <= available
-
-
-def least_training_bytes(config: Any, tokens: int) -> int:
-    """`training_bytes` with a lower bound of the weights."""
-    # attention and feed-forward matrices, and the embedding
-    heads = getattr(config, "heads", 0) * (getattr(config, "head_dim", None) or 0)
-    d_ff = getattr(config, "d_ff", None) or 3 * config.d_model
-    per_layer = 2 * config.d_model * (max(config.d_model, heads) + d_ff)
-    least = config.vocab_size * config.d_model + config.total_layers * per_layer
-    return training_bytes(config, least, tokens)
 
 
 def build_empty(architecture: ModuleType, config: Any, task: Any) -> nn.Module:

@@ -90,7 +90,7 @@ _ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "relu": "relu",
 }
-"""Names of activations there -> here (nn/mlp.py)."""
+"""Names of activations there -> here (nn/block.py)."""
 
 
 def activation_row(hf_name: str, default: str) -> Row:

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from ...data.batch import IGNORE_INDEX, Batch
 from ...errors import DamagedError, InputError
 from ...models.base import Architecture
+from ...nn.block import zeros
 from ...nn.cache import Cache
 from ...nn.dropout import dropout
-from ...nn.init import zeros
 from ...tokenizers.base import Tokenizer
 from ..base import UNLIMITED_CONTEXT, Output, at_least_float32
 from .columns import BadValue, Row

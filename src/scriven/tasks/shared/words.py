@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from ...data.batch import IGNORE_INDEX, Batch
+from ...nn.block import zeros
 from ...nn.cache import Cache
 from ...nn.dropout import dropout
-from ...nn.init import zeros
 from ...tokenizers.base import Tokenizer
 from ..base import UNLIMITED_CONTEXT, Output, at_least_float32
 from .supervised import (
