@@ -161,7 +161,25 @@ def growth(rows: Sequence[Row]) -> str:
     )
 
 
-TABLES = (losses, speculative_decoding, busy_machine, processes, preparing, growth)
+def earlier(rows: Sequence[Row]) -> str:
+    """The default small model beside an earlier version of this project."""
+
+    def figure(row: Row, name: str) -> str:
+        if "milliseconds" in row:
+            return f"{row['milliseconds'][name]['median']:,.0f} ms"
+        return f"{_median(row, name)} tokens/s"
+
+    return _table(
+        newest([row for row in rows if "earlier" in row], "what", "earlier", "processor"),
+        ("default model, 0.85 M", lambda row: row["what"].partition(" beside")[0]),
+        ("now", lambda row: figure(row, "now")),
+        ("earlier", lambda row: figure(row, "earlier")),
+        ("faster by", lambda row: f"{row['speedup']:.2f}×"),
+        ("commits", lambda row: f"{row['commit']}, {row['earlier']}"),
+    )
+
+
+TABLES = (losses, speculative_decoding, busy_machine, processes, preparing, growth, earlier)
 
 
 def page(rows: Sequence[Row]) -> str:

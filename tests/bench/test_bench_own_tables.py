@@ -44,6 +44,18 @@ def test_a_killed_preparation_that_differs_is_marked() -> None:
     assert cells(table.preparing([{**PREPARED, "megabytes": 50}])) == []
 
 
+def test_an_earlier_version_stands_beside_the_present_one() -> None:
+    row = {"earlier": "abc", "commit": "def", "processor": "P", "speedup": 2.345}
+    medians = {"now": {"median": 150.4}, "earlier": {"median": 352.6}}
+    rows = [
+        {"what": "training step beside an earlier version", "milliseconds": medians, **row},
+        {"what": "one stream beside an earlier version", "tokens_per_second": medians, **row},
+    ]
+    step, stream = cells(table.earlier(rows))
+    assert step == ["training step", "150 ms", "353 ms", "2.35×", "def, abc", "P"]
+    assert stream[:3] == ["one stream", "150 tokens/s", "353 tokens/s"]
+
+
 def test_every_kind_of_the_file_has_its_table() -> None:
     lines = table.RESULTS.read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]

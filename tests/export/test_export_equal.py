@@ -79,6 +79,31 @@ def test_quantised_weights_are_reported_and_not_judged(run_of: RunOf, tmp_path: 
 
 
 @pytest.mark.usefixtures("checks_in_this_process")
+def test_four_bits_are_half_of_eight_and_keep_the_embedding_at_eight(
+    run_of: RunOf, tmp_path: Path
+) -> None:
+    import gguf
+
+    files, checks = {}, {}
+    for dtype in ("q8_0", "q4_0"):
+        done = export(run_of("qwen"), "gguf", dtype=dtype, out=tmp_path / dtype)
+        files[dtype] = next(tmp_path.joinpath(dtype).glob("*.gguf"))
+        checks[dtype] = done["check"]
+    kinds, sizes = {}, dict[str, int]()
+    for dtype, path in files.items():
+        for each in gguf.GGUFReader(path).tensors:
+            kinds[dtype, each.name] = each.tensor_type.name
+            if each.name == "blk.0.ffn_down.weight":
+                sizes[dtype] = int(each.n_bytes)
+    assert kinds["q4_0", "blk.0.ffn_down.weight"] == "Q4_0"
+    assert kinds["q4_0", "token_embd.weight"] == "Q8_0"
+    assert sizes["q4_0"] * 34 == sizes["q8_0"] * 18
+    assert checks["q4_0"]["passed"] and checks["q4_0"]["bound"] is None
+    # the half of a step is 16 times larger
+    assert checks["q4_0"]["logit_difference"] > 3 * checks["q8_0"]["logit_difference"]
+
+
+@pytest.mark.usefixtures("checks_in_this_process")
 def test_a_q8_row_that_no_blocks_fill_is_stored_in_16_bits(tmp_path: Path) -> None:
     import gguf
 

@@ -138,6 +138,19 @@ def test_what_compiled_code_cannot_compute_is_left_to_pytorch() -> None:
     assert torch.equal(native(batch).loss, task(batch).loss)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 70])
+def test_a_loss_alone_is_that_of_the_training_step(rows: int) -> None:
+    task = make("default")
+    native, batch = NativeTraining(task), make_batch(task, rows)
+    learning = native(batch)
+    with torch.inference_mode():
+        alone, true = native(batch), task(batch)
+    assert float(alone.loss) == pytest.approx(float(learning.loss.detach()), rel=1e-6)
+    assert float(alone.loss) == pytest.approx(float(true.loss), rel=BOUND)
+    assert int(alone.correct) == int(learning.correct) == int(true.correct)
+    assert int(alone.tokens) == int(true.tokens)
+
+
 def test_a_weight_that_was_replaced_is_found() -> None:
     task = make("default")
     native, batch = NativeTraining(task), make_batch(task)

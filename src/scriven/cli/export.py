@@ -22,7 +22,8 @@ def export(
     out
         The folder to write, or for gguf the file, model.gguf; RUN/exports/TARGET-DTYPE by default.
     dtype
-        Data type of the weights: f32, f16, bf16, or quantized where the target has it (q8_0, int8).
+        Data type of the weights: f32, f16, bf16, or quantized where the target has it (q8_0, q4_0,
+        int8).
     """
     from ..export.export import export as write
     from ..format import format_bytes

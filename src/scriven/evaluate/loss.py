@@ -17,7 +17,7 @@ from ..data.shards import TokenFile
 from ..distributed import SINGLE_PROCESS, DistributedContext
 from ..nn.cache import Cache
 from ..runtime import Runtime
-from ..tasks.base import BaseTask
+from ..tasks.base import BaseTask, Output
 from ..tasks.pairs import Pairs
 from ..tokenizers import Tokenizer
 
@@ -62,6 +62,7 @@ def evaluate_loss(
     memory: int | None = None,
     pause: Callable[[], bool] = lambda: False,
     dist: DistributedContext = SINGLE_PROCESS,
+    forward: Callable[..., Output] | None = None,
 ) -> Score | None:
     """Mean negative log-likelihood over every target.
 
@@ -73,6 +74,7 @@ def evaluate_loss(
         memory: positions of earlier text to attend to, instead of the model's own number.
         pause: called between batches; evaluation stops and returns None when it returns True.
         dist: each of several processes evaluates its shard, and the sums are reduced.
+        forward: computes the loss of a batch; by default the task.
 
     Raises:
         ValueError: there are no targets.
@@ -94,7 +96,7 @@ def evaluate_loss(
                 if metrics:
                     found = _metric_sums(metrics, task, batch, state)
                     sums = [total + each for total, each in zip(sums, found, strict=True)]
-                output = task(batch, state)
+                output = (forward or task)(batch, state)
             loss += float(output.loss)
             correct += int(output.correct)
             seen += int(output.tokens)

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <utility>
 
 #include "simd.h"
 
@@ -68,20 +69,61 @@ inline void pack(const float* from, int stride, int depth, int columns, float* t
     }
 }
 
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define HAS_SHUFFLES 1
+#endif
+#endif
+
+#ifdef HAS_SHUFFLES
+// exchanges the squares of STEP lanes off the diagonal of two rows that are STEP rows apart
+template <int STEP, int... LANE>
+inline void exchange(Floats& upper, Floats& lower, std::integer_sequence<int, LANE...>) {
+    const Floats first = upper, second = lower;
+    upper = __builtin_shufflevector(first, second, (LANE & STEP ? LANES + LANE - STEP : LANE)...);
+    lower = __builtin_shufflevector(first, second, (LANE & STEP ? LANES + LANE : LANE + STEP)...);
+}
+
+template <int STEP = LANES / 2>
+inline void transpose(Floats* rows) {
+    for (int i = 0; i < LANES; i++) {
+        if (!(i & STEP)) {
+            exchange<STEP>(rows[i], rows[i + STEP], std::make_integer_sequence<int, LANES>());
+        }
+    }
+    if constexpr (STEP > 1) transpose<STEP / 2>(rows);
+}
+#endif
+
+// a square of LANES columns of `from`, one after the other, to LANES rows of a panel
+inline void transpose_square(const float* from, int stride, float* to) {
+#ifdef HAS_SHUFFLES
+    Floats rows[LANES];
+    for (int i = 0; i < LANES; i++) rows[i] = load(from + int64_t(i) * stride);
+    transpose(rows);
+    for (int i = 0; i < LANES; i++) store(to + i * PANEL, rows[i]);
+#else
+    for (int j = 0; j < LANES; j++) {
+        for (int i = 0; i < LANES; i++) to[i * PANEL + j] = from[int64_t(j) * stride + i];
+    }
+#endif
+}
+
 // the transpose of `from` (columns, depth) into panels
 inline void pack_transposed(const float* from, int stride, int depth, int columns, float* to) {
-    constexpr int SQUARE = 16;  // rows of a panel that stay in the cache while columns fill them
-    for (int first = 0; first < columns; first += PANEL) {
-        float* panel = to + int64_t(first) * depth;
-        const int count = columns - first < PANEL ? columns - first : PANEL;
-        for (int begin = 0; begin < depth; begin += SQUARE) {
-            const int end = depth - begin < SQUARE ? depth : begin + SQUARE;
-            for (int j = 0; j < count; j++) {
-                const float* column = from + int64_t(first + j) * stride;
-                for (int k = begin; k < end; k++) panel[k * PANEL + j] = column[k];
+    const int squares = depth / LANES * LANES;
+    for (int first = 0; first < in_panels(columns); first += LANES) {
+        float* rows = to + int64_t(first / PANEL * PANEL) * depth + first % PANEL;
+        int k = 0;
+        if (first + LANES <= columns) {
+            for (; k < squares; k += LANES) {
+                transpose_square(from + int64_t(first) * stride + k, stride, rows + k * PANEL);
             }
-            for (int k = begin; k < end; k++) {
-                for (int j = count; j < PANEL; j++) panel[k * PANEL + j] = 0;
+        }
+        for (; k < depth; k++) {
+            for (int j = 0; j < LANES; j++) {
+                rows[k * PANEL + j] =
+                    first + j < columns ? from[int64_t(first + j) * stride + k] : 0.0f;
             }
         }
     }

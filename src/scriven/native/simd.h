@@ -81,8 +81,7 @@ inline Floats select(Ints mask, Floats yes, Floats no) {
 // e^x = 2^n e^r with |r| <= ln(2) / 2, and the Taylor series of e^r up to r^7 / 7!
 inline Floats exp(Floats x) {
     const Floats least = Floats{} - 87.0f, most = Floats{} + 88.0f;
-    const Ints is_nan = x != x;
-    x = select(is_nan, x, select(x < least, least, select(x > most, most, x)));
+    x = select(x < least, least, select(x > most, most, x));  // NaN stays NaN, also below
     const float round_to_int = 12582912.0f;  // 1.5 * 2^23: adding it drops the fraction
     const Floats shifted = x * 1.44269504088896341f + round_to_int;
     const Floats n = shifted - round_to_int;
@@ -91,7 +90,7 @@ inline Floats exp(Floats x) {
     const float series[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
     for (const float coefficient : series) y = y * r + coefficient;
     const Ints exponent = (reinterpret_cast<Ints>(shifted) - 0x4b400000 + 127) << 23;
-    return select(is_nan, x, y * reinterpret_cast<Floats>(exponent));
+    return y * reinterpret_cast<Floats>(exponent);
 }
 
 inline Floats tanh(Floats x) { return 1.0f - 2.0f / (exp(2.0f * x) + 1.0f); }

@@ -36,9 +36,11 @@ class ThreadPool {
     // held for a whole step: one at a time uses the threads
     std::mutex& in_use() { return in_use_; }
 
-    // function(thread) on `threads` threads, the caller's own included
-    void run(int threads, const std::function<void(int)>& function) {
+    // function(thread) on `threads` threads, the caller's own included; a thread that waits for the
+    // others gives its core away after `spins` rounds
+    void run(int threads, const std::function<void(int)>& function, int spins = SPINS) {
         threads_ = threads;
+        spins_ = spins;
         if (threads == 1) return function(0);
         while (started_ < threads - 1) {
             std::thread(&ThreadPool::work, this, ++started_, generation_.load()).detach();
@@ -68,9 +70,9 @@ class ThreadPool {
     static constexpr auto AWAKE = std::chrono::microseconds(300);  // between two steps
 
     template <class Condition>
-    static void wait_until(const Condition& is_met) {
-        for (int spin = 0; !is_met(); spin++) {
-            if (spin < SPINS) {
+    void wait_until(const Condition& is_met) const {
+        for (int spin = 0, spins = spins_; !is_met(); spin++) {
+            if (spin < spins) {
                 spin_pause();
             } else {
                 std::this_thread::yield();
@@ -104,6 +106,7 @@ class ThreadPool {
     std::mutex in_use_;
     int started_ = 0;
     int threads_ = 1;
+    int spins_ = SPINS;
     const std::function<void(int)>* function_ = nullptr;
     alignas(64) std::atomic<uint32_t> generation_{0};
     alignas(64) std::atomic<int> left_{0};

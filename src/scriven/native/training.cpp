@@ -17,6 +17,9 @@
 // positions that go through a layer together, so that what lies between its parts stays in a cache
 constexpr int CHUNK = 128;
 
+// about a millisecond: phases are that long, and what another program gets is lost for both threads
+constexpr int PATIENCE = 40000;
+
 struct LayerWeights {
     const float *attention_norm, *qkv, *query_norm, *key_norm, *out, *mlp_norm, *gate_up, *down;
 };
@@ -36,7 +39,8 @@ struct TrainedModel {
 struct TrainingBatch {
     const int64_t *tokens, *targets;  // (rows, length)
     int rows, length, threads;
-    float* gradients;  // of all weights, in the order of their names above, layer by layer
+    // of all weights, in the order of their names above, layer by layer; null: the loss alone
+    float* gradients;
     double loss;       // summed over the targets
     int64_t correct;
 };
@@ -95,17 +99,23 @@ struct PackedMatrix {
     }
 };
 
+struct PackedLayer {
+    PackedMatrix qkv, out, gate_up, down;
+};
+
 // what the backward pass needs of a layer, a row for each position
 struct Kept {
     Buffer x_, qkv_, rotated_, y_, logsum_, middle_, gate_up_;
     float *x, *qkv, *rotated, *y, *logsum, *middle, *gate_up;
-    PackedMatrix qkv_weight, out_weight, gate_up_weight, down_weight;
 };
 
 class Training {
    public:
     explicit Training(const TrainedModel& model)
-        : m_(model), layers_(model.layers, model.layers + model.num_layers), kept_(model.num_layers) {
+        : m_(model),
+          layers_(model.layers, model.layers + model.num_layers),
+          packed_(model.num_layers),
+          kept_(model.num_layers) {
         m_.layers = layers_.data();
     }
 
@@ -117,7 +127,7 @@ class Training {
         const int units = batch.rows * m_.kv_heads;
         threads_ = std::max(1, std::min(batch.threads, units));
         allocate();
-        pool.run(threads_, [&](int thread) { run(pool, thread); });
+        pool.run(threads_, [&](int thread) { run(pool, thread); }, PATIENCE);
         batch.loss = 0, batch.correct = 0;
         for (const Own& own : own_) batch.loss += own.loss, batch.correct += own.correct;
     }
@@ -138,7 +148,8 @@ class Training {
 
     void allocate() {
         const int64_t n = positions_, d = m_.d_model;
-        for (Kept& k : kept_) {
+        for (int layer = 0; layer < (learns() ? m_.num_layers : 1); layer++) {
+            Kept& k = kept_[layer];
             k.x = k.x_.get(n * d);
             k.qkv = k.qkv_.get(n * m_.qkv_size());
             k.rotated = k.rotated_.get(n * m_.rotated_heads() * m_.head_dim);
@@ -146,10 +157,12 @@ class Training {
             k.logsum = k.logsum_.get(n * m_.heads);
             k.middle = k.middle_.get(n * d);
             k.gate_up = k.gate_up_.get(n * 2 * m_.d_ff);
-            k.qkv_weight.allocate(m_.qkv_size(), m_.d_model);
-            k.out_weight.allocate(m_.d_model, m_.q_size());
-            k.gate_up_weight.allocate(2 * m_.d_ff, m_.d_model);
-            k.down_weight.allocate(m_.d_model, m_.d_ff);
+        }
+        for (PackedLayer& packed : packed_) {
+            packed.qkv.allocate(m_.qkv_size(), m_.d_model);
+            packed.out.allocate(m_.d_model, m_.q_size());
+            packed.gate_up.allocate(2 * m_.d_ff, m_.d_model);
+            packed.down.allocate(m_.d_model, m_.d_ff);
         }
         head_weight_.allocate(m_.vocab_size, m_.d_model);
         x_ = last_.get(n * d), d_x_ = d_last_.get(n * d);
@@ -161,8 +174,10 @@ class Training {
         own_.resize(threads_);
         for (int thread = 0; thread < threads_; thread++) {
             Own& own = own_[thread];
-            const int64_t size = Gradients(m_, nullptr).size;
-            own.gradients = Gradients(m_, thread ? own.gradients_.get(size) : batch_->gradients);
+            if (learns()) {
+                const int64_t size = Gradients(m_, nullptr).size;
+                own.gradients = Gradients(m_, thread ? own.gradients_.get(size) : batch_->gradients);
+            }
             own.scratch = own.scratch_.get(std::max(local, attention().scratch()));
         }
     }
@@ -170,7 +185,7 @@ class Training {
     void run(ThreadPool& pool, int thread) {
         Own& own = own_[thread];
         own.loss = 0, own.correct = 0;
-        std::fill_n(base(own), own.gradients.size, 0.0f);
+        if (learns()) std::fill_n(base(own), own.gradients.size, 0.0f);
         pack_weights(thread);
         const Span mine = part(positions_, thread);
         embed(mine);
@@ -183,6 +198,7 @@ class Training {
             each_chunk(mine, [&](Span chunk) { feed_forward(n, chunk, own); });
         }
         each_chunk(mine, [&](Span chunk) { score(chunk, own); });
+        if (!learns()) return;
         for (int n = m_.num_layers; n-- > 0;) {
             each_chunk(mine, [&](Span chunk) { feed_forward_backward(n, chunk, own); });
             pool.barrier();
@@ -231,11 +247,11 @@ class Training {
         const auto mine = [&] { return number++ % threads_ == thread; };
         for (int n = 0; n < m_.num_layers; n++) {
             const LayerWeights& w = m_.layers[n];
-            Kept& k = kept_[n];
-            if (mine()) k.qkv_weight.pack_from(w.qkv, m_.qkv_size(), m_.d_model);
-            if (mine()) k.gate_up_weight.pack_from(w.gate_up, 2 * m_.d_ff, m_.d_model);
-            if (mine()) k.out_weight.pack_from(w.out, m_.d_model, m_.q_size());
-            if (mine()) k.down_weight.pack_from(w.down, m_.d_model, m_.d_ff);
+            PackedLayer& packed = packed_[n];
+            if (mine()) packed.qkv.pack_from(w.qkv, m_.qkv_size(), m_.d_model);
+            if (mine()) packed.gate_up.pack_from(w.gate_up, 2 * m_.d_ff, m_.d_model);
+            if (mine()) packed.out.pack_from(w.out, m_.d_model, m_.q_size());
+            if (mine()) packed.down.pack_from(w.down, m_.d_model, m_.d_ff);
         }
         if (mine()) head_weight_.pack_from(head(), m_.vocab_size, m_.d_model);
     }
@@ -250,8 +266,13 @@ class Training {
         }
     }
 
+    bool learns() const { return batch_->gradients != nullptr; }
+
+    // of layer `n`; without a backward pass all layers share the memory of one
+    Kept& kept(int n) { return kept_[learns() ? n : 0]; }
+
     // the residual stream before layer `n`
-    float* stream(int n) { return n < m_.num_layers ? kept_[n].x : x_; }
+    float* stream(int n) { return n < m_.num_layers ? kept(n).x : x_; }
 
     void norm(const float* x, const float* weight, float* y, Span chunk) const {
         for (int i = 0; i < chunk.size(); i++) {
@@ -271,12 +292,12 @@ class Training {
     }
 
     void project(int n, Span chunk, Own& own) {
-        Kept& k = kept_[n];
+        Kept& k = kept(n);
         const LayerWeights& w = m_.layers[n];
         const int size = m_.head_dim, width = m_.qkv_size(), kept = m_.rotated_heads() * size;
         float* h = own.scratch;
         norm(k.x, w.attention_norm, h, chunk);
-        multiply<Read::ALONG>(h, m_.d_model, k.qkv_weight.forward, k.qkv + int64_t(chunk.begin) * width,
+        multiply<Read::ALONG>(h, m_.d_model, packed_[n].qkv.forward, k.qkv + int64_t(chunk.begin) * width,
                               width, chunk.size(), width, m_.d_model, false);
         float* normed = own.scratch;
         for (int i = chunk.begin; i < chunk.end; i++) {
@@ -304,7 +325,7 @@ class Training {
     }
 
     void attend(int n, int thread, Own& own) {
-        Kept& k = kept_[n];
+        Kept& k = kept(n);
         const int size = m_.head_dim, group = m_.heads / m_.kv_heads;
         const int kept = m_.rotated_heads() * size, width = m_.qkv_size();
         each_unit(thread, [&](int64_t first, int head) {
@@ -317,7 +338,7 @@ class Training {
     }
 
     void attend_backward(int n, int thread, Own& own) {
-        Kept& k = kept_[n];
+        Kept& k = kept(n);
         const int size = m_.head_dim, group = m_.heads / m_.kv_heads;
         const int kept = m_.rotated_heads() * size, width = m_.qkv_size();
         each_unit(thread, [&](int64_t first, int head) {
@@ -334,25 +355,25 @@ class Training {
     }
 
     void feed_forward(int n, Span chunk, Own& own) {
-        Kept& k = kept_[n];
+        Kept& k = kept(n);
         const int d = m_.d_model, rows = chunk.size();
         const int64_t first = int64_t(chunk.begin) * d;
         // 1. x + the output of attention
         float* middle = k.middle + first;
         std::copy_n(k.x + first, int64_t(rows) * d, middle);
         multiply<Read::ALONG>(k.y + int64_t(chunk.begin) * m_.q_size(), m_.q_size(),
-                              k.out_weight.forward, middle, d, rows, d, m_.q_size(), true);
+                              packed_[n].out.forward, middle, d, rows, d, m_.q_size(), true);
         // 2. + the feed-forward layer
         float* h = own.scratch;
         float* hidden = h + int64_t(CHUNK) * d;
         norm(k.middle, m_.layers[n].mlp_norm, h, chunk);
         float* gate_up = k.gate_up + int64_t(chunk.begin) * 2 * m_.d_ff;
-        multiply<Read::ALONG>(h, d, k.gate_up_weight.forward, gate_up, 2 * m_.d_ff, rows, 2 * m_.d_ff, d,
+        multiply<Read::ALONG>(h, d, packed_[n].gate_up.forward, gate_up, 2 * m_.d_ff, rows, 2 * m_.d_ff, d,
                               false);
         for (int64_t i = 0; i < rows; i++) swiglu(gate_up + i * 2 * m_.d_ff, hidden + i * m_.d_ff, m_.d_ff);
         float* next = stream(n + 1) + first;
         std::copy_n(middle, int64_t(rows) * d, next);
-        multiply<Read::ALONG>(hidden, m_.d_ff, k.down_weight.forward, next, d, rows, d, m_.d_ff, true);
+        multiply<Read::ALONG>(hidden, m_.d_ff, packed_[n].down.forward, next, d, rows, d, m_.d_ff, true);
     }
 
     // loss, and d_x after the last layer
@@ -370,6 +391,7 @@ class Training {
                                       batch_->targets[chunk.begin + i], &correct);
             own.correct += correct;
         }
+        if (!learns()) return;
         add_outer_products(logits, room, h, d, own.gradients.head, d, m_.vocab_size, d, rows, packed);
         multiply<Read::ALONG>(logits, room, head_weight_.backward, d_h, d, rows, d, m_.vocab_size, false);
         std::fill_n(d_x_ + int64_t(chunk.begin) * d, int64_t(rows) * d, 0.0f);
@@ -377,7 +399,7 @@ class Training {
     }
 
     void feed_forward_backward(int n, Span chunk, Own& own) {
-        Kept& k = kept_[n];
+        Kept& k = kept(n);
         const LayerWeights& w = m_.layers[n];
         LayerGradients& g = own.gradients.layers[n];
         const int d = m_.d_model, f = m_.d_ff, rows = chunk.size(), width = m_.q_size();
@@ -388,7 +410,7 @@ class Training {
         float* d_gate_up = hidden + int64_t(CHUNK) * f;
         float* packed = d_gate_up + int64_t(CHUNK) * 2 * f;
         // 1. the feed-forward layer
-        multiply<Read::ALONG>(d_x, d, k.down_weight.backward, d_hidden, f, rows, f, d, false);
+        multiply<Read::ALONG>(d_x, d, packed_[n].down.backward, d_hidden, f, rows, f, d, false);
         for (int64_t i = 0; i < rows; i++) {
             swiglu_backward(k.gate_up + (chunk.begin + i) * 2 * f, d_hidden + i * f, hidden + i * f,
                             d_gate_up + i * 2 * f, f);
@@ -396,18 +418,18 @@ class Training {
         add_outer_products(d_x, d, hidden, f, g.down, f, d, f, rows, packed);
         norm(k.middle, w.mlp_norm, h, chunk);
         add_outer_products(d_gate_up, 2 * f, h, d, g.gate_up, d, 2 * f, d, rows, packed);
-        multiply<Read::ALONG>(d_gate_up, 2 * f, k.gate_up_weight.backward, d_hidden, d, rows, d, 2 * f,
+        multiply<Read::ALONG>(d_gate_up, 2 * f, packed_[n].gate_up.backward, d_hidden, d, rows, d, 2 * f,
                               false);
         norm_backward(k.middle, w.mlp_norm, d_hidden, g.mlp_norm, chunk);
         // 2. the output of attention
         const float* y = k.y + int64_t(chunk.begin) * width;
         add_outer_products(d_x, d, y, width, g.out, width, d, width, rows, packed);
-        multiply<Read::ALONG>(d_x, d, k.out_weight.backward, d_y_ + int64_t(chunk.begin) * width, width,
+        multiply<Read::ALONG>(d_x, d, packed_[n].out.backward, d_y_ + int64_t(chunk.begin) * width, width,
                               rows, width, d, false);
     }
 
     void project_backward(int n, Span chunk, Own& own) {
-        Kept& k = kept_[n];
+        Kept& k = kept(n);
         const LayerWeights& w = m_.layers[n];
         LayerGradients& g = own.gradients.layers[n];
         const int d = m_.d_model, size = m_.head_dim, width = m_.qkv_size(), rows = chunk.size();
@@ -429,7 +451,7 @@ class Training {
         float* packed = d_h + int64_t(CHUNK) * d;
         norm(k.x, w.attention_norm, h, chunk);
         add_outer_products(d_qkv, width, h, d, g.qkv, d, width, d, rows, packed);
-        multiply<Read::ALONG>(d_qkv, width, k.qkv_weight.backward, d_h, d, rows, d, width, false);
+        multiply<Read::ALONG>(d_qkv, width, packed_[n].qkv.backward, d_h, d, rows, d, width, false);
         norm_backward(k.x, w.attention_norm, d_h, g.attention_norm, chunk);
     }
 
@@ -445,6 +467,7 @@ class Training {
 
     TrainedModel m_;
     std::vector<LayerWeights> layers_;
+    std::vector<PackedLayer> packed_;
     std::vector<Kept> kept_;
     std::vector<Own> own_;
     PackedMatrix head_weight_;

@@ -27,6 +27,7 @@ from .weights import UnsupportedError
 
 LANES = 16
 """Widths have to be multiples of it: numbers of the widest vectors."""
+CACHED_TOKENS = 2048
 LAYER = ("attention_norm", "qkv", "query_norm", "key_norm", "out", "mlp_norm", "gate_up", "down")
 """The weights of a layer, in the order of training.cpp."""
 
@@ -80,19 +81,25 @@ class NativeTraining:
     def __call__(self, batch: Batch, state: Cache | None = None) -> Output:
         """As the task; PyTorch computes what training.cpp cannot."""
         plain = vars(batch).keys() - {"tokens", "targets", "text_tokens", "reset_state"}
+        learns = torch.is_grad_enabled()
         if (
             state is not None
-            or not self._task.training
+            or (learns and not self._task.training)
             or batch.tokens.size(1) > self._task.backbone.config.context_length
             or any(getattr(batch, name) is not None for name in plain)
         ):
             return self._task(batch, state)  # type: ignore[no-any-return]
         if self._model.has_moved():
             self._model = _Model(self._task, self._model.library)
+        num_targets = (batch.targets >= 0).sum()
+        if not learns:
+            sums = [self._model.loss(part) for part in batch.split(_rows_at_once(batch))]
+            loss, correct = map(torch.tensor, map(sum, zip(*sums, strict=True)))
+            return Output(loss, num_targets, correct)
         loss, correct = _Loss.apply(  # type: ignore[no-untyped-call]
             self._model.step, batch, *self._model.weights
         )
-        return Output(loss, (batch.targets >= 0).sum(), correct)
+        return Output(loss, num_targets, correct)
 
 
 class _Model:
@@ -132,17 +139,22 @@ class _Model:
 
     def step(self, batch: Batch) -> tuple[float, int, list[Tensor]]:
         """Loss, targets that were the likeliest token, and the gradient of each weight."""
-        tokens, targets = batch.tokens.contiguous(), batch.targets.contiguous()
         sizes = [weight.numel() for weight in self.weights]
         flat = torch.empty(sum(sizes))
+        loss, correct = self.loss(batch, flat)
+        parts = zip(torch.split(flat, sizes), self.weights, strict=True)
+        return loss, correct, [part.view_as(weight) for part, weight in parts]
+
+    def loss(self, batch: Batch, gradients: Tensor | None = None) -> tuple[float, int]:
+        """Loss, and targets that were the likeliest token; fills the gradients of all weights."""
+        tokens, targets = batch.tokens.contiguous(), batch.targets.contiguous()
         given = TrainingBatch(
             tokens.data_ptr(), targets.data_ptr(), *tokens.shape, torch.get_num_threads(),
-            flat.data_ptr(),
+            _address(gradients),
         )  # fmt: skip
         if self.library.training_step(self._pointer, ctypes.byref(given)):
             raise MemoryError("not enough memory for a training step")
-        parts = zip(torch.split(flat, sizes), self.weights, strict=True)
-        return given.loss, given.correct, [part.view_as(weight) for part, weight in parts]
+        return given.loss, given.correct
 
 
 class _Loss(torch.autograd.Function):
@@ -164,6 +176,11 @@ class _Loss(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         torch._foreach_mul_(gradients, float(d_loss))
         return None, None, *gradients
+
+
+def _rows_at_once(batch: Batch) -> int:
+    """Rows whose hidden states stay in a cache while a loss is computed."""
+    return max(torch.get_num_threads(), CACHED_TOKENS // batch.tokens.size(1))
 
 
 def check_supported(task: nn.Module) -> list[Block]:

@@ -215,6 +215,8 @@ class Parallel:
             )
         # 3. torch.compile after wrapping: it splits the graph at DDP's gradient buckets
         self.forward: Forward = compiled(self.wrapped) if compiled else self.wrapped
+        self.evaluation_forward: Forward | None = None
+        """Computes the loss of validation batches; None: the task itself."""
 
     def _shard(self, runtime: Runtime, compiled: bool) -> None:
         from torch.distributed.device_mesh import init_device_mesh

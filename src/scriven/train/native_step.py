@@ -73,7 +73,7 @@ def use_native_step(
         return
     if before or settings.native or _is_faster(run, native, parallel, batch()):
         state.native_step = True
-        parallel.forward = native
+        parallel.forward = parallel.evaluation_forward = native
         optimizers.use_native()
 
 

@@ -338,7 +338,7 @@ class Trainer:
         return evaluate_loss(
             self.task, self.dataset.eval_batches(), text_bytes=self.eval_bytes,
             runtime=self.run.runtime, metrics=self.run.components.metrics, pause=pause,
-            dist=self.dist,
+            dist=self.dist, forward=self.parallel.evaluation_forward,
         )  # fmt: skip
 
     def fit_baseline(self) -> None:

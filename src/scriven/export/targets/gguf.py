@@ -42,8 +42,10 @@ ARCHITECTURES = {
     "LlamaForCausalLM": "llama",
     "Qwen3ForCausalLM": "qwen3",
 }
-FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}  # general.file_type, as ggml numbers them
-Q8_BLOCK = 32  # q8_0 stores rows in blocks of so many weights with a common scale
+# general.file_type, as ggml numbers them
+FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "bf16": 32}
+QUANTIZED = ("q4_0", "q8_0")
+BLOCK = 32  # they store rows in blocks of so many weights with a common scale
 
 # Field of config.json -> keys of llama.cpp
 CONFIG_FIELDS = {
@@ -108,7 +110,7 @@ written is in the file.
 class Target(ExportTarget):
     """llama.cpp."""
 
-    DTYPES = ("f16", "f32", "bf16", "q8_0")
+    DTYPES = ("f16", "f32", "bf16", "q8_0", "q4_0")
     # llama.cpp looks GPT-2's GELU up in a table of 16-bit numbers, and multiplies 16-bit weights
     # with activations rounded to 16 bits; a wrong tensor differs far more (docs/exports.md)
     BOUNDS: ClassVar = {"f32": 0.01, "f16": 0.02, "bf16": 0.1}
@@ -257,8 +259,10 @@ def _storage(name: str, tensor: Tensor, dtype: str) -> str:
     """ggml's type for one tensor; vectors and positions are small and stay in float32."""
     if tensor.dim() < 2 or name.startswith("position_embd"):
         return "F32"
-    if dtype == "q8_0" and tensor.size(-1) % Q8_BLOCK:
+    if dtype in QUANTIZED and tensor.size(-1) % BLOCK:
         return "F16"  # a row that is no multiple of a block
+    if dtype == "q4_0" and name.startswith(("token_embd", "output.")):
+        return "Q8_0"  # four bits of what gives the logits would cost most
     if dtype == "f16" and float(tensor.abs().max()) > torch.finfo(torch.float16).max:
         return "F32"  # 16 bits would be infinite
     return dtype.upper()
