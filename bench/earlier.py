@@ -20,6 +20,12 @@ import rows
 from contest import interleave, ratios, summarise
 
 HERE = Path(__file__).parents[1]
+COMPILE = """
+from scriven.native.library import SOURCES, load_library
+for name in SOURCES:
+    load_library(True, name)
+"""
+"""What a first text would do in the background."""
 NAMES = {
     "context_length": "context", "batch_size": "batch", "initial_context_length": "first_context",
     "eval_interval": "evaluate_every", "sample_seconds": "sample_every", "log_seconds": "log_every",
@@ -86,6 +92,7 @@ def main() -> None:
         ["git", "-C", str(asked.checkout), "rev-parse", "--short", "HEAD"], check=True,
         stdout=subprocess.PIPE, text=True,
     ).stdout.strip()  # fmt: skip
+    call(HERE, "-c", COMPILE)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
 
