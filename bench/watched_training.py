@@ -68,9 +68,11 @@ def main() -> None:
         raise SystemExit("chromium is not installed")
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "run")
-        # evaluations would fall into some turns and not into others
+        # evaluations would fall into some turns and not into others; each has several saves
         command = [sys.executable, "-m", "scriven", "train", find_text(args.text), "--out", run,
-                   "--budget", "1h", "--train.eval_interval", "100000", "--quiet"]  # fmt: skip
+                   "--budget", "1h", "--train.eval_interval", "100000", "--quiet",
+                   "--train.save_seconds", "5", "--train.log_seconds", "0.5",
+                   "--train.sample_seconds", "100000"]  # fmt: skip
         training = subprocess.Popen([str(part) for part in command])
         viewer = None
         try:
