@@ -1,6 +1,7 @@
 """The compiled training step, beside PyTorch in float64."""
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from scriven.native.muon import muon_step
 from scriven.native.training import NativeTraining, check_supported
 from scriven.native.weights import UnsupportedError
 from scriven.tasks.language import Language
-from scriven.train import native_step
+from scriven.train import native_step, trainer
 from scriven.train.optim.muon import COEFFICIENTS, NS_STEPS, Muon
+from scriven.train.stopping import Interrupted
 
 BOUND = 1e-5
 """Relative difference of a gradient from that in float64; PyTorch's in float32 are 1e-6 to 2e-6."""
@@ -266,8 +268,6 @@ def test_the_faster_way_is_taken(
         native_step.use_native_step(run, parallel, optimizers, state, *rest)
         chosen.append((state.native_step, isinstance(parallel.forward, NativeTraining)))
 
-    from scriven.train import trainer
-
     monkeypatch.setattr(trainer, "use_native_step", use)
     for path in library.library_path("training").parent.glob("times-*.json"):  # type: ignore[union-attr]
         path.unlink()
@@ -279,3 +279,25 @@ def test_the_faster_way_is_taken(
         next(library.library_path("training").parent.glob("times-*.json")).read_text()
     )  # type: ignore[union-attr]
     assert sorted(found) == ["native", "torch"]
+
+
+def test_a_resumed_run_goes_on_with_compiled_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native_step, "_is_faster", lambda *_: True)
+    straight = train(tmp_path, "straight")
+    report = trainer.Trainer.report
+    with monkeypatch.context() as patch:
+
+        def stop_after_six(self: Any, state: Any, *rest: Any) -> None:
+            report(self, state, *rest)
+            self.stop.number = signal.SIGINT if state.step == 6 else None
+
+        patch.setattr(trainer.Trainer, "report", stop_after_six)
+        with pytest.raises(Interrupted):
+            train(tmp_path, "run")
+    monkeypatch.setattr(native_step, "_is_faster", None)  # what was decided is kept
+    resumed = scriven.train(resume=tmp_path / "run", quiet=True).results
+    assert resumed["val_loss"] == straight["val_loss"]
+    one, other = weights_of(tmp_path / "straight"), weights_of(tmp_path / "run")
+    assert all(torch.equal(one[key], other[key]) for key in one)
