@@ -2,9 +2,10 @@
 
     python bench/watched_training.py tinyshakespeare.txt
 
-One run is trained all the while. Beside it `scriven serve` and headless Chromium with the page's
-view of the training, which asks for news every two seconds, are held (SIGSTOP) and let go on in
-turns. Needs `chromium` on the path and the package playwright.
+One run is trained all the while. Headless Chromium shows the page's view of the training, which
+asks `scriven serve` for news every two seconds; the server is held (SIGSTOP) and let go on in
+turns, and while it is held the page waits for it. Needs `chromium` on the path and the package
+playwright.
 """
 
 import argparse
