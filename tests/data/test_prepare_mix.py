@@ -17,6 +17,7 @@ BYTES = TokenizerSettings("byte")
 
 
 def write(folder: Path, name: str, letter: str, documents: int) -> str:
+    folder.mkdir(exist_ok=True)
     path = folder / f"{name}.jsonl"
     rows = [json.dumps({"text": letter * (30 + n % 40)}) for n in range(documents)]
     path.write_text("\n".join(rows) + "\n")
@@ -146,3 +147,11 @@ def test_other_weights_need_no_new_encoding_until_the_folder_is_finished(
     assert digests(out) == digests(tmp_path / "straight")
     with pytest.raises(InputError, match="begun with other weights"):
         prepared(sources, out, weights="wiki=1,books=2", **named)
+
+
+def test_a_name_of_two_sources_is_refused(tmp_path: Path) -> None:
+    paths = [write(tmp_path / each, "wiki", "w", 1) for each in ("a", "b")]
+    with pytest.raises(SettingError, match="two sources"):
+        parse_weights("wiki=1,wiki=2", ["wiki", "wiki"], paths)
+    given = f"{paths[0]}=1,{paths[1]}=3"
+    assert parse_weights(given, ["wiki", "wiki"], paths) == [0.25, 0.75]

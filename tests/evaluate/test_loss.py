@@ -1,5 +1,6 @@
 """Evaluation counts every token once, whatever the task, and hands users' metrics only those."""
 
+import math
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 
 from scriven import registry
 from scriven.data.shards import TokenFile, write_token_file
-from scriven.evaluate.loss import evaluate_loss, token_nll
+from scriven.evaluate.loss import Score, evaluate_loss, token_nll
 from scriven.models.base import BASES
 from scriven.runtime import choose_runtime
 from scriven.settings import RuntimeSettings
@@ -78,3 +79,17 @@ def test_the_first_tokens_alone_have_the_loss_that_they_have_in_the_whole(
         [nats for _, nats in whole[: CONTEXT + 2]], abs=1e-9
     )
     assert sum(read) < len(shard)  # and nothing else was computed
+
+
+def test_the_best_weights_have_the_least_loss_or_make_the_fewest_mistakes() -> None:
+    """In the order of a person: fewer mistakes first, of as many the smaller loss."""
+
+    def value(loss: float, accuracy: float, by_accuracy: bool) -> float:
+        return Score(loss, accuracy, 10, 1.0, by_accuracy=by_accuracy).selection_value
+
+    ordered = [(9.0, 0.9), (0.2, 0.8), (0.3, 0.8), (5e6, 0.8), (0.1, 0.1)]
+    values = [value(*each, by_accuracy=True) for each in ordered]
+    assert values == sorted(values) and len(set(values)) == len(values)
+    by_loss = sorted(ordered)
+    assert [value(*each, by_accuracy=False) for each in by_loss] == [loss for loss, _ in by_loss]
+    assert math.isinf(value(math.inf, 1.0, by_accuracy=True))

@@ -92,3 +92,11 @@ def test_a_score_has_its_signature_and_its_usual_name() -> None:
 def test_an_unfinished_one_claims_nothing() -> None:
     card = model_card({**record(), "results": None}, CLASSIFIER)
     assert "not finished" in card and "accuracy" not in card
+
+
+@pytest.mark.parametrize(("count", "words"), [(30, "l29 |"), (31, "l29, and 1 more |")])
+def test_of_many_labels_the_first_thirty_are_named(count: int, words: str) -> None:
+    labels = [f"l{number}" for number in range(count)]
+    card = model_card(record(labels=labels), CLASSIFIER, [])
+    (line,) = [line for line in card.splitlines() if line.startswith(f"| {count} labels")]
+    assert line.endswith(words)

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scriven import registry
+from scriven.config import replace
 from scriven.errors import DamagedError, InputError
 from scriven.manifest import NewerFormatError, signed_json
 from scriven.runs import metadata
@@ -243,3 +245,31 @@ def test_names_in_a_manifest_are_never_joined_to_a_path(tmp_path: Path) -> None:
             checkpoint.load_step(tmp_path / "run", 1)
         with pytest.raises(DamagedError, match="is missing"):
             manifest.verify_folder(place)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"d_model": 256, "heads": 4, "vocab_size": 300},
+        {
+            "d_model": 64,
+            "heads": 8,
+            "head_dim": 64,
+            "vocab_size": 300,
+        },  # heads wider than the model
+        {"d_model": 64, "d_ff": 1024, "layers": 5, "vocab_size": 300},
+        {"d_model": 32, "vocab_size": 20_000},
+    ],
+)
+def test_the_size_that_is_estimated_is_that_of_the_model(
+    changes: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = {"layers": 3, "heads": 4, "context_length": 16, **changes}
+    module = registry.module("scriven.models", "llama")
+    built = module.Model(replace(module.Config(), model, "model"))
+    count = sum(weight.numel() for weight in built.parameters())
+    monkeypatch.setattr(metadata, "MAX_PARAMETERS", 1.5 * count)
+    check_size({"model": model})
+    monkeypatch.setattr(metadata, "MAX_PARAMETERS", count / 1.5)
+    with pytest.raises(InputError, match="parameters"):
+        check_size({"model": model})
