@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import scriven
 from scriven.data.batch import IGNORE_INDEX, Batch
+from scriven.errors import InputError
 from scriven.models import gpt2, llama
 from scriven.native import library
 from scriven.native.muon import muon_step
@@ -301,3 +302,13 @@ def test_a_resumed_run_goes_on_with_compiled_code(
     assert resumed["val_loss"] == straight["val_loss"]
     one, other = weights_of(tmp_path / "straight"), weights_of(tmp_path / "run")
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_cache_that_cannot_be_written_stops_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise InputError("read-only")
+
+    monkeypatch.setattr(native_step, "write_file", refuse)
+    assert train(tmp_path, "run", "2steps", **{"model.d_ff": 96})["steps"] == 2

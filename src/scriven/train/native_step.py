@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ..data.batch import Batch
+from ..errors import ScrivenError
 from ..files import write_file
 from ..native.library import library_path, load_library
 from ..native.training import NativeTraining, check_supported
@@ -97,7 +98,7 @@ def _is_faster(run: Run, native: NativeTraining, parallel: Parallel, batch: Batc
         "native": _seconds(run, native, parallel, micro_batch),
         "torch": _seconds(run, parallel.forward, parallel, micro_batch),
     }
-    with suppress(OSError):
+    with suppress(ScrivenError):  # a cache folder that cannot be written
         write_file(kept, json.dumps(found).encode())
     return found["native"] < found["torch"]
 
