@@ -7,6 +7,7 @@ Nothing here imports torch: a command imports what it needs when it runs, so `--
 import io
 import os
 import sys
+from types import FunctionType
 
 from cyclopts import (
     App,
@@ -122,7 +123,6 @@ def run(arguments: list[str]) -> int:
 
 def _execute(arguments: list[str]) -> None:
     """Parses a command line and runs its command."""
-    configure_threads_and_malloc()
     # 1. settings (--section.key) are ours; cyclopts parses the rest
     words, settings = config.split_arguments(arguments)
     path = settings.pop("config", None)
@@ -152,6 +152,8 @@ def _execute(arguments: list[str]) -> None:
     elif settings:
         verb = verb or "scriven"
         raise SettingError(f"`{verb}` takes no --{next(iter(settings))}: see `{verb} --help`")
+    if isinstance(command, FunctionType):  # not a page of cyclopts, which needs no torch
+        configure_threads_and_malloc()
     command(*bound.args, **bound.kwargs)
     sys.stdout.flush()  # so that a broken pipe shows here and not at exit
 
