@@ -33,7 +33,7 @@ FLAGS = ("-O3", "-std=c++20", "-ffp-contract=fast", "-fno-math-errno", "-fno-tra
          "-shared", "-fPIC", "-pthread")  # fmt: skip
 SOURCES = {
     "decoder": ("decoder.cpp", "sampling.cpp"),
-    "training": ("training.cpp", "muon.cpp"),
+    "training": ("training.cpp", "muon.cpp", "causal_attention.cpp"),
 }
 """The files of each library."""
 FUNCTIONS: dict[str, dict[str, tuple[Any, tuple[Any, ...]]]] = {
@@ -49,6 +49,7 @@ FUNCTIONS: dict[str, dict[str, tuple[Any, tuple[Any, ...]]]] = {
         "training_delete": (None, (ctypes.c_void_p,)),
         "training_step": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_void_p)),
         "muon_step": (ctypes.c_int, (ctypes.c_void_p,)),
+        "causal_attention": (ctypes.c_int, (ctypes.c_void_p,)),
     },
 }  # fmt: skip
 """Of each library: the types of the result and of the arguments."""

@@ -4,6 +4,7 @@
 given, cross-attention when one is; a cache decides which keys come from earlier calls.
 """
 
+from collections.abc import Callable
 from functools import cache as cached
 
 import torch
@@ -17,6 +18,8 @@ from .embeddings import AttentionMask, ForwardContext, PositionEncoding, additiv
 from .lora import LoraLinear
 from .norm import RMSNorm
 from .quantized import PackedLinear
+
+CausalKernel = Callable[[Tensor, Tensor, Tensor, float | None], Tensor]
 
 # PyTorch's fused CPU kernel has a slow bf16 backward and refuses dropout; below this length plain
 # batched matmuls win a whole training step by up to 1.8x (bench/results.jsonl), beyond it their
@@ -80,6 +83,8 @@ class Attention(nn.Module):
         self.frozen_norm_factors: Tensor | None = None
         self.kv_dtype: torch.dtype | None = None
         """Data type that queries, keys and values are cast to; None: that of the projection."""
+        self.causal_kernel: CausalKernel | None = None
+        """Computes causal attention in float32 while set, in the place of PyTorch's kernels."""
 
     def forward(
         self,
@@ -124,9 +129,12 @@ class Attention(nn.Module):
             mask = bias if mask is None else mask + bias
         # 3. softmax(Q K^T / sqrt(D) + mask) V, the heads side by side again, and out
         p = self.attention_dropout if self.training else 0.0
-        y = scaled_dot_product_attention(
-            q, k, v, causal=causal, mask=mask, dropout=p, scale=self.scale, softcap=self.softcap
-        )
+        if self.causal_kernel is not None and causal and mask is None and q.dtype == torch.float32:
+            y = self.causal_kernel(q, k, v, self.scale)
+        else:
+            y = scaled_dot_product_attention(
+                q, k, v, causal=causal, mask=mask, dropout=p, scale=self.scale, softcap=self.softcap
+            )
         y = self.out(y.transpose(1, 2).flatten(2))  # (B, H, T, D) -> (B, T, H D) -> (B, T, C)
         return apply_dropout(y, self.dropout) if self.training and self.dropout else y
 

@@ -26,6 +26,7 @@ from ..settings import DataSettings, Settings, TokenizerSettings
 from .adapt_plan import ADAPTERS, ALL_WEIGHTS, plan_adaptation, trains_adapters
 from .autoconfig import DatasetStats, TrainPlan
 from .datasets import TextDataset
+from .native_step import start_compiling
 from .pretrain import DEFAULT_BUDGET, Pretraining
 from .replay import ReplayDataset
 from .schedule import parse_budget
@@ -73,6 +74,7 @@ class Adaptation(Pretraining):
         self.runtime = choose_runtime(
             self.settings.runtime, (self.dist.local_rank, self.dist.local_world_size)
         )
+        start_compiling(self.runtime, self.settings.runtime)
         assert request.start is not None
         base = self._open(partial(open_base, request.start))
         self.corpus = self._read(self.settings, self.seed, self.task, self.say)

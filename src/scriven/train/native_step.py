@@ -1,6 +1,6 @@
-"""Whether the steps of a run are computed by C++ code that is compiled for this machine
-(native/training.py): decided before its first step, and kept in its checkpoints, as the two ways
-differ in the last digits.
+"""Whether the steps of a run are computed by C++ code that is compiled for this machine, whole
+(native/training.py) or their attention (native/causal_attention.py): decided before the first step,
+and kept in the checkpoints, as the ways differ in the last digits.
 """
 
 import hashlib
@@ -16,11 +16,14 @@ import torch
 from ..data.batch import Batch
 from ..errors import ScrivenError
 from ..files import write_file
+from ..native.causal_attention import NativeAttention
 from ..native.library import library_path, load_library
 from ..native.training import NativeTraining, check_supported
 from ..native.weights import UnsupportedError
 from ..runtime import Runtime
 from ..settings import RuntimeSettings
+from ..tasks.base import BaseTask
+from ..tasks.language import Language
 from .build_model import Forward, Parallel
 from .optim.base import Optimizers
 from .train_state import Run, TrainState
@@ -66,8 +69,7 @@ def use_native_step(
     budget = run.plan.budget
     wait = before or settings.native or budget.unit != "seconds" or budget.amount >= SHORT_BUDGET
     try:
-        check_supported(parallel.task)
-        native = NativeTraining(parallel.task, wait=bool(wait))
+        native = _compiled_task(run, parallel.task, bool(wait))
     except UnsupportedError:
         if before:
             say("no compiled code here as before: the numbers may differ in the last digits")
@@ -78,7 +80,21 @@ def use_native_step(
         optimizers.use_native()
 
 
-def _is_faster(run: Run, native: NativeTraining, parallel: Parallel, batch: Batch) -> bool:
+def _compiled_task(run: Run, task: BaseTask, wait: bool) -> NativeTraining | NativeAttention:
+    """The task with as much compiled code as there is for it. Raises UnsupportedError if none."""
+    try:
+        check_supported(task)
+    except UnsupportedError:
+        if run.runtime.dtype != torch.float32 or run.plan.task != "language":
+            raise
+        return NativeAttention(task, wait=wait)
+    assert isinstance(task, Language)
+    return NativeTraining(task, wait=wait)
+
+
+def _is_faster(
+    run: Run, native: NativeTraining | NativeAttention, parallel: Parallel, batch: Batch
+) -> bool:
     """Whether compiled code computes gradients faster than PyTorch: measured once per machine."""
     length = batch.tokens.size(1)
     rows = max(1, min(run.plan.settings.train.micro_batch_size or 1, TRIAL_TOKENS // length))
@@ -87,16 +103,19 @@ def _is_faster(run: Run, native: NativeTraining, parallel: Parallel, batch: Batc
     assert path is not None
     facts = [
         path.stem, torch.__version__, run.plan.settings.runtime.dtype, torch.get_num_threads(),
-        asdict(run.plan.model), list(micro_batch.tokens.shape),
+        asdict(run.plan.model), list(micro_batch.tokens.shape), type(native).__name__,
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     kept = path.parent / f"times-{digest[:24]}.json"
     with suppress(OSError, ValueError, TypeError, KeyError):
         times = json.loads(kept.read_text(encoding="utf-8"))
         return bool(times["native"] < times["torch"])
+    forwards: tuple[Forward, Forward] = native, parallel.forward
+    if isinstance(native, NativeAttention):  # a step of a large model would take long
+        forwards = native.trials()
     found = {
-        "native": _seconds(run, native, parallel, micro_batch),
-        "torch": _seconds(run, parallel.forward, parallel, micro_batch),
+        name: _seconds(run, forward, parallel, micro_batch)
+        for name, forward in zip(("native", "torch"), forwards, strict=True)
     }
     with suppress(ScrivenError):  # a cache folder that cannot be written
         write_file(kept, json.dumps(found).encode())

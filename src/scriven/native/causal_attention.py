@@ -1,0 +1,138 @@
+"""Causal attention by compiled code (causal_attention.cpp), in the place of PyTorch's fused kernel,
+for models in float32 that PyTorch trains: large ones beside adapters, GPT-2, ...
+
+The derivatives are those of PyTorch but for the last digits. Results depend on nothing else than
+the numbers themselves: a row and a key/value head are computed by one thread.
+"""
+
+import ctypes
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ..data.batch import Batch
+from ..nn.attention import Attention, scaled_dot_product_attention
+from ..nn.cache import Cache
+from ..tasks.base import BaseTask, Output
+from .library import load_library
+from .weights import UnsupportedError
+
+LANES = 16
+"""The dimension of a head has to be a multiple of it: numbers of the widest vectors."""
+
+
+class AttentionBatch(ctypes.Structure):
+    """This structure is that of causal_attention.cpp."""
+
+    _fields_ = [
+        *[(name, ctypes.c_void_p) for name in ("qkv", "y", "logsum", "d_y", "d_qkv")],
+        *[(name, ctypes.c_int) for name in ("rows", "length", "heads", "kv_heads", "head_dim",
+                                            "threads")],
+        ("scale", ctypes.c_float),
+    ]  # fmt: skip
+
+
+class NativeAttention:
+    """A task whose causal attention is computed by compiled code while it is trained."""
+
+    def __init__(self, task: BaseTask, *, wait: bool = False) -> None:
+        """
+        Args:
+            wait: until the library is compiled, where it has never been on this machine.
+
+        Raises:
+            UnsupportedError: no layer can use it, or there is no library.
+        """
+        self.task = task
+        self.layers: list[Any] = [layer for layer in task.modules() if _is_supported(layer)]
+        if not self.layers or load_library(wait, "training") is None:
+            raise UnsupportedError("causal attention")
+
+    def trials(self) -> tuple[Callable[[Batch], Output], Callable[[Batch], Output]]:
+        """Attention alone, of random numbers, by compiled code and by PyTorch: to be timed."""
+        layer = self.layers[0]
+
+        def trial(kernel: Callable[..., Tensor], batch: Batch) -> Output:
+            rows, length = batch.tokens.shape
+            q, k, v = (
+                torch.randn(rows, heads, length, layer.head_dim, requires_grad=True)
+                for heads in (layer.heads, layer.kv_heads, layer.kv_heads)
+            )
+            return Output(kernel(q, k, v).sum(), torch.tensor(1), torch.tensor(1))
+
+        torch_kernel = partial(scaled_dot_product_attention, causal=True)
+        return partial(trial, causal_attention), partial(trial, torch_kernel)
+
+    def __call__(self, batch: Batch, state: Cache | None = None) -> Output:
+        """As the task."""
+        for layer in self.layers:
+            layer.causal_kernel = causal_attention
+        try:
+            output: Output = self.task(batch, state)
+            return output
+        finally:
+            for layer in self.layers:
+                layer.causal_kernel = None
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
+    """softmax(q k^T * scale) v where query i attends to keys 0..i.
+
+    Args:
+        q: (B, H, T, D). k, v: (B, K, T, D) where K divides H. All float32.
+        scale: 1 / sqrt(D) by default.
+
+    Returns:
+        (B, H, T, D)
+    """
+    scale = q.size(-1) ** -0.5 if scale is None else scale
+    y: Tensor = _CausalAttention.apply(q, k, v, scale)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _CausalAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        qkv = torch.cat([each.transpose(1, 2) for each in (q, k, v)], 2)  # (B, T, H + 2 K, D)
+        (rows, heads, length, size), kv_heads = q.shape, k.size(1)
+        y, logsum = qkv.new_empty(rows, length, heads, size), qkv.new_empty(rows, length, heads)
+        ctx.shape = (rows, length, heads, kv_heads, size, torch.get_num_threads(), scale)
+        ctx.save_for_backward(qkv, y, logsum)
+        _run(qkv, y, logsum, None, None, ctx.shape)
+        return y.transpose(1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor | None, ...]:
+        qkv, y, logsum = ctx.saved_tensors
+        d_qkv = torch.empty_like(qkv)
+        _run(qkv, y, logsum, d_y.transpose(1, 2).contiguous(), d_qkv, ctx.shape)
+        heads, kv_heads = ctx.shape[2:4]
+        return *(each.transpose(1, 2) for each in d_qkv.split([heads, kv_heads, kv_heads], 2)), None
+
+
+def _run(
+    qkv: Tensor, y: Tensor, logsum: Tensor, d_y: Tensor | None, d_qkv: Tensor | None,
+    shape: tuple[Any, ...],
+) -> None:  # fmt: skip
+    library = load_library(name="training")
+    assert library is not None
+    arrays = [None if each is None else each.data_ptr() for each in (qkv, y, logsum, d_y, d_qkv)]
+    if library.causal_attention(ctypes.byref(AttentionBatch(*arrays, *shape))):
+        raise MemoryError("not enough memory for attention")
+
+
+def _is_supported(layer: nn.Module) -> bool:
+    return (
+        isinstance(layer, Attention)
+        and layer.mask.causal
+        and layer.mask.window is None
+        and layer.softcap is None
+        and not layer.attention_dropout
+        and layer.head_dim % LANES == 0
+        and layer.qkv.weight.dtype == torch.float32
+    )
