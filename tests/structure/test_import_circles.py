@@ -1,7 +1,7 @@
 """No import circles: between files, also inside functions, and between packages."""
 
 import ast
-from collections.abc import Iterable
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -24,7 +24,8 @@ def sources() -> dict[str, str]:
     return found
 
 
-def imported(name: str, source: str, modules: Iterable[str], is_package: bool) -> set[str]:
+@cache
+def imported(name: str, source: str, modules: frozenset[str], is_package: bool) -> set[str]:
     """The modules that a module imports anywhere: at the top, in a function, for type checking."""
     package = name.split(".") if is_package else name.split(".")[:-1]
     found = set()
@@ -48,7 +49,10 @@ def imported(name: str, source: str, modules: Iterable[str], is_package: bool) -
 
 def graph(code: dict[str, str]) -> Graph:
     packages = {name for name in code if any(other.startswith(name + ".") for other in code)}
-    return {name: imported(name, source, code, name in packages) for name, source in code.items()}
+    modules = frozenset(code)
+    return {
+        name: imported(name, source, modules, name in packages) for name, source in code.items()
+    }
 
 
 def circle(edges: Graph) -> list[str]:
