@@ -1,6 +1,7 @@
 """Finding runs and claiming folders: odd names, links, permissions, clocks, two at once."""
 
 import os
+import re
 import stat
 import time
 from pathlib import Path
@@ -170,10 +171,21 @@ def test_resolve_names_what_is_near(tmp_path: Path) -> None:
         find_run("latest", tmp_path / "none")
     with pytest.raises(InputError, match="is no run folder"):
         find_run(str(tmp_path), tmp_path)
-    for odd in ("", "\n", "a" * 5000, "../../x", "a\0"):
+    for odd in ("", "\n", "a" * 5000, "../../x", "a\0", "a\0/b"):
         with pytest.raises(InputError) as error:
             find_run(odd, tmp_path)
         assert "\n" not in str(error.value)
+
+
+def test_resolve_names_what_is_near_beside_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run(tmp_path, "book")
+    with pytest.raises(InputError, match=f"did you mean {re.escape(str(tmp_path / 'book'))}\\?"):
+        find_run(str(tmp_path / "bok"), tmp_path / "none")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"did you mean book\?"):
+        find_run("bok", tmp_path / "none")
 
 
 def test_latest_is_the_last_one_made_whatever_the_clock_says(

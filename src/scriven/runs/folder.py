@@ -39,7 +39,7 @@ def list_runs(folder: Path = RUNS) -> dict[str, Path]:
     """Name -> folder of every run in `folder`, sorted by name."""
     try:
         names = sorted(os.listdir(folder))
-    except OSError:
+    except (OSError, ValueError):  # the second of a null character in the name
         return {}
     return {name: folder / name for name in names if os.path.isfile(folder / name / metadata.NAME)}
 
@@ -69,7 +69,8 @@ def find_run(run: str, folder: Path = RUNS) -> Path:
         return path
     if run and os.path.exists(path):
         raise InputError(f"{printable(run)} is no run folder: it has no {metadata.NAME}")
-    # 3. nothing: say what is near
+    # 3. nothing: say what is near, also beside the path
+    known |= {str(place): place for place in list_runs(path.parent).values()}
     near = get_close_matches(run, known, 3, cutoff=0.5)
     if near:
         hint = f"did you mean {' or '.join(printable(name) for name in near)}?"
