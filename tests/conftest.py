@@ -51,16 +51,17 @@ def temporary_cache(caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> 
     folder = next(caches)  # mktemp would look through all folders of the tests before
     folder.mkdir()
     monkeypatch.setenv("SCRIVEN_CACHE", str(folder))
-    monkeypatch.setenv("SCRIVEN_NATIVE", "off")  # tests/native alone compile, once
     return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
-def short_samples() -> Iterator[None]:
-    """Generating 200 tokens would be most of the work of a training of a few steps."""
+def quick() -> Iterator[None]:
+    """Generating 200 tokens would be most of the work of a training of a few steps, and compiling
+    most of that of a fixture with a cache of its own: tests/native alone compile, once."""
     from scriven.train import datasets
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCRIVEN_NATIVE", "off")
         patch.setattr(datasets, "SAMPLE_TOKENS", 24)  # longer than a small context
         yield
 

@@ -280,6 +280,9 @@ def test_a_model_that_pytorch_trains_has_its_attention_compiled() -> None:
     for name, true in wanted.items():
         if float(true.norm()) > 1e-9:
             assert error(found[name], true) < BOUND
+    random = torch.get_rng_state()  # a resumed run does not measure again
+    assert all(trial(batch).loss.isfinite() for trial in native.trials())
+    assert torch.equal(torch.get_rng_state(), random)
     with pytest.raises(UnsupportedError):  # float64
         NativeAttention(task)
 

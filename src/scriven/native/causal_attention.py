@@ -57,9 +57,11 @@ class NativeAttention:
         layer = self.layers[0]
 
         def trial(kernel: Callable[..., Tensor], batch: Batch) -> Output:
-            rows, length = batch.tokens.shape
+            (rows, length), drawn = batch.tokens.shape, torch.Generator()  # not the run's own
             q, k, v = (
-                torch.randn(rows, heads, length, layer.head_dim, requires_grad=True)
+                torch.randn(
+                    rows, heads, length, layer.head_dim, generator=drawn, requires_grad=True
+                )
                 for heads in (layer.heads, layer.kv_heads, layer.kv_heads)
             )
             return Output(kernel(q, k, v).sum(), torch.tensor(1), torch.tensor(1))
