@@ -114,7 +114,9 @@ class _CausalAttention(torch.autograd.Function):
         d_qkv = torch.empty_like(qkv)
         _run(qkv, y, logsum, d_y.transpose(1, 2).contiguous(), d_qkv, ctx.shape)
         heads, kv_heads = ctx.shape[2:4]
-        return *(each.transpose(1, 2) for each in d_qkv.split([heads, kv_heads, kv_heads], 2)), None
+        return *(
+            each.transpose(1, 2) for each in d_qkv.split_with_sizes([heads, kv_heads, kv_heads], 2)
+        ), None
 
 
 def _run(
