@@ -55,7 +55,7 @@ def temporary_cache(caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick() -> Iterator[None]:
+def short_samples() -> Iterator[None]:
     """Generating 200 tokens would be most of the work of a training of a few steps, and compiling
     most of that of a fixture with a cache of its own: tests/native alone compile, once."""
     from scriven.train import datasets
