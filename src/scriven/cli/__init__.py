@@ -41,11 +41,14 @@ def build_app(verb: str | None = None) -> App:
     """The command line: the one command `verb`, or every command where it names none."""
     # sort_key keeps our order; cyclopts sorts by name otherwise
     groups = {title: Group(title, sort_key=rank) for rank, title in enumerate(GROUPS)}
+    # `import` is a keyword of Python, so its file is import_.py
+    commands = {name.rstrip("_"): name for name in registry.names("scriven.cli")}
     app = App(
         name="scriven",
         help="Turn your own text into your own GPT, on the machine you have.\n\n"
         '    scriven train book.txt\n\n    scriven generate book "It was a dark"',
-        help_format="markdown",
+        # the lines of a command's parameters flow; the first page needs no parser of Markdown
+        help_format="markdown" if verb in commands else "plaintext",
         version=__version__,
         group_commands=groups["Other"],
         default_parameter=Parameter(negative=()),  # no --no-quiet beside --quiet
@@ -55,8 +58,6 @@ def build_app(verb: str | None = None) -> App:
     places = {
         name: (title, rank) for title, names in GROUPS.items() for rank, name in enumerate(names)
     }
-    # `import` is a keyword of Python, so its file is import_.py
-    commands = {name.rstrip("_"): name for name in registry.names("scriven.cli")}
     # one command starts faster than all; help, completion and typing errors need them all
     for command in [verb] if verb in commands else commands:
         name = commands[command]

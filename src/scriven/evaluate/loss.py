@@ -81,8 +81,7 @@ def evaluate_loss(
     """
     # sums over targets, divided once at the end: how the text is cut into batches does not matter
     loss = correct = seen = 0.0
-    metrics = metrics or {}
-    sums = [0.0] * len(metrics)
+    sums = [0.0] * len(metrics or {})
     training = task.training
     task.eval()
     state: Cache | None = None
@@ -110,7 +109,7 @@ def evaluate_loss(
         accuracy=correct / seen,
         tokens=int(seen),
         bits_per_byte=loss / math.log(2) / max(1, text_bytes),
-        metrics={name: total / seen for name, total in zip(metrics, sums, strict=True)},
+        metrics={name: total / seen for name, total in zip(metrics or {}, sums, strict=True)},
         by_accuracy=task.selection_metric == "accuracy",
     )
 

@@ -89,27 +89,16 @@ def build_tokenizer(
         declared_class = tokenizer_class(str(declared))
         if declared_class.is_byte_level == kind_class.is_byte_level:
             kind_class = declared_class
-    # 2. the special tokens, each written as text or as an object
-    special: dict[str, str] = {}
-    for role in ("eos", "pad", "mask", "bos", "unk"):
-        token = config.get(f"{role}_token")
-        token = token.get("content") if isinstance(token, dict) else token
-        if isinstance(token, str) and token in ids:
-            special[role] = token
-    # ours, or those of an imported model; a padding token of its own is not needed
-    usual = [each for each in (EOS, *USUAL_EOS) if each in ids]
-    eos = special.get("eos") or next(iter(usual), None)
-    if eos is None:
-        raise InputError(
-            f"{path.with_name('tokenizer_config.json')} names no eos_token of {path.name}"
-        )
-    pad = special.get("pad") or (PAD if PAD in ids else eos)
+    # 2. the special tokens; ours, or those of an imported model
+    special = _special_tokens(config, ids, path)
     # 3. the library
     try:
         backend = tokenizers.Tokenizer.from_str(text)
         if kind == "char":
             backend.decoder = Sequence([ByteFallback(), Fuse()])
-        tokenizer = kind_class(backend, pattern, eos, pad, special.get("mask"))
+        tokenizer = kind_class(
+            backend, pattern, special["eos"], special["pad"], special.get("mask")
+        )
     except BaseException as error:  # it raises plain Exception, or what a panic of Rust becomes
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
@@ -126,6 +115,32 @@ def build_tokenizer(
         tokenizer.chat_template = template
         tokenizer.turn_ids = turn_tokens(tokenizer)
     return tokenizer
+
+
+def _special_tokens(
+    config: Mapping[str, Any], ids: Mapping[str, int], path: Path
+) -> dict[str, str]:
+    """The special tokens of a vocabulary by their role; `eos` and `pad` are always among them.
+
+    Raises:
+        InputError: nothing says which token ends a text.
+    """
+    special: dict[str, str] = {}
+    for role in ("eos", "pad", "mask", "bos", "unk"):
+        token = config.get(f"{role}_token")
+        token = token.get("content") if isinstance(token, dict) else token  # or an object
+        if isinstance(token, str) and token in ids:
+            special[role] = token
+    if "eos" not in special:
+        usual = [each for each in (EOS, *USUAL_EOS) if each in ids]
+        if not usual:
+            raise InputError(
+                f"{path.with_name('tokenizer_config.json')} names no eos_token of {path.name}"
+            )
+        special["eos"] = usual[0]
+    # a padding token of its own is not needed
+    special.setdefault("pad", PAD if PAD in ids else special["eos"])
+    return special
 
 
 def _other_format(folder: Path) -> dict[str, Any] | None:

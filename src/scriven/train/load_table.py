@@ -73,18 +73,7 @@ def infer_task(
     known = table_tasks()
     # 1. the user has named the task
     if task_name is not None:
-        task = known.get(task_name)
-        if task is None and task_name not in registry.names("scriven.tasks"):
-            raise SettingError(f"--task {task_name}: known are {', '.join(known)}")
-        if task is None:
-            raise SettingError(
-                f"--task {task_name} reads texts, not tables: use {', '.join(known)}"
-            )
-        given = parse_columns(column_names, task.COLUMNS)
-        mapping = match_columns(task.COLUMNS, columns, given)
-        if mapping is None or not task.fits(mapping):
-            raise InputError(missing_columns(task_name, task.COLUMNS, columns, given))
-        return task_name, mapping
+        return task_name, _columns_of_task(task_name, columns, column_names)
     if column_names:
         raise SettingError(f"--columns {column_names}: name the task as well, with --task")
     # 2. tasks whose columns the table has, by their most usual names
@@ -109,19 +98,44 @@ def infer_task(
             return "multilabel", {"text": mapping["text"], "labels": mapping["label"]}
         return name, mapping
     # 4. none, or more than one
-    listed = ", ".join(columns[:30])
-    is_headless = any(is_numeral(name) or name.count(" ") > 2 for name in columns)
-    hint = "; a table without a header line needs --data.columns" if is_headless else ""
     if best:
         raise InputError(
-            f"the columns {listed} fit the tasks {' and '.join(best)}: choose one with --task"
+            f"the columns {', '.join(columns[:30])} fit the tasks {' and '.join(best)}: choose one "
+            "with --task"
         )
-    raise InputError(
-        f"no task is known by the columns {listed}{_unsupported(row or {})}: tasks learn one label "
-        "of a text (classify) or of two (entail), several labels (multilabel), a number "
-        "(regression), a score of two texts (similarity), tags of words (tag), a choice, a ranking "
-        "(rank), an answer out of a text (answer), or texts in answer to texts; name one with "
-        f"--task ({', '.join(known)}), and its columns with --columns{hint}"
+    raise InputError(_no_task(columns, row or {}))
+
+
+def _columns_of_task(task_name: str, columns: Sequence[str], column_names: str) -> dict[str, str]:
+    """The column of the table for each column of a task that the user has named.
+
+    Raises:
+        SettingError, InputError: as `infer_task`.
+    """
+    known = table_tasks()
+    task = known.get(task_name)
+    if task is None and task_name not in registry.names("scriven.tasks"):
+        raise SettingError(f"--task {task_name}: known are {', '.join(known)}")
+    if task is None:
+        raise SettingError(f"--task {task_name} reads texts, not tables: use {', '.join(known)}")
+    given = parse_columns(column_names, task.COLUMNS)
+    mapping = match_columns(task.COLUMNS, columns, given)
+    if mapping is None or not task.fits(mapping):
+        raise InputError(missing_columns(task_name, task.COLUMNS, columns, given))
+    return mapping
+
+
+def _no_task(columns: Sequence[str], row: Row) -> str:
+    """What to tell the user of a table that no task can learn from."""
+    is_headless = any(is_numeral(name) or name.count(" ") > 2 for name in columns)
+    hint = "; a table without a header line needs --data.columns" if is_headless else ""
+    return (
+        f"no task is known by the columns {', '.join(columns[:30])}{_unsupported(row)}: "
+        "tasks learn one label of a text (classify) or of two (entail), several labels "
+        "(multilabel), a number (regression), a score of two texts (similarity), tags of words "
+        "(tag), a choice, a ranking (rank), an answer out of a text (answer), or texts in answer "
+        f"to texts; name one with --task ({', '.join(table_tasks())}), and its columns with "
+        f"--columns{hint}"
     )
 
 

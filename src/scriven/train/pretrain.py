@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 from .. import config, registry
@@ -83,23 +84,8 @@ class Pretraining:
                 raise SettingError(f"--{name} is for going on from a model: add --from RUN")
         if settings.finetune.weights != "full":
             raise SettingError("--lora is for going on from a model: add --from RUN")
-        # 2. refuse what needs no text: budget, architecture, size, vocabulary, processes, seed
-        if not self.sources:
-            raise InputError("no text: give files, folders, - for standard input, or shakespeare")
-        self.budget = parse_budget(overrides.budget or DEFAULT_BUDGET)
-        self.architecture = overrides.arch or "llama"
-        module = registry.module("scriven.models", self.architecture)
-        config.replace(module.Config(), overrides.sections.get("model", {}), "model")
-        if overrides.size is not None:
-            model_shape(overrides.size)
-        vocab_size = settings.tokenizer.vocab_size
-        if vocab_size is not None and not 3 <= vocab_size < 2**31:
-            raise SettingError(f"--tokenizer.vocab_size={vocab_size}: at least 3")
-        if settings.runtime.parallel is not None and self.dist.world_size == 1:
-            raise SettingError(
-                f"--parallel {settings.runtime.parallel} is for several processes: start them with "
-                "torchrun --nproc-per-node 2 -m scriven train ..."
-            )
+        # 2. budget, architecture, size, vocabulary, processes: what needs no text
+        module = self._check_settings()
         # 3. device, precision and threads of this process
         self.runtime = choose_runtime(
             settings.runtime, (self.dist.local_rank, self.dist.local_world_size)
@@ -120,6 +106,31 @@ class Pretraining:
         self.corpus = self._read(settings, self.seed, self.task, self.say)
         self.notes = self.corpus.notes
         return Path(request.out) if request.out is not None else Path("runs") / self.corpus.name
+
+    def _check_settings(self) -> ModuleType:
+        """Sets budget and architecture of a new run, and refuses what needs no text for that.
+
+        Returns:
+            The file of the architecture.
+        """
+        overrides, settings = self.overrides, self.settings
+        if not self.sources:
+            raise InputError("no text: give files, folders, - for standard input, or shakespeare")
+        self.budget = parse_budget(overrides.budget or DEFAULT_BUDGET)
+        self.architecture = overrides.arch or "llama"
+        module = registry.module("scriven.models", self.architecture)
+        config.replace(module.Config(), overrides.sections.get("model", {}), "model")
+        if overrides.size is not None:
+            model_shape(overrides.size)
+        vocab_size = settings.tokenizer.vocab_size
+        if vocab_size is not None and not 3 <= vocab_size < 2**31:
+            raise SettingError(f"--tokenizer.vocab_size={vocab_size}: at least 3")
+        if settings.runtime.parallel is not None and self.dist.world_size == 1:
+            raise SettingError(
+                f"--parallel {settings.runtime.parallel} is for several processes: start them with "
+                "torchrun --nproc-per-node 2 -m scriven train ..."
+            )
+        return module
 
     def plan(self) -> tuple[TrainPlan, Runtime]:
         """The plan of a new run, from what `load` has read."""
