@@ -15,6 +15,7 @@ from scriven.data.pipeline import load_dataset
 from scriven.data.sources import are_pairs
 from scriven.errors import InputError
 from scriven.settings import DataSettings, TokenizerSettings
+from scriven.train.load_table import infer_task
 
 ROWS = [(number, f"{SENTENCE} {number}") for number in range(600)]
 
@@ -156,6 +157,16 @@ def test_a_table_without_a_header_takes_its_columns_from_the_setting(tmp_path: P
     ]
     with pytest.raises(InputError, match=r"without a header line needs --data\.columns"):
         loaded(path)
+
+
+def test_a_tsv_without_tabs_names_the_remedy(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.tsv", "text;label\na fine film;1\na dull one;0\n")
+    with pytest.raises(InputError, match=r"a \.tsv has tabs .* name it \.csv"):
+        loaded(path)
+    with pytest.raises(InputError, match=r"a \.tsv has tabs .* name it \.csv"):
+        infer_task(None, list(rows(path)[0]), "")
+    path.rename(path.with_suffix(".csv"))
+    assert rows(path.with_suffix(".csv"))[1] == {"text": "a dull one", "label": "0"}
 
 
 def test_a_text_of_tabs_is_a_table_where_one_is_asked_for(tmp_path: Path) -> None:

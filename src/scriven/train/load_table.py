@@ -129,6 +129,8 @@ def _no_task(columns: Sequence[str], row: Row) -> str:
     """What to tell the user of a table that no task can learn from."""
     is_headless = any(is_numeral(name) or name.count(" ") > 2 for name in columns)
     hint = "; a table without a header line needs --data.columns" if is_headless else ""
+    if len(columns) == 1 and any(each in columns[0] for each in ",;|"):
+        hint = "; a .tsv has tabs between its columns: with other separators, name it .csv"
     return (
         f"no task is known by the columns {', '.join(columns[:30])}{_unsupported(row)}: "
         "tasks learn one label of a text (classify) or of two (entail), several labels "

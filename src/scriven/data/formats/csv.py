@@ -57,9 +57,11 @@ def records(path: Path, settings: DataSettings, columns: Sequence[str] = ()) -> 
         raise InputError(f"{path} has two columns {twice!r}: rename or remove one of them")
     for column in columns:
         if column not in header:
-            hint = (
-                "" if settings.columns else "; a table without a header line needs --data.columns"
-            )
+            hint = "; a table without a header line needs --data.columns"
+            if separator == "\t" and not counts["\t"] and any(counts.values()):
+                hint = "; a .tsv has tabs between its columns: with other separators, name it .csv"
+            if settings.columns:
+                hint = ""
             raise InputError(missing_column(path, 1, column, header, columns) + hint)
     # 2. rows, of which one may have several lines
     for fields, line, wrong in _rows(lines, separator, quote, len(header)):
