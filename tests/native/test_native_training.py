@@ -111,6 +111,35 @@ def test_gradients_are_those_of_float64(name: str, threads: int) -> None:
     assert max(error(found[each], wanted[each]) for each in wanted) < BOUND
 
 
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("length", [70, 33])
+def test_products_in_bfloat16_are_nearer_to_float64_than_those_of_autocast(
+    name: str, length: int
+) -> None:
+    task = make(name)
+    batch = make_batch(task, length=length)
+    output = NativeTraining(task, torch.bfloat16)(batch)
+    found = gradients(task, output.loss)
+    rounds = max(error(found[each], gradients(task, NativeTraining(task)(batch).loss)[each])
+                 for each in found) > BOUND  # fmt: skip
+    assert rounds == ("avx512_bf16" in Path("/proc/cpuinfo").read_text())
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = task(batch).loss
+    rounded = gradients(task, loss)
+    true = gradients(task.double(), task(batch).loss)
+    assert error(output.loss, task(batch).loss) < 2e-3
+    for each, wanted in true.items():
+        assert error(found[each], wanted) < max(error(rounded[each], wanted), BOUND)
+
+
+def test_a_loss_alone_is_computed_in_float32() -> None:
+    task = make("default")
+    batch = make_batch(task)
+    with torch.no_grad():
+        found = NativeTraining(task, torch.bfloat16)(batch).loss
+    assert error(found, task.double()(batch).loss) < BOUND
+
+
 @pytest.mark.parametrize("length", [1, 2, 17, 48, 49, 70])
 def test_rows_may_be_of_any_length(length: int) -> None:
     task = make("default")

@@ -118,7 +118,7 @@ def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
     step_seconds = _seconds(lambda: train_step(batch, rows, 1.0))
     if runtime.device.type == "cpu":  # a training takes the faster way, and so does this figure
         with suppress(UnsupportedError):
-            parallel.forward = NativeTraining(task, wait=True)
+            parallel.forward = NativeTraining(task, runtime.dtype, wait=True)
             optimizers.use_native()
             step_seconds = min(step_seconds, _seconds(lambda: train_step(batch, rows, 1.0)))
         load_library(wait=True)  # of the decoder

@@ -1,8 +1,11 @@
-// Products of float32 matrices that are small in one dimension: C = A B or C += A B, in one thread.
+// Products of matrices that are small in one dimension: C = A B or C += A B, in one thread.
 //
 // B is packed into panels of PANEL columns, which lie row after row; a tile of TILE_ROWS rows and
 // one panel keeps its sums in registers. A is read in place, along its rows or across them. In an
 // A that is read across, a row of C belongs to a column: that is A^T.
+//
+// The elements of A and B are float32, or pairs of bfloat16 that are neighbours in the dimension
+// that is summed over (gemm_bf16.h). C is float32.
 #pragma once
 
 #include <cstdlib>
@@ -132,8 +135,8 @@ inline void pack_transposed(const float* from, int stride, int depth, int column
 enum class Read { ALONG, ACROSS };
 
 // the sums over `depth` of ROWS rows and one panel
-template <Read READ, int ROWS, int VECTORS>
-inline void tile(const float* a, int a_stride, const float* b, int depth, float* c, int c_stride,
+template <Read READ, int ROWS, int VECTORS, class Element>
+inline void tile(const Element* a, int a_stride, const Element* b, int depth, float* c, int c_stride,
                  bool add) {
     Floats sums[ROWS][VECTORS];
     for (int row = 0; row < ROWS; row++) {
@@ -142,12 +145,14 @@ inline void tile(const float* a, int a_stride, const float* b, int depth, float*
         }
     }
     for (int k = 0; k < depth; k++) {
-        Floats columns[VECTORS];
+        decltype(load(b)) columns[VECTORS];
         for (int v = 0; v < VECTORS; v++) columns[v] = load(b + k * PANEL + v * LANES);
         for (int row = 0; row < ROWS; row++) {
-            const float x = READ == Read::ALONG ? a[int64_t(row) * a_stride + k]
-                                                : a[int64_t(k) * a_stride + row];
-            for (int v = 0; v < VECTORS; v++) sums[row][v] += columns[v] * x;
+            const Element x = READ == Read::ALONG ? a[int64_t(row) * a_stride + k]
+                                                  : a[int64_t(k) * a_stride + row];
+            for (int v = 0; v < VECTORS; v++) {
+                sums[row][v] = multiply_add(sums[row][v], columns[v], x);
+            }
         }
     }
     for (int row = 0; row < ROWS; row++) {
@@ -157,8 +162,8 @@ inline void tile(const float* a, int a_stride, const float* b, int depth, float*
     }
 }
 
-template <Read READ, int ROWS>
-inline void tile_of_width(const float* a, int a_stride, const float* b, int depth, float* c,
+template <Read READ, int ROWS, class Element>
+inline void tile_of_width(const Element* a, int a_stride, const Element* b, int depth, float* c,
                           int c_stride, int columns, bool add) {
     if constexpr (PANEL_VECTORS == 4) {
         if (columns > 3 * LANES) return tile<READ, ROWS, 4>(a, a_stride, b, depth, c, c_stride, add);
@@ -168,9 +173,9 @@ inline void tile_of_width(const float* a, int a_stride, const float* b, int dept
     tile<READ, ROWS, 1>(a, a_stride, b, depth, c, c_stride, add);
 }
 
-template <Read READ, int ROWS = TILE_ROWS>
-inline void tile_of_rows(int rows, const float* a, int a_stride, const float* b, int depth, float* c,
-                         int c_stride, int columns, bool add) {
+template <Read READ, int ROWS = TILE_ROWS, class Element>
+inline void tile_of_rows(int rows, const Element* a, int a_stride, const Element* b, int depth,
+                         float* c, int c_stride, int columns, bool add) {
     if (rows >= ROWS) {
         return tile_of_width<READ, ROWS>(a, a_stride, b, depth, c, c_stride, columns, add);
     }
@@ -181,17 +186,17 @@ inline void tile_of_rows(int rows, const float* a, int a_stride, const float* b,
 
 // C (rows, columns) = A B, or C += A B. A is (rows, depth), or (depth, rows) where it is read across;
 // B is packed. C has room for whole vectors.
-template <Read READ>
-inline void multiply(const float* a, int a_stride, const float* b, float* c, int c_stride, int rows,
-                     int columns, int depth, bool add) {
+template <Read READ, class Element>
+inline void multiply(const Element* a, int a_stride, const Element* b, float* c, int c_stride,
+                     int rows, int columns, int depth, bool add) {
     const int pieces = (depth + MAX_DEPTH - 1) / MAX_DEPTH;
     for (int piece = 0; piece < pieces; piece++) {
         const int begin = depth * piece / pieces, end = depth * (piece + 1) / pieces;
-        const float* part = READ == Read::ALONG ? a + begin : a + int64_t(begin) * a_stride;
+        const Element* part = READ == Read::ALONG ? a + begin : a + int64_t(begin) * a_stride;
         for (int first = 0; first < columns; first += PANEL) {
-            const float* panel = b + int64_t(first) * depth + begin * PANEL;
+            const Element* panel = b + int64_t(first) * depth + begin * PANEL;
             for (int row = 0; row < rows; row += TILE_ROWS) {
-                const float* own = READ == Read::ALONG ? part + int64_t(row) * a_stride : part + row;
+                const Element* own = READ == Read::ALONG ? part + int64_t(row) * a_stride : part + row;
                 tile_of_rows<READ>(rows - row, own, a_stride, panel, end - begin,
                                    c + int64_t(row) * c_stride + first, c_stride, columns - first,
                                    add || piece > 0);

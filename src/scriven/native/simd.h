@@ -8,6 +8,11 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+#include <immintrin.h>
+#define HAS_PAIRS 1
+#endif
+
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
 #elif defined(__AVX__)
@@ -34,6 +39,37 @@ inline Floats load(const uint16_t* from) {
     const Halves halves = *reinterpret_cast<const Halves*>(from);
     return reinterpret_cast<Floats>(__builtin_convertvector(halves, Ints) << 16);
 }
+
+inline Floats multiply_add(Floats sum, Floats value, float x) { return sum + value * x; }
+
+// Two bfloat16, the first in the lower half: one instruction multiplies a pair with another one and
+// adds both products to a float32.
+typedef uint32_t Pair;
+
+#ifdef HAS_PAIRS
+typedef uint32_t Pairs __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+inline Pairs load(const Pair* from) { return *reinterpret_cast<const Pairs*>(from); }
+inline void store(Pair* to, Pairs value) { *reinterpret_cast<Pairs*>(to) = value; }
+
+inline Floats multiply_add(Floats sum, Pairs value, Pair x) {
+    return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)(Pairs{} + x), (__m512bh)value);
+}
+
+// LANES neighbours of a row of 2 LANES numbers each
+inline Pairs round_neighbours(Floats first, Floats second) {
+    return (Pairs)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+}
+
+// each number of a row with the one below it
+inline Pairs round_rows(Floats upper, Floats lower) {
+    alignas(64) static constexpr int16_t order[] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                    21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                    11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    const __m512i halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)lower, (__m512)upper);
+    return (Pairs)_mm512_permutexvar_epi16(_mm512_load_si512(order), halves);
+}
+#endif
 
 inline void store(float* to, Floats value) { *reinterpret_cast<Floats*>(to) = value; }
 

@@ -1,5 +1,6 @@
 // Loss and gradients of a decoder such as Llama, in float32: one call for the forward and the
-// backward pass over a batch.
+// backward pass over a batch. The factors of products with weights, and of their gradients, are
+// rounded to bfloat16 where a batch asks for it, as PyTorch's autocast does.
 //
 // Threads divide the positions among them and keep sums of their own for the gradients of weights;
 // they wait for each other only around attention, whose units are a row and a key/value head. So
@@ -9,7 +10,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "gemm.h"
+#include "gemm_bf16.h"
 #include "thread_pool.h"
 #include "training_attention.h"
 #include "training_layers.h"
@@ -39,6 +40,7 @@ struct TrainedModel {
 struct TrainingBatch {
     const int64_t *tokens, *targets;  // (rows, length)
     int rows, length, threads;
+    int bfloat16;  // whether products may be rounded to it for gradients
     // of all weights, in the order of their names above, layer by layer; null: the loss alone
     float* gradients;
     double loss;       // summed over the targets
@@ -97,6 +99,12 @@ struct PackedMatrix {
         pack_transposed(weight, in, in, out, forward);
         pack(weight, in, out, in, backward);
     }
+#ifdef HAS_PAIRS
+    void pack_rounded(const float* weight, int out, int in, Pair* room) {
+        pack_pairs_transposed(weight, in, in, out, reinterpret_cast<Pair*>(forward), room);
+        pack_pairs(weight, in, out, in, reinterpret_cast<Pair*>(backward));
+    }
+#endif
 };
 
 struct PackedLayer {
@@ -135,9 +143,10 @@ class Training {
    private:
     // of one thread
     struct Own {
-        Buffer gradients_, scratch_;
+        Buffer gradients_, scratch_, rounded_;
         Gradients gradients;
         float* scratch;
+        Pair* rounded;  // the factors of a product
         double loss;
         int64_t correct;
     };
@@ -179,6 +188,11 @@ class Training {
                 own.gradients = Gradients(m_, thread ? own.gradients_.get(size) : batch_->gradients);
             }
             own.scratch = own.scratch_.get(std::max(local, attention().scratch()));
+            if (rounds()) {
+                const int most = std::max({2 * m_.d_ff, m_.qkv_size(), m_.vocab_size, m_.d_model});
+                own.rounded =
+                    reinterpret_cast<Pair*>(own.rounded_.get(int64_t(CHUNK) * in_panels(most)));
+            }
         }
     }
 
@@ -186,7 +200,7 @@ class Training {
         Own& own = own_[thread];
         own.loss = 0, own.correct = 0;
         if (learns()) std::fill_n(base(own), own.gradients.size, 0.0f);
-        pack_weights(thread);
+        pack_weights(thread, own);
         const Span mine = part(positions_, thread);
         embed(mine);
         pool.barrier();
@@ -242,18 +256,24 @@ class Training {
     }
 
     // the matrices in turns
-    void pack_weights(int thread) {
+    void pack_weights(int thread, Own& own) {
         int number = 0;
-        const auto mine = [&] { return number++ % threads_ == thread; };
+        const auto pack = [&](PackedMatrix& packed, const float* weight, int out, int in) {
+            if (number++ % threads_ != thread) return;
+#ifdef HAS_PAIRS
+            if (rounds()) return packed.pack_rounded(weight, out, in, own.rounded);
+#endif
+            packed.pack_from(weight, out, in);
+        };
         for (int n = 0; n < m_.num_layers; n++) {
             const LayerWeights& w = m_.layers[n];
             PackedLayer& packed = packed_[n];
-            if (mine()) packed.qkv.pack_from(w.qkv, m_.qkv_size(), m_.d_model);
-            if (mine()) packed.gate_up.pack_from(w.gate_up, 2 * m_.d_ff, m_.d_model);
-            if (mine()) packed.out.pack_from(w.out, m_.d_model, m_.q_size());
-            if (mine()) packed.down.pack_from(w.down, m_.d_model, m_.d_ff);
+            pack(packed.qkv, w.qkv, m_.qkv_size(), m_.d_model);
+            pack(packed.gate_up, w.gate_up, 2 * m_.d_ff, m_.d_model);
+            pack(packed.out, w.out, m_.d_model, m_.q_size());
+            pack(packed.down, w.down, m_.d_model, m_.d_ff);
         }
-        if (mine()) head_weight_.pack_from(head(), m_.vocab_size, m_.d_model);
+        pack(head_weight_, head(), m_.vocab_size, m_.d_model);
     }
 
     const float* head() const { return m_.head ? m_.head : m_.embedding; }
@@ -267,6 +287,40 @@ class Training {
     }
 
     bool learns() const { return batch_->gradients != nullptr; }
+
+    bool rounds() const {
+#ifdef HAS_PAIRS
+        return learns() && batch_->bfloat16;
+#else
+        return false;
+#endif
+    }
+
+    // C (rows, columns) = A B, or C += A B, for a weight B
+    void product(const float* a, int a_stride, const float* packed, float* c, int c_stride, int rows,
+                 int columns, int depth, bool add, Own& own) const {
+#ifdef HAS_PAIRS
+        if (rounds()) {
+            round_along(a, a_stride, rows, depth, own.rounded);
+            return multiply<Read::ALONG>(own.rounded, pair_stride(depth),
+                                         reinterpret_cast<const Pair*>(packed), c, c_stride, rows,
+                                         columns, pairs(depth), add);
+        }
+#endif
+        multiply<Read::ALONG>(a, a_stride, packed, c, c_stride, rows, columns, depth, add);
+    }
+
+    // the gradient of a weight (rows, columns) += A^T B
+    void add_gradient(const float* a, int a_stride, const float* b, int b_stride, float* gradient,
+                      int rows, int columns, int depth, float* packed, Own& own) const {
+#ifdef HAS_PAIRS
+        if (rounds()) {
+            return add_rounded_outer_products(a, a_stride, b, b_stride, gradient, columns, rows,
+                                              columns, depth, own.rounded);
+        }
+#endif
+        add_outer_products(a, a_stride, b, b_stride, gradient, columns, rows, columns, depth, packed);
+    }
 
     // of layer `n`; without a backward pass all layers share the memory of one
     Kept& kept(int n) { return kept_[learns() ? n : 0]; }
@@ -297,8 +351,8 @@ class Training {
         const int size = m_.head_dim, width = m_.qkv_size(), kept = m_.rotated_heads() * size;
         float* h = own.scratch;
         norm(k.x, w.attention_norm, h, chunk);
-        multiply<Read::ALONG>(h, m_.d_model, packed_[n].qkv.forward, k.qkv + int64_t(chunk.begin) * width,
-                              width, chunk.size(), width, m_.d_model, false);
+        product(h, m_.d_model, packed_[n].qkv.forward, k.qkv + int64_t(chunk.begin) * width, width,
+                chunk.size(), width, m_.d_model, false, own);
         float* normed = own.scratch;
         for (int i = chunk.begin; i < chunk.end; i++) {
             const int64_t position = int64_t(i % batch_->length) * size;
@@ -361,19 +415,19 @@ class Training {
         // 1. x + the output of attention
         float* middle = k.middle + first;
         std::copy_n(k.x + first, int64_t(rows) * d, middle);
-        multiply<Read::ALONG>(k.y + int64_t(chunk.begin) * m_.q_size(), m_.q_size(),
-                              packed_[n].out.forward, middle, d, rows, d, m_.q_size(), true);
+        product(k.y + int64_t(chunk.begin) * m_.q_size(), m_.q_size(), packed_[n].out.forward, middle,
+                d, rows, d, m_.q_size(), true, own);
         // 2. + the feed-forward layer
         float* h = own.scratch;
         float* hidden = h + int64_t(CHUNK) * d;
         norm(k.middle, m_.layers[n].mlp_norm, h, chunk);
         float* gate_up = k.gate_up + int64_t(chunk.begin) * 2 * m_.d_ff;
-        multiply<Read::ALONG>(h, d, packed_[n].gate_up.forward, gate_up, 2 * m_.d_ff, rows, 2 * m_.d_ff, d,
-                              false);
+        product(h, d, packed_[n].gate_up.forward, gate_up, 2 * m_.d_ff, rows, 2 * m_.d_ff, d, false,
+                own);
         for (int64_t i = 0; i < rows; i++) swiglu(gate_up + i * 2 * m_.d_ff, hidden + i * m_.d_ff, m_.d_ff);
         float* next = stream(n + 1) + first;
         std::copy_n(middle, int64_t(rows) * d, next);
-        multiply<Read::ALONG>(hidden, m_.d_ff, packed_[n].down.forward, next, d, rows, d, m_.d_ff, true);
+        product(hidden, m_.d_ff, packed_[n].down.forward, next, d, rows, d, m_.d_ff, true, own);
     }
 
     // loss, and d_x after the last layer
@@ -384,7 +438,7 @@ class Training {
         float* logits = d_h + int64_t(CHUNK) * d;
         float* packed = logits + int64_t(CHUNK) * room;
         norm(x_, m_.norm, h, chunk);
-        multiply<Read::ALONG>(h, d, head_weight_.forward, logits, room, rows, m_.vocab_size, d, false);
+        product(h, d, head_weight_.forward, logits, room, rows, m_.vocab_size, d, false, own);
         for (int i = 0; i < rows; i++) {
             int correct;
             own.loss += cross_entropy(logits + int64_t(i) * room, m_.vocab_size, room,
@@ -392,8 +446,8 @@ class Training {
             own.correct += correct;
         }
         if (!learns()) return;
-        add_outer_products(logits, room, h, d, own.gradients.head, d, m_.vocab_size, d, rows, packed);
-        multiply<Read::ALONG>(logits, room, head_weight_.backward, d_h, d, rows, d, m_.vocab_size, false);
+        add_gradient(logits, room, h, d, own.gradients.head, m_.vocab_size, d, rows, packed, own);
+        product(logits, room, head_weight_.backward, d_h, d, rows, d, m_.vocab_size, false, own);
         std::fill_n(d_x_ + int64_t(chunk.begin) * d, int64_t(rows) * d, 0.0f);
         norm_backward(x_, m_.norm, d_h, own.gradients.norm, chunk);
     }
@@ -410,22 +464,22 @@ class Training {
         float* d_gate_up = hidden + int64_t(CHUNK) * f;
         float* packed = d_gate_up + int64_t(CHUNK) * 2 * f;
         // 1. the feed-forward layer
-        multiply<Read::ALONG>(d_x, d, packed_[n].down.backward, d_hidden, f, rows, f, d, false);
+        product(d_x, d, packed_[n].down.backward, d_hidden, f, rows, f, d, false, own);
         for (int64_t i = 0; i < rows; i++) {
             swiglu_backward(k.gate_up + (chunk.begin + i) * 2 * f, d_hidden + i * f, hidden + i * f,
                             d_gate_up + i * 2 * f, f);
         }
-        add_outer_products(d_x, d, hidden, f, g.down, f, d, f, rows, packed);
+        add_gradient(d_x, d, hidden, f, g.down, d, f, rows, packed, own);
         norm(k.middle, w.mlp_norm, h, chunk);
-        add_outer_products(d_gate_up, 2 * f, h, d, g.gate_up, d, 2 * f, d, rows, packed);
-        multiply<Read::ALONG>(d_gate_up, 2 * f, packed_[n].gate_up.backward, d_hidden, d, rows, d, 2 * f,
-                              false);
+        add_gradient(d_gate_up, 2 * f, h, d, g.gate_up, 2 * f, d, rows, packed, own);
+        product(d_gate_up, 2 * f, packed_[n].gate_up.backward, d_hidden, d, rows, d, 2 * f, false,
+                own);
         norm_backward(k.middle, w.mlp_norm, d_hidden, g.mlp_norm, chunk);
         // 2. the output of attention
         const float* y = k.y + int64_t(chunk.begin) * width;
-        add_outer_products(d_x, d, y, width, g.out, width, d, width, rows, packed);
-        multiply<Read::ALONG>(d_x, d, packed_[n].out.backward, d_y_ + int64_t(chunk.begin) * width, width,
-                              rows, width, d, false);
+        add_gradient(d_x, d, y, width, g.out, d, width, rows, packed, own);
+        product(d_x, d, packed_[n].out.backward, d_y_ + int64_t(chunk.begin) * width, width, rows,
+                width, d, false, own);
     }
 
     void project_backward(int n, Span chunk, Own& own) {
@@ -450,8 +504,8 @@ class Training {
         float* d_h = h + int64_t(CHUNK) * d;
         float* packed = d_h + int64_t(CHUNK) * d;
         norm(k.x, w.attention_norm, h, chunk);
-        add_outer_products(d_qkv, width, h, d, g.qkv, d, width, d, rows, packed);
-        multiply<Read::ALONG>(d_qkv, width, packed_[n].qkv.backward, d_h, d, rows, d, width, false);
+        add_gradient(d_qkv, width, h, d, g.qkv, width, d, rows, packed, own);
+        product(d_qkv, width, packed_[n].qkv.backward, d_h, d, rows, d, width, false, own);
         norm_backward(k.x, w.attention_norm, d_h, g.attention_norm, chunk);
     }
 

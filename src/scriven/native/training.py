@@ -1,5 +1,6 @@
-"""Loss and gradients of a decoder by one call of compiled code (training.cpp), in float32, in the
-place of PyTorch's forward and backward pass over a batch.
+"""Loss and gradients of a decoder by one call of compiled code (training.cpp), in the place of
+PyTorch's forward and backward pass over a batch: in float32, with products in bfloat16 where the run
+trains in it and the CPU multiplies pairs of them (AVX512_BF16).
 
 The gradients are those of PyTorch but for the last digits. Results depend on the number of threads
 and on nothing else.
@@ -55,7 +56,7 @@ class TrainingBatch(ctypes.Structure):
 
     _fields_ = [
         ("tokens", ctypes.c_void_p), ("targets", ctypes.c_void_p),
-        *[(name, ctypes.c_int) for name in ("rows", "length", "threads")],
+        *[(name, ctypes.c_int) for name in ("rows", "length", "threads", "bfloat16")],
         ("gradients", ctypes.c_void_p), ("loss", ctypes.c_double), ("correct", ctypes.c_int64),
     ]  # fmt: skip
 
@@ -63,9 +64,12 @@ class TrainingBatch(ctypes.Structure):
 class NativeTraining:
     """A task whose loss is computed by training.cpp together with the gradients of its weights."""
 
-    def __init__(self, task: BaseTask, *, wait: bool = False) -> None:
+    def __init__(
+        self, task: BaseTask, dtype: torch.dtype = torch.float32, *, wait: bool = False
+    ) -> None:
         """
         Args:
+            dtype: of the products that gradients follow from; losses alone are in float32.
             wait: until the library is compiled, where it has never been on this machine.
 
         Raises:
@@ -76,7 +80,7 @@ class NativeTraining:
         library = load_library(wait, "training")
         if library is None:
             raise UnsupportedError("no compiled library")
-        self._model = _Model(task, library)
+        self._dtype, self._model = dtype, _Model(task, library, dtype)
 
     def __call__(self, batch: Batch, state: Cache | None = None) -> Output:
         """As the task; PyTorch computes what training.cpp cannot."""
@@ -90,7 +94,7 @@ class NativeTraining:
         ):
             return self._task(batch, state)  # type: ignore[no-any-return]
         if self._model.has_moved():
-            self._model = _Model(self._task, self._model.library)
+            self._model = _Model(self._task, self._model.library, self._dtype)
         num_targets = (batch.targets >= 0).sum()
         if not learns:
             sums = [self._model.loss(part) for part in batch.split(_rows_at_once(batch))]
@@ -105,8 +109,9 @@ class NativeTraining:
 class _Model:
     """Where the weights of a task are, and the memory of a step."""
 
-    def __init__(self, task: Any, library: ctypes.CDLL) -> None:
+    def __init__(self, task: Any, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         backbone, head, self.library = task.backbone, task.head, library
+        self._rounds = dtype == torch.bfloat16
         layers = [_layer(block) for block in backbone.blocks]
         embedding, attention = backbone.embed.token.weight, backbone.blocks[0].attention
         last = [embedding, backbone.norm.weight] + ([] if head is None else [head.weight])
@@ -150,7 +155,7 @@ class _Model:
         tokens, targets = batch.tokens.contiguous(), batch.targets.contiguous()
         given = TrainingBatch(
             tokens.data_ptr(), targets.data_ptr(), *tokens.shape, torch.get_num_threads(),
-            _address(gradients),
+            self._rounds, _address(gradients),
         )  # fmt: skip
         if self.library.training_step(self._pointer, ctypes.byref(given)):
             raise MemoryError("not enough memory for a training step")

@@ -89,7 +89,7 @@ def _compiled_task(run: Run, task: BaseTask, wait: bool) -> NativeTraining | Nat
             raise
         return NativeAttention(task, wait=wait)
     assert isinstance(task, Language)
-    return NativeTraining(task, wait=wait)
+    return NativeTraining(task, run.runtime.dtype, wait=wait)
 
 
 def _is_faster(
@@ -102,7 +102,7 @@ def _is_faster(
     path = library_path("training")
     assert path is not None
     facts = [
-        path.stem, torch.__version__, run.plan.settings.runtime.dtype, torch.get_num_threads(),
+        path.stem, torch.__version__, str(run.runtime.dtype), torch.get_num_threads(),
         asdict(run.plan.model), list(micro_batch.tokens.shape), type(native).__name__,
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
