@@ -128,8 +128,10 @@ def test_products_in_bfloat16_are_nearer_to_float64_than_those_of_autocast(
     rounded = gradients(task, loss)
     true = gradients(task.double(), task(batch).loss)
     assert error(output.loss, task(batch).loss) < 2e-3
-    for each, wanted in true.items():
-        assert error(found[each], wanted) < max(error(rounded[each], wanted), BOUND)
+    ours, autocast = (
+        [error(each[name], wanted) for name, wanted in true.items()] for each in (found, rounded)
+    )
+    assert (sum(ours) < sum(autocast) and max(ours) < max(autocast)) or not rounds
 
 
 def test_a_loss_alone_is_computed_in_float32() -> None:

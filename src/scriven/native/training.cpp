@@ -101,8 +101,8 @@ struct PackedMatrix {
     }
 #ifdef HAS_PAIRS
     void pack_rounded(const float* weight, int out, int in, Pair* room) {
-        pack_pairs_transposed(weight, in, in, out, reinterpret_cast<Pair*>(forward), room);
-        pack_pairs(weight, in, out, in, reinterpret_cast<Pair*>(backward));
+        pack_pairs_transposed(weight, in, in, out, as_pairs(forward), room);
+        pack_pairs(weight, in, out, in, as_pairs(backward));
     }
 #endif
 };
@@ -152,7 +152,7 @@ class Training {
     };
 
     CausalAttention attention() const {
-        return {batch_->length, m_.head_dim, m_.heads / m_.kv_heads, m_.scale};
+        return {batch_->length, m_.head_dim, m_.heads / m_.kv_heads, m_.scale, rounds()};
     }
 
     void allocate() {
@@ -190,8 +190,7 @@ class Training {
             own.scratch = own.scratch_.get(std::max(local, attention().scratch()));
             if (rounds()) {
                 const int most = std::max({2 * m_.d_ff, m_.qkv_size(), m_.vocab_size, m_.d_model});
-                own.rounded =
-                    reinterpret_cast<Pair*>(own.rounded_.get(int64_t(CHUNK) * in_panels(most)));
+                own.rounded = as_pairs(own.rounded_.get(int64_t(CHUNK) * in_panels(most)));
             }
         }
     }
@@ -303,7 +302,7 @@ class Training {
         if (rounds()) {
             round_along(a, a_stride, rows, depth, own.rounded);
             return multiply<Read::ALONG>(own.rounded, pair_stride(depth),
-                                         reinterpret_cast<const Pair*>(packed), c, c_stride, rows,
+                                         as_pairs(packed), c, c_stride, rows,
                                          columns, pairs(depth), add);
         }
 #endif
