@@ -1,6 +1,6 @@
 """Loss and gradients of a decoder by one call of compiled code (training.cpp), in the place of
-PyTorch's forward and backward pass over a batch: in float32, with products in bfloat16 where the run
-trains in it and the CPU multiplies pairs of them (AVX512_BF16).
+PyTorch's forward and backward pass over a batch: in float32, with products in bfloat16 where the
+run trains in it and the CPU multiplies pairs of them (AVX512_BF16).
 
 The gradients are those of PyTorch but for the last digits. Results depend on the number of threads
 and on nothing else.
