@@ -159,6 +159,26 @@ def adaptation() -> str:
     return table(["what", "scriven", "transformers + PEFT", "command"], body)
 
 
+def adapt_race() -> str:
+    """Ten minutes on a text: SmolLM2-135M as it comes, a model from nothing, PEFT, Scriven."""
+    titles = {"austen4.txt": "*Pride and Prejudice*", "tinyshakespeare.txt": "Shakespeare's plays"}
+    found: dict[str, dict[str, float]] = {}
+    for row in rows("adapt race", minutes=10.0):
+        figures = {name.partition(" ")[0]: bits for name, bits in row["bits_per_byte"].items()}
+        found[row["text"]] = found.get(row["text"], {}) | figures
+    body = [
+        [titles[text], *(
+            f"{figures[name]:.3f}" if name in figures else "–"
+            for name in ("base", "nothing", "peft", "scriven")
+        )]
+        for text, figures in found.items()
+    ]  # fmt: skip
+    return table(
+        ["bits per byte of the last tenth", "SmolLM2-135M as it comes", "trained from nothing",
+         "transformers + PEFT", "scriven"], body,
+    )  # fmt: skip
+
+
 def serving() -> str:
     """The server beside llama.cpp's and transformers'."""
 
@@ -224,6 +244,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "architectures": architectures,
     "startup": startup,
     "adaptation": adaptation,
+    "adapt-race": adapt_race,
     "serving": serving,
     "report": report,
     "sample": sample,

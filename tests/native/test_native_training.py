@@ -299,6 +299,28 @@ def test_attention_and_its_derivative_are_those_of_float64(
             assert error(one, other) < BOUND
 
 
+@pytest.mark.parametrize("length", [1, 48, 130])
+def test_attention_in_bfloat16_is_as_near_to_float64_as_pytorchs(length: int) -> None:
+    torch.manual_seed(0)
+    given = [torch.randn(2, heads, length, 48).bfloat16().requires_grad_() for heads in (4, 2, 2)]
+    d_y = torch.randn(2, 4, length, 48).bfloat16()
+
+    def outputs(kernel: Any, inputs: list[Tensor], d_y: Tensor) -> list[Tensor]:
+        y = kernel(*inputs)
+        return [y, *torch.autograd.grad(y, inputs, d_y)]
+
+    def pytorch(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+    found, rounded = outputs(causal_attention, given, d_y), outputs(pytorch, given, d_y)
+    exact = [each.detach().double().requires_grad_() for each in given]
+    true = outputs(pytorch, exact, d_y.double())
+    assert all(each.dtype == torch.bfloat16 for each in found)
+    for one, other, wanted in zip(found, rounded, true, strict=True):
+        if float(wanted.detach().norm()) > 1e-9:
+            assert error(one, wanted) < max(1.2 * error(other, wanted), 2e-3)
+
+
 def test_a_model_that_pytorch_trains_has_its_attention_compiled() -> None:
     torch.manual_seed(0)
     shape = {"vocab_size": 53, "context_length": 70, "layers": 2, "d_model": 48, "heads": 3}

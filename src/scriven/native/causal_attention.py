@@ -1,8 +1,9 @@
 """Causal attention by compiled code (causal_attention.cpp), in the place of PyTorch's fused kernel,
-for models in float32 that PyTorch trains: large ones beside adapters, GPT-2, ...
+for models that PyTorch trains: large ones beside adapters, GPT-2, ...
 
 The derivatives are those of PyTorch but for the last digits. Results depend on nothing else than
-the numbers themselves: a row and a key/value head are computed by one thread.
+the numbers themselves: a row and a query head are computed by one thread. Inputs in bfloat16 are
+multiplied as pairs where the CPU can do that (AVX512_BF16), and otherwise in float32.
 """
 
 import ctypes
@@ -29,9 +30,10 @@ class AttentionBatch(ctypes.Structure):
     """This structure is that of causal_attention.cpp."""
 
     _fields_ = [
-        *[(name, ctypes.c_void_p) for name in ("qkv", "y", "logsum", "d_y", "d_qkv")],
+        *[(name, ctypes.c_void_p) for name in ("qkv", "y", "logsum", "d_y", "d_q", "d_k",
+                                               "d_v")],
         *[(name, ctypes.c_int) for name in ("rows", "length", "heads", "kv_heads", "head_dim",
-                                            "threads")],
+                                            "threads", "bfloat16")],
         ("scale", ctypes.c_float),
     ]  # fmt: skip
 
@@ -39,15 +41,18 @@ class AttentionBatch(ctypes.Structure):
 class NativeAttention:
     """A task whose causal attention is computed by compiled code while it is trained."""
 
-    def __init__(self, task: BaseTask, *, wait: bool = False) -> None:
+    def __init__(
+        self, task: BaseTask, dtype: torch.dtype = torch.float32, *, wait: bool = False
+    ) -> None:
         """
         Args:
+            dtype: of queries, keys and values.
             wait: until the library is compiled, where it has never been on this machine.
 
         Raises:
             UnsupportedError: no layer can use it, or there is no library.
         """
-        self.task = task
+        self.task, self.dtype = task, dtype
         self.layers: list[Any] = [layer for layer in task.modules() if _is_supported(layer)]
         if not self.layers or load_library(wait, "training") is None:
             raise UnsupportedError("causal attention")
@@ -59,9 +64,9 @@ class NativeAttention:
         def trial(kernel: Callable[..., Tensor], batch: Batch) -> Output:
             (rows, length), drawn = batch.tokens.shape, torch.Generator()  # not the run's own
             q, k, v = (
-                torch.randn(
-                    rows, heads, length, layer.head_dim, generator=drawn, requires_grad=True
-                )
+                torch.randn(rows, heads, length, layer.head_dim, generator=drawn)
+                .to(self.dtype)
+                .requires_grad_()
                 for heads in (layer.heads, layer.kv_heads, layer.kv_heads)
             )
             return Output(kernel(q, k, v).sum(), torch.tensor(1), torch.tensor(1))
@@ -85,7 +90,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None
     """softmax(q k^T * scale) v where query i attends to keys 0..i.
 
     Args:
-        q: (B, H, T, D). k, v: (B, K, T, D) where K divides H. All float32.
+        q: (B, H, T, D). k, v: (B, K, T, D) where K divides H. All float32, or all bfloat16.
         scale: 1 / sqrt(D) by default.
 
     Returns:
@@ -101,32 +106,36 @@ class _CausalAttention(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         qkv = torch.cat([each.transpose(1, 2) for each in (q, k, v)], 2)  # (B, T, H + 2 K, D)
         (rows, heads, length, size), kv_heads = q.shape, k.size(1)
-        y, logsum = qkv.new_empty(rows, length, heads, size), qkv.new_empty(rows, length, heads)
-        ctx.shape = (rows, length, heads, kv_heads, size, torch.get_num_threads(), scale)
+        y = torch.empty(rows, length, heads, size)
+        logsum = torch.empty(rows, length, heads)
+        rounds = q.dtype == torch.bfloat16
+        ctx.shape = rows, length, heads, kv_heads, size, torch.get_num_threads(), rounds, scale
+        _run([qkv.float(), y, logsum], ctx.shape)
+        y = y.to(q.dtype)
         ctx.save_for_backward(qkv, y, logsum)
-        _run(qkv, y, logsum, None, None, ctx.shape)
         return y.transpose(1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor | None, ...]:
         qkv, y, logsum = ctx.saved_tensors
-        d_qkv = torch.empty_like(qkv)
-        _run(qkv, y, logsum, d_y.transpose(1, 2).contiguous(), d_qkv, ctx.shape)
-        heads, kv_heads = ctx.shape[2:4]
-        return *(
-            each.transpose(1, 2) for each in d_qkv.split_with_sizes([heads, kv_heads, kv_heads], 2)
-        ), None
+        rows, length, heads, kv_heads, size = ctx.shape[:5]
+        d_q, d_k, d_v = (torch.empty(rows, length, heads, size) for _ in range(3))
+        d_y = d_y.transpose(1, 2).contiguous().float()
+        _run([qkv.float(), y.float(), logsum, d_y, d_q, d_k, d_v], ctx.shape)
+        if kv_heads != heads:  # summed over the query heads that share a key/value head
+            d_k, d_v = (
+                each.view(rows, length, kv_heads, heads // kv_heads, size).sum(3)
+                for each in (d_k, d_v)
+            )
+        return *(each.to(qkv.dtype).transpose(1, 2) for each in (d_q, d_k, d_v)), None
 
 
-def _run(
-    qkv: Tensor, y: Tensor, logsum: Tensor, d_y: Tensor | None, d_qkv: Tensor | None,
-    shape: tuple[Any, ...],
-) -> None:  # fmt: skip
+def _run(arrays: list[Tensor], shape: tuple[Any, ...]) -> None:
     library = load_library(name="training")
     assert library is not None
-    arrays = [None if each is None else each.data_ptr() for each in (qkv, y, logsum, d_y, d_qkv)]
-    if library.causal_attention(ctypes.byref(AttentionBatch(*arrays, *shape))):
+    addresses = [each.data_ptr() for each in arrays] + [None] * (7 - len(arrays))
+    if library.causal_attention(ctypes.byref(AttentionBatch(*addresses, *shape))):
         raise MemoryError("not enough memory for attention")
 
 
@@ -138,5 +147,5 @@ def _is_supported(layer: nn.Module) -> bool:
         and layer.softcap is None
         and not layer.attention_dropout
         and layer.head_dim % LANES == 0
-        and layer.qkv.weight.dtype == torch.float32
+        and layer.qkv.weight.dtype in (torch.float32, torch.bfloat16)
     )

@@ -84,7 +84,7 @@ class Attention(nn.Module):
         self.kv_dtype: torch.dtype | None = None
         """Data type that queries, keys and values are cast to; None: that of the projection."""
         self.causal_kernel: CausalKernel | None = None
-        """Computes causal attention in float32 while set, in the place of PyTorch's kernels."""
+        """Computes causal attention while set, in the place of PyTorch's kernels."""
 
     def forward(
         self,
@@ -129,7 +129,7 @@ class Attention(nn.Module):
             mask = bias if mask is None else mask + bias
         # 3. softmax(Q K^T / sqrt(D) + mask) V, the heads side by side again, and out
         p = self.attention_dropout if self.training else 0.0
-        if self.causal_kernel is not None and causal and mask is None and q.dtype == torch.float32:
+        if self.causal_kernel is not None and causal and mask is None:
             y = self.causal_kernel(q, k, v, self.scale)
         else:
             y = scaled_dot_product_attention(

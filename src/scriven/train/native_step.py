@@ -85,9 +85,10 @@ def _compiled_task(run: Run, task: BaseTask, wait: bool) -> NativeTraining | Nat
     try:
         check_supported(task)
     except UnsupportedError:
-        if run.runtime.dtype != torch.float32 or run.plan.task != "language":
+        dtype = run.runtime.dtype
+        if dtype not in (torch.float32, torch.bfloat16) or run.plan.task != "language":
             raise
-        return NativeAttention(task, wait=wait)
+        return NativeAttention(task, dtype, wait=wait)
     assert isinstance(task, Language)
     return NativeTraining(task, run.runtime.dtype, wait=wait)
 
