@@ -5,9 +5,9 @@
     python bench/adapt_race.py model book.txt --minutes 10 --only peft nothing
 
 The model is a folder in the Hugging Face layout, as transformers keeps the weights of a GGUF file
-packed, which is slower. The last tenth of the text is held out from all of them, and each result is
-scored on all of it by `scriven evaluate`, in windows as long as PEFT's rows. `scriven train --from`
-runs with its defaults; PEFT trains LoRA adapters on all linear layers in the precision that is its
+packed, which is slower. `scriven train` holds out the last tenth of the text by itself, PEFT gets the
+same nine tenths, and each result is scored on all of the last one by `scriven evaluate`, in windows
+as long as PEFT's rows. `scriven train --from` runs with its defaults; PEFT trains LoRA adapters on all linear layers in the precision that is its
 fastest here (bench/adapt.py: bfloat16 where the CPU multiplies it, or else float32), at the best of
 some learning rates (--lr), with warmup and linear decay by the clock. Run nothing beside it.
 """
@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import rows
+
+from scriven.settings import DataSettings
 
 ROWS, LENGTH, RANK, WARMUP = 1, 1024, 8, 0.05
 
@@ -94,14 +96,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         text = given.text.read_text(encoding="utf-8")
-        cut = text.index("\n", int(0.9 * len(text))) + 1
+        cut = int((1 - DataSettings().val_fraction) * len(text))  # as data/split.py
         train, held = work / "train.txt", work / "held.txt"
         train.write_text(text[:cut], encoding="utf-8")
         held.write_text(text[cut:], encoding="utf-8")
 
         def ours(*words: str | Path) -> Path:
             out = work / f"run{len(words)}"
-            scriven("train", train, *words, "--budget", budget, "--out", out, "--quiet")
+            scriven("train", given.text, *words, "--budget", budget, "--out", out, "--quiet")
             return out
 
         def peft(lr: float) -> Path:
