@@ -5,11 +5,12 @@
     python bench/adapt_race.py model book.txt --minutes 10 --only peft nothing
 
 The model is a folder in the Hugging Face layout, as transformers keeps the weights of a GGUF file
-packed, which is slower. `scriven train` holds out the last tenth of the text by itself, PEFT gets the
-same nine tenths, and each result is scored on all of the last one by `scriven evaluate`, in windows
-as long as PEFT's rows. `scriven train --from` runs with its defaults; PEFT trains LoRA adapters on all linear layers in the precision that is its
-fastest here (bench/adapt.py: bfloat16 where the CPU multiplies it, or else float32), at the best of
-some learning rates (--lr), with warmup and linear decay by the clock. Run nothing beside it.
+packed, which is slower. `scriven train` holds out the last tenth of the text by itself, PEFT gets
+the same nine tenths, and each result is scored on all of the last one by `scriven evaluate`, in
+windows as long as PEFT's rows. `scriven train --from` runs with its defaults; PEFT trains LoRA
+adapters on all linear layers in the precision that is its fastest here (bench/adapt.py: bfloat16
+where the CPU multiplies it, or else float32), at the best of some learning rates (--lr), with
+warmup and linear decay by the clock. Run nothing beside it.
 """
 
 import argparse
