@@ -169,12 +169,17 @@ def earlier(rows: Sequence[Row]) -> str:
             return f"{row['milliseconds'][name]['median']:,.0f} ms"
         return f"{_median(row, name)} tokens/s"
 
+    def precision(row: Row) -> str:
+        return "bfloat16" if row["bfloat16_gflops"] > row["float32_gflops"] else "float32"
+
+    known = [{**row, "precision": precision(row)} for row in rows if "earlier" in row]
     return _table(
-        newest([row for row in rows if "earlier" in row], "what", "earlier", "processor"),
+        newest(known, "what", "earlier", "processor", "precision"),
         ("default model, 0.85 M", lambda row: row["what"].partition(" beside")[0]),
         ("now", lambda row: figure(row, "now")),
         ("earlier", lambda row: figure(row, "earlier")),
         ("faster by", lambda row: f"{row['speedup']:.2f}×"),
+        ("fastest products", lambda row: row["precision"]),
         ("commits", lambda row: f"{row['commit']}, {row['earlier']}"),
     )
 
