@@ -65,7 +65,8 @@ def test_the_chosen_answers_win(answering: scriven.Model, tmp_path: Path, weight
     assert everything == pytest.approx(scores["reward_margin"]["value"], rel=0.5)
     validation = scriven.load(model.folder).evaluate()
     for name, score in scores.items():
-        assert validation["scores"][name]["value"] == pytest.approx(score["value"], abs=1e-4)
+        # loaded adapters are merged, which a CPU that computes in bfloat16 rounds otherwise
+        assert validation["scores"][name]["value"] == pytest.approx(score["value"], abs=1e-3)
     # it chats, and answers tables of prompts alone
     assert isinstance(model.generate("red blue", max_new_tokens=3), str)
     assert len(model.predict(["red blue"])) == 1
