@@ -170,7 +170,8 @@ def earlier(rows: Sequence[Row]) -> str:
         return f"{_median(row, name)} tokens/s"
 
     def precision(row: Row) -> str:
-        return "bfloat16" if row["bfloat16_gflops"] > row["float32_gflops"] else "float32"
+        fast = row.get("bfloat16_gflops", 0) > row.get("float32_gflops", 0)
+        return "bfloat16" if fast else "float32"
 
     known = [{**row, "precision": precision(row)} for row in rows if "earlier" in row]
     return _table(
@@ -179,8 +180,8 @@ def earlier(rows: Sequence[Row]) -> str:
         ("now", lambda row: figure(row, "now")),
         ("earlier", lambda row: figure(row, "earlier")),
         ("faster by", lambda row: f"{row['speedup']:.2f}×"),
-        ("fastest products", lambda row: row["precision"]),
         ("commits", lambda row: f"{row['commit']}, {row['earlier']}"),
+        ("fastest products", lambda row: row["precision"]),
     )
 
 

@@ -218,7 +218,7 @@ def mathml(latex: str, block: bool = False) -> str:
     made = convert(latex.strip(), display="block" if block else "inline")
     for character, entity in {"*": "&#42;", "_": "&#95;", "`": "&#96;", "|": "&#124;"}.items():
         made = made.replace(character, entity)
-    return f'<div class="math">{made}</div>' if block else str(made)
+    return f'<div class="math" tabindex="0">{made}</div>' if block else str(made)
 
 
 def stage() -> Path:

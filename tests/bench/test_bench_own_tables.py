@@ -51,9 +51,11 @@ def test_an_earlier_version_stands_beside_the_present_one() -> None:
         {"what": "training step beside an earlier version", "milliseconds": medians, **row},
         {"what": "one stream beside an earlier version", "tokens_per_second": medians, **row},
     ]
-    step, stream = cells(table.earlier(rows))
-    assert step == ["training step", "150 ms", "353 ms", "2.35×", "def, abc", "P"]
+    fast = {**rows[0], "bfloat16_gflops": 2, "float32_gflops": 1}
+    step, stream, other = cells(table.earlier([*rows, fast]))
+    assert step == ["training step", "150 ms", "353 ms", "2.35×", "def, abc", "float32", "P"]
     assert stream[:3] == ["one stream", "150 tokens/s", "353 tokens/s"]
+    assert other[-2:] == ["bfloat16", "P"]  # a processor of the same name
 
 
 def test_every_kind_of_the_file_has_its_table() -> None:
