@@ -309,7 +309,7 @@ def train(
         arch, preset: the architecture, or a .py file; a TOML file or a built-in preset.
         resume: a run to resume, with its own text and settings.
         base: a model to go on from instead of random weights; its tokenizer and shape stay.
-        replay: with a base, older text to mix in, as "old.txt:0.4"; "0" for none.
+        replay: with a base, older text to mix in, as "old.txt:0.5"; "0" for none.
         control: with a base, train a new model on the same texts and budget too, for comparison.
         merge: with a base and LoRA, save whole weights, not the adapters alone.
         explain, quiet: print every setting with its reason; print nothing.

@@ -17,7 +17,8 @@ CARD = r"<div style=.*<table>.*</table>.*<svg role=.img."
 FORMS: dict[str, list[str]] = {
     "your_own_book": [
         "^$", CARD + ".*</svg>", CARD, r"^It was.{150,}",
-        r"'loss': \d\.\d+, 'perplexity': \d+\.\d+, 'bits_per_byte': \d\.\d+, 'accuracy': 0\.\d+",
+        r"'loss': \d\.\d+,\s+'perplexity': \d+\.\d+,\s+'bits_per_byte': \d\.\d+,\s+"
+        r"'accuracy': 0\.\d+",
         r"^\d\.\d{3} before, \d\.\d{3} after$",
     ],
     "a_classifier": [

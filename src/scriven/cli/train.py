@@ -76,8 +76,8 @@ def train(
         With --from: train LoRA adapters of this rank, such as 8; 0 for all weights. By default
         adapters where the model is large for this machine.
     replay
-        With --from: mix older text in, against forgetting, as SOURCE:0.4. By default 40 % of the
-        model's own text where it is at hand; 0 for none.
+        With --from: mix older text in, against forgetting, as SOURCE:0.5. By default half of a
+        batch is the model's own text where it is at hand; 0 for none.
     control
         With --from: train a new model on the same text with the same budget too, for comparison.
     merge
