@@ -32,7 +32,7 @@ FORMS: dict[str, list[str]] = {
     ],
     "adapt_a_model": [
         CARD, "^Dear Tom,", CARD,
-        r"^letters before \d\.\d\d bits per byte\nletters after  \d\.\d\d bits per byte\nDear",
+        r"^letters before \d\.\d\d bits per byte\nletters after  \d\.\d\d bits per byte\n\s*Dear",
     ],
 }  # fmt: skip
 """What the output of each code cell looks like."""
