@@ -1,7 +1,7 @@
 """The compiled forward pass, beside the same model in float64 and the engine in PyTorch."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,25 +49,6 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gpt_neo": (gpt_neo, {"heads": 2}),
     "gpt_neox": (gpt_neox, {"heads": 2}),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The library, compiled once for this file."""
-    folder = tmp_path_factory.mktemp("native")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SCRIVEN_CACHE", str(folder))
-        patch.setenv("SCRIVEN_NATIVE", "on")
-        library._loaded["decoder"].library = None  # of another test of this process
-        if library.load_library(wait=True) is None:
-            pytest.skip(f"no library: {library.state()}")
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def native(temporary_cache: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SCRIVEN_CACHE", str(compiled))
-    monkeypatch.setenv("SCRIVEN_NATIVE", "on")
 
 
 def make(name: str, **changes: Any) -> Language:
