@@ -160,6 +160,14 @@ def test_names_classes_and_learning_rates(text: str) -> None:
         model.fit(text, epochs=1, verbose=0)
 
 
+def test_a_fit_that_lowers_the_learning_rate_leaves_the_optimizers_own(text: str) -> None:
+    model = gpt()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    model.compile(optimizer=optimizer)
+    model.fit(text, epochs=1, verbose=0)
+    assert optimizer.param_groups[0]["lr"] == 3e-3
+
+
 def test_history_has_one_entry_per_epoch(text: str) -> None:
     def bits(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(logits, targets) / np.log(2)

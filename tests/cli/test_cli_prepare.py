@@ -38,7 +38,7 @@ def test_json_is_one_object_with_the_counts(desk: Path, capsys: pytest.CaptureFi
     for name in ("bytes", "train_tokens", "validation_tokens", "shards", "seconds"):
         assert made[name] > 0
     assert "learning a tokenizer" in err
-    assert run(["prepare", "a.jsonl", "--skip-bad", "--out", "data", "--quiet"]) == 0
+    assert run(["prepare", "--skip-bad", "a.jsonl", "--out", "data", "--quiet"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert "1 row, first a.jsonl row 61 is not JSON" in out

@@ -55,6 +55,7 @@ def test_every_token_counts_once_and_a_metric_sees_the_same(name: str, shard: To
     )
     assert score is not None
     assert score.tokens == len(shard)
+    assert 2 ** (100 * score.bits_per_byte / len(shard)) == pytest.approx(np.exp(score.loss))
     assert score.metrics["mine"] == pytest.approx(score.loss, abs=1e-9)
     assert score.metrics["targets"] == pytest.approx(shard.read(0, len(shard)).mean(), abs=1e-9)
 

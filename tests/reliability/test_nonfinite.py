@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -207,3 +208,11 @@ def test_a_run_that_recovered_says_so_at_its_end(
     assert "--optim.lr" in last
     results = load(tmp_path / "run").results
     assert (results["skipped_steps"], results["rollbacks"]) == (3, 1)
+
+
+@pytest.mark.parametrize("nonfinite_steps", [0, 1])
+def test_a_state_that_may_be_bad_is_not_saved(nonfinite_steps: int) -> None:
+    train = SimpleNamespace(save_seconds=0.0, save_interval=2)
+    trainer = SimpleNamespace(settings=SimpleNamespace(train=train), now=1.0, last_save_seconds=0.0)
+    state = SimpleNamespace(step=4, nonfinite_steps=nonfinite_steps)
+    assert Trainer.save_due(trainer, state) == (nonfinite_steps == 0)  # type: ignore[arg-type]
