@@ -46,9 +46,22 @@ def without_blocks(text: str) -> str:
     return re.sub(r"^```.*?^```$|`[^`\n]+`|\]\([^)]+\)|<[^>]+>", "", text, flags=re.M | re.S)
 
 
+UNITS = {
+    "ms": 1e-3, "s": 1.0, "seconds": 1.0, "min": 60.0, "minutes": 60.0, "h": 3600.0,
+    "hours": 3600.0, "kB": 1e3, "MB": 1e6, "MiB": 2.0**20, "GB": 1e9, "GiB": 2.0**30, "k": 1e3,
+    "M": 1e6, "million": 1e6, "billion": 1e9, "times": 1.0,
+}  # fmt: skip
+"""What makes a whole number a figure, and how much of it there is in one."""
+FIGURE = re.compile(
+    r"\d+(?:,\d{3})+|\d+e-\d+|\d+(?:\.\d+)+(?: %)?|\d+ %"
+    rf"|(?<![\d.,-])\d+\s(?:{'|'.join(UNITS)})\b"
+)
+
+
 def figures(text: str) -> set[str]:
-    """Numbers with a decimal point, a thousands separator, a percent sign or an exponent."""
-    return set(re.findall(r"\d+(?:,\d{3})+|\d+e-\d+|\d+(?:\.\d+)+(?: %)?|\d+ %", text))
+    """Numbers with a decimal point, a thousands separator, an exponent, a percent sign or a
+    unit."""
+    return {" ".join(found.split()) for found in FIGURE.findall(text)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import docpages
 import pytest
-from test_figures import PAGES, figures, without_blocks
+from test_figures import PAGES, UNITS, figures, without_blocks
 
 SOURCES: dict[str, dict[str, list[str]]] = tomllib.loads(
     Path(__file__).with_name("typed_figures.toml").read_text(encoding="utf-8")
@@ -36,10 +36,12 @@ def numbers(path: Path) -> Iterator[float]:
 
 
 def contains(found: set[float], figure: str) -> bool:
-    """Whether a figure is one of some numbers, rounded to its digits; percents also as shares."""
-    number = figure.removesuffix(" %").replace(",", "")
+    """Whether a figure is one of some numbers, rounded to its digits; percents also as shares, and
+    a number with a unit also as so many of the smallest."""
+    text, _, unit = figure.partition(" ")
+    number = text.replace(",", "")
     value, digits = float(number), len(number.partition(".")[2]) if "e" not in number else 15
-    scales = (1, 100) if figure.endswith("%") else (1,)
+    scales = [1.0, 100.0 if unit == "%" else 1 / UNITS.get(unit, 1.0)]
     return any(round(scale * each, digits) == value for scale in scales for each in found)
 
 
@@ -68,5 +70,8 @@ def test_a_source_that_is_a_file_has_the_figure(name: str) -> None:
 
 def test_a_figure_that_its_source_lacks_is_noticed() -> None:
     found = {0.05, 2048.0, 1.66883}
-    assert all(contains(found, each) for each in ("5 %", "2,048", "1.669", "0.05"))
-    assert not any(contains(found, each) for each in ("6 %", "2,049", "1.668", "0.06"))
+    found |= {64 << 20, 50_000_000.0}
+    right = ("5 %", "2,048", "1.669", "0.05", "50 ms", "64 MiB", "50 million")
+    wrong = ("6 %", "2,049", "1.668", "0.06", "51 ms", "64 MB", "51 million")
+    assert all(contains(found, each) for each in right)
+    assert not any(contains(found, each) for each in wrong)

@@ -199,8 +199,10 @@ class Export(Scenario):
 
 class Import(Scenario):
     def work(self, place: Path, out: Path) -> None:
-        if not (out / "made").exists():  # a finished one is refused, as it may have been trained on
+        if not (out / "made").exists():
             import_run(place / "theirs", out=out / "made")
+        else:  # a finished one is refused, as it may have been trained on
+            remove_leftovers(out)  # of a kill after the rename: the next writer removes them
 
     def check(self, out: Path) -> object:
         if not (out / "made").exists():
