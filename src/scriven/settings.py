@@ -132,6 +132,9 @@ class FinetuneSettings:
     """Weight of the auxiliary language modelling loss (GPT-1); 0 for none."""
     bag_of_words: bool | None = None
     """Add a bag of words, fitted to the rows first, to the scores; auto: for labels and scores."""
+    linear_probe: bool | None = None
+    """Fit the head to hidden states before the first step; auto: for labels and scores, where the
+    model's own weights are frozen."""
     token_dropout: float = 0.0
     """Fraction of the input tokens masked at random in training on labels."""
     lm_score_weight: float = 0.0

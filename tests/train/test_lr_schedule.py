@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from scriven.train.schedule import (
     parse_budget,
     sequence_splits,
 )
+from scriven.train.train_state import Run, TrainState
 
 
 @pytest.mark.parametrize("name", ["wsd", "linear", "cosine"])
@@ -64,6 +67,18 @@ def test_a_horizon_in_seconds_follows_the_clock_whatever_the_steps() -> None:
     assert horizon.progress(1, 45) == pytest.approx(0.5)
     assert horizon.progress(10_000, 45) == pytest.approx(0.5)
     assert horizon.progress(1, 90) == 1
+
+
+def test_a_schedule_begins_at_the_first_step_however_long_the_text_took() -> None:
+    state = TrainState()
+    run: Any = SimpleNamespace(
+        plan=SimpleNamespace(budget=Budget("seconds", 100.0), steps=None), is_rewarmed=False
+    )
+    horizon = Run.horizon(run, state, 40.0)
+    assert horizon.progress(0, 40.0) == 0 and horizon.progress(9, 97.0) == 1
+    # a run that resumes after some steps keeps its schedule
+    state.step = 5
+    assert Run.horizon(run, state, 70.0) == horizon
 
 
 def test_an_early_decay_ends_the_run_as_if_it_had_been_planned_so() -> None:

@@ -7,7 +7,7 @@ import pytest
 from scriven import config, registry
 from scriven.settings import TokenizerSettings
 from scriven.tasks.base import BaseTask
-from scriven.tasks.shared.supervised import transfer_weights
+from scriven.tasks.shared.supervised import stand_ins, transfer_weights
 from scriven.tokenizers import char
 from scriven.train.finetune import encode_rows
 from scriven.train.load_table import table_tasks
@@ -57,18 +57,23 @@ def test_a_model_for_the_same_task_may_copy_where_the_one_before_did_not(
     assert all(found[name].equal(learned[name]) for name in learned.keys() & found.keys())
 
 
-def test_around_frozen_weights_new_tokens_begin_as_the_end_of_a_text() -> None:
+def test_around_frozen_weights_new_tokens_begin_as_what_a_text_has_in_their_place() -> None:
     known, task = built("classify", "llama", labels=["a", "b"])
     task.init_weights()
     table = "backbone.embed.token.weight"
     old = {name: each.clone() for name, each in task.state_dict().items()}
     size = known.vocab_size - 3  # without start, delimiter and extract
     old[table] = 5 * old[table][:size]
-    end, std = old[table][task.special["eos"]], old[table].std()
-    for frozen in (True, False):
-        transfer_weights(task, old, frozen=frozen)
+    near = stand_ins(known)
+    for name, text in (("delimiter", "\n"), ("extract", ":")):
+        assert known.decode([near[task.special[name]]]) == text
+    assert near[task.special["start"]] == task.special["eos"]
+    std = old[table].std()
+    for given in (near, None):
+        transfer_weights(task, old, stand_ins=given)
         rows = task.state_dict()[table]
         assert rows[:size].equal(old[table])
-        away = (rows[size:] - end).pow(2).mean().sqrt()
-        assert (away < 0.3 * std) == frozen
+        for name in ("start", "delimiter", "extract"):
+            away = rows[task.special[name]] - old[table][near[task.special[name]]]
+            assert (away.pow(2).mean().sqrt() < 0.3 * std) == (given is not None)
         assert not rows[size].equal(rows[size + 1])  # they learn apart

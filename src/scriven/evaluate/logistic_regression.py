@@ -1,5 +1,5 @@
-"""Multinomial logistic and linear regression with an L2 penalty, fitted by L-BFGS on a sparse
-matrix.
+"""Multinomial logistic and linear regression with an L2 penalty, fitted by L-BFGS on a sparse or a
+dense matrix.
 
 Our own, so that the bag-of-words baseline needs no scikit-learn; the tests compare the two.
 """
@@ -97,42 +97,48 @@ def fit_logistic_regression(
 
 
 def fit_linear(
-    matrix: SparseMatrix,
+    matrix: SparseMatrix | Tensor,
     targets: Tensor,
     l2: float,
     start: LogisticRegression,
     link: "Link" = "softmax",
     *,
     tolerance: float = 1e-5,
+    offset: Tensor | None = None,
+    bias: bool = True,
 ) -> LogisticRegression:
     """The minimum of the summed negative log-likelihood plus l2 / 2 · the squared weights.
 
     Args:
-        matrix: (n, f), of the dtype of `start`.
+        matrix: (n, f), of the dtype of `start`; a dense one is a tensor.
         targets: (n, c) probabilities of labels, or numbers for the link `identity`, whose negative
             log-likelihood is half the squared error.
         tolerance: largest gradient, per row, at the minimum, which is the same from any `start`.
+        offset: (n, c) outputs of another model, to which those of this one are added.
+        bias: whether the model has one; otherwise that of `start` stays.
     """
-    transposed = matrix.transpose()
-    weight, bias = start.weight.clone().requires_grad_(), start.bias.clone().requires_grad_()
+    transposed = matrix.mT if isinstance(matrix, Tensor) else matrix.transpose()
+    weight, intercept = start.weight.clone().requires_grad_(), start.bias.clone().requires_grad_()
     rows, (mean, nll) = len(matrix), LINKS[link]
     optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=MAX_ITER, history_size=10, line_search_fn="strong_wolfe",
-        tolerance_grad=tolerance, tolerance_change=0.0,
+        [weight, intercept] if bias else [weight], max_iter=MAX_ITER, history_size=10,
+        line_search_fn="strong_wolfe", tolerance_grad=tolerance, tolerance_change=0.0,
     )  # fmt: skip
 
     def loss() -> float:
         # the gradient by hand: autograd would transpose the matrix anew in every step
         with torch.no_grad():
-            outputs = matrix.matmul(weight) + bias  # (n, c)
+            outputs = matrix.matmul(weight) + intercept  # (n, c)
+            if offset is not None:
+                outputs += offset
             residual = (mean(outputs) - targets) / rows  # d loss / d outputs, (n, c)
             weight.grad = transposed.matmul(residual).add_(weight, alpha=l2 / rows)
-            bias.grad = residual.sum(0)
+            intercept.grad = residual.sum(0)
             penalty = l2 / 2 * weight.square().sum()  # the bias is not penalised
             return float((penalty + nll(outputs, targets)) / rows)
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return LogisticRegression(weight.detach(), bias.detach())
+    return LogisticRegression(weight.detach(), intercept.detach())
 
 
 def _softmax_nll(outputs: Tensor, targets: Tensor) -> Tensor:

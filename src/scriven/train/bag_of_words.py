@@ -84,10 +84,7 @@ def fit_bag(examples: Sequence[Example], rows: int, outputs: int, answers: str) 
     present = ([columns[row] for row in each.features if row in columns] for each in examples)
     matrix = SparseMatrix.of(list(present), weights)
     # 2. the penalty, and what fits with it say of rows that they have not seen
-    labels = [examples[number].label for number in fitted.tolist()]
-    targets = torch.tensor(labels, dtype=torch.float32)[:, None]  # (n, outputs)
-    if link == "softmax":
-        targets = F.one_hot(torch.tensor(labels), outputs).float()
+    targets = target_outputs([examples[number] for number in fitted.tolist()], outputs, link)
     inside = matrix.select_rows(fitted)
     penalty, start, priors = _cross_validate(inside, targets, torch.tensor(group_of) % FOLDS, link)
     # 3. the table, from all of them
@@ -98,6 +95,14 @@ def fit_bag(examples: Sequence[Example], rows: int, outputs: int, answers: str) 
     if len(others):
         empty.priors[others] = fit.logits(matrix.select_rows(others))
     return empty
+
+
+def target_outputs(examples: Sequence[Example], outputs: int, link: Link) -> Tensor:
+    """(n, outputs) float32: one-hot labels, or the numbers themselves."""
+    labels = [example.label for example in examples]
+    if link == "softmax":
+        return F.one_hot(torch.tensor(labels), outputs).float()
+    return torch.tensor(labels, dtype=torch.float32)[:, None]
 
 
 def _cross_validate(

@@ -24,7 +24,7 @@ from ..runs.peft import add_adapters
 from ..runtime import Runtime, available_memory
 from ..settings import RuntimeSettings
 from ..tasks.base import BaseTask, Output
-from ..tasks.shared.supervised import transfer_weights
+from ..tasks.shared.supervised import stand_ins, transfer_weights
 from ..tokenizers import Tokenizer
 from .autoconfig import TrainPlan
 from .optim.base import Optimizers
@@ -86,7 +86,8 @@ def build_task(run: Run) -> BaseTask:
     if components.base_weights is not None:
         same_labels = info is not None and info["base"]["same_answers"]
         frozen = run.plan.settings.finetune.weights != "full"
-        transfer_weights(task, components.base_weights, same_labels, frozen)
+        near = stand_ins(run.dataset.tokenizer) if frozen else None
+        transfer_weights(task, components.base_weights, same_labels, near)
     return task.to(run.runtime.device)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -30,6 +30,7 @@ from ..runtime import Runtime
 from ..tasks.base import BaseTask
 from ..tasks.pairs import Pairs
 from ..tokenizers import Tokenizer
+from .autoconfig import TrainPlan
 
 SAMPLE_TOKENS, SAMPLE_SECONDS = 200, 10.0
 """Longest text that a sample generates, and how long a large model may take for it."""
@@ -43,6 +44,8 @@ class TrainDataset(ABC):
     """Tokens of the validation part that are evaluated, from its beginning; None: all."""
     prompt_tokens = 0
     """Tokens of the validation part that a sample goes on from."""
+    final_passes: ClassVar[int] = 1
+    """How often the end of a run reads the validation part: for its loss, and for its results."""
     warning: str | None = None
     """A sentence for the user before the first step, which `setup` may find."""
 
@@ -57,6 +60,10 @@ class TrainDataset(ABC):
         """
         self.task, self.seed, self.device = task, seed, device
         self.batch_size, self.rows = batch_size, rows
+
+    def fit_head(self, plan: TrainPlan, runtime: Runtime) -> str | None:
+        """Fits what can be fitted before the first step; a sentence for the user about it."""
+        return None
 
     @property
     @abstractmethod

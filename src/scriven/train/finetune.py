@@ -119,6 +119,8 @@ class Finetuning:
             defaults = preference_defaults(d_model, self.settings.finetune.weights)
             dropout = 0.0  # the reference model has none
         self.settings = self.overrides.apply(defaults)
+        if self.settings.finetune.weights != "full":
+            dropout = 0.0  # frozen weights would not learn to do without what is dropped
         # 2. the rows as token ids; the vocabulary grows by the special tokens of the task
         dataset = self._encode(base, self.settings)
         model = finetune_model_config(

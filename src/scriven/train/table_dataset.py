@@ -1,9 +1,10 @@
 """The rows of a table as training data (`load_table.py` reads them)."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,9 +24,11 @@ from ..generate.engine import Engine
 from ..generate.predict import Predictor
 from ..runtime import Runtime
 from ..tasks.base import BaseTask
+from ..tasks.shared.classification import SequenceClassification
 from ..tasks.shared.columns import Row
 from ..tasks.shared.supervised import Example, SupervisedTask, length_bucketed_batches
 from ..tokenizers import Tokenizer
+from .autoconfig import TrainPlan
 from .datasets import TrainDataset
 
 SAMPLE_ROWS = 4  # rows of a table in a sample
@@ -48,6 +51,7 @@ class TableDataset(TrainDataset):
     labels: dict[str, Any]  # label names and the like, as the task finds them in the training rows
     source_info: dict[str, Any]  # fingerprint and sources of the table
     task: SupervisedTask = field(init=False)
+    final_passes: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         self.lengths = np.array([example.max_len for example in self.train], dtype=np.int64)
@@ -109,6 +113,27 @@ class TableDataset(TrainDataset):
                 f"context of {context_length} tokens and {'loses' if verb == 'is' else 'lose'} "
                 f"{plural(sum(truncated), 'token')}"
             )
+
+    def fit_head(self, plan: TrainPlan, runtime: Runtime) -> str | None:
+        """Starts a head of labels or scores as a linear probe."""
+        task, wanted = self.task, plan.settings.finetune.linear_probe
+        if wanted is None:
+            wanted = plan.settings.finetune.weights != "full"
+        if not wanted or not isinstance(task, SequenceClassification):
+            return None
+        from .linear_probe import can_be_probed, fit_head, rows_to_read, seconds_to_read
+
+        if not can_be_probed(task):
+            return None
+        began = time.monotonic()
+        rows = fit_head(
+            task, self.train, runtime,
+            rows=rows_to_read(plan, len(self.train)), seconds=seconds_to_read(plan.budget),
+        )  # fmt: skip
+        seconds = time.monotonic() - began
+        if not rows:
+            return None
+        return f"the head starts as a linear probe of {plural(rows, 'row')} ({seconds:.0f} s)"
 
     @property
     def scored_rows(self) -> Sequence[Row]:

@@ -52,6 +52,11 @@ class Run:
         """Where the present branch began (`extension.extend`); empty for the first one."""
         return self.metadata["extensions"][-1] if self.branch else {}
 
+    @property
+    def is_rewarmed(self) -> bool:
+        """Whether the learning rate schedule began again in the present branch."""
+        return bool(self.extension.get("rewarm"))
+
     def is_beaten_by(self, score: float | None) -> bool:
         """Whether a `Score.selection_value` is better than the best of earlier branches."""
         best = self.extension.get("best_score")
@@ -60,11 +65,13 @@ class Run:
     def horizon(self, state: "TrainState", now: float) -> TrainingHorizon:
         """When training ends; `now`: seconds of the run. Grants extra seconds before the first step
         where the text took long to prepare."""
-        budget, start = self.plan.budget, 0.0
-        if "extensions" in self.metadata and self.extension.get("rewarm"):
-            unit = "seconds" if budget.unit == "seconds" else "step"
-            start = self.extension[f"from_{unit}"]
-        if budget.unit != "seconds":
+        budget, is_timed = self.plan.budget, self.plan.budget.unit == "seconds"
+        if state.step == 0 and is_timed:  # or else the warmup would be over before the first step
+            state.schedule_start = now
+        start = state.schedule_start
+        if self.is_rewarmed:
+            start = self.extension["from_seconds" if is_timed else "from_step"]
+        if not is_timed:
             return TrainingHorizon(self.plan.steps, 0.0, 0.0, start, state.early_end)
         # at least half of a wall-clock budget, however long the text took to prepare; the extra
         # time is saved with the run, which resumes with the same end
@@ -119,6 +126,9 @@ class TrainState:
     """Steps of which `spikes.py` has seen the loss, and their running mean and variance."""
     loss_mean: float = 0.0
     loss_variance: float = 0.0
+    schedule_start: float = 0.0
+    """Seconds of a wall-clock budget that were spent before the first step, where the learning rate
+    schedule begins."""
     extra_seconds: float = 0.0
     """Seconds beyond a wall-clock budget, granted for a text that took long to prepare."""
     flat_step: int = -1

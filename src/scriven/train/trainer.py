@@ -52,6 +52,7 @@ class Trainer:
         self.checkpointer = Checkpointer(run, trackers, self.parallel, self.optimizers, recurrent)
         self.request = FinishRequest(run.folder, run.dist)
         self.score: Score | None = None  # of the last evaluation
+        self.best: tuple[int, Score | None] = (-1, None)  # the step of the best one, and that one
         self.eval_bytes: int | None = None  # UTF-8 bytes of the validation targets
         self.eval_seconds = 0.0
 
@@ -126,6 +127,10 @@ class Trainer:
         # 2. weights, optimizers, random numbers and progress
         state = TrainState() if self.run.is_new else self.resume()
         if state.step == 0 and not self.run.starts_from_seed:
+            if self.dist.world_size == 1 and (
+                note := self.dataset.fit_head(self.plan, self.run.runtime)
+            ):
+                self.trackers.on_message(note)
             self.checkpointer.save(state)
             if self.checkpointer.error:
                 raise self.checkpointer.error
@@ -137,7 +142,7 @@ class Trainer:
         # 3. when training ends, and how the learning rate goes there
         now = self.read_clock()
         self.horizon = self.run.horizon(state, now)
-        if self.horizon.start:  # the schedule began again, for sequences that are long already
+        if self.run.is_rewarmed:  # for sequences that are long already
             self.context_lengths = self.plan.model.context_length, None
         elif state.branch:  # at the flat rate, which was warmed up long ago
             self.optim = replace(self.optim, warmup_fraction=0.0)
@@ -167,7 +172,8 @@ class Trainer:
         score, is_better = self.score, self.run.is_beaten_by(state.best_score)
         if state.best_step != state.step or score is None or not is_better:
             self.checkpointer.load_best(state)
-            score = self.evaluate()
+            known, best_score = self.best
+            score = best_score if is_better and known == state.best_step else self.evaluate()
         if self.run.branch and not is_better:
             self.trackers.on_note(state, "no better than before: the earlier model stays")
         if state.skipped_steps:
@@ -308,14 +314,16 @@ class Trainer:
         state.seconds = state.last_eval_seconds = self.read_clock()
         state.last_eval_step = state.step
         self.eval_seconds = state.seconds - evaluating
-        # 2. a wall-clock budget has to pay for one more evaluation and the last save
-        self.horizon.eval_reserve = 1.5 * self.eval_seconds + 1.0
+        # 2. a wall-clock budget has to pay for what comes at the end, and the last save
+        passes = 0.5 + self.dataset.final_passes
+        self.horizon.eval_reserve = passes * self.eval_seconds + 1.0
         # 3. is it the best? a NaN never is
         best_score = math.inf if state.best_score is None else state.best_score
         is_best = score.selection_value < best_score
         self.trackers.on_eval(state, score, is_best)
         if is_best:
             state.best_score, state.best_step = score.selection_value, state.step
+            self.best = state.step, score
             state.evals_without_improvement = 0
             self.checkpointer.gather_weights()
             if self.run.is_beaten_by(state.best_score):

@@ -228,13 +228,16 @@ class SequenceClassification(SupervisedTask):
 
     def scores(self, hidden: Tensor, batch: Batch) -> Tensor:
         """(B, T, C) -> (E, L) outputs of the linear layer for each example, float32 or better."""
+        last = dropout(self.last_hidden(hidden, batch), self.backbone.config.dropout, self.training)
+        scores = at_least_float32(self.pool(last, batch))
+        return scores if self.bag is None else scores + self.bag_outputs(batch)
+
+    def last_hidden(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """(B, T, C) -> (E, rows of each, C) the hidden states of the last positions."""
         assert batch.pool_index is not None
         rows = torch.arange(hidden.size(0), device=hidden.device)
         last = hidden[rows, batch.pool_index.clamp(min=0)]  # (B, C)
-        last = dropout(last, self.backbone.config.dropout, self.training)
-        last = last.view(-1, batch.rows_per_example, last.size(-1))  # (E, rows, C)
-        scores = at_least_float32(self.pool(last, batch))
-        return scores if self.bag is None else scores + self.bag_outputs(batch)
+        return last.view(-1, batch.rows_per_example, last.size(-1))
 
     def bag_outputs(self, batch: Batch) -> Tensor:
         """(E, L) outputs of the bag of words; while training, of a fit without the example."""

@@ -28,8 +28,13 @@ BAG = "bag"
 BAG_PADDING, MIN_BAG_ROWS, MAX_BAG_ROWS = 0, 512, 1 << 18
 """The row that no text has, and the fewest and most rows."""
 
+PUNCTUATION = {"delimiter": "\n", "extract": ":"}
+"""What a text has in the place of a special token (`stand_ins`)."""
+
 PAD_MULTIPLE = 8  # rows are padded to a multiple of so many tokens
-TOKENS_PER_BATCH = 16_384  # tokens of a batch in evaluation and prediction, padding included
+TOKENS_PER_BATCH = 4096
+"""Tokens of a batch in evaluation and prediction, padding included: more rows at once differ more
+in length, and padding costs as much as text."""
 
 
 @dataclass(frozen=True)
@@ -216,15 +221,18 @@ def transfer_weights(
     task: BaseTask,
     pretrained: Mapping[str, Tensor],
     same_answers: bool = False,
-    frozen: bool = False,
+    stand_ins: Mapping[int, int] | None = None,
 ) -> None:
     """Starts a task with fresh weights from those of a model of the same architecture and shape.
 
     A vocabulary that has grown keeps its old rows; the new ones are drawn from a normal
-    distribution with the old rows' standard deviation. Around a `frozen` backbone, which has to
-    know what it reads, embeddings of new tokens are near that of the end of a text. An output
-    matrix over tokens is transferred where this task scores tokens; a head for labels stays fresh,
-    unless it has the `same_answers`.
+    distribution with the old rows' standard deviation. An output matrix over tokens is
+    transferred where this task scores tokens; a head for labels stays fresh, unless it has the
+    `same_answers`.
+
+    Args:
+        stand_ins: around a frozen backbone, which has to know what it reads: of each new token an
+            old one, near whose embedding that of the new one starts (`stand_ins`).
     """
     # 1. the backbone, and the bag of words, which was fitted to the rows of this task
     weights = task.state_dict()
@@ -232,9 +240,7 @@ def transfer_weights(
         weights[BAG].copy_(pretrained[BAG])
     for name, weight in pretrained.items():
         if name.startswith(BACKBONE):
-            _copy_rows(
-                weights[name], weight, task.special["eos"] if frozen and name == TABLE else None
-            )
+            _copy_rows(weights[name], weight, stand_ins if name == TABLE else None)
     if same_answers:
         # either may lack an output matrix for text, or a copy head
         for name in weights.keys() & pretrained.keys():
@@ -248,12 +254,28 @@ def transfer_weights(
         _copy_rows(weights[name], output)
 
 
-def _copy_rows(weight: Tensor, pretrained: Tensor, like: int | None = None) -> None:
-    """Copies into the first rows, and draws the others; near the row `like`, if there is one."""
+def stand_ins(tokenizer: Tokenizer) -> dict[int, int]:
+    """Of each special token one that a text has in such a place: a line break between two parts, a
+    colon before an answer, and otherwise the end of a text.
+
+    A model that has never been fine-tuned tells much more of a text after a colon than after its
+    end (LOG.md).
+    """
+    found = {}
+    for name, id in tokenizer.special_token_ids.items():
+        ids = tokenizer.encode(PUNCTUATION[name]) if name in PUNCTUATION else []
+        is_known = ids and ids[-1] not in tokenizer.special_token_ids.values()
+        found[id] = ids[-1] if is_known else tokenizer.eos
+    return found
+
+
+def _copy_rows(weight: Tensor, pretrained: Tensor, near: Mapping[int, int] | None = None) -> None:
+    """Copies into the first rows, and draws the others; `near` old rows, if there are any."""
     old = len(pretrained)
     if len(weight) > old:
         std = float(pretrained.float().std())
-        weight[old:].normal_(0.0, std if like is None else 0.1 * std)
-        if like is not None:
-            weight[old:] += pretrained[like]
+        weight[old:].normal_(0.0, std if near is None else 0.1 * std)
+        for new, like in (near or {}).items():
+            if new >= old:
+                weight[new] += pretrained[like]
     weight[:old].copy_(pretrained)
