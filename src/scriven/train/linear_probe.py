@@ -12,21 +12,18 @@ import time
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..evaluate.logistic_regression import LogisticRegression, fit_linear
+from ..evaluate.logistic_regression import Link, LogisticRegression, fit_linear
 from ..runtime import Runtime
 from ..tasks.shared.classification import SequenceClassification
 from ..tasks.shared.supervised import Example, length_bucketed_batches
+from .autoconfig import TrainPlan
 from .bag_of_words import FOLDS, LINK_OF, TOLERANCE, target_outputs
 from .schedule import Budget
-
-if TYPE_CHECKING:
-    from .autoconfig import TrainPlan
 
 BUDGET_SHARE = 0.2
 """Of a budget, that reading the rows may take."""
@@ -43,7 +40,7 @@ def can_be_probed(task: SequenceClassification) -> bool:
     return plain and task.criterion is None and not bool(task.head.weight.any())
 
 
-def rows_to_read(plan: "TrainPlan", available: int) -> int:
+def rows_to_read(plan: TrainPlan, available: int) -> int:
     """How many rows a budget of steps leaves time for: a forward pass is half of a step around a
     frozen model."""
     rows = min(MAX_ROWS, available)
@@ -86,20 +83,36 @@ def fit_head(
             break
     if len(chosen) < MIN_ROWS:
         return 0
-    features = torch.cat(parts)  # (n, C)
-    scale = features.square().mean(0).sqrt().clamp(min=1e-6)  # (C,)
-    features = features / scale
     link = LINK_OF[task.ANSWER_TYPE]
     targets = target_outputs(chosen, task.head.out_features, link)  # (n, L)
     priors = [each.prior.tolist() for each in chosen]
     offset = torch.tensor(priors) if all(priors) else torch.zeros_like(targets)  # (n, L)
-    # 2. the penalty, by the loss of rows left out; equal rows are left out together
-    parted = torch.tensor([_digest(each) % FOLDS == 0 for each in chosen])
-    kept, left_out = torch.nonzero(~parted)[:, 0], torch.nonzero(parted)[:, 0]
+    # 2. a linear model of states that all have the same size, so that one penalty suits all
+    features = torch.cat(parts)  # (n, C)
+    scale = features.square().mean(0).sqrt().clamp(min=1e-6)  # (C,)
+    is_left_out = torch.tensor([_digest(each) % FOLDS == 0 for each in chosen])  # (n,)
+    weight = _fit(features / scale, targets, offset, is_left_out, link)
+    if weight is None:
+        return 0
+    # 3. the head
+    with torch.no_grad():
+        task.head.weight.copy_((weight / scale[:, None]).mT)
+    return len(chosen)
+
+
+def _fit(
+    features: Tensor, targets: Tensor, offset: Tensor, is_left_out: Tensor, link: Link
+) -> Tensor | None:
+    """(C, L) the weights of the linear model with the best penalty; None where each is worse than
+    the `offset` (n, L) alone, on the rows that are left out."""
+    if bool(is_left_out.all()) or not bool(is_left_out.any()):  # all rows are equal
+        return None
+    kept, left_out = torch.nonzero(~is_left_out)[:, 0], torch.nonzero(is_left_out)[:, 0]
     measure = F.cross_entropy if link == "softmax" else F.mse_loss
     fit = LogisticRegression.zero(features.size(1), targets.size(1))
     best, penalty = float(measure(offset[left_out], targets[left_out])), None
     for each in PENALTIES:
+        # from the fit with the penalty before (a warm start along the regularisation path)
         fit = fit_linear(
             features[kept], targets[kept], each, fit, link,
             tolerance=TOLERANCE, offset=offset[kept], bias=False,
@@ -111,14 +124,11 @@ def fit_head(
         elif penalty is not None:
             break
     if penalty is None:
-        return 0
-    # 3. the head, from all of them
-    fit = fit_linear(
+        return None
+    whole = fit_linear(
         features, targets, penalty, fit, link, tolerance=TOLERANCE, offset=offset, bias=False
     )
-    with torch.no_grad():
-        task.head.weight.copy_((fit.weight / scale[:, None]).mT)
-    return len(chosen)
+    return whole.weight
 
 
 def _random_batches(examples: Sequence[Example], rows: int) -> Iterator[list[Example]]:
@@ -145,4 +155,5 @@ def _features(task: SequenceClassification, batch: Sequence[Example], runtime: R
 
 
 def _digest(example: Example) -> int:
+    """The same for equal rows, which are left out together."""
     return zlib.crc32(b"".join(array("q", row).tobytes() for row in example.rows))
