@@ -1,12 +1,17 @@
 """A budget is kept: steps, epochs, tokens, wall clock also on a machine that slows down."""
 
+import dataclasses
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+import scriven
 from scriven.errors import SettingError
+from scriven.runs.checkpoint import load_step
 from scriven.train import train_step
 from scriven.train.schedule import parse_budget
 from scriven.train.stopping import Interrupted
@@ -106,3 +111,23 @@ def test_early_stopping_elsewhere_ends_and_stays_ended(text: Path, tmp_path: Pat
 def test_budgets_of_nothing_or_without_end_are_refused(budget: str) -> None:
     with pytest.raises(SettingError, match="use for example"):
         parse_budget(budget)
+
+
+def test_the_best_score_is_not_computed_twice(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An evaluation of a large model takes long, and at the end nobody has time for it."""
+    evaluate, losses = Trainer.evaluate, iter((2.0, 1.0, 3.0))
+
+    def worse_at_the_end(self: Trainer, interruptible: bool = False) -> Any:
+        score = evaluate(self, interruptible)
+        assert score is not None
+        return dataclasses.replace(score, loss=next(losses))
+
+    monkeypatch.setattr(Trainer, "evaluate", worse_at_the_end)
+    run = train(text, tmp_path / "run", "3steps", train__eval_interval=1)
+    assert (run.results["best_step"], run.results["val_loss"]) == (2, 1.0)
+    # and the published weights are those of that step
+    best = load_step(tmp_path / "run", 2).tensors["model"]
+    model = scriven.load(run.folder).task.state_dict()
+    assert all(torch.equal(best[name], model[name]) for name in best)
