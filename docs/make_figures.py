@@ -214,8 +214,8 @@ def report() -> str:
     results = made["results"]
     return (
         f"The pictures show `{made['command']}`:\n{results['parameters']:,} parameters, "
-        f"{results['steps']:,} steps in {results['seconds']:.0f} s on two cores that other "
-        "programs used at the same time, and a validation loss of\n"
+        f"{results['steps']:,} steps in {results['seconds']:.0f} s on two cores "
+        f"({made['processor']}), and a validation loss of\n"
         f"{results['val_loss']:.3f} nats per character, where counting 5-grams reaches "
         f"{results['ngram_loss']:.3f} ({made['date']}).\n"
         f"The text is that of `{made['generate']}`."

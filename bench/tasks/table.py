@@ -60,7 +60,7 @@ def line(row: dict[str, Any]) -> str:
 
 
 def defaults(rows: list[dict[str, Any]]) -> str:
-    """The table of what `bench/tasks/defaults.py` measured, a line for each set and base."""
+    """The table of what `bench/tasks/defaults.py` measured last, a line for each set and base."""
     found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
         base = "none" if row["base"] == "base" else row["base"]
@@ -71,7 +71,7 @@ def defaults(rows: list[dict[str, Any]]) -> str:
     ]
     for (name, base, budget), group in found.items():
         score = "pearson" if "pearson" in group[0]["evaluation"]["scores"] else "accuracy"
-        group.sort(key=lambda row: row["seed"])
+        group = sorted({row["seed"]: row for row in group}.values(), key=lambda row: row["seed"])
         scores = ", ".join(shown(row["evaluation"]["scores"][score], 3) for row in group)
         trivial = max(
             (each["scores"][score]["value"], kind.replace("_", " "))
