@@ -62,7 +62,7 @@ leaves such files out, and counts them. Two texts called alike, `book.de book.en
 
 ## Addresses
 
-An `https://` address is downloaded once, of at most 4 GB, into the cache; the run keeps its
+An `https://` address is downloaded once, of at most 4 GiB, into the cache; the run keeps its
 checksum. A redirection to anything but `https://` is refused.
 
 ## What is refused

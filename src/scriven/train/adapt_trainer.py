@@ -168,6 +168,7 @@ class AdaptTrainer(Trainer):
         """Evaluates the first tokens of the validation part alone; None: all of them."""
         self.dataset.eval_tokens = tokens
         self.eval_bytes = self.dataset.eval_bytes()
+        self.best = (-1, None)  # a score of other tokens
 
     def score_old_text(self, limit: int | None) -> Score | None:
         """The score on the older text; None if there is none.

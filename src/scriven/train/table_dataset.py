@@ -115,11 +115,12 @@ class TableDataset(TrainDataset):
             )
 
     def fit_head(self, plan: TrainPlan, runtime: Runtime) -> str | None:
-        """Starts a head of labels or scores as a linear probe."""
+        """Starts a head of labels or scores as a linear probe, where one process trains."""
         task, wanted = self.task, plan.settings.finetune.linear_probe
         if wanted is None:
             wanted = plan.settings.finetune.weights != "full"
-        if not wanted or not isinstance(task, SequenceClassification):
+        is_alone = self.rows.stop - self.rows.start == self.batch_size
+        if not wanted or not is_alone or not isinstance(task, SequenceClassification):
             return None
         from .linear_probe import can_be_probed, fit_head, rows_to_read, seconds_to_read
 

@@ -127,9 +127,7 @@ class Trainer:
         # 2. weights, optimizers, random numbers and progress
         state = TrainState() if self.run.is_new else self.resume()
         if state.step == 0 and not self.run.starts_from_seed:
-            if self.dist.world_size == 1 and (
-                note := self.dataset.fit_head(self.plan, self.run.runtime)
-            ):
+            if note := self.dataset.fit_head(self.plan, self.run.runtime):
                 self.trackers.on_message(note)
             self.checkpointer.save(state)
             if self.checkpointer.error:
@@ -315,8 +313,7 @@ class Trainer:
         state.last_eval_step = state.step
         self.eval_seconds = state.seconds - evaluating
         # 2. a wall-clock budget has to pay for what comes at the end, and the last save
-        passes = 0.5 + self.dataset.final_passes
-        self.horizon.eval_reserve = passes * self.eval_seconds + 1.0
+        self.horizon.eval_reserve = (0.5 + self.dataset.final_passes) * self.eval_seconds + 1.0
         # 3. is it the best? a NaN never is
         best_score = math.inf if state.best_score is None else state.best_score
         is_best = score.selection_value < best_score
