@@ -5,6 +5,7 @@ import json
 import random
 from array import array
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from scriven.evaluate.logistic_regression import LogisticRegression, fit_linear
 from scriven.runtime import choose_runtime
 from scriven.settings import RuntimeSettings
 from scriven.tasks.shared.supervised import Example
-from scriven.train.linear_probe import can_be_probed, fit_head, seconds_to_read
+from scriven.train.linear_probe import can_be_probed, fit_head, rows_to_read, seconds_to_read
 from scriven.train.schedule import Budget
 from tasks.task_models import CPU, make, tokenizer
 
@@ -147,6 +148,12 @@ def test_only_fresh_heads_of_labels_and_scores_are_probed() -> None:
 def test_the_budget_decides_how_many_rows_are_read() -> None:
     assert seconds_to_read(Budget("seconds", 600)) == pytest.approx(120)
     assert seconds_to_read(Budget("steps", 600)) == float("inf")
+    plan: Any = SimpleNamespace(
+        steps=100, settings=SimpleNamespace(train=SimpleNamespace(batch_size=16))
+    )
+    assert rows_to_read(plan, 10_000) == 640 and rows_to_read(plan, 300) == 300
+    plan.steps = None  # by the clock
+    assert rows_to_read(plan, 10_000) == 5000
 
 
 def test_a_frozen_model_starts_from_a_probe_and_a_trained_one_does_not(tmp_path: Path) -> None:

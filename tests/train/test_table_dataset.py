@@ -70,7 +70,7 @@ def test_around_frozen_weights_new_tokens_begin_as_what_a_text_has_in_their_plac
     assert near[task.special["start"]] == task.special["eos"]
     std = old[table].std()
     for given in (near, None):
-        transfer_weights(task, old, stand_ins=given)
+        transfer_weights(task, old, near=given)
         rows = task.state_dict()[table]
         assert rows[:size].equal(old[table])
         for name in ("start", "delimiter", "extract"):

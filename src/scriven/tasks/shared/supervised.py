@@ -221,7 +221,7 @@ def transfer_weights(
     task: BaseTask,
     pretrained: Mapping[str, Tensor],
     same_answers: bool = False,
-    stand_ins: Mapping[int, int] | None = None,
+    near: Mapping[int, int] | None = None,
 ) -> None:
     """Starts a task with fresh weights from those of a model of the same architecture and shape.
 
@@ -231,8 +231,8 @@ def transfer_weights(
     `same_answers`.
 
     Args:
-        stand_ins: around a frozen backbone, which has to know what it reads: of each new token an
-            old one, near whose embedding that of the new one starts (`stand_ins`).
+        near: around a frozen backbone, which has to know what it reads: of each new token an old
+            one, near whose embedding that of the new one starts (`stand_ins`).
     """
     # 1. the backbone, and the bag of words, which was fitted to the rows of this task
     weights = task.state_dict()
@@ -240,7 +240,7 @@ def transfer_weights(
         weights[BAG].copy_(pretrained[BAG])
     for name, weight in pretrained.items():
         if name.startswith(BACKBONE):
-            _copy_rows(weights[name], weight, stand_ins if name == TABLE else None)
+            _copy_rows(weights[name], weight, near if name == TABLE else None)
     if same_answers:
         # either may lack an output matrix for text, or a copy head
         for name in weights.keys() & pretrained.keys():
