@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -301,6 +302,18 @@ def test_a_killed_worker_is_reported_and_nothing_finished_is_lost(
     prepared(source, tmp_path / "out", tokenizer=BPE, processes=2)
     prepared(source, tmp_path / "straight", tokenizer=BPE)
     assert digests(tmp_path / "out") == digests(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("error", [OSError("handle is closed"), ValueError("bad fds_to_keep")])
+def test_a_worker_killed_while_the_next_one_starts_is_reported_as_killed(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def submit(*_: object) -> None:
+        raise error  # what starting a process raises where the pool has closed its pipes
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", submit)
+    with pytest.raises(ResourceError, match=r"was killed: .* fewer --processes"):
+        prepared(source, tmp_path / "out", tokenizer=BPE, processes=2)
 
 
 SCRIPT = """

@@ -112,7 +112,8 @@ def run_jobs(
         try:
             with _importing_nothing_of_the_user():
                 futures = {pool.submit(_run_in_worker, work) for work in remaining}
-        except OSError as error:  # one worker was killed while the next was being started
+        except (OSError, ValueError) as error:
+            # one worker was killed while the next was being started: its pipes are closed already
             raise BrokenProcessPool(str(error)) from error
         # 3. records as they come; a failed job raises here
         while futures:
