@@ -6,10 +6,10 @@
 
 #include "gemm.h"
 
-#ifdef HAS_PAIRS
-
 inline Pair* as_pairs(float* memory) { return reinterpret_cast<Pair*>(memory); }
 inline const Pair* as_pairs(const float* memory) { return reinterpret_cast<const Pair*>(memory); }
+
+#ifdef HAS_PAIRS
 
 constexpr int pairs(int depth) { return (depth + 1) / 2; }
 constexpr int pair_stride(int depth) { return (depth + LANES - 1) / LANES * LANES / 2; }
