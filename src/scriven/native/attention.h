@@ -1,7 +1,8 @@
 // Attention of one token over the keys and values of its row of the cache.
 //
-// Query heads that share a key/value head (grouped-query attention) read it together. Keys are added
-// up in the order of their positions, so that a result depends on the row alone.
+// Query heads that share a key/value head (grouped-query attention) read it one after the other,
+// while it is in the cache of the CPU. How keys are added up follows from their number, so that a
+// result depends on the row alone.
 #pragma once
 
 #include <vector>
@@ -15,21 +16,42 @@ struct AttentionShape {
     int window;     // how many last positions are seen; 0: all
 };
 
-// dot product of D floats with D cached numbers; VECTORS = D / LANES, or 0 where D is not known
+// product of the lanes of D floats and D cached numbers, added up to one vector;
+// VECTORS = D / LANES, or 0 where D is not known
 template <int VECTORS, class Cached>
-inline float dot(const float* query, const Cached* key, int head_dim) {
+inline Floats products(const float* query, const Cached* key, int head_dim) {
     const int vectors = VECTORS ? VECTORS : head_dim / LANES;
     Floats total{};
     for (int v = 0; v < vectors; v++) total += load(query + v * LANES) * load(key + v * LANES);
-    float result = sum(total);
-    for (int i = vectors * LANES; i < head_dim; i++) result += query[i] * to_float(key[i]);
-    return result;
+    return total;
+}
+
+// query (D) times keys (count, D) -> scores (count)
+template <int VECTORS, class Cached>
+inline void dot_each(const float* query, const Cached* keys, int head_dim, int count, float scale,
+                     float* scores) {
+    int s = 0;
+    if constexpr (VECTORS > 0) {
+        for (; s + LANES <= count; s += LANES) {
+            Floats vectors[LANES];
+            for (int i = 0; i < LANES; i++) {
+                vectors[i] = products<VECTORS>(query, keys + int64_t(s + i) * head_dim, head_dim);
+            }
+            store(scores + s, sum_each(vectors) * scale);
+        }
+    }
+    for (; s < count; s++) {
+        const Cached* key = keys + int64_t(s) * head_dim;
+        float score = sum(products<VECTORS>(query, key, head_dim));
+        for (int i = head_dim / LANES * LANES; i < head_dim; i++) score += query[i] * to_float(key[i]);
+        scores[s] = score * scale;
+    }
 }
 
 // y += weight * value
-template <int VECTORS, class Cached>
+template <class Cached>
 inline void add_scaled(float weight, const Cached* value, float* y, int head_dim) {
-    const int vectors = VECTORS ? VECTORS : head_dim / LANES;
+    const int vectors = head_dim / LANES;
     for (int v = 0; v < vectors; v++) {
         store(y + v * LANES, load(y + v * LANES) + load(value + v * LANES) * weight);
     }
@@ -38,63 +60,78 @@ inline void add_scaled(float weight, const Cached* value, float* y, int head_dim
 
 // scores -> weights that sum to 1, in place
 inline void softmax(float* scores, int count) {
-    float largest = scores[0];
-    for (int i = 1; i < count; i++) largest = std::max(largest, scores[i]);
-    float total = 0;
-    int i = 0;
-    for (; i + LANES <= count; i += LANES) {
-        const Floats weights = exp(load(scores + i) - largest);
-        store(scores + i, weights);
-        total += sum(weights);
-    }
+    const int whole = count / LANES * LANES;
     float rest[LANES] = {};  // the last ones beside zeros
-    if (i < count) {
-        std::copy(scores + i, scores + count, rest);
-        store(rest, exp(load(rest) - largest));
-        for (int j = 0; j < count - i; j++) total += scores[i + j] = rest[j];
+    std::copy(scores + whole, scores + count, rest);
+    Floats most = Floats{} + scores[0];
+    for (int i = 0; i < whole; i += LANES) {
+        const Floats own = load(scores + i);
+        most = select(own > most, own, most);
     }
+    float highest = largest(&most);
+    for (int i = whole; i < count; i++) highest = std::max(highest, scores[i]);
+    Floats totals{};
+    for (int i = 0; i < whole; i += LANES) {
+        const Floats weights = exp(load(scores + i) - highest);
+        store(scores + i, weights);
+        totals += weights;
+    }
+    float total = sum(totals);
+    store(rest, exp(load(rest) - highest));
+    for (int i = whole; i < count; i++) total += scores[i] = rest[i - whole];
     const float factor = 1.0f / total;
-    for (int j = 0; j < count; j++) scores[j] *= factor;
+    for (int i = 0; i < count; i++) scores[i] *= factor;
+}
+
+// values (count, D), each times its weight -> y (D)
+template <int VECTORS, class Cached>
+inline void weighted_sum(const float* weights, const Cached* values, int head_dim, int count,
+                         float* y) {
+    if constexpr (VECTORS > 0) {
+        // few registers wait for each other, so that values take turns with two sets of them
+        constexpr int SETS = VECTORS < 4 ? 2 : 1;
+        Floats totals[SETS][VECTORS] = {};
+        int s = 0;
+        for (; s + SETS <= count; s += SETS) {
+            for (int set = 0; set < SETS; set++) {
+                const Cached* value = values + int64_t(s + set) * head_dim;
+                for (int v = 0; v < VECTORS; v++) {
+                    totals[set][v] += load(value + v * LANES) * weights[s + set];
+                }
+            }
+        }
+        for (; s < count; s++) {
+            const Cached* value = values + int64_t(s) * head_dim;
+            for (int v = 0; v < VECTORS; v++) totals[0][v] += load(value + v * LANES) * weights[s];
+        }
+        for (int v = 0; v < VECTORS; v++) {
+            store(y + v * LANES, SETS == 2 ? totals[0][v] + totals[SETS - 1][v] : totals[0][v]);
+        }
+    } else {
+        std::fill_n(y, head_dim, 0.0f);
+        for (int s = 0; s < count; s++) {
+            add_scaled(weights[s], values + int64_t(s) * head_dim, y, head_dim);
+        }
+    }
 }
 
 // queries (G, D) of the G heads that share a key/value head -> y (G, D), at `position`;
-// keys and values (S, D), S > position; scores: room for G * (position + 1)
+// keys and values (S, D), S > position; scores: room for position + 1
 template <int VECTORS, class Cached>
 void attend(const AttentionShape& shape, const float* queries, const Cached* keys,
             const Cached* values, int position, float* scores, float* y) {
     const int head_dim = shape.head_dim, group = shape.heads / shape.kv_heads;
     const int begin = shape.window ? std::max(0, position + 1 - shape.window) : 0;
     const int count = position + 1 - begin;
-    // 1. scores of all keys that are seen
-    for (int s = 0; s < count; s++) {
-        const Cached* key = keys + int64_t(begin + s) * head_dim;
-        for (int g = 0; g < group; g++) {
-            const float score = dot<VECTORS>(queries + g * head_dim, key, head_dim) * shape.scale;
-            scores[g * count + s] = score;
-        }
-    }
-    for (int i = 0; shape.softcap > 0 && i < group * count; i++) {
-        scores[i] = shape.softcap * std::tanh(scores[i] / shape.softcap);
-    }
-    // 2. softmax
-    for (int g = 0; g < group; g++) softmax(scores + g * count, count);
-    // 3. the weighted sum of the values
+    keys += int64_t(begin) * head_dim, values += int64_t(begin) * head_dim;
     for (int g = 0; g < group; g++) {
-        if constexpr (VECTORS > 0) {
-            Floats total[VECTORS] = {};
-            for (int s = 0; s < count; s++) {
-                const Cached* value = values + int64_t(begin + s) * head_dim;
-                const float weight = scores[g * count + s];
-                for (int v = 0; v < VECTORS; v++) total[v] += load(value + v * LANES) * weight;
-            }
-            for (int v = 0; v < VECTORS; v++) store(y + g * head_dim + v * LANES, total[v]);
-        } else {
-            std::fill_n(y + g * head_dim, head_dim, 0.0f);
-            for (int s = 0; s < count; s++) {
-                const Cached* value = values + int64_t(begin + s) * head_dim;
-                add_scaled<0>(scores[g * count + s], value, y + g * head_dim, head_dim);
-            }
+        const float* query = queries + g * head_dim;
+        dot_each<VECTORS>(query, keys, head_dim, count, shape.scale, scores);
+        for (int i = 0; shape.softcap > 0 && i < count; i++) {
+            scores[i] = shape.softcap * std::tanh(scores[i] / shape.softcap);
         }
+        softmax(scores, count);
+        weighted_sum<VECTORS>(scores, values, head_dim, count, y + g * head_dim);
     }
 }
 

@@ -211,7 +211,7 @@ class Decoder {
         gate_.resize(count, d_ff);
         up_.resize(count, d_ff);
         logits_.resize(tokens.num_outputs, head_.out);
-        scores_.resize(threads, heads_ / kv_heads_ * longest);
+        scores_.resize(threads, longest);
         normed_.resize(threads);
         for (Rows& rows : normed_) rows.resize(count, d_model_);
     }

@@ -7,7 +7,8 @@
 // how many rows there are.
 //
 // Weights are float32, bfloat16, int8 with a scale for each output, or int4 with a scale for each
-// GROUP inputs of an output; sums and inputs are float32.
+// GROUP inputs of an output; sums are float32. Inputs are float32 too, or rounded to the weights'
+// precision where the CPU multiplies such numbers directly (rounded_inputs.h).
 #pragma once
 
 #include <cstdlib>
@@ -15,10 +16,9 @@
 #include <new>
 #include <vector>
 
-#include "simd.h"
+#include "rounded_inputs.h"
 
 constexpr int STRIP = 2 * LANES;
-constexpr int GROUP = 32;
 
 enum class WeightType : int { FLOAT32, BFLOAT16, INT8, INT4 };
 
@@ -32,6 +32,18 @@ constexpr int per_lane(WeightType type) {
                                       : 8;
 }
 
+#ifdef HAS_BYTES
+constexpr int INT4_OFFSET = 8;
+#else
+constexpr int INT4_OFFSET = 0;
+#endif
+
+// where the bits of a weight are in its lane: inputs 0 to 3 of eight short ones have the lower
+// halves of the bytes, so that four inputs meet four bytes
+constexpr int place(WeightType type, int number) {
+    return type == WeightType::INT4 ? number % 4 * 2 + number / 4 : number;
+}
+
 // weight `number` of a lane, but for its scale
 template <WeightType TYPE>
 inline Floats unpack(Ints lanes, int number) {
@@ -41,9 +53,34 @@ inline Floats unpack(Ints lanes, int number) {
         return reinterpret_cast<Floats>(number ? lanes & int(0xffff0000u) : lanes << 16);
     } else {  // the sign is that of the leftmost bit
         constexpr int bits = 32 / per_lane(TYPE);
-        return __builtin_convertvector(lanes << (32 - bits * (number + 1)) >> (32 - bits), Floats);
+        const int above = 32 - bits * (place(TYPE, number) + 1);
+        return __builtin_convertvector(lanes << above >> (32 - bits), Floats);
     }
 }
+
+// inputs as weights of a type are multiplied with them
+template <WeightType TYPE>
+struct InputsFor {
+    typedef FloatRows type;
+};
+#ifdef HAS_PAIRS
+template <>
+struct InputsFor<WeightType::BFLOAT16> {
+    typedef PairRows type;
+};
+#endif
+#ifdef HAS_BYTES
+template <>
+struct InputsFor<WeightType::INT8> {
+    typedef ByteRows type;
+};
+template <>
+struct InputsFor<WeightType::INT4> {
+    typedef ByteRows type;
+};
+#endif
+template <WeightType TYPE>
+using InputsOf = typename InputsFor<TYPE>::type;
 
 // a part [begin, end) of `count` things for each thread
 struct Part {
@@ -55,9 +92,9 @@ struct Part {
     int size() const { return end - begin; }
 };
 
-// a block of rows: its number, and 2^16 / the number of blocks
+// which of the blocks of rows
 struct Turn {
-    int number, fraction;
+    int number, blocks;
 };
 
 struct Free {
@@ -73,7 +110,9 @@ class Linear {
     // weight (out, in), row-major; bias (out,) or null
     void pack(const float* weight, const float* bias, int out_size, int in_size, WeightType kind) {
         in = in_size, out = out_size, type_ = kind;
-        const size_t bytes = strips() * strip_size() * sizeof(uint32_t), page = 1 << 12;
+        // a whole group is read where the last one is shorter: its inputs are 0
+        const size_t lanes = strips() * strip_size() + GROUP * STRIP, page = 1 << 12;
+        const size_t bytes = lanes * sizeof(uint32_t);
         data_.reset(static_cast<uint32_t*>(std::aligned_alloc(page, (bytes + page - 1) / page * page)));
         if (!data_) throw std::bad_alloc();
         std::memset(data_.get(), 0, bytes);
@@ -101,7 +140,7 @@ class Linear {
     }
 
    private:
-    int groups() const { return (in + GROUP - 1) / GROUP; }
+    int groups() const { return whole_groups(in); }
 
     // lanes of a strip
     size_t strip_size() const {
@@ -114,7 +153,7 @@ class Linear {
         const int shared = per_lane(type_);
         const size_t lane = column / STRIP * strip_size() + k / shared * STRIP + column % STRIP;
         const uint32_t mask = shared == 1 ? ~0u : (1u << (32 / shared)) - 1;
-        data_.get()[lane] |= (value & mask) << (k % shared * (32 / shared));
+        data_.get()[lane] |= (value & mask) << (place(type_, k % shared) * (32 / shared));
     }
 
     void pack_column(const float* weight, int column) {
@@ -134,7 +173,9 @@ class Linear {
             float largest = 1e-12f;
             for (int k = 0; k < in; k++) largest = std::max(largest, std::fabs(weight[k]));
             const float scale = scales_[column] = largest / 127;
-            for (int k = 0; k < in; k++) put(column, k, int(std::nearbyint(weight[k] / scale)));
+            for (int k = 0; k < in; k++) {
+                put(column, k, int(std::nearbyint(weight[k] / scale)) + BYTE_OFFSET);
+            }
         } else {  // -8 .. 7; the largest weight of a group becomes -8 exactly
             for (int group = 0; group < groups(); group++) {
                 const int begin = group * GROUP, end = std::min(in, begin + GROUP);
@@ -145,53 +186,160 @@ class Linear {
                 const float scale = largest == 0 ? 1.0f : largest / -8;
                 scales_[(column / STRIP * groups() + group) * STRIP + column % STRIP] = scale;
                 for (int k = begin; k < end; k++) {
-                    put(column, k, std::min(7, int(std::nearbyint(weight[k] / scale))));
+                    put(column, k, std::min(7, int(std::nearbyint(weight[k] / scale))) + INT4_OFFSET);
                 }
             }
         }
     }
 
-    // `turn`: which block of rows this is; each fetches its part of the strips that come next
-    template <WeightType TYPE, int ROWS, int STRIPS>
-    void tile(const float* x, int x_stride, float* y, int y_stride, int strip, bool add,
-              Turn turn) const {
-        constexpr int SHARED = per_lane(TYPE);
-        const uint32_t* weights[STRIPS];
-        for (int s = 0; s < STRIPS; s++) weights[s] = data_.get() + (strip + s) * strip_size();
-        Floats sums[ROWS][2 * STRIPS] = {};
-        const int group_size = TYPE == WeightType::INT4 ? GROUP : in;
-        const int64_t fetched = int64_t(turn.number) * (strip_size() / STRIP);
-        for (int begin = 0; begin < in; begin += group_size) {
-            Floats scales[2 * STRIPS];
-            if constexpr (TYPE == WeightType::INT4) {
-                for (int v = 0; v < 2 * STRIPS; v++) {
-                    const size_t group = size_t(strip + v / 2) * groups() + begin / GROUP;
-                    scales[v] = load(&scales_[group * STRIP + v % 2 * LANES]);
+    // one or two strips, STRIPS, as a tile reads them: a chunk of inputs after the other
+    template <WeightType KIND, int STRIPS>
+    struct TileWeights {
+        static constexpr WeightType TYPE = KIND;
+        static constexpr int SHARED = per_lane(TYPE), VECTORS = 2 * STRIPS;
+        static constexpr int CHUNK = std::min(8 * SHARED, GROUP);
+
+        const uint32_t* weights;  // of the first strip
+        const float* group_scales;
+        size_t size;  // of a strip, in lanes
+        int groups;
+        // each block of rows fetches its part of the strips that come next
+        const uint32_t* next;
+        int lines_per_chunk;  // times 2^16
+
+        TileWeights(const Linear& of, int strip, Turn turn)
+            : weights(of.data_.get() + strip * of.strip_size()),
+              group_scales(of.scales_.data() + size_t(strip) * of.groups() * STRIP),
+              size(of.strip_size()),
+              groups(of.groups()),
+              next(weights + STRIPS * size + size / STRIP * turn.number / turn.blocks * STRIP),
+              lines_per_chunk((CHUNK / SHARED << 16) / turn.blocks) {}
+
+        // of the inputs from k on that share a lane
+        Ints lanes(int k, int v) const {
+            const uint32_t* from = weights + v / 2 * size + k / SHARED * STRIP + v % 2 * LANES;
+            return *reinterpret_cast<const Ints*>(from);
+        }
+
+        // One row alone waits for its weights, which the hardware fetches in their order. Inlined,
+        // as GCC takes a function that only prefetches for one that does nothing.
+        template <int ROWS>
+        [[gnu::always_inline]] void fetch(int chunk) const {
+            if (ROWS == 1) return;
+            const int64_t begin = int64_t(chunk) * lines_per_chunk >> 16;
+            const int64_t end = int64_t(chunk + 1) * lines_per_chunk >> 16;
+            for (int64_t line = begin; line < end; line++) {
+                for (int s = 0; s < STRIPS; s++) {
+                    const uint32_t* from = next + s * size + line * STRIP;
+                    for (int lane = 0; lane < STRIP; lane += 16) __builtin_prefetch(from + lane);
                 }
             }
-            // inputs behind the last one are 0, and so are their weights
-            const int end = std::min(in, begin + group_size);
-            for (int k = begin; k < end; k += SHARED) {
-                const int64_t next = ((fetched + k / SHARED) * turn.fraction >> 16) * STRIP;
-                for (int s = 0; s < STRIPS; s++) {
-                    const uint32_t* line = weights[s] + STRIPS * strip_size() + next;
-                    for (int lane = 0; lane < STRIP; lane += 16) __builtin_prefetch(line + lane);
-                }
-                // a row after the other: only then do all sums stay in registers
-                for (int number = 0; number < SHARED; number++) {
-                    Floats w[2 * STRIPS];
-                    for (int v = 0; v < 2 * STRIPS; v++) {
-                        const uint32_t* lanes = weights[v / 2] + k / SHARED * STRIP + v % 2 * LANES;
-                        w[v] = unpack<TYPE>(*reinterpret_cast<const Ints*>(lanes), number);
-                        if constexpr (TYPE == WeightType::INT4) w[v] *= scales[v];
+        }
+
+        // of the weights of a group of inputs
+        Floats scales(int group, int v) const {
+            return load(group_scales + (v / 2 * groups + group) * STRIP + v % 2 * LANES);
+        }
+    };
+
+    // Adds the products of the rows from `first` on. One row after the other: only then do all sums
+    // stay in registers. Inputs behind the last one are 0, and so are their weights.
+    template <class Weights, int ROWS>
+    void add_products(const Weights& weights, const FloatRows& x, int first,
+                      Floats (&sums)[ROWS][Weights::VECTORS]) const {
+        constexpr int CHUNK = Weights::CHUNK, VECTORS = Weights::VECTORS;
+        constexpr bool IS_INT4 = Weights::TYPE == WeightType::INT4;
+        const float* rows[ROWS];
+        for (int row = 0; row < ROWS; row++) rows[row] = x[first + row];
+        for (int begin = 0, count = in; begin < count; begin += CHUNK) {
+            weights.template fetch<ROWS>(begin / CHUNK);
+            Floats scales[VECTORS];
+            for (int v = 0; IS_INT4 && v < VECTORS; v++) {
+                scales[v] = weights.scales(begin / GROUP, v);
+            }
+            const int end = std::min(count, begin + CHUNK);
+            for (int k = begin; k < end; k += Weights::SHARED) {
+                for (int number = 0; number < Weights::SHARED; number++) {
+                    Floats w[VECTORS];
+                    for (int v = 0; v < VECTORS; v++) {
+                        w[v] = unpack<Weights::TYPE>(weights.lanes(k, v), number);
+                        if constexpr (IS_INT4) w[v] *= scales[v];
                     }
                     for (int row = 0; row < ROWS; row++) {
-                        const float input = x[row * x_stride + k + number];
-                        for (int v = 0; v < 2 * STRIPS; v++) sums[row][v] += w[v] * input;
+                        const float input = rows[row][k + number];
+                        for (int v = 0; v < VECTORS; v++) sums[row][v] += w[v] * input;
                     }
                 }
             }
         }
+    }
+
+#ifdef HAS_PAIRS
+    template <class Weights, int ROWS>
+    void add_products(const Weights& weights, const PairRows& x, int first,
+                      Floats (&sums)[ROWS][Weights::VECTORS]) const {
+        constexpr int CHUNK = Weights::CHUNK, VECTORS = Weights::VECTORS;
+        const Pair* rows[ROWS];
+        for (int row = 0; row < ROWS; row++) rows[row] = x[first + row];
+        for (int begin = 0, count = in; begin < count; begin += CHUNK) {
+            weights.template fetch<ROWS>(begin / CHUNK);
+            const int end = std::min(count, begin + CHUNK);
+            for (int k = begin; k < end; k += 2) {
+                Pairs w[VECTORS];
+                for (int v = 0; v < VECTORS; v++) w[v] = reinterpret_cast<Pairs>(weights.lanes(k, v));
+                for (int row = 0; row < ROWS; row++) {
+                    const Pair input = rows[row][k / 2];
+                    for (int v = 0; v < VECTORS; v++) {
+                        sums[row][v] = multiply_add(sums[row][v], w[v], input);
+                    }
+                }
+            }
+        }
+    }
+#endif
+
+#ifdef HAS_BYTES
+    // the sum of a group is exact, in integers; weights have an offset, so that all are positive
+    template <class Weights, int ROWS>
+    void add_products(const Weights& weights, const ByteRows& x, int first,
+                      Floats (&sums)[ROWS][Weights::VECTORS]) const {
+        constexpr bool IS_INT4 = Weights::TYPE == WeightType::INT4;
+        for (int group = 0; group < groups(); group++) {
+            const int begin = group * GROUP;
+            weights.template fetch<ROWS>(group);
+            for (int row = 0; row < ROWS; row++) {
+                const int offset = (IS_INT4 ? INT4_OFFSET : BYTE_OFFSET) * x.total(first + row, group);
+                Ints totals[Weights::VECTORS];
+                for (Ints& total : totals) total = Ints{} - offset;
+                for (int k = begin; k < begin + GROUP; k += Weights::SHARED) {
+                    const int32_t inputs = x.at(first + row, k);
+                    for (int v = 0; v < Weights::VECTORS; v++) {
+                        const Ints lanes = weights.lanes(k, v);
+                        if constexpr (IS_INT4) {
+                            const int32_t next = x.at(first + row, k + 4);
+                            totals[v] = dot_bytes(totals[v], lanes & 0x0f0f0f0f, inputs);
+                            totals[v] = dot_bytes(totals[v], lanes >> 4 & 0x0f0f0f0f, next);
+                        } else {
+                            totals[v] = dot_bytes(totals[v], lanes, inputs);
+                        }
+                    }
+                }
+                for (int v = 0; v < Weights::VECTORS; v++) {
+                    Floats total = __builtin_convertvector(totals[v], Floats);
+                    if constexpr (IS_INT4) total *= weights.scales(group, v);
+                    sums[row][v] += total * x.scale(first + row, group);
+                }
+            }
+        }
+    }
+#endif
+
+    // x: its rows from `first` on; y: the first of them
+    template <WeightType TYPE, int ROWS, int STRIPS>
+    void tile(const InputsOf<TYPE>& x, int first, float* y, int y_stride, int strip, bool add,
+              Turn turn) const {
+        Floats sums[ROWS][2 * STRIPS] = {};
+        add_products(TileWeights<TYPE, STRIPS>(*this, strip, turn), x, first, sums);
         for (int row = 0; row < ROWS; row++) {
             for (int v = 0; v < 2 * STRIPS; v++) {
                 const int column = strip * STRIP + v * LANES;
@@ -206,32 +354,34 @@ class Linear {
 
     // the strips in pairs, as far as they and the registers go
     template <WeightType TYPE, int ROWS>
-    void tiles(const float* x, int x_stride, float* y, int y_stride, Part strips, bool add,
+    void tiles(const InputsOf<TYPE>& x, int first, float* y, int y_stride, Part strips, bool add,
                Turn turn) const {
         int strip = strips.begin;
         if constexpr (4 * ROWS <= MAX_SUMS) {
             for (; strip + 2 <= strips.end; strip += 2) {
-                tile<TYPE, ROWS, 2>(x, x_stride, y, y_stride, strip, add, turn);
+                tile<TYPE, ROWS, 2>(x, first, y, y_stride, strip, add, turn);
             }
         }
         for (; strip < strips.end; strip++) {
-            tile<TYPE, ROWS, 1>(x, x_stride, y, y_stride, strip, add, turn);
+            tile<TYPE, ROWS, 1>(x, first, y, y_stride, strip, add, turn);
         }
     }
 
     // up to ROWS rows
     template <WeightType TYPE, int ROWS>
-    void block(const float* x, int x_stride, float* y, int y_stride, int rows, Part strips,
-               bool add, Turn turn) const {
-        if (rows == ROWS) return tiles<TYPE, ROWS>(x, x_stride, y, y_stride, strips, add, turn);
-        if constexpr (ROWS > 1) {
-            block<TYPE, ROWS - 1>(x, x_stride, y, y_stride, rows, strips, add, turn);
+    void block(const InputsOf<TYPE>& x, Part rows, float* y, int y_stride, Part strips, bool add,
+               Turn turn) const {
+        if (rows.size() == ROWS) {
+            return tiles<TYPE, ROWS>(x, rows.begin, y, y_stride, strips, add, turn);
         }
+        if constexpr (ROWS > 1) block<TYPE, ROWS - 1>(x, rows, y, y_stride, strips, add, turn);
     }
 
     template <WeightType TYPE>
     void multiply(const float* x, int x_stride, float* y, int y_stride, int rows, Part strips,
                   bool add) const {
+        static thread_local InputsOf<TYPE> inputs;
+        inputs.round(x, x_stride, rows, in);
         // as many strips as a tile has at once, whose weights stay in the cache for all blocks
         const int blocks = (rows + MAX_ROWS - 1) / MAX_ROWS;
         const int pair = blocks == 1 ? strips.size() : 4 * MAX_ROWS <= MAX_SUMS ? 2 : 1;
@@ -239,8 +389,8 @@ class Linear {
             const Part few{strip, std::min(strip + pair, strips.end)};
             for (int number = 0; number < blocks; number++) {
                 const Part own(rows, number, blocks);
-                block<TYPE, MAX_ROWS>(x + own.begin * x_stride, x_stride, y + own.begin * y_stride,
-                                      y_stride, own.size(), few, add, {number, 65536 / blocks});
+                block<TYPE, MAX_ROWS>(inputs, own, y + own.begin * y_stride, y_stride, few, add,
+                                      {number, blocks});
             }
         }
     }

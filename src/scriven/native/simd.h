@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+#if defined(__x86_64__)
 #include <immintrin.h>
+#endif
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
 #define HAS_PAIRS 1
 #endif
 
@@ -108,6 +110,53 @@ inline float sum_lanes(const void* lanes) {
 }
 
 inline float sum(Floats value) { return sum_lanes<LANES>(&value); }
+
+// Two vectors of parts of 2 HALF lanes, each a term of a sum -> one of twice as many parts, in
+// turns of the first and the second, each half as long: its halves are added.
+template <int HALF>
+inline Floats add_halves(Floats first, Floats second) {
+    Ints lower;
+    for (int lane = 0; lane < LANES; lane++) {
+        const int part = lane / HALF;
+        lower[lane] = part % 2 * LANES + part / 2 * 2 * HALF + lane % HALF;
+    }
+#if defined(__clang__)
+    Floats sums;
+    for (int lane = 0; lane < LANES; lane++) {
+        const Floats& from = lower[lane] < LANES ? first : second;
+        sums[lane] = from[lower[lane] % LANES] + from[lower[lane] % LANES + HALF];
+    }
+    return sums;
+#else
+    return __builtin_shuffle(first, second, lower) + __builtin_shuffle(first, second, lower + HALF);
+#endif
+}
+
+// the sum of each of LANES vectors, in their order; each as `sum` has it
+template <int HALF = LANES / 2>
+inline Floats sum_each(Floats (&vectors)[LANES]) {
+    if constexpr (HALF == 0) {
+        return vectors[0];
+    } else {
+        for (int i = 0; i < HALF; i++) vectors[i] = add_halves<HALF>(vectors[i], vectors[i + HALF]);
+        return sum_each<HALF / 2>(vectors);
+    }
+}
+
+// the largest of all lanes
+template <int COUNT = LANES>
+inline float largest(const void* lanes) {
+    if constexpr (COUNT == 1) {
+        return sum_lanes<1>(lanes);
+    } else {
+        typedef float Half __attribute__((vector_size(2 * COUNT)));
+        Half low, high;
+        std::memcpy(&low, lanes, sizeof low);
+        std::memcpy(&high, static_cast<const char*>(lanes) + sizeof low, sizeof high);
+        low = low > high ? low : high;
+        return largest<COUNT / 2>(&low);
+    }
+}
 
 inline Floats select(Ints mask, Floats yes, Floats no) {
     return reinterpret_cast<Floats>((mask & reinterpret_cast<Ints>(yes)) |
