@@ -17,8 +17,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from scriven.errors import DamagedError
+from scriven.models import gpt2
 from scriven.runs import weights
-from scriven.runs.weights import encode, load_tensors, read_tensors, save_tensors
+from scriven.runs.weights import (
+    encode,
+    from_hf_weights,
+    load_tensors,
+    read_tensors,
+    save_tensors,
+    to_hf_weights,
+)
 
 from .faults import child
 from .make_golden import golden_tensors
@@ -283,6 +291,18 @@ def test_large_headers_cost_twice_the_file_and_a_second_at_most(
     assert status == 0, said
 
 
+def test_as_many_tensors_as_allowed_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "MAX_TENSORS", 100)
+    path = tmp_path / "a.safetensors"
+    save_tensors(path, {str(number): torch.ones(1) for number in range(100)}, {"step": "7"})
+    assert len(load_tensors(path)) == 100
+    save_tensors(path, {str(number): torch.ones(1) for number in range(110)})
+    with pytest.raises(DamagedError, match="more than 100 tensors"):
+        load_tensors(path)
+
+
 def test_mutations_are_refused_or_read_as_their_header_says(tmp_path: Path) -> None:
     raw = b"".join(encode({"a": torch.arange(6.0).reshape(2, 3), "b": torch.arange(3)}))
     draw = random.Random(0)
@@ -334,3 +354,19 @@ def test_a_file_whose_name_is_not_utf8_can_be_read(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DamagedError):
         read_tensors(path)
+
+
+def test_a_classifier_of_transformers_is_read_with_its_head() -> None:
+    import transformers
+
+    theirs = transformers.GPT2ForSequenceClassification(
+        transformers.GPT2Config(
+            vocab_size=29, n_positions=12, n_layer=1, n_head=2, n_embd=16, num_labels=3
+        )
+    ).state_dict()
+    config = gpt2.Config(vocab_size=29, context_length=12, layers=1, heads=2, d_model=16)
+    found = from_hf_weights(gpt2, config, theirs, "classify")
+    assert torch.equal(found["head.weight"], theirs["score.weight"])
+    back = to_hf_weights(gpt2, config, found, "classify")
+    assert back.keys() == theirs.keys()
+    assert all(torch.equal(back[name], tensor) for name, tensor in theirs.items())
