@@ -1,20 +1,24 @@
 """scriven.json: damage, versions, and what a stranger may write into it."""
 
+import hashlib
 import json
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scriven import registry
 from scriven.config import replace
 from scriven.errors import DamagedError, InputError
+from scriven.import_.base import base_digest
 from scriven.manifest import NewerFormatError, signed_json
 from scriven.runs import metadata
-from scriven.runs.metadata import check_size, read_metadata, write_metadata
+from scriven.runs.metadata import check_size, read_metadata, read_run_metadata, write_metadata
+from scriven.runs.weights import save_tensors
 
 from .make_golden import FOLDER, RECORD
 
@@ -273,3 +277,58 @@ def test_the_size_that_is_estimated_is_that_of_the_model(
     monkeypatch.setattr(metadata, "MAX_PARAMETERS", count / 1.5)
     with pytest.raises(InputError, match="parameters"):
         check_size({"model": model})
+
+
+RUN: dict[str, Any] = {
+    "architecture": "llama",
+    "task": "language",
+    "model": {},
+    "settings": {
+        "data": {},
+        "optim": {"optimizer": "adamw", "lr_schedule": "cosine"},
+        "train": {},
+        "budget": {"unit": "steps", "amount": 2},
+        "steps": 2,
+        "seed": 0,
+    },
+    "reasons": {},
+    "command": "scriven train book.txt",
+    "environment": {"device": "cpu", "dtype": "float32"},
+    "data": {"fingerprint": None, "sources": ["book.txt"]},
+    "tokenizer": {"kind": "char", "vocab_size": 65, "fingerprint": "f"},
+    "results": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"command": 7}, "command is 7"),
+        ({"tokenizer": {"kind": "char", "vocab_size": 65}}, "tokenizer.fingerprint is missing"),
+        ({"environment": {"device": "cpu", "dtype": "int8"}}, 'environment.dtype is "int8"'),
+        ({"settings": {**RUN["settings"], "budget": {"unit": 1}}}, "settings.budget.unit is 1"),
+    ],
+)
+def test_a_value_that_is_missing_or_wrong_is_named_with_its_sections(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    write_metadata(tmp_path, RUN)
+    assert read_run_metadata(tmp_path)["command"] == "scriven train book.txt"
+    write_metadata(tmp_path, {**RUN, **change})
+    with pytest.raises(DamagedError, match=f"is damaged, {said}: restore it"):
+        read_run_metadata(tmp_path)
+
+
+def test_a_run_of_adapters_is_known_by_its_base_and_its_adapters(tmp_path: Path) -> None:
+    """A model that went on from it is refused where either has other weights now."""
+    write_metadata(tmp_path, {**RUN, "base": {"adapter": True, "digest": "a" * 64}})
+    (tmp_path / "adapter").mkdir()
+    path, found = tmp_path / "adapter" / "adapter_model.safetensors", set()
+    for value in (1.0, 2.0):
+        save_tensors(path, {"a": torch.full((2,), value)})
+        raw = path.read_bytes()
+        at = raw.index(b'"sha256":"') + 10
+        written = hashlib.sha256(raw[:at] + b"0" * 64 + raw[at + 64 :]).hexdigest()
+        assert base_digest(str(tmp_path)) == f"{'a' * 64}+{written}"
+        found.add(written)
+    assert len(found) == 2
