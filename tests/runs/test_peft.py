@@ -101,6 +101,17 @@ def chosen(name: str, scaling: bool) -> Any:
     return peft.LoraConfig(r=4, lora_alpha=7, target_modules=known.get(name), use_rslora=scaling)
 
 
+def test_an_alpha_below_one_scales_as_in_peft(case: Callable[..., Case]) -> None:
+    made = case("llama")
+    folder = made.write(made.adapted())
+    about = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**about, "lora_alpha": 0.5}))
+    model = peft.PeftModel.from_pretrained(made.twin(), folder).eval()
+    wanted = made.theirs(model)
+    assert (made.ours(made.attach(folder)) - wanted).abs().max() < 1e-5
+    assert (made.ours(made.task()) - wanted).abs().max() > 1e-3
+
+
 def test_the_list_of_layers_is_as_short_as_pefts(case: Callable[..., Case]) -> None:
     made = case("llama")
     about = json.loads((made.write(made.adapted()) / CONFIG).read_text())
