@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from scriven.data.batch import IGNORE_INDEX, eval_streams
+from scriven.data import batch as batches
+from scriven.data.batch import IGNORE_INDEX, eval_streams, token_blocks
 from scriven.data.sampler import SequentialSampler
 from scriven.data.shards import TokenFile, write_token_file
 
@@ -91,3 +92,14 @@ def test_a_long_text_is_measured_in_a_few_long_rows(tmp_path: Path) -> None:
     first = next(iter(eval_streams(shard(tmp_path, 60_000), 64, 0, CPU)))
     assert first.tokens.shape == (16, 64)
     assert next(iter(eval_streams(shard(tmp_path, 1000), 64, 0, CPU))).tokens.size(0) == 1
+
+
+@pytest.mark.parametrize("length", [1, 7, 40, 100])
+def test_blocks_hold_every_token_in_order_and_no_more_at_once_than_allowed(
+    tmp_path: Path, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "TOKENS_PER_BATCH", 40)
+    blocks = list(token_blocks(shard(tmp_path, 205), length))
+    assert np.concatenate([block.ravel() for block in blocks]).tolist() == list(range(1, 206))
+    assert max(block.size for block in blocks) == max(length, 40 // length * length)
+    assert {block.shape[1] for block in blocks} <= {length, 205 % length}
