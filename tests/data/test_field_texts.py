@@ -61,6 +61,16 @@ def test_the_encoding_is_detected_named_and_shown(
 
 
 @pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("“I” and “a”", "cp1252"), ("idę do szkoły", "cp1250"), ("ő a ház", "cp852")],
+)
+def test_neighbours_of_few_letters_and_marks_tell_the_encoding(text: str, encoding: str) -> None:
+    guess = guess_encoding(f"{text}\n".encode(encoding))
+    assert guess is not None
+    assert guess.encoding == encoding
+
+
+@pytest.mark.parametrize(
     ("language", "encoding"),
     [each for each in ENCODED if each[0] in ("japanese", "chinese", "taiwan", "korean")],
 )
