@@ -75,6 +75,14 @@ def test_scale_and_place_change_no_correlation() -> None:
         )
 
 
+def test_numbers_far_from_zero_correlate_as_near_it() -> None:
+    """Such as seconds since 1970, which vary by a millionth of their size."""
+    truth, predicted = rows(11, 50, 6)
+    far = 1.7e9 + 1000 * truth, 1.7e9 + 1000 * predicted
+    pearson = stats.pearsonr(truth, predicted).statistic
+    assert score_numbers(*far)[0].value == pytest.approx(pearson, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("truth", "predicted", "errors"),
     [

@@ -127,6 +127,15 @@ def test_a_large_vocabulary_and_small_integer_types_are_exact() -> None:
         assert found[i] == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("outside", [-1, 5])
+def test_a_token_outside_the_vocabulary_is_never_counted(outside: int) -> None:
+    """It would be taken for another gram."""
+    with pytest.raises(AssertionError):
+        NGram.fit(np.array([0, outside, 4]), vocab_size=5)
+    with pytest.raises(AssertionError):
+        NGram.fit(np.array([0, 4]), vocab_size=5).loss(np.array([outside]))
+
+
 def test_the_order_goes_by_the_kind_of_tokenizer() -> None:
     assert [default_order(kind) for kind in ("char", "byte", "bpe", "word")] == [5, 5, 3, 3]
 
