@@ -115,6 +115,19 @@ def test_an_answer_stands_beside_the_words_of_the_question() -> None:
     assert base.fit("span_overlap", [*train, *none])(asked) == [""]
 
 
+def test_a_span_is_no_longer_than_nine_of_ten_answers() -> None:
+    context, question = "The king of France was old and bald.", "Was the king old?"
+
+    def span(*answers: str) -> Any:
+        row = {"context": context, "question": question}
+        train = [{**row, "answers": [{"text": answer}]} for answer in answers]
+        return base.fit("span_overlap", train)([row])[0]
+
+    assert span("France") == "of"
+    assert span("of France") == "of France"
+    assert span(*["France"] * 10, "The king of France") == "of"
+
+
 def test_majority_is_the_most_frequent_label() -> None:
     rows = [{"text": "", "label": label} for label in ("b", "a", "a", "b", "c")]
     predict = base.fit("majority", iter(rows))
@@ -135,6 +148,15 @@ def test_labels_that_hang_on_nothing_are_not_learnt() -> None:
     for row in (*train, *test):
         row["label"] = chosen.choice("ab")
     assert right("bag_of_words", train, test, "label") < 0.6
+
+
+def test_wrong_labels_are_not_learnt_by_heart() -> None:
+    """A penalty chosen on the rows that the regression is fitted to would be too weak."""
+    train, test = reviews(10, 400), reviews(11, 300)
+    chosen = random.Random(0)
+    for row in chosen.sample(train, 120):
+        row["label"] = chosen.choice(["good 🙂", "bad", "so so"])
+    assert right("bag_of_words", train, test, "label") > 0.95
 
 
 def test_the_words_of_a_pair_alone_would_not_do() -> None:
