@@ -10,6 +10,7 @@ from task_models import ABLE, LABELS, MODELS, TASKS, batch, make, rows, tokenize
 from torch import Tensor
 
 from scriven.data.batch import Batch
+from scriven.tasks.choice import Choice
 from scriven.tasks.shared import classification
 from scriven.tasks.shared.classification import SequenceClassification
 
@@ -254,8 +255,7 @@ def test_learning_the_question_too_would_be_noticed(
 
 @pytest.mark.parametrize("model", ["gpt2", "transformer"])
 def test_what_does_not_fit_is_cut_where_the_documents_say(model: str) -> None:
-    """Of a pair the longer text loses its end; of a choice the context loses its beginning; a
-    source and its target lose their ends; a conversation its oldest exchanges."""
+    """Of a pair the longer text loses its end; a source and its target lose their ends."""
     known = tokenizer("entail")
     start, border, extract = (known.special[f"<|{x}|>"] for x in ("start", "delimiter", "extract"))
 
@@ -267,10 +267,6 @@ def test_what_does_not_fit_is_cut_where_the_documents_say(model: str) -> None:
     made = example("entail", {"premise": "abcdefghijkabcdefghi", "hypothesis": "ab"})
     assert made.rows[0] == [start, *long[: room - 2], border, *short, extract]
     assert made.cut == 20 + 2 - room
-    made = example("choice", {"context": "abcdefghijkabcdefghi", "choices": ["ab", "kjihgfedcba"]})
-    assert made.rows[0] == [start, *long[-(room - 2) :], border, *short, extract]
-    assert made.rows[1] == [start, *long[-7:], border, *known.encode("kjihgf"), extract]
-    assert made.cut == (20 - 7) + (11 - 6)
 
     row = {"source": "abcdefghijkabcdefghi", "target": "kjihgfedcbakjihgfedcba"}
     made = example("translate", row)
@@ -281,6 +277,24 @@ def test_what_does_not_fit_is_cut_where_the_documents_say(model: str) -> None:
     delimiter, wrote = tokenizer("translate").special["<|delimiter|>"], known.encode("kjih")
     assert made.rows[0] == [*long[:11], delimiter, *wrote]
     assert made.cut == 9 + (22 + 1 - 4)
+
+
+@pytest.mark.parametrize("model", ["gpt2", "transformer"])
+def test_of_a_choice_the_context_loses_its_beginning_and_an_answer_its_end(model: str) -> None:
+    """An answer has at least half of the room, and all that the context leaves."""
+    known = tokenizer("choice")
+    start, border, extract = (known.special[f"<|{x}|>"] for x in ("start", "delimiter", "extract"))
+    task: Choice = make("choice", model, context_length=16)
+    room = 16 - 3
+    context, short = known.encode("abcdefghijkabcdefghi"), known.encode("ab")
+    row = {"context": "abcdefghijkabcdefghi", "choices": ["ab", "kjihgfedcba"]}
+    made = task.encode(known, row)
+    assert made.rows[0] == [start, *context[-(room - 2) :], border, *short, extract]
+    assert made.rows[1] == [start, *context[-7:], border, *known.encode("kjihgf"), extract]
+    assert made.cut == (20 - 7) + (11 - 6), "of the row that lost most"
+    made = task.encode(known, {"context": "ab", "choices": ["kjihgfedcbakjihgfedcb", "ab"]})
+    assert made.rows[0] == [start, *short, border, *known.encode("kjihgfedcba"), extract]
+    assert made.cut == 21 - 11
 
 
 @pytest.mark.parametrize("model", ["gpt2", "transformer"])

@@ -6,13 +6,15 @@ import pytest
 import torch
 from task_models import batch, make, rows
 
+from scriven.tasks.shared.classification import SequenceClassification
+
 SHARE = 0.3
 
 
 @pytest.mark.parametrize("model", ["llama", "roberta", "transformer", "rnn"])
 @pytest.mark.parametrize("name", ["classify", "choice"])
 def test_a_share_of_the_text_is_hidden_and_no_mark(name: str, model: str) -> None:
-    task = make(name, model, {"token_dropout": SHARE})
+    task: SequenceClassification = make(name, model, {"token_dropout": SHARE})
     whole = batch(task, name, rows(name, 300, longest=40))
     made = task._drop_tokens(whole)
     before, after = (
