@@ -110,6 +110,12 @@ def test_every_sum_is_equally_likely() -> None:
     assert all(abs(count - 1000) < 150 for count in seen.values())
 
 
+def test_each_row_counts_as_the_text_that_no_other_row_has() -> None:
+    task = make(24)
+    # up to 23 tokens before the mask and 12 after it, of which one is the next row's first
+    assert task.training_batch(texts(task, 8), 0, 7).text_tokens == 8 * (23 + 12 - 1)
+
+
 def test_a_row_is_a_pure_function_of_seed_and_number() -> None:
     task = make()
     windows = texts(task, 8)

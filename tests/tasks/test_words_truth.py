@@ -235,6 +235,17 @@ def test_an_answer_that_is_no_part_of_its_context_is_refused() -> None:
     Answer.check_answer(row)  # a wrong place is found anew
 
 
+@pytest.mark.parametrize(("start", "word"), [(0, 0), (8, 2), (16, 4), (None, 0), (3, 0)])
+def test_of_equal_words_the_answer_is_the_one_at_its_start(start: int | None, word: int) -> None:
+    task = make("answer", "gpt2", context_length=256)
+    answers = [{"text": "abc", "start": start}]
+    row = {"context": "abc def abc def abc", "question": "ab?", "answers": answers}
+    (targets,) = task.encode(tokenizer("answer"), row).targets
+    marks = [target for target in targets[:-1] if target != IGNORE_INDEX]
+    assert [n for n, mark in enumerate(marks) if mark] == [word]
+    assert marks[word] == BEGINS | ENDS
+
+
 def test_windows_cover_every_word_once_without_overlap() -> None:
     for room, overlap in itertools.product((3, 5, 9), (0.0, 0.5)):
         lengths = [1, 3, 2, 1, 1, 3, 3, 1, 2, 2]
