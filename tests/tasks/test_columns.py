@@ -199,6 +199,25 @@ def test_labels_are_sorted_whole_numbers_by_value() -> None:
         label_index("c", ["a", "b"])
 
 
+def test_one_label_that_some_texts_lack_is_enough_to_tell_apart() -> None:
+    def names(*found: list[str]) -> Any:
+        return TASKS["multilabel"].label_metadata({"labels": each} for each in found)
+
+    assert names(["a"], []) == {"labels": ["a"]}
+    assert names(["10"], ["9"]) == {"labels": ["9", "10"]}
+    with pytest.raises(InputError, match="nothing to tell apart"):
+        names(["a"], ["a"])
+
+
+def test_two_tags_are_enough_to_tell_apart() -> None:
+    def names(*found: list[str]) -> Any:
+        return TASKS["tag"].label_metadata({"tags": each} for each in found)
+
+    assert names(["O", "B-PER"], ["O"]) == {"labels": ["B-PER", "O"]}
+    with pytest.raises(InputError, match="every word has the tag 'O'"):
+        names(["O", "O"], ["O"])
+
+
 # ------------------------------------------------------------------ splits
 
 
