@@ -67,6 +67,7 @@ def test_features_of_two_texts_tell_what_they_share() -> None:
     # 20 steps of each of five shares where all is shared, and no word alone
     assert same == set(range(SHARES, SHARES + 100)) and max(same) < HASHED
     assert other == {SHARES + 100, SHARES + 101, SHARES + 120}  # two words alone, and one
+    assert other == {row for row in feature_rows(["a man", "cats"], ROWS) if SHARES <= row < HASHED}
 
 
 @pytest.mark.parametrize("labels", [1, 2, 7, 150, 1000])
