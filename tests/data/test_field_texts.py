@@ -62,8 +62,15 @@ def test_the_encoding_is_detected_named_and_shown(
 
 @pytest.mark.parametrize(
     ("text", "encoding"),
-    [("“I” and “a”", "cp1252"), ("idę do szkoły", "cp1250"), ("ő a ház", "cp852")],
-)
+    [
+        ("“I” and “a”", "cp1252"), ("idę do szkoły", "cp1250"), ("ő a ház", "cp852"),
+        # à, è and é are words
+        ("Mon père est allé à la gare.", "cp1252"), ("Il caffè è buono.", "cp1252"),
+        ("O café é bom à tarde.", "cp1252"),
+        # mac-roman has capitals after small letters, as in rÜd
+        ("Vi åker till Åland på måndag.", "cp850"),
+    ],
+)  # fmt: skip
 def test_neighbours_of_few_letters_and_marks_tell_the_encoding(text: str, encoding: str) -> None:
     guess = guess_encoding(f"{text}\n".encode(encoding))
     assert guess is not None

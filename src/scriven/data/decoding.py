@@ -42,6 +42,8 @@ _ASCII = bytes(range(128))
 _CONTROL = bytes((*range(9), *range(14, 27), *range(28, 32)))
 _WIDE = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 _TYPOGRAPHY = frozenset(" ‘’‚“”„«»‹›–—…•·°§©®™€£¡¿ºª´×÷\u00a0\u00ad½¼¾²³±µ¶†‡‰¢¥")
+_LETTER_WORDS = frozenset("àèéóåöøő")
+"""Letters beyond ASCII that are words by themselves, such as à in French and é in Portuguese."""
 _LATIN = (
     # French, German, Spanish, Portuguese, Italian, the Nordic languages, Dutch
     (
@@ -282,10 +284,10 @@ def _guess_latin(raw: bytes) -> Guess | None:
     best = Guess("", 0.0, "")
     for encodings, languages in _LATIN:
         for encoding in encodings:
-            text = f" {raw.decode(encoding, 'replace').lower()} "
+            text = f" {raw.decode(encoding, 'replace')} "
             # how often each character stands inside, at the end of and outside words
             places = Counter(
-                (each, before.isalpha() + after.isalpha())
+                (_lower(each, before), before.isalpha() + after.isalpha())
                 for before, each, after in zip(text, text[1:], text[2:], strict=False)
                 if each > "\x7f"
             )
@@ -301,10 +303,15 @@ def _guess_latin(raw: bytes) -> Guess | None:
     return _guess(raw, best.encoding, best.certainty) if best.certainty > 0.2 else None
 
 
+def _lower(character: str, before: str) -> str:
+    """A character as a small one; a capital after a small letter belongs to no language."""
+    return "\ufffd" if character.isupper() and before.islower() else character.lower()
+
+
 def _plausible(character: str, neighbours: int, letters: str) -> float:
     """From 0 to 1: whether a character belongs at a place between so many letters."""
     if character in letters:
-        return 1.0 if neighbours else 0.5
+        return 1.0 if neighbours or character in _LETTER_WORDS else 0.5
     if character in _TYPOGRAPHY:
         return 1.0 if neighbours < 2 or character in "’\u00ad–—" else 0.0
     return 0.0
