@@ -261,15 +261,15 @@ def load(
         run: the path of a run folder, its name under runs/, or `latest`.
         device: cpu, cuda or mps; by default the fastest available.
         dtype: float32, bfloat16 or float16; by default the one used in training, where the device
-            has it; or int8, for generation on a CPU only.
+            has it; or int8 or int4, for generation on a CPU only.
         arch: the file of the user's own architecture, where the run was trained with one.
 
     Raises:
         InputError: no such run. DamagedError: its files are damaged.
     """
     loaded = open_base(str(run), arch)
-    # int8 exists only in the engine's copy of the weights; everything else stays in floats
-    precision: Any = None if dtype == "int8" else dtype
+    # integers exist only in the engine's copy of the weights; everything else stays in floats
+    precision: Any = None if dtype in ("int8", "int4") else dtype
     runtime = choose_runtime(RuntimeSettings(device=device, dtype=precision))
     trained = loaded.metadata["environment"]
     if precision is None and runtime.device.type == trained["device"].split(":")[0]:

@@ -78,7 +78,7 @@ def test_a_product_is_that_of_the_float_weights(
     added = torch.randn(96) if bias else None
     layer = check_precision(precision)(weight, added)
     true = F.linear(x, weight, added)
-    bound = 0.006 if precision == "bfloat16" else 0.02
+    bound = {"bfloat16": 0.006, "int8": 0.02, "int4": 0.15}[precision]
     for found, part in ((layer(x), slice(None)), (layer.rows(x, 10, 50), slice(10, 50))):
         error = (found.float() - true[..., part]).norm() / true[..., part].norm()
         assert found.dtype == torch.bfloat16
@@ -121,7 +121,8 @@ def test_a_twin_says_about_the_same(name: str, precision: str) -> None:
     twin = prepare_for_inference(task, PLAIN, precision)
     assert any(isinstance(each, PackedLinear) for each in twin.modules())
     after = logits(twin, tokens)
-    assert 0 < (after - before).norm() / before.norm() < 0.05
+    bound = 0.3 if precision == "int4" else 0.05
+    assert 0 < (after - before).norm() / before.norm() < bound
     assert torch.equal(logits(task, tokens), before), "the task itself changed"
 
 

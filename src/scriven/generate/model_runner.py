@@ -40,7 +40,7 @@ def prepare_for_inference(task: BaseTask, runtime: Runtime, dtype: str | None = 
     All other weights are shared with it, so it must not be trained while the copy is used.
 
     Args:
-        dtype: float32, bfloat16 or int8: precision of the matrix multiplications on a CPU. None:
+        dtype: float32, bfloat16, int8 or int4: precision of the matrix multiplications on a CPU. None:
             bfloat16 if the runtime has it and the model is large, float32 otherwise.
 
     Raises:
@@ -81,8 +81,8 @@ def _packed_linear(
 ) -> type[PackedLinear] | None:
     """The class that replaces linear layers; None: they stay."""
     if runtime.device.type != "cpu":
-        if dtype == "int8":
-            raise SettingError("--dtype=int8 is for CPUs: leave it away on a GPU")
+        if dtype in ("int8", "int4"):
+            raise SettingError(f"--dtype={dtype} is for CPUs: leave it away on a GPU")
         return None
     if dtype is not None:
         return check_precision(dtype) if dtype in PRECISIONS else None
