@@ -1,0 +1,65 @@
+// The types of a linear layer's weights: how many share a lane of 32 bits, where each is in it, and
+// the inputs that they are multiplied with.
+#pragma once
+
+#include "rounded_inputs.h"
+
+enum class WeightType : int { FLOAT32, BFLOAT16, INT8, INT4 };
+
+// inputs whose weights share a lane
+constexpr int per_lane(WeightType type) {
+    return type == WeightType::FLOAT32 ? 1
+           : type == WeightType::BFLOAT16 ? 2
+           : type == WeightType::INT8 ? 4
+                                      : 8;
+}
+
+#ifdef HAS_BYTES
+constexpr int INT4_OFFSET = 8;
+#else
+constexpr int INT4_OFFSET = 0;
+#endif
+
+// where the bits of a weight are in its lane: inputs 0 to 3 of eight short ones have the lower
+// halves of the bytes, so that four inputs meet four bytes
+constexpr int place(WeightType type, int number) {
+    return type == WeightType::INT4 ? number % 4 * 2 + number / 4 : number;
+}
+
+// weight `number` of a lane, but for its scale
+template <WeightType TYPE>
+inline Floats unpack(Ints lanes, int number) {
+    if constexpr (TYPE == WeightType::FLOAT32) {
+        return reinterpret_cast<Floats>(lanes);
+    } else if constexpr (TYPE == WeightType::BFLOAT16) {
+        return reinterpret_cast<Floats>(number ? lanes & int(0xffff0000u) : lanes << 16);
+    } else {  // the sign is that of the leftmost bit
+        constexpr int bits = 32 / per_lane(TYPE);
+        const int above = 32 - bits * (place(TYPE, number) + 1);
+        return __builtin_convertvector(lanes << above >> (32 - bits), Floats);
+    }
+}
+
+// inputs as weights of a type are multiplied with them
+template <WeightType TYPE>
+struct InputsFor {
+    typedef FloatRows type;
+};
+#ifdef HAS_PAIRS
+template <>
+struct InputsFor<WeightType::BFLOAT16> {
+    typedef PairRows type;
+};
+#endif
+#ifdef HAS_BYTES
+template <>
+struct InputsFor<WeightType::INT8> {
+    typedef ByteRows type;
+};
+template <>
+struct InputsFor<WeightType::INT4> {
+    typedef ByteRows type;
+};
+#endif
+template <WeightType TYPE>
+using InputsOf = typename InputsFor<TYPE>::type;
