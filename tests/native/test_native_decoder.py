@@ -148,13 +148,10 @@ def rounded(weight: Tensor, dtype: str) -> Tensor:
     exact = weight.double()
     if dtype == "bfloat16":
         return exact.float().bfloat16().double()
-    if dtype == "int8":
-        scale = exact.abs().amax(1, keepdim=True) / 127
-        return (exact / scale).round() * scale
     groups = torch.nn.functional.pad(exact, (0, -exact.size(1) % 32)).unflatten(1, (-1, 32))
     largest = groups.gather(2, groups.abs().argmax(2, keepdim=True))
-    scale = largest / -8
-    return ((groups / scale).round().clamp(max=7) * scale).flatten(1)[:, : exact.size(1)]
+    scale, most = (largest / 127, 127) if dtype == "int8" else (largest / -8, 7)
+    return ((groups / scale).round().clamp(max=most) * scale).flatten(1)[:, : exact.size(1)]
 
 
 def rounded_inputs(x: Tensor, dtype: str) -> Tensor:

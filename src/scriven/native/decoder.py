@@ -21,7 +21,7 @@ from ..tasks.base import BaseTask
 from .library import load_library
 from .weights import Description, UnsupportedError
 
-BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "int4": 0.625}
+BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.125, "int4": 0.625}
 """Of a packed weight, with its part of a scale."""
 MAX_MEMORY_SHARE = 0.5
 """Of the free memory; the packed weights stand beside the model's own."""

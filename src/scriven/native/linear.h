@@ -6,8 +6,8 @@
 // in registers. Each sum adds the inputs in their order, so that a row's result does not depend on
 // how many rows there are.
 //
-// Weights are float32, bfloat16, int8 with a scale for each output, or int4 with a scale for each
-// GROUP inputs of an output; sums are float32. Inputs are float32 too, or rounded to the weights'
+// Weights are float32, bfloat16, or int8 or int4 with a scale for each GROUP inputs of an output, as
+// llama.cpp's q8_0 and q4_0; sums are float32. Inputs are float32 too, or rounded to the weights'
 // precision where the CPU multiplies such numbers directly (rounded_inputs.h).
 #pragma once
 
@@ -58,8 +58,7 @@ class Linear {
         std::memset(data_.get(), 0, bytes);
         bias_.assign(padded(out), 0.0f);
         if (bias) std::copy_n(bias, out, bias_.begin());
-        if (type_ == WeightType::INT8) scales_.assign(padded(out), 1.0f);
-        if (type_ == WeightType::INT4) scales_.assign(strips() * groups() * STRIP, 1.0f);
+        if (has_scales(type_)) scales_.assign(strips() * groups() * STRIP, 1.0f);
         for (int column = 0; column < out; column++) pack_column(weight + int64_t(in) * column, column);
     }
 
@@ -109,26 +108,24 @@ class Linear {
                 convert(weight[k], &half);
                 put(column, k, half);
             }
-        } else if (type_ == WeightType::INT8) {  // -127 .. 127
-            float largest = 1e-12f;
-            for (int k = 0; k < in; k++) largest = std::max(largest, std::fabs(weight[k]));
-            const float scale = scales_[column] = largest / 127;
-            for (int k = 0; k < in; k++) {
-                put(column, k, int(std::nearbyint(weight[k] / scale)) + BYTE_OFFSET);
-            }
-        } else {  // -8 .. 7; the largest weight of a group becomes -8 exactly
-            for (int group = 0; group < groups(); group++) {
-                const int begin = group * GROUP, end = std::min(in, begin + GROUP);
-                float largest = 0;
-                for (int k = begin; k < end; k++) {
-                    if (std::fabs(weight[k]) > std::fabs(largest)) largest = weight[k];
-                }
-                const float scale = largest == 0 ? 1.0f : largest / -8;
-                scales_[(column / STRIP * groups() + group) * STRIP + column % STRIP] = scale;
-                for (int k = begin; k < end; k++) {
-                    put(column, k, std::min(7, int(std::nearbyint(weight[k] / scale))) + INT4_OFFSET);
-                }
-            }
+        } else {
+            for (int group = 0; group < groups(); group++) pack_group(weight, column, group);
+        }
+    }
+
+    // int8: -127 .. 127; int4: -8 .. 7, where the largest weight becomes -8 exactly
+    void pack_group(const float* weight, int column, int group) {
+        const int begin = group * GROUP, end = std::min(in, begin + GROUP);
+        float largest = 0;
+        for (int k = begin; k < end; k++) {
+            if (std::fabs(weight[k]) > std::fabs(largest)) largest = weight[k];
+        }
+        const bool is_int4 = type_ == WeightType::INT4;
+        const float scale = largest == 0 ? 1.0f : largest / (is_int4 ? -8 : 127);
+        const int most = is_int4 ? 7 : 127, offset = is_int4 ? INT4_OFFSET : BYTE_OFFSET;
+        scales_[(column / STRIP * groups() + group) * STRIP + column % STRIP] = scale;
+        for (int k = begin; k < end; k++) {
+            put(column, k, std::min(most, int(std::nearbyint(weight[k] / scale))) + offset);
         }
     }
 
@@ -188,13 +185,13 @@ class Linear {
     void add_products(const Weights& weights, const FloatRows& x, int first,
                       Floats (&sums)[ROWS][Weights::VECTORS]) const {
         constexpr int CHUNK = Weights::CHUNK, VECTORS = Weights::VECTORS;
-        constexpr bool IS_INT4 = Weights::TYPE == WeightType::INT4;
+        constexpr bool HAS_SCALES = has_scales(Weights::TYPE);
         const float* rows[ROWS];
         for (int row = 0; row < ROWS; row++) rows[row] = x[first + row];
         for (int begin = 0, count = in; begin < count; begin += CHUNK) {
             weights.template fetch<ROWS>(begin / CHUNK);
             Floats scales[VECTORS];
-            for (int v = 0; IS_INT4 && v < VECTORS; v++) {
+            for (int v = 0; HAS_SCALES && v < VECTORS; v++) {
                 scales[v] = weights.scales(begin / GROUP, v);
             }
             const int end = std::min(count, begin + CHUNK);
@@ -203,7 +200,7 @@ class Linear {
                     Floats w[VECTORS];
                     for (int v = 0; v < VECTORS; v++) {
                         w[v] = unpack<Weights::TYPE>(weights.lanes(k, v), number);
-                        if constexpr (IS_INT4) w[v] *= scales[v];
+                        if constexpr (HAS_SCALES) w[v] *= scales[v];
                     }
                     for (int row = 0; row < ROWS; row++) {
                         const float input = rows[row][k + number];
@@ -265,9 +262,9 @@ class Linear {
                     }
                 }
                 for (int v = 0; v < Weights::VECTORS; v++) {
-                    Floats total = __builtin_convertvector(totals[v], Floats);
-                    if constexpr (IS_INT4) total *= weights.scales(group, v);
-                    sums[row][v] += total * x.scale(first + row, group);
+                    const Floats total = __builtin_convertvector(totals[v], Floats);
+                    const float scale = x.scale(first + row, group);
+                    sums[row][v] += total * (weights.scales(group, v) * scale);
                 }
             }
         }
@@ -285,7 +282,6 @@ class Linear {
                 const int column = strip * STRIP + v * LANES;
                 float* to = y + row * y_stride + column;
                 Floats value = sums[row][v];
-                if constexpr (TYPE == WeightType::INT8) value *= load(&scales_[column]);
                 value += load(&bias_[column]);
                 store(to, add ? load(to) + value : value);
             }

@@ -14,6 +14,10 @@ constexpr int per_lane(WeightType type) {
                                       : 8;
 }
 
+constexpr bool has_scales(WeightType type) {
+    return type == WeightType::INT8 || type == WeightType::INT4;
+}
+
 #ifdef HAS_BYTES
 constexpr int INT4_OFFSET = 8;
 #else
