@@ -55,7 +55,7 @@ class Linear {
         const size_t bytes = lanes * sizeof(uint32_t);
         data_.reset(static_cast<uint32_t*>(std::aligned_alloc(page, (bytes + page - 1) / page * page)));
         if (!data_) throw std::bad_alloc();
-        std::memset(data_.get(), 0, bytes);
+        std::memset(data_.get(), zero_byte(type_), bytes);
         bias_.assign(padded(out), 0.0f);
         if (bias) std::copy_n(bias, out, bias_.begin());
         if (has_scales(type_)) scales_.assign(strips() * groups() * STRIP, 1.0f);
@@ -92,7 +92,8 @@ class Linear {
         const int shared = per_lane(type_);
         const size_t lane = column / STRIP * strip_size() + k / shared * STRIP + column % STRIP;
         const uint32_t mask = shared == 1 ? ~0u : (1u << (32 / shared)) - 1;
-        data_.get()[lane] |= (value & mask) << (place(type_, k % shared) * (32 / shared));
+        const int shift = place(type_, k % shared) * (32 / shared);
+        data_.get()[lane] = (data_.get()[lane] & ~(mask << shift)) | (value & mask) << shift;
     }
 
     void pack_column(const float* weight, int column) {

@@ -24,6 +24,11 @@ constexpr int INT4_OFFSET = 8;
 constexpr int INT4_OFFSET = 0;
 #endif
 
+// what a byte of the weights behind the last input or output is: zeros
+constexpr int zero_byte(WeightType type) {
+    return type == WeightType::INT8 ? BYTE_OFFSET : type == WeightType::INT4 ? INT4_OFFSET * 0x11 : 0;
+}
+
 // where the bits of a weight are in its lane: inputs 0 to 3 of eight short ones have the lower
 // halves of the bytes, so that four inputs meet four bytes
 constexpr int place(WeightType type, int number) {
