@@ -17,13 +17,16 @@ import scriven
 from scriven import importing as parity
 from scriven.cli import run
 from scriven.data.batch import Batch
-from scriven.errors import ScrivenError
+from scriven.errors import DamagedError, ScrivenError
 from scriven.export.base import CheckFailed
 from scriven.export.targets import hf
 from scriven.importing import Imported, import_model
+from scriven.manifest import signed_json
 from scriven.models import gpt1, gpt2, llama, roberta, transformer
 from scriven.models.shared import llama_hf
+from scriven.runs import load
 from scriven.runs.load import load_run
+from scriven.runs.metadata import read_run_metadata
 
 
 @pytest.fixture(autouse=True)
@@ -275,3 +278,16 @@ def test_from_python(tmp_path: Path) -> None:
     assert model.generate("The", max_new_tokens=2).startswith("The")
     with pytest.raises(ScrivenError, match="is there already"):
         import_run(tmp_path / "theirs", tmp_path / "ours")
+
+
+def test_a_description_far_larger_than_the_weights_takes_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twins.save(tmp_path / "theirs", "gpt2")
+    folder = bring(tmp_path / "theirs", tmp_path / "ours").folder
+    content = read_run_metadata(folder)
+    content["model"]["vocab_size"] *= 100_000
+    (folder / "scriven.json").write_bytes(signed_json(content))
+    monkeypatch.setattr(load, "build_uninitialized", lambda *_: pytest.fail("it was built"))
+    with pytest.raises(DamagedError, match="do not fit the model"):
+        load_run(folder)

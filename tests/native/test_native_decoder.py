@@ -189,11 +189,26 @@ def test_shorter_weights_are_rounded_by_their_formula(name: str, dtype: str) -> 
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int4"])
-def test_a_model_with_a_weight_that_is_no_number_gives_no_numbers(dtype: str) -> None:
+def test_an_embedding_or_a_weight_that_is_no_number_gives_no_numbers(dtype: str) -> None:
+    for change in ("embedding", "weight"):
+        task = make("llama")
+        with torch.no_grad():
+            if change == "embedding":
+                task.backbone.embed.token.weight[IDS[0, 0], 5] = torch.nan
+            else:
+                task.backbone.blocks[0].mlp.down.weight[3, 7] = torch.nan
+        assert native_logits(task, IDS[:1, :1], dtype).isnan().all()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_tiny_weights_are_not_taken_for_large_ones(dtype: str) -> None:
     task = make("llama")
+    true = logits(task, IDS)
     with torch.no_grad():
-        task.backbone.embed.token.weight[IDS[0, 0], 5] = float("nan")
-    assert native_logits(task, IDS[:1, :1], dtype).isnan().all()
+        task.backbone.blocks[1].mlp.down.weight.fill_(3e-44)  # no float is a 127th of it
+        expected = logits(task, IDS)
+    bound = 0.3  # what int4 costs anyway
+    assert error(native_logits(task, IDS, dtype), expected) < bound < error(true, expected)
 
 
 def test_adapters_are_part_of_the_weights() -> None:

@@ -6,6 +6,8 @@
 //
 // Shapes in comments: N tokens, C d_model, H query heads, K key/value heads, D head_dim, F d_ff,
 // V vocabulary, S capacity of the cache.
+#include <exception>
+
 #include "attention.h"
 #include "linear.h"
 #include "thread_pool.h"
@@ -436,12 +438,12 @@ Decoder* decoder_new(const ModelWeights* model) {
 
 void decoder_delete(Decoder* decoder) { delete decoder; }
 
-// 0, or 1 where memory does not suffice
+// 0, or 1 where memory or threads do not suffice
 int decoder_forward(Decoder* decoder, const Tokens* tokens) {
     try {
         decoder->forward(*tokens);
         return 0;
-    } catch (const std::bad_alloc&) {
+    } catch (const std::exception&) {  // also of the system, which gives no more threads
         return 1;
     }
 }

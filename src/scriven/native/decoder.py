@@ -135,7 +135,7 @@ class NativeSession:
         given.ids, given.rows = _address(ids), _address(places)
         given.positions, given.outputs = _address(positions), _address(wanted)
         if self._decoder.library.decoder_forward(self._decoder.address, ctypes.byref(given)):
-            raise MemoryError("not enough memory for a forward pass")
+            raise MemoryError("not enough memory or threads for a forward pass")
         return logits
 
     def _point_to(self, cache: Cache) -> None:

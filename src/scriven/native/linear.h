@@ -50,7 +50,8 @@ class Linear {
     // weight (out, in), row-major; bias (out,) or null
     void pack(const float* weight, const float* bias, int out_size, int in_size, WeightType kind) {
         in = in_size, out = out_size, type_ = kind;
-        // a whole group is read where the last one is shorter: its inputs are 0
+        // Where the last group is shorter, a whole one is read: weights of the next strip, or room
+        // behind the last strip. Its inputs are 0.
         const size_t lanes = strips() * strip_size() + GROUP * STRIP, page = 1 << 12;
         const size_t bytes = lanes * sizeof(uint32_t);
         data_.reset(static_cast<uint32_t*>(std::aligned_alloc(page, (bytes + page - 1) / page * page)));
@@ -114,19 +115,26 @@ class Linear {
         }
     }
 
-    // int8: -127 .. 127; int4: -8 .. 7, where the largest weight becomes -8 exactly
+    // int8: -127 .. 127; int4: -8 .. 7, where the largest weight becomes -8 exactly. A group with a
+    // weight that is not finite has the scale NaN, so that the output shows it.
     void pack_group(const float* weight, int column, int group) {
         const int begin = group * GROUP, end = std::min(in, begin + GROUP);
         float largest = 0;
+        bool finite = true;
         for (int k = begin; k < end; k++) {
+            finite = finite && std::isfinite(weight[k]);
             if (std::fabs(weight[k]) > std::fabs(largest)) largest = weight[k];
         }
         const bool is_int4 = type_ == WeightType::INT4;
-        const float scale = largest == 0 ? 1.0f : largest / (is_int4 ? -8 : 127);
-        const int most = is_int4 ? 7 : 127, offset = is_int4 ? INT4_OFFSET : BYTE_OFFSET;
-        scales_[(column / STRIP * groups() + group) * STRIP + column % STRIP] = scale;
-        for (int k = begin; k < end; k++) {
-            put(column, k, std::min(most, int(std::nearbyint(weight[k] / scale))) + offset);
+        const int least = is_int4 ? -8 : -127, most = is_int4 ? 7 : 127;
+        const int offset = is_int4 ? INT4_OFFSET : BYTE_OFFSET;
+        float scale = largest / (is_int4 ? -8 : 127);
+        if (scale == 0) scale = 1;  // all are 0, or too small for a float to divide
+        float& kept = scales_[(column / STRIP * groups() + group) * STRIP + column % STRIP];
+        kept = finite ? scale : NAN;
+        for (int k = begin; finite && k < end; k++) {
+            const float rounded = std::nearbyint(weight[k] / scale);
+            put(column, k, std::clamp(int(rounded), least, most) + offset);
         }
     }
 
@@ -143,7 +151,7 @@ class Linear {
         int groups;
         // each block of rows fetches its part of the strips that come next
         const uint32_t* next;
-        int lines_per_chunk;  // times 2^16
+        int lines_per_chunk;  // in 16.16 fixed point
 
         TileWeights(const Linear& of, int strip, Turn turn)
             : weights(of.data_.get() + strip * of.strip_size()),
@@ -237,7 +245,8 @@ class Linear {
 #endif
 
 #ifdef HAS_BYTES
-    // the sum of a group is exact, in integers; weights have an offset, so that all are positive
+    // The sum of a group is exact, in integers. Weights may be stored with an offset, so that none is
+    // negative: the offset times the sum of the inputs is taken off.
     template <class Weights, int ROWS>
     void add_products(const Weights& weights, const ByteRows& x, int first,
                       Floats (&sums)[ROWS][Weights::VECTORS]) const {

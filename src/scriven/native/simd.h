@@ -111,8 +111,9 @@ inline float sum_lanes(const void* lanes) {
 
 inline float sum(Floats value) { return sum_lanes<LANES>(&value); }
 
-// Two vectors of parts of 2 HALF lanes, each a term of a sum -> one of twice as many parts, in
-// turns of the first and the second, each half as long: its halves are added.
+// One step of adding up the lanes of several vectors at once: the upper half of each part of
+// 2 HALF lanes is added to its lower half. With four lanes and HALF = 2:
+// (a0 a1 a2 a3), (b0 b1 b2 b3) -> (a0+a2 a1+a3 b0+b2 b1+b3).
 template <int HALF>
 inline Floats add_halves(Floats first, Floats second) {
     Ints lower;

@@ -26,9 +26,10 @@ class ThreadPool {
     static ThreadPool& of_process() {
         static std::atomic<ThreadPool*> pool{nullptr};
         ThreadPool* found = pool.load();
-        if (!found || found->process_ != getpid()) {
-            found = new ThreadPool;  // never deleted: its threads end with the process
-            pool.store(found);
+        while (!found || found->process_ != getpid()) {
+            ThreadPool* made = new ThreadPool;  // stays: its threads end with the process
+            if (pool.compare_exchange_strong(found, made)) return *made;
+            delete made;  // another thread was faster: `found` is its pool
         }
         return *found;
     }
@@ -43,7 +44,8 @@ class ThreadPool {
         spins_ = spins;
         if (threads == 1) return function(0);
         while (started_ < threads - 1) {
-            std::thread(&ThreadPool::work, this, ++started_, generation_.load()).detach();
+            std::thread(&ThreadPool::work, this, started_ + 1, generation_.load()).detach();
+            started_++;
         }
         function_ = &function;
         left_.store(started_);  // also threads that have nothing to do must have seen it

@@ -29,8 +29,8 @@ constexpr int zero_byte(WeightType type) {
     return type == WeightType::INT8 ? BYTE_OFFSET : type == WeightType::INT4 ? INT4_OFFSET * 0x11 : 0;
 }
 
-// where the bits of a weight are in its lane: inputs 0 to 3 of eight short ones have the lower
-// halves of the bytes, so that four inputs meet four bytes
+// where the bits of a weight are in its lane: of eight int4 weights, 0 to 3 are the low nibbles of
+// the four bytes and 4 to 7 the high nibbles, so that four inputs meet four bytes
 constexpr int place(WeightType type, int number) {
     return type == WeightType::INT4 ? number % 4 * 2 + number / 4 : number;
 }

@@ -21,10 +21,18 @@ from ..tasks.base import BaseTask
 from ..tokenizers import Tokenizer, load_tokenizer
 from . import checkpoint
 from .huggingface import WEIGHTS
-from .metadata import read_run_metadata
+from .metadata import check_size, read_run_metadata
 from .peft import TENSORS, attach_adapter, load_merged, read_adapter
 from .weights import from_hf_weights, load_tensors, stored_digest
 
+OTHER_WEIGHTS = (
+    "{}: the weights do not fit the model that scriven.json describes; they are another run's, so "
+    "put the original model.safetensors back"
+)
+MOST_PARAMETERS_PER_BYTE = 4
+"""Of the stored weights, by an estimate; a float32 has a quarter of one."""
+MANY_PARAMETERS = 4_000_000
+"""Up to so many, a description is not compared with the stored weights before the model is built."""
 ADAPTER = "adapter"
 """The folder of the adapters inside a run folder, in PEFT's layout."""
 
@@ -88,6 +96,8 @@ def load_run(
     if tokenizer.fingerprint != metadata["tokenizer"]["fingerprint"]:  # other ids: nonsense
         file = f"{folder}/tokenizer.json"
         raise InputError(f"{file} is not the tokenizer of this model: put the original file back")
+    if not is_adapter_run(folder, metadata):
+        _check_memory(folder, metadata)
     # 2. the model for its task, whose weights have no values yet
     ids, finetune = tokenizer.special_token_ids, metadata.get("finetune")
     task = build_uninitialized(module, model, metadata["task"], ids, finetune, dtype)
@@ -106,13 +116,17 @@ def load_run(
             else:
                 task.load_state_dict(weights)
     except RuntimeError as error:
-        raise DamagedError(
-            f"{folder}: the weights do not fit the model that scriven.json describes; they are "
-            "another run's, so put the original model.safetensors back"
-        ) from error
+        raise DamagedError(OTHER_WEIGHTS.format(folder)) from error
     if metadata.get("results") is None and step is None:
         warnings.append(f"{folder.name} is not finished: these are its best weights so far")
     return Loaded(folder, metadata, task.eval(), tokenizer, name, warnings, step)
+
+
+def _check_memory(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Refuses a description of a model that is far larger than the weights, before it is built."""
+    stored = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    if stored and check_size(metadata) > MOST_PARAMETERS_PER_BYTE * stored + MANY_PARAMETERS:
+        raise DamagedError(OTHER_WEIGHTS.format(folder))
 
 
 def build_uninitialized(

@@ -193,8 +193,11 @@ class _WrongShape(Exception):
     """A value of scriven.json is missing or of another type."""
 
 
-def check_size(metadata: Mapping[str, Any]) -> None:
+def check_size(metadata: Mapping[str, Any]) -> float:
     """Refuses a model before anything is allocated for it.
+
+    Returns:
+        About how many parameters it has, as a Transformer.
 
     Raises:
         InputError: names the number or name, and its limit.
@@ -233,6 +236,7 @@ def check_size(metadata: Mapping[str, Any]) -> None:
             f"{NAME}: a model of about {parameters:.0e} parameters, {4 * parameters:.0e} bytes: at "
             f"most {MAX_PARAMETERS:.0e} parameters are loaded"
         )
+    return parameters
 
 
 def age(folder: Path) -> tuple[bool, int]:
