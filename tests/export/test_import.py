@@ -286,7 +286,7 @@ def test_a_description_far_larger_than_the_weights_takes_no_memory(
     twins.save(tmp_path / "theirs", "gpt2")
     folder = bring(tmp_path / "theirs", tmp_path / "ours").folder
     content = read_run_metadata(folder)
-    content["model"]["vocab_size"] *= 100_000
+    content["model"]["vocab_size"] *= 10_000
     (folder / "scriven.json").write_bytes(signed_json(content))
     monkeypatch.setattr(load, "build_uninitialized", lambda *_: pytest.fail("it was built"))
     with pytest.raises(DamagedError, match="do not fit the model"):

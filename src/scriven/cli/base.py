@@ -29,7 +29,7 @@ Precision = Annotated[
     Literal["float32", "bfloat16", "int8", "int4"] | None,
     Parameter(
         help="Precision of the matrix multiplications. By default bfloat16 for models of more than "
-        "four million weights on CPUs that are fast at it; int8 and int4 are faster, and round more."
+        "four million weights on CPUs that are fast at it; int8 and int4 are faster and round more."
     ),
 ]
 Seed = Annotated[int | None, Parameter(help="Random seed (0 by default).")]

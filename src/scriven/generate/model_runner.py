@@ -40,8 +40,8 @@ def prepare_for_inference(task: BaseTask, runtime: Runtime, dtype: str | None = 
     All other weights are shared with it, so it must not be trained while the copy is used.
 
     Args:
-        dtype: float32, bfloat16, int8 or int4: precision of the matrix multiplications on a CPU. None:
-            bfloat16 if the runtime has it and the model is large, float32 otherwise.
+        dtype: float32, bfloat16, int8 or int4: precision of the matrix multiplications on a CPU;
+            None: bfloat16 if the runtime has it and the model is large, float32 otherwise.
 
     Raises:
         SettingError: this machine does not support `dtype`.

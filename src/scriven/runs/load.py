@@ -32,7 +32,7 @@ OTHER_WEIGHTS = (
 MOST_PARAMETERS_PER_BYTE = 4
 """Of the stored weights, by an estimate; a float32 has a quarter of one."""
 MANY_PARAMETERS = 4_000_000
-"""Up to so many, a description is not compared with the stored weights before the model is built."""
+"""Up to so many, a model is built before it is compared with the stored weights."""
 ADAPTER = "adapter"
 """The folder of the adapters inside a run folder, in PEFT's layout."""
 
