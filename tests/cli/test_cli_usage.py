@@ -13,8 +13,8 @@ from scriven.machine import doctor
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("plan book.txt", "`plan` takes no book.txt: see `scriven plan --help`"),
-        ("doctor a b", "`doctor` takes no a b: see `scriven doctor --help`"),
+        ("plan book.txt", "`plan`: unexpected argument book.txt: see `scriven plan --help`"),
+        ("doctor a b", "`doctor`: unexpected arguments a b: see `scriven doctor --help`"),
         ("report", "`report` needs RUN: see `scriven report --help`"),
         ("export book", "`export` needs --to: see `scriven export --help`"),
         ("train a.txt --size", "--size requires an argument: see `scriven train --help`"),

@@ -182,7 +182,9 @@ def _usage_error(error: CycloptsError) -> str:
         if " " in word or (verb == "generate" and "Did you mean" not in text):
             return f"{text}; a text that begins with - stands after --, as in -- '{word}'"
     elif isinstance(error, UnusedCliTokensError):
-        text = f"`{verb}` takes no {' '.join(error.unused_tokens or ())}"
+        extra = error.unused_tokens or []
+        noun = "argument" if len(extra) == 1 else "arguments"
+        text = f"`{verb}`: unexpected {noun} {' '.join(extra)}"
     elif verb:
         text = text.replace(f'Command "{verb}" parameter ', "")
     return text if "Did you mean" in text else f"{text}: see `scriven {verb} --help`"
