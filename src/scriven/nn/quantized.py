@@ -123,7 +123,8 @@ class Int4Linear(PackedLinear):
     fuses = False
 
     def _pack(self, weight: Tensor, bias: Tensor | None) -> Matmul:
-        groups = F.pad(weight.float(), (0, -weight.size(1) % GROUP)).unflatten(1, (-1, GROUP))
+        padded = F.pad(weight.float(), (0, -weight.size(1) % GROUP))
+        groups = padded.view(len(weight), -1, GROUP)
         # the weight of a group that is largest in size becomes -8 exactly
         largest = groups.gather(2, groups.abs().argmax(2, keepdim=True))
         scale = torch.where(largest == 0, 1.0, largest / -8)  # (out, groups, 1)
