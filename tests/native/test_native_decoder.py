@@ -1,26 +1,20 @@
 """The compiled forward pass, beside the same model in float64 and the engine in PyTorch."""
 
-import os
-import platform
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from scriven.errors import InputError
 from scriven.generate.continuous_batching import BatchRequest, ContinuousBatch
 from scriven.generate.engine import Engine
 from scriven.generate.model_runner import prepare_for_inference
-from scriven.generate.sampling import SamplingParams, sample, sample_rows
+from scriven.generate.sampling import SamplingParams
 from scriven.models import gpt1, gpt2, gpt3, gpt_neo, gpt_neox, llama, rnn, transformer_xl
-from scriven.native import decoder, library
+from scriven.native import decoder
 from scriven.native.decoder import LazyDecoder, NativeDecoder, NativeSession
-from scriven.native.library import sample_natively
-from scriven.native.weights import ACTIVATION_NAMES, Description, UnsupportedError
+from scriven.native.weights import Description, UnsupportedError
 from scriven.nn.lora import add_lora
 from scriven.runtime import Runtime
 from scriven.settings import TokenizerSettings
@@ -315,125 +309,3 @@ def test_texts_that_join_a_running_batch_are_the_same(monkeypatch: pytest.Monkey
     while batch:
         list(batch.step())
     assert [each.text for each in sequences] == expected
-
-
-# ------------------------------------------------------------------ sampling
-
-
-@pytest.mark.parametrize("vocab_size", [1, 65, 3000])
-def test_tokens_are_those_of_the_logits_processors(vocab_size: int) -> None:
-    generator = torch.Generator().manual_seed(vocab_size)
-    rows = 200
-    flat = torch.randn(rows, vocab_size, generator=generator)
-    logits = flat * torch.rand(rows, 1, generator=generator) * 8
-    logits[:, vocab_size // 2] = -torch.inf if vocab_size > 1 else 0.0
-    uniforms = torch.rand(rows, generator=generator, dtype=torch.float64).tolist()
-    for settings in (
-        {"temperature": 0}, {}, {"temperature": 0.7}, {"top_k": 5}, {"top_p": 0.8}, {"min_p": 0.1},
-        {"temperature": 3.0, "top_k": 700, "top_p": 0.999, "min_p": 0.001},
-    ):  # fmt: skip
-        params = SamplingParams(**settings)
-        assert params.native is not None
-        found = sample_natively(logits, [params.native] * rows, uniforms)
-        assert found == sample(logits, params, uniforms).tolist()
-
-
-def test_planted_bug_another_order_of_candidates_would_be_noticed() -> None:
-    """The draw walks from the likeliest token on where top-k sorts them, else by id."""
-    logits, uniforms = torch.tensor([[0.0, 2.0, 1.0]]), [0.3]
-    drawn = [sample_natively(logits, [(1.0, 1.0, 0.0, top_k)], uniforms) for top_k in (0, 2)]
-    by_hand = [0.0, 2.0, 1.0]
-    weights = [torch.tensor(each).exp().item() for each in by_hand]
-    assert weights[0] / sum(weights) < 0.3 < (weights[0] + weights[1]) / sum(weights)
-    assert drawn == [[1], [1]]
-    assert sample_natively(logits, [(1.0, 1.0, 0.0, 2)], [0.8]) == [[2]][0]
-    assert sample_natively(logits, [(1.0, 1.0, 0.0, 0)], [0.05]) == [0]
-
-
-def test_each_row_has_settings_of_its_own() -> None:
-    logits = torch.randn(6, 40, generator=torch.Generator().manual_seed(0))
-    kinds = [SamplingParams(temperature=0), SamplingParams(top_k=3), SamplingParams(top_p=0.5)] * 2
-    uniforms = [0.1, 0.9, 0.6, 0.3, 0.2, 0.999]
-    expected = [
-        int(sample(logits[row : row + 1], each, uniforms[row : row + 1]))
-        for row, each in enumerate(kinds)
-    ]
-    assert sample_rows(logits, kinds, uniforms) == expected
-    penalised = [SamplingParams(repetition_penalty=2.0), *kinds[1:]]
-    seen = [torch.zeros(40, dtype=torch.bool), *[None] * 5]
-    assert sample_rows(logits, penalised, uniforms, seen)[1:] == expected[1:]
-
-
-def test_logits_that_are_not_finite_are_refused() -> None:
-    for value in (torch.nan, torch.inf, -torch.inf):
-        logits = torch.zeros(2, 3)
-        logits[1] = value
-        with pytest.raises(InputError, match="NaN or infinite"):
-            sample_rows(logits, [DRAWN, DRAWN], [0.5, 0.5])
-
-
-# ------------------------------------------------------------------ the library
-
-
-def test_a_library_that_others_can_write_is_refused(compiled: Path, tmp_path: Path) -> None:
-    path = library.library_path()
-    assert path is not None
-    copy = tmp_path / path.name
-    copy.write_bytes(path.read_bytes())
-    os.chmod(tmp_path, 0o700)
-    os.chmod(copy, 0o722)
-    assert library._open("decoder", copy) is None
-    os.chmod(copy, 0o700)
-    assert library._open.__wrapped__("decoder", copy) is not None
-    os.chmod(tmp_path, 0o777)
-    assert library._open.__wrapped__("decoder", copy) is None
-
-
-@pytest.mark.parametrize("cpu", ["x86-64", "x86-64-v3", "x86-64-v4", "sapphirerapids"])
-@pytest.mark.parametrize("name", library.SOURCES)
-def test_the_source_is_correct_for_other_cpus_than_this_one(name: str, cpu: str) -> None:
-    command = library.compile_command()
-    if command is None or platform.machine() not in ("x86_64", "AMD64"):
-        pytest.skip("no compiler for these CPUs")
-    folder = Path(library.__file__).parent
-    sources = [str(folder / source) for source in library.SOURCES[name]]
-    warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"]  # some CPUs need no room
-    check = ["-std=c++20", "-fsyntax-only", *warnings, f"-march={cpu}"]
-    done = subprocess.run([command[0], *check, *sources], capture_output=True, text=True)
-    if "bad value" in done.stderr or "unknown target CPU" in done.stderr:
-        pytest.skip("the compiler is older than this CPU")
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_compiler_that_fails_is_asked_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SCRIVEN_CACHE", str(tmp_path))
-    monkeypatch.setattr(library, "_loaded", {"decoder": library._Loaded()})
-    compiler = tmp_path / "c++"
-    compiler.write_text("#!/bin/sh\necho no such flag >&2\nexit 1\n")
-    compiler.chmod(0o755)
-    monkeypatch.setattr(library, "compile_command", lambda: (str(compiler), "decoder.cpp"))
-    monkeypatch.setattr(library, "library_path", lambda name: tmp_path / "native" / "decoder-0.so")
-    assert library.load_library(wait=True) is None
-    assert library.state() == "the compiler failed: no such flag"
-    compiler.unlink()
-    assert library.load_library(wait=True) is None
-    task = make("llama")
-    assert LazyDecoder(task, "float32").get() is None
-
-
-def test_without_a_compiler_or_where_asked_pytorch_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SCRIVEN_NATIVE", "off")
-    assert library.load_library() is None
-    monkeypatch.setenv("SCRIVEN_NATIVE", "on")
-    monkeypatch.setattr(library, "_loaded", {"decoder": library._Loaded()})
-    monkeypatch.setattr(library, "compile_command", lambda: None)
-    assert library.load_library() is None
-    assert library.state() == "none: no C++ compiler"
-
-
-def test_activations_have_the_numbers_of_the_source() -> None:
-    source = Path(library.__file__).with_name("simd.h").read_text()
-    names = source.partition("enum class Activation : int { ")[2].partition(" }")[0]
-    assert [name.lower() for name in names.split(", ")] == list(ACTIVATION_NAMES)
