@@ -15,6 +15,7 @@ from .generate.predict import Predictor, TablePredictions
 from .generate.sampling import GREEDY, SAMPLED, check_beams, parse_generation_args
 from .generate.sequence import GenerationChunk, GenerationResult
 from .import_.base import open_base
+from .nn.quantized import INTEGERS
 from .runs.load import Loaded
 from .runtime import Runtime, choose_runtime
 from .settings import RuntimeSettings
@@ -269,7 +270,7 @@ def load(
     """
     loaded = open_base(str(run), arch)
     # integers exist only in the engine's copy of the weights; everything else stays in floats
-    precision: Any = None if dtype in ("int8", "int4") else dtype
+    precision: Any = None if dtype in INTEGERS else dtype
     runtime = choose_runtime(RuntimeSettings(device=device, dtype=precision))
     trained = loaded.metadata["environment"]
     if precision is None and runtime.device.type == trained["device"].split(":")[0]:

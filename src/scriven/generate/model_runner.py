@@ -22,7 +22,7 @@ from ..nn.attention import Attention
 from ..nn.block import MLP, Activation, gelu_tanh
 from ..nn.cache import Cache
 from ..nn.lora import LoraLinear
-from ..nn.quantized import PRECISIONS, PackedLinear, check_precision
+from ..nn.quantized import INTEGERS, PRECISIONS, PackedLinear, check_precision
 from ..runtime import Runtime
 from ..tasks.base import BaseTask
 
@@ -81,7 +81,7 @@ def _packed_linear(
 ) -> type[PackedLinear] | None:
     """The class that replaces linear layers; None: they stay."""
     if runtime.device.type != "cpu":
-        if dtype in ("int8", "int4"):
+        if dtype in INTEGERS:
             raise SettingError(f"--dtype={dtype} is for CPUs: leave it away on a GPU")
         return None
     if dtype is not None:

@@ -88,7 +88,8 @@ template <int VECTORS, class Cached>
 inline void weighted_sum(const float* weights, const Cached* values, int head_dim, int count,
                          float* y) {
     if constexpr (VECTORS > 0) {
-        // few registers wait for each other, so that values take turns with two sets of them
+        // An addition waits for the last one to the same register: with few registers, two sets of
+        // them take turns.
         constexpr int SETS = VECTORS < 4 ? 2 : 1;
         Floats totals[SETS][VECTORS] = {};
         int s = 0;

@@ -49,7 +49,7 @@ inline Floats unpack(Ints lanes, int number) {
     }
 }
 
-// inputs as weights of a type are multiplied with them
+// how the inputs of a layer are rounded and kept, by the type of its weights
 template <WeightType TYPE>
 struct InputsFor {
     typedef FloatRows type;

@@ -127,7 +127,8 @@ class Int4Linear(PackedLinear):
         groups = padded.view(len(weight), -1, GROUP)
         # the weight of a group that is largest in size becomes -8 exactly
         largest = groups.gather(2, groups.abs().argmax(2, keepdim=True))
-        scale = torch.where(largest == 0, 1.0, largest / -8)  # (out, groups, 1)
+        scale = largest / -8  # (out, groups, 1)
+        scale = scale.masked_fill(scale == 0, 1.0)
         values = (groups / scale).round().clamp(max=7)
         rounded = (values * scale).flatten(1)[:, : weight.size(1)]
         bias = None if bias is None else bias.float()
@@ -174,6 +175,8 @@ PRECISIONS: dict[str, type[PackedLinear]] = {
     "bfloat16": PackedLinear, "int8": Int8Linear, "int4": Int4Linear,
 }  # fmt: skip
 """By their name in `--dtype`."""
+INTEGERS = ("int8", "int4")
+"""Those of generation on a CPU alone."""
 
 
 def check_precision(name: str) -> type[PackedLinear]:
