@@ -269,7 +269,6 @@ def load(
         InputError: no such run. DamagedError: its files are damaged.
     """
     loaded = open_base(str(run), arch)
-    # integers exist only in the engine's copy of the weights; everything else stays in floats
     precision: Any = None if dtype in INTEGERS else dtype
     runtime = choose_runtime(RuntimeSettings(device=device, dtype=precision))
     trained = loaded.metadata["environment"]

@@ -176,7 +176,7 @@ PRECISIONS: dict[str, type[PackedLinear]] = {
 }  # fmt: skip
 """By their name in `--dtype`."""
 INTEGERS = ("int8", "int4")
-"""Those of generation on a CPU alone."""
+"""Those that only the engine's copy of the weights has, on a CPU: all else stays in floats."""
 
 
 def check_precision(name: str) -> type[PackedLinear]:
