@@ -77,9 +77,12 @@ def every(**choices: list[Any]) -> list[dict[str, Any]]:
 def training(setup: Setup, arch: str, dropout: float, micro: list[int]) -> Iterator[Entry]:
     """Ours first. nanoGPT and transformers train GPT-2; LitGPT trains Llama, without dropout."""
     both = every(micro=micro, dtype=["float32", "bfloat16"])
-    yield Entry(OURS, setup.our_command(), every(micro=micro), compiles=setup.compile)
+    yield Entry(
+        OURS, setup.our_command(), every(micro=micro, native=[False, True]), compiles=setup.compile
+    )
     plain = every(micro=micro, dtype=["float32"])
-    yield Entry(f"{OURS}, float32", setup.our_command(), plain, compiles=setup.compile)
+    ours = every(micro=micro, dtype=["float32"], native=[False, True])
+    yield Entry(f"{OURS}, float32", setup.our_command(), ours, compiles=setup.compile)
     if arch == "gpt2":
         if setup.has_nanogpt():
             command = [*setup.peer_command("nanogpt.py"), str(setup.nanogpt)]

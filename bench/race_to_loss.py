@@ -151,7 +151,7 @@ def _nanogpt(
 ) -> "Steps | nanogpt_recipe.Recipe":
     """nanoGPT's side of the race to this loss."""
     setup = Setup(args.peers, args.nanogpt, compile=False)
-    command = [*setup.theirs("nanogpt.py"), str(args.nanogpt)]
+    command = [*setup.peer_command("nanogpt.py"), str(args.nanogpt)]
     peer = stack.enter_context(Peer("nanoGPT", command, work / "nanoGPT.log", args.threads))
     if target == "1.88":
         place = work / "nanogpt-recipe"

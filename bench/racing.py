@@ -101,5 +101,6 @@ def choose(one: Contestant, attempt: Callable[[Contestant], float]) -> None:
 
     attempt_all(one.entry.choices)
     if one.entry.compiles:
-        attempt_all([{**one.settings, "compile": True}])
+        plain = {name: each for name, each in one.settings.items() if name != "native"}
+        attempt_all([{**plain, "compile": True}])
     one.facts["tried"] = [{"seconds": round(seconds, 4), **each} for seconds, each in tried]

@@ -2,12 +2,15 @@
 
     python bench/startup.py tinyshakespeare.txt
     python bench/startup.py tinyshakespeare.txt --from model.gguf --repeats 3
+    python bench/startup.py --generate runs/shakespeare
 
-With --from, of a training that goes on from that model. On a busy machine only the CPU seconds mean
+With --from, of a training that goes on from that model; with --generate, from `scriven generate` to
+the first token of its text. On a busy machine only the CPU seconds mean
 anything.
 """
 
 import argparse
+import os
 import resource
 import statistics
 import subprocess
@@ -49,6 +52,22 @@ def first_step_seconds(text: str, base: str | None) -> float:
             return seconds
 
 
+def first_token_seconds(run: str) -> float:
+    """From starting the process to the first text behind the prompt."""
+    prompt = b"It was"
+    began, shown = time.perf_counter(), b""
+    command = [sys.executable, "-m", "scriven", "generate", run, prompt.decode()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        while len(shown) <= len(prompt):
+            part = os.read(child.stdout.fileno(), 4096)
+            assert part, "no text"
+            shown += part
+        seconds = time.perf_counter() - began
+        child.kill()
+        return seconds
+
+
 def _stepped(log: Path) -> bool:
     return log.exists() and '"step"' in log.read_text()
 
@@ -57,6 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", nargs="?", default="tinyshakespeare")
     parser.add_argument("--from", dest="base", help="a model to go on from")
+    parser.add_argument("--generate", help="a run, for the time to its first token")
     parser.add_argument("--repeats", type=int, default=7)
     args = parser.parse_args()
     machine_info = machine()
@@ -65,7 +85,11 @@ def main() -> None:
         ("help", help_seconds),
         ("first step", lambda: first_step_seconds(args.text, args.base)),
     ]
-    for what, measure in measured if args.base is None else measured[1:]:
+    if args.base is not None:
+        measured = measured[1:]
+    if args.generate is not None:
+        measured = [("first token", lambda: first_token_seconds(args.generate))]
+    for what, measure in measured:
         measure()  # warms the disk cache
         began = cpu_seconds()
         values = [measure() for _ in range(args.repeats)]

@@ -21,6 +21,7 @@ from scriven.runs.load import load_run
 from scriven.runtime import choose_runtime
 from scriven.settings import OptimSettings, RuntimeSettings
 from scriven.train.build_model import Parallel
+from scriven.train.native_step import compiled_task
 from scriven.train.optim.base import Optimizers
 from scriven.train.train_step import TrainStep
 
@@ -50,6 +51,7 @@ class Scriven:
         micro: int = 0,
         dropout: float = 0.0,
         compile: bool = False,
+        native: bool = False,
         dtype: str | None = None,
         seed: int = 0,
         optimizer: str = "adamw",
@@ -63,7 +65,7 @@ class Scriven:
             task, used = self.model.task, dtype
         else:
             self.runtime = choose_runtime(RuntimeSettings(dtype=dtype, device="cpu"))  # type: ignore[arg-type]
-            self._prepare_training(folder, data, micro, dropout, compile, optimizer)
+            self._prepare_training(folder, data, micro, dropout, compile, native, optimizer)
             task, used = self.task, str(self.runtime.dtype).removeprefix("torch.")
         return {
             "parameters": weights.count(task),
@@ -86,7 +88,7 @@ class Scriven:
         model = config.replace(module.Config(), shape, "model")
         self.task = registry.module("scriven.tasks", "language").Task(module.Model(model))
         self.task.init_weights()
-        self._make_train_step(compile=False, optimizer=optimizer)
+        self._make_train_step(compile=False, native=False, optimizer=optimizer)
         self.batches, self.number, self.micro = RandomBatches(rows, shape), 0, rows
         each = flops_per_token(self.task)["training"]
         return {
@@ -96,7 +98,14 @@ class Scriven:
         }
 
     def _prepare_training(
-        self, folder: str, data: str, micro: int, dropout: float, compile: bool, optimizer: str
+        self,
+        folder: str,
+        data: str,
+        micro: int,
+        dropout: float,
+        compile: bool,
+        native: bool,
+        optimizer: str,
     ) -> None:
         loaded = load_run(find_run(folder))
         module = registry.module("scriven.models", loaded.architecture)
@@ -106,10 +115,11 @@ class Scriven:
         task = kind.Task(module.Model(shape), special=loaded.tokenizer.special_token_ids)
         task.load_state_dict(loaded.task.state_dict())
         self.task = task
-        self._make_train_step(compile, optimizer)
+        self._make_train_step(compile, native, optimizer)
         self.batches, self.number, self.micro = Batches(data), 0, micro
 
-    def _make_train_step(self, compile: bool, optimizer: str) -> None:
+    def _make_train_step(self, compile: bool, native: bool, optimizer: str) -> None:
+        """`native`: as much code compiled for this machine as the model allows, as in a training."""
         settings = OptimSettings(
             optimizer=optimizer,
             lr=recipe.RATE,
@@ -121,6 +131,10 @@ class Scriven:
         optimizers = Optimizers(self.task, settings)
         compiled = partial(torch.compile, dynamic=False) if compile else None
         parallel = Parallel(self.task, SINGLE_PROCESS, self.runtime, RuntimeSettings(), compiled)
+        if native:
+            self.task.train()
+            parallel.forward = compiled_task(self.task, self.runtime.dtype, wait=True)
+            optimizers.use_native()
         self.train_step = TrainStep(parallel, optimizers, self.runtime, recipe.CLIP)
 
     def step(self, count: int) -> dict[str, Any]:

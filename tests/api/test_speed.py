@@ -11,6 +11,7 @@ from scriven.models import llama
 from scriven.models.shared.cost import flops_per_token
 from scriven.tasks.language import Language
 from scriven.train.scaling_laws import SIZES
+from scriven.train.throughput import CONTEXT_LENGTH
 
 
 @pytest.fixture
@@ -34,9 +35,7 @@ def test_bandwidth_counts_bytes_and_seconds(monkeypatch: pytest.MonkeyPatch) -> 
 def test_shares_follow_from_the_rates(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "matmul_rate", lambda dtype, device: 100.0)
     (found,) = benchmark.benchmark()["sizes"]
-    model = llama.Config(
-        vocab_size=258, context_length=benchmark.CONTEXT_LENGTH, **vars(SIZES["tiny"])
-    )
+    model = llama.Config(vocab_size=258, context_length=CONTEXT_LENGTH, **vars(SIZES["tiny"]))
     task = Language(llama.Model(model))
     flops = flops_per_token(task)["training"]
     assert found["parameters"] == sum(weight.numel() for weight in task.parameters())

@@ -4,6 +4,7 @@ Nothing here imports torch: a command imports what it needs when it runs, so `--
 `DEFAULTS` of a command names what scriven.toml and SCRIVEN_* variables may set of it.
 """
 
+import gc
 import io
 import os
 import sys
@@ -86,7 +87,9 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    # 3. the command
+    # 3. Python's default searches for garbage hundreds of times while PyTorch is imported.
+    gc.set_threshold(50_000)
+    # 4. the command
     try:
         code = run(sys.argv[1:] if arguments is None else arguments)
     except BrokenPipeError:

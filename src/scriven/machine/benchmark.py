@@ -5,36 +5,25 @@ The models have random weights and tokens, so nothing is downloaded.
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ..data.batch import Batch
-from ..distributed import SINGLE_PROCESS
 from ..generate.engine import Engine
 from ..generate.model_runner import prepare_for_inference
 from ..generate.sampling import SamplingParams
-from ..models import llama
 from ..models.shared.cost import flops_per_token
 from ..native.library import load_library
-from ..native.training import NativeTraining
-from ..native.weights import UnsupportedError
 from ..nn.quantized import PackedLinear
 from ..plan.hardware import matmul_rate
 from ..runtime import Runtime, choose_runtime
-from ..settings import OptimSettings, RuntimeSettings, TokenizerSettings
-from ..tasks.language import Language
+from ..settings import RuntimeSettings, TokenizerSettings
 from ..tokenizers import byte
-from ..train.build_model import Parallel
-from ..train.optim.base import Optimizers
-from ..train.scaling_laws import CPU_TOKENS, GPU_TOKENS, SIZES
-from ..train.train_step import TrainStep
+from ..train.throughput import random_model, random_steps
 
 MODEL_SIZES = ("small", "base")
 """Values of --size."""
-CONTEXT_LENGTH = 256
 GENERATED_TOKENS = 100
 GENERATION_BATCH_SIZE = 32
 SECONDS_PER_FIGURE = 3.0
@@ -97,33 +86,19 @@ def bandwidth(megabytes: int, repeats: int = 5) -> dict[str, float]:
 
 
 def _speed(size: str, runtime: Runtime, gflops: float, read: float) -> Speed:
-    # 1. a model with random weights, and its optimizer
+    # 1. a model with random weights
     torch.manual_seed(0)
-    tokenizer = byte.train([], TokenizerSettings(kind="byte"))
-    model = llama.Config(
-        vocab_size=tokenizer.vocab_size, context_length=CONTEXT_LENGTH, **vars(SIZES[size])
-    )
-    task = Language(llama.Model(model), special=tokenizer.special_token_ids)
-    task.init_weights()
-    task = task.to(runtime.device)
-    settings = OptimSettings()
-    optimizers = Optimizers(task, settings)
-    parallel = Parallel(task, SINGLE_PROCESS, runtime, RuntimeSettings(), None)
-    train_step = TrainStep(parallel, optimizers, runtime, settings.grad_clip)
-    # 2. training: inputs (B, T), and the targets one position later (B, T)
-    tokens = CPU_TOKENS if runtime.device.type == "cpu" else GPU_TOKENS
-    rows = tokens // CONTEXT_LENGTH
-    ids = torch.randint(model.vocab_size, (rows, CONTEXT_LENGTH + 1), device=runtime.device)
-    batch = Batch(ids[:, :-1], ids[:, 1:])
-    step_seconds = _seconds(lambda: train_step(batch, rows, 1.0))
-    if runtime.device.type == "cpu":  # a training takes the faster way, and so does this figure
-        with suppress(UnsupportedError):
-            parallel.forward = NativeTraining(task, runtime.dtype, wait=True)
-            optimizers.use_native()
-            step_seconds = min(step_seconds, _seconds(lambda: train_step(batch, rows, 1.0)))
+    task = random_model(size, runtime)
+    # 2. training: PyTorch or compiled code, whichever is faster, as in a training
+    step, tokens = random_steps(task, runtime, native=False)
+    step_seconds = _seconds(step)
+    if runtime.device.type == "cpu":
+        step, _ = random_steps(task, runtime, native=True, wait=True)
+        step_seconds = min(step_seconds, _seconds(step))
         load_library(wait=True)  # of the decoder
     # 3. generation, of one text and of many
     task.eval()
+    tokenizer = byte.train([], TokenizerSettings(kind="byte"))
     engine = Engine(prepare_for_inference(task, runtime), tokenizer, runtime)
     sampling = SamplingParams(temperature=1.0)
 

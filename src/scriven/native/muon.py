@@ -20,7 +20,8 @@ class MuonGroup(ctypes.Structure):
 
     _fields_ = [
         ("matrices", ctypes.POINTER(MuonMatrix)),
-        *[(name, ctypes.c_int) for name in ("count", "rows", "columns", "threads", "iterations")],
+        *[(name, ctypes.c_int) for name in ("count", "rows", "columns", "threads", "iterations",
+                                            "bfloat16")],
         *[(name, ctypes.c_float) for name in ("momentum", "decay", "step", "a", "b", "c")],
     ]  # fmt: skip
 
@@ -34,11 +35,16 @@ def muon_step(
     step: float,
     iterations: int,
     coefficients: tuple[float, float, float],
+    precision: torch.dtype = torch.float32,
 ) -> bool:
     """Updates weights by their gradients: weight * decay + step * orthogonalised momentum.
 
+    Args:
+        precision: of the factors of products.
+
     Returns:
-        Whether it did: only for float32 weights on a CPU, and where there is a compiled library.
+        Whether it did: only for float32 weights on a CPU, where there is a compiled library, and in
+        bfloat16 where the CPU multiplies pairs of it.
     """
     library = load_library(name="training")
     gradients = [weight.grad for weight in weights if weight.grad is not None]
@@ -47,7 +53,8 @@ def muon_step(
         each.dtype == torch.float32 and each.device.type == "cpu" and each.is_contiguous()
         for each in tensors
     )
-    if library is None or not plain or weights[0].dim() != 2:
+    known = precision in (torch.float32, torch.bfloat16)
+    if library is None or not plain or not known or weights[0].dim() != 2:
         return False
     matrices = (MuonMatrix * len(weights))(
         *[
@@ -57,6 +64,6 @@ def muon_step(
     )
     group = MuonGroup(
         matrices, len(weights), *weights[0].shape, torch.get_num_threads(), iterations,
-        momentum, decay, step, *coefficients,
+        precision == torch.bfloat16, momentum, decay, step, *coefficients,
     )  # fmt: skip
     return not library.muon_step(ctypes.byref(group))

@@ -178,11 +178,11 @@ class Planner:
     def _estimate(self, tokens: float) -> tuple[Any, ModelStats, Estimate | None]:
         """Model, statistics and estimate for a training of so many tokens."""
         text, hardware = self.text_tokens or tokens, self.hardware
-        seconds = self.amount if self.unit == "seconds" else math.inf
+        flops = self.amount * self.flops_per_second if self.unit == "seconds" else math.inf
         defaults: dict[str, object] = {
             "vocab_size": choose_vocab_size(int(text * scaling_laws.BYTES_PER_TOKEN)),
             "context_length": scaling_laws.default_context_length(
-                hardware.gpu, seconds, not hardware.gpu, int(text)
+                hardware.gpu, flops, not hardware.gpu, int(text)
             ),
             **vars(scaling_laws.model_shape(self.size)),
         }

@@ -1,7 +1,7 @@
 """The plan of a run: every setting that was left open is filled in, each with its reason.
 
-A plan is a pure function of data, budget and machine: no clock and no measurement decides, so the
-same command on the same machine plans the same run.
+A plan is a pure function of data, budget and machine. Of the machine's speed it is told the FLOP/s,
+and only where a wall-clock budget on a CPU leaves something to choose.
 """
 
 import dataclasses
@@ -70,6 +70,7 @@ def plan_pretraining(
     size: str | None = None,
     task: str | None = None,
     world_size: int = 1,
+    flops_per_second: float = scaling_laws.TYPICAL_FLOPS,
 ) -> TrainPlan:
     """Plans a pre-training; None fields of `settings` are filled.
 
@@ -79,6 +80,8 @@ def plan_pretraining(
         size: a name in SIZES or a number of parameters such as `12M`.
         task: a file of tasks/; what the architecture is pre-trained for by default.
         world_size: processes that share each batch.
+        flops_per_second: of training on this machine, all processes together; it matters to a
+            wall-clock budget on a CPU only.
 
     Raises:
         SettingError: an impossible shape. ResourceError: it does not fit into memory.
@@ -88,7 +91,9 @@ def plan_pretraining(
     kind = task or module.Model.pretraining_task
     choices = Choices(settings, runtime)
     gpu = runtime.device.type != "cpu"
-    stage = _Pretraining(module, kind, gpu, budget, data, choices)
+    wall_clock = budget.unit == "seconds" and not gpu
+    flops = budget.amount * flops_per_second if wall_clock else math.inf
+    stage = _Pretraining(module, kind, gpu, budget, flops, data, choices)
     # 1. the model: depth, heads, width, context length, dropout, vocabulary
     model, short_run = stage.model(model_changes, size)
     # 2. sequences per step, and how many of them at once
@@ -155,6 +160,7 @@ class _Pretraining:
         task: str,
         gpu: bool,
         budget: Budget,
+        flops: float,
         data: DatasetStats,
         choices: Choices,
     ) -> None:
@@ -163,8 +169,7 @@ class _Pretraining:
         # short sequences first are measured to help on a CPU, for architectures that say so
         self.warmup = not gpu and task == "language" and module.Model.grows_context
         # on a CPU a short wall-clock budget asks for a small model and short sequences
-        wall_clock = budget.unit == "seconds" and not gpu
-        self.seconds = budget.amount if wall_clock else math.inf
+        self.flops = flops
         self.recurrent = module.Model.is_recurrent
 
     def model(self, model_changes: Mapping[str, object], size: str | None) -> tuple[Any, bool]:
@@ -177,21 +182,15 @@ class _Pretraining:
                 fields[key], reasons[f"model.{key}"] = value, why
         if "context_length" not in fields:
             fields["context_length"], reasons["model.context_length"] = self._context_length()
-        if "dropout" not in fields:
-            # roughly how often the text is read: no measurement, it only decides about dropout
-            speed = 1_000_000 if self.gpu else 25_000  # tokens per second
-            per_unit = {
-                "seconds": speed, "tokens": 1, "steps": 2048, "epochs": self.data.train_tokens
-            }  # fmt: skip
-            tokens = self.budget.amount * per_unit[self.budget.unit]
-            epochs = tokens / max(1, self.data.train_tokens)
-            overfits = epochs > 40
-            fields["dropout"] = 0.1 if overfits else 0.0
-            why = f"about {epochs:.0f} epochs{', enough to overfit' if overfits else ''}"
-            reasons["model.dropout"] = why
         fields["vocab_size"] = self.data.vocab_size
         reasons["model.vocab_size"] = "from the tokenizer"
         model = config.replace(self.module.Config(), fields, "model")
+        if "dropout" not in fields:
+            epochs = self._tokens(model) / max(1, self.data.train_tokens)
+            overfits = epochs > 40
+            why = f"about {epochs:.0f} epochs{', enough to overfit' if overfits else ''}"
+            model = dataclasses.replace(model, dropout=0.1 if overfits else 0.0)
+            reasons["model.dropout"] = why
         # a text must hold one training row; a window holds the targets too, so it may be longer
         # than the context
         if self.data.longest is None:
@@ -214,21 +213,23 @@ class _Pretraining:
         if self.gpu:
             shape, why = SIZES["base" if tokens < 20_000_000 else "large"], "a GPU has time for it"
         else:
-            shape = SIZES["medium" if 1500 <= self.seconds < math.inf else "small"]
+            long = scaling_laws.LONG_BUDGET <= self.flops < math.inf
+            shape = SIZES["medium" if long else "small"]
             why = "small models learn most per minute on a CPU"
         # a person who chose a part of the shape keeps it whatever the budget
         if not asked:
-            short_run = self.seconds < scaling_laws.VERY_SHORT_BUDGET
+            short_run = self.flops < scaling_laws.VERY_SHORT_BUDGET
             for below, smaller in scaling_laws.SHORT_BUDGET_SHAPES:
-                if self.seconds < below:
-                    return smaller, "fewer layers learn more in so short a time", short_run
+                if self.flops < below:
+                    why = f"fewer layers learn more in {self.flops / 1e12:.1f} TFLOP"
+                    return smaller, why, short_run
         return shape, why, short_run
 
     def _context_length(self) -> tuple[int, str]:
         """The context length, as long as data and budget make worth while, and the reason."""
         data = self.data
         usual = scaling_laws.default_context_length(
-            self.gpu, self.seconds, self.warmup, data.train_tokens
+            self.gpu, self.flops, self.warmup, data.train_tokens
         )
         length, reason = usual, "the usual length"
         if data.longest is not None:
@@ -241,9 +242,20 @@ class _Pretraining:
             length //= 2
         if length < usual:
             reason = "the text is short"
-        elif self.seconds < scaling_laws.SHORT_BUDGET:
+        elif self.flops < scaling_laws.SHORT_BUDGET:
             reason = "a short budget"
         return max(SMALLEST_CONTEXT, length), reason
+
+    def _tokens(self, model: Any) -> float:
+        """Roughly the tokens of the training, which decide about dropout."""
+        amount, unit = self.budget.amount, self.budget.unit
+        if unit == "seconds" and not self.gpu:
+            # per token 6 FLOPs for each weight in blocks, and a third as many in attention
+            return self.flops / (8 * 12 * model.total_layers * model.d_model**2)
+        per_unit = {
+            "seconds": 1_000_000, "tokens": 1, "steps": 2048, "epochs": self.data.train_tokens
+        }  # fmt: skip
+        return amount * per_unit[unit]
 
     def batch_size(self, context_length: int, world_size: int) -> int:
         """Sequences per step, a multiple of the processes."""

@@ -69,7 +69,7 @@ def use_native_step(
     budget = run.plan.budget
     wait = before or settings.native or budget.unit != "seconds" or budget.amount >= SHORT_BUDGET
     try:
-        native = _compiled_task(run, parallel.task, bool(wait))
+        native = compiled_task(parallel.task, run.runtime.dtype, bool(wait))
     except UnsupportedError:
         if before:
             say("no compiled code here as before: the numbers may differ in the last digits")
@@ -80,17 +80,21 @@ def use_native_step(
         optimizers.use_native()
 
 
-def _compiled_task(run: Run, task: BaseTask, wait: bool) -> NativeTraining | NativeAttention:
-    """The task with as much compiled code as there is for it. Raises UnsupportedError if none."""
+def compiled_task(
+    task: BaseTask, dtype: torch.dtype, wait: bool
+) -> NativeTraining | NativeAttention:
+    """The task with as much compiled code as there is for it.
+
+    Raises:
+        UnsupportedError: there is none.
+    """
     try:
         check_supported(task)
     except UnsupportedError:
-        dtype = run.runtime.dtype
-        if dtype not in (torch.float32, torch.bfloat16) or run.plan.task != "language":
+        if dtype not in (torch.float32, torch.bfloat16) or type(task) is not Language:
             raise
         return NativeAttention(task, dtype, wait=wait)
-    assert isinstance(task, Language)
-    return NativeTraining(task, run.runtime.dtype, wait=wait)
+    return NativeTraining(task, dtype, wait=wait)
 
 
 def _is_faster(

@@ -28,10 +28,14 @@ from .autoconfig import DatasetStats, TrainPlan, plan_pretraining
 from .datasets import RecurrentTextDataset, TextDataset, TextPairDataset
 from .native_step import start_compiling
 from .request import Overrides, TrainRequest
-from .scaling_laws import model_shape
+from .scaling_laws import TYPICAL_FLOPS, model_shape
 from .schedule import parse_budget
+from .throughput import training_flops
 
 DEFAULT_BUDGET = "10m"
+MEASURED_BUDGET = 10
+"""Seconds from which the speed of this machine decides what suits a budget; a shorter one asks for
+the smallest model on any CPU."""
 
 
 @dataclass
@@ -155,6 +159,10 @@ class Pretraining:
             None if pairs is None else int(pairs.lengths.max()),
             None if pairs is None else len(pairs),
         )
+        # 3. how fast this machine trains, where that can matter
+        flops, timed = TYPICAL_FLOPS, self.budget.unit == "seconds"
+        if timed and self.budget.amount >= MEASURED_BUDGET and self.runtime.device.type == "cpu":
+            flops = training_flops(self.runtime) * self.dist.world_size
         plan = plan_pretraining(
             self.architecture,
             self.overrides.sections.get("model", {}),
@@ -166,6 +174,7 @@ class Pretraining:
             self.overrides.size,
             self.task,
             self.dist.world_size,
+            flops,
         )
         return plan, self.runtime
 

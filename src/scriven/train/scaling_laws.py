@@ -1,7 +1,8 @@
 """What follows from a model size: shape, context length, batch size, number of tokens and memory.
 
 `scriven train` and `scriven plan` use the same functions. They know nothing of a text, a clock or a
-machine, except whether it is a GPU. docs/scaling.md gives the source of each rule.
+machine, except whether it is a GPU, and how many FLOPs a budget holds. docs/scaling.md gives the
+source of each rule.
 """
 
 import math
@@ -55,17 +56,24 @@ SIZES = {
     "large": ModelShape(12, 12, 768),
 }
 
-# Seconds on a CPU below which sequences of half the length learn more.
-SHORT_BUDGET = 120
+# FLOP/s of training on the machine whose budgets LOG.md compares, two cores with AMX: 25,000 tokens
+# of the small model.
+TYPICAL_FLOPS = 0.16e12
 
-# Seconds on a CPU in which only few steps fit.
-VERY_SHORT_BUDGET = 40
+# FLOPs of a training on a CPU below which sequences of half the length learn more: two minutes there.
+SHORT_BUDGET = 120 * TYPICAL_FLOPS
 
-# Seconds on a CPU, and the shape that learns most in fewer (LOG.md).
+# FLOPs in which only few steps fit.
+VERY_SHORT_BUDGET = 40 * TYPICAL_FLOPS
+
+# FLOPs on a CPU, and the shape that learns most with fewer.
 SHORT_BUDGET_SHAPES = (
     (VERY_SHORT_BUDGET, ModelShape(2, 3, 96)),
-    (90, ModelShape(3, 4, 128)),
+    (90 * TYPICAL_FLOPS, ModelShape(3, 4, 128)),
 )
+
+# FLOPs on a CPU from which the medium size learns more than the small one.
+LONG_BUDGET = 1500 * TYPICAL_FLOPS
 
 
 def model_shape(size: str) -> ModelShape:
@@ -115,17 +123,17 @@ def _large(parameters: float) -> ModelShape:
     return ModelShape(layers, d_model // (64 if d_model < 2048 else 128), d_model)
 
 
-def default_context_length(gpu: bool, seconds: float, warmup: bool, tokens: int) -> int:
+def default_context_length(gpu: bool, flops: float, warmup: bool, tokens: int) -> int:
     """Context length for a text of so many tokens: longer where there is time to learn from it.
 
     Args:
-        seconds: of a wall-clock budget on a CPU; infinite for another.
+        flops: what fits into a wall-clock budget on a CPU; infinite for another budget.
         warmup: whether sequences are short at first, which pays for twice the length.
     """
     # a GPU hides the cost of long sequences, a short text has nothing to fill them with
     if gpu:
         return 1024 if tokens > 20_000_000 else 256
-    length = 64 if seconds < VERY_SHORT_BUDGET else 128 if seconds < SHORT_BUDGET else 256
+    length = 64 if flops < VERY_SHORT_BUDGET else 128 if flops < SHORT_BUDGET else 256
     return length * (2 if warmup else 1)
 
 

@@ -104,7 +104,7 @@ class Muon(UncompiledOptimizer):
     ) -> None:
         self.precision, self.dist = precision, dist
         self.native = False
-        """Whether compiled code may compute updates in float32 (`native/muon.py`)."""
+        """Whether compiled code may compute updates (`native/muon.py`)."""
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(parameters, defaults)
 
@@ -130,9 +130,9 @@ class Muon(UncompiledOptimizer):
         # a tall matrix gets a larger step, so that its update has the same RMS per output
         step = -group["lr"] * max(1.0, shape[-2] / shape[-1]) ** 0.5
         decay = 1 - group["lr"] * group["weight_decay"]
-        if self.native and self.precision == torch.float32 and muon_step(
+        if self.native and muon_step(
             weights, momenta, momentum=group["momentum"], decay=decay, step=step,
-            iterations=NS_STEPS, coefficients=COEFFICIENTS,
+            iterations=NS_STEPS, coefficients=COEFFICIENTS, precision=self.precision,
         ):  # fmt: skip
             return
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
