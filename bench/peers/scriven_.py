@@ -119,7 +119,7 @@ class Scriven:
         self.batches, self.number, self.micro = Batches(data), 0, micro
 
     def _make_train_step(self, compile: bool, native: bool, optimizer: str) -> None:
-        """`native`: as much code compiled for this machine as the model allows, as in a training."""
+        """`native`: with code compiled for this machine, as far as the model allows."""
         settings = OptimSettings(
             optimizer=optimizer,
             lr=recipe.RATE,

@@ -83,15 +83,35 @@ def check_int(flag: str, value: object, largest: int) -> None:
 
 
 def unknown(name: str, known: list[str]) -> SettingError:
-    """The error for an unknown name: says its new name where it was renamed, else the nearest."""
+    """The error for an unknown name: says what it is called now where it was renamed, or here
+    where another program or section has it; else the nearest."""
     # read only now: no valid command needs the old names
     renamed = read_preset(Path(__file__).parent / "renamed_settings.toml")
     if (new := renamed.get(name.removeprefix("--"))) is not None:
         return SettingError(f"{name} is now called --{new}")
+    here = name_here(name)
+    if here is not None and here not in known:
+        return SettingError(f"unknown setting {name}: it is called {here} here")
     # more lenient than the default of 0.6, since a hint costs nothing
-    near = get_close_matches(name, known, 1, cutoff=0.5)
+    near = [here] if here else get_close_matches(name, known, 1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
     return SettingError(f"unknown setting {name}: {hint}")
+
+
+def name_here(name: str) -> str | None:
+    """The flag for what another program, or another section, calls by this name, if any."""
+
+    def plain(name: str) -> str:
+        return name.rpartition(".")[2].lower().replace("_", "").replace("-", "")
+
+    settings = {
+        plain(each.name): f"--{section}.{each.name}"
+        for section, kind in typing.get_type_hints(Settings).items()
+        for each in dataclasses.fields(kind)
+    }
+    others = read_preset(Path(__file__).parent / "other_names.toml")
+    found = settings.get(plain(name)) or others.get(plain(name))
+    return None if found is None else str(found)
 
 
 def sections(changes: Mapping[str, object]) -> dict[str, dict[str, object]]:

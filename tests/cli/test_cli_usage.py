@@ -1,13 +1,18 @@
 """A command line that cannot be parsed is refused in one line, which names what to type."""
 
+import inspect
 from pathlib import Path
 
 import pytest
 
 import scriven
+from scriven import config
 from scriven.cli import run as command
+from scriven.cli import train
 from scriven.errors import InputError
 from scriven.machine import doctor
+from scriven.models import llama
+from scriven.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -20,6 +25,18 @@ from scriven.machine import doctor
         ("train a.txt --size", "--size requires an argument: see `scriven train --help`"),
         ("compare --foo x", "Unknown option: --foo: see `scriven compare --help`"),
         ("generate a --tempratur 1", "Unknown option: --tempratur. Did you mean --temperature?"),
+        ("train a.txt --n_layer 4", "unknown option --n_layer: it is called --model.layers here"),
+        ("train a.txt --lr 1e-3", "unknown option --lr: it is called --optim.lr here"),
+        (
+            "train a.txt --max-steps 9",
+            "unknown option --max-steps: it is called --budget 1000steps here",
+        ),
+        ("train a.txt --train.lr 1", "unknown setting --train.lr: it is called --optim.lr here"),
+        (
+            "train a.txt --optim.adam-beta1 1",
+            "unknown setting --optim.adam-beta1: did you mean --optim.beta1?",
+        ),
+        ("compare --n_layer 4", "Unknown option: --n_layer: see `scriven compare --help`"),
         ("zzz", 'Unknown command "zzz": see `scriven --help`'),
     ],
 )
@@ -29,6 +46,21 @@ def test_a_wrong_command_line_is_told_in_one_line(
     assert command(line.split()) == 2
     # releases of cyclopts differ in quotes
     assert capsys.readouterr().err.replace('"', "") == f"scriven: {said}\n".replace('"', "")
+
+
+def test_names_of_other_programs_lead_to_flags_that_there_are() -> None:
+    table = config.read_preset(Path(config.__file__).parent / "other_names.toml")
+    known = {f"--{section}.{name}" for section, name in config_names()}
+    flags = {f"--{name}" for name in inspect.signature(train.train).parameters}
+    for name, here in table.items():
+        assert str(here).partition(" ")[0].partition("=")[0] in known | flags, name
+        assert name == name.lower().replace("_", "").replace("-", "")
+
+
+def config_names() -> set[tuple[str, str]]:
+    """(section, name) of every setting."""
+    sections = {"model": llama.Config(), **vars(Settings())}
+    return {(section, name) for section, values in sections.items() for name in vars(values)}
 
 
 def test_doctor_lists_every_package_of_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,18 @@
 """The compiled training step, beside PyTorch in float64."""
 
+import itertools
 import json
+import math
 import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from gradients import BOUND, error, gradients, make_batch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 import scriven
 from scriven.data.batch import Batch
@@ -18,6 +22,7 @@ from scriven.native import library
 from scriven.native.muon import muon_step
 from scriven.native.training import NativeTraining, check_supported
 from scriven.native.weights import UnsupportedError
+from scriven.nn import attention, block
 from scriven.tasks.language import Language
 from scriven.train import native_step, trainer
 from scriven.train.optim.muon import COEFFICIENTS, NS_STEPS, Muon
@@ -154,7 +159,6 @@ def test_a_weight_that_was_replaced_is_found() -> None:
 
 
 UNSUPPORTED: dict[str, dict[str, Any]] = {
-    "dropout": {"dropout": 0.1},
     "window": {"layer_types": "sliding,full", "window": 5},
     "no positions": {"layer_types": "nope"},
     "biases": {"attention_bias": True},
@@ -175,6 +179,66 @@ UNSUPPORTED: dict[str, dict[str, Any]] = {
 def test_other_models_are_refused(name: str) -> None:
     with pytest.raises(UnsupportedError):
         check_supported(make("default", **UNSUPPORTED[name]))
+
+
+def dropped(seed: int, place: int, shape: tuple[int, ...], p: float) -> Tensor:
+    """What dropout.h multiplies the elements at one place in the model with."""
+
+    def hashed(x: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+            x = (x ^ x >> np.uint32(shift)) * np.uint32(factor)
+        return x ^ x >> np.uint32(16)
+
+    key = hashed(np.array([(seed + 0x9E3779B9 * (place + 1)) % 2**32], dtype=np.uint32))
+    drawn = hashed(np.arange(math.prod(shape), dtype=np.uint32) ^ key).reshape(shape)
+    return torch.from_numpy(np.where(drawn >= p * 2**32, 1 / (1 - p), 0.0))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("p", [0.125, 0.75])
+def test_gradients_with_dropout_are_those_of_float64_with_the_same_elements(
+    p: float, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make("default", dropout=p)
+    batch, before = make_batch(task), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    state = torch.get_rng_state()
+    try:
+        output = NativeTraining(task)(batch)
+    finally:
+        torch.set_num_threads(before)
+    found = gradients(task, output.loss)
+    torch.set_rng_state(state)
+    seed, places = int(torch.randint(1 << 32, ())), itertools.count()
+    drop = lambda x, p: x * dropped(seed, next(places), tuple(x.shape), p)  # noqa: E731
+    for module in (attention, block):
+        monkeypatch.setattr(module, "apply_dropout", drop)
+    wanted = gradients(task, task.double()(batch).loss)
+    assert next(places) == 2 * SHAPE["layers"]
+    assert max(error(found[each], wanted[each]) for each in wanted) < BOUND
+
+
+def test_dropout_draws_new_elements_in_each_step_and_none_in_an_evaluation() -> None:
+    task = make("default", dropout=0.25)
+    batch, native = make_batch(task), NativeTraining(task)
+    first, second = (float(native(batch).loss.detach()) for _ in range(2))
+    assert first != second
+    torch.manual_seed(3)
+    third = float(native(batch).loss.detach())
+    torch.manual_seed(3)
+    assert float(native(batch).loss.detach()) == third
+    task.eval()
+    with torch.no_grad():
+        assert float(native(batch).loss) == pytest.approx(float(task(batch).loss), rel=1e-6)
+
+
+@pytest.mark.parametrize("place", [0, 1, 7])
+def test_a_fraction_p_of_the_elements_is_dropped_and_neighbours_do_not_agree(place: int) -> None:
+    kept = (dropped(12345, place, (512, 512), 0.25) > 0).double()
+    assert float(kept.mean()) == pytest.approx(0.75, abs=0.003)
+    for other in (kept.roll(1, 1), kept.roll(1, 0), (dropped(12346, place, (512, 512), 0.25) > 0)):
+        agreement = float((kept == other).double().mean())
+        assert agreement == pytest.approx(0.75**2 + 0.25**2, abs=0.005)
 
 
 def test_other_architectures_and_losses_are_refused() -> None:

@@ -184,6 +184,9 @@ def _usage_error(error: CycloptsError) -> str:
         word = str(error.token.keyword or error.token.value)
         if " " in word or (verb == "generate" and "Did you mean" not in text):
             return f"{text}; a text that begins with - stands after --, as in -- '{word}'"
+        here = config.name_here(word)
+        if here is not None and _takes(verb, here):
+            return f"unknown option {word}: it is called {here} here"
     elif isinstance(error, UnusedCliTokensError):
         extra = error.unused_tokens or []
         noun = "argument" if len(extra) == 1 else "arguments"
@@ -191,6 +194,17 @@ def _usage_error(error: CycloptsError) -> str:
     elif verb:
         text = text.replace(f'Command "{verb}" parameter ', "")
     return text if "Did you mean" in text else f"{text}: see `scriven {verb} --help`"
+
+
+def _takes(verb: str, flag: str) -> bool:
+    """Whether a command has this flag, or takes settings where it is one."""
+    name = verb.replace("-", "_")
+    function = getattr(sys.modules.get(f"{__name__}.{name}"), name, None)
+    if not isinstance(function, FunctionType):
+        return False
+    code = function.__code__
+    parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return ("settings" if "." in flag else flag[2:].partition(" ")[0]) in parameters
 
 
 def _fail(error: ScrivenError) -> int:

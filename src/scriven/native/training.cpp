@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "dropout.h"
 #include "gemm_bf16.h"
 #include "thread_pool.h"
 #include "training_attention.h"
@@ -41,6 +42,7 @@ struct TrainingBatch {
     const int64_t *tokens, *targets;  // (rows, length)
     int rows, length, threads;
     int bfloat16;  // whether products may be rounded to it for gradients
+    Dropout dropout;  // of what attention and feed-forward layers add to x, while gradients are made
     // of all weights, in the order of their names above, layer by layer; null: the loss alone
     float* gradients;
     double loss;       // summed over the targets
@@ -178,7 +180,7 @@ class Training {
         d_y_ = d_output_.get(n * m_.q_size()), d_qkv_ = d_projected_.get(n * m_.qkv_size());
         // what `score` and `feed_forward_backward` hold of a chunk
         const int64_t f = m_.d_ff, widest = std::max({d, f, int64_t(m_.q_size())});
-        const int64_t local = CHUNK * (2 * d + std::max(d, f) + 3 * f + in_panels(m_.vocab_size) +
+        const int64_t local = CHUNK * (3 * d + std::max(d, f) + 3 * f + in_panels(m_.vocab_size) +
                                        in_panels(int(widest)) + TILE_ROWS);
         own_.resize(threads_);
         for (int thread = 0; thread < threads_; thread++) {
@@ -286,6 +288,8 @@ class Training {
     }
 
     bool learns() const { return batch_->gradients != nullptr; }
+
+    bool drops() const { return learns() && batch_->dropout.p > 0; }
 
     bool rounds() const {
 #ifdef HAS_PAIRS
@@ -413,9 +417,8 @@ class Training {
         const int64_t first = int64_t(chunk.begin) * d;
         // 1. x + the output of attention
         float* middle = k.middle + first;
-        std::copy_n(k.x + first, int64_t(rows) * d, middle);
-        product(k.y + int64_t(chunk.begin) * m_.q_size(), m_.q_size(), packed_[n].out.forward, middle,
-                d, rows, d, m_.q_size(), true, own);
+        add_update(2 * n, k.y + int64_t(chunk.begin) * m_.q_size(), packed_[n].out.forward,
+                   m_.q_size(), k.x, middle, chunk, own.scratch, own);
         // 2. + the feed-forward layer
         float* h = own.scratch;
         float* hidden = h + int64_t(CHUNK) * d;
@@ -424,9 +427,30 @@ class Training {
         product(h, d, packed_[n].gate_up.forward, gate_up, 2 * m_.d_ff, rows, 2 * m_.d_ff, d, false,
                 own);
         for (int64_t i = 0; i < rows; i++) swiglu(gate_up + i * 2 * m_.d_ff, hidden + i * m_.d_ff, m_.d_ff);
-        float* next = stream(n + 1) + first;
-        std::copy_n(middle, int64_t(rows) * d, next);
-        product(hidden, m_.d_ff, packed_[n].down.forward, next, d, rows, d, m_.d_ff, true, own);
+        add_update(2 * n + 1, hidden, packed_[n].down.forward, m_.d_ff, k.middle,
+                   stream(n + 1) + first, chunk, hidden + int64_t(CHUNK) * m_.d_ff, own);
+    }
+
+    // next = x + A B, of which elements may be dropped; `place` is that of the layer in the model
+    void add_update(int place, const float* a, const float* packed, int depth, const float* x,
+                    float* next, Span chunk, float* room, Own& own) const {
+        const int d = m_.d_model, rows = chunk.size();
+        const int64_t first = int64_t(chunk.begin) * d, size = int64_t(rows) * d;
+        if (!drops()) {
+            std::copy_n(x + first, size, next);
+            return product(a, depth, packed, next, d, rows, d, depth, true, own);
+        }
+        product(a, depth, packed, room, d, rows, d, depth, false, own);
+        batch_->dropout.add_rest(place, first, size, x + first, room, next);
+    }
+
+    // the derivative of A B in `add_update` by that of its result
+    const float* update_backward(int place, Span chunk, float* room) const {
+        const int64_t first = int64_t(chunk.begin) * m_.d_model;
+        const float* d_next = d_x_ + first;
+        if (!drops()) return d_next;
+        batch_->dropout.backward(place, first, int64_t(chunk.size()) * m_.d_model, d_next, room);
+        return room;
     }
 
     // loss, and d_x after the last layer
@@ -456,19 +480,20 @@ class Training {
         const LayerWeights& w = m_.layers[n];
         LayerGradients& g = own.gradients.layers[n];
         const int d = m_.d_model, f = m_.d_ff, rows = chunk.size(), width = m_.q_size();
-        float* d_x = d_x_ + int64_t(chunk.begin) * d;
-        float* h = own.scratch;
+        float* room = own.scratch;
+        float* h = room + int64_t(CHUNK) * d;
         float* d_hidden = h + int64_t(CHUNK) * d;
         float* hidden = d_hidden + int64_t(CHUNK) * std::max(f, d);
         float* d_gate_up = hidden + int64_t(CHUNK) * f;
         float* packed = d_gate_up + int64_t(CHUNK) * 2 * f;
         // 1. the feed-forward layer
-        product(d_x, d, packed_[n].down.backward, d_hidden, f, rows, f, d, false, own);
+        const float* d_update = update_backward(2 * n + 1, chunk, room);
+        product(d_update, d, packed_[n].down.backward, d_hidden, f, rows, f, d, false, own);
         for (int64_t i = 0; i < rows; i++) {
             swiglu_backward(k.gate_up + (chunk.begin + i) * 2 * f, d_hidden + i * f, hidden + i * f,
                             d_gate_up + i * 2 * f, f);
         }
-        add_gradient(d_x, d, hidden, f, g.down, d, f, rows, packed, own);
+        add_gradient(d_update, d, hidden, f, g.down, d, f, rows, packed, own);
         norm(k.middle, w.mlp_norm, h, chunk);
         add_gradient(d_gate_up, 2 * f, h, d, g.gate_up, 2 * f, d, rows, packed, own);
         product(d_gate_up, 2 * f, packed_[n].gate_up.backward, d_hidden, d, rows, d, 2 * f, false,
@@ -476,8 +501,9 @@ class Training {
         norm_backward(k.middle, w.mlp_norm, d_hidden, g.mlp_norm, chunk);
         // 2. the output of attention
         const float* y = k.y + int64_t(chunk.begin) * width;
-        add_gradient(d_x, d, y, width, g.out, d, width, rows, packed, own);
-        product(d_x, d, packed_[n].out.backward, d_y_ + int64_t(chunk.begin) * width, width, rows,
+        d_update = update_backward(2 * n, chunk, room);
+        add_gradient(d_update, d, y, width, g.out, d, width, rows, packed, own);
+        product(d_update, d, packed_[n].out.backward, d_y_ + int64_t(chunk.begin) * width, width, rows,
                 width, d, false, own);
     }
 

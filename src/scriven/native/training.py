@@ -2,8 +2,8 @@
 PyTorch's forward and backward pass over a batch: in float32, with products in bfloat16 where the
 run trains in it and the CPU multiplies pairs of them (AVX512_BF16).
 
-The gradients are those of PyTorch but for the last digits. Results depend on the number of threads
-and on nothing else.
+The gradients are those of PyTorch but for the last digits, and for dropout, which draws other
+elements. Results depend on the number of threads and on nothing else.
 """
 
 import ctypes
@@ -57,6 +57,7 @@ class TrainingBatch(ctypes.Structure):
     _fields_ = [
         ("tokens", ctypes.c_void_p), ("targets", ctypes.c_void_p),
         *[(name, ctypes.c_int) for name in ("rows", "length", "threads", "bfloat16")],
+        ("dropout", ctypes.c_float), ("seed", ctypes.c_uint32),
         ("gradients", ctypes.c_void_p), ("loss", ctypes.c_double), ("correct", ctypes.c_int64),
     ]  # fmt: skip
 
@@ -111,7 +112,7 @@ class _Model:
 
     def __init__(self, task: Any, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         backbone, head, self.library = task.backbone, task.head, library
-        self._rounds = dtype == torch.bfloat16
+        self._rounds, self._dropout = dtype == torch.bfloat16, backbone.config.dropout
         layers = [_layer(block) for block in backbone.blocks]
         embedding, attention = backbone.embed.token.weight, backbone.blocks[0].attention
         last = [embedding, backbone.norm.weight] + ([] if head is None else [head.weight])
@@ -153,9 +154,12 @@ class _Model:
     def loss(self, batch: Batch, gradients: Tensor | None = None) -> tuple[float, int]:
         """Loss, and targets that were the likeliest token; fills the gradients of all weights."""
         tokens, targets = batch.tokens.contiguous(), batch.targets.contiguous()
+        drops = self._dropout > 0 and gradients is not None
+        # from PyTorch's random state, so a resumed run draws what it would have drawn
+        seed = int(torch.randint(1 << 32, ())) if drops else 0
         given = TrainingBatch(
             tokens.data_ptr(), targets.data_ptr(), *tokens.shape, torch.get_num_threads(),
-            self._rounds, _address(gradients),
+            self._rounds, self._dropout, seed, _address(gradients),
         )  # fmt: skip
         if self.library.training_step(self._pointer, ctypes.byref(given)):
             raise MemoryError("not enough memory for a training step")
@@ -218,7 +222,7 @@ def _check_block(block: Any, config: Any) -> None:
     _require(type(block) is Block and block.cross is None, type(block).__name__)
     _require(block.residual is pre_norm and type(attention) is Attention, "this block")
     _require(attention.mask.window is None and attention.softcap is None, "this attention")
-    _require(not config.dropout, "dropout")
+    _require(attention.dropout == mlp.dropout == config.dropout, "several rates of dropout")
     position = attention.position
     _require(type(position) is RotaryEmbedding and position.has_tables, "these positions")
     _require(position.rotated == attention.head_dim, "heads that are rotated in part")

@@ -250,8 +250,8 @@ class _Pretraining:
         """Roughly the tokens of the training, which decide about dropout."""
         amount, unit = self.budget.amount, self.budget.unit
         if unit == "seconds" and not self.gpu:
-            # per token 6 FLOPs for each weight in blocks, and a third as many in attention
-            return self.flops / (8 * 12 * model.total_layers * model.d_model**2)
+            weights: int = 12 * model.total_layers * model.d_model**2
+            return self.flops / (8 * weights)  # 6 per weight and token, and 2 in attention
         per_unit = {
             "seconds": 1_000_000, "tokens": 1, "steps": 2048, "epochs": self.data.train_tokens
         }  # fmt: skip

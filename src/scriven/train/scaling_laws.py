@@ -60,7 +60,7 @@ SIZES = {
 # of the small model.
 TYPICAL_FLOPS = 0.16e12
 
-# FLOPs of a training on a CPU below which sequences of half the length learn more: two minutes there.
+# FLOPs of a training on a CPU below which sequences of half the length learn more.
 SHORT_BUDGET = 120 * TYPICAL_FLOPS
 
 # FLOPs in which only few steps fit.
