@@ -39,7 +39,7 @@ def shape(config: dict[str, Any]) -> Config:
         n_layer=config["num_hidden_layers"], n_head=config["num_attention_heads"],
         n_query_groups=config["num_key_value_heads"], head_size=config["head_dim"],
         n_embd=config["hidden_size"], intermediate_size=config["intermediate_size"],
-        rope_theta=int(config["rope_theta"]), rotary_percentage=1.0, parallel_residual=False,
+        rope_base=int(config["rope_theta"]), rotary_percentage=1.0, parallel_residual=False,
         bias=False, norm_class_name="RMSNorm", norm_eps=config["rms_norm_eps"],
         norm_qk=config["model_type"] == "qwen3", mlp_class_name="LLaMAMLP",
     )  # fmt: skip
