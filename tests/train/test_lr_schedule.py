@@ -10,7 +10,8 @@ import torch
 
 from scriven.data.batch import Batch
 from scriven.errors import SettingError
-from scriven.settings import OptimSettings
+from scriven.evaluate.loss import Score
+from scriven.settings import OptimSettings, Settings, TrainSettings
 from scriven.train.schedule import (
     SCHEDULES,
     Budget,
@@ -19,6 +20,7 @@ from scriven.train.schedule import (
     parse_budget,
     sequence_splits,
 )
+from scriven.train.stopping import stop_early
 from scriven.train.train_state import Run, TrainState
 
 
@@ -92,6 +94,30 @@ def test_an_early_decay_ends_the_run_as_if_it_had_been_planned_so() -> None:
     assert clock.progress(0, 40) == pytest.approx(0.8)
     assert clock.progress(0, 50) == pytest.approx(1)
     assert clock.seconds_left(0, 40, pace=0) == pytest.approx(20)
+
+
+@pytest.mark.parametrize(("initial_length", "step", "decays"), [(None, 40, True), (16, 40, False)])
+def test_evaluations_longer_than_the_sequences_of_training_do_not_end_a_run(
+    initial_length: int | None, step: int, decays: bool
+) -> None:
+    """At positions that no sequence has reached yet, a loss rises however well training goes."""
+    settings = Settings(train=TrainSettings(patience=3, initial_context_length=initial_length))
+    state = TrainState(step=step, evals_without_improvement=3)
+    score = Score(loss=2.0, accuracy=0.5, tokens=1, bits_per_byte=2.0)
+    text = stop_early(state, score, TrainingHorizon(steps=100, seconds=0), 0.0, settings)
+    assert bool(state.early_end) == (text is not None) == decays
+    assert state.evals_without_improvement == 0
+
+
+@pytest.mark.parametrize("initial_length", [None, 16])
+def test_early_stopping_counts_once_sequences_are_long(initial_length: int | None) -> None:
+    optim = OptimSettings(lr_schedule="constant")
+    train = TrainSettings(patience=3, initial_context_length=initial_length)
+    state = TrainState(step=60, evals_without_improvement=3)
+    score = Score(loss=2.0, accuracy=0.5, tokens=1, bits_per_byte=2.0)
+    horizon = TrainingHorizon(steps=100, seconds=0)
+    assert stop_early(state, score, horizon, 0.0, Settings(train=train, optim=optim))
+    assert state.converged
 
 
 @pytest.mark.parametrize("flat", [0.6, None])

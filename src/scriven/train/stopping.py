@@ -23,7 +23,7 @@ from ..evaluate.loss import Score
 from ..files import printable, write_file
 from ..runs.folder import training_process
 from ..settings import OptimSettings, Settings
-from .schedule import TrainingHorizon, flat_until, parse_budget
+from .schedule import FULL_LENGTH_FROM, TrainingHorizon, flat_until, parse_budget
 from .train_state import TrainState
 
 SIGNALS = [
@@ -163,6 +163,11 @@ def stop_early(
         A sentence for the log, if anything was decided.
     """
     patience, flat = settings.train.patience, flat_until(settings.optim)
+    progress = horizon.progress(state.step, now)
+    # while sequences are shorter than those of an evaluation, its loss says nothing of convergence:
+    # later positions are not trained yet
+    if settings.train.initial_context_length is not None and progress < FULL_LENGTH_FROM:
+        state.evals_without_improvement = 0
     if not patience or state.evals_without_improvement < patience:
         return None
     text = (
@@ -172,7 +177,7 @@ def stop_early(
     if flat is None:
         state.converged = True
         return text + "stopping"
-    if horizon.progress(state.step, now) >= flat:
+    if progress >= flat:
         return None
     horizon.start_early_decay(state.step, now, flat)
     state.early_end, state.evals_without_improvement = horizon.early_end, 0
