@@ -69,10 +69,16 @@ def losses() -> str:
 
 
 def peers() -> str:
-    """Beside other programs on the same two cores of the Xeon; the newest row of each."""
+    """Beside other programs on the same two cores; the newest row of each, and the machine on which
+    ours was measured last."""
 
     def newest(what: str, rival: str, **wanted: Any) -> Row:
-        return rows(what, rival=rival, processor=XEON, **wanted)[-1]
+        shared = {name: each for name, each in wanted.items() if name != "bits"}
+        processor = rows(what, rival="scriven", **shared)[-1]["processor"]
+        return rows(what, rival=rival, processor=processor, **wanted)[-1]
+
+    def where(row: Row) -> str:
+        return f"{row['date']}, {'Xeon' if row['processor'] == XEON else 'EPYC'}"
 
     def rates(what: str, rivals: dict[str, dict[str, Any]], **wanted: Any) -> list[str]:
         ours = newest(what, "scriven", **wanted)
@@ -81,7 +87,7 @@ def peers() -> str:
             + (" (float32)" if changes.get("bits") == "float32" else "")
             for rival, changes in rivals.items()
         ]
-        return [f"{ours['tokens_per_second']:,.0f} tokens/s", ", ".join(others), ours["date"], side]
+        return [f"{ours['tokens_per_second']:,.0f} tokens/s", ", ".join(others), where(ours), side]
 
     def race(target: str) -> list[str]:
         ours, theirs = (newest(f"time to {target}", rival) for rival in ("scriven", "nanoGPT"))
@@ -91,21 +97,19 @@ def peers() -> str:
             other += f", and {theirs['losses'][0]:.3f}"
         else:  # its time per step, times the steps that it needs
             other = f"nanoGPT {seconds / 3600:.1f} hours ({theirs['how']})"
-        return [f"{ours['seconds']['median']:.1f} s", other, ours["date"], to_loss]
+        return [f"{ours['seconds']['median']:.1f} s", other, where(ours), to_loss]
 
-    def drawn(what: str, beside: str) -> list[str]:
-        wanted = {"arch": "llama", "bits": "float32", "processor_time": False}
-        ours, *others = (
-            newest(what, each, **wanted) for each in ("scriven", beside, "transformers")
-        )
+    def drawn(what: str, *beside: str, shape: str = "10.7M", bits: str = "float32") -> list[str]:
+        wanted = {"arch": "llama", "bits": bits, "shape": shape, "processor_time": False}
+        ours, *others = (newest(what, each, **wanted) for each in ("scriven", *beside))
         shown = (f"{row['rival']} {row['tokens_per_second']:,.0f}" for row in others)
         rate = f"{ours['tokens_per_second']:,.0f} tokens/s"
-        return [rate, ", ".join(shown), ours["date"], "`bench/drawn_texts.py`"]
+        return [rate, ", ".join(shown), where(ours), "`bench/drawn_texts.py`"]
 
     def served() -> list[str]:
         row = [each for each in rows("serving", processor=XEON) if "llama_cpp_32" in each][-1]
         other = f"llama.cpp's server {row['llama_cpp_32']:,.0f}"
-        return [f"{row['scriven_32']:,.0f} tokens/s", other, row["date"], "`bench/serving.py`"]
+        return [f"{row['scriven_32']:,.0f} tokens/s", other, where(row), "`bench/serving.py`"]
 
     side, to_loss = "`bench/side_by_side.py`", "`bench/race_to_loss.py`"
     gpt2: dict[str, Any] = {"shape": "10.6M", "arch": "gpt2"}
@@ -117,11 +121,16 @@ def peers() -> str:
         ["training step of a GPT-2 of 10.6 M", *rates("training step", plain, **gpt2, dropout=0.0)],
         ["the same with dropout 0.2", *rates("training step", dropped, **gpt2, dropout=0.2)],
         ["training step of a Llama of 10.6 M", *rates("training step", {"LitGPT": {}}, **llama)],
-        ["a trained Llama of 10.7 M draws one text, float32", *drawn("drawn texts", "llama.cpp")],
-        ["it draws 32 texts at once", *drawn("drawn texts, 32 at once", "CTranslate2")],
+        ["a trained Llama of 10.7 M draws one text, float32",
+         *drawn("drawn texts", "llama.cpp", "CTranslate2", "transformers")],
+        ["the same in int8", *drawn("drawn texts", "llama.cpp", "CTranslate2", bits="int8")],
+        ["it draws 32 texts at once, float32",
+         *drawn("drawn texts, 32 at once", "CTranslate2", "transformers")],
+        ["SmolLM2-135M draws one text, int8",
+         *drawn("drawn texts", "llama.cpp", "CTranslate2", shape="134.5M", bits="int8")],
         ["it serves 32 clients", *served()],
-    ]
-    return table(["what", "scriven", "others", "date", "command"], body)
+    ]  # fmt: skip
+    return table(["what", "scriven", "others", "measured", "command"], body)
 
 
 def architectures() -> str:
