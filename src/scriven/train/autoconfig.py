@@ -186,11 +186,16 @@ class _Pretraining:
         reasons["model.vocab_size"] = "from the tokenizer"
         model = config.replace(self.module.Config(), fields, "model")
         if "dropout" not in fields:
-            epochs = self._tokens(model) / max(1, self.data.train_tokens)
-            overfits = epochs > 40
-            why = f"about {epochs:.0f} epochs{', enough to overfit' if overfits else ''}"
-            model = dataclasses.replace(model, dropout=0.1 if overfits else 0.0)
-            reasons["model.dropout"] = why
+            text = max(1, self.data.train_tokens)
+            epochs, per_token = self._tokens(model) / text, block_weights(model) / text
+            if self.task == "language":
+                rate = scaling_laws.default_dropout(epochs, per_token)
+            else:  # not measured
+                rate = 0.1 if epochs > 40 else 0.0
+            model = dataclasses.replace(model, dropout=rate)
+            reasons["model.dropout"] = (
+                f"about {epochs:.0f} epochs, with {per_token:.2g} weights for each token of the text"
+            )
         # a text must hold one training row; a window holds the targets too, so it may be longer
         # than the context
         if self.data.longest is None:
@@ -250,8 +255,8 @@ class _Pretraining:
         """Roughly the tokens of the training, which decide about dropout."""
         amount, unit = self.budget.amount, self.budget.unit
         if unit == "seconds" and not self.gpu:
-            weights: int = 12 * model.total_layers * model.d_model**2
-            return self.flops / (8 * weights)  # 6 per weight and token, and 2 in attention
+            # 6 per weight and token, and 2 in attention
+            return self.flops / (8 * block_weights(model))
         per_unit = {
             "seconds": 1_000_000, "tokens": 1, "steps": 2048, "epochs": self.data.train_tokens
         }  # fmt: skip
@@ -296,6 +301,11 @@ class _Pretraining:
             if off:
                 choices.values["runtime.compile"] = False
                 choices.reasons["runtime.compile"] = f"off: {off}"
+
+
+def block_weights(model: Any) -> int:
+    """Weights in the blocks, about (Kaplan et al. 2020, section 2.1)."""
+    return int(12 * model.total_layers * model.d_model**2)
 
 
 def tokens_per_row(task: str, model: Any, train_tokens: int, rows: int | None) -> int:

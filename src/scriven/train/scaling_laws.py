@@ -72,6 +72,9 @@ SHORT_BUDGET_SHAPES = (
     (90 * TYPICAL_FLOPS, ModelShape(3, 4, 128)),
 )
 
+# (epochs times weights for each token of the text, dropout from there on)
+DROPOUT_RATES = ((200, 0.3), (100, 0.2), (40, 0.1))
+
 # FLOPs on a CPU from which the medium size learns more than the small one.
 LONG_BUDGET = 1500 * TYPICAL_FLOPS
 
@@ -141,6 +144,17 @@ def initial_context_length(context_length: int) -> int | None:
     """Length at which sequence-length warmup starts; None: the context is too short to split."""
     long_enough = context_length >= 4 * SHORTEST_SEQUENCE and context_length % 4 == 0
     return context_length // 4 if long_enough else None
+
+
+def default_dropout(epochs: float, weights_per_token: float) -> float:
+    """Dropout against memorising a text that is read often by a model with many weights (LOG.md).
+
+    Args:
+        epochs: how often the text is read.
+        weights_per_token: weights in blocks for each token of the text.
+    """
+    memorised = epochs * weights_per_token
+    return next((rate for least, rate in DROPOUT_RATES if memorised >= least), 0.0)
 
 
 def tokens_per_step(gpu: bool, horizon: float | None, text: float) -> int:
