@@ -41,7 +41,7 @@ compared with published training runs.
 |---|---|---|
 | shape | `--size` is 12 x layers x d_model², the parameters in blocks. From 25M on d_model is a multiple of 128 and the head dimension is 64, or 128 from a d_model of 2048 on; d_model / layers rises from 64 at 1B to 128 at 8B. Smaller shapes have a head dimension of 32 and a d_model of 64 x layers | Kaplan et al. 2020, sections 2.1 and 3.1: the loss hardly depends on the proportions. Brown et al. 2020, table 2.1, for the proportions of large models |
 | context length | 512 on a CPU, where it grows from a quarter of that; 256 with less than 19 TFLOP, 128 with less than 6.4 TFLOP in a wall-clock budget. 256 on a GPU, 1024 with more than 20M tokens | LOG.md |
-| dropout of a language model | none up to 40, then 0.1, 0.2 from 100 and 0.3 from 200 on, of epochs x weights in blocks / tokens of the text. Other tasks: 0.1 from 40 epochs on | LOG.md: texts of 110 kB and 1.1 MB |
+| dropout of a language model | none up to 40, then 0.1, 0.2 from 100 and 0.3 from 200 on, of epochs x weights in blocks / tokens of the text; none in a training of less than a million tokens. Other tasks: 0.1 from 40 epochs on | LOG.md: texts of 110 kB and 1.1 MB |
 | wall-clock budgets on a CPU | `train` times a few steps of the default model (a third of a second), and the FLOPs that fit into the budget decide: below 6.4 TFLOP two layers with a d_model of 96, below 14.4 TFLOP three layers, from 240 TFLOP on `medium` | LOG.md: budgets of 40, 90 and 1,500 seconds at 0.16 TFLOP/s |
 | vocabulary | grows with the text, up to 32,768 | [tokenizers.md](tokenizers.md) |
 | training tokens | 20 per parameter by default | Hoffmann et al. 2022, table 3 |

@@ -187,14 +187,15 @@ class _Pretraining:
         model = config.replace(self.module.Config(), fields, "model")
         if "dropout" not in fields:
             text = max(1, self.data.train_tokens)
-            epochs, per_token = self._tokens(model) / text, block_weights(model) / text
+            tokens = self._tokens(model)
+            epochs, per_token = tokens / text, block_weights(model) / text
             if self.task == "language":
-                rate = scaling_laws.default_dropout(epochs, per_token)
+                rate = scaling_laws.default_dropout(tokens, epochs, per_token)
             else:  # not measured
                 rate = 0.1 if epochs > 40 else 0.0
             model = dataclasses.replace(model, dropout=rate)
             reasons["model.dropout"] = (
-                f"about {epochs:.0f} epochs, with {per_token:.2g} weights for each token of the text"
+                f"about {epochs:.0f} epochs, and {per_token:.2g} weights per token of the text"
             )
         # a text must hold one training row; a window holds the targets too, so it may be longer
         # than the context
@@ -257,9 +258,11 @@ class _Pretraining:
         if unit == "seconds" and not self.gpu:
             # 6 per weight and token, and 2 in attention
             return self.flops / (8 * block_weights(model))
-        per_unit = {
-            "seconds": 1_000_000, "tokens": 1, "steps": 2048, "epochs": self.data.train_tokens
-        }  # fmt: skip
+        text, length = self.data.train_tokens, model.context_length
+        step = scaling_laws.tokens_per_step(self.gpu, None, text)
+        rows = scaling_laws.sequences_per_step(step, length, text)
+        step = length * (self.choices.settings.train.batch_size or rows)
+        per_unit = {"seconds": 1_000_000, "tokens": 1, "steps": step, "epochs": text}
         return amount * per_unit[unit]
 
     def batch_size(self, context_length: int, world_size: int) -> int:

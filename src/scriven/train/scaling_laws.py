@@ -72,6 +72,9 @@ SHORT_BUDGET_SHAPES = (
     (90 * TYPICAL_FLOPS, ModelShape(3, 4, 128)),
 )
 
+# Tokens of a training that can memorise a text: some 500 steps on a CPU.
+MEMORISING_TOKENS = 1e6
+
 # (epochs times weights for each token of the text, dropout from there on)
 DROPOUT_RATES = ((200, 0.3), (100, 0.2), (40, 0.1))
 
@@ -146,14 +149,15 @@ def initial_context_length(context_length: int) -> int | None:
     return context_length // 4 if long_enough else None
 
 
-def default_dropout(epochs: float, weights_per_token: float) -> float:
+def default_dropout(tokens: float, epochs: float, weights_per_token: float) -> float:
     """Dropout against memorising a text that is read often by a model with many weights (LOG.md).
 
     Args:
+        tokens: of the whole training; few leave no time to memorise.
         epochs: how often the text is read.
         weights_per_token: weights in blocks for each token of the text.
     """
-    memorised = epochs * weights_per_token
+    memorised = epochs * weights_per_token if tokens >= MEMORISING_TOKENS else 0.0
     return next((rate for least, rate in DROPOUT_RATES if memorised >= least), 0.0)
 
 
