@@ -262,7 +262,12 @@ class _Pretraining:
         step = scaling_laws.tokens_per_step(self.gpu, None, text)
         rows = scaling_laws.sequences_per_step(step, length, text)
         step = length * (self.choices.settings.train.batch_size or rows)
-        per_unit = {"seconds": 1_000_000, "tokens": 1, "steps": step, "epochs": text}
+        per_unit: dict[str, float] = {
+            "seconds": 1_000_000,
+            "tokens": 1,
+            "steps": step,
+            "epochs": text,
+        }
         return amount * per_unit[unit]
 
     def batch_size(self, context_length: int, world_size: int) -> int:
