@@ -162,7 +162,8 @@ class Pretraining:
         # 3. how fast this machine trains, where that can matter
         flops, timed = TYPICAL_FLOPS, self.budget.unit == "seconds"
         if timed and self.budget.amount >= MEASURED_BUDGET and self.runtime.device.type == "cpu":
-            flops = training_flops(self.runtime) * self.dist.world_size
+            native = self.settings.runtime.native is not False
+            flops = training_flops(self.runtime, native) * self.dist.world_size
         plan = plan_pretraining(
             self.architecture,
             self.overrides.sections.get("model", {}),

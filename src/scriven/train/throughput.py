@@ -67,12 +67,16 @@ def random_steps(
     return lambda: train_step(batch, rows, 1.0), tokens
 
 
-def training_flops(runtime: Runtime) -> float:
+def training_flops(runtime: Runtime, native: bool = True) -> float:
     """FLOP/s of training the default model on this machine, the median of some steps; takes about
-    half a second."""
+    half a second.
+
+    Args:
+        native: by compiled code, if it is there, as `--runtime.native` allows.
+    """
     with torch.random.fork_rng(devices=[]):
         task = random_model("small", runtime)
-        step, tokens = random_steps(task, runtime, native=True)
+        step, tokens = random_steps(task, runtime, native)
         step()  # the first one allocates
         seconds: list[float] = []
         while len(seconds) < LEAST_STEPS or sum(seconds) < LEAST_SECONDS:
