@@ -251,7 +251,7 @@ def test_other_architectures_and_losses_are_refused() -> None:
             check_supported(task)
 
 
-MUON_SHAPES = [(96, 32), (32, 32), (32, 88), (5, 7), (40, 23)]
+MUON_SHAPES = [(96, 32), (32, 32), (32, 88), (5, 7), (40, 23), (70, 300)]
 
 
 def muon_errors(shape: tuple[int, int], precision: torch.dtype) -> tuple[float, float]:

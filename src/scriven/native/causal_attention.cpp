@@ -26,7 +26,7 @@ struct AttentionBatch {
 namespace {
 
 CausalAttention attention(const AttentionBatch& b) {
-    return {b.length, b.head_dim, 1, b.scale, b.bfloat16 != 0};
+    return {b.length, b.head_dim, 1, b.scale, Matmul(b.bfloat16 != 0)};
 }
 
 void attend(const AttentionBatch& b, int64_t row, int head, float* scratch) {
@@ -60,6 +60,7 @@ extern "C" int causal_attention(const AttentionBatch* batch) {
         const std::lock_guard<std::mutex> held(pool.in_use());
         std::atomic<int> next{0};
         pool.run(threads, [&](int thread) {
+            [[maybe_unused]] const Tiles tiles;
             for (int n = next++; n < units; n = next++) {
                 attend(*batch, n / batch->heads, n % batch->heads, scratch[thread].get());
             }

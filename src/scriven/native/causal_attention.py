@@ -3,7 +3,7 @@ for models that PyTorch trains: large ones beside adapters, GPT-2, ...
 
 The derivatives are those of PyTorch but for the last digits. Results depend on nothing else than
 the numbers themselves: a row and a query head are computed by one thread. Inputs in bfloat16 are
-multiplied as pairs where the CPU can do that (AVX512_BF16), and otherwise in float32.
+multiplied as pairs where the CPU can do that (AVX512_BF16 or AMX), and otherwise in float32.
 """
 
 import ctypes

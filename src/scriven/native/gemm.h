@@ -15,12 +15,14 @@
 
 #include "simd.h"
 
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int PANEL_VECTORS = 4;  // 24 of 32 registers are sums
+// of a tile, whose sums fill 24 of 32 registers, or 12 of 16; with AVX-512 a panel is two tiles of AMX
+#if defined(__AVX512F__)
+constexpr int TILE_ROWS = 12, PANEL_VECTORS = 2;
+#elif defined(__aarch64__)
+constexpr int TILE_ROWS = 6, PANEL_VECTORS = 4;
 #else
-constexpr int PANEL_VECTORS = 2;  // 12 of 16
+constexpr int TILE_ROWS = 6, PANEL_VECTORS = 2;
 #endif
-constexpr int TILE_ROWS = 6;
 constexpr int PANEL = PANEL_VECTORS * LANES;
 constexpr int MAX_DEPTH = 352;  // rows of a panel that stay in the first cache level
 
@@ -96,20 +98,24 @@ inline void transpose(Floats* rows) {
     }
     if constexpr (STEP > 1) transpose<STEP / 2>(rows);
 }
+#else
+inline void transpose(Floats* rows) {
+    for (int i = 0; i < LANES; i++) {
+        for (int j = 0; j < i; j++) {
+            const float kept = rows[i][j];
+            rows[i][j] = rows[j][i];
+            rows[j][i] = kept;
+        }
+    }
+}
 #endif
 
 // a square of LANES columns of `from`, one after the other, to LANES rows of a panel
 inline void transpose_square(const float* from, int stride, float* to) {
-#ifdef HAS_SHUFFLES
     Floats rows[LANES];
     for (int i = 0; i < LANES; i++) rows[i] = load(from + int64_t(i) * stride);
     transpose(rows);
     for (int i = 0; i < LANES; i++) store(to + i * PANEL, rows[i]);
-#else
-    for (int j = 0; j < LANES; j++) {
-        for (int i = 0; i < LANES; i++) to[i * PANEL + j] = from[int64_t(j) * stride + i];
-    }
-#endif
 }
 
 // the transpose of `from` (columns, depth) into panels
@@ -185,16 +191,16 @@ inline void tile_of_rows(int rows, const Element* a, int a_stride, const Element
 }
 
 // C (rows, columns) = A B, or C += A B. A is (rows, depth), or (depth, rows) where it is read across;
-// B is packed. C has room for whole vectors.
+// B is packed, in panels of `panel_rows` rows. C has room for whole vectors.
 template <Read READ, class Element>
-inline void multiply(const Element* a, int a_stride, const Element* b, float* c, int c_stride,
-                     int rows, int columns, int depth, bool add) {
+inline void multiply(const Element* a, int a_stride, const Element* b, int panel_rows, float* c,
+                     int c_stride, int rows, int columns, int depth, bool add) {
     const int pieces = (depth + MAX_DEPTH - 1) / MAX_DEPTH;
     for (int piece = 0; piece < pieces; piece++) {
         const int begin = depth * piece / pieces, end = depth * (piece + 1) / pieces;
         const Element* part = READ == Read::ALONG ? a + begin : a + int64_t(begin) * a_stride;
         for (int first = 0; first < columns; first += PANEL) {
-            const Element* panel = b + int64_t(first) * depth + begin * PANEL;
+            const Element* panel = b + int64_t(first) * panel_rows + begin * PANEL;
             for (int row = 0; row < rows; row += TILE_ROWS) {
                 const Element* own = READ == Read::ALONG ? part + int64_t(row) * a_stride : part + row;
                 tile_of_rows<READ>(rows - row, own, a_stride, panel, end - begin,
@@ -205,19 +211,12 @@ inline void multiply(const Element* a, int a_stride, const Element* b, float* c,
     }
 }
 
-// C (rows, columns) += A^T B for A (depth, rows) and B (depth, columns), neither of them packed;
-// `packed` has room for B in panels, and for TILE_ROWS columns of A behind it.
-inline void add_outer_products(const float* a, int a_stride, const float* b, int b_stride, float* c,
-                               int c_stride, int rows, int columns, int depth, float* packed) {
-    pack(b, b_stride, depth, columns, packed);
-    float* strip = packed + int64_t(in_panels(columns)) * depth;
+// the transpose of A (depth, rows) in strips of TILE_ROWS, to be read across
+inline void pack_strips(const float* from, int stride, int rows, int depth, float* to) {
     for (int row = 0; row < rows; row += TILE_ROWS) {
-        const int count = rows - row < TILE_ROWS ? rows - row : TILE_ROWS;
-        for (int k = 0; k < depth; k++) {
-            const float* from = a + int64_t(k) * a_stride + row;
-            for (int r = 0; r < count; r++) strip[k * TILE_ROWS + r] = from[r];
+        const int count = std::min(TILE_ROWS, rows - row);
+        for (int k = 0; k < depth; k++, to += TILE_ROWS) {
+            std::copy_n(from + int64_t(k) * stride + row, count, to);
         }
-        multiply<Read::ACROSS>(strip, TILE_ROWS, packed, c + int64_t(row) * c_stride, c_stride,
-                               count, columns, depth, true);
     }
 }

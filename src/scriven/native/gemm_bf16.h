@@ -1,31 +1,72 @@
-// Products whose factors are rounded to bfloat16, where the CPU multiplies pairs of them
-// (AVX512_BF16): twice the products of float32 in one instruction. Sums are float32.
+// Products whose factors are rounded to bfloat16, where the CPU multiplies pairs of them: by vectors
+// (AVX512_BF16), or by tiles (AMX, gemm_amx.h). Sums are float32.
 //
-// Sizes are multiples of LANES, or rows have room for whole vectors, with zeros behind the last.
+// The dimension that is summed over is filled up with zeros to a multiple of DEPTH. A row of a factor
+// has room for whole vectors, with zeros behind the last number.
 #pragma once
 
-#include "gemm.h"
-
-inline Pair* as_pairs(float* memory) { return reinterpret_cast<Pair*>(memory); }
-inline const Pair* as_pairs(const float* memory) { return reinterpret_cast<const Pair*>(memory); }
+#include "gemm_amx.h"
 
 #ifdef HAS_PAIRS
 
-constexpr int pairs(int depth) { return (depth + 1) / 2; }
-constexpr int pair_stride(int depth) { return (depth + LANES - 1) / LANES * LANES / 2; }
+#ifdef HAS_TILES
+constexpr int DEPTH = 2 * TILE_PAIRS;
+#else
+constexpr int DEPTH = LANES;
+#endif
 
-// A (rows, depth) -> (rows, pair_stride(depth)), to be read along
+constexpr int pairs(int depth) { return (depth + DEPTH - 1) / DEPTH * DEPTH / 2; }
+
+// C (rows, columns) = A B, or C += A B, for A (rows, depth), and B in panels of `panel_rows` rows;
+// `depth` is a number of pairs
+inline void multiply_pairs(const Pair* a, const Pair* b, int panel_rows, float* c, int c_stride,
+                           int rows, int columns, int depth, bool add) {
+#ifdef HAS_TILES
+    if (Tiles::held()) return multiply_tiles(a, b, panel_rows, c, c_stride, rows, columns, depth, add);
+#endif
+    multiply<Read::ALONG>(a, depth, b, panel_rows, c, c_stride, rows, columns, depth, add);
+}
+
+// writes the first `count` of LANES pairs; there may be no room for the others
+inline void store_first(Pair* to, Pairs values, int count) {
+    if (count >= LANES) return store(to, values);
+    std::memcpy(to, &values, sizeof(Pair) * count);
+}
+
+// A (rows, depth) -> (rows, pairs(depth))
 inline void round_along(const float* from, int stride, int rows, int depth, Pair* to) {
+    const int room = pairs(depth);
     for (int row = 0; row < rows; row++) {
         const float* x = from + int64_t(row) * stride;
-        Pair* y = to + int64_t(row) * pair_stride(depth);
-        int k = 0;
-        for (; k + LANES < depth; k += 2 * LANES) {
-            store(y + k / 2, round_neighbours(load(x + k), load(x + k + LANES)));
+        Pair* y = to + int64_t(row) * room;
+        for (int k = 0; k < depth; k += 2 * LANES) {
+            const Floats second = k + LANES < depth ? load(x + k + LANES) : Floats{};
+            store_first(y + k / 2, round_neighbours(load(x + k), second), room - k / 2);
         }
-        if (k < depth) {
-            const Pairs last = round_neighbours(load(x + k), Floats{});
-            std::memcpy(y + k / 2, &last, sizeof last / 2);
+    }
+}
+
+// LANES columns of the rows `k` and `k` + 1 of a matrix of `depth` rows
+inline Pairs pair_of_rows(const float* from, int stride, int k, int depth) {
+    const Floats upper = k < depth ? load(from + int64_t(k) * stride) : Floats{};
+    const Floats lower = k + 1 < depth ? load(from + int64_t(k + 1) * stride) : Floats{};
+    return round_rows(upper, lower);
+}
+
+// the transpose of a matrix (depth, rows) -> (rows, pairs(depth)); it has room for whole vectors of
+// rows
+inline void round_across(const float* from, int stride, int rows, int depth, Pair* to) {
+    const int room = pairs(depth);
+    for (int row = 0; row < rows; row += LANES) {
+        for (int k = 0; k < room; k += LANES) {
+            Pairs square[LANES];
+            for (int i = 0; i < LANES; i++) {
+                square[i] = pair_of_rows(from + row, stride, 2 * (k + i), depth);
+            }
+            transpose(reinterpret_cast<Floats*>(square));  // a pair is moved like a float
+            for (int i = 0; i < LANES; i++) {
+                store_first(to + int64_t(row + i) * room + k, square[i], room - k);
+            }
         }
     }
 }
@@ -34,13 +75,9 @@ inline void round_along(const float* from, int stride, int rows, int depth, Pair
 inline void pack_pairs(const float* from, int stride, int depth, int columns, Pair* to) {
     for (int first = 0; first < in_panels(columns); first += LANES) {
         Pair* panel = to + int64_t(first / PANEL * PANEL) * pairs(depth) + first % PANEL;
-        for (int k = 0; k < depth; k += 2) {
-            Floats upper = {}, lower = {};
-            if (first < columns) {
-                upper = load(from + int64_t(k) * stride + first);
-                if (k + 1 < depth) lower = load(from + int64_t(k + 1) * stride + first);
-            }
-            store(panel + k / 2 * PANEL, round_rows(upper, lower));
+        const int seen = first < columns ? depth : 0;
+        for (int k = 0; k < pairs(depth); k++) {
+            store(panel + k * PANEL, pair_of_rows(from + first, stride, 2 * k, seen));
         }
     }
 }
@@ -51,23 +88,8 @@ inline void pack_pairs_transposed(const float* from, int stride, int depth, int 
     for (int first = 0; first < columns; first += PANEL) {
         const int count = std::min(PANEL, columns - first);
         round_along(from + int64_t(first) * stride, stride, count, depth, room);
-        // a pair is moved like a float
-        pack_transposed(reinterpret_cast<const float*>(room), pair_stride(depth), pairs(depth), count,
+        pack_transposed(reinterpret_cast<const float*>(room), pairs(depth), pairs(depth), count,
                         reinterpret_cast<float*>(to + int64_t(first) * pairs(depth)));
-    }
-}
-
-// C (rows, columns) += A^T B for A (depth, rows) and B (depth, columns); `packed` has room for both
-inline void add_rounded_outer_products(const float* a, int a_stride, const float* b, int b_stride,
-                                       float* c, int c_stride, int rows, int columns, int depth,
-                                       Pair* packed) {
-    pack_pairs(b, b_stride, depth, columns, packed);
-    Pair* strips = packed + int64_t(in_panels(columns)) * pairs(depth);
-    pack_pairs(a, a_stride, depth, rows, strips);
-    for (int row = 0; row < rows; row += PANEL) {
-        multiply<Read::ACROSS>(strips + int64_t(row) * pairs(depth), PANEL, packed,
-                               c + int64_t(row) * c_stride, c_stride, std::min(PANEL, rows - row),
-                               columns, pairs(depth), true);
     }
 }
 

@@ -3,9 +3,10 @@
 // where the run computes in it; sums and what lies between products are float32.
 #include <atomic>
 #include <memory>
+#include <utility>
 #include <vector>
 
-#include "gemm_bf16.h"
+#include "matmul.h"
 #include "thread_pool.h"
 
 struct MuonMatrix {
@@ -23,115 +24,128 @@ struct MuonGroup {
 
 namespace {
 
-// Buffers for matrices (rows, columns) with rows <= columns.
+// A matrix x (rows, columns) with rows <= columns, in strips of STRIP columns: a pass over it reads and
+// writes each strip once, while it lies in a cache.
 class NewtonSchulz {
    public:
     NewtonSchulz(int rows, int columns, bool rounds)
-        : rows_(rows),
-          columns_(columns),
-          stride_(in_panels(columns)),
-          square_(in_panels(rows)),
-          rounds_(rounds) {
-        const int64_t packed = std::max(int64_t(square_) * columns, int64_t(stride_) * rows);
-        const int64_t rounded = rounds ? int64_t(std::max(rows, PANEL)) * stride_ : 0;
-        const int64_t size = int64_t(rows) * stride_ + 2 * int64_t(rows) * square_;
-        x_ = memory_.get(size + packed + rounded);
+        : rows_(rows), columns_(columns), square_(in_panels(rows)), matmul_(rounds) {
+        const int64_t strips = (columns + STRIP - 1) / STRIP, square = int64_t(rows) * square_;
+        const int64_t packed = packed_size(std::max(rows, STRIP), std::max(rows, STRIP));
+        const int64_t size = strips * rows * STRIP + 3 * square;
+        x_ = memory_.get(size + 3 * packed);
         std::fill_n(x_, size, 0.0f);  // also behind the last column
-        gram_ = x_ + int64_t(rows) * stride_;
-        factor_ = gram_ + int64_t(rows) * square_;
-        packed_ = factor_ + int64_t(rows) * square_;
-        rounded_ = packed_ + packed;
+        gram_ = x_ + strips * rows * STRIP;
+        next_gram_ = gram_ + square;
+        factor_ = next_gram_ + square;
+        left_ = factor_ + square;
+        packed_factor_ = left_ + packed;
+        right_ = packed_factor_ + packed;
     }
 
-    float* row(int i) { return x_ + int64_t(i) * stride_; }
+    // where an element is; those behind it in its row follow up to the end of a strip
+    float* at(int row, int column) {
+        return x_ + (int64_t(column / STRIP) * rows_ + row) * STRIP + column % STRIP;
+    }
 
     // x / |x|, and then x <- a x + (b G + c G^2) x with G = x x^T: the singular values go to one
     void run(int iterations, float a, float b, float c) {
+        // 1. the norm, and G
         double squares = 0;
-        for (int i = 0; i < rows_; i++) {
-            float of_row = 0;
-            for (int j = 0; j < columns_; j++) of_row += row(i)[j] * row(i)[j];
-            squares += of_row;
-        }
-        scale(x_, int64_t(rows_) * stride_, float(1 / (std::sqrt(squares) + 1e-7)));
-        for (int n = 0; n < iterations; n++) {
-            round(x_, int64_t(rows_) * stride_);
-            set_factors(x_, stride_, x_, stride_, columns_, rows_, true);
-            multiply_lower(x_, stride_, columns_, gram_);
-            round(gram_, int64_t(rows_) * square_);
-            set_factors(gram_, square_, gram_, square_, rows_, rows_, false);
-            multiply_lower(gram_, square_, rows_, factor_);
-            for (int64_t i = 0; i < int64_t(rows_) * square_; i++) {
-                factor_[i] = b * gram_[i] + c * factor_[i];
+        each_strip([&](float* strip, int) {
+            for (int i = 0; i < rows_; i++) {
+                float of_row = 0;
+                for (int j = 0; j < STRIP; j++) of_row += strip[i * STRIP + j] * strip[i * STRIP + j];
+                squares += of_row;
             }
-            set_factors(factor_, square_, x_, stride_, rows_, columns_, false);
-            scale(x_, int64_t(rows_) * stride_, a);
-            multiply_part(factor_, square_, 0, 0, columns_, rows_, x_, stride_, true);
+        });
+        each_strip([&](float* strip, int columns) {
+            scale(strip, int64_t(rows_) * STRIP, float(1 / (std::sqrt(squares) + 1e-7)));
+            add_to_gram(strip, columns);
+        });
+        for (int n = 0; n < iterations; n++) {
+            // 2. b G + c G^2
+            const int64_t square = int64_t(rows_) * square_;
+            std::swap(gram_, next_gram_);
+            mirror(gram_);
+            round(gram_, square);
+            matmul_.pack_right(gram_, square_, rows_, rows_, right_);
+            add_lower(gram_, square_, rows_, factor_, false);
+            mirror(factor_);
+            for (int64_t i = 0; i < square; i++) factor_[i] = b * gram_[i] + c * factor_[i];
+            // 3. x, and of each strip what it adds to the next G
+            const Matmul::Left factor = matmul_.left(factor_, square_, rows_, rows_, packed_factor_);
+            std::fill_n(next_gram_, square, 0.0f);
+            each_strip([&](float* strip, int columns) {
+                matmul_.pack_right(strip, STRIP, rows_, columns, right_);
+                scale(strip, int64_t(rows_) * STRIP, a);
+                matmul_.multiply(factor, right_, strip, STRIP, rows_, columns, rows_, true);
+                if (n + 1 < iterations) add_to_gram(strip, columns);
+            });
         }
     }
 
    private:
+    static constexpr int STRIP = 128;
+
+    template <class Function>
+    void each_strip(const Function& function) {
+        for (int first = 0; first < columns_; first += STRIP) {
+            function(x_ + int64_t(first) * rows_, std::min(STRIP, columns_ - first));
+        }
+    }
+
     static void scale(float* x, int64_t size, float factor) {
         for (int64_t i = 0; i < size; i++) x[i] *= factor;
     }
 
     // as the terms of an iteration cancel, they have to see the same x and G
     void round(float* x, int64_t size) const {
-        for (int64_t i = 0; rounds_ && i < size; i++) {
+        for (int64_t i = 0; matmul_.rounds() && i < size; i++) {
             uint16_t rounded;
             convert(x[i], &rounded);
             x[i] = to_float(rounded);
         }
     }
 
-    // A (rows_, depth) and B (depth, columns) for products of them; B may be a transpose
-    void set_factors(const float* a, int a_stride, const float* b, int b_stride, int depth,
-                     int columns, bool transposed) {
-#ifdef HAS_PAIRS
-        if (rounds_) {
-            Pair *packed = as_pairs(packed_), *rounded = as_pairs(rounded_);
-            if (transposed) {
-                pack_pairs_transposed(b, b_stride, depth, columns, packed, rounded);
-            } else {
-                pack_pairs(b, b_stride, depth, columns, packed);
-            }
-            return round_along(a, a_stride, rows_, depth, rounded);
-        }
-#endif
-        if (transposed) return pack_transposed(b, b_stride, depth, columns, packed_);
-        pack(b, b_stride, depth, columns, packed_);
+    // rounds a strip, and adds its product with its transpose
+    void add_to_gram(float* strip, int columns) {
+        round(strip, int64_t(rows_) * STRIP);
+        matmul_.pack_right_transposed(strip, STRIP, columns, rows_, right_, left_);
+        add_lower(strip, STRIP, columns, next_gram_, true);
     }
 
-    // the rows of A from `row` on, by `columns` columns of B from `column` on
-    void multiply_part(const float* a, int a_stride, int row, int column, int columns, int depth,
-                       float* to, int to_stride, bool add) const {
-#ifdef HAS_PAIRS
-        if (rounds_) {
-            const int stride = pair_stride(depth);
-            return multiply<Read::ALONG>(as_pairs(rounded_) + int64_t(row) * stride, stride,
-                                         as_pairs(packed_) + int64_t(column) * pairs(depth), to,
-                                         to_stride, rows_ - row, columns, pairs(depth), add);
-        }
-#endif
-        multiply<Read::ALONG>(a + int64_t(row) * a_stride, a_stride, packed_ + int64_t(column) * depth,
-                              to, to_stride, rows_ - row, columns, depth, add);
-    }
-
-    // a symmetric product: what is below the diagonal, and then its mirror image
-    void multiply_lower(const float* a, int a_stride, int depth, float* to) const {
+    // C = A B, or C += A B, for A (rows, depth) and the packed B, on the diagonal and below
+    void add_lower(const float* a, int a_stride, int depth, float* c, bool add) {
+        const Matmul::Left all = matmul_.left(a, a_stride, rows_, depth, left_);
         for (int first = 0; first < rows_; first += PANEL) {
-            multiply_part(a, a_stride, first, first, std::min(PANEL, rows_ - first), depth,
-                          to + int64_t(first) * square_ + first, square_, false);
-        }
-        for (int i = 0; i < rows_; i++) {
-            for (int j = i + 1; j < rows_; j++) to[int64_t(i) * square_ + j] = to[int64_t(j) * square_ + i];
+            const int rows = rows_ - first;
+            matmul_.multiply(matmul_.from_row(all, first, depth), matmul_.part(right_, depth, 0, first),
+                             c + int64_t(first) * square_ + first, square_, rows,
+                             std::min(PANEL, rows), depth, add);
         }
     }
 
-    const int rows_, columns_, stride_, square_;
-    const bool rounds_;
+    // what is below the diagonal also above it, square by square; rows have room for whole vectors
+    void mirror(float* square) const {
+        for (int top = 0; top < rows_; top += LANES) {
+            const int count = std::min(LANES, rows_ - top);
+            for (int i = top; i < top + count; i++) {
+                for (int j = top; j < i; j++) square[int64_t(j) * square_ + i] = square[int64_t(i) * square_ + j];
+            }
+            for (int left = 0; left < top; left += LANES) {
+                Floats rows[LANES] = {};
+                for (int i = 0; i < count; i++) rows[i] = load(square + int64_t(top + i) * square_ + left);
+                transpose(rows);
+                for (int i = 0; i < LANES; i++) store(square + int64_t(left + i) * square_ + top, rows[i]);
+            }
+        }
+    }
+
+    const int rows_, columns_, square_;
+    const Matmul matmul_;
     Buffer memory_;
-    float *x_, *gram_, *factor_, *packed_, *rounded_;
+    float *x_, *gram_, *next_gram_, *factor_, *left_, *packed_factor_, *right_;
 };
 
 // calls function(place in the matrix, place in x) for all elements, in squares that fit into lines
@@ -144,7 +158,7 @@ void each_element(const MuonGroup& g, NewtonSchulz& x, const Function& function)
         for (int left = 0; left < g.columns; left += SQUARE) {
             for (int i = top; i < std::min(top + SQUARE, g.rows); i++) {
                 for (int j = left; j < std::min(left + SQUARE, g.columns); j++) {
-                    function(int64_t(i) * g.columns + j, tall ? x.row(j) + i : x.row(i) + j);
+                    function(int64_t(i) * g.columns + j, tall ? x.at(j, i) : x.at(i, j));
                 }
             }
         }
@@ -181,6 +195,7 @@ extern "C" int muon_step(const MuonGroup* group) {
         const std::lock_guard<std::mutex> held(pool.in_use());
         std::atomic<int> next{0};
         pool.run(threads, [&](int thread) {
+            [[maybe_unused]] const Tiles tiles;
             for (int n = next++; n < group->count; n = next++) {
                 update(group->matrices[n], *group, *buffers[thread]);
             }

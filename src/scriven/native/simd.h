@@ -159,25 +159,54 @@ inline float largest(const void* lanes) {
     }
 }
 
-inline Floats select(Ints mask, Floats yes, Floats no) {
-    return reinterpret_cast<Floats>((mask & reinterpret_cast<Ints>(yes)) |
-                                    (~mask & reinterpret_cast<Ints>(no)));
+inline Floats select(Ints mask, Floats yes, Floats no) { return mask ? yes : no; }
+
+// NaN where `value` is one
+inline Floats at_least(float least, Floats value) {
+#if defined(__AVX512F__)
+    return (Floats)_mm512_max_ps(_mm512_set1_ps(least), (__m512)value);
+#else
+    return select(value < least, Floats{} + least, value);
+#endif
+}
+inline Floats at_most(float most, Floats value) {
+#if defined(__AVX512F__)
+    return (Floats)_mm512_min_ps(_mm512_set1_ps(most), (__m512)value);
+#else
+    return select(value > most, Floats{} + most, value);
+#endif
 }
 
-// e^x = 2^n e^r with |r| <= ln(2) / 2, and the Taylor series of e^r up to r^7 / 7!
+// e^x = 2^n e^r with |r| <= ln(2) / 2, and the polynomial of degree 6 that is nearest to e^r (Remez;
+// relative error 2e-9)
 inline Floats exp(Floats x) {
-    const Floats least = Floats{} - 87.0f, most = Floats{} + 88.0f;
-    x = select(x < least, least, select(x > most, most, x));  // NaN stays NaN, also below
+    x = at_least(-87.0f, at_most(87.0f, x));
     const float round_to_int = 12582912.0f;  // 1.5 * 2^23: adding it drops the fraction
     const Floats shifted = x * 1.44269504088896341f + round_to_int;
     const Floats n = shifted - round_to_int;
     const Floats r = (x - n * 0.693145751953125f) - n * 1.42860682030941723e-6f;  // ln(2), two parts
-    Floats y = Floats{} + 1.0f / 5040;
-    const float series[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
-    for (const float coefficient : series) y = y * r + coefficient;
+    Floats y = Floats{} + 1.383679401e-3f;
+    const float others[] = {8.374857074e-3f, 4.166822868e-2f, 0.1666641968f, 0.4999999206f, 1.0f, 1.0f};
+    for (const float coefficient : others) y = y * r + coefficient;
+#if defined(__AVX512F__)
+    return (Floats)_mm512_scalef_ps((__m512)y, (__m512)n);
+#else
     const Ints exponent = (reinterpret_cast<Ints>(shifted) - 0x4b400000 + 127) << 23;
     return y * reinterpret_cast<Floats>(exponent);
+#endif
 }
+
+// 1 / x but for the last digit, for x from 2^-126 to 2^126: one Newton step, faster than a division
+inline Floats reciprocal(Floats x) {
+#if defined(__AVX512F__)
+    const Floats near = (Floats)_mm512_rcp14_ps((__m512)x);
+    return near + near * (1.0f - x * near);
+#else
+    return 1.0f / x;
+#endif
+}
+
+inline Floats sigmoid(Floats x) { return reciprocal(1.0f + exp(-x)); }
 
 inline Floats tanh(Floats x) { return 1.0f - 2.0f / (exp(2.0f * x) + 1.0f); }
 
@@ -196,7 +225,7 @@ enum class Activation : int { SILU, GELU, GELU_TANH, RELU };
 inline Floats activate(Activation kind, Floats x) {
     switch (kind) {
         case Activation::SILU:
-            return x / (1.0f + exp(-x));
+            return x * sigmoid(x);
         case Activation::GELU:
             return 0.5f * x * (1.0f + erf(x * 0.70710678118654752f));
         case Activation::GELU_TANH:  // sqrt(2 / pi)

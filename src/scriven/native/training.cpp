@@ -7,17 +7,20 @@
 // results depend on the number of threads, in the last digits, and on nothing else.
 //
 // The structures are those of training.py.
-#include <cstdio>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "dropout.h"
-#include "gemm_bf16.h"
+#include "matmul.h"
 #include "thread_pool.h"
 #include "training_attention.h"
 #include "training_layers.h"
 
-// positions that go through a layer together, so that what lies between its parts stays in a cache
+// positions that go through a layer together, and columns of a feed-forward layer, so that what lies
+// between its parts stays in a cache
 constexpr int CHUNK = 128;
+constexpr int COLUMNS = 192;
 
 // about a millisecond: phases are that long, and what another program gets is lost for both threads
 constexpr int PATIENCE = 40000;
@@ -94,26 +97,29 @@ struct PackedMatrix {
     float *forward, *backward;
 
     void allocate(int out, int in) {
-        forward = forward_.get(int64_t(in_panels(out)) * in);
-        backward = backward_.get(int64_t(in_panels(in)) * out);
+        forward = forward_.get(packed_size(in, out));
+        backward = backward_.get(packed_size(out, in));
     }
-    void pack_from(const float* weight, int out, int in) {
-        pack_transposed(weight, in, in, out, forward);
-        pack(weight, in, out, in, backward);
+    // the panels of one thread
+    void pack_part(const Matmul& matmul, const float* weight, int out, int in, int thread, int threads,
+                   float* memory) {
+        const auto part = [=](int columns, int n) {
+            return int(int64_t(panels(columns)) * n / threads) * PANEL;
+        };
+        int begin = part(out, thread), end = std::min(out, part(out, thread + 1));
+        matmul.pack_right_transposed(weight + int64_t(begin) * in, in, in, end - begin,
+                                     matmul.part(forward, in, 0, begin), memory);
+        begin = part(in, thread), end = std::min(in, part(in, thread + 1));
+        matmul.pack_right(weight + begin, in, out, end - begin, matmul.part(backward, out, 0, begin));
     }
-#ifdef HAS_PAIRS
-    void pack_rounded(const float* weight, int out, int in, Pair* room) {
-        pack_pairs_transposed(weight, in, in, out, as_pairs(forward), room);
-        pack_pairs(weight, in, out, in, as_pairs(backward));
-    }
-#endif
 };
 
 struct PackedLayer {
-    PackedMatrix qkv, out, gate_up, down;
+    PackedMatrix qkv, out, gate, up, down;
 };
 
-// what the backward pass needs of a layer, a row for each position
+// what the backward pass needs of a layer, a row for each position; gate_up is bfloat16 where products
+// are rounded to it
 struct Kept {
     Buffer x_, qkv_, rotated_, y_, logsum_, middle_, gate_up_;
     float *x, *qkv, *rotated, *y, *logsum, *middle, *gate_up;
@@ -145,16 +151,15 @@ class Training {
    private:
     // of one thread
     struct Own {
-        Buffer gradients_, scratch_, rounded_;
+        Buffer gradients_, scratch_, left_, right_;
         Gradients gradients;
-        float* scratch;
-        Pair* rounded;  // the factors of a product
+        float *scratch, *left, *right;  // the last two: factors of a product
         double loss;
         int64_t correct;
     };
 
     CausalAttention attention() const {
-        return {batch_->length, m_.head_dim, m_.heads / m_.kv_heads, m_.scale, rounds()};
+        return {batch_->length, m_.head_dim, m_.heads / m_.kv_heads, m_.scale, matmul()};
     }
 
     void allocate() {
@@ -172,16 +177,17 @@ class Training {
         for (PackedLayer& packed : packed_) {
             packed.qkv.allocate(m_.qkv_size(), m_.d_model);
             packed.out.allocate(m_.d_model, m_.q_size());
-            packed.gate_up.allocate(2 * m_.d_ff, m_.d_model);
+            packed.gate.allocate(m_.d_ff, m_.d_model);
+            packed.up.allocate(m_.d_ff, m_.d_model);
             packed.down.allocate(m_.d_model, m_.d_ff);
         }
         head_weight_.allocate(m_.vocab_size, m_.d_model);
         x_ = last_.get(n * d), d_x_ = d_last_.get(n * d);
         d_y_ = d_output_.get(n * m_.q_size()), d_qkv_ = d_projected_.get(n * m_.qkv_size());
         // what `score` and `feed_forward_backward` hold of a chunk
-        const int64_t f = m_.d_ff, widest = std::max({d, f, int64_t(m_.q_size())});
-        const int64_t local = CHUNK * (3 * d + std::max(d, f) + 3 * f + in_panels(m_.vocab_size) +
-                                       in_panels(int(widest)) + TILE_ROWS);
+        const int widest = std::max({m_.d_model, m_.q_size(), m_.qkv_size(), m_.vocab_size});
+        const int64_t local = CHUNK * (3 * d + 4 * COLUMNS + in_panels(m_.vocab_size)) +
+                              4 * packed_size(CHUNK, std::max(m_.d_model, COLUMNS));
         own_.resize(threads_);
         for (int thread = 0; thread < threads_; thread++) {
             Own& own = own_[thread];
@@ -190,14 +196,13 @@ class Training {
                 own.gradients = Gradients(m_, thread ? own.gradients_.get(size) : batch_->gradients);
             }
             own.scratch = own.scratch_.get(std::max(local, attention().scratch()));
-            if (rounds()) {
-                const int most = std::max({2 * m_.d_ff, m_.qkv_size(), m_.vocab_size, m_.d_model});
-                own.rounded = as_pairs(own.rounded_.get(int64_t(CHUNK) * in_panels(most)));
-            }
+            own.left = own.left_.get(packed_size(std::max(widest, COLUMNS), CHUNK));
+            own.right = own.right_.get(packed_size(CHUNK, widest));
         }
     }
 
     void run(ThreadPool& pool, int thread) {
+        [[maybe_unused]] const Tiles tiles;
         Own& own = own_[thread];
         own.loss = 0, own.correct = 0;
         if (learns()) std::fill_n(base(own), own.gradients.size, 0.0f);
@@ -256,25 +261,21 @@ class Training {
         for (int64_t i = 0; i < size; i += LANES) store(to + i, load(to + i) + load(from + i));
     }
 
-    // the matrices in turns
     void pack_weights(int thread, Own& own) {
-        int number = 0;
         const auto pack = [&](PackedMatrix& packed, const float* weight, int out, int in) {
-            if (number++ % threads_ != thread) return;
-#ifdef HAS_PAIRS
-            if (rounds()) return packed.pack_rounded(weight, out, in, own.rounded);
-#endif
-            packed.pack_from(weight, out, in);
+            packed.pack_part(matmul(), weight, out, in, thread, threads_, own.left);
         };
+        const int d = m_.d_model, f = m_.d_ff;
         for (int n = 0; n < m_.num_layers; n++) {
             const LayerWeights& w = m_.layers[n];
             PackedLayer& packed = packed_[n];
-            pack(packed.qkv, w.qkv, m_.qkv_size(), m_.d_model);
-            pack(packed.gate_up, w.gate_up, 2 * m_.d_ff, m_.d_model);
-            pack(packed.out, w.out, m_.d_model, m_.q_size());
-            pack(packed.down, w.down, m_.d_model, m_.d_ff);
+            pack(packed.qkv, w.qkv, m_.qkv_size(), d);
+            pack(packed.gate, w.gate_up, f, d);
+            pack(packed.up, w.gate_up + int64_t(f) * d, f, d);
+            pack(packed.out, w.out, d, m_.q_size());
+            pack(packed.down, w.down, d, f);
         }
-        pack(head_weight_, head(), m_.vocab_size, m_.d_model);
+        pack(head_weight_, head(), m_.vocab_size, d);
     }
 
     const float* head() const { return m_.head ? m_.head : m_.embedding; }
@@ -291,38 +292,29 @@ class Training {
 
     bool drops() const { return learns() && batch_->dropout.p > 0; }
 
-    bool rounds() const {
-#ifdef HAS_PAIRS
-        return learns() && batch_->bfloat16;
-#else
-        return false;
-#endif
-    }
+    bool rounds() const { return CAN_ROUND && learns() && batch_->bfloat16; }
+
+    Matmul matmul() const { return Matmul(rounds()); }
 
     // C (rows, columns) = A B, or C += A B, for a weight B
     void product(const float* a, int a_stride, const float* packed, float* c, int c_stride, int rows,
                  int columns, int depth, bool add, Own& own) const {
-#ifdef HAS_PAIRS
-        if (rounds()) {
-            round_along(a, a_stride, rows, depth, own.rounded);
-            return multiply<Read::ALONG>(own.rounded, pair_stride(depth),
-                                         as_pairs(packed), c, c_stride, rows,
-                                         columns, pairs(depth), add);
-        }
-#endif
-        multiply<Read::ALONG>(a, a_stride, packed, c, c_stride, rows, columns, depth, add);
+        const auto left = matmul().left(a, a_stride, rows, depth, own.left);
+        matmul().multiply(left, packed, c, c_stride, rows, columns, depth, add);
     }
 
     // the gradient of a weight (rows, columns) += A^T B
     void add_gradient(const float* a, int a_stride, const float* b, int b_stride, float* gradient,
-                      int rows, int columns, int depth, float* packed, Own& own) const {
-#ifdef HAS_PAIRS
-        if (rounds()) {
-            return add_rounded_outer_products(a, a_stride, b, b_stride, gradient, columns, rows,
-                                              columns, depth, own.rounded);
-        }
-#endif
-        add_outer_products(a, a_stride, b, b_stride, gradient, columns, rows, columns, depth, packed);
+                      int rows, int columns, int depth, Own& own) const {
+        matmul().pack_right(b, b_stride, depth, columns, own.right);
+        add_gradient(a, a_stride, own.right, gradient, rows, columns, depth, own);
+    }
+
+    // the same for a packed B
+    void add_gradient(const float* a, int a_stride, const float* packed, float* gradient, int rows,
+                      int columns, int depth, Own& own) const {
+        const auto left = matmul().left_transposed(a, a_stride, rows, depth, own.left);
+        matmul().multiply(left, packed, gradient, columns, rows, columns, depth, true);
     }
 
     // of layer `n`; without a backward pass all layers share the memory of one
@@ -413,38 +405,70 @@ class Training {
 
     void feed_forward(int n, Span chunk, Own& own) {
         Kept& k = kept(n);
-        const int d = m_.d_model, rows = chunk.size();
+        const int d = m_.d_model, f = m_.d_ff, rows = chunk.size();
         const int64_t first = int64_t(chunk.begin) * d;
+        Scratch memory{own.scratch};
+        float* room = memory.take(CHUNK * d);
+        float* h = memory.take(CHUNK * d);
+        float* gate = memory.take(CHUNK * COLUMNS);
+        float* up = memory.take(CHUNK * COLUMNS);
+        float* hidden = memory.take(CHUNK * COLUMNS);
+        float* rounded = memory.take(packed_size(CHUNK, d));
         // 1. x + the output of attention
         float* middle = k.middle + first;
-        add_update(2 * n, k.y + int64_t(chunk.begin) * m_.q_size(), packed_[n].out.forward,
-                   m_.q_size(), k.x, middle, chunk, own.scratch, own);
-        // 2. + the feed-forward layer
-        float* h = own.scratch;
-        float* hidden = h + int64_t(CHUNK) * d;
+        add_update(2 * n, k.x, middle, chunk, room, [&](float* to, bool add) {
+            product(k.y + int64_t(chunk.begin) * m_.q_size(), m_.q_size(), packed_[n].out.forward, to, d,
+                    rows, d, m_.q_size(), add, own);
+        });
+        // 2. + the feed-forward layer, some columns at a time
         norm(k.middle, m_.layers[n].mlp_norm, h, chunk);
-        float* gate_up = k.gate_up + int64_t(chunk.begin) * 2 * m_.d_ff;
-        product(h, d, packed_[n].gate_up.forward, gate_up, 2 * m_.d_ff, rows, 2 * m_.d_ff, d, false,
-                own);
-        for (int64_t i = 0; i < rows; i++) swiglu(gate_up + i * 2 * m_.d_ff, hidden + i * m_.d_ff, m_.d_ff);
-        add_update(2 * n + 1, hidden, packed_[n].down.forward, m_.d_ff, k.middle,
-                   stream(n + 1) + first, chunk, hidden + int64_t(CHUNK) * m_.d_ff, own);
+        const auto left = matmul().left(h, d, rows, d, rounded);
+        add_update(2 * n + 1, k.middle, stream(n + 1) + first, chunk, room, [&](float* to, bool add) {
+            for (int begin = 0; begin < f; begin += COLUMNS) {
+                const int columns = std::min(COLUMNS, f - begin);
+                for (const auto& [packed, out] : {std::pair{&packed_[n].gate, gate}, {&packed_[n].up, up}}) {
+                    matmul().multiply(left, matmul().part(packed->forward, d, 0, begin), out, COLUMNS,
+                                      rows, columns, d, false);
+                }
+                for (int i = 0; i < rows; i++) {
+                    const int at = i * COLUMNS;
+                    swiglu(gate + at, up + at, hidden + at, columns);
+                    if (learns()) keep_gate_up(k, chunk.begin + i, begin, gate + at, up + at, columns);
+                }
+                matmul().multiply(matmul().left(hidden, COLUMNS, rows, columns, own.left),
+                                  matmul().part(packed_[n].down.forward, f, begin, 0), f, to, d, rows,
+                                  d, columns, add || begin > 0);
+            }
+        });
     }
 
-    // next = x + A B, of which elements may be dropped; `place` is that of the layer in the model
-    void add_update(int place, const float* a, const float* packed, int depth, const float* x,
-                    float* next, Span chunk, float* room, Own& own) const {
-        const int d = m_.d_model, rows = chunk.size();
-        const int64_t first = int64_t(chunk.begin) * d, size = int64_t(rows) * d;
+    void keep_gate_up(Kept& k, int64_t position, int begin, const float* gate, const float* up,
+                      int columns) const {
+        const int64_t row = position * 2 * m_.d_ff + begin;
+        for (const auto& [from, at] : {std::pair{gate, row}, {up, row + m_.d_ff}}) {
+            if (rounds()) {
+                round_to(from, reinterpret_cast<uint16_t*>(k.gate_up) + at, columns);
+            } else {
+                std::copy_n(from, columns, k.gate_up + at);
+            }
+        }
+    }
+
+    // next = x + an update, of which elements may be dropped; `place` is that of the layer in the
+    // model, and update(to, add) writes or adds it
+    template <class Function>
+    void add_update(int place, const float* x, float* next, Span chunk, float* room,
+                    const Function& update) const {
+        const int64_t d = m_.d_model, first = chunk.begin * d, size = chunk.size() * d;
         if (!drops()) {
             std::copy_n(x + first, size, next);
-            return product(a, depth, packed, next, d, rows, d, depth, true, own);
+            return update(next, true);
         }
-        product(a, depth, packed, room, d, rows, d, depth, false, own);
+        update(room, false);
         batch_->dropout.add_rest(place, first, size, x + first, room, next);
     }
 
-    // the derivative of A B in `add_update` by that of its result
+    // the derivative of the update in `add_update` by that of its result
     const float* update_backward(int place, Span chunk, float* room) const {
         const int64_t first = int64_t(chunk.begin) * m_.d_model;
         const float* d_next = d_x_ + first;
@@ -459,7 +483,6 @@ class Training {
         float* h = own.scratch;
         float* d_h = h + int64_t(CHUNK) * d;
         float* logits = d_h + int64_t(CHUNK) * d;
-        float* packed = logits + int64_t(CHUNK) * room;
         norm(x_, m_.norm, h, chunk);
         product(h, d, head_weight_.forward, logits, room, rows, m_.vocab_size, d, false, own);
         for (int i = 0; i < rows; i++) {
@@ -469,7 +492,7 @@ class Training {
             own.correct += correct;
         }
         if (!learns()) return;
-        add_gradient(logits, room, h, d, own.gradients.head, m_.vocab_size, d, rows, packed, own);
+        add_gradient(logits, room, h, d, own.gradients.head, m_.vocab_size, d, rows, own);
         product(logits, room, head_weight_.backward, d_h, d, rows, d, m_.vocab_size, false, own);
         std::fill_n(d_x_ + int64_t(chunk.begin) * d, int64_t(rows) * d, 0.0f);
         norm_backward(x_, m_.norm, d_h, own.gradients.norm, chunk);
@@ -478,32 +501,60 @@ class Training {
     void feed_forward_backward(int n, Span chunk, Own& own) {
         Kept& k = kept(n);
         const LayerWeights& w = m_.layers[n];
+        const PackedLayer& packed = packed_[n];
         LayerGradients& g = own.gradients.layers[n];
         const int d = m_.d_model, f = m_.d_ff, rows = chunk.size(), width = m_.q_size();
-        float* room = own.scratch;
-        float* h = room + int64_t(CHUNK) * d;
-        float* d_hidden = h + int64_t(CHUNK) * d;
-        float* hidden = d_hidden + int64_t(CHUNK) * std::max(f, d);
-        float* d_gate_up = hidden + int64_t(CHUNK) * f;
-        float* packed = d_gate_up + int64_t(CHUNK) * 2 * f;
-        // 1. the feed-forward layer
+        Scratch memory{own.scratch};
+        float* room = memory.take(CHUNK * d);
+        float* h = memory.take(CHUNK * d);
+        float* d_h = memory.take(CHUNK * d);
+        float* hidden = memory.take(CHUNK * COLUMNS);
+        float* d_hidden = memory.take(CHUNK * COLUMNS);
+        float* d_gate = memory.take(CHUNK * COLUMNS);
+        float* d_up = memory.take(CHUNK * COLUMNS);
+        float* packed_h = memory.take(packed_size(CHUNK, d));
+        float* packed_hidden = memory.take(packed_size(CHUNK, COLUMNS));
+        float* update_along = memory.take(packed_size(CHUNK, d));
+        float* update_across = memory.take(packed_size(d, CHUNK));
+        // 1. the feed-forward layer, some columns at a time
         const float* d_update = update_backward(2 * n + 1, chunk, room);
-        product(d_update, d, packed_[n].down.backward, d_hidden, f, rows, f, d, false, own);
-        for (int64_t i = 0; i < rows; i++) {
-            swiglu_backward(k.gate_up + (chunk.begin + i) * 2 * f, d_hidden + i * f, hidden + i * f,
-                            d_gate_up + i * 2 * f, f);
-        }
-        add_gradient(d_update, d, hidden, f, g.down, d, f, rows, packed, own);
         norm(k.middle, w.mlp_norm, h, chunk);
-        add_gradient(d_gate_up, 2 * f, h, d, g.gate_up, 2 * f, d, rows, packed, own);
-        product(d_gate_up, 2 * f, packed_[n].gate_up.backward, d_hidden, d, rows, d, 2 * f, false,
-                own);
-        norm_backward(k.middle, w.mlp_norm, d_hidden, g.mlp_norm, chunk);
+        matmul().pack_right(h, d, rows, d, packed_h);
+        const auto along = matmul().left(d_update, d, rows, d, update_along);
+        const auto across = matmul().left_transposed(d_update, d, d, rows, update_across);
+        for (int begin = 0; begin < f; begin += COLUMNS) {
+            const int columns = std::min(COLUMNS, f - begin);
+            matmul().multiply(along, matmul().part(packed.down.backward, d, 0, begin), d_hidden, COLUMNS,
+                              rows, columns, d, false);
+            for (int i = 0; i < rows; i++) {
+                const int64_t from = int64_t(chunk.begin + i) * 2 * f + begin;
+                const int at = i * COLUMNS;
+                const auto apply = [&](const auto* gate_up) {
+                    swiglu_backward(gate_up + from, gate_up + from + f, d_hidden + at, hidden + at,
+                                    d_gate + at, d_up + at, columns);
+                };
+                if (rounds()) {
+                    apply(reinterpret_cast<const uint16_t*>(k.gate_up));
+                } else {
+                    apply(k.gate_up);
+                }
+            }
+            matmul().pack_right(hidden, COLUMNS, rows, columns, packed_hidden);
+            matmul().multiply(across, packed_hidden, g.down + begin, f, d, columns, rows, true);
+            for (const auto& [weight, d_out, row] :
+                 {std::tuple{&packed.gate, d_gate, begin}, {&packed.up, d_up, begin + f}}) {
+                add_gradient(d_out, COLUMNS, packed_h, g.gate_up + int64_t(row) * d, columns, d, rows, own);
+                matmul().multiply(matmul().left(d_out, COLUMNS, rows, columns, own.left),
+                                  matmul().part(weight->backward, f, begin, 0), f, d_h, d, rows, d,
+                                  columns, row > 0);
+            }
+        }
+        norm_backward(k.middle, w.mlp_norm, d_h, g.mlp_norm, chunk);
         // 2. the output of attention
         const float* y = k.y + int64_t(chunk.begin) * width;
         d_update = update_backward(2 * n, chunk, room);
-        add_gradient(d_update, d, y, width, g.out, d, width, rows, packed, own);
-        product(d_update, d, packed_[n].out.backward, d_y_ + int64_t(chunk.begin) * width, width, rows,
+        add_gradient(d_update, d, y, width, g.out, d, width, rows, own);
+        product(d_update, d, packed.out.backward, d_y_ + int64_t(chunk.begin) * width, width, rows,
                 width, d, false, own);
     }
 
@@ -527,9 +578,8 @@ class Training {
         const float* d_qkv = d_qkv_ + int64_t(chunk.begin) * width;
         float* h = own.scratch;
         float* d_h = h + int64_t(CHUNK) * d;
-        float* packed = d_h + int64_t(CHUNK) * d;
         norm(k.x, w.attention_norm, h, chunk);
-        add_gradient(d_qkv, width, h, d, g.qkv, width, d, rows, packed, own);
+        add_gradient(d_qkv, width, h, d, g.qkv, width, d, rows, own);
         product(d_qkv, width, packed_[n].qkv.backward, d_h, d, rows, d, width, false, own);
         norm_backward(k.x, w.attention_norm, d_h, g.attention_norm, chunk);
     }

@@ -1,15 +1,17 @@
 """Loss and gradients of a decoder by one call of compiled code (training.cpp), in the place of
 PyTorch's forward and backward pass over a batch: in float32, with products in bfloat16 where the
-run trains in it and the CPU multiplies pairs of them (AVX512_BF16).
+run trains in it and the CPU multiplies pairs of them (AVX512_BF16 or AMX).
 
 The gradients are those of PyTorch but for the last digits, and for dropout, which draws other
 elements. Results depend on the number of threads and on nothing else.
 """
 
 import ctypes
+import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -131,6 +133,8 @@ class _Model:
             task.vocab_size, backbone.norm.eps,
             attention.head_dim**-0.5 if attention.scale is None else attention.scale,
         )  # fmt: skip
+        self._memory = np.empty(0, np.float32)
+        self._view: Callable[[], object] = lambda: None
         self._pointer = library.training_new(ctypes.byref(model))
         if not self._pointer:
             raise MemoryError("not enough memory for a training step")
@@ -146,10 +150,19 @@ class _Model:
     def step(self, batch: Batch) -> tuple[float, int, list[Tensor]]:
         """Loss, targets that were the likeliest token, and the gradient of each weight."""
         sizes = [weight.numel() for weight in self.weights]
-        flat = torch.empty(sum(sizes))
+        flat = self._gradient_memory(sum(sizes))
         loss, correct = self.loss(batch, flat)
         parts = zip(torch.split(flat, sizes), self.weights, strict=True)
         return loss, correct, [part.view_as(weight) for part, weight in parts]
+
+    def _gradient_memory(self, size: int) -> Tensor:
+        """Memory for gradients: that of an earlier step if they are no longer in use, as new pages
+        take the system a tenth of a step."""
+        if len(self._memory) != size or self._view() is not None:
+            self._memory = np.empty(size, np.float32)
+        view = self._memory[:]  # as long as it lives, a tensor has it
+        self._view = weakref.ref(view)
+        return torch.from_numpy(view)
 
     def loss(self, batch: Batch, gradients: Tensor | None = None) -> tuple[float, int]:
         """Loss, and targets that were the likeliest token; fills the gradients of all weights."""

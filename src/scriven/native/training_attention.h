@@ -1,45 +1,45 @@
 // Causal attention of one row and one key/value head, and its derivative.
 //
 // A block of queries meets the keys up to its own end, so that nearly half of the products are
-// skipped. Of the attention weights only the logarithm of their sum is kept.
+// skipped. Of the attention weights only the logarithm of their sum is kept. The backward pass goes
+// through blocks of queries and keys whose weights fit into the first cache level, as
+// FlashAttention does (Dao et al. 2022, arXiv 2205.14135).
 #pragma once
 
-#include "gemm_bf16.h"
+#include "matmul.h"
 #include "training_layers.h"
 
-constexpr int QUERIES = 48;  // of a block
+constexpr int QUERIES = 64, KEYS = 64;  // of a block
 
 struct CausalAttention {
     int length, head_dim, group;  // `group` query heads share the keys and values
     float scale;
-    bool rounds = false;  // the factors of products to bfloat16
-
-    // numbers between two rows of scores: no multiple of 4096 bytes, which share a cache set
-    int score_stride() const { return in_panels(length) + 16; }
+    Matmul matmul;
 
     int64_t scratch() const {
-        return 2 * int64_t(in_panels(length)) * head_dim +
-               3 * int64_t(length + QUERIES) * in_panels(head_dim) +
-               2 * int64_t(QUERIES) * (score_stride() + in_panels(head_dim)) +
-               int64_t(QUERIES) * in_panels(length) + int64_t(PANEL) * in_panels(head_dim);
+        return 3 * packed_size(length, head_dim) + packed_size(QUERIES, length) +
+               int64_t(QUERIES) * score_stride() + packed_size(PANEL, head_dim) +
+               2 * int64_t(head_dim) * score_stride() + 5 * (packed_size(QUERIES, head_dim) + packed_size(head_dim, QUERIES)) +
+               5 * packed_size(QUERIES, KEYS);
     }
 
     // All pointers are to the first position; a stride is that between two positions.
     // y gets the output of each query head, logsum (heads of the row) the logarithm of the sum.
     void forward(const float* q, const float* k, int qk_stride, const float* v, int v_stride,
                  float* y, int y_stride, float* logsum, int logsum_stride, float* scratch) const {
-        float* keys = scratch;
-        float* values = keys + int64_t(in_panels(length)) * head_dim;
-        float* scores = values + int64_t(length) * in_panels(head_dim);
-        float* room = scores + int64_t(QUERIES) * score_stride();
-        pack_columns(k, qk_stride, keys, room);
-        pack_rows(v, v_stride, values);
+        Scratch memory{scratch};
+        float* keys = memory.take(packed_size(head_dim, length));
+        float* values = memory.take(packed_size(length, head_dim));
+        float* scores = memory.take(int64_t(QUERIES) * score_stride());
+        float* left = memory.take(packed_size(QUERIES, length) + packed_size(PANEL, head_dim));
+        matmul.pack_right_transposed(k, qk_stride, head_dim, length, keys, left);
+        matmul.pack_right(v, v_stride, length, head_dim, values);
         for (int head = 0; head < group; head++) {
             for (int begin = 0; begin < length; begin += QUERIES) {
                 const int count = std::min(QUERIES, length - begin), end = begin + count;
-                product(q + int64_t(begin) * qk_stride + head * head_dim, qk_stride, keys, scores,
-                        score_stride(), count, end, head_dim, room);
-                float* out = y + int64_t(begin) * y_stride + head * head_dim;
+                const float* queries = q + int64_t(begin) * qk_stride + head * head_dim;
+                matmul.multiply(matmul.left(queries, qk_stride, count, head_dim, left), keys, scores,
+                                score_stride(), count, end, head_dim, false);
                 float inverse[QUERIES];
                 for (int i = 0; i < count; i++) {
                     float largest;
@@ -49,7 +49,9 @@ struct CausalAttention {
                     logsum[int64_t(begin + i) * logsum_stride + head] =
                         scale * largest + std::log(total);
                 }
-                product_of_first(scores, values, out, y_stride, count, end, room);
+                float* out = y + int64_t(begin) * y_stride + head * head_dim;
+                matmul.multiply(matmul.left(scores, score_stride(), count, end, left), values, length,
+                                out, y_stride, count, head_dim, end, false);
                 for (int i = 0; i < count; i++) {
                     float* row = out + int64_t(i) * y_stride;
                     for (int j = 0; j < head_dim; j += LANES) store(row + j, load(row + j) * inverse[i]);
@@ -63,120 +65,154 @@ struct CausalAttention {
                   const float* y, const float* d_y, int y_stride, const float* logsum,
                   int logsum_stride, float* d_q, float* d_k, float* d_v, int d_stride,
                   float* scratch) const {
-        const int width = in_panels(head_dim);
-        float* keys_across = scratch;
-        float* values_across = keys_across + int64_t(in_panels(length)) * head_dim;
-        float* keys = values_across + int64_t(in_panels(length)) * head_dim;
-        float* weights = keys + int64_t(length) * width;
-        float* d_scores = weights + int64_t(QUERIES) * score_stride();
-        float* room = d_scores + int64_t(QUERIES) * score_stride();
-        pack_columns(k, qk_stride, keys_across, room);
-        pack_columns(v, v_stride, values_across, room);
-        pack_rows(k, qk_stride, keys);
-        for (int i = 0; i < length; i++) {
-            std::fill_n(d_k + int64_t(i) * d_stride, head_dim, 0.0f);
-            std::fill_n(d_v + int64_t(i) * d_stride, head_dim, 0.0f);
+        Scratch memory{scratch};
+        float* keys_across = memory.take(packed_size(head_dim, length));
+        float* values_across = memory.take(packed_size(head_dim, length));
+        float* keys = memory.take(packed_size(length, head_dim));
+        // derivatives of keys and values, transposed: (head_dim, length)
+        float* d_keys = memory.take(int64_t(head_dim) * score_stride());
+        float* d_values = memory.take(int64_t(head_dim) * score_stride());
+        float* factors[5];
+        for (float*& each : factors) {
+            each = memory.take(std::max(packed_size(QUERIES, head_dim), packed_size(head_dim, QUERIES)));
         }
+        Block block;
+        for (float** each : {&block.scores, &block.d_scores, &block.packed_weights,
+                             &block.packed_d_scores, &block.rounded}) {
+            *each = memory.take(packed_size(QUERIES, KEYS));
+        }
+        matmul.pack_right_transposed(k, qk_stride, head_dim, length, keys_across, factors[0]);
+        matmul.pack_right_transposed(v, v_stride, head_dim, length, values_across, factors[0]);
+        matmul.pack_right(k, qk_stride, length, head_dim, keys);
+        std::fill_n(d_keys, int64_t(head_dim) * score_stride(), 0.0f);
+        std::fill_n(d_values, int64_t(head_dim) * score_stride(), 0.0f);
         for (int head = 0; head < group; head++) {
             for (int begin = 0; begin < length; begin += QUERIES) {
-                const int count = std::min(QUERIES, length - begin), end = begin + count;
-                const int64_t first = int64_t(begin) * y_stride + head * head_dim;
+                // 1. a block of queries, in all the forms that products need
+                const int count = std::min(QUERIES, length - begin);
                 const float* queries = q + int64_t(begin) * qk_stride + head * head_dim;
-                product(queries, qk_stride, keys_across, weights, score_stride(), count, end, head_dim,
-                        room);
-                product(d_y + first, y_stride, values_across, d_scores, score_stride(), count, end,
-                        head_dim, room);
+                const float* d_out = d_y + int64_t(begin) * y_stride + head * head_dim;
+                const float* out = y + int64_t(begin) * y_stride + head * head_dim;
+                float* d_queries = d_q + int64_t(begin) * d_stride + head * head_dim;
+                const auto rows = matmul.left(queries, qk_stride, count, head_dim, factors[1]);
+                const auto d_rows = matmul.left(d_out, y_stride, count, head_dim, factors[2]);
+                const auto across =
+                    matmul.left_transposed(queries, qk_stride, head_dim, count, factors[3]);
+                const auto d_across =
+                    matmul.left_transposed(d_out, y_stride, head_dim, count, factors[4]);
                 for (int i = 0; i < count; i++) {
-                    const int64_t row = first + int64_t(i) * y_stride;
-                    differentiate(weights + int64_t(i) * score_stride(),
-                                  d_scores + int64_t(i) * score_stride(), begin + i + 1, end,
-                                  logsum[int64_t(begin + i) * logsum_stride + head],
-                                  dot(d_y + row, y + row, head_dim));
+                    block.logsum[i] = logsum[int64_t(begin + i) * logsum_stride + head];
+                    block.delta[i] =
+                        dot(d_out + int64_t(i) * y_stride, out + int64_t(i) * y_stride, head_dim);
                 }
-                product_of_first(d_scores, keys, d_q + int64_t(begin) * d_stride + head * head_dim,
-                                 d_stride, count, end, room);
-                add_products_across(d_scores, queries, qk_stride, d_k, d_stride, count, end, room);
-                add_products_across(weights, d_y + first, y_stride, d_v, d_stride, count, end, room);
+                for (int first = 0; first <= begin; first += KEYS) {
+                    // 2. it meets a block of keys: scores, and the derivatives of weights
+                    const int seen = first < begin ? KEYS : count;
+                    matmul.multiply(rows, matmul.part(keys_across, head_dim, 0, first), block.scores,
+                                    KEYS, count, seen, head_dim, false);
+                    matmul.multiply(d_rows, matmul.part(values_across, head_dim, 0, first),
+                                    block.d_scores, KEYS, count, seen, head_dim, false);
+                    // 3. weights, and the derivatives of scores
+                    const auto d_scores = first < begin ? differentiate<false>(block, count, seen)
+                                                        : differentiate<true>(block, count, seen);
+                    // 4. the derivatives of queries, keys and values
+                    matmul.multiply(d_scores, matmul.part(keys, length, first, 0), length, d_queries,
+                                    d_stride, count, head_dim, seen, first > 0);
+                    matmul.multiply(across, block.packed_d_scores, d_keys + first, score_stride(),
+                                    head_dim, seen, count, true);
+                    matmul.multiply(d_across, block.packed_weights, d_values + first, score_stride(),
+                                    head_dim, seen, count, true);
+                }
             }
         }
+        write_transpose(d_keys, d_k, d_stride);
+        write_transpose(d_values, d_v, d_stride);
     }
 
    private:
+    struct Block {
+        float *scores, *d_scores;  // (QUERIES, KEYS)
+        float *packed_weights, *packed_d_scores;
+        float* rounded;  // derivatives of scores as a first factor
+        float logsum[QUERIES], delta[QUERIES];
+    };
+
+    // where an element of a second factor with `rows` rows is
+    static int in_panel(int row, int column, int rows) {
+        return (column / PANEL * rows + row) * PANEL + column % PANEL;
+    }
+
     static constexpr int in_lanes(int size) { return (size + LANES - 1) / LANES * LANES; }
 
-    // (length, head_dim) -> panels of (head_dim, length)
-    void pack_columns(const float* from, int stride, float* to, float* room) const {
-#ifdef HAS_PAIRS
-        if (rounds) {
-            return pack_pairs_transposed(from, stride, head_dim, length, as_pairs(to), as_pairs(room));
-        }
-#endif
-        pack_transposed(from, stride, head_dim, length, to);
-    }
+    // numbers between two rows of scores: no multiple of 4096 bytes, which share a cache set
+    int score_stride() const { return in_panels(length) + 16; }
 
-    // (length, head_dim) -> panels of it
-    void pack_rows(const float* from, int stride, float* to) const {
-#ifdef HAS_PAIRS
-        if (rounds) return pack_pairs(from, stride, length, head_dim, as_pairs(to));
-#endif
-        pack(from, stride, length, head_dim, to);
-    }
-
-    // C (rows, columns) = A B for a packed B; of A, whole vectors are read
-    void product(const float* a, int a_stride, const float* b, float* c, int c_stride, int rows,
-                 int columns, int depth, float* room) const {
-#ifdef HAS_PAIRS
-        if (rounds) {
-            round_along(a, a_stride, rows, depth, as_pairs(room));
-            return multiply<Read::ALONG>(as_pairs(room), pair_stride(depth), as_pairs(b), c, c_stride,
-                                         rows, columns, pairs(depth), false);
-        }
-#endif
-        multiply<Read::ALONG>(a, a_stride, b, c, c_stride, rows, columns, depth, false);
-    }
-
-    // y (count, head_dim) = scores times the first `end` rows of a matrix packed for all positions
-    void product_of_first(const float* scores, const float* packed, float* y, int y_stride, int count,
-                          int end, float* room) const {
-#ifdef HAS_PAIRS
-        if (rounds) round_along(scores, score_stride(), count, end, as_pairs(room));
-#endif
-        for (int column = 0; column < head_dim; column += PANEL) {
-            const int columns = std::min(PANEL, head_dim - column);
-#ifdef HAS_PAIRS
-            if (rounds) {
-                multiply<Read::ALONG>(as_pairs(room), pair_stride(end),
-                                      as_pairs(packed) + int64_t(column) * pairs(length), y + column,
-                                      y_stride, count, columns, pairs(end), false);
-                continue;
+    // The weights of a block and the derivatives of its scores, packed as second factors, and the
+    // latter returned as a first one. In a block on the diagonal, query i sees the keys up to i.
+    template <bool DIAGONAL>
+    Matmul::Left differentiate(const Block& b, int count, int seen) const {
+        Ints lane;
+        for (int i = 0; i < LANES; i++) lane[i] = i;
+        // of LANES keys: {weights, derivatives}
+        const auto of_query = [&](int i, int j) {
+            Floats weight = exp(load(b.scores + i * KEYS + j) * scale - b.logsum[i]);
+            Floats d_score = weight * (load(b.d_scores + i * KEYS + j) - b.delta[i]) * scale;
+            if constexpr (DIAGONAL) {
+                const Ints is_seen = lane + j <= i;
+                weight = select(is_seen, weight, Floats{}), d_score = select(is_seen, d_score, Floats{});
             }
-#endif
-            multiply<Read::ALONG>(scores, score_stride(), packed + int64_t(column) * length, y + column,
-                                  y_stride, count, columns, end, false);
-        }
-    }
-
-    // C (end, head_dim) += scores^T B for scores (count, end) and B (count, head_dim)
-    void add_products_across(const float* scores, const float* b, int b_stride, float* c, int c_stride,
-                             int count, int end, float* room) const {
+            return std::pair{weight, d_score};
+        };
 #ifdef HAS_PAIRS
-        if (rounds) {
-            return add_rounded_outer_products(scores, score_stride(), b, b_stride, c, c_stride, end,
-                                              head_dim, count, as_pairs(room));
+        if (matmul.rounds()) {
+            Pair* weights = reinterpret_cast<Pair*>(b.packed_weights);
+            Pair* d_scores = reinterpret_cast<Pair*>(b.packed_d_scores);
+            Pair* rows = reinterpret_cast<Pair*>(b.rounded);
+            const int width = pairs(seen);
+            for (int k = 0; k < pairs(count); k++) {
+                for (int j = 0; j < seen; j += 2 * LANES) {
+                    Floats w[2][2] = {}, d[2][2] = {};  // of two queries, 2 LANES keys each
+                    for (int row = 0; row < 2 && 2 * k + row < count; row++) {
+                        for (int v = 0; v < 2; v++) {
+                            const auto found = of_query(2 * k + row, j + v * LANES);
+                            w[row][v] = found.first, d[row][v] = found.second;
+                        }
+                        store_first(rows + (2 * k + row) * width + j / 2,
+                                    round_neighbours(d[row][0], d[row][1]), width - j / 2);
+                    }
+                    for (int v = 0; v < 2; v++) {
+                        const int place = in_panel(k, j + v * LANES, pairs(count));
+                        store(weights + place, round_rows(w[0][v], w[1][v]));
+                        store(d_scores + place, round_rows(d[0][v], d[1][v]));
+                    }
+                }
+            }
+            return {nullptr, rows, 0, false};
         }
 #endif
-        pack(b, b_stride, count, head_dim, room);
-        multiply<Read::ACROSS>(scores, score_stride(), room, c, c_stride, end, head_dim, count, true);
+        for (int i = 0; i < count; i++) {
+            for (int j = 0; j < seen; j += LANES) {
+                const auto [weight, d_score] = of_query(i, j);
+                const int place = in_panel(i, j, count);
+                store(b.packed_weights + place, weight);
+                store(b.packed_d_scores + place, d_score);
+                store(b.d_scores + i * KEYS + j, d_score);
+            }
+        }
+        return {b.d_scores, nullptr, KEYS, false};
     }
 
-    // scores -> weights, and d_weights -> d_scores; both are 0 for the keys behind `seen`
-    void differentiate(float* weights, float* d_scores, int seen, int end, float logsum,
-                       float delta) const {
-        for (int j = 0; j < seen; j += LANES) {
-            const Floats weight = exp(load(weights + j) * scale - logsum);
-            store(weights + j, weight);
-            store(d_scores + j, weight * (load(d_scores + j) - delta) * scale);
+    // (head_dim, length) -> (length, head_dim)
+    void write_transpose(const float* from, float* to, int stride) const {
+        for (int j = 0; j < length; j += LANES) {
+            for (int i = 0; i < head_dim; i += LANES) {
+                Floats square[LANES];
+                for (int n = 0; n < LANES; n++) square[n] = load(from + (i + n) * score_stride() + j);
+                transpose(square);
+                for (int n = 0; n < std::min(LANES, length - j); n++) {
+                    store(to + int64_t(j + n) * stride + i, square[n]);
+                }
+            }
         }
-        for (int j = seen; j < in_lanes(end); j++) weights[j] = d_scores[j] = 0;
     }
 };

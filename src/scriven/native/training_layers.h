@@ -62,22 +62,28 @@ inline void rotate_back(float* x, const float* cos, const float* sin, int half) 
 }
 
 // y = silu(gate) * up
-inline void swiglu(const float* gate_up, float* y, int size) {
+inline void swiglu(const float* gate, const float* up, float* y, int size) {
     for (int i = 0; i < size; i += LANES) {
-        store(y + i, activate(Activation::SILU, load(gate_up + i)) * load(gate_up + size + i));
+        store(y + i, activate(Activation::SILU, load(gate + i)) * load(up + i));
     }
 }
 
 // y, and the derivatives of gate and up by that of y
-inline void swiglu_backward(const float* gate_up, const float* d_y, float* y, float* d_gate_up,
-                            int size) {
+template <class Number>
+inline void swiglu_backward(const Number* gates, const Number* ups, const float* d_y, float* y,
+                            float* d_gate, float* d_up, int size) {
     for (int i = 0; i < size; i += LANES) {
-        const Floats gate = load(gate_up + i), up = load(gate_up + size + i), grad = load(d_y + i);
-        const Floats sigmoid = 1.0f / (1.0f + exp(-gate)), silu = gate * sigmoid;
+        const Floats gate = load(gates + i), up = load(ups + i), grad = load(d_y + i);
+        const Floats factor = sigmoid(gate), silu = gate * factor;
         store(y + i, silu * up);
-        store(d_gate_up + i, grad * up * sigmoid * (1.0f + gate - silu));
-        store(d_gate_up + size + i, grad * silu);
+        store(d_gate + i, grad * up * factor * (1.0f + gate - silu));
+        store(d_up + i, grad * silu);
     }
+}
+
+// rounds to bfloat16
+inline void round_to(const float* from, uint16_t* to, int size) {
+    for (int i = 0; i < size; i++) convert(from[i], to + i);
 }
 
 // In place: scores become e^(scale (score - largest)) up to `count`, and 0 from there to `room`.

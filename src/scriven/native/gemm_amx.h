@@ -1,0 +1,121 @@
+// Products of pairs of bfloat16 by AMX: an instruction adds the products of two tiles of 16 rows, 16
+// pairs each, to 16 x 16 sums. What fills no tile is multiplied by vectors.
+#pragma once
+
+#include "gemm.h"
+
+#if defined(HAS_PAIRS) && defined(__AMX_BF16__) && defined(__linux__)
+#define HAS_TILES 1
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+constexpr int SIDE = 16;        // rows of a tile, and columns of its sums
+constexpr int TILE_PAIRS = 16;  // that an instruction adds up
+
+// While a thread holds one, its products may use tiles. Nothing else that does, such as PyTorch, may
+// run in the thread meanwhile.
+class Tiles {
+   public:
+    Tiles() {
+        if (!allowed()) return;
+        const struct alignas(64) {
+            uint8_t palette = 1, start = 0, reserved[14] = {};
+            uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};  // of a row
+            uint8_t rows[16] = {SIDE, SIDE, SIDE, SIDE, SIDE, SIDE, SIDE, SIDE};
+        } shapes;
+        _tile_loadconfig(&shapes);
+        held_ = true;
+    }
+    ~Tiles() {
+        if (held_) _tile_release();
+        held_ = false;
+    }
+    Tiles(const Tiles&) = delete;
+    Tiles& operator=(const Tiles&) = delete;
+
+    static bool held() { return held_; }
+
+   private:
+    // Linux saves tiles only for processes that ask for it
+    static bool allowed() {
+        constexpr int REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;
+        static const bool granted = syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+        return granted;
+    }
+    static inline thread_local bool held_ = false;
+};
+
+// ROWS x COLUMNS tiles of sums, of A (16 ROWS, depth) and a panel of B, depth a multiple of 16 pairs
+template <int ROWS, int COLUMNS>
+inline void tiles(const Pair* a, const Pair* b, float* c, int c_stride, int depth, bool add) {
+    const int64_t a_bytes = int64_t(depth) * sizeof(Pair), b_bytes = PANEL * sizeof(Pair);
+    const int64_t c_bytes = int64_t(c_stride) * sizeof(float);
+    float* below = c + int64_t(SIDE) * c_stride;
+    // the numbers of tiles are part of instructions: 0 to 3 are sums, 4 and 5 of A, 6 and 7 of B
+    if (add) {
+        _tile_loadd(0, c, c_bytes);
+        if constexpr (COLUMNS > 1) _tile_loadd(1, c + SIDE, c_bytes);
+        if constexpr (ROWS > 1) _tile_loadd(2, below, c_bytes);
+        if constexpr (ROWS > 1 && COLUMNS > 1) _tile_loadd(3, below + SIDE, c_bytes);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    for (int k = 0; k < depth; k += TILE_PAIRS) {
+        _tile_loadd(4, a + k, a_bytes);
+        _tile_loadd(6, b + k * PANEL, b_bytes);
+        _tile_dpbf16ps(0, 4, 6);
+        if constexpr (COLUMNS > 1) {
+            _tile_loadd(7, b + k * PANEL + SIDE, b_bytes);
+            _tile_dpbf16ps(1, 4, 7);
+        }
+        if constexpr (ROWS > 1) {
+            _tile_loadd(5, a + int64_t(SIDE) * depth + k, a_bytes);
+            _tile_dpbf16ps(2, 5, 6);
+        }
+        if constexpr (ROWS > 1 && COLUMNS > 1) _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, c, c_bytes);
+    if constexpr (COLUMNS > 1) _tile_stored(1, c + SIDE, c_bytes);
+    if constexpr (ROWS > 1) _tile_stored(2, below, c_bytes);
+    if constexpr (ROWS > 1 && COLUMNS > 1) _tile_stored(3, below + SIDE, c_bytes);
+}
+
+template <int ROWS>
+inline void tiles_of_width(const Pair* a, const Pair* b, float* c, int c_stride, int columns,
+                           int depth, bool add) {
+    if (columns > SIDE) return tiles<ROWS, 2>(a, b, c, c_stride, depth, add);
+    tiles<ROWS, 1>(a, b, c, c_stride, depth, add);
+}
+
+// C (rows, columns) = A B, or C += A B, for A (rows, depth), and B in panels of `panel_rows` rows
+inline void multiply_tiles(const Pair* a, const Pair* b, int panel_rows, float* c, int c_stride,
+                           int rows, int columns, int depth, bool add) {
+    const int whole = rows / SIDE * SIDE;
+    for (int first = 0; first < columns; first += 2 * SIDE) {
+        const Pair* panel = b + int64_t(first / PANEL * PANEL) * panel_rows + first % PANEL;
+        for (int row = 0; row < whole; row += 2 * SIDE) {
+            const Pair* own = a + int64_t(row) * depth;
+            float* to = c + int64_t(row) * c_stride + first;
+            if (whole - row > SIDE) {
+                tiles_of_width<2>(own, panel, to, c_stride, columns - first, depth, add);
+            } else {
+                tiles_of_width<1>(own, panel, to, c_stride, columns - first, depth, add);
+            }
+        }
+    }
+    if (whole < rows) {
+        multiply<Read::ALONG>(a + int64_t(whole) * depth, depth, b, panel_rows,
+                              c + int64_t(whole) * c_stride, c_stride, rows - whole, columns, depth,
+                              add);
+    }
+}
+
+#else
+
+class Tiles {};  // nothing to hold
+
+#endif
