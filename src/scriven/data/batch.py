@@ -113,6 +113,13 @@ class Batch:
         return replace(self, **of_rows)
 
 
+def split_windows(batches: Iterator[Batch], parts: int) -> Iterator[Batch]:
+    """Batches (B, T) as (B parts, T / parts); one whose length `parts` does not divide stays."""
+    for batch in batches:
+        divided = parts > 1 and batch.tokens.size(1) % parts == 0
+        yield batch.split_sequences(parts) if divided else batch
+
+
 def token_blocks(file: TokenFile, length: int) -> Iterator[Ids]:
     """All tokens in order as arrays (rows, length); the last window may be shorter, then it is an
     array of its own."""

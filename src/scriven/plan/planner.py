@@ -132,7 +132,9 @@ class Planner:
 
     def solve(self) -> Planned:
         """Iterates to the finished plan."""
-        tokens = scaling_laws.compute_optimal_tokens(_block_parameters(self.size))
+        tokens = scaling_laws.compute_optimal_tokens(
+            scaling_laws.model_shape(self.size).block_parameters
+        )
         for _ in range(MOST_ITERATIONS):
             tokens = _three_digits(tokens)
             # 1. the model and its speed, for this number of tokens
@@ -143,7 +145,7 @@ class Planner:
             # 3. too many for the model: a larger one; too few: a smaller one
             if self.size_follows and not 0.95 < ratio < 1.05:
                 # in a given time, tokens per parameter fall with the square of the parameters
-                parameters = _block_parameters(self.size) * ratio**0.5
+                parameters = scaling_laws.model_shape(self.size).block_parameters * ratio**0.5
                 self.size = model_size(max(1e3, parameters))
             elif new_tokens == tokens:
                 break
@@ -213,12 +215,6 @@ class Planner:
         if self.budget is not None or self.text_tokens is not None:
             return self._given_tokens()
         return scaling_laws.compute_optimal_tokens(stats.parameters)
-
-
-def _block_parameters(size: str) -> int:
-    """Parameters in the blocks of a size, about (Kaplan et al. 2020, section 2.1)."""
-    shape = scaling_laws.model_shape(size)
-    return 12 * shape.layers * shape.d_model**2
 
 
 def _three_digits(tokens: float) -> float:

@@ -188,7 +188,7 @@ class _Pretraining:
         if "dropout" not in fields:
             text = max(1, self.data.train_tokens)
             tokens = self._tokens(model)
-            epochs, per_token = tokens / text, block_weights(model) / text
+            epochs, per_token = tokens / text, block_parameters(model) / text
             if self.task == "language":
                 rate = scaling_laws.default_dropout(tokens, epochs, per_token)
             else:  # not measured
@@ -257,7 +257,7 @@ class _Pretraining:
         amount, unit = self.budget.amount, self.budget.unit
         if unit == "seconds" and not self.gpu:
             # 6 per weight and token, and 2 in attention
-            return self.flops / (8 * block_weights(model))
+            return self.flops / (8 * block_parameters(model))
         text, length = self.data.train_tokens, model.context_length
         step = scaling_laws.tokens_per_step(self.gpu, None, text)
         rows = scaling_laws.sequences_per_step(step, length, text)
@@ -311,9 +311,9 @@ class _Pretraining:
                 choices.reasons["runtime.compile"] = f"off: {off}"
 
 
-def block_weights(model: Any) -> int:
-    """Weights in the blocks, about (Kaplan et al. 2020, section 2.1)."""
-    return int(12 * model.total_layers * model.d_model**2)
+def block_parameters(model: Any) -> int:
+    """Parameters in the blocks of a model, about."""
+    return scaling_laws.ModelShape(model.total_layers, 1, model.d_model).block_parameters
 
 
 def tokens_per_row(task: str, model: Any, train_tokens: int, rows: int | None) -> int:

@@ -47,6 +47,11 @@ class ModelShape:
     heads: int
     d_model: int
 
+    @property
+    def block_parameters(self) -> int:
+        """Parameters in the blocks, about (Kaplan et al. 2020, section 2.1)."""
+        return 12 * self.layers * self.d_model**2
+
 
 SIZES = {
     "tiny": ModelShape(2, 2, 64),
@@ -103,13 +108,13 @@ def model_shape(size: str) -> ModelShape:
 
 
 def _small(parameters: float) -> ModelShape:
-    """About so many parameters in the blocks, 12 layers d_model², in fixed proportion."""
+    """About so many parameters in the blocks, in fixed proportion."""
     # heads of width 32, and d_model / layers = 64
     shapes = (
         ModelShape(max(2, round(d_model / 64)), d_model // 32, d_model)
         for d_model in range(32, 1024, 32)
     )
-    return min(shapes, key=lambda shape: abs(12 * shape.layers * shape.d_model**2 - parameters))
+    return min(shapes, key=lambda shape: abs(shape.block_parameters - parameters))
 
 
 def _large(parameters: float) -> ModelShape:

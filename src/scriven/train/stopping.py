@@ -164,8 +164,7 @@ def stop_early(
     """
     patience, flat = settings.train.patience, flat_until(settings.optim)
     progress = horizon.progress(state.step, now)
-    # while sequences are shorter than those of an evaluation, its loss says nothing of convergence:
-    # later positions are not trained yet
+    # while sequences are shorter than the context: longer ones will improve the loss anyway
     if settings.train.initial_context_length is not None and progress < FULL_LENGTH_FROM:
         state.evals_without_improvement = 0
     if not patience or state.evals_without_improvement < patience:

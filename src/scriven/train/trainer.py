@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from ..data.batch import Batch
+from ..data.batch import Batch, split_windows
 from ..errors import ScrivenError
 from ..evaluate.loss import Score, evaluate_loss
 from ..generate.engine import Engine
@@ -52,7 +52,7 @@ class Trainer:
         self.checkpointer = Checkpointer(run, trackers, self.parallel, self.optimizers, recurrent)
         self.request = FinishRequest(run.folder, run.dist)
         self.score: Score | None = None  # of the last evaluation
-        self.best: tuple[int, Score | None] = (-1, None)  # the step of the best one, and that one
+        self.best: tuple[int, Score | None] = (-1, None)  # the best step, its score at full length
         self.eval_bytes: int | None = None  # UTF-8 bytes of the validation targets
         self.eval_seconds = 0.0
 
@@ -170,8 +170,8 @@ class Trainer:
         score, is_better = self.score, self.run.is_beaten_by(state.best_score)
         if state.best_step != state.step or score is None or not is_better:
             self.checkpointer.load_best(state)
-            known, best_score = self.best
-            score = best_score if is_better and known == state.best_step else self.evaluate()
+            step, best = self.best
+            score = (best if is_better and step == state.best_step else None) or self.evaluate()
         if self.run.branch and not is_better:
             self.trackers.on_note(state, "no better than before: the earlier model stays")
         if state.skipped_steps:
@@ -298,14 +298,15 @@ class Trainer:
         return self.now - state.last_eval_seconds >= wait and not ending
 
     def evaluate_and_keep_best(self, state: TrainState, last: bool = False) -> None:
-        """Evaluates; publishes and saves the weights if they are the best so far. Early stopping
-        decides here, unless this is the last evaluation."""
+        """Evaluates, saves and publishes the best weights, and stops early unless it is `last`."""
         began = self.read_clock()
         self.fit_baseline()
         evaluating = self.read_clock()
-        # 1. the score; None if a signal arrived meanwhile, which the loop sees itself
+        # 1. the score at the length of training; None if a signal came, which the loop sees itself
+        progress = self.horizon.progress(state.step, self.now)
+        splits = 1 if last else sequence_splits(*self.context_lengths, progress)
         with preserve_rng_state(self.device):
-            score = self.evaluate(interruptible=True)
+            score = self.evaluate(interruptible=True, splits=splits)
         if score is None:
             return
         self.score = score
@@ -320,7 +321,7 @@ class Trainer:
         self.trackers.on_eval(state, score, is_best)
         if is_best:
             state.best_score, state.best_step = score.selection_value, state.step
-            self.best = state.step, score
+            self.best = state.step, score if splits == 1 else None
             state.evals_without_improvement = 0
             self.checkpointer.gather_weights()
             if self.run.is_beaten_by(state.best_score):
@@ -331,19 +332,18 @@ class Trainer:
         self._exclude(self.read_clock() - began)
         # 4. early stopping
         if not last:
-            text = stop_early(state, score, self.horizon, self.now, self.settings)
-            if text is not None:
+            if text := stop_early(state, score, self.horizon, self.now, self.settings):
                 self.trackers.on_note(state, text)
 
-    def evaluate(self, interruptible: bool = False) -> Score | None:
-        """Score on the whole validation part; None if a signal interrupted it."""
+    def evaluate(self, interruptible: bool = False, splits: int = 1) -> Score | None:
+        """Score on the whole validation part, rows in `splits`; None if a signal interrupted it."""
         if self.eval_bytes is None:
             self.eval_bytes = self.dataset.eval_bytes()
         pause = (lambda: bool(self.stop_requested())) if interruptible else lambda: False
         return evaluate_loss(
-            self.task, self.dataset.eval_batches(), text_bytes=self.eval_bytes,
-            runtime=self.run.runtime, metrics=self.run.components.metrics, pause=pause,
-            dist=self.dist, forward=self.parallel.evaluation_forward,
+            self.task, split_windows(self.dataset.eval_batches(), splits),
+            text_bytes=self.eval_bytes, runtime=self.run.runtime, pause=pause, dist=self.dist,
+            metrics=self.run.components.metrics, forward=self.parallel.evaluation_forward,
         )  # fmt: skip
 
     def fit_baseline(self) -> None:
