@@ -157,7 +157,7 @@ def test_a_short_budget_is_not_spent_on_scores(
     """Where evaluating the whole held-out text once takes 15 seconds, by a clock of our own."""
     clock, whole_text, step = [0.0], 15.0, TrainStep.__call__
 
-    def evaluate(self: AdaptTrainer, interruptible: bool = False) -> Score:
+    def evaluate(self: AdaptTrainer, **given: Any) -> Score:
         tokens = self.dataset.eval_tokens or self.total_tokens
         clock[0] += whole_text * tokens / self.total_tokens
         return Score(2.0, 0.5, tokens, 3.0)

@@ -119,8 +119,8 @@ def test_the_best_score_is_not_computed_twice(
     """An evaluation of a large model takes long, and at the end nobody has time for it."""
     evaluate, losses = Trainer.evaluate, iter((2.0, 1.0, 3.0))
 
-    def worse_at_the_end(self: Trainer, interruptible: bool = False) -> Any:
-        score = evaluate(self, interruptible)
+    def worse_at_the_end(self: Trainer, **given: Any) -> Any:
+        score = evaluate(self, **given)
         assert score is not None
         return dataclasses.replace(score, loss=next(losses))
 

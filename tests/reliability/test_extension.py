@@ -152,8 +152,8 @@ def test_the_earlier_model_stays_until_it_is_beaten(
     published = (run / "model.safetensors").read_bytes()
     real = Trainer.evaluate
 
-    def worse(self: Trainer, interruptible: bool = False) -> Score | None:
-        score = real(self, interruptible)
+    def worse(self: Trainer, **given: Any) -> Score | None:
+        score = real(self, **given)
         assert score is not None
         return score if score.loss == before["val_loss"] else Score(9.0, 0.0, 1, 9.0)
 
