@@ -38,6 +38,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "plain": {"qk_norm": False, "tie_embeddings": False},
     "wide heads": {"head_dim": 64, "rope_theta": 100.0, "query_pre_attn_scalar": 30},
     "one layer": {"layers": 1, "d_ff": 400, "vocab_size": 400},
+    "wide feed-forward": {"layers": 1, "d_ff": 4096},
 }
 
 

@@ -15,7 +15,8 @@
 
 #include "simd.h"
 
-// of a tile, whose sums fill 24 of 32 registers, or 12 of 16; with AVX-512 a panel is two tiles of AMX
+// The sums of a tile fill 24 of 32 registers, or 12 of 16. With AVX-512 a panel is as wide as two
+// tiles of AMX.
 #if defined(__AVX512F__)
 constexpr int TILE_ROWS = 12, PANEL_VECTORS = 2;
 #elif defined(__aarch64__)

@@ -196,7 +196,9 @@ class Training {
                 own.gradients = Gradients(m_, thread ? own.gradients_.get(size) : batch_->gradients);
             }
             own.scratch = own.scratch_.get(std::max(local, attention().scratch()));
-            own.left = own.left_.get(packed_size(std::max(widest, COLUMNS), CHUNK));
+            // also for PANEL rows of a weight while it is packed, of which the widest is d_ff wide
+            own.left = own.left_.get(std::max(packed_size(std::max(widest, COLUMNS), CHUNK),
+                                              packed_size(PANEL, std::max(widest, m_.d_ff))));
             own.right = own.right_.get(packed_size(CHUNK, widest));
         }
     }

@@ -17,7 +17,8 @@ struct CausalAttention {
     Matmul matmul;
 
     int64_t scratch() const {
-        return 3 * packed_size(length, head_dim) + packed_size(QUERIES, length) +
+        return 2 * packed_size(head_dim, length) + packed_size(length, head_dim) +
+               packed_size(QUERIES, length) +
                int64_t(QUERIES) * score_stride() + packed_size(PANEL, head_dim) +
                2 * int64_t(head_dim) * score_stride() + 5 * (packed_size(QUERIES, head_dim) + packed_size(head_dim, QUERIES)) +
                5 * packed_size(QUERIES, KEYS);
