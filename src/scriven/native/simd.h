@@ -208,8 +208,6 @@ inline Floats reciprocal(Floats x) {
 
 inline Floats sigmoid(Floats x) { return reciprocal(1.0f + exp(-x)); }
 
-inline Floats tanh(Floats x) { return 1.0f - 2.0f / (exp(2.0f * x) + 1.0f); }
-
 // Abramowitz and Stegun 1964, 7.1.26: absolute error below 1.5e-7
 inline Floats erf(Floats x) {
     const Floats size = select(x < 0.0f, -x, x);
@@ -222,15 +220,46 @@ inline Floats erf(Floats x) {
 
 enum class Activation : int { SILU, GELU, GELU_TANH, RELU };
 
-inline Floats activate(Activation kind, Floats x) {
+struct Activated {
+    Floats value, slope;  // the derivative at x
+};
+
+template <Activation KIND>
+inline Activated activate(Floats x) {
+    if constexpr (KIND == Activation::SILU) {
+        const Floats factor = sigmoid(x), value = x * factor;
+        return {value, factor * (1.0f + x - value)};
+    } else if constexpr (KIND == Activation::GELU) {
+        const Floats normal = 0.5f * (1.0f + erf(x * 0.70710678118654752f));
+        return {x * normal, normal + x * exp(-0.5f * x * x) * 0.39894228040143268f};  // 1 / sqrt(2 pi)
+    } else if constexpr (KIND == Activation::GELU_TANH) {
+        // (1 + tanh(u)) / 2 is the sigmoid of 2 u, here with 2 sqrt(2 / pi) in place of sqrt(2 / pi)
+        const Floats square = x * x;
+        const Floats factor = sigmoid(x * (1.5957691216057307f + 0.071354816272600229f * square));
+        const Floats value = x * factor;
+        return {value, factor + (value - value * factor) *
+                                    (1.5957691216057307f + 0.21406444881780069f * square)};
+    } else {
+        const Floats one = Floats{} + 1.0f;
+        return {select(x < 0.0f, Floats{}, x), select(x > 0.0f, one, select(x <= 0.0f, Floats{}, x))};
+    }
+}
+
+// function.operator()<KIND>() for a kind that is known at run time
+template <class Function>
+inline auto of_activation(Activation kind, const Function& function) {
     switch (kind) {
         case Activation::SILU:
-            return x * sigmoid(x);
+            return function.template operator()<Activation::SILU>();
         case Activation::GELU:
-            return 0.5f * x * (1.0f + erf(x * 0.70710678118654752f));
-        case Activation::GELU_TANH:  // sqrt(2 / pi)
-            return 0.5f * x * (1.0f + tanh(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+            return function.template operator()<Activation::GELU>();
+        case Activation::GELU_TANH:
+            return function.template operator()<Activation::GELU_TANH>();
         default:
-            return select(x < 0.0f, Floats{}, x);
+            return function.template operator()<Activation::RELU>();
     }
+}
+
+inline Floats activate(Activation kind, Floats x) {
+    return of_activation(kind, [&]<Activation KIND>() { return activate<KIND>(x).value; });
 }

@@ -1,5 +1,5 @@
-// Loss and gradients of a decoder such as Llama, in float32: one call for the forward and the
-// backward pass over a batch. The factors of products with weights, and of their gradients, are
+// Loss and gradients of a decoder such as Llama or GPT-2, in float32: one call for the forward and
+// the backward pass over a batch. The factors of products with weights, and of their gradients, are
 // rounded to bfloat16 where a batch asks for it, as PyTorch's autocast does.
 //
 // Threads divide the positions among them and keep sums of their own for the gradients of weights;
@@ -7,7 +7,6 @@
 // results depend on the number of threads, in the last digits, and on nothing else.
 //
 // The structures are those of training.py.
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -25,67 +24,89 @@ constexpr int COLUMNS = 192;
 // about a millisecond: phases are that long, and what another program gets is lost for both threads
 constexpr int PATIENCE = 40000;
 
-struct LayerWeights {
-    const float *attention_norm, *qkv, *query_norm, *key_norm, *out, *mlp_norm, *gate_up, *down;
+// pointers to what a model lacks are null
+template <class Number>
+struct Affine {
+    Number *weight, *bias;
 };
+
+// `qkv` and `inputs` are several matrices, one below the other: of queries, keys and values; of the
+// gate and what it multiplies, or the first matrix of a feed-forward layer without a gate
+template <class Number>
+struct Layer {
+    Affine<Number> attention_norm, qkv;
+    Number *query_norm, *key_norm;
+    Affine<Number> out, mlp_norm, inputs, down;
+};
+typedef Layer<const float> LayerWeights;
 
 struct TrainedModel {
     const LayerWeights* layers;
-    const float *embedding, *norm, *head;  // head: null where it is the embedding
-    const float *cos, *sin;                // (positions, head_dim)
-    int num_layers, d_model, heads, kv_heads, head_dim, d_ff, vocab_size;
+    const float *embedding, *positions;  // positions: (context length, d_model)
+    Affine<const float> norm;            // with a bias it is a LayerNorm, as are those of layers
+    const float* head;                   // null where it is the embedding
+    const float *cos, *sin;              // (positions, head_dim), of rotary positions
+    int num_layers, d_model, heads, kv_heads, head_dim, d_ff, vocab_size, context_length;
+    int learns_positions, is_gated;
+    Activation activation;
     float eps, scale;
 
     int q_size() const { return heads * head_dim; }
     int rotated_heads() const { return heads + kv_heads; }
     int qkv_size() const { return (heads + 2 * kv_heads) * head_dim; }
+    int num_inputs() const { return is_gated ? 2 : 1; }
+    // whether anything happens to queries and keys between projection and attention
+    bool changes_heads() const { return cos || layers[0].query_norm; }
 };
 
 struct TrainingBatch {
     const int64_t *tokens, *targets;  // (rows, length)
     int rows, length, threads;
     int bfloat16;  // whether products may be rounded to it for gradients
-    Dropout dropout;  // of what attention and feed-forward layers add to x, while gradients are made
+    // of embeddings, attention weights and what layers add to x, while gradients are made
+    Dropout dropout;
+    int drops_embeddings, drops_weights;
     // of all weights, in the order of their names above, layer by layer; null: the loss alone
     float* gradients;
     double loss;       // summed over the targets
     int64_t correct;
 };
 
-// where the gradients of a layer are
-struct LayerGradients {
-    float *attention_norm, *qkv, *query_norm, *key_norm, *out, *mlp_norm, *gate_up, *down;
-};
-
+// where the gradients of all weights are, in the order of their names
 struct Gradients {
-    std::vector<LayerGradients> layers;
-    float *embedding, *norm, *head;
+    std::vector<Layer<float>> layers;
+    float *embedding, *positions;
+    Affine<float> norm;
+    float* head;
     int64_t size;
 
     Gradients() = default;
     Gradients(const TrainedModel& m, float* memory) {
         float* next = memory;
         const auto take = [&next](const void* weight, int64_t count) {
-            float* found = next;
-            if (weight) next += count;
-            return found;
+            return weight ? std::exchange(next, next + count) : nullptr;
+        };
+        const auto take_both = [&](const Affine<const float>& of, int64_t rows, int64_t columns) {
+            float* weight = take(of.weight, rows * columns);
+            return Affine<float>{weight, take(of.bias, rows)};
         };
         const int64_t d = m.d_model;
         for (int n = 0; n < m.num_layers; n++) {
             const LayerWeights& w = m.layers[n];
-            LayerGradients g;
-            g.attention_norm = take(w.attention_norm, d);
-            g.qkv = take(w.qkv, d * m.qkv_size());
+            Layer<float> g;
+            g.attention_norm = take_both(w.attention_norm, d, 1);
+            g.qkv = take_both(w.qkv, m.qkv_size(), d);
             g.query_norm = take(w.query_norm, m.head_dim);
             g.key_norm = take(w.key_norm, m.head_dim);
-            g.out = take(w.out, d * m.q_size());
-            g.mlp_norm = take(w.mlp_norm, d);
-            g.gate_up = take(w.gate_up, d * 2 * m.d_ff);
-            g.down = take(w.down, d * m.d_ff);
+            g.out = take_both(w.out, d, m.q_size());
+            g.mlp_norm = take_both(w.mlp_norm, d, 1);
+            g.inputs = take_both(w.inputs, int64_t(m.num_inputs()) * m.d_ff, d);
+            g.down = take_both(w.down, d, m.d_ff);
             layers.push_back(g);
         }
         embedding = take(m.embedding, d * m.vocab_size);
-        norm = take(m.norm, d);
+        positions = take(m.learns_positions ? m.positions : nullptr, d * m.context_length);
+        norm = take_both(m.norm, d, 1);
         head = m.head ? take(m.head, d * m.vocab_size) : embedding;
         size = next - memory;
     }
@@ -115,14 +136,14 @@ struct PackedMatrix {
 };
 
 struct PackedLayer {
-    PackedMatrix qkv, out, gate, up, down;
+    PackedMatrix qkv, out, inputs[2], down;
 };
 
-// what the backward pass needs of a layer, a row for each position; gate_up is bfloat16 where products
-// are rounded to it
+// what the backward pass needs of a layer, a row for each position: `inputs` are those of the
+// activation, and bfloat16 where products are rounded to it
 struct Kept {
-    Buffer x_, qkv_, rotated_, y_, logsum_, middle_, gate_up_;
-    float *x, *qkv, *rotated, *y, *logsum, *middle, *gate_up;
+    Buffer x_, qkv_, rotated_, y_, logsum_, middle_, inputs_;
+    float *x, *qkv, *rotated, *y, *logsum, *middle, *inputs;
 };
 
 class Training {
@@ -168,17 +189,18 @@ class Training {
             Kept& k = kept_[layer];
             k.x = k.x_.get(n * d);
             k.qkv = k.qkv_.get(n * m_.qkv_size());
-            k.rotated = k.rotated_.get(n * m_.rotated_heads() * m_.head_dim);
+            if (m_.changes_heads()) k.rotated = k.rotated_.get(n * m_.rotated_heads() * m_.head_dim);
             k.y = k.y_.get(n * m_.q_size());
             k.logsum = k.logsum_.get(n * m_.heads);
             k.middle = k.middle_.get(n * d);
-            k.gate_up = k.gate_up_.get(n * 2 * m_.d_ff);
+            k.inputs = k.inputs_.get(n * m_.num_inputs() * m_.d_ff);
         }
         for (PackedLayer& packed : packed_) {
             packed.qkv.allocate(m_.qkv_size(), m_.d_model);
             packed.out.allocate(m_.d_model, m_.q_size());
-            packed.gate.allocate(m_.d_ff, m_.d_model);
-            packed.up.allocate(m_.d_ff, m_.d_model);
+            for (int part = 0; part < m_.num_inputs(); part++) {
+                packed.inputs[part].allocate(m_.d_ff, m_.d_model);
+            }
             packed.down.allocate(m_.d_model, m_.d_ff);
         }
         head_weight_.allocate(m_.vocab_size, m_.d_model);
@@ -228,10 +250,7 @@ class Training {
             pool.barrier();
             each_chunk(mine, [&](Span chunk) { project_backward(n, chunk, own); });
         }
-        for (int i = mine.begin; i < mine.end; i++) {
-            float* to = own.gradients.embedding + batch_->tokens[i] * m_.d_model;
-            add(d_x_ + int64_t(i) * m_.d_model, to, m_.d_model);
-        }
+        embed_backward(mine, own);
         pool.barrier();
         add_gradients(thread);
     }
@@ -256,7 +275,7 @@ class Training {
 
     static float* base(Own& own) {
         return own.gradients.layers.empty() ? own.gradients.embedding
-                                            : own.gradients.layers[0].attention_norm;
+                                            : own.gradients.layers[0].attention_norm.weight;
     }
 
     static void add(const float* from, float* to, int64_t size) {
@@ -271,22 +290,45 @@ class Training {
         for (int n = 0; n < m_.num_layers; n++) {
             const LayerWeights& w = m_.layers[n];
             PackedLayer& packed = packed_[n];
-            pack(packed.qkv, w.qkv, m_.qkv_size(), d);
-            pack(packed.gate, w.gate_up, f, d);
-            pack(packed.up, w.gate_up + int64_t(f) * d, f, d);
-            pack(packed.out, w.out, d, m_.q_size());
-            pack(packed.down, w.down, d, f);
+            pack(packed.qkv, w.qkv.weight, m_.qkv_size(), d);
+            for (int part = 0; part < m_.num_inputs(); part++) {
+                pack(packed.inputs[part], w.inputs.weight + int64_t(part) * f * d, f, d);
+            }
+            pack(packed.out, w.out.weight, d, m_.q_size());
+            pack(packed.down, w.down.weight, d, f);
         }
         pack(head_weight_, head(), m_.vocab_size, d);
     }
 
     const float* head() const { return m_.head ? m_.head : m_.embedding; }
 
+    // what dropout may reach: the update number 2 n of a layer, 2 n + 1, and these
+    int embedding_place() const { return 2 * m_.num_layers; }
+    int weights_place(int n) const { return embedding_place() + 1 + n; }
+
     void embed(Span mine) {
+        const int64_t d = m_.d_model, first = mine.begin * d;
         float* x = stream(0);
         for (int i = mine.begin; i < mine.end; i++) {
-            std::copy_n(m_.embedding + batch_->tokens[i] * m_.d_model, m_.d_model,
-                        x + int64_t(i) * m_.d_model);
+            std::copy_n(m_.embedding + batch_->tokens[i] * d, d, x + i * d);
+            if (m_.positions) add(m_.positions + i % batch_->length * d, x + i * d, d);
+        }
+        if (drops() && batch_->drops_embeddings) {
+            batch_->dropout.keep_rest(embedding_place(), first, mine.size() * d, x + first, x + first);
+        }
+    }
+
+    void embed_backward(Span mine, Own& own) {
+        const int64_t d = m_.d_model, first = mine.begin * d;
+        if (drops() && batch_->drops_embeddings) {
+            batch_->dropout.keep_rest(embedding_place(), first, mine.size() * d, d_x_ + first,
+                                      d_x_ + first);
+        }
+        for (int i = mine.begin; i < mine.end; i++) {
+            add(d_x_ + i * d, own.gradients.embedding + batch_->tokens[i] * d, d);
+            if (m_.learns_positions) {
+                add(d_x_ + i * d, own.gradients.positions + i % batch_->length * d, d);
+            }
         }
     }
 
@@ -325,20 +367,31 @@ class Training {
     // the residual stream before layer `n`
     float* stream(int n) { return n < m_.num_layers ? kept(n).x : x_; }
 
-    void norm(const float* x, const float* weight, float* y, Span chunk) const {
+    void norm(const float* x, const Affine<const float>& with, float* y, Span chunk) const {
         for (int i = 0; i < chunk.size(); i++) {
-            rms_norm(x + int64_t(chunk.begin + i) * m_.d_model, weight, y + int64_t(i) * m_.d_model,
-                     m_.d_model, m_.eps);
+            const float* from = x + int64_t(chunk.begin + i) * m_.d_model;
+            float* to = y + int64_t(i) * m_.d_model;
+            if (with.bias) {
+                layer_norm(from, with.weight, with.bias, to, m_.d_model, m_.eps);
+            } else {
+                rms_norm(from, with.weight, to, m_.d_model, m_.eps);
+            }
         }
     }
 
     // d_x += the derivative through a norm of x
-    void norm_backward(const float* x, const float* weight, const float* d_y, float* d_weight,
-                       Span chunk) {
+    void norm_backward(const float* x, const Affine<const float>& with, const float* d_y,
+                       const Affine<float>& gradient, Span chunk) {
         for (int i = 0; i < chunk.size(); i++) {
             const int64_t row = int64_t(chunk.begin + i) * m_.d_model;
-            rms_norm_backward<true>(x + row, weight, d_y + int64_t(i) * m_.d_model, d_x_ + row,
-                                    d_weight, m_.d_model, m_.eps);
+            const float* d_out = d_y + int64_t(i) * m_.d_model;
+            if (with.bias) {
+                layer_norm_backward(x + row, with.weight, d_out, d_x_ + row, gradient.weight,
+                                    gradient.bias, m_.d_model, m_.eps);
+            } else {
+                rms_norm_backward<true>(x + row, with.weight, d_out, d_x_ + row, gradient.weight,
+                                        m_.d_model, m_.eps);
+            }
         }
     }
 
@@ -347,21 +400,23 @@ class Training {
         const LayerWeights& w = m_.layers[n];
         const int size = m_.head_dim, width = m_.qkv_size(), kept = m_.rotated_heads() * size;
         float* h = own.scratch;
+        float* qkv = k.qkv + int64_t(chunk.begin) * width;
         norm(k.x, w.attention_norm, h, chunk);
-        product(h, m_.d_model, packed_[n].qkv.forward, k.qkv + int64_t(chunk.begin) * width, width,
-                chunk.size(), width, m_.d_model, false, own);
+        if (w.qkv.bias) fill_rows(w.qkv.bias, width, chunk.size(), qkv, width);
+        product(h, m_.d_model, packed_[n].qkv.forward, qkv, width, chunk.size(), width, m_.d_model,
+                w.qkv.bias != nullptr, own);
+        if (!m_.changes_heads()) return;
         float* normed = own.scratch;
         for (int i = chunk.begin; i < chunk.end; i++) {
             const int64_t position = int64_t(i % batch_->length) * size;
             for (int head = 0; head < m_.rotated_heads(); head++) {
                 const float* from = k.qkv + int64_t(i) * width + head * size;
-                const float* factor = head < m_.heads ? w.query_norm : w.key_norm;
-                if (factor) {
-                    rms_norm(from, factor, normed, size, m_.eps);
+                float* to = k.rotated + int64_t(i) * kept + head * size;
+                if (const float* factor = head < m_.heads ? w.query_norm : w.key_norm) {
+                    rms_norm(from, factor, m_.cos ? normed : to, size, m_.eps);
                     from = normed;
                 }
-                rotate(from, m_.cos + position, m_.sin + position,
-                       k.rotated + int64_t(i) * kept + head * size, size / 2);
+                if (m_.cos) rotate(from, m_.cos + position, m_.sin + position, to, size / 2);
             }
         }
     }
@@ -375,29 +430,54 @@ class Training {
         }
     }
 
+    // where queries and keys of a position are for attention
+    struct QueriesKeys {
+        const float* first;
+        int stride;
+    };
+
+    QueriesKeys queries_keys(const Kept& k) const {
+        if (m_.changes_heads()) return {k.rotated, m_.rotated_heads() * m_.head_dim};
+        return {k.qkv, m_.qkv_size()};
+    }
+
+    // of layer `n`, for the row that begins at position `first`
+    CausalAttention attention(const Dropout::Mask& mask, int64_t first, int head) const {
+        CausalAttention found = attention();
+        if (drops() && batch_->drops_weights) {
+            const int64_t row = first / batch_->length, group = m_.heads / m_.kv_heads;
+            found.dropped = {&mask, uint32_t((row * m_.heads + head * group) * batch_->length *
+                                             batch_->length)};
+        }
+        return found;
+    }
+
     void attend(int n, int thread, Own& own) {
         Kept& k = kept(n);
-        const int size = m_.head_dim, group = m_.heads / m_.kv_heads;
-        const int kept = m_.rotated_heads() * size, width = m_.qkv_size();
+        const int size = m_.head_dim, group = m_.heads / m_.kv_heads, width = m_.qkv_size();
+        const auto [qk, stride] = queries_keys(k);
+        const Dropout::Mask mask = batch_->dropout.mask(weights_place(n));
         each_unit(thread, [&](int64_t first, int head) {
-            const float* rotated = k.rotated + first * kept;
-            attention().forward(rotated + head * group * size, rotated + (m_.heads + head) * size, kept,
-                                k.qkv + first * width + (m_.rotated_heads() + head) * size, width,
-                                k.y + first * m_.q_size() + head * group * size, m_.q_size(),
-                                k.logsum + first * m_.heads + head * group, m_.heads, own.scratch);
+            const float* row = qk + first * stride;
+            attention(mask, first, head).forward(
+                row + head * group * size, row + (m_.heads + head) * size, stride,
+                k.qkv + first * width + (m_.rotated_heads() + head) * size, width,
+                k.y + first * m_.q_size() + head * group * size, m_.q_size(),
+                k.logsum + first * m_.heads + head * group, m_.heads, own.scratch);
         });
     }
 
     void attend_backward(int n, int thread, Own& own) {
         Kept& k = kept(n);
-        const int size = m_.head_dim, group = m_.heads / m_.kv_heads;
-        const int kept = m_.rotated_heads() * size, width = m_.qkv_size();
+        const int size = m_.head_dim, group = m_.heads / m_.kv_heads, width = m_.qkv_size();
+        const auto [qk, stride] = queries_keys(k);
+        const Dropout::Mask mask = batch_->dropout.mask(weights_place(n));
         each_unit(thread, [&](int64_t first, int head) {
-            const float* rotated = k.rotated + first * kept;
+            const float* row = qk + first * stride;
             const int64_t output = first * m_.q_size() + head * group * size;
             float* d_qkv = d_qkv_ + first * width;
-            attention().backward(
-                rotated + head * group * size, rotated + (m_.heads + head) * size, kept,
+            attention(mask, first, head).backward(
+                row + head * group * size, row + (m_.heads + head) * size, stride,
                 k.qkv + first * width + (m_.rotated_heads() + head) * size, width, k.y + output,
                 d_y_ + output, m_.q_size(), k.logsum + first * m_.heads + head * group, m_.heads,
                 d_qkv + head * group * size, d_qkv + (m_.heads + head) * size,
@@ -407,36 +487,41 @@ class Training {
 
     void feed_forward(int n, Span chunk, Own& own) {
         Kept& k = kept(n);
+        const LayerWeights& w = m_.layers[n];
         const int d = m_.d_model, f = m_.d_ff, rows = chunk.size();
         const int64_t first = int64_t(chunk.begin) * d;
         Scratch memory{own.scratch};
         float* room = memory.take(CHUNK * d);
         float* h = memory.take(CHUNK * d);
-        float* gate = memory.take(CHUNK * COLUMNS);
-        float* up = memory.take(CHUNK * COLUMNS);
+        float* inputs[2] = {memory.take(CHUNK * COLUMNS), memory.take(CHUNK * COLUMNS)};
         float* hidden = memory.take(CHUNK * COLUMNS);
         float* rounded = memory.take(packed_size(CHUNK, d));
         // 1. x + the output of attention
         float* middle = k.middle + first;
-        add_update(2 * n, k.x, middle, chunk, room, [&](float* to, bool add) {
+        add_update(2 * n, k.x, w.out.bias, middle, chunk, room, [&](float* to, bool add) {
             product(k.y + int64_t(chunk.begin) * m_.q_size(), m_.q_size(), packed_[n].out.forward, to, d,
                     rows, d, m_.q_size(), add, own);
         });
         // 2. + the feed-forward layer, some columns at a time
-        norm(k.middle, m_.layers[n].mlp_norm, h, chunk);
+        norm(k.middle, w.mlp_norm, h, chunk);
         const auto left = matmul().left(h, d, rows, d, rounded);
-        add_update(2 * n + 1, k.middle, stream(n + 1) + first, chunk, room, [&](float* to, bool add) {
+        float* next = stream(n + 1) + first;
+        add_update(2 * n + 1, k.middle, w.down.bias, next, chunk, room, [&](float* to, bool add) {
             for (int begin = 0; begin < f; begin += COLUMNS) {
                 const int columns = std::min(COLUMNS, f - begin);
-                for (const auto& [packed, out] : {std::pair{&packed_[n].gate, gate}, {&packed_[n].up, up}}) {
-                    matmul().multiply(left, matmul().part(packed->forward, d, 0, begin), out, COLUMNS,
-                                      rows, columns, d, false);
+                for (int part = 0; part < m_.num_inputs(); part++) {
+                    const float* bias = w.inputs.bias;
+                    if (bias) fill_rows(bias + part * f + begin, columns, rows, inputs[part], COLUMNS);
+                    const PackedMatrix& packed = packed_[n].inputs[part];
+                    matmul().multiply(left, matmul().part(packed.forward, d, 0, begin), inputs[part],
+                                      COLUMNS, rows, columns, d, bias != nullptr);
                 }
                 for (int i = 0; i < rows; i++) {
                     const int at = i * COLUMNS;
-                    swiglu(gate + at, up + at, hidden + at, columns);
-                    if (learns()) keep_gate_up(k, chunk.begin + i, begin, gate + at, up + at, columns);
+                    feed_forward_hidden(m_.activation, inputs[0] + at,
+                                        m_.is_gated ? inputs[1] + at : nullptr, hidden + at, columns);
                 }
+                if (learns()) keep_inputs(k, chunk, begin, inputs, columns);
                 matmul().multiply(matmul().left(hidden, COLUMNS, rows, columns, own.left),
                                   matmul().part(packed_[n].down.forward, f, begin, 0), f, to, d, rows,
                                   d, columns, add || begin > 0);
@@ -444,30 +529,35 @@ class Training {
         });
     }
 
-    void keep_gate_up(Kept& k, int64_t position, int begin, const float* gate, const float* up,
-                      int columns) const {
-        const int64_t row = position * 2 * m_.d_ff + begin;
-        for (const auto& [from, at] : {std::pair{gate, row}, {up, row + m_.d_ff}}) {
-            if (rounds()) {
-                round_to(from, reinterpret_cast<uint16_t*>(k.gate_up) + at, columns);
-            } else {
-                std::copy_n(from, columns, k.gate_up + at);
+    void keep_inputs(Kept& k, Span chunk, int begin, float* const* inputs, int columns) const {
+        const int64_t f = m_.d_ff, width = m_.num_inputs() * f;
+        for (int part = 0; part < m_.num_inputs(); part++) {
+            for (int i = 0; i < chunk.size(); i++) {
+                const float* from = inputs[part] + i * COLUMNS;
+                const int64_t at = (chunk.begin + i) * width + part * f + begin;
+                if (rounds()) {
+                    round_to(from, reinterpret_cast<uint16_t*>(k.inputs) + at, columns);
+                } else {
+                    std::copy_n(from, columns, k.inputs + at);
+                }
             }
         }
     }
 
-    // next = x + an update, of which elements may be dropped; `place` is that of the layer in the
-    // model, and update(to, add) writes or adds it
+    // next = x + bias + an update, of which elements may be dropped; `place` is that of the layer in
+    // the model, and update(to, add) writes or adds it
     template <class Function>
-    void add_update(int place, const float* x, float* next, Span chunk, float* room,
+    void add_update(int place, const float* x, const float* bias, float* next, Span chunk, float* room,
                     const Function& update) const {
         const int64_t d = m_.d_model, first = chunk.begin * d, size = chunk.size() * d;
-        if (!drops()) {
-            std::copy_n(x + first, size, next);
-            return update(next, true);
+        if (drops()) {
+            if (bias) fill_rows(bias, d, chunk.size(), room, d);
+            update(room, bias != nullptr);
+            return batch_->dropout.add_rest(place, first, size, x + first, room, next);
         }
-        update(room, false);
-        batch_->dropout.add_rest(place, first, size, x + first, room, next);
+        std::copy_n(x + first, size, next);
+        for (int i = 0; bias && i < chunk.size(); i++) add(bias, next + i * d, d);
+        update(next, true);
     }
 
     // the derivative of the update in `add_update` by that of its result
@@ -475,7 +565,7 @@ class Training {
         const int64_t first = int64_t(chunk.begin) * m_.d_model;
         const float* d_next = d_x_ + first;
         if (!drops()) return d_next;
-        batch_->dropout.backward(place, first, int64_t(chunk.size()) * m_.d_model, d_next, room);
+        batch_->dropout.keep_rest(place, first, int64_t(chunk.size()) * m_.d_model, d_next, room);
         return room;
     }
 
@@ -504,7 +594,7 @@ class Training {
         Kept& k = kept(n);
         const LayerWeights& w = m_.layers[n];
         const PackedLayer& packed = packed_[n];
-        LayerGradients& g = own.gradients.layers[n];
+        Layer<float>& g = own.gradients.layers[n];
         const int d = m_.d_model, f = m_.d_ff, rows = chunk.size(), width = m_.q_size();
         Scratch memory{own.scratch};
         float* room = memory.take(CHUNK * d);
@@ -512,14 +602,14 @@ class Training {
         float* d_h = memory.take(CHUNK * d);
         float* hidden = memory.take(CHUNK * COLUMNS);
         float* d_hidden = memory.take(CHUNK * COLUMNS);
-        float* d_gate = memory.take(CHUNK * COLUMNS);
-        float* d_up = memory.take(CHUNK * COLUMNS);
+        float* d_inputs[2] = {memory.take(CHUNK * COLUMNS), memory.take(CHUNK * COLUMNS)};
         float* packed_h = memory.take(packed_size(CHUNK, d));
         float* packed_hidden = memory.take(packed_size(CHUNK, COLUMNS));
         float* update_along = memory.take(packed_size(CHUNK, d));
         float* update_across = memory.take(packed_size(d, CHUNK));
         // 1. the feed-forward layer, some columns at a time
         const float* d_update = update_backward(2 * n + 1, chunk, room);
+        if (g.down.bias) add_rows(d_update, d, rows, d, g.down.bias);
         norm(k.middle, w.mlp_norm, h, chunk);
         matmul().pack_right(h, d, rows, d, packed_h);
         const auto along = matmul().left(d_update, d, rows, d, update_along);
@@ -528,51 +618,62 @@ class Training {
             const int columns = std::min(COLUMNS, f - begin);
             matmul().multiply(along, matmul().part(packed.down.backward, d, 0, begin), d_hidden, COLUMNS,
                               rows, columns, d, false);
-            for (int i = 0; i < rows; i++) {
-                const int64_t from = int64_t(chunk.begin + i) * 2 * f + begin;
-                const int at = i * COLUMNS;
-                const auto apply = [&](const auto* gate_up) {
-                    swiglu_backward(gate_up + from, gate_up + from + f, d_hidden + at, hidden + at,
-                                    d_gate + at, d_up + at, columns);
-                };
-                if (rounds()) {
-                    apply(reinterpret_cast<const uint16_t*>(k.gate_up));
-                } else {
-                    apply(k.gate_up);
-                }
+            if (rounds()) {
+                differentiate_hidden(reinterpret_cast<const uint16_t*>(k.inputs), chunk, begin, columns,
+                                     d_hidden, hidden, d_inputs);
+            } else {
+                differentiate_hidden(k.inputs, chunk, begin, columns, d_hidden, hidden, d_inputs);
             }
             matmul().pack_right(hidden, COLUMNS, rows, columns, packed_hidden);
-            matmul().multiply(across, packed_hidden, g.down + begin, f, d, columns, rows, true);
-            for (const auto& [weight, d_out, row] :
-                 {std::tuple{&packed.gate, d_gate, begin}, {&packed.up, d_up, begin + f}}) {
-                add_gradient(d_out, COLUMNS, packed_h, g.gate_up + int64_t(row) * d, columns, d, rows, own);
+            matmul().multiply(across, packed_hidden, g.down.weight + begin, f, d, columns, rows, true);
+            for (int part = 0; part < m_.num_inputs(); part++) {
+                const float* d_out = d_inputs[part];
+                const int64_t row = int64_t(part) * f + begin;
+                if (g.inputs.bias) add_rows(d_out, COLUMNS, rows, columns, g.inputs.bias + row);
+                add_gradient(d_out, COLUMNS, packed_h, g.inputs.weight + row * d, columns, d, rows, own);
                 matmul().multiply(matmul().left(d_out, COLUMNS, rows, columns, own.left),
-                                  matmul().part(weight->backward, f, begin, 0), f, d_h, d, rows, d,
-                                  columns, row > 0);
+                                  matmul().part(packed.inputs[part].backward, f, begin, 0), f, d_h, d,
+                                  rows, d, columns, row > 0);
             }
         }
         norm_backward(k.middle, w.mlp_norm, d_h, g.mlp_norm, chunk);
         // 2. the output of attention
         const float* y = k.y + int64_t(chunk.begin) * width;
         d_update = update_backward(2 * n, chunk, room);
-        add_gradient(d_update, d, y, width, g.out, d, width, rows, own);
+        if (g.out.bias) add_rows(d_update, d, rows, d, g.out.bias);
+        add_gradient(d_update, d, y, width, g.out.weight, d, width, rows, own);
         product(d_update, d, packed.out.backward, d_y_ + int64_t(chunk.begin) * width, width, rows,
                 width, d, false, own);
+    }
+
+    // for `columns` columns of a feed-forward layer, from `begin` on
+    template <class Number>
+    void differentiate_hidden(const Number* inputs, Span chunk, int begin, int columns,
+                              const float* d_hidden, float* hidden, float* const* d_inputs) const {
+        const int64_t f = m_.d_ff, width = m_.num_inputs() * f;
+        for (int i = 0; i < chunk.size(); i++) {
+            const Number* from = inputs + (chunk.begin + i) * width + begin;
+            const int at = i * COLUMNS;
+            feed_forward_hidden_backward(m_.activation, from, m_.is_gated ? from + f : nullptr,
+                                         d_hidden + at, hidden + at, d_inputs[0] + at,
+                                         d_inputs[1] + at, columns);
+        }
     }
 
     void project_backward(int n, Span chunk, Own& own) {
         Kept& k = kept(n);
         const LayerWeights& w = m_.layers[n];
-        LayerGradients& g = own.gradients.layers[n];
+        Layer<float>& g = own.gradients.layers[n];
         const int d = m_.d_model, size = m_.head_dim, width = m_.qkv_size(), rows = chunk.size();
-        for (int i = chunk.begin; i < chunk.end; i++) {
+        for (int i = chunk.begin; i < chunk.end && m_.changes_heads(); i++) {
             const int64_t position = int64_t(i % batch_->length) * size;
             for (int head = 0; head < m_.rotated_heads(); head++) {
                 const int64_t place = int64_t(i) * width + head * size;
-                rotate_back(d_qkv_ + place, m_.cos + position, m_.sin + position, size / 2);
+                float* d_head = d_qkv_ + place;
+                if (m_.cos) rotate_back(d_head, m_.cos + position, m_.sin + position, size / 2);
                 const bool is_query = head < m_.heads;
                 if (const float* factor = is_query ? w.query_norm : w.key_norm) {
-                    rms_norm_backward<false>(k.qkv + place, factor, d_qkv_ + place, d_qkv_ + place,
+                    rms_norm_backward<false>(k.qkv + place, factor, d_head, d_head,
                                              is_query ? g.query_norm : g.key_norm, size, m_.eps);
                 }
             }
@@ -581,7 +682,8 @@ class Training {
         float* h = own.scratch;
         float* d_h = h + int64_t(CHUNK) * d;
         norm(k.x, w.attention_norm, h, chunk);
-        add_gradient(d_qkv, width, h, d, g.qkv, width, d, rows, own);
+        if (g.qkv.bias) add_rows(d_qkv, width, rows, width, g.qkv.bias);
+        add_gradient(d_qkv, width, h, d, g.qkv.weight, width, d, rows, own);
         product(d_qkv, width, packed_[n].qkv.backward, d_h, d, rows, d, width, false, own);
         norm_backward(k.x, w.attention_norm, d_h, g.attention_norm, chunk);
     }

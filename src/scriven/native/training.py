@@ -17,21 +17,32 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..data.batch import Batch
-from ..models.llama import Model as Llama
+from ..models.base import Architecture
 from ..nn.attention import Attention
-from ..nn.block import ACTIVATIONS, Block, GatedMLP, pre_norm
+from ..nn.block import ACTIVATIONS, MLP, Block, GatedMLP, pre_norm
 from ..nn.cache import Cache
-from ..nn.embeddings import Embedding, RotaryEmbedding
-from ..nn.norm import RMSNorm
+from ..nn.embeddings import (
+    AttentionMask,
+    Embedding,
+    LearnedPositions,
+    PositionEncoding,
+    RotaryEmbedding,
+    SinusoidalPositions,
+)
+from ..nn.norm import LayerNorm, RMSNorm
 from ..tasks.base import BaseTask, Output
 from ..tasks.language import Language
 from .library import load_library
-from .weights import UnsupportedError
+from .weights import ACTIVATION_NAMES, UnsupportedError
 
 LANES = 16
 """Widths have to be multiples of it: numbers of the widest vectors."""
 CACHED_TOKENS = 2048
-LAYER = ("attention_norm", "qkv", "query_norm", "key_norm", "out", "mlp_norm", "gate_up", "down")
+LAYER = (
+    "attention_norm.weight", "attention_norm.bias", "qkv.weight", "qkv.bias", "query_norm.weight",
+    "key_norm.weight", "out.weight", "out.bias", "mlp_norm.weight", "mlp_norm.bias",
+    "inputs.weight", "inputs.bias", "down.weight", "down.bias",
+)  # fmt: skip
 """The weights of a layer, in the order of training.cpp."""
 
 
@@ -46,9 +57,11 @@ class TrainedModel(ctypes.Structure):
 
     _fields_ = [
         ("layers", ctypes.POINTER(LayerWeights)),
-        *[(name, ctypes.c_void_p) for name in ("embedding", "norm", "head", "cos", "sin")],
+        *[(name, ctypes.c_void_p) for name in ("embedding", "positions", "norm", "norm_bias",
+                                               "head", "cos", "sin")],
         *[(name, ctypes.c_int) for name in ("num_layers", "d_model", "heads", "kv_heads",
-                                            "head_dim", "d_ff", "vocab_size")],
+                                            "head_dim", "d_ff", "vocab_size", "context_length",
+                                            "learns_positions", "is_gated", "activation")],
         ("eps", ctypes.c_float), ("scale", ctypes.c_float),
     ]  # fmt: skip
 
@@ -60,6 +73,7 @@ class TrainingBatch(ctypes.Structure):
         ("tokens", ctypes.c_void_p), ("targets", ctypes.c_void_p),
         *[(name, ctypes.c_int) for name in ("rows", "length", "threads", "bfloat16")],
         ("dropout", ctypes.c_float), ("seed", ctypes.c_uint32),
+        ("drops_embeddings", ctypes.c_int), ("drops_weights", ctypes.c_int),
         ("gradients", ctypes.c_void_p), ("loss", ctypes.c_double), ("correct", ctypes.c_int64),
     ]  # fmt: skip
 
@@ -114,23 +128,29 @@ class _Model:
 
     def __init__(self, task: Any, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         backbone, head, self.library = task.backbone, task.head, library
-        self._rounds, self._dropout = dtype == torch.bfloat16, backbone.config.dropout
+        attention, mlp = backbone.blocks[0].attention, backbone.blocks[0].mlp
+        embed, config = backbone.embed, backbone.config
+        self._rounds, self._dropout = dtype == torch.bfloat16, config.dropout
+        self._drops = embed.dropout > 0, attention.attention_dropout > 0
         layers = [_layer(block) for block in backbone.blocks]
-        embedding, attention = backbone.embed.token.weight, backbone.blocks[0].attention
-        last = [embedding, backbone.norm.weight] + ([] if head is None else [head.weight])
-        of_layers = [weight for layer in layers for weight in layer.values() if weight is not None]
-        self.weights: list[Tensor] = [*of_layers, *last]
+        positions, learns_positions = _positions(embed.position)
+        last = [embed.token.weight, positions, *_pair(backbone.norm), _weight(head)]
+        learned = [last[0], positions if learns_positions else None, *last[2:]]
+        given = [*(weight for layer in layers for weight in layer), *learned]
+        self.weights: list[Tensor] = [weight for weight in given if weight is not None]
         """In the order of training.cpp."""
         self._addresses = [weight.data_ptr() for weight in self.weights]
-        tables = self._kept = (attention.position.cos, attention.position.sin)
+        rotary = type(attention.position) is RotaryEmbedding
+        tables = (attention.position.cos, attention.position.sin) if rotary else (None, None)
+        self._kept = (*tables, positions)
         described = (LayerWeights * len(layers))(
-            *[LayerWeights(**{name: _address(layer[name]) for name in LAYER}) for layer in layers]
+            *[LayerWeights(*map(_address, layer)) for layer in layers]
         )
         model = TrainedModel(
-            described, *[_address(weight) for weight in (*last, None)[:3]],
-            *[_address(table) for table in tables], len(layers), backbone.config.d_model,
-            attention.heads, attention.kv_heads, attention.head_dim, backbone.config.ff_size,
-            task.vocab_size, backbone.norm.eps,
+            described, *map(_address, (*last, *tables)), len(layers), config.d_model,
+            attention.heads, attention.kv_heads, attention.head_dim, mlp.down.in_features,
+            task.vocab_size, config.context_length, learns_positions, type(mlp) is GatedMLP,
+            _activation(mlp), backbone.norm.eps,
             attention.head_dim**-0.5 if attention.scale is None else attention.scale,
         )  # fmt: skip
         self._memory = np.empty(0, np.float32)
@@ -172,7 +192,7 @@ class _Model:
         seed = int(torch.randint(1 << 32, ())) if drops else 0
         given = TrainingBatch(
             tokens.data_ptr(), targets.data_ptr(), *tokens.shape, torch.get_num_threads(),
-            self._rounds, self._dropout, seed, _address(gradients),
+            self._rounds, self._dropout, seed, *self._drops, _address(gradients),
         )  # fmt: skip
         if self.library.training_step(self._pointer, ctypes.byref(given)):
             raise MemoryError("not enough memory for a training step")
@@ -205,62 +225,114 @@ def _rows_at_once(batch: Batch) -> int:
     return max(torch.get_num_threads(), CACHED_TOKENS // batch.tokens.size(1))
 
 
-def check_supported(task: nn.Module) -> list[Block]:
-    """The blocks of a task that training.cpp can train.
+def check_supported(task: nn.Module) -> None:
+    """Refuses a task that training.cpp cannot train.
 
     Raises:
         UnsupportedError: names the part that it lacks.
     """
-    _require(type(task) is Language and type(task.backbone) is Llama, type(task).__name__)
+    _require(type(task) is Language, type(task).__name__)
     assert isinstance(task, Language)
     backbone: Any = task.backbone
-    config, embed = backbone.config, backbone.embed
+    changed = any(getattr(type(backbone), name) is not getattr(Architecture, name)
+                  for name in ("forward", "logits"))  # fmt: skip
+    _require(backbone.kind == "decoder" and not changed, type(backbone).__module__)
+    # 1. what is computed of all layers
+    embed, norm, head = backbone.embed, backbone.norm, task.head
     _require(task.criterion is None and not task.label_smoothing, "this loss")
-    _require(config.logit_softcap is None, "a limit of logits")
-    _require(type(embed) is Embedding and embed.scale == 1, "this embedding")
-    _require(task.head is None or type(task.head) is nn.Linear, "this head")
-    _require(task.head is None or task.head.bias is None, "this head")
+    _require(backbone.logit_softcap is None, "a limit of logits")
+    _require(type(embed) is Embedding and embed.scale == 1 and embed.norm is None, "this embedding")
+    _require(type(embed.position) in POSITIONS, "these positions")
+    _require(type(norm) in (LayerNorm, RMSNorm), type(norm).__name__)
+    _require(head is None or (type(head) is nn.Linear and head.bias is None), "this head")
     _require(not any(each._forward_hooks for each in task.modules()), "hooks")
     for weight in task.parameters():
         plain = weight.dtype == torch.float32 and weight.device.type == "cpu"
         _require(plain and weight.is_contiguous() and weight.requires_grad, "these weights")
+    # 2. the layers
     blocks: list[Any] = list(backbone.blocks)
     for block in blocks:
-        _check_block(block, config)
-    return blocks
-
-
-def _check_block(block: Any, config: Any) -> None:
-    attention, mlp = block.attention, block.mlp
-    _require(type(block) is Block and block.cross is None, type(block).__name__)
-    _require(block.residual is pre_norm and type(attention) is Attention, "this block")
-    _require(attention.mask.window is None and attention.softcap is None, "this attention")
-    _require(attention.dropout == mlp.dropout == config.dropout, "several rates of dropout")
-    position = attention.position
-    _require(type(position) is RotaryEmbedding and position.has_tables, "these positions")
-    _require(position.rotated == attention.head_dim, "heads that are rotated in part")
-    _require(type(mlp) is GatedMLP and mlp.activation is ACTIVATIONS["silu"], "this activation")
-    for linear in (attention.qkv, attention.out, mlp.gate_up, mlp.down):
-        _require(type(linear) is nn.Linear and linear.bias is None, type(linear).__name__)
-    norms = [block.attention_norm, block.mlp_norm]
-    if attention.query_norm is not None:
-        _require(attention.norms_each_head, "a norm of all heads together")
-        norms += [attention.query_norm, attention.key_norm]
-    for norm in norms:
-        _require(type(norm) is RMSNorm and not norm.offset, type(norm).__name__)
-        _require(norm.eps == config.norm_eps, "norms with several eps")
-    sizes = config.d_model, config.ff_size, config.head_size // 2
+        _check_block(block, norm)
+        _require(_shape(block) == _shape(blocks[0]), "layers of several kinds")
+    attention, mlp = blocks[0].attention, blocks[0].mlp
+    rates = {attention.dropout, mlp.dropout} | ({embed.dropout, attention.attention_dropout} - {0})
+    _require(rates == {backbone.config.dropout}, "several rates of dropout")
+    sizes = attention.qkv.in_features, mlp.down.in_features, attention.head_dim
     _require(all(size % LANES == 0 for size in sizes), "a width that is no multiple of 16")
 
 
-def _layer(block: Any) -> dict[str, Tensor | None]:
+POSITIONS = (type(None), LearnedPositions, SinusoidalPositions)
+"""Those of embeddings."""
+
+
+def _check_block(block: Any, last_norm: nn.Module) -> None:
     attention, mlp = block.attention, block.mlp
-    modules = (
-        block.attention_norm, attention.qkv, attention.query_norm, attention.key_norm,
-        attention.out, block.mlp_norm, mlp.gate_up, mlp.down,
+    _require(type(block) is Block and block.cross is None, type(block).__name__)
+    _require(block.residual is pre_norm and type(attention) is Attention, "this block")
+    _require(attention.mask == AttentionMask() and attention.softcap is None, "this attention")
+    _require(type(mlp) in (MLP, GatedMLP) and mlp.activation in ACTIVATIONS.values(), "this MLP")
+    position = attention.position
+    if type(position) is RotaryEmbedding:
+        _require(position.has_tables, "these positions")
+        _require(position.rotated == attention.head_dim, "heads that are rotated in part")
+        _require(position.rotated % (2 * LANES) == 0, "half a head that is no multiple of 16")
+    else:
+        _require(type(position) is PositionEncoding, "these positions")
+    for linear in (attention.qkv, attention.out, _inputs(mlp), mlp.down):
+        _require(type(linear) is nn.Linear, type(linear).__name__)
+    kinds = [(block.attention_norm, type(last_norm)), (block.mlp_norm, type(last_norm))]
+    if attention.query_norm is not None:
+        _require(attention.norms_each_head, "a norm of all heads together")
+        kinds += [(attention.query_norm, RMSNorm), (attention.key_norm, RMSNorm)]
+    for norm, kind in kinds:
+        _require(type(norm) is kind and not getattr(norm, "offset", 0), type(norm).__name__)
+        _require(norm.eps == last_norm.eps, "norms with several eps")
+
+
+def _shape(block: Any) -> tuple[object, ...]:
+    """What all layers have to agree in."""
+    attention, mlp, position = block.attention, block.mlp, block.attention.position
+    return (
+        attention.heads, attention.kv_heads, attention.head_dim, attention.scale,
+        attention.query_norm is None, position if type(position) is RotaryEmbedding else None,
+        attention.dropout, attention.attention_dropout, mlp.dropout,
+        type(mlp), mlp.activation, mlp.down.in_features,
     )  # fmt: skip
-    weights = [None if module is None else module.weight for module in modules]
-    return dict(zip(LAYER, weights, strict=True))
+
+
+def _activation(mlp: Any) -> int:
+    """The number that simd.h has for it."""
+    name = next(name for name, each in ACTIVATIONS.items() if each is mlp.activation)
+    return ACTIVATION_NAMES.index(name)
+
+
+def _inputs(mlp: Any) -> Any:
+    return mlp.gate_up if type(mlp) is GatedMLP else mlp.up
+
+
+def _layer(block: Any) -> list[Tensor | None]:
+    """The weights of a layer, in the order of `LAYER`."""
+    attention, mlp = block.attention, block.mlp
+    return [
+        *_pair(block.attention_norm), *_pair(attention.qkv), _weight(attention.query_norm),
+        _weight(attention.key_norm), *_pair(attention.out), *_pair(block.mlp_norm),
+        *_pair(_inputs(mlp)), *_pair(mlp.down),
+    ]  # fmt: skip
+
+
+def _positions(module: nn.Module | None) -> tuple[Tensor | None, bool]:
+    """The table (context length, C) that is added to embeddings, and whether it is learned."""
+    if isinstance(module, LearnedPositions):
+        return module.weight, True
+    return (module.table, False) if isinstance(module, SinusoidalPositions) else (None, False)
+
+
+def _pair(module: Any) -> tuple[Tensor, Tensor | None]:
+    return module.weight, getattr(module, "bias", None)
+
+
+def _weight(module: Any) -> Tensor | None:
+    return None if module is None else module.weight
 
 
 def _address(tensor: Tensor | None) -> int | None:

@@ -6,15 +6,24 @@
 // FlashAttention does (Dao et al. 2022, arXiv 2205.14135).
 #pragma once
 
+#include "dropout.h"
 #include "matmul.h"
 #include "training_layers.h"
 
 constexpr int QUERIES = 64, KEYS = 64;  // of a block
 
+// Dropout of attention weights. An element has the number of its place in (heads, length, length),
+// that of the first being `first`.
+struct DroppedWeights {
+    const Dropout::Mask* mask = nullptr;  // null: none is dropped
+    uint32_t first = 0;
+};
+
 struct CausalAttention {
     int length, head_dim, group;  // `group` query heads share the keys and values
     float scale;
     Matmul matmul;
+    DroppedWeights dropped = {};
 
     int64_t scratch() const {
         return 2 * packed_size(head_dim, length) + packed_size(length, head_dim) +
@@ -44,8 +53,10 @@ struct CausalAttention {
                 float inverse[QUERIES];
                 for (int i = 0; i < count; i++) {
                     float largest;
-                    const float total = exponentials(scores + int64_t(i) * score_stride(),
-                                                     begin + i + 1, in_lanes(end), scale, &largest);
+                    float* row = scores + int64_t(i) * score_stride();
+                    const float total =
+                        exponentials(row, begin + i + 1, in_lanes(end), scale, &largest);
+                    if (dropped.mask) drop(row, begin + i + 1, number(head, begin + i, 0));
                     inverse[i] = 1 / total;
                     logsum[int64_t(begin + i) * logsum_stride + head] =
                         scale * largest + std::log(total);
@@ -114,8 +125,8 @@ struct CausalAttention {
                     matmul.multiply(d_rows, matmul.part(values_across, head_dim, 0, first),
                                     block.d_scores, KEYS, count, seen, head_dim, false);
                     // 3. weights, and the derivatives of scores
-                    const auto d_scores = first < begin ? differentiate<false>(block, count, seen)
-                                                        : differentiate<true>(block, count, seen);
+                    block.first_number = number(head, begin, first);
+                    const auto d_scores = differentiate(block, count, seen, first == begin);
                     // 4. the derivatives of queries, keys and values
                     matmul.multiply(d_scores, matmul.part(keys, length, first, 0), length, d_queries,
                                     d_stride, count, head_dim, seen, first > 0);
@@ -136,7 +147,19 @@ struct CausalAttention {
         float *packed_weights, *packed_d_scores;
         float* rounded;  // derivatives of scores as a first factor
         float logsum[QUERIES], delta[QUERIES];
+        uint32_t first_number;  // of the first attention weight
     };
+
+    // of an attention weight, for dropout
+    uint32_t number(int head, int query, int key) const {
+        return dropped.first + (uint32_t(head) * length + query) * length + key;
+    }
+
+    void drop(float* weights, int count, uint32_t first) const {
+        for (int j = 0; j < count; j += LANES) {
+            store(weights + j, load(weights + j) * dropped.mask->factors(first + j));
+        }
+    }
 
     // where an element of a second factor with `rows` rows is
     static int in_panel(int row, int column, int rows) {
@@ -150,14 +173,29 @@ struct CausalAttention {
 
     // The weights of a block and the derivatives of its scores, packed as second factors, and the
     // latter returned as a first one. In a block on the diagonal, query i sees the keys up to i.
-    template <bool DIAGONAL>
+    Matmul::Left differentiate(const Block& b, int count, int seen, bool diagonal) const {
+        if (dropped.mask) {
+            return diagonal ? differentiate<true, true>(b, count, seen)
+                            : differentiate<false, true>(b, count, seen);
+        }
+        return diagonal ? differentiate<true, false>(b, count, seen)
+                        : differentiate<false, false>(b, count, seen);
+    }
+
+    template <bool DIAGONAL, bool DROPS>
     Matmul::Left differentiate(const Block& b, int count, int seen) const {
         Ints lane;
         for (int i = 0; i < LANES; i++) lane[i] = i;
         // of LANES keys: {weights, derivatives}
         const auto of_query = [&](int i, int j) {
             Floats weight = exp(load(b.scores + i * KEYS + j) * scale - b.logsum[i]);
-            Floats d_score = weight * (load(b.d_scores + i * KEYS + j) - b.delta[i]) * scale;
+            Floats d_weight = load(b.d_scores + i * KEYS + j), factor;
+            if constexpr (DROPS) {
+                factor = dropped.mask->factors(b.first_number + uint32_t(i * length + j));
+                d_weight *= factor;
+            }
+            Floats d_score = weight * (d_weight - b.delta[i]) * scale;
+            if constexpr (DROPS) weight *= factor;
             if constexpr (DIAGONAL) {
                 const Ints is_seen = lane + j <= i;
                 weight = select(is_seen, weight, Floats{}), d_score = select(is_seen, d_score, Floats{});

@@ -43,6 +43,66 @@ inline void rms_norm_backward(const float* x, const float* weight, const float* 
     }
 }
 
+struct Moments {
+    float mean, scale;  // scale: 1 / sqrt(variance + eps)
+};
+
+inline Moments moments(const float* x, int size, float eps) {
+    Floats total = {}, squares = {};
+    for (int i = 0; i < size; i += LANES) total += load(x + i);
+    const float mean = sum(total) / static_cast<float>(size);
+    for (int i = 0; i < size; i += LANES) {
+        const Floats centred = load(x + i) - mean;
+        squares += centred * centred;
+    }
+    return {mean, 1.0f / std::sqrt(sum(squares) / static_cast<float>(size) + eps)};
+}
+
+// y = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias
+inline void layer_norm(const float* x, const float* weight, const float* bias, float* y, int size,
+                       float eps) {
+    const auto [mean, scale] = moments(x, size, eps);
+    for (int i = 0; i < size; i += LANES) {
+        store(y + i, (load(x + i) - mean) * scale * load(weight + i) + load(bias + i));
+    }
+}
+
+// With n = (x - mean) * scale and g = d_y * weight: d_x += scale * (g - mean(g) - n * mean(g * n)),
+// d_weight += d_y * n, d_bias += d_y.
+inline void layer_norm_backward(const float* x, const float* weight, const float* d_y, float* d_x,
+                                float* d_weight, float* d_bias, int size, float eps) {
+    const auto [mean, scale] = moments(x, size, eps);
+    Floats total = {}, products = {};
+    for (int i = 0; i < size; i += LANES) {
+        const Floats grad = load(d_y + i), normed = (load(x + i) - mean) * scale;
+        store(d_weight + i, load(d_weight + i) + grad * normed);
+        store(d_bias + i, load(d_bias + i) + grad);
+        total += grad * load(weight + i);
+        products += grad * normed * load(weight + i);
+    }
+    const float mean_grad = sum(total) / static_cast<float>(size);
+    const float mean_product = sum(products) / static_cast<float>(size);
+    for (int i = 0; i < size; i += LANES) {
+        const Floats normed = (load(x + i) - mean) * scale;
+        const Floats value = load(d_y + i) * load(weight + i) - mean_grad - normed * mean_product;
+        store(d_x + i, load(d_x + i) + value * scale);
+    }
+}
+
+// rows of `width` numbers that lie one after the other, each `row`
+inline void fill_rows(const float* row, int width, int rows, float* to, int stride) {
+    for (int i = 0; i < rows; i++) std::copy_n(row, width, to + int64_t(i) * stride);
+}
+
+// total += the sum of the rows of x
+inline void add_rows(const float* x, int stride, int rows, int width, float* total) {
+    for (int j = 0; j < width; j += LANES) {
+        Floats column = load(total + j);
+        for (int i = 0; i < rows; i++) column += load(x + int64_t(i) * stride + j);
+        store(total + j, column);
+    }
+}
+
 // Rotary positions: dimension i turns together with i + half (nn/embeddings.py, whose tables have
 // the minus of the first half). The transpose turns back.
 inline void rotate(const float* x, const float* cos, const float* sin, float* y, int half) {
@@ -61,24 +121,37 @@ inline void rotate_back(float* x, const float* cos, const float* sin, int half) 
     }
 }
 
-// y = silu(gate) * up
-inline void swiglu(const float* gate, const float* up, float* y, int size) {
-    for (int i = 0; i < size; i += LANES) {
-        store(y + i, activate(Activation::SILU, load(gate + i)) * load(up + i));
-    }
+// What comes between the two layers of a feed-forward network: y = activation(gate) * up, or
+// activation(gate) where `up` is null.
+inline void feed_forward_hidden(Activation kind, const float* gate, const float* up, float* y, int size) {
+    of_activation(kind, [&]<Activation KIND>() {
+        for (int i = 0; i < size; i += LANES) {
+            const Floats value = activate<KIND>(load(gate + i)).value;
+            store(y + i, up ? value * load(up + i) : value);
+        }
+    });
 }
 
 // y, and the derivatives of gate and up by that of y
 template <class Number>
-inline void swiglu_backward(const Number* gates, const Number* ups, const float* d_y, float* y,
-                            float* d_gate, float* d_up, int size) {
-    for (int i = 0; i < size; i += LANES) {
-        const Floats gate = load(gates + i), up = load(ups + i), grad = load(d_y + i);
-        const Floats factor = sigmoid(gate), silu = gate * factor;
-        store(y + i, silu * up);
-        store(d_gate + i, grad * up * factor * (1.0f + gate - silu));
-        store(d_up + i, grad * silu);
-    }
+inline void feed_forward_hidden_backward(Activation kind, const Number* gate, const Number* up,
+                                         const float* d_y, float* y, float* d_gate, float* d_up,
+                                         int size) {
+    of_activation(kind, [&]<Activation KIND>() {
+        for (int i = 0; i < size; i += LANES) {
+            const Floats grad = load(d_y + i);
+            const Activated activated = activate<KIND>(load(gate + i));
+            if (up) {
+                const Floats factor = load(up + i);
+                store(y + i, activated.value * factor);
+                store(d_gate + i, grad * factor * activated.slope);
+                store(d_up + i, grad * activated.value);
+            } else {
+                store(y + i, activated.value);
+                store(d_gate + i, grad * activated.slope);
+            }
+        }
+    });
 }
 
 // rounds to bfloat16
