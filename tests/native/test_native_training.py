@@ -48,7 +48,7 @@ GPTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gpt2 with a head": (gpt2, {"tie_embeddings": False, "d_ff": 400, "layers": 1}),
     "gpt2 with sinusoids": (gpt2, {"positions": "sinusoidal"}),
     "gpt3": (gpt3, {"window": None}),
-    "gpt_neo": (gpt_neo, {"layer_types": "full", "activation": "relu"}),
+    "gpt_neo": (gpt_neo, {"layer_types": "full", "activation": "relu", "heads": 4}),
 }
 NAMES = [*MODELS, *GPTS]
 

@@ -67,11 +67,11 @@ inline void pack_panel(const float* from, int stride, int depth, int columns, fl
     }
 }
 
-// B (depth, columns) into panels
-inline void pack(const float* from, int stride, int depth, int columns, float* to) {
+// B (depth, columns) into panels, whose height is more than `depth` where these are some of their rows
+inline void pack(const float* from, int stride, int depth, int columns, float* to, int height) {
     for (int panel = 0; panel < panels(columns); panel++) {
         const int first = panel * PANEL;
-        pack_panel(from + first, stride, depth, columns - first, to + int64_t(first) * depth);
+        pack_panel(from + first, stride, depth, columns - first, to + int64_t(first) * height);
     }
 }
 
@@ -212,12 +212,14 @@ inline void multiply(const Element* a, int a_stride, const Element* b, int panel
     }
 }
 
-// the transpose of A (depth, rows) in strips of TILE_ROWS, to be read across
-inline void pack_strips(const float* from, int stride, int rows, int depth, float* to) {
+// the transpose of A (depth, rows) in strips of TILE_ROWS, to be read across; a strip is as long as
+// `length`, which is more than `depth` where this is a part of it
+inline void pack_strips(const float* from, int stride, int rows, int depth, float* to, int length) {
     for (int row = 0; row < rows; row += TILE_ROWS) {
         const int count = std::min(TILE_ROWS, rows - row);
-        for (int k = 0; k < depth; k++, to += TILE_ROWS) {
-            std::copy_n(from + int64_t(k) * stride + row, count, to);
+        for (int k = 0; k < depth; k++) {
+            std::copy_n(from + int64_t(k) * stride + row, count,
+                        to + int64_t(row) * length + int64_t(k) * TILE_ROWS);
         }
     }
 }

@@ -46,9 +46,12 @@ class Tiles {
     static inline thread_local bool held_ = false;
 };
 
-// ROWS x COLUMNS tiles of sums, of A (16 ROWS, depth) and a panel of B, depth a multiple of 16 pairs
+// ROWS x COLUMNS tiles of sums, of A (16 ROWS, depth) and a panel of B, depth a multiple of 16 pairs.
+// `next` are the sums that come after these ones: they are often far away, such as the gradients of
+// weights, and begin to come nearer here.
 template <int ROWS, int COLUMNS>
-inline void tiles(const Pair* a, const Pair* b, float* c, int c_stride, int depth, bool add) {
+inline void tiles(const Pair* a, const Pair* b, float* c, const float* next, int c_stride, int depth,
+                  bool add) {
     const int64_t a_bytes = int64_t(depth) * sizeof(Pair), b_bytes = PANEL * sizeof(Pair);
     const int64_t c_bytes = int64_t(c_stride) * sizeof(float);
     float* below = c + int64_t(SIDE) * c_stride;
@@ -64,7 +67,13 @@ inline void tiles(const Pair* a, const Pair* b, float* c, int c_stride, int dept
         _tile_zero(2);
         _tile_zero(3);
     }
+    const int fetched = (2 * SIDE * TILE_PAIRS + depth - 1) / depth;  // rows for a turn of the loop
     for (int k = 0; k < depth; k += TILE_PAIRS) {
+        for (int row = 0; row < fetched; row++) {
+            __builtin_prefetch(next, 1);
+            __builtin_prefetch(next + SIDE, 1);
+            next += c_stride;
+        }
         _tile_loadd(4, a + k, a_bytes);
         _tile_loadd(6, b + k * PANEL, b_bytes);
         _tile_dpbf16ps(0, 4, 6);
@@ -85,10 +94,10 @@ inline void tiles(const Pair* a, const Pair* b, float* c, int c_stride, int dept
 }
 
 template <int ROWS>
-inline void tiles_of_width(const Pair* a, const Pair* b, float* c, int c_stride, int columns,
-                           int depth, bool add) {
-    if (columns > SIDE) return tiles<ROWS, 2>(a, b, c, c_stride, depth, add);
-    tiles<ROWS, 1>(a, b, c, c_stride, depth, add);
+inline void tiles_of_width(const Pair* a, const Pair* b, float* c, const float* next, int c_stride,
+                           int columns, int depth, bool add) {
+    if (columns > SIDE) return tiles<ROWS, 2>(a, b, c, next, c_stride, depth, add);
+    tiles<ROWS, 1>(a, b, c, next, c_stride, depth, add);
 }
 
 // C (rows, columns) = A B, or C += A B, for A (rows, depth), and B in panels of `panel_rows` rows
@@ -100,10 +109,12 @@ inline void multiply_tiles(const Pair* a, const Pair* b, int panel_rows, float* 
         for (int row = 0; row < whole; row += 2 * SIDE) {
             const Pair* own = a + int64_t(row) * depth;
             float* to = c + int64_t(row) * c_stride + first;
+            const bool is_last = row + 2 * SIDE >= whole;
+            const float* next = is_last ? c + first + 2 * SIDE : to + int64_t(2 * SIDE) * c_stride;
             if (whole - row > SIDE) {
-                tiles_of_width<2>(own, panel, to, c_stride, columns - first, depth, add);
+                tiles_of_width<2>(own, panel, to, next, c_stride, columns - first, depth, add);
             } else {
-                tiles_of_width<1>(own, panel, to, c_stride, columns - first, depth, add);
+                tiles_of_width<1>(own, panel, to, next, c_stride, columns - first, depth, add);
             }
         }
     }

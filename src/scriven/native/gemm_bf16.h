@@ -53,28 +53,28 @@ inline Pairs pair_of_rows(const float* from, int stride, int k, int depth) {
     return round_rows(upper, lower);
 }
 
-// the transpose of a matrix (depth, rows) -> (rows, pairs(depth)); it has room for whole vectors of
-// rows
-inline void round_across(const float* from, int stride, int rows, int depth, Pair* to) {
-    const int room = pairs(depth);
+// the transpose of a matrix (depth, rows) -> (rows, pairs(depth)), each row the beginning of one of
+// `room` pairs; there is room for whole vectors of rows
+inline void round_across(const float* from, int stride, int rows, int depth, Pair* to, int room) {
     for (int row = 0; row < rows; row += LANES) {
-        for (int k = 0; k < room; k += LANES) {
+        for (int k = 0; k < pairs(depth); k += LANES) {
             Pairs square[LANES];
             for (int i = 0; i < LANES; i++) {
                 square[i] = pair_of_rows(from + row, stride, 2 * (k + i), depth);
             }
             transpose(reinterpret_cast<Floats*>(square));  // a pair is moved like a float
             for (int i = 0; i < LANES; i++) {
-                store_first(to + int64_t(row + i) * room + k, square[i], room - k);
+                store_first(to + int64_t(row + i) * room + k, square[i], pairs(depth) - k);
             }
         }
     }
 }
 
-// the matrix (depth, columns) -> panels (pairs(depth), PANEL)
-inline void pack_pairs(const float* from, int stride, int depth, int columns, Pair* to) {
+// the matrix (depth, columns) -> panels (pairs(depth), PANEL), each the beginning of one of `height`
+// rows
+inline void pack_pairs(const float* from, int stride, int depth, int columns, Pair* to, int height) {
     for (int first = 0; first < in_panels(columns); first += LANES) {
-        Pair* panel = to + int64_t(first / PANEL * PANEL) * pairs(depth) + first % PANEL;
+        Pair* panel = to + int64_t(first / PANEL * PANEL) * height + first % PANEL;
         const int seen = first < columns ? depth : 0;
         for (int k = 0; k < pairs(depth); k++) {
             store(panel + k * PANEL, pair_of_rows(from + first, stride, 2 * k, seen));

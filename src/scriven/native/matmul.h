@@ -56,22 +56,40 @@ class Matmul {
 
     // the transpose of A (depth, rows)
     Left left_transposed(const float* a, int stride, int rows, int depth, float* memory) const {
+        return left_transposed(a, stride, rows, {0, depth, depth}, memory);
+    }
+
+    // some rows of a factor that is built piece by piece; `row` is a multiple of 32
+    struct Piece {
+        int row, count, depth;  // depth: of the whole factor
+    };
+
+    // these rows of A; the factor is whole when all are there
+    Left left_transposed(const float* a, int stride, int rows, Piece piece, float* memory) const {
 #ifdef HAS_PAIRS
         if (rounds_) {
-            round_across(a, stride, rows, depth, as_pairs(memory));
+            round_across(a, stride, rows, piece.count, as_pairs(memory) + piece.row / 2,
+                         pairs(piece.depth));
             return {nullptr, as_pairs(memory), 0, false};
         }
 #endif
-        pack_strips(a, stride, rows, depth, memory);
+        pack_strips(a, stride, rows, piece.count, memory + piece.row * TILE_ROWS, piece.depth);
         return {memory, nullptr, TILE_ROWS, true};
     }
 
     // B (depth, columns)
     void pack_right(const float* b, int stride, int depth, int columns, float* packed) const {
+        pack_right(b, stride, {0, depth, depth}, columns, packed);
+    }
+
+    // these rows of B
+    void pack_right(const float* b, int stride, Piece piece, int columns, float* packed) const {
+        float* to = part(packed, piece.depth, piece.row, 0);
+        const int height = panel_rows(piece.depth);
 #ifdef HAS_PAIRS
-        if (rounds_) return pack_pairs(b, stride, depth, columns, as_pairs(packed));
+        if (rounds_) return pack_pairs(b, stride, piece.count, columns, as_pairs(to), height);
 #endif
-        pack(b, stride, depth, columns, packed);
+        pack(b, stride, piece.count, columns, to, height);
     }
 
     // the transpose of B (columns, depth); `memory` is for PANEL rows of it

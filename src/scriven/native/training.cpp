@@ -2,11 +2,13 @@
 // the backward pass over a batch. The factors of products with weights, and of their gradients, are
 // rounded to bfloat16 where a batch asks for it, as PyTorch's autocast does.
 //
-// Threads divide the positions among them and keep sums of their own for the gradients of weights;
-// they wait for each other only around attention, whose units are a row and a key/value head. So
-// results depend on the number of threads, in the last digits, and on nothing else.
+// Threads wait for each other only around attention, whose units are a row and a key/value head. Who
+// is done helps the others, but for gradients of weights: of these each thread keeps sums of its own,
+// over the positions that are its part. So results depend on the number of threads, in the last
+// digits, and on nothing else.
 //
 // The structures are those of training.py.
+#include <atomic>
 #include <utility>
 #include <vector>
 
@@ -16,10 +18,14 @@
 #include "training_attention.h"
 #include "training_layers.h"
 
-// positions that go through a layer together, and columns of a feed-forward layer, so that what lies
-// between its parts stays in a cache
-constexpr int CHUNK = 128;
+// Positions that go through a layer together: its weights and their gradients, which come from beyond
+// the second cache level, are read once for them.
+constexpr int CHUNK = 384;
+// What lies between the parts of a layer stays in a cache: so many positions at a time, and columns of a
+// feed-forward layer.
+constexpr int ROWS = 64;
 constexpr int COLUMNS = 192;
+constexpr int SCORED_ROWS = 128;  // whose logits are there together
 
 // about a millisecond: phases are that long, and what another program gets is lost for both threads
 constexpr int PATIENCE = 40000;
@@ -163,6 +169,9 @@ class Training {
         positions_ = batch.rows * batch.length;
         const int units = batch.rows * m_.kv_heads;
         threads_ = std::max(1, std::min(batch.threads, units));
+        const int most = threads_ * CHUNK;
+        chunks_ = std::min(blocks(), threads_ * ((blocks() * BLOCK + most - 1) / most));
+        taken_ = std::vector<std::atomic<int>>(int64_t(phases()) * threads_);
         allocate();
         pool.run(threads_, [&](int thread) { run(pool, thread); }, PATIENCE);
         batch.loss = 0, batch.correct = 0;
@@ -177,6 +186,7 @@ class Training {
         float *scratch, *left, *right;  // the last two: factors of a product
         double loss;
         int64_t correct;
+        int phase;  // number of the next one in which threads help each other
     };
 
     CausalAttention attention() const {
@@ -206,10 +216,14 @@ class Training {
         head_weight_.allocate(m_.vocab_size, m_.d_model);
         x_ = last_.get(n * d), d_x_ = d_last_.get(n * d);
         d_y_ = d_output_.get(n * m_.q_size()), d_qkv_ = d_projected_.get(n * m_.qkv_size());
-        // what `score` and `feed_forward_backward` hold of a chunk
+        // what `feed_forward_backward` and `score` hold
         const int widest = std::max({m_.d_model, m_.q_size(), m_.qkv_size(), m_.vocab_size});
-        const int64_t local = CHUNK * (3 * d + 4 * COLUMNS + in_panels(m_.vocab_size)) +
-                              4 * packed_size(CHUNK, std::max(m_.d_model, COLUMNS));
+        const auto packed = [](int rows, int columns) {
+            return std::max(packed_size(rows, columns), packed_size(columns, rows));
+        };
+        const int64_t local = std::max(
+            2 * CHUNK * d + 4 * ROWS * COLUMNS + 3 * packed(CHUNK, m_.d_model) + 3 * packed(CHUNK, COLUMNS),
+            SCORED_ROWS * (2 * d + in_panels(m_.vocab_size)));
         own_.resize(threads_);
         for (int thread = 0; thread < threads_; thread++) {
             Own& own = own_[thread];
@@ -228,29 +242,43 @@ class Training {
     void run(ThreadPool& pool, int thread) {
         [[maybe_unused]] const Tiles tiles;
         Own& own = own_[thread];
-        own.loss = 0, own.correct = 0;
+        own.loss = 0, own.correct = 0, own.phase = 0;
         if (learns()) std::fill_n(base(own), own.gradients.size, 0.0f);
         pack_weights(thread, own);
-        const Span mine = part(positions_, thread);
-        embed(mine);
         pool.barrier();
-        for (int n = 0; n < m_.num_layers; n++) {
-            each_chunk(mine, [&](Span chunk) { project(n, chunk, own); });
+        const int units = batch_->rows * m_.kv_heads;
+        help(thread, chunks_, [&](int n) {
+            embed(chunk(n));
+            project(0, chunk(n), own);
+        });
+        for (int layer = 0; layer < m_.num_layers; layer++) {
             pool.barrier();
-            attend(n, thread, own);
+            help(thread, units, [&](int unit) { attend(layer, unit, own); });
             pool.barrier();
-            each_chunk(mine, [&](Span chunk) { feed_forward(n, chunk, own); });
+            help(thread, chunks_, [&](int n) {
+                feed_forward(layer, chunk(n), own);
+                if (layer + 1 < m_.num_layers) project(layer + 1, chunk(n), own);
+            });
         }
-        each_chunk(mine, [&](Span chunk) { score(chunk, own); });
+        pool.barrier();
+        const Span mine = part(chunks_, thread);
+        for (int n = mine.begin; n < mine.end; n++) {
+            each_part(chunk(n), SCORED_ROWS, [&](Span rows) { score(rows, own); });
+        }
         if (!learns()) return;
-        for (int n = m_.num_layers; n-- > 0;) {
-            each_chunk(mine, [&](Span chunk) { feed_forward_backward(n, chunk, own); });
+        for (int layer = m_.num_layers; layer-- > 0;) {
+            for (int n = mine.begin; n < mine.end; n++) {
+                if (layer + 1 < m_.num_layers) project_backward(layer + 1, chunk(n), own);
+                feed_forward_backward(layer, chunk(n), own);
+            }
             pool.barrier();
-            attend_backward(n, thread, own);
+            help(thread, units, [&](int unit) { attend_backward(layer, unit, own); });
             pool.barrier();
-            each_chunk(mine, [&](Span chunk) { project_backward(n, chunk, own); });
         }
-        embed_backward(mine, own);
+        for (int n = mine.begin; n < mine.end; n++) {
+            project_backward(0, chunk(n), own);
+            embed_backward(chunk(n), own);
+        }
         pool.barrier();
         add_gradients(thread);
     }
@@ -264,12 +292,38 @@ class Training {
         return {int(count * thread / threads_), int(count * (thread + 1) / threads_)};
     }
 
+    // boundaries of chunks are where tiles of AMX end
+    static constexpr int BLOCK = 32;
+    int blocks() const { return (positions_ + BLOCK - 1) / BLOCK; }
+
+    Span chunk(int64_t n) const {
+        const int begin = int(blocks() * n / chunks_) * BLOCK, end = int(blocks() * (n + 1) / chunks_) * BLOCK;
+        return {std::min(begin, positions_), std::min(end, positions_)};
+    }
+
+    // function(Span) for parts of a chunk
     template <class Function>
-    static void each_chunk(Span mine, const Function& function) {
-        const int pieces = (mine.size() + CHUNK - 1) / CHUNK;
-        for (int64_t n = 0; n < pieces; n++) {
-            function(Span{mine.begin + int(mine.size() * n / pieces),
-                          mine.begin + int(mine.size() * (n + 1) / pieces)});
+    static void each_part(Span chunk, int most, const Function& function) {
+        for (int begin = chunk.begin; begin < chunk.end; begin += most) {
+            function(Span{begin, std::min(begin + most, chunk.end)});
+        }
+    }
+
+    int phases() const { return 1 + 3 * m_.num_layers; }
+
+    // function(n) for each of `count` pieces of work: first those of the thread's own part, then what
+    // is left of the others'
+    template <class Function>
+    void help(int thread, int count, const Function& function) {
+        std::atomic<int>* taken = &taken_[int64_t(own_[thread].phase++) * threads_];
+        for (int other = 0; other < threads_; other++) {
+            const int owner = (thread + other) % threads_;
+            const Span pieces = part(count, owner);
+            while (true) {
+                const int n = pieces.begin + taken[owner].fetch_add(1, std::memory_order_relaxed);
+                if (n >= pieces.end) break;
+                function(n);
+            }
         }
     }
 
@@ -421,15 +475,6 @@ class Training {
         }
     }
 
-    // function(first position of a row, key/value head) for the units of a thread
-    template <class Function>
-    void each_unit(int thread, const Function& function) {
-        const Span mine = part(int64_t(batch_->rows) * m_.kv_heads, thread);
-        for (int unit = mine.begin; unit < mine.end; unit++) {
-            function(int64_t(unit / m_.kv_heads) * batch_->length, unit % m_.kv_heads);
-        }
-    }
-
     // where queries and keys of a position are for attention
     struct QueriesKeys {
         const float* first;
@@ -441,48 +486,46 @@ class Training {
         return {k.qkv, m_.qkv_size()};
     }
 
-    // of layer `n`, for the row that begins at position `first`
-    CausalAttention attention(const Dropout::Mask& mask, int64_t first, int head) const {
+    // of a row and the query heads of a key/value head
+    CausalAttention attention(const Dropout::Mask& mask, int64_t row, int head) const {
         CausalAttention found = attention();
         if (drops() && batch_->drops_weights) {
-            const int64_t row = first / batch_->length, group = m_.heads / m_.kv_heads;
-            found.dropped = {&mask, uint32_t((row * m_.heads + head * group) * batch_->length *
-                                             batch_->length)};
+            const int64_t first = row * m_.heads + head * (m_.heads / m_.kv_heads);
+            found.dropped = {mask, uint32_t(first * batch_->length * batch_->length)};
         }
         return found;
     }
 
-    void attend(int n, int thread, Own& own) {
+    void attend(int n, int unit, Own& own) {
         Kept& k = kept(n);
         const int size = m_.head_dim, group = m_.heads / m_.kv_heads, width = m_.qkv_size();
+        const int row = unit / m_.kv_heads, head = unit % m_.kv_heads;
+        const int64_t first = int64_t(row) * batch_->length;
         const auto [qk, stride] = queries_keys(k);
-        const Dropout::Mask mask = batch_->dropout.mask(weights_place(n));
-        each_unit(thread, [&](int64_t first, int head) {
-            const float* row = qk + first * stride;
-            attention(mask, first, head).forward(
-                row + head * group * size, row + (m_.heads + head) * size, stride,
-                k.qkv + first * width + (m_.rotated_heads() + head) * size, width,
-                k.y + first * m_.q_size() + head * group * size, m_.q_size(),
-                k.logsum + first * m_.heads + head * group, m_.heads, own.scratch);
-        });
+        const float* from = qk + first * stride;
+        attention(batch_->dropout.mask(weights_place(n)), row, head)
+            .forward(from + head * group * size, from + (m_.heads + head) * size, stride,
+                     k.qkv + first * width + (m_.rotated_heads() + head) * size, width,
+                     k.y + first * m_.q_size() + head * group * size, m_.q_size(),
+                     k.logsum + first * m_.heads + head * group, m_.heads, own.scratch);
     }
 
-    void attend_backward(int n, int thread, Own& own) {
+    void attend_backward(int n, int unit, Own& own) {
         Kept& k = kept(n);
         const int size = m_.head_dim, group = m_.heads / m_.kv_heads, width = m_.qkv_size();
+        const int row = unit / m_.kv_heads, head = unit % m_.kv_heads;
+        const int64_t first = int64_t(row) * batch_->length;
         const auto [qk, stride] = queries_keys(k);
-        const Dropout::Mask mask = batch_->dropout.mask(weights_place(n));
-        each_unit(thread, [&](int64_t first, int head) {
-            const float* row = qk + first * stride;
-            const int64_t output = first * m_.q_size() + head * group * size;
-            float* d_qkv = d_qkv_ + first * width;
-            attention(mask, first, head).backward(
-                row + head * group * size, row + (m_.heads + head) * size, stride,
-                k.qkv + first * width + (m_.rotated_heads() + head) * size, width, k.y + output,
-                d_y_ + output, m_.q_size(), k.logsum + first * m_.heads + head * group, m_.heads,
-                d_qkv + head * group * size, d_qkv + (m_.heads + head) * size,
-                d_qkv + (m_.rotated_heads() + head) * size, width, own.scratch);
-        });
+        const float* from = qk + first * stride;
+        const int64_t output = first * m_.q_size() + head * group * size;
+        float* d_qkv = d_qkv_ + first * width;
+        attention(batch_->dropout.mask(weights_place(n)), row, head)
+            .backward(from + head * group * size, from + (m_.heads + head) * size, stride,
+                      k.qkv + first * width + (m_.rotated_heads() + head) * size, width,
+                      k.y + output, d_y_ + output, m_.q_size(),
+                      k.logsum + first * m_.heads + head * group, m_.heads,
+                      d_qkv + head * group * size, d_qkv + (m_.heads + head) * size,
+                      d_qkv + (m_.rotated_heads() + head) * size, width, own.scratch);
     }
 
     void feed_forward(int n, Span chunk, Own& own) {
@@ -493,8 +536,8 @@ class Training {
         Scratch memory{own.scratch};
         float* room = memory.take(CHUNK * d);
         float* h = memory.take(CHUNK * d);
-        float* inputs[2] = {memory.take(CHUNK * COLUMNS), memory.take(CHUNK * COLUMNS)};
-        float* hidden = memory.take(CHUNK * COLUMNS);
+        float* inputs[2] = {memory.take(ROWS * COLUMNS), memory.take(ROWS * COLUMNS)};
+        float* hidden = memory.take(ROWS * COLUMNS);
         float* rounded = memory.take(packed_size(CHUNK, d));
         // 1. x + the output of attention
         float* middle = k.middle + first;
@@ -509,22 +552,25 @@ class Training {
         add_update(2 * n + 1, k.middle, w.down.bias, next, chunk, room, [&](float* to, bool add) {
             for (int begin = 0; begin < f; begin += COLUMNS) {
                 const int columns = std::min(COLUMNS, f - begin);
-                for (int part = 0; part < m_.num_inputs(); part++) {
-                    const float* bias = w.inputs.bias;
-                    if (bias) fill_rows(bias + part * f + begin, columns, rows, inputs[part], COLUMNS);
-                    const PackedMatrix& packed = packed_[n].inputs[part];
-                    matmul().multiply(left, matmul().part(packed.forward, d, 0, begin), inputs[part],
-                                      COLUMNS, rows, columns, d, bias != nullptr);
-                }
-                for (int i = 0; i < rows; i++) {
-                    const int at = i * COLUMNS;
-                    feed_forward_hidden(m_.activation, inputs[0] + at,
-                                        m_.is_gated ? inputs[1] + at : nullptr, hidden + at, columns);
-                }
-                if (learns()) keep_inputs(k, chunk, begin, inputs, columns);
-                matmul().multiply(matmul().left(hidden, COLUMNS, rows, columns, own.left),
-                                  matmul().part(packed_[n].down.forward, f, begin, 0), f, to, d, rows,
-                                  d, columns, add || begin > 0);
+                each_part(chunk, ROWS, [&](Span part) {
+                    const int row = part.begin - chunk.begin, count = part.size();
+                    const auto own_left = matmul().from_row(left, row, d);
+                    for (int i = 0; i < m_.num_inputs(); i++) {
+                        const float* bias = w.inputs.bias;
+                        if (bias) fill_rows(bias + i * f + begin, columns, count, inputs[i], COLUMNS);
+                        const float* weight = matmul().part(packed_[n].inputs[i].forward, d, 0, begin);
+                        matmul().multiply(own_left, weight, inputs[i], COLUMNS, count, columns, d,
+                                          bias != nullptr);
+                    }
+                    for (int at = 0; at < count * COLUMNS; at += COLUMNS) {
+                        feed_forward_hidden(m_.activation, inputs[0] + at,
+                                            m_.is_gated ? inputs[1] + at : nullptr, hidden + at, columns);
+                    }
+                    if (learns()) keep_inputs(k, part, begin, inputs, columns);
+                    matmul().multiply(matmul().left(hidden, COLUMNS, count, columns, own.left),
+                                      matmul().part(packed_[n].down.forward, f, begin, 0), f,
+                                      to + int64_t(row) * d, d, count, d, columns, add || begin > 0);
+                });
             }
         });
     }
@@ -573,8 +619,8 @@ class Training {
     void score(Span chunk, Own& own) {
         const int d = m_.d_model, rows = chunk.size(), room = in_panels(m_.vocab_size);
         float* h = own.scratch;
-        float* d_h = h + int64_t(CHUNK) * d;
-        float* logits = d_h + int64_t(CHUNK) * d;
+        float* d_h = h + int64_t(SCORED_ROWS) * d;
+        float* logits = d_h + int64_t(SCORED_ROWS) * d;
         norm(x_, m_.norm, h, chunk);
         product(h, d, head_weight_.forward, logits, room, rows, m_.vocab_size, d, false, own);
         for (int i = 0; i < rows; i++) {
@@ -599,14 +645,16 @@ class Training {
         Scratch memory{own.scratch};
         float* room = memory.take(CHUNK * d);
         float* h = memory.take(CHUNK * d);
-        float* d_h = memory.take(CHUNK * d);
-        float* hidden = memory.take(CHUNK * COLUMNS);
-        float* d_hidden = memory.take(CHUNK * COLUMNS);
-        float* d_inputs[2] = {memory.take(CHUNK * COLUMNS), memory.take(CHUNK * COLUMNS)};
+        float* d_h = h;  // which is packed by then
+        float* hidden = memory.take(ROWS * COLUMNS);
+        float* d_hidden = memory.take(ROWS * COLUMNS);
+        float* d_inputs[2] = {memory.take(ROWS * COLUMNS), memory.take(ROWS * COLUMNS)};
         float* packed_h = memory.take(packed_size(CHUNK, d));
-        float* packed_hidden = memory.take(packed_size(CHUNK, COLUMNS));
         float* update_along = memory.take(packed_size(CHUNK, d));
         float* update_across = memory.take(packed_size(d, CHUNK));
+        float* packed_hidden = memory.take(packed_size(CHUNK, COLUMNS));
+        float* packed_d_inputs[2] = {memory.take(packed_size(COLUMNS, CHUNK)),
+                                     memory.take(packed_size(COLUMNS, CHUNK))};
         // 1. the feed-forward layer, some columns at a time
         const float* d_update = update_backward(2 * n + 1, chunk, room);
         if (g.down.bias) add_rows(d_update, d, rows, d, g.down.bias);
@@ -616,24 +664,34 @@ class Training {
         const auto across = matmul().left_transposed(d_update, d, d, rows, update_across);
         for (int begin = 0; begin < f; begin += COLUMNS) {
             const int columns = std::min(COLUMNS, f - begin);
-            matmul().multiply(along, matmul().part(packed.down.backward, d, 0, begin), d_hidden, COLUMNS,
-                              rows, columns, d, false);
-            if (rounds()) {
-                differentiate_hidden(reinterpret_cast<const uint16_t*>(k.inputs), chunk, begin, columns,
-                                     d_hidden, hidden, d_inputs);
-            } else {
-                differentiate_hidden(k.inputs, chunk, begin, columns, d_hidden, hidden, d_inputs);
-            }
-            matmul().pack_right(hidden, COLUMNS, rows, columns, packed_hidden);
+            Matmul::Left d_across[2];
+            each_part(chunk, ROWS, [&](Span part) {
+                const int row = part.begin - chunk.begin, count = part.size();
+                const Matmul::Piece piece{row, count, rows};
+                matmul().multiply(matmul().from_row(along, row, d),
+                                  matmul().part(packed.down.backward, d, 0, begin), d_hidden, COLUMNS,
+                                  count, columns, d, false);
+                if (rounds()) {
+                    differentiate_hidden(reinterpret_cast<const uint16_t*>(k.inputs), part, begin,
+                                         columns, d_hidden, hidden, d_inputs);
+                } else {
+                    differentiate_hidden(k.inputs, part, begin, columns, d_hidden, hidden, d_inputs);
+                }
+                matmul().pack_right(hidden, COLUMNS, piece, columns, packed_hidden);
+                for (int i = 0; i < m_.num_inputs(); i++) {
+                    const float* d_out = d_inputs[i];
+                    if (g.inputs.bias) add_rows(d_out, COLUMNS, count, columns, g.inputs.bias + i * f + begin);
+                    d_across[i] =
+                        matmul().left_transposed(d_out, COLUMNS, columns, piece, packed_d_inputs[i]);
+                    matmul().multiply(matmul().left(d_out, COLUMNS, count, columns, own.left),
+                                      matmul().part(packed.inputs[i].backward, f, begin, 0), f,
+                                      d_h + int64_t(row) * d, d, count, d, columns, i + begin > 0);
+                }
+            });
             matmul().multiply(across, packed_hidden, g.down.weight + begin, f, d, columns, rows, true);
-            for (int part = 0; part < m_.num_inputs(); part++) {
-                const float* d_out = d_inputs[part];
-                const int64_t row = int64_t(part) * f + begin;
-                if (g.inputs.bias) add_rows(d_out, COLUMNS, rows, columns, g.inputs.bias + row);
-                add_gradient(d_out, COLUMNS, packed_h, g.inputs.weight + row * d, columns, d, rows, own);
-                matmul().multiply(matmul().left(d_out, COLUMNS, rows, columns, own.left),
-                                  matmul().part(packed.inputs[part].backward, f, begin, 0), f, d_h, d,
-                                  rows, d, columns, row > 0);
+            for (int i = 0; i < m_.num_inputs(); i++) {
+                matmul().multiply(d_across[i], packed_h, g.inputs.weight + int64_t(i * f + begin) * d, d,
+                                  columns, d, rows, true);
             }
         }
         norm_backward(k.middle, w.mlp_norm, d_h, g.mlp_norm, chunk);
@@ -707,7 +765,8 @@ class Training {
     Buffer last_, d_last_, d_output_, d_projected_;
     float *x_, *d_x_, *d_y_, *d_qkv_;
     TrainingBatch* batch_ = nullptr;
-    int positions_ = 0, threads_ = 1;
+    int positions_ = 0, threads_ = 1, chunks_ = 1;
+    std::vector<std::atomic<int>> taken_;  // pieces of work, of each phase and thread
 };
 
 extern "C" {

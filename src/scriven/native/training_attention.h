@@ -6,6 +6,8 @@
 // FlashAttention does (Dao et al. 2022, arXiv 2205.14135).
 #pragma once
 
+#include <optional>
+
 #include "dropout.h"
 #include "matmul.h"
 #include "training_layers.h"
@@ -15,7 +17,7 @@ constexpr int QUERIES = 64, KEYS = 64;  // of a block
 // Dropout of attention weights. An element has the number of its place in (heads, length, length),
 // that of the first being `first`.
 struct DroppedWeights {
-    const Dropout::Mask* mask = nullptr;  // null: none is dropped
+    std::optional<Dropout::Mask> mask;  // none: none is dropped
     uint32_t first = 0;
 };
 

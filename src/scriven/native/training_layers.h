@@ -156,7 +156,14 @@ inline void feed_forward_hidden_backward(Activation kind, const Number* gate, co
 
 // rounds to bfloat16
 inline void round_to(const float* from, uint16_t* to, int size) {
+#ifdef HAS_PAIRS
+    for (int i = 0; i < size; i += LANES) {
+        const __m256bh rounded = _mm512_cvtneps_pbh((__m512)load(from + i));
+        std::memcpy(to + i, &rounded, sizeof rounded);
+    }
+#else
     for (int i = 0; i < size; i++) convert(from[i], to + i);
+#endif
 }
 
 // In place: scores become e^(scale (score - largest)) up to `count`, and 0 from there to `room`.
