@@ -40,6 +40,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "wide feed-forward": {"layers": 1, "d_ff": 4096},
     "biases": {"attention_bias": True, "mlp_bias": True},
     "gelu": {"activation": "gelu"},
+    "windows": {"layer_types": "sliding,full", "window": 5},
+    "a wide window": {"layer_types": "sliding", "window": 67, "layers": 1},
     "no rotation": {"layer_types": "nope"},
     "no rotation, no norms of heads": {"layer_types": "nope", "qk_norm": False},
 }
@@ -47,8 +49,8 @@ GPTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gpt2": (gpt2, {}),
     "gpt2 with a head": (gpt2, {"tie_embeddings": False, "d_ff": 400, "layers": 1}),
     "gpt2 with sinusoids": (gpt2, {"positions": "sinusoidal"}),
-    "gpt3": (gpt3, {"window": None}),
-    "gpt_neo": (gpt_neo, {"layer_types": "full", "activation": "relu", "heads": 4}),
+    "gpt3": (gpt3, {"window": 64}),
+    "gpt_neo": (gpt_neo, {"layer_types": "full,sliding", "window": 16, "activation": "relu", "heads": 4}),
 }
 NAMES = [*MODELS, *GPTS]
 
@@ -177,7 +179,6 @@ def test_a_weight_that_was_replaced_is_found() -> None:
 
 
 UNSUPPORTED: dict[str, dict[str, Any]] = {
-    "window": {"layer_types": "sliding,full", "window": 5},
     "positions in some layers": {"layer_types": "full,nope"},
     "offset": {"norm_offset": True},
     "limited logits": {"logit_softcap": 5.0},
@@ -212,7 +213,7 @@ def dropped(seed: int, place: int, shape: tuple[int, ...], p: float) -> Tensor:
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("p", [0.125, 0.75])
-@pytest.mark.parametrize("name", ["default", "grouped", "gpt2"])
+@pytest.mark.parametrize("name", ["default", "grouped", "gpt2", "gpt3"])
 def test_gradients_with_dropout_are_those_of_float64_with_the_same_elements(
     name: str, p: float, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,9 +229,9 @@ def test_gradients_with_dropout_are_those_of_float64_with_the_same_elements(
     torch.set_rng_state(state)
     seed, layers = int(torch.randint(1 << 32, ())), SHAPE["layers"]
     # the updates of a layer are 2 n and 2 n + 1; then come the embeddings and attention weights
-    places = [2 * layers] if name == "gpt2" else []
+    places = [2 * layers] if name in GPTS else []
     for n in range(layers):
-        places += [2 * layers + 1 + n] * (name == "gpt2") + [2 * n, 2 * n + 1]
+        places += [2 * layers + 1 + n] * (name in GPTS) + [2 * n, 2 * n + 1]
     drop = lambda x, p: x * dropped(seed, places.pop(0), tuple(x.shape), p)  # noqa: E731
     for module in (attention, block, embeddings):
         monkeypatch.setattr(module, "apply_dropout", drop)
@@ -264,13 +265,12 @@ def test_a_fraction_p_of_the_elements_is_dropped_and_neighbours_do_not_agree(pla
 
 def test_other_architectures_and_losses_are_refused() -> None:
     shape: dict[str, Any] = {"vocab_size": 53, "context_length": 70, "layers": 2, "d_model": 64}
-    banded = gpt3.Model(gpt3.Config(**shape, heads=2, window=16))
     parallel = gpt_neox.Model(gpt_neox.Config(**shape, heads=2))
     recurrent = rnn.Model(rnn.Config(**shape))
     frozen, smoothed, double = make("default"), make("default"), make("default").double()
     frozen.backbone.norm.weight.requires_grad_(False)
     smoothed.label_smoothing = 0.1
-    others = [Language(model) for model in (banded, parallel, recurrent)]
+    others = [Language(model) for model in (parallel, recurrent)]
     for task in (*others, frozen, smoothed, double):
         with pytest.raises(UnsupportedError):
             check_supported(task)

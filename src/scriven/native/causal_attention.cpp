@@ -15,7 +15,7 @@
 
 struct AttentionBatch {
     const float* qkv;
-    float *y, *logsum;  // (rows, length, heads, head_dim) and (rows, length, heads)
+    float *y, *logsum;  // (rows, length, heads, head_dim) and (rows, heads, length)
     const float* d_y;   // null in the forward pass
     float *d_q, *d_k, *d_v;
     int rows, length, heads, kv_heads, head_dim, threads;
@@ -30,19 +30,19 @@ CausalAttention attention(const AttentionBatch& b) {
 }
 
 void attend(const AttentionBatch& b, int64_t row, int head, float* scratch) {
-    const int width = (b.heads + 2 * b.kv_heads) * b.head_dim, out = b.heads * b.head_dim;
+    const int64_t width = (b.heads + 2 * b.kv_heads) * b.head_dim, out = b.heads * b.head_dim;
     const int shared = head / (b.heads / b.kv_heads);
     const float* first = b.qkv + row * b.length * width;
-    const float* q = first + head * b.head_dim;
-    const float* k = first + (b.heads + shared) * b.head_dim;
-    const float* v = k + b.kv_heads * b.head_dim;
+    // one head at a time, so there is no next one
+    const auto of_head = [&](int n) { return Heads<const float>{first + n * b.head_dim, width, 0}; };
+    const auto q = of_head(head), k = of_head(b.heads + shared), v = of_head(b.heads + b.kv_heads + shared);
     const int64_t y = row * b.length * out + head * b.head_dim;
-    float* logsum = b.logsum + row * b.length * b.heads + head;
+    float* logsum = b.logsum + (row * b.heads + head) * b.length;
     if (b.d_y) {
-        attention(b).backward(q, k, width, v, width, b.y + y, b.d_y + y, out, logsum, b.heads,
-                              b.d_q + y, b.d_k + y, b.d_v + y, out, scratch);
+        attention(b).backward(q, k, v, {b.y + y, out, 0}, {b.d_y + y, out, 0}, logsum,
+                              {b.d_q + y, out, 0}, {b.d_k + y, out, 0}, {b.d_v + y, out, 0}, scratch);
     } else {
-        attention(b).forward(q, k, width, v, width, b.y + y, out, logsum, b.heads, scratch);
+        attention(b).forward(q, k, v, {b.y + y, out, 0}, logsum, scratch);
     }
 }
 

@@ -1,5 +1,5 @@
 """Causal attention by compiled code (causal_attention.cpp), in the place of PyTorch's fused kernel,
-for models that PyTorch trains: large ones beside adapters, GPT-2, ...
+for models that PyTorch trains: large ones beside adapters, GPT-NeoX, ...
 
 The derivatives are those of PyTorch but for the last digits. Results depend on nothing else than
 the numbers themselves: a row and a query head are computed by one thread. Inputs in bfloat16 are
@@ -107,7 +107,7 @@ class _CausalAttention(torch.autograd.Function):
         qkv = torch.cat([each.transpose(1, 2) for each in (q, k, v)], 2)  # (B, T, H + 2 K, D)
         (rows, heads, length, size), kv_heads = q.shape, k.size(1)
         y = torch.empty(rows, length, heads, size)
-        logsum = torch.empty(rows, length, heads)
+        logsum = torch.empty(rows, heads, length)
         rounds = q.dtype == torch.bfloat16
         ctx.shape = rows, length, heads, kv_heads, size, torch.get_num_threads(), rounds, scale
         _run([qkv.float(), y, logsum], ctx.shape)

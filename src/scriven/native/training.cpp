@@ -48,6 +48,7 @@ typedef Layer<const float> LayerWeights;
 
 struct TrainedModel {
     const LayerWeights* layers;
+    const int* windows;                  // of sliding attention in each layer; 0: it sees all
     const float *embedding, *positions;  // positions: (context length, d_model)
     Affine<const float> norm;            // with a bias it is a LayerNorm, as are those of layers
     const float* head;                   // null where it is the embedding
@@ -58,11 +59,10 @@ struct TrainedModel {
     float eps, scale;
 
     int q_size() const { return heads * head_dim; }
-    int rotated_heads() const { return heads + kv_heads; }
-    int qkv_size() const { return (heads + 2 * kv_heads) * head_dim; }
+    int all_heads() const { return heads + 2 * kv_heads; }  // queries, keys, values
+    int qkv_size() const { return all_heads() * head_dim; }
     int num_inputs() const { return is_gated ? 2 : 1; }
-    // whether anything happens to queries and keys between projection and attention
-    bool changes_heads() const { return cos || layers[0].query_norm; }
+    bool norms_heads() const { return layers[0].query_norm; }
 };
 
 struct TrainingBatch {
@@ -145,11 +145,16 @@ struct PackedLayer {
     PackedMatrix qkv, out, inputs[2], down;
 };
 
-// what the backward pass needs of a layer, a row for each position: `inputs` are those of the
-// activation, and bfloat16 where products are rounded to it
+// what the backward pass needs of a layer
 struct Kept {
-    Buffer x_, qkv_, rotated_, y_, logsum_, middle_, inputs_;
-    float *x, *qkv, *rotated, *y, *logsum, *middle, *inputs;
+    Buffer x_, qkv_, heads_, y_, logsum_, middle_, inputs_;
+    // a row for each position. qkv: before norms of heads, where there are some; inputs: those of the
+    // activation, bfloat16 where products are rounded to it
+    float *x, *qkv, *y, *middle, *inputs;
+    // what attention reads, (rows, queries + keys + values, length, head_dim): the vectors of a head lie
+    // one after the other, or each would be on another page of memory
+    float* heads;
+    float* logsum;  // (rows, heads, length)
 };
 
 class Training {
@@ -157,9 +162,11 @@ class Training {
     explicit Training(const TrainedModel& model)
         : m_(model),
           layers_(model.layers, model.layers + model.num_layers),
+          windows_(model.windows, model.windows + model.num_layers),
           packed_(model.num_layers),
           kept_(model.num_layers) {
         m_.layers = layers_.data();
+        m_.windows = windows_.data();
     }
 
     void step(TrainingBatch& batch) {
@@ -198,8 +205,8 @@ class Training {
         for (int layer = 0; layer < (learns() ? m_.num_layers : 1); layer++) {
             Kept& k = kept_[layer];
             k.x = k.x_.get(n * d);
-            k.qkv = k.qkv_.get(n * m_.qkv_size());
-            if (m_.changes_heads()) k.rotated = k.rotated_.get(n * m_.rotated_heads() * m_.head_dim);
+            if (m_.norms_heads()) k.qkv = k.qkv_.get(n * m_.qkv_size());
+            k.heads = k.heads_.get(n * m_.qkv_size());
             k.y = k.y_.get(n * m_.q_size());
             k.logsum = k.logsum_.get(n * m_.heads);
             k.middle = k.middle_.get(n * d);
@@ -215,15 +222,16 @@ class Training {
         }
         head_weight_.allocate(m_.vocab_size, m_.d_model);
         x_ = last_.get(n * d), d_x_ = d_last_.get(n * d);
-        d_y_ = d_output_.get(n * m_.q_size()), d_qkv_ = d_projected_.get(n * m_.qkv_size());
-        // what `feed_forward_backward` and `score` hold
+        d_y_ = d_output_.get(n * m_.q_size()), d_heads_ = d_projected_.get(n * m_.qkv_size());
+        // what `feed_forward_backward`, `project_backward` and `score` hold
         const int widest = std::max({m_.d_model, m_.q_size(), m_.qkv_size(), m_.vocab_size});
         const auto packed = [](int rows, int columns) {
             return std::max(packed_size(rows, columns), packed_size(columns, rows));
         };
         const int64_t local = std::max(
             2 * CHUNK * d + 4 * ROWS * COLUMNS + 3 * packed(CHUNK, m_.d_model) + 3 * packed(CHUNK, COLUMNS),
-            SCORED_ROWS * (2 * d + in_panels(m_.vocab_size)));
+            std::max(CHUNK * (2 * d + m_.qkv_size()),
+                     SCORED_ROWS * (2 * d + in_panels(m_.vocab_size))));
         own_.resize(threads_);
         for (int thread = 0; thread < threads_; thread++) {
             Own& own = own_[thread];
@@ -452,80 +460,93 @@ class Training {
     void project(int n, Span chunk, Own& own) {
         Kept& k = kept(n);
         const LayerWeights& w = m_.layers[n];
-        const int size = m_.head_dim, width = m_.qkv_size(), kept = m_.rotated_heads() * size;
-        float* h = own.scratch;
-        float* qkv = k.qkv + int64_t(chunk.begin) * width;
+        const int size = m_.head_dim, width = m_.qkv_size();
+        Scratch memory{own.scratch};
+        float* h = memory.take(CHUNK * m_.d_model);
+        float* qkv = m_.norms_heads() ? k.qkv + int64_t(chunk.begin) * width : memory.take(CHUNK * width);
         norm(k.x, w.attention_norm, h, chunk);
         if (w.qkv.bias) fill_rows(w.qkv.bias, width, chunk.size(), qkv, width);
         product(h, m_.d_model, packed_[n].qkv.forward, qkv, width, chunk.size(), width, m_.d_model,
                 w.qkv.bias != nullptr, own);
-        if (!m_.changes_heads()) return;
-        float* normed = own.scratch;
-        for (int i = chunk.begin; i < chunk.end; i++) {
-            const int64_t position = int64_t(i % batch_->length) * size;
-            for (int head = 0; head < m_.rotated_heads(); head++) {
-                const float* from = k.qkv + int64_t(i) * width + head * size;
-                float* to = k.rotated + int64_t(i) * kept + head * size;
-                if (const float* factor = head < m_.heads ? w.query_norm : w.key_norm) {
-                    rms_norm(from, factor, m_.cos ? normed : to, size, m_.eps);
-                    from = normed;
+        float* normed = h;  // which is no longer needed
+        each_head(chunk, [&](int row, int head, Span places, int64_t first) {
+            const bool is_value = head >= m_.heads + m_.kv_heads;
+            const float* factor = is_value ? nullptr : head < m_.heads ? w.query_norm : w.key_norm;
+            const auto to = heads_of(k.heads, row, head);
+            const float* from = qkv + first * width + head * size;
+            for (int i = places.begin; i < places.end; i++, from += width) {
+                if (factor) rms_norm(from, factor, normed, size, m_.eps);
+                const float* x = factor ? normed : from;
+                if (m_.cos && !is_value) {
+                    rotate(x, m_.cos + int64_t(i) * size, m_.sin + int64_t(i) * size, to.at(0, i), size / 2);
+                } else {
+                    std::copy_n(x, size, to.at(0, i));
                 }
-                if (m_.cos) rotate(from, m_.cos + position, m_.sin + position, to, size / 2);
+            }
+        });
+    }
+
+    // function(row, head, places of a chunk in this row, of which the first is this one of the chunk)
+    template <class Function>
+    void each_head(Span chunk, const Function& function) const {
+        for (int begin = chunk.begin, end; begin < chunk.end; begin = end) {
+            const int row = begin / batch_->length, start = row * batch_->length;
+            end = std::min(chunk.end, start + batch_->length);
+            for (int head = 0; head < m_.all_heads(); head++) {
+                function(row, head, Span{begin - start, end - start}, begin - chunk.begin);
             }
         }
     }
 
-    // where queries and keys of a position are for attention
-    struct QueriesKeys {
-        const float* first;
-        int stride;
-    };
-
-    QueriesKeys queries_keys(const Kept& k) const {
-        if (m_.changes_heads()) return {k.rotated, m_.rotated_heads() * m_.head_dim};
-        return {k.qkv, m_.qkv_size()};
+    // the heads from `head` on, in a row
+    template <class Number>
+    Heads<Number> heads_of(Number* heads, int row, int head) const {
+        const int64_t size = m_.head_dim, of_head = batch_->length * size;
+        return {heads + (int64_t(row) * m_.all_heads() + head) * of_head, size, of_head};
     }
 
-    // of a row and the query heads of a key/value head
-    CausalAttention attention(const Dropout::Mask& mask, int64_t row, int head) const {
+    // what attention writes for query heads from `head` on, in a row
+    template <class Number>
+    Heads<Number> outputs_of(Number* y, int row, int head) const {
+        const int64_t first = int64_t(row) * batch_->length * m_.q_size() + head * m_.head_dim;
+        return {y + first, m_.q_size(), m_.head_dim};
+    }
+
+    // of layer `n`, for query heads from `head` on
+    CausalAttention attention(int n, int64_t row, int head) const {
         CausalAttention found = attention();
+        if (m_.windows[n]) found.window = m_.windows[n];
         if (drops() && batch_->drops_weights) {
-            const int64_t first = row * m_.heads + head * (m_.heads / m_.kv_heads);
-            found.dropped = {mask, uint32_t(first * batch_->length * batch_->length)};
+            const int64_t first = row * m_.heads + head;
+            found.dropped = {batch_->dropout.mask(weights_place(n)),
+                             uint32_t(first * batch_->length * batch_->length)};
         }
         return found;
     }
 
     void attend(int n, int unit, Own& own) {
         Kept& k = kept(n);
-        const int size = m_.head_dim, group = m_.heads / m_.kv_heads, width = m_.qkv_size();
         const int row = unit / m_.kv_heads, head = unit % m_.kv_heads;
-        const int64_t first = int64_t(row) * batch_->length;
-        const auto [qk, stride] = queries_keys(k);
-        const float* from = qk + first * stride;
-        attention(batch_->dropout.mask(weights_place(n)), row, head)
-            .forward(from + head * group * size, from + (m_.heads + head) * size, stride,
-                     k.qkv + first * width + (m_.rotated_heads() + head) * size, width,
-                     k.y + first * m_.q_size() + head * group * size, m_.q_size(),
-                     k.logsum + first * m_.heads + head * group, m_.heads, own.scratch);
+        const int query = head * (m_.heads / m_.kv_heads), key = m_.heads + head;
+        const float* heads = k.heads;
+        attention(n, row, query)
+            .forward(heads_of(heads, row, query), heads_of(heads, row, key),
+                     heads_of(heads, row, key + m_.kv_heads), outputs_of(k.y, row, query),
+                     k.logsum + (int64_t(row) * m_.heads + query) * batch_->length, own.scratch);
     }
 
     void attend_backward(int n, int unit, Own& own) {
         Kept& k = kept(n);
-        const int size = m_.head_dim, group = m_.heads / m_.kv_heads, width = m_.qkv_size();
         const int row = unit / m_.kv_heads, head = unit % m_.kv_heads;
-        const int64_t first = int64_t(row) * batch_->length;
-        const auto [qk, stride] = queries_keys(k);
-        const float* from = qk + first * stride;
-        const int64_t output = first * m_.q_size() + head * group * size;
-        float* d_qkv = d_qkv_ + first * width;
-        attention(batch_->dropout.mask(weights_place(n)), row, head)
-            .backward(from + head * group * size, from + (m_.heads + head) * size, stride,
-                      k.qkv + first * width + (m_.rotated_heads() + head) * size, width,
-                      k.y + output, d_y_ + output, m_.q_size(),
-                      k.logsum + first * m_.heads + head * group, m_.heads,
-                      d_qkv + head * group * size, d_qkv + (m_.heads + head) * size,
-                      d_qkv + (m_.rotated_heads() + head) * size, width, own.scratch);
+        const int query = head * (m_.heads / m_.kv_heads), key = m_.heads + head;
+        const float *heads = k.heads, *y = k.y, *d_y = d_y_;
+        attention(n, row, query)
+            .backward(heads_of(heads, row, query), heads_of(heads, row, key),
+                      heads_of(heads, row, key + m_.kv_heads), outputs_of(y, row, query),
+                      outputs_of(d_y, row, query),
+                      k.logsum + (int64_t(row) * m_.heads + query) * batch_->length,
+                      heads_of(d_heads_, row, query), heads_of(d_heads_, row, key),
+                      heads_of(d_heads_, row, key + m_.kv_heads), own.scratch);
     }
 
     void feed_forward(int n, Span chunk, Own& own) {
@@ -723,22 +744,29 @@ class Training {
         const LayerWeights& w = m_.layers[n];
         Layer<float>& g = own.gradients.layers[n];
         const int d = m_.d_model, size = m_.head_dim, width = m_.qkv_size(), rows = chunk.size();
-        for (int i = chunk.begin; i < chunk.end && m_.changes_heads(); i++) {
-            const int64_t position = int64_t(i % batch_->length) * size;
-            for (int head = 0; head < m_.rotated_heads(); head++) {
-                const int64_t place = int64_t(i) * width + head * size;
-                float* d_head = d_qkv_ + place;
-                if (m_.cos) rotate_back(d_head, m_.cos + position, m_.sin + position, size / 2);
-                const bool is_query = head < m_.heads;
-                if (const float* factor = is_query ? w.query_norm : w.key_norm) {
-                    rms_norm_backward<false>(k.qkv + place, factor, d_head, d_head,
-                                             is_query ? g.query_norm : g.key_norm, size, m_.eps);
+        Scratch memory{own.scratch};
+        float* h = memory.take(CHUNK * d);
+        float* d_h = memory.take(CHUNK * d);
+        float* d_qkv = memory.take(CHUNK * width);
+        // 1. through rotations and norms of heads
+        each_head(chunk, [&](int row, int head, Span places, int64_t first) {
+            const bool is_query = head < m_.heads, is_value = head >= m_.heads + m_.kv_heads;
+            const float* factor = is_value ? nullptr : is_query ? w.query_norm : w.key_norm;
+            const auto from = heads_of(d_heads_, row, head);
+            int64_t at = first * width + head * size;
+            for (int i = places.begin; i < places.end; i++, at += width) {
+                std::copy_n(from.at(0, i), size, d_qkv + at);
+                if (m_.cos && !is_value) {
+                    rotate_back(d_qkv + at, m_.cos + int64_t(i) * size, m_.sin + int64_t(i) * size, size / 2);
+                }
+                if (factor) {
+                    rms_norm_backward<false>(k.qkv + int64_t(chunk.begin) * width + at, factor, d_qkv + at,
+                                             d_qkv + at, is_query ? g.query_norm : g.key_norm, size,
+                                             m_.eps);
                 }
             }
-        }
-        const float* d_qkv = d_qkv_ + int64_t(chunk.begin) * width;
-        float* h = own.scratch;
-        float* d_h = h + int64_t(CHUNK) * d;
+        });
+        // 2. through the projection
         norm(k.x, w.attention_norm, h, chunk);
         if (g.qkv.bias) add_rows(d_qkv, width, rows, width, g.qkv.bias);
         add_gradient(d_qkv, width, h, d, g.qkv.weight, width, d, rows, own);
@@ -758,12 +786,13 @@ class Training {
 
     TrainedModel m_;
     std::vector<LayerWeights> layers_;
+    std::vector<int> windows_;
     std::vector<PackedLayer> packed_;
     std::vector<Kept> kept_;
     std::vector<Own> own_;
     PackedMatrix head_weight_;
     Buffer last_, d_last_, d_output_, d_projected_;
-    float *x_, *d_x_, *d_y_, *d_qkv_;
+    float *x_, *d_x_, *d_y_, *d_heads_;
     TrainingBatch* batch_ = nullptr;
     int positions_ = 0, threads_ = 1, chunks_ = 1;
     std::vector<std::atomic<int>> taken_;  // pieces of work, of each phase and thread

@@ -56,7 +56,7 @@ class TrainedModel(ctypes.Structure):
     """The weights of a model, and its shape."""
 
     _fields_ = [
-        ("layers", ctypes.POINTER(LayerWeights)),
+        ("layers", ctypes.POINTER(LayerWeights)), ("windows", ctypes.POINTER(ctypes.c_int)),
         *[(name, ctypes.c_void_p) for name in ("embedding", "positions", "norm", "norm_bias",
                                                "head", "cos", "sin")],
         *[(name, ctypes.c_int) for name in ("num_layers", "d_model", "heads", "kv_heads",
@@ -146,8 +146,9 @@ class _Model:
         described = (LayerWeights * len(layers))(
             *[LayerWeights(*map(_address, layer)) for layer in layers]
         )
+        windows = [block.attention.mask.window or 0 for block in backbone.blocks]
         model = TrainedModel(
-            described, *map(_address, (*last, *tables)), len(layers), config.d_model,
+            described, (ctypes.c_int * len(layers))(*windows), *map(_address, (*last, *tables)), len(layers), config.d_model,
             attention.heads, attention.kv_heads, attention.head_dim, mlp.down.in_features,
             task.vocab_size, config.context_length, learns_positions, type(mlp) is GatedMLP,
             _activation(mlp), backbone.norm.eps,
@@ -269,7 +270,9 @@ def _check_block(block: Any, last_norm: nn.Module) -> None:
     attention, mlp = block.attention, block.mlp
     _require(type(block) is Block and block.cross is None, type(block).__name__)
     _require(block.residual is pre_norm and type(attention) is Attention, "this block")
-    _require(attention.mask == AttentionMask() and attention.softcap is None, "this attention")
+    mask = attention.mask
+    _require(type(mask) is AttentionMask and mask.causal, "this attention mask")
+    _require(attention.softcap is None, "a limit of scores")
     _require(type(mlp) in (MLP, GatedMLP) and mlp.activation in ACTIVATIONS.values(), "this MLP")
     position = attention.position
     if type(position) is RotaryEmbedding:

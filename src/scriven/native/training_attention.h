@@ -6,6 +6,7 @@
 // FlashAttention does (Dao et al. 2022, arXiv 2205.14135).
 #pragma once
 
+#include <limits>
 #include <optional>
 
 #include "dropout.h"
@@ -21,11 +22,21 @@ struct DroppedWeights {
     uint32_t first = 0;
 };
 
+// vectors of positions, for one head or several
+template <class Number>
+struct Heads {
+    Number* first;
+    int64_t stride, head_stride;  // numbers from one position to the next, and from one head to the next
+
+    Number* at(int head, int position) const { return first + head * head_stride + position * stride; }
+};
+
 struct CausalAttention {
     int length, head_dim, group;  // `group` query heads share the keys and values
     float scale;
     Matmul matmul;
     DroppedWeights dropped = {};
+    int window = std::numeric_limits<int>::max();  // keys that a query sees, its own included
 
     int64_t scratch() const {
         return 2 * packed_size(head_dim, length) + packed_size(length, head_dim) +
@@ -35,50 +46,51 @@ struct CausalAttention {
                5 * packed_size(QUERIES, KEYS);
     }
 
-    // All pointers are to the first position; a stride is that between two positions.
-    // y gets the output of each query head, logsum (heads of the row) the logarithm of the sum.
-    void forward(const float* q, const float* k, int qk_stride, const float* v, int v_stride,
-                 float* y, int y_stride, float* logsum, int logsum_stride, float* scratch) const {
+    // y gets the output of each query head, logsum (query heads, length) the logarithm of the sum of
+    // its weights.
+    void forward(Heads<const float> q, Heads<const float> k, Heads<const float> v, Heads<float> y,
+                 float* logsum, float* scratch) const {
         Scratch memory{scratch};
         float* keys = memory.take(packed_size(head_dim, length));
         float* values = memory.take(packed_size(length, head_dim));
         float* scores = memory.take(int64_t(QUERIES) * score_stride());
         float* left = memory.take(packed_size(QUERIES, length) + packed_size(PANEL, head_dim));
-        matmul.pack_right_transposed(k, qk_stride, head_dim, length, keys, left);
-        matmul.pack_right(v, v_stride, length, head_dim, values);
+        matmul.pack_right_transposed(k.first, k.stride, head_dim, length, keys, left);
+        matmul.pack_right(v.first, v.stride, length, head_dim, values);
         for (int head = 0; head < group; head++) {
             for (int begin = 0; begin < length; begin += QUERIES) {
                 const int count = std::min(QUERIES, length - begin), end = begin + count;
-                const float* queries = q + int64_t(begin) * qk_stride + head * head_dim;
-                matmul.multiply(matmul.left(queries, qk_stride, count, head_dim, left), keys, scores,
-                                score_stride(), count, end, head_dim, false);
+                const int first = first_key(begin), seen = end - first;
+                matmul.multiply(matmul.left(q.at(head, begin), q.stride, count, head_dim, left),
+                                matmul.part(keys, head_dim, 0, first), scores, score_stride(), count,
+                                seen, head_dim, false);
                 float inverse[QUERIES];
                 for (int i = 0; i < count; i++) {
                     float largest;
                     float* row = scores + int64_t(i) * score_stride();
-                    const float total =
-                        exponentials(row, begin + i + 1, in_lanes(end), scale, &largest);
-                    if (dropped.mask) drop(row, begin + i + 1, number(head, begin + i, 0));
+                    const int query = begin + i, hidden = std::max(0, query + 1 - window - first);
+                    const float total = exponentials(row, hidden, query + 1 - first, in_lanes(seen),
+                                                     scale, &largest);
+                    if (dropped.mask) drop(row, seen, number(head, query, first));
                     inverse[i] = 1 / total;
-                    logsum[int64_t(begin + i) * logsum_stride + head] =
-                        scale * largest + std::log(total);
+                    logsum[head * length + query] = scale * largest + std::log(total);
                 }
-                float* out = y + int64_t(begin) * y_stride + head * head_dim;
-                matmul.multiply(matmul.left(scores, score_stride(), count, end, left), values, length,
-                                out, y_stride, count, head_dim, end, false);
+                float* out = y.at(head, begin);
+                matmul.multiply(matmul.left(scores, score_stride(), count, seen, left),
+                                matmul.part(values, length, first, 0), length, out, y.stride, count,
+                                head_dim, seen, false);
                 for (int i = 0; i < count; i++) {
-                    float* row = out + int64_t(i) * y_stride;
+                    float* row = out + i * y.stride;
                     for (int j = 0; j < head_dim; j += LANES) store(row + j, load(row + j) * inverse[i]);
                 }
             }
         }
     }
 
-    // The derivatives of queries, keys and values by d_y, which has the stride of y.
-    void backward(const float* q, const float* k, int qk_stride, const float* v, int v_stride,
-                  const float* y, const float* d_y, int y_stride, const float* logsum,
-                  int logsum_stride, float* d_q, float* d_k, float* d_v, int d_stride,
-                  float* scratch) const {
+    // The derivatives of queries, keys and values by d_y.
+    void backward(Heads<const float> q, Heads<const float> k, Heads<const float> v,
+                  Heads<const float> y, Heads<const float> d_y, const float* logsum, Heads<float> d_q,
+                  Heads<float> d_k, Heads<float> d_v, float* scratch) const {
         Scratch memory{scratch};
         float* keys_across = memory.take(packed_size(head_dim, length));
         float* values_across = memory.take(packed_size(head_dim, length));
@@ -95,31 +107,28 @@ struct CausalAttention {
                              &block.packed_d_scores, &block.rounded}) {
             *each = memory.take(packed_size(QUERIES, KEYS));
         }
-        matmul.pack_right_transposed(k, qk_stride, head_dim, length, keys_across, factors[0]);
-        matmul.pack_right_transposed(v, v_stride, head_dim, length, values_across, factors[0]);
-        matmul.pack_right(k, qk_stride, length, head_dim, keys);
+        matmul.pack_right_transposed(k.first, k.stride, head_dim, length, keys_across, factors[0]);
+        matmul.pack_right_transposed(v.first, v.stride, head_dim, length, values_across, factors[0]);
+        matmul.pack_right(k.first, k.stride, length, head_dim, keys);
         std::fill_n(d_keys, int64_t(head_dim) * score_stride(), 0.0f);
         std::fill_n(d_values, int64_t(head_dim) * score_stride(), 0.0f);
         for (int head = 0; head < group; head++) {
             for (int begin = 0; begin < length; begin += QUERIES) {
                 // 1. a block of queries, in all the forms that products need
                 const int count = std::min(QUERIES, length - begin);
-                const float* queries = q + int64_t(begin) * qk_stride + head * head_dim;
-                const float* d_out = d_y + int64_t(begin) * y_stride + head * head_dim;
-                const float* out = y + int64_t(begin) * y_stride + head * head_dim;
-                float* d_queries = d_q + int64_t(begin) * d_stride + head * head_dim;
-                const auto rows = matmul.left(queries, qk_stride, count, head_dim, factors[1]);
-                const auto d_rows = matmul.left(d_out, y_stride, count, head_dim, factors[2]);
+                const float* queries = q.at(head, begin);
+                const float* d_out = d_y.at(head, begin);
+                const auto rows = matmul.left(queries, q.stride, count, head_dim, factors[1]);
+                const auto d_rows = matmul.left(d_out, d_y.stride, count, head_dim, factors[2]);
                 const auto across =
-                    matmul.left_transposed(queries, qk_stride, head_dim, count, factors[3]);
+                    matmul.left_transposed(queries, q.stride, head_dim, count, factors[3]);
                 const auto d_across =
-                    matmul.left_transposed(d_out, y_stride, head_dim, count, factors[4]);
+                    matmul.left_transposed(d_out, d_y.stride, head_dim, count, factors[4]);
+                block.logsum = logsum + head * length + begin;
                 for (int i = 0; i < count; i++) {
-                    block.logsum[i] = logsum[int64_t(begin + i) * logsum_stride + head];
-                    block.delta[i] =
-                        dot(d_out + int64_t(i) * y_stride, out + int64_t(i) * y_stride, head_dim);
+                    block.delta[i] = dot(d_y.at(head, begin + i), y.at(head, begin + i), head_dim);
                 }
-                for (int first = 0; first <= begin; first += KEYS) {
+                for (int first = first_key(begin); first <= begin; first += KEYS) {
                     // 2. it meets a block of keys: scores, and the derivatives of weights
                     const int seen = first < begin ? KEYS : count;
                     matmul.multiply(rows, matmul.part(keys_across, head_dim, 0, first), block.scores,
@@ -128,10 +137,12 @@ struct CausalAttention {
                                     block.d_scores, KEYS, count, seen, head_dim, false);
                     // 3. weights, and the derivatives of scores
                     block.first_number = number(head, begin, first);
-                    const auto d_scores = differentiate(block, count, seen, first == begin);
+                    block.distance = begin - first;
+                    const auto d_scores = differentiate(block, count, seen);
                     // 4. the derivatives of queries, keys and values
-                    matmul.multiply(d_scores, matmul.part(keys, length, first, 0), length, d_queries,
-                                    d_stride, count, head_dim, seen, first > 0);
+                    matmul.multiply(d_scores, matmul.part(keys, length, first, 0), length,
+                                    d_q.at(head, begin), d_q.stride, count, head_dim, seen,
+                                    first > first_key(begin));
                     matmul.multiply(across, block.packed_d_scores, d_keys + first, score_stride(),
                                     head_dim, seen, count, true);
                     matmul.multiply(d_across, block.packed_weights, d_values + first, score_stride(),
@@ -139,8 +150,8 @@ struct CausalAttention {
                 }
             }
         }
-        write_transpose(d_keys, d_k, d_stride);
-        write_transpose(d_values, d_v, d_stride);
+        write_transpose(d_keys, d_k);
+        write_transpose(d_values, d_v);
     }
 
    private:
@@ -148,9 +159,14 @@ struct CausalAttention {
         float *scores, *d_scores;  // (QUERIES, KEYS)
         float *packed_weights, *packed_d_scores;
         float* rounded;  // derivatives of scores as a first factor
-        float logsum[QUERIES], delta[QUERIES];
+        const float* logsum;
+        float delta[QUERIES];
         uint32_t first_number;  // of the first attention weight
+        int distance;           // from the first key to the first query
     };
+
+    // where the block begins that has the first key of the query at `begin`
+    int first_key(int begin) const { return std::max(0, begin + 1 - window) / KEYS * KEYS; }
 
     // of an attention weight, for dropout
     uint32_t number(int head, int query, int key) const {
@@ -174,17 +190,18 @@ struct CausalAttention {
     int score_stride() const { return in_panels(length) + 16; }
 
     // The weights of a block and the derivatives of its scores, packed as second factors, and the
-    // latter returned as a first one. In a block on the diagonal, query i sees the keys up to i.
-    Matmul::Left differentiate(const Block& b, int count, int seen, bool diagonal) const {
+    // latter returned as a first one.
+    Matmul::Left differentiate(const Block& b, int count, int seen) const {
+        const bool hides = b.distance == 0 || b.distance + count > window;
         if (dropped.mask) {
-            return diagonal ? differentiate<true, true>(b, count, seen)
-                            : differentiate<false, true>(b, count, seen);
+            return hides ? differentiate<true, true>(b, count, seen)
+                         : differentiate<false, true>(b, count, seen);
         }
-        return diagonal ? differentiate<true, false>(b, count, seen)
-                        : differentiate<false, false>(b, count, seen);
+        return hides ? differentiate<true, false>(b, count, seen)
+                     : differentiate<false, false>(b, count, seen);
     }
 
-    template <bool DIAGONAL, bool DROPS>
+    template <bool HIDES, bool DROPS>
     Matmul::Left differentiate(const Block& b, int count, int seen) const {
         Ints lane;
         for (int i = 0; i < LANES; i++) lane[i] = i;
@@ -198,8 +215,9 @@ struct CausalAttention {
             }
             Floats d_score = weight * (d_weight - b.delta[i]) * scale;
             if constexpr (DROPS) weight *= factor;
-            if constexpr (DIAGONAL) {
-                const Ints is_seen = lane + j <= i;
+            if constexpr (HIDES) {
+                const Ints key = lane + (j - b.distance);
+                const Ints is_seen = (key <= i) & (key > i - window);
                 weight = select(is_seen, weight, Floats{}), d_score = select(is_seen, d_score, Floats{});
             }
             return std::pair{weight, d_score};
@@ -244,14 +262,14 @@ struct CausalAttention {
     }
 
     // (head_dim, length) -> (length, head_dim)
-    void write_transpose(const float* from, float* to, int stride) const {
+    void write_transpose(const float* from, Heads<float> to) const {
         for (int j = 0; j < length; j += LANES) {
             for (int i = 0; i < head_dim; i += LANES) {
                 Floats square[LANES];
                 for (int n = 0; n < LANES; n++) square[n] = load(from + (i + n) * score_stride() + j);
                 transpose(square);
                 for (int n = 0; n < std::min(LANES, length - j); n++) {
-                    store(to + int64_t(j + n) * stride + i, square[n]);
+                    store(to.at(0, j + n) + i, square[n]);
                 }
             }
         }

@@ -166,10 +166,11 @@ inline void round_to(const float* from, uint16_t* to, int size) {
 #endif
 }
 
-// In place: scores become e^(scale (score - largest)) up to `count`, and 0 from there to `room`.
-// Returns their sum; `room` is a multiple of LANES.
-inline float exponentials(float* scores, int count, int room, float scale, float* largest) {
-    for (int j = count; j < room; j++) scores[j] = -1e30f;
+// In place: scores become e^(scale (score - largest)) from `first` up to `end`, and 0 in the rest of
+// `room`. Returns their sum; `room` is a multiple of LANES.
+inline float exponentials(float* scores, int first, int end, int room, float scale, float* largest) {
+    std::fill_n(scores, first, -1e30f);
+    std::fill(scores + end, scores + room, -1e30f);
     Floats most = load(scores);
     for (int j = LANES; j < room; j += LANES) {
         const Floats next = load(scores + j);
@@ -183,7 +184,8 @@ inline float exponentials(float* scores, int count, int room, float scale, float
         store(scores + j, value);
         total += value;
     }
-    for (int j = count; j < room; j++) scores[j] = 0;
+    std::fill_n(scores, first, 0.0f);
+    std::fill(scores + end, scores + room, 0.0f);
     return sum(total);
 }
 
@@ -201,7 +203,7 @@ inline double cross_entropy(float* logits, int vocab_size, int room, int64_t tar
     for (int j = 1; j < vocab_size; j++) likeliest = logits[j] > logits[likeliest] ? j : likeliest;
     *correct = likeliest == target;
     float largest;
-    const float total = exponentials(logits, vocab_size, room, 1.0f, &largest);
+    const float total = exponentials(logits, 0, vocab_size, room, 1.0f, &largest);
     for (int j = 0; j < room; j += LANES) store(logits + j, load(logits + j) * (1.0f / total));
     logits[target] -= 1;
     return std::log(static_cast<double>(total)) + largest - wanted;
