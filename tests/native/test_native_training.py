@@ -50,7 +50,10 @@ GPTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gpt2 with a head": (gpt2, {"tie_embeddings": False, "d_ff": 400, "layers": 1}),
     "gpt2 with sinusoids": (gpt2, {"positions": "sinusoidal"}),
     "gpt3": (gpt3, {"window": 64}),
-    "gpt_neo": (gpt_neo, {"layer_types": "full,sliding", "window": 16, "activation": "relu", "heads": 4}),
+    "gpt_neo": (
+        gpt_neo,
+        {"layer_types": "full,sliding", "window": 16, "activation": "relu", "heads": 4},
+    ),
 }
 NAMES = [*MODELS, *GPTS]
 

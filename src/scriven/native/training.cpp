@@ -305,8 +305,10 @@ class Training {
     int blocks() const { return (positions_ + BLOCK - 1) / BLOCK; }
 
     Span chunk(int64_t n) const {
-        const int begin = int(blocks() * n / chunks_) * BLOCK, end = int(blocks() * (n + 1) / chunks_) * BLOCK;
-        return {std::min(begin, positions_), std::min(end, positions_)};
+        const auto boundary = [&](int64_t number) {
+            return std::min(int(blocks() * number / chunks_) * BLOCK, positions_);
+        };
+        return {boundary(n), boundary(n + 1)};
     }
 
     // function(Span) for parts of a chunk
@@ -413,14 +415,8 @@ class Training {
     void add_gradient(const float* a, int a_stride, const float* b, int b_stride, float* gradient,
                       int rows, int columns, int depth, Own& own) const {
         matmul().pack_right(b, b_stride, depth, columns, own.right);
-        add_gradient(a, a_stride, own.right, gradient, rows, columns, depth, own);
-    }
-
-    // the same for a packed B
-    void add_gradient(const float* a, int a_stride, const float* packed, float* gradient, int rows,
-                      int columns, int depth, Own& own) const {
         const auto left = matmul().left_transposed(a, a_stride, rows, depth, own.left);
-        matmul().multiply(left, packed, gradient, columns, rows, columns, depth, true);
+        matmul().multiply(left, own.right, gradient, columns, rows, columns, depth, true);
     }
 
     // of layer `n`; without a backward pass all layers share the memory of one
@@ -429,29 +425,29 @@ class Training {
     // the residual stream before layer `n`
     float* stream(int n) { return n < m_.num_layers ? kept(n).x : x_; }
 
-    void norm(const float* x, const Affine<const float>& with, float* y, Span chunk) const {
+    void norm(const float* x, const Affine<const float>& weights, float* y, Span chunk) const {
         for (int i = 0; i < chunk.size(); i++) {
             const float* from = x + int64_t(chunk.begin + i) * m_.d_model;
             float* to = y + int64_t(i) * m_.d_model;
-            if (with.bias) {
-                layer_norm(from, with.weight, with.bias, to, m_.d_model, m_.eps);
+            if (weights.bias) {
+                layer_norm(from, weights.weight, weights.bias, to, m_.d_model, m_.eps);
             } else {
-                rms_norm(from, with.weight, to, m_.d_model, m_.eps);
+                rms_norm(from, weights.weight, to, m_.d_model, m_.eps);
             }
         }
     }
 
     // d_x += the derivative through a norm of x
-    void norm_backward(const float* x, const Affine<const float>& with, const float* d_y,
+    void norm_backward(const float* x, const Affine<const float>& weights, const float* d_y,
                        const Affine<float>& gradient, Span chunk) {
         for (int i = 0; i < chunk.size(); i++) {
             const int64_t row = int64_t(chunk.begin + i) * m_.d_model;
             const float* d_out = d_y + int64_t(i) * m_.d_model;
-            if (with.bias) {
-                layer_norm_backward(x + row, with.weight, d_out, d_x_ + row, gradient.weight,
+            if (weights.bias) {
+                layer_norm_backward(x + row, weights.weight, d_out, d_x_ + row, gradient.weight,
                                     gradient.bias, m_.d_model, m_.eps);
             } else {
-                rms_norm_backward<true>(x + row, with.weight, d_out, d_x_ + row, gradient.weight,
+                rms_norm_backward<true>(x + row, weights.weight, d_out, d_x_ + row, gradient.weight,
                                         m_.d_model, m_.eps);
             }
         }

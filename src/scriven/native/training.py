@@ -146,9 +146,11 @@ class _Model:
         described = (LayerWeights * len(layers))(
             *[LayerWeights(*map(_address, layer)) for layer in layers]
         )
-        windows = [block.attention.mask.window or 0 for block in backbone.blocks]
+        windows = (ctypes.c_int * len(layers))(
+            *[block.attention.mask.window or 0 for block in backbone.blocks]
+        )
         model = TrainedModel(
-            described, (ctypes.c_int * len(layers))(*windows), *map(_address, (*last, *tables)), len(layers), config.d_model,
+            described, windows, *map(_address, (*last, *tables)), len(layers), config.d_model,
             attention.heads, attention.kv_heads, attention.head_dim, mlp.down.in_features,
             task.vocab_size, config.context_length, learns_positions, type(mlp) is GatedMLP,
             _activation(mlp), backbone.norm.eps,
