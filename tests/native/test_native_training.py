@@ -266,6 +266,16 @@ def test_a_fraction_p_of_the_elements_is_dropped_and_neighbours_do_not_agree(pla
         assert agreement == pytest.approx(0.75**2 + 0.25**2, abs=0.005)
 
 
+def test_an_architecture_of_the_same_layers_is_trained_whatever_its_name() -> None:
+    class Mine(llama.Model):
+        """A user's architecture."""
+
+    task = Language(Mine(llama.Config(**SHAPE))).train()
+    task.backbone.init_weights()
+    batch = make_batch(task)
+    assert error(NativeTraining(task)(batch).loss, task.double()(batch).loss) < BOUND
+
+
 def test_other_architectures_and_losses_are_refused() -> None:
     shape: dict[str, Any] = {"vocab_size": 53, "context_length": 70, "layers": 2, "d_model": 64}
     parallel = gpt_neox.Model(gpt_neox.Config(**shape, heads=2))
@@ -273,7 +283,15 @@ def test_other_architectures_and_losses_are_refused() -> None:
     frozen, smoothed, double = make("default"), make("default"), make("default").double()
     frozen.backbone.norm.weight.requires_grad_(False)
     smoothed.label_smoothing = 0.1
-    others = [Language(model) for model in (parallel, recurrent)]
+
+    class Regularised(llama.Model):
+        """A user's architecture of the same layers, with a loss that compiled code lacks."""
+
+        def aux_loss(self) -> Tensor:
+            return self.norm.weight.square().sum()
+
+    regularised = Regularised(llama.Config(**SHAPE))
+    others = [Language(model) for model in (parallel, recurrent, regularised)]
     for task in (*others, frozen, smoothed, double):
         with pytest.raises(UnsupportedError):
             check_supported(task)

@@ -238,7 +238,7 @@ def check_supported(task: nn.Module) -> None:
     assert isinstance(task, Language)
     backbone: Any = task.backbone
     changed = any(getattr(type(backbone), name) is not getattr(Architecture, name)
-                  for name in ("forward", "logits"))  # fmt: skip
+                  for name in ("forward", "logits", "aux_loss"))  # fmt: skip
     _require(backbone.kind == "decoder" and not changed, type(backbone).__module__)
     # 1. what is computed of all layers
     embed, norm, head = backbone.embed, backbone.norm, task.head
@@ -248,7 +248,8 @@ def check_supported(task: nn.Module) -> None:
     _require(type(embed.position) in POSITIONS, "these positions")
     _require(type(norm) in (LayerNorm, RMSNorm), type(norm).__name__)
     _require(head is None or (type(head) is nn.Linear and head.bias is None), "this head")
-    _require(not any(each._forward_hooks for each in task.modules()), "hooks")
+    hooks = (each._forward_hooks or each._forward_pre_hooks for each in task.modules())
+    _require(not any(hooks), "hooks")
     for weight in task.parameters():
         plain = weight.dtype == torch.float32 and weight.device.type == "cpu"
         _require(plain and weight.is_contiguous() and weight.requires_grad, "these weights")
