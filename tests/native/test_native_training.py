@@ -1,8 +1,6 @@
 """The compiled training step, beside PyTorch in float64."""
 
-import json
 import math
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +9,14 @@ import pytest
 import torch
 from gradients import BOUND, error, gradients, make_batch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-import scriven
 from scriven.data.batch import Batch
-from scriven.errors import InputError
 from scriven.models import gpt2, gpt3, gpt_neo, gpt_neox, llama, rnn
-from scriven.native import library
-from scriven.native.muon import muon_step
 from scriven.native.training import NativeTraining, check_supported
 from scriven.native.weights import UnsupportedError
 from scriven.nn import attention, block, embeddings
 from scriven.tasks.language import Language
-from scriven.train import native_step, trainer
-from scriven.train.optim.muon import COEFFICIENTS, NS_STEPS, Muon
-from scriven.train.stopping import Interrupted
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 53, "context_length": 70, "layers": 2, "d_model": 48, "heads": 2, "head_dim": 32,
@@ -295,144 +286,3 @@ def test_other_architectures_and_losses_are_refused() -> None:
     for task in (*others, frozen, smoothed, double):
         with pytest.raises(UnsupportedError):
             check_supported(task)
-
-
-MUON_SHAPES = [(96, 32), (32, 32), (32, 88), (5, 7), (40, 23), (70, 300)]
-
-
-def muon_errors(shape: tuple[int, int], precision: torch.dtype) -> tuple[float, float]:
-    """The largest errors of weights after updates in this precision against those in float64: of
-    compiled code, and of PyTorch. Skips where compiled code does not know the precision."""
-    torch.manual_seed(0)
-    weights = [nn.Parameter(torch.randn(shape)) for _ in range(3)]
-    copies = [nn.Parameter(weight.detach().clone()) for weight in weights]
-    true = [nn.Parameter(weight.detach().double()) for weight in weights]
-    momenta = [torch.zeros(shape) for _ in weights]
-    plain = Muon(copies, weight_decay=0.1, precision=precision)
-    optimizer = Muon(true, weight_decay=0.1, precision=torch.float64)
-    for _ in range(5):
-        for weight, copy, other in zip(weights, copies, true, strict=True):
-            weight.grad = torch.randn(shape)
-            copy.grad, other.grad = weight.grad.clone(), weight.grad.double()
-        plain.step()
-        optimizer.step()
-        if not muon_step(
-            weights, momenta, momentum=0.95, decay=1 - 0.02 * 0.1,
-            step=-0.02 * max(1.0, shape[0] / shape[1]) ** 0.5, iterations=NS_STEPS,
-            coefficients=COEFFICIENTS, precision=precision,
-        ):  # fmt: skip
-            assert precision == torch.bfloat16, "float32 is for every CPU"
-            pytest.skip("this CPU multiplies no pairs of bfloat16")
-    of_native, of_torch = (
-        max(error(one, other) for one, other in zip(found, true, strict=True))
-        for found in (weights, copies)
-    )
-    return of_native, of_torch
-
-
-@pytest.mark.parametrize("shape", MUON_SHAPES)
-def test_muon_updates_are_those_of_float64(shape: tuple[int, int]) -> None:
-    assert muon_errors(shape, torch.float32)[0] < BOUND
-
-
-@pytest.mark.parametrize("shape", MUON_SHAPES)
-def test_muon_updates_in_bfloat16_are_as_near_to_float64_as_those_of_pytorch(
-    shape: tuple[int, int],
-) -> None:
-    of_native, of_torch = muon_errors(shape, torch.bfloat16)
-    assert BOUND < of_native < 1.5 * of_torch, "rounding G in one term alone doubles the error"
-
-
-RUN = {
-    "model.layers": 2, "model.heads": 2, "model.d_model": 64, "model.context_length": 64,
-    "train.batch_size": 4, "train.eval_interval": 12, "train.sample_seconds": 0,
-    "tokenizer.kind": "byte", "runtime.threads": 1, "runtime.dtype": "float32",
-}  # fmt: skip
-
-
-def train(folder: Path, name: str, budget: str = "12steps", **settings: Any) -> dict[str, Any]:
-    """The results of a run."""
-    text = folder / "text.txt"
-    if not text.exists():
-        words = ["the", "cat", "sat", "on", "a", "mat", "and", "that", "dog", "ran"]
-        text.write_text(" ".join(words[i * i % 13 % len(words)] for i in range(4000)))
-    trained = scriven.train(
-        text, budget=budget, out=folder / name, quiet=True, seed=1, settings={**RUN, **settings}
-    )
-    return dict(trained.results)
-
-
-def weights_of(run: Path) -> dict[str, Any]:
-    from safetensors.torch import load_file
-
-    return load_file(run / "model.safetensors")
-
-
-def test_trained_losses_agree_and_runs_repeat(tmp_path: Path) -> None:
-    native = train(tmp_path, "native", **{"runtime.native": True})
-    again = train(tmp_path, "again", **{"runtime.native": True})
-    torch_ = train(tmp_path, "torch", **{"runtime.native": False})
-    assert native["val_loss"] == again["val_loss"]
-    assert native["val_loss"] == pytest.approx(torch_["val_loss"], rel=1e-3)
-    one, other, third = (weights_of(tmp_path / name) for name in ("native", "again", "torch"))
-    assert all(torch.equal(one[key], other[key]) for key in one)
-    assert any(not torch.equal(one[key], third[key]) for key in one)  # it was another path
-
-
-@pytest.mark.parametrize("faster", ["native", "torch"])
-def test_the_faster_way_is_taken(
-    faster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def seconds(run: Any, forward: Any, *_: Any) -> float:
-        return 0.1 if isinstance(forward, NativeTraining) == (faster == "native") else 0.2
-
-    monkeypatch.setattr(native_step, "_seconds", seconds)
-    chosen = []
-
-    def use(run: Any, parallel: Any, optimizers: Any, state: Any, *rest: Any) -> None:
-        native_step.use_native_step(run, parallel, optimizers, state, *rest)
-        chosen.append((state.native_step, isinstance(parallel.forward, NativeTraining)))
-
-    monkeypatch.setattr(trainer, "use_native_step", use)
-    for path in library.library_path("training").parent.glob("times-*.json"):  # type: ignore[union-attr]
-        path.unlink()
-    train(tmp_path, "run", "2steps")
-    monkeypatch.setattr(native_step, "_seconds", None)  # measured once for a machine and a shape
-    train(tmp_path, "another", "2steps")
-    assert chosen == [(faster == "native", faster == "native")] * 2
-    found = json.loads(
-        next(library.library_path("training").parent.glob("times-*.json")).read_text()
-    )  # type: ignore[union-attr]
-    assert sorted(found) == ["native", "torch"]
-
-
-def test_a_resumed_run_goes_on_with_compiled_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(native_step, "_is_faster", lambda *_: True)
-    straight = train(tmp_path, "straight")
-    report = trainer.Trainer.report
-    with monkeypatch.context() as patch:
-
-        def stop_after_six(self: Any, state: Any, *rest: Any) -> None:
-            report(self, state, *rest)
-            self.stop.number = signal.SIGINT if state.step == 6 else None
-
-        patch.setattr(trainer.Trainer, "report", stop_after_six)
-        with pytest.raises(Interrupted):
-            train(tmp_path, "run")
-    monkeypatch.setattr(native_step, "_is_faster", None)  # what was decided is kept
-    resumed = scriven.train(resume=tmp_path / "run", quiet=True).results
-    assert resumed["val_loss"] == straight["val_loss"]
-    one, other = weights_of(tmp_path / "straight"), weights_of(tmp_path / "run")
-    assert all(torch.equal(one[key], other[key]) for key in one)
-
-
-def test_a_cache_that_cannot_be_written_stops_no_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: Any) -> None:
-        raise InputError("read-only")
-
-    monkeypatch.setattr(native_step, "write_file", refuse)
-    assert train(tmp_path, "run", "2steps", **{"model.d_ff": 96})["steps"] == 2
