@@ -89,7 +89,7 @@ inline void layer_norm_backward(const float* x, const float* weight, const float
     }
 }
 
-// rows of `width` numbers that lie one after the other, each `row`
+// writes `row`, of `width` numbers, into each of `rows` rows
 inline void fill_rows(const float* row, int width, int rows, float* to, int stride) {
     for (int i = 0; i < rows; i++) std::copy_n(row, width, to + int64_t(i) * stride);
 }
