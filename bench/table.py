@@ -84,14 +84,16 @@ def races(rows: Sequence[Row]) -> str:
 
 def losses(rows: Sequence[Row]) -> str:
     """Validation loss by budget, whole process: the newest run of each seed."""
-    runs = newest(_of(rows, "time to loss"), "text", "budget", "seed", "processor")
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    kind = ("processor", "text", "budget", "arch")
+    runs = newest(_of(rows, "time to loss"), *kind, "seed")
+    groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in sorted(runs, key=lambda row: (round(row["whole_process_seconds"], -1), row["seed"])):
-        groups.setdefault((row["processor"], row["text"], row["budget"]), []).append(row)
+        groups.setdefault(tuple(row[name] for name in kind), []).append(row)
     return _table(
         [{**seeds[-1], "seeds": seeds} for seeds in groups.values()],
         ("characters of", lambda row: row["text"]),
         ("budget", lambda row: row["budget"]),
+        ("architecture", lambda row: row["arch"]),
         ("loss of each seed", lambda row: ", ".join(f"{s['val_loss']:.3f}" for s in row["seeds"])),
         ("5-gram baseline", lambda row: f"{row['ngram_loss']:.3f}"),
         ("parameters", lambda row: f"{row['parameters']:,}"),

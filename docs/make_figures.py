@@ -55,11 +55,10 @@ def losses() -> str:
     body = []
     for budget in ("1m", "3m", "10m", "30m"):
         line = [f"`{budget}`"]
-        baseline = rows("time to loss", text="tinyshakespeare.txt", budget=budget)[-1]
+        kind = {"text": "tinyshakespeare.txt", "arch": "llama", "budget": budget}
+        baseline = rows("time to loss", **kind)[-1]
         for processor in (XEON, EPYC):
-            found = rows(
-                "time to loss", text="tinyshakespeare.txt", budget=budget, processor=processor
-            )
+            found = rows("time to loss", **kind, processor=processor)
             by_seed = {row["seed"]: row["val_loss"] for row in found}
             line.append(", ".join(f"{by_seed[seed]:.3f}" for seed in sorted(by_seed)) or "–")
         line.append(f"{baseline['ngram_loss']:.3f}")

@@ -6,7 +6,7 @@ from typing import Any
 import table
 
 LOSS: dict[str, Any] = {
-    "what": "time to loss", "text": "a.txt", "budget": "3m", "seed": 1,
+    "what": "time to loss", "text": "a.txt", "arch": "llama", "budget": "3m", "seed": 1,
     "whole_process_seconds": 179.4, "val_loss": 1.4546, "ngram_loss": 1.669,
     "parameters": 845568, "tokens_per_second": 28232.8, "commit": "abc",
     "processor": "P",
@@ -29,11 +29,14 @@ def test_losses_are_those_of_the_newest_run_of_each_seed() -> None:
         {**LOSS, "budget": "1m", "val_loss": 1.53, "whole_process_seconds": 59.0},
         {**LOSS, "val_loss": 1.45, "commit": "def"},
         {**LOSS, "val_loss": 1.52, "processor": "Q"},
+        {**LOSS, "val_loss": 1.46, "arch": "rnn"},
     ]
-    first, second, third = cells(table.losses(rows))
-    assert first[:3] == ["a.txt", "1m", "1.530"]
-    assert second == ["a.txt", "3m", "1.450, 1.470", "1.669", "845,568", "28,233", "def, abc", "P"]
-    assert third[2] == "1.520" and third[-1] == "Q"
+    first, second, third, fourth = cells(table.losses(rows))
+    assert first[:4] == ["a.txt", "1m", "llama", "1.530"]
+    assert second[:4] == ["a.txt", "3m", "llama", "1.450, 1.470"]
+    assert second[4:] == ["1.669", "845,568", "28,233", "def, abc", "P"]
+    assert third[3] == "1.520" and third[-1] == "Q"
+    assert fourth[2:4] == ["rnn", "1.460"]
 
 
 def test_a_killed_preparation_that_differs_is_marked() -> None:
