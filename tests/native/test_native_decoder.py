@@ -38,6 +38,7 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
         "scale_embeddings": True, "query_pre_attn_scalar": 30, "mlp_bias": True,
         "layer_types": "sliding,nope", "window": 7, "sliding_rope_theta": 100.0,
     }),
+    "wide": (llama, {"layers": 1, "d_model": 320, "heads": 5, "d_ff": 448}),
     "odd": (llama, {"d_model": 36, "heads": 3, "head_dim": 10, "d_ff": 52}),
     "gpt1": (gpt1, {"heads": 3}),
     "gpt2": (gpt2, {"heads": 3}),
@@ -123,13 +124,13 @@ def test_planted_bug_would_be_noticed(bug: str, monkeypatch: pytest.MonkeyPatch)
     assert error(found, logits(task.double(), IDS)) > 10 * BOUND
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int4"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int4"])
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("name", ["llama", "gpt2", "odd"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "wide", "odd"])
 def test_rows_depend_on_nothing_else_to_the_last_bit(name: str, threads: int, dtype: str) -> None:
     """Neither on other rows, nor on the pieces in which they are read, nor on threads."""
     task, before = make(name), torch.get_num_threads()
-    expected = torch.cat([native_logits(task, row[None], dtype) for row in IDS])
+    expected = torch.cat([native_logits(task, row[None], dtype, pieces=1) for row in IDS])
     torch.set_num_threads(threads)
     try:
         for pieces in (1, 4, 33):
@@ -161,7 +162,7 @@ def rounded_inputs(x: Tensor, dtype: str) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8", "int4"])
-@pytest.mark.parametrize("name", ["llama", "gpt2", "odd"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "wide", "odd"])
 def test_shorter_weights_are_rounded_by_their_formula(name: str, dtype: str) -> None:
     task = make(name)
     found, plain = native_logits(task, IDS, dtype), logits(task, IDS)

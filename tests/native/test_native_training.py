@@ -109,12 +109,16 @@ def test_products_in_bfloat16_are_as_near_to_float64_as_those_of_autocast(
     assert near or not rounds, "rounded twice, or in a wrong way"
 
 
-def test_a_loss_alone_is_computed_in_float32() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_loss_alone_is_that_of_a_step(dtype: torch.dtype) -> None:
     task = make("default")
     batch = make_batch(task)
+    native = NativeTraining(task, dtype)
     with torch.no_grad():
-        found = NativeTraining(task, torch.bfloat16)(batch).loss
-    assert error(found, task.double()(batch).loss) < BOUND
+        found = native(batch)
+    step = native(batch)
+    assert error(found.loss, step.loss) < 1e-6
+    assert int(found.correct) == int(step.correct)
 
 
 @pytest.mark.parametrize("length", [1, 2, 17, 48, 49, 70])

@@ -26,13 +26,22 @@ inline Floats products(const float* query, const Cached* key, int head_dim) {
     return total;
 }
 
-// query (D) times keys (count, D) -> scores (count)
+// Fetches numbers that are read soon. A head has few of them side by side, too few for the hardware
+// to see where they go on.
+template <class Cached>
+inline void fetch(const Cached* numbers, int count) {
+    constexpr int LINE = 64 / sizeof(Cached);
+    for (int i = 0; i < count; i += LINE) __builtin_prefetch(numbers + i);
+}
+
+// query (D) times keys (count, D) -> scores (count); next: what is read after these keys
 template <int VECTORS, class Cached>
-inline void dot_each(const float* query, const Cached* keys, int head_dim, int count, float scale,
-                     float* scores) {
+inline void dot_each(const float* query, const Cached* keys, const Cached* next, int head_dim,
+                     int count, float scale, float* scores) {
     int s = 0;
     if constexpr (VECTORS > 0) {
         for (; s + LANES <= count; s += LANES) {
+            fetch(next + int64_t(s) * head_dim, LANES * head_dim);
             Floats vectors[LANES];
             for (int i = 0; i < LANES; i++) {
                 vectors[i] = products<VECTORS>(query, keys + int64_t(s + i) * head_dim, head_dim);
@@ -83,10 +92,10 @@ inline void softmax(float* scores, int count) {
     for (int i = 0; i < count; i++) scores[i] *= factor;
 }
 
-// values (count, D), each times its weight -> y (D)
+// values (count, D), each times its weight -> y (D); next: what is read after these values
 template <int VECTORS, class Cached>
-inline void weighted_sum(const float* weights, const Cached* values, int head_dim, int count,
-                         float* y) {
+inline void weighted_sum(const float* weights, const Cached* values, const Cached* next,
+                         int head_dim, int count, float* y) {
     if constexpr (VECTORS > 0) {
         // An addition waits for the last one to the same register: with few registers, two sets of
         // them take turns.
@@ -94,6 +103,7 @@ inline void weighted_sum(const float* weights, const Cached* values, int head_di
         Floats totals[SETS][VECTORS] = {};
         int s = 0;
         for (; s + SETS <= count; s += SETS) {
+            fetch(next + int64_t(s) * head_dim, SETS * head_dim);
             for (int set = 0; set < SETS; set++) {
                 const Cached* value = values + int64_t(s + set) * head_dim;
                 for (int v = 0; v < VECTORS; v++) {
@@ -117,33 +127,35 @@ inline void weighted_sum(const float* weights, const Cached* values, int head_di
 }
 
 // queries (G, D) of the G heads that share a key/value head -> y (G, D), at `position`;
-// keys and values (S, D), S > position; scores: room for position + 1
+// keys and values (S, D), S > position; next: keys that are read after these; scores: room for
+// position + 1
 template <int VECTORS, class Cached>
 void attend(const AttentionShape& shape, const float* queries, const Cached* keys,
-            const Cached* values, int position, float* scores, float* y) {
+            const Cached* values, const Cached* next, int position, float* scores, float* y) {
     const int head_dim = shape.head_dim, group = shape.heads / shape.kv_heads;
     const int begin = shape.window ? std::max(0, position + 1 - shape.window) : 0;
     const int count = position + 1 - begin;
     keys += int64_t(begin) * head_dim, values += int64_t(begin) * head_dim;
+    next += int64_t(begin) * head_dim;
     for (int g = 0; g < group; g++) {
         const float* query = queries + g * head_dim;
-        dot_each<VECTORS>(query, keys, head_dim, count, shape.scale, scores);
+        dot_each<VECTORS>(query, keys, values, head_dim, count, shape.scale, scores);
         for (int i = 0; shape.softcap > 0 && i < count; i++) {
             scores[i] = shape.softcap * std::tanh(scores[i] / shape.softcap);
         }
         softmax(scores, count);
-        weighted_sum<VECTORS>(scores, values, head_dim, count, y + g * head_dim);
+        weighted_sum<VECTORS>(scores, values, next, head_dim, count, y + g * head_dim);
     }
 }
 
 template <class Cached>
 void attend(const AttentionShape& shape, const float* queries, const Cached* keys,
-            const Cached* values, int position, float* scores, float* y) {
+            const Cached* values, const Cached* next, int position, float* scores, float* y) {
     const int vectors = shape.head_dim % LANES ? 0 : shape.head_dim / LANES;
     const auto kernel = vectors == 1   ? attend<1, Cached>
                         : vectors == 2 ? attend<2, Cached>
                         : vectors == 4 ? attend<4, Cached>
                         : vectors == 8 ? attend<8, Cached>
                                        : attend<0, Cached>;
-    kernel(shape, queries, keys, values, position, scores, y);
+    kernel(shape, queries, keys, values, next, position, scores, y);
 }

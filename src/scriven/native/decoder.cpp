@@ -194,7 +194,10 @@ class Decoder {
             part.outputs += first, part.num_outputs = output - first;
             part.logits += int64_t(first) * tokens.vocab_size;
             reserve(part);
-            pool.run(tokens.threads, [&](int thread) { pass(part, begin, pool, thread); });
+            pool.run(tokens.threads, [&](int thread) {
+                [[maybe_unused]] const Tiles tiles(part.count);
+                pass(part, begin, pool, thread);
+            });
         }
     }
 
@@ -302,13 +305,17 @@ class Decoder {
         // 3. attention, a key/value head of a token at a time          (N, H D)
         const Part items(count * kv_heads_, thread, threads);
         const int group = heads_ / kv_heads_;
+        const auto place = [&](int item) {  // of its keys and values
+            return tokens.rows[item / kv_heads_] * tokens.row_stride +
+                   item % kv_heads_ * tokens.head_stride;
+        };
         for (int item = items.begin; item < items.end; item++) {
             const int n = item / kv_heads_, kv_head = item % kv_heads_;
-            const int64_t at = tokens.rows[n] * tokens.row_stride + kv_head * tokens.head_stride;
+            const int64_t at = place(item), next = place(std::min(item + 1, items.end - 1));
             const float* queries = qkv_[n] + kv_head * group * head_dim_;
             float* y = attended_[n] + kv_head * group * head_dim_;
             const auto run = [&](auto* keys, auto* values) {
-                attend(layer.attention, queries, keys + at, values + at, tokens.positions[n],
+                attend(layer.attention, queries, keys + at, values + at, keys + next, tokens.positions[n],
                        scores_[thread], y);
             };
             if (tokens.cache_is_bfloat16) {

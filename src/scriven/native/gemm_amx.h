@@ -2,49 +2,10 @@
 // pairs each, to 16 x 16 sums. What fills no tile is multiplied by vectors.
 #pragma once
 
+#include "amx.h"
 #include "gemm.h"
 
-#if defined(HAS_PAIRS) && defined(__AMX_BF16__) && defined(__linux__)
-#define HAS_TILES 1
-
-#include <sys/syscall.h>
-#include <unistd.h>
-
-constexpr int SIDE = 16;        // rows of a tile, and columns of its sums
-constexpr int TILE_PAIRS = 16;  // that an instruction adds up
-
-// While a thread holds one, its products may use tiles. Nothing else that does, such as PyTorch, may
-// run in the thread meanwhile.
-class Tiles {
-   public:
-    Tiles() {
-        if (!allowed()) return;
-        const struct alignas(64) {
-            uint8_t palette = 1, start = 0, reserved[14] = {};
-            uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};  // of a row
-            uint8_t rows[16] = {SIDE, SIDE, SIDE, SIDE, SIDE, SIDE, SIDE, SIDE};
-        } shapes;
-        _tile_loadconfig(&shapes);
-        held_ = true;
-    }
-    ~Tiles() {
-        if (held_) _tile_release();
-        held_ = false;
-    }
-    Tiles(const Tiles&) = delete;
-    Tiles& operator=(const Tiles&) = delete;
-
-    static bool held() { return held_; }
-
-   private:
-    // Linux saves tiles only for processes that ask for it
-    static bool allowed() {
-        constexpr int REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;
-        static const bool granted = syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
-        return granted;
-    }
-    static inline thread_local bool held_ = false;
-};
+#ifdef HAS_TILES
 
 // ROWS x COLUMNS tiles of sums, of A (16 ROWS, depth) and a panel of B, depth a multiple of 16 pairs.
 // `next` are the sums that come after these ones: they are often far away, such as the gradients of
@@ -124,9 +85,5 @@ inline void multiply_tiles(const Pair* a, const Pair* b, int panel_rows, float* 
                               add);
     }
 }
-
-#else
-
-class Tiles {};  // nothing to hold
 
 #endif

@@ -1,26 +1,15 @@
 // Linear layers whose weights are read once for all rows: y = x W^T + b.
 //
-// The matrix (out, in) is packed in strips of STRIP output columns; a strip holds, for each input,
-// the weights of its columns side by side, in lanes of 32 bits. Shorter weights share a lane with
-// those of the next inputs. A tile multiplies one or two strips with a few rows and keeps its sums
+// A tile multiplies one or two strips of weights (packed_weights.h) with a few rows and keeps its sums
 // in registers. Each sum adds the inputs in their order, so that a row's result does not depend on
 // how many rows there are.
 //
-// Weights are float32, bfloat16, or int8 or int4 with a scale for each GROUP inputs of an output, as
-// llama.cpp's q8_0 and q4_0; sums are float32. Inputs are float32 too, or rounded to the weights'
-// precision where the CPU multiplies such numbers directly (rounded_inputs.h).
+// Sums are float32. Inputs are float32 too, or rounded to the weights' precision where the CPU
+// multiplies such numbers directly (rounded_inputs.h), bfloat16 also by AMX (linear_amx.h).
 #pragma once
 
-#include <cstdlib>
-#include <memory>
-#include <new>
-#include <vector>
-
-#include "weight_types.h"
-
-constexpr int STRIP = 2 * LANES;
-
-inline int padded(int columns) { return (columns + STRIP - 1) / STRIP * STRIP; }
+#include "linear_amx.h"
+#include "packed_weights.h"
 
 // a part [begin, end) of `count` things for each thread
 struct Part {
@@ -37,32 +26,8 @@ struct Turn {
     int number, blocks;
 };
 
-struct Free {
-    void operator()(void* memory) const { std::free(memory); }
-};
-
-class Linear {
+class Linear : public PackedWeights {
    public:
-    int in = 0, out = 0;
-
-    int strips() const { return padded(out) / STRIP; }
-
-    // weight (out, in), row-major; bias (out,) or null
-    void pack(const float* weight, const float* bias, int out_size, int in_size, WeightType kind) {
-        in = in_size, out = out_size, type_ = kind;
-        // Where the last group is shorter, a whole one is read: weights of the next strip, or room
-        // behind the last strip. Its inputs are 0.
-        const size_t lanes = strips() * strip_size() + GROUP * STRIP, page = 1 << 12;
-        const size_t bytes = lanes * sizeof(uint32_t);
-        data_.reset(static_cast<uint32_t*>(std::aligned_alloc(page, (bytes + page - 1) / page * page)));
-        if (!data_) throw std::bad_alloc();
-        std::memset(data_.get(), zero_byte(type_), bytes);
-        bias_.assign(padded(out), 0.0f);
-        if (bias) std::copy_n(bias, out, bias_.begin());
-        if (has_scales(type_)) scales_.assign(strips() * groups() * STRIP, 1.0f);
-        for (int column = 0; column < out; column++) pack_column(weight + int64_t(in) * column, column);
-    }
-
     // y = x W^T + b for the strips [begin, end); with `add` the result is added to y.
     // y has room for whole strips; x is 0 behind its last input.
     void multiply(const float* x, int x_stride, float* y, int y_stride, int rows, Part strips,
@@ -80,64 +45,6 @@ class Linear {
     }
 
    private:
-    int groups() const { return whole_groups(in); }
-
-    // lanes of a strip
-    size_t strip_size() const {
-        const int shared = per_lane(type_);
-        return size_t(in + shared - 1) / shared * STRIP;
-    }
-
-    // the lowest bits of `value` become the weight of an input
-    void put(int column, int k, uint32_t value) {
-        const int shared = per_lane(type_);
-        const size_t lane = column / STRIP * strip_size() + k / shared * STRIP + column % STRIP;
-        const uint32_t mask = shared == 1 ? ~0u : (1u << (32 / shared)) - 1;
-        const int shift = place(type_, k % shared) * (32 / shared);
-        data_.get()[lane] = (data_.get()[lane] & ~(mask << shift)) | (value & mask) << shift;
-    }
-
-    void pack_column(const float* weight, int column) {
-        if (type_ == WeightType::FLOAT32) {
-            for (int k = 0; k < in; k++) {
-                uint32_t bits;
-                std::memcpy(&bits, weight + k, 4);
-                put(column, k, bits);
-            }
-        } else if (type_ == WeightType::BFLOAT16) {
-            for (int k = 0; k < in; k++) {
-                uint16_t half;
-                convert(weight[k], &half);
-                put(column, k, half);
-            }
-        } else {
-            for (int group = 0; group < groups(); group++) pack_group(weight, column, group);
-        }
-    }
-
-    // int8: -127 .. 127; int4: -8 .. 7, where the largest weight becomes -8 exactly. A group with a
-    // weight that is not finite has the scale NaN, so that the output shows it.
-    void pack_group(const float* weight, int column, int group) {
-        const int begin = group * GROUP, end = std::min(in, begin + GROUP);
-        float largest = 0;
-        bool finite = true;
-        for (int k = begin; k < end; k++) {
-            finite = finite && std::isfinite(weight[k]);
-            if (std::fabs(weight[k]) > std::fabs(largest)) largest = weight[k];
-        }
-        const bool is_int4 = type_ == WeightType::INT4;
-        const int least = is_int4 ? -8 : -127, most = is_int4 ? 7 : 127;
-        const int offset = is_int4 ? INT4_OFFSET : BYTE_OFFSET;
-        float scale = largest / (is_int4 ? -8 : 127);
-        if (scale == 0) scale = 1;  // all are 0, or too small for a float to divide
-        float& kept = scales_[(column / STRIP * groups() + group) * STRIP + column % STRIP];
-        kept = finite ? scale : NAN;
-        for (int k = begin; finite && k < end; k++) {
-            const float rounded = std::nearbyint(weight[k] / scale);
-            put(column, k, std::clamp(int(rounded), least, most) + offset);
-        }
-    }
-
     // one or two strips, STRIPS, as a tile reads them: a chunk of inputs after the other
     template <WeightType KIND, int STRIPS>
     struct TileWeights {
@@ -225,6 +132,9 @@ class Linear {
     void add_products(const Weights& weights, const PairRows& x, int first,
                       Floats (&sums)[ROWS][Weights::VECTORS]) const {
         constexpr int CHUNK = Weights::CHUNK, VECTORS = Weights::VECTORS;
+#ifdef HAS_TILES
+        if (ROWS == 1 && uses_tiles()) return add_in_tile_order(weights, x[first], sums[0]);
+#endif
         const Pair* rows[ROWS];
         for (int row = 0; row < ROWS; row++) rows[row] = x[first + row];
         for (int begin = 0, count = in; begin < count; begin += CHUNK) {
@@ -240,6 +150,34 @@ class Linear {
                     }
                 }
             }
+        }
+    }
+#endif
+
+#ifdef HAS_TILES
+    bool uses_tiles() const { return in % (2 * TILE_PAIRS) == 0 && Tiles::held(); }
+
+    // whether there are too many weights to be in the second cache level from the last pass
+    bool is_far() const { return int64_t(in) * out > 1 << 17; }
+
+    // The products of one row with weights that are far, which vectors wait less for than tiles do.
+    // Products are exact, and sums are made in the order of a tile: the result is the same to the last
+    // bit.
+    template <class Weights>
+    void add_in_tile_order(const Weights& weights, const Pair* x,
+                           Floats (&sums)[Weights::VECTORS]) const {
+        constexpr WeightType TYPE = Weights::TYPE;
+        for (int begin = 0; begin < in; begin += 2 * TILE_PAIRS) {
+            Floats even[Weights::VECTORS] = {}, odd[Weights::VECTORS] = {};
+            for (int k = begin; k < begin + 2 * TILE_PAIRS; k += 2) {
+                const Ints pair = Ints{} + int(x[k / 2]);
+                for (int v = 0; v < Weights::VECTORS; v++) {
+                    const Ints lanes = weights.lanes(k, v);
+                    even[v] += unpack<TYPE>(lanes, 0) * unpack<TYPE>(pair, 0);
+                    odd[v] += unpack<TYPE>(lanes, 1) * unpack<TYPE>(pair, 1);
+                }
+            }
+            for (int v = 0; v < Weights::VECTORS; v++) sums[v] += even[v] + odd[v];
         }
     }
 #endif
@@ -290,10 +228,7 @@ class Linear {
         for (int row = 0; row < ROWS; row++) {
             for (int v = 0; v < 2 * STRIPS; v++) {
                 const int column = strip * STRIP + v * LANES;
-                float* to = y + row * y_stride + column;
-                Floats value = sums[row][v];
-                value += load(&bias_[column]);
-                store(to, add ? load(to) + value : value);
+                store_output(sums[row][v], column, y + row * y_stride + column, add);
             }
         }
     }
@@ -328,6 +263,13 @@ class Linear {
                   bool add) const {
         static thread_local InputsOf<TYPE> inputs;
         inputs.round(x, x_stride, rows, in);
+#ifdef HAS_TILES
+        if constexpr (TYPE == WeightType::BFLOAT16) {
+            if (uses_tiles() && (rows > 1 || !is_far())) {
+                return multiply_tiles(inputs, y, y_stride, rows, strips, add);
+            }
+        }
+#endif
         // as many strips as a tile has at once, whose weights stay in the cache for all blocks
         const int blocks = (rows + MAX_ROWS - 1) / MAX_ROWS;
         const int pair = blocks == 1 ? strips.size() : 4 * MAX_ROWS <= MAX_SUMS ? 2 : 1;
@@ -341,7 +283,40 @@ class Linear {
         }
     }
 
-    WeightType type_ = WeightType::FLOAT32;
-    std::unique_ptr<uint32_t, Free> data_;
-    std::vector<float> bias_, scales_;
+#ifdef HAS_TILES
+    // The same by AMX, for more than one row.
+    void multiply_tiles(const PairRows& x, float* y, int y_stride, int rows, Part strips,
+                        bool add) const {
+        const int most = 2 * SIDE, blocks = (rows + most - 1) / most;
+        const int together = rows > SIDE ? 1 : 2;  // strips: either way they need four tiles of sums
+        for (int strip = strips.begin; strip < strips.end; strip += together) {
+            const int count = std::min(together, strips.end - strip);
+            const uint32_t* weights = data_.get() + strip * strip_size();
+            for (int number = 0; number < blocks; number++) {
+                const Part own(rows, number, blocks);
+                Tiles::shape(own.size());
+                TileSums sums;
+                if (own.size() > SIDE) {
+                    sum_strip(x[own.begin], x[own.begin + SIDE], weights, in / 2, sums);
+                } else {
+                    const uint32_t* second = weights + (count > 1 ? strip_size() : 0);
+                    sum_strips(x[own.begin], weights, second, in / 2, sums);
+                }
+                for (int n = 0; n < own.size(); n++) {
+                    float* to = y + int64_t(own.begin + n) * y_stride + strip * STRIP;
+                    for (int v = 0; v < 2 * count; v++) {
+                        const float* from = sums.tiles[n / SIDE * 2 + v] + n % SIDE * SIDE;
+                        store_output(load(from), strip * STRIP + v * LANES, to + v * LANES, add);
+                    }
+                }
+            }
+        }
+    }
+#endif
+
+    // sums of LANES columns, with their bias, become an output or are added to it
+    void store_output(Floats value, int column, float* to, bool add) const {
+        value += load(&bias_[column]);
+        store(to, add ? load(to) + value : value);
+    }
 };

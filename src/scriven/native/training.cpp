@@ -68,7 +68,7 @@ struct TrainedModel {
 struct TrainingBatch {
     const int64_t *tokens, *targets;  // (rows, length)
     int rows, length, threads;
-    int bfloat16;  // whether products may be rounded to it for gradients
+    int bfloat16;  // whether products may be rounded to it
     // of embeddings, attention weights and what layers add to x, while gradients are made
     Dropout dropout;
     int drops_embeddings, drops_weights;
@@ -400,7 +400,7 @@ class Training {
 
     bool drops() const { return learns() && batch_->dropout.p > 0; }
 
-    bool rounds() const { return CAN_ROUND && learns() && batch_->bfloat16; }
+    bool rounds() const { return CAN_ROUND && batch_->bfloat16; }
 
     Matmul matmul() const { return Matmul(rounds()); }
 

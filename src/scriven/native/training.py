@@ -86,7 +86,7 @@ class NativeTraining:
     ) -> None:
         """
         Args:
-            dtype: of the products that gradients follow from; losses alone are in float32.
+            dtype: of the products.
             wait: until the library is compiled, where it has never been on this machine.
 
         Raises:

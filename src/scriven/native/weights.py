@@ -34,7 +34,7 @@ from ..nn.norm import LayerNorm, RMSNorm
 from ..tasks.base import BaseTask
 
 WEIGHT_TYPES = {"float32": 0, "bfloat16": 1, "int8": 2, "int4": 3}
-"""`WeightType` of linear.h."""
+"""`WeightType` of weight_types.h."""
 SMALL_HEAD = 1 << 18
 """Weights of an output matrix up to which it stays in float32."""
 NORM_KINDS: dict[type[nn.Module], int] = {RMSNorm: 1, LayerNorm: 2}
