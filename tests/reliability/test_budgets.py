@@ -13,6 +13,7 @@ import scriven
 from scriven.errors import SettingError
 from scriven.runs.checkpoint import load_step
 from scriven.train import train_step
+from scriven.train.run import start_or_resume
 from scriven.train.schedule import parse_budget
 from scriven.train.stopping import Interrupted
 from scriven.train.trainer import Trainer
@@ -31,6 +32,17 @@ def test_steps_epochs_and_tokens_do_what_they_say(text: Path, tmp_path: Path) ->
 
 def test_one_step_is_a_run(text: Path, tmp_path: Path) -> None:
     assert train(text, tmp_path / "run", "1step").results["steps"] == 1
+
+
+def test_seconds_before_the_first_step_bring_no_evaluation_forward(
+    text: Path, tmp_path: Path
+) -> None:
+    slow_start = dataclasses.replace(
+        request(text, tmp_path / "run", "60s"), began=time.monotonic() - 20
+    )
+    with stopping_at(4), pytest.raises(Interrupted):
+        start_or_resume(slow_start)
+    assert not events(tmp_path / "run", "evaluation")
 
 
 @pytest.mark.parametrize("schedule", ["wsd", "linear", "cosine"])

@@ -149,6 +149,8 @@ class Trainer:
         # 4. the clocks of what happens every so many seconds
         self.window, self.total = RunningAverages(now), RunningAverages(now)
         self.last_save_seconds = self.last_sample_seconds = now
+        if state.step == 0:  # however long preparations took, one step changes little
+            state.last_eval_seconds = now
         self.task.train()
         return state
 
