@@ -133,7 +133,9 @@ class LitGPT:
         return {"losses": found}
 
     @torch.inference_mode()
-    def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
+    def generate(
+        self, prompts: list[list[int]], tokens: int, temperature: float = 0.0
+    ) -> dict[str, Any]:
         made = []
         dtype = next(self.plain.parameters()).dtype
         began = time.perf_counter()
@@ -141,7 +143,7 @@ class LitGPT:
             self.plain.max_seq_length = len(prompt) + tokens
             self.plain.set_kv_cache(batch_size=1, dtype=dtype)
             text = generate(
-                self.model, torch.tensor(prompt), len(prompt) + tokens, temperature=0.0,
+                self.model, torch.tensor(prompt), len(prompt) + tokens, temperature=temperature,
                 include_prompt=False,
             )  # fmt: skip
             made.append(text.tolist())

@@ -71,9 +71,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     decode_many = ModelRunner.decode_many
 
-    def count(runner: ModelRunner, ids: torch.Tensor) -> torch.Tensor:
-        counts.append(ids.size(1))
-        return decode_many(runner, ids)
+    def count(runner: ModelRunner, rows: list[list[int]]) -> torch.Tensor:
+        counts.append(len(rows[0]))
+        return decode_many(runner, rows)
 
     monkeypatch.setattr(ModelRunner, "decode_many", count)
     return counts

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from scriven.generate.continuous_batching import BatchRequest, ContinuousBatch
+from scriven.errors import InputError
+from scriven.generate import model_runner
+from scriven.generate.continuous_batching import BatchRequest, ContinuousBatch, Step
 from scriven.generate.engine import Engine
-from scriven.generate.model_runner import prepare_for_inference
+from scriven.generate.model_runner import ModelRunner, prepare_for_inference
 from scriven.generate.sampling import SamplingParams
 from scriven.models import gpt1, gpt2, gpt3, gpt_neo, gpt_neox, llama, rnn, transformer_xl
 from scriven.native import decoder
@@ -284,6 +286,46 @@ def test_texts_are_those_of_pytorch(
     assert found == texts(engine(False, monkeypatch), sampling, PROMPTS)
 
 
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
+def test_several_tokens_at_once_are_those_of_one_at_a_time(
+    sampling: SamplingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where texts end, by a token or by a stop string."""
+    own, counts = engine(True, monkeypatch), list[int]()
+    own.stop_token_ids = frozenset(range(0, 256, 16))
+    decode_steps = ModelRunner.decode_steps
+
+    def count(*given: Any) -> list[list[int]]:
+        tokens = decode_steps(*given)
+        counts.append(len(tokens[0]))
+        return tokens
+
+    def results() -> list[tuple[str, int, str]]:
+        found = own.generate(PROMPTS * 4, sampling, 30, seed=3, stop=["q"])
+        return [(each.text, each.tokens, each.finish_reason) for each in found]
+
+    monkeypatch.setattr(ModelRunner, "decode_steps", count)
+    monkeypatch.setattr(model_runner, "MAX_STEPS_SECONDS", 1e9)  # on a slow machine too
+    several = results()
+    assert max(counts) > 1
+    assert {reason for *_, reason in several} >= {"eos", "stop"} - {sampling.greedy and "stop"}
+    monkeypatch.setattr(model_runner, "MAX_STEPS", 1)
+    counts.clear()
+    assert results() == several
+    assert not counts
+
+
+def test_steps_end_where_no_logit_is_finite() -> None:
+    task = make("phi3")
+    with torch.no_grad():
+        task.backbone.embed.token.weight[1:] = torch.nan
+    session = NativeSession(NativeDecoder(task), task.vocab_size, [0])
+    cache = task.backbone.new_cache(1, 20)
+    ((token, end),) = session.generate([0], cache, [0], [(0.0, 1.0, 0.0, 0)], [0.0] * 8, [])
+    assert token > 0
+    assert end == -1
+
+
 def test_a_seed_gives_one_text_in_any_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     own = engine(True, monkeypatch)
     together = texts(own, DRAWN, PROMPTS)
@@ -310,3 +352,22 @@ def test_texts_that_join_a_running_batch_are_the_same(monkeypatch: pytest.Monkey
     while batch:
         list(batch.step())
     assert [each.text for each in sequences] == expected
+
+
+def test_a_text_without_finite_logits_leaves_the_batch() -> None:
+    task = make("phi3", vocab_size=TOKENIZER.vocab_size, context_length=48)
+    task.special = TOKENIZER.special_token_ids
+    with torch.no_grad():  # the model can read the prompt, but not what it draws
+        unreadable = torch.arange(task.vocab_size) != ord("a")
+        task.backbone.embed.token.weight[unreadable] = torch.nan
+    own = Engine(prepare_for_inference(task, CPU), TOKENIZER, CPU)
+    batch = ContinuousBatch(own, slots=2)
+    for sequence in own.sequences(["a", "aa"], 20, (), 3):
+        batch.add(BatchRequest(sequence, DRAWN))
+    steps: list[Step] = []
+    while batch:
+        steps += batch.step()
+    failed = {id(step.request): step.error for step in steps if step.error is not None}
+    assert len(failed) == 2
+    assert all(isinstance(error, InputError) for error in failed.values())
+    assert len(steps) > len(failed), "what came before is kept"

@@ -102,7 +102,7 @@ def test_writing_sees_what_training_saw(task: Summarize) -> None:
     sources, written = [[1, 2, 3, 2], [4, 5]], [[2, 3], [5, 9]]
     logits = [reader.prefill([list(source) for source in sources], 4, [0, 0])]
     for step in range(2):
-        logits.append(reader.decode(torch.tensor([row[step] for row in written])))
+        logits.append(reader.decode([row[step] for row in written]))
     expected = task.predict(batch())
     assert torch.allclose(logits[0], expected[:, 0], atol=1e-9)
     assert torch.allclose(logits[1], expected[:, 1], atol=1e-9)
@@ -116,7 +116,7 @@ def test_rows_in_another_order_copy_from_their_own_sources(task: Summarize) -> N
     turned = ModelRunner(task, 12, [], nullcontext)
     turned.prefill([[4, 5], [1, 2, 3, 2]], 4, [0, 0])
     turned.reorder([1, 0], sources_change=True)
-    ids = torch.tensor([2, 5])
+    ids = [2, 5]
     assert torch.allclose(straight.decode(ids), turned.decode(ids), atol=1e-9)
 
 

@@ -22,7 +22,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..errors import InputError
@@ -193,7 +192,7 @@ def beam_search(
         moved = owners != [search for search in active for _ in search.beams]
         runner.reorder([row for each in active for row in parents[each]], sources_change=moved)
         last = [beam.ids[-1] for search in active for beam in search.beams]
-        logits = runner.decode(torch.tensor(last))
+        logits = runner.decode(last)
     if not all(search.hypotheses for search in searches):
         raise InputError(
             "the model's weights give NaN or infinite logits: use an earlier checkpoint of the run"

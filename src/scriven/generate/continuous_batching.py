@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import InputError
 from .engine import Engine, compacted
 from .model_runner import ModelRunner, length_after_eviction
-from .sampling import SamplingParams, sample_rows
+from .sampling import NOT_FINITE, SamplingParams, sample_rows
 from .sequence import Sequence
 
 PREFILL_TOKENS = 64
@@ -172,7 +172,7 @@ class ContinuousBatch:
                 rows.runner.begin(len(request.unread))
             size = PREFILL_TOKENS if self._batch and self._batch.requests else len(request.unread)
             piece, request.unread = request.unread[:size], request.unread[size:]
-            logits = rows.runner.decode_many(torch.tensor([piece]), last_only=True)[:, -1]  # (1, V)
+            logits = rows.runner.decode_many([piece], last_only=True)[:, -1]  # (1, V)
             if request.unread:
                 return
             few = [rows]
@@ -194,15 +194,45 @@ class ContinuousBatch:
         return few
 
     def _decode(self, rows: _Rows) -> Iterator[Step]:
-        """One more token of each row."""
+        """One more token of each row, or several."""
         runner, sequences = rows.runner, [each.sequence for each in rows.requests]
+        steps = min(runner.max_steps, *(sequence.remaining for sequence in sequences))
+        if steps > 1 and not self._prefilling and all(map(_is_plain, rows.requests)):
+            yield from self._decode_steps(rows, steps)
+            return
         windows = [sequence.window for sequence in sequences]
         counts = [sequence.num_tokens for sequence in sequences]
         if runner.room or runner.evict_half(windows, counts):
-            logits = runner.decode(torch.tensor([window[-1] for window in windows]))  # (B, V)
+            logits = runner.decode([window[-1] for window in windows])  # (B, V)
         else:
             logits = runner.prefill(windows, max(each.remaining for each in sequences), counts)
         yield from self._choose(rows, logits)
+
+    def _decode_steps(self, rows: _Rows, count: int) -> Iterator[Step]:
+        """Up to `count` more tokens of each row, by one call of compiled code."""
+        sequences = [each.sequence for each in rows.requests]
+        settings = [each.sampling.native for each in rows.requests]
+        uniforms = [number for sequence in sequences for number in sequence.uniforms(count)]
+        drawn = rows.runner.decode_steps(
+            [sequence.window[-1] for sequence in sequences],
+            [each for each in settings if each is not None],
+            uniforms,
+            sorted(self.engine.stop_token_ids),
+        )
+        steps, stays = list[Step](), list[bool]()
+        for request, tokens in zip(rows.requests, drawn, strict=True):
+            sequence, failed = request.sequence, False
+            for token in tokens:
+                if token < 0:
+                    steps.append(Step(request, "", -1, error=InputError(NOT_FINITE)))
+                    failed = True
+                elif sequence.finish_reason is None:  # not behind a stop string
+                    text = sequence.append(token)
+                    is_last = sequence.finish_reason is not None
+                    steps.append(Step(request, text, token, is_last=is_last))
+            stays.append(not failed and sequence.finish_reason is None)
+        self._keep(rows, stays)
+        yield from steps
 
     def _choose(self, rows: _Rows, logits: Tensor) -> Iterator[Step]:
         """Samples a token for each row from its logits (B, V); finished rows leave."""
@@ -214,7 +244,7 @@ class ContinuousBatch:
         errors: dict[int, Exception] = {}
         for row, request in enumerate(rows.requests):
             if not finite[row]:
-                errors[row] = InputError("the model's weights give NaN or infinite logits")
+                errors[row] = InputError(NOT_FINITE)
             elif request.hook is not None:
                 try:
                     scores[row] = request.hook(logits[row])
@@ -291,6 +321,12 @@ class _Logprobs:
         values, ids = own.topk(min(self.counts[row], own.numel()))
         top = zip(ids.tolist(), values.tolist(), strict=True)
         return float(own[token]), tuple(TokenLogprob(*pair) for pair in top)
+
+
+def _is_plain(request: BatchRequest) -> bool:
+    """Whether nothing but compiled code needs the logits of its tokens."""
+    by_hook = request.hook is not None or request.top_logprobs is not None
+    return request.sampling.native is not None and not by_hook
 
 
 def _unread(rows: _Rows) -> int:

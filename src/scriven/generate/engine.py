@@ -30,7 +30,7 @@ from ..tokenizers.base import Tokenizer
 from .beam import BeamSearchParams, beam_search
 from .model_runner import ModelRunner
 from .prompt_lookup import PromptLookup, plan_draft_lengths
-from .sampling import MAX_BEAMS, SamplingParams, check_beams, sample_rows
+from .sampling import MAX_BEAMS, NOT_FINITE, SamplingParams, check_beams, sample_rows
 from .sequence import (
     GenerationChunk,
     GenerationResult,
@@ -198,34 +198,27 @@ class Engine:
             while active:
                 windows = [sequence.window for sequence in active]
                 counts = [sequence.num_tokens for sequence in active]
-                # 1. decode: one pass over each last token and its draft; a full context is evicted
+                # 1. decode: one pass over each last token and its draft, or several over the tokens
+                # drawn meanwhile; a full context is evicted
                 if started and (runner.room or runner.evict_half(windows, counts)):
-                    logits = runner.decode_many(_draft(active, runner, sampling))  # (B, 1 + K, V)
+                    tokens = self._decode_drafts(active, runner, sampling, seen)
                 # 2. prefill, at first or where nothing can be evicted: one pass over each text
                 else:
                     longest, started = max(sequence.remaining for sequence in active), True
-                    logits = runner.prefill(windows, longest, counts)[:, None]  # (B, 1, V)
-                if seen is None and sampling.needs_seen_tokens:
-                    seen = torch.zeros_like(logits[:, 0], dtype=torch.bool)  # (B, V)
-                    for row, window in enumerate(windows):  # as far as the model has read it
-                        seen[row, window] = True
-                # 3. sample a token after the last one, and one after each draft token
-                length = logits.size(1)
-                uniforms = [
-                    number
-                    for sequence in active
-                    for number in ([0.0] * length if sampling.greedy else sequence.uniforms(length))
-                ]
-                flat = logits.flatten(0, 1)  # (B (1 + K), V)
-                masks = None if seen is None else list(seen)
-                tokens = sample_rows(flat, [sampling] * len(flat), uniforms, masks)
-                if seen is not None:  # one token at a time: nothing is drafted
-                    seen[range(len(active)), tokens] = True
+                    logits = runner.prefill(windows, longest, counts)  # (B, V)
+                    if sampling.needs_seen_tokens and seen is None:
+                        seen = torch.zeros_like(logits, dtype=torch.bool)  # (B, V)
+                        for row, window in enumerate(windows):  # as far as the model has read it
+                            seen[row, window] = True
+                    tokens = sample_tokens(active, logits, sampling, seen)
+                # 3. one token at a time where some must be known before: nothing is drafted
+                if seen is not None:
+                    seen[range(len(active)), [token for row in tokens for token in row]] = True
                 # 4. verify: what was sampled counts as far as the draft before it is right
                 rejected = []
-                for row, sequence in enumerate(active):
-                    text, accepted = sequence.verify(tokens[row * length : (row + 1) * length])
-                    rejected.append(length - accepted)
+                for sequence, row in zip(active, tokens, strict=True):
+                    text, accepted = sequence.verify(row)
+                    rejected.append(len(row) - accepted)
                     yield sequence, text
                 # 5. finished rows leave the batch
                 goes_on = [sequence.finish_reason is None for sequence in active]
@@ -240,6 +233,30 @@ class Engine:
                 # 6. roll the KV cache back over rejected tokens
                 if any(rejected):
                     runner.rollback(rejected)
+
+    def _decode_drafts(
+        self,
+        active: list[Sequence],
+        runner: ModelRunner,
+        sampling: SamplingParams,
+        seen: Tensor | None,
+    ) -> list[list[int]]:
+        """The tokens that the model gives after the last token of each sequence and after each of
+        its draft, which it remembers."""
+        drafted = _draft(active, runner, sampling)  # (B, 1 + K)
+        steps = min(runner.max_steps, *(sequence.remaining for sequence in active))
+        if len(drafted[0]) > 1 or sampling.native is None or steps < 2:
+            logits = runner.decode_many(drafted)  # (B, 1 + K, V)
+            return sample_tokens(active, logits.flatten(0, 1), sampling, seen)
+        # without drafts, several tokens at once; each but the last has been read already
+        uniforms, ends = random_numbers(active, sampling, steps), sorted(self.stop_token_ids)
+        settings, last = [sampling.native] * len(active), [row[0] for row in drafted]
+        tokens = runner.decode_steps(last, settings, uniforms, ends)
+        if any(row[-1] < 0 for row in tokens):
+            raise InputError(NOT_FINITE)
+        for sequence, row in zip(active, tokens, strict=True):
+            sequence.draft = row[:-1]
+        return tokens
 
     def _chunks(
         self, sequence: Sequence, sampling: SamplingParams | None, ignore_eos: bool
@@ -313,7 +330,27 @@ class Engine:
         return ModelRunner(self.task, self.tokenizer.vocab_size, sorted(banned), self._autocast)
 
 
-def _draft(active: list[Sequence], runner: ModelRunner, sampling: SamplingParams) -> Tensor:
+def random_numbers(active: list[Sequence], sampling: SamplingParams, count: int) -> list[float]:
+    """For the next tokens of each sequence, so many: (B · count); any where sampling is greedy."""
+    if sampling.greedy:
+        return [0.0] * (len(active) * count)
+    return [number for sequence in active for number in sequence.uniforms(count)]
+
+
+def sample_tokens(
+    active: list[Sequence], logits: Tensor, sampling: SamplingParams, seen: Tensor | None
+) -> list[list[int]]:
+    """The next tokens of each sequence, from the (B · T, V) logits after the last T it has."""
+    count = len(logits) // len(active)
+    uniforms = random_numbers(active, sampling, count)
+    masks = None if seen is None else list(seen)
+    tokens = sample_rows(logits, [sampling] * len(logits), uniforms, masks)
+    return [tokens[start : start + count] for start in range(0, len(tokens), count)]
+
+
+def _draft(
+    active: list[Sequence], runner: ModelRunner, sampling: SamplingParams
+) -> list[list[int]]:
     """(B, 1 + K) the last token of each sequence and its draft, which it remembers; shorter drafts
     are padded, and what is sampled after the padding never counts."""
     # the last token itself takes one place of the room
@@ -328,7 +365,7 @@ def _draft(active: list[Sequence], runner: ModelRunner, sampling: SamplingParams
     for sequence, draft in zip(active, drafts, strict=True):
         sequence.draft = draft
         rows.append([sequence.window[-1], *draft, *[0] * (longest - len(draft))])
-    return torch.tensor(rows)
+    return rows
 
 
 def compacted(is_active: list[bool]) -> list[int]:

@@ -8,6 +8,7 @@ one), shorter rows are padded on the left. Knows token ids only.
 """
 
 import copy
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, SettingError
 from ..native.decoder import LazyDecoder, NativeSession
+from ..native.library import Settings
 from ..nn.attention import Attention
 from ..nn.block import MLP, Activation, gelu_tanh
 from ..nn.cache import Cache
@@ -30,6 +32,9 @@ FUSED: dict[Activation, tuple[str, str]] = {gelu_tanh: ("gelu", "tanh"), F.relu:
 """Activations that a packed matrix multiplication can apply to its result."""
 MIN_HEAD_WEIGHTS = 1 << 18
 """Weights of an output matrix from which it is replaced; a small one keeps its precision."""
+MAX_STEPS, MAX_STEPS_SECONDS = 8, 0.004
+"""How many tokens of each row compiled code draws in one call, and how long that may take: Python
+costs as much as a forward pass of a small model, and a text is shown after each call."""
 MIN_BFLOAT16_WEIGHTS = 4_000_000
 """Weights of a model from which bfloat16 is faster than float32: fewer stay in the CPU's caches."""
 
@@ -125,6 +130,7 @@ class ModelRunner:
         self._lengths: list[int] = []
         self._padding: Tensor | None = None
         self._native: NativeSession | None = None
+        self._pass_seconds: dict[int, float] = {}  # rows -> the least that compiled code took
 
     @property
     def room(self) -> int:
@@ -189,25 +195,68 @@ class ModelRunner:
             )
         return logits
 
+    @property
+    def max_steps(self) -> int:
+        """How many tokens of each row `decode_steps` may draw at once; 1: it cannot be used."""
+        if self._native is None or self.room < 2:
+            return 1
+        seconds = self._pass_seconds.get(len(self._lengths), MAX_STEPS_SECONDS / 2)
+        return max(1, min(MAX_STEPS, int(MAX_STEPS_SECONDS / seconds), self.room))
+
     @torch.inference_mode()
-    def decode_many(self, ids: Tensor, *, last_only: bool = False) -> Tensor:
+    def decode_many(self, rows: Sequence[Sequence[int]], *, last_only: bool = False) -> Tensor:
         """Reads T more tokens of each row, at most `room`: (B, T) ids -> (B, T, V) logits, or the
         (B, 1, V) after the last token alone."""
+        count = len(rows[0])
         if self._native is not None:
-            logits = self._read_native(ids.tolist(), self._lengths, 1 if last_only else None)
-            self._cache.truncate(self._cache.length + ids.size(1))
-            self._lengths = [length + ids.size(1) for length in self._lengths]
-            return logits.view(len(ids), -1, self._vocab_size)  # (B, T, V)
+            began = time.perf_counter()
+            logits = self._read_native(rows, self._lengths, 1 if last_only else None)
+            self._advance(count, time.perf_counter() - began)
+            return logits.view(len(rows), -1, self._vocab_size)  # (B, T, V)
         with self._autocast():
-            positions = self._next_positions(ids.size(1))
-            hidden = self.task.backbone(ids.to(self.device), self._cache, positions)  # (B, T, C)
+            positions = self._next_positions(count)
+            ids = torch.tensor(rows, device=self.device)  # (B, T)
+            hidden = self.task.backbone(ids, self._cache, positions)  # (B, T, C)
             logits = self._logits(hidden[:, -1:] if last_only else hidden)
-        self._lengths = [length + ids.size(1) for length in self._lengths]
+        self._lengths = [length + count for length in self._lengths]
         return logits
 
-    def decode(self, ids: Tensor) -> Tensor:
+    def decode(self, ids: Sequence[int]) -> Tensor:
         """Reads one more token of each row: (B,) ids -> (B, V) logits."""
-        return self.decode_many(ids[:, None])[:, 0]
+        return self.decode_many([[token] for token in ids])[:, 0]
+
+    def decode_steps(
+        self,
+        last: Sequence[int],
+        settings: Sequence[Settings],
+        uniforms: Sequence[float],
+        ends: Sequence[int],
+    ) -> list[list[int]]:
+        """Reads the last token of each row and draws the next ones, by one call of compiled code
+        (multi-step decoding).
+
+        Args:
+            settings: of each row, how compiled code draws its tokens.
+            uniforms: a random number for each token, (B · S) of S steps, at most `max_steps`.
+            ends: tokens after which no row goes on.
+
+        Returns:
+            Up to S tokens of each row, of all as many; the last one is -1 where no logit is finite.
+        """
+        assert self._native is not None
+        began = time.perf_counter()
+        tokens = self._native.generate(last, self._cache, self._lengths, settings, uniforms, ends)
+        count = len(tokens[0])
+        self._advance(count, (time.perf_counter() - began) / count)
+        return tokens
+
+    def _advance(self, count: int, pass_seconds: float) -> None:
+        """Counts tokens that compiled code has read of each row."""
+        # the least, as other processes may have delayed one
+        rows = len(self._lengths)
+        self._pass_seconds[rows] = min(pass_seconds, self._pass_seconds.get(rows, pass_seconds))
+        self._cache.truncate(self._cache.length + count)
+        self._lengths = [length + count for length in self._lengths]
 
     @torch.inference_mode()
     def evict_half(self, windows: Sequence[list[int]], num_generated: Sequence[int]) -> bool:

@@ -82,6 +82,8 @@ def plan_draft_lengths(lookups: Sequence[PromptLookup], max_tokens: int) -> list
     All rows are read as far as the longest draft, so a draft that is rarely right costs them all.
     """
     drafts = [lookup.propose(max_tokens) for lookup in lookups]
+    if not any(drafts):
+        return drafts
     rows = len(lookups)
     # expected tokens of a pass: one per row, and each draft token with its chance of being reached
     best_length, expected = 0, float(rows)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_BEAMS = 64
+NOT_FINITE = "the model's weights give NaN or infinite logits"
 SAMPLED: dict[str, Any] = {"temperature": 0.8}
 """What is not said, where a text is drawn."""
 GREEDY: dict[str, Any] = {"temperature": 0.0}
@@ -217,7 +218,7 @@ def sample_rows(
         tokens = sample_natively(logits, settings, uniforms)
         if tokens is not None:
             if -1 in tokens:
-                raise InputError("the model's weights give NaN or infinite logits")
+                raise InputError(NOT_FINITE)
             return tokens
     # 2. or those with the same settings together
     import torch

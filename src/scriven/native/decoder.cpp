@@ -10,6 +10,7 @@
 
 #include "attention.h"
 #include "linear.h"
+#include "sampling.h"
 #include "thread_pool.h"
 
 enum class NormKind : int { NONE, RMS, LAYER };
@@ -452,6 +453,39 @@ int decoder_forward(Decoder* decoder, const Tokens* tokens) {
         return 0;
     } catch (const std::exception&) {  // also of the system, which gives no more threads
         return 1;
+    }
+}
+
+void sample(const float* logits, int rows, int vocab_size, const Sampling* settings, int64_t* tokens) {
+    draw_each(logits, rows, vocab_size, settings, tokens);
+}
+
+// Reads the last token of each row and draws `steps` more, one after the other; fewer where a row
+// draws one of the tokens that end a text, or has no finite logit (-1). Each step has its own random
+// number for each row, (rows, steps), and fills a row of `drawn`, (steps, rows).
+// Returns the steps that were made, or -1 where memory or threads do not suffice.
+int decoder_generate(Decoder* decoder, const Tokens* tokens, Sampling* settings, const double* uniforms,
+                     int steps, const int64_t* ends, int num_ends, int64_t* drawn) {
+    try {
+        const int rows = tokens->count;
+        std::vector<int32_t> positions(tokens->positions, tokens->positions + rows);
+        Tokens own = *tokens;
+        own.positions = positions.data();
+        for (int step = 0; step < steps; step++, drawn += rows) {
+            if (decoder_forward(decoder, &own)) return -1;
+            for (int row = 0; row < rows; row++) settings[row].uniform = uniforms[row * steps + step];
+            draw_each(own.logits, rows, own.vocab_size, settings, drawn);
+            for (int row = 0; row < rows; row++) {
+                if (drawn[row] < 0 || std::find(ends, ends + num_ends, drawn[row]) != ends + num_ends) {
+                    return step + 1;
+                }
+                positions[row]++;
+            }
+            own.ids = drawn;
+        }
+        return steps;
+    } catch (const std::exception&) {
+        return -1;
     }
 }
 }

@@ -11,6 +11,7 @@ import math
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from ..nn.cache import Cache, KVCache
 from ..runtime import available_memory
 from ..tasks.base import BaseTask
-from .library import load_library
+from .library import Settings, load_library, pack_settings
 from .weights import Description, UnsupportedError
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.125, "int4": 0.625}
@@ -129,14 +130,61 @@ class NativeSession:
             first = 0 if outputs is None else len(own) - outputs
             wanted.extend(range(len(ids) - len(own) + first, len(ids)))
         logits = torch.empty(len(wanted), self._vocab_size)
+        self._describe(cache, ids, places, positions, wanted, logits)
+        if self._decoder.library.decoder_forward(self._decoder.address, ctypes.byref(self._tokens)):
+            raise MemoryError("not enough memory or threads for a forward pass")
+        return logits
+
+    def generate(
+        self,
+        last: Sequence[int],
+        cache: Cache,
+        starts: Sequence[int],
+        settings: Sequence[Settings],
+        uniforms: Sequence[float],
+        ends: Sequence[int],
+    ) -> list[list[int]]:
+        """Reads the last token of each row of a cache, and draws the next ones.
+
+        Args:
+            last, starts: of each row the token and its position.
+            settings: how its tokens are drawn.
+            uniforms: S random numbers of each row, one for each token: (B · S).
+            ends: tokens that end a text, after which no row goes on.
+
+        Returns:
+            Up to S tokens of each row, of all as many; the last one is -1 where no logit is finite.
+        """
+        ids, count = array("q", last), len(last)
+        places, positions = array("i", range(count)), array("i", starts)
+        drawn = array("q", bytes(8 * len(uniforms)))
+        numbers, final = array("d", uniforms), array("q", ends)
+        given = ctypes.create_string_buffer(pack_settings(settings, [0.0] * count))
+        logits = torch.empty(count, self._vocab_size)
+        self._describe(cache, ids, places, positions, places, logits)
+        steps = self._decoder.library.decoder_generate(
+            self._decoder.address, ctypes.byref(self._tokens), given, _address(numbers),
+            len(uniforms) // count, _address(final), len(final), _address(drawn),
+        )  # fmt: skip
+        if steps < 0:
+            raise MemoryError("not enough memory or threads for a forward pass")
+        return [drawn[row : steps * count : count].tolist() for row in range(count)]
+
+    def _describe(
+        self,
+        cache: Cache,
+        ids: "array[int]",
+        places: "array[int]",
+        positions: "array[int]",
+        wanted: "array[int]",
+        logits: Tensor,
+    ) -> None:
+        """Fills in the tokens of a pass, whose arrays the caller keeps."""
         self._point_to(cache)
         given = self._tokens
         given.count, given.num_outputs, given.logits = len(ids), len(wanted), logits.data_ptr()
         given.ids, given.rows = _address(ids), _address(places)
         given.positions, given.outputs = _address(positions), _address(wanted)
-        if self._decoder.library.decoder_forward(self._decoder.address, ctypes.byref(given)):
-            raise MemoryError("not enough memory or threads for a forward pass")
-        return logits
 
     def _point_to(self, cache: Cache) -> None:
         """Tells where keys and values are, if they have moved."""
@@ -155,5 +203,5 @@ class NativeSession:
         tokens.cache_is_bfloat16 = CACHE_DTYPES[first.keys.dtype]
 
 
-def _address(numbers: "array[int]") -> int:
+def _address(numbers: "array[Any]") -> int:
     return numbers.buffer_info()[0]

@@ -1,5 +1,5 @@
 """The libraries of the .cpp files: compiled once per machine, in the background, and loaded; and
-the sampling of the next token (sampling.cpp).
+the sampling of the next token (sampling.h).
 
 They are kept in the user's cache folder under a digest of the source, the compiler and the CPU.
 Without a compiler, or where compiling fails, everything runs in PyTorch; `SCRIVEN_NATIVE=off` asks
@@ -32,7 +32,7 @@ COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-std=c++20", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
          "-shared", "-fPIC", "-pthread")  # fmt: skip
 SOURCES = {
-    "decoder": ("decoder.cpp", "sampling.cpp"),
+    "decoder": ("decoder.cpp",),
     "training": ("training.cpp", "muon.cpp", "causal_attention.cpp"),
 }
 """The files of each library."""
@@ -41,6 +41,10 @@ FUNCTIONS: dict[str, dict[str, tuple[Any, tuple[Any, ...]]]] = {
         "decoder_new": (ctypes.c_void_p, (ctypes.c_void_p,)),
         "decoder_delete": (None, (ctypes.c_void_p,)),
         "decoder_forward": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_void_p)),
+        "decoder_generate": (ctypes.c_int, (
+            ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int,
+            ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p,
+        )),
         "sample": (None, (ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_char_p,
                           ctypes.c_void_p)),
     },
@@ -218,7 +222,13 @@ def _cpu_features() -> str:
 
 Settings = tuple[float, float, float, int]
 """Temperature (0: greedy), top-p, min-p and top-k (0: all) of a row."""
-SETTINGS = struct.Struct("=dddqd")  # with the random number: `Sampling` in sampling.cpp
+SETTINGS = struct.Struct("=dddqd")  # with the random number: `Sampling` in sampling.h
+
+
+def pack_settings(settings: Sequence[Settings], uniforms: Sequence[float]) -> bytes:
+    """The settings of each row, with its random number."""
+    rows = zip(settings, uniforms, strict=True)
+    return b"".join([SETTINGS.pack(*own, uniform) for own, uniform in rows])
 
 
 def sample_natively(
@@ -234,9 +244,7 @@ def sample_natively(
         return None
     logits = logits.contiguous()
     rows, vocab_size = logits.shape
-    given = b"".join(
-        SETTINGS.pack(*own, uniform) for own, uniform in zip(settings, uniforms, strict=True)
-    )
+    given = pack_settings(settings, uniforms)
     tokens = array("q", bytes(8 * rows))
     library.sample(logits.data_ptr(), rows, vocab_size, given, tokens.buffer_info()[0])
     return tokens.tolist()

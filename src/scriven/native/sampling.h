@@ -1,5 +1,7 @@
 // The next token of each row: temperature, top-k, top-p, min-p, and one draw, in float64, as the
 // logits processors in generate/logits/ compute them one after the other.
+#pragma once
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -93,20 +95,19 @@ int64_t draw(const float* logits, int vocab_size, double temperature, int top_k,
 
 }  // namespace
 
-extern "C" {
-struct Sampling {
+extern "C" struct Sampling {
     double temperature, top_p, min_p;
     int64_t top_k;
     double uniform;
 };
 
 // logits (rows, vocab_size) and the settings of each row -> tokens; -1 where no logit is finite
-void sample(const float* logits, int rows, int vocab_size, const Sampling* settings, int64_t* tokens) {
+inline void draw_each(const float* logits, int rows, int vocab_size, const Sampling* settings,
+                      int64_t* tokens) {
     for (int row = 0; row < rows; row++) {
         const Sampling& own = settings[row];
         tokens[row] = draw(logits + int64_t(row) * vocab_size, vocab_size, own.temperature,
                            int(std::min<int64_t>(own.top_k, vocab_size)), own.top_p, own.min_p,
                            own.uniform);
     }
-}
 }
