@@ -216,9 +216,9 @@ class Engine:
                     seen[range(len(active)), [token for row in tokens for token in row]] = True
                 # 4. verify: what was sampled counts as far as the draft before it is right
                 rejected = []
-                for sequence, row in zip(active, tokens, strict=True):
-                    text, accepted = sequence.verify(row)
-                    rejected.append(len(row) - accepted)
+                for sequence, sampled in zip(active, tokens, strict=True):
+                    text, accepted = sequence.verify(sampled)
+                    rejected.append(len(sampled) - accepted)
                     yield sequence, text
                 # 5. finished rows leave the batch
                 goes_on = [sequence.finish_reason is None for sequence in active]
