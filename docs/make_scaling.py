@@ -65,7 +65,7 @@ N parameters, L layers, d = d_model, T context length, V vocabulary size, n devi
 | logits | 12 V bytes per token of a micro-batch |
 | traffic, DDP | 8 N (n - 1) / n bytes sent by each device per step: a ring all-reduce of the gradients |
 | traffic, FSDP | 8 N (n - 1) / n bytes per micro-batch: bfloat16 weights for forward and backward, float32 gradients |
-| Muon | 5 Newton-Schulz iterations of 4 r² c + 2 r³ FLOPs for each matrix of r x c; matrices of the same shape are divided among the devices and broadcast afterwards, 2 r c bytes; FSDP gathers them first, 4 r c bytes. Up to 2^27 values at once, 20 bytes each, after the activations are freed |
+| Muon | 3 Newton-Schulz iterations of 4 r² c + 2 r³ FLOPs for each matrix of r x c; matrices of the same shape are divided among the devices and broadcast afterwards, 2 r c bytes; FSDP gathers them first, 4 r c bytes. Up to 2^27 values at once, 20 bytes each, after the activations are freed |
 | kernel launches | 5 µs for each of about 92 operations per layer and micro-batch, forward and backward, without compilation |
 | a step | the longest of computation, communication and kernel launches, which overlap; then Muon's part, and the optimizer's reading and writing of 28 N bytes |
 

@@ -6,7 +6,7 @@ from gradients import BOUND, error
 from torch import nn
 
 from scriven.native.muon import muon_step
-from scriven.train.optim.muon import COEFFICIENTS, NS_STEPS, Muon
+from scriven.train.optim.muon import COEFFICIENTS, Muon
 
 SHAPES = [(96, 32), (32, 32), (32, 88), (5, 7), (40, 23), (70, 300)]
 
@@ -29,7 +29,7 @@ def errors(shape: tuple[int, int], precision: torch.dtype) -> tuple[float, float
         optimizer.step()
         if not muon_step(
             weights, momenta, momentum=0.95, decay=1 - 0.02 * 0.1,
-            step=-0.02 * max(1.0, shape[0] / shape[1]) ** 0.5, iterations=NS_STEPS,
+            step=-0.02 * max(1.0, shape[0] / shape[1]) ** 0.5,
             coefficients=COEFFICIENTS, precision=precision,
         ):  # fmt: skip
             assert precision == torch.bfloat16, "float32 is for every CPU"

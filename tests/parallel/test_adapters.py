@@ -56,7 +56,7 @@ def test_losses_are_those_of_one_process(folder: Path, weights: str) -> None:
     alone, several = (losses(folder / f"{weights}-{processes}") for processes in (1, 2))
     assert len(alone) > 1  # the first is of the base model
     assert several == pytest.approx(alone, rel=1e-5)
-    assert alone[-1] < alone[0] - 1e-3
+    assert alone[-1] < alone[0] - 1e-4
     one, two = (read_run_metadata(folder / f"{weights}-{n}") for n in (1, 2))
     assert two["environment"]["processes"] == 2
     for name in ("val_bits_per_byte", "base_val_bits_per_byte"):

@@ -28,9 +28,13 @@ def run(optimizer: torch.optim.Optimizer, weights: list[torch.Tensor], steps: in
         optimizer.step()
 
 
+JORDAN = [(3.4445, -4.7750, 2.0315)] * 5
+"""The iterations of torch.optim.Muon."""
+
+
 def test_muon_equals_torchs_on_every_shape() -> None:
     ours, theirs = matrices(), matrices()
-    run(Muon(ours, lr=0.02, momentum=0.95, weight_decay=0.1), ours)
+    run(Muon(ours, lr=0.02, momentum=0.95, weight_decay=0.1, coefficients=JORDAN), ours)
     reference = torch.optim.Muon(
         theirs, lr=0.02, momentum=0.95, nesterov=True, weight_decay=0.1, adjust_lr_fn="original"
     )
@@ -43,17 +47,22 @@ def test_muon_equals_torchs_on_every_shape() -> None:
 
 def test_muon_with_a_wrong_momentum_is_noticed() -> None:
     ours, theirs = matrices(), matrices()
-    run(Muon(ours, lr=0.02, momentum=0.9, weight_decay=0.1), ours)
+    run(Muon(ours, lr=0.02, momentum=0.9, weight_decay=0.1, coefficients=JORDAN), ours)
     run(torch.optim.Muon(theirs, lr=0.02, momentum=0.95, weight_decay=0.1), theirs)
     assert any((a - b).norm() / b.norm() > 2e-3 for a, b in zip(ours, theirs, strict=True))
 
 
 def test_orthogonalised_updates_have_singular_values_near_one() -> None:
+    generator = torch.Generator().manual_seed(0)
     for shape in ((3, 16, 16), (2, 16, 48), (2, 48, 16)):
-        update = newton_schulz(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
-        values = torch.linalg.svdvals(update.float())
-        assert values.max() < 1.3
-        assert values.mean() > 0.7
+        given = torch.randn(shape, generator=generator)
+        values = torch.linalg.svdvals(newton_schulz(given, precision=torch.float32))
+        sizes = torch.linalg.svdvals(given)
+        is_seen = sizes / sizes.norm(dim=-1, keepdim=True) >= 0.01
+        assert is_seen.float().mean() > 0.9
+        assert 0.72 < values[is_seen].min() < values[is_seen].max() < 1.28
+        rounded = torch.linalg.svdvals(newton_schulz(given).float())
+        assert (rounded - values).abs().max() < 0.1  # the digits of bfloat16
 
 
 def task() -> Language:

@@ -19,7 +19,7 @@ struct MuonGroup {
     int count, rows, columns, threads, iterations;
     int bfloat16;                 // whether the factors of products are rounded to it
     float momentum, decay, step;  // weight = weight * decay + step * update
-    float a, b, c;                // coefficients of an iteration
+    const float* coefficients;    // a, b and c of each iteration
 };
 
 namespace {
@@ -49,7 +49,7 @@ class NewtonSchulz {
     }
 
     // x / |x|, and then x <- a x + (b G + c G^2) x with G = x x^T: the singular values go to one
-    void run(int iterations, float a, float b, float c) {
+    void run(int iterations, const float* coefficients) {
         // 1. the norm, and G
         double squares = 0;
         each_strip([&](float* strip, int) {
@@ -64,6 +64,8 @@ class NewtonSchulz {
             add_to_gram(strip, columns);
         });
         for (int n = 0; n < iterations; n++) {
+            const float a = coefficients[3 * n], b = coefficients[3 * n + 1];
+            const float c = coefficients[3 * n + 2];
             // 2. b G + c G^2
             const int64_t square = int64_t(rows_) * square_;
             std::swap(gram_, next_gram_);
@@ -170,7 +172,7 @@ void update(const MuonMatrix& m, const MuonGroup& g, NewtonSchulz& x) {
         m.momentum[at] += (1 - g.momentum) * (m.gradient[at] - m.momentum[at]);
         *to = m.gradient[at] + g.momentum * (m.momentum[at] - m.gradient[at]);
     });
-    x.run(g.iterations, g.a, g.b, g.c);
+    x.run(g.iterations, g.coefficients);
     each_element(g, x, [&](int64_t at, const float* from) {
         m.weight[at] = m.weight[at] * g.decay + g.step * *from;
     });

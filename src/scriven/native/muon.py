@@ -22,7 +22,8 @@ class MuonGroup(ctypes.Structure):
         ("matrices", ctypes.POINTER(MuonMatrix)),
         *[(name, ctypes.c_int) for name in ("count", "rows", "columns", "threads", "iterations",
                                             "bfloat16")],
-        *[(name, ctypes.c_float) for name in ("momentum", "decay", "step", "a", "b", "c")],
+        *[(name, ctypes.c_float) for name in ("momentum", "decay", "step")],
+        ("coefficients", ctypes.POINTER(ctypes.c_float)),
     ]  # fmt: skip
 
 
@@ -33,8 +34,7 @@ def muon_step(
     momentum: float,
     decay: float,
     step: float,
-    iterations: int,
-    coefficients: tuple[float, float, float],
+    coefficients: Sequence[tuple[float, float, float]],
     precision: torch.dtype = torch.float32,
 ) -> bool:
     """Updates weights by their gradients: weight * decay + step * orthogonalised momentum.
@@ -62,8 +62,9 @@ def muon_step(
             for parts in zip(weights, momenta, gradients, strict=True)
         ]
     )
+    flat = [number for iteration in coefficients for number in iteration]
     group = MuonGroup(
-        matrices, len(weights), *weights[0].shape, torch.get_num_threads(), iterations,
-        precision == torch.bfloat16, momentum, decay, step, *coefficients,
+        matrices, len(weights), *weights[0].shape, torch.get_num_threads(), len(coefficients),
+        precision == torch.bfloat16, momentum, decay, step, (ctypes.c_float * len(flat))(*flat),
     )  # fmt: skip
     return not library.muon_step(ctypes.byref(group))

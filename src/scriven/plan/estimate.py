@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ..train.optim.muon import NS_STEPS
+from ..train.optim.muon import COEFFICIENTS
 from ..train.scaling_laws import ACTIVATIONS_PER_LAYER
 from .hardware import Hardware
 from .model_stats import ModelStats
@@ -195,7 +195,7 @@ def _muon_seconds(
     """
     flops = sent = 0.0
     for (short, long), count in Counter(stats.matrices).items():
-        each = NS_STEPS * (4 * short * short * long + 2 * short**3)
+        each = len(COEFFICIENTS) * (4 * short * short * long + 2 * short**3)
         flops += math.ceil(count / devices) * each
         numbers = short * long * count
         sent += FLOAT32 * numbers * (shards - 1) / shards

@@ -1,8 +1,9 @@
 """Muon: momentum whose update matrices are orthogonalised (Jordan et al. 2024,
-https://kellerjordan.github.io/posts/muon). AdamW trains what is not a matrix inside the blocks."""
+https://kellerjordan.github.io/posts/muon), by the Newton-Schulz iterations of Amsel et al. 2025, "The
+Polar Express" (arXiv 2505.16932). AdamW trains what is not a matrix inside the blocks."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,11 +20,16 @@ STATE_PER_PARAM = 2
 SHORT_RUN_LR_FACTOR = 2.0
 ORTHOGONALISES_MATRICES = True
 
-# Quintic Newton-Schulz coefficients, chosen for a steep slope at zero (Jordan et al. 2024).
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+Coefficients = Sequence[tuple[float, float, float]]
+"""(a, b, c) of each Newton-Schulz iteration: s <- a s + b s³ + c s⁵ for a singular value s."""
 
-# Newton-Schulz iterations of one update.
-NS_STEPS = 5
+# Each polynomial is the nearest to one on what the iterations before leave of [0.01, 1] (minimax;
+# Amsel et al. 2025, algorithm 1). After three of them values from 0.01 on lie within 0.73 to 1.27.
+COEFFICIENTS: Coefficients = (
+    (7.9894, -22.7478, 16.6786),
+    (3.6434, -2.7269, 0.5371),
+    (2.6713, -1.9853, 0.4535),
+)
 
 # Elements orthogonalised in one batch, so that the temporary copies of a large model's matrices do
 # not take as much memory as the model.
@@ -59,13 +65,14 @@ def matrices_per_batch(shape: tuple[int, ...]) -> int:
 
 
 def newton_schulz(
-    update: Tensor, steps: int = NS_STEPS, precision: torch.dtype = torch.bfloat16
+    update: Tensor,
+    coefficients: Coefficients = COEFFICIENTS,
+    precision: torch.dtype = torch.bfloat16,
 ) -> Tensor:
     """Approximates the nearest (semi-)orthogonal matrices: (N, R, C) -> (N, R, C) in `precision`.
 
     Matrices of one shape are stacked, so that small ones share one batched matmul.
     """
-    a, b, c = COEFFICIENTS
     x = update.to(precision)
     # 1. work on the wide orientation, where the Gram matrix is small
     tall = x.size(-2) > x.size(-1)
@@ -73,7 +80,7 @@ def newton_schulz(
     # 2. scale so that every singular value is below one
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     # 3. x <- a x + (b G + c G²) x with G = x xᵀ drives all singular values towards one
-    for _ in range(steps):
+    for a, b, c in coefficients:
         gram = x @ x.mT  # (N, R, R)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
@@ -91,6 +98,7 @@ class Muon(UncompiledOptimizer):
         precision: dtype of the matmuls. In bfloat16 a difference in the last digit of a gradient,
             as another number of processes makes it, soon changes the fourth digit of the loss.
         dist: processes that divide the matrices among them.
+        coefficients: of the Newton-Schulz iterations.
     """
 
     def __init__(
@@ -101,8 +109,9 @@ class Muon(UncompiledOptimizer):
         weight_decay: float = 0.0,
         precision: torch.dtype = torch.bfloat16,
         dist: DistributedContext = SINGLE_PROCESS,
+        coefficients: Coefficients = COEFFICIENTS,
     ) -> None:
-        self.precision, self.dist = precision, dist
+        self.precision, self.dist, self.coefficients = precision, dist, coefficients
         self.native = False
         """Whether compiled code may compute updates (`native/muon.py`)."""
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
@@ -132,7 +141,7 @@ class Muon(UncompiledOptimizer):
         decay = 1 - group["lr"] * group["weight_decay"]
         if self.native and muon_step(
             weights, momenta, momentum=group["momentum"], decay=decay, step=step,
-            iterations=NS_STEPS, coefficients=COEFFICIENTS, precision=self.precision,
+            coefficients=self.coefficients, precision=self.precision,
         ):  # fmt: skip
             return
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
@@ -150,7 +159,8 @@ class Muon(UncompiledOptimizer):
     def _orthogonalise(self, updates: Tensor) -> Tensor:
         """As `newton_schulz`; each process computes some of the matrices, (N, R, C)."""
         mine = updates[self.dist.shard(len(updates))]
-        return self.dist.all_gather(newton_schulz(mine, precision=self.precision), len(updates))
+        found = newton_schulz(mine, self.coefficients, self.precision)
+        return self.dist.all_gather(found, len(updates))
 
     def _momentum(self, weight: Tensor) -> Tensor:
         state = self.state[weight]
