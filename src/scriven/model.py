@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import InputError, SettingError, for_python, has_flags
 from .generate.engine import Engine
 from .generate.fill_mask import MaskPrediction, fill_mask
-from .generate.model_runner import prepare_for_inference
+from .generate.inference_model import prepare_for_inference
 from .generate.predict import Predictor, TablePredictions
 from .generate.sampling import GREEDY, SAMPLED, check_beams, parse_generation_args
 from .generate.sequence import GenerationChunk, GenerationResult

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from scriven.errors import SettingError
-from scriven.generate import model_runner as inference_module
-from scriven.generate.model_runner import prepare_for_inference
+from scriven.generate import inference_model as inference_module
+from scriven.generate.inference_model import prepare_for_inference
 from scriven.models import gpt2, llama, transformer, transformer_xl
 from scriven.nn import attention, quantized
 from scriven.nn.cache import KVCache

@@ -11,7 +11,8 @@ from scriven.errors import InputError
 from scriven.generate import model_runner
 from scriven.generate.continuous_batching import BatchRequest, ContinuousBatch, Step
 from scriven.generate.engine import Engine
-from scriven.generate.model_runner import ModelRunner, prepare_for_inference
+from scriven.generate.inference_model import prepare_for_inference
+from scriven.generate.model_runner import ModelRunner
 from scriven.generate.sampling import SamplingParams
 from scriven.models import gpt1, gpt2, gpt3, gpt_neo, gpt_neox, llama, rnn, transformer_xl
 from scriven.native import decoder

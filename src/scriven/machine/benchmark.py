@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..generate.engine import Engine
-from ..generate.model_runner import prepare_for_inference
+from ..generate.inference_model import prepare_for_inference
 from ..generate.sampling import SamplingParams
 from ..models.shared.cost import flops_per_token
 from ..native.library import load_library

@@ -138,8 +138,7 @@ class Trainer:
             self.trackers.on_message,
         )  # fmt: skip
         # 3. when training ends, and how the learning rate goes there
-        now = self.read_clock()
-        self.horizon = self.run.horizon(state, now)
+        self.horizon = self.run.horizon(state, now := self.read_clock())
         if self.run.is_rewarmed:  # for sequences that are long already
             self.context_lengths = self.plan.model.context_length, None
         elif state.branch:  # at the flat rate, which was warmed up long ago
@@ -149,8 +148,8 @@ class Trainer:
         # 4. the clocks of what happens every so many seconds
         self.window, self.total = RunningAverages(now), RunningAverages(now)
         self.last_save_seconds = self.last_sample_seconds = now
-        if state.step == 0:  # however long preparations took, one step changes little
-            state.last_eval_seconds = now
+        # however long preparations took, one step changes little
+        state.last_eval_seconds = state.last_eval_seconds if state.step else now
         self.task.train()
         return state
 
@@ -333,9 +332,8 @@ class Trainer:
             state.evals_without_improvement += 1
         self._exclude(self.read_clock() - began)
         # 4. early stopping
-        if not last:
-            if text := stop_early(state, score, self.horizon, self.now, self.settings):
-                self.trackers.on_note(state, text)
+        if not last and (text := stop_early(state, score, self.horizon, self.now, self.settings)):
+            self.trackers.on_note(state, text)
 
     def evaluate(self, interruptible: bool = False, splits: int = 1) -> Score | None:
         """Score on the whole validation part, rows in `splits`; None if a signal interrupted it."""

@@ -1,6 +1,6 @@
 """Muon: momentum whose update matrices are orthogonalised (Jordan et al. 2024,
-https://kellerjordan.github.io/posts/muon), by the Newton-Schulz iterations of Amsel et al. 2025, "The
-Polar Express" (arXiv 2505.16932). AdamW trains what is not a matrix inside the blocks."""
+https://kellerjordan.github.io/posts/muon), by the Newton-Schulz iterations of Amsel et al. 2025,
+"The Polar Express" (arXiv 2505.16932). AdamW trains what is not a matrix inside the blocks."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
