@@ -1,8 +1,8 @@
 """Drawing texts from a trained model, beside peers: tokens per second without speculative decoding.
 
 All read the same weights, through our own exports, and draw at temperature 0.8 after the same
-prompts of the validation text, in turns. transformers does so with torch.compile or without,
-whichever is faster. Before, greedy texts are compared in float32.
+prompts of the validation text, in turns. transformers and LitGPT do so with torch.compile or
+without, whichever is faster. Before, greedy texts are compared in float32.
 Run: python bench/drawn_texts.py RUN TEXT [--bits float32] [--count 1]
 """
 

@@ -309,7 +309,9 @@ def test_several_tokens_at_once_are_those_of_one_at_a_time(
     monkeypatch.setattr(model_runner, "MAX_STEPS_SECONDS", 1e9)  # on a slow machine too
     several = results()
     assert max(counts) > 1
-    assert {reason for *_, reason in several} >= {"eos", "stop"} - {sampling.greedy and "stop"}
+    reasons = {reason for *_, reason in several}
+    assert "eos" in reasons
+    assert sampling.greedy or "stop" in reasons
     monkeypatch.setattr(model_runner, "MAX_STEPS", 1)
     counts.clear()
     assert results() == several

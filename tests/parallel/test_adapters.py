@@ -19,7 +19,7 @@ PLAIN = {
     "train.batch_size": 8, "train.micro_batch_size": 2, "train.eval_interval": 5,
     "train.sample_seconds": 0, "runtime.dtype": "float32", "optim.lr": 0.01,
 }  # fmt: skip
-LORA = {"finetune.weights": "lora", "finetune.lora_rank": 2}
+LORA = {"finetune.weights": "lora", "finetune.lora_rank": 2, "optim.lr": 0.02}
 
 
 def job(source: Path, out: Path, **more: Any) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def test_losses_are_those_of_one_process(folder: Path, weights: str) -> None:
     alone, several = (losses(folder / f"{weights}-{processes}") for processes in (1, 2))
     assert len(alone) > 1  # the first is of the base model
     assert several == pytest.approx(alone, rel=1e-5)
-    assert alone[-1] < alone[0] - 1e-4
+    assert alone[-1] < alone[0] - 1e-3
     one, two = (read_run_metadata(folder / f"{weights}-{n}") for n in (1, 2))
     assert two["environment"]["processes"] == 2
     for name in ("val_bits_per_byte", "base_val_bits_per_byte"):

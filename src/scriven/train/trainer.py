@@ -138,7 +138,7 @@ class Trainer:
             self.trackers.on_message,
         )  # fmt: skip
         # 3. when training ends, and how the learning rate goes there
-        self.horizon = self.run.horizon(state, now := self.read_clock())
+        self.horizon = self.run.horizon(state, self.read_clock())
         if self.run.is_rewarmed:  # for sequences that are long already
             self.context_lengths = self.plan.model.context_length, None
         elif state.branch:  # at the flat rate, which was warmed up long ago
@@ -146,10 +146,10 @@ class Trainer:
         flat = flat_until(self.optim)
         self.flat_from = math.inf if flat is None else flat
         # 4. the clocks of what happens every so many seconds
-        self.window, self.total = RunningAverages(now), RunningAverages(now)
-        self.last_save_seconds = self.last_sample_seconds = now
-        # however long preparations took, one step changes little
-        state.last_eval_seconds = state.last_eval_seconds if state.step else now
+        self.window, self.total = RunningAverages(self.now), RunningAverages(self.now)
+        self.last_save_seconds = self.last_sample_seconds = self.now
+        if state.step == 0:  # however long preparations took, one step changes little
+            state.last_eval_seconds = self.now
         self.task.train()
         return state
 
