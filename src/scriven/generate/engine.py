@@ -359,7 +359,8 @@ def _draft(
     if room > 1 and not sampling.needs_seen_tokens:
         for sequence in active:
             sequence.lookup = sequence.lookup or PromptLookup(sequence.window)
-        drafts = plan_draft_lengths([each.lookup for each in active if each.lookup], room)
+        lookups = [each.lookup for each in active if each.lookup]
+        drafts = plan_draft_lengths(lookups, room, runner.multi_step_gain)
     longest = max(map(len, drafts))
     rows = []
     for sequence, draft in zip(active, drafts, strict=True):

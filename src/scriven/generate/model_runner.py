@@ -55,6 +55,8 @@ class ModelRunner:
         self._padding: Tensor | None = None
         self._native: NativeSession | None = None
         self._pass_seconds: dict[int, float] = {}  # rows -> the least that compiled code took
+        self._gap_seconds: dict[int, float] = {}  # rows -> the least between two of its calls
+        self._ended: float | None = None
 
     @property
     def room(self) -> int:
@@ -127,6 +129,13 @@ class ModelRunner:
         seconds = self._pass_seconds.get(len(self._lengths), MAX_STEPS_SECONDS / 2)
         return max(1, min(MAX_STEPS, int(MAX_STEPS_SECONDS / seconds), self.room))
 
+    @property
+    def multi_step_gain(self) -> float:
+        """How many times as fast tokens are drawn by `max_steps` in one call as by one."""
+        rows, steps = len(self._lengths), self.max_steps
+        own, gap = self._pass_seconds.get(rows, 1.0), self._gap_seconds.get(rows, 0.0)
+        return (own + gap) / (own + gap / steps)
+
     @torch.inference_mode()
     def decode_many(self, rows: Sequence[Sequence[int]], *, last_only: bool = False) -> Tensor:
         """Reads T more tokens of each row, at most `room`: (B, T) ids -> (B, T, V) logits, or the
@@ -135,7 +144,7 @@ class ModelRunner:
         if self._native is not None:
             began = time.perf_counter()
             logits = self._read_native(rows, self._lengths, 1 if last_only else None)
-            self._advance(count, time.perf_counter() - began)
+            self._advance(count, began, 1)
             return logits.view(len(rows), -1, self._vocab_size)  # (B, T, V)
         with self._autocast():
             positions = self._next_positions(count)
@@ -171,14 +180,19 @@ class ModelRunner:
         began = time.perf_counter()
         tokens = self._native.generate(last, self._cache, self._lengths, settings, uniforms, ends)
         count = len(tokens[0])
-        self._advance(count, (time.perf_counter() - began) / count)
+        self._advance(count, began, count)
         return tokens
 
-    def _advance(self, count: int, pass_seconds: float) -> None:
-        """Counts tokens that compiled code has read of each row."""
-        # the least, as other processes may have delayed one
-        rows = len(self._lengths)
-        self._pass_seconds[rows] = min(pass_seconds, self._pass_seconds.get(rows, pass_seconds))
+    def _advance(self, count: int, began: float, passes: int) -> None:
+        """Counts tokens that compiled code has read of each row, and the time of its call."""
+        rows, ended = len(self._lengths), time.perf_counter()
+        # the least of all times, as other processes may have delayed one
+        seconds = (ended - began) / passes
+        self._pass_seconds[rows] = min(seconds, self._pass_seconds.get(rows, seconds))
+        if self._ended is not None:
+            gap = began - self._ended
+            self._gap_seconds[rows] = min(gap, self._gap_seconds.get(rows, gap))
+        self._ended = ended
         self._cache.truncate(self._cache.length + count)
         self._lengths = [length + count for length in self._lengths]
 

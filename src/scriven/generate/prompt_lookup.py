@@ -76,10 +76,15 @@ class PromptLookup:
         return right / (right + wrong)
 
 
-def plan_draft_lengths(lookups: Sequence[PromptLookup], max_tokens: int) -> list[list[int]]:
+def plan_draft_lengths(
+    lookups: Sequence[PromptLookup], max_tokens: int, undrafted_gain: float = 1.0
+) -> list[list[int]]:
     """Drafts for a batch, cut to the length that promises the most tokens a second.
 
     All rows are read as far as the longest draft, so a draft that is rarely right costs them all.
+
+    Args:
+        undrafted_gain: how many times as fast as one pass for each token they are drawn without.
     """
     drafts = [lookup.propose(max_tokens) for lookup in lookups]
     if not any(drafts):
@@ -87,7 +92,7 @@ def plan_draft_lengths(lookups: Sequence[PromptLookup], max_tokens: int) -> list
     rows = len(lookups)
     # expected tokens of a pass: one per row, and each draft token with its chance of being reached
     best_length, expected = 0, float(rows)
-    best_rate = MIN_GAIN * expected / (PASS_COST + rows * ROW_COST)
+    best_rate = MIN_GAIN * undrafted_gain * expected / (PASS_COST + rows * ROW_COST)
     for length in range(1, max(map(len, drafts)) + 1):
         pairs = zip(lookups, drafts, strict=True)
         expected += sum(
