@@ -8,9 +8,6 @@
 // that is summed over (gemm_bf16.h). C is float32.
 #pragma once
 
-#include <cstdlib>
-#include <memory>
-#include <new>
 #include <utility>
 
 #include "simd.h"
@@ -29,26 +26,6 @@ constexpr int MAX_DEPTH = 352;  // rows of a panel that stay in the first cache 
 
 constexpr int panels(int columns) { return (columns + PANEL - 1) / PANEL; }
 constexpr int in_panels(int columns) { return panels(columns) * PANEL; }
-
-// Memory that is not initialised and begins at a multiple of 64 bytes.
-class Buffer {
-   public:
-    float* get(int64_t size) {
-        if (size > size_) {
-            data_.reset(static_cast<float*>(std::aligned_alloc(64, (size * 4 + 63) / 64 * 64)));
-            size_ = data_ ? size : 0;
-            if (!data_) throw std::bad_alloc();
-        }
-        return data_.get();
-    }
-
-   private:
-    struct Free {
-        void operator()(void* memory) const { std::free(memory); }
-    };
-    std::unique_ptr<float, Free> data_;
-    int64_t size_ = 0;
-};
 
 // one panel of the matrix `from` (depth, columns) -> (depth, PANEL); columns behind the last are 0
 inline void pack_panel(const float* from, int stride, int depth, int columns, float* to) {

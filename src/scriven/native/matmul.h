@@ -4,6 +4,7 @@
 // before. Both may be transposes.
 #pragma once
 
+#include "buffer.h"
 #include "gemm_bf16.h"
 
 #ifdef HAS_PAIRS

@@ -8,20 +8,14 @@
 // llama.cpp's q8_0 and q4_0.
 #pragma once
 
-#include <cstdlib>
-#include <memory>
-#include <new>
 #include <vector>
 
+#include "buffer.h"
 #include "weight_types.h"
 
 constexpr int STRIP = 2 * LANES;
 
 inline int padded(int columns) { return (columns + STRIP - 1) / STRIP * STRIP; }
-
-struct Free {
-    void operator()(void* memory) const { std::free(memory); }
-};
 
 class PackedWeights {
    public:
@@ -34,10 +28,8 @@ class PackedWeights {
         in = in_size, out = out_size, type_ = kind;
         // Where the last group is shorter, a whole one is read: weights of the next strip, or room
         // behind the last strip. Its inputs are 0.
-        const size_t lanes = strips() * strip_size() + GROUP * STRIP, page = 1 << 12;
-        const size_t bytes = lanes * sizeof(uint32_t);
-        data_.reset(static_cast<uint32_t*>(std::aligned_alloc(page, (bytes + page - 1) / page * page)));
-        if (!data_) throw std::bad_alloc();
+        const size_t bytes = (strips() * strip_size() + GROUP * STRIP) * sizeof(uint32_t);
+        data_.reset(static_cast<uint32_t*>(allocate(bytes)));
         std::memset(data_.get(), zero_byte(type_), bytes);
         bias_.assign(padded(out), 0.0f);
         if (bias) std::copy_n(bias, out, bias_.begin());
