@@ -592,12 +592,17 @@ class Training {
         });
     }
 
+    // where the kept inputs of `columns` columns from `begin` on are, for a position: one position
+    // after the other, so that they are written and read in a row
+    int64_t kept_place(int part, int begin, int columns, int position) const {
+        return (int64_t(part) * m_.d_ff + begin) * positions_ + int64_t(position) * columns;
+    }
+
     void keep_inputs(Kept& k, Span chunk, int begin, float* const* inputs, int columns) const {
-        const int64_t f = m_.d_ff, width = m_.num_inputs() * f;
         for (int part = 0; part < m_.num_inputs(); part++) {
             for (int i = 0; i < chunk.size(); i++) {
                 const float* from = inputs[part] + i * COLUMNS;
-                const int64_t at = (chunk.begin + i) * width + part * f + begin;
+                const int64_t at = kept_place(part, begin, columns, chunk.begin + i);
                 if (rounds()) {
                     round_to(from, reinterpret_cast<uint16_t*>(k.inputs) + at, columns);
                 } else {
@@ -725,12 +730,13 @@ class Training {
     template <class Number>
     void differentiate_hidden(const Number* inputs, Span chunk, int begin, int columns,
                               const float* d_hidden, float* hidden, float* const* d_inputs) const {
-        const int64_t f = m_.d_ff, width = m_.num_inputs() * f;
         for (int i = 0; i < chunk.size(); i++) {
-            const Number* from = inputs + (chunk.begin + i) * width + begin;
+            const auto of_part = [&](int part) {
+                return inputs + kept_place(part, begin, columns, chunk.begin + i);
+            };
             const int at = i * COLUMNS;
-            feed_forward_hidden_backward(m_.activation, from, m_.is_gated ? from + f : nullptr,
-                                         d_hidden + at, hidden + at, d_inputs[0] + at,
+            feed_forward_hidden_backward(m_.activation, of_part(0),
+                                         m_.is_gated ? of_part(1) : nullptr, d_hidden + at, hidden + at, d_inputs[0] + at,
                                          d_inputs[1] + at, columns);
         }
     }

@@ -157,7 +157,12 @@ inline void feed_forward_hidden_backward(Activation kind, const Number* gate, co
 // rounds to bfloat16
 inline void round_to(const float* from, uint16_t* to, int size) {
 #ifdef HAS_PAIRS
-    for (int i = 0; i < size; i += LANES) {
+    int i = 0;
+    for (; i + 2 * LANES <= size; i += 2 * LANES) {
+        const Pairs rounded = round_neighbours(load(from + i), load(from + i + LANES));
+        std::memcpy(to + i, &rounded, sizeof rounded);
+    }
+    for (; i < size; i += LANES) {
         const __m256bh rounded = _mm512_cvtneps_pbh((__m512)load(from + i));
         std::memcpy(to + i, &rounded, sizeof rounded);
     }
