@@ -7,10 +7,15 @@
 
 #include "simd.h"
 
+// four sums, or each addition would wait for the one before
 inline float dot(const float* a, const float* b, int size) {
-    Floats total = {};
-    for (int i = 0; i < size; i += LANES) total += load(a + i) * load(b + i);
-    return sum(total);
+    Floats sums[4] = {};
+    int i = 0;
+    for (; i + 4 * LANES <= size; i += 4 * LANES) {
+        for (int n = 0; n < 4; n++) sums[n] += load(a + i + n * LANES) * load(b + i + n * LANES);
+    }
+    for (; i < size; i += LANES) sums[0] += load(a + i) * load(b + i);
+    return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
 inline float rms_scale(const float* x, int size, float eps) {
