@@ -65,13 +65,13 @@ inline void tiles_of_width(const Pair* a, const Pair* b, float* c, const float* 
 inline void multiply_tiles(const Pair* a, const Pair* b, int panel_rows, float* c, int c_stride,
                            int rows, int columns, int depth, bool add) {
     const int whole = rows / SIDE * SIDE;
-    for (int first = 0; first < columns; first += 2 * SIDE) {
-        const Pair* panel = b + int64_t(first / PANEL * PANEL) * panel_rows + first % PANEL;
-        for (int row = 0; row < whole; row += 2 * SIDE) {
-            const Pair* own = a + int64_t(row) * depth;
+    for (int row = 0; row < whole; row += 2 * SIDE) {
+        const Pair* own = a + int64_t(row) * depth;
+        for (int first = 0; first < columns; first += 2 * SIDE) {
+            const Pair* panel = b + int64_t(first / PANEL * PANEL) * panel_rows + first % PANEL;
             float* to = c + int64_t(row) * c_stride + first;
-            const bool is_last = row + 2 * SIDE >= whole;
-            const float* next = is_last ? c + first + 2 * SIDE : to + int64_t(2 * SIDE) * c_stride;
+            const bool is_last = first + 2 * SIDE >= columns;
+            const float* next = is_last ? c + int64_t(row + 2 * SIDE) * c_stride : to + 2 * SIDE;
             if (whole - row > SIDE) {
                 tiles_of_width<2>(own, panel, to, next, c_stride, columns - first, depth, add);
             } else {
