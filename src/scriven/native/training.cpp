@@ -465,31 +465,28 @@ class Training {
         product(h, m_.d_model, packed_[n].qkv.forward, qkv, width, chunk.size(), width, m_.d_model,
                 w.qkv.bias != nullptr, own);
         float* normed = h;  // which is no longer needed
-        each_head(chunk, [&](int row, int head, Span places, int64_t first) {
+        each_head(chunk, [&](int row, int head, int i, int64_t position) {
             const bool is_value = head >= m_.heads + m_.kv_heads;
             const float* factor = is_value ? nullptr : head < m_.heads ? w.query_norm : w.key_norm;
-            const auto to = heads_of(k.heads, row, head);
-            const float* from = qkv + first * width + head * size;
-            for (int i = places.begin; i < places.end; i++, from += width) {
-                if (factor) rms_norm(from, factor, normed, size, m_.eps);
-                const float* x = factor ? normed : from;
-                if (m_.cos && !is_value) {
-                    rotate(x, m_.cos + int64_t(i) * size, m_.sin + int64_t(i) * size, to.at(0, i), size / 2);
-                } else {
-                    std::copy_n(x, size, to.at(0, i));
-                }
+            float* to = heads_of(k.heads, row, head).at(0, i);
+            const float* from = qkv + position * width + head * size;
+            if (factor) rms_norm(from, factor, normed, size, m_.eps);
+            const float* x = factor ? normed : from;
+            if (m_.cos && !is_value) {
+                rotate(x, m_.cos + int64_t(i) * size, m_.sin + int64_t(i) * size, to, size / 2);
+            } else {
+                std::copy_n(x, size, to);
             }
         });
     }
 
-    // function(row, head, places of a chunk in this row, of which the first is this one of the chunk)
+    // function(row, head, place in the row, number in the chunk) for the positions of a chunk
     template <class Function>
     void each_head(Span chunk, const Function& function) const {
-        for (int begin = chunk.begin, end; begin < chunk.end; begin = end) {
-            const int row = begin / batch_->length, start = row * batch_->length;
-            end = std::min(chunk.end, start + batch_->length);
+        for (int position = chunk.begin; position < chunk.end; position++) {
             for (int head = 0; head < m_.all_heads(); head++) {
-                function(row, head, Span{begin - start, end - start}, begin - chunk.begin);
+                function(position / batch_->length, head, position % batch_->length,
+                         position - chunk.begin);
             }
         }
     }
@@ -751,21 +748,18 @@ class Training {
         float* d_h = memory.take(CHUNK * d);
         float* d_qkv = memory.take(CHUNK * width);
         // 1. through rotations and norms of heads
-        each_head(chunk, [&](int row, int head, Span places, int64_t first) {
+        each_head(chunk, [&](int row, int head, int i, int64_t position) {
             const bool is_query = head < m_.heads, is_value = head >= m_.heads + m_.kv_heads;
             const float* factor = is_value ? nullptr : is_query ? w.query_norm : w.key_norm;
-            const auto from = heads_of(d_heads_, row, head);
-            int64_t at = first * width + head * size;
-            for (int i = places.begin; i < places.end; i++, at += width) {
-                std::copy_n(from.at(0, i), size, d_qkv + at);
-                if (m_.cos && !is_value) {
-                    rotate_back(d_qkv + at, m_.cos + int64_t(i) * size, m_.sin + int64_t(i) * size, size / 2);
-                }
-                if (factor) {
-                    rms_norm_backward<false>(k.qkv + int64_t(chunk.begin) * width + at, factor, d_qkv + at,
-                                             d_qkv + at, is_query ? g.query_norm : g.key_norm, size,
-                                             m_.eps);
-                }
+            const int64_t at = position * width + head * size;
+            std::copy_n(heads_of(d_heads_, row, head).at(0, i), size, d_qkv + at);
+            if (m_.cos && !is_value) {
+                rotate_back(d_qkv + at, m_.cos + int64_t(i) * size, m_.sin + int64_t(i) * size, size / 2);
+            }
+            if (factor) {
+                rms_norm_backward<false>(k.qkv + int64_t(chunk.begin) * width + at, factor, d_qkv + at,
+                                         d_qkv + at, is_query ? g.query_norm : g.key_norm, size,
+                                         m_.eps);
             }
         });
         // 2. through the projection
