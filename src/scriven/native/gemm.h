@@ -1,4 +1,5 @@
-// Products of matrices that are small in one dimension: C = A B or C += A B, in one thread.
+// Products of matrices that are small in one dimension, in one thread: C = A B, or C = S + A B for an
+// S that may be C itself.
 //
 // B is packed into panels of PANEL columns, which lie row after row; a tile of TILE_ROWS rows and
 // one panel keeps its sums in registers. A is read in place, along its rows or across them. In an
@@ -118,14 +119,24 @@ inline void pack_transposed(const float* from, int stride, int depth, int column
 
 enum class Read { ALONG, ACROSS };
 
+// What a product is added to; nothing where it is null. With a stride of 0 it is one row for all.
+struct Addend {
+    const float* first = nullptr;
+    int64_t stride = 0;
+
+    Addend at(int row, int column) const {
+        return {first ? first + row * stride + column : nullptr, stride};
+    }
+};
+
 // the sums over `depth` of ROWS rows and one panel
 template <Read READ, int ROWS, int VECTORS, class Element>
-inline void tile(const Element* a, int a_stride, const Element* b, int depth, float* c, int c_stride,
-                 bool add) {
+inline void tile(const Element* a, int a_stride, const Element* b, int depth, Addend addend, float* c,
+                 int c_stride) {
     Floats sums[ROWS][VECTORS];
     for (int row = 0; row < ROWS; row++) {
         for (int v = 0; v < VECTORS; v++) {
-            sums[row][v] = add ? load(c + int64_t(row) * c_stride + v * LANES) : Floats{};
+            sums[row][v] = addend.first ? load(addend.at(row, v * LANES).first) : Floats{};
         }
     }
     for (int k = 0; k < depth; k++) {
@@ -147,43 +158,43 @@ inline void tile(const Element* a, int a_stride, const Element* b, int depth, fl
 }
 
 template <Read READ, int ROWS, class Element>
-inline void tile_of_width(const Element* a, int a_stride, const Element* b, int depth, float* c,
-                          int c_stride, int columns, bool add) {
+inline void tile_of_width(const Element* a, int a_stride, const Element* b, int depth, Addend addend,
+                          float* c, int c_stride, int columns) {
     if constexpr (PANEL_VECTORS == 4) {
-        if (columns > 3 * LANES) return tile<READ, ROWS, 4>(a, a_stride, b, depth, c, c_stride, add);
-        if (columns > 2 * LANES) return tile<READ, ROWS, 3>(a, a_stride, b, depth, c, c_stride, add);
+        if (columns > 3 * LANES) return tile<READ, ROWS, 4>(a, a_stride, b, depth, addend, c, c_stride);
+        if (columns > 2 * LANES) return tile<READ, ROWS, 3>(a, a_stride, b, depth, addend, c, c_stride);
     }
-    if (columns > LANES) return tile<READ, ROWS, 2>(a, a_stride, b, depth, c, c_stride, add);
-    tile<READ, ROWS, 1>(a, a_stride, b, depth, c, c_stride, add);
+    if (columns > LANES) return tile<READ, ROWS, 2>(a, a_stride, b, depth, addend, c, c_stride);
+    tile<READ, ROWS, 1>(a, a_stride, b, depth, addend, c, c_stride);
 }
 
 template <Read READ, int ROWS = TILE_ROWS, class Element>
 inline void tile_of_rows(int rows, const Element* a, int a_stride, const Element* b, int depth,
-                         float* c, int c_stride, int columns, bool add) {
+                         Addend addend, float* c, int c_stride, int columns) {
     if (rows >= ROWS) {
-        return tile_of_width<READ, ROWS>(a, a_stride, b, depth, c, c_stride, columns, add);
+        return tile_of_width<READ, ROWS>(a, a_stride, b, depth, addend, c, c_stride, columns);
     }
     if constexpr (ROWS > 1) {
-        tile_of_rows<READ, ROWS - 1>(rows, a, a_stride, b, depth, c, c_stride, columns, add);
+        tile_of_rows<READ, ROWS - 1>(rows, a, a_stride, b, depth, addend, c, c_stride, columns);
     }
 }
 
-// C (rows, columns) = A B, or C += A B. A is (rows, depth), or (depth, rows) where it is read across;
-// B is packed, in panels of `panel_rows` rows. C has room for whole vectors.
+// C (rows, columns) = addend + A B. A is (rows, depth), or (depth, rows) where it is read across; B is
+// packed, in panels of `panel_rows` rows. C and the addend have room for whole vectors.
 template <Read READ, class Element>
-inline void multiply(const Element* a, int a_stride, const Element* b, int panel_rows, float* c,
-                     int c_stride, int rows, int columns, int depth, bool add) {
+inline void multiply(const Element* a, int a_stride, const Element* b, int panel_rows, Addend addend,
+                     float* c, int c_stride, int rows, int columns, int depth) {
     const int pieces = (depth + MAX_DEPTH - 1) / MAX_DEPTH;
     for (int piece = 0; piece < pieces; piece++) {
         const int begin = depth * piece / pieces, end = depth * (piece + 1) / pieces;
         const Element* part = READ == Read::ALONG ? a + begin : a + int64_t(begin) * a_stride;
+        if (piece > 0) addend = {c, c_stride};
         for (int first = 0; first < columns; first += PANEL) {
             const Element* panel = b + int64_t(first) * panel_rows + begin * PANEL;
             for (int row = 0; row < rows; row += TILE_ROWS) {
                 const Element* own = READ == Read::ALONG ? part + int64_t(row) * a_stride : part + row;
-                tile_of_rows<READ>(rows - row, own, a_stride, panel, end - begin,
-                                   c + int64_t(row) * c_stride + first, c_stride, columns - first,
-                                   add || piece > 0);
+                tile_of_rows<READ>(rows - row, own, a_stride, panel, end - begin, addend.at(row, first),
+                                   c + int64_t(row) * c_stride + first, c_stride, columns - first);
             }
         }
     }

@@ -11,17 +11,18 @@
 // `next` are the sums that come after these ones: they are often far away, such as the gradients of
 // weights, and begin to come nearer here.
 template <int ROWS, int COLUMNS>
-inline void tiles(const Pair* a, const Pair* b, float* c, const float* next, int c_stride, int depth,
-                  bool add) {
+inline void tiles(const Pair* a, const Pair* b, Addend addend, float* c, const float* next, int c_stride,
+                  int depth) {
     const int64_t a_bytes = int64_t(depth) * sizeof(Pair), b_bytes = PANEL * sizeof(Pair);
     const int64_t c_bytes = int64_t(c_stride) * sizeof(float);
     float* below = c + int64_t(SIDE) * c_stride;
     // the numbers of tiles are part of instructions: 0 to 3 are sums, 4 and 5 of A, 6 and 7 of B
-    if (add) {
-        _tile_loadd(0, c, c_bytes);
-        if constexpr (COLUMNS > 1) _tile_loadd(1, c + SIDE, c_bytes);
-        if constexpr (ROWS > 1) _tile_loadd(2, below, c_bytes);
-        if constexpr (ROWS > 1 && COLUMNS > 1) _tile_loadd(3, below + SIDE, c_bytes);
+    if (addend.first) {
+        const int64_t bytes = addend.stride * int64_t(sizeof(float));
+        _tile_loadd(0, addend.first, bytes);
+        if constexpr (COLUMNS > 1) _tile_loadd(1, addend.at(0, SIDE).first, bytes);
+        if constexpr (ROWS > 1) _tile_loadd(2, addend.at(SIDE, 0).first, bytes);
+        if constexpr (ROWS > 1 && COLUMNS > 1) _tile_loadd(3, addend.at(SIDE, SIDE).first, bytes);
     } else {
         _tile_zero(0);
         _tile_zero(1);
@@ -55,15 +56,15 @@ inline void tiles(const Pair* a, const Pair* b, float* c, const float* next, int
 }
 
 template <int ROWS>
-inline void tiles_of_width(const Pair* a, const Pair* b, float* c, const float* next, int c_stride,
-                           int columns, int depth, bool add) {
-    if (columns > SIDE) return tiles<ROWS, 2>(a, b, c, next, c_stride, depth, add);
-    tiles<ROWS, 1>(a, b, c, next, c_stride, depth, add);
+inline void tiles_of_width(const Pair* a, const Pair* b, Addend addend, float* c, const float* next,
+                           int c_stride, int columns, int depth) {
+    if (columns > SIDE) return tiles<ROWS, 2>(a, b, addend, c, next, c_stride, depth);
+    tiles<ROWS, 1>(a, b, addend, c, next, c_stride, depth);
 }
 
-// C (rows, columns) = A B, or C += A B, for A (rows, depth), and B in panels of `panel_rows` rows
-inline void multiply_tiles(const Pair* a, const Pair* b, int panel_rows, float* c, int c_stride,
-                           int rows, int columns, int depth, bool add) {
+// C (rows, columns) = addend + A B, for A (rows, depth), and B in panels of `panel_rows` rows
+inline void multiply_tiles(const Pair* a, const Pair* b, int panel_rows, Addend addend, float* c,
+                           int c_stride, int rows, int columns, int depth) {
     const int whole = rows / SIDE * SIDE;
     for (int row = 0; row < whole; row += 2 * SIDE) {
         const Pair* own = a + int64_t(row) * depth;
@@ -73,16 +74,17 @@ inline void multiply_tiles(const Pair* a, const Pair* b, int panel_rows, float* 
             const bool is_last = first + 2 * SIDE >= columns;
             const float* next = is_last ? c + int64_t(row + 2 * SIDE) * c_stride : to + 2 * SIDE;
             if (whole - row > SIDE) {
-                tiles_of_width<2>(own, panel, to, next, c_stride, columns - first, depth, add);
+                tiles_of_width<2>(own, panel, addend.at(row, first), to, next, c_stride, columns - first,
+                                  depth);
             } else {
-                tiles_of_width<1>(own, panel, to, next, c_stride, columns - first, depth, add);
+                tiles_of_width<1>(own, panel, addend.at(row, first), to, next, c_stride, columns - first,
+                                  depth);
             }
         }
     }
     if (whole < rows) {
-        multiply<Read::ALONG>(a + int64_t(whole) * depth, depth, b, panel_rows,
-                              c + int64_t(whole) * c_stride, c_stride, rows - whole, columns, depth,
-                              add);
+        multiply<Read::ALONG>(a + int64_t(whole) * depth, depth, b, panel_rows, addend.at(whole, 0),
+                              c + int64_t(whole) * c_stride, c_stride, rows - whole, columns, depth);
     }
 }
 

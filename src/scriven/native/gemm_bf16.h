@@ -17,14 +17,16 @@ constexpr int DEPTH = LANES;
 
 constexpr int pairs(int depth) { return (depth + DEPTH - 1) / DEPTH * DEPTH / 2; }
 
-// C (rows, columns) = A B, or C += A B, for A (rows, depth), and B in panels of `panel_rows` rows;
-// `depth` is a number of pairs
-inline void multiply_pairs(const Pair* a, const Pair* b, int panel_rows, float* c, int c_stride,
-                           int rows, int columns, int depth, bool add) {
+// C (rows, columns) = addend + A B, for A (rows, depth), and B in panels of `panel_rows` rows; `depth`
+// is a number of pairs
+inline void multiply_pairs(const Pair* a, const Pair* b, int panel_rows, Addend addend, float* c,
+                           int c_stride, int rows, int columns, int depth) {
 #ifdef HAS_TILES
-    if (Tiles::held()) return multiply_tiles(a, b, panel_rows, c, c_stride, rows, columns, depth, add);
+    if (Tiles::held()) {
+        return multiply_tiles(a, b, panel_rows, addend, c, c_stride, rows, columns, depth);
+    }
 #endif
-    multiply<Read::ALONG>(a, depth, b, panel_rows, c, c_stride, rows, columns, depth, add);
+    multiply<Read::ALONG>(a, depth, b, panel_rows, addend, c, c_stride, rows, columns, depth);
 }
 
 // writes the first `count` of LANES pairs; there may be no room for the others

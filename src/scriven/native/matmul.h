@@ -113,30 +113,31 @@ class Matmul {
         return const_cast<float*>(part(static_cast<const float*>(packed), depth, row, column));
     }
 
-    // C (rows, columns) = A B, or C += A B, for all rows of a packed B. C has room for whole vectors.
+    // C (rows, columns) = addend + A B for all rows of a packed B. C and the addend have room for whole
+    // vectors.
     void multiply(const Left& a, const float* b, float* c, int c_stride, int rows, int columns,
-                  int depth, bool add) const {
-        multiply(a, b, depth, c, c_stride, rows, columns, depth, add);
+                  int depth, Addend addend = {}) const {
+        multiply(a, b, depth, c, c_stride, rows, columns, depth, addend);
     }
 
     // the same for `depth` rows of a B that was packed with `packed_depth` rows
     void multiply(const Left& a, const float* b, int packed_depth, float* c, int c_stride, int rows,
-                  int columns, int depth, bool add) const {
+                  int columns, int depth, Addend addend = {}) const {
         const int height = panel_rows(packed_depth);
 #ifdef HAS_PAIRS
         if (rounds_) {
-            return multiply_pairs(a.pairs, as_pairs(b), height, c, c_stride, rows, columns,
-                                  pairs(depth), add);
+            return multiply_pairs(a.pairs, as_pairs(b), height, addend, c, c_stride, rows, columns,
+                                  pairs(depth));
         }
 #endif
         if (!a.in_strips) {
-            return ::multiply<Read::ALONG>(a.numbers, a.stride, b, height, c, c_stride, rows, columns,
-                                           depth, add);
+            return ::multiply<Read::ALONG>(a.numbers, a.stride, b, height, addend, c, c_stride, rows,
+                                           columns, depth);
         }
         for (int row = 0; row < rows; row += TILE_ROWS) {
             ::multiply<Read::ACROSS>(a.numbers + int64_t(row) * depth, TILE_ROWS, b, height,
-                                     c + int64_t(row) * c_stride, c_stride,
-                                     std::min(TILE_ROWS, rows - row), columns, depth, add);
+                                     addend.at(row, 0), c + int64_t(row) * c_stride, c_stride,
+                                     std::min(TILE_ROWS, rows - row), columns, depth);
         }
     }
 

@@ -81,7 +81,8 @@ class NewtonSchulz {
             each_strip([&](float* strip, int columns) {
                 matmul_.pack_right(strip, STRIP, rows_, columns, right_);
                 scale(strip, int64_t(rows_) * STRIP, a);
-                matmul_.multiply(factor, right_, strip, STRIP, rows_, columns, rows_, true);
+                matmul_.multiply(factor, right_, strip, STRIP, rows_, columns, rows_,
+                                 Addend{strip, STRIP});
                 if (n + 1 < iterations) add_to_gram(strip, columns);
             });
         }
@@ -122,9 +123,10 @@ class NewtonSchulz {
         const Matmul::Left all = matmul_.left(a, a_stride, rows_, depth, left_);
         for (int first = 0; first < rows_; first += PANEL) {
             const int rows = rows_ - first;
+            float* to = c + int64_t(first) * square_ + first;
             matmul_.multiply(matmul_.from_row(all, first, depth), matmul_.part(right_, depth, 0, first),
-                             c + int64_t(first) * square_ + first, square_, rows,
-                             std::min(PANEL, rows), depth, add);
+                             to, square_, rows, std::min(PANEL, rows), depth,
+                             add ? Addend{to, square_} : Addend{});
         }
     }
 

@@ -404,11 +404,11 @@ class Training {
 
     Matmul matmul() const { return Matmul(rounds()); }
 
-    // C (rows, columns) = A B, or C += A B, for a weight B
+    // C (rows, columns) = addend + A B for a weight B
     void product(const float* a, int a_stride, const float* packed, float* c, int c_stride, int rows,
-                 int columns, int depth, bool add, Own& own) const {
+                 int columns, int depth, Own& own, Addend addend = {}) const {
         const auto left = matmul().left(a, a_stride, rows, depth, own.left);
-        matmul().multiply(left, packed, c, c_stride, rows, columns, depth, add);
+        matmul().multiply(left, packed, c, c_stride, rows, columns, depth, addend);
     }
 
     // the gradient of a weight (rows, columns) += A^T B
@@ -416,7 +416,8 @@ class Training {
                       int rows, int columns, int depth, Own& own) const {
         matmul().pack_right(b, b_stride, depth, columns, own.right);
         const auto left = matmul().left_transposed(a, a_stride, rows, depth, own.left);
-        matmul().multiply(left, own.right, gradient, columns, rows, columns, depth, true);
+        matmul().multiply(left, own.right, gradient, columns, rows, columns, depth,
+                          Addend{gradient, columns});
     }
 
     // of layer `n`; without a backward pass all layers share the memory of one
@@ -461,9 +462,8 @@ class Training {
         float* h = memory.take(CHUNK * m_.d_model);
         float* qkv = m_.norms_heads() ? k.qkv + int64_t(chunk.begin) * width : memory.take(CHUNK * width);
         norm(k.x, w.attention_norm, h, chunk);
-        if (w.qkv.bias) fill_rows(w.qkv.bias, width, chunk.size(), qkv, width);
-        product(h, m_.d_model, packed_[n].qkv.forward, qkv, width, chunk.size(), width, m_.d_model,
-                w.qkv.bias != nullptr, own);
+        product(h, m_.d_model, packed_[n].qkv.forward, qkv, width, chunk.size(), width, m_.d_model, own,
+                Addend{w.qkv.bias});
         float* normed = h;  // which is no longer needed
         each_head(chunk, [&](int row, int head, int i, int64_t position) {
             const bool is_value = head >= m_.heads + m_.kv_heads;
@@ -555,26 +555,24 @@ class Training {
         float* rounded = memory.take(packed_size(CHUNK, d));
         // 1. x + the output of attention
         float* middle = k.middle + first;
-        add_update(2 * n, k.x, w.out.bias, middle, chunk, room, [&](float* to, bool add) {
+        add_update(2 * n, k.x, w.out.bias, middle, chunk, room, [&](float* to, Addend addend) {
             product(k.y + int64_t(chunk.begin) * m_.q_size(), m_.q_size(), packed_[n].out.forward, to, d,
-                    rows, d, m_.q_size(), add, own);
+                    rows, d, m_.q_size(), own, addend);
         });
         // 2. + the feed-forward layer, some columns at a time
         norm(k.middle, w.mlp_norm, h, chunk);
         const auto left = matmul().left(h, d, rows, d, rounded);
         float* next = stream(n + 1) + first;
-        add_update(2 * n + 1, k.middle, w.down.bias, next, chunk, room, [&](float* to, bool add) {
+        add_update(2 * n + 1, k.middle, w.down.bias, next, chunk, room, [&](float* to, Addend addend) {
             for (int begin = 0; begin < f; begin += COLUMNS) {
                 const int columns = std::min(COLUMNS, f - begin);
                 each_part(chunk, ROWS, [&](Span part) {
                     const int row = part.begin - chunk.begin, count = part.size();
                     const auto own_left = matmul().from_row(left, row, d);
                     for (int i = 0; i < m_.num_inputs(); i++) {
-                        const float* bias = w.inputs.bias;
-                        if (bias) fill_rows(bias + i * f + begin, columns, count, inputs[i], COLUMNS);
                         const float* weight = matmul().part(packed_[n].inputs[i].forward, d, 0, begin);
                         matmul().multiply(own_left, weight, inputs[i], COLUMNS, count, columns, d,
-                                          bias != nullptr);
+                                          Addend{w.inputs.bias}.at(0, i * f + begin));
                     }
                     for (int at = 0; at < count * COLUMNS; at += COLUMNS) {
                         feed_forward_hidden(m_.activation, inputs[0] + at,
@@ -583,7 +581,8 @@ class Training {
                     if (learns()) keep_inputs(k, part, begin, inputs, columns);
                     matmul().multiply(matmul().left(hidden, COLUMNS, count, columns, own.left),
                                       matmul().part(packed_[n].down.forward, f, begin, 0), f,
-                                      to + int64_t(row) * d, d, count, d, columns, add || begin > 0);
+                                      to + int64_t(row) * d, d, count, d, columns,
+                                      (begin > 0 ? Addend{to, d} : addend).at(row, 0));
                 });
             }
         });
@@ -610,19 +609,17 @@ class Training {
     }
 
     // next = x + bias + an update, of which elements may be dropped; `place` is that of the layer in
-    // the model, and update(to, add) writes or adds it
+    // the model, and update(to, addend) writes their sum
     template <class Function>
     void add_update(int place, const float* x, const float* bias, float* next, Span chunk, float* room,
                     const Function& update) const {
         const int64_t d = m_.d_model, first = chunk.begin * d, size = chunk.size() * d;
         if (drops()) {
-            if (bias) fill_rows(bias, d, chunk.size(), room, d);
-            update(room, bias != nullptr);
+            update(room, Addend{bias});
             return batch_->dropout.add_rest(place, first, size, x + first, room, next);
         }
-        std::copy_n(x + first, size, next);
+        update(next, Addend{x + first, d});
         for (int i = 0; bias && i < chunk.size(); i++) add(bias, next + i * d, d);
-        update(next, true);
     }
 
     // the derivative of the update in `add_update` by that of its result
@@ -641,7 +638,7 @@ class Training {
         float* d_h = h + int64_t(SCORED_ROWS) * d;
         float* logits = d_h + int64_t(SCORED_ROWS) * d;
         norm(x_, m_.norm, h, chunk);
-        product(h, d, head_weight_.forward, logits, room, rows, m_.vocab_size, d, false, own);
+        product(h, d, head_weight_.forward, logits, room, rows, m_.vocab_size, d, own);
         for (int i = 0; i < rows; i++) {
             int correct;
             own.loss += cross_entropy(logits + int64_t(i) * room, m_.vocab_size, room,
@@ -650,7 +647,7 @@ class Training {
         }
         if (!learns()) return;
         add_gradient(logits, room, h, d, own.gradients.head, m_.vocab_size, d, rows, own);
-        product(logits, room, head_weight_.backward, d_h, d, rows, d, m_.vocab_size, false, own);
+        product(logits, room, head_weight_.backward, d_h, d, rows, d, m_.vocab_size, own);
         std::fill_n(d_x_ + int64_t(chunk.begin) * d, int64_t(rows) * d, 0.0f);
         norm_backward(x_, m_.norm, d_h, own.gradients.norm, chunk);
     }
@@ -689,7 +686,7 @@ class Training {
                 const Matmul::Piece piece{row, count, rows};
                 matmul().multiply(matmul().from_row(along, row, d),
                                   matmul().part(packed.down.backward, d, 0, begin), d_hidden, COLUMNS,
-                                  count, columns, d, false);
+                                  count, columns, d);
                 if (rounds()) {
                     differentiate_hidden(reinterpret_cast<const uint16_t*>(k.inputs), part, begin,
                                          columns, d_hidden, hidden, d_inputs);
@@ -704,13 +701,15 @@ class Training {
                         matmul().left_transposed(d_out, COLUMNS, columns, piece, packed_d_inputs[i]);
                     matmul().multiply(matmul().left(d_out, COLUMNS, count, columns, own.left),
                                       matmul().part(packed.inputs[i].backward, f, begin, 0), f,
-                                      d_h + int64_t(row) * d, d, count, d, columns, i + begin > 0);
+                                      d_h + int64_t(row) * d, d, count, d, columns,
+                                      (i + begin > 0 ? Addend{d_h, d} : Addend{}).at(row, 0));
                 }
             });
-            matmul().multiply(across, packed_hidden, g.down.weight + begin, f, d, columns, rows, true);
+            float* d_down = g.down.weight + begin;
+            matmul().multiply(across, packed_hidden, d_down, f, d, columns, rows, Addend{d_down, f});
             for (int i = 0; i < m_.num_inputs(); i++) {
-                matmul().multiply(d_across[i], packed_h, g.inputs.weight + int64_t(i * f + begin) * d, d,
-                                  columns, d, rows, true);
+                float* d_input = g.inputs.weight + int64_t(i * f + begin) * d;
+                matmul().multiply(d_across[i], packed_h, d_input, d, columns, d, rows, Addend{d_input, d});
             }
         }
         norm_backward(k.middle, w.mlp_norm, d_h, g.mlp_norm, chunk);
@@ -720,7 +719,7 @@ class Training {
         if (g.out.bias) add_rows(d_update, d, rows, d, g.out.bias);
         add_gradient(d_update, d, y, width, g.out.weight, d, width, rows, own);
         product(d_update, d, packed.out.backward, d_y_ + int64_t(chunk.begin) * width, width, rows,
-                width, d, false, own);
+                width, d, own);
     }
 
     // for `columns` columns of a feed-forward layer, from `begin` on
@@ -766,7 +765,7 @@ class Training {
         norm(k.x, w.attention_norm, h, chunk);
         if (g.qkv.bias) add_rows(d_qkv, width, rows, width, g.qkv.bias);
         add_gradient(d_qkv, width, h, d, g.qkv.weight, width, d, rows, own);
-        product(d_qkv, width, packed_[n].qkv.backward, d_h, d, rows, d, width, false, own);
+        product(d_qkv, width, packed_[n].qkv.backward, d_h, d, rows, d, width, own);
         norm_backward(k.x, w.attention_norm, d_h, g.attention_norm, chunk);
     }
 

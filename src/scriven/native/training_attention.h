@@ -63,7 +63,7 @@ struct CausalAttention {
                 const int first = first_key(begin), seen = end - first;
                 matmul.multiply(matmul.left(q.at(head, begin), q.stride, count, head_dim, left),
                                 matmul.part(keys, head_dim, 0, first), scores, score_stride(), count,
-                                seen, head_dim, false);
+                                seen, head_dim);
                 float inverse[QUERIES];
                 for (int i = 0; i < count; i++) {
                     float largest;
@@ -78,7 +78,7 @@ struct CausalAttention {
                 float* out = y.at(head, begin);
                 matmul.multiply(matmul.left(scores, score_stride(), count, seen, left),
                                 matmul.part(values, length, first, 0), length, out, y.stride, count,
-                                head_dim, seen, false);
+                                head_dim, seen);
                 for (int i = 0; i < count; i++) {
                     float* row = out + i * y.stride;
                     for (int j = 0; j < head_dim; j += LANES) store(row + j, load(row + j) * inverse[i]);
@@ -132,21 +132,22 @@ struct CausalAttention {
                     // 2. it meets a block of keys: scores, and the derivatives of weights
                     const int seen = first < begin ? KEYS : count;
                     matmul.multiply(rows, matmul.part(keys_across, head_dim, 0, first), block.scores,
-                                    KEYS, count, seen, head_dim, false);
+                                    KEYS, count, seen, head_dim);
                     matmul.multiply(d_rows, matmul.part(values_across, head_dim, 0, first),
-                                    block.d_scores, KEYS, count, seen, head_dim, false);
+                                    block.d_scores, KEYS, count, seen, head_dim);
                     // 3. weights, and the derivatives of scores
                     block.first_number = number(head, begin, first);
                     block.distance = begin - first;
                     const auto d_scores = differentiate(block, count, seen);
                     // 4. the derivatives of queries, keys and values
-                    matmul.multiply(d_scores, matmul.part(keys, length, first, 0), length,
-                                    d_q.at(head, begin), d_q.stride, count, head_dim, seen,
-                                    first > first_key(begin));
+                    float* d_queries = d_q.at(head, begin);
+                    matmul.multiply(d_scores, matmul.part(keys, length, first, 0), length, d_queries,
+                                    d_q.stride, count, head_dim, seen,
+                                    first > first_key(begin) ? Addend{d_queries, d_q.stride} : Addend{});
                     matmul.multiply(across, block.packed_d_scores, d_keys + first, score_stride(),
-                                    head_dim, seen, count, true);
+                                    head_dim, seen, count, Addend{d_keys + first, score_stride()});
                     matmul.multiply(d_across, block.packed_weights, d_values + first, score_stride(),
-                                    head_dim, seen, count, true);
+                                    head_dim, seen, count, Addend{d_values + first, score_stride()});
                 }
             }
         }

@@ -94,11 +94,6 @@ inline void layer_norm_backward(const float* x, const float* weight, const float
     }
 }
 
-// writes `row`, of `width` numbers, into each of `rows` rows
-inline void fill_rows(const float* row, int width, int rows, float* to, int stride) {
-    for (int i = 0; i < rows; i++) std::copy_n(row, width, to + int64_t(i) * stride);
-}
-
 // total += the sum of the rows of x
 inline void add_rows(const float* x, int stride, int rows, int width, float* total) {
     for (int j = 0; j < width; j += LANES) {
