@@ -574,11 +574,14 @@ class Training {
                         matmul().multiply(own_left, weight, inputs[i], COLUMNS, count, columns, d,
                                           Addend{w.inputs.bias}.at(0, i * f + begin));
                     }
-                    for (int at = 0; at < count * COLUMNS; at += COLUMNS) {
-                        feed_forward_hidden(m_.activation, inputs[0] + at,
-                                            m_.is_gated ? inputs[1] + at : nullptr, hidden + at, columns);
+                    for (int i = 0; i < count; i++) {
+                        const float* gate = inputs[0] + i * COLUMNS;
+                        const float* up = m_.is_gated ? inputs[1] + i * COLUMNS : nullptr;
+                        feed_forward_hidden(m_.activation, gate, up, hidden + i * COLUMNS, columns);
+                        if (!learns()) continue;
+                        keep_inputs(k, 0, part.begin + i, begin, gate, columns);
+                        if (up) keep_inputs(k, 1, part.begin + i, begin, up, columns);
                     }
-                    if (learns()) keep_inputs(k, part, begin, inputs, columns);
                     matmul().multiply(matmul().left(hidden, COLUMNS, count, columns, own.left),
                                       matmul().part(packed_[n].down.forward, f, begin, 0), f,
                                       to + int64_t(row) * d, d, count, d, columns,
@@ -594,17 +597,12 @@ class Training {
         return (int64_t(part) * m_.d_ff + begin) * positions_ + int64_t(position) * columns;
     }
 
-    void keep_inputs(Kept& k, Span chunk, int begin, float* const* inputs, int columns) const {
-        for (int part = 0; part < m_.num_inputs(); part++) {
-            for (int i = 0; i < chunk.size(); i++) {
-                const float* from = inputs[part] + i * COLUMNS;
-                const int64_t at = kept_place(part, begin, columns, chunk.begin + i);
-                if (rounds()) {
-                    round_to(from, reinterpret_cast<uint16_t*>(k.inputs) + at, columns);
-                } else {
-                    std::copy_n(from, columns, k.inputs + at);
-                }
-            }
+    void keep_inputs(Kept& k, int part, int position, int begin, const float* inputs, int columns) const {
+        const int64_t at = kept_place(part, begin, columns, position);
+        if (rounds()) {
+            round_to(inputs, reinterpret_cast<uint16_t*>(k.inputs) + at, columns);
+        } else {
+            std::copy_n(inputs, columns, k.inputs + at);
         }
     }
 
