@@ -8,7 +8,13 @@ import torch
 
 from scriven.generate.engine import Engine
 from scriven.generate.model_runner import ModelRunner
-from scriven.generate.prompt_lookup import PromptLookup, plan_draft_lengths
+from scriven.generate.prompt_lookup import (
+    COMPILED_COSTS,
+    PYTORCH_COSTS,
+    PassCosts,
+    PromptLookup,
+    plan_draft_lengths,
+)
 from scriven.generate.sampling import SamplingParams
 from scriven.generate.sequence import Sequence
 from scriven.tasks.language import Language
@@ -59,7 +65,13 @@ def test_texts_that_are_read_together_agree_on_a_length() -> None:
     assert plan_draft_lengths(new, 8) == [[]] * 31, "nothing is known"
     assert plan_draft_lengths([sure(20)], 8) == [[1, 2, 3, 4, 5, 1, 2, 3]]
     assert plan_draft_lengths([sure(20)], 2) == [[1, 2]]
-    assert plan_draft_lengths([sure(20)], 2, 3.0) == [[]], "cheaper without"
+    assert plan_draft_lengths([sure(20)], 2, COMPILED_COSTS) == [[1, 2]]
+    half_sure = PromptLookup([1, 2, 3, 4, 5] * 3)
+    assert plan_draft_lengths([half_sure], 8) == [[1, 2, 3, 4]]
+    assert plan_draft_lengths([half_sure], 8, COMPILED_COSTS) == [[1, 2, 3]], "a token costs more"
+    assert plan_draft_lengths([sure(20)], 2, PYTORCH_COSTS._replace(undrafted_gain=3.0)) == [[]], (
+        "cheaper without"
+    )
     assert plan_draft_lengths([sure(20), *new], 8) == [[]] * 32, "31 would pay for one"
     most = plan_draft_lengths([*(sure(20) for _ in range(31)), new[0]], 8)
     assert most[-1] == []
@@ -102,7 +114,7 @@ def test_every_token_is_the_one_that_is_written_without_guesses(
     assert max(reads) > 1, "nothing was guessed"
 
 
-def guess_one_and_two(drafts: list[PromptLookup], most: int, gain: float) -> list[list[int]]:
+def guess_one_and_two(drafts: list[PromptLookup], most: int, costs: PassCosts) -> list[list[int]]:
     """Wrong more often than not."""
     return [[1, 2][: max(0, most)] for _ in drafts]
 
@@ -136,7 +148,7 @@ def test_rows_that_guess_together_write_what_each_writes_alone(
     """At a pace of their own, through several contexts, however the guesses are."""
     draw = random.Random(1)
 
-    def anything(drafts: list[PromptLookup], most: int, gain: float) -> list[list[int]]:
+    def anything(drafts: list[PromptLookup], most: int, costs: PassCosts) -> list[list[int]]:
         return [
             draft.propose(min(draw.randrange(5), max(0, most)))
             or [7] * min(draw.randrange(3), most)

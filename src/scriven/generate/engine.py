@@ -360,7 +360,7 @@ def _draft(
         for sequence in active:
             sequence.lookup = sequence.lookup or PromptLookup(sequence.window)
         lookups = [each.lookup for each in active if each.lookup]
-        drafts = plan_draft_lengths(lookups, room, runner.multi_step_gain)
+        drafts = plan_draft_lengths(lookups, room, runner.pass_costs)
     longest = max(map(len, drafts))
     rows = []
     for sequence, draft in zip(active, drafts, strict=True):

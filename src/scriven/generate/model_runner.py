@@ -18,6 +18,7 @@ from ..native.decoder import LazyDecoder, NativeSession
 from ..native.library import Settings
 from ..nn.cache import Cache
 from ..tasks.base import BaseTask
+from .prompt_lookup import COMPILED_COSTS, PYTORCH_COSTS, PassCosts
 
 MAX_STEPS, MAX_STEPS_SECONDS = 8, 0.004
 """How many tokens of each row compiled code draws in one call, and how long that may take: Python
@@ -130,11 +131,13 @@ class ModelRunner:
         return max(1, min(MAX_STEPS, int(MAX_STEPS_SECONDS / seconds), self.room))
 
     @property
-    def multi_step_gain(self) -> float:
-        """How many times as fast tokens are drawn by `max_steps` in one call as by one."""
+    def pass_costs(self) -> PassCosts:
+        """What decides whether drafts pay."""
+        if self._native is None:
+            return PYTORCH_COSTS
         rows, steps = len(self._lengths), self.max_steps
         own, gap = self._pass_seconds.get(rows, 1.0), self._gap_seconds.get(rows, 0.0)
-        return (own + gap) / (own + gap / steps)
+        return COMPILED_COSTS._replace(undrafted_gain=(own + gap) / (own + gap / steps))
 
     @torch.inference_mode()
     def decode_many(self, rows: Sequence[Sequence[int]], *, last_only: bool = False) -> Tensor:

@@ -7,13 +7,28 @@ draft changes the speed and never the text. Knows token ids only.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 NGRAM_SIZES = (8, 5, 3, 2)  # how many last tokens must have occurred before; the longest match wins
 MAX_DRAFT = 8  # most tokens of a draft
 DECAY = 0.9  # how much an n-gram size's record of right and wrong tokens fades with each draft
-PASS_COST, ROW_COST, DRAFT_COST = 40, 4.5, 3
-"""Time of a forward pass, of each row in it, and of having any draft, in units of the time of one
-more token in a row; measured from 0.8 to 10.6 M parameters and 1 to 32 rows (LOG.md)."""
+
+
+class PassCosts(NamedTuple):
+    """Times in units of what one more token in a row takes; measured from 0.8 to 135 M parameters
+    and 1 to 32 rows (LOG.md)."""
+
+    forward: float  # of a forward pass
+    row: float  # of each row in it
+    draft: float  # of having any draft
+    row_draft: float  # of that, in each row
+    undrafted_gain: float = 1.0
+    """How many times as fast as by one pass for each token they are drawn without drafts."""
+
+
+PYTORCH_COSTS = PassCosts(40, 4.5, 3, 1)
+COMPILED_COSTS = PassCosts(8, 2.5, 2, 0)
+
 MIN_GAIN = 1.05
 """By which factor drafts must promise more tokens a second: their probabilities are estimates."""
 
@@ -77,14 +92,11 @@ class PromptLookup:
 
 
 def plan_draft_lengths(
-    lookups: Sequence[PromptLookup], max_tokens: int, undrafted_gain: float = 1.0
+    lookups: Sequence[PromptLookup], max_tokens: int, costs: PassCosts = PYTORCH_COSTS
 ) -> list[list[int]]:
     """Drafts for a batch, cut to the length that promises the most tokens a second.
 
     All rows are read as far as the longest draft, so a draft that is rarely right costs them all.
-
-    Args:
-        undrafted_gain: how many times as fast as one pass for each token they are drawn without.
     """
     drafts = [lookup.propose(max_tokens) for lookup in lookups]
     if not any(drafts):
@@ -92,13 +104,15 @@ def plan_draft_lengths(
     rows = len(lookups)
     # expected tokens of a pass: one per row, and each draft token with its chance of being reached
     best_length, expected = 0, float(rows)
-    best_rate = MIN_GAIN * undrafted_gain * expected / (PASS_COST + rows * ROW_COST)
+    undrafted = costs.forward + rows * costs.row
+    drafted = undrafted + costs.draft + rows * costs.row_draft
+    best_rate = MIN_GAIN * costs.undrafted_gain * expected / undrafted
     for length in range(1, max(map(len, drafts)) + 1):
         pairs = zip(lookups, drafts, strict=True)
         expected += sum(
             lookup.acceptance**length for lookup, draft in pairs if len(draft) >= length
         )
-        rate = expected / (PASS_COST + DRAFT_COST + rows * (ROW_COST + 1 + length))
+        rate = expected / (drafted + rows * length)
         if rate > best_rate:
             best_length, best_rate = length, rate
     return [draft[:best_length] for draft in drafts]
