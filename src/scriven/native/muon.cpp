@@ -2,12 +2,13 @@
 // train/optim/muon.py, whose Python is the reference. The factors of products are rounded to bfloat16
 // where the run computes in it; sums and what lies between products are float32.
 #include <atomic>
-#include <memory>
+#include <cstring>
 #include <utility>
 #include <vector>
 
 #include "matmul.h"
 #include "thread_pool.h"
+#include "training_layers.h"
 
 struct MuonMatrix {
     float *weight, *momentum;
@@ -28,14 +29,14 @@ namespace {
 // writes each strip once, while it lies in a cache.
 class NewtonSchulz {
    public:
-    NewtonSchulz(int rows, int columns, bool rounds)
+    NewtonSchulz(int rows, int columns, bool rounds, Buffer& memory)
         : rows_(rows), columns_(columns), square_(in_panels(rows)), matmul_(rounds) {
-        const int64_t strips = (columns + STRIP - 1) / STRIP, square = int64_t(rows) * square_;
+        const int64_t strip = int64_t(rows) * STRIP, strips = (columns + STRIP - 1) / STRIP;
         const int64_t packed = packed_size(std::max(rows, STRIP), std::max(rows, STRIP));
-        const int64_t size = strips * rows * STRIP + 3 * square;
-        x_ = memory_.get(size + 3 * packed);
-        std::fill_n(x_, size, 0.0f);  // also behind the last column
-        gram_ = x_ + strips * rows * STRIP;
+        const int64_t square = int64_t(rows) * square_;
+        x_ = memory.get(strips * strip + 3 * square + 3 * packed);
+        gram_ = x_ + strips * strip;
+        std::fill_n(gram_ - strip, strip + 3 * square, 0.0f);  // also behind the last column
         next_gram_ = gram_ + square;
         factor_ = next_gram_ + square;
         left_ = factor_ + square;
@@ -53,11 +54,7 @@ class NewtonSchulz {
         // 1. the norm, and G
         double squares = 0;
         each_strip([&](float* strip, int) {
-            for (int i = 0; i < rows_; i++) {
-                float of_row = 0;
-                for (int j = 0; j < STRIP; j++) of_row += strip[i * STRIP + j] * strip[i * STRIP + j];
-                squares += of_row;
-            }
+            for (int i = 0; i < rows_; i++) squares += dot(strip + i * STRIP, strip + i * STRIP, STRIP);
         });
         each_strip([&](float* strip, int columns) {
             scale(strip, int64_t(rows_) * STRIP, float(1 / (std::sqrt(squares) + 1e-7)));
@@ -104,10 +101,10 @@ class NewtonSchulz {
 
     // as the terms of an iteration cancel, they have to see the same x and G
     void round(float* x, int64_t size) const {
-        for (int64_t i = 0; matmul_.rounds() && i < size; i++) {
-            uint16_t rounded;
-            convert(x[i], &rounded);
-            x[i] = to_float(rounded);
+        for (int64_t i = 0; matmul_.rounds() && i < size; i += LANES) {
+            uint16_t rounded[LANES];
+            round_to(x + i, rounded, LANES);
+            store(x + i, load(rounded));
         }
     }
 
@@ -148,35 +145,64 @@ class NewtonSchulz {
 
     const int rows_, columns_, square_;
     const Matmul matmul_;
-    Buffer memory_;
     float *x_, *gram_, *next_gram_, *factor_, *left_, *packed_factor_, *right_;
 };
 
-// calls function(place in the matrix, place in x) for all elements, in squares that fit into lines
-// of the cache in both
+Floats load_first(const float* from, int count) {
+    if (count == LANES) return load(from);
+    Floats values{};
+    std::memcpy(&values, from, sizeof(float) * count);
+    return values;
+}
+
+void store_first(float* to, Floats values, int count) {
+    if (count == LANES) return store(to, values);
+    std::memcpy(to, &values, sizeof(float) * count);
+}
+
+// function(top, left, rows, columns) for squares of LANES rows and columns; fewer at the edges
 template <class Function>
-void each_element(const MuonGroup& g, NewtonSchulz& x, const Function& function) {
-    constexpr int SQUARE = 16;
-    const bool tall = g.rows > g.columns;
-    for (int top = 0; top < g.rows; top += SQUARE) {
-        for (int left = 0; left < g.columns; left += SQUARE) {
-            for (int i = top; i < std::min(top + SQUARE, g.rows); i++) {
-                for (int j = left; j < std::min(left + SQUARE, g.columns); j++) {
-                    function(int64_t(i) * g.columns + j, tall ? x.at(j, i) : x.at(i, j));
-                }
-            }
+void each_square(const MuonGroup& g, const Function& function) {
+    for (int top = 0; top < g.rows; top += LANES) {
+        for (int left = 0; left < g.columns; left += LANES) {
+            function(top, left, std::min(LANES, g.rows - top), std::min(LANES, g.columns - left));
         }
     }
 }
 
+// x is the transpose of a matrix with more rows than columns
 void update(const MuonMatrix& m, const MuonGroup& g, NewtonSchulz& x) {
-    each_element(g, x, [&](int64_t at, float* to) {
-        m.momentum[at] += (1 - g.momentum) * (m.gradient[at] - m.momentum[at]);
-        *to = m.gradient[at] + g.momentum * (m.momentum[at] - m.gradient[at]);
+    const bool tall = g.rows > g.columns;
+    const auto place = [&](int row, int column) { return int64_t(row) * g.columns + column; };
+    // 1. the momentum, and x from it
+    each_square(g, [&](int top, int left, int rows, int columns) {
+        Floats square[LANES] = {};
+        for (int i = 0; i < rows; i++) {
+            const int64_t at = place(top + i, left);
+            const Floats gradient = load_first(m.gradient + at, columns);
+            Floats momentum = load_first(m.momentum + at, columns);
+            momentum += (1 - g.momentum) * (gradient - momentum);
+            store_first(m.momentum + at, momentum, columns);
+            square[i] = gradient + g.momentum * (momentum - gradient);
+        }
+        if (tall) transpose(square);
+        for (int i = 0; i < (tall ? columns : rows); i++) {
+            store(tall ? x.at(left + i, top) : x.at(top + i, left), square[i]);
+        }
     });
+    // 2. its singular values go to one
     x.run(g.iterations, g.coefficients);
-    each_element(g, x, [&](int64_t at, const float* from) {
-        m.weight[at] = m.weight[at] * g.decay + g.step * *from;
+    // 3. the weight
+    each_square(g, [&](int top, int left, int rows, int columns) {
+        Floats square[LANES] = {};
+        for (int i = 0; i < (tall ? columns : rows); i++) {
+            square[i] = load(tall ? x.at(left + i, top) : x.at(top + i, left));
+        }
+        if (tall) transpose(square);
+        for (int i = 0; i < rows; i++) {
+            float* weight = m.weight + place(top + i, left);
+            store_first(weight, load_first(weight, columns) * g.decay + g.step * square[i], columns);
+        }
     });
 }
 
@@ -190,18 +216,19 @@ extern "C" int muon_step(const MuonGroup* group) {
         const int threads = std::max(1, std::min(group->threads, group->count));
         const int rows = std::min(group->rows, group->columns);
         const int columns = std::max(group->rows, group->columns);
-        std::vector<std::unique_ptr<NewtonSchulz>> buffers;
-        for (int n = 0; n < threads; n++) {
-            const bool rounds = group->bfloat16;
-            buffers.push_back(std::make_unique<NewtonSchulz>(rows, columns, rounds));
-        }
         ThreadPool& pool = ThreadPool::of_process();
         const std::lock_guard<std::mutex> held(pool.in_use());
+        static std::vector<Buffer> buffers;  // stay: new pages take the system as long as a product
+        if (int(buffers.size()) < threads) buffers.resize(threads);
+        std::vector<NewtonSchulz> of_threads;
+        for (int n = 0; n < threads; n++) {
+            of_threads.emplace_back(rows, columns, group->bfloat16, buffers[n]);
+        }
         std::atomic<int> next{0};
         pool.run(threads, [&](int thread) {
             [[maybe_unused]] const Tiles tiles;
             for (int n = next++; n < group->count; n = next++) {
-                update(group->matrices[n], *group, *buffers[thread]);
+                update(group->matrices[n], *group, of_threads[thread]);
             }
         });
         return 0;
