@@ -11,9 +11,12 @@ import torch
 import scriven
 from scriven.errors import InputError
 from scriven.native import library
+from scriven.native.library import num_threads, single_threaded_pytorch
 from scriven.native.training import NativeTraining
+from scriven.runtime import Runtime
 from scriven.train import native_step, trainer
 from scriven.train.stopping import Interrupted
+from scriven.train.throughput import random_model, random_steps
 
 RUN = {
     "model.layers": 2, "model.heads": 2, "model.d_model": 64, "model.context_length": 64,
@@ -108,3 +111,28 @@ def test_a_cache_that_cannot_be_written_stops_no_training(
 
     monkeypatch.setattr(native_step, "write_file", refuse)
     assert train(tmp_path, "run", "2steps", **{"model.d_ff": 96})["steps"] == 2
+
+
+def test_pytorch_gives_its_threads_up_during_a_compiled_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = []
+    call = NativeTraining.__call__
+
+    def count(native: NativeTraining, *given: Any) -> Any:
+        counts.append((torch.get_num_threads(), num_threads()))
+        return call(native, *given)
+
+    monkeypatch.setattr(NativeTraining, "__call__", count)
+    runtime = Runtime(torch.device("cpu"), torch.float32, 2, {})
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        step, _ = random_steps(random_model("small", runtime), runtime, native=True, wait=True)
+        step()
+        with pytest.raises(InputError), single_threaded_pytorch():
+            raise InputError("in the middle of a step")
+        assert (torch.get_num_threads(), num_threads()) == (2, 2)
+    finally:
+        torch.set_num_threads(before)
+    assert counts == [(1, 2)], "OpenMP's threads spin where compiled code runs"

@@ -17,7 +17,8 @@ import struct
 import subprocess
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,6 +68,30 @@ then mv "$PART" "$LIBRARY"; rm "$LOG"
 else mv "$LOG" "$FAILED"
 fi
 """
+
+
+_num_threads: int | None = None
+"""Of compiled code, where they are not PyTorch's."""
+
+
+def num_threads() -> int:
+    """How many threads compiled code uses."""
+    return _num_threads or torch.get_num_threads()
+
+
+@contextmanager
+def single_threaded_pytorch() -> Iterator[None]:
+    """PyTorch uses one thread, and compiled code as many as before: after an operation OpenMP's
+    threads spin for a while, on the cores that compiled code needs next."""
+    global _num_threads
+    outside, _num_threads = _num_threads, num_threads()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        _num_threads = outside
 
 
 @dataclass

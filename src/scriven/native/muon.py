@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .library import load_library
+from .library import load_library, num_threads
 
 
 class MuonMatrix(ctypes.Structure):
@@ -64,7 +64,7 @@ def muon_step(
     )
     flat = [number for iteration in coefficients for number in iteration]
     group = MuonGroup(
-        matrices, len(weights), *weights[0].shape, torch.get_num_threads(), len(coefficients),
+        matrices, len(weights), *weights[0].shape, num_threads(), len(coefficients),
         precision == torch.bfloat16, momentum, decay, step, (ctypes.c_float * len(flat))(*flat),
     )  # fmt: skip
     return not library.muon_step(ctypes.byref(group))

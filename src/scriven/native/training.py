@@ -32,7 +32,7 @@ from ..nn.embeddings import (
 from ..nn.norm import LayerNorm, RMSNorm
 from ..tasks.base import BaseTask, Output
 from ..tasks.language import Language
-from .library import load_library
+from .library import load_library, num_threads
 from .weights import ACTIVATION_NAMES, UnsupportedError
 
 LANES = 16
@@ -194,7 +194,7 @@ class _Model:
         # from PyTorch's random state, so a resumed run draws what it would have drawn
         seed = int(torch.randint(1 << 32, ())) if drops else 0
         given = TrainingBatch(
-            tokens.data_ptr(), targets.data_ptr(), *tokens.shape, torch.get_num_threads(),
+            tokens.data_ptr(), targets.data_ptr(), *tokens.shape, num_threads(),
             self._rounds, self._dropout, seed, *self._drops, _address(gradients),
         )  # fmt: skip
         if self.library.training_step(self._pointer, ctypes.byref(given)):
@@ -225,7 +225,7 @@ class _Loss(torch.autograd.Function):
 
 def _rows_at_once(batch: Batch) -> int:
     """Rows whose hidden states stay in a cache while a loss is computed."""
-    return max(torch.get_num_threads(), CACHED_TOKENS // batch.tokens.size(1))
+    return max(num_threads(), CACHED_TOKENS // batch.tokens.size(1))
 
 
 def check_supported(task: nn.Module) -> None:

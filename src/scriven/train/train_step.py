@@ -9,6 +9,8 @@ import torch
 
 from ..data.batch import Batch
 from ..distributed import full_tensor
+from ..native.library import single_threaded_pytorch
+from ..native.training import NativeTraining
 from ..runtime import Runtime
 from ..tasks.base import Output
 from .build_model import Parallel
@@ -68,6 +70,13 @@ class TrainStep:
             lr_multiplier: the learning rate as a fraction of its peak.
             max_loss: nats per target above which the weights stay as they are.
         """
+        is_native = isinstance(self.parallel.forward, NativeTraining)
+        with single_threaded_pytorch() if is_native else nullcontext():
+            return self._step(batch, micro_batch_size, lr_multiplier, max_loss)
+
+    def _step(
+        self, batch: Batch, micro_batch_size: int, lr_multiplier: float, max_loss: float
+    ) -> StepMetrics:
         dist = self.parallel.dist
         # 1. what the loss is divided by: the targets of the whole batch, over all processes
         targets, num_tokens = dist.all_reduce([batch.num_targets(), batch.num_tokens])
