@@ -226,13 +226,30 @@ def test_what_the_model_writes_cannot_rule_the_terminal(
     assert out == "a\\x1b[2Jb\n"
 
 
+SLOWLY = """
+import runpy, time
+from scriven.generate.engine import Engine
+
+stream = Engine.stream
+
+def slow_stream(*given, **named):
+    for chunk in stream(*given, **named):
+        yield chunk
+        time.sleep(0.5)
+
+Engine.stream = slow_stream
+runpy.run_module("scriven", run_name="__main__", alter_sys=True)
+"""
+"""`python -m scriven`, whose answers take so long that they can be interrupted."""
+
+
 class Terminal:
     """The command in a terminal of its own."""
 
     def __init__(self, *arguments: str) -> None:
         self.there, here = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "scriven", "chat", *arguments],
+            [sys.executable, "-c", SLOWLY, "chat", *arguments],
             stdin=here,
             stdout=here,
             stderr=here,
