@@ -28,7 +28,7 @@ class PassCosts(NamedTuple):
 
 PYTORCH_COSTS = PassCosts(40, 4.5, 3, 1)
 COMPILED_COSTS = PassCosts(8, 2.5, 2, 0)
-
+"""Without Python between the layers a pass is cheap, and a token costs more beside it."""
 MIN_GAIN = 1.05
 """By which factor drafts must promise more tokens a second: their probabilities are estimates."""
 

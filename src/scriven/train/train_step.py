@@ -77,6 +77,7 @@ class TrainStep:
     def _step(
         self, batch: Batch, micro_batch_size: int, lr_multiplier: float, max_loss: float
     ) -> StepMetrics:
+        """The step itself, on the threads that `__call__` chose."""
         dist = self.parallel.dist
         # 1. what the loss is divided by: the targets of the whole batch, over all processes
         targets, num_tokens = dist.all_reduce([batch.num_targets(), batch.num_tokens])
